@@ -1,0 +1,61 @@
+//! A gateway to start with: `cargo run --release --example gateway --features upstream,testing`
+//!
+//! Listens on 127.0.0.1:4000 and prints what to paste. With `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` in the environment it
+//! calls those providers (`ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them); with neither a simulated one answers.
+#![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
+
+#[path = "../support/serve.rs"]
+mod serve;
+
+mod args;
+mod providers;
+mod welcome;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tollgate::call::Settlements;
+use tollgate::{Gateway, GatewayLayer};
+
+use args::Args;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let Args { listen } = Args::parse(std::env::args_os())?;
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+
+    let settlements = Settlements::new();
+    let layer = GatewayLayer::new().settlements(settlements.clone()).on_close(|outcome| {
+        tracing::info!(
+            call = %outcome.id, model = outcome.model, end = ?outcome.end, status = outcome.status.map(|s| s.as_u16()),
+            usage = ?outcome.usage, took = ?outcome.took, "call"
+        );
+    });
+    let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        // Ready as long as it listens: nothing behind it needs to be up.
+        .route("/readyz", get(|| async { "ready" }))
+        .fallback_service(providers.gateway.build());
+
+    println!("listening http://{address}");
+    welcome::print(address, providers.simulated);
+    serve::until_ctrl_c(listener, app).await?;
+    settlements.drain().await;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use tollgate::Dialect;
+use tollgate::gateway::{GatewayBuilder, Model};
+use tollgate::testing::Simulated;
+use tollgate::upstream::{HttpClient, Provider};
+
+/// The gateway with the providers that the environment names.
+pub(crate) struct Providers {
+    pub(crate) gateway: GatewayBuilder,
+    /// No provider is configured, and the simulated one answers.
+    pub(crate) simulated: bool,
+}
+
+const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"];
+const GPT: [&str; 3] = ["gpt-6", "gpt-5", "gpt-5-mini"];
+
+pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr) -> Result<Providers, Box<dyn Error>> {
+    let anthropic = configured("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL");
+    let openai = configured("OPENAI_API_KEY", "OPENAI_BASE_URL");
+    let simulated = anthropic.is_none() && openai.is_none();
+
+    if let Some((key, base)) = anthropic {
+        let provider = at(Provider::anthropic(&key)?, base.as_deref(), listener)?;
+        gateway = gateway.upstream("anthropic", Dialect::Anthropic, provider).models(CLAUDE.map(Model::anthropic));
+    }
+    if let Some((key, base)) = openai {
+        let provider = at(Provider::openai(&key)?, base.as_deref(), listener)?;
+        gateway = gateway.upstream("openai", Dialect::OpenAiChat, provider).models(GPT.map(Model::openai));
+    }
+    if simulated {
+        let provider = |dialect| Provider::with_client(dialect, "http://simulated.invalid", None, Simulated::new());
+        gateway = gateway
+            .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic)?)
+            .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat)?)
+            .models(CLAUDE.map(Model::anthropic))
+            .models(GPT.map(Model::openai));
+    }
+    Ok(Providers { gateway, simulated })
+}
+
+/// The key and the base URL of one provider; it counts as configured by either, since a local server wants no key.
+fn configured(key: &str, base: &str) -> Option<(String, Option<String>)> {
+    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    match (set(key), set(base)) {
+        (None, None) => None,
+        (key, base) => Some((key.unwrap_or_default(), base)),
+    }
+}
+
+fn at(
+    provider: Provider<HttpClient>,
+    base: Option<&str>,
+    listener: SocketAddr,
+) -> Result<Provider<HttpClient>, Box<dyn Error>> {
+    let Some(base) = base else { return Ok(provider) };
+    let provider = provider.base_url(base)?;
+    // A name that does not resolve now may do so later; a loop never mends itself.
+    if provider.points_at(listener).unwrap_or(false) {
+        return Err(format!("base URL {base} is this gateway itself").into());
+    }
+    Ok(provider)
+}

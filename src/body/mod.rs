@@ -1,0 +1,163 @@
+//! The one body type of every answer that leaves a layer of ours, and of every request that has been read.
+//!
+//! Reach for it when you write a service that sits behind these layers: [`Body::new`] takes any HTTP body,
+//! and wrapping a `Body` once more costs nothing.
+//!
+//! ```
+//! use tollgate::Body;
+//! let body = Body::from("hello");
+//! assert_eq!(http_body::Body::size_hint(&Body::new(body)).exact(), Some(5));
+//! ```
+
+mod gunzip;
+
+pub use self::gunzip::Gunzip;
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+/// Any error of a body, boxed.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+type Inner = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
+
+/// An HTTP body: bytes already in memory, or any other body behind one box.
+pub struct Body(Repr);
+
+enum Repr {
+    /// Kept apart from `Boxed` so that a request that was read costs no second allocation, and can be taken back whole.
+    Full(Option<Bytes>),
+    Boxed(Inner),
+}
+
+impl Body {
+    /// Wraps a body. A `Body` comes back as it was.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut slot = Some(body);
+        if let Some(own) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Body>>()
+            && let Some(own) = own.take()
+        {
+            return own;
+        }
+        match slot {
+            Some(body) => Body(Repr::Boxed(Box::pin(ErrorInto { body }))),
+            None => Body::empty(),
+        }
+    }
+
+    /// A body of no bytes.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Body(Repr::Full(None))
+    }
+
+    /// The bytes of a body that is wholly in memory; anything else comes back untouched.
+    ///
+    /// # Errors
+    /// The body itself, when its bytes still have to be read from somewhere.
+    pub fn try_into_bytes(self) -> Result<Bytes, Body> {
+        match self.0 {
+            Repr::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            Repr::Boxed(_) => Err(self),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Repr::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Repr::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Repr::Full(bytes) => bytes.is_none(),
+            Repr::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Repr::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Repr::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body::empty()
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Body(Repr::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Body {
+    /// Lengths only: a body is somebody's prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hint = http_body::Body::size_hint(self);
+        f.debug_struct("Body").field("size", &hint.exact()).finish_non_exhaustive()
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct ErrorInto<B> { #[pin] body: B }
+}
+
+impl<B> http_body::Body for ErrorInto<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().body.poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

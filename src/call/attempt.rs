@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Call;
+use super::closer::close;
+use crate::dialect::meter::Reading;
+use crate::domain::dialect::Dialect;
+use crate::domain::outcome::{Attempt, AttemptEnd};
+use crate::domain::target::Target;
+
+/// An attempt that has begun and not ended. Whoever meters the answer holds it until the answer's last byte; dropped
+/// without a word, it counts as abandoned.
+pub struct AttemptGuard {
+    call: Option<Call>,
+    slot: usize,
+    began: Duration,
+    head_after: Option<Duration>,
+    status: Option<StatusCode>,
+    upstream_request_id: Option<String>,
+    reading: Reading,
+}
+
+impl AttemptGuard {
+    pub(super) fn begin(call: Call) -> Self {
+        call.join();
+        let slot = {
+            let mut state = call.state();
+            state.attempts.push(None);
+            state.attempts.len() - 1
+        };
+        AttemptGuard {
+            began: call.elapsed(),
+            call: Some(call),
+            slot,
+            head_after: None,
+            status: None,
+            upstream_request_id: None,
+            reading: Reading::default(),
+        }
+    }
+
+    /// The dialect that this attempt's upstream speaks.
+    #[must_use]
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.call.as_ref().map(|call| call.target().map_or(call.dialect(), |t| t.dialect))
+    }
+
+    /// The head of the answer has come.
+    pub fn head(&mut self, status: StatusCode, upstream_request_id: Option<String>) {
+        self.status = Some(status);
+        self.upstream_request_id = upstream_request_id;
+        self.head_after = self.call.as_ref().map(|call| call.elapsed().saturating_sub(self.began));
+    }
+
+    /// What the answer has said so far. The latest counts.
+    pub fn read(&mut self, reading: Reading) {
+        self.reading = reading;
+    }
+
+    /// Ends the attempt. Only the first end counts.
+    pub fn end(&mut self, end: AttemptEnd) {
+        let Some(call) = self.call.take() else { return };
+        let attempt = Attempt {
+            target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
+            end,
+            status: self.status,
+            usage: self.reading.usage,
+            usage_is_final: self.reading.usage.is_some() && self.reading.ended && end == AttemptEnd::Complete,
+            upstream_request_id: self.upstream_request_id.take(),
+            head_after: self.head_after,
+            took: call.elapsed().saturating_sub(self.began),
+        };
+        let slot = self.slot;
+        close(call.leave(|state| {
+            if let Some(place) = state.attempts.get_mut(slot) {
+                *place = Some(attempt);
+            }
+        }));
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        self.end(AttemptEnd::Abandoned);
+    }
+}
+
+impl fmt::Debug for AttemptGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptGuard").field("slot", &self.slot).field("status", &self.status).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::Ending;
+use super::closer::Closer;
+use super::state::ClientEnd;
+use crate::body::{Body, BoxError};
+use crate::dialect;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// The client's body: every byte of the inner one, and the closer that says how it ended.
+pub(super) struct CallBody {
+    inner: Body,
+    closer: Closer,
+    ending: Ending,
+    bytes_out: u64,
+    /// The last bytes handed out of an event stream, to know whether an event stands open; `None` for other answers.
+    tail: Option<[u8; 2]>,
+    /// The in-band error has been handed out; nothing may follow.
+    broken: bool,
+}
+
+impl CallBody {
+    pub(super) fn new(inner: Body, mut closer: Closer, bodiless: bool, is_event_stream: bool) -> Self {
+        let ending = Ending::new(bodiless, &inner);
+        // An answer whose length is promised has no room for an error event.
+        let is_event_stream = is_event_stream && http_body::Body::size_hint(&inner).exact().is_none();
+        if ending.is_done() {
+            closer.end(ClientEnd::Complete, 0);
+        }
+        CallBody { inner, closer, ending, bytes_out: 0, tail: is_event_stream.then_some(*b"\n\n"), broken: false }
+    }
+
+    fn count(&mut self, data: &Bytes) {
+        if self.bytes_out == 0
+            && let Some(call) = self.closer.call()
+        {
+            let after = call.elapsed();
+            call.state().client.first_byte_after = Some(after);
+        }
+        self.bytes_out += data.len() as u64;
+        if let Some(tail) = &mut self.tail {
+            // A CR is part of a line end and tells nothing that its LF does not.
+            let mut last = data.iter().rev().copied().filter(|byte| *byte != b'\r');
+            *tail = match (last.next(), last.next()) {
+                (Some(b), Some(a)) => [a, b],
+                (Some(b), None) => [tail[1], b],
+                _ => *tail,
+            };
+        }
+    }
+
+    /// A stream that breaks between events ends with an error event, which SDKs raise as such; within an event only a cut
+    /// connection is honest.
+    fn error_event(&self, error: &BoxError) -> Option<Bytes> {
+        let call = self.closer.call()?;
+        if self.tail != Some(*b"\n\n") {
+            return None;
+        }
+        let rejection = error.downcast_ref::<StreamBroken>().map_or_else(
+            || Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream broke off its answer"),
+            |e| e.0.clone(),
+        );
+        Some(dialect::error_event(&rejection, call.dialect(), &call.id().to_string()))
+    }
+}
+
+/// An error in mid-stream that knows what to tell the client.
+#[derive(Debug)]
+pub(crate) struct StreamBroken(pub(crate) Rejection);
+
+impl std::fmt::Display for StreamBroken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for StreamBroken {}
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.broken {
+            return Poll::Ready(None);
+        }
+        let polled = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.count(data);
+                }
+            }
+            Some(Err(error)) => {
+                let event = this.error_event(error);
+                tracing::warn!(call = this.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
+                this.inner = Body::empty();
+                this.closer.end(ClientEnd::Failed, this.bytes_out);
+                this.broken = event.is_some();
+                if let Some(event) = event {
+                    return Poll::Ready(Some(Ok(Frame::data(event))));
+                }
+            }
+            None => {}
+        }
+        if this.ending.after(polled.as_ref(), &this.inner) {
+            this.closer.end(ClientEnd::Complete, this.bytes_out);
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.broken && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for CallBody {
+    fn drop(&mut self) {
+        // The inner body first: its attempt ends as abandoned before the call asks how it ended.
+        self.inner = Body::empty();
+        let end = if self.ending.is_done() { ClientEnd::Complete } else { ClientEnd::Abandoned };
+        self.closer.end(end, self.bytes_out);
+    }
+}

@@ -1,0 +1,32 @@
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Buf;
+use http::{HeaderMap, header};
+
+/// Most of a refused body that is read and thrown away.
+pub(crate) const DISCARD: u64 = 1 << 20;
+
+/// Reads what a client is still sending, up to `most` bytes or one second, so that the refusal is not lost in the reset
+/// with which a kernel answers bytes that nobody took. Nothing is read from a client that waits to be asked for its body.
+pub(crate) async fn discard<B>(headers: &HeaderMap, body: B, most: u64)
+where
+    B: http_body::Body<Data: Buf>,
+{
+    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut body = pin!(body);
+        let mut left = most;
+        while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            let taken = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            match left.checked_sub(taken) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
+}

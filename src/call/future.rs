@@ -1,0 +1,127 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
+use pin_project_lite::pin_project;
+
+use super::body::CallBody;
+use super::closer::Closer;
+use super::state::ClientEnd;
+use super::{Call, Ending};
+use crate::body::{Body, BoxError};
+use crate::dialect;
+use crate::domain::rejection::Rejection;
+
+pin_project! {
+    /// The answer of a [`CallService`](super::CallService).
+    pub struct CallFuture<F> {
+        #[pin]
+        inner: F,
+        closer: Option<Closer>,
+        is_head: bool,
+    }
+}
+
+impl<F> CallFuture<F> {
+    pub(super) fn new(inner: F, closer: Option<Closer>, is_head: bool) -> Self {
+        CallFuture { inner, closer, is_head }
+    }
+}
+
+impl<F, B, E> Future for CallFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.inner.poll(cx));
+        Poll::Ready(match (answer, this.closer.take()) {
+            (Ok(response), None) => Ok(response.map(Body::new)),
+            (Ok(response), Some(closer)) => Ok(at_the_door(response.map(Body::new), closer, *this.is_head)),
+            (Err(error), closer) => {
+                if let Some(mut closer) = closer {
+                    closer.end(ClientEnd::Failed, 0);
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+impl<F> fmt::Debug for CallFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallFuture").finish_non_exhaustive()
+    }
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name that the Anthropic SDKs read.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> Response<Body> {
+    let Some(call) = closer.call().cloned() else { return response };
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id: &str = call.id().hyphenated().encode_lower(&mut id);
+
+    let rejection = response.extensions_mut().remove::<Rejection>();
+    if let Some(rejection) = &rejection {
+        log(rejection, id);
+        let rendered = dialect::render(rejection, call.dialect(), id);
+        *response.status_mut() = rendered.status;
+        response.headers_mut().extend(rendered.headers);
+        *response.body_mut() = Body::from(rendered.body);
+    }
+    let status = response.status();
+    let is_event_stream = is_event_stream(response.headers());
+    let headers = response.headers_mut();
+    if is_event_stream {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(X_REQUEST_ID, value.clone());
+        headers.insert(REQUEST_ID, value);
+    }
+    {
+        let after = call.elapsed();
+        let mut state = call.state();
+        state.client.status = Some(status);
+        state.client.rejection = rejection.map(|r| r.kind());
+        state.client.head_after = Some(after);
+        headers.extend(std::mem::take(&mut state.answer_headers));
+    }
+    let bodiless = is_head || Ending::is_bodiless(&http::Method::GET, status);
+    response.map(|body| Body::new(CallBody::new(body, closer, bodiless, is_event_stream)))
+}
+
+/// Whether an answer is a stream of events, whatever the case and the parameters of its type.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+/// What clients do wrong is theirs to read; what is wrong here must be found in the log.
+fn log(rejection: &Rejection, id: &str) {
+    let (kind, internal) = (rejection.kind(), rejection.internal_message());
+    match internal {
+        Some(internal) => tracing::error!(call = id, ?kind, "{rejection}: {internal}"),
+        None => tracing::debug!(call = id, ?kind, "refused: {rejection}"),
+    }
+}
+
+impl Call {
+    /// Whether an answer's head announces an event stream.
+    pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+        is_event_stream(headers)
+    }
+}

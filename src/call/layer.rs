@@ -1,0 +1,81 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::{CallService, Settlements};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::outcome::Outcome;
+
+pub(super) type Observer = Arc<dyn Fn(&Outcome) + Send + Sync>;
+
+/// Opens calls. See the [module](crate::call) for what it does and where it stands.
+#[derive(Clone)]
+pub struct CallLayer {
+    pub(super) config: Arc<Config>,
+}
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) settlements: Settlements,
+    pub(super) observers: Vec<Observer>,
+}
+
+impl CallLayer {
+    /// A layer on the system's clock, with settlements of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        CallLayer {
+            config: Arc::new(Config {
+                clock: Arc::new(SystemClock),
+                settlements: Settlements::new(),
+                observers: Vec::new(),
+            }),
+        }
+    }
+
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        Arc::make_mut(&mut self.config).clock = Arc::new(clock);
+        self
+    }
+
+    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown.
+    #[must_use]
+    pub fn settlements(mut self, settlements: Settlements) -> Self {
+        Arc::make_mut(&mut self.config).settlements = settlements;
+        self
+    }
+
+    /// Runs `observer` at the close of every call, after the hooks that layers registered; several run last added first.
+    #[must_use]
+    pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.config).observers.push(Arc::new(observer));
+        self
+    }
+}
+
+impl Default for CallLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService::new(inner, self.clone())
+    }
+}
+
+impl fmt::Debug for CallLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallLayer")
+            .field("clock", &self.config.clock)
+            .field("observers", &self.config.observers.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,272 @@
+//! The call: one request from first byte in to last byte out, and the one place where it is closed.
+//!
+//! Every layer of this crate finds the [`Call`] in the request's extensions, and the first of them to see the request opens
+//! it; so a single layer works alone, and a stack shares one call. It closes once, when the client's body *and* the last
+//! attempt have ended, and hands one [`Outcome`] to everyone who registered.
+//!
+//! - **Reads:** method and path. **Adds:** the `Call`, and `x-request-id` and `request-id` on the answer.
+//! - **Answers** nothing by itself; it renders the [`Rejection`](crate::Rejection)s of the layers below in the client's dialect.
+//! - **Where:** outermost. Reach for [`CallLayer`] itself to set a clock, [`Settlements`] of your own, or an observer.
+//!
+//! ```
+//! use tollgate::call::CallLayer;
+//! use tower::ServiceBuilder;
+//! # use tower::{ServiceExt, service_fn};
+//! # use http::{Request, Response};
+//! # use tollgate::Body;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), std::convert::Infallible> {
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(CallLayer::new().on_close(|outcome| println!("{:?} after {:?}", outcome.end, outcome.took)))
+//!     .service(service_fn(|_request: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::from("hi"))) }));
+//! # let answer = service.oneshot(Request::new(Body::empty())).await?;
+//! # assert!(answer.headers().contains_key("x-request-id"));
+//! # Ok(()) }
+//! ```
+
+mod attempt;
+mod body;
+mod closer;
+mod discard;
+mod edit;
+mod ending;
+mod future;
+mod layer;
+mod service;
+mod settle;
+mod state;
+
+pub use self::attempt::AttemptGuard;
+pub use self::future::CallFuture;
+pub use self::layer::CallLayer;
+pub use self::service::CallService;
+pub use self::settle::Settlements;
+
+pub(crate) use self::body::StreamBroken;
+pub(crate) use self::discard::{DISCARD, discard};
+pub(crate) use self::ending::Ending;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use self::closer::Closer;
+use self::state::State;
+use crate::body::Body;
+use crate::dialect::head::Head;
+use crate::domain::clock::Clock;
+use crate::domain::dialect::{Dialect, Endpoint};
+use crate::domain::outcome::Outcome;
+use crate::domain::rejection::Rejection;
+use crate::domain::target::Target;
+
+/// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
+/// target, which says for which attempt this request was made.
+#[derive(Clone)]
+pub struct Call {
+    shared: Arc<Shared>,
+    target: Option<Arc<Target>>,
+}
+
+struct Shared {
+    id: Uuid,
+    endpoint: Endpoint,
+    clock: Arc<dyn Clock>,
+    opened_at: Timestamp,
+    opened: Duration,
+    settlements: Settlements,
+    head: OnceLock<Head>,
+    route: OnceLock<Vec<Arc<Target>>>,
+    state: Mutex<State>,
+}
+
+impl Call {
+    /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
+    fn open(endpoint: Endpoint, clock: Arc<dyn Clock>, settlements: Settlements) -> (Self, Closer) {
+        let shared = Shared {
+            id: Uuid::now_v7(),
+            endpoint,
+            opened_at: clock.now(),
+            opened: clock.elapsed(),
+            clock,
+            settlements,
+            head: OnceLock::new(),
+            route: OnceLock::new(),
+            state: Mutex::new(State::new()),
+        };
+        let call = Call { shared: Arc::new(shared), target: None };
+        let closer = Closer::new(call.clone());
+        (call, closer)
+    }
+
+    /// The call of a request, if one of our layers has seen it.
+    #[must_use]
+    pub fn of<B>(request: &http::Request<B>) -> Option<&Call> {
+        request.extensions().get()
+    }
+
+    /// The id that the client sees as `x-request-id`: a UUIDv7, so ids sort by time.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.shared.id
+    }
+
+    /// The dialect that the client speaks.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.shared.endpoint.dialect
+    }
+
+    /// The dialect, and what is asked in it.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        self.shared.endpoint
+    }
+
+    /// When the call opened.
+    #[must_use]
+    pub fn opened_at(&self) -> Timestamp {
+        self.shared.opened_at
+    }
+
+    /// What the request's body says, if `IngestLayer` has read it.
+    #[must_use]
+    pub fn head(&self) -> Option<&Head> {
+        self.shared.head.get()
+    }
+
+    /// [`head`](Self::head), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_head(&self) -> Result<&Head, Rejection> {
+        self.head().ok_or_else(|| {
+            Rejection::misconfigured(
+                "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
+            )
+        })
+    }
+
+    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in `IngestLayer`'s place.
+    pub fn set_head(&self, head: Head) {
+        let _ = self.shared.head.set(head);
+    }
+
+    /// The targets that may serve this call, in the order in which they are tried.
+    #[must_use]
+    pub fn route(&self) -> Option<&[Arc<Target>]> {
+        self.shared.route.get().map(Vec::as_slice)
+    }
+
+    /// [`route`](Self::route), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_route(&self) -> Result<&[Arc<Target>], Rejection> {
+        self.route().ok_or_else(|| {
+            Rejection::misconfigured("the call has no route: put `RouteLayer` between `IngestLayer` and the dispatch")
+        })
+    }
+
+    /// Sets the targets. The first to set them wins.
+    pub fn set_route(&self, targets: Vec<Arc<Target>>) {
+        let _ = self.shared.route.set(targets);
+    }
+
+    /// The target of the attempt that this request was made for; `None` above the dispatch.
+    #[must_use]
+    pub fn target(&self) -> Option<&Arc<Target>> {
+        self.target.as_ref()
+    }
+
+    /// The same call, on its way to `target`.
+    #[must_use]
+    pub fn toward(&self, target: Arc<Target>) -> Self {
+        Call { shared: self.shared.clone(), target: Some(target) }
+    }
+
+    /// Caps the output tokens of the request that goes upstream. Of several caps, and the client's own, the least counts.
+    pub fn cap_max_tokens(&self, tokens: u64) {
+        self.state().edits.cap_max_tokens(tokens);
+    }
+
+    /// Asks the upstream for the usage chunk of a Chat Completions stream, and withholds it from a client that did not.
+    pub fn ask_for_usage(&self) {
+        self.state().edits.ask_for_usage();
+    }
+
+    /// Whether a usage chunk of this call's stream was our wish and not the client's.
+    #[must_use]
+    pub fn withholds_usage(&self) -> bool {
+        let asked = self.state().edits.asks_for_usage();
+        asked && self.head().is_some_and(|head| head.is_stream() && !head.includes_usage())
+    }
+
+    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as it was.
+    ///
+    /// # Errors
+    /// `Misconfigured` when `body` is not the one whose head was read.
+    pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
+        let Some(head) = self.head() else { return Ok(body.clone()) };
+        let edits = self.state().edits;
+        edits.apply(head, self.target.as_deref(), body)
+    }
+
+    /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
+    pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
+        self.state().answer_headers.insert(name, value);
+    }
+
+    /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to
+    /// [`settlements`](Self::settlements). On a call that has closed already it runs at once.
+    pub fn on_close(&self, hook: impl FnOnce(&Outcome) + Send + 'static) {
+        let closed = self.state().register(Box::new(hook));
+        if let Some((hook, outcome)) = closed {
+            closer::run(hook, &outcome);
+        }
+    }
+
+    /// Where work that must outlive the call is tracked, and drained at shutdown.
+    #[must_use]
+    pub fn settlements(&self) -> &Settlements {
+        &self.shared.settlements
+    }
+
+    /// Begins an attempt at this handle's target: the call stays open until the guard is gone.
+    #[must_use]
+    pub fn begin_attempt(&self) -> AttemptGuard {
+        AttemptGuard::begin(self.clone())
+    }
+
+    /// How many attempts have begun.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.state().attempts.len()
+    }
+
+    /// An answer that carries `rejection` to the door, which renders it.
+    pub(crate) fn reject(rejection: Rejection) -> http::Response<Body> {
+        let mut response = http::Response::new(Body::empty());
+        *response.status_mut() = crate::dialect::render(&rejection, Dialect::OpenAiChat, "").status;
+        response.extensions_mut().insert(rejection);
+        response
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed().saturating_sub(self.shared.opened)
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.shared.id)
+            .field("endpoint", &self.shared.endpoint)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+use std::fmt;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use tower::Service;
+
+use super::closer::Closer;
+use super::{Call, CallFuture, CallLayer};
+use crate::body::{Body, BoxError};
+use crate::domain::dialect::{Dialect, Endpoint, Operation};
+
+/// The door: opens the call unless a layer further out has, and gives every answer its final shape.
+#[derive(Clone)]
+pub struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+impl<S> CallService<S> {
+    pub(super) fn new(inner: S, layer: CallLayer) -> Self {
+        CallService { inner, layer }
+    }
+
+    /// A layer of ours, able to stand alone: it opens the call if it is the first to see the request.
+    pub(crate) fn standing_alone(inner: S) -> Self {
+        CallService { inner, layer: CallLayer::new() }
+    }
+
+    /// The service within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    fn enter<B>(&self, request: &mut Request<B>) -> Option<Closer> {
+        if Call::of(request).is_some() {
+            return None;
+        }
+        let config = &self.layer.config;
+        config.settlements.capture();
+        let (call, closer) = Call::open(endpoint(request), config.clock.clone(), config.settlements.clone());
+        for observer in &config.observers {
+            let observer = observer.clone();
+            call.on_close(move |outcome| observer(outcome));
+        }
+        request.extensions_mut().insert(call);
+        Some(closer)
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for CallService<S>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = CallFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        let closer = self.enter(&mut request);
+        let is_head = request.method() == Method::HEAD;
+        CallFuture::new(self.inner.call(request), closer, is_head)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for CallService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallService").field("inner", &self.inner).field("layer", &self.layer).finish()
+    }
+}
+
+/// The path decides; only `/v1/models`, which both families share, is told apart by Anthropic's version header.
+fn endpoint<B>(request: &Request<B>) -> Endpoint {
+    let mut endpoint = Endpoint::of(request.uri().path());
+    let shared = matches!(endpoint.operation, Operation::ListModels | Operation::Other);
+    if shared && request.headers().contains_key("anthropic-version") {
+        endpoint.dialect = Dialect::Anthropic;
+    }
+    endpoint
+}

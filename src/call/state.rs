@@ -1,0 +1,129 @@
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+
+use super::Call;
+use super::edit::Edits;
+use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
+use crate::domain::rejection::RejectionKind;
+use crate::domain::usage::Usage;
+
+pub(super) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
+
+/// What changes during a call, behind one short lock that is never held across anything of anyone else's.
+pub(super) struct State {
+    /// Parties that have not ended: the client's body, and each attempt.
+    open: usize,
+    /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
+    pub(super) attempts: Vec<Option<Attempt>>,
+    pub(super) edits: Edits,
+    pub(super) answer_headers: HeaderMap,
+    pub(super) client: ClientSide,
+    hooks: Vec<Hook>,
+    outcome: Option<Arc<Outcome>>,
+}
+
+/// What the client has been given.
+#[derive(Default)]
+pub(super) struct ClientSide {
+    pub(super) status: Option<StatusCode>,
+    pub(super) rejection: Option<RejectionKind>,
+    pub(super) head_after: Option<Duration>,
+    pub(super) first_byte_after: Option<Duration>,
+    pub(super) bytes_out: u64,
+    pub(super) end: Option<ClientEnd>,
+}
+
+/// How the client's body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientEnd {
+    Complete,
+    Abandoned,
+    Failed,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        State {
+            open: 0,
+            attempts: Vec::new(),
+            edits: Edits::default(),
+            answer_headers: HeaderMap::new(),
+            client: ClientSide::default(),
+            hooks: Vec::new(),
+            outcome: None,
+        }
+    }
+
+    /// Keeps the hook for the close, or gives it back with the outcome when that has been.
+    pub(super) fn register(&mut self, hook: Hook) -> Option<(Hook, Arc<Outcome>)> {
+        match &self.outcome {
+            None => {
+                self.hooks.push(hook);
+                None
+            }
+            Some(outcome) => Some((hook, outcome.clone())),
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock can only come from an allocation; the data is whole all the same.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn join(&self) {
+        self.state().open += 1;
+    }
+
+    /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the lock.
+    pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<(Vec<Hook>, Arc<Outcome>)> {
+        let mut state = self.state();
+        last_words(&mut state);
+        state.open = state.open.saturating_sub(1);
+        if state.open > 0 || state.outcome.is_some() {
+            return None;
+        }
+        let outcome = Arc::new(self.outcome(&mut state));
+        state.outcome = Some(outcome.clone());
+        Some((std::mem::take(&mut state.hooks), outcome))
+    }
+
+    fn outcome(&self, state: &mut State) -> Outcome {
+        let attempts: Vec<Attempt> = state.attempts.drain(..).flatten().collect();
+        let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
+        Outcome {
+            id: self.shared.id,
+            endpoint: self.shared.endpoint,
+            model: self.head().map(|h| h.model().to_owned()),
+            end: end(&state.client, attempts.last()),
+            status: state.client.status,
+            rejection: state.client.rejection,
+            usage,
+            attempts,
+            opened_at: self.shared.opened_at,
+            head_after: state.client.head_after,
+            first_byte_after: state.client.first_byte_after,
+            took: self.elapsed(),
+            bytes_out: state.client.bytes_out,
+        }
+    }
+}
+
+fn end(client: &ClientSide, last: Option<&Attempt>) -> End {
+    match (client.rejection, client.end) {
+        (Some(kind), _) if !kind.is_upstream() => End::Refused,
+        (_, Some(ClientEnd::Abandoned) | None) => End::Abandoned,
+        (Some(_), _) | (_, Some(ClientEnd::Failed)) => End::Failed,
+        _ => match last {
+            // Abandoned below a whole client body: someone in between had what it wanted and let go.
+            Some(attempt) if !matches!(attempt.end, AttemptEnd::Complete | AttemptEnd::Abandoned) => End::Failed,
+            _ if client.status.is_some_and(|s| s.is_client_error() || s.is_server_error()) => End::Failed,
+            _ => End::Complete,
+        },
+    }
+}

@@ -1,0 +1,43 @@
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// `{"type":"error","error":{"type":…,"message":…},"request_id":…}`: the SDKs choose the exception by status alone.
+/// Source: platform.claude.com/docs/en/api/errors.
+pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, String) {
+    let (status, kind) = kind(rejection.kind());
+    let body = Body { r#type: "error", error: Detail { r#type: kind, message: rejection.message() }, request_id };
+    (status, serde_json::to_string(&body).unwrap_or_default())
+}
+
+fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
+    match kind {
+        // 403 makes Claude Code print "Failed to authenticate", and 404 hides the message.
+        RejectionKind::InvalidRequest | RejectionKind::ModelNotAllowed => {
+            (StatusCode::BAD_REQUEST, "invalid_request_error")
+        }
+        RejectionKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error"),
+        RejectionKind::Misconfigured | RejectionKind::UpstreamCredential => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "api_error")
+        }
+        RejectionKind::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
+        RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+        RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "api_error"),
+        RejectionKind::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    error: Detail<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    r#type: &'static str,
+    message: &'a str,
+}

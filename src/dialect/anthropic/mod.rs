@@ -1,0 +1,4 @@
+//! Anthropic Messages.
+
+pub(crate) mod error;
+pub(crate) mod meter;

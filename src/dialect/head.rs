@@ -1,0 +1,196 @@
+//! What a request's head says: the few members that decide where a call goes and what it may cost.
+//!
+//! Reach for it in a gate, through [`Call::head`](crate::Call::head). The body is scanned once; nothing else of it is decoded.
+//!
+//! ```
+//! use tollgate::Dialect;
+//! use tollgate::dialect::head::Head;
+//! let head = Head::read(br#"{"model":"claude-haiku-5-5","max_tokens":64,"messages":[]}"#, Dialect::Anthropic)?;
+//! assert_eq!((head.model(), head.max_tokens(), head.is_stream()), ("claude-haiku-5-5", Some(64), false));
+//! # Ok::<(), tollgate::Rejection>(())
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::wire::json::{self, Found, Kind, Limits, Path, ScanError};
+
+/// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
+pub const MAX_MODEL: usize = 512;
+/// Most messages of one request, as the Messages API has it.
+pub const MAX_MESSAGES: usize = 100_000;
+/// Most tools of one request.
+pub const MAX_TOOLS: usize = 512;
+
+/// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on which
+/// `max_tokens` counts, a budget would be held for one and spent by the other.
+const PATHS: [Path; 10] = [
+    &["model"],
+    &["stream"],
+    &["max_tokens"],
+    &["max_completion_tokens"],
+    &["max_output_tokens"],
+    &["n"],
+    &["messages"],
+    &["tools"],
+    &["stream_options"],
+    &["stream_options", "include_usage"],
+];
+
+/// The indexed head of one request body. Spans point into that body.
+#[derive(Debug, Clone)]
+pub struct Head {
+    dialect: Dialect,
+    model: Arc<str>,
+    stream: bool,
+    max_tokens: Option<u64>,
+    choices: u64,
+    includes_usage: bool,
+    pub(crate) spans: Spans,
+}
+
+/// Where an edit would go.
+#[derive(Debug, Clone)]
+pub(crate) struct Spans {
+    pub(crate) root: Found,
+    pub(crate) model: Range<usize>,
+    /// Every token limit that the body states, with its value's place; OpenAI clients may send the old and the new name.
+    pub(crate) max_tokens: [Option<Range<usize>>; 3],
+    pub(crate) stream_options: Option<Found>,
+    pub(crate) include_usage: Option<Found>,
+}
+
+impl Head {
+    /// Scans a body once.
+    ///
+    /// # Errors
+    /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid UTF-8,
+    /// nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
+    pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
+        let index = json::index(body, &PATHS, Limits::default()).map_err(|error| malformed(&error))?;
+        let [model, stream, old, completion, output, n, messages, tools, stream_options, include_usage] = index.found;
+
+        let model = present(model).ok_or_else(|| invalid("`model` is missing", "model"))?;
+        let name = model.as_str(body).ok_or_else(|| invalid("`model` must be a string", "model"))?;
+        if name.is_empty() || name.len() > MAX_MODEL {
+            return Err(invalid("`model` must have 1 to 512 bytes", "model"));
+        }
+        let stream = flag(stream.as_ref(), "`stream` must be a boolean", "stream")?.unwrap_or(false);
+        let limits = [
+            limit(body, old.as_ref(), "`max_tokens` must be a whole number of tokens", "max_tokens")?,
+            limit(
+                body,
+                completion.as_ref(),
+                "`max_completion_tokens` must be a whole number of tokens",
+                "max_completion_tokens",
+            )?,
+            limit(body, output.as_ref(), "`max_output_tokens` must be a whole number of tokens", "max_output_tokens")?,
+        ];
+        let choices = limit(body, n.as_ref(), "`n` must be a whole number", "n")?.unwrap_or(1);
+        at_most(messages.as_ref(), MAX_MESSAGES, "more than 100,000 messages", "messages")?;
+        at_most(tools.as_ref(), MAX_TOOLS, "more than 512 tools", "tools")?;
+        let includes_usage =
+            flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
+                .unwrap_or(false);
+
+        Ok(Head {
+            dialect,
+            model: name.into(),
+            stream,
+            // The dearest reading: whichever of two names an upstream obeys, it was counted.
+            max_tokens: limits.into_iter().flatten().max(),
+            choices,
+            includes_usage,
+            spans: Spans {
+                root: index.root,
+                model: model.span,
+                max_tokens: [old, completion, output].map(|found| found.map(|f| f.span)),
+                stream_options,
+                include_usage,
+            },
+        })
+    }
+
+    /// The dialect of the body.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The model that the client asked for, decoded.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Whether the client wants a stream.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The most output tokens that the client asked for; `None` if it left that open.
+    #[must_use]
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.max_tokens
+    }
+
+    /// How many answers side by side (`n` of Chat Completions); 1 unless asked.
+    #[must_use]
+    pub fn choices(&self) -> u64 {
+        self.choices
+    }
+
+    /// Whether the client itself asked for the usage chunk of a Chat Completions stream.
+    #[must_use]
+    pub fn includes_usage(&self) -> bool {
+        self.includes_usage
+    }
+
+    pub(crate) fn shared_model(&self) -> Arc<str> {
+        self.model.clone()
+    }
+}
+
+fn malformed(error: &ScanError) -> Rejection {
+    Rejection::new(RejectionKind::InvalidRequest, format!("request body: {error}"))
+}
+
+fn invalid(message: &'static str, param: &'static str) -> Rejection {
+    Rejection::new(RejectionKind::InvalidRequest, message).param(param)
+}
+
+/// SDKs send `null` for what was left out.
+fn present(found: Option<Found>) -> Option<Found> {
+    found.filter(|f| f.kind != Kind::Null)
+}
+
+fn flag(found: Option<&Found>, message: &'static str, param: &'static str) -> Result<Option<bool>, Rejection> {
+    match found.map(|f| f.kind) {
+        None | Some(Kind::Null) => Ok(None),
+        Some(Kind::Bool(value)) => Ok(Some(value)),
+        Some(_) => Err(invalid(message, param)),
+    }
+}
+
+fn limit(
+    body: &[u8],
+    found: Option<&Found>,
+    message: &'static str,
+    param: &'static str,
+) -> Result<Option<u64>, Rejection> {
+    match found {
+        None => Ok(None),
+        Some(f) if f.kind == Kind::Null => Ok(None),
+        Some(f) => f.as_u64(body).map(Some).ok_or_else(|| invalid(message, param)),
+    }
+}
+
+fn at_most(found: Option<&Found>, most: usize, message: &'static str, param: &'static str) -> Result<(), Rejection> {
+    match found.map(|f| f.kind) {
+        Some(Kind::Array { len }) if len > most => Err(invalid(message, param)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Usage, read out of answers without decoding what carries none.
+//!
+//! Reach for it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Counts are the
+//! provider's latest word, field by field, never a sum: Anthropic repeats cumulative figures in every `message_delta`.
+//!
+//! ```
+//! use tollgate::Dialect;
+//! use tollgate::dialect::meter::StreamMeter;
+//! use tollgate::wire::sse::Scanner;
+//!
+//! let stream = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+//! let mut meter = StreamMeter::new(Dialect::OpenAiChat);
+//! Scanner::new().push(stream, |block| meter.block(&block))?;
+//! let reading = meter.reading();
+//! assert_eq!(reading.usage.map(|u| (u.input, u.output)), Some((9, 3)));
+//! assert!(reading.ended);
+//! # Ok::<(), tollgate::wire::sse::EventTooLarge>(())
+//! ```
+
+use serde_json::value::RawValue;
+
+use super::{anthropic, openai_chat};
+use crate::domain::dialect::Dialect;
+use crate::domain::usage::Usage;
+use crate::wire::sse::Block;
+
+/// What an answer has said so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The latest usage, if any was stated.
+    pub usage: Option<Usage>,
+    /// The dialect's mark of a whole answer came: `message_stop`, `[DONE]`, or a JSON answer that parses.
+    pub ended: bool,
+    /// The provider said within the answer that it failed.
+    pub failed: bool,
+}
+
+/// Reads the events of one stream.
+#[derive(Debug)]
+pub struct StreamMeter {
+    dialect: Dialect,
+    reading: Reading,
+}
+
+impl StreamMeter {
+    /// A meter for a stream of `dialect`.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        StreamMeter { dialect, reading: Reading::default() }
+    }
+
+    /// Looks at one block; only those that can carry usage or an end are parsed.
+    #[inline]
+    pub fn block(&mut self, block: &Block<'_>) {
+        let Some(data) = block.data() else { return };
+        match self.dialect {
+            Dialect::Anthropic => anthropic::meter::event(data, block.event(), &mut self.reading),
+            _ if block.is_done() => self.reading.ended = true,
+            _ => openai_chat::meter::chunk(data, &mut self.reading),
+        }
+    }
+
+    /// What the stream has said so far.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+}
+
+/// Reads a whole JSON answer.
+#[must_use]
+pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
+    match dialect {
+        Dialect::Anthropic => anthropic::meter::message(json),
+        _ => openai_chat::meter::completion(json),
+    }
+}
+
+/// A count as providers send it; anything but a plain unsigned number is no count, rather than the end of all counting.
+pub(crate) fn count(raw: Option<&RawValue>) -> Option<u64> {
+    raw.and_then(|value| value.get().parse().ok())
+}
+
+/// Whether the data of a Chat Completions chunk is there for the usage alone.
+pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
+    openai_chat::meter::is_usage_chunk(data)
+}

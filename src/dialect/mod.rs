@@ -1,0 +1,70 @@
+//! What each API looks like on the wire, as pure functions over bytes.
+//!
+//! Reach for it when you answer for the gateway yourself: [`render`] gives a [`Rejection`] the client's shape.
+//!
+//! ```
+//! use tollgate::Dialect;
+//! use tollgate::dialect;
+//! use tollgate::domain::rejection::{Rejection, RejectionKind};
+//!
+//! let rejection = Rejection::new(RejectionKind::ModelNotAllowed, "model gpt-9 is not served here");
+//! let status = |dialect| dialect::render(&rejection, dialect, "req-1").status.as_u16();
+//! // Claude Code hides the text of a 404; OpenAI clients expect one.
+//! assert_eq!((status(Dialect::Anthropic), status(Dialect::OpenAiChat)), (400, 404));
+//! ```
+
+mod anthropic;
+pub mod head;
+pub mod meter;
+mod openai_chat;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// A rejection in a dialect's shape.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// `content-type`, and `retry-after` and `x-should-retry` where they apply.
+    pub headers: HeaderMap,
+    /// The JSON.
+    pub body: Bytes,
+}
+
+/// Gives a rejection the shape that clients of `dialect` parse. `request_id` is repeated where the shape has a place for it.
+#[must_use]
+pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rendered {
+    let (status, body) = match dialect {
+        Dialect::Anthropic => anthropic::error::body(rejection, request_id),
+        _ => openai_chat::error::body(rejection),
+    };
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(secs) = rejection.retry_after_secs() {
+        headers.insert(header::RETRY_AFTER, secs.into());
+    }
+    // SDKs retry every 5xx, but no retry finds a layer or a credential that is missing.
+    if matches!(rejection.kind(), RejectionKind::Misconfigured | RejectionKind::UpstreamCredential) {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    Rendered { status, headers, body: Bytes::from(body) }
+}
+
+/// The event that ends a stream with an error, in the shape that clients of `dialect` raise on.
+#[must_use]
+pub fn error_event(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Bytes {
+    let mut out = bytes::BytesMut::new();
+    match dialect {
+        Dialect::Anthropic => {
+            let (_, body) = anthropic::error::body(rejection, request_id);
+            crate::wire::sse::encode(&mut out, Some("error"), body.as_bytes());
+        }
+        // No event name: openai-node raises on `event: error` and on a bare `error` member alike, the Python SDK on the member.
+        _ => crate::wire::sse::encode(&mut out, None, openai_chat::error::body(rejection).1.as_bytes()),
+    }
+    out.freeze()
+}

@@ -1,0 +1,4 @@
+//! OpenAI Chat Completions.
+
+pub(crate) mod error;
+pub(crate) mod meter;

@@ -1,0 +1,7 @@
+//! The long texts: how the house is built, and why the layers stand in their order.
+
+#[doc = include_str!("design.md")]
+pub mod design {}
+
+#[doc = include_str!("ordering.md")]
+pub mod ordering {}

@@ -1,0 +1,139 @@
+//! Which API a peer speaks, and which of its operations a path names.
+//!
+//! Reach for it when a service of yours must answer in the client's own shape. The dialect follows from the path
+//! alone: since 2026-10 both SDK families send `Authorization: Bearer`, so no header tells them apart.
+//!
+//! ```
+//! use tollgate::domain::dialect::{Dialect, Endpoint, Operation};
+//! let endpoint = Endpoint::of("/v1/messages");
+//! assert_eq!((endpoint.dialect, endpoint.operation), (Dialect::Anthropic, Operation::Generate));
+//! ```
+
+use std::fmt;
+
+/// The API that a peer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI Chat Completions.
+    OpenAiChat,
+    /// OpenAI Responses.
+    OpenAiResponses,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dialect::Anthropic => "Anthropic Messages",
+            Dialect::OpenAiChat => "OpenAI Chat Completions",
+            Dialect::OpenAiResponses => "OpenAI Responses",
+        })
+    }
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A generation: `POST /v1/messages`, `/v1/chat/completions`, `/v1/responses`.
+    Generate,
+    /// `POST /v1/messages/count_tokens`: tokens counted, none produced.
+    CountTokens,
+    /// `GET /v1/models`.
+    ListModels,
+    /// Anything else; its dialect serves the shape of errors only.
+    Other,
+}
+
+/// A dialect and an operation of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The API that the client speaks.
+    pub dialect: Dialect,
+    /// What it asks for.
+    pub operation: Operation,
+}
+
+impl Endpoint {
+    /// Reads a path (no query). With or without `/v1`, and below `/anthropic` or `/openai`, as clients build them.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let (anthropic, rest) = match (prefix(path, "/anthropic"), prefix(path, "/openai")) {
+            (Some(rest), _) => (Some(true), rest),
+            (_, Some(rest)) => (Some(false), rest),
+            _ => (None, path),
+        };
+        let rest = prefix(rest, "/v1").unwrap_or(rest);
+        let (dialect, operation) = match rest.strip_suffix('/').unwrap_or(rest) {
+            "/messages" => (Dialect::Anthropic, Operation::Generate),
+            "/messages/count_tokens" => (Dialect::Anthropic, Operation::CountTokens),
+            "/chat/completions" => (Dialect::OpenAiChat, Operation::Generate),
+            "/responses" => (Dialect::OpenAiResponses, Operation::Generate),
+            "/models" if anthropic == Some(true) => (Dialect::Anthropic, Operation::ListModels),
+            "/models" => (Dialect::OpenAiChat, Operation::ListModels),
+            other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
+            other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
+            _ => (Dialect::OpenAiChat, Operation::Other),
+        };
+        Endpoint { dialect, operation }
+    }
+
+    /// Whether requests carry a JSON body that names a model.
+    #[must_use]
+    pub fn has_head(self) -> bool {
+        matches!(self.operation, Operation::Generate | Operation::CountTokens)
+    }
+
+    /// The path of this endpoint at the provider, below its base URL; `None` where there is none of ours to call.
+    #[must_use]
+    pub fn upstream_path(self) -> Option<&'static str> {
+        Some(match (self.dialect, self.operation) {
+            (Dialect::Anthropic, Operation::Generate) => "/v1/messages",
+            (Dialect::Anthropic, Operation::CountTokens) => "/v1/messages/count_tokens",
+            (Dialect::OpenAiChat, Operation::Generate) => "/v1/chat/completions",
+            (Dialect::OpenAiResponses, Operation::Generate) => "/v1/responses",
+            _ => return None,
+        })
+    }
+}
+
+/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape.
+fn anthropic_only(path: &str) -> bool {
+    ["/messages", "/complete", "/api/hello", "/api/oauth"].iter().any(|p| prefix(path, p).is_some())
+}
+
+/// What follows `prefix` when it ends at a path segment.
+fn prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dialect::*, Endpoint, Operation::*};
+
+    #[test]
+    fn a_path_names_the_dialect_with_or_without_its_prefixes() {
+        for (path, dialect, operation) in [
+            ("/v1/messages", Anthropic, Generate),
+            ("/messages/", Anthropic, Generate),
+            ("/anthropic/v1/messages", Anthropic, Generate),
+            ("/v1/messages/count_tokens", Anthropic, CountTokens),
+            ("/v1/messages/batches", Anthropic, Other),
+            ("/v1/messagesx", OpenAiChat, Other),
+            ("/v1/chat/completions", OpenAiChat, Generate),
+            ("/chat/completions", OpenAiChat, Generate),
+            ("/openai/v1/chat/completions", OpenAiChat, Generate),
+            ("/v1/responses", OpenAiResponses, Generate),
+            ("/v1/responses/resp_1", OpenAiResponses, Other),
+            ("/v1/models", OpenAiChat, ListModels),
+            ("/anthropic/v1/models", Anthropic, ListModels),
+            ("/v1/embeddings", OpenAiChat, Other),
+            ("/", OpenAiChat, Other),
+            ("/api/hello", Anthropic, Other),
+        ] {
+            assert_eq!(Endpoint::of(path), Endpoint { dialect, operation }, "{path}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The nouns: plain data that every layer speaks of, with no I/O in it.
+//!
+//! Reach for it when you write a gate, a router or an observer: what a [`Target`](target::Target), an
+//! [`Outcome`](outcome::Outcome) or a [`Rejection`](rejection::Rejection) is, is said here.
+//!
+//! ```
+//! use tollgate::domain::usage::Usage;
+//! let usage = Usage { input: 9, cache_read: 8_000, cache_write_5m: 1_200, output: 50, ..Usage::default() };
+//! assert_eq!(usage.total_input(), 9_209);
+//! ```
+
+pub mod clock;
+pub mod dialect;
+pub mod outcome;
+pub mod rejection;
+pub mod target;
+pub mod usage;

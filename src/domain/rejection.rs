@@ -1,0 +1,153 @@
+//! Our own refusals and errors, without a shape until the door gives them the client's.
+//!
+//! Reach for it in a gate: `Err(Rejection::new(RejectionKind::InvalidRequest, "no pictures on Fridays"))`.
+//!
+//! ```
+//! use tollgate::domain::rejection::{Rejection, RejectionKind};
+//! let rejection = Rejection::new(RejectionKind::InvalidRequest, "`stream` must be a boolean").param("stream");
+//! assert_eq!(rejection.kind(), RejectionKind::InvalidRequest);
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a rejection is about; the status, type and code that each dialect gives it are its error table's to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RejectionKind {
+    /// The request cannot be understood, or asks for what cannot be.
+    InvalidRequest,
+    /// The method is not one that this path answers.
+    MethodNotAllowed,
+    /// A layer is missing from a hand-built stack, or two of them contradict each other.
+    Misconfigured,
+    /// The model exists nowhere that this client may go.
+    ModelNotAllowed,
+    /// Nothing is served under this path.
+    NotFound,
+    /// More is in flight than we hold at once; soon there will be room.
+    RateLimited,
+    /// The body is larger than we read.
+    TooLarge,
+    /// The upstream refused the credential that *we* sent; never the client's fault.
+    UpstreamCredential,
+    /// The upstream answered with something that is not its API.
+    UpstreamGarbled,
+    /// The upstream took too long to connect or to answer.
+    UpstreamTimeout,
+    /// The upstream could not be reached, or hung up without an answer.
+    UpstreamUnreachable,
+}
+
+impl RejectionKind {
+    /// Whether the call had been let through, and the way upstream failed it.
+    #[must_use]
+    pub fn is_upstream(self) -> bool {
+        matches!(
+            self,
+            RejectionKind::UpstreamCredential
+                | RejectionKind::UpstreamGarbled
+                | RejectionKind::UpstreamTimeout
+                | RejectionKind::UpstreamUnreachable
+        )
+    }
+}
+
+/// A refusal, or an error of ours in an answer's place. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    kind: RejectionKind,
+    message: Cow<'static, str>,
+    internal: Option<Arc<str>>,
+    param: Option<&'static str>,
+    retry_after: Option<Duration>,
+    nothing_sent: bool,
+}
+
+impl Rejection {
+    /// A rejection with a message for the client: no key, no host name, no account in it.
+    pub fn new(kind: RejectionKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Rejection { kind, message: message.into(), internal: None, param: None, retry_after: None, nothing_sent: false }
+    }
+
+    /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged and says where to put what.
+    pub fn misconfigured(cure: impl Into<Arc<str>>) -> Self {
+        Rejection::new(
+            RejectionKind::Misconfigured,
+            "the gateway is misconfigured; its operator finds the reason in the log",
+        )
+        .internal(cure)
+    }
+
+    /// What the log says of it, which the client must not see.
+    #[must_use]
+    pub fn internal(mut self, message: impl Into<Arc<str>>) -> Self {
+        self.internal = Some(message.into());
+        self
+    }
+
+    /// The request field that is at fault.
+    #[must_use]
+    pub fn param(mut self, param: &'static str) -> Self {
+        self.param = Some(param);
+        self
+    }
+
+    /// When to come back. Sent in whole seconds, rounded up, at least one.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Marks an upstream failure that happened before any byte of the request went out.
+    #[must_use]
+    pub fn nothing_sent(mut self) -> Self {
+        self.nothing_sent = true;
+        self
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> RejectionKind {
+        self.kind
+    }
+
+    /// The sentence for the client.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The sentence for the log.
+    #[must_use]
+    pub fn internal_message(&self) -> Option<&str> {
+        self.internal.as_deref()
+    }
+
+    /// The request field at fault, if one is.
+    #[must_use]
+    pub fn param_name(&self) -> Option<&'static str> {
+        self.param
+    }
+
+    /// Whole seconds until a retry may help, at least one.
+    #[must_use]
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
+    }
+
+    /// Whether the provider certainly never saw the request, so that another target may be asked without paying twice.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.nothing_sent
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

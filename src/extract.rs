@@ -1,0 +1,34 @@
+use std::convert::Infallible;
+
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum_core::response::{IntoResponse, Response};
+use http::request::Parts;
+
+use crate::call::Call;
+use crate::domain::dialect::Endpoint;
+use crate::domain::rejection::Rejection;
+
+/// The call that a layer of ours has opened.
+impl<S: Sync> FromRequestParts<S> for Call {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        parts.extensions.get::<Call>().cloned().ok_or_else(|| missing(parts))
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Call>().cloned())
+    }
+}
+
+/// There is no call, so there is no door to render at: this is rendered here.
+fn missing(parts: &Parts) -> Response {
+    tracing::error!("no `Call` for the extractor: put `CallLayer` or `GatewayLayer` around the route");
+    let rejection = Rejection::misconfigured("no `Call`");
+    let rendered = crate::dialect::render(&rejection, Endpoint::of(parts.uri.path()).dialect, "");
+    (rendered.status, rendered.headers, rendered.body).into_response()
+}

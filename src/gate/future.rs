@@ -1,0 +1,100 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::Gate;
+use crate::body::{Body, BoxError};
+use crate::call::{Call, DISCARD, discard};
+use crate::domain::rejection::Rejection;
+
+pub(crate) type Admission<B> = Pin<Box<dyn Future<Output = Result<Request<B>, Rejection>> + Send>>;
+
+pin_project! {
+    /// The answer of a [`GateService`](super::GateService): the gate's refusal, or the inner service's.
+    pub struct GateFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Admit { admission: Admission<B>, inner: S },
+        Forward { #[pin] inner: S::Future },
+    }
+}
+
+impl<S, B> GateFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    /// Waits for `admission`, then hands its request to `inner`, which is ready.
+    pub(crate) fn new(admission: Admission<B>, inner: S) -> Self {
+        GateFuture { state: State::Admit { admission, inner } }
+    }
+}
+
+/// Asks the gate, and lets a refused client finish its sentence.
+pub(super) async fn admit<G, B>(gate: Arc<G>, request: Request<B>) -> Result<Request<B>, Rejection>
+where
+    G: Gate,
+    B: http_body::Body<Data: Buf> + Send + 'static,
+{
+    let (mut parts, body) = request.into_parts();
+    let verdict = match parts.extensions.get::<Call>().cloned() {
+        Some(call) => gate.admit(&mut parts, &call).await,
+        None => Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")),
+    };
+    match verdict {
+        Ok(()) => Ok(Request::from_parts(parts, body)),
+        Err(rejection) => {
+            discard(&parts.headers, body, DISCARD).await;
+            Err(rejection)
+        }
+    }
+}
+
+impl<S, B, ResB> Future for GateFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let forward = match state.as_mut().project() {
+                StateProj::Admit { admission, inner } => match ready!(admission.as_mut().poll(cx)) {
+                    Ok(request) => inner.call(request),
+                    Err(rejection) => return Poll::Ready(Ok(Call::reject(rejection))),
+                },
+                StateProj::Forward { inner } => return inner.poll(cx).map_ok(|response| response.map(Body::new)),
+            };
+            state.set(State::Forward { inner: forward });
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for GateFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::GateService;
+use crate::call::CallService;
+
+/// Puts a [`Gate`](super::Gate) in front of a service. See the [module](crate::gate).
+pub struct GateLayer<G> {
+    gate: Arc<G>,
+}
+
+impl<G> GateLayer<G> {
+    /// A layer around `gate`, which all services made by it share.
+    pub fn new(gate: G) -> Self {
+        GateLayer { gate: Arc::new(gate) }
+    }
+}
+
+impl<G, S> Layer<S> for GateLayer<G> {
+    type Service = CallService<GateService<G, S>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService::standing_alone(GateService::new(self.gate.clone(), inner))
+    }
+}
+
+// By hand: deriving would demand `G: Clone` of a gate that sits behind an `Arc`.
+impl<G> Clone for GateLayer<G> {
+    fn clone(&self) -> Self {
+        GateLayer { gate: self.gate.clone() }
+    }
+}
+
+impl<G> fmt::Debug for GateLayer<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateLayer").field("gate", &std::any::type_name::<G>()).finish()
+    }
+}

@@ -1,0 +1,179 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, ServiceBuilder};
+
+use super::service::GatewayService;
+use super::wire::Wire;
+use crate::body::{Body, BoxError};
+use crate::call::{CallLayer, Settlements};
+use crate::domain::clock::Clock;
+use crate::domain::outcome::Outcome;
+use crate::gate::{Gate, GateLayer};
+use crate::ingest::IngestLayer;
+use crate::meter::MeterLayer;
+use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
+use crate::route::{RouteLayer, Router};
+
+/// The stages in front of a service, in the one right order: call, ingest, route, gates, rewriters.
+///
+/// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect.
+/// Paths that are no LLM endpoint pass through unread. See the [module](crate::gateway).
+///
+/// ```
+/// use tollgate::GatewayLayer;
+/// use tower::{Layer, service_fn};
+/// # use http::{Request, Response};
+/// # use tollgate::Body;
+/// let mine = service_fn(|_request: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
+/// let governed = GatewayLayer::new().on_close(|outcome| println!("{:?}", outcome.usage)).layer(mine);
+/// ```
+#[derive(Clone)]
+pub struct GatewayLayer {
+    call: CallLayer,
+    ingest: IngestLayer,
+    router: Option<Arc<dyn Router>>,
+    gates: Vec<Arc<dyn Gate>>,
+    rewriters: Vec<Arc<dyn Rewrite<Rewriter = Box<dyn Rewriter>>>>,
+}
+
+impl GatewayLayer {
+    /// Every stage with its default, no gate of yours, nothing rewritten.
+    #[must_use]
+    pub fn new() -> Self {
+        GatewayLayer {
+            call: CallLayer::new(),
+            ingest: IngestLayer::new(),
+            router: None,
+            gates: Vec::new(),
+            rewriters: Vec::new(),
+        }
+    }
+
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.call = self.call.clock(clock);
+        self
+    }
+
+    /// Tracks work that outlives calls in `settlements`.
+    #[must_use]
+    pub fn settlements(mut self, settlements: Settlements) -> Self {
+        self.call = self.call.settlements(settlements);
+        self
+    }
+
+    /// Runs `observer` once at the end of every call.
+    #[must_use]
+    pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+        self.call = self.call.on_close(observer);
+        self
+    }
+
+    /// Reads bodies as `ingest` says.
+    #[must_use]
+    pub fn ingest(mut self, ingest: IngestLayer) -> Self {
+        self.ingest = ingest;
+        self
+    }
+
+    /// Routes by `router`. In front of your own service there is nothing to route unless you read the targets yourself.
+    #[must_use]
+    pub fn router(mut self, router: impl Router) -> Self {
+        self.router = Some(Arc::new(router));
+        self
+    }
+
+    /// Adds a gate, which sees the head and the route; gates run in the order in which they were added.
+    #[must_use]
+    pub fn gate(mut self, gate: impl Gate) -> Self {
+        self.gates.push(Arc::new(gate));
+        self
+    }
+
+    /// Adds a rewriter of event streams; the last added is nearest the upstream.
+    #[must_use]
+    pub fn rewrite<R>(mut self, rewrite: R) -> Self
+    where
+        R: Rewrite,
+    {
+        self.rewriters.push(Arc::new(Boxed(rewrite)));
+        self
+    }
+
+    pub(super) fn has_router(&self) -> bool {
+        self.router.is_some()
+    }
+
+    /// The stages in front of a service that applies edits and meters for itself.
+    pub(super) fn stages<S, E>(&self, inner: S) -> BoxCloneSyncService<Request<Body>, Response<Body>, E>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        // Stages that nobody asked for are not there: every one costs a box a call.
+        let mut service = BoxCloneSyncService::new(inner);
+        for rewrite in self.rewriters.iter().rev() {
+            service = BoxCloneSyncService::new(RewriteLayer::new(rewrite.clone()).layer(service));
+        }
+        if !self.gates.is_empty() {
+            service = BoxCloneSyncService::new(GateLayer::new(self.gates.clone()).layer(service));
+        }
+        if let Some(router) = &self.router {
+            service = BoxCloneSyncService::new(RouteLayer::new(router.clone()).layer(service));
+        }
+        BoxCloneSyncService::new(
+            ServiceBuilder::new().layer(self.call.clone()).layer(self.ingest.clone()).service(service),
+        )
+    }
+}
+
+impl Default for GatewayLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S, ResB> Layer<S> for GatewayLayer
+where
+    S: Service<Request<Body>, Response = Response<ResB>, Future: Send> + Clone + Send + Sync + 'static,
+    S::Error: 'static,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Service = GatewayService<S::Error>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GatewayService::new(self.stages(Wire::new(MeterLayer::new().layer(inner))))
+    }
+}
+
+impl fmt::Debug for GatewayLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayLayer")
+            .field("call", &self.call)
+            .field("ingest", &self.ingest)
+            .field("routes", &self.router.is_some())
+            .field("gates", &self.gates.len())
+            .field("rewriters", &self.rewriters.len())
+            .finish()
+    }
+}
+
+/// A rewrite whose machines are boxed, so that several kinds stand in one list.
+struct Boxed<R>(R);
+
+impl<R> Rewrite for Boxed<R>
+where
+    R: Rewrite,
+{
+    type Rewriter = Box<dyn Rewriter>;
+
+    fn begin(&self, call: &crate::Call, head: &http::response::Parts) -> Option<Self::Rewriter> {
+        Some(Box::new(self.0.begin(call, head)?))
+    }
+}

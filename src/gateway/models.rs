@@ -1,0 +1,87 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::domain::dialect::Dialect;
+
+/// A model as `GET /v1/models` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    id: Cow<'static, str>,
+    owner: Cow<'static, str>,
+    dialect: Dialect,
+}
+
+impl Model {
+    /// A model of Anthropic's.
+    pub fn anthropic(id: impl Into<Cow<'static, str>>) -> Self {
+        Model { id: id.into(), owner: Cow::Borrowed("anthropic"), dialect: Dialect::Anthropic }
+    }
+
+    /// A model that speaks Chat Completions.
+    pub fn openai(id: impl Into<Cow<'static, str>>) -> Self {
+        Model { id: id.into(), owner: Cow::Borrowed("openai"), dialect: Dialect::OpenAiChat }
+    }
+
+    /// The name that clients ask for.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The dialect in which it is served.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// One entry, with the members of both families: `type`, `display_name`, `created_at` for Anthropic's SDKs, `object`,
+    /// `created`, `owned_by` for OpenAI's. Both ignore the others'.
+    pub(super) fn entry(&self) -> Entry<'_> {
+        Entry {
+            id: &self.id,
+            r#type: "model",
+            object: "model",
+            display_name: &self.id,
+            created: 0,
+            created_at: Timestamp::UNIX_EPOCH.to_string(),
+            owned_by: &self.owner,
+        }
+    }
+}
+
+/// The list that both SDK families parse.
+pub(super) fn list(models: &[Model], limit: Option<usize>) -> Bytes {
+    let shown = &models[..limit.unwrap_or(models.len()).min(models.len())];
+    let page = Page {
+        object: "list",
+        data: shown.iter().map(Model::entry).collect(),
+        has_more: shown.len() < models.len(),
+        first_id: shown.first().map(Model::id),
+        last_id: shown.last().map(Model::id),
+    };
+    serde_json::to_vec(&page).unwrap_or_default().into()
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    object: &'static str,
+    data: Vec<Entry<'a>>,
+    has_more: bool,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Entry<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    object: &'static str,
+    display_name: &'a str,
+    created: i64,
+    /// RFC 3339; the epoch, which Anthropic's API documents for a date that is not known.
+    created_at: String,
+    owned_by: &'a str,
+}

@@ -1,0 +1,66 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+use super::GatewayBuilder;
+use crate::body::{Body, BoxError};
+
+/// The stages with a service behind them. Takes requests of any body; cheap to clone.
+pub struct GatewayService<E> {
+    inner: BoxCloneSyncService<Request<Body>, Response<Body>, E>,
+}
+
+/// The stages with dispatch and upstreams behind them: a whole LLM gateway as one service.
+///
+/// Serve it by axum (`Router::fallback_service`, `nest_service`) or by plain hyper; see the examples.
+pub type Gateway = GatewayService<Infallible>;
+
+impl Gateway {
+    /// Begins a gateway without upstreams.
+    #[must_use]
+    pub fn builder() -> GatewayBuilder {
+        GatewayBuilder::new()
+    }
+}
+
+impl<E> GatewayService<E> {
+    pub(super) fn new(inner: BoxCloneSyncService<Request<Body>, Response<Body>, E>) -> Self {
+        GatewayService { inner }
+    }
+}
+
+impl<E, ReqB> Service<Request<ReqB>> for GatewayService<E>
+where
+    ReqB: http_body::Body<Data = Bytes> + Send + 'static,
+    ReqB::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = E;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        self.inner.call(request.map(Body::new))
+    }
+}
+
+impl<E> Clone for GatewayService<E> {
+    fn clone(&self) -> Self {
+        GatewayService { inner: self.inner.clone() }
+    }
+}
+
+impl<E> fmt::Debug for GatewayService<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayService").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use tower::Service;
+
+use super::Dispatch;
+use super::models::{self, Model};
+use crate::body::Body;
+use crate::call::Call;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// What a gateway answers under which path: generations by dispatch, the rest by itself.
+#[derive(Debug, Clone)]
+pub(super) struct Surface {
+    models: Arc<[Model]>,
+    dispatch: Dispatch,
+}
+
+impl Surface {
+    pub(super) fn new(models: Vec<Model>, dispatch: Dispatch) -> Self {
+        Surface { models: models.into(), dispatch }
+    }
+
+    fn answer(&self, request: &Request<Body>) -> Result<Response<Body>, Rejection> {
+        let path = request.uri().path();
+        let known = match path {
+            // Warm-up probes of Claude Code and of load balancers.
+            "/" | "/api/hello" => Some(Bytes::new()),
+            _ => self.models(path, request.uri().query())?,
+        };
+        let Some(json) = known else {
+            return Err(Rejection::new(
+                RejectionKind::NotFound,
+                format!("nothing is served under {} {path}", request.method()),
+            ));
+        };
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
+        }
+        let mut response = Response::new(Body::from(json));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+
+    fn models(&self, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
+        let path = ["/anthropic", "/openai"].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
+        let path = path.strip_prefix("/v1").unwrap_or(path);
+        let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
+        let limit =
+            query.into_iter().flat_map(|q| q.split('&')).find_map(|pair| pair.strip_prefix("limit=")?.parse().ok());
+        match id.strip_prefix('/') {
+            None if id.is_empty() => Ok(Some(models::list(&self.models, limit))),
+            None => Ok(None),
+            Some("") => Ok(Some(models::list(&self.models, limit))),
+            Some(id) => match self.models.iter().find(|model| model.id() == id) {
+                Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
+                None => Err(Rejection::new(RejectionKind::NotFound, format!("model `{id}` is not listed here"))),
+            },
+        }
+    }
+}
+
+impl Service<Request<Body>> for Surface {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.dispatch.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
+            return self.dispatch.call(request);
+        }
+        let answer = self.answer(&request).unwrap_or_else(Call::reject);
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}

@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::Ingest;
+use super::budget::Budget;
+use crate::call::CallService;
+
+/// Reads and indexes request bodies. See the [module](crate::ingest).
+#[derive(Debug, Clone)]
+pub struct IngestLayer {
+    max_body: usize,
+    budget: Arc<Budget>,
+}
+
+impl IngestLayer {
+    /// 32 MiB a body, as the Messages API has it, and 512 MiB over all calls at once.
+    #[must_use]
+    pub fn new() -> Self {
+        IngestLayer { max_body: 32 << 20, budget: Arc::new(Budget::new(512 << 20)) }
+    }
+
+    /// The largest body that is read, in bytes.
+    #[must_use]
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// The most bytes of bodies in memory at once, over all calls that go through this layer and its clones.
+    #[must_use]
+    pub fn max_in_memory(mut self, bytes: usize) -> Self {
+        self.budget = Arc::new(Budget::new(bytes));
+        self
+    }
+}
+
+impl Default for IngestLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for IngestLayer {
+    type Service = CallService<Ingest<S>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService::standing_alone(Ingest::new(inner, self.max_body, self.budget.clone()))
+    }
+}

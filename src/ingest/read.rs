@@ -1,0 +1,109 @@
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{Method, Request, header};
+
+use super::budget::{Budget, Share};
+use crate::body::{Body, BoxError};
+use crate::call::{Call, DISCARD, discard};
+use crate::dialect::head::Head;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// Takes the body in, sets the call's head, and gives back the request with its body in memory.
+pub(super) async fn read<B>(
+    request: Request<B>,
+    max_body: usize,
+    budget: Arc<Budget>,
+) -> Result<Request<Body>, Rejection>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
+        Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
+    })?;
+    if !call.endpoint().has_head() {
+        return Ok(Request::from_parts(parts, Body::new(body)));
+    }
+    let mut body = pin!(body);
+    match take(&parts, body.as_mut(), max_body, &budget).await {
+        Ok(bytes) => {
+            call.set_head(Head::read(&bytes, call.dialect())?);
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
+        Err(rejection) => {
+            // A body that is too large is let run out, unstored: most clients read an answer only after they have sent all.
+            let most = if rejection.kind() == RejectionKind::TooLarge { max_body as u64 + DISCARD } else { DISCARD };
+            discard(&parts.headers, body, most).await;
+            Err(rejection)
+        }
+    }
+}
+
+async fn take<B>(
+    parts: &Parts,
+    mut body: Pin<&mut B>,
+    max_body: usize,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Rejection>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    if parts.method != Method::POST {
+        return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use POST"));
+    }
+    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Rejection::new(
+            RejectionKind::InvalidRequest,
+            "send the body uncompressed: its content-encoding is not read here",
+        ));
+    }
+    let declared = body.size_hint();
+    if declared.lower() > max_body as u64 {
+        return Err(too_large(max_body));
+    }
+    let mut share = Share::none(budget);
+    // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
+        if data.len() > max_body - first.len() - rest.len() {
+            return Err(too_large(max_body));
+        }
+        if !share.grow(data.len()) {
+            return Err(Rejection::new(
+                RejectionKind::RateLimited,
+                "too many bytes of requests are in flight; try again in a moment",
+            )
+            .retry_after(Duration::from_secs(1)));
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            let known = usize::try_from(declared.exact().unwrap_or(0)).unwrap_or(0);
+            rest.reserve(known.max(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    Ok(share.guard(bytes))
+}
+
+fn too_large(max_body: usize) -> Rejection {
+    Rejection::new(RejectionKind::TooLarge, format!("the request body is larger than {max_body} bytes"))
+}
+
+fn broken_off(error: impl Into<BoxError>) -> Rejection {
+    tracing::debug!(error = %error.into(), "a request body broke off");
+    Rejection::new(RejectionKind::InvalidRequest, "the request body ended before its end")
+}

@@ -1,0 +1,71 @@
+//! An LLM gateway inside your own service: Tower layers for [axum](https://docs.rs/axum) and [hyper](https://docs.rs/hyper).
+//!
+//! A proxy in front of a model provider is one more thing to deploy, patch and be called about at night. tollgate is a
+//! library instead: stack the layers you want in the service you already run, and unmodified clients (the OpenAI and
+//! Anthropic SDKs, Claude Code, curl) talk to it.
+//!
+//! ```
+//! # #[cfg(feature = "testing")] {
+//! use tollgate::testing::Simulated;
+//! use tollgate::upstream::Provider;
+//! use tollgate::{Dialect, Gateway, GatewayLayer};
+//!
+//! let provider = Provider::with_client(Dialect::Anthropic, "http://sim.local", None, Simulated::new())?;
+//! let gateway = Gateway::builder()
+//!     .upstream("anthropic", Dialect::Anthropic, provider)
+//!     .layer(GatewayLayer::new().on_close(|outcome| println!("{:?} {:?}", outcome.end, outcome.usage)))
+//!     .build();
+//! # fn serve<S: Clone>(_: S) {}
+//! serve(gateway); // a `tower::Service`: give it to axum's `fallback_service`, or to hyper
+//! # }
+//! # Ok::<(), tollgate::upstream::ProviderError>(())
+//! ```
+//!
+//! # Where to read on
+//!
+//! - [`GatewayLayer`] and [`Gateway`]: everything, in the one right order. [`docs::ordering`] says why that order.
+//! - [`gate`]: a rule of your own in ten lines. [`rewrite`]: changing streams. [`upstream`]: where calls go.
+//! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the bytes.
+//! - [`docs::design`]: how the house is built.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
+//! | `axum` | [`Call`] as an extractor |
+//! | `testing` | the simulated provider, with a bill of every token that it produced |
+//! | `full` | all of them |
+//!
+//! None is on by default, and none changes how another behaves.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod body;
+pub mod call;
+pub mod dialect;
+pub mod docs;
+pub mod domain;
+#[cfg(feature = "axum")]
+mod extract;
+pub mod gate;
+pub mod gateway;
+pub mod ingest;
+pub mod meter;
+pub mod rewrite;
+pub mod route;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod upstream;
+pub mod wire;
+
+pub use self::body::Body;
+pub use self::call::{Call, CallLayer};
+pub use self::domain::dialect::Dialect;
+pub use self::domain::rejection::Rejection;
+pub use self::gate::{Gate, GateLayer};
+pub use self::gateway::{Gateway, GatewayLayer};
+pub use self::ingest::IngestLayer;
+pub use self::meter::MeterLayer;
+pub use self::rewrite::RewriteLayer;
+pub use self::route::RouteLayer;

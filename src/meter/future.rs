@@ -1,0 +1,88 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use pin_project_lite::pin_project;
+
+use super::body::MeterBody;
+use super::tap::Tap;
+use crate::body::{Body, BoxError};
+use crate::call::{AttemptGuard, Ending};
+use crate::domain::outcome::AttemptEnd;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+pin_project! {
+    /// The answer of a [`Meter`](super::Meter).
+    pub struct MeterFuture<F> {
+        #[pin]
+        inner: F,
+        attempt: Option<AttemptGuard>,
+        has_head: bool,
+        method: Method,
+    }
+}
+
+impl<F> MeterFuture<F> {
+    pub(super) fn new(inner: F, attempt: Option<AttemptGuard>, has_head: bool, method: Method) -> Self {
+        MeterFuture { inner, attempt, has_head, method }
+    }
+}
+
+impl<F, B, E> Future for MeterFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.inner.poll(cx));
+        let Some(mut attempt) = this.attempt.take() else {
+            return Poll::Ready(answer.map(|response| response.map(Body::new)));
+        };
+        let response = match answer {
+            Ok(response) => response.map(Body::new),
+            Err(error) => {
+                attempt.end(AttemptEnd::NoAnswer);
+                return Poll::Ready(Err(error));
+            }
+        };
+        if let Some(rejection) = response.extensions().get::<Rejection>() {
+            let end = failed(rejection);
+            attempt.end(end);
+            return Poll::Ready(Ok(response));
+        }
+        let status = response.status();
+        attempt.head(status, upstream_request_id(response.headers()));
+        let bodiless = Ending::is_bodiless(this.method, status);
+        let tap = match attempt.dialect() {
+            Some(dialect) if *this.has_head && status.is_success() => Tap::new(dialect, response.headers()),
+            _ => Tap::none(),
+        };
+        let failed = status.is_client_error() || status.is_server_error();
+        Poll::Ready(Ok(response.map(|body| Body::new(MeterBody::new(body, attempt, tap, bodiless, failed)))))
+    }
+}
+
+fn failed(rejection: &Rejection) -> AttemptEnd {
+    match rejection.kind() {
+        _ if rejection.is_unsent() => AttemptEnd::Unsent,
+        RejectionKind::UpstreamCredential | RejectionKind::UpstreamGarbled => AttemptEnd::ErrorStatus,
+        _ => AttemptEnd::NoAnswer,
+    }
+}
+
+fn upstream_request_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("request-id").or_else(|| headers.get("x-request-id"))?;
+    value.to_str().ok().map(str::to_owned)
+}
+
+impl<F> fmt::Debug for MeterFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeterFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::Service;
+
+use super::MeterFuture;
+use crate::body::{Body, BoxError};
+use crate::call::Call;
+
+/// The service of a [`MeterLayer`](super::MeterLayer).
+#[derive(Debug, Clone)]
+pub struct Meter<S> {
+    inner: S,
+}
+
+impl<S> Meter<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Meter { inner }
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for Meter<S>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = MeterFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let call = Call::of(&request).cloned();
+        let attempt = call.as_ref().map(Call::begin_attempt);
+        let has_head = call.is_some_and(|call| call.endpoint().has_head());
+        let method = request.method().clone();
+        MeterFuture::new(self.inner.call(request), attempt, has_head, method)
+    }
+}

@@ -1,0 +1,119 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, header};
+use http_body::Frame;
+
+use super::{Rewrite, Rewriter};
+use crate::body::{Body, BoxError, Gunzip};
+use crate::call::{Call, StreamBroken};
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::wire::sse::Scanner;
+
+/// Most that a compressed stream may unpack to in all.
+const MOST_STREAMED: usize = 1 << 30;
+
+/// Puts a machine of `with` between an event stream and its client, if it makes one.
+pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body>) -> Response<Body> {
+    if !Call::is_event_stream(response.headers()) {
+        return response;
+    }
+    let (mut parts, mut body) = response.into_parts();
+    let Some(rewriter) = with.begin(call, &parts) else { return Response::from_parts(parts, body) };
+    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip" || coding == "x-gzip") {
+        body = Gunzip::body(body, MOST_STREAMED);
+        parts.headers.remove(header::CONTENT_ENCODING);
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::ETAG);
+    let body =
+        RewriteBody { inner: body, rewriter, scanner: Scanner::new(), out: BytesMut::new(), stage: Stage::Flowing };
+    Response::from_parts(parts, Body::new(body))
+}
+
+struct RewriteBody<R> {
+    inner: Body,
+    rewriter: R,
+    scanner: Scanner,
+    out: BytesMut,
+    stage: Stage,
+}
+
+enum Stage {
+    Flowing,
+    /// The rewriter gave up; the error follows what it had already written.
+    Broken(Option<Rejection>),
+    Over,
+}
+
+impl<R: Rewriter> RewriteBody<R> {
+    fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
+        let (rewriter, out) = (&mut self.rewriter, &mut self.out);
+        let mut verdict = Ok(());
+        let scanned = self.scanner.push(chunk, |block| {
+            if verdict.is_ok() {
+                verdict = rewriter.block(&block, out);
+            }
+        });
+        verdict?;
+        scanned.map_err(|_| Rejection::new(RejectionKind::UpstreamGarbled, "the upstream sent an event beyond 16 MiB"))
+    }
+
+    fn finish(&mut self) -> Result<(), Rejection> {
+        let (rewriter, out) = (&mut self.rewriter, &mut self.out);
+        let mut verdict = Ok(());
+        let whole = self.scanner.finish(|block| verdict = rewriter.block(&block, out));
+        verdict?;
+        if whole.is_err() {
+            // Half an event is passed on as it is: what it lacks, the client finds missing as it would without us.
+            self.out.extend_from_slice(self.scanner.pending());
+        }
+        self.rewriter.finish(&mut self.out)
+    }
+}
+
+impl<R: Rewriter> http_body::Body for RewriteBody<R> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        loop {
+            if !this.out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(this.out.split().freeze()))));
+            }
+            match &mut this.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Broken(rejection) => {
+                    let rejection = rejection.take();
+                    this.stage = Stage::Over;
+                    return Poll::Ready(rejection.map(|r| Err(StreamBroken(r).into())));
+                }
+                Stage::Flowing => {}
+            }
+            let step = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => this.push(&chunk),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => {
+                    this.stage = Stage::Over;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.stage = Stage::Over;
+                    this.finish()
+                }
+            };
+            if let Err(rejection) = step {
+                this.stage = Stage::Broken(Some(rejection));
+                this.inner = Body::empty();
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.stage, Stage::Over) && self.out.is_empty()
+    }
+}

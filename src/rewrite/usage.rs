@@ -1,0 +1,32 @@
+use bytes::BytesMut;
+use http::response::Parts;
+
+use super::{Rewrite, Rewriter};
+use crate::call::Call;
+use crate::dialect::meter::is_usage_chunk;
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::Rejection;
+use crate::wire::sse::Block;
+
+/// Withholds the usage chunk of a Chat Completions stream where [`Call::ask_for_usage`] put the wish into the request.
+///
+/// A client that did not ask must not get a chunk without choices: many index `choices[0]`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WithholdUsage;
+
+impl Rewrite for WithholdUsage {
+    type Rewriter = WithholdUsage;
+
+    fn begin(&self, call: &Call, _head: &Parts) -> Option<WithholdUsage> {
+        (call.dialect() == Dialect::OpenAiChat && call.withholds_usage()).then_some(WithholdUsage)
+    }
+}
+
+impl Rewriter for WithholdUsage {
+    fn block(&mut self, block: &Block<'_>, out: &mut BytesMut) -> Result<(), Rejection> {
+        if !block.data().is_some_and(is_usage_chunk) {
+            out.extend_from_slice(block.raw());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+use async_trait::async_trait;
+use http::request::Parts;
+
+use super::Router;
+use crate::call::Call;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::gate::Gate;
+
+/// The policy of a [`RouteLayer`](super::RouteLayer).
+#[derive(Debug)]
+pub struct RouteGate<R> {
+    router: R,
+}
+
+impl<R> RouteGate<R> {
+    pub(crate) fn new(router: R) -> Self {
+        RouteGate { router }
+    }
+}
+
+#[async_trait]
+impl<R: Router> Gate for RouteGate<R> {
+    async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if !call.endpoint().has_head() {
+            return Ok(());
+        }
+        let head = call.require_head()?;
+        let mut targets = self.router.route(call, head)?;
+        let elsewhere = targets.first().map(|t| t.dialect);
+        targets.retain(|target| target.dialect == call.dialect());
+        if targets.is_empty() {
+            return Err(nowhere(head.model(), call, elsewhere));
+        }
+        call.set_route(targets);
+        Ok(())
+    }
+}
+
+fn nowhere(model: &str, call: &Call, elsewhere: Option<crate::Dialect>) -> Rejection {
+    let message = match elsewhere {
+        None => format!("model `{model}` is not served here"),
+        Some(dialect) => format!("model `{model}` is served in {dialect} only, and this is {}", call.dialect()),
+    };
+    Rejection::new(RejectionKind::ModelNotAllowed, message).param("model")
+}

@@ -1,0 +1,71 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Router;
+use crate::call::Call;
+use crate::dialect::head::Head;
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::Rejection;
+use crate::domain::target::Target;
+
+/// A [`Router`] by name: aliases first, then patterns in the order in which they were added.
+#[derive(Debug, Clone, Default)]
+pub struct ModelTable {
+    patterns: Vec<Pattern>,
+    aliases: HashMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    /// Without its star.
+    start: Arc<str>,
+    is_prefix: bool,
+    upstream: Arc<str>,
+    dialect: Dialect,
+}
+
+impl ModelTable {
+    /// A table that serves nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends models that match to `upstream`. A pattern is a name, or the start of names and a `*`.
+    #[must_use]
+    pub fn pattern(mut self, pattern: &str, upstream: impl Into<Arc<str>>, dialect: Dialect) -> Self {
+        let (start, is_prefix) = pattern.strip_suffix('*').map_or((pattern, false), |start| (start, true));
+        self.patterns.push(Pattern { start: start.into(), is_prefix, upstream: upstream.into(), dialect });
+        self
+    }
+
+    /// Serves `name` by these models, the first that answers. An alias of an alias is a name like any other.
+    #[must_use]
+    pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
+        self.aliases.insert(name.into(), models.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Moves `*` behind every other pattern.
+    pub(crate) fn catch_alls_last(mut self) -> Self {
+        self.patterns.sort_by_key(|p| p.is_prefix && p.start.is_empty());
+        self
+    }
+
+    fn target(&self, model: &Arc<str>) -> Option<Arc<Target>> {
+        let pattern = self.patterns.iter().find(|p| match p.is_prefix {
+            true => model.starts_with(&*p.start),
+            false => *model == p.start,
+        })?;
+        Some(Arc::new(Target::new(pattern.upstream.clone(), pattern.dialect, model.clone())))
+    }
+}
+
+impl Router for ModelTable {
+    fn route(&self, _call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+        Ok(match self.aliases.get(head.model()) {
+            Some(models) => models.iter().filter_map(|model| self.target(model)).collect(),
+            None => self.target(&head.shared_model()).into_iter().collect(),
+        })
+    }
+}

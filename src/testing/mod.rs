@@ -1,0 +1,34 @@
+//! One simulated provider, with a bill: what tests, benches and offline examples talk to instead of a real one.
+//!
+//! Reach for it to test your own service behind these layers. [`Simulated`] speaks Anthropic Messages and OpenAI Chat
+//! Completions, in JSON and in streams, and does as its [`Script`] says: slow, broken off, garbled, compressed, refusing.
+//! Every token that it produces stands on its [`Bill`], which is the oracle that accounts are checked against.
+//!
+//! A client can write the script into its prompt: the text `sim:deltas=3,delay=10` anywhere in the request's body. See
+//! [`Script::directive`] for the words.
+//!
+//! ```
+//! use http::Request;
+//! use tollgate::Body;
+//! use tollgate::testing::Simulated;
+//! use tower::ServiceExt;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!
+//! let provider = Simulated::new();
+//! let request = Request::post("/v1/messages").body(Body::from(r#"{"model":"claude-x","messages":[],"max_tokens":9}"#))?;
+//! let answer = provider.clone().oneshot(request).await?;
+//! assert_eq!(answer.status(), 200);
+//! assert_eq!(provider.bill().lines().len(), 1);
+//! # Ok(()) }
+//! ```
+
+mod anthropic;
+mod bill;
+mod body;
+mod openai_chat;
+mod script;
+mod simulated;
+
+pub use self::bill::{Bill, Line};
+pub use self::script::{Fault, Script};
+pub use self::simulated::{Received, Simulated};

@@ -1,0 +1,101 @@
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Script;
+use super::body::Step;
+use super::simulated::{Ask, play, play_json, text, word};
+use crate::wire::sse;
+
+pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
+    let tool = ask.tool.as_deref().filter(|_| script.tool);
+    let reports = ask.include_usage && script.usage;
+    let chunk = |choices: Value, usage: Option<Value>| {
+        let mut chunk = json!({
+            "id": "chatcmpl-simulated", "object": "chat.completion.chunk", "created": 0, "model": ask.model, "choices": choices,
+        });
+        if reports {
+            // A server that was asked says `null` until the last.
+            chunk["usage"] = usage.unwrap_or(Value::Null);
+        }
+        event(chunk.to_string().as_bytes())
+    };
+    let choice = |delta: Value, reason: Value| json!([{ "index": 0, "delta": delta, "finish_reason": reason }]);
+
+    let mut before = Vec::new();
+    before.extend((0..script.pings).map(|_| Bytes::from_static(b": ping\n\n")));
+    let deltas: Vec<Bytes> = match tool {
+        None => {
+            before.push(chunk(choice(json!({ "role": "assistant", "content": "" }), Value::Null), None));
+            (0..script.deltas).map(|n| chunk(choice(json!({ "content": word(n) }), Value::Null), None)).collect()
+        }
+        Some(name) => {
+            let call = json!({
+                "index": 0, "id": "call_simulated", "type": "function", "function": { "name": name, "arguments": "" },
+            });
+            before.push(chunk(
+                choice(json!({ "role": "assistant", "content": null, "tool_calls": [call] }), Value::Null),
+                None,
+            ));
+            [r#"{"city":"#, r#""Paris"}"#]
+                .iter()
+                .map(|part| json!({ "tool_calls": [{ "index": 0, "function": { "arguments": part } }] }))
+                .map(|delta| chunk(choice(delta, Value::Null), None))
+                .collect()
+        }
+    };
+    let reason = if tool.is_some() { "tool_calls" } else { "stop" };
+    let mut after = vec![chunk(choice(json!({}), json!(reason)), None)];
+    if reports {
+        after.push(chunk(json!([]), Some(usage(ask.input, deltas.len() as u64))));
+    }
+    after.push(event(b"[DONE]"));
+    let failed = error(StatusCode::INTERNAL_SERVER_ERROR, "simulated error").to_string();
+    play(script, before, deltas, after, &event(failed.as_bytes()))
+}
+
+pub(super) fn completion(ask: &Ask, script: &Script) -> VecDeque<Step> {
+    let (message, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
+        None => {
+            (json!({ "role": "assistant", "content": text(script.deltas), "refusal": null }), "stop", script.deltas)
+        }
+        Some(name) => {
+            let call = json!({
+                "id": "call_simulated", "type": "function",
+                "function": { "name": name, "arguments": r#"{"city":"Paris"}"# },
+            });
+            (json!({ "role": "assistant", "content": null, "tool_calls": [call] }), "tool_calls", 2)
+        }
+    };
+    let mut answer = json!({
+        "id": "chatcmpl-simulated", "object": "chat.completion", "created": 0, "model": ask.model,
+        "choices": [{ "index": 0, "message": message, "finish_reason": reason, "logprobs": null }],
+    });
+    if script.usage {
+        answer["usage"] = usage(ask.input, tokens);
+    }
+    play_json(script, &answer, tokens)
+}
+
+pub(super) fn error(status: StatusCode, message: &str) -> Value {
+    let (kind, code) = match status.as_u16() {
+        401 => ("invalid_request_error", json!("invalid_api_key")),
+        404 => ("invalid_request_error", json!("model_not_found")),
+        429 => ("requests", json!("rate_limit_exceeded")),
+        400..500 => ("invalid_request_error", Value::Null),
+        _ => ("server_error", Value::Null),
+    };
+    json!({ "error": { "message": message, "type": kind, "param": null, "code": code } })
+}
+
+fn usage(input: u64, output: u64) -> Value {
+    json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output })
+}
+
+fn event(data: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    sse::encode(&mut out, None, data);
+    out.freeze()
+}

@@ -1,0 +1,121 @@
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use tower::Service;
+
+use super::ProviderError;
+use crate::body::{Body, BoxError};
+
+/// An HTTP client: hyper's pool over rustls (ring, webpki-roots), HTTP/1.1 and HTTP/2 as the server negotiates.
+///
+/// Holds no global state: its TLS configuration names its own crypto provider. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client<TimedConnector, Body>,
+}
+
+impl HttpClient {
+    /// A client that gives a connection 5 seconds, DNS, TCP and TLS together.
+    ///
+    /// # Errors
+    /// When the TLS configuration cannot be made.
+    pub fn new() -> Result<Self, ProviderError> {
+        Self::with_connect_timeout(Duration::from_secs(5))
+    }
+
+    /// A client that gives a connection this long.
+    ///
+    /// # Errors
+    /// When the TLS configuration cannot be made.
+    pub fn with_connect_timeout(timeout: Duration) -> Result<Self, ProviderError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ProviderError::new(format!("TLS: {error}")))?;
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Ok(Self::with_tls(tls.with_root_certificates(roots).with_no_client_auth(), timeout))
+    }
+
+    /// A client with a TLS configuration of yours: private roots, client certificates.
+    #[must_use]
+    pub fn with_tls(tls: ClientConfig, connect_timeout: Duration) -> Self {
+        let mut http = HttpConnector::new();
+        // The `https` connector around it decides about the scheme.
+        http.enforce_http(false);
+        // Without it a stream waits 40 ms for acknowledgements.
+        http.set_nodelay(true);
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(90))
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .build(TimedConnector { inner: https, timeout: connect_timeout });
+        HttpClient { client }
+    }
+}
+
+impl Service<Request<Body>> for HttpClient {
+    type Response = Response<hyper::body::Incoming>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Service::poll_ready(&mut self.client, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        Service::call(&mut self.client, request)
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// Bounds the whole of connecting: the connector's own timeout knows of TCP alone.
+#[derive(Clone)]
+struct TimedConnector {
+    inner: HttpsConnector<HttpConnector>,
+    timeout: Duration,
+}
+
+type Connection = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+
+impl Service<Uri> for TimedConnector {
+    type Response = Connection;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.inner.call(uri);
+        let timeout = self.timeout;
+        Box::pin(async move {
+            tokio::time::timeout(timeout, connecting)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into()))
+        })
+    }
+}

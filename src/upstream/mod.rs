@@ -1,0 +1,42 @@
+//! Providers: what turns a call of ours into a request of theirs.
+//!
+//! Reach for [`Provider`] to send calls over HTTP. It owns the base URL, the credential and the timeouts; the HTTP client
+//! beneath it is any tower service: [`HttpClient`] (feature `upstream`), one of your own, or a test double.
+//!
+//! - **Reads:** the request that dispatch made. **Strips** the client's credentials, cookies, hop-by-hop and forwarding
+//!   headers; **injects** the credential last.
+//! - **Answers** 502 and 504 where the provider cannot be reached or takes too long, 500 where it refuses *our* credential,
+//!   502 where it answers HTML. All else passes with its status and bytes.
+//!
+//! ```
+//! # #[cfg(feature = "testing")] {
+//! use std::time::Duration;
+//! use tollgate::Dialect;
+//! use tollgate::testing::Simulated;
+//! use tollgate::upstream::{Credential, Provider};
+//!
+//! let provider = Provider::with_client(
+//!     Dialect::OpenAiChat,
+//!     "https://llm.example.com/openai",
+//!     Credential::bearer("sk-…")?,
+//!     Simulated::new(),
+//! )?
+//! .first_byte_timeout(Duration::from_secs(120));
+//! # }
+//! # Ok::<(), tollgate::upstream::ProviderError>(())
+//! ```
+
+mod answer;
+#[cfg(feature = "upstream")]
+mod client;
+mod credential;
+mod error;
+mod idle;
+mod provider;
+mod request;
+
+#[cfg(feature = "upstream")]
+pub use self::client::HttpClient;
+pub use self::credential::Credential;
+pub use self::error::ProviderError;
+pub use self::provider::Provider;

@@ -1,0 +1,142 @@
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::domain::dialect::Dialect;
+
+/// Headers that end at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's business with
+/// us (its credentials, its cookies) or our network's with nobody (who forwarded what).
+const OURS: [HeaderName; 19] = [
+    header::HOST,
+    header::EXPECT,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+/// Starts of header names that end at us too.
+const OUR_PREFIXES: [&str; 4] = ["x-forwarded-", "x-real-ip", "x-tollgate-", "cf-connecting-"];
+
+/// Leaves of the client's headers what the provider should see.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    drop_named_by_connection(headers);
+    for name in &OURS {
+        headers.remove(name);
+    }
+    if headers.keys().any(is_prefixed) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_prefixed(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_prefixed(name: &HeaderName) -> bool {
+    OUR_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// A client may name any header as its connection's; that one goes no further either.
+pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Whether the client takes gzip (RFC 9110 section 12.5.3: named, or under `*`, and not weighted to nothing).
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut star = false;
+    for coding in headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or("");
+        let refused = parts.any(|p| p.strip_prefix("q=").is_some_and(|q| q.trim_matches(['0', '.']).is_empty()));
+        if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
+            return !refused;
+        }
+        star |= name == "*" && !refused;
+    }
+    star
+}
+
+/// A stream is asked for uncompressed: a coder in between may hold an event back.
+pub(super) fn ask_encoding(headers: &mut HeaderMap, is_stream: bool, accepts_gzip: bool) {
+    let coding = if accepts_gzip && !is_stream { "gzip, identity" } else { "identity" };
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
+}
+
+/// The API answers 400 to a request without a version; curl users forget it.
+pub(super) fn default_version(headers: &mut HeaderMap, dialect: Dialect) {
+    if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn gzip_is_accepted_where_it_is_named_and_not_refused() {
+        for (value, yes) in [
+            ("gzip, deflate, br", true),
+            ("GZIP", true),
+            ("br, *", true),
+            ("gzip;q=0, *", false),
+            ("gzip;q=0.5", true),
+            ("gzip; q=0.0", false),
+            ("identity", false),
+            ("*;q=0", false),
+        ] {
+            assert_eq!(accepts_gzip(&headers(&[("accept-encoding", value)])), yes, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_is_the_clients_or_the_hops_goes_no_further() {
+        let mut map = headers(&[
+            ("authorization", "Bearer tg_live_x"),
+            ("x-api-key", "tg_live_x"),
+            ("cookie", "a=b"),
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x-tollgate-tags", "team=a"),
+            ("host", "gateway.internal"),
+            ("anthropic-beta", "a,b"),
+            ("x-stainless-lang", "python"),
+        ]);
+        strip(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["anthropic-beta", "x-stainless-lang"]);
+    }
+}

@@ -1,0 +1,352 @@
+//! One pass over a JSON document that finds a few members and checks all the rest.
+//!
+//! Reach for it to read what governs a call (its model, whether it streams, how many tokens it may produce) out of a body
+//! that is passed on as it came. The whole document is checked against the grammar of RFC 8259, nothing is built, and
+//! nothing is allocated; the stack it needs does not depend on the input.
+//!
+//! A member that governs must mean one thing to everyone who reads the body. Parsers differ on a key that appears twice
+//! (RFC 8259 section 4 leaves it open), and Go's match keys in any case, so a *wanted* key that appears twice, is spelled
+//! with an escape or in another case is an error: who checks `model` and who bills it would otherwise read two values.
+//!
+//! ```
+//! use tollgate::wire::json::{self, Kind, Limits, ScanErrorKind};
+//!
+//! let body = br#"{"model":"fast","stream_options":{"include_usage":true},"messages":[{},{}]}"#;
+//! let paths: [json::Path; 3] = [&["model"], &["stream_options", "include_usage"], &["messages"]];
+//! let [model, usage, messages] = json::index(body, &paths, Limits::default())?.found;
+//! assert_eq!(model.and_then(|found| found.as_str(body)).as_deref(), Some("fast"));
+//! assert_eq!(usage.and_then(|found| found.as_bool()), Some(true));
+//! assert_eq!(messages.map(|found| found.kind), Some(Kind::Array { len: 2 }));
+//!
+//! let twice = json::index(br#"{"model":"cheap","Model":"dear"}"#, &paths, Limits::default());
+//! assert_eq!(twice.map_err(|error| error.kind()).err(), Some(ScanErrorKind::Ambiguous { key: "model" }));
+//! # Ok::<(), json::ScanError>(())
+//! ```
+
+mod lexer;
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use lexer::Lexer;
+
+/// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.
+///
+/// Keys are compared byte for byte; the case rule knows the letters of ASCII. The empty path is the root.
+pub type Path = &'static [&'static str];
+
+/// Finds the members named by `paths` in a document whose root is an object, and checks the whole document.
+///
+/// A path whose member is absent, or one of whose parents is not an object, is not found. At most 64 paths: more do not
+/// compile. What is accepted is what `serde_json` accepts when it skips a value (so an escaped lone surrogate passes
+/// here, and only [`Found::as_str`] refuses it), within [`Limits`].
+///
+/// # Errors
+///
+/// The first [`ScanErrorKind`] met, front to back, except that bytes which are not UTF-8 are reported before all else.
+pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> Result<Index<N>, ScanError> {
+    const { assert!(N <= u64::BITS as usize, "at most 64 paths") };
+
+    let text = std::str::from_utf8(doc).map_err(|error| ScanError::new(ScanErrorKind::Utf8, error.valid_up_to()))?;
+    let mut found = [const { None }; N];
+    let root = Walk { lexer: Lexer::new(text, limits.depth), paths, found: &mut found }.document()?;
+    for (slot, _) in found.iter_mut().zip(paths).filter(|(_, path)| path.is_empty()) {
+        *slot = Some(root.clone());
+    }
+    Ok(Index { root, found })
+}
+
+/// What a document may ask of whoever reads it next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How deep arrays and objects may nest; the root object is at depth 1. Above 1024 counts as 1024.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    /// Depth 128: what `serde_json` takes when it builds a value.
+    fn default() -> Self {
+        Self { depth: 128 }
+    }
+}
+
+/// Where the wanted members of a document are.
+#[derive(Debug, Clone)]
+pub struct Index<const N: usize> {
+    /// The root object, without the whitespace around it.
+    pub root: Found,
+    /// `found[i]` belongs to `paths[i]`.
+    pub found: [Option<Found>; N],
+}
+
+/// A value of the document: what it is, and which bytes it occupies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What the value is.
+    pub kind: Kind,
+    /// Its bytes, as offsets into the document; a string includes its quotes.
+    pub span: Range<usize>,
+}
+
+impl Found {
+    /// The bytes of the value in `doc`, the document it was found in; empty if `doc` is another, too short one.
+    #[must_use]
+    pub fn bytes<'a>(&self, doc: &'a [u8]) -> &'a [u8] {
+        doc.get(self.span.clone()).unwrap_or_default()
+    }
+
+    /// The number, if it is written as plain digits and fits: `1.0`, `1e3` and `-0` are not counts anyone sends in good
+    /// faith, and parsers disagree on them.
+    #[must_use]
+    pub fn as_u64(&self, doc: &[u8]) -> Option<u64> {
+        if self.kind != Kind::Number {
+            return None;
+        }
+        self.bytes(doc).iter().try_fold(0_u64, |number, byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        })
+    }
+
+    /// The text of a string, copied only if it holds an escape; `None` also for escapes that are no text, a lone
+    /// surrogate such as `"\ud800"`.
+    #[must_use]
+    pub fn as_str<'a>(&self, doc: &'a [u8]) -> Option<Cow<'a, str>> {
+        let literal = self.bytes(doc);
+        match self.kind {
+            Kind::String { escaped: true } => serde_json::from_slice(literal).ok().map(Cow::Owned),
+            Kind::String { escaped: false } => {
+                let inside = literal.get(1..literal.len().checked_sub(1)?)?;
+                std::str::from_utf8(inside).ok().map(Cow::Borrowed)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of `true` or `false`.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.kind {
+            Kind::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// What a value is, as far as one can tell without decoding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number; its grammar was checked, its size was not.
+    Number,
+    /// A string.
+    String {
+        /// Whether it holds a backslash, so that its text is not its bytes.
+        escaped: bool,
+    },
+    /// An array.
+    Array {
+        /// How many elements it has.
+        len: usize,
+    },
+    /// An object.
+    Object {
+        /// How many members it has, one that appears twice counted twice.
+        len: usize,
+    },
+}
+
+/// Why a document was refused, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanError {
+    kind: ScanErrorKind,
+    offset: usize,
+    clash: Clash,
+}
+
+impl ScanError {
+    /// Why.
+    #[must_use]
+    pub fn kind(&self) -> ScanErrorKind {
+        self.kind
+    }
+
+    /// The byte at which it was seen: the offending byte or the opening quote of the offending key, the document's length
+    /// if it ends too early.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    fn new(kind: ScanErrorKind, offset: usize) -> Self {
+        Self { kind, offset, clash: Clash::Twice }
+    }
+
+    fn ambiguous(key: &'static str, clash: Clash, offset: usize) -> Self {
+        Self { kind: ScanErrorKind::Ambiguous { key }, offset, clash }
+    }
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = self.offset;
+        match (self.kind, self.clash) {
+            (ScanErrorKind::Empty, _) => f.write_str("empty document"),
+            (ScanErrorKind::NotAnObject, _) => f.write_str("the document is not a JSON object"),
+            (ScanErrorKind::Syntax, _) => write!(f, "invalid JSON at byte {offset}"),
+            (ScanErrorKind::Depth, _) => write!(f, "JSON nested too deeply at byte {offset}"),
+            (ScanErrorKind::Utf8, _) => write!(f, "invalid UTF-8 at byte {offset}"),
+            (ScanErrorKind::Trailing, _) => {
+                write!(f, "bytes after the JSON document at byte {offset}")
+            }
+            (ScanErrorKind::Ambiguous { key }, Clash::Twice) => write!(f, "`{key}` appears twice"),
+            (ScanErrorKind::Ambiguous { key }, Clash::Escaped) => {
+                write!(f, "`{key}` is spelled with an escape")
+            }
+            (ScanErrorKind::Ambiguous { key }, Clash::Case) => {
+                write!(f, "`{key}` is spelled in another case")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ScanError {}
+
+/// The reasons to refuse a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanErrorKind {
+    /// Nothing but whitespace.
+    Empty,
+    /// A JSON value begins, but no object.
+    NotAnObject,
+    /// The bytes break the grammar of RFC 8259, or end too early.
+    Syntax,
+    /// Nested deeper than [`Limits::depth`].
+    Depth,
+    /// Not UTF-8, which RFC 8259 section 8.1 demands.
+    Utf8,
+    /// Something other than whitespace after the document.
+    Trailing,
+    /// A wanted key that different parsers would read differently.
+    Ambiguous {
+        /// The wanted key, as its path spells it.
+        key: &'static str,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clash {
+    Twice,
+    Escaped,
+    Case,
+}
+
+/// Walks the objects that paths lead through; all other values are the lexer's to step over.
+///
+/// A set of paths is a bit mask over `paths`.
+struct Walk<'a, 'p> {
+    lexer: Lexer<'a>,
+    paths: &'p [Path],
+    found: &'p mut [Option<Found>],
+}
+
+impl Walk<'_, '_> {
+    fn document(mut self) -> Result<Found, ScanError> {
+        self.lexer.space();
+        match self.lexer.peek() {
+            Some(b'{') => {}
+            None => return Err(self.lexer.error(ScanErrorKind::Empty)),
+            Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                return Err(self.lexer.error(ScanErrorKind::NotAnObject));
+            }
+            Some(_) => return Err(self.lexer.error(ScanErrorKind::Syntax)),
+        }
+        let root = self.object(0, self.select(|path| !path.is_empty()))?;
+        self.lexer.space();
+        match self.lexer.peek() {
+            None => Ok(root),
+            Some(_) => Err(self.lexer.error(ScanErrorKind::Trailing)),
+        }
+    }
+
+    /// Reads the object at the cursor, where `wanted` paths look for their key number `level`. It calls itself once for a
+    /// key of a path, so the paths bound it, not the document.
+    fn object(&mut self, level: usize, wanted: u64) -> Result<Found, ScanError> {
+        let depth = level + 1;
+        let start = self.lexer.at();
+        self.lexer.open(depth)?;
+
+        let mut len = 0;
+        let mut seen = 0;
+        let mut more = !self.lexer.closes(b'}');
+        while more {
+            let key_at = self.lexer.at();
+            let (key, escaped) = self.lexer.key()?;
+            let named = self.named(key, escaped, level, wanted, key_at)?;
+            if let Some(path) = self.first(named & seen) {
+                return Err(ScanError::ambiguous(path[level], Clash::Twice, key_at));
+            }
+            seen |= named;
+
+            let inward = if named == 0 { 0 } else { named & self.select(|path| path.len() > depth) };
+            let value = match self.lexer.peek() {
+                Some(b'{') if inward != 0 => self.object(depth, inward)?,
+                _ => self.lexer.value(depth)?,
+            };
+            for (bit, slot) in self.found.iter_mut().enumerate() {
+                if (named & !inward) >> bit & 1 == 1 {
+                    *slot = Some(value.clone());
+                }
+            }
+            len += 1;
+            more = self.lexer.comma(b'}')?;
+        }
+        Ok(Found { kind: Kind::Object { len }, span: start..self.lexer.at() })
+    }
+
+    /// Which of the `wanted` paths this key belongs to.
+    fn named(&self, key: &str, escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
+        let mut named = 0;
+        // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
+        let text = match escaped && wanted != 0 {
+            true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
+            false => Cow::Borrowed(key),
+        };
+        for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
+            let name = path[level];
+            if !escaped && key == name {
+                named |= 1 << bit;
+            } else if same_letters(&text, name) {
+                let clash = if escaped { Clash::Escaped } else { Clash::Case };
+                return Err(ScanError::ambiguous(name, clash, key_at));
+            }
+        }
+        Ok(named)
+    }
+
+    fn select(&self, which: impl Fn(Path) -> bool) -> u64 {
+        self.paths.iter().enumerate().fold(0, |set, (bit, path)| set | (u64::from(which(path)) << bit))
+    }
+
+    fn first(&self, set: u64) -> Option<Path> {
+        self.paths.get(set.trailing_zeros() as usize).copied()
+    }
+}
+
+/// Whether a decoder that ignores case takes one for the other. Go's folds by Unicode, where two letters outside ASCII fall
+/// on ASCII ones: the long s and the Kelvin sign.
+fn same_letters(key: &str, name: &str) -> bool {
+    // Folding only ever shortens a key, by two bytes a letter at most.
+    if key.len() < name.len() || key.len() > name.len() * 3 {
+        return false;
+    }
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).eq(name.chars().map(fold))
+}

@@ -1,0 +1,29 @@
+//! Byte code for the wire: JSON bodies indexed and edited in place, event streams taken apart and put together.
+//!
+//! Reach for it when you hold the bytes of a call and want to know or change a little about them without decoding the
+//! rest: a proxy that reads `model` from a body of half a megabyte has no use for a tree of half a megabyte. Everything
+//! here is pure: bytes in, bytes out, no I/O, no clock.
+//!
+//! - [`json`] finds a few members of a document in one pass, and says where they are;
+//! - [`splice`] replaces what was found and leaves every other byte as it was;
+//! - [`sse`] splits an event stream into its events, however it was cut, and writes events.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use tollgate::wire::{json, splice};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let body = Bytes::from_static(br#"{ "model": "fast", "messages": [] }"#);
+//! let index = json::index(&body, &[&["model"]], json::Limits::default())?;
+//! let [Some(model)] = index.found else { return Err("no model".into()) };
+//!
+//! let mut edit = splice::Splice::new();
+//! edit.replace(model.span, splice::quote("claude-sonnet-4-5"));
+//! assert_eq!(edit.apply(&body)?, br#"{ "model": "claude-sonnet-4-5", "messages": [] }"#[..]);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod json;
+pub mod splice;
+pub mod sse;
