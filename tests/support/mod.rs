@@ -1,0 +1,121 @@
+//! What the areas share: a server on a real socket, and a place where outcomes arrive.
+#![allow(dead_code, reason = "every area uses its own part")]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tollgate::Body;
+use tollgate::domain::outcome::Outcome;
+use tower::Service;
+
+/// A server on loopback, HTTP/1.1 and HTTP/2 by prior knowledge. Gone when dropped.
+pub struct Server {
+    pub addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start<S>(service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
+        let addr = listener.local_addr().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::runtime::Handle::current().spawn(accept(listener, service, stopped));
+        Server { addr, stop, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Graceful shutdown: no new connections, those that are open finish what is in flight.
+    pub async fn shut_down(mut self) {
+        let _ = self.stop.send(true);
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept<S>(listener: TcpListener, service: S, mut stopped: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        let socket = tokio::select! {
+            accepted = listener.accept() => accepted.expect("loopback").0,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        socket.set_nodelay(true).expect("a socket");
+        let service = TowerToHyperService::new(service.clone());
+        let mut stopped = stopped.clone();
+        connections.spawn(async move {
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Every outcome of every call, as it closes.
+pub struct Outcomes {
+    receiver: mpsc::UnboundedReceiver<Outcome>,
+    seen: Arc<Mutex<usize>>,
+}
+
+impl Outcomes {
+    /// The place, and the observer that fills it.
+    pub fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let seen = Arc::new(Mutex::new(0));
+        let count = seen.clone();
+        let observer = move |outcome: &Outcome| {
+            *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            let _ = sender.send(outcome.clone());
+        };
+        (Outcomes { receiver, seen }, observer)
+    }
+
+    /// The next outcome. Panics after 10 seconds, which is a call that never closed.
+    pub async fn next(&mut self) -> Outcome {
+        tokio::time::timeout(Duration::from_secs(10), self.receiver.recv())
+            .await
+            .expect("a call did not close within 10 s")
+            .expect("the observer is alive")
+    }
+
+    /// Asserts that no further call has closed, after giving it a moment to do so wrongly.
+    pub async fn none_left(&mut self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(self.receiver.try_recv().is_err(), "a call closed twice, or one too many was opened");
+    }
+
+    /// How many have arrived in all.
+    pub fn count(&self) -> usize {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
