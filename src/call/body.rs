@@ -24,8 +24,8 @@ pub(super) struct CallBody {
 }
 
 impl CallBody {
-    pub(super) fn new(inner: Body, mut closer: Closer, bodiless: bool, is_event_stream: bool) -> Self {
-        let ending = Ending::new(bodiless, &inner);
+    pub(super) fn new(inner: Body, mut closer: Closer, is_event_stream: bool) -> Self {
+        let ending = Ending::new(false, &inner);
         // An answer whose length is promised has no room for an error event.
         let is_event_stream = is_event_stream && http_body::Body::size_hint(&inner).exact().is_none();
         if ending.is_done() {

@@ -4,7 +4,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 
 use super::body::CallBody;
@@ -97,8 +98,24 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.head_after = Some(after);
         headers.extend(std::mem::take(&mut state.answer_headers));
     }
-    let bodiless = is_head || Ending::is_bodiless(&http::Method::GET, status);
-    response.map(|body| Body::new(CallBody::new(body, closer, bodiless, is_event_stream)))
+    if is_head || Ending::is_bodiless(&Method::GET, status) {
+        return without_body(response, closer, is_head);
+    }
+    response.map(|body| Body::new(CallBody::new(body, closer, is_event_stream)))
+}
+
+/// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.
+fn without_body(response: Response<Body>, mut closer: Closer, is_head: bool) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if is_head
+        && !parts.headers.contains_key(header::CONTENT_LENGTH)
+        && let Some(length) = body.size_hint().exact()
+    {
+        parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    drop(body);
+    closer.end(ClientEnd::Complete, 0);
+    Response::from_parts(parts, Body::empty())
 }
 
 /// Whether an answer is a stream of events, whatever the case and the parameters of its type.

@@ -12,7 +12,7 @@
 //! ```
 
 use std::fmt::Debug;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -24,6 +24,16 @@ pub trait Clock: Debug + Send + Sync + 'static {
 
     /// Time since an arbitrary origin, which never runs backwards: the one to subtract.
     fn elapsed(&self) -> Duration;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        (**self).elapsed()
+    }
 }
 
 /// The machine's clock.

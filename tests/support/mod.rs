@@ -19,16 +19,19 @@ use tollgate::domain::outcome::Outcome;
 use tower::Service;
 
 /// A server on loopback, HTTP/1.1 and HTTP/2 by prior knowledge. Gone when dropped.
-pub struct Server {
-    pub addr: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
-    pub async fn start<S>(service: S) -> Self
+    pub(crate) async fn start<S>(service: S) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + 'static,
     {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
         let addr = listener.local_addr().expect("bound");
@@ -37,12 +40,12 @@ impl Server {
         Server { addr, stop, task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Graceful shutdown: no new connections, those that are open finish what is in flight.
-    pub async fn shut_down(mut self) {
+    pub(crate) async fn shut_down(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.task).await;
     }
@@ -82,14 +85,14 @@ where
 }
 
 /// Every outcome of every call, as it closes.
-pub struct Outcomes {
+pub(crate) struct Outcomes {
     receiver: mpsc::UnboundedReceiver<Outcome>,
     seen: Arc<Mutex<usize>>,
 }
 
 impl Outcomes {
     /// The place, and the observer that fills it.
-    pub fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
+    pub(crate) fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let seen = Arc::new(Mutex::new(0));
         let count = seen.clone();
@@ -101,7 +104,7 @@ impl Outcomes {
     }
 
     /// The next outcome. Panics after 10 seconds, which is a call that never closed.
-    pub async fn next(&mut self) -> Outcome {
+    pub(crate) async fn next(&mut self) -> Outcome {
         tokio::time::timeout(Duration::from_secs(10), self.receiver.recv())
             .await
             .expect("a call did not close within 10 s")
@@ -109,13 +112,13 @@ impl Outcomes {
     }
 
     /// Asserts that no further call has closed, after giving it a moment to do so wrongly.
-    pub async fn none_left(&mut self) {
+    pub(crate) async fn none_left(&mut self) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(self.receiver.try_recv().is_err(), "a call closed twice, or one too many was opened");
     }
 
     /// How many have arrived in all.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
