@@ -17,10 +17,14 @@ impl Args {
             match arg {
                 Long("listen") => {
                     let value = parser.value()?.string()?;
-                    listen = value.parse().map_err(|_| format!("--listen {value}: not an address, such as 127.0.0.1:4000"))?;
+                    listen = value
+                        .parse()
+                        .map_err(|_| format!("--listen {value}: not an address, such as 127.0.0.1:4000"))?;
                 }
                 Long(flag @ ("mint" | "database")) => {
-                    return Err(format!("--{flag}: this gateway has no virtual keys yet, and so nothing to keep").into());
+                    return Err(
+                        format!("--{flag}: this gateway has no virtual keys yet, and so nothing to keep").into()
+                    );
                 }
                 other => return Err(other.unexpected().into()),
             }

@@ -36,6 +36,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let Args { listen } = Args::parse(std::env::args_os())?;
+    let stop = serve::Stop::new()?;
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
 
@@ -55,7 +56,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     println!("listening http://{address}");
     welcome::print(address, providers.simulated);
-    serve::until_ctrl_c(listener, app).await?;
+    serve::until(stop, listener, app).await?;
     settlements.drain().await;
     Ok(())
 }

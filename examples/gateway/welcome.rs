@@ -3,9 +3,13 @@ use std::net::SocketAddr;
 /// What to paste into which client.
 pub(crate) fn print(address: SocketAddr, simulated: bool) {
     if simulated {
-        println!("no provider is configured: a simulated one answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real one");
+        println!(
+            "no provider is configured: a simulated one answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real one"
+        );
     }
-    println!("no virtual keys yet: whoever reaches this port may call, so it listens on loopback only; clients may send any key");
+    println!(
+        "no virtual keys yet: whoever reaches this port may call, so it listens on loopback only; clients may send any key"
+    );
     println!(
         r#"
 curl http://{address}/v1/messages -H 'content-type: application/json' \

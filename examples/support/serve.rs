@@ -6,16 +6,35 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Serves `app` until Ctrl-C, then lets what is in flight finish for up to 30 seconds.
-pub(crate) async fn until_ctrl_c(listener: TcpListener, app: Router) -> io::Result<()> {
+/// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the address.
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds.
+pub(crate) async fn until(stop: Stop, listener: TcpListener, app: Router) -> io::Result<()> {
     // Without it a stream waits 40 ms for acknowledgements.
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let (told, mut stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        // An error means that there is no signal to wait for: stop, rather than never.
-        let _ = tokio::signal::ctrl_c().await;
-        let _ = stop.send(true);
+        stop.asked().await;
+        let _ = told.send(true);
     });
     let deadline = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -26,4 +45,3 @@ pub(crate) async fn until_ctrl_c(listener: TcpListener, app: Router) -> io::Resu
         () = deadline => Ok(()),
     }
 }
-

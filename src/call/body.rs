@@ -21,6 +21,8 @@ pub(super) struct CallBody {
     tail: Option<[u8; 2]>,
     /// The in-band error has been handed out; nothing may follow.
     broken: bool,
+    /// An error that is told at the next poll.
+    failing: Option<BoxError>,
 }
 
 impl CallBody {
@@ -31,7 +33,15 @@ impl CallBody {
         if ending.is_done() {
             closer.end(ClientEnd::Complete, 0);
         }
-        CallBody { inner, closer, ending, bytes_out: 0, tail: is_event_stream.then_some(*b"\n\n"), broken: false }
+        CallBody {
+            inner,
+            closer,
+            ending,
+            bytes_out: 0,
+            tail: is_event_stream.then_some(*b"\n\n"),
+            broken: false,
+            failing: None,
+        }
     }
 
     fn count(&mut self, data: &Bytes) {
@@ -68,6 +78,24 @@ impl CallBody {
     }
 }
 
+impl CallBody {
+    /// Ends the client's side with an error event where there is room for one, with a cut connection where there is not.
+    fn break_off(&mut self, error: BoxError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let event = self.error_event(&error);
+        tracing::warn!(call = self.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
+        self.inner = Body::empty();
+        self.closer.end(ClientEnd::Failed, self.bytes_out);
+        if let Some(event) = event {
+            self.broken = true;
+            return Poll::Ready(Some(Ok(Frame::data(event))));
+        }
+        // hyper drops what it has not yet flushed when a body fails; pending once, the bytes before the error go out.
+        self.failing = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 /// An error in mid-stream that knows what to tell the client.
 #[derive(Debug)]
 pub(crate) struct StreamBroken(pub(crate) Rejection);
@@ -89,24 +117,17 @@ impl http_body::Body for CallBody {
         if this.broken {
             return Poll::Ready(None);
         }
-        let polled = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-        match &polled {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.count(data);
-                }
-            }
-            Some(Err(error)) => {
-                let event = this.error_event(error);
-                tracing::warn!(call = this.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
-                this.inner = Body::empty();
-                this.closer.end(ClientEnd::Failed, this.bytes_out);
-                this.broken = event.is_some();
-                if let Some(event) = event {
-                    return Poll::Ready(Some(Ok(Frame::data(event))));
-                }
-            }
-            None => {}
+        if let Some(error) = this.failing.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            Some(Err(error)) => return this.break_off(error, cx),
+            polled => polled,
+        };
+        if let Some(Ok(frame)) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            this.count(data);
         }
         if this.ending.after(polled.as_ref(), &this.inner) {
             this.closer.end(ClientEnd::Complete, this.bytes_out);
@@ -115,7 +136,7 @@ impl http_body::Body for CallBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.broken && self.inner.is_end_stream()
+        !self.broken && self.failing.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

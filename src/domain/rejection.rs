@@ -25,6 +25,8 @@ pub enum RejectionKind {
     Misconfigured,
     /// The model exists nowhere that this client may go.
     ModelNotAllowed,
+    /// No model of this name is listed.
+    ModelNotFound,
     /// Nothing is served under this path.
     NotFound,
     /// More is in flight than we hold at once; soon there will be room.

@@ -52,13 +52,41 @@ impl Model {
     }
 }
 
+/// Which part of the list a query asks for. Source: platform.claude.com/docs/en/api/models-list.
+#[derive(Debug, Default)]
+pub(super) struct Paging<'a> {
+    limit: Option<usize>,
+    after: Option<&'a str>,
+    before: Option<&'a str>,
+}
+
+impl<'a> Paging<'a> {
+    /// Of several values the last counts; what does not parse is as good as absent. OpenAI's clients send no paging at all.
+    pub(super) fn of(query: Option<&'a str>) -> Self {
+        query.unwrap_or("").split('&').fold(Paging::default(), |paging, pair| match pair.split_once('=') {
+            Some(("limit", n)) => Paging { limit: n.parse().ok().filter(|n| *n > 0), ..paging },
+            Some(("after_id", id)) => Paging { after: Some(id), ..paging },
+            Some(("before_id", id)) => Paging { before: Some(id), ..paging },
+            _ => paging,
+        })
+    }
+}
+
 /// The list that both SDK families parse.
-pub(super) fn list(models: &[Model], limit: Option<usize>) -> Bytes {
-    let shown = &models[..limit.unwrap_or(models.len()).min(models.len())];
+pub(super) fn list(models: &[Model], paging: &Paging<'_>) -> Bytes {
+    let at = |id: Option<&str>| id.and_then(|id| models.iter().position(|model| model.id() == id));
+    let start = at(paging.after).map_or(0, |i| i + 1);
+    let end = at(paging.before).unwrap_or(models.len()).max(start);
+    let (rest, limit) = (&models[start..end], paging.limit.unwrap_or(models.len()));
+    let shown = match paging.before {
+        // Backwards: the page that ends before that id.
+        Some(_) => &rest[rest.len().saturating_sub(limit)..],
+        None => &rest[..limit.min(rest.len())],
+    };
     let page = Page {
         object: "list",
         data: shown.iter().map(Model::entry).collect(),
-        has_more: shown.len() < models.len(),
+        has_more: shown.len() < rest.len(),
         first_id: shown.first().map(Model::id),
         last_id: shown.last().map(Model::id),
     };

@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
+use percent_encoding::percent_decode_str;
 use tower::Service;
 
 use super::Dispatch;
-use super::models::{self, Model};
+use super::models::{self, Model, Paging};
 use crate::body::Body;
 use crate::call::Call;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -41,7 +42,11 @@ impl Surface {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
         }
+        let is_probe = json.is_empty();
         let mut response = Response::new(Body::from(json));
+        if is_probe {
+            return Ok(response);
+        }
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
@@ -50,16 +55,21 @@ impl Surface {
         let path = ["/anthropic", "/openai"].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
         let path = path.strip_prefix("/v1").unwrap_or(path);
         let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
-        let limit =
-            query.into_iter().flat_map(|q| q.split('&')).find_map(|pair| pair.strip_prefix("limit=")?.parse().ok());
+        let list = || models::list(&self.models, &Paging::of(query));
         match id.strip_prefix('/') {
-            None if id.is_empty() => Ok(Some(models::list(&self.models, limit))),
+            None if id.is_empty() => Ok(Some(list())),
             None => Ok(None),
-            Some("") => Ok(Some(models::list(&self.models, limit))),
-            Some(id) => match self.models.iter().find(|model| model.id() == id) {
-                Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
-                None => Err(Rejection::new(RejectionKind::NotFound, format!("model `{id}` is not listed here"))),
-            },
+            Some("") => Ok(Some(list())),
+            Some(id) => {
+                let id = percent_decode_str(id).decode_utf8_lossy();
+                match self.models.iter().find(|model| model.id() == id) {
+                    Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
+                    None => {
+                        let message = format!("model `{id}` is not listed here");
+                        Err(Rejection::new(RejectionKind::ModelNotFound, message).param("model"))
+                    }
+                }
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
         RejectionKind::Misconfigured | RejectionKind::UpstreamCredential => {
             (StatusCode::INTERNAL_SERVER_ERROR, "api_error")
         }
-        RejectionKind::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
+        RejectionKind::ModelNotFound | RejectionKind::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
         RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
         RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "api_error"),

@@ -18,7 +18,9 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", Some("method_not_supported"))
         }
         RejectionKind::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None),
-        RejectionKind::ModelNotAllowed => (StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found")),
+        RejectionKind::ModelNotAllowed | RejectionKind::ModelNotFound => {
+            (StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"))
+        }
         RejectionKind::NotFound => (StatusCode::NOT_FOUND, "invalid_request_error", Some("unknown_url")),
         RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded")),
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", Some("request_too_large")),

@@ -1,0 +1,85 @@
+//! What the gateway costs on the wire: CPU time a request, next to a proxy that does nothing (`examples/bare_proxy.rs`).
+//!
+//! ```text
+//! cargo build --release --examples --features upstream,testing
+//! cargo bench --bench e2e --features upstream,testing                 # or: -- --quick, --rounds 5, --seconds 10, --only stream
+//! ```
+//!
+//! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer, in
+//! rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only). The load and the
+//! simulated provider live in this process, whose time does not count. Beside the example gateway stand the layers
+//! alone, served the same way without the log line that the example writes for each call.
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+
+#[path = "../../examples/support/serve.rs"]
+mod serve;
+
+mod layers;
+mod load;
+mod report;
+mod subject;
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tollgate::testing::Simulated;
+
+use load::{Load, SHAPES, Shape};
+use report::Report;
+use subject::Subject;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let (mut rounds, mut seconds, mut only) = (3, 5, None);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg}: a value is missing"));
+        match arg.as_str() {
+            // cargo passes it on.
+            "--bench" => {}
+            "--quick" => (rounds, seconds) = (3, 1),
+            "--rounds" => rounds = value()?.parse()?,
+            "--seconds" => seconds = value()?.parse()?,
+            "--only" => only = Some(value()?),
+            // This program again, as one of its subjects.
+            layers::ROLE => return layers::serve(&value()?),
+            other => return Err(format!("{other}: no such argument").into()),
+        }
+    }
+    let shapes = SHAPES.iter().filter(|shape| only.as_ref().is_none_or(|only| shape.name.contains(only.as_str())));
+    measure(shapes, rounds, Duration::from_secs(seconds))
+}
+
+fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Duration) -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let upstream = runtime.block_on(provider(&runtime))?;
+    let subjects = [Subject::bare_proxy(&upstream)?, Subject::gateway(&upstream)?, Subject::layers(&upstream)?];
+    for shape in shapes {
+        println!("{}: {} requests a second, {rounds} rounds of {round:?}", shape.name, shape.rate);
+        let loads: Vec<Load> = subjects.iter().map(|subject| Load::new(shape, &subject.url)).collect();
+        for load in &loads {
+            runtime.block_on(load.drive(Duration::from_secs(1)))?;
+        }
+        let mut report = Report::new(subjects.iter().map(|subject| subject.name));
+        for _ in 0..rounds {
+            for (subject, load) in subjects.iter().zip(&loads) {
+                let before = subject.spent()?;
+                let sent = runtime.block_on(load.drive(round))?;
+                report.add(subject.name, subject.spent()? - before, &sent);
+            }
+        }
+        report.print(shape.events);
+    }
+    Ok(())
+}
+
+/// Serves the simulated provider from here, and gives its URL.
+async fn provider(runtime: &Runtime) -> Result<String, Box<dyn Error>> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    runtime.spawn(serve::until_ctrl_c(listener, Router::new().fallback_service(Simulated::new())));
+    Ok(url)
+}

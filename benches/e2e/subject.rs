@@ -1,0 +1,104 @@
+//! A program under test: started, read its CPU time, ended.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read};
+use std::ops::Sub;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::{env, fs};
+
+use super::layers;
+
+/// A child process that serves. Killed when dropped.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) url: String,
+    child: Child,
+    /// Kept open: a program that prints to nobody breaks off.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Subject {
+    pub(crate) fn bare_proxy(upstream: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(example("bare_proxy")?);
+        command.args(["--upstream", upstream, "--listen", "127.0.0.1:0"]);
+        Self::start("bare proxy", command)
+    }
+
+    pub(crate) fn gateway(upstream: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(example("gateway")?);
+        command.args(["--listen", "127.0.0.1:0"]);
+        command.env("ANTHROPIC_BASE_URL", upstream).env("ANTHROPIC_API_KEY", "x");
+        Self::start("gateway", command)
+    }
+
+    pub(crate) fn layers(upstream: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([layers::ROLE, upstream]);
+        Self::start("layers, no log", command)
+    }
+
+    fn start(name: &'static str, mut command: Command) -> Result<Self, Box<dyn Error>> {
+        command.env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stdout = child.stdout.take().ok_or("the child has no stdout")?;
+        let mut subject = Subject { name, url: String::new(), child, stdout: BufReader::new(stdout) };
+        for line in subject.stdout.by_ref().lines() {
+            if let Some(url) = line?.strip_prefix("listening ") {
+                url.clone_into(&mut subject.url);
+                return Ok(subject);
+            }
+        }
+        Err(format!("{name}: ended without listening").into())
+    }
+
+    /// What all threads of the process have used so far.
+    pub(crate) fn spent(&self) -> Result<Spent, Box<dyn Error>> {
+        let mut spent = Spent { nanos: 0, slices: 0 };
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // CPU time, time spent waiting for it, and how often it was given.
+            let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+            let mut stat = stat.split_ascii_whitespace().map(str::parse::<u64>);
+            spent.nanos += stat.next().ok_or("an empty schedstat")??;
+            spent.slices += stat.nth(1).ok_or("half a schedstat")??;
+        }
+        Ok(spent)
+    }
+}
+
+/// CPU time, and how often a thread was given some: a thread that is woken in vain costs more than most code.
+#[derive(Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) nanos: u64,
+    pub(crate) slices: u64,
+}
+
+impl Sub for Spent {
+    type Output = Spent;
+
+    fn sub(self, before: Spent) -> Spent {
+        Spent { nanos: self.nanos - before.nanos, slices: self.slices - before.slices }
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program of an example, beside the directory that this one is in.
+fn example(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let me = env::current_exe()?;
+    let profile = me.parent().and_then(Path::parent).ok_or("this program is in no target directory")?;
+    let path = profile.join("examples").join(name);
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!(
+            "{} is missing; build it first: cargo build --release --examples --features upstream,testing",
+            path.display()
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,130 @@
+//! What the benches of one process share: a clock around a closure, a count of its allocations, and what they feed it.
+//!
+//! `cargo bench --bench NAME` prints every case; `-- WORDS` those whose name has the words, `-- --quick` in a tenth of the
+//! time. `-- --once N WORDS` runs each case N times and prints nothing, for a profiler: the difference between two N is
+//! what the calls cost, without what leads up to them.
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+#![expect(clippy::float_arithmetic, reason = "measurements are no money")]
+#![allow(dead_code, reason = "every bench uses its own part")]
+
+pub(crate) mod feed;
+
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Samples of a case; the least and the median are printed.
+const SAMPLES: usize = 21;
+/// Calls whose allocations are counted.
+const COUNTED: u32 = 16;
+
+/// How the cases are run, from the command line.
+pub(crate) struct Bench {
+    words: String,
+    once: Option<u32>,
+    sample: Duration,
+}
+
+/// What one call of a case goes through.
+#[derive(Clone, Copy)]
+pub(crate) struct Per {
+    pub(crate) bytes: usize,
+    pub(crate) events: usize,
+}
+
+impl Bench {
+    pub(crate) fn from_args() -> Self {
+        let mut bench = Bench { words: String::new(), once: None, sample: Duration::from_millis(20) };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                // cargo passes it on.
+                "--bench" => {}
+                "--quick" => bench.sample /= 10,
+                "--once" => bench.once = Some(args.next().and_then(|n| n.parse().ok()).expect("--once: a number")),
+                _ => bench.words = arg,
+            }
+        }
+        bench
+    }
+
+    /// Prints a heading.
+    pub(crate) fn group(&self, name: &str) {
+        if self.once.is_none() {
+            println!(
+                "\n{name:<44} {:>10} {:>10} {:>8} {:>9} {:>11}",
+                "ns/call", "least", "GB/s", "ns/event", "allocations"
+            );
+        }
+    }
+
+    /// Runs a case, and prints its figures.
+    pub(crate) fn case<T>(&self, name: &str, per: Per, mut call: impl FnMut() -> T) {
+        if !name.contains(&self.words) {
+            return;
+        }
+        if let Some(calls) = self.once {
+            return (0..calls).for_each(|_| drop(black_box(call())));
+        }
+        let mut calls = 1;
+        while time(calls, &mut call) < self.sample {
+            calls *= 2;
+        }
+        let mut nanos: Vec<f64> = Vec::new();
+        nanos.resize_with(SAMPLES, || time(calls, &mut call).as_nanos() as f64 / f64::from(calls));
+        nanos.sort_unstable_by(f64::total_cmp);
+        let (least, median) = (nanos[0], nanos[SAMPLES / 2]);
+        let counted = allocation_counter::measure(|| (0..COUNTED).for_each(|_| drop(black_box(call()))));
+        let allocations = counted.count_total as f64 / f64::from(COUNTED);
+
+        let speed = if per.bytes == 0 { "-".to_owned() } else { format!("{:.2}", per.bytes as f64 / median) };
+        let (event, allocations) = match per.events {
+            0 => ("-".to_owned(), format!("{allocations:.1} /call")),
+            events => (format!("{:.1}", median / events as f64), format!("{:.2} /ev", allocations / events as f64)),
+        };
+        println!("{name:<44} {median:>10.0} {least:>10.0} {speed:>8} {event:>9} {allocations:>11}");
+    }
+}
+
+impl Per {
+    /// A call, and nothing to divide it by.
+    pub(crate) const CALL: Per = Per { bytes: 0, events: 0 };
+
+    pub(crate) fn bytes(bytes: usize) -> Self {
+        Per { bytes, events: 0 }
+    }
+}
+
+fn time<T>(calls: u32, call: &mut impl FnMut() -> T) -> Duration {
+    let start = Instant::now();
+    for _ in 0..calls {
+        drop(black_box(call()));
+    }
+    start.elapsed()
+}
+
+/// The output of a future that never waits.
+pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("nothing here has anything to wait for"),
+    }
+}
+
+/// Reads a body that never waits, as a server does, and gives how many bytes it had.
+pub(crate) fn drain<B>(body: B) -> usize
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+{
+    let mut body = pin!(body);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut bytes = 0;
+    while !body.is_end_stream()
+        && let Poll::Ready(Some(Ok(frame))) = Pin::as_mut(&mut body).poll_frame(&mut context)
+    {
+        bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+    }
+    bytes
+}

@@ -1,0 +1,112 @@
+//! The yardstick of `benches/e2e`: forwards every request to one upstream, streams bodies both ways, reads none of them.
+//!
+//! `cargo run --release --example bare_proxy -- --upstream http://127.0.0.1:9000 --listen 127.0.0.1:4001`
+//!
+//! What a gateway costs is what it costs beyond this: the same server, the same client, and nothing between the two.
+#![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{self, HeaderMap, HeaderName};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use lexopt::prelude::*;
+use tokio::net::TcpListener;
+use tower::service_fn;
+
+/// Headers of one hop (RFC 9110 section 7.6.1), and the host, which is the upstream's.
+const OURS: [HeaderName; 8] = [
+    header::HOST,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (listen, upstream) = arguments()?;
+    let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
+    let client = client();
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening http://{}", listener.local_addr()?);
+    let proxy = service_fn(move |request| {
+        let (client, authority) = (client.clone(), authority.clone());
+        async move { Ok::<_, Infallible>(forward(&client, authority, request).await) }
+    });
+    serve::until_ctrl_c(listener, Router::new().fallback_service(proxy)).await?;
+    Ok(())
+}
+
+fn arguments() -> Result<(SocketAddr, Uri), Box<dyn Error>> {
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 4001));
+    let mut upstream = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("listen") => listen = parser.value()?.string()?.parse()?,
+            Long("upstream") => upstream = Some(parser.value()?.string()?.parse()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok((listen, upstream.ok_or("--upstream URL is missing")?))
+}
+
+/// Set up as `tollgate::upstream::HttpClient` is, less its TLS.
+fn client() -> Client<HttpConnector, Body> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(90))
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .build(http)
+}
+
+async fn forward(
+    client: &Client<HttpConnector, Body>,
+    authority: Authority,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    (uri.scheme, uri.authority) = (Some(Scheme::HTTP), Some(authority));
+    let Ok(uri) = Uri::from_parts(uri) else { return refuse(StatusCode::BAD_REQUEST) };
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    strip(request.headers_mut());
+    match client.request(request).await {
+        Ok(mut answer) => {
+            strip(answer.headers_mut());
+            answer.map(Body::new)
+        }
+        Err(_) => refuse(StatusCode::BAD_GATEWAY),
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in &OURS {
+        headers.remove(name);
+    }
+}
+
+fn refuse(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

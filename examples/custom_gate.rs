@@ -1,0 +1,47 @@
+//! A rule of one's own in twenty lines: `cargo run --example custom_gate --features testing`
+//!
+//! Nobody may ask for more than 1,024 tokens without the header `x-long-answers: please`; whoever does is capped.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Request;
+use http::request::Parts;
+use http_body_util::{BodyExt, Full};
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::{Call, Dialect, Gate, Gateway, GatewayLayer, Rejection};
+use tower::ServiceExt;
+
+struct ShortAnswers;
+
+#[async_trait]
+impl Gate for ShortAnswers {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if !parts.headers.contains_key("x-long-answers") {
+            // An edit, not a change: it is spliced into the client's bytes nearest the upstream.
+            call.cap_max_tokens(1024);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let simulated = Simulated::new().recording();
+    let provider = Provider::with_client(Dialect::Anthropic, "http://simulated.invalid", None, simulated.clone())?;
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, provider)
+        .layer(GatewayLayer::new().gate(ShortAnswers))
+        .build();
+
+    let body = Bytes::from_static(br#"{"model": "claude-haiku-5-5", "max_tokens": 64000, "messages": []}"#);
+    let answer = gateway.oneshot(Request::post("/v1/messages").body(Full::new(body.clone()))?).await?;
+    println!("client sent    {}", String::from_utf8_lossy(&body));
+    println!("upstream got   {}", String::from_utf8_lossy(&simulated.received()[0].body));
+    println!(
+        "client got     {}",
+        String::from_utf8_lossy(&answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes())
+    );
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Answers of an upstream that has come to a head: its errors, its headers, its web pages.
+
+use http::Request;
+use tollgate::domain::outcome::{AttemptEnd, End};
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::testing::Script;
+
+use crate::raw::{Rude, answer};
+use crate::shape::{Expected, UNREACHABLE};
+use crate::stack::{BOTH, CREDENTIAL, Stack, path, request};
+
+const STREAMS: [&str; 2] = ["", r#","stream":true"#];
+
+#[tokio::test]
+async fn an_error_of_the_provider_passes_with_its_status_its_bytes_and_its_advice() {
+    let rows = [
+        ("400 Bad Request", ""),
+        ("403 Forbidden", "x-should-retry: false\r\n"),
+        ("404 Not Found", ""),
+        ("413 Content Too Large", ""),
+        ("429 Too Many Requests", "retry-after: 17\r\nretry-after-ms: 16500\r\n"),
+        ("500 Internal Server Error", "x-should-retry: true\r\n"),
+        ("503 Service Unavailable", "retry-after: Wed, 21 Oct 2037 07:28:00 GMT\r\n"),
+        ("529 ", "retry-after: 3\r\n"),
+    ];
+    // No parser may have touched it: odd white space, a key twice, a number that no double holds.
+    let body = "\n{ \"type\":\"error\", \"error\":{\"type\":\"x\",\"message\":\"prompt is too long: 9 > 8\",\"n\":1e400}, \"error_id\":1,\"error_id\":2 }\n";
+    for (status, headers) in rows {
+        let rude =
+            Rude::start(vec![answer(status, &format!("content-type: application/json\r\n{headers}"), body)]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            for more in STREAMS {
+                let reply = stack.post(dialect, request(dialect, more)).await;
+                assert!(status.starts_with(reply.status.as_str()), "{status}: {}", reply.status);
+                assert_eq!(reply.body, body, "{status}");
+                for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
+                    assert_eq!(reply.header(name), value, "{status}");
+                }
+                let outcome = stack.outcome_of(&reply).await;
+                assert_eq!((outcome.end, outcome.rejection), (End::Failed, None), "{status}");
+                assert_eq!(outcome.attempts.len(), 1, "{status}: nothing that was answered is tried again");
+                assert_eq!(outcome.attempts[0].end, AttemptEnd::ErrorStatus, "{status}");
+                assert_eq!(outcome.attempts[0].status, Some(reply.status));
+                assert_eq!(outcome.usage, None);
+            }
+        }
+        stack.outcomes.none_left().await;
+        assert_eq!(rude.requests(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_our_credential_is_our_fault_and_not_the_clients() {
+    const OURS: Expected =
+        Expected { status: [500, 500], anthropic: "api_error", openai: ("server_error", Some("upstream_auth")) };
+    // Providers repeat the key, or half of it.
+    let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {CREDENTIAL}"}}}}"#);
+    let headers = format!("content-type: application/json\r\nx-echo: {CREDENTIAL}\r\nwww-authenticate: Bearer\r\n");
+    let rude = Rude::start(vec![answer("401 Unauthorized", &headers, body)]).await;
+    let mut stack = Stack::over(&rude.url()).await;
+    for dialect in BOTH {
+        for more in STREAMS {
+            let reply = stack.post(dialect, request(dialect, more)).await;
+            reply.is_error(dialect, OURS, "401");
+            assert_eq!(reply.header("x-should-retry"), "false", "no retry finds another credential");
+            assert!(!format!("{:?}", reply.headers).contains(CREDENTIAL), "{:?}", reply.headers);
+            assert!(!reply.headers.contains_key("www-authenticate"));
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamCredential)));
+            assert_eq!(outcome.attempts[0].end, AttemptEnd::ErrorStatus);
+            assert!(!format!("{outcome:?}").contains(CREDENTIAL));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_is_502_whatever_status_it_came_with() {
+    for (status, kind) in [
+        ("200 OK", "text/html"),
+        ("200 OK", "TEXT/HTML; charset=UTF-8"),
+        ("403 Forbidden", "text/html"),
+        ("503 Service Unavailable", "text/html; charset=utf-8"),
+        ("504 Gateway Timeout", "text/html"),
+    ] {
+        let page = "<html><body>10.1.2.3 is down</body></html>";
+        let rude = Rude::start(vec![answer(status, &format!("content-type: {kind}\r\n"), page)]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            for more in STREAMS {
+                let reply = stack.post(dialect, request(dialect, more)).await;
+                let message = reply.is_error(dialect, UNREACHABLE, status);
+                assert!(!message.contains("10.1.2.3") && !message.contains('<'), "{message}");
+                let outcome = stack.outcome_of(&reply).await;
+                assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamGarbled)));
+                assert_eq!(outcome.usage, None);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn json_for_a_client_that_asked_for_a_stream_passes_and_is_metered() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        stack.provider.script(Script::new().json().deltas(5));
+        let reply = stack.post(dialect, request(dialect, STREAMS[1])).await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "application/json"));
+        let json: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert!(json["usage"].is_object());
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!(outcome.end, End::Complete);
+        assert_eq!(outcome.usage.map(|u| u.output), Some(5));
+        assert!(outcome.attempts[0].usage_is_final);
+    }
+}
+
+#[tokio::test]
+async fn a_json_answer_cut_in_its_middle_is_cut_for_the_client_too() {
+    let half = r#"{"id":"x","usage":{"prompt_tokens":5,"input_tokens":5,"#;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let rows = [
+        ("a length", format!("{head}content-length: 500\r\n\r\n{half}")),
+        ("a chunk", format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{half}\r\n", half.len())),
+    ];
+    for (why, bytes) in rows {
+        let rude = Rude::start(vec![crate::raw::say(bytes)]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            let reply = stack.post(dialect, request(dialect, "")).await;
+            assert!(reply.cut, "{why}: a client must not take half for all");
+            assert_eq!(reply.status, 200);
+            assert!(half.as_bytes().starts_with(&reply.body), "{why}: no error text in the middle of JSON");
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::Broken), "{why}");
+            assert_eq!(outcome.usage, None);
+        }
+        stack.outcomes.none_left().await;
+    }
+}
+
+#[tokio::test]
+async fn half_a_json_answer_that_ends_as_if_whole_passes_to_the_byte_and_counts_as_failed() {
+    let half = r#"{"id":"x","usage":{"prompt_tokens":5,"#;
+    let rude = Rude::start(vec![answer("200 OK", "content-type: application/json\r\n", half)]).await;
+    let mut stack = Stack::over(&rude.url()).await;
+    for dialect in BOTH {
+        let reply = stack.post(dialect, request(dialect, "")).await;
+        assert_eq!((&*reply.body, reply.cut), (half.as_bytes(), false));
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::Broken));
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_providers_account_and_of_its_hop_go_no_further() {
+    let theirs = [
+        ("retry-after", "13"),
+        ("set-cookie", "__cf_bm=x; path=/"),
+        ("server", "cloudflare"),
+        ("alt-svc", "h3=\":443\""),
+        ("strict-transport-security", "max-age=1"),
+        ("openai-organization", "org-secret"),
+        ("openai-project", "proj-secret"),
+        ("anthropic-organization-id", "org-secret"),
+        ("anthropic-ratelimit-requests-remaining", "7"),
+        ("anthropic-ratelimit-unified-5h-utilization", "0.5"),
+        ("anthropic-priority-input-tokens-limit", "7"),
+        ("x-ratelimit-remaining-tokens", "7"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("connection", "x-hop, keep-alive"),
+        ("proxy-authenticate", "Basic"),
+        ("x-request-id", "req_theirs"),
+    ];
+    let passes = [("openai-processing-ms", "12"), ("openai-version", "2020-10-01"), ("x-own", "kept")];
+    let lines: String = theirs.iter().chain(&passes).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let rude = Rude::start(vec![answer("200 OK", &format!("content-type: application/json\r\n{lines}"), "{}")]).await;
+    let mut stack = Stack::over(&rude.url()).await;
+    for dialect in BOTH {
+        let reply = stack.post(dialect, request(dialect, "")).await;
+        assert_eq!(reply.status, 200);
+        for (name, _) in theirs {
+            let is_ours = name == "x-request-id";
+            assert!(is_ours || !reply.headers.contains_key(name), "{name}: {:?}", reply.headers);
+        }
+        for (name, value) in passes {
+            assert_eq!(reply.header(name), value, "{name}");
+        }
+        assert_ne!(reply.header("x-request-id"), "req_theirs");
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!(outcome.attempts[0].upstream_request_id.as_deref(), Some("req_theirs"), "for their support desk");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_the_client_names_as_its_connections_is_not_sent_upstream() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let builder = Request::post(path(dialect))
+            .header("connection", "x-foo, X-Bar")
+            .header("x-foo", "1")
+            .header("x-bar", "2")
+            .header("x-baz", "3");
+        let reply = stack.send(builder, request(dialect, "")).await;
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete);
+        let received = stack.provider.received();
+        let headers = &received.last().expect("a request").headers;
+        assert!(!headers.contains_key("x-foo") && !headers.contains_key("x-bar"), "{headers:?}");
+        assert_eq!(headers["x-baz"], "3");
+    }
+}

@@ -1,0 +1,132 @@
+//! Requests that are wrong before their body is: no body, another method, another coding, half of it.
+
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tollgate::Dialect;
+use tollgate::domain::outcome::End;
+
+use crate::raw::ask;
+use crate::shape::{Expected, INVALID};
+use crate::stack::{BOTH, Stack, path, request};
+
+#[tokio::test]
+async fn a_post_without_a_body_is_refused() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        for length in ["", "content-length: 0\r\n"] {
+            let head = format!("POST {} HTTP/1.1\r\nhost: gateway\r\n{length}\r\n", path(dialect));
+            let reply = ask(stack.gateway.addr, head.as_bytes()).await;
+            stack.was_refused(&reply, dialect, INVALID, "no body").await;
+        }
+    }
+    stack.outcomes.none_left().await;
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn another_method_is_405_in_the_dialect_of_the_path() {
+    const METHOD: Expected = Expected {
+        status: [405, 405],
+        anthropic: "invalid_request_error",
+        openai: ("invalid_request_error", Some("method_not_supported")),
+    };
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
+            let body = if method == "GET" { String::new() } else { request(dialect, "") };
+            let reply = stack.send(Request::builder().method(method).uri(path(dialect)), body).await;
+            stack.was_refused(&reply, dialect, METHOD, method).await;
+        }
+        // An answer to HEAD has its head alone.
+        let reply = stack.send(Request::head(path(dialect)), "").await;
+        assert_eq!((reply.status.as_u16(), reply.body.len()), (405, 0));
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!(outcome.end, End::Refused);
+    }
+    stack.outcomes.none_left().await;
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_whatever_its_coding() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        for coding in ["gzip", "br", "zstd", "gzip, identity", "nonsense"] {
+            // Plain bytes in it: a gateway that believed them would read what the provider does not.
+            let builder = Request::post(path(dialect)).header("content-encoding", coding);
+            let reply = stack.send(builder, request(dialect, "")).await;
+            stack.was_refused(&reply, dialect, INVALID, coding).await;
+        }
+    }
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_coding_on_a_second_line_is_refused_as_well() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let builder =
+            Request::post(path(dialect)).header("content-encoding", "identity").header("content-encoding", "br");
+        let reply = stack.send(builder, request(dialect, "")).await;
+        stack.was_refused(&reply, dialect, INVALID, "the second line says br").await;
+    }
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_not_compressed_passes() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        for coding in ["identity", "Identity"] {
+            let builder = Request::post(path(dialect)).header("content-encoding", coding);
+            let reply = stack.send(builder, request(dialect, "")).await;
+            assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "{coding}: {}", reply.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_half_its_body_and_leaves_closes_its_call_and_costs_nothing() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let body = request(dialect, "");
+        // `half` of a length, and a chunk without an end.
+        let declared = format!("content-length: {}\r\n\r\n{}", body.len(), &body[..body.len() / 2]);
+        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{}", body.len(), &body[..body.len() / 2]);
+        let whole_chunk = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len());
+        for rest in [declared, chunked, whole_chunk] {
+            for rude in [false, true] {
+                let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");
+                let head = format!("POST {} HTTP/1.1\r\nhost: gateway\r\n{rest}", path(dialect));
+                socket.write_all(head.as_bytes()).await.expect("room for it");
+                if rude {
+                    socket.set_zero_linger().expect("a socket");
+                }
+                drop(socket);
+                let outcome = stack.outcomes.next().await;
+                assert!(matches!(outcome.end, End::Abandoned | End::Refused), "{:?}", outcome.end);
+                assert!(outcome.attempts.is_empty());
+                assert_eq!(outcome.usage, None);
+            }
+        }
+    }
+    stack.outcomes.none_left().await;
+    assert!(stack.provider.received().is_empty(), "half a request is no request, even where its half is whole JSON");
+}
+
+#[tokio::test]
+async fn a_head_beyond_all_bounds_is_hypers_to_refuse_and_opens_no_call() {
+    let mut stack = Stack::new().await;
+    let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");
+    let head = format!("POST {} HTTP/1.1\r\nhost: g\r\nx: {}\r\n\r\n", path(Dialect::Anthropic), "a".repeat(1 << 20));
+    // It may hang up before it has heard all of it.
+    let _ = socket.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
+    stack.outcomes.none_left().await;
+    assert!(stack.provider.received().is_empty());
+    // And the gateway is as well as before.
+    assert_eq!(stack.post(Dialect::Anthropic, request(Dialect::Anthropic, "")).await.status, 200);
+}

@@ -1,0 +1,179 @@
+//! Too much: of bytes, of depth, of tools, of calls at once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::channel::Channel;
+use tollgate::domain::outcome::End;
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::testing::Script;
+use tollgate::{Body, Dialect, IngestLayer};
+
+use crate::raw::ask;
+use crate::shape::{Expected, INVALID};
+use crate::stack::{BOTH, Stack, model, path, request};
+
+const TOO_LARGE: Expected = Expected {
+    status: [413, 413],
+    anthropic: "request_too_large",
+    openai: ("invalid_request_error", Some("request_too_large")),
+};
+const FULL: Expected =
+    Expected { status: [429, 429], anthropic: "rate_limit_error", openai: ("requests", Some("rate_limit_exceeded")) };
+
+/// A request of exactly `len` bytes.
+fn of_len(dialect: Dialect, len: usize) -> Vec<u8> {
+    let mut body = request(dialect, r#","x":""#).into_bytes();
+    body.truncate(body.len() - 1);
+    body.resize(len - 2, b'a');
+    body.extend_from_slice(br#""}"#);
+    body
+}
+
+#[tokio::test]
+async fn a_body_of_33_mib_is_answered_413_even_to_a_client_that_sends_all_before_it_reads() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let body = of_len(dialect, 33 << 20);
+        let head =
+            format!("POST {} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n", path(dialect), body.len());
+        let reply = ask(stack.gateway.addr, &[head.as_bytes(), &body].concat()).await;
+        stack.was_refused(&reply, dialect, TOO_LARGE, "declared").await;
+
+        let mut chunked =
+            format!("POST {} HTTP/1.1\r\nhost: gateway\r\ntransfer-encoding: chunked\r\n\r\n", path(dialect))
+                .into_bytes();
+        for part in body.chunks(1 << 16) {
+            chunked.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+            chunked.extend_from_slice(part);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        chunked.extend_from_slice(b"0\r\n\r\n");
+        let reply = ask(stack.gateway.addr, &chunked).await;
+        stack.was_refused(&reply, dialect, TOO_LARGE, "without a length").await;
+    }
+    stack.outcomes.none_left().await;
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn the_limit_of_one_body_is_a_limit_to_the_byte() {
+    let mut stack = Stack::ingesting(IngestLayer::new().max_body(10_000)).await;
+    for dialect in BOTH {
+        let reply = stack.post(dialect, of_len(dialect, 10_000)).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete);
+        stack.refuses(dialect, &of_len(dialect, 10_001), TOO_LARGE, "a byte more").await;
+    }
+    assert_eq!(stack.provider.received().len(), BOTH.len());
+}
+
+#[tokio::test]
+async fn a_small_body_without_a_length_is_as_good_as_any() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let body = request(dialect, "");
+        let (mut sender, channel) = Channel::<Bytes>::new(1);
+        let parts: Vec<Bytes> = body.as_bytes().chunks(7).map(Bytes::copy_from_slice).collect();
+        let send = async move {
+            for part in parts {
+                sender.send_data(part).await.expect("the gateway reads");
+            }
+        };
+        let (reply, ()) = tokio::join!(stack.send(Request::post(path(dialect)), Body::new(channel)), send);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete);
+        let received = stack.provider.received();
+        let received = received.last().expect("a request");
+        assert_eq!(received.body, body);
+        assert_eq!(received.headers["content-length"], body.len().to_string(), "upstream it has a length");
+    }
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_bytes_in_memory_is_told_to_come_back_in_a_second_and_then_finds_room() {
+    for dialect in BOTH {
+        let mut stack = Stack::ingesting(IngestLayer::new().max_in_memory(5000)).await;
+        stack.provider.script(Script::new().head_delay(Duration::from_millis(400)));
+        let first = stack.post(dialect, of_len(dialect, 3000));
+        let second = async {
+            // The first is upstream by then, and its body still held.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            stack.post(dialect, of_len(dialect, 3000)).await
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first.status, 200);
+        assert_eq!(second.header("retry-after"), "1");
+        stack.was_refused(&second, dialect, FULL, "no room").await;
+        assert_eq!(stack.outcome_of(&first).await.end, End::Complete);
+
+        let third = stack.post(dialect, of_len(dialect, 3000)).await;
+        assert_eq!(third.status, 200, "the first has given its room back");
+        stack.outcome_of(&third).await;
+
+        // Larger than all the room there is, and refused in the middle of reading: nothing may stay taken.
+        for _ in 0..3 {
+            stack.refuses(dialect, &of_len(dialect, 6000), FULL, "larger than all of it").await;
+        }
+        let fourth = stack.post(dialect, of_len(dialect, 4900)).await;
+        assert_eq!(fourth.status, 200);
+        assert_eq!(stack.outcome_of(&fourth).await.rejection, None);
+        assert_eq!(stack.provider.received().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_a_refused_body_held_is_given_back() {
+    for dialect in BOTH {
+        let mut stack = Stack::ingesting(IngestLayer::new().max_in_memory(5000).max_body(4000)).await;
+        for _ in 0..4 {
+            let mut bad = of_len(dialect, 3500);
+            bad.push(b'x');
+            stack.refuses(dialect, &bad, INVALID, "trailing bytes").await;
+            let reply = stack.post(dialect, of_len(dialect, 4500)).await;
+            reply.is_error(dialect, TOO_LARGE, "too large");
+            assert_eq!(stack.outcome_of(&reply).await.rejection, Some(RejectionKind::TooLarge));
+        }
+        let reply = stack.post(dialect, of_len(dialect, 4000)).await;
+        assert_eq!(reply.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn nesting_passes_at_128_and_is_refused_at_129_or_10_000() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        // The root is the first level.
+        let deep = |depth: usize, open: &str, close: &str| {
+            let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
+            format!(r#"{{"model":"{}","x":{open}0{close}}}"#, model(dialect)).into_bytes()
+        };
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            for depth in [129, 10_000] {
+                stack.refuses(dialect, &deep(depth, open, close), INVALID, "too deep").await;
+            }
+            // Brackets that never close must not cost more than those that do.
+            stack.refuses(dialect, &deep(100_000, open, ""), INVALID, "open for ever").await;
+            let before = stack.provider.received().len();
+            let reply = stack.post(dialect, deep(128, open, close)).await;
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!(outcome.rejection, None, "128 levels: {}", reply.text());
+            assert_eq!(stack.provider.received().len(), before + 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tools_pass_at_512_and_are_refused_at_513() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let tools = |n: usize| request(dialect, &format!(r#","tools":[{}]"#, vec!["{}"; n].join(" , ")));
+        let message = stack.refuses(dialect, tools(513).as_bytes(), INVALID, "513 tools").await;
+        assert!(message.contains("512"), "{message}");
+        let reply = stack.post(dialect, tools(512)).await;
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "512 tools");
+        let messages = format!(r#"{{"model":"{}","messages":[{}]}}"#, model(dialect), vec!["1"; 100_001].join(","));
+        stack.refuses(dialect, messages.as_bytes(), INVALID, "100,001 messages").await;
+    }
+}

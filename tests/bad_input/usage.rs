@@ -1,0 +1,118 @@
+//! Usage that no provider should state: it may lose its own count, and nothing else.
+
+use tollgate::Dialect;
+use tollgate::domain::outcome::End;
+
+use crate::raw::{Rude, answer, chunk, last_chunk, stream_head};
+use crate::stack::{BOTH, Stack, request};
+
+/// Usage as it might come, with the output tokens that are beyond doubt in it.
+struct Row {
+    usage: &'static str,
+    output: Option<u64>,
+}
+
+/// `IN` and `OUT` stand for the names of the dialect.
+const ROWS: [Row; 21] = [
+    Row { usage: r#"{"IN":-1,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":1.5,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":1e30,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":1e400,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":"5","OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":null,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":{"a":[]},"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":18446744073709551616,"OUT":7}"#, output: Some(7) },
+    Row { usage: r#"{"IN":9,"OUT":7,"total_tokens":-3}"#, output: Some(7) },
+    Row { usage: r#"{"OUT":7,"IN":9,"unknown":{"OUT":1}}"#, output: Some(7) },
+    Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":null,"cache_creation":null}"#, output: Some(7) },
+    // Servers written in PHP send an empty object as an empty array.
+    Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":[],"cache_creation":[]}"#, output: Some(7) },
+    Row { usage: r#"{"IN":9,"OUT":7,"completion_tokens_details":"none","server_tool_use":"none"}"#, output: Some(7) },
+    Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":5,"output_tokens_details":5}"#, output: Some(7) },
+    Row { usage: r#"{"IN":9,"IN":9,"OUT":7,"OUT":7}"#, output: Some(7) },
+    Row { usage: "{}", output: None },
+    Row { usage: "null", output: None },
+    Row { usage: "[]", output: None },
+    Row { usage: r#""lots""#, output: None },
+    Row { usage: "-5", output: None },
+    Row { usage: "true", output: None },
+];
+
+fn spelled(usage: &str, dialect: Dialect) -> String {
+    let (input, output) = match dialect {
+        Dialect::Anthropic => ("input_tokens", "output_tokens"),
+        _ => ("prompt_tokens", "completion_tokens"),
+    };
+    usage.replace("IN", input).replace("OUT", output)
+}
+
+fn json(dialect: Dialect, usage: &str) -> String {
+    match dialect {
+        Dialect::Anthropic => {
+            format!(r#"{{"id":"m","type":"message","role":"assistant","content":[],"usage":{usage}}}"#)
+        }
+        _ => format!(r#"{{"id":"c","choices":[{{"index":0,"message":{{"content":"hi"}}}}],"usage":{usage}}}"#),
+    }
+}
+
+fn stream(dialect: Dialect, usage: &str) -> String {
+    match dialect {
+        Dialect::Anthropic => [
+            r#"{"type":"message_start","message":{"type":"message","usage":{}}}"#,
+            &format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{usage}}}"#),
+            r#"{"type":"message_stop"}"#,
+        ]
+        .iter()
+        .map(|data| format!("data: {data}\n\n"))
+        .collect(),
+        _ => format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"stop\"}}],\"usage\":{usage}}}\n\n\
+             data: [DONE]\n\n"
+        ),
+    }
+}
+
+/// What went wrong with each row, gathered so that one run tells of all.
+async fn play(is_stream: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for dialect in BOTH {
+        for row in &ROWS {
+            let usage = spelled(row.usage, dialect);
+            let (body, acts, more) = if is_stream {
+                let body = stream(dialect, &usage);
+                let acts = vec![stream_head(), chunk(&body), last_chunk()];
+                (body, acts, r#","stream":true"#)
+            } else {
+                let body = json(dialect, &usage);
+                let acts = vec![answer("200 OK", "content-type: application/json\r\n", &body)];
+                (body, acts, "")
+            };
+            let rude = Rude::start(acts).await;
+            let mut stack = Stack::over(&rude.url()).await;
+            let reply = stack.post(dialect, request(dialect, more)).await;
+            assert_eq!((reply.status.as_u16(), reply.cut), (200, false));
+            assert_eq!(reply.body, body, "bytes are never the meter's to change");
+            let outcome = stack.outcome_of(&reply).await;
+            let output = outcome.usage.map(|u| u.output);
+            if outcome.end != End::Complete {
+                wrong.push(format!("{dialect}, {usage}: the call ended {:?}", outcome.end));
+            }
+            if row.output.is_some() && output != row.output {
+                wrong.push(format!("{dialect}, {usage}: output {output:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn absurd_usage_in_json_breaks_neither_the_answer_nor_the_account_of_it() {
+    let wrong = play(false).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn absurd_usage_in_a_stream_breaks_neither_the_answer_nor_the_account_of_it() {
+    let wrong = play(true).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,98 @@
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The example gateway, as a process of its own. Gone when dropped.
+pub(crate) struct Gateway {
+    pub(crate) addr: SocketAddr,
+    process: Process,
+    log: PathBuf,
+    /// Held open: a program that prints to a closed pipe fails.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Gateway {
+    /// Starts one on a free port, with the simulated provider behind it. It logs into a file of this name.
+    pub(crate) fn start(name: &str) -> Self {
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
+        let mut command = command();
+        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+        command.stderr(File::create(&log).expect("a place for temporary files"));
+        let mut child = command.spawn().expect("the example runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
+        let process = Process(child);
+
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line of text");
+        let addr = line.trim_end().strip_prefix("listening http://").and_then(|addr| addr.parse().ok());
+        let addr = addr.unwrap_or_else(|| panic!("first line {line:?}; see {}", log.display()));
+        Gateway { addr, process, log, _stdout: stdout }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let id = i32::try_from(self.process.0.id()).expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
+    }
+
+    pub(crate) fn assert_exits_well(mut self) {
+        let status = self.process.exit();
+        assert!(status.success(), "the gateway ended by {status}; see {}", self.log.display());
+    }
+}
+
+struct Process(Child);
+
+impl Process {
+    /// Waits for its end, ten seconds long.
+    fn exit(&mut self) -> ExitStatus {
+        for _ in 0..1000 {
+            if let Some(status) = self.0.try_wait().expect("a child of ours") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the gateway is still there after ten seconds");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended already, as it should have.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The example's binary, which cargo puts next to the directory of the tests'.
+pub(crate) fn command() -> Command {
+    let tests = std::env::current_exe().expect("a running program has a path");
+    let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let gateway = profile.join("examples/gateway");
+    assert!(gateway.exists(), "{} is missing: cargo build --examples --all-features", gateway.display());
+    let mut command = Command::new(gateway);
+    without_accounts(&mut command);
+    command
+}
+
+/// Takes the developer's own keys, base URLs and proxies out of a command's environment.
+pub(crate) fn without_accounts(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_uppercase();
+        if upper.starts_with("ANTHROPIC_") || upper.starts_with("OPENAI_") || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command
+}

@@ -1,0 +1,41 @@
+//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its refusals.
+//!
+//! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins. Without one the SDKs' trials are shown as
+//! ignored, and where `CI=true` they fail. The gateway is the one that `cargo build --examples --all-features` left.
+
+mod gateway;
+mod process;
+mod python;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use gateway::Gateway;
+use python::Interpreter;
+
+fn main() -> ExitCode {
+    let interpreter: Arc<Result<Interpreter, String>> = Arc::new(Interpreter::find());
+    // Started by the first trial that needs it, for all of them.
+    let gateway: Arc<OnceLock<Gateway>> = Arc::default();
+
+    let mut trials = process::trials();
+    for (script, name) in python::trials() {
+        let (interpreter, gateway) = (interpreter.clone(), gateway.clone());
+        trials.push(Trial::ignorable_test(python::sentence(script, name), move || match &*interpreter {
+            Ok(python) => {
+                let gateway = gateway.get_or_init(|| Gateway::start("sdks"));
+                python.run(script, name, &gateway.url()).map(|()| Completion::Completed)
+            }
+            Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
+            Err(why) => Ok(Completion::ignored_with(why)),
+        }));
+    }
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    if let Some(gateway) = Arc::into_inner(gateway).and_then(OnceLock::into_inner) {
+        gateway.interrupt();
+        gateway.assert_exits_well();
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,99 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::gateway::{Gateway, command};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    vec![
+        trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
+        trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
+        trial("--mint and --database are refused clearly", mint_and_database_are_refused),
+        trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
+        trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
+    ]
+}
+
+fn prints_its_address_and_exits() {
+    let gateway = Gateway::start("exits");
+    // No request first: who reads the address may press Ctrl-C at once.
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
+fn a_running_stream_finishes() {
+    let gateway = Gateway::start("finishes");
+    let mut stream = ask(gateway.addr, "sim:deltas=20,delay=50");
+    let mut seen = read_until(&mut stream, "content_block_delta", 1);
+    gateway.interrupt();
+    // The signal and the stream race; five deltas later the signal has long arrived.
+    seen += &read_until(&mut stream, "content_block_delta", 5);
+    let late = TcpStream::connect(gateway.addr);
+
+    stream.read_to_string(&mut seen).expect("the rest of the answer");
+    assert_eq!(seen.matches("event: content_block_delta").count(), 20, "{seen}");
+    assert!(seen.contains("event: message_stop"), "{seen}");
+    assert!(seen.ends_with("0\r\n\r\n"), "the body has its end: {seen}");
+    assert!(late.map_or(0, |mut late| late.read(&mut [0]).unwrap_or(0)) == 0, "a new connection was served");
+    gateway.assert_exits_well();
+}
+
+/// Sends a request for a stream, and gives back where the answer comes.
+fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
+    let body = format!(
+        r#"{{"model":"claude-haiku-5-5","max_tokens":64,"stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+    );
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    write!(stream, "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .expect("it reads");
+    BufReader::new(stream)
+}
+
+/// The lines up to the `nth` event of this name.
+fn read_until(stream: &mut impl BufRead, event: &str, nth: usize) -> String {
+    let mut seen = String::new();
+    while seen.matches(&format!("event: {event}\n")).count() < nth {
+        assert!(stream.read_line(&mut seen).expect("more of the answer") > 0, "the stream ended early: {seen}");
+    }
+    seen
+}
+
+fn mint_and_database_are_refused() {
+    for flag in ["--mint", "--database"] {
+        assert_refused(&[flag], &[], &format!("{flag}: this gateway has no virtual keys"));
+    }
+}
+
+fn a_listener_beyond_loopback_is_refused() {
+    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        assert_refused(&["--listen", listen], &[], "it listens on loopback only");
+    }
+}
+
+fn a_loop_is_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
+    for variable in ["ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"] {
+        for host in ["127.0.0.1", "localhost"] {
+            let base = format!("http://{host}:{}/v1", free.port());
+            assert_refused(&["--listen", &free.to_string()], &[(variable, &base)], "is this gateway itself");
+        }
+    }
+}
+
+/// The program ends at once, with a failure that says `why`, and has claimed to listen to nobody.
+fn assert_refused(args: &[&str], environment: &[(&str, &str)], why: &str) {
+    let output = command().args(args).envs(environment.iter().copied()).output().expect("the example runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{args:?} {environment:?}: {said}");
+    assert!(said.contains(why), "{args:?} {environment:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?} {environment:?}: {}", String::from_utf8_lossy(&output.stdout));
+}

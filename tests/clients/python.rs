@@ -1,0 +1,64 @@
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::Failed;
+
+use crate::gateway::without_accounts;
+
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+const PINS: &str = include_str!("requirements.txt");
+const SCRIPTS: [(&str, &str); 2] =
+    [("anthropic_sdk", include_str!("anthropic_sdk.py")), ("openai_sdk", include_str!("openai_sdk.py"))];
+
+/// Every script's trials, read from its source so that they have names where no interpreter is.
+pub(crate) fn trials() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SCRIPTS.into_iter().flat_map(|(script, source)| {
+        let names = source.lines().filter_map(|line| line.strip_prefix("def ")?.strip_suffix("(base_url):"));
+        names.filter(|name| name.starts_with("test_")).map(move |name| (script, name))
+    })
+}
+
+/// What a trial is called: `anthropic: a message arrives with its usage`.
+pub(crate) fn sentence(script: &str, name: &str) -> String {
+    let words = |text: &str| text.replace('_', " ");
+    format!("{}: {}", words(script.trim_end_matches("_sdk")), words(name.trim_start_matches("test_")))
+}
+
+/// A Python that has the SDKs, in the versions that are pinned.
+pub(crate) struct Interpreter {
+    path: OsString,
+}
+
+impl Interpreter {
+    pub(crate) fn find() -> Result<Self, String> {
+        const VERSIONS: &str = "
+import importlib.metadata as m
+for name in ('anthropic', 'openai'): print(name, m.version(name), sep='==')";
+        let path = std::env::var_os("TOLLGATE_PYTHON").ok_or("TOLLGATE_PYTHON names no interpreter")?;
+        let output = Command::new(&path).args(["-c", VERSIONS]).output();
+        let output = output.map_err(|error| format!("TOLLGATE_PYTHON={}: {error}", path.display()))?;
+        match String::from_utf8_lossy(&output.stdout) {
+            versions if versions == PINS => Ok(Interpreter { path }),
+            versions => Err(format!("{} lacks what requirements.txt pins; it has {versions:?}", path.display())),
+        }
+    }
+
+    /// Runs one function of a script, which has failed when the interpreter says so.
+    pub(crate) fn run(&self, script: &str, name: &str, base_url: &str) -> Result<(), Failed> {
+        let mut command = Command::new(&self.path);
+        // Without -B it would leave its bytecode next to the sources.
+        command.arg("-B").arg(Path::new(HERE).join(script).with_extension("py")).args([name, base_url]);
+        let output = without_accounts(&mut command).output().expect("the interpreter ran before");
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "{}\n{}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into()),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+"""What the scripts share. `--list` lists a script's trials; `NAME BASE_URL` runs one, and the exit code tells."""
+
+import contextlib
+import sys
+
+# One pixel, as a user would paste a screenshot.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+# A trial that hangs says so within its own time, not after the ten minutes that SDKs wait.
+TIMEOUT = 30
+
+
+def text(deltas=9):
+    """What the simulated provider says in so many deltas."""
+    words = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."]
+    return "".join(words[n % len(words)] for n in range(deltas))
+
+
+@contextlib.contextmanager
+def raises(kind):
+    """Expects exactly this class, and has the exception as `.error` afterwards."""
+
+    class Caught:
+        error = None
+
+    try:
+        yield Caught
+    except Exception as error:
+        assert type(error) is kind, f"{kind.__name__} expected, and it was {type(error).__name__}: {error}"
+        Caught.error = error
+    else:
+        raise AssertionError(f"{kind.__name__} expected, and nothing was raised")
+
+
+def main(names):
+    trials = {name: trial for name, trial in names.items() if name.startswith("test_")}
+    match sys.argv[1:]:
+        case ["--list"]:
+            print("\n".join(trials))
+        case [name, base_url]:
+            trials[name](base_url)
+        case _:
+            sys.exit(f"usage: {sys.argv[0]} --list | NAME BASE_URL")

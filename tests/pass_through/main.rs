@@ -1,0 +1,13 @@
+//! Pass-through: what goes through the gateway comes out the same, byte for byte, but for what it asked for itself.
+
+mod compressed;
+mod corpus;
+mod fixtures;
+mod headers;
+mod reading;
+mod requests;
+mod responses;
+mod sockets;
+mod stack;
+#[path = "../support/mod.rs"]
+mod support;

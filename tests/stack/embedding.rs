@@ -1,0 +1,96 @@
+//! In other people's services: axum's routers, bodies of any kind, and the bounds that they ask for.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::{Body, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+fn gateway() -> Gateway {
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    Gateway::builder().upstream("sim", Dialect::Anthropic, provider.expect("a URL")).build()
+}
+
+fn body() -> String {
+    r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#.to_owned()
+}
+
+async fn text(response: Response<axum::body::Body>) -> String {
+    let bytes = response.into_body().collect().await.expect("whole").to_bytes();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test]
+async fn a_gateway_nests_in_a_router() {
+    let app: Router = Router::new().route("/", get(|| async { "mine" })).nest_service("/llm", gateway());
+    let request = Request::post("/llm/v1/messages").body(axum::body::Body::from(body())).expect("a request");
+    let answer = app.clone().oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+    let request = Request::get("/").body(axum::body::Body::empty()).expect("a request");
+    assert_eq!(text(app.oneshot(request).await.expect("infallible")).await, "mine");
+}
+
+#[tokio::test]
+async fn layers_go_around_routes_and_handlers_see_the_call() {
+    let handler = |call: Call| async move { call.head().map_or("no head", |_| "a head").to_owned() };
+    let app: Router = Router::new()
+        .route("/v1/messages", post(handler))
+        .layer(GatewayLayer::new())
+        .route("/naked", get(|call: Option<Call>| async move { call.is_some().to_string() }))
+        .route("/wrong", get(|_: Call| async {}));
+    let post = Request::post("/v1/messages").body(axum::body::Body::from(body())).expect("a request");
+    assert_eq!(text(app.clone().oneshot(post).await.expect("infallible")).await, "a head");
+    let bad = Request::post("/v1/messages").body(axum::body::Body::from("{")).expect("a request");
+    assert_eq!(app.clone().oneshot(bad).await.expect("infallible").status(), 400);
+    let naked = Request::get("/naked").body(axum::body::Body::empty()).expect("a request");
+    assert_eq!(text(app.clone().oneshot(naked).await.expect("infallible")).await, "false");
+    let wrong = Request::get("/wrong").body(axum::body::Body::empty()).expect("a request");
+    assert_eq!(app.oneshot(wrong).await.expect("infallible").status(), 500);
+}
+
+#[tokio::test]
+async fn paths_that_are_no_llm_endpoint_pass_a_layer_unread() {
+    let app: Router =
+        Router::new().route("/upload", post(|body: Bytes| async move { body })).layer(GatewayLayer::new());
+    let request = Request::post("/upload").body(axum::body::Body::from("not JSON")).expect("a request");
+    assert_eq!(text(app.oneshot(request).await.expect("infallible")).await, "not JSON");
+}
+
+#[tokio::test]
+async fn one_layer_alone_opens_a_call_and_renders_its_refusals() {
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let alone = IngestLayer::new().layer(inner);
+    let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from_static(b"["))).expect("a request");
+    let answer = alone.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 400);
+    assert!(answer.headers().contains_key("x-request-id"));
+    let body = answer.into_body().collect().await.expect("whole").to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("invalid_request_error"));
+}
+
+/// What axum and hyper ask of a service. Compiling is the test.
+#[test]
+fn services_take_any_body_and_are_clone_send_and_sync() {
+    fn servable<S, B>(_: &S)
+    where
+        S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+        S: Clone + Send + Sync + 'static,
+    {
+    }
+    let gateway = gateway();
+    servable::<_, axum::body::Body>(&gateway);
+    servable::<_, Incoming>(&gateway);
+    servable::<_, Full<Bytes>>(&gateway);
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    servable::<_, Incoming>(&GatewayLayer::new().layer(inner));
+    servable::<_, Incoming>(&IngestLayer::new().layer(inner));
+    servable::<_, Body>(&CallLayer::new().layer(inner));
+    servable::<_, Body>(&MeterLayer::new().layer(inner));
+}

@@ -1,0 +1,85 @@
+//! Who may import whom: the floors of `src/docs/design.md`, kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
+const FLOORS: [(&str, u8); 14] = [
+    ("wire", 0),
+    ("body", 0),
+    ("domain", 1),
+    ("dialect", 2),
+    ("call", 3),
+    ("gate", 4),
+    ("ingest", 5),
+    ("route", 5),
+    ("rewrite", 5),
+    ("meter", 5),
+    ("upstream", 6),
+    ("gateway", 6),
+    ("testing", 6),
+    ("extract", 6),
+];
+
+/// Names that the crate's root gives to what lives on a floor.
+const ROOT_NAMES: [(&str, u8); 3] = [("Dialect", 1), ("Rejection", 1), ("Body", 0)];
+
+fn sources(room: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut waiting = vec![root.join(room), root.join(format!("{room}.rs"))];
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+        } else if path.extension().is_some_and(|e| e == "rs") && path.exists() {
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            // Tests at the bottom of a file may look anywhere; so may examples in docs.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            found.push((path, code.join("\n")));
+        }
+    }
+    assert!(!found.is_empty(), "no room called {room}");
+    found
+}
+
+#[test]
+fn every_room_imports_from_lower_floors_only() {
+    for (room, floor) in FLOORS {
+        for (path, code) in sources(room) {
+            for part in code.split("crate::").skip(1) {
+                let name: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let target = FLOORS.iter().chain(&ROOT_NAMES).find(|(other, _)| *other == name);
+                let allowed = match target {
+                    Some((other, _)) if *other == room => true,
+                    // The top floor is one assembly; the double speaks for itself below it.
+                    Some((_, other)) if floor == 6 => *other <= 6,
+                    Some((_, other)) => *other < floor,
+                    // `crate::Call` and its like: the paved path, for floors above the call.
+                    None => floor > 3,
+                };
+                assert!(allowed, "{} (floor {floor}) imports crate::{name}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lower_floors_do_no_io() {
+    for room in ["wire", "dialect", "domain"] {
+        for (path, code) in sources(room) {
+            for word in ["async ", ".await", "tokio::", "http_body"] {
+                assert!(!code.contains(word), "{} says `{word}`", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_four_hundred_lines() {
+    for (room, _) in FLOORS {
+        for (path, code) in sources(room) {
+            assert!(code.lines().count() <= 400, "{} has {} lines", path.display(), code.lines().count());
+        }
+    }
+}

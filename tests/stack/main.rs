@@ -1,0 +1,11 @@
+//! Stacks: ours, hand-built, embedded, and wrong ones.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attempts;
+mod embedding;
+mod house;
+mod missing_layers;
+mod rewriting;
+mod secrets;

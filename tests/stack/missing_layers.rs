@@ -1,0 +1,146 @@
+//! A hand-built stack that misses a layer answers 500 and logs the cure.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tollgate::gateway::{Dispatch, Upstreams};
+use tollgate::route::ModelTable;
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::{Body, Call, CallLayer, Dialect, Gate, GateLayer, IngestLayer, Rejection, RouteLayer};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+const BODY: &str = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
+
+fn request() -> Request<Body> {
+    Request::post("/v1/messages").body(Body::from(BODY)).expect("a request")
+}
+
+fn dispatch() -> Dispatch {
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    Dispatch::new(Upstreams::new().add("anthropic", provider.expect("a URL")))
+}
+
+fn table(upstream: &'static str) -> ModelTable {
+    ModelTable::new().pattern("claude*", upstream, Dialect::Anthropic)
+}
+
+/// Sends the request and gives status, body and log.
+async fn ask<S>(service: S) -> (u16, String, String)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let answer = service.oneshot(request()).await.expect("infallible");
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.expect("whole").to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned(), log.text())
+}
+
+fn assert_cured((status, body, log): &(u16, String, String), cure: &str) {
+    assert_eq!(*status, 500);
+    assert!(body.contains(r#""type":"api_error""#), "{body}");
+    assert!(!body.contains(cure), "the cure is for the operator: {body}");
+    assert!(log.contains(cure), "the log does not name {cure}: {log}");
+}
+
+#[tokio::test]
+async fn without_ingest_a_gate_that_needs_the_head_answers_500() {
+    struct NeedsHead;
+    #[async_trait]
+    impl Gate for NeedsHead {
+        async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+            call.require_head().map(|_| ())
+        }
+    }
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    assert_cured(&ask(GateLayer::new(NeedsHead).layer(inner)).await, "IngestLayer");
+}
+
+#[tokio::test]
+async fn without_ingest_the_route_answers_500() {
+    assert_cured(&ask(RouteLayer::new(table("anthropic")).layer(dispatch())).await, "IngestLayer");
+}
+
+#[tokio::test]
+async fn without_a_route_the_dispatch_answers_500() {
+    assert_cured(&ask(IngestLayer::new().layer(dispatch())).await, "RouteLayer");
+}
+
+#[tokio::test]
+async fn with_nothing_around_it_the_dispatch_answers_500() {
+    // Nobody opened a call, so nobody is there to give the refusal its shape; it is refused all the same.
+    let answer = dispatch().oneshot(request()).await.expect("infallible");
+    assert_eq!(answer.status(), 500);
+}
+
+#[tokio::test]
+async fn a_target_whose_upstream_nobody_added_answers_500() {
+    let stack =
+        ServiceBuilder::new().layer(IngestLayer::new()).layer(RouteLayer::new(table("nowhere"))).service(dispatch());
+    assert_cured(&ask(stack).await, "nowhere");
+}
+
+#[tokio::test]
+async fn a_foreign_layer_that_drops_extensions_answers_500() {
+    let forgetful = tower::util::MapRequestLayer::new(|request: Request<Body>| {
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.clear();
+        Request::from_parts(parts, body)
+    });
+    let stack = ServiceBuilder::new()
+        .layer(CallLayer::new())
+        .layer(IngestLayer::new())
+        .layer(forgetful)
+        .layer(RouteLayer::new(table("anthropic")))
+        .service(dispatch());
+    // The inner layers open a call of their own, and find its body unread.
+    assert_cured(&ask(stack).await, "IngestLayer");
+}
+
+#[tokio::test]
+async fn a_whole_hand_built_stack_answers() {
+    let stack = ServiceBuilder::new()
+        .layer(CallLayer::new())
+        .layer(IngestLayer::new())
+        .layer(RouteLayer::new(table("anthropic")))
+        .service(dispatch());
+    let (status, body, _) = ask(stack).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+/// Where the log goes while a test looks at it.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        self.clone()
+    }
+}

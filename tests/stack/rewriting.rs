@@ -1,0 +1,103 @@
+//! Rewriters: what they write is what the client gets, and their failure is an event in its dialect.
+
+use bytes::BytesMut;
+use http::Request;
+use http::response::Parts;
+use http_body_util::BodyExt;
+use tollgate::domain::outcome::End;
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::rewrite::{Rewrite, Rewriter};
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::wire::sse::Block;
+use tollgate::{Body, Call, Dialect, Gateway, GatewayLayer, Rejection};
+use tower::ServiceExt;
+
+use crate::support::Outcomes;
+
+/// Shouts every greeting, and gives up after some events.
+#[derive(Clone, Copy)]
+struct Shout {
+    left: usize,
+}
+
+impl Rewrite for Shout {
+    type Rewriter = Shout;
+
+    fn begin(&self, _call: &Call, _head: &Parts) -> Option<Shout> {
+        Some(*self)
+    }
+}
+
+impl Rewriter for Shout {
+    fn block(&mut self, block: &Block<'_>, out: &mut BytesMut) -> Result<(), Rejection> {
+        if self.left == 0 {
+            return Err(Rejection::new(RejectionKind::InvalidRequest, "cut off on purpose"));
+        }
+        self.left -= 1;
+        let text = String::from_utf8_lossy(block.raw()).replace("Hello", "HELLO");
+        out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), Rejection> {
+        out.extend_from_slice(b": shouted\n\n");
+        Ok(())
+    }
+}
+
+async fn stream(dialect: Dialect, shout: Shout, directive: &str) -> (String, End) {
+    let (mut outcomes, observer) = Outcomes::new();
+    let provider = Provider::with_client(dialect, "http://sim.invalid", None, Simulated::new()).expect("a URL");
+    let gateway = Gateway::builder()
+        .upstream("sim", dialect, provider)
+        .layer(GatewayLayer::new().rewrite(shout).on_close(observer))
+        .build();
+    let (path, model) =
+        if dialect == Dialect::Anthropic { ("/v1/messages", "claude-x") } else { ("/v1/chat/completions", "gpt-x") };
+    let body = format!(
+        r#"{{"model":"{model}","max_tokens":9,"stream":true,"messages":[{{"role":"user","content":"{directive}"}}]}}"#
+    );
+    let request = Request::post(path).header("accept-encoding", "gzip").body(Body::from(body)).expect("a request");
+    let answer = gateway.oneshot(request).await.expect("infallible");
+    assert!(!answer.headers().contains_key("content-encoding"), "what is rewritten comes decoded");
+    let text = answer.into_body().collect().await.expect("a stream that ends in order").to_bytes();
+    (String::from_utf8_lossy(&text).into_owned(), outcomes.next().await.end)
+}
+
+#[tokio::test]
+async fn a_rewritten_stream_keeps_its_order_and_its_pings() {
+    let (text, end) = stream(Dialect::Anthropic, Shout { left: 1_000 }, "sim:deltas=2,pings=2,gzip").await;
+    assert_eq!(end, End::Complete);
+    let events: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(
+        events,
+        [
+            "message_start",
+            "content_block_start",
+            "ping",
+            "ping",
+            "content_block_delta",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop"
+        ]
+    );
+    assert!(text.contains("HELLO") && !text.contains("Hello"), "{text}");
+    assert!(text.ends_with(": shouted\n\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_rewriter_that_fails_ends_the_stream_with_an_error_in_the_clients_dialect() {
+    let (text, end) = stream(Dialect::Anthropic, Shout { left: 3 }, "sim:deltas=9").await;
+    assert!(text.contains("HELLO"), "what came before stays: {text}");
+    assert!(text.contains("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"cut off on purpose\"}"), "{text}");
+    assert!(!text.contains("message_stop"));
+    assert_eq!(end, End::Failed);
+
+    let (text, end) = stream(Dialect::OpenAiChat, Shout { left: 3 }, "sim:deltas=9").await;
+    assert!(text.contains("data: {\"error\":{\"message\":\"cut off on purpose\""), "{text}");
+    assert!(!text.contains("[DONE]"));
+    assert_eq!(end, End::Failed);
+}
