@@ -41,6 +41,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// The README's example compiles, or the README lies.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod body;
 pub mod call;
 pub mod dialect;

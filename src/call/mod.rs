@@ -5,7 +5,7 @@
 //! attempt have ended, and hands one [`Outcome`] to everyone who registered.
 //!
 //! - **Reads:** method and path. **Adds:** the `Call`, and `x-request-id` and `request-id` on the answer.
-//! - **Answers** nothing by itself; it renders the [`Rejection`](crate::Rejection)s of the layers below in the client's dialect.
+//! - **Answers** nothing by itself; it renders the [`Rejection`]s of the layers below in the client's dialect.
 //! - **Where:** outermost. Reach for [`CallLayer`] itself to set a clock, [`Settlements`] of your own, or an observer.
 //!
 //! ```

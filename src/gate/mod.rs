@@ -2,9 +2,9 @@
 //!
 //! Reach for it when you have a rule of your own: implement [`Gate`], and `GateLayer::new(gate)` is a layer.
 //!
-//! - **Reads:** whatever an outer layer left on the [`Call`](crate::Call). It cannot touch the body or the answer: it leaves
+//! - **Reads:** whatever an outer layer left on the [`Call`]. It cannot touch the body or the answer: it leaves
 //!   edits and answer headers on the call.
-//! - **Answers** its [`Rejection`](crate::Rejection), in the client's dialect.
+//! - **Answers** its [`Rejection`], in the client's dialect.
 //! - **Where:** inside `IngestLayer` if it needs the model, outside if it can decide without reading.
 //!
 //! ```
