@@ -25,6 +25,8 @@ use lexopt::prelude::*;
 use tokio::net::TcpListener;
 use tower::service_fn;
 
+use serve::Stop;
+
 /// Headers of one hop (RFC 9110 section 7.6.1), and the host, which is the upstream's.
 const OURS: [HeaderName; 8] = [
     header::HOST,
@@ -42,13 +44,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (listen, upstream) = arguments()?;
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
     let client = client();
+    let stop = Stop::new()?;
+    let stop = serve::Stop::new()?;
     let listener = TcpListener::bind(listen).await?;
     println!("listening http://{}", listener.local_addr()?);
     let proxy = service_fn(move |request| {
         let (client, authority) = (client.clone(), authority.clone());
         async move { Ok::<_, Infallible>(forward(&client, authority, request).await) }
     });
-    serve::until_ctrl_c(listener, Router::new().fallback_service(proxy)).await?;
+    serve::until(stop, listener, Router::new().fallback_service(proxy)).await?;
     Ok(())
 }
 

@@ -41,6 +41,11 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
         )
         .internal("the provider answered 401 to our credential"));
     }
+    if parts.status.is_redirection() {
+        // Followed, it would take the client's request past us; clients never choose an upstream, nor does an upstream.
+        return Err(Rejection::new(RejectionKind::UpstreamGarbled, "the upstream answered with a redirect")
+            .internal("a redirect; is the base URL right?"));
+    }
     if is_html(&parts.headers) {
         return Err(Rejection::new(
             RejectionKind::UpstreamGarbled,

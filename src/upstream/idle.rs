@@ -10,19 +10,20 @@ use crate::body::{Body, BoxError};
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// A body that breaks off when nothing has come for too long.
+/// A body that breaks off when it has kept a reader waiting for too long.
 ///
-/// The timer is set once and looks back when it fires, so a busy stream costs one reading of the clock a frame.
+/// Time in which nobody reads does not count: then the client is slow, not the provider. The timer is set once and looks
+/// back when it fires, so a busy stream costs one reading of the clock a wait.
 pub(super) struct IdleBody {
     inner: Body,
     idle: Duration,
-    last: Instant,
+    waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleBody {
     pub(super) fn new(inner: Body, idle: Duration) -> Self {
-        IdleBody { inner, idle, last: Instant::now(), timer: None }
+        IdleBody { inner, idle, waiting_since: None, timer: None }
     }
 }
 
@@ -33,15 +34,12 @@ impl http_body::Body for IdleBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if let Poll::Ready(polled) = Pin::new(&mut this.inner).poll_frame(cx) {
-            this.last = Instant::now();
+            this.waiting_since = None;
             return Poll::Ready(polled);
         }
-        loop {
-            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.idle)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let due = this.last + this.idle;
+        let due = *this.waiting_since.get_or_insert_with(Instant::now) + this.idle;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.idle)));
+        while timer.as_mut().poll(cx).is_ready() {
             if due <= Instant::now() {
                 this.inner = Body::empty();
                 let rejection = Rejection::new(
@@ -52,6 +50,7 @@ impl http_body::Body for IdleBody {
             }
             timer.as_mut().reset(due);
         }
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
@@ -60,5 +59,39 @@ impl http_body::Body for IdleBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use http_body_util::channel::Channel;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_time_in_which_a_reader_waits_is_idle() {
+        let idle = Duration::from_secs(300);
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let mut body = IdleBody::new(Body::new(body), idle);
+        // A wait that is long, but not too long, sets the timer.
+        let late = async {
+            sleep(Duration::from_secs(299)).await;
+            sender.send_data(Bytes::from_static(b"a")).await.expect("somebody reads");
+        };
+        let (frame, ()) = tokio::join!(body.frame(), late);
+        assert!(frame.is_some_and(|frame| frame.is_ok()));
+        // The client sleeps for longer than the limit, then waits a moment: the provider is not at fault.
+        sleep(Duration::from_secs(1000)).await;
+        let soon = async {
+            sleep(Duration::from_secs(10)).await;
+            sender.send_data(Bytes::from_static(b"b")).await.expect("somebody reads");
+        };
+        let (frame, ()) = tokio::join!(body.frame(), soon);
+        assert!(frame.is_some_and(|frame| frame.is_ok()));
+        // And silence is found out.
+        let began = Instant::now();
+        assert!(body.frame().await.is_some_and(|frame| frame.is_err()));
+        assert_eq!(began.elapsed(), idle);
     }
 }
