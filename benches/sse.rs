@@ -103,7 +103,7 @@ impl Streaming<'_> {
             meter.reading()
         });
         self.case("scanner and WithholdUsage, a chunk an event", || {
-            let (mut scanner, mut rewriter, mut out) = (Scanner::new(), WithholdUsage, BytesMut::new());
+            let (mut scanner, mut rewriter, mut out) = (Scanner::new(), WithholdUsage::new(), BytesMut::new());
             for chunk in self.stream.events.iter() {
                 scanner
                     .push(chunk, |block| rewriter.block(&block, &mut out).expect("it refuses nothing"))
@@ -150,7 +150,7 @@ impl Rewrite for Withhold {
     type Rewriter = WithholdUsage;
 
     fn begin(&self, _call: &Call, _head: &Parts) -> Option<WithholdUsage> {
-        Some(WithholdUsage)
+        Some(WithholdUsage::new())
     }
 }
 

@@ -45,7 +45,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
     let client = client();
     let stop = Stop::new()?;
-    let stop = serve::Stop::new()?;
     let listener = TcpListener::bind(listen).await?;
     println!("listening http://{}", listener.local_addr()?);
     let proxy = service_fn(move |request| {

@@ -30,6 +30,7 @@ use tollgate::testing::Simulated;
 
 use load::{Load, SHAPES, Shape};
 use report::Report;
+use serve::Stop;
 use subject::Subject;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,6 +81,6 @@ fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Du
 async fn provider(runtime: &Runtime) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    runtime.spawn(serve::until_ctrl_c(listener, Router::new().fallback_service(Simulated::new())));
+    runtime.spawn(serve::until(Stop::new()?, listener, Router::new().fallback_service(Simulated::new())));
     Ok(url)
 }

@@ -62,7 +62,6 @@ impl Report {
     }
 }
 
-#[expect(clippy::float_arithmetic, reason = "measurements are no money")]
 fn median(mut of: Vec<f64>) -> f64 {
     of.sort_unstable_by(f64::total_cmp);
     let middle = of.len() / 2;

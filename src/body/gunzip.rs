@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body::Frame;
 
 use super::{Body, BoxError};
@@ -42,9 +43,17 @@ impl Gunzip {
         Ok(std::mem::take(&mut self.decoder.get_mut().out))
     }
 
+    /// Whether an answer came in gzip, under either of its names, in any case (RFC 9110 section 8.4.1).
+    pub(crate) fn is_needed(headers: &HeaderMap) -> bool {
+        headers
+            .get(header::CONTENT_ENCODING)
+            .map(HeaderValue::as_bytes)
+            .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"))
+    }
+
     /// `body`, decoded as it comes.
     pub(crate) fn body(body: Body, cap: usize) -> Body {
-        Body::new(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)) })
+        Body::new(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None })
     }
 }
 
@@ -72,6 +81,7 @@ impl Write for Capped {
 struct GunzipBody {
     inner: Body,
     decoder: Option<Gunzip>,
+    trailers: Option<Frame<Bytes>>,
 }
 
 impl http_body::Body for GunzipBody {
@@ -81,11 +91,17 @@ impl http_body::Body for GunzipBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         loop {
-            let Some(decoder) = &mut this.decoder else { return Poll::Ready(None) };
+            let Some(decoder) = &mut this.decoder else { return Poll::Ready(this.trailers.take().map(Ok)) };
             let out = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => decoder.push(&data),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) => {
+                        // What was held back goes before them: after trailers nothing is read.
+                        this.trailers = Some(trailers);
+                        let rest = decoder.finish();
+                        this.decoder = None;
+                        rest
+                    }
                 },
                 Some(Err(e)) => return Poll::Ready(Some(Err(e))),
                 None => {

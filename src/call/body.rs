@@ -82,6 +82,7 @@ impl CallBody {
     /// Ends the client's side with an error event where there is room for one, with a cut connection where there is not.
     fn break_off(&mut self, error: BoxError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let event = self.error_event(&error);
+        self.bytes_out += event.as_ref().map_or(0, |event| event.len() as u64);
         tracing::warn!(call = self.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
         self.inner = Body::empty();
         self.closer.end(ClientEnd::Failed, self.bytes_out);

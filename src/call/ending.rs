@@ -43,7 +43,8 @@ impl Ending {
                 if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                 }
-                self.done |= body.is_end_stream() || self.left == Some(0);
+                // Nothing follows trailers (RFC 9110 section 6.5).
+                self.done |= frame.is_trailers() || body.is_end_stream() || self.left == Some(0);
             }
             Some(Err(_)) => {}
         }

@@ -81,6 +81,8 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     }
     let status = response.status();
     let is_event_stream = is_event_stream(response.headers());
+    // Plain text among compressed bytes would be one more thing broken.
+    let is_coded = response.headers().contains_key(header::CONTENT_ENCODING);
     let headers = response.headers_mut();
     if is_event_stream {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -101,7 +103,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);
     }
-    response.map(|body| Body::new(CallBody::new(body, closer, is_event_stream)))
+    response.map(|body| Body::new(CallBody::new(body, closer, is_event_stream && !is_coded)))
 }
 
 /// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.

@@ -17,8 +17,6 @@
 //! # Ok::<(), tollgate::wire::sse::EventTooLarge>(())
 //! ```
 
-use serde_json::value::RawValue;
-
 use super::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::domain::usage::Usage;
@@ -74,11 +72,6 @@ pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
         Dialect::Anthropic => anthropic::meter::message(json),
         _ => openai_chat::meter::completion(json),
     }
-}
-
-/// A count as providers send it; anything but a plain unsigned number is no count, rather than the end of all counting.
-pub(crate) fn count(raw: Option<&RawValue>) -> Option<u64> {
-    raw.and_then(|value| value.get().parse().ok())
 }
 
 /// Whether the data of a Chat Completions chunk is there for the usage alone.

@@ -120,7 +120,7 @@ async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<B
             .unwrap_or_else(|never| match never {});
         let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
         if is_last || !unsent {
-            return Ok(rewrite(&WithholdUsage, &call, answer));
+            return Ok(rewrite(&WithholdUsage::new(), &call, answer));
         }
         tracing::info!(call = %call.id(), upstream = %target.upstream, "could not be reached; trying the next target");
     }

@@ -47,7 +47,7 @@ where
         match edit(&call, request) {
             Ok(request) => {
                 let answer = self.inner.call(request);
-                Box::pin(async move { Ok(rewrite(&WithholdUsage, &call, answer.await?.map(Body::new))) })
+                Box::pin(async move { Ok(rewrite(&WithholdUsage::new(), &call, answer.await?.map(Body::new))) })
             }
             Err(rejection) => Box::pin(async move { Ok(Call::reject(rejection)) }),
         }

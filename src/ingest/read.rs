@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 
 use super::budget::{Budget, Share};
 use crate::body::{Body, BoxError};
@@ -58,7 +58,7 @@ where
     if parts.method != Method::POST {
         return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use POST"));
     }
-    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if is_coded(&parts.headers) {
         return Err(Rejection::new(
             RejectionKind::InvalidRequest,
             "send the body uncompressed: its content-encoding is not read here",
@@ -97,6 +97,10 @@ where
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
     Ok(share.guard(bytes))
+}
+
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn too_large(max_body: usize) -> Rejection {

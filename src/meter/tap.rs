@@ -31,9 +31,10 @@ impl Tap {
 
     pub(super) fn new(dialect: Dialect, headers: &HeaderMap) -> Self {
         let is_stream = Call::is_event_stream(headers);
-        let gunzip = match headers.get(header::CONTENT_ENCODING).map(|v| v.as_bytes()) {
-            None | Some(b"identity") => None,
-            Some(b"gzip" | b"x-gzip") => Some(Gunzip::new(if is_stream { MOST_STREAMED } else { MOST })),
+        let gunzip = match headers.get(header::CONTENT_ENCODING) {
+            None => None,
+            Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
+            Some(_) if Gunzip::is_needed(headers) => Some(Gunzip::new(if is_stream { MOST_STREAMED } else { MOST })),
             Some(_) => {
                 tracing::warn!("an answer came in a content-encoding that was not asked for; its usage is not read");
                 return Tap::none();

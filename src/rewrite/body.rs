@@ -21,14 +21,20 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     }
     let (mut parts, mut body) = response.into_parts();
     let Some(rewriter) = with.begin(call, &parts) else { return Response::from_parts(parts, body) };
-    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip" || coding == "x-gzip") {
+    if Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_STREAMED);
         parts.headers.remove(header::CONTENT_ENCODING);
     }
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::ETAG);
-    let body =
-        RewriteBody { inner: body, rewriter, scanner: Scanner::new(), out: BytesMut::new(), stage: Stage::Flowing };
+    let body = RewriteBody {
+        inner: body,
+        rewriter,
+        scanner: Scanner::new(),
+        out: BytesMut::new(),
+        stage: Stage::Flowing,
+        trailers: None,
+    };
     Response::from_parts(parts, Body::new(body))
 }
 
@@ -38,6 +44,7 @@ struct RewriteBody<R> {
     scanner: Scanner,
     out: BytesMut,
     stage: Stage,
+    trailers: Option<Frame<Bytes>>,
 }
 
 enum Stage {
@@ -84,7 +91,7 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                 return Poll::Ready(Some(Ok(Frame::data(this.out.split().freeze()))));
             }
             match &mut this.stage {
-                Stage::Over => return Poll::Ready(None),
+                Stage::Over => return Poll::Ready(this.trailers.take().map(Ok)),
                 Stage::Broken(rejection) => {
                     let rejection = rejection.take();
                     this.stage = Stage::Over;
@@ -95,7 +102,12 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
             let step = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => this.push(&chunk),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) => {
+                        // What is held back goes before them: after trailers nothing is read.
+                        this.trailers = Some(trailers);
+                        this.stage = Stage::Over;
+                        this.finish()
+                    }
                 },
                 Some(Err(error)) => {
                     this.stage = Stage::Over;
@@ -114,6 +126,6 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.stage, Stage::Over) && self.out.is_empty()
+        matches!(self.stage, Stage::Over) && self.out.is_empty() && self.trailers.is_none()
     }
 }

@@ -12,19 +12,33 @@ use crate::wire::sse::Block;
 ///
 /// A client that did not ask must not get a chunk without choices: many index `choices[0]`.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct WithholdUsage;
+pub struct WithholdUsage {
+    /// The chunk just withheld ended with a CR, whose LF may come as a block of its own.
+    after_cr: bool,
+}
+
+impl WithholdUsage {
+    /// The rewrite.
+    #[must_use]
+    pub const fn new() -> Self {
+        WithholdUsage { after_cr: false }
+    }
+}
 
 impl Rewrite for WithholdUsage {
     type Rewriter = WithholdUsage;
 
     fn begin(&self, call: &Call, _head: &Parts) -> Option<WithholdUsage> {
-        (call.dialect() == Dialect::OpenAiChat && call.withholds_usage()).then_some(WithholdUsage)
+        (call.dialect() == Dialect::OpenAiChat && call.withholds_usage()).then_some(WithholdUsage::new())
     }
 }
 
 impl Rewriter for WithholdUsage {
     fn block(&mut self, block: &Block<'_>, out: &mut BytesMut) -> Result<(), Rejection> {
-        if !block.data().is_some_and(is_usage_chunk) {
+        let is_rest = std::mem::take(&mut self.after_cr) && block.raw() == b"\n";
+        if block.data().is_some_and(is_usage_chunk) {
+            self.after_cr = block.raw().ends_with(b"\r");
+        } else if !is_rest {
             out.extend_from_slice(block.raw());
         }
         Ok(())

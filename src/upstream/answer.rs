@@ -66,8 +66,7 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
         // Anthropic sends it with a third of its good answers; clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);
     }
-    let is_gzip = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|c| c == "gzip" || c == "x-gzip");
-    if is_gzip && !accepts_gzip {
+    if !accepts_gzip && Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_UNPACKED);
         for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
             parts.headers.remove(name);

@@ -5,7 +5,7 @@ use tollgate::domain::outcome::{AttemptEnd, End};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Script;
 
-use crate::raw::{Rude, answer};
+use crate::raw::{Act, Rude, answer, say};
 use crate::shape::{Expected, UNREACHABLE};
 use crate::stack::{BOTH, CREDENTIAL, Stack, path, request};
 
@@ -48,6 +48,23 @@ async fn an_error_of_the_provider_passes_with_its_status_its_bytes_and_its_advic
         stack.outcomes.none_left().await;
         assert_eq!(rude.requests(), 4);
     }
+}
+
+#[tokio::test]
+async fn an_error_that_comes_before_the_provider_has_read_the_request_passes_too() {
+    let body = r#"{"error":{"message":"too much, and I did not even look"}}"#;
+    let acts = vec![answer("413 Content Too Large", "content-type: application/json\r\n", body), Act::Hang];
+    let rude = Rude::impatient(acts).await;
+    let mut stack = Stack::over(&rude.url()).await;
+    for dialect in BOTH {
+        // More than the sockets in between can hold.
+        let large = request(dialect, &format!(r#","x":"{}""#, "a".repeat(24 << 20)));
+        let reply = stack.post(dialect, large).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (413, body));
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::ErrorStatus));
+    }
+    stack.outcomes.none_left().await;
 }
 
 #[tokio::test]
@@ -124,7 +141,7 @@ async fn a_json_answer_cut_in_its_middle_is_cut_for_the_client_too() {
         ("a chunk", format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{half}\r\n", half.len())),
     ];
     for (why, bytes) in rows {
-        let rude = Rude::start(vec![crate::raw::say(bytes)]).await;
+        let rude = Rude::start(vec![say(bytes)]).await;
         let mut stack = Stack::over(&rude.url()).await;
         for dialect in BOTH {
             let reply = stack.post(dialect, request(dialect, "")).await;

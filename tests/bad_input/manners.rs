@@ -116,6 +116,36 @@ async fn a_client_that_sends_half_its_body_and_leaves_closes_its_call_and_costs_
 }
 
 #[tokio::test]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_asked_or_refused_at_once() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let body = request(dialect, "");
+        let head = |more: &str| {
+            let (path, len) = (path(dialect), body.len());
+            format!("POST {path} HTTP/1.1\r\nhost: g\r\nexpect: 100-continue\r\ncontent-length: {len}\r\n{more}\r\n")
+        };
+        let reply = ask(stack.gateway.addr, head("content-encoding: gzip\r\n").as_bytes()).await;
+        stack.was_refused(&reply, dialect, INVALID, "no body was asked for").await;
+
+        let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");
+        socket.write_all(head("").as_bytes()).await.expect("room for it");
+        let mut asked = [0; 25];
+        socket.read_exact(&mut asked).await.expect("an answer");
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+        socket.write_all(body.as_bytes()).await.expect("room for it");
+        let mut answer = [0; 15];
+        socket.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        assert_eq!(stack.outcomes.next().await.end, End::Complete);
+        let received = stack.provider.received();
+        let received = received.last().expect("a request");
+        assert_eq!(received.body, body);
+        assert!(!received.headers.contains_key("expect"), "that was between the client and us");
+    }
+    assert_eq!(stack.provider.received().len(), BOTH.len());
+}
+
+#[tokio::test]
 async fn a_head_beyond_all_bounds_is_hypers_to_refuse_and_opens_no_call() {
     let mut stack = Stack::new().await;
     let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");

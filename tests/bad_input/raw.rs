@@ -36,6 +36,15 @@ pub(crate) struct Rude {
 
 impl Rude {
     pub(crate) async fn start(acts: Vec<Act>) -> Self {
+        Self::listening(acts, true).await
+    }
+
+    /// Answers as soon as it has read a head, and reads no body.
+    pub(crate) async fn impatient(acts: Vec<Act>) -> Self {
+        Self::listening(acts, false).await
+    }
+
+    async fn listening(acts: Vec<Act>, patient: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
         let addr = listener.local_addr().expect("bound");
         let requests = Arc::new(AtomicUsize::new(0));
@@ -45,7 +54,7 @@ impl Rude {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.expect("loopback");
-                connections.spawn(play(socket, acts.clone(), counter.clone()));
+                connections.spawn(play(socket, acts.clone(), counter.clone(), patient));
             }
         });
         Rude { addr, requests, _task: task }
@@ -61,8 +70,8 @@ impl Rude {
     }
 }
 
-async fn play(mut socket: TcpStream, acts: Vec<Act>, requests: Arc<AtomicUsize>) {
-    if !read_request(&mut socket).await {
+async fn play(mut socket: TcpStream, acts: Vec<Act>, requests: Arc<AtomicUsize>, patient: bool) {
+    if !read_request(&mut socket, patient).await {
         return;
     }
     requests.fetch_add(1, Ordering::SeqCst);
@@ -79,15 +88,15 @@ async fn play(mut socket: TcpStream, acts: Vec<Act>, requests: Arc<AtomicUsize>)
     }
 }
 
-/// Reads up to the end that `content-length` gives; whether it came.
-async fn read_request(socket: &mut TcpStream) -> bool {
+/// Reads up to the end that `content-length` gives, or of the head alone; whether it came.
+async fn read_request(socket: &mut TcpStream, with_body: bool) -> bool {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
             let length: usize = length.map_or(0, |value| value.trim().parse().expect("a length"));
-            if bytes.len() >= end + 4 + length {
+            if !with_body || bytes.len() >= end + 4 + length {
                 return true;
             }
         }

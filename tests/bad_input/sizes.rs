@@ -58,6 +58,19 @@ async fn a_body_of_33_mib_is_answered_413_even_to_a_client_that_sends_all_before
 }
 
 #[tokio::test]
+async fn a_client_that_only_announces_33_mib_is_answered_within_seconds() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let head = format!("POST {} HTTP/1.1\r\nhost: g\r\ncontent-length: {}\r\n\r\n", path(dialect), 33 << 20);
+        let asked = tokio::time::Instant::now();
+        let reply = ask(stack.gateway.addr, head.as_bytes()).await;
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        stack.was_refused(&reply, dialect, TOO_LARGE, "announced").await;
+    }
+    assert!(stack.provider.received().is_empty());
+}
+
+#[tokio::test]
 async fn the_limit_of_one_body_is_a_limit_to_the_byte() {
     let mut stack = Stack::ingesting(IngestLayer::new().max_body(10_000)).await;
     for dialect in BOTH {
@@ -95,11 +108,13 @@ async fn a_small_body_without_a_length_is_as_good_as_any() {
 async fn a_call_beyond_the_bytes_in_memory_is_told_to_come_back_in_a_second_and_then_finds_room() {
     for dialect in BOTH {
         let mut stack = Stack::ingesting(IngestLayer::new().max_in_memory(5000)).await;
-        stack.provider.script(Script::new().head_delay(Duration::from_millis(400)));
+        stack.provider.script(Script::new().head_delay(Duration::from_secs(1)));
         let first = stack.post(dialect, of_len(dialect, 3000));
         let second = async {
-            // The first is upstream by then, and its body still held.
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            // The first is upstream then, and its body still held.
+            while stack.provider.received().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             stack.post(dialect, of_len(dialect, 3000)).await
         };
         let (first, second) = tokio::join!(first, second);

@@ -156,10 +156,10 @@ async fn a_stream_that_falls_silent_ends_with_an_error_event_that_says_so() {
         let begun = peer.begun().concat();
         for body in [begun.as_str(), ""] {
             let said = if body.is_empty() { vec![] } else { vec![chunk(body)] };
-            let (reply, outcome) = peer.hears([said, vec![Act::Hang]].concat(), Duration::from_millis(150)).await;
+            let (reply, outcome) = peer.hears([said, vec![Act::Hang]].concat(), Duration::from_millis(400)).await;
             ends_with_error_event(peer, &reply, body.as_bytes(), TIMEOUT);
             is_broken(peer, &outcome);
-            assert!(outcome.took >= Duration::from_millis(150) && outcome.took < Duration::from_secs(5));
+            assert!(outcome.took >= Duration::from_millis(400) && outcome.took < Duration::from_secs(5));
         }
     }
 }

@@ -126,8 +126,10 @@ async fn a_call_without_a_stream_is_never_asked_for_usage() {
 
 #[tokio::test]
 async fn an_alias_replaces_the_model_and_nothing_else() {
-    let mut stack =
-        Stack::with(|builder| builder.alias("claude-fable", ["claude-\"real\"\\-1"]).alias("fast", ["gpt-fast"]), |l| l);
+    let mut stack = Stack::with(
+        |builder| builder.alias("claude-fable", ["claude-\"real\"\\-1"]).alias("fast", ["gpt-fast"]),
+        |l| l,
+    );
     for stream in [false, true] {
         for n in 0..REQUESTS.len() {
             let sent = request(n, stream);

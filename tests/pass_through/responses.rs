@@ -9,7 +9,8 @@ use crate::stack::{Answer, BOTH, Ending, Exchange, Stack, block_on, same};
 
 /// Requests for a stream: one that asks for usage where that has to be asked for, one that does not.
 fn for_stream(dialect: Dialect, asks: bool) -> String {
-    let options = if asks && dialect != Dialect::Anthropic { r#""stream_options":{"include_usage":true},"# } else { "" };
+    let options =
+        if asks && dialect != Dialect::Anthropic { r#""stream_options":{"include_usage":true},"# } else { "" };
     request(0, true).replacen('{', &format!("{{{options}"), 1)
 }
 

@@ -36,7 +36,7 @@ fn object_of(values: impl Strategy<Value = Value>) -> impl Strategy<Value = Valu
 }
 
 /// A document as text, compact or spread out.
-fn text_of(value: Value) -> impl Strategy<Value = String> {
+fn text_of(value: &Value) -> impl Strategy<Value = String> + use<> {
     prop_oneof![
         Just(value.to_string()),
         Just(format!(" \r\n{value:#}\t\n")),

@@ -19,7 +19,7 @@ fn parsed(doc: &[u8]) -> Value {
 proptest! {
     #[test]
     fn an_edit_is_what_the_tree_would_have_become(
-        (value, text) in crate::any_object().prop_flat_map(|value| (Just(value.clone()), crate::text_of(value))),
+        (value, text) in crate::any_object().prop_flat_map(|value| { let text = crate::text_of(&value); (Just(value), text) }),
         model in crate::any_value(),
         inserted in crate::any_value(),
         key in "Z[A-Z\"\\\\\n\u{e9}]{0,6}",

@@ -1,8 +1,8 @@
 use memchr::memmem;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::meter::{Reading, count};
+use crate::dialect::members::{count, is_object, members, text};
+use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
 /// One event of a Messages stream.
@@ -17,20 +17,26 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     if !has_mark(data) && !matches!(name, Some(b"error" | b"message_stop")) {
         return;
     }
-    let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
-        // An error whose body has some other shape is an error still.
-        reading.failed |= name == Some(b"error");
-        return;
-    };
-    match event.r#type.or(name.and_then(|n| std::str::from_utf8(n).ok())) {
+    let (mut kind, mut message, mut usage) = (None, None, None);
+    members(data, |key, value| match key {
+        "type" => kind = text(value),
+        "message" => message = Some(value),
+        "usage" => usage = Some(value),
+        _ => {}
+    });
+    match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
         Some("message_start") => {
-            if let Some(usage) = event.message.and_then(|m| m.usage) {
-                usage.overwrite(reading);
+            if let Some(message) = message {
+                members(message.get().as_bytes(), |key, value| {
+                    if key == "usage" {
+                        overwrite(value, reading);
+                    }
+                });
             }
         }
         Some("message_delta") => {
-            if let Some(usage) = event.usage {
-                usage.overwrite(reading);
+            if let Some(usage) = usage {
+                overwrite(usage, reading);
             }
         }
         Some("message_stop") => reading.ended = true,
@@ -42,14 +48,13 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
 /// A whole Message, or the answer of `count_tokens`.
 pub(crate) fn message(json: &[u8]) -> Reading {
     let mut reading = Reading::default();
-    if let Ok(message) = serde_json::from_slice::<Message<'_>>(json) {
-        reading.ended = true;
-        reading.failed = message.r#type == Some("error");
-        if let Some(usage) = message.usage {
-            usage.overwrite(&mut reading);
-        }
-    }
-    reading
+    let mut failed = false;
+    let whole = members(json, |key, value| match key {
+        "type" => failed = text(value).as_deref() == Some("error"),
+        "usage" => overwrite(value, &mut reading),
+        _ => {}
+    });
+    Reading { ended: whole, failed, ..reading }
 }
 
 /// Types that matter appear in the bytes, quoted; a quote inside text is escaped, so text cannot fake one.
@@ -57,82 +62,45 @@ fn has_mark(data: &[u8]) -> bool {
     [&br#""message_"#[..], br#""error""#].iter().any(|mark| memmem::find(data, mark).is_some())
 }
 
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow)]
-    r#type: Option<&'a str>,
-    #[serde(borrow)]
-    message: Option<Message<'a>>,
-    #[serde(borrow)]
-    usage: Option<Counts<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    r#type: Option<&'a str>,
-    #[serde(borrow)]
-    usage: Option<Counts<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Counts<'a> {
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_read_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation: Option<CacheCreation<'a>>,
-    #[serde(borrow)]
-    output_tokens_details: Option<OutputDetails<'a>>,
-    #[serde(borrow)]
-    server_tool_use: Option<ServerTools<'a>>,
-}
-
-#[derive(Deserialize)]
-struct CacheCreation<'a> {
-    #[serde(borrow)]
-    ephemeral_1h_input_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails<'a> {
-    #[serde(borrow)]
-    thinking_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ServerTools<'a> {
-    #[serde(borrow)]
-    web_search_requests: Option<&'a RawValue>,
-    #[serde(borrow)]
-    web_fetch_requests: Option<&'a RawValue>,
-}
-
-impl Counts<'_> {
-    /// Each field that is stated replaces what was known of it.
-    fn overwrite(&self, reading: &mut Reading) {
-        let usage = reading.usage.get_or_insert_with(Usage::default);
-        let set = |field: &mut u64, value: Option<u64>| {
-            if let Some(value) = value {
-                *field = value;
-            }
-        };
-        set(&mut usage.input, count(self.input_tokens));
-        set(&mut usage.output, count(self.output_tokens));
-        set(&mut usage.cache_read, count(self.cache_read_input_tokens));
-        if let Some(written) = count(self.cache_creation_input_tokens) {
-            let hour = self.cache_creation.as_ref().and_then(|c| count(c.ephemeral_1h_input_tokens));
-            // Later events may repeat the total without its split: what was an hour's stays an hour's.
-            usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
-            usage.cache_write_5m = written - usage.cache_write_1h;
-        }
-        set(&mut usage.reasoning, self.output_tokens_details.as_ref().and_then(|d| count(d.thinking_tokens)));
-        set(&mut usage.web_searches, self.server_tool_use.as_ref().and_then(|t| count(t.web_search_requests)));
-        set(&mut usage.web_fetches, self.server_tool_use.as_ref().and_then(|t| count(t.web_fetch_requests)));
+/// Each field that is stated replaces what was known of it.
+fn overwrite(counts: &RawValue, reading: &mut Reading) {
+    if !is_object(counts) {
+        return;
     }
+    let usage = reading.usage.get_or_insert_with(Usage::default);
+    let (mut written, mut hour) = (None, None);
+    members(counts.get().as_bytes(), |key, value| match key {
+        "input_tokens" => set(&mut usage.input, value),
+        "output_tokens" => set(&mut usage.output, value),
+        "cache_read_input_tokens" => set(&mut usage.cache_read, value),
+        "cache_creation_input_tokens" => written = count(value),
+        "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
+        "output_tokens_details" => usage.reasoning = detail(value, "thinking_tokens").unwrap_or(usage.reasoning),
+        "server_tool_use" => {
+            usage.web_searches = detail(value, "web_search_requests").unwrap_or(usage.web_searches);
+            usage.web_fetches = detail(value, "web_fetch_requests").unwrap_or(usage.web_fetches);
+        }
+        _ => {}
+    });
+    if let Some(written) = written {
+        // Later events may repeat the total without its split: what was an hour's stays an hour's.
+        usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
+        usage.cache_write_5m = written - usage.cache_write_1h;
+    }
+}
+
+fn set(field: &mut u64, value: &RawValue) {
+    if let Some(value) = count(value) {
+        *field = value;
+    }
+}
+
+fn detail(object: &RawValue, name: &str) -> Option<u64> {
+    let mut found = None;
+    members(object.get().as_bytes(), |key, value| {
+        if key == name {
+            found = count(value);
+        }
+    });
+    found
 }

@@ -1,13 +1,16 @@
 use memchr::memmem;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::meter::{Reading, count};
+use crate::dialect::members::{count, is_object, members};
+use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 pub(crate) fn chunk(data: &[u8], reading: &mut Reading) {
     let mentions = |mark: &[u8]| memmem::find(data, mark).is_some();
+    if mentions(br#""usage":null"#) && !mentions(br#""error""#) {
+        return;
+    }
     if mentions(br#""usage""#) || mentions(br#""error""#) {
         read(data, reading);
     }
@@ -23,9 +26,16 @@ pub(crate) fn completion(json: &[u8]) -> Reading {
 /// Whether this is the chunk that exists for the usage alone: no choices, and counts. It is the one to withhold from a
 /// client that did not ask for it.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    memmem::find(data, br#""usage""#).is_some()
-        && serde_json::from_slice::<Chunk<'_>>(data)
-            .is_ok_and(|chunk| chunk.usage.is_some() && chunk.choices.is_some_and(|c| is_empty_array(c.get())))
+    if memmem::find(data, br#""usage""#).is_none() || memmem::find(data, br#""usage":null"#).is_some() {
+        return false;
+    }
+    let (mut has_usage, mut has_no_choices) = (false, false);
+    let whole = members(data, |key, value| match key {
+        "usage" => has_usage = is_object(value),
+        "choices" => has_no_choices = is_empty_array(value.get()),
+        _ => {}
+    });
+    whole && has_usage && has_no_choices
 }
 
 fn is_empty_array(raw: &str) -> bool {
@@ -33,78 +43,54 @@ fn is_empty_array(raw: &str) -> bool {
 }
 
 fn read(json: &[u8], reading: &mut Reading) -> bool {
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(json) else { return false };
-    reading.failed |= chunk.error.is_some_and(|e| !matches!(e.get(), "null" | "false"));
-    if let Some(counts) = chunk.usage {
-        reading.usage = Some(counts.usage());
-    }
-    true
+    let (mut usage, mut failed) = (None, false);
+    let whole = members(json, |key, value| match key {
+        "usage" if is_object(value) => usage = Some(counts(value)),
+        "error" => failed = !matches!(value.get(), "null" | "false"),
+        _ => {}
+    });
+    reading.usage = usage.or(reading.usage);
+    reading.failed |= failed;
+    whole
 }
 
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    usage: Option<Counts<'a>>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Counts<'a> {
-    #[serde(borrow)]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_tokens_details: Option<PromptDetails<'a>>,
-    #[serde(borrow)]
-    completion_tokens_details: Option<CompletionDetails<'a>>,
-    /// DeepSeek's name for `cached_tokens`.
-    #[serde(borrow)]
-    prompt_cache_hit_tokens: Option<&'a RawValue>,
-    /// Sent by proxies in front of Claude.
-    #[serde(borrow)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_write_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails<'a> {
-    #[serde(borrow)]
-    reasoning_tokens: Option<&'a RawValue>,
-}
-
-impl Counts<'_> {
-    fn usage(&self) -> Usage {
-        let prompt = count(self.prompt_tokens).unwrap_or(0);
-        let completion = count(self.completion_tokens).unwrap_or(0);
-        let details = self.prompt_tokens_details.as_ref();
-        let cache_read =
-            details.and_then(|d| count(d.cached_tokens)).or_else(|| count(self.prompt_cache_hit_tokens)).unwrap_or(0);
-        let cache_write = details
-            .and_then(|d| count(d.cache_write_tokens))
-            .or_else(|| count(self.cache_creation_input_tokens))
-            .unwrap_or(0);
-        Usage {
-            // `prompt_tokens` includes both cached classes.
-            input: prompt.saturating_sub(cache_read).saturating_sub(cache_write),
-            cache_read,
-            cache_write_5m: cache_write,
-            // Some servers leave reasoning out of `completion_tokens`; then only the total tells.
-            output: completion.max(count(self.total_tokens).unwrap_or(0).saturating_sub(prompt)),
-            reasoning: self.completion_tokens_details.as_ref().and_then(|d| count(d.reasoning_tokens)).unwrap_or(0),
-            ..Usage::default()
+fn counts(object: &RawValue) -> Usage {
+    let (mut prompt, mut completion, mut total) = (0, 0, 0);
+    let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
+    members(object.get().as_bytes(), |key, value| match key {
+        "prompt_tokens" => prompt = count(value).unwrap_or(0),
+        "completion_tokens" => completion = count(value).unwrap_or(0),
+        "total_tokens" => total = count(value).unwrap_or(0),
+        // DeepSeek's name for `cached_tokens`.
+        "prompt_cache_hit_tokens" => hit = count(value),
+        // Sent by proxies in front of Claude.
+        "cache_creation_input_tokens" => created = count(value),
+        "prompt_tokens_details" => {
+            members(value.get().as_bytes(), |key, value| match key {
+                "cached_tokens" => cached = count(value),
+                "cache_write_tokens" => written = count(value),
+                _ => {}
+            });
         }
+        "completion_tokens_details" => {
+            members(value.get().as_bytes(), |key, value| {
+                if key == "reasoning_tokens" {
+                    reasoning = count(value);
+                }
+            });
+        }
+        _ => {}
+    });
+    let cache_read = cached.or(hit).unwrap_or(0);
+    let cache_write = written.or(created).unwrap_or(0);
+    Usage {
+        // `prompt_tokens` includes both cached classes.
+        input: u64::saturating_sub(prompt, cache_read).saturating_sub(cache_write),
+        cache_read,
+        cache_write_5m: cache_write,
+        // Some servers leave reasoning out of `completion_tokens`; then only the total tells.
+        output: u64::max(completion, u64::saturating_sub(total, prompt)),
+        reasoning: reasoning.unwrap_or(0),
+        ..Usage::default()
     }
 }

@@ -1,0 +1,86 @@
+//! The tests' own reading of usage, by another parser than the gateway's.
+
+use serde_json::Value;
+use tollgate::Dialect;
+use tollgate::domain::usage::Usage;
+
+/// The data of each event of a stream.
+fn events(body: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(body).replace("\r\n", "\n");
+    let data = text.split("\n\n").map(|block| {
+        let lines = block.lines().filter_map(|line| line.strip_prefix("data:"));
+        lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    });
+    data.filter_map(|data| serde_json::from_str(&data).ok()).collect()
+}
+
+/// The usage that an answer states.
+pub(crate) fn usage(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<Usage> {
+    let answers = if is_stream { events(body) } else { serde_json::from_slice(body).into_iter().collect() };
+    match dialect {
+        Dialect::Anthropic => anthropic(&answers),
+        _ => answers.iter().rfind(|answer| answer["usage"].is_object()).map(|a| openai(&a["usage"])),
+    }
+}
+
+/// The latest of each field: figures are cumulative.
+fn anthropic(answers: &[Value]) -> Option<Usage> {
+    let stated: Vec<&Value> = answers
+        .iter()
+        .map(|answer| if answer["type"] == "message_start" { &answer["message"]["usage"] } else { &answer["usage"] })
+        .filter(|usage| usage.is_object())
+        .collect();
+    if stated.is_empty() {
+        return None;
+    }
+    let latest = |pointer: &str| stated.iter().rev().find_map(|usage| usage.pointer(pointer)?.as_u64()).unwrap_or(0);
+    let written = latest("/cache_creation_input_tokens");
+    let hour = latest("/cache_creation/ephemeral_1h_input_tokens").min(written);
+    Some(Usage {
+        input: latest("/input_tokens"),
+        output: latest("/output_tokens"),
+        cache_read: latest("/cache_read_input_tokens"),
+        cache_write_5m: written - hour,
+        cache_write_1h: hour,
+        reasoning: latest("/output_tokens_details/thinking_tokens"),
+        web_searches: latest("/server_tool_use/web_search_requests"),
+        web_fetches: latest("/server_tool_use/web_fetch_requests"),
+    })
+}
+
+fn openai(usage: &Value) -> Usage {
+    let figure = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
+    let prompt = figure("/prompt_tokens").unwrap_or(0);
+    let read = figure("/prompt_tokens_details/cached_tokens").or_else(|| figure("/prompt_cache_hit_tokens"));
+    let written =
+        figure("/prompt_tokens_details/cache_write_tokens").or_else(|| figure("/cache_creation_input_tokens"));
+    let (read, written) = (read.unwrap_or(0), written.unwrap_or(0));
+    // Where reasoning is left out of the completion, only the total has it.
+    let beyond_prompt = figure("/total_tokens").unwrap_or(0).saturating_sub(prompt);
+    Usage {
+        input: prompt.saturating_sub(read + written),
+        output: figure("/completion_tokens").unwrap_or(0).max(beyond_prompt),
+        cache_read: read,
+        cache_write_5m: written,
+        reasoning: figure("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
+        ..Usage::default()
+    }
+}
+
+/// A stream without the chunks that are there for usage alone, by the tests' own splitting.
+pub(crate) fn without_usage(body: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let end = rest.windows(2).position(|pair| pair == b"\n\n").map_or(rest.len(), |at| at + 2);
+        let (block, after) = rest.split_at(end);
+        let is_usage = events(block)
+            .iter()
+            .any(|chunk| chunk["usage"].is_object() && chunk["choices"].as_array().is_some_and(Vec::is_empty));
+        if !is_usage {
+            kept.extend_from_slice(block);
+        }
+        rest = after;
+    }
+    kept
+}
