@@ -3,6 +3,7 @@
 //! `cargo run --release --example bare_proxy -- --upstream http://127.0.0.1:9000 --listen 127.0.0.1:4001`
 //!
 //! What a gateway costs is what it costs beyond this: the same server, the same client, and nothing between the two.
+//! With `--buffer` it takes the request's body in whole before it forwards, as whoever wants to read it must.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 
 #[path = "support/serve.rs"]
@@ -14,7 +15,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
+use axum::response::IntoResponse;
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -41,7 +43,7 @@ const OURS: [HeaderName; 8] = [
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (listen, upstream) = arguments()?;
+    let (listen, upstream, buffer) = arguments()?;
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
     let client = client();
     let stop = Stop::new()?;
@@ -49,24 +51,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening http://{}", listener.local_addr()?);
     let proxy = service_fn(move |request| {
         let (client, authority) = (client.clone(), authority.clone());
-        async move { Ok::<_, Infallible>(forward(&client, authority, request).await) }
+        async move { Ok::<_, Infallible>(forward(&client, authority, buffer, request).await) }
     });
     serve::until(stop, listener, Router::new().fallback_service(proxy)).await?;
     Ok(())
 }
 
-fn arguments() -> Result<(SocketAddr, Uri), Box<dyn Error>> {
+fn arguments() -> Result<(SocketAddr, Uri, bool), Box<dyn Error>> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 4001));
-    let mut upstream = None;
+    let (mut upstream, mut buffer) = (None, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("listen") => listen = parser.value()?.string()?.parse()?,
             Long("upstream") => upstream = Some(parser.value()?.string()?.parse()?),
+            Long("buffer") => buffer = true,
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok((listen, upstream.ok_or("--upstream URL is missing")?))
+    Ok((listen, upstream.ok_or("--upstream URL is missing")?, buffer))
 }
 
 /// Set up as `tollgate::upstream::HttpClient` is, less its TLS.
@@ -85,20 +88,27 @@ fn client() -> Client<HttpConnector, Body> {
 async fn forward(
     client: &Client<HttpConnector, Body>,
     authority: Authority,
+    buffer: bool,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     (uri.scheme, uri.authority) = (Some(Scheme::HTTP), Some(authority));
-    let Ok(uri) = Uri::from_parts(uri) else { return refuse(StatusCode::BAD_REQUEST) };
+    let Ok(uri) = Uri::from_parts(uri) else { return StatusCode::BAD_REQUEST.into_response() };
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     strip(request.headers_mut());
+    if buffer {
+        let Ok(whole) = to_bytes(std::mem::take(request.body_mut()), usize::MAX).await else {
+            return StatusCode::BAD_REQUEST.into_response();
+        };
+        *request.body_mut() = whole.into();
+    }
     match client.request(request).await {
         Ok(mut answer) => {
             strip(answer.headers_mut());
             answer.map(Body::new)
         }
-        Err(_) => refuse(StatusCode::BAD_GATEWAY),
+        Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     }
 }
 
@@ -106,10 +116,4 @@ fn strip(headers: &mut HeaderMap) {
     for name in &OURS {
         headers.remove(name);
     }
-}
-
-fn refuse(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }

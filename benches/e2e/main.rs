@@ -8,7 +8,8 @@
 //! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer, in
 //! rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only). The load and the
 //! simulated provider live in this process, whose time does not count. Beside the example gateway stand the layers
-//! alone, served the same way without the log line that the example writes for each call.
+//! alone, served the same way without the log line that the example writes for each call; beside the bare proxy the same
+//! one taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -57,7 +58,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Duration) -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let upstream = runtime.block_on(provider(&runtime))?;
-    let subjects = [Subject::bare_proxy(&upstream)?, Subject::gateway(&upstream)?, Subject::layers(&upstream)?];
+    let subjects = [
+        Subject::bare_proxy(&upstream)?,
+        Subject::buffering_proxy(&upstream)?,
+        Subject::gateway(&upstream)?,
+        Subject::layers(&upstream)?,
+    ];
     for shape in shapes {
         println!("{}: {} requests a second, {rounds} rounds of {round:?}", shape.name, shape.rate);
         let loads: Vec<Load> = subjects.iter().map(|subject| Load::new(shape, &subject.url)).collect();

@@ -25,6 +25,12 @@ impl Subject {
         Self::start("bare proxy", command)
     }
 
+    pub(crate) fn buffering_proxy(upstream: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(example("bare_proxy")?);
+        command.args(["--buffer", "--upstream", upstream, "--listen", "127.0.0.1:0"]);
+        Self::start("same, buffering", command)
+    }
+
     pub(crate) fn gateway(upstream: &str) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(example("gateway")?);
         command.args(["--listen", "127.0.0.1:0"]);

@@ -131,6 +131,31 @@ async fn only_a_chunk_that_is_there_for_usage_alone_is_withheld() {
 }
 
 #[tokio::test]
+async fn usage_counts_and_is_withheld_though_another_member_says_it_has_none() {
+    let mut stack = Stack::new();
+    let dialect = Dialect::OpenAiChat;
+    // Gateways in between add members of their own, with a `usage` of their own.
+    let rows = [
+        r#"{"choices":[],"x_proxy":{"usage":null},"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+        r#"{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":[],"x_proxy":[{"usage":null}]}"#,
+        r#"{"usage":null,"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+    ];
+    let mut wrong = Vec::new();
+    for data in rows {
+        let body = format!("data: {data}\n\ndata: [DONE]\n\n");
+        let exchange = stack.post(dialect, for_stream(dialect, false), Answer::sse(body.as_bytes())).await;
+        if exchange.body != "data: [DONE]\n\n" {
+            wrong.push(format!("not withheld: {data}"));
+        }
+        let usage = exchange.outcome.usage.map(|u| (u.input, u.output));
+        if usage != Some((3, 4)) {
+            wrong.push(format!("read as {usage:?}: {data}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
 async fn a_stream_says_that_it_must_not_be_held_back_and_has_no_length() {
     let mut stack = Stack::new();
     for dialect in BOTH {

@@ -94,3 +94,52 @@ fn services_take_any_body_and_are_clone_send_and_sync() {
     servable::<_, Body>(&CallLayer::new().layer(inner));
     servable::<_, Body>(&MeterLayer::new().layer(inner));
 }
+
+/// Ready once, for one call; a clone of it is not ready, and panics when it is called all the same.
+struct Once {
+    ready: bool,
+}
+
+impl Clone for Once {
+    fn clone(&self) -> Self {
+        Once { ready: false }
+    }
+}
+
+impl Service<Request<Body>> for Once {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        self.ready = true;
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<Body>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without having been ready");
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+#[tokio::test]
+async fn the_service_that_was_ready_is_the_one_that_is_called() {
+    async fn twice<S>(mut service: S)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        for _ in 0..2 {
+            let ready = service.ready().await.expect("infallible");
+            let request = Request::get("/v1/models").body(Body::empty()).expect("a request");
+            assert_eq!(ready.call(request).await.expect("infallible").status(), 200);
+        }
+    }
+    let once = Once { ready: false };
+    twice(CallLayer::new().layer(once.clone())).await;
+    twice(IngestLayer::new().layer(once.clone())).await;
+    twice(MeterLayer::new().layer(once.clone())).await;
+    twice(tollgate::GateLayer::new(Vec::<Box<dyn tollgate::Gate>>::new()).layer(once.clone())).await;
+    twice(tollgate::RouteLayer::new(tollgate::route::ModelTable::new()).layer(once.clone())).await;
+    twice(tollgate::RewriteLayer::new(tollgate::rewrite::WithholdUsage::new()).layer(once.clone())).await;
+    twice(GatewayLayer::new().layer(once)).await;
+}

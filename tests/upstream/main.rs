@@ -1,0 +1,118 @@
+//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, and a bound on connecting.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tollgate::testing::Simulated;
+use tollgate::upstream::{Credential, HttpClient, Provider};
+use tollgate::{Body, Dialect, Gateway};
+use tower::{Service, ServiceExt, service_fn};
+
+const STREAM: &str =
+    r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"sim:deltas=20"}]}"#;
+
+/// A provider behind TLS on a port of `localhost`, with the certificate that signs itself.
+async fn provider(alpn: &[&[u8]]) -> (SocketAddr, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .expect("versions that ring has")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .expect("a pair");
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    tokio::runtime::Handle::current().spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.expect("loopback");
+            // A client that does not trust us hangs up in the handshake.
+            let Ok(socket) = acceptor.accept(socket).await else { continue };
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let service = TowerToHyperService::new(service_fn(with_version));
+            drop(builder.serve_connection(TokioIo::new(socket), service).await);
+        }
+    });
+    (address, certificate)
+}
+
+/// The simulated provider, which says in a header by which version it was asked.
+async fn with_version(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let version = if request.version() == Version::HTTP_2 { "2" } else { "1.1" };
+    let mut answer = Simulated::new().call(request).await?;
+    answer.headers_mut().insert("x-version", http::HeaderValue::from_static(version));
+    Ok(answer)
+}
+
+fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn trusting(certificate: CertificateDer<'static>) -> HttpClient {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .expect("versions that ring has")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    HttpClient::with_tls(config, Duration::from_secs(5))
+}
+
+async fn ask(url: &str, client: HttpClient) -> Response<Body> {
+    let credential = Credential::x_api_key("sk-ours").expect("a header");
+    let provider = Provider::with_client(Dialect::Anthropic, url, credential, client).expect("a URL");
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let request = Request::post("/v1/messages").body(Body::from(STREAM)).expect("a request");
+    gateway.oneshot(request).await.expect("infallible")
+}
+
+#[tokio::test]
+async fn a_stream_comes_over_tls_in_the_version_that_the_server_negotiates() {
+    for (alpn, version) in [(&b"h2"[..], "2"), (&b"http/1.1"[..], "1.1")] {
+        let (address, certificate) = provider(&[alpn]).await;
+        let answer = ask(&format!("https://localhost:{}", address.port()), trusting(certificate)).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["x-version"]),
+            (200, &version.parse().expect("a value"))
+        );
+        let text = answer.into_body().collect().await.expect("whole").to_bytes();
+        assert!(text.ends_with(b"data: {\"type\":\"message_stop\"}\n\n"), "HTTP/{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_signed_is_a_502_and_nothing_is_sent() {
+    let (address, _) = provider(&[b"h2"]).await;
+    let client = HttpClient::new().expect("TLS");
+    let answer = ask(&format!("https://localhost:{}", address.port()), client).await;
+    assert_eq!(answer.status(), 502);
+    let text = answer.into_body().collect().await.expect("whole").to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("could not be reached") && !text.contains("localhost"), "{text}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() {
+    // Accepts by its backlog, and says nothing.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
+    let url = format!("https://{}", listener.local_addr().expect("bound"));
+    let client = HttpClient::with_connect_timeout(Duration::from_millis(200)).expect("TLS");
+    let answer = tokio::time::timeout(Duration::from_secs(4), ask(&url, client)).await.expect("bounded");
+    assert_eq!(answer.status(), 504);
+}
