@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 
 use super::wire::in_memory;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
+use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::meter::MeterLayer;
 use crate::rewrite::{WithholdUsage, rewrite};
@@ -112,7 +113,7 @@ async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<B
         let is_last = targets.peek().is_none();
         let mut head =
             if is_last { std::mem::replace(&mut parts, Request::new(()).into_parts().0) } else { parts.clone() };
-        head.headers.remove(http::header::CONTENT_LENGTH);
+        head.headers.remove(header::CONTENT_LENGTH);
         head.extensions.insert(attempt);
         let answer = upstream
             .oneshot(Request::from_parts(head, Body::from(edited)))
@@ -120,11 +121,21 @@ async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<B
             .unwrap_or_else(|never| match never {});
         let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
         if is_last || !unsent {
-            return Ok(rewrite(&WithholdUsage::new(), &call, answer));
+            return Ok(as_the_client_knows_it(&call, rewrite(&WithholdUsage::new(), &call, answer)));
         }
         tracing::info!(call = %call.id(), upstream = %target.upstream, "could not be reached; trying the next target");
     }
     Err(Rejection::misconfigured(
         "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
     ))
+}
+
+/// Anthropic's "overloaded", here from a server that fronts Claude: OpenAI's clients know it as any 5xx, and agents among them
+/// answer those with a storm of retries.
+fn as_the_client_knows_it(call: &Call, mut answer: Response<Body>) -> Response<Body> {
+    if answer.status().as_u16() == 529 && call.dialect() != Dialect::Anthropic {
+        *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        answer.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+    }
+    answer
 }

@@ -21,7 +21,6 @@ async fn an_error_of_the_provider_passes_with_its_status_its_bytes_and_its_advic
         ("429 Too Many Requests", "retry-after: 17\r\nretry-after-ms: 16500\r\n"),
         ("500 Internal Server Error", "x-should-retry: true\r\n"),
         ("503 Service Unavailable", "retry-after: Wed, 21 Oct 2037 07:28:00 GMT\r\n"),
-        ("529 ", "retry-after: 3\r\n"),
     ];
     // No parser may have touched it: odd white space, a key twice, a number that no double holds.
     let body = "\n{ \"type\":\"error\", \"error\":{\"type\":\"x\",\"message\":\"prompt is too long: 9 > 8\",\"n\":1e400}, \"error_id\":1,\"error_id\":2 }\n";
@@ -47,6 +46,25 @@ async fn an_error_of_the_provider_passes_with_its_status_its_bytes_and_its_advic
         }
         stack.outcomes.none_left().await;
         assert_eq!(rude.requests(), 4);
+    }
+}
+
+#[tokio::test]
+async fn an_overloaded_upstream_is_529_to_anthropics_clients_and_429_to_openais() {
+    let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    for (advice, seconds) in [("retry-after: 3\r\n", "3"), ("", "1")] {
+        let rude =
+            Rude::start(vec![answer("529 ", &format!("content-type: application/json\r\n{advice}"), body)]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for (dialect, status) in BOTH.into_iter().zip([529, 429]) {
+            let reply = stack.post(dialect, request(dialect, "")).await;
+            assert_eq!((reply.status.as_u16(), reply.text()), (status, body), "{dialect}");
+            if status == 429 {
+                assert_eq!(reply.header("retry-after"), seconds);
+            }
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!(outcome.attempts[0].status.map(|s| s.as_u16()), Some(529), "what the provider said stays known");
+        }
     }
 }
 
