@@ -82,7 +82,10 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     let status = response.status();
     let is_event_stream = is_event_stream(response.headers());
     // Plain text among compressed bytes would be one more thing broken.
-    let is_coded = response.headers().contains_key(header::CONTENT_ENCODING);
+    let is_coded = response
+        .headers()
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     let headers = response.headers_mut();
     if is_event_stream {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

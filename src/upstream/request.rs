@@ -72,7 +72,9 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or("");
-        let refused = parts.any(|p| p.strip_prefix("q=").is_some_and(|q| q.trim_matches(['0', '.']).is_empty()));
+        let refused = parts.any(|p| {
+            p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")).is_some_and(|q| q.trim_matches(['0', '.']).is_empty())
+        });
         if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
             return !refused;
         }
@@ -112,6 +114,7 @@ mod tests {
             ("gzip;q=0.5", true),
             ("gzip; q=0.0", false),
             ("identity", false),
+            ("gzip;Q=0", false),
             ("*;q=0", false),
         ] {
             assert_eq!(accepts_gzip(&headers(&[("accept-encoding", value)])), yes, "{value}");

@@ -7,11 +7,7 @@ use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 pub(crate) fn chunk(data: &[u8], reading: &mut Reading) {
-    let mentions = |mark: &[u8]| memmem::find(data, mark).is_some();
-    if mentions(br#""usage":null"#) && !mentions(br#""error""#) {
-        return;
-    }
-    if mentions(br#""usage""#) || mentions(br#""error""#) {
+    if states_usage(data) || memmem::find(data, br#""error""#).is_some() {
         read(data, reading);
     }
 }
@@ -26,7 +22,7 @@ pub(crate) fn completion(json: &[u8]) -> Reading {
 /// Whether this is the chunk that exists for the usage alone: no choices, and counts. It is the one to withhold from a
 /// client that did not ask for it.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    if memmem::find(data, br#""usage""#).is_none() || memmem::find(data, br#""usage":null"#).is_some() {
+    if !states_usage(data) {
         return false;
     }
     let (mut has_usage, mut has_no_choices) = (false, false);
@@ -36,6 +32,19 @@ pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
         _ => {}
     });
     whole && has_usage && has_no_choices
+}
+
+/// Whether any member called so says more than `null`: a server that was asked for usage says that much in every chunk.
+fn states_usage(data: &[u8]) -> bool {
+    const USAGE: &[u8] = br#""usage""#;
+    let mut rest = data;
+    while let Some(at) = memmem::find(rest, USAGE) {
+        rest = &rest[at + USAGE.len()..];
+        if !rest.starts_with(b":null") {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_empty_array(raw: &str) -> bool {
