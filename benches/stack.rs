@@ -31,9 +31,9 @@ fn main() {
     for (size, bytes) in [("1 KB", 1 << 10), ("100 KB", 100 << 10)] {
         let body = conversation("claude-haiku-5-5", false, bytes);
         let frames: Arc<[Bytes]> = body.chunks(16 << 10).map(Bytes::copy_from_slice).collect();
-        case(&bench, &format!("{size}, bare upstream"), &json, "/v1/messages", || Body::from(body.clone()));
-        case(&bench, &format!("{size}, gateway"), &gateway, "/v1/messages", || Body::from(body.clone()));
-        case(&bench, &format!("{size} in frames of 16 KB, gateway"), &gateway, "/v1/messages", || {
+        case(&bench, &format!("anthropic {size}: bare upstream"), &json, "/v1/messages", || Body::from(body.clone()));
+        case(&bench, &format!("anthropic {size}: gateway"), &gateway, "/v1/messages", || Body::from(body.clone()));
+        case(&bench, &format!("anthropic {size} in frames of 16 KB: gateway"), &gateway, "/v1/messages", || {
             Body::new(Chunks::sized(frames.clone()))
         });
     }
@@ -44,8 +44,10 @@ fn main() {
     bench.group("OpenAI, stream of 9 events, usage not asked for");
     for (size, bytes) in [("1 KB", 1 << 10), ("100 KB", 100 << 10)] {
         let body = conversation("gpt-5", true, bytes);
-        case(&bench, &format!("{size}, bare upstream"), &stream, "/v1/chat/completions", || Body::from(body.clone()));
-        case(&bench, &format!("{size}, gateway, edited"), &gateway, "/v1/chat/completions", || {
+        case(&bench, &format!("openai {size}: bare upstream"), &stream, "/v1/chat/completions", || {
+            Body::from(body.clone())
+        });
+        case(&bench, &format!("openai {size}: gateway, edited"), &gateway, "/v1/chat/completions", || {
             Body::from(body.clone())
         });
     }

@@ -18,13 +18,16 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tollgate::call::Settlements;
+use tollgate::domain::outcome::{End, Outcome};
 use tollgate::{Gateway, GatewayLayer};
 
 use args::Args;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,12 +44,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
 
     let settlements = Settlements::new();
-    let layer = GatewayLayer::new().settlements(settlements.clone()).on_close(|outcome| {
-        tracing::info!(
-            call = %outcome.id, model = outcome.model, end = ?outcome.end, status = outcome.status.map(|s| s.as_u16()),
-            usage = ?outcome.usage, took = ?outcome.took, "call"
-        );
-    });
+    let layer = GatewayLayer::new().settlements(settlements.clone()).on_close(log);
     let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -59,4 +57,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
     serve::until(stop, listener, app).await?;
     settlements.drain().await;
     Ok(())
+}
+
+fn log(outcome: &Outcome) {
+    let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
+    let (model, usage, took) = (&outcome.model, outcome.usage, outcome.took);
+    match end {
+        End::Complete => tracing::debug!(call = %id, ?end, status, model, ?usage, ?took, "call"),
+        _ => tracing::info!(call = %id, ?end, status, model, ?usage, ?took, "call"),
+    }
 }

@@ -28,6 +28,8 @@ impl AttemptGuard {
         call.join();
         let slot = {
             let mut state = call.state();
+            // Nearly every call takes one.
+            state.attempts.reserve_exact(1);
             state.attempts.push(None);
             state.attempts.len() - 1
         };

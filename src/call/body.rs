@@ -53,6 +53,10 @@ impl CallBody {
         }
         self.bytes_out += data.len() as u64;
         if let Some(tail) = &mut self.tail {
+            if data.ends_with(b"\n\n") {
+                *tail = *b"\n\n";
+                return;
+            }
             // A CR is part of a line end and tells nothing that its LF does not.
             let mut last = data.iter().rev().copied().filter(|byte| *byte != b'\r');
             *tail = match (last.next(), last.next()) {

@@ -15,6 +15,7 @@
 
 mod anthropic;
 pub mod head;
+mod marks;
 mod members;
 pub mod meter;
 mod openai_chat;

@@ -1,7 +1,7 @@
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 
-use super::request::drop_named_by_connection;
+use super::request::{drop_named_by_connection, remove_where};
 use crate::body::{Body, Gunzip};
 use crate::call::Call;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -9,27 +9,28 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// Most that an answer may unpack to where the client cannot unpack it itself.
 const MOST_UNPACKED: usize = 1 << 30;
 
-/// Answer headers that speak of the provider's hop, of its account with us, or of its own edge.
-const THEIRS: [HeaderName; 15] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::SET_COOKIE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::SERVER,
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("anthropic-organization-id"),
-];
-
-/// What every client shares one account's worth of: shown to a client, they would tell it about the others.
-const QUOTAS: [&str; 3] = ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-"];
+/// Whether an answer header speaks of the provider's hop, of its account with us, of its own edge, or of a quota that all
+/// clients share: shown to one, it would tell about the others.
+fn is_theirs(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "set-cookie"
+            | "alt-svc"
+            | "strict-transport-security"
+            | "server"
+            | "openai-organization"
+            | "openai-project"
+            | "anthropic-organization-id"
+    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-"].iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
 pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Response<Body>, Rejection> {
@@ -54,14 +55,7 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
         .internal("an answer of type text/html; is the base URL right?"));
     }
     drop_named_by_connection(&mut parts.headers);
-    for name in &THEIRS {
-        parts.headers.remove(name);
-    }
-    let quotas: Vec<HeaderName> =
-        parts.headers.keys().filter(|name| QUOTAS.iter().any(|q| name.as_str().starts_with(q))).cloned().collect();
-    for name in quotas {
-        parts.headers.remove(name);
-    }
+    remove_where(&mut parts.headers, is_theirs);
     if parts.status.is_success() {
         // Anthropic sends it with a third of its good answers; clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);

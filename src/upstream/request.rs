@@ -2,53 +2,52 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::dialect::Dialect;
 
-/// Headers that end at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's business with
-/// us (its credentials, its cookies) or our network's with nobody (who forwarded what).
-const OURS: [HeaderName; 19] = [
-    header::HOST,
-    header::EXPECT,
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::CONTENT_LENGTH,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::FORWARDED,
-    header::VIA,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
-
-/// Starts of header names that end at us too.
-const OUR_PREFIXES: [&str; 4] = ["x-forwarded-", "x-real-ip", "x-tollgate-", "cf-connecting-"];
+/// Whether a request header ends at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's business
+/// with us (its credentials, its cookies) or our network's with nobody (who forwarded what).
+fn ends_here(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "expect"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+            | "authorization"
+            | "cookie"
+            | "forwarded"
+            | "via"
+            | "x-api-key"
+            | "api-key"
+            | "x-goog-api-key"
+    ) || ["x-forwarded-", "x-real-ip", "x-tollgate-", "cf-connecting-"].iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Leaves of the client's headers what the provider should see.
 pub(super) fn strip(headers: &mut HeaderMap) {
     drop_named_by_connection(headers);
-    for name in &OURS {
-        headers.remove(name);
-    }
-    if headers.keys().any(is_prefixed) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_prefixed(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, ends_here);
 }
 
-fn is_prefixed(name: &HeaderName) -> bool {
-    OUR_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+/// Looks at each name that is there, rather than asking for each that might be.
+pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 /// A client may name any header as its connection's; that one goes no further either.
 pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -1,6 +1,6 @@
-use memchr::memmem;
 use serde_json::value::RawValue;
 
+use crate::dialect::marks::{ERROR, MESSAGE};
 use crate::dialect::members::{count, is_object, members, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
@@ -14,7 +14,7 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     if data.starts_with(BLOCK) {
         return;
     }
-    if !has_mark(data) && !matches!(name, Some(b"error" | b"message_stop")) {
+    if !MESSAGE.is_in(data) && !ERROR.is_in(data) && !matches!(name, Some(b"error" | b"message_stop")) {
         return;
     }
     let (mut kind, mut message, mut usage) = (None, None, None);
@@ -55,11 +55,6 @@ pub(crate) fn message(json: &[u8]) -> Reading {
         _ => {}
     });
     Reading { ended: whole, failed, ..reading }
-}
-
-/// Types that matter appear in the bytes, quoted; a quote inside text is escaped, so text cannot fake one.
-fn has_mark(data: &[u8]) -> bool {
-    [&br#""message_"#[..], br#""error""#].iter().any(|mark| memmem::find(data, mark).is_some())
 }
 
 /// Each field that is stated replaces what was known of it.

@@ -1,13 +1,13 @@
-use memchr::memmem;
 use serde_json::value::RawValue;
 
+use crate::dialect::marks::{ERROR, USAGE};
 use crate::dialect::members::{count, is_object, members};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 pub(crate) fn chunk(data: &[u8], reading: &mut Reading) {
-    if states_usage(data) || memmem::find(data, br#""error""#).is_some() {
+    if states_usage(data) || ERROR.is_in(data) {
         read(data, reading);
     }
 }
@@ -36,13 +36,12 @@ pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
 
 /// Whether any member called so says more than `null`: a server that was asked for usage says that much in every chunk.
 fn states_usage(data: &[u8]) -> bool {
-    const USAGE: &[u8] = br#""usage""#;
-    let mut rest = data;
-    while let Some(at) = memmem::find(rest, USAGE) {
-        rest = &rest[at + USAGE.len()..];
+    let mut found = USAGE.after(data);
+    while let Some(rest) = found {
         if !rest.starts_with(b":null") {
             return true;
         }
+        found = USAGE.after(rest);
     }
     false
 }
