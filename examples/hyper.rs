@@ -1,6 +1,8 @@
 //! The gateway on plain hyper, no framework: `cargo run --example hyper --features testing`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+use std::time::Duration;
+
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -27,11 +29,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut connections = JoinSet::new();
     loop {
         let socket = tokio::select! {
-            accepted = listener.accept() => accepted?.0,
+            // One bad socket is no reason to stop serving the others.
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => socket,
+                Err(_) => continue,
+            },
             _ = tokio::signal::ctrl_c() => break,
         };
         // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
-        socket.set_nodelay(true)?;
+        let _ = socket.set_nodelay(true);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // hyper's own timeouts, such as that for a request's head, are silently off without a timer.
         builder.http1().timer(TokioTimer::new());
@@ -40,9 +46,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move { drop(connection.await) });
+        while connections.try_join_next().is_some() {}
     }
     // First the connections, then the work that their calls left behind.
-    graceful.shutdown().await;
+    let _ = tokio::time::timeout(Duration::from_secs(30), graceful.shutdown()).await;
+    connections.shutdown().await;
     settlements.drain().await;
     Ok(())
 }

@@ -13,14 +13,13 @@ use super::{Body, BoxError};
 ///
 /// Used by whoever must read an answer that came compressed: nothing waits in it for more input.
 #[derive(Debug)]
-pub struct Gunzip {
+pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Capped>,
 }
 
 impl Gunzip {
     /// A decoder whose whole output may not exceed `cap` bytes, so that a small answer cannot unpack into all memory.
-    #[must_use]
-    pub fn new(cap: usize) -> Self {
+    pub(crate) fn new(cap: usize) -> Self {
         Gunzip { decoder: MultiGzDecoder::new(Capped { out: Vec::new(), left: cap }) }
     }
 
@@ -28,7 +27,7 @@ impl Gunzip {
     ///
     /// # Errors
     /// When the bytes are no gzip, or unpack to more than the cap.
-    pub fn push(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
         self.decoder.write_all(chunk)?;
         self.decoder.flush()?;
         Ok(std::mem::take(&mut self.decoder.get_mut().out))
@@ -38,7 +37,7 @@ impl Gunzip {
     ///
     /// # Errors
     /// When the compressed stream stopped half-way.
-    pub fn finish(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
         self.decoder.try_finish()?;
         Ok(std::mem::take(&mut self.decoder.get_mut().out))
     }

@@ -11,7 +11,7 @@
 
 mod gunzip;
 
-pub use self::gunzip::Gunzip;
+pub(crate) use self::gunzip::Gunzip;
 
 use std::any::Any;
 use std::error::Error;

@@ -153,7 +153,13 @@ impl Drop for CallBody {
     fn drop(&mut self) {
         // The inner body first: its attempt ends as abandoned before the call asks how it ended.
         self.inner = Body::empty();
-        let end = if self.ending.is_done() { ClientEnd::Complete } else { ClientEnd::Abandoned };
+        let end = match self.closer.call() {
+            _ if self.ending.is_done() => ClientEnd::Complete,
+            _ if std::thread::panicking() => ClientEnd::Failed,
+            // All that there was to say had been handed out when the client left.
+            Some(call) if call.last_attempt_is_whole() => ClientEnd::Complete,
+            _ => ClientEnd::Abandoned,
+        };
         self.closer.end(end, self.bytes_out);
     }
 }

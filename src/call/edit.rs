@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use crate::dialect::head::Head;
-use crate::domain::dialect::Dialect;
+use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::wire::json::Kind;
@@ -27,14 +27,27 @@ impl Edits {
         self.usage
     }
 
-    pub(super) fn apply(self, head: &Head, target: Option<&Target>, body: &Bytes) -> Result<Bytes, Rejection> {
+    pub(super) fn apply(
+        self,
+        endpoint: Endpoint,
+        head: &Head,
+        target: Option<&Target>,
+        body: &Bytes,
+    ) -> Result<Bytes, Rejection> {
+        if !head.is_of(body) {
+            return Err(Rejection::misconfigured(
+                "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
+            ));
+        }
         let mut splice = Splice::new();
         if let Some(target) = target
             && *target.model != *head.model()
         {
             splice.replace(head.spans.model.clone(), quote(&target.model));
         }
-        self.cap(head, &mut splice);
+        if endpoint.operation == Operation::Generate {
+            self.cap(head, &mut splice);
+        }
         self.include_usage(head, &mut splice);
         splice
             .apply(body)
@@ -43,22 +56,21 @@ impl Edits {
 
     fn cap(self, head: &Head, splice: &mut Splice) {
         let Some(cap) = self.max_tokens else { return };
-        if head.max_tokens().is_some_and(|asked| asked <= cap) {
+        let mut stated = false;
+        for (asked, span) in head.spans.max_tokens.iter().flatten() {
+            stated |= asked.is_some();
+            if asked.is_some_and(|asked| asked > cap) {
+                splice.replace(span.clone(), cap.to_string());
+            }
+        }
+        if stated {
             return;
         }
-        let mut stated = false;
-        for span in head.spans.max_tokens.iter().flatten() {
-            splice.replace(span.clone(), cap.to_string());
-            stated = true;
-        }
-        if !stated {
-            let key = match head.dialect() {
-                Dialect::Anthropic => "max_tokens",
-                Dialect::OpenAiChat => "max_completion_tokens",
-                Dialect::OpenAiResponses => "max_output_tokens",
-            };
-            splice.insert_member(&head.spans.root, key, cap.to_string().as_bytes());
-        }
+        match head.spans.max_tokens.iter().flatten().next() {
+            // Named and left open.
+            Some((_, null)) => splice.replace(null.clone(), cap.to_string()),
+            None => splice.insert_member(&head.spans.root, key(head.dialect()), cap.to_string().as_bytes()),
+        };
     }
 
     /// Only Chat Completions streams have the option; Anthropic always states usage.
@@ -74,5 +86,14 @@ impl Edits {
             (Some(other), None) => splice.replace(other.span.clone(), r#"{"include_usage":true}"#),
             (None, None) => splice.insert_member(&head.spans.root, "stream_options", br#"{"include_usage":true}"#),
         };
+    }
+}
+
+fn key(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Anthropic => "max_tokens",
+        // The one that all of its models take.
+        Dialect::OpenAiChat => "max_completion_tokens",
+        Dialect::OpenAiResponses => "max_output_tokens",
     }
 }

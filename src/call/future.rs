@@ -8,12 +8,13 @@ use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 
+use super::Ending;
 use super::body::CallBody;
 use super::closer::Closer;
 use super::state::ClientEnd;
-use super::{Call, Ending};
 use crate::body::{Body, BoxError};
 use crate::dialect;
+use crate::domain::dialect::Operation;
 use crate::domain::rejection::Rejection;
 
 pin_project! {
@@ -76,11 +77,17 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         log(rejection, id);
         let rendered = dialect::render(rejection, call.dialect(), id);
         *response.status_mut() = rendered.status;
+        // A framework in between may have measured the placeholder.
+        for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::ETAG] {
+            response.headers_mut().remove(name);
+        }
         response.headers_mut().extend(rendered.headers);
         *response.body_mut() = Body::from(rendered.body);
     }
     let status = response.status();
-    let is_event_stream = is_event_stream(response.headers());
+    // What a host's other routes answer is theirs: they get an id where they have none.
+    let ours = call.endpoint().operation != Operation::Other || rejection.is_some();
+    let is_event_stream = ours && is_event_stream(response.headers());
     // Plain text among compressed bytes would be one more thing broken.
     let is_coded = response
         .headers()
@@ -92,8 +99,11 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
     if let Ok(value) = HeaderValue::from_str(id) {
-        headers.insert(X_REQUEST_ID, value.clone());
-        headers.insert(REQUEST_ID, value);
+        for name in [X_REQUEST_ID, REQUEST_ID] {
+            if ours || !headers.contains_key(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
     }
     {
         let after = call.elapsed();
@@ -138,12 +148,5 @@ fn log(rejection: &Rejection, id: &str) {
     match internal {
         Some(internal) => tracing::error!(call = id, ?kind, "{rejection}: {internal}"),
         None => tracing::debug!(call = id, ?kind, "refused: {rejection}"),
-    }
-}
-
-impl Call {
-    /// Whether an answer's head announces an event stream.
-    pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-        is_event_stream(headers)
     }
 }

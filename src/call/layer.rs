@@ -5,6 +5,7 @@ use tower::Layer;
 
 use super::{CallService, Settlements};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::dialect::Endpoint;
 use crate::domain::outcome::Outcome;
 
 pub(super) type Observer = Arc<dyn Fn(&Outcome) + Send + Sync>;
@@ -20,6 +21,7 @@ pub(super) struct Config {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settlements: Settlements,
     pub(super) observers: Vec<Observer>,
+    pub(super) endpoint: Option<Endpoint>,
 }
 
 impl CallLayer {
@@ -31,18 +33,27 @@ impl CallLayer {
                 clock: Arc::new(SystemClock),
                 settlements: Settlements::new(),
                 observers: Vec::new(),
+                endpoint: None,
             }),
         }
     }
 
-    /// Tells the time by `clock`.
+    /// What is served behind this layer, for routes whose path does not say so.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        Arc::make_mut(&mut self.config).endpoint = Some(endpoint);
+        self
+    }
+
+    /// Tells the time by `clock`. Of several layers in one stack, that of the outermost counts.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         Arc::make_mut(&mut self.config).clock = Arc::new(clock);
         self
     }
 
-    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown.
+    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown. Of several layers in one stack,
+    /// those of the outermost count.
     #[must_use]
     pub fn settlements(mut self, settlements: Settlements) -> Self {
         Arc::make_mut(&mut self.config).settlements = settlements;

@@ -45,6 +45,7 @@ pub use self::settle::Settlements;
 pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;
+pub(crate) use self::future::is_event_stream;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -60,7 +61,7 @@ use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
 use crate::domain::clock::Clock;
-use crate::domain::dialect::{Dialect, Endpoint};
+use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
@@ -75,7 +76,9 @@ pub struct Call {
 
 struct Shared {
     id: Uuid,
+    /// As the opener saw it, and as a layer further in made it out.
     endpoint: Endpoint,
+    narrowed: OnceLock<Endpoint>,
     clock: Arc<dyn Clock>,
     opened_at: Timestamp,
     opened: Duration,
@@ -91,6 +94,7 @@ impl Call {
         let shared = Shared {
             id: Uuid::now_v7(),
             endpoint,
+            narrowed: OnceLock::new(),
             opened_at: clock.now(),
             opened: clock.elapsed(),
             clock,
@@ -119,13 +123,20 @@ impl Call {
     /// The dialect that the client speaks.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        self.shared.endpoint.dialect
+        self.endpoint().dialect
     }
 
     /// The dialect, and what is asked in it.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        self.shared.endpoint
+        self.shared.narrowed.get().copied().unwrap_or(self.shared.endpoint)
+    }
+
+    /// Takes the word of a layer further in about a path that the opener could not place.
+    fn narrow(&self, seen: Endpoint) {
+        if self.endpoint().operation == Operation::Other && seen != self.shared.endpoint {
+            let _ = self.shared.narrowed.set(seen);
+        }
     }
 
     /// When the call opened.
@@ -146,9 +157,10 @@ impl Call {
     /// The `Misconfigured` rejection that names the missing layer.
     pub fn require_head(&self) -> Result<&Head, Rejection> {
         self.head().ok_or_else(|| {
-            Rejection::misconfigured(
-                "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
-            )
+            Rejection::misconfigured(match self.endpoint().has_head() {
+                true => "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
+                false => "this path is no LLM endpoint and has no head: ask `call.endpoint().has_head()`, or name it by `endpoint(..)`",
+            })
         })
     }
 
@@ -214,7 +226,7 @@ impl Call {
     pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;
-        edits.apply(head, self.target.as_deref(), body)
+        edits.apply(self.endpoint(), head, self.target.as_deref(), body)
     }
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
@@ -243,12 +255,6 @@ impl Call {
         AttemptGuard::begin(self.clone())
     }
 
-    /// How many attempts have begun.
-    #[must_use]
-    pub fn attempts(&self) -> usize {
-        self.state().attempts.len()
-    }
-
     /// An answer that carries `rejection` to the door, which renders it.
     pub(crate) fn reject(rejection: Rejection) -> http::Response<Body> {
         let mut response = http::Response::new(Body::empty());
@@ -264,9 +270,6 @@ impl Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field("id", &self.shared.id)
-            .field("endpoint", &self.shared.endpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Call").field("id", &self.shared.id).field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }
 }

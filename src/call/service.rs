@@ -33,18 +33,26 @@ impl<S> CallService<S> {
     }
 
     fn enter<B>(&self, request: &mut Request<B>) -> Option<Closer> {
-        if Call::of(request).is_some() {
-            return None;
-        }
         let config = &self.layer.config;
-        config.settlements.capture();
-        let (call, closer) = Call::open(endpoint(request), config.clock.clone(), config.settlements.clone());
+        let seen = config.endpoint.unwrap_or_else(|| endpoint(request));
+        let (call, closer) = match Call::of(request) {
+            Some(call) => {
+                // A layer further out may have seen a path with the prefix of a mount, and made nothing of it.
+                call.narrow(seen);
+                (call.clone(), None)
+            }
+            None => {
+                config.settlements.capture();
+                let (call, closer) = Call::open(seen, config.clock.clone(), config.settlements.clone());
+                request.extensions_mut().insert(call.clone());
+                (call, Some(closer))
+            }
+        };
         for observer in &config.observers {
             let observer = observer.clone();
             call.on_close(move |outcome| observer(outcome));
         }
-        request.extensions_mut().insert(call);
-        Some(closer)
+        closer
     }
 }
 

@@ -5,8 +5,8 @@ use tokio_util::task::TaskTracker;
 
 /// Work that must outlive the request that caused it: spawned from an `on_close` hook, waited for at shutdown.
 ///
-/// A clone is the same set. Hooks run wherever a body is dropped, perhaps outside of any runtime; so the runtime is the one
-/// that the first call ran on.
+/// A clone is the same set. Hooks run wherever a body is dropped, perhaps outside of any runtime; so the runtime is
+/// the current one, else that of the first call.
 ///
 /// ```
 /// use tollgate::call::{CallLayer, Settlements};
@@ -46,8 +46,7 @@ impl Settlements {
 
     /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.capture();
-        match self.inner.runtime.get() {
+        match Handle::try_current().ok().as_ref().or(self.inner.runtime.get()) {
             Some(runtime) => {
                 self.inner.tracker.spawn_on(work, runtime);
             }

@@ -80,6 +80,11 @@ impl Call {
         self.state().open += 1;
     }
 
+    /// Whether the attempt that answered has ended, and well.
+    pub(super) fn last_attempt_is_whole(&self) -> bool {
+        matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
+    }
+
     /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the lock.
     pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<(Vec<Hook>, Arc<Outcome>)> {
         let mut state = self.state();
@@ -98,7 +103,7 @@ impl Call {
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         Outcome {
             id: self.shared.id,
-            endpoint: self.shared.endpoint,
+            endpoint: self.endpoint(),
             model: self.head().map(|h| h.model().to_owned()),
             end: end(&state.client, attempts.last()),
             status: state.client.status,

@@ -18,11 +18,11 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{self, Found, Kind, Limits, Path, ScanError};
 
 /// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
-pub const MAX_MODEL: usize = 512;
+const MAX_MODEL: usize = 512;
 /// Most messages of one request, as the Messages API has it.
-pub const MAX_MESSAGES: usize = 100_000;
+const MAX_MESSAGES: usize = 100_000;
 /// Most tools of one request.
-pub const MAX_TOOLS: usize = 512;
+const MAX_TOOLS: usize = 512;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on which
 /// `max_tokens` counts, a budget would be held for one and spent by the other.
@@ -48,6 +48,7 @@ pub struct Head {
     max_tokens: Option<u64>,
     choices: u64,
     includes_usage: bool,
+    len: usize,
     pub(crate) spans: Spans,
 }
 
@@ -56,8 +57,8 @@ pub struct Head {
 pub(crate) struct Spans {
     pub(crate) root: Found,
     pub(crate) model: Range<usize>,
-    /// Every token limit that the body states, with its value's place; OpenAI clients may send the old and the new name.
-    pub(crate) max_tokens: [Option<Range<usize>>; 3],
+    /// The token limits of the dialect, with the place of their values; Chat clients may send the old and the new name.
+    pub(crate) max_tokens: [Option<(Option<u64>, Range<usize>)>; 2],
     pub(crate) stream_options: Option<Found>,
     pub(crate) include_usage: Option<Found>,
 }
@@ -88,7 +89,18 @@ impl Head {
             )?,
             limit(body, output.as_ref(), "`max_output_tokens` must be a whole number of tokens", "max_output_tokens")?,
         ];
+        let [old, completion, output] = [(limits[0], old), (limits[1], completion), (limits[2], output)]
+            .map(|(n, found)| found.map(|f| (n, f.span)));
+        // What another dialect calls its limit limits nothing here.
+        let max_tokens = match dialect {
+            Dialect::Anthropic => [old, None],
+            Dialect::OpenAiChat => [old, completion],
+            Dialect::OpenAiResponses => [output, None],
+        };
         let choices = limit(body, n.as_ref(), "`n` must be a whole number", "n")?.unwrap_or(1);
+        if choices == 0 {
+            return Err(invalid("`n` must be at least 1", "n"));
+        }
         at_most(messages.as_ref(), MAX_MESSAGES, "more than 100,000 messages", "messages")?;
         at_most(tools.as_ref(), MAX_TOOLS, "more than 512 tools", "tools")?;
         let includes_usage =
@@ -100,16 +112,11 @@ impl Head {
             model: name.into(),
             stream,
             // The dearest reading: whichever of two names an upstream obeys, it was counted.
-            max_tokens: limits.into_iter().flatten().max(),
+            max_tokens: max_tokens.iter().flatten().filter_map(|(tokens, _)| *tokens).max(),
             choices,
             includes_usage,
-            spans: Spans {
-                root: index.root,
-                model: model.span,
-                max_tokens: [old, completion, output].map(|found| found.map(|f| f.span)),
-                stream_options,
-                include_usage,
-            },
+            len: body.len(),
+            spans: Spans { root: index.root, model: model.span, max_tokens, stream_options, include_usage },
         })
     }
 
@@ -147,6 +154,12 @@ impl Head {
     #[must_use]
     pub fn includes_usage(&self) -> bool {
         self.includes_usage
+    }
+
+    /// Whether this is the head of `body`, as far as its length and its model tell.
+    pub(crate) fn is_of(&self, body: &[u8]) -> bool {
+        let model = Found { kind: Kind::String { escaped: true }, span: self.spans.model.clone() };
+        body.len() == self.len && model.as_str(body).is_some_and(|name| *name == *self.model)
     }
 
     pub(crate) fn shared_model(&self) -> Arc<str> {

@@ -1,17 +1,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::request::Parts;
+use http::{Request, Response, response};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder};
 
 use super::service::GatewayService;
 use super::wire::Wire;
 use crate::body::{Body, BoxError};
-use crate::call::{CallLayer, Settlements};
+use crate::call::{Call, CallLayer, Settlements};
 use crate::domain::clock::Clock;
+use crate::domain::dialect::Endpoint;
 use crate::domain::outcome::Outcome;
+use crate::domain::rejection::Rejection;
 use crate::gate::{Gate, GateLayer};
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
@@ -53,6 +57,13 @@ impl GatewayLayer {
         }
     }
 
+    /// What is served behind these stages, for routes whose path does not say so.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.call = self.call.endpoint(endpoint);
+        self
+    }
+
     /// Tells the time by `clock`.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -88,7 +99,8 @@ impl GatewayLayer {
         self
     }
 
-    /// Adds a gate, which sees the head and the route; gates run in the order in which they were added.
+    /// Adds a gate, which sees the head, and the route where there is a router; gates run in the order in which they were
+    /// added, for LLM endpoints alone. One for every path stands outside, as a [`GateLayer`].
     #[must_use]
     pub fn gate(mut self, gate: impl Gate) -> Self {
         self.gates.push(Arc::new(gate));
@@ -128,7 +140,7 @@ impl GatewayLayer {
             service = BoxCloneSyncService::new(RewriteLayer::new(rewrite.clone()).layer(service));
         }
         if !self.gates.is_empty() {
-            service = BoxCloneSyncService::new(GateLayer::new(self.gates.clone()).layer(service));
+            service = BoxCloneSyncService::new(GateLayer::new(Governed(self.gates.clone())).layer(service));
         }
         if let Some(router) = &self.router {
             service = BoxCloneSyncService::new(RouteLayer::new(router.clone()).layer(service));
@@ -169,6 +181,16 @@ impl fmt::Debug for GatewayLayer {
     }
 }
 
+/// Gates that expect a head, asked only where there is one.
+struct Governed(Vec<Arc<dyn Gate>>);
+
+#[async_trait]
+impl Gate for Governed {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if call.endpoint().has_head() { self.0.admit(parts, call).await } else { Ok(()) }
+    }
+}
+
 /// A rewrite whose machines are boxed, so that several kinds stand in one list.
 struct Boxed<R>(R);
 
@@ -178,7 +200,7 @@ where
 {
     type Rewriter = Box<dyn Rewriter>;
 
-    fn begin(&self, call: &crate::Call, head: &http::response::Parts) -> Option<Self::Rewriter> {
+    fn begin(&self, call: &Call, head: &response::Parts) -> Option<Self::Rewriter> {
         Some(Box::new(self.0.begin(call, head)?))
     }
 }

@@ -11,7 +11,7 @@ use tower::Service;
 use super::Dispatch;
 use super::models::{self, Model, Paging};
 use crate::body::Body;
-use crate::call::Call;
+use crate::call::{Call, DISCARD, discard};
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
@@ -31,6 +31,10 @@ impl Surface {
         let known = match path {
             // Warm-up probes of Claude Code and of load balancers.
             "/" | "/api/hello" => Some(Bytes::new()),
+            // Claude Code's telemetry, which its gateway contract wants taken and lets us drop.
+            "/v1/metrics" | "/v1/logs" | "/v1/traces" if *request.method() == Method::POST => {
+                return Ok(Response::new(Body::empty()));
+            }
             _ => self.models(path, request.uri().query())?,
         };
         let Some(json) = known else {
@@ -88,6 +92,10 @@ impl Service<Request<Body>> for Surface {
             return self.dispatch.call(request);
         }
         let answer = self.answer(&request).unwrap_or_else(Call::reject);
-        Box::pin(std::future::ready(Ok(answer)))
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            discard(&parts.headers, body, DISCARD).await;
+            Ok(answer)
+        })
     }
 }

@@ -58,9 +58,8 @@ fn edit(call: &Call, request: Request<Body>) -> Result<Request<Body>, Rejection>
     let (mut parts, body) = request.into_parts();
     let bytes = in_memory(body)?;
     let edited = call.edited(&bytes)?;
-    if edited.len() != bytes.len() {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(edited.len()));
-    }
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(edited.len()));
     Ok(Request::from_parts(parts, Body::from(edited)))
 }
 

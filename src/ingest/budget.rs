@@ -40,7 +40,7 @@ impl Share {
         taken.is_ok()
     }
 
-    /// Ties the share to the bytes: it is given back when the last handle on them is gone, retries and splices included.
+    /// Ties the share to the bytes: it is given back when the last handle on them is gone.
     pub(super) fn guard(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
     }

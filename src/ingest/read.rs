@@ -23,7 +23,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
         Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
     })?;
@@ -34,6 +34,9 @@ where
     match take(&parts, body.as_mut(), max_body, &budget).await {
         Ok(bytes) => {
             call.set_head(Head::read(&bytes, call.dialect())?);
+            // It is in memory now, however it came.
+            parts.headers.remove(header::TRANSFER_ENCODING);
+            parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
             Ok(Request::from_parts(parts, Body::from(bytes)))
         }
         Err(rejection) => {
@@ -89,8 +92,9 @@ where
             continue;
         }
         if rest.is_empty() {
-            let known = usize::try_from(declared.exact().unwrap_or(0)).unwrap_or(0);
-            rest.reserve(known.max(first.len() + data.len()));
+            // A length that is only announced holds no memory beyond the first megabyte.
+            let announced = usize::try_from(declared.exact().unwrap_or(0)).unwrap_or(0).min(1 << 20);
+            rest.reserve(announced.max(first.len() + data.len()));
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
         rest.extend_from_slice(&data);

@@ -81,7 +81,10 @@ impl http_body::Body for MeterBody {
 
 impl Drop for MeterBody {
     fn drop(&mut self) {
-        // A no-op where the attempt has ended: the guard lets only the first end count.
-        self.break_off(AttemptEnd::Abandoned);
+        // A no-op where the attempt has ended: the guard lets only the first end count. Clients close at the mark of the
+        // end, which comes a packet before the end itself.
+        let reading = self.tap.so_far();
+        let whole = reading.ended && !reading.failed && !self.failed;
+        self.break_off(if whole { AttemptEnd::Complete } else { AttemptEnd::Abandoned });
     }
 }

@@ -10,6 +10,7 @@ use super::body::MeterBody;
 use super::tap::Tap;
 use crate::body::{Body, BoxError};
 use crate::call::{AttemptGuard, Ending};
+use crate::domain::dialect::Dialect;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
@@ -60,7 +61,10 @@ where
         attempt.head(status, upstream_request_id(response.headers()));
         let bodiless = Ending::is_bodiless(this.method, status);
         let tap = match attempt.dialect() {
-            Some(dialect) if *this.has_head && status.is_success() => Tap::new(dialect, response.headers()),
+            // Responses is not read yet: better no usage than a wrong one.
+            Some(dialect) if *this.has_head && status.is_success() && dialect != Dialect::OpenAiResponses => {
+                Tap::new(dialect, response.headers())
+            }
             _ => Tap::none(),
         };
         let failed = status.is_client_error() || status.is_server_error();
@@ -71,6 +75,8 @@ where
 fn failed(rejection: &Rejection) -> AttemptEnd {
     match rejection.kind() {
         _ if rejection.is_unsent() => AttemptEnd::Unsent,
+        // Refused on our side of the wire.
+        kind if !kind.is_upstream() => AttemptEnd::Unsent,
         RejectionKind::UpstreamCredential | RejectionKind::UpstreamGarbled => AttemptEnd::ErrorStatus,
         _ => AttemptEnd::NoAnswer,
     }

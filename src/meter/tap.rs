@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use crate::body::Gunzip;
-use crate::call::Call;
+use crate::call::is_event_stream;
 use crate::dialect::meter::{Reading, StreamMeter, answer};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::{EventTooLarge, Scanner};
@@ -30,7 +30,7 @@ impl Tap {
     }
 
     pub(super) fn new(dialect: Dialect, headers: &HeaderMap) -> Self {
-        let is_stream = Call::is_event_stream(headers);
+        let is_stream = is_event_stream(headers);
         let gunzip = match headers.get(header::CONTENT_ENCODING) {
             None => None,
             Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,

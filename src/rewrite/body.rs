@@ -2,12 +2,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, header};
+use http::{HeaderMap, Response, header};
 use http_body::Frame;
 
 use super::{Rewrite, Rewriter};
 use crate::body::{Body, BoxError, Gunzip};
-use crate::call::{Call, StreamBroken};
+use crate::call::{Call, StreamBroken, is_event_stream};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::sse::Scanner;
 
@@ -16,7 +16,7 @@ const MOST_STREAMED: usize = 1 << 30;
 
 /// Puts a machine of `with` between an event stream and its client, if it makes one.
 pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body>) -> Response<Body> {
-    if !Call::is_event_stream(response.headers()) {
+    if !is_event_stream(response.headers()) || !is_readable(response.headers()) {
         return response;
     }
     let (mut parts, mut body) = response.into_parts();
@@ -38,6 +38,12 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     Response::from_parts(parts, Body::new(body))
 }
 
+/// Bytes in a coding that nobody asked for are no events to us.
+fn is_readable(headers: &HeaderMap) -> bool {
+    let coding = headers.get(header::CONTENT_ENCODING);
+    coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) || Gunzip::is_needed(headers)
+}
+
 struct RewriteBody<R> {
     inner: Body,
     rewriter: R,
@@ -49,8 +55,8 @@ struct RewriteBody<R> {
 
 enum Stage {
     Flowing,
-    /// The rewriter gave up; the error follows what it had already written.
-    Broken(Option<Rejection>),
+    /// The rewriter gave up, or the upstream did; the error follows what had been written.
+    Broken(Option<BoxError>),
     Over,
 }
 
@@ -92,10 +98,10 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
             }
             match &mut this.stage {
                 Stage::Over => return Poll::Ready(this.trailers.take().map(Ok)),
-                Stage::Broken(rejection) => {
-                    let rejection = rejection.take();
+                Stage::Broken(error) => {
+                    let error = error.take();
                     this.stage = Stage::Over;
-                    return Poll::Ready(rejection.map(|r| Err(StreamBroken(r).into())));
+                    return Poll::Ready(error.map(Err));
                 }
                 Stage::Flowing => {}
             }
@@ -110,8 +116,11 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                     }
                 },
                 Some(Err(error)) => {
-                    this.stage = Stage::Over;
-                    return Poll::Ready(Some(Err(error)));
+                    // Half an event goes first, so that the client finds it cut and not silently gone.
+                    this.out.extend_from_slice(this.scanner.pending());
+                    this.inner = Body::empty();
+                    this.stage = Stage::Broken(Some(error));
+                    continue;
                 }
                 None => {
                     this.stage = Stage::Over;
@@ -119,7 +128,7 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                 }
             };
             if let Err(rejection) = step {
-                this.stage = Stage::Broken(Some(rejection));
+                this.stage = Stage::Broken(Some(StreamBroken(rejection).into()));
                 this.inner = Body::empty();
             }
         }

@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 
 use super::request::{drop_named_by_connection, remove_where};
 use crate::body::{Body, Gunzip};
-use crate::call::Call;
+use crate::call::is_event_stream;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// Most that an answer may unpack to where the client cannot unpack it itself.
@@ -70,7 +70,7 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
 }
 
 fn is_html(headers: &HeaderMap) -> bool {
-    !Call::is_event_stream(headers)
+    !is_event_stream(headers)
         && headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.as_bytes().get(..9))

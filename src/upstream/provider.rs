@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -124,7 +124,10 @@ impl<C> Provider<C> {
         let host = authority.host().trim_matches(['[', ']']);
         let mut found = (host, port).to_socket_addrs()?;
         Ok(found.any(|addr| {
-            let same_host = addr.ip() == listener.ip() || (listener.ip().is_unspecified() && addr.ip().is_loopback());
+            // "Any address" is this machine, to listen on and, on Linux, to connect to.
+            let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
+            let any = addr.ip().is_unspecified() || listener.ip().is_unspecified();
+            let same_host = addr.ip() == listener.ip() || (any && local(addr.ip()) && local(listener.ip()));
             addr.port() == listener.port() && same_host
         }))
     }
@@ -189,7 +192,10 @@ impl Config {
 
     /// Ours in scheme, host and path; the client's in its query alone, which Claude Code's `?beta=true` needs.
     fn uri(&self, call: &Call, asked: &Uri) -> Result<Uri, Rejection> {
-        let path = call.endpoint().upstream_path().unwrap_or(asked.path());
+        let path = call
+            .endpoint()
+            .upstream_path()
+            .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no provider serves this path"))?;
         // Base URLs are given with and without the version, as the SDKs of the two families differ in it.
         let base = self.base_path.strip_suffix("/v1").unwrap_or(&self.base_path);
         let path = match asked.query() {

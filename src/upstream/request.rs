@@ -26,7 +26,15 @@ fn ends_here(name: &str) -> bool {
             | "x-api-key"
             | "api-key"
             | "x-goog-api-key"
-    ) || ["x-forwarded-", "x-real-ip", "x-tollgate-", "cf-connecting-"].iter().any(|prefix| name.starts_with(prefix))
+            | "true-client-ip"
+            | "x-client-ip"
+            | "x-real-ip"
+            | "x-cluster-client-ip"
+            | "fastly-client-ip"
+            // With our key, these would choose what of our account pays.
+            | "openai-organization"
+            | "openai-project"
+    ) || ["x-forwarded-", "x-tollgate-", "x-envoy-", "cf-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Leaves of the client's headers what the provider should see.
@@ -132,6 +140,10 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-real-ip", "10.0.0.1"),
             ("x-tollgate-tags", "team=a"),
+            ("openai-organization", "org-a"),
+            ("openai-project", "proj-a"),
+            ("cf-ipcountry", "DE"),
+            ("true-client-ip", "10.0.0.1"),
             ("host", "gateway.internal"),
             ("anthropic-beta", "a,b"),
             ("x-stainless-lang", "python"),

@@ -30,6 +30,8 @@ pub(crate) enum Shape {
     Breaks,
     /// Never: it falls silent after its frames.
     FallsSilent,
+    /// By a panic, after its frames.
+    Panics,
 }
 
 /// Three frames of four bytes, and an end of some shape.
@@ -45,6 +47,16 @@ pub(crate) fn shaped(shape: Shape) -> Shaped {
     Shaped { shape, left: frames.len() as u64 * 4, frames }
 }
 
+/// A stream that states usage, says `mark`, and then keeps the line open.
+pub(crate) fn said(mark: &'static str) -> Shaped {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
+    Shaped {
+        shape: Shape::FallsSilent,
+        frames: [usage, mark].map(|text| Bytes::from_static(text.as_bytes())).into(),
+        left: 0,
+    }
+}
+
 impl http_body::Body for Shaped {
     type Data = Bytes;
     type Error = BoxError;
@@ -52,11 +64,12 @@ impl http_body::Body for Shaped {
     fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.frames.pop_front() {
             Some(frame) => {
-                self.left -= frame.len() as u64;
+                self.left = self.left.saturating_sub(frame.len() as u64);
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
             None if self.shape == Shape::Breaks => Poll::Ready(Some(Err("broken on purpose".into()))),
             None if self.shape == Shape::FallsSilent => Poll::Pending,
+            None if self.shape == Shape::Panics => panic!("on purpose"),
             None => Poll::Ready(None),
         }
     }

@@ -10,10 +10,10 @@ use http_body_util::BodyExt;
 use tollgate::call::Settlements;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::outcome::{AttemptEnd, End};
-use tollgate::{Body, Call, CallLayer};
+use tollgate::{Body, Call, CallLayer, MeterLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::bodies::{Shape, shaped};
+use crate::bodies::{Shape, said, shaped};
 use crate::support::Outcomes;
 
 fn request() -> Request<Body> {
@@ -111,6 +111,42 @@ async fn a_panic_in_the_inner_service_fails_the_call() {
 }
 
 #[tokio::test]
+async fn a_panic_while_the_body_is_polled_fails_the_call() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let service = CallLayer::new()
+        .on_close(observer)
+        .layer(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(shaped(Shape::Panics))) }));
+    let body = service.oneshot(request()).await.expect("infallible").into_body();
+    let task = tokio::runtime::Handle::current().spawn(body.collect());
+    assert!(task.await.is_err_and(|e| e.is_panic()));
+    assert_eq!(outcomes.next().await.end, End::Failed);
+    outcomes.none_left().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_at_the_mark_of_the_end_has_had_the_whole_answer() {
+    for (mark, end) in [("data: [DONE]\n\n", End::Complete), ("data: {}\n\n", End::Abandoned)] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let stream = tower::util::MapResponseLayer::new(|mut response: Response<Body>| {
+            response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+            response
+        });
+        let service = CallLayer::new().on_close(observer).layer(MeterLayer::new().layer(stream.layer(service_fn(
+            move |_: Request<Body>| async move { Ok::<_, Infallible>(Response::new(Body::new(said(mark)))) },
+        ))));
+        let request = Request::post("/v1/chat/completions").body(Body::empty()).expect("a request");
+        let mut body = service.oneshot(request).await.expect("infallible").into_body();
+        for _ in 0..2 {
+            body.frame().await.expect("a frame").expect("is well");
+        }
+        drop(body);
+        let outcome = outcomes.next().await;
+        assert_eq!((outcome.end, outcome.attempts[0].usage_is_final), (end, end == End::Complete), "{mark}");
+        outcomes.none_left().await;
+    }
+}
+
+#[tokio::test]
 async fn two_layers_share_one_call() {
     let (mut outcomes, observer) = Outcomes::new();
     let (mut inner_outcomes, inner) = Outcomes::new();
@@ -123,7 +159,7 @@ async fn two_layers_share_one_call() {
     let id = outcomes.next().await.id.to_string();
     assert_eq!(answer.headers()["x-request-id"], id.as_str());
     assert_eq!(answer.headers()["request-id"], id.as_str());
-    inner_outcomes.none_left().await;
+    assert_eq!(inner_outcomes.next().await.id.to_string(), id, "an observer further in hears of it too");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tollgate::domain::outcome::{AttemptEnd, End};
 use tollgate::testing::Simulated;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use crate::support::Outcomes;
 
@@ -80,33 +80,110 @@ async fn a_target_that_may_have_worked_is_never_followed_by_another() {
     assert!(spare.received().is_empty());
 }
 
+/// What goes upstream of `asked`, sent to `path`, under these caps.
+async fn capped(path: &str, asked: &'static str, caps: &[u64]) -> String {
+    let simulated = Simulated::new().recording();
+    let provider =
+        |dialect| Provider::with_client(dialect, "http://sim.invalid", None, simulated.clone()).expect("a URL");
+    let layer = caps.iter().fold(GatewayLayer::new(), |layer, cap| layer.gate(Cap(*cap)));
+    let gateway = Gateway::builder()
+        .upstream("a", Dialect::Anthropic, provider(Dialect::Anthropic))
+        .upstream("o", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
+        .layer(layer)
+        .build();
+    let request = Request::post(path).body(Body::from(asked)).expect("a request");
+    drop(gateway.oneshot(request).await);
+    String::from_utf8_lossy(&simulated.received()[0].body).into_owned()
+}
+
 #[tokio::test]
-async fn the_least_of_several_caps_counts_and_is_a_splice() {
-    for (asked, caps, sent) in [
+async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() {
+    const A: &str = "/v1/messages";
+    const B: &str = "/v1/chat/completions";
+    for (path, asked, caps, sent) in [
         (
+            A,
             r#"{"model":"claude-x","max_tokens": 64000 ,"messages":[]}"#,
-            vec![2048, 1024],
+            &[2048, 1024][..],
             r#"{"model":"claude-x","max_tokens": 1024 ,"messages":[]}"#,
         ),
         (
+            A,
             r#"{"model":"claude-x","max_tokens":10,"messages":[]}"#,
-            vec![1024],
+            &[1024],
             r#"{"model":"claude-x","max_tokens":10,"messages":[]}"#,
         ),
-        (r#"{"model":"claude-x","messages":[]}"#, vec![7], r#"{"max_tokens":7,"model":"claude-x","messages":[]}"#),
+        (A, r#"{"model":"claude-x","messages":[]}"#, &[7], r#"{"max_tokens":7,"model":"claude-x","messages":[]}"#),
+        // The old name and the new one: neither is raised.
+        (
+            B,
+            r#"{"model":"x","max_tokens":10,"max_completion_tokens":5000}"#,
+            &[1000],
+            r#"{"model":"x","max_tokens":10,"max_completion_tokens":1000}"#,
+        ),
+        (B, r#"{"model":"x","max_tokens":null}"#, &[7], r#"{"model":"x","max_tokens":7}"#),
+        // What limits Responses limits nothing here.
+        (
+            B,
+            r#"{"model":"x","max_output_tokens":1}"#,
+            &[1000],
+            r#"{"max_completion_tokens":1000,"model":"x","max_output_tokens":1}"#,
+        ),
+        // A count produces nothing to cap, and its API refuses the member.
+        (
+            "/v1/messages/count_tokens",
+            r#"{"model":"claude-x","messages":[]}"#,
+            &[7],
+            r#"{"model":"claude-x","messages":[]}"#,
+        ),
     ] {
-        let simulated = Simulated::new().recording();
-        let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, simulated.clone());
-        let mut layer = GatewayLayer::new();
-        for cap in caps {
-            layer = layer.gate(Cap(cap));
-        }
-        let gateway =
-            Gateway::builder().upstream("a", Dialect::Anthropic, provider.expect("a URL")).layer(layer).build();
-        let request = Request::post("/v1/messages").body(Body::from(asked)).expect("a request");
-        drop(gateway.oneshot(request).await);
-        assert_eq!(simulated.received()[0].body, sent);
+        assert_eq!(capped(path, asked, caps).await, sent);
     }
+}
+
+#[tokio::test]
+async fn gates_of_a_gateway_are_asked_for_llm_endpoints_alone() {
+    let gateway = Gateway::builder().layer(GatewayLayer::new().gate(NeedsHead)).build();
+    let request = Request::get("/v1/models").body(Body::empty()).expect("a request");
+    assert_eq!(gateway.oneshot(request).await.expect("infallible").status(), 200);
+}
+
+struct NeedsHead;
+
+#[async_trait::async_trait]
+impl tollgate::Gate for NeedsHead {
+    async fn admit(&self, _: &mut http::request::Parts, call: &tollgate::Call) -> Result<(), tollgate::Rejection> {
+        call.require_head().map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn a_body_changed_behind_ingest_is_refused_and_not_corrupted() {
+    let simulated = Simulated::new().recording();
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, simulated.clone());
+    let table = tollgate::route::ModelTable::new().pattern("*", "a", Dialect::Anthropic).alias("best", ["claude-x"]);
+    let dispatch =
+        tollgate::gateway::Dispatch::new(tollgate::gateway::Upstreams::new().add("a", provider.expect("a URL")));
+    let meddler = tower::util::MapRequestLayer::new(|request: Request<Body>| {
+        request.map(|_| Body::from(r#"{"system":"be kind","model":"best","max_tokens":9,"messages":[]}"#))
+    });
+    let stack = tower::ServiceBuilder::new()
+        .layer(tollgate::IngestLayer::new())
+        .layer(tollgate::RouteLayer::new(table))
+        .layer(meddler)
+        .service(dispatch);
+    assert_eq!(stack.oneshot(request()).await.expect("infallible").status(), 500);
+    assert!(simulated.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_provider_serves_no_path_of_the_clients_own() {
+    let simulated = Simulated::new().recording();
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid/tenant-a", None, simulated.clone());
+    let service = GatewayLayer::new().layer(provider.expect("a URL"));
+    let request = Request::delete("/../tenant-b/v1/files/f1").body(Body::empty()).expect("a request");
+    assert_eq!(service.oneshot(request).await.expect("infallible").status(), 404);
+    assert!(simulated.received().is_empty());
 }
 
 struct Cap(u64);

@@ -143,3 +143,56 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     twice(tollgate::RewriteLayer::new(tollgate::rewrite::WithholdUsage::new()).layer(once.clone())).await;
     twice(GatewayLayer::new().layer(once)).await;
 }
+
+#[tokio::test]
+async fn a_call_opened_outside_of_a_mount_is_known_for_what_it_is_within() {
+    let mounted: Router = Router::new().nest_service("/llm", gateway());
+    let app = CallLayer::new().layer(mounted);
+    let request = Request::post("/llm/v1/messages").body(axum::body::Body::from(body())).expect("a request");
+    assert_eq!(app.clone().oneshot(request).await.expect("infallible").status(), 200);
+    let bad = Request::post("/llm/v1/messages").body(axum::body::Body::from("{")).expect("a request");
+    let answer = app.oneshot(bad).await.expect("infallible");
+    let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+    assert!(bytes.starts_with(br#"{"type":"error""#), "in Anthropic's shape: {bytes:?}");
+}
+
+#[tokio::test]
+async fn a_route_whose_path_says_nothing_can_be_named() {
+    let endpoint = tollgate::domain::dialect::Endpoint::of("/v1/messages");
+    let handler = |call: Call| async move { call.head().map_or("", |head| head.model()).to_owned() };
+    let app: Router = Router::new().route("/ask", post(handler)).layer(GatewayLayer::new().endpoint(endpoint));
+    let request = Request::post("/ask").body(axum::body::Body::from(body())).expect("a request");
+    assert_eq!(text(app.oneshot(request).await.expect("infallible")).await, "claude-x");
+}
+
+#[tokio::test]
+async fn a_refusal_that_a_framework_has_measured_goes_out_with_its_own_length() {
+    struct Closed;
+    #[async_trait::async_trait]
+    impl tollgate::Gate for Closed {
+        async fn admit(&self, _: &mut http::request::Parts, _: &Call) -> Result<(), tollgate::Rejection> {
+            Err(tollgate::Rejection::new(tollgate::domain::rejection::RejectionKind::InvalidRequest, "closed"))
+        }
+    }
+    // axum writes `content-length: 0` for the placeholder that travels to the door.
+    let inner: Router =
+        Router::new().route("/v1/messages", post(|| async {})).route_layer(tollgate::GateLayer::new(Closed));
+    let app = GatewayLayer::new().layer(inner);
+    let request = Request::post("/v1/messages").body(Body::from(body())).expect("a request");
+    let answer = app.oneshot(request).await.expect("infallible");
+    assert_eq!((answer.status().as_u16(), answer.headers().get("content-length")), (400, None));
+    assert!(!answer.into_body().collect().await.expect("whole").to_bytes().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_hosts_other_routes_answer_keeps_its_ids_and_its_caching() {
+    let events = || async {
+        let headers = [("content-type", "text/event-stream"), ("cache-control", "max-age=9"), ("x-request-id", "mine")];
+        (headers, "data: 1\n\n")
+    };
+    let app: Router = Router::new().route("/events", get(events)).layer(GatewayLayer::new());
+    let request = Request::get("/events").body(axum::body::Body::empty()).expect("a request");
+    let answer = app.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.headers()["x-request-id"], "mine");
+    assert_eq!(answer.headers()["cache-control"], "max-age=9");
+}

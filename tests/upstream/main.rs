@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
@@ -39,13 +40,17 @@ async fn provider(alpn: &[&[u8]]) -> (SocketAddr, CertificateDer<'static>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     tokio::runtime::Handle::current().spawn(async move {
+        let mut connections = JoinSet::new();
         loop {
             let (socket, _) = listener.accept().await.expect("loopback");
-            // A client that does not trust us hangs up in the handshake.
-            let Ok(socket) = acceptor.accept(socket).await else { continue };
-            let builder = auto::Builder::new(TokioExecutor::new());
-            let service = TowerToHyperService::new(service_fn(with_version));
-            drop(builder.serve_connection(TokioIo::new(socket), service).await);
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                // A client that does not trust us hangs up in the handshake.
+                let Ok(socket) = acceptor.accept(socket).await else { return };
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let service = TowerToHyperService::new(service_fn(with_version));
+                drop(builder.serve_connection(TokioIo::new(socket), service).await);
+            });
         }
     });
     (address, certificate)
@@ -75,10 +80,14 @@ fn trusting(certificate: CertificateDer<'static>) -> HttpClient {
 }
 
 async fn ask(url: &str, client: HttpClient) -> Response<Body> {
+    ask_for(url, client, STREAM).await
+}
+
+async fn ask_for(url: &str, client: HttpClient, body: &str) -> Response<Body> {
     let credential = Credential::x_api_key("sk-ours").expect("a header");
     let provider = Provider::with_client(Dialect::Anthropic, url, credential, client).expect("a URL");
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
-    let request = Request::post("/v1/messages").body(Body::from(STREAM)).expect("a request");
+    let request = Request::post("/v1/messages").body(Body::from(body.to_owned())).expect("a request");
     gateway.oneshot(request).await.expect("infallible")
 }
 
@@ -115,4 +124,21 @@ async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() 
     let client = HttpClient::with_connect_timeout(Duration::from_millis(200)).expect("TLS");
     let answer = tokio::time::timeout(Duration::from_secs(4), ask(&url, client)).await.expect("bounded");
     assert_eq!(answer.status(), 504);
+}
+
+#[tokio::test]
+async fn clients_that_stop_reading_do_not_starve_the_others_of_their_connection() {
+    let (address, certificate) = provider(&[b"h2"]).await;
+    let url = format!("https://localhost:{}", address.port());
+    let client = trusting(certificate);
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        // Some megabytes each, of which nobody takes any.
+        stalled.push(ask_for(&url, client.clone(), &STREAM.replace("deltas=20", "deltas=20000")).await);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let bystander = ask(&url, client).await.into_body().collect();
+    let text =
+        tokio::time::timeout(Duration::from_secs(10), bystander).await.expect("served").expect("whole").to_bytes();
+    assert!(text.ends_with(b"data: {\"type\":\"message_stop\"}\n\n"));
 }
