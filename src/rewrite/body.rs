@@ -55,8 +55,8 @@ struct RewriteBody<R> {
 
 enum Stage {
     Flowing,
-    /// The rewriter gave up, or the upstream did; the error follows what had been written.
-    Broken(Option<BoxError>),
+    /// The rewriter gave up; the error follows what it had already written.
+    Broken(Option<Rejection>),
     Over,
 }
 
@@ -98,10 +98,10 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
             }
             match &mut this.stage {
                 Stage::Over => return Poll::Ready(this.trailers.take().map(Ok)),
-                Stage::Broken(error) => {
-                    let error = error.take();
+                Stage::Broken(rejection) => {
+                    let rejection = rejection.take();
                     this.stage = Stage::Over;
-                    return Poll::Ready(error.map(Err));
+                    return Poll::Ready(rejection.map(|r| Err(StreamBroken(r).into())));
                 }
                 Stage::Flowing => {}
             }
@@ -116,11 +116,9 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                     }
                 },
                 Some(Err(error)) => {
-                    // Half an event goes first, so that the client finds it cut and not silently gone.
-                    this.out.extend_from_slice(this.scanner.pending());
-                    this.inner = Body::empty();
-                    this.stage = Stage::Broken(Some(error));
-                    continue;
+                    // Half an event is held back here; never sent, it leaves room for an error event at the door.
+                    this.stage = Stage::Over;
+                    return Poll::Ready(Some(Err(error)));
                 }
                 None => {
                     this.stage = Stage::Over;
@@ -128,7 +126,7 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                 }
             };
             if let Err(rejection) = step {
-                this.stage = Stage::Broken(Some(StreamBroken(rejection).into()));
+                this.stage = Stage::Broken(Some(rejection));
                 this.inner = Body::empty();
             }
         }

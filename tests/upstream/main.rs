@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response, Version};
@@ -24,8 +25,8 @@ use tower::{Service, ServiceExt, service_fn};
 const STREAM: &str =
     r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"sim:deltas=20"}]}"#;
 
-/// A provider behind TLS on a port of `localhost`, with the certificate that signs itself.
-async fn provider(alpn: &[&[u8]]) -> (SocketAddr, CertificateDer<'static>) {
+/// A provider behind TLS on a port of `localhost`, with the certificate that signs itself, and a count of its connections.
+async fn provider(alpn: &[&[u8]], simulated: Simulated) -> (SocketAddr, CertificateDer<'static>, Arc<AtomicUsize>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -39,27 +40,31 @@ async fn provider(alpn: &[&[u8]]) -> (SocketAddr, CertificateDer<'static>) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
     let address = listener.local_addr().expect("bound");
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
     tokio::runtime::Handle::current().spawn(async move {
         let mut connections = JoinSet::new();
         loop {
             let (socket, _) = listener.accept().await.expect("loopback");
-            let acceptor = acceptor.clone();
+            count.fetch_add(1, Ordering::Relaxed);
+            let (acceptor, simulated) = (acceptor.clone(), simulated.clone());
             connections.spawn(async move {
                 // A client that does not trust us hangs up in the handshake.
                 let Ok(socket) = acceptor.accept(socket).await else { return };
                 let builder = auto::Builder::new(TokioExecutor::new());
-                let service = TowerToHyperService::new(service_fn(with_version));
+                let service =
+                    TowerToHyperService::new(service_fn(move |request| with_version(simulated.clone(), request)));
                 drop(builder.serve_connection(TokioIo::new(socket), service).await);
             });
         }
     });
-    (address, certificate)
+    (address, certificate, accepted)
 }
 
 /// The simulated provider, which says in a header by which version it was asked.
-async fn with_version(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn with_version(mut simulated: Simulated, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let version = if request.version() == Version::HTTP_2 { "2" } else { "1.1" };
-    let mut answer = Simulated::new().call(request).await?;
+    let mut answer = simulated.call(request).await?;
     answer.headers_mut().insert("x-version", http::HeaderValue::from_static(version));
     Ok(answer)
 }
@@ -94,7 +99,7 @@ async fn ask_for(url: &str, client: HttpClient, body: &str) -> Response<Body> {
 #[tokio::test]
 async fn a_stream_comes_over_tls_in_the_version_that_the_server_negotiates() {
     for (alpn, version) in [(&b"h2"[..], "2"), (&b"http/1.1"[..], "1.1")] {
-        let (address, certificate) = provider(&[alpn]).await;
+        let (address, certificate, _) = provider(&[alpn], Simulated::new()).await;
         let answer = ask(&format!("https://localhost:{}", address.port()), trusting(certificate)).await;
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["x-version"]),
@@ -107,7 +112,7 @@ async fn a_stream_comes_over_tls_in_the_version_that_the_server_negotiates() {
 
 #[tokio::test]
 async fn a_certificate_that_nobody_signed_is_a_502_and_nothing_is_sent() {
-    let (address, _) = provider(&[b"h2"]).await;
+    let (address, _, _) = provider(&[b"h2"], Simulated::new()).await;
     let client = HttpClient::new().expect("TLS");
     let answer = ask(&format!("https://localhost:{}", address.port()), client).await;
     assert_eq!(answer.status(), 502);
@@ -128,17 +133,27 @@ async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() 
 
 #[tokio::test]
 async fn clients_that_stop_reading_do_not_starve_the_others_of_their_connection() {
-    let (address, certificate) = provider(&[b"h2"]).await;
+    let simulated = Simulated::new();
+    let (address, certificate, accepted) = provider(&[b"h2"], simulated.clone()).await;
     let url = format!("https://localhost:{}", address.port());
     let client = trusting(certificate);
+    // One call before the others, so that the pool has its connection and all of them share it.
+    ask(&url, client.clone()).await.into_body().collect().await.expect("whole");
     let mut stalled = Vec::new();
     for _ in 0..8 {
         // Some megabytes each, of which nobody takes any.
-        stalled.push(ask_for(&url, client.clone(), &STREAM.replace("deltas=20", "deltas=20000")).await);
+        stalled.push(ask_for(&url, client.clone(), &STREAM.replace("deltas=20", "deltas=40000")).await);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Until the provider can send nothing more.
+    let produced = || simulated.bill().lines().iter().map(|line| line.output).sum::<u64>();
+    let mut before = u64::MAX;
+    while before != produced() {
+        before = produced();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let bystander = ask(&url, client).await.into_body().collect();
     let text =
         tokio::time::timeout(Duration::from_secs(10), bystander).await.expect("served").expect("whole").to_bytes();
     assert!(text.ends_with(b"data: {\"type\":\"message_stop\"}\n\n"));
+    assert_eq!(accepted.load(Ordering::Relaxed), 1, "all went over one connection, and none of it was used up");
 }
