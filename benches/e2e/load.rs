@@ -25,8 +25,9 @@ pub(crate) struct Shape {
     pub(crate) events: u32,
 }
 
-pub(crate) const SHAPES: [Shape; 4] = [
+pub(crate) const SHAPES: [Shape; 5] = [
     Shape { name: "JSON, request of 1 KB", rate: 400, bytes: 1 << 10, directive: "sim:deltas=9", events: 0 },
+    Shape { name: "JSON, request of 1 KB, busy", rate: 1500, bytes: 1 << 10, directive: "sim:deltas=9", events: 0 },
     Shape { name: "JSON, request of 100 KB", rate: 200, bytes: 100 << 10, directive: "sim:deltas=9", events: 0 },
     Shape { name: "stream of 200 events at once", rate: 50, bytes: 1 << 10, directive: "sim:deltas=195", events: 200 },
     Shape {

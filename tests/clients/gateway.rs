@@ -42,8 +42,7 @@ impl Gateway {
 
     /// What Ctrl-C does.
     pub(crate) fn interrupt(&self) {
-        let id = i32::try_from(self.process.0.id()).expect("a process id");
-        kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
+        self.process.interrupt();
     }
 
     pub(crate) fn assert_exits_well(mut self) {
@@ -52,18 +51,23 @@ impl Gateway {
     }
 }
 
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
+    pub(crate) fn interrupt(&self) {
+        let id = i32::try_from(self.0.id()).expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
+    }
+
     /// Waits for its end, ten seconds long.
-    fn exit(&mut self) -> ExitStatus {
+    pub(crate) fn exit(&mut self) -> ExitStatus {
         for _ in 0..1000 {
             if let Some(status) = self.0.try_wait().expect("a child of ours") {
                 return status;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("the gateway is still there after ten seconds");
+        panic!("the example is still there after ten seconds");
     }
 }
 
@@ -75,13 +79,18 @@ impl Drop for Process {
     }
 }
 
-/// The example's binary, which cargo puts next to the directory of the tests'.
+/// The gateway's binary.
 pub(crate) fn command() -> Command {
+    example("gateway")
+}
+
+/// An example's binary, which cargo puts next to the directory of the tests'.
+pub(crate) fn example(name: &str) -> Command {
     let tests = std::env::current_exe().expect("a running program has a path");
     let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
-    let gateway = profile.join("examples/gateway");
-    assert!(gateway.exists(), "{} is missing: cargo build --examples --all-features", gateway.display());
-    let mut command = Command::new(gateway);
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "{} is missing: cargo build --examples --all-features", example.display());
+    let mut command = Command::new(example);
     without_accounts(&mut command);
     command
 }

@@ -1,8 +1,10 @@
-//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its refusals.
+//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its refusals; and the
+//! other examples.
 //!
 //! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins. Without one the SDKs' trials are shown as
 //! ignored, and where `CI=true` they fail. The gateway is the one that `cargo build --examples --all-features` left.
 
+mod examples;
 mod gateway;
 mod process;
 mod python;
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let gateway: Arc<OnceLock<Gateway>> = Arc::default();
 
     let mut trials = process::trials();
+    trials.extend(examples::trials());
     for (script, name) in python::trials() {
         let (interpreter, gateway) = (interpreter.clone(), gateway.clone());
         trials.push(Trial::ignorable_test(python::sentence(script, name), move || match &*interpreter {
