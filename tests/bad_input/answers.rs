@@ -69,6 +69,21 @@ async fn an_overloaded_upstream_is_529_to_anthropics_clients_and_429_to_openais(
 }
 
 #[tokio::test]
+async fn a_redirect_of_the_provider_goes_no_further() {
+    let rude =
+        Rude::start(vec![answer("307 Temporary Redirect", "location: https://elsewhere.example/\r\n", "")]).await;
+    let mut stack = Stack::over(&rude.url()).await;
+    for dialect in BOTH {
+        let reply = stack.post(dialect, request(dialect, "")).await;
+        assert_eq!(reply.status.as_u16(), 502, "{dialect}");
+        assert!(!reply.text().contains("elsewhere"), "{dialect}: {}", reply.text());
+        let outcome = stack.outcome_of(&reply).await;
+        assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::ErrorStatus));
+    }
+    assert_eq!(rude.requests(), 2, "and is not followed");
+}
+
+#[tokio::test]
 async fn an_error_that_comes_before_the_provider_has_read_the_request_passes_too() {
     let body = r#"{"error":{"message":"too much, and I did not even look"}}"#;
     let acts = vec![answer("413 Content Too Large", "content-type: application/json\r\n", body), Act::Hang];
