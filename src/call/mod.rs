@@ -61,7 +61,7 @@ use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
 use crate::domain::clock::Clock;
-use crate::domain::dialect::{Dialect, Endpoint, Operation};
+use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
@@ -134,7 +134,7 @@ impl Call {
 
     /// Takes the word of a layer further in about a path that the opener could not place.
     fn narrow(&self, seen: Endpoint) {
-        if self.endpoint().operation == Operation::Other && seen != self.shared.endpoint {
+        if seen != self.shared.endpoint {
             let _ = self.shared.narrowed.set(seen);
         }
     }

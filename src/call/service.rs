@@ -34,16 +34,18 @@ impl<S> CallService<S> {
 
     fn enter<B>(&self, request: &mut Request<B>) -> Option<Closer> {
         let config = &self.layer.config;
-        let seen = config.endpoint.unwrap_or_else(|| endpoint(request));
+        let seen = || config.endpoint.unwrap_or_else(|| endpoint(request));
         let (call, closer) = match Call::of(request) {
             Some(call) => {
                 // A layer further out may have seen a path with the prefix of a mount, and made nothing of it.
-                call.narrow(seen);
+                if call.endpoint().operation == Operation::Other {
+                    call.narrow(seen());
+                }
                 (call.clone(), None)
             }
             None => {
                 config.settlements.capture();
-                let (call, closer) = Call::open(seen, config.clock.clone(), config.settlements.clone());
+                let (call, closer) = Call::open(seen(), config.clock.clone(), config.settlements.clone());
                 request.extensions_mut().insert(call.clone());
                 (call, Some(closer))
             }
