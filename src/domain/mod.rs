@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod dialect;
+pub mod money;
 pub mod outcome;
 pub mod rejection;
 pub mod target;
