@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::domain::dialect::Dialect;
-use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::rejection::Rejection;
 
 /// A rejection in a dialect's shape.
 #[derive(Debug, Clone)]
@@ -49,8 +49,8 @@ pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rend
     if let Some(secs) = rejection.retry_after_secs() {
         headers.insert(header::RETRY_AFTER, secs.into());
     }
-    // SDKs retry every 5xx, but no retry finds a layer or a credential that is missing.
-    if matches!(rejection.kind(), RejectionKind::Misconfigured | RejectionKind::UpstreamCredential) {
+    // SDKs retry every 429 and 5xx unless they are told not to.
+    if rejection.is_final() {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     Rendered { status, headers, body: Bytes::from(body) }

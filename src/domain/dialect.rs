@@ -11,8 +11,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// The API that a peer speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Dialect {
     /// Anthropic Messages.
@@ -34,7 +37,8 @@ impl fmt::Display for Dialect {
 }
 
 /// What a path asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Operation {
     /// A generation: `POST /v1/messages`, `/v1/chat/completions`, `/v1/responses`.
@@ -43,6 +47,8 @@ pub enum Operation {
     CountTokens,
     /// `GET /v1/models`.
     ListModels,
+    /// `GET /v1/key`: what the caller's own key may, and how it stands.
+    KeyInfo,
     /// Anything else; its dialect serves the shape of errors only.
     Other,
 }
@@ -73,6 +79,8 @@ impl Endpoint {
             "/responses" => (Dialect::OpenAiResponses, Operation::Generate),
             "/models" if anthropic == Some(true) => (Dialect::Anthropic, Operation::ListModels),
             "/models" => (Dialect::OpenAiChat, Operation::ListModels),
+            "/key" if anthropic == Some(true) => (Dialect::Anthropic, Operation::KeyInfo),
+            "/key" => (Dialect::OpenAiChat, Operation::KeyInfo),
             other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
             other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
             _ => (Dialect::OpenAiChat, Operation::Other),
@@ -129,6 +137,7 @@ mod tests {
             ("/v1/responses/resp_1", OpenAiResponses, Other),
             ("/v1/models", OpenAiChat, ListModels),
             ("/anthropic/v1/models", Anthropic, ListModels),
+            ("/v1/key", OpenAiChat, KeyInfo),
             ("/v1/embeddings", OpenAiChat, Other),
             ("/", OpenAiChat, Other),
             ("/api/hello", Anthropic, Other),

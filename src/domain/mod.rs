@@ -9,10 +9,18 @@
 //! assert_eq!(usage.total_input(), 9_209);
 //! ```
 
+pub mod audit;
+pub mod bucket;
+pub mod budget;
 pub mod clock;
 pub mod dialect;
+pub mod key;
+pub mod ledger;
+pub mod limit;
 pub mod money;
 pub mod outcome;
+pub mod principal;
 pub mod rejection;
+pub mod scope;
 pub mod target;
 pub mod usage;

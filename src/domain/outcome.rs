@@ -10,19 +10,25 @@
 //! }
 //! ```
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::dialect::Endpoint;
+use super::money::Money;
+use super::principal::Principal;
 use super::rejection::RejectionKind;
 use super::target::Target;
 use super::usage::Usage;
 
 /// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum End {
     /// The client got the whole of a good answer.
@@ -36,7 +42,8 @@ pub enum End {
 }
 
 /// How one attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AttemptEnd {
     /// The answer came whole.
@@ -67,6 +74,8 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// Whether that usage is the provider's last word: the answer came whole and carried it.
     pub usage_is_final: bool,
+    /// What that usage costs by the catalogue; `None` where the model has no price there.
+    pub cost: Option<Money>,
     /// The provider's own id of the request, for its support desk.
     pub upstream_request_id: Option<String>,
     /// From the start of the attempt to the head of its answer.
@@ -83,16 +92,30 @@ pub struct Outcome {
     pub id: Uuid,
     /// What was asked, in which dialect.
     pub endpoint: Endpoint,
+    /// Who called, if anyone asked.
+    pub principal: Option<Arc<Principal>>,
     /// The model that the client named, if its body was read.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// How the call ended.
     pub end: End,
     /// The status that the client was sent; `None` if it left before any was.
     pub status: Option<StatusCode>,
     /// Why we refused, or which of our own errors answered in the upstream's place.
     pub rejection: Option<RejectionKind>,
+    /// The sentence that the client was sent with it.
+    pub reason: Option<Cow<'static, str>>,
+    /// What each layer that may refuse decided, in order.
+    pub decisions: Vec<Decision>,
     /// The sum over the attempts; `None` if no attempt stated any.
     pub usage: Option<Usage>,
+    /// The sum of what the attempts cost, by the catalogue; `None` if none has a cost.
+    pub cost: Option<Money>,
+    /// What was held of the budgets.
+    pub granted: Option<Money>,
+    /// What the budgets are charged in the end: see [`charge`].
+    pub charged: Option<Money>,
+    /// The output tokens that the request was cut down to, so that it fits the grant.
+    pub clamped: Option<u64>,
     /// Every attempt, in the order in which they began.
     pub attempts: Vec<Attempt>,
     /// When the call opened.
@@ -105,4 +128,47 @@ pub struct Outcome {
     pub took: Duration,
     /// Bytes of body that the client was handed.
     pub bytes_out: u64,
+}
+
+/// What one layer made of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Decision {
+    /// Which layer.
+    pub layer: &'static str,
+    /// Whether it let the call pass.
+    pub allowed: bool,
+    /// Why.
+    pub reason: Cow<'static, str>,
+}
+
+impl Decision {
+    /// The layer called `layer` let the call pass.
+    pub fn allow(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Decision { layer, allowed: true, reason: reason.into() }
+    }
+
+    /// The layer called `layer` did not.
+    pub fn refuse(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Decision { layer, allowed: false, reason: reason.into() }
+    }
+}
+
+/// What a call is charged that was granted so much.
+///
+/// Nothing where no provider saw it, or every one refused it; its cost where every answer came whole with its usage; the
+/// whole grant where anything else became of it, since the provider may have worked, and billed, for all of it.
+#[must_use]
+pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
+    if attempts.is_empty() {
+        // Let through, and nobody saw what became of it: the service behind is not metered.
+        return if rejection.is_some() { Money::ZERO } else { granted };
+    }
+    let known = |attempt: &Attempt| match attempt.end {
+        AttemptEnd::Unsent => Some(Money::ZERO),
+        AttemptEnd::ErrorStatus if attempt.usage.is_none() => Some(Money::ZERO),
+        _ => attempt.cost.filter(|_| attempt.usage_is_final),
+    };
+    let sum = attempts.iter().filter_map(known).fold(Money::ZERO, Money::saturating_add);
+    if attempts.iter().all(|attempt| known(attempt).is_some()) { sum } else { sum.max(granted) }
 }

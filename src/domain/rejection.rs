@@ -13,10 +13,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// What a rejection is about; the status, type and code that each dialect gives it are its error table's to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RejectionKind {
+    /// There would be money if the calls in flight settled for nothing; soon there may be.
+    BudgetHeld,
+    /// A budget has nothing left in its window.
+    BudgetSpent,
+    /// More is in flight than the gateway holds at once; soon there will be room.
+    Busy,
     /// The request cannot be understood, or asks for what cannot be.
     InvalidRequest,
     /// The method is not one that this path answers.
@@ -29,10 +38,16 @@ pub enum RejectionKind {
     ModelNotFound,
     /// Nothing is served under this path.
     NotFound,
-    /// More is in flight than we hold at once; soon there will be room.
+    /// A limit of requests, tokens or calls at once is reached.
     RateLimited,
+    /// A store that must be asked cannot answer.
+    StoreUnavailable,
+    /// What the call may cost cannot be bounded, and it is paid from a budget.
+    PriceUnknown,
     /// The body is larger than we read.
     TooLarge,
+    /// No key, or one that opens nothing.
+    Unauthenticated,
     /// The upstream refused the credential that *we* sent; never the client's fault.
     UpstreamCredential,
     /// The upstream answered with something that is not its API.
@@ -66,12 +81,21 @@ pub struct Rejection {
     param: Option<&'static str>,
     retry_after: Option<Duration>,
     nothing_sent: bool,
+    is_final: bool,
 }
 
 impl Rejection {
     /// A rejection with a message for the client: no key, no host name, no account in it.
     pub fn new(kind: RejectionKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Rejection { kind, message: message.into(), internal: None, param: None, retry_after: None, nothing_sent: false }
+        Rejection {
+            kind,
+            message: message.into(),
+            internal: None,
+            param: None,
+            retry_after: None,
+            nothing_sent: false,
+            is_final: false,
+        }
     }
 
     /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged and says where to put what.
@@ -104,6 +128,13 @@ impl Rejection {
         self
     }
 
+    /// No retry helps: SDKs are told so, which would otherwise try again with every status from 429 up.
+    #[must_use]
+    pub fn no_retry(mut self) -> Self {
+        self.is_final = true;
+        self
+    }
+
     /// Marks an upstream failure that happened before any byte of the request went out.
     #[must_use]
     pub fn nothing_sent(mut self) -> Self {
@@ -123,6 +154,11 @@ impl Rejection {
         &self.message
     }
 
+    /// The same, kept.
+    pub(crate) fn shared_message(&self) -> Cow<'static, str> {
+        self.message.clone()
+    }
+
     /// The sentence for the log.
     #[must_use]
     pub fn internal_message(&self) -> Option<&str> {
@@ -139,6 +175,19 @@ impl Rejection {
     #[must_use]
     pub fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
+    }
+
+    /// Whether clients are told not to try again by themselves.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.is_final || matches!(
+            self.kind,
+            // No retry finds a layer, a credential, a key or money that is missing.
+            RejectionKind::Misconfigured
+                | RejectionKind::UpstreamCredential
+                | RejectionKind::Unauthenticated
+                | RejectionKind::BudgetSpent
+        )
     }
 
     /// Whether the provider certainly never saw the request, so that another target may be asked without paying twice.

@@ -82,7 +82,7 @@ where
         }
         if !share.grow(data.len()) {
             return Err(Rejection::new(
-                RejectionKind::RateLimited,
+                RejectionKind::Busy,
                 "too many bytes of requests are in flight; try again in a moment",
             )
             .retry_after(Duration::from_secs(1)));

@@ -11,10 +11,16 @@ pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, Stri
     (status, serde_json::to_string(&body).unwrap_or_default())
 }
 
+/// Anthropic's own status, which its clients wait out.
+const OVERLOADED: StatusCode = match StatusCode::from_u16(529) {
+    Ok(status) => status,
+    Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+};
+
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
     match kind {
         // 403 makes Claude Code print "Failed to authenticate", and 404 hides the message.
-        RejectionKind::InvalidRequest | RejectionKind::ModelNotAllowed => {
+        RejectionKind::InvalidRequest | RejectionKind::ModelNotAllowed | RejectionKind::PriceUnknown => {
             (StatusCode::BAD_REQUEST, "invalid_request_error")
         }
         RejectionKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error"),
@@ -22,7 +28,12 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
             (StatusCode::INTERNAL_SERVER_ERROR, "api_error")
         }
         RejectionKind::ModelNotFound | RejectionKind::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
-        RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        RejectionKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_error"),
+        RejectionKind::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),
+        RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error")
+        }
+        RejectionKind::StoreUnavailable => (OVERLOADED, "overloaded_error"),
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
         RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "api_error"),
         RejectionKind::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),

@@ -13,7 +13,9 @@ pub(crate) fn body(rejection: &Rejection) -> (StatusCode, String) {
 
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>) {
     match kind {
-        RejectionKind::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request_error", None),
+        RejectionKind::InvalidRequest | RejectionKind::PriceUnknown => {
+            (StatusCode::BAD_REQUEST, "invalid_request_error", None)
+        }
         RejectionKind::MethodNotAllowed => {
             (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", Some("method_not_supported"))
         }
@@ -22,7 +24,17 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"))
         }
         RejectionKind::NotFound => (StatusCode::NOT_FOUND, "invalid_request_error", Some("unknown_url")),
-        RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded")),
+        RejectionKind::Unauthenticated => {
+            (StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"))
+        }
+        RejectionKind::BudgetSpent => {
+            (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"))
+        }
+        RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
+            (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"))
+        }
+        // Any 5xx sets off a storm of retries in agents.
+        RejectionKind::StoreUnavailable => (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded")),
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", Some("request_too_large")),
         RejectionKind::UpstreamCredential => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("upstream_auth")),
         RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => {

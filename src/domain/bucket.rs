@@ -1,0 +1,164 @@
+//! The rule of a limit a minute: a token bucket in one number, with a refund that never gives too much.
+//!
+//! Reach for it when you write a store for limits. The bucket is full at rest, holds one minute's worth, and fills evenly;
+//! its whole state is the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371), and how
+//! much has been given back so far. All times are nanoseconds of one clock that does not run backwards.
+//!
+//! ```
+//! use tollgate::domain::bucket::{Bucket, MINUTE};
+//! let mut bucket = Bucket::default();
+//! let mark = bucket.take(0, 60, 40).expect("it was full");
+//! assert_eq!(bucket.level(0, 60), 20);
+//! bucket.give_back(0, 60, mark, 10);
+//! assert_eq!(bucket.level(0, 60), 30);
+//! assert_eq!(bucket.take(0, 60, 31).err(), Some(Some(MINUTE / 60)));
+//! ```
+
+/// One minute, in nanoseconds.
+pub const MINUTE: i64 = 60_000_000_000;
+
+/// The state of one bucket. A new one is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    /// When it will be full again; in the past if it is.
+    pub full_at: i64,
+    /// All the time that refunds have ever moved `full_at` back by.
+    pub refunded: i64,
+}
+
+/// Where one taking stood, so that its refund can tell what of it has not drained yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// `full_at` right after the taking.
+    pub full_at: i64,
+    /// `refunded` at that time.
+    pub refunded: i64,
+}
+
+impl Bucket {
+    /// How long `amount` takes to fill, rounded up, so that no sum of takings is ever more than the limit.
+    fn time(limit: u64, amount: u64) -> i64 {
+        let time = (u128::from(amount) * MINUTE.unsigned_abs() as u128).div_ceil(u128::from(limit.max(1)));
+        i64::try_from(time).unwrap_or(i64::MAX)
+    }
+
+    /// Takes `amount` of a bucket of `limit` a minute.
+    ///
+    /// # Errors
+    /// How long to wait until there is as much; `None` where it will never be, because the bucket is smaller.
+    pub fn take(&mut self, now: i64, limit: u64, amount: u64) -> Result<Mark, Option<i64>> {
+        let full_at = self.check(now, limit, amount)?;
+        self.full_at = full_at;
+        Ok(Mark { full_at, refunded: self.refunded })
+    }
+
+    /// What [`take`](Self::take) would say, without taking: the new `full_at`.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn check(&self, now: i64, limit: u64, amount: u64) -> Result<i64, Option<i64>> {
+        if amount > limit || limit == 0 {
+            return Err(None);
+        }
+        let full_at = self.full_at.max(now).saturating_add(Self::time(limit, amount));
+        match full_at.saturating_sub(now).saturating_sub(MINUTE) {
+            wait if wait > 0 => Err(Some(wait)),
+            _ => Ok(full_at),
+        }
+    }
+
+    /// Takes `amount` whatever is there: what was used beyond the estimate is owed.
+    pub fn owe(&mut self, now: i64, limit: u64, amount: u64) {
+        self.full_at = self.full_at.max(now).saturating_add(Self::time(limit, amount));
+    }
+
+    /// Gives `amount` of the taking at `mark` back, as far as it has not drained, and been there for others, already.
+    ///
+    /// The taking ends at `mark.full_at`; refunds that came since have moved it left by at most what they sum to; what lies
+    /// left of `now` is gone. So no sequence of refunds lets through more than was left unused.
+    pub fn give_back(&mut self, now: i64, limit: u64, mark: Mark, amount: u64) {
+        let end = mark.full_at.saturating_sub(self.refunded.saturating_sub(mark.refunded));
+        let undrained = end.saturating_sub(now).max(0);
+        let time = undrained.min(Self::time(limit, amount.min(limit)));
+        self.full_at = self.full_at.saturating_sub(time);
+        self.refunded = self.refunded.saturating_add(time);
+    }
+
+    /// How much could be taken at once.
+    #[must_use]
+    pub fn level(&self, now: i64, limit: u64) -> u64 {
+        let empty = self.full_at.saturating_sub(now).clamp(0, MINUTE);
+        let room = (MINUTE - empty).unsigned_abs();
+        u64::try_from(u128::from(room) * u128::from(limit) / u128::from(MINUTE.unsigned_abs())).unwrap_or(u64::MAX)
+    }
+
+    /// How long until it is full.
+    #[must_use]
+    pub fn full_after(&self, now: i64) -> i64 {
+        self.full_at.saturating_sub(now).max(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Bucket, MINUTE};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn a_minutes_worth_may_go_at_once_and_comes_back_evenly() {
+        let mut bucket = Bucket::default();
+        for _ in 0..10 {
+            bucket.take(0, 10, 1).expect("there is room");
+        }
+        assert_eq!(bucket.take(0, 10, 1), Err(Some(6 * SECOND)));
+        assert!(bucket.take(6 * SECOND, 10, 1).is_ok());
+        assert_eq!(bucket.level(MINUTE, 10), 9);
+        assert_eq!(bucket.level(10 * MINUTE, 10), 10);
+    }
+
+    #[test]
+    fn what_does_not_fit_never_will_and_says_so() {
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.take(0, 10, 11), Err(None));
+        assert_eq!(bucket.take(0, 0, 0), Err(None));
+        assert_eq!(bucket.take(0, u64::MAX, u64::MAX).map(|mark| mark.full_at), Ok(MINUTE));
+    }
+
+    #[test]
+    fn what_was_owed_delays_those_who_come_after() {
+        let mut bucket = Bucket::default();
+        bucket.owe(0, 60, 120);
+        assert_eq!(bucket.take(0, 60, 1), Err(Some(61 * SECOND)));
+        assert_eq!((bucket.level(0, 60), bucket.full_after(0)), (0, 120 * SECOND));
+    }
+
+    proptest! {
+        /// The oracle is the plain definition: at no instant is more than a minute's worth ahead of the even flow, counting
+        /// each call by what it used in the end from the moment at which it was let through.
+        #[test]
+        fn refunds_never_let_more_through_than_was_left_unused(
+            limit in 1_u64..50,
+            steps in prop::collection::vec((0_i64..20, 1_u64..50, 0_u64..50, any::<bool>()), 1..60),
+        ) {
+            let mut bucket = Bucket::default();
+            let mut truth = Bucket::default();
+            let mut now = 0;
+            let mut open = Vec::new();
+            for (pass, amount, used, settle) in steps {
+                now += pass * SECOND;
+                if settle && let Some((mark, unused)) = open.pop() {
+                    bucket.give_back(now, limit, mark, unused);
+                }
+                let used = used.min(amount);
+                if let Ok(mark) = bucket.take(now, limit, amount) {
+                    // The truth takes only what the call will have used, and must always have had it.
+                    prop_assert!(truth.take(now, limit, used).is_ok(), "over-credited");
+                    open.push((mark, amount - used));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Virtual keys: what a client presents, what is stored of it, and what it means.
+//!
+//! Reach for it to mint keys. The secret exists where it is minted and where it is presented; a store sees only its
+//! [`KeyDigest`], an HMAC under a [`Pepper`] that is kept elsewhere, so a stolen table opens nothing.
+//!
+//! ```
+//! use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+//! use tollgate::domain::principal::Principal;
+//!
+//! let pepper = Pepper::new(b"32 random bytes from your vault.")?;
+//! let key = VirtualKey::mint(Environment::Live)?;
+//! let record = KeyRecord::new(&key, &pepper, Principal::new("ada"), "2026-11-24T09:00:00Z".parse()?);
+//! assert_eq!(pepper.digest(key.expose().as_bytes()).as_ref(), Some(&record.digest));
+//! assert_eq!(format!("{key:?}"), "VirtualKey(tg_live_…)");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::Sha256;
+use uuid::Uuid;
+
+use super::principal::Principal;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 62^43 is a little more than 2^256.
+const SECRET: usize = 43;
+/// 62^6 is more than 2^32.
+const CHECKSUM: usize = 6;
+
+/// Whether a key is for real money. The two differ in their prefix alone, so that a person and a scanner can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Environment {
+    /// `tg_live_`
+    Live,
+    /// `tg_test_`
+    Test,
+}
+
+impl Environment {
+    const ALL: [Environment; 2] = [Environment::Live, Environment::Test];
+
+    /// What keys of this environment begin with.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Environment::Live => "tg_live_",
+            Environment::Test => "tg_test_",
+        }
+    }
+}
+
+/// A secret that a client presents: `tg_live_`, 43 letters and digits at random, `_`, and 6 of their checksum.
+///
+/// It has no `Display`: whoever wants the text says so by [`expose`](Self::expose).
+pub struct VirtualKey {
+    text: Box<str>,
+    environment: Environment,
+}
+
+impl VirtualKey {
+    /// A new one, from the randomness of the operating system.
+    ///
+    /// # Errors
+    /// When the operating system has none to give.
+    pub fn mint(environment: Environment) -> Result<Self, KeyError> {
+        let mut text = format!("{}{}", environment.prefix(), random(SECRET)?);
+        let checksum = checksum(text.as_bytes());
+        text.push('_');
+        text.extend(checksum.map(char::from));
+        Ok(VirtualKey { text: text.into(), environment })
+    }
+
+    /// The secret itself: for the one time that it is shown to its owner.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// The last four letters, by which an owner tells keys apart.
+    fn last4(&self) -> Arc<str> {
+        self.text[self.text.len() - 4..].into()
+    }
+}
+
+impl fmt::Debug for VirtualKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VirtualKey({}…)", self.environment.prefix())
+    }
+}
+
+/// Whether this is shaped as a key of ours is, checksum included. Costs no store a question, and tells a scanner that what it
+/// found is worth a report.
+#[must_use]
+pub fn is_well_formed(presented: &[u8]) -> bool {
+    let Some(rest) = Environment::ALL.iter().find_map(|e| presented.strip_prefix(e.prefix().as_bytes())) else {
+        return false;
+    };
+    if rest.len() != SECRET + 1 + CHECKSUM || rest[SECRET] != b'_' {
+        return false;
+    }
+    let (body, stated) = presented.split_at(presented.len() - CHECKSUM);
+    rest[..SECRET].iter().all(u8::is_ascii_alphanumeric) && stated == checksum(&body[..body.len() - 1])
+}
+
+/// CRC-32 in base 62, as GitHub's tokens have it.
+fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
+    let mut left = crc32fast::hash(body);
+    let mut out = [b'0'; CHECKSUM];
+    for place in out.iter_mut().rev() {
+        *place = BASE62[(left % 62) as usize];
+        left /= 62;
+    }
+    out
+}
+
+/// `length` letters and digits, each as likely as any other.
+fn random(length: usize) -> Result<String, KeyError> {
+    let mut text = String::with_capacity(length);
+    let mut bytes = [0; 64];
+    while text.len() < length {
+        getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
+        // 248 is the largest multiple of 62 in a byte: what lies above would favour the first letters.
+        let fair = bytes.iter().filter(|byte| **byte < 248).map(|byte| char::from(BASE62[usize::from(byte % 62)]));
+        text.extend(fair.take(length - text.len()));
+    }
+    Ok(text)
+}
+
+/// The secret under which keys are stored. Lose it, and every key must be minted anew.
+#[derive(Clone)]
+pub struct Pepper {
+    keyed: Hmac<Sha256>,
+}
+
+impl Pepper {
+    /// The shortest that is any good, in bytes.
+    pub const MIN_LEN: usize = 16;
+
+    /// A pepper of these bytes.
+    ///
+    /// # Errors
+    /// When there are fewer than [`MIN_LEN`](Self::MIN_LEN) of them.
+    pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
+        if bytes.len() < Self::MIN_LEN {
+            return Err(KeyError::ShortPepper);
+        }
+        Hmac::new_from_slice(bytes).map(|keyed| Pepper { keyed }).map_err(|_| KeyError::ShortPepper)
+    }
+
+    /// The text of a new pepper, for a vault or a file that only the service can read.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn mint_text() -> Result<String, KeyError> {
+        random(SECRET)
+    }
+
+    /// What is stored of the key that was presented; `None` if it cannot be one of ours.
+    #[must_use]
+    pub fn digest(&self, presented: &[u8]) -> Option<KeyDigest> {
+        is_well_formed(presented).then(|| {
+            let mut mac = self.keyed.clone();
+            mac.update(presented);
+            KeyDigest(mac.finalize().into_bytes().into())
+        })
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(…)")
+    }
+}
+
+/// HMAC-SHA-256 of a key under a pepper. Not a credential: presenting it opens nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// A digest as a store kept it.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        KeyDigest(bytes)
+    }
+
+    /// For the store.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest(…)")
+    }
+}
+
+/// What a key means: who it is, and from when to when it is any good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyRecord {
+    /// The key's id: it outlives its secret, and its budgets and limits are kept under it.
+    pub id: Uuid,
+    /// Of the secret that counts now.
+    pub digest: KeyDigest,
+    /// The last four letters of that secret.
+    pub last4: Arc<str>,
+    /// How often the record was written; the first time is 1.
+    pub version: u64,
+    /// When the key was first minted.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// Refused until somebody changes his mind.
+    pub disabled: bool,
+    /// Who presents it, and what they may.
+    pub principal: Arc<Principal>,
+}
+
+impl KeyRecord {
+    /// A new key for `principal`, which is given the key's id.
+    #[must_use]
+    pub fn new(key: &VirtualKey, pepper: &Pepper, principal: Principal, now: Timestamp) -> Self {
+        let id = Uuid::now_v7();
+        KeyRecord {
+            id,
+            digest: stored(key, pepper),
+            last4: key.last4(),
+            version: 1,
+            created_at: now,
+            expires_at: None,
+            disabled: false,
+            principal: Arc::new(principal.with_key(id)),
+        }
+    }
+
+    /// A record as a store kept it.
+    #[must_use]
+    pub fn stored(id: Uuid, digest: KeyDigest, last4: &str, created_at: Timestamp, principal: Principal) -> Self {
+        let principal = Arc::new(principal.with_key(id));
+        let last4 = last4.into();
+        KeyRecord { id, digest, last4, version: 1, created_at, expires_at: None, disabled: false, principal }
+    }
+
+    /// The same key with another secret and other powers; what it spent stays with it.
+    #[must_use]
+    pub fn rotated(&self, key: &VirtualKey, pepper: &Pepper, principal: Principal) -> Self {
+        KeyRecord {
+            digest: stored(key, pepper),
+            last4: key.last4(),
+            version: self.version.saturating_add(1),
+            principal: Arc::new(principal.with_key(self.id)),
+            ..self.clone()
+        }
+    }
+
+    /// Refuses the key from `at` on.
+    #[must_use]
+    pub fn expires_at(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Refuses the key, or no longer.
+    #[must_use]
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.disabled = disabled;
+        self
+    }
+}
+
+fn stored(key: &VirtualKey, pepper: &Pepper) -> KeyDigest {
+    let mut mac = pepper.keyed.clone();
+    mac.update(key.text.as_bytes());
+    KeyDigest(mac.finalize().into_bytes().into())
+}
+
+/// Why there is no key, or no pepper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The operating system has no randomness to give.
+    NoRandomness,
+    /// A pepper is too short to be a secret.
+    ShortPepper,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::NoRandomness => f.write_str("the operating system has no randomness to give"),
+            KeyError::ShortPepper => write!(f, "a pepper has at least {} bytes", Pepper::MIN_LEN),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Environment, Pepper, VirtualKey, checksum, is_well_formed};
+
+    #[test]
+    fn a_key_is_43_random_letters_between_its_prefix_and_its_checksum() {
+        for environment in Environment::ALL {
+            let key = VirtualKey::mint(environment).expect("randomness");
+            assert_eq!(key.expose().len(), 8 + 43 + 1 + 6);
+            assert!(is_well_formed(key.expose().as_bytes()));
+        }
+        let [one, other] = [(), ()].map(|()| VirtualKey::mint(Environment::Live).expect("randomness"));
+        assert_ne!(one.expose(), other.expose());
+    }
+
+    #[test]
+    fn what_is_no_key_of_ours_is_known_without_asking_a_store() {
+        let key = VirtualKey::mint(Environment::Live).expect("randomness");
+        let good = key.expose().as_bytes();
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] = if bad[at] == b'x' { b'y' } else { b'x' };
+            assert!(!is_well_formed(&bad), "another letter at {at}");
+        }
+        let long = vec![b'a'; 64 << 10];
+        for bad in [&b""[..], b"tg_live_", b"sk-ant-api03-x", &good[1..], &good[..good.len() - 1], &long] {
+            assert!(!is_well_formed(bad));
+        }
+        let mut control = good[..8 + 43].to_vec();
+        control[20] = 7;
+        let sum = checksum(&control);
+        control.push(b'_');
+        control.extend(sum);
+        assert!(!is_well_formed(&control), "a control character under a right checksum");
+    }
+
+    #[test]
+    fn a_digest_depends_on_the_pepper() {
+        let key = VirtualKey::mint(Environment::Test).expect("randomness");
+        let digest = |pepper: &[u8]| Pepper::new(pepper).expect("long enough").digest(key.expose().as_bytes());
+        assert_eq!(digest(&[1; 32]), digest(&[1; 32]));
+        assert_ne!(digest(&[1; 32]), digest(&[2; 32]));
+        assert!(Pepper::new(&[1; 15]).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Requests a minute, tokens a minute, and calls at once.
+//!
+//! Reach for it when you give a key its limits. A minute's worth may be used at once and then comes back evenly, as the
+//! providers do it (a token bucket whose size is its limit).
+//!
+//! ```
+//! use tollgate::domain::limit::{Limit, Measure};
+//! use tollgate::domain::scope::Scope;
+//! let limit = Limit::new(Scope::user("ada"), Measure::Requests, 60);
+//! assert_eq!(limit.to_string(), "60 requests a minute for user ada");
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::scope::Scope;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Measure {
+    /// Calls begun a minute.
+    Requests,
+    /// Input and output tokens a minute.
+    Tokens,
+    /// Calls that are under way, until their last byte.
+    Parallel,
+}
+
+/// A scope, what is counted of it, and the most that may be.
+///
+/// Like a budget's, the limit travels with every ask, from the principal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limit {
+    /// Whose it is.
+    pub scope: Scope,
+    /// What is counted.
+    pub measure: Measure,
+    /// The most: a minute, or at once.
+    pub most: u64,
+}
+
+impl Limit {
+    /// At most `most` of `measure` for `scope`.
+    #[must_use]
+    pub fn new(scope: Scope, measure: Measure, most: u64) -> Self {
+        Limit { scope, measure, most }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.measure {
+            Measure::Requests => write!(f, "{} requests a minute for {}", self.most, self.scope),
+            Measure::Tokens => write!(f, "{} tokens a minute for {}", self.most, self.scope),
+            Measure::Parallel => write!(f, "{} calls at once for {}", self.most, self.scope),
+        }
+    }
+}

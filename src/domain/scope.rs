@@ -1,0 +1,98 @@
+//! What a budget or a limit applies to.
+//!
+//! Reach for it when you give a key its budgets: a budget of the scope `team` is one pot for all keys that name it.
+//!
+//! ```
+//! use tollgate::domain::scope::Scope;
+//! assert_eq!(Scope::team("search").to_string(), "team search");
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// One key, user, team or organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Scope {
+    /// Which sort of thing it is.
+    pub kind: ScopeKind,
+    /// Which one of them.
+    pub id: Arc<str>,
+}
+
+/// The sorts of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ScopeKind {
+    /// One virtual key, by its id, which outlives its secret.
+    Key,
+    /// A user, over all of their keys.
+    User,
+    /// A team.
+    Team,
+    /// An organisation.
+    Org,
+    /// Everyone.
+    Global,
+}
+
+impl Scope {
+    /// The key of this id.
+    pub fn key(id: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Key, id: id.into() }
+    }
+
+    /// The user of this name.
+    pub fn user(id: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::User, id: id.into() }
+    }
+
+    /// The team of this name.
+    pub fn team(id: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Team, id: id.into() }
+    }
+
+    /// The organisation of this name.
+    pub fn org(id: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Org, id: id.into() }
+    }
+
+    /// Everyone who goes through the store.
+    #[must_use]
+    pub fn global() -> Self {
+        Scope { kind: ScopeKind::Global, id: "".into() }
+    }
+}
+
+impl ScopeKind {
+    /// As it is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ScopeKind::Key => "key",
+            ScopeKind::User => "user",
+            ScopeKind::Team => "team",
+            ScopeKind::Org => "org",
+            ScopeKind::Global => "global",
+        }
+    }
+}
+
+impl fmt::Display for ScopeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// As a message names it. A key is "this key": its id says nothing to whoever holds it.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ScopeKind::Key => f.write_str("this key"),
+            ScopeKind::Global => f.write_str("this gateway"),
+            kind => write!(f, "{kind} {}", self.id),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Where audit records go.
+//!
+//! Reach for it to write them to a place of your own; [`audit`](crate::audit) has sinks for `tracing` and JSON lines.
+//!
+//! ```
+//! use async_trait::async_trait;
+//! use tollgate::domain::audit::AuditRecord;
+//! use tollgate::store::StoreError;
+//! use tollgate::store::audit::AuditSink;
+//!
+//! /// To standard error.
+//! struct ToStderr;
+//!
+//! #[async_trait]
+//! impl AuditSink for ToStderr {
+//!     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+//!         for record in records {
+//!             eprintln!("{}", serde_json::to_string(record).map_err(StoreError::broken)?);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! ```
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::audit::AuditRecord;
+
+/// Takes records. Write only.
+#[async_trait]
+pub trait AuditSink: Send + Sync + 'static {
+    /// Writes all of these, or fails. After an error all of them come again, so a sink that may have written some tells them
+    /// apart by their id.
+    ///
+    /// # Errors
+    /// When they could not all be written; they are kept, and come again after a pause.
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
+}

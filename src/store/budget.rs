@@ -1,0 +1,169 @@
+//! Where money is held before it is spent, and made true after.
+//!
+//! Reach for it to keep budgets in a database of your own; `examples/custom_store.rs` does so in under 100 lines, by the
+//! rules of [`ledger`](crate::domain::ledger), and runs the conformance suite over it.
+//!
+//! What every store keeps, at every moment and for every pot: `spent + held <= limit` when it grants; `held` is the sum of what is
+//! granted and not settled; a reservation adds exactly one final sum to `spent`, however often it is settled. What nobody
+//! settles is forfeited when its session falls silent: charged whole, since the provider may have been paid, until a settlement
+//! turns up and corrects it.
+//!
+//! ```
+//! # #[cfg(feature = "memory")] {
+//! # use tollgate::domain::budget::{Budget, Window};
+//! # use tollgate::domain::scope::Scope;
+//! use std::time::Duration;
+//! use tollgate::domain::ledger::Wish;
+//! use tollgate::domain::money::Money;
+//! use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
+//! use tollgate::store::memory::MemoryBudgets;
+//! use tollgate::store::{At, Session};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!
+//! let store = MemoryBudgets::new();
+//! let session = Session::new(Duration::from_secs(300));
+//! let pots = [Budget::new(Scope::team("search"), Window::Day, "1".parse()?)];
+//! let wish = Wish { min: "0.1".parse()?, want: "0.5".parse()?, share: 1 };
+//! let Verdict::Allow(grant) = store.reserve(&Reserve::new(uuid::Uuid::now_v7(), session, &pots, wish), At::Store).await? else {
+//!     panic!("there is enough");
+//! };
+//! store.settle(&grant.reservation, "0.3".parse()?, At::Store).await?;
+//! assert_eq!(store.standing(&pots, At::Store).await?[0].spent.to_string(), "0.30");
+//! # Ok(()) } }
+//! ```
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{At, Session, StoreError};
+use crate::domain::budget::{Budget, Pot};
+use crate::domain::ledger::{Account, Wish};
+use crate::domain::money::Money;
+
+/// Holds and settles money.
+#[async_trait]
+pub trait BudgetStore: Send + Sync + 'static {
+    /// Holds one grant in every pot that is asked for, or nothing in any, in one atomic step; the rule is
+    /// [`Wish::grant`]. Asked again with the id of a hold that is live, it gives the same grant again. Before it decides, it
+    /// forfeits what silent sessions left.
+    ///
+    /// # Errors
+    /// When the store cannot decide.
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
+
+    /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it corrects a
+    /// forfeit, and it counts in the window in which the grant was made. Settling twice is settling once.
+    ///
+    /// # Errors
+    /// When the store cannot be written; the caller settles again.
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError>;
+
+    /// Says that a session is alive, for the length of its lease.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError>;
+
+    /// How these budgets stand, in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError>;
+}
+
+/// What a call asks of its budgets.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Reserve<'a> {
+    /// The caller's id for it, which makes asking twice asking once.
+    pub id: Uuid,
+    /// Who holds it.
+    pub session: Session,
+    /// All the pots it is paid from; a pot that is named twice is asked twice.
+    pub budgets: &'a [Budget],
+    /// How much.
+    pub wish: Wish,
+}
+
+impl<'a> Reserve<'a> {
+    /// Asks every one of `budgets` for `wish`.
+    #[must_use]
+    pub fn new(id: Uuid, session: Session, budgets: &'a [Budget], wish: Wish) -> Self {
+        Reserve { id, session, budgets, wish }
+    }
+}
+
+/// A store's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Held.
+    Allow(Grant),
+    /// Nothing is held anywhere.
+    Deny(Denial),
+}
+
+/// What is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To be settled.
+    pub reservation: Reservation,
+    /// What the tightest pot has left after it.
+    pub left: Money,
+}
+
+/// Why nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The pot that has too little.
+    pub standing: Standing,
+    /// Whether it would have enough if the calls in flight settled for nothing.
+    pub is_held: bool,
+}
+
+/// Money that is held, with all that it takes to settle it, so that a store that has lost the hold can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The caller's id.
+    pub id: Uuid,
+    /// Held in each pot.
+    pub granted: Money,
+    /// The pots, and the window of each that the grant belongs to.
+    pub pots: Vec<Pinned>,
+}
+
+/// A pot, and the start of one of its windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Whose money.
+    pub pot: Pot,
+    /// Of which window.
+    pub window_start: Timestamp,
+}
+
+/// How a budget stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The pot and its limit.
+    pub budget: Budget,
+    /// Settled and forfeited in this window.
+    pub spent: Money,
+    /// Granted to calls in flight.
+    pub held: Money,
+    /// When the window ends, if it does.
+    pub resets_at: Option<Timestamp>,
+}
+
+impl Standing {
+    /// The standing of `budget`, of whose pot the account is.
+    #[must_use]
+    pub fn new(budget: Budget, account: Account, resets_at: Option<Timestamp>) -> Self {
+        Standing { budget, spent: account.spent, held: account.held, resets_at }
+    }
+
+    /// What may still be granted.
+    #[must_use]
+    pub fn left(&self) -> Money {
+        self.budget.limit.saturating_sub(self.spent).saturating_sub(self.held)
+    }
+}

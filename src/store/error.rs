@@ -1,0 +1,63 @@
+use std::error::Error;
+use std::fmt;
+
+use crate::body::BoxError;
+
+/// A store that could not answer. What went wrong is in [`source`](Error::source), for the log and never for the client.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: Kind,
+    source: BoxError,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unavailable,
+    Uncertain,
+    Broken,
+}
+
+impl StoreError {
+    /// It could not be asked, and nothing has changed: coming back may help.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        StoreError { kind: Kind::Unavailable, source: source.into() }
+    }
+
+    /// It was asked, and no answer came: what was asked may have been done. Ask again with the same id.
+    pub fn uncertain(source: impl Into<BoxError>) -> Self {
+        StoreError { kind: Kind::Uncertain, source: source.into() }
+    }
+
+    /// What it holds, or was asked, makes no sense: asking again will not help.
+    pub fn broken(source: impl Into<BoxError>) -> Self {
+        StoreError { kind: Kind::Broken, source: source.into() }
+    }
+
+    /// Whether coming back may help.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.kind != Kind::Broken
+    }
+
+    /// Whether what was asked may have been done all the same.
+    #[must_use]
+    pub fn may_have_applied(&self) -> bool {
+        self.kind == Kind::Uncertain
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Unavailable => "the store cannot be reached",
+            Kind::Uncertain => "the store did not answer",
+            Kind::Broken => "the store is broken",
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}

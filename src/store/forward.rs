@@ -1,0 +1,90 @@
+//! Every store behind an `Arc` or a `Box` is a store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::audit::AuditSink;
+use super::budget::{self, BudgetStore, Reservation, Reserve};
+use super::key::{KeyRegistry, KeyStore};
+use super::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
+use super::{At, Session, StoreError};
+use crate::domain::audit::AuditRecord;
+use crate::domain::budget::Budget;
+use crate::domain::key::{KeyDigest, KeyRecord};
+use crate::domain::limit::Limit;
+use crate::domain::money::Money;
+
+macro_rules! forward {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: KeyStore + ?Sized> KeyStore for $pointer<T> {
+            async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+                (**self).find(digest).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: KeyRegistry + ?Sized> KeyRegistry for $pointer<T> {
+            async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+                (**self).named(name).await
+            }
+
+            async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+                (**self).put(record).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: BudgetStore + ?Sized> BudgetStore for $pointer<T> {
+            async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+                (**self).reserve(ask, at).await
+            }
+
+            async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+                (**self).settle(reservation, actual, at).await
+            }
+
+            async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+                (**self).heartbeat(session, at).await
+            }
+
+            async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
+                (**self).standing(budgets, at).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: RateLimitStore + ?Sized> RateLimitStore for $pointer<T> {
+            async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
+                (**self).acquire(ask, at).await
+            }
+
+            async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
+                (**self).settle(permit, used, at).await
+            }
+
+            async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+                (**self).heartbeat(session, at).await
+            }
+
+            async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
+                (**self).standing(limits, at).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: AuditSink + ?Sized> AuditSink for $pointer<T> {
+            async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+                (**self).write(records).await
+            }
+        }
+    )*};
+}
+
+forward!(Arc, Box);
