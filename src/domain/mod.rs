@@ -9,6 +9,7 @@
 //! assert_eq!(usage.total_input(), 9_209);
 //! ```
 
+pub mod catalog;
 pub mod clock;
 pub mod dialect;
 pub mod money;
