@@ -59,6 +59,7 @@ pub mod ingest;
 pub mod meter;
 pub mod rewrite;
 pub mod route;
+pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod upstream;

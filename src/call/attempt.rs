@@ -65,12 +65,14 @@ impl AttemptGuard {
     /// Ends the attempt. Only the first end counts.
     pub fn end(&mut self, end: AttemptEnd) {
         let Some(call) = self.call.take() else { return };
+        let usage = self.reading.usage;
         let attempt = Attempt {
+            cost: usage.and_then(|usage| call.cost(&usage)),
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             end,
             status: self.status,
-            usage: self.reading.usage,
-            usage_is_final: self.reading.usage.is_some() && self.reading.ended && end == AttemptEnd::Complete,
+            usage,
+            usage_is_final: usage.is_some() && self.reading.ended && end == AttemptEnd::Complete,
             upstream_request_id: self.upstream_request_id.take(),
             head_after: self.head_after,
             took: call.elapsed().saturating_sub(self.began),

@@ -1,4 +1,5 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::Call;
 use super::state::{ClientEnd, Hook};
@@ -37,7 +38,7 @@ impl Drop for Closer {
 }
 
 /// Runs the hooks of a call whose last party has left.
-pub(super) fn close(last: Option<(Vec<Hook>, std::sync::Arc<Outcome>)>) {
+pub(super) fn close(last: Option<(Vec<Hook>, Arc<Outcome>)>) {
     let Some((hooks, outcome)) = last else { return };
     tracing::debug!(
         call = %outcome.id, end = ?outcome.end, status = outcome.status.map(|s| s.as_u16()), attempts = outcome.attempts.len(),
@@ -49,7 +50,7 @@ pub(super) fn close(last: Option<(Vec<Hook>, std::sync::Arc<Outcome>)>) {
 }
 
 /// A hook runs in `Drop`, perhaps while another panic unwinds: its own must not get out, or the process aborts.
-pub(super) fn run(hook: Hook, outcome: &Outcome) {
+pub(super) fn run(hook: Hook, outcome: &Arc<Outcome>) {
     if catch_unwind(AssertUnwindSafe(|| hook(outcome))).is_err() {
         tracing::error!(call = %outcome.id, "an on_close hook panicked");
     }

@@ -3,7 +3,6 @@ use bytes::Bytes;
 use crate::dialect::head::Head;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::Rejection;
-use crate::domain::target::Target;
 use crate::wire::json::Kind;
 use crate::wire::splice::{Splice, quote};
 
@@ -31,7 +30,7 @@ impl Edits {
         self,
         endpoint: Endpoint,
         head: &Head,
-        target: Option<&Target>,
+        model: Option<&str>,
         body: &Bytes,
     ) -> Result<Bytes, Rejection> {
         if !head.is_of(body) {
@@ -40,10 +39,10 @@ impl Edits {
             ));
         }
         let mut splice = Splice::new();
-        if let Some(target) = target
-            && *target.model != *head.model()
+        if let Some(model) = model
+            && *model != *head.model()
         {
-            splice.replace(head.spans.model.clone(), quote(&target.model));
+            splice.replace(head.spans.model.clone(), quote(model));
         }
         if endpoint.operation == Operation::Generate {
             self.cap(head, &mut splice);

@@ -109,7 +109,8 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         let after = call.elapsed();
         let mut state = call.state();
         state.client.status = Some(status);
-        state.client.rejection = rejection.map(|r| r.kind());
+        state.client.rejection = rejection.as_ref().map(Rejection::kind);
+        state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
         headers.extend(std::mem::take(&mut state.answer_headers));
     }

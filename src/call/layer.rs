@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::{CallService, Settlements};
+use crate::domain::catalog::Catalog;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::dialect::Endpoint;
 use crate::domain::outcome::Outcome;
@@ -20,6 +21,7 @@ pub struct CallLayer {
 pub(super) struct Config {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settlements: Settlements,
+    pub(super) catalog: Catalog,
     pub(super) observers: Vec<Observer>,
     pub(super) endpoint: Option<Endpoint>,
 }
@@ -32,6 +34,7 @@ impl CallLayer {
             config: Arc::new(Config {
                 clock: Arc::new(SystemClock),
                 settlements: Settlements::new(),
+                catalog: Catalog::builtin(),
                 observers: Vec::new(),
                 endpoint: None,
             }),
@@ -57,6 +60,13 @@ impl CallLayer {
     #[must_use]
     pub fn settlements(mut self, settlements: Settlements) -> Self {
         Arc::make_mut(&mut self.config).settlements = settlements;
+        self
+    }
+
+    /// Prices calls by `catalog`. Of several layers in one stack, that of the outermost counts.
+    #[must_use]
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        Arc::make_mut(&mut self.config).catalog = catalog;
         self
     }
 

@@ -60,11 +60,15 @@ use self::closer::Closer;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
+use crate::domain::catalog::{Catalog, Terms};
 use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
-use crate::domain::outcome::Outcome;
-use crate::domain::rejection::Rejection;
+use crate::domain::money::Money;
+use crate::domain::outcome::{Decision, Outcome};
+use crate::domain::principal::Principal;
+use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::target::Target;
+use crate::domain::usage::Usage;
 
 /// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
 /// target, which says for which attempt this request was made.
@@ -83,6 +87,8 @@ struct Shared {
     opened_at: Timestamp,
     opened: Duration,
     settlements: Settlements,
+    catalog: Catalog,
+    principal: OnceLock<Arc<Principal>>,
     head: OnceLock<Head>,
     route: OnceLock<Vec<Arc<Target>>>,
     state: Mutex<State>,
@@ -90,7 +96,8 @@ struct Shared {
 
 impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
-    fn open(endpoint: Endpoint, clock: Arc<dyn Clock>, settlements: Settlements) -> (Self, Closer) {
+    fn open(endpoint: Endpoint, config: &layer::Config) -> (Self, Closer) {
+        let clock = config.clock.clone();
         let shared = Shared {
             id: Uuid::now_v7(),
             endpoint,
@@ -98,7 +105,9 @@ impl Call {
             opened_at: clock.now(),
             opened: clock.elapsed(),
             clock,
-            settlements,
+            settlements: config.settlements.clone(),
+            catalog: config.catalog.clone(),
+            principal: OnceLock::new(),
             head: OnceLock::new(),
             route: OnceLock::new(),
             state: Mutex::new(State::new()),
@@ -143,6 +152,68 @@ impl Call {
     #[must_use]
     pub fn opened_at(&self) -> Timestamp {
         self.shared.opened_at
+    }
+
+    /// The time of day, by the clock of the call.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// What models cost, for this call.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    /// Who calls, if `KeyAuthLayer` or the host has said so.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.shared.principal.get()
+    }
+
+    /// [`principal`](Self::principal), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
+        self.principal().ok_or_else(|| {
+            Rejection::misconfigured(
+                "nobody has said who calls: put `KeyAuthLayer` outside of the layer that asks, or an `Arc<Principal>` into the request's extensions",
+            )
+        })
+    }
+
+    /// Sets who calls. The first to set it wins.
+    pub fn set_principal(&self, principal: Arc<Principal>) {
+        let _ = self.shared.principal.set(principal);
+    }
+
+    /// The model that the caller means: the one asked for, or what its own alias stands for.
+    #[must_use]
+    pub fn model(&self) -> Option<&Arc<str>> {
+        let asked = self.head()?.shared_model();
+        Some(self.principal().map_or(asked, |principal| principal.resolve(asked)))
+    }
+
+    /// Whether the caller may ask for the model that it means; true as long as either is unknown. Every layer that learns
+    /// of the one or the other asks, so that no order of layers leaves it out.
+    ///
+    /// # Errors
+    /// `ModelNotAllowed`.
+    pub fn check_model(&self) -> Result<(), Rejection> {
+        match (self.principal(), self.model()) {
+            (Some(principal), Some(model)) if !principal.may_use(model) => {
+                let message = format!("model `{model}` is not among those that this key may use");
+                Err(Rejection::new(RejectionKind::ModelNotAllowed, message).param("model"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what a layer has decided, for whoever reads the [`Outcome`].
+    pub fn note(&self, decision: Decision) {
+        self.state().decisions.push(decision);
     }
 
     /// What the request's body says, if `IngestLayer` has read it.
@@ -219,6 +290,19 @@ impl Call {
         asked && self.head().is_some_and(|head| head.is_stream() && !head.includes_usage())
     }
 
+    /// What this usage of the target's model costs, if it has a price.
+    fn cost(&self, usage: &Usage) -> Option<Money> {
+        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
+        self.shared.catalog.find(model)?.cost(usage, Terms::default())
+    }
+
+    /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.
+    pub(crate) fn set_granted(&self, granted: Money, clamped: Option<u64>) {
+        let mut state = self.state();
+        state.granted = Some(granted);
+        state.clamped = clamped;
+    }
+
     /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as it was.
     ///
     /// # Errors
@@ -226,7 +310,8 @@ impl Call {
     pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;
-        edits.apply(self.endpoint(), head, self.target.as_deref(), body)
+        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model());
+        edits.apply(self.endpoint(), head, model.map(|model| &**model), body)
     }
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
@@ -237,6 +322,11 @@ impl Call {
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to
     /// [`settlements`](Self::settlements). On a call that has closed already it runs at once.
     pub fn on_close(&self, hook: impl FnOnce(&Outcome) + Send + 'static) {
+        self.on_close_shared(move |outcome| hook(outcome));
+    }
+
+    /// As [`on_close`](Self::on_close), for a hook that keeps the outcome.
+    pub(crate) fn on_close_shared(&self, hook: impl FnOnce(&Arc<Outcome>) + Send + 'static) {
         let closed = self.state().register(Box::new(hook));
         if let Some((hook, outcome)) = closed {
             closer::run(hook, &outcome);

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use super::closer::Closer;
 use super::{Call, CallFuture, CallLayer};
 use crate::body::{Body, BoxError};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
+use crate::domain::principal::Principal;
 
 /// The door: opens the call unless a layer further out has, and gives every answer its final shape.
 #[derive(Clone)]
@@ -45,11 +47,17 @@ impl<S> CallService<S> {
             }
             None => {
                 config.settlements.capture();
-                let (call, closer) = Call::open(seen(), config.clock.clone(), config.settlements.clone());
+                let (call, closer) = Call::open(seen(), config);
                 request.extensions_mut().insert(call.clone());
                 (call, Some(closer))
             }
         };
+        // The host's own identity, whichever of our layers sees it first.
+        if call.principal().is_none()
+            && let Some(principal) = request.extensions().get::<Arc<Principal>>()
+        {
+            call.set_principal(principal.clone());
+        }
         for observer in &config.observers {
             let observer = observer.clone();
             call.on_close(move |outcome| observer(outcome));
@@ -88,7 +96,7 @@ impl<S: fmt::Debug> fmt::Debug for CallService<S> {
 /// The path decides; only `/v1/models`, which both families share, is told apart by Anthropic's version header.
 fn endpoint<B>(request: &Request<B>) -> Endpoint {
     let mut endpoint = Endpoint::of(request.uri().path());
-    let shared = matches!(endpoint.operation, Operation::ListModels | Operation::Other);
+    let shared = matches!(endpoint.operation, Operation::ListModels | Operation::KeyInfo | Operation::Other);
     if shared && request.headers().contains_key("anthropic-version") {
         endpoint.dialect = Dialect::Anthropic;
     }

@@ -1,17 +1,17 @@
-use std::sync::{MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
 use super::Call;
 use super::edit::Edits;
-use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
+use crate::domain::money::Money;
+use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge};
 use crate::domain::rejection::RejectionKind;
 use crate::domain::usage::Usage;
 
-pub(super) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
+pub(super) type Hook = Box<dyn FnOnce(&Arc<Outcome>) + Send>;
 
 /// What changes during a call, behind one short lock that is never held across anything of anyone else's.
 pub(super) struct State {
@@ -22,6 +22,9 @@ pub(super) struct State {
     pub(super) edits: Edits,
     pub(super) answer_headers: HeaderMap,
     pub(super) client: ClientSide,
+    pub(super) decisions: Vec<Decision>,
+    pub(super) granted: Option<Money>,
+    pub(super) clamped: Option<u64>,
     hooks: Vec<Hook>,
     outcome: Option<Arc<Outcome>>,
 }
@@ -31,6 +34,7 @@ pub(super) struct State {
 pub(super) struct ClientSide {
     pub(super) status: Option<StatusCode>,
     pub(super) rejection: Option<RejectionKind>,
+    pub(super) reason: Option<Cow<'static, str>>,
     pub(super) head_after: Option<Duration>,
     pub(super) first_byte_after: Option<Duration>,
     pub(super) bytes_out: u64,
@@ -53,6 +57,9 @@ impl State {
             edits: Edits::default(),
             answer_headers: HeaderMap::new(),
             client: ClientSide::default(),
+            decisions: Vec::new(),
+            granted: None,
+            clamped: None,
             hooks: Vec::new(),
             outcome: None,
         }
@@ -101,14 +108,22 @@ impl Call {
     fn outcome(&self, state: &mut State) -> Outcome {
         let attempts: Vec<Attempt> = state.attempts.drain(..).flatten().collect();
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
+        let rejection = state.client.rejection;
         Outcome {
             id: self.shared.id,
             endpoint: self.endpoint(),
-            model: self.head().map(|h| h.model().to_owned()),
+            principal: self.principal().cloned(),
+            model: self.head().map(|head| head.shared_model().clone()),
             end: end(&state.client, attempts.last()),
             status: state.client.status,
-            rejection: state.client.rejection,
+            rejection,
+            reason: state.client.reason.take(),
+            decisions: std::mem::take(&mut state.decisions),
             usage,
+            cost: attempts.iter().filter_map(|a| a.cost).reduce(Money::saturating_add),
+            granted: state.granted,
+            charged: state.granted.map(|granted| charge(granted, &attempts, rejection)),
+            clamped: state.clamped,
             attempts,
             opened_at: self.shared.opened_at,
             head_after: state.client.head_after,

@@ -162,8 +162,8 @@ impl Head {
         body.len() == self.len && model.as_str(body).is_some_and(|name| *name == *self.model)
     }
 
-    pub(crate) fn shared_model(&self) -> Arc<str> {
-        self.model.clone()
+    pub(crate) fn shared_model(&self) -> &Arc<str> {
+        &self.model
     }
 }
 

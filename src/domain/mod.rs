@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod bucket;
 pub mod budget;
+pub mod catalog;
 pub mod clock;
 pub mod dialect;
 pub mod key;

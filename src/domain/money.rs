@@ -164,7 +164,7 @@ impl Cost {
     /// Times `millionths`: 1,100,000 is a tenth more.
     #[must_use]
     pub fn times(self, millionths: u32) -> Multiplied {
-        Multiplied { cost: self, millionths }
+        Multiplied { product: (!self.overflow).then_some(self.picos), down: 1_000 }.times(millionths)
     }
 
     /// The sum in money, rounded up; `None` beyond what [`Money`] can say.
@@ -174,21 +174,30 @@ impl Cost {
     }
 }
 
-/// A [`Cost`] and its multiplier, not yet rounded.
+/// A [`Cost`] and its multipliers, not yet rounded.
 #[derive(Debug, Clone, Copy)]
 pub struct Multiplied {
-    cost: Cost,
-    millionths: u32,
+    /// `None` if it cannot be said.
+    product: Option<u128>,
+    /// What it is to be divided by to be billionths.
+    down: u128,
 }
 
 impl Multiplied {
+    /// Times a further `millionths`: multipliers multiply each other.
+    #[must_use]
+    pub fn times(self, millionths: u32) -> Multiplied {
+        let product = self.product.and_then(|product| product.checked_mul(u128::from(millionths)));
+        match self.down.checked_mul(1_000_000) {
+            Some(down) => Multiplied { product, down },
+            None => Multiplied { product: None, ..self },
+        }
+    }
+
     /// The product in money, rounded up; `None` beyond what [`Money`] can say.
     #[must_use]
     pub fn total(self) -> Option<Money> {
-        // Trillionths times millionths, down to billionths.
-        const DOWN: u128 = 1_000 * 1_000_000;
-        let product = self.cost.picos.checked_mul(u128::from(self.millionths)).filter(|_| !self.cost.overflow)?;
-        i64::try_from(product.div_ceil(DOWN)).ok().map(Money)
+        i64::try_from(self.product?.div_ceil(self.down)).ok().map(Money)
     }
 }
 
@@ -303,6 +312,9 @@ mod tests {
             Cost::default().add(3, Price::from_picos(1_000)).times(1_100_000).total(),
             Some(Money::from_nanos(4))
         );
+        // 1,000 x 1.1 x 1.000001 = 1,100.0011, of which nothing was lost on the way.
+        let twice = Cost::default().add(1_000_000, Price::from_picos(1)).times(1_100_000).times(1_000_001);
+        assert_eq!(twice.total(), Some(Money::from_nanos(1_101)));
     }
 
     #[test]

@@ -25,6 +25,7 @@ impl<R: Router> Gate for RouteGate<R> {
             return Ok(());
         }
         let head = call.require_head()?;
+        call.check_model()?;
         let mut targets = self.router.route(call, head)?;
         let elsewhere = targets.first().map(|t| t.dialect);
         targets.retain(|target| target.dialect == call.dialect());

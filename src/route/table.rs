@@ -62,10 +62,11 @@ impl ModelTable {
 }
 
 impl Router for ModelTable {
-    fn route(&self, _call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
-        Ok(match self.aliases.get(head.model()) {
+    fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+        let model = call.model().unwrap_or(head.shared_model());
+        Ok(match self.aliases.get(model) {
             Some(models) => models.iter().filter_map(|model| self.target(model)).collect(),
-            None => self.target(&head.shared_model()).into_iter().collect(),
+            None => self.target(model).into_iter().collect(),
         })
     }
 }

@@ -1,0 +1,112 @@
+//! What models cost and how much they take: one table, that of the providers' published prices, and your own rows over it.
+//!
+//! Reach for it to price a call, to list models, or to give a budget the price of a model that the table does not know.
+//! Prices are read as decimal text and stay integers. A model that is not found has no price here, and nothing is guessed
+//! from its neighbours: a wrong price is worse than none.
+//!
+//! ```
+//! use tollgate::domain::catalog::{Catalog, ModelCard, Prices, Terms};
+//! use tollgate::domain::usage::Usage;
+//!
+//! let catalog = Catalog::builtin().with(ModelCard::new("house-model", Prices::new("0.5".parse()?, "2".parse()?)));
+//! let usage = Usage { input: 1_000, output: 200, ..Usage::default() };
+//! let cost = |model| catalog.find(model)?.cost(&usage, Terms::default());
+//! assert_eq!(cost("house-model").map(|cost| cost.to_string()).as_deref(), Some("0.0009"));
+//! assert_eq!(cost("claude-opus-5-5-latest").map(|cost| cost.to_string()).as_deref(), Some("0.008"));
+//! assert_eq!(cost("claude-opus-5-5-mini"), None);
+//! # Ok::<(), tollgate::domain::money::MoneyError>(())
+//! ```
+
+mod card;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+pub use self::card::{LongContext, ModelCard, Prices, Terms};
+
+/// Models by name. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    cards: Arc<BTreeMap<Arc<str>, Arc<ModelCard>>>,
+}
+
+impl Catalog {
+    /// The chat models of Anthropic and OpenAI at their list prices, as LiteLLM's release 1.109.1 published them.
+    ///
+    /// Of models that take or give audio only the text is priced. Contract prices, a larger window bought by a beta header,
+    /// or a workspace whose every call is bound to one region are yours to say: [`Catalog::with`].
+    #[must_use]
+    pub fn builtin() -> Self {
+        static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
+            let cards = table::cards().map(|card| (card.name.clone(), Arc::new(card)));
+            Catalog { cards: Arc::new(cards.collect()) }
+        });
+        BUILTIN.clone()
+    }
+
+    /// No model at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Catalog { cards: Arc::default() }
+    }
+
+    /// With one more model, in the place of one of that name.
+    #[must_use]
+    pub fn with(mut self, card: ModelCard) -> Self {
+        Arc::make_mut(&mut self.cards).insert(card.name.clone(), Arc::new(card));
+        self
+    }
+
+    /// The model of that name; failing that, of that name without its date (`-20251001`, `-2025-10-01`) or `-latest`.
+    #[must_use]
+    pub fn find(&self, model: &str) -> Option<&ModelCard> {
+        let card = self.cards.get(model).or_else(|| self.cards.get(undated(model)?));
+        card.map(|card| &**card)
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl Iterator<Item = &ModelCard> {
+        self.cards.values().map(|card| &**card)
+    }
+}
+
+/// What is before a date or `-latest`.
+fn undated(model: &str) -> Option<&str> {
+    if let Some(name) = model.strip_suffix("-latest") {
+        return Some(name);
+    }
+    // Compared as bytes: a name may hold any character where a date would begin.
+    [&b"-dddddddd"[..], b"-dddd-dd-dd"].into_iter().find_map(|pattern| {
+        let (name, date) = model.as_bytes().split_at_checked(model.len().checked_sub(pattern.len())?)?;
+        let is_date = date.iter().zip(pattern).all(|(byte, like)| match like {
+            b'd' => byte.is_ascii_digit(),
+            _ => byte == like,
+        });
+        if is_date { model.get(..name.len()) } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::undated;
+
+    #[test]
+    fn only_a_date_or_latest_is_cut_off() {
+        for (model, name) in [
+            ("claude-haiku-4-5-20251001", Some("claude-haiku-4-5")),
+            ("gpt-5-2025-08-07", Some("gpt-5")),
+            ("claude-opus-5-5-latest", Some("claude-opus-5-5")),
+            ("-20251001", Some("")),
+            ("claude-haiku-4-5-2025100", None),
+            ("claude-haiku-4-5-202510011", None),
+            ("claude-haiku-4-5:20251001", None),
+            ("gpt-5-2025-0807", None),
+            ("gpt-5-mini", None),
+            ("é20251001", None),
+            ("", None),
+        ] {
+            assert_eq!(undated(model), name, "{model}");
+        }
+    }
+}

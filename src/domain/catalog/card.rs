@@ -1,0 +1,205 @@
+use std::sync::Arc;
+
+use crate::domain::money::{Cost, Money, Multiplied, Price};
+use crate::domain::usage::Usage;
+
+/// A multiplier that changes nothing, in millionths.
+const ONE: u32 = 1_000_000;
+
+/// What is known of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelCard {
+    /// Its name, as requests give it.
+    pub name: Arc<str>,
+    /// The most input tokens of one request; [`u64::MAX`] where it is not known.
+    pub context_window: u64,
+    /// The most output tokens of one answer; [`u64::MAX`] where it is not known.
+    pub max_output: u64,
+    /// What its tokens cost.
+    pub prices: Prices,
+    /// What they cost in a long conversation, if that is another price.
+    pub long: Option<LongContext>,
+    /// What one web search costs, if that is known.
+    pub web_search: Option<Money>,
+    /// What keeping a call within the US (or, of OpenAI, within a region) does to the price of tokens, in millionths.
+    pub us: u32,
+    /// What fast mode does to the price of tokens, in millionths, if the model has one.
+    pub fast: Option<u32>,
+    /// Whether the provider writes its cache without being asked, so that any input may be billed as a cache write.
+    pub caches_unasked: bool,
+}
+
+impl ModelCard {
+    /// A model of which only the prices are known: no window and no maximum, no other price for anything, no fast mode.
+    pub fn new(name: impl Into<Arc<str>>, prices: Prices) -> Self {
+        ModelCard {
+            name: name.into(),
+            context_window: u64::MAX,
+            max_output: u64::MAX,
+            prices,
+            long: None,
+            web_search: None,
+            us: ONE,
+            fast: None,
+            caches_unasked: false,
+        }
+    }
+
+    /// The most input tokens of one request.
+    #[must_use]
+    pub fn context_window(mut self, tokens: u64) -> Self {
+        self.context_window = tokens;
+        self
+    }
+
+    /// The most output tokens of one answer.
+    #[must_use]
+    pub fn max_output(mut self, tokens: u64) -> Self {
+        self.max_output = tokens;
+        self
+    }
+
+    /// Other prices for every token of a request whose input, cached or not, has more than `above` tokens.
+    #[must_use]
+    pub fn long(mut self, above: u64, prices: Prices) -> Self {
+        self.long = Some(LongContext { above, prices });
+        self
+    }
+
+    /// What one web search costs.
+    #[must_use]
+    pub fn web_search(mut self, price: Money) -> Self {
+        self.web_search = Some(price);
+        self
+    }
+
+    /// The multiplier for keeping a call within the US, in millionths: 1,100,000 is a tenth more.
+    #[must_use]
+    pub fn us(mut self, millionths: u32) -> Self {
+        self.us = millionths;
+        self
+    }
+
+    /// The multiplier for fast mode, in millionths.
+    #[must_use]
+    pub fn fast(mut self, millionths: u32) -> Self {
+        self.fast = Some(millionths);
+        self
+    }
+
+    /// The provider writes its cache without being asked.
+    #[must_use]
+    pub fn caches_unasked(mut self) -> Self {
+        self.caches_unasked = true;
+        self
+    }
+
+    /// What the call cost: exact, and rounded up once, to the next billionth of a dollar.
+    ///
+    /// `None` if a price is missing (for searches that were made, for a fast mode that was asked for), or if the sum is
+    /// more than [`Money`] can say.
+    #[must_use]
+    pub fn cost(&self, usage: &Usage, terms: Terms) -> Option<Money> {
+        let prices = self.prices_at(usage.total_input());
+        let tokens = Cost::default()
+            .add(usage.input, prices.input)
+            .add(usage.cache_read, prices.cache_read)
+            .add(usage.cache_write_5m, prices.cache_write_5m)
+            .add(usage.cache_write_1h, prices.cache_write_1h)
+            .add(usage.output, prices.output);
+        let searches = match usage.web_searches {
+            0 => Money::ZERO,
+            searches => self.searches(searches)?,
+        };
+        // Whole billionths, so that the sum is rounded where the tokens are.
+        self.under(tokens, terms)?.total()?.checked_add(searches)
+    }
+
+    /// The prices of a request with so many input tokens.
+    pub(crate) fn prices_at(&self, total_input: u64) -> Prices {
+        match self.long {
+            Some(long) if total_input > long.above => long.prices,
+            _ => self.prices,
+        }
+    }
+
+    /// What so many web searches cost.
+    pub(crate) fn searches(&self, searches: u64) -> Option<Money> {
+        let nanos = self.web_search?.nanos().checked_mul(i64::try_from(searches).ok()?)?;
+        Some(Money::from_nanos(nanos))
+    }
+
+    /// The price of tokens under these terms; `None` for a fast mode without a price.
+    pub(crate) fn under(&self, tokens: Cost, terms: Terms) -> Option<Multiplied> {
+        let us = if terms.us { self.us } else { ONE };
+        let fast = if terms.fast { self.fast? } else { ONE };
+        Some(tokens.times(us).times(fast))
+    }
+}
+
+/// What a token of each class costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Prices {
+    /// Input that no cache held.
+    pub input: Price,
+    /// Output, hidden reasoning included.
+    pub output: Price,
+    /// Input read from the provider's cache.
+    pub cache_read: Price,
+    /// Input written to the provider's short-lived cache: five minutes with Anthropic, half an hour with OpenAI.
+    pub cache_write_5m: Price,
+    /// Input written to the provider's long-lived cache: an hour with Anthropic, twelve with OpenAI.
+    pub cache_write_1h: Price,
+}
+
+impl Prices {
+    /// Input at one price, cached or not, and output at another.
+    #[must_use]
+    pub const fn new(input: Price, output: Price) -> Self {
+        Prices { input, output, cache_read: input, cache_write_5m: input, cache_write_1h: input }
+    }
+
+    /// Another price for reading the cache.
+    #[must_use]
+    pub const fn cache_read(mut self, price: Price) -> Self {
+        self.cache_read = price;
+        self
+    }
+
+    /// Another price for writing either cache; one for the long-lived cache alone comes after it.
+    #[must_use]
+    pub const fn cache_write(mut self, price: Price) -> Self {
+        self.cache_write_5m = price;
+        self.cache_write_1h = price;
+        self
+    }
+
+    /// Another price for writing the long-lived cache.
+    #[must_use]
+    pub const fn cache_write_1h(mut self, price: Price) -> Self {
+        self.cache_write_1h = price;
+        self
+    }
+}
+
+/// Prices of a long conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LongContext {
+    /// Requests whose input, cached or not, has more tokens than this are long.
+    pub above: u64,
+    /// What every one of their tokens costs, not only those above.
+    pub prices: Prices,
+}
+
+/// What a request asked for that changes the price of all its tokens. The two multiply each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Terms {
+    /// Fast mode: `speed: "fast"` of Messages.
+    pub fast: bool,
+    /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host names
+    /// choose a region, without a word in the request: whoever knows that sets this.
+    pub us: bool,
+}
