@@ -61,7 +61,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 fn log(outcome: &Outcome) {
     let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
-    let (model, usage, took) = (&outcome.model, outcome.usage, outcome.took);
+    let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
     match end {
         End::Complete => tracing::debug!(call = %id, ?end, status, model, ?usage, ?took, "call"),
         _ => tracing::info!(call = %id, ?end, status, model, ?usage, ?took, "call"),

@@ -180,14 +180,15 @@ impl Rejection {
     /// Whether clients are told not to try again by themselves.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        self.is_final || matches!(
-            self.kind,
-            // No retry finds a layer, a credential, a key or money that is missing.
-            RejectionKind::Misconfigured
-                | RejectionKind::UpstreamCredential
-                | RejectionKind::Unauthenticated
-                | RejectionKind::BudgetSpent
-        )
+        self.is_final
+            || matches!(
+                self.kind,
+                // No retry finds a layer, a credential, a key or money that is missing.
+                RejectionKind::Misconfigured
+                    | RejectionKind::UpstreamCredential
+                    | RejectionKind::Unauthenticated
+                    | RejectionKind::BudgetSpent
+            )
     }
 
     /// Whether the provider certainly never saw the request, so that another target may be asked without paying twice.

@@ -24,12 +24,8 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"))
         }
         RejectionKind::NotFound => (StatusCode::NOT_FOUND, "invalid_request_error", Some("unknown_url")),
-        RejectionKind::Unauthenticated => {
-            (StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"))
-        }
-        RejectionKind::BudgetSpent => {
-            (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"))
-        }
+        RejectionKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key")),
+        RejectionKind::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota")),
         RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"))
         }
