@@ -24,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+mod alive;
 mod attempt;
 mod body;
 mod closer;
@@ -41,7 +42,9 @@ pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
+pub(crate) use self::settle::unavailable;
 
+pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;

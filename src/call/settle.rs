@@ -1,7 +1,17 @@
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::store::{Chain, StoreError};
+
+/// How long to wait before a store is told again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Work that must outlive the request that caused it: spawned from an `on_close` hook, waited for at shutdown.
 ///
@@ -46,12 +56,56 @@ impl Settlements {
 
     /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        match Handle::try_current().ok().as_ref().or(self.inner.runtime.get()) {
-            Some(runtime) => {
-                self.inner.tracker.spawn_on(work, runtime);
-            }
-            None => tracing::error!("no runtime to settle on: no call has run on one yet"),
+        if let Some(runtime) = self.runtime() {
+            self.inner.tracker.spawn_on(work, &runtime);
         }
+    }
+
+    /// As [`spawn`](Self::spawn), but what is done without waiting is done here and now: most settlements in memory are.
+    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        let Some(runtime) = self.runtime() else { return };
+        let done = {
+            let _entered = runtime.enter();
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        if !done {
+            self.inner.tracker.spawn_on(work, &runtime);
+        }
+    }
+
+    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now.
+    pub(crate) fn settle<F>(&self, what: &'static str, call: Uuid, tell: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.run(async move {
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = tell().await {
+                let again = error.is_unavailable();
+                tracing::error!(%call, error = %Chain(&error), again, "{what} could not be settled");
+                if !again {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        });
+    }
+
+    /// Runs `work` for as long as the runtime lives; nobody waits for it.
+    pub(crate) fn spawn_untracked(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime() {
+            runtime.spawn(work);
+        }
+    }
+
+    fn runtime(&self) -> Option<Handle> {
+        let runtime = Handle::try_current().ok().or_else(|| self.inner.runtime.get().cloned());
+        if runtime.is_none() {
+            tracing::error!("no runtime to settle on: no call has run on one yet");
+        }
+        runtime
     }
 
     /// How much work has not ended.
@@ -74,4 +128,11 @@ impl Settlements {
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
     }
+}
+
+/// The refusal for a store that must be asked and cannot answer.
+pub(crate) fn unavailable(error: &StoreError) -> Rejection {
+    Rejection::new(RejectionKind::StoreUnavailable, "the gateway cannot check this request now; try again in a moment")
+        .retry_after(Duration::from_secs(1))
+        .internal(Chain(error).to_string())
 }

@@ -22,6 +22,7 @@ mod forward;
 pub mod key;
 pub mod rate_limit;
 
+pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
 
 use std::time::Duration;
