@@ -277,32 +277,33 @@ impl Walk<'_, '_> {
     fn object(&mut self, level: usize, wanted: u64) -> Result<Found, ScanError> {
         let depth = level + 1;
         let start = self.lexer.at();
-        self.lexer.open(depth)?;
+        self.lexer.open(depth).map_err(|fault| self.lexer.fault(fault))?;
 
+        let deeper = self.select(|path| path.len() > depth);
         let mut len = 0;
         let mut seen = 0;
         let mut more = !self.lexer.closes(b'}');
         while more {
             let key_at = self.lexer.at();
-            let (key, escaped) = self.lexer.key()?;
+            let (key, escaped) = self.lexer.key().map_err(|fault| self.lexer.fault(fault))?;
             let named = self.named(key, escaped, level, wanted, key_at)?;
             if let Some(path) = self.first(named & seen) {
                 return Err(ScanError::ambiguous(path[level], Clash::Twice, key_at));
             }
             seen |= named;
 
-            let inward = if named == 0 { 0 } else { named & self.select(|path| path.len() > depth) };
+            let inward = named & deeper;
             let value = match self.lexer.peek() {
                 Some(b'{') if inward != 0 => self.object(depth, inward)?,
-                _ => self.lexer.value(depth)?,
+                _ => self.lexer.value(depth).map_err(|fault| self.lexer.fault(fault))?,
             };
-            for (bit, slot) in self.found.iter_mut().enumerate() {
-                if (named & !inward) >> bit & 1 == 1 {
-                    *slot = Some(value.clone());
-                }
+            let mut left = named & !inward;
+            while left != 0 {
+                self.found[left.trailing_zeros() as usize] = Some(value.clone());
+                left &= left - 1;
             }
             len += 1;
-            more = self.lexer.comma(b'}')?;
+            more = self.lexer.comma(b'}').map_err(|fault| self.lexer.fault(fault))?;
         }
         Ok(Found { kind: Kind::Object { len }, span: start..self.lexer.at() })
     }
@@ -315,8 +316,14 @@ impl Walk<'_, '_> {
             true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
             false => Cow::Borrowed(key),
         };
+        let letter = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
+        let first = letter(&text);
         for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
             let name = path[level];
+            // Nearly every key is told apart by its first letter; only one outside of ASCII may stand for another.
+            if letter(name) != first && first.is_none_or(|letter| letter.is_ascii()) {
+                continue;
+            }
             if !escaped && key == name {
                 named |= 1 << bit;
             } else if same_letters(&text, name) {
