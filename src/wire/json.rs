@@ -55,6 +55,18 @@ pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> R
     Ok(Index { root, found })
 }
 
+/// Hands every member of a JSON object to `each`, its value undecoded, and says whether it was one to its end.
+///
+/// Of several members of one name each is handed out, and so are those in front of whatever ends the reading.
+pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) -> bool {
+    let (text, is_text) = match std::str::from_utf8(doc) {
+        Ok(text) => (text, true),
+        Err(_) => (doc.utf8_chunks().next().map_or("", |chunk| chunk.valid()), false),
+    };
+    let whole = Lexer::new(text, usize::MAX).members(|key, escaped, value| each(&spelled_out(key, escaped), value));
+    whole.is_ok() && is_text
+}
+
 /// What a document may ask of whoever reads it next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -311,11 +323,7 @@ impl Walk<'_, '_> {
     /// Which of the `wanted` paths this key belongs to.
     fn named(&self, key: &str, escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
         let mut named = 0;
-        // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
-        let text = match escaped && wanted != 0 {
-            true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
-            false => Cow::Borrowed(key),
-        };
+        let text = spelled_out(key, escaped && wanted != 0);
         let letter = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
         let first = letter(&text);
         for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
@@ -340,6 +348,14 @@ impl Walk<'_, '_> {
 
     fn first(&self, set: u64) -> Option<Path> {
         self.paths.get(set.trailing_zeros() as usize).copied()
+    }
+}
+
+/// A key without its escapes. One that is no text (a lone surrogate) cannot be part of a key of ours.
+fn spelled_out(key: &str, escaped: bool) -> Cow<'_, str> {
+    match escaped {
+        true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
+        false => Cow::Borrowed(key),
     }
 }
 

@@ -134,6 +134,25 @@ impl<'a> Lexer<'a> {
         Ok(Found { kind, span: start..self.at })
     }
 
+    /// A whole document that is an object: each of its members, with the key as it is spelled and whether that has an escape.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&'a str, bool, &'a str)) -> Result<(), Fault> {
+        self.space();
+        if self.peek() != Some(b'{') {
+            return Err(Fault::Syntax);
+        }
+        self.open(1)?;
+        let mut more = !self.closes(b'}');
+        while more {
+            let (key, escaped) = self.key()?;
+            let start = self.at;
+            self.value(1)?;
+            each(key, escaped, &self.text[start..self.at]);
+            more = self.comma(b'}')?;
+        }
+        self.space();
+        self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
+    }
+
     /// An array or object and all it holds, however deep, without a call for each level.
     fn nested(&mut self, outer: usize) -> Result<Kind, Fault> {
         let is_root_object = self.peek() == Some(b'{');
