@@ -43,7 +43,7 @@ impl Edits {
         if let Some(target) = target
             && *target.model != *head.model()
         {
-            splice.replace(head.spans.model.clone(), quote(&target.model));
+            splice.replace(head.spans.model.span.clone(), quote(&target.model));
         }
         if endpoint.operation == Operation::Generate {
             self.cap(head, &mut splice);
