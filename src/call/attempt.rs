@@ -25,18 +25,10 @@ pub struct AttemptGuard {
 
 impl AttemptGuard {
     pub(super) fn begin(call: Call) -> Self {
-        call.join();
-        let slot = {
-            let mut state = call.state();
-            // Nearly every call takes one.
-            state.attempts.reserve_exact(1);
-            state.attempts.push(None);
-            state.attempts.len() - 1
-        };
         AttemptGuard {
             began: call.elapsed(),
+            slot: call.join_as_attempt(),
             call: Some(call),
-            slot,
             head_after: None,
             status: None,
             upstream_request_id: None,

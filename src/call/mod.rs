@@ -126,6 +126,11 @@ impl Call {
         request.extensions().get()
     }
 
+    /// [`of`](Self::of), for a request that has been taken apart.
+    pub(crate) fn of_parts(parts: &http::request::Parts) -> Option<&Call> {
+        parts.extensions.get()
+    }
+
     /// The id that the client sees as `x-request-id`: a UUIDv7, so ids sort by time.
     #[must_use]
     pub fn id(&self) -> Uuid {

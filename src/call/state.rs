@@ -87,6 +87,16 @@ impl Call {
         self.state().open += 1;
     }
 
+    /// Counts one more attempt as a party, and gives the slot that it will fill.
+    pub(super) fn join_as_attempt(&self) -> usize {
+        let mut state = self.state();
+        state.open += 1;
+        // Nearly every call takes one.
+        state.attempts.reserve_exact(1);
+        state.attempts.push(None);
+        state.attempts.len() - 1
+    }
+
     /// Whether the attempt that answered has ended, and well.
     pub(super) fn last_attempt_is_whole(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
@@ -106,7 +116,8 @@ impl Call {
     }
 
     fn outcome(&self, state: &mut State) -> Outcome {
-        let attempts: Vec<Attempt> = state.attempts.drain(..).flatten().collect();
+        let mut attempts = Vec::with_capacity(state.attempts.len());
+        attempts.extend(state.attempts.drain(..).flatten());
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         let rejection = state.client.rejection;
         Outcome {

@@ -56,7 +56,7 @@ pub struct Head {
 #[derive(Debug, Clone)]
 pub(crate) struct Spans {
     pub(crate) root: Found,
-    pub(crate) model: Range<usize>,
+    pub(crate) model: Found,
     /// The token limits of the dialect, with the place of their values; Chat clients may send the old and the new name.
     pub(crate) max_tokens: [Option<(Option<u64>, Range<usize>)>; 2],
     pub(crate) stream_options: Option<Found>,
@@ -116,7 +116,7 @@ impl Head {
             choices,
             includes_usage,
             len: body.len(),
-            spans: Spans { root: index.root, model: model.span, max_tokens, stream_options, include_usage },
+            spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
     }
 
@@ -158,8 +158,7 @@ impl Head {
 
     /// Whether this is the head of `body`, as far as its length and its model tell.
     pub(crate) fn is_of(&self, body: &[u8]) -> bool {
-        let model = Found { kind: Kind::String { escaped: true }, span: self.spans.model.clone() };
-        body.len() == self.len && model.as_str(body).is_some_and(|name| *name == *self.model)
+        body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model)
     }
 
     pub(crate) fn shared_model(&self) -> &Arc<str> {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -7,23 +7,25 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tower::util::BoxCloneSyncService;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 
 use super::wire::in_memory;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
-use crate::meter::MeterLayer;
+use crate::meter::Meter;
 use crate::rewrite::{WithholdUsage, rewrite};
 
-type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// A metered service, of which every attempt takes a clone of its own; what is shared is no box that a clone would make anew.
+type Upstream = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 
 /// The upstreams of a gateway, by the names that targets call them by; each is metered.
 #[derive(Clone, Default)]
 pub struct Upstreams {
-    by_name: HashMap<Arc<str>, Upstream>,
+    by_name: BTreeMap<Arc<str>, Upstream>,
 }
 
 impl Upstreams {
@@ -45,7 +47,8 @@ impl Upstreams {
         ResB: http_body::Body<Data = Bytes> + Send + 'static,
         ResB::Error: Into<BoxError>,
     {
-        self.by_name.insert(name.into(), BoxCloneSyncService::new(MeterLayer::new().layer(service)));
+        let metered = Meter::new(service);
+        self.by_name.insert(name.into(), Arc::new(move |request| Box::pin(metered.clone().oneshot(request))));
         self
     }
 }
@@ -78,7 +81,7 @@ impl Dispatch {
 impl Service<Request<Body>> for Dispatch {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -91,34 +94,36 @@ impl Service<Request<Body>> for Dispatch {
 }
 
 async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<Body>, Rejection> {
-    let (mut parts, body) = request.into_parts();
-    let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
+    let (parts, body) = request.into_parts();
+    let call = Call::of_parts(&parts).cloned().ok_or_else(|| {
         Rejection::misconfigured(
             "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of the dispatch",
         )
     })?;
     call.require_head()?;
     let bytes = in_memory(body)?;
-    call.ask_for_usage();
+    if call.dialect() == Dialect::OpenAiChat {
+        call.ask_for_usage();
+    }
 
+    let mut parts = Some(parts);
     let mut targets = call.require_route()?.iter().peekable();
     while let Some(target) = targets.next() {
         let upstream = upstreams
             .by_name
             .get(&target.upstream)
-            .cloned()
             .ok_or_else(|| Rejection::misconfigured(format!("no upstream is called `{}`", target.upstream)))?;
         let attempt = call.toward(target.clone());
         let edited = attempt.edited(&bytes)?;
         let is_last = targets.peek().is_none();
-        let mut head =
-            if is_last { std::mem::replace(&mut parts, Request::new(()).into_parts().0) } else { parts.clone() };
+        let Some(mut head) = (if is_last { parts.take() } else { parts.clone() }) else { break };
         head.headers.remove(header::CONTENT_LENGTH);
-        head.extensions.insert(attempt);
-        let answer = upstream
-            .oneshot(Request::from_parts(head, Body::from(edited)))
-            .await
-            .unwrap_or_else(|never| match never {});
+        match head.extensions.get_mut() {
+            Some(call) => *call = attempt,
+            None => drop(head.extensions.insert(attempt)),
+        }
+        let answer =
+            upstream(Request::from_parts(head, Body::from(edited))).await.unwrap_or_else(|never| match never {});
         let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
         if is_last || !unsent {
             return Ok(as_the_client_knows_it(&call, rewrite(&WithholdUsage::new(), &call, answer)));

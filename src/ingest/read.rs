@@ -36,7 +36,9 @@ where
             call.set_head(Head::read(&bytes, call.dialect())?);
             // It is in memory now, however it came.
             parts.headers.remove(header::TRANSFER_ENCODING);
-            parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+            if declared(&parts.headers) != Some(bytes.len()) {
+                parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+            }
             Ok(Request::from_parts(parts, Body::from(bytes)))
         }
         Err(rejection) => {
@@ -101,6 +103,11 @@ where
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
     Ok(share.guard(bytes))
+}
+
+/// The length that the head of the request states.
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_coded(headers: &HeaderMap) -> bool {

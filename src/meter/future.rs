@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{HeaderMap, Method, Response};
 use pin_project_lite::pin_project;
 
@@ -83,7 +84,9 @@ fn failed(rejection: &Rejection) -> AttemptEnd {
 }
 
 fn upstream_request_id(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("request-id").or_else(|| headers.get("x-request-id"))?;
+    const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+    const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    let value = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID))?;
     value.to_str().ok().map(str::to_owned)
 }
 

@@ -21,6 +21,16 @@ impl<R> RouteGate<R> {
 #[async_trait]
 impl<R: Router> Gate for RouteGate<R> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.choose(call)
+    }
+
+    fn decide(&self, _parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        Some(self.choose(call))
+    }
+}
+
+impl<R: Router> RouteGate<R> {
+    fn choose(&self, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
             return Ok(());
         }

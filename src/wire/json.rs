@@ -55,6 +55,18 @@ pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> R
     Ok(Index { root, found })
 }
 
+/// Hands every member of a JSON object to `each`, its value undecoded, and says whether it was one to its end.
+///
+/// Of several members of one name each is handed out, and so are those in front of whatever ends the reading.
+pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) -> bool {
+    let (text, is_text) = match std::str::from_utf8(doc) {
+        Ok(text) => (text, true),
+        Err(_) => (doc.utf8_chunks().next().map_or("", |chunk| chunk.valid()), false),
+    };
+    let whole = Lexer::new(text, usize::MAX).members(|key, escaped, value| each(&spelled_out(key, escaped), value));
+    whole.is_ok() && is_text
+}
+
 /// What a document may ask of whoever reads it next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -277,32 +289,33 @@ impl Walk<'_, '_> {
     fn object(&mut self, level: usize, wanted: u64) -> Result<Found, ScanError> {
         let depth = level + 1;
         let start = self.lexer.at();
-        self.lexer.open(depth)?;
+        self.lexer.open(depth).map_err(|fault| self.lexer.fault(fault))?;
 
+        let deeper = self.select(|path| path.len() > depth);
         let mut len = 0;
         let mut seen = 0;
         let mut more = !self.lexer.closes(b'}');
         while more {
             let key_at = self.lexer.at();
-            let (key, escaped) = self.lexer.key()?;
+            let (key, escaped) = self.lexer.key().map_err(|fault| self.lexer.fault(fault))?;
             let named = self.named(key, escaped, level, wanted, key_at)?;
             if let Some(path) = self.first(named & seen) {
                 return Err(ScanError::ambiguous(path[level], Clash::Twice, key_at));
             }
             seen |= named;
 
-            let inward = if named == 0 { 0 } else { named & self.select(|path| path.len() > depth) };
+            let inward = named & deeper;
             let value = match self.lexer.peek() {
                 Some(b'{') if inward != 0 => self.object(depth, inward)?,
-                _ => self.lexer.value(depth)?,
+                _ => self.lexer.value(depth).map_err(|fault| self.lexer.fault(fault))?,
             };
-            for (bit, slot) in self.found.iter_mut().enumerate() {
-                if (named & !inward) >> bit & 1 == 1 {
-                    *slot = Some(value.clone());
-                }
+            let mut left = named & !inward;
+            while left != 0 {
+                self.found[left.trailing_zeros() as usize] = Some(value.clone());
+                left &= left - 1;
             }
             len += 1;
-            more = self.lexer.comma(b'}')?;
+            more = self.lexer.comma(b'}').map_err(|fault| self.lexer.fault(fault))?;
         }
         Ok(Found { kind: Kind::Object { len }, span: start..self.lexer.at() })
     }
@@ -310,13 +323,15 @@ impl Walk<'_, '_> {
     /// Which of the `wanted` paths this key belongs to.
     fn named(&self, key: &str, escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
         let mut named = 0;
-        // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
-        let text = match escaped && wanted != 0 {
-            true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
-            false => Cow::Borrowed(key),
-        };
+        let text = spelled_out(key, escaped && wanted != 0);
+        let letter = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
+        let first = letter(&text);
         for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
             let name = path[level];
+            // Nearly every key is told apart by its first letter; only one outside of ASCII may stand for another.
+            if letter(name) != first && first.is_none_or(|letter| letter.is_ascii()) {
+                continue;
+            }
             if !escaped && key == name {
                 named |= 1 << bit;
             } else if same_letters(&text, name) {
@@ -333,6 +348,14 @@ impl Walk<'_, '_> {
 
     fn first(&self, set: u64) -> Option<Path> {
         self.paths.get(set.trailing_zeros() as usize).copied()
+    }
+}
+
+/// A key without its escapes. One that is no text (a lone surrogate) cannot be part of a key of ours.
+fn spelled_out(key: &str, escaped: bool) -> Cow<'_, str> {
+    match escaped {
+        true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
+        false => Cow::Borrowed(key),
     }
 }
 

@@ -1,5 +1,3 @@
-use serde_json::value::RawValue;
-
 use crate::dialect::marks::{ERROR, MESSAGE};
 use crate::dialect::members::{count, is_object, members, text};
 use crate::dialect::meter::Reading;
@@ -27,7 +25,7 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
         Some("message_start") => {
             if let Some(message) = message {
-                members(message.get().as_bytes(), |key, value| {
+                members(message.as_bytes(), |key, value| {
                     if key == "usage" {
                         overwrite(value, reading);
                     }
@@ -58,13 +56,13 @@ pub(crate) fn message(json: &[u8]) -> Reading {
 }
 
 /// Each field that is stated replaces what was known of it.
-fn overwrite(counts: &RawValue, reading: &mut Reading) {
+fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
     }
     let usage = reading.usage.get_or_insert_with(Usage::default);
     let (mut written, mut hour) = (None, None);
-    members(counts.get().as_bytes(), |key, value| match key {
+    members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => set(&mut usage.input, value),
         "output_tokens" => set(&mut usage.output, value),
         "cache_read_input_tokens" => set(&mut usage.cache_read, value),
@@ -84,15 +82,15 @@ fn overwrite(counts: &RawValue, reading: &mut Reading) {
     }
 }
 
-fn set(field: &mut u64, value: &RawValue) {
+fn set(field: &mut u64, value: &str) {
     if let Some(value) = count(value) {
         *field = value;
     }
 }
 
-fn detail(object: &RawValue, name: &str) -> Option<u64> {
+fn detail(object: &str, name: &str) -> Option<u64> {
     let mut found = None;
-    members(object.get().as_bytes(), |key, value| {
+    members(object.as_bytes(), |key, value| {
         if key == name {
             found = count(value);
         }

@@ -1,5 +1,3 @@
-use serde_json::value::RawValue;
-
 use crate::dialect::marks::{ERROR, USAGE};
 use crate::dialect::members::{count, is_object, members};
 use crate::dialect::meter::Reading;
@@ -28,7 +26,7 @@ pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
     let (mut has_usage, mut has_no_choices) = (false, false);
     let whole = members(data, |key, value| match key {
         "usage" => has_usage = is_object(value),
-        "choices" => has_no_choices = is_empty_array(value.get()),
+        "choices" => has_no_choices = is_empty_array(value),
         _ => {}
     });
     whole && has_usage && has_no_choices
@@ -54,7 +52,7 @@ fn read(json: &[u8], reading: &mut Reading) -> bool {
     let (mut usage, mut failed) = (None, false);
     let whole = members(json, |key, value| match key {
         "usage" if is_object(value) => usage = Some(counts(value)),
-        "error" => failed = !matches!(value.get(), "null" | "false"),
+        "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
     reading.usage = usage.or(reading.usage);
@@ -62,10 +60,10 @@ fn read(json: &[u8], reading: &mut Reading) -> bool {
     whole
 }
 
-fn counts(object: &RawValue) -> Usage {
+fn counts(object: &str) -> Usage {
     let (mut prompt, mut completion, mut total) = (0, 0, 0);
     let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
-    members(object.get().as_bytes(), |key, value| match key {
+    members(object.as_bytes(), |key, value| match key {
         "prompt_tokens" => prompt = count(value).unwrap_or(0),
         "completion_tokens" => completion = count(value).unwrap_or(0),
         "total_tokens" => total = count(value).unwrap_or(0),
@@ -74,14 +72,14 @@ fn counts(object: &RawValue) -> Usage {
         // Sent by proxies in front of Claude.
         "cache_creation_input_tokens" => created = count(value),
         "prompt_tokens_details" => {
-            members(value.get().as_bytes(), |key, value| match key {
+            members(value.as_bytes(), |key, value| match key {
                 "cached_tokens" => cached = count(value),
                 "cache_write_tokens" => written = count(value),
                 _ => {}
             });
         }
         "completion_tokens_details" => {
-            members(value.get().as_bytes(), |key, value| {
+            members(value.as_bytes(), |key, value| {
                 if key == "reasoning_tokens" {
                     reasoning = count(value);
                 }

@@ -2,6 +2,13 @@
 
 use super::{Found, Kind, ScanError, ScanErrorKind};
 
+/// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    Syntax,
+    Depth,
+}
+
 /// The deepest nesting that can be followed: one bit a level, on the stack.
 const MAX_DEPTH: usize = 1024;
 
@@ -14,11 +21,16 @@ pub(super) struct Lexer<'a> {
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
+    /// Which block of the document was looked at last.
+    block: usize,
+    /// A bit for each byte of that block that a string cannot hold as it is.
+    specials: u64,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self { text, doc: text.as_bytes(), at: 0, max_depth: max_depth.min(MAX_DEPTH) }
+        let max_depth = max_depth.min(MAX_DEPTH);
+        Self { text, doc: text.as_bytes(), at: 0, max_depth, block: usize::MAX, specials: 0 }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -35,6 +47,14 @@ impl<'a> Lexer<'a> {
         ScanError::new(kind, self.at)
     }
 
+    #[cold]
+    pub(super) fn fault(&self, fault: Fault) -> ScanError {
+        self.error(match fault {
+            Fault::Syntax => ScanErrorKind::Syntax,
+            Fault::Depth => ScanErrorKind::Depth,
+        })
+    }
+
     #[inline]
     pub(super) fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
@@ -44,9 +64,9 @@ impl<'a> Lexer<'a> {
 
     /// Enters the array or object whose bracket is at the cursor, and which is at `depth`.
     #[inline]
-    pub(super) fn open(&mut self, depth: usize) -> Result<(), ScanError> {
+    pub(super) fn open(&mut self, depth: usize) -> Result<(), Fault> {
         if depth > self.max_depth {
-            return Err(self.error(ScanErrorKind::Depth));
+            return Err(Fault::Depth);
         }
         self.at += 1;
         self.space();
@@ -63,7 +83,7 @@ impl<'a> Lexer<'a> {
 
     /// After a value: on to the next one (true), or behind the bracket that ends them (false).
     #[inline]
-    pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, ScanError> {
+    pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, Fault> {
         self.space();
         match self.peek() {
             Some(b',') => {
@@ -75,12 +95,12 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
                 Ok(false)
             }
-            _ => Err(self.error(ScanErrorKind::Syntax)),
+            _ => Err(Fault::Syntax),
         }
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
-    pub(super) fn key(&mut self) -> Result<(&'a str, bool), ScanError> {
+    pub(super) fn key(&mut self) -> Result<(&'a str, bool), Fault> {
         let start = self.at;
         let (end, escaped) = self.skip_key()?;
         Ok((&self.text[start + 1..end - 1], escaped))
@@ -88,15 +108,15 @@ impl<'a> Lexer<'a> {
 
     /// [`Lexer::key`] for a key nobody asks about: where it ends, and whether there is an escape in it.
     #[inline]
-    fn skip_key(&mut self) -> Result<(usize, bool), ScanError> {
+    fn skip_key(&mut self) -> Result<(usize, bool), Fault> {
         if self.peek() != Some(b'"') {
-            return Err(self.error(ScanErrorKind::Syntax));
+            return Err(Fault::Syntax);
         }
         let escaped = self.string()?;
         let end = self.at;
         self.space();
         if self.peek() != Some(b':') {
-            return Err(self.error(ScanErrorKind::Syntax));
+            return Err(Fault::Syntax);
         }
         self.at += 1;
         self.space();
@@ -105,7 +125,7 @@ impl<'a> Lexer<'a> {
 
     /// Any value, inside a container at `depth`.
     #[inline]
-    pub(super) fn value(&mut self, depth: usize) -> Result<Found, ScanError> {
+    pub(super) fn value(&mut self, depth: usize) -> Result<Found, Fault> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'{' | b'[') => self.nested(depth)?,
@@ -114,8 +134,27 @@ impl<'a> Lexer<'a> {
         Ok(Found { kind, span: start..self.at })
     }
 
+    /// A whole document that is an object: each of its members, with the key as it is spelled and whether that has an escape.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&'a str, bool, &'a str)) -> Result<(), Fault> {
+        self.space();
+        if self.peek() != Some(b'{') {
+            return Err(Fault::Syntax);
+        }
+        self.open(1)?;
+        let mut more = !self.closes(b'}');
+        while more {
+            let (key, escaped) = self.key()?;
+            let start = self.at;
+            self.value(1)?;
+            each(key, escaped, &self.text[start..self.at]);
+            more = self.comma(b'}')?;
+        }
+        self.space();
+        self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
+    }
+
     /// An array or object and all it holds, however deep, without a call for each level.
-    fn nested(&mut self, outer: usize) -> Result<Kind, ScanError> {
+    fn nested(&mut self, outer: usize) -> Result<Kind, Fault> {
         let is_root_object = self.peek() == Some(b'{');
         let mut objects = [0_u64; MAX_DEPTH / 64];
         let mut depth = outer;
@@ -155,21 +194,21 @@ impl<'a> Lexer<'a> {
     }
 
     #[inline]
-    fn scalar(&mut self) -> Result<Kind, ScanError> {
+    fn scalar(&mut self) -> Result<Kind, Fault> {
         match self.peek() {
             Some(b'"') => self.string().map(|escaped| Kind::String { escaped }),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true", Kind::Bool(true)),
             Some(b'f') => self.word(b"false", Kind::Bool(false)),
             Some(b'n') => self.word(b"null", Kind::Null),
-            _ => Err(self.error(ScanErrorKind::Syntax)),
+            _ => Err(Fault::Syntax),
         }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, ScanError> {
+    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, Fault> {
         for &byte in word {
             if self.peek() != Some(byte) {
-                return Err(self.error(ScanErrorKind::Syntax));
+                return Err(Fault::Syntax);
             }
             self.at += 1;
         }
@@ -177,7 +216,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`, RFC 8259 section 6.
-    fn number(&mut self) -> Result<Kind, ScanError> {
+    fn number(&mut self) -> Result<Kind, Fault> {
         self.at += usize::from(self.peek() == Some(b'-'));
         if self.peek() == Some(b'0') {
             // A digit that follows is then neither comma nor bracket.
@@ -197,107 +236,132 @@ impl<'a> Lexer<'a> {
         Ok(Kind::Number)
     }
 
-    fn digits(&mut self) -> Result<(), ScanError> {
+    fn digits(&mut self) -> Result<(), Fault> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == start { Err(self.error(ScanErrorKind::Syntax)) } else { Ok(()) }
+        if self.at == start { Err(Fault::Syntax) } else { Ok(()) }
     }
 
     /// A string; whether it holds an escape.
     #[inline]
-    fn string(&mut self) -> Result<bool, ScanError> {
+    fn string(&mut self) -> Result<bool, Fault> {
         self.at += 1;
-        let mut escaped = false;
+        self.skip_plain();
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(b'\\') => self.escaped().map(|()| true),
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    /// From the first escape of a string to its end. Apart from [`Lexer::string`], so that keys and words stay cheap.
+    #[inline(never)]
+    fn escaped(&mut self) -> Result<(), Fault> {
+        while self.peek() == Some(b'\\') {
+            self.escape()?;
+            self.skip_plain();
+        }
+        if self.peek() != Some(b'"') {
+            return Err(Fault::Syntax);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// On to the next byte that a string cannot hold as it is, or to the end of the document.
+    #[inline]
+    fn skip_plain(&mut self) {
         loop {
-            self.at = skip_plain(self.doc, self.at);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return Err(self.error(ScanErrorKind::Syntax)),
+            if self.block != self.at / BLOCK {
+                self.look();
+            }
+            let ahead = self.specials >> (self.at % BLOCK);
+            if ahead != 0 {
+                self.at += ahead.trailing_zeros() as usize;
+                return;
+            }
+            self.at = (self.block + 1) * BLOCK;
+            if self.at >= self.doc.len() {
+                self.at = self.doc.len();
+                return;
             }
         }
+    }
+
+    /// Looks at the block that the cursor is in.
+    #[inline(never)]
+    fn look(&mut self) {
+        self.block = self.at / BLOCK;
+        let rest = self.doc.get(self.block * BLOCK..).unwrap_or_default();
+        self.specials = match rest.first_chunk() {
+            Some(block) => specials(block),
+            None => {
+                let mut block = [b' '; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                specials(&block)
+            }
+        };
     }
 
     #[inline]
-    fn escape(&mut self) -> Result<(), ScanError> {
+    fn escape(&mut self) -> Result<(), Fault> {
         self.at += 1;
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(())
+        let letter = self.peek().ok_or(Fault::Syntax)?;
+        if letter == b'u' {
+            return self.code_unit();
+        }
+        if !SHORT_ESCAPES[usize::from(letter)] {
+            return Err(Fault::Syntax);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The `u` of an escape and its four digits.
+    fn code_unit(&mut self) -> Result<(), Fault> {
+        self.at += 1;
+        for _ in 0..4 {
+            if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                return Err(Fault::Syntax);
             }
-            Some(b'u') => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.error(ScanErrorKind::Syntax));
-                    }
-                    self.at += 1;
-                }
-                Ok(())
-            }
-            _ => Err(self.error(ScanErrorKind::Syntax)),
+            self.at += 1;
         }
+        Ok(())
     }
 }
 
-/// The first byte at or after `at` that a string cannot hold as it is: a quote, a backslash, a control character; or the
-/// length of `doc`.
-#[inline]
-fn skip_plain(doc: &[u8], mut at: usize) -> usize {
-    // Keys, and code between its many `\n`, end within a few words; prose and base64 are worth wide steps.
-    for _ in 0..2 {
-        match word_at(doc, at).map(special) {
-            Some(0) => at += 8,
-            Some(mask) => return at + (mask.trailing_zeros() / 8) as usize,
-            None => break,
-        }
+/// The letters of escapes that have nothing behind them.
+const SHORT_ESCAPES: [bool; 256] = {
+    let mut table = [false; 256];
+    let letters = br#""\/bfnrt"#;
+    let mut i = 0;
+    while i < letters.len() {
+        table[letters[i] as usize] = true;
+        i += 1;
     }
-    at = skip_wide(doc, at);
-    while let Some(word) = word_at(doc, at) {
-        match special(word) {
-            0 => at += 8,
-            mask => return at + (mask.trailing_zeros() / 8) as usize,
-        }
-    }
-    while doc.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        at += 1;
-    }
-    at
-}
+    table
+};
 
-/// Steps over blocks without a special byte. The fold has no early exit, which is what lets it compile to vector code.
-#[inline]
-fn skip_wide(doc: &[u8], mut at: usize) -> usize {
-    while let Some(block) = doc.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        if block.iter().fold(false, |any, &byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
-            break;
-        }
-        at += 32;
+/// How many bytes are looked at together.
+const BLOCK: usize = 64;
+
+/// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
+///
+/// No early exit and nothing but bytes in the first loop: that is what lets it compile to vector code, which is why it is
+/// kept apart from code that would take it to pieces.
+#[inline(never)]
+fn specials(block: &[u8; BLOCK]) -> u64 {
+    let mut flags = [0_u8; BLOCK];
+    for (flag, &byte) in flags.iter_mut().zip(block) {
+        *flag = u8::from((byte < 0x20) | (byte == b'"') | (byte == b'\\'));
     }
-    at
-}
-
-#[inline]
-fn word_at(doc: &[u8], at: usize) -> Option<u64> {
-    doc.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
-}
-
-/// The high bit of the first special byte, counted from the lowest; bits above it mean nothing.
-#[inline]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    // A byte below `least` borrows into its high bit; a borrow can only reach bytes above the first such byte.
-    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
-    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (below(word, 0x20) | quote | backslash) & (ONES << 7)
+    // The product has the lowest bits of eight bytes, in order, in its highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let eights = flags.as_chunks::<8>().0.iter().enumerate();
+    eights.fold(0, |bits, (i, eight)| bits | (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * i))
 }
