@@ -27,6 +27,17 @@ impl AuditGate {
 #[async_trait]
 impl Gate for AuditGate {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.enter(call)
+    }
+
+    fn decide(&self, _parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        Some(self.enter(call))
+    }
+}
+
+impl AuditGate {
+    /// Takes the call's place in the queue, to be filled when it closes.
+    pub(crate) fn enter(&self, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().operation == Operation::Other {
             return Ok(());
         }

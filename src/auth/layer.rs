@@ -19,6 +19,10 @@ impl<K: KeyStore> KeyAuthLayer<K> {
     pub fn new(keys: K, pepper: Pepper) -> Self {
         KeyAuthLayer { gate: GateLayer::new(KeyAuthGate::new(keys, pepper)) }
     }
+
+    pub(crate) fn into_gate(self) -> GateLayer<KeyAuthGate<K>> {
+        self.gate
+    }
 }
 
 impl<K, S> Layer<S> for KeyAuthLayer<K> {

@@ -43,6 +43,10 @@ impl<B: BudgetStore> BudgetGate<B> {
         self
     }
 
+    pub(crate) fn store(&self) -> Arc<dyn BudgetStore> {
+        self.store.clone()
+    }
+
     async fn reserve(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
         let bound = Bound::of(call, call.require_head()?)?;
         let wish = bound.wish(self.over)?;

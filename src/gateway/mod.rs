@@ -24,7 +24,9 @@
 //! ```
 
 mod builder;
+mod controls;
 mod dispatch;
+mod key_info;
 mod layer;
 mod models;
 mod service;

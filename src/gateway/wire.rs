@@ -6,19 +6,21 @@ use http::{HeaderValue, Request, Response, header};
 use tower::Service;
 
 use crate::body::{Body, BoxError};
+use super::key_info::KeyInfo;
 use crate::call::Call;
 use crate::domain::rejection::Rejection;
 use crate::rewrite::{WithholdUsage, rewrite};
 
 /// The last step before a host's own service: the call's edits, in one splice, and their undoing on the way back.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Wire<S> {
     inner: S,
+    info: KeyInfo,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Wire { inner }
+    pub(super) fn new(inner: S, info: KeyInfo) -> Self {
+        Wire { inner, info }
     }
 }
 
@@ -39,6 +41,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let call = Call::of(&request).cloned();
         let has_head = call.as_ref().is_some_and(|call| call.head().is_some());
+        if let Some(call) = call.as_ref().filter(|call| self.info.answers(call)) {
+            let (info, call, method) = (self.info.clone(), call.clone(), request.method().clone());
+            return Box::pin(async move { Ok(info.answer(&method, &call).await.unwrap_or_else(Call::reject)) });
+        }
         let (Some(call), true) = (call, has_head) else {
             let answer = self.inner.call(request);
             return Box::pin(async move { Ok(answer.await?.map(Body::new)) });

@@ -34,6 +34,8 @@ where
     match take(&parts, body.as_mut(), max_body, &budget).await {
         Ok(bytes) => {
             call.set_head(Head::read(&bytes, call.dialect())?);
+            // Known before anything is done for it.
+            call.check_model()?;
             // It is in memory now, however it came.
             parts.headers.remove(header::TRANSFER_ENCODING);
             if declared(&parts.headers) != Some(bytes.len()) {

@@ -37,6 +37,10 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         self
     }
 
+    pub(crate) fn store(&self) -> Arc<dyn RateLimitStore> {
+        self.store.clone()
+    }
+
     /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
     fn tokens(&self, call: &Call, limits: &[Limit]) -> Result<u64, Rejection> {
         let generates = call.endpoint().operation == Operation::Generate;
