@@ -125,7 +125,10 @@ impl Taken {
             }
             self.writer.write(batch).await;
             batch.clear();
-            flushes.into_iter().for_each(|done| drop(done.send(())));
+            for done in flushes {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ pub struct Head {
     choices: u64,
     includes_usage: bool,
     len: usize,
+    stub: crate::domain::estimate::Inputs,
     pub(crate) spans: Spans,
 }
 
@@ -116,6 +117,7 @@ impl Head {
             choices,
             includes_usage,
             len: body.len(),
+            stub: crate::domain::estimate::Inputs { text: body.len() as u64 },
             spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
     }
@@ -154,6 +156,15 @@ impl Head {
     #[must_use]
     pub fn includes_usage(&self) -> bool {
         self.includes_usage
+    }
+
+    /// STUB
+    pub fn inputs(&self) -> &crate::domain::estimate::Inputs {
+        &self.stub
+    }
+    /// STUB
+    pub fn thinking_budget(&self) -> Option<u64> {
+        None
     }
 
     /// Whether this is the head of `body`, as far as its length and its model tell.
