@@ -69,7 +69,8 @@ fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
             let text = Pepper::mint_text()?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| why(&e))?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| why(&e))?;
             file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| why(&e))?;
             text
         }

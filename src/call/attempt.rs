@@ -42,6 +42,12 @@ impl AttemptGuard {
         self.call.as_ref().map(|call| call.target().map_or(call.dialect(), |t| t.dialect))
     }
 
+    /// Whether a usage chunk of this attempt's stream was our wish and not the client's.
+    #[must_use]
+    pub fn withholds_usage(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::withholds_usage)
+    }
+
     /// The head of the answer has come.
     pub fn head(&mut self, status: StatusCode, upstream_request_id: Option<String>) {
         self.status = Some(status);

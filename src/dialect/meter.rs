@@ -50,12 +50,19 @@ impl StreamMeter {
     /// Looks at one block; only those that can carry usage or an end are parsed.
     #[inline]
     pub fn block(&mut self, block: &Block<'_>) {
-        let Some(data) = block.data() else { return };
+        self.look(block);
+    }
+
+    /// [`block`](Self::block), and whether it is a chunk that is there for the usage alone.
+    #[inline]
+    pub(crate) fn look(&mut self, block: &Block<'_>) -> bool {
+        let Some(data) = block.data() else { return false };
         match self.dialect {
             Dialect::Anthropic => anthropic::meter::event(data, block.event(), &mut self.reading),
             _ if block.is_done() => self.reading.ended = true,
-            _ => openai_chat::meter::chunk(data, &mut self.reading),
+            _ => return openai_chat::meter::chunk(data, &mut self.reading),
         }
+        false
     }
 
     /// What the stream has said so far.
@@ -76,5 +83,5 @@ pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
 
 /// Whether the data of a Chat Completions chunk is there for the usage alone.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    openai_chat::meter::is_usage_chunk(data)
+    openai_chat::meter::chunk(data, &mut Reading::default())
 }

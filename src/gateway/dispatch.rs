@@ -15,7 +15,6 @@ use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::meter::Meter;
-use crate::rewrite::{WithholdUsage, rewrite};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
@@ -126,7 +125,7 @@ async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<B
             upstream(Request::from_parts(head, Body::from(edited))).await.unwrap_or_else(|never| match never {});
         let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
         if is_last || !unsent {
-            return Ok(as_the_client_knows_it(&call, rewrite(&WithholdUsage::new(), &call, answer)));
+            return Ok(as_the_client_knows_it(&call, answer));
         }
         tracing::info!(call = %call.id(), upstream = %target.upstream, "could not be reached; trying the next target");
     }

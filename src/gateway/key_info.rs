@@ -35,9 +35,8 @@ impl KeyInfo {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
         }
-        let principal = call
-            .principal()
-            .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;
+        let principal =
+            call.principal().ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;
         let budgets = match &self.budgets {
             Some(store) => store.standing(&principal.budgets, At::Store).await.map_err(|error| unavailable(&error))?,
             None => Vec::new(),

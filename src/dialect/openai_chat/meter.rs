@@ -4,32 +4,18 @@ use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
-pub(crate) fn chunk(data: &[u8], reading: &mut Reading) {
-    if states_usage(data) || ERROR.is_in(data) {
-        read(data, reading);
-    }
+///
+/// Whether it exists for the usage alone: no choices, and counts. It is the one to withhold from a client that did not ask
+/// for it.
+pub(crate) fn chunk(data: &[u8], reading: &mut Reading) -> bool {
+    (states_usage(data) || ERROR.is_in(data)) && read(data, reading) == Read { whole: true, usage_alone: true }
 }
 
 /// A whole completion.
 pub(crate) fn completion(json: &[u8]) -> Reading {
     let mut reading = Reading::default();
-    reading.ended = read(json, &mut reading);
+    reading.ended = read(json, &mut reading).whole;
     reading
-}
-
-/// Whether this is the chunk that exists for the usage alone: no choices, and counts. It is the one to withhold from a
-/// client that did not ask for it.
-pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    if !states_usage(data) {
-        return false;
-    }
-    let (mut has_usage, mut has_no_choices) = (false, false);
-    let whole = members(data, |key, value| match key {
-        "usage" => has_usage = is_object(value),
-        "choices" => has_no_choices = is_empty_array(value),
-        _ => {}
-    });
-    whole && has_usage && has_no_choices
 }
 
 /// Whether any member called so says more than `null`: a server that was asked for usage says that much in every chunk.
@@ -48,16 +34,24 @@ fn is_empty_array(raw: &str) -> bool {
     raw.strip_prefix('[').and_then(|r| r.strip_suffix(']')).is_some_and(|inner| inner.trim().is_empty())
 }
 
-fn read(json: &[u8], reading: &mut Reading) -> bool {
-    let (mut usage, mut failed) = (None, false);
+/// What a completion or a chunk is.
+#[derive(PartialEq, Eq)]
+struct Read {
+    whole: bool,
+    usage_alone: bool,
+}
+
+fn read(json: &[u8], reading: &mut Reading) -> Read {
+    let (mut usage, mut failed, mut has_no_choices) = (None, false, false);
     let whole = members(json, |key, value| match key {
         "usage" if is_object(value) => usage = Some(counts(value)),
+        "choices" => has_no_choices = is_empty_array(value),
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
     reading.usage = usage.or(reading.usage);
     reading.failed |= failed;
-    whole
+    Read { whole, usage_alone: usage.is_some() && has_no_choices }
 }
 
 fn counts(object: &str) -> Usage {
