@@ -93,6 +93,10 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
         self.inner.store.named(name).await
     }
 
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.inner.store.is_empty().await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let before = self.inner.store.named(&record.principal.name).await?;
         let written = self.inner.store.put(record).await?;
