@@ -11,12 +11,15 @@ use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
-use tollgate::store::memory::MemoryKeys;
+use tollgate::store::At;
+use tollgate::store::memory::{MemoryKeys, MemoryLimits};
+use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::{Body, Gateway};
 use tower::ServiceExt;
 
 use crate::seeded::Seeded;
 use crate::site::mint;
+use crate::watched::now;
 
 /// One call.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub(crate) struct Ask {
     pub(crate) is_stream: bool,
     pub(crate) max_tokens: u64,
     pub(crate) script: String,
+    /// After so many milliseconds.
+    pub(crate) begins: u64,
     pub(crate) leaves: Leaves,
 }
 
@@ -63,6 +68,7 @@ impl Ask {
             is_stream,
             max_tokens: 20 + random.below(180),
             script,
+            begins: random.below(150),
             leaves,
         }
     }
@@ -90,6 +96,7 @@ impl Ask {
 
     /// Asks, reads as much as it wants, and goes.
     pub(crate) async fn run(self, gateway: Gateway) {
+        tokio::time::sleep(Duration::from_millis(self.begins)).await;
         let answer = gateway.oneshot(self.request());
         let answer = match self.leaves {
             Leaves::AtPoll(most) => polls(pin!(answer), most).await,
@@ -130,23 +137,41 @@ pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Opti
 }
 
 /// Eight keys of four users in two teams: the key's own pot, the user's, the team's.
-pub(crate) fn crowd(keys: &MemoryKeys, limits: [&str; 3]) -> (Vec<String>, Vec<Budget>) {
-    let [own, user, team] = limits.map(|limit| limit.parse().expect("an amount"));
-    let (mut secrets, mut pots) = (Vec::new(), Vec::new());
-    for number in 0..8 {
-        let (whose, whole) = (format!("user-{}", number / 2), format!("team-{}", number / 4));
-        let principal = Principal::new(format!("key-{number}"))
-            .user(whose.clone())
-            .team(whole.clone())
-            .budget(Window::Total, own)
-            .budget_of(Budget::new(Scope::user(whose.clone()), Window::Month, user))
-            .budget_of(Budget::new(Scope::team(whole.clone()), Window::Day, team))
-            .limit(Measure::Parallel, 10_000)
-            .limit_of(Limit::new(Scope::user(whose), Measure::Requests, 1_000_000))
-            .limit_of(Limit::new(Scope::team(whole), Measure::Tokens, 1_000_000_000));
-        let (record, secret) = mint(keys, principal);
-        pots.extend(record.principal.budgets.iter().cloned());
-        secrets.push(secret);
+pub(crate) struct Crowd {
+    pub(crate) secrets: Vec<String>,
+    pub(crate) pots: Vec<Budget>,
+    limits: Vec<Limit>,
+}
+
+impl Crowd {
+    pub(crate) fn new(keys: &MemoryKeys, limits: [&str; 3]) -> Self {
+        let [own, user, team] = limits.map(|limit| limit.parse().expect("an amount"));
+        let mut crowd = Crowd { secrets: Vec::new(), pots: Vec::new(), limits: Vec::new() };
+        for number in 0..8 {
+            let (whose, whole) = (format!("user-{}", number / 2), format!("team-{}", number / 4));
+            let principal = Principal::new(format!("key-{number}"))
+                .user(whose.clone())
+                .team(whole.clone())
+                .budget(Window::Total, own)
+                .budget_of(Budget::new(Scope::user(whose.clone()), Window::Month, user))
+                .budget_of(Budget::new(Scope::team(whole.clone()), Window::Day, team))
+                .limit(Measure::Parallel, 10_000)
+                .limit_of(Limit::new(Scope::user(whose), Measure::Requests, 1_000_000))
+                .limit_of(Limit::new(Scope::team(whole), Measure::Tokens, 1_000_000_000));
+            let (record, secret) = mint(keys, principal);
+            crowd.pots.extend(record.principal.budgets.iter().cloned());
+            crowd.limits.extend(record.principal.limits.iter().cloned());
+            crowd.secrets.push(secret);
+        }
+        crowd
     }
-    (secrets, pots)
+
+    /// Panics if a call that has ended still has its slot.
+    pub(crate) fn assert_no_slot_is_held(&self, limits: &MemoryLimits) {
+        for standing in now(limits.standing(&self.limits, At::Store)).expect("memory") {
+            if standing.limit.measure == Measure::Parallel {
+                assert_eq!(standing.left, standing.limit.most, "{}", standing.limit);
+            }
+        }
+    }
 }

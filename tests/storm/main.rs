@@ -5,9 +5,12 @@
 mod support;
 
 mod calls;
+mod dying_store;
+mod every_poll;
 mod in_process;
 mod oracle;
 mod seeded;
 mod site;
+mod sockets;
 mod watched;
 mod weather;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{End, Outcome};
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::domain::usage::Usage;
 use tollgate::testing::Line;
 
@@ -19,7 +20,9 @@ pub(crate) struct Sum {
     pub(crate) clamped: usize,
     pub(crate) abandoned: usize,
     pub(crate) complete: usize,
-    pub(crate) held_elsewhere: usize,
+    /// Refused because of calls in flight, or because it is gone.
+    pub(crate) held: usize,
+    pub(crate) spent: usize,
 }
 
 /// What the provider charges for a line.
@@ -70,8 +73,8 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
         sum.clamped += usize::from(outcome.clamped.is_some());
         sum.abandoned += usize::from(outcome.end == End::Abandoned);
         sum.complete += usize::from(outcome.end == End::Complete);
-        let held = outcome.rejection == Some(tollgate::domain::rejection::RejectionKind::BudgetHeld);
-        sum.held_elsewhere += usize::from(held);
+        sum.held += usize::from(outcome.rejection == Some(RejectionKind::BudgetHeld));
+        sum.spent += usize::from(outcome.rejection == Some(RejectionKind::BudgetSpent));
     }
     assert!(bill.is_empty(), "the provider worked for nobody: {bill:?}");
     for standing in budgets.standings() {
