@@ -5,9 +5,12 @@
 mod support;
 
 mod calls;
+mod canaries;
 mod dying_store;
 mod every_poll;
 mod in_process;
+mod limits;
+mod log;
 mod oracle;
 mod seeded;
 mod site;
