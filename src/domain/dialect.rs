@@ -45,7 +45,7 @@ pub enum Operation {
     Generate,
     /// `POST /v1/messages/count_tokens`: tokens counted, none produced.
     CountTokens,
-    /// `GET /v1/models`.
+    /// `GET /v1/models`, and what is below it: one of them.
     ListModels,
     /// `GET /v1/key`: what the caller's own key may, and how it stands.
     KeyInfo,
@@ -77,8 +77,9 @@ impl Endpoint {
             "/messages/count_tokens" => (Dialect::Anthropic, Operation::CountTokens),
             "/chat/completions" => (Dialect::OpenAiChat, Operation::Generate),
             "/responses" => (Dialect::OpenAiResponses, Operation::Generate),
-            "/models" if anthropic == Some(true) => (Dialect::Anthropic, Operation::ListModels),
-            "/models" => (Dialect::OpenAiChat, Operation::ListModels),
+            models if prefix(models, "/models").is_some() => {
+                (if anthropic == Some(true) { Dialect::Anthropic } else { Dialect::OpenAiChat }, Operation::ListModels)
+            }
             "/key" if anthropic == Some(true) => (Dialect::Anthropic, Operation::KeyInfo),
             "/key" => (Dialect::OpenAiChat, Operation::KeyInfo),
             other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
@@ -137,6 +138,10 @@ mod tests {
             ("/v1/responses/resp_1", OpenAiResponses, Other),
             ("/v1/models", OpenAiChat, ListModels),
             ("/anthropic/v1/models", Anthropic, ListModels),
+            ("/v1/models/gpt-6", OpenAiChat, ListModels),
+            ("/anthropic/models/claude-x/", Anthropic, ListModels),
+            ("/v1/models//", OpenAiChat, ListModels),
+            ("/v1/modelsx", OpenAiChat, Other),
             ("/v1/key", OpenAiChat, KeyInfo),
             ("/v1/embeddings", OpenAiChat, Other),
             ("/", OpenAiChat, Other),

@@ -15,5 +15,6 @@ mod oracle;
 mod seeded;
 mod site;
 mod sockets;
+mod surface;
 mod watched;
 mod weather;
