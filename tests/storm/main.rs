@@ -6,6 +6,7 @@ mod support;
 
 mod calls;
 mod canaries;
+mod charges;
 mod dying_store;
 mod every_poll;
 mod in_process;
