@@ -1,5 +1,6 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -62,15 +63,19 @@ impl Settlements {
     }
 
     /// As [`spawn`](Self::spawn), but what is done without waiting is done here and now: most settlements in memory are.
+    ///
+    /// Called where calls are dropped, perhaps while a panic unwinds: one of the work's own must not get out, or the process aborts.
     pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut work = Box::pin(work);
         let Some(runtime) = self.runtime() else { return };
-        let done = {
+        let polled = {
             let _entered = runtime.enter();
-            work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+            catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
-        if !done {
-            self.inner.tracker.spawn_on(work, &runtime);
+        match polled {
+            Ok(Poll::Ready(())) => {}
+            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(work, &runtime)),
+            Err(_) => tracing::error!("a store panicked while it was told of a settlement, which is lost"),
         }
     }
 

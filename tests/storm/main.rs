@@ -13,6 +13,7 @@ mod in_process;
 mod limits;
 mod log;
 mod oracle;
+mod panics;
 mod seeded;
 mod site;
 mod sockets;
