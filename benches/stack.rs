@@ -38,6 +38,15 @@ fn main() {
         });
     }
 
+    let governed = Governed::new(json.clone());
+    bench.group("Anthropic, JSON, with key, limits, budgets and audit over memory");
+    for (size, bytes) in [("1 KB", 1 << 10), ("100 KB", 100 << 10)] {
+        let body = conversation("claude-haiku-5-5", false, bytes);
+        case(&bench, &format!("anthropic {size}: governed"), &governed.gateway, "/v1/messages", || {
+            Keyed(Body::from(body.clone()), governed.key.expose())
+        });
+    }
+
     let stream = Stream::openai(9, true);
     let stream = upstream("text/event-stream", move || Body::new(stream.by_event()));
     let gateway = self::gateway(Dialect::OpenAiChat, stream.clone());
