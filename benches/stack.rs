@@ -57,7 +57,9 @@ fn case<S>(bench: &Bench, name: &str, service: &S, path: &'static str, body: imp
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
 {
-    let headers = headers();
+    let mut headers = headers();
+    let length = http_body::Body::size_hint(&body()).exact().expect("bodies of a stated length");
+    headers.insert(header::CONTENT_LENGTH, length.into());
     bench.case(name, Per::CALL, || {
         let Ok(answer) = at_once(service.clone().oneshot(request(path, &headers, body())));
         assert_eq!(answer.status(), 200);
