@@ -117,7 +117,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);
     }
-    response.map(|body| Body::new(CallBody::new(body, closer, is_event_stream && !is_coded)))
+    response.map(|body| Body::own(CallBody::new(body, closer, is_event_stream && !is_coded)))
 }
 
 /// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.

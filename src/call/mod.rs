@@ -101,11 +101,12 @@ impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
     fn open(endpoint: Endpoint, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
+        let opened_at = clock.now();
         let shared = Shared {
-            id: Uuid::now_v7(),
+            id: id_at(opened_at),
             endpoint,
             narrowed: OnceLock::new(),
-            opened_at: clock.now(),
+            opened_at,
             opened: clock.elapsed(),
             clock,
             settlements: config.settlements.clone(),
@@ -364,6 +365,16 @@ impl Call {
     fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed().saturating_sub(self.shared.opened)
     }
+}
+
+/// A UUIDv7 of that time, to a fraction of its millisecond (RFC 9562 section 6.2, method 3), so that ids sort by time.
+fn id_at(time: Timestamp) -> Uuid {
+    let seconds = u64::try_from(time.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
+    let mut id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)).into_bytes();
+    let [_, _, high, low] = (nanos % 1_000_000 * 4096 / 1_000_000).to_be_bytes();
+    (id[6], id[7]) = (0x70 | high, low);
+    Uuid::from_bytes(id)
 }
 
 impl fmt::Debug for Call {

@@ -114,9 +114,11 @@ impl<'a> Lexer<'a> {
         }
         let escaped = self.string()?;
         let end = self.at;
-        self.space();
         if self.peek() != Some(b':') {
-            return Err(Fault::Syntax);
+            self.space();
+            if self.peek() != Some(b':') {
+                return Err(Fault::Syntax);
+            }
         }
         self.at += 1;
         self.space();
@@ -247,6 +249,20 @@ impl<'a> Lexer<'a> {
     /// A string; whether it holds an escape.
     #[inline]
     fn string(&mut self) -> Result<bool, Fault> {
+        let inside = self.at + 1;
+        // Most keys and words end in the block that was looked at last.
+        if inside / BLOCK == self.block {
+            let end = inside + (self.specials >> (inside % BLOCK)).trailing_zeros() as usize;
+            if end / BLOCK == self.block && self.doc.get(end) == Some(&b'"') {
+                self.at = end + 1;
+                return Ok(false);
+            }
+        }
+        self.long_string()
+    }
+
+    #[inline(never)]
+    fn long_string(&mut self) -> Result<bool, Fault> {
         self.at += 1;
         self.skip_plain();
         match self.peek() {
@@ -259,8 +275,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// From the first escape of a string to its end. Apart from [`Lexer::string`], so that keys and words stay cheap.
-    #[inline(never)]
+    /// From the first escape of a string to its end.
     fn escaped(&mut self) -> Result<(), Fault> {
         while self.peek() == Some(b'\\') {
             self.escape()?;
