@@ -112,7 +112,10 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.rejection = rejection.as_ref().map(Rejection::kind);
         state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
-        headers.extend(std::mem::take(&mut state.answer_headers));
+        headers.reserve(state.answer_headers.len());
+        for (name, value) in state.answer_headers.drain(..) {
+            headers.insert(name, value);
+        }
     }
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);

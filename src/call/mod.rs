@@ -42,7 +42,7 @@ pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
-pub(crate) use self::settle::unavailable;
+pub(crate) use self::settle::{Fact, unavailable};
 
 pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::body::StreamBroken;
@@ -222,7 +222,11 @@ impl Call {
 
     /// Notes what a layer has decided, for whoever reads the [`Outcome`].
     pub fn note(&self, decision: Decision) {
-        self.state().decisions.push(decision);
+        let mut state = self.state();
+        if state.decisions.is_empty() {
+            state.decisions.reserve_exact(4);
+        }
+        state.decisions.push(decision);
     }
 
     /// What the request's body says, if `IngestLayer` has read it.
@@ -325,7 +329,7 @@ impl Call {
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
     pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
-        self.state().answer_headers.insert(name, value);
+        self.state().answer_headers.push((name, value));
     }
 
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to

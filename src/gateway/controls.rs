@@ -112,7 +112,7 @@ impl Gate for Door {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         // Whatever could be decided without the key has been, in `decide`.
         match &self.keys {
-            Some(keys) => keys.admit(parts, call).await,
+            Some(keys) => (**keys).admit(parts, call).await,
             None => Ok(()),
         }
     }
