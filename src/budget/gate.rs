@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 
@@ -52,7 +53,8 @@ impl<B: BudgetStore> BudgetGate<B> {
         let wish = bound.wish(self.over)?;
         let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
-        match self.store.reserve(&ask, At::Store).await {
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).reserve(&ask, At::Store).await {
             Ok(Verdict::Allow(grant)) => {
                 let held = unanswered.answered();
                 self.granted(call, &bound, wish, grant, held)
@@ -166,12 +168,12 @@ impl<B: BudgetStore> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
-        self.store.settle(&self.reservation, self.actual, At::Store).await
+        (*self.store).settle(&self.reservation, self.actual, At::Store).await
     }
 }
 
 fn show(call: &Call, name: HeaderName, money: Money) {
-    if let Ok(value) = HeaderValue::try_from(money.to_string()) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(money.to_string())) {
         call.set_answer_header(name, value);
     }
 }

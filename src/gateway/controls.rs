@@ -31,8 +31,8 @@ impl Controls {
         self.audits.push(audit.gate());
     }
 
-    pub(super) fn keys(&mut self, gate: impl Gate) {
-        self.keys = Some(Arc::new(gate));
+    pub(super) fn keys(&mut self, gate: Arc<dyn Gate>) {
+        self.keys = Some(gate);
     }
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {

@@ -58,8 +58,8 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         let limits = &principal.limits[..];
         let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(self.tokens(call, limits)?);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
-        let verdict = self.store.acquire(&ask, At::Store).await;
-        match verdict {
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).acquire(&ask, At::Store).await {
             Ok(Verdict::Allow(allowed)) => {
                 show(call, &allowed.standings);
                 call.note(Decision::allow("rate_limit", "within every limit"));
@@ -150,7 +150,7 @@ impl<R: RateLimitStore> Fact for Ended<R> {
     const WHAT: &'static str = "a rate limit";
 
     async fn tell(&self) -> Result<(), StoreError> {
-        self.store.settle(&self.permit, self.used, At::Store).await
+        (*self.store).settle(&self.permit, self.used, At::Store).await
     }
 }
 

@@ -72,10 +72,17 @@ impl<K> CachedKeys<K> {
 #[async_trait]
 impl<K: KeyStore> KeyStore for CachedKeys<K> {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        let Inner { store, cache, generation } = &*self.inner;
-        if let Some(remembered) = cache.get(digest).await {
-            return Ok(remembered);
+        match self.inner.cache.get(digest).await {
+            Some(remembered) => Ok(remembered),
+            // In a box of its own, so that what is remembered does not carry its weight.
+            None => Box::pin(self.load(digest)).await,
         }
+    }
+}
+
+impl<K: KeyStore> CachedKeys<K> {
+    async fn load(&self, digest: &KeyDigest) -> Result<Remembered, StoreError> {
+        let Inner { store, cache, generation } = &*self.inner;
         let before = generation.load(Ordering::SeqCst);
         let found = cache.try_get_with(*digest, store.find(digest)).await.map_err(shared)?;
         // An invalidation finds nothing to remove while its key is being read; so what was read is taken out by its reader.
