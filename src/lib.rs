@@ -36,6 +36,7 @@
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `axum` | [`Call`] as an extractor |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
+//! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
 //! | `full` | all of them |
 //!
 //! None changes how another behaves.
