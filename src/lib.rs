@@ -33,6 +33,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
+//! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
 //! | `full` | all of them |

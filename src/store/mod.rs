@@ -21,6 +21,8 @@ mod error;
 mod forward;
 pub mod key;
 pub mod rate_limit;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use self::error::StoreError;
 
