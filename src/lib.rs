@@ -32,13 +32,14 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `memory` (default) | keys, budgets and limits in memory: [`store::memory`] |
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
 //! | `full` | all of them |
 //!
-//! None is on by default, and none changes how another behaves.
+//! None changes how another behaves.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -42,6 +42,13 @@ impl Bucket {
         i64::try_from(time).unwrap_or(i64::MAX)
     }
 
+    /// What a bucket holds beyond its minute: as much as rounding up adds to the takings that empty it one by one, so that
+    /// the seventh of seven still fits, and less than the time of one more.
+    fn slack(limit: u64) -> i64 {
+        let one = (MINUTE - 1).unsigned_abs() / limit.max(1);
+        i64::try_from(limit.min(one)).unwrap_or(0)
+    }
+
     /// Takes `amount` of a bucket of `limit` a minute.
     ///
     /// # Errors
@@ -62,7 +69,7 @@ impl Bucket {
         }
         let full_at = self.full_at.max(now).saturating_add(Self::time(limit, amount));
         match full_at.saturating_sub(now).saturating_sub(MINUTE) {
-            wait if wait > 0 => Err(Some(wait)),
+            wait if wait > Self::slack(limit) => Err(Some(wait)),
             _ => Ok(full_at),
         }
     }
@@ -87,8 +94,9 @@ impl Bucket {
     /// How much could be taken at once.
     #[must_use]
     pub fn level(&self, now: i64, limit: u64) -> u64 {
-        let empty = self.full_at.saturating_sub(now).clamp(0, MINUTE);
-        let room = (MINUTE - empty).unsigned_abs();
+        let most = MINUTE + Self::slack(limit);
+        let empty = self.full_at.saturating_sub(now).clamp(0, most);
+        let room = (most - empty).unsigned_abs();
         u64::try_from(u128::from(room) * u128::from(limit) / u128::from(MINUTE.unsigned_abs())).unwrap_or(u64::MAX)
     }
 
@@ -117,6 +125,21 @@ mod tests {
         assert!(bucket.take(6 * SECOND, 10, 1).is_ok());
         assert_eq!(bucket.level(MINUTE, 10), 9);
         assert_eq!(bucket.level(10 * MINUTE, 10), 10);
+    }
+
+    #[test]
+    fn as_many_may_go_at_once_as_the_limit_says_whatever_it_is() {
+        for limit in (1..2_000).chain([9_999, 65_537, 244_949]) {
+            let mut bucket = Bucket::default();
+            for one in 0..limit {
+                assert_eq!(bucket.level(0, limit), limit - one);
+                assert!(bucket.take(0, limit, 1).is_ok(), "number {one} of {limit}");
+            }
+            assert!(bucket.take(0, limit, 1).is_err(), "one more than {limit}");
+        }
+        for limit in [1_000_000, 7_000_000, 60_000_000_007, u64::MAX] {
+            assert_eq!(Bucket::default().level(0, limit), limit);
+        }
     }
 
     #[test]

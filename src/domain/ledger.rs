@@ -54,11 +54,18 @@ impl Account {
     }
 
     /// Makes a grant of the window that began at `pinned` true. A window that has closed is not touched: what its calls
-    /// cost is in their own records.
+    /// cost is in their own records. A forfeit is a settlement for all that was granted.
     pub fn settle(&mut self, pinned: Timestamp, granted: Money, actual: Money) {
         if self.window_start == pinned {
             self.held = self.held.saturating_sub(granted);
             self.spent = self.spent.saturating_add(actual);
+        }
+    }
+
+    /// Makes a forfeit of the window that began at `pinned` true, as [`settle`](Self::settle) does a grant.
+    pub fn correct(&mut self, pinned: Timestamp, forfeited: Money, actual: Money) {
+        if self.window_start == pinned {
+            self.spent = self.spent.saturating_sub(forfeited).saturating_add(actual);
         }
     }
 }
@@ -143,6 +150,19 @@ mod tests {
         }
         let free = Wish { min: Money::ZERO, want: Money::ZERO, share: 1 };
         assert!(free.grant([(account(0, 0), Money::ZERO)]).is_err(), "a limit of zero lets nothing through");
+    }
+
+    #[test]
+    fn a_forfeit_is_charged_whole_until_it_is_corrected() {
+        let (now, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(86_400).expect("a time"));
+        let mut pot = account(5, 0);
+        pot.hold(money(10));
+        pot.settle(now, money(10), money(10));
+        assert_eq!((pot.spent, pot.held), (money(15), Money::ZERO));
+        pot.correct(later, money(10), money(3));
+        assert_eq!(pot.spent, money(15), "of another window");
+        pot.correct(now, money(10), money(3));
+        assert_eq!((pot.spent, pot.held), (money(8), Money::ZERO));
     }
 
     #[test]

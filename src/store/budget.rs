@@ -80,7 +80,7 @@ pub struct Reserve<'a> {
     pub id: Uuid,
     /// Who holds it.
     pub session: Session,
-    /// All the pots it is paid from; a pot that is named twice is asked twice.
+    /// All the pots it is paid from; a pot that is named twice is held once, under the tighter of its limits.
     pub budgets: &'a [Budget],
     /// How much.
     pub wish: Wish,
@@ -128,7 +128,7 @@ pub struct Reservation {
     pub id: Uuid,
     /// Held in each pot.
     pub granted: Money,
-    /// The pots, and the window of each that the grant belongs to.
+    /// The pots, each once, and the window of each that the grant belongs to.
     pub pots: Vec<Pinned>,
 }
 

@@ -50,8 +50,8 @@ pub trait KeyRegistry: KeyStore {
 
     /// Writes a key: a new one, or in place of the one with its id, whose secret then opens nothing any more.
     ///
-    /// Returns whether it was written: it is not if another key has its name or its digest, or if the stored record's version is not
-    /// the one before it, so of two who rotate one key at once, one is told to look again.
+    /// Returns whether it was written: it is not if another key has its name or its digest, or if its version is not one more
+    /// than that of the stored record (1 for a new key), so of two who rotate one key at once, one is told to look again.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -20,6 +20,8 @@ pub mod cached;
 mod error;
 mod forward;
 pub mod key;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

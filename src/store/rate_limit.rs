@@ -69,7 +69,7 @@ pub struct Acquire<'a> {
     pub id: Uuid,
     /// Who holds the slots.
     pub session: Session,
-    /// All the limits it counts against.
+    /// All the limits it counts against; a measure of a scope that is named twice is counted once, under the tighter limit.
     pub limits: &'a [Limit],
     /// How many tokens it is estimated to take; 0 unless set.
     pub tokens: u64,
@@ -133,7 +133,7 @@ pub struct Denial {
 pub struct Permit {
     /// The caller's id.
     pub id: Uuid,
-    /// What it took, of each limit.
+    /// What it took: of each measure of a scope, once.
     pub taken: Vec<Taken>,
 }
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
     ("dialect", 2),
+    ("store", 2),
     ("call", 3),
     ("gate", 4),
     ("ingest", 5),

@@ -1,0 +1,257 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::hash::Seeded;
+use super::leases::Leases;
+use super::settled::Settled;
+use super::{lock, time};
+use crate::domain::budget::{Budget, Pot};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::ledger::Account;
+use crate::domain::money::Money;
+use crate::store::budget::{BudgetStore, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::{At, Session, StoreError};
+
+/// How long a forfeit waits for its settlement: no call takes as long.
+const CORRECTABLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Budgets in memory. A clone shares them.
+///
+/// A forfeit is corrected if its settlement comes within a day; later, the settlement adds to it.
+#[derive(Clone)]
+pub struct MemoryBudgets {
+    clock: Arc<dyn Clock>,
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryBudgets {
+    /// Nothing is spent yet.
+    #[must_use]
+    pub fn new() -> Self {
+        MemoryBudgets { clock: Arc::new(SystemClock), state: Arc::default() }
+    }
+
+    /// Decides by this clock; by the machine's unless set. Clones made before keep theirs.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Under the lock, at a time that never goes back, with nothing left of silent sessions.
+    fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let now = time(at, &*self.clock);
+        let mut state = lock(&self.state);
+        state.now = state.now.max(now);
+        let now = state.now;
+        let silent = state.leases.take_silent(now);
+        if !silent.is_empty() {
+            state.forfeit(&silent);
+        }
+        decision(&mut state, now)
+    }
+}
+
+impl Default for MemoryBudgets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl BudgetStore for MemoryBudgets {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        Ok(self.decide(at, |state, now| {
+            state.leases.renew(ask.session, now);
+            state.reserve(ask)
+        }))
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+        self.decide(at, |state, _| state.settle(reservation, actual));
+        Ok(())
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.decide(at, |state, now| state.leases.renew(session, now));
+        Ok(())
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        Ok(self.decide(at, |state, _| budgets.iter().map(|budget| state.standing(budget)).collect()))
+    }
+}
+
+struct State {
+    /// The latest time that was decided by.
+    now: Timestamp,
+    index: HashMap<Pot, usize, Seeded>,
+    pots: Vec<Kept>,
+    /// Live, and forfeited.
+    holds: HashMap<Uuid, Hold, Seeded>,
+    settled: Settled,
+    leases: Leases,
+}
+
+struct Kept {
+    pot: Pot,
+    account: Account,
+    /// When its window ends: the calendar is asked once a window.
+    until: Option<Timestamp>,
+}
+
+struct Hold {
+    session: Uuid,
+    granted: Money,
+    left: Money,
+    pins: Vec<Pin>,
+    forfeited_at: Option<Timestamp>,
+}
+
+struct Pin {
+    at: usize,
+    window_start: Timestamp,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            now: Timestamp::MIN,
+            index: HashMap::default(),
+            pots: Vec::new(),
+            holds: HashMap::default(),
+            settled: Settled::default(),
+            leases: Leases::default(),
+        }
+    }
+}
+
+impl State {
+    fn reserve(&mut self, ask: &Reserve<'_>) -> Verdict {
+        // Of a forfeit too: it stays charged until its settlement, which the one who asks again will send.
+        if let Some(hold) = self.holds.get(&ask.id) {
+            return Verdict::Allow(self.grant(ask.id, hold));
+        }
+        let mut pins: Vec<Pin> = Vec::with_capacity(ask.budgets.len());
+        let mut left = Money::MAX;
+        let granted = ask.wish.grant(ask.budgets.iter().map(|budget| {
+            let at = self.at(&budget.pot);
+            let account = self.pots[at].account;
+            left = left.min(account.left(budget.limit));
+            // Asked under each of its limits, and held once.
+            if pins.iter().all(|pin| pin.at != at) {
+                pins.push(Pin { at, window_start: account.window_start });
+            }
+            (account, budget.limit)
+        }));
+        match granted {
+            Ok(granted) => {
+                for pin in &pins {
+                    self.pots[pin.at].account.hold(granted);
+                }
+                let left = left.saturating_sub(granted);
+                let hold = Hold { session: ask.session.id, granted, left, pins, forfeited_at: None };
+                let grant = self.grant(ask.id, &hold);
+                self.holds.insert(ask.id, hold);
+                Verdict::Allow(grant)
+            }
+            Err(lack) => {
+                let standing = self.standing(&ask.budgets[lack.index]);
+                Verdict::Deny(Denial { standing, is_held: lack.is_held })
+            }
+        }
+    }
+
+    fn grant(&self, id: Uuid, hold: &Hold) -> Grant {
+        let pinned = |pin: &Pin| Pinned { pot: self.pots[pin.at].pot.clone(), window_start: pin.window_start };
+        let pots = hold.pins.iter().map(pinned).collect();
+        Grant { reservation: Reservation { id, granted: hold.granted, pots }, left: hold.left }
+    }
+
+    fn settle(&mut self, reservation: &Reservation, actual: Money) {
+        match self.holds.remove(&reservation.id) {
+            Some(hold) => {
+                for pin in &hold.pins {
+                    let account = &mut self.pots[pin.at].account;
+                    match hold.forfeited_at {
+                        None => account.settle(pin.window_start, hold.granted, actual),
+                        Some(_) => account.correct(pin.window_start, hold.granted, actual),
+                    }
+                }
+            }
+            None if self.settled.contains(&reservation.id) => return,
+            // A hold of before a restart: nothing is held for it here, and the money is spent all the same.
+            None => {
+                for pinned in &reservation.pots {
+                    let at = self.at(&pinned.pot);
+                    self.pots[at].account.settle(pinned.window_start, Money::ZERO, actual);
+                }
+            }
+        }
+        self.settled.remember(reservation.id, self.now);
+    }
+
+    /// Charges what silent sessions hold, and gives up on forfeits that nobody has corrected.
+    #[cold]
+    fn forfeit(&mut self, silent: &[Uuid]) {
+        let (now, pots) = (self.now, &mut self.pots);
+        self.holds.retain(|_, hold| match hold.forfeited_at {
+            Some(at) => at.saturating_add(CORRECTABLE).is_ok_and(|until| now <= until),
+            None => {
+                if silent.contains(&hold.session) {
+                    for pin in &hold.pins {
+                        pots[pin.at].account.settle(pin.window_start, hold.granted, hold.granted);
+                    }
+                    hold.forfeited_at = Some(now);
+                }
+                true
+            }
+        });
+    }
+
+    /// Where a pot is kept, in its window of now.
+    fn at(&mut self, pot: &Pot) -> usize {
+        let Some(&at) = self.index.get(pot) else {
+            let (window_start, until) = pot.window.around(self.now);
+            let account = Account { window_start, ..Account::default() };
+            self.pots.push(Kept { pot: pot.clone(), account, until });
+            self.index.insert(pot.clone(), self.pots.len() - 1);
+            return self.pots.len() - 1;
+        };
+        let kept = &mut self.pots[at];
+        if kept.until.is_some_and(|until| until <= self.now) {
+            let (window_start, until) = pot.window.around(self.now);
+            kept.account.roll(window_start);
+            kept.until = until;
+        }
+        at
+    }
+
+    fn standing(&mut self, budget: &Budget) -> Standing {
+        // Whoever looks leaves nothing behind.
+        if !self.index.contains_key(&budget.pot) {
+            return Standing::new(budget.clone(), Account::default(), budget.pot.window.around(self.now).1);
+        }
+        let kept = self.at(&budget.pot);
+        let Kept { account, until, .. } = self.pots[kept];
+        Standing::new(budget.clone(), account, until)
+    }
+}
+
+impl fmt::Debug for MemoryBudgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("MemoryBudgets")
+            .field("pots", &state.pots.len())
+            .field("holds", &state.holds.len())
+            .field("settled", &state.settled.len())
+            .field("sessions", &state.leases.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::hash::Seeded;
+use super::lock;
+use crate::domain::key::{KeyDigest, KeyRecord};
+use crate::store::StoreError;
+use crate::store::key::{KeyRegistry, KeyStore};
+
+/// Keys in memory. A clone shares them.
+#[derive(Clone, Default)]
+pub struct MemoryKeys {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    by_id: HashMap<Uuid, Arc<KeyRecord>, Seeded>,
+    by_digest: HashMap<KeyDigest, Arc<KeyRecord>, Seeded>,
+    by_name: HashMap<Arc<str>, Arc<KeyRecord>, Seeded>,
+}
+
+impl MemoryKeys {
+    /// No keys yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryKeys {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(lock(&self.state).by_digest.get(digest).cloned())
+    }
+}
+
+#[async_trait]
+impl KeyRegistry for MemoryKeys {
+    async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(lock(&self.state).by_name.get(name).cloned())
+    }
+
+    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        let record = Arc::new(record.clone());
+        Ok(lock(&self.state).put(record))
+    }
+}
+
+impl State {
+    fn put(&mut self, record: Arc<KeyRecord>) -> bool {
+        let before = self.by_id.get(&record.id).cloned();
+        let versions = before.as_ref().map_or(0, |before| before.version);
+        let is_of_another = |other: Option<&Arc<KeyRecord>>| other.is_some_and(|other| other.id != record.id);
+        if versions.checked_add(1) != Some(record.version)
+            || is_of_another(self.by_name.get(&record.principal.name))
+            || is_of_another(self.by_digest.get(&record.digest))
+        {
+            return false;
+        }
+        if let Some(before) = before {
+            self.by_digest.remove(&before.digest);
+            self.by_name.remove(&before.principal.name);
+        }
+        self.by_digest.insert(record.digest, record.clone());
+        self.by_name.insert(record.principal.name.clone(), record.clone());
+        self.by_id.insert(record.id, record);
+        true
+    }
+}
+
+impl fmt::Debug for MemoryKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryKeys").field("keys", &lock(&self.state).by_id.len()).finish_non_exhaustive()
+    }
+}

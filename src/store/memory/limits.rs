@@ -1,0 +1,297 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::hash::Seeded;
+use super::leases::Leases;
+use super::{lock, time};
+use crate::domain::bucket::{Bucket, Mark};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::scope::Scope;
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Taken, Used, Verdict};
+use crate::store::{At, Session, StoreError};
+
+/// Nobody knows when a call ends; a client that comes back in a second is soon enough.
+const SLOT_WAIT: i64 = 1_000_000_000;
+/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
+const SETTLEABLE: Duration = Duration::from_secs(60 * 60);
+
+/// Limits in memory. A clone shares them.
+///
+/// A permit that is not out, settled or of before a restart, settles for nothing.
+#[derive(Clone)]
+pub struct MemoryLimits {
+    clock: Arc<dyn Clock>,
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryLimits {
+    /// Nothing is taken yet.
+    #[must_use]
+    pub fn new() -> Self {
+        MemoryLimits { clock: Arc::new(SystemClock), state: Arc::default() }
+    }
+
+    /// Decides by this clock; by the machine's unless set. Clones made before keep theirs.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Under the lock, at a time that never goes back, with no slot left to silent sessions.
+    fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let now = time(at, &*self.clock);
+        let mut state = lock(&self.state);
+        state.now = state.now.max(now);
+        let now = state.now;
+        let silent = state.leases.take_silent(now);
+        if !silent.is_empty() {
+            state.free(&silent);
+        }
+        decision(&mut state, now)
+    }
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl RateLimitStore for MemoryLimits {
+    async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError> {
+        Ok(self.decide(at, |state, now| {
+            state.leases.renew(ask.session, now);
+            state.acquire(ask, nanos(now))
+        }))
+    }
+
+    async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
+        self.decide(at, |state, now| state.settle(permit.id, used, nanos(now)));
+        Ok(())
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.decide(at, |state, now| state.leases.renew(session, now));
+        Ok(())
+    }
+
+    async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<Standing>, StoreError> {
+        Ok(self.decide(at, |state, now| state.standings(limits, nanos(now))))
+    }
+}
+
+/// Nanoseconds since 1970, as buckets have it: until the year 2262.
+fn nanos(now: Timestamp) -> i64 {
+    i64::try_from(now.as_nanosecond()).unwrap_or(if now < Timestamp::UNIX_EPOCH { i64::MIN } else { i64::MAX })
+}
+
+struct State {
+    /// The latest time that was decided by.
+    now: Timestamp,
+    index: HashMap<Scope, usize, Seeded>,
+    meters: Vec<Meters>,
+    permits: HashMap<Uuid, Out, Seeded>,
+    leases: Leases,
+}
+
+/// All that is counted of one scope.
+struct Meters {
+    scope: Scope,
+    requests: Bucket,
+    tokens: Bucket,
+    parallel: u64,
+}
+
+/// A permit that is out.
+struct Out {
+    session: Uuid,
+    taken: Vec<Took>,
+    /// When its session fell silent and its slots were freed.
+    freed_at: Option<Timestamp>,
+}
+
+struct Took {
+    at: usize,
+    measure: Measure,
+    most: u64,
+    amount: u64,
+    mark: Mark,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            now: Timestamp::MIN,
+            index: HashMap::default(),
+            meters: Vec::new(),
+            permits: HashMap::default(),
+            leases: Leases::default(),
+        }
+    }
+}
+
+impl State {
+    fn acquire(&mut self, ask: &Acquire<'_>, now: i64) -> Verdict {
+        if let Some(out) = self.permits.get(&ask.id).filter(|out| out.freed_at.is_none()) {
+            let permit = self.permit(ask.id, &out.taken);
+            return Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits, now) });
+        }
+        let mut taken: Vec<Took> = Vec::with_capacity(ask.limits.len());
+        let mut refused: Option<(usize, Option<i64>)> = None;
+        for (index, limit) in ask.limits.iter().enumerate() {
+            let (at, amount) = (self.at(&limit.scope, now), ask.amount(limit.measure));
+            if let Err(wait) = self.meters[at].check(limit, amount, now) {
+                // That no waiting helps is the longest wait of all.
+                let is_longer = |than: Option<i64>| than.is_some_and(|than| wait.is_none_or(|wait| wait > than));
+                if refused.is_none_or(|(_, than)| is_longer(than)) {
+                    refused = Some((index, wait));
+                }
+            }
+            // Asked under each of its limits, and counted once, under the tightest.
+            match taken.iter_mut().find(|took| took.at == at && took.measure == limit.measure) {
+                Some(took) => took.most = took.most.min(limit.most),
+                None => {
+                    let (measure, most) = (limit.measure, limit.most);
+                    taken.push(Took { at, measure, most, amount, mark: Mark { full_at: 0, refunded: 0 } });
+                }
+            }
+        }
+        if let Some((index, wait)) = refused {
+            let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
+            return Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits, now) });
+        }
+        for took in &mut taken {
+            took.mark = self.meters[took.at].take(took, now);
+        }
+        let permit = self.permit(ask.id, &taken);
+        self.permits.insert(ask.id, Out { session: ask.session.id, taken, freed_at: None });
+        Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits, now) })
+    }
+
+    fn permit(&self, id: Uuid, taken: &[Took]) -> Permit {
+        let told = |took: &Took| Taken {
+            limit: Limit::new(self.meters[took.at].scope.clone(), took.measure, took.most),
+            amount: took.amount,
+            mark: took.mark,
+        };
+        Permit { id, taken: taken.iter().map(told).collect() }
+    }
+
+    fn settle(&mut self, id: Uuid, used: Used, now: i64) {
+        let Some(out) = self.permits.remove(&id) else { return };
+        for took in &out.taken {
+            let meters = &mut self.meters[took.at];
+            match (took.measure, used) {
+                (Measure::Parallel, _) if out.freed_at.is_some() => {}
+                (Measure::Parallel, _) => meters.parallel = meters.parallel.saturating_sub(took.amount),
+                (Measure::Requests, Used::Nothing) => {
+                    meters.requests.give_back(now, took.most, took.mark, took.amount);
+                }
+                (Measure::Requests, _) | (Measure::Tokens, Used::AsEstimated) => {}
+                (Measure::Tokens, Used::Nothing) => meters.tokens.give_back(now, took.most, took.mark, took.amount),
+                (Measure::Tokens, Used::Tokens(used)) if used <= took.amount => {
+                    meters.tokens.give_back(now, took.most, took.mark, took.amount - used);
+                }
+                (Measure::Tokens, Used::Tokens(used)) => meters.tokens.owe(now, took.most, used - took.amount),
+            }
+        }
+    }
+
+    /// Frees the slots of silent sessions, and forgets permits of theirs that nobody has settled.
+    #[cold]
+    fn free(&mut self, silent: &[Uuid]) {
+        let (now, meters) = (self.now, &mut self.meters);
+        self.permits.retain(|_, out| match out.freed_at {
+            Some(at) => at.saturating_add(SETTLEABLE).is_ok_and(|until| now <= until),
+            None => {
+                if silent.contains(&out.session) {
+                    for took in out.taken.iter().filter(|took| took.measure == Measure::Parallel) {
+                        let parallel = &mut meters[took.at].parallel;
+                        *parallel = parallel.saturating_sub(took.amount);
+                    }
+                    out.freed_at = Some(now);
+                }
+                true
+            }
+        });
+    }
+
+    /// Where a scope is kept.
+    fn at(&mut self, scope: &Scope, now: i64) -> usize {
+        if let Some(&at) = self.index.get(scope) {
+            return at;
+        }
+        let full = Bucket { full_at: now, refunded: 0 };
+        self.meters.push(Meters { scope: scope.clone(), requests: full, tokens: full, parallel: 0 });
+        self.index.insert(scope.clone(), self.meters.len() - 1);
+        self.meters.len() - 1
+    }
+
+    fn standings(&self, limits: &[Limit], now: i64) -> Vec<Standing> {
+        let standing = |limit: &Limit| match self.index.get(&limit.scope) {
+            Some(&at) => self.meters[at].standing(limit, now),
+            None => Standing { limit: limit.clone(), left: limit.most, full_after: Duration::ZERO },
+        };
+        limits.iter().map(standing).collect()
+    }
+}
+
+impl Meters {
+    /// Whether there is as much; if not, how long to wait.
+    fn check(&self, limit: &Limit, amount: u64, now: i64) -> Result<(), Option<i64>> {
+        match limit.measure {
+            Measure::Requests => self.requests.check(now, limit.most, amount).map(drop),
+            Measure::Tokens => self.tokens.check(now, limit.most, amount).map(drop),
+            Measure::Parallel if amount > limit.most => Err(None),
+            Measure::Parallel if self.parallel > limit.most - amount => Err(Some(SLOT_WAIT)),
+            Measure::Parallel => Ok(()),
+        }
+    }
+
+    /// Takes what was checked.
+    fn take(&mut self, took: &Took, now: i64) -> Mark {
+        let bucket = match took.measure {
+            Measure::Requests => &mut self.requests,
+            Measure::Tokens => &mut self.tokens,
+            Measure::Parallel => {
+                self.parallel += took.amount;
+                return took.mark;
+            }
+        };
+        bucket.owe(now, took.most, took.amount);
+        Mark { full_at: bucket.full_at, refunded: bucket.refunded }
+    }
+
+    fn standing(&self, limit: &Limit, now: i64) -> Standing {
+        let bucket = match limit.measure {
+            Measure::Requests => self.requests,
+            Measure::Tokens => self.tokens,
+            Measure::Parallel => {
+                let left = limit.most.saturating_sub(self.parallel);
+                return Standing { limit: limit.clone(), left, full_after: Duration::ZERO };
+            }
+        };
+        let full_after = Duration::from_nanos(bucket.full_after(now).unsigned_abs());
+        Standing { limit: limit.clone(), left: bucket.level(now, limit.most), full_after }
+    }
+}
+
+impl fmt::Debug for MemoryLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("MemoryLimits")
+            .field("scopes", &state.meters.len())
+            .field("permits", &state.permits.len())
+            .field("sessions", &state.leases.len())
+            .finish_non_exhaustive()
+    }
+}

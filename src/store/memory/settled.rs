@@ -1,0 +1,81 @@
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::hash::Seeded;
+
+/// How long an id is remembered at least.
+const AT_LEAST: Duration = Duration::from_secs(60 * 60);
+/// How much longer at most.
+const AGE: Duration = Duration::from_secs(6 * 60);
+
+/// The ids of what was settled lately. They go by ages, oldest first and a whole age at once, so that remembering one costs
+/// one insertion and forgetting it nothing.
+#[derive(Default)]
+pub(super) struct Settled {
+    ages: VecDeque<Age>,
+}
+
+struct Age {
+    until: Timestamp,
+    ids: HashSet<Uuid, Seeded>,
+}
+
+impl Settled {
+    pub(super) fn remember(&mut self, id: Uuid, now: Timestamp) {
+        if self.ages.back().is_none_or(|age| age.until < now) {
+            while self.ages.front().is_some_and(|age| after(age.until, AT_LEAST) < now) {
+                self.ages.pop_front();
+            }
+            // As large as the last one grew, so that it seldom has to be copied while everyone waits.
+            let size = self.ages.back().map_or(0, |age| age.ids.len());
+            let ids = HashSet::with_capacity_and_hasher(size, Seeded::default());
+            self.ages.push_back(Age { until: after(now, AGE), ids });
+        }
+        if let Some(age) = self.ages.back_mut() {
+            age.ids.insert(id);
+        }
+    }
+
+    /// For the one that is not known otherwise: it looks through a dozen sets.
+    pub(super) fn contains(&self, id: &Uuid) -> bool {
+        self.ages.iter().any(|age| age.ids.contains(id))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ages.iter().map(|age| age.ids.len()).sum()
+    }
+}
+
+fn after(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AGE, AT_LEAST, Duration, Settled, Timestamp, Uuid, after};
+
+    #[test]
+    fn an_id_is_remembered_for_an_hour_and_forgotten_soon_after() {
+        let mut settled = Settled::default();
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut ids = Vec::new();
+        for step in 0..300_u128 {
+            now = after(now, Duration::from_secs(60));
+            let id = Uuid::from_u128(step);
+            settled.remember(id, now);
+            ids.push((id, now));
+            for (id, at) in &ids {
+                if now <= after(*at, AT_LEAST) {
+                    assert!(settled.contains(id), "{id} of {at} at {now}");
+                }
+                if now > after(*at, AT_LEAST + AGE * 2) {
+                    assert!(!settled.contains(id), "{id} of {at} at {now}");
+                }
+            }
+        }
+        assert!(settled.len() < 90 && settled.ages.len() < 14, "{} in {}", settled.len(), settled.ages.len());
+    }
+}
