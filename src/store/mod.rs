@@ -25,6 +25,8 @@ pub mod key;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod rate_limit;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
