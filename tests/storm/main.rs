@@ -1,0 +1,16 @@
+//! Storms: a thousand calls at once through the whole governed stack, stores that die in the middle, clients that hang up
+//! anywhere, and whoever tries the door by other ways.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod dying_store;
+mod every_poll;
+mod in_process;
+mod oracle;
+mod seeded;
+mod site;
+mod sockets;
+mod watched;
+mod weather;
