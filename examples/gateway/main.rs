@@ -102,8 +102,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     serve::until(stop, listener, app).await?;
     // Every call has closed by now: what they cost is written down before the process ends.
     settlements.drain().await;
-    storage.close().await;
-    Ok(())
+    storage.close().await
 }
 
 fn log(outcome: &Outcome) {
