@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -108,7 +107,6 @@ pub(super) async fn decide(
     connection: &mut SqliteConnection,
     clock: (i64, i64),
     questions: &[&Question],
-    repeated: &mut HashSet<Uuid>,
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
     let (mut latest, machine) = clock;
@@ -121,7 +119,7 @@ pub(super) async fn decide(
         let mut ledger = Ledger::new(latest);
         let silent = rows::load(connection, &mut ledger, same).await?;
         ledger.forfeit(&silent);
-        answers.extend(same.iter().map(|question| answer(&mut ledger, question, repeated)));
+        answers.extend(same.iter().map(|question| answer(&mut ledger, question)));
         rows::save(connection, &ledger, &silent).await?;
     }
     if latest > clock.0 {
@@ -130,24 +128,16 @@ pub(super) async fn decide(
     Ok(answers)
 }
 
-fn answer(ledger: &mut Ledger, question: &Question, repeated: &mut HashSet<Uuid>) -> Answer {
+fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
     match question {
         Question::Asked(What::Reserve { id, session, budgets, wish }, _) => {
-            let asked = ledger.reserve(*id, *session, budgets, *wish);
-            if asked.again {
-                repeated.insert(*id);
-            }
-            return asked.into_answer();
+            return ledger.reserve(*id, *session, budgets, *wish);
         }
-        Question::Asked(What::Settle(reservation, actual), _) => {
-            repeated.remove(&reservation.id);
-            ledger.settle(reservation, *actual);
-        }
+        Question::Asked(What::Settle(reservation, actual), _) => ledger.settle(reservation, *actual),
         Question::Asked(What::Beat(session), _) => ledger.hear(*session),
         Question::Asked(What::Standing(budgets), _) => {
             return Ok(Reply::Standings(budgets.iter().map(|budget| ledger.standing(budget)).collect()));
         }
-        Question::Unheard(id) if repeated.contains(id) => {}
         Question::Unheard(id) => ledger.take_back(*id),
     }
     Ok(Reply::Done)

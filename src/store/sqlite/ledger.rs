@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::time::timestamp;
@@ -36,6 +37,8 @@ pub(super) struct Hold {
     pub(super) actual: Option<Money>,
     pub(super) at: i64,
     pub(super) pots: Vec<Pinned>,
+    /// How often it was asked for.
+    pub(super) asks: i64,
     pub(super) changed: bool,
 }
 
@@ -58,7 +61,7 @@ impl Ledger {
         let Ledger { now, pots, holds, .. } = self;
         let is_silent = |hold: &Hold| hold.session.is_some_and(|session| silent.contains(&session));
         for hold in holds.values_mut().filter(|hold| hold.state == State::Live && is_silent(hold)) {
-            make_true(pots, hold, hold.granted, hold.granted);
+            each(pots, hold, |account, start| account.settle(start, hold.granted, hold.granted));
             hold.end(State::Forfeited, Some(hold.granted), *now);
         }
     }
@@ -70,15 +73,16 @@ impl Ledger {
         *known = until.max(*known);
     }
 
-    pub(super) fn reserve(&mut self, id: Uuid, session: Session, budgets: &[Budget], wish: Wish) -> Asked {
+    pub(super) fn reserve(&mut self, id: Uuid, session: Session, budgets: &[Budget], wish: Wish) -> Answer {
         self.hear(session);
-        match self.holds.get(&id) {
+        match self.holds.get_mut(&id) {
             // A forfeit stays charged until its settlement, which the one who asks again will send.
             Some(hold) if matches!(hold.state, State::Live | State::Forfeited) => {
-                return Asked { again: true, answer: Ok(hold.verdict(id)) };
+                (hold.asks, hold.changed) = (hold.asks.saturating_add(1), true);
+                return Ok(Reply::Verdict(hold.verdict(id)));
             }
             Some(hold) if hold.state == State::Settled => {
-                return Asked { again: false, answer: Err(StoreError::broken("a reservation of this id was settled")) };
+                return Err(StoreError::broken("a reservation of this id was settled"));
             }
             _ => {}
         }
@@ -93,7 +97,7 @@ impl Ledger {
             }
             (account, budget.limit)
         }));
-        let answer = match granted {
+        let verdict = match granted {
             Ok(granted) => {
                 for pinned in &pots {
                     let kept = self.roll(&pinned.pot);
@@ -102,8 +106,17 @@ impl Ledger {
                 }
                 let remaining = left.saturating_sub(granted);
                 let (session, at) = (Some(session.id), self.now);
-                let hold =
-                    Hold { session, state: State::Live, granted, remaining, actual: None, at, pots, changed: true };
+                let hold = Hold {
+                    session,
+                    state: State::Live,
+                    granted,
+                    remaining,
+                    actual: None,
+                    at,
+                    pots,
+                    asks: 1,
+                    changed: true,
+                };
                 let verdict = hold.verdict(id);
                 self.holds.insert(id, hold);
                 verdict
@@ -113,7 +126,7 @@ impl Ledger {
                 Verdict::Deny(Denial { standing, is_held: lack.is_held })
             }
         };
-        Asked { again: false, answer: Ok(answer) }
+        Ok(Reply::Verdict(verdict))
     }
 
     pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) {
@@ -131,28 +144,28 @@ impl Ledger {
                 actual: None,
                 at: now,
                 pots: reservation.pots.clone(),
+                asks: 0,
                 changed: true,
             };
-            make_true(&mut self.pots, &hold, Money::ZERO, actual);
+            each(&mut self.pots, &hold, |account, start| account.settle(start, Money::ZERO, actual));
             hold.actual = Some(actual);
             self.holds.insert(reservation.id, hold);
             return;
         };
+        let pots = &mut self.pots;
         match hold.state {
-            State::Live => make_true(&mut self.pots, hold, hold.granted, actual),
-            State::Forfeited => {
-                make_true(&mut self.pots, hold, Money::ZERO, actual.saturating_sub(hold.granted));
-            }
+            State::Live => each(pots, hold, |account, start| account.settle(start, hold.granted, actual)),
+            State::Forfeited => each(pots, hold, |account, start| account.correct(start, hold.granted, actual)),
             State::Settled | State::Void => return,
         }
         hold.end(State::Settled, Some(actual), now);
     }
 
-    /// Takes back a grant that nobody heard of.
+    /// Takes back a grant that nobody heard of: nobody can have spent it. Whoever asked for it again has heard.
     pub(super) fn take_back(&mut self, id: Uuid) {
         let now = self.now;
-        if let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.state == State::Live) {
-            make_true(&mut self.pots, hold, hold.granted, Money::ZERO);
+        if let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.state == State::Live && hold.asks == 1) {
+            each(&mut self.pots, hold, |account, start| account.settle(start, hold.granted, Money::ZERO));
             hold.end(State::Void, None, now);
         }
     }
@@ -172,22 +185,11 @@ impl Ledger {
     }
 }
 
-/// A verdict, and whether it was given before.
-pub(super) struct Asked {
-    pub(super) again: bool,
-    answer: Result<Verdict, StoreError>,
-}
-
-impl Asked {
-    pub(super) fn into_answer(self) -> Answer {
-        self.answer.map(Reply::Verdict)
-    }
-}
-
-fn make_true(pots: &mut HashMap<Pot, Kept>, hold: &Hold, granted: Money, actual: Money) {
+/// Every account that a hold is held in, and the start of its window.
+fn each(pots: &mut HashMap<Pot, Kept>, hold: &Hold, change: impl Fn(&mut Account, Timestamp)) {
     for pinned in &hold.pots {
         if let Some(kept) = pots.get_mut(&pinned.pot) {
-            kept.account.settle(pinned.window_start, granted, actual);
+            change(&mut kept.account, pinned.window_start);
             kept.changed = true;
         }
     }

@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -99,7 +98,6 @@ pub(super) async fn decide(
     connection: &mut SqliteConnection,
     clock: (i64, i64),
     questions: &[&Question],
-    repeated: &mut HashSet<Uuid>,
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
     let (mut latest, machine) = clock;
@@ -111,7 +109,7 @@ pub(super) async fn decide(
         let mut meters = Meters::new(latest);
         let silent = meter_rows::load(connection, &mut meters, same).await?;
         meters.free(&silent);
-        answers.extend(same.iter().map(|question| answer(&mut meters, question, repeated)));
+        answers.extend(same.iter().map(|question| answer(&mut meters, question)));
         meter_rows::save(connection, &meters, &silent).await?;
     }
     if latest > clock.0 {
@@ -120,25 +118,17 @@ pub(super) async fn decide(
     Ok(answers)
 }
 
-fn answer(meters: &mut Meters, question: &Question, repeated: &mut HashSet<Uuid>) -> Answer {
+fn answer(meters: &mut Meters, question: &Question) -> Answer {
     match question {
         Question::Asked(What::Acquire { id, session, limits, tokens }, _) => {
             let mut ask = Acquire::new(*id, *session, limits);
             ask.tokens = *tokens;
-            let (verdict, again) = meters.acquire(&ask);
-            if again {
-                repeated.insert(*id);
-            }
-            return Ok(Reply::LimitVerdict(verdict));
+            return Ok(Reply::LimitVerdict(meters.acquire(&ask)));
         }
-        Question::Asked(What::Settle { id, used, .. }, _) => {
-            repeated.remove(id);
-            meters.settle(*id, *used);
-        }
+        Question::Asked(What::Settle { id, used, .. }, _) => meters.settle(*id, *used),
         Question::Asked(What::Beat(session), _) => meters.hear(*session),
         Question::Asked(What::Standing(limits), _) => return Ok(Reply::LimitStandings(meters.standings(limits))),
-        Question::Unheard(id) if repeated.contains(id) => {}
-        Question::Unheard(id) => meters.settle(*id, Used::Nothing),
+        Question::Unheard(id) => meters.take_back(*id),
     }
     Ok(Reply::Done)
 }

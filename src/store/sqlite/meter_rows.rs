@@ -18,9 +18,9 @@ use crate::store::rate_limit::Taken;
 const SETTLEABLE: i64 = 60 * 60 * 1_000_000_000;
 
 const SILENT: &str = "SELECT id FROM tollgate_permit_sessions WHERE alive_until < ?1";
-const PERMITS: &str = "SELECT id, session, taken, freed_at FROM tollgate_permits \
+const PERMITS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
-const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at FROM tollgate_permits \
+const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NULL";
 const METERS: &str = "SELECT asked.key AS asked, meter.full_at, meter.refunded, meter.taken FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_meters AS meter ON meter.scope_kind = asked.value ->> 0 \
@@ -29,9 +29,10 @@ const SAVE_METERS: &str = "INSERT INTO tollgate_meters (scope_kind, scope_id, me
      SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
      FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, measure) DO UPDATE \
      SET full_at = excluded.full_at, refunded = excluded.refunded, taken = excluded.taken";
-const SAVE_PERMITS: &str = "INSERT INTO tollgate_permits (id, session, taken, freed_at) \
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?1) WHERE true \
-     ON CONFLICT (id) DO UPDATE SET session = excluded.session, taken = excluded.taken, freed_at = excluded.freed_at";
+const SAVE_PERMITS: &str = "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks) \
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true \
+     ON CONFLICT (id) DO UPDATE SET session = excluded.session, taken = excluded.taken, freed_at = excluded.freed_at, \
+     asks = excluded.asks";
 const DELETE_PERMITS: &str = "DELETE FROM tollgate_permits WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
 const FORGET_SESSIONS: &str =
@@ -91,6 +92,7 @@ async fn load_permits(
             session: Uuid::from_slice(row.try_get("session")?).map_err(decode)?,
             taken: taken.into_iter().map(TakenRow::read).collect(),
             freed_at: row.try_get("freed_at")?,
+            asks: row.try_get("asks")?,
             change: Change::None,
         };
         meters.permits.insert(id, out);
@@ -137,7 +139,7 @@ pub(super) async fn save(
     let rows: Vec<_> = with(Change::Write)
         .map(|(id, out)| {
             let taken: Vec<_> = out.taken.iter().map(TakenRow::of).collect();
-            (hex(id), hex(&out.session), taken, out.freed_at)
+            (hex(id), hex(&out.session), taken, out.freed_at, out.asks)
         })
         .collect();
     run(connection, SAVE_PERMITS, &rows).await?;

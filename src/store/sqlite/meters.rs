@@ -36,6 +36,8 @@ pub(super) struct Out {
     pub(super) taken: Vec<Taken>,
     /// When its session fell silent and its slots were freed.
     pub(super) freed_at: Option<i64>,
+    /// How often it was asked for.
+    pub(super) asks: i64,
     pub(super) change: Change,
 }
 
@@ -70,13 +72,13 @@ impl Meters {
         *known = until.max(*known);
     }
 
-    /// A verdict, and whether it was given before.
-    pub(super) fn acquire(&mut self, ask: &Acquire<'_>) -> (Verdict, bool) {
+    pub(super) fn acquire(&mut self, ask: &Acquire<'_>) -> Verdict {
         self.hear(ask.session);
-        let out = self.permits.get(&ask.id).filter(|out| out.change != Change::Delete && out.freed_at.is_none());
-        if let Some(taken) = out.map(|out| out.taken.clone()) {
-            let permit = Permit { id: ask.id, taken };
-            return (Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) }), true);
+        let out = self.permits.get_mut(&ask.id).filter(|out| out.change != Change::Delete && out.freed_at.is_none());
+        if let Some(out) = out {
+            (out.asks, out.change) = (out.asks.saturating_add(1), Change::Write);
+            let permit = Permit { id: ask.id, taken: out.taken.clone() };
+            return Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) });
         }
         let now = self.now;
         let mut taken: Vec<Taken> = Vec::with_capacity(ask.limits.len());
@@ -102,15 +104,15 @@ impl Meters {
         }
         if let Some((index, wait)) = refused {
             let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
-            return (Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits) }), false);
+            return Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits) });
         }
         for taken in &mut taken {
             taken.mark = meter(&mut self.meters, &taken.limit, now).take(taken, now);
         }
         let permit = Permit { id: ask.id, taken: taken.clone() };
-        let out = Out { session: ask.session.id, taken, freed_at: None, change: Change::Write };
+        let out = Out { session: ask.session.id, taken, freed_at: None, asks: 1, change: Change::Write };
         self.permits.insert(ask.id, out);
-        (Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) }), false)
+        Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) })
     }
 
     pub(super) fn settle(&mut self, id: Uuid, used: Used) {
@@ -132,6 +134,13 @@ impl Meters {
                 }
                 (Measure::Tokens, Used::Tokens(used)) => meter.owe(*now, most, used - amount),
             }
+        }
+    }
+
+    /// Takes back a permit that nobody heard of. Whoever asked for it again has heard.
+    pub(super) fn take_back(&mut self, id: Uuid) {
+        if self.permits.get(&id).is_some_and(|out| out.asks == 1) {
+            self.settle(id, Used::Nothing);
         }
     }
 

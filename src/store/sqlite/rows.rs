@@ -18,9 +18,9 @@ use crate::domain::scope::{Scope, ScopeKind};
 use crate::store::budget::Pinned;
 
 const SILENT: &str = "SELECT id FROM tollgate_sessions WHERE alive_until < ?1";
-const HOLDS: &str = "SELECT id, session, state, granted, remaining, actual, at, pots FROM tollgate_reservations \
+const HOLDS: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
-const LIVE: &str = "SELECT id, session, state, granted, remaining, actual, at, pots FROM tollgate_reservations \
+const LIVE: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
      WHERE state = 'live' AND session IN (SELECT unhex(value) FROM json_each(?1))";
 const POTS: &str = "SELECT asked.key AS asked, pot.window_start, pot.spent, pot.held FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_pots AS pot ON pot.scope_kind = asked.value ->> 0 \
@@ -29,11 +29,11 @@ const SAVE_POTS: &str = "INSERT INTO tollgate_pots (scope_kind, scope_id, window
      SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
      FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, window) DO UPDATE \
      SET window_start = excluded.window_start, spent = excluded.spent, held = excluded.held";
-const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, remaining, actual, at, pots) \
+const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, remaining, actual, at, pots, asks) \
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-     value ->> 7 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
+     value ->> 7, value ->> 8 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
      SET session = excluded.session, state = excluded.state, granted = excluded.granted, remaining = excluded.remaining, \
-     actual = excluded.actual, at = excluded.at, pots = excluded.pots";
+     actual = excluded.actual, at = excluded.at, pots = excluded.pots, asks = excluded.asks";
 const DELETE_HOLDS: &str = "DELETE FROM tollgate_reservations WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const FORGET_SESSIONS: &str = "DELETE FROM tollgate_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const HEAR_SESSIONS: &str = "INSERT INTO tollgate_sessions (id, alive_until) \
@@ -103,6 +103,7 @@ async fn load_holds(
             actual: row.try_get::<Option<i64>, _>("actual")?.map(Money::from_nanos),
             at: row.try_get("at")?,
             pots: pots.into_iter().map(PinnedRow::read).collect(),
+            asks: row.try_get("asks")?,
             changed: false,
         };
         ledger.holds.insert(id, hold);
@@ -155,7 +156,7 @@ pub(super) async fn save(
             let (granted, remaining) = (hold.granted.nanos(), hold.remaining.nanos());
             let actual = hold.actual.map(Money::nanos);
             let session = hold.session.as_ref().map(hex);
-            (hex(id), session, hold.state.as_str(), granted, remaining, actual, hold.at, pots)
+            (hex(id), session, hold.state.as_str(), granted, remaining, actual, hold.at, pots, hold.asks)
         })
         .collect();
     run(connection, SAVE_HOLDS, &holds).await?;

@@ -37,7 +37,8 @@ CREATE TABLE tollgate_sessions (
 
 CREATE INDEX tollgate_sessions_by_end ON tollgate_sessions (alive_until);
 
--- `actual` is what it counts as: NULL while it is live, the grant when it is forfeited. `pots` is [[kind, id, window, start], ...].
+-- `actual` is what it counts as: NULL while it is live, the grant when it is forfeited. `pots` is
+-- [[kind, id, window, start], ...]; `asks` is how often it was asked for.
 CREATE TABLE tollgate_reservations (
     id BLOB PRIMARY KEY NOT NULL,
     session BLOB,
@@ -46,7 +47,8 @@ CREATE TABLE tollgate_reservations (
     remaining INTEGER NOT NULL,
     actual INTEGER,
     at INTEGER NOT NULL,
-    pots TEXT NOT NULL
+    pots TEXT NOT NULL,
+    asks INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX tollgate_reservations_live ON tollgate_reservations (session) WHERE state = 'live';
@@ -73,7 +75,8 @@ CREATE TABLE tollgate_permits (
     id BLOB PRIMARY KEY NOT NULL,
     session BLOB NOT NULL,
     taken TEXT NOT NULL,
-    freed_at INTEGER
+    freed_at INTEGER,
+    asks INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX tollgate_permits_by_session ON tollgate_permits (session);

@@ -3,7 +3,6 @@
 //! It takes whatever queued while the last batch was committing as the next one, so that a commit, which waits for the disk,
 //! is shared by all who waited for it.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
@@ -25,6 +23,9 @@ use crate::store::{StoreError, budget, rate_limit};
 const MOST: usize = 512;
 /// How long holds may stand in the log before the disk has them.
 const UNSYNCED: Duration = Duration::from_millis(250);
+
+/// How long to leave a disk alone that has failed.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// One thing to be done.
 pub(super) enum Question {
@@ -166,8 +167,6 @@ struct Task {
     open: Option<Open>,
     /// Since when there are holds that the disk may not have.
     unsynced: Option<Instant>,
-    /// What was granted again to one who asked again: that the first answer was not heard says nothing then.
-    repeated: HashSet<Uuid>,
     back: mpsc::WeakUnboundedSender<Ask>,
 }
 
@@ -193,7 +192,7 @@ impl Failure {
 
 impl Task {
     fn new(setup: Arc<Setup>, back: mpsc::WeakUnboundedSender<Ask>) -> Self {
-        Task { setup, open: None, unsynced: None, repeated: HashSet::new(), back }
+        Task { setup, open: None, unsynced: None, back }
     }
 
     /// Until every handle is gone.
@@ -226,9 +225,12 @@ impl Task {
                 }
             }
             Err(failure) => {
-                // To close it is to undo what was begun. What is asked again may find itself done, and not on the disk.
+                // To close it is to undo what was begun.
                 self.open = None;
-                self.unsynced = self.unsynced.or(Some(Instant::now()));
+                if failure.uncertain {
+                    // Whoever asks again may find it done, and not on the disk.
+                    self.unsynced = self.unsynced.or(Some(Instant::now()));
+                }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
                     // One of them is at fault, and which one shows when each is asked alone.
                     for ask in batch {
@@ -263,7 +265,7 @@ impl Task {
             return Err(before(SqliteError::new(setup.path(), kind)));
         }
         let mut work = Work { connection: &mut open.connection, now: nanos(setup.clock().now()), meta };
-        let answers = work.decide(batch, &mut self.repeated).await.map_err(failed)?;
+        let answers = work.decide(batch).await.map_err(failed)?;
         if is_full && self.unsynced.is_some() {
             // A commit that changes nothing waits for no disk.
             schema::bump(&mut open.connection).await.map_err(failed)?;
@@ -286,8 +288,8 @@ impl Task {
     async fn sync(&mut self) {
         if let Err(failure) = self.attempt(&[]).await {
             self.open = None;
-            // What the log has is not lost by this; the next round tries again.
-            self.unsynced = Some(Instant::now());
+            // What the log has is not lost by this. It is tried again, and not at once.
+            self.unsynced = Some(Instant::now() + PAUSE);
             tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
         }
     }
@@ -314,7 +316,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn decide(&mut self, batch: &[Ask], repeated: &mut HashSet<Uuid>) -> Result<Vec<Answer>, sqlx::Error> {
+    async fn decide(&mut self, batch: &[Ask]) -> Result<Vec<Answer>, sqlx::Error> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
         let (mut money, mut counts, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for (index, ask) in batch.iter().enumerate() {
@@ -328,13 +330,13 @@ impl Work<'_> {
         }
         let questions: Vec<_> = money.iter().map(|(_, question)| *question).collect();
         let clock = self.meta.clock(budgets::CLOCK);
-        let decided = budgets::decide(self.connection, (clock, self.now), &questions, repeated).await?;
+        let decided = budgets::decide(self.connection, (clock, self.now), &questions).await?;
         for ((index, _), answer) in money.into_iter().zip(decided) {
             answers[index] = Some(answer);
         }
         let questions: Vec<_> = counts.iter().map(|(_, question)| *question).collect();
         let clock = self.meta.clock(limits::CLOCK);
-        let decided = limits::decide(self.connection, (clock, self.now), &questions, repeated).await?;
+        let decided = limits::decide(self.connection, (clock, self.now), &questions).await?;
         for ((index, _), answer) in counts.into_iter().zip(decided) {
             answers[index] = Some(answer);
         }
