@@ -34,8 +34,10 @@
 //! |---|---|
 //! | `memory` (default) | keys, budgets and limits in memory: [`store::memory`] |
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
+//! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
+//! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
 //! | `full` | all of them |
 //!
 //! None changes how another behaves.

@@ -30,14 +30,25 @@ use tollgate::store::cached::CachedKeys;
 use tollgate::store::memory::MemoryLimits;
 use tollgate::{BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
 use args::Args;
 use storage::Storage;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
+    // Without a database the log is the audit trail, for those who want to see it.
+    let audit = if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
+        .init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,8 +102,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     serve::until(stop, listener, app).await?;
     // Every call has closed by now: what they cost is written down before the process ends.
     settlements.drain().await;
-    storage.close().await;
-    Ok(())
+    storage.close().await
 }
 
 fn log(outcome: &Outcome) {

@@ -49,11 +49,12 @@ impl Storage {
     }
 
     /// After the last settlement.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(self) -> Result<(), Box<dyn Error>> {
         self.audit.flush().await;
         if let Some(database) = self.database {
-            database.close().await;
+            database.close().await?;
         }
+        Ok(())
     }
 }
 

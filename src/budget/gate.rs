@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::bound::Bound;
 use super::layer::OverBudget;
 use super::refusal::refusal;
-use crate::call::{Alive, Call, Held, unavailable};
+use crate::call::{Alive, Call, Fact, Held, unavailable};
 use crate::domain::dialect::Operation;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
@@ -18,7 +19,7 @@ use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Grant, Reservation, Reserve, Verdict};
-use crate::store::{At, Chain};
+use crate::store::{At, Chain, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
 const LEASE: Duration = Duration::from_secs(300);
@@ -52,7 +53,8 @@ impl<B: BudgetStore> BudgetGate<B> {
         let wish = bound.wish(self.over)?;
         let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
-        match self.store.reserve(&ask, At::Store).await {
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).reserve(&ask, At::Store).await {
             Ok(Verdict::Allow(grant)) => {
                 let held = unanswered.answered();
                 self.granted(call, &bound, wish, grant, held)
@@ -80,11 +82,11 @@ impl<B: BudgetStore> BudgetGate<B> {
         grant: Grant,
         held: Option<Held>,
     ) -> Result<(), Rejection> {
-        let (store, handle, granted) = (self.store.clone(), call.clone(), grant.reservation.granted);
-        let left = grant.left.max(Money::ZERO);
+        let (store, settlements) = (self.store.clone(), call.settlements().clone());
+        let (granted, left) = (grant.reservation.granted, grant.left.max(Money::ZERO));
         call.on_close(move |outcome| {
             let actual = outcome.charged.unwrap_or(granted);
-            settle(store, &handle, grant.reservation, actual, held);
+            settlements.settle(outcome.id, Ended { store, reservation: grant.reservation, actual, _held: held });
         });
         let cap = bound.cap(granted, wish);
         call.set_granted(granted, cap.as_ref().ok().copied().flatten());
@@ -146,22 +148,32 @@ impl<B: BudgetStore> Drop for Unanswered<'_, B> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             // Whatever is held under this id.
-            let reservation = Reservation { id: self.call.id(), granted: Money::ZERO, pots: Vec::new() };
-            settle(self.gate.store.clone(), self.call, reservation, Money::ZERO, Some(held));
+            let (id, store) = (self.call.id(), self.gate.store.clone());
+            let reservation = Reservation { id, granted: Money::ZERO, pots: Vec::new() };
+            let nothing = Ended { store, reservation, actual: Money::ZERO, _held: Some(held) };
+            self.call.settlements().settle(id, nothing);
         }
     }
 }
 
-fn settle<B: BudgetStore>(store: Arc<B>, call: &Call, reservation: Reservation, actual: Money, held: Option<Held>) {
-    let reservation = Arc::new((reservation, held));
-    call.settlements().settle("a budget", call.id(), move || {
-        let (store, reservation) = (store.clone(), reservation.clone());
-        async move { store.settle(&reservation.0, actual, At::Store).await }
-    });
+/// A call has ended, and the session is kept alive until the store knows.
+struct Ended<B> {
+    store: Arc<B>,
+    reservation: Reservation,
+    actual: Money,
+    _held: Option<Held>,
+}
+
+impl<B: BudgetStore> Fact for Ended<B> {
+    const WHAT: &'static str = "a budget";
+
+    async fn tell(&self) -> Result<(), StoreError> {
+        (*self.store).settle(&self.reservation, self.actual, At::Store).await
+    }
 }
 
 fn show(call: &Call, name: HeaderName, money: Money) {
-    if let Ok(value) = HeaderValue::try_from(money.to_string()) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(money.to_string())) {
         call.set_answer_header(name, value);
     }
 }

@@ -42,7 +42,7 @@ pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
-pub(crate) use self::settle::unavailable;
+pub(crate) use self::settle::{Fact, unavailable};
 
 pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::body::StreamBroken;
@@ -101,11 +101,12 @@ impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
     fn open(endpoint: Endpoint, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
+        let opened_at = clock.now();
         let shared = Shared {
-            id: Uuid::now_v7(),
+            id: id_at(opened_at),
             endpoint,
             narrowed: OnceLock::new(),
-            opened_at: clock.now(),
+            opened_at,
             opened: clock.elapsed(),
             clock,
             settlements: config.settlements.clone(),
@@ -221,7 +222,11 @@ impl Call {
 
     /// Notes what a layer has decided, for whoever reads the [`Outcome`].
     pub fn note(&self, decision: Decision) {
-        self.state().decisions.push(decision);
+        let mut state = self.state();
+        if state.decisions.is_empty() {
+            state.decisions.reserve_exact(4);
+        }
+        state.decisions.push(decision);
     }
 
     /// What the request's body says, if `IngestLayer` has read it.
@@ -324,7 +329,12 @@ impl Call {
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
     pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
-        self.state().answer_headers.insert(name, value);
+        let mut state = self.state();
+        if state.answer_headers.is_empty() {
+            // Six of limits, two of budgets.
+            state.answer_headers.reserve_exact(8);
+        }
+        state.answer_headers.push((name, value));
     }
 
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to
@@ -364,6 +374,16 @@ impl Call {
     fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed().saturating_sub(self.shared.opened)
     }
+}
+
+/// A UUIDv7 of that time, to a fraction of its millisecond (RFC 9562 section 6.2, method 3), so that ids sort by time.
+fn id_at(time: Timestamp) -> Uuid {
+    let seconds = u64::try_from(time.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
+    let mut id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)).into_bytes();
+    let [_, _, high, low] = (nanos % 1_000_000 * 4096 / 1_000_000).to_be_bytes();
+    (id[6], id[7]) = (0x70 | high, low);
+    Uuid::from_bytes(id)
 }
 
 impl fmt::Debug for Call {

@@ -62,40 +62,26 @@ impl Settlements {
         }
     }
 
-    /// As [`spawn`](Self::spawn), but what is done without waiting is done here and now: most settlements in memory are.
+    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store that needs no
+    /// waiting, as in memory, is told here and now.
     ///
-    /// Called where calls are dropped, perhaps while a panic unwinds: one of the work's own must not get out, or the process aborts.
-    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut work = Box::pin(work);
+    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the process aborts.
+    pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
         let Some(runtime) = self.runtime() else { return };
+        let mut told = Box::pin(async move {
+            if let Err(error) = fact.tell().await {
+                Box::pin(tell_again(call, fact, error)).await;
+            }
+        });
         let polled = {
             let _entered = runtime.enter();
-            catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
+            catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
         match polled {
             Ok(Poll::Ready(())) => {}
-            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(work, &runtime)),
-            Err(_) => tracing::error!("a store panicked while it was told of a settlement, which is lost"),
+            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(told, &runtime)),
+            Err(_) => tracing::error!(%call, "a store panicked when it was told of a settlement, which is lost"),
         }
-    }
-
-    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now.
-    pub(crate) fn settle<F>(&self, what: &'static str, call: Uuid, tell: impl Fn() -> F + Send + 'static)
-    where
-        F: Future<Output = Result<(), StoreError>> + Send,
-    {
-        self.run(async move {
-            let mut pause = FIRST_PAUSE;
-            while let Err(error) = tell().await {
-                let again = error.is_unavailable();
-                tracing::error!(%call, error = %Chain(&error), again, "{what} could not be settled");
-                if !again {
-                    return;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-        });
     }
 
     /// Runs `work` for as long as the runtime lives; nobody waits for it.
@@ -132,6 +118,32 @@ impl Settlements {
     pub async fn drain(&self) {
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
+    }
+}
+
+/// Something that has happened, and that a store must hear of.
+pub(crate) trait Fact: Send + Sync + 'static {
+    /// What it is, for the log.
+    const WHAT: &'static str;
+
+    /// Tells the store, which may have heard before.
+    fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let again = error.is_unavailable();
+        tracing::error!(%call, error = %Chain(&error), again, "{} could not be settled", F::WHAT);
+        if !again {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+        match fact.tell().await {
+            Ok(()) => return,
+            Err(next) => error = next,
+        }
     }
 }
 

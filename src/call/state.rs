@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Call;
 use super::edit::Edits;
@@ -20,7 +20,8 @@ pub(super) struct State {
     /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
     pub(super) attempts: Vec<Option<Attempt>>,
     pub(super) edits: Edits,
-    pub(super) answer_headers: HeaderMap,
+    /// Of one name the last counts.
+    pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) client: ClientSide,
     pub(super) decisions: Vec<Decision>,
     pub(super) granted: Option<Money>,
@@ -55,7 +56,7 @@ impl State {
             open: 0,
             attempts: Vec::new(),
             edits: Edits::default(),
-            answer_headers: HeaderMap::new(),
+            answer_headers: Vec::new(),
             client: ClientSide::default(),
             decisions: Vec::new(),
             granted: None,

@@ -1,8 +1,8 @@
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::limit::Measure;
@@ -51,27 +51,52 @@ pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterato
         }
         _ => (if tokens { OPENAI_TOKENS } else { OPENAI_REQUESTS }, span(state.full_after)),
     };
-    let values = [Some(state.most.into()), Some(state.left.into()), HeaderValue::try_from(reset).ok()];
+    let values = [decimal(state.most), decimal(state.left), reset];
     names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// In whole seconds, not before the time itself.
-fn rfc3339(at: Timestamp) -> String {
+/// In whole seconds, not before the time itself. Written by hand: every governed answer says it twice, and jiff's printer, which can
+/// do more, takes as long as all other headers together.
+fn rfc3339(at: Timestamp) -> Option<HeaderValue> {
     let whole = at.as_second().saturating_add(i64::from(at.subsec_nanosecond() > 0));
-    Timestamp::from_second(whole).unwrap_or(at).to_string()
+    let at = TimeZone::UTC.to_datetime(Timestamp::from_second(whole).unwrap_or(at));
+    let mut out = *b"0000-00-00T00:00:00Z";
+    let mut put = |at: usize, digits: usize, number: i16| {
+        let mut number = number.unsigned_abs();
+        for place in out[at..at + digits].iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0, 4, at.year());
+    put(5, 2, at.month().into());
+    put(8, 2, at.day().into());
+    put(11, 2, at.hour().into());
+    put(14, 2, at.minute().into());
+    put(17, 2, at.second().into());
+    HeaderValue::from_bytes(&out).ok()
 }
 
 /// As Go writes durations, which is what OpenAI's headers hold: `120ms`, `1s`, `6m0s`.
-fn span(span: Duration) -> String {
-    let mut out = String::new();
+fn span(span: Duration) -> Option<HeaderValue> {
     let (minutes, seconds) = (span.as_secs() / 60, span.as_secs() % 60);
-    let written = match span {
-        _ if span < Duration::from_secs(1) => write!(out, "{}ms", span.as_micros().div_ceil(1000)),
-        _ if minutes == 0 => write!(out, "{seconds}s"),
-        _ => write!(out, "{minutes}m{seconds}s"),
-    };
-    debug_assert!(written.is_ok(), "a string takes everything");
-    out
+    HeaderValue::try_from(match span {
+        _ if span < Duration::from_secs(1) => format!("{}ms", span.as_micros().div_ceil(1000)),
+        _ if minutes == 0 => format!("{seconds}s"),
+        _ => format!("{minutes}m{seconds}s"),
+    })
+    .ok()
+}
+
+fn decimal(number: u64) -> Option<HeaderValue> {
+    let mut out = [0; 20];
+    let (mut start, mut left) = (out.len(), number);
+    while left > 0 || start == out.len() {
+        start -= 1;
+        out[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    HeaderValue::from_bytes(&out[start..]).ok()
 }
 
 #[cfg(test)]

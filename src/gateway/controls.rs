@@ -31,8 +31,8 @@ impl Controls {
         self.audits.push(audit.gate());
     }
 
-    pub(super) fn keys(&mut self, gate: impl Gate) {
-        self.keys = Some(Arc::new(gate));
+    pub(super) fn keys(&mut self, gate: Arc<dyn Gate>) {
+        self.keys = Some(gate);
     }
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
@@ -112,7 +112,7 @@ impl Gate for Door {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         // Whatever could be decided without the key has been, in `decide`.
         match &self.keys {
-            Some(keys) => keys.admit(parts, call).await,
+            Some(keys) => (**keys).admit(parts, call).await,
             None => Ok(()),
         }
     }

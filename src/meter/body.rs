@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -18,14 +18,14 @@ pub(super) struct MeterBody {
     ending: Ending,
     /// The status said it already.
     failed: bool,
-    /// Trailers that wait until what the tap held back has gone.
-    trailers: Option<Frame<Bytes>>,
+    /// Trailers, or the end, that wait until what the tap held back has gone.
+    behind: Option<Option<Result<Frame<Bytes>, BoxError>>>,
 }
 
 impl MeterBody {
     pub(super) fn new(inner: Body, attempt: AttemptGuard, tap: Tap, bodiless: bool, failed: bool) -> Self {
         let ending = Ending::new(bodiless, &inner);
-        let mut this = MeterBody { inner, attempt, tap, ending, failed, trailers: None };
+        let mut this = MeterBody { inner, attempt, tap, ending, failed, behind: None };
         if this.ending.is_done() {
             this.end();
         }
@@ -49,29 +49,43 @@ impl MeterBody {
         self.attempt.end(end);
     }
 
-    /// What goes on of a frame; `None` if nothing does.
-    fn pass(&mut self, frame: Frame<Bytes>, is_last: bool) -> Result<Option<Frame<Bytes>>, BoxError> {
-        let came = match frame.into_data() {
-            Ok(data) => data,
-            Err(trailers) => {
-                let rest = self.end();
-                if rest.is_empty() {
-                    return Ok(Some(trailers));
-                }
-                self.trailers = Some(trailers);
-                return Ok(Some(Frame::data(rest)));
-            }
+    /// Looks at what came out of the inner body, by reference: nearly all of it goes on where it lies.
+    #[inline]
+    fn hear(&mut self, came: Option<&Result<Frame<Bytes>, BoxError>>) -> Heard {
+        let is_last = self.ending.after(came, &self.inner);
+        let frame = match came {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Heard::Broken(None),
+            None => return Heard::of_end(self.end()),
         };
-        let heard = self.tap.hear(&came).map_err(|_| {
+        let Some(data) = frame.data_ref() else { return Heard::of_end(self.end()) };
+        let Ok(part) = self.tap.hear(data) else {
             let what = "the upstream sent an event beyond 16 MiB";
-            StreamBroken(Rejection::new(RejectionKind::UpstreamGarbled, what))
-        })?;
+            let rejection = Rejection::new(RejectionKind::UpstreamGarbled, what);
+            return Heard::Broken(Some(StreamBroken(rejection).into()));
+        };
         let rest = if is_last { self.end() } else { Bytes::new() };
-        Ok(match (heard, rest.is_empty()) {
-            (None, _) => Some(Frame::data(came)),
-            (Some(part), true) => (!part.is_empty()).then(|| Frame::data(part)),
-            (Some(part), false) => Some(Frame::data([part, rest].concat().into())),
-        })
+        match part {
+            None => Heard::AsItCame,
+            Some(part) if rest.is_empty() => Heard::Part(part),
+            Some(part) => Heard::Part([part, rest].concat().into()),
+        }
+    }
+}
+
+enum Heard {
+    AsItCame,
+    /// Instead of a frame of data; nothing goes on if it is empty.
+    Part(Bytes),
+    /// In front of the trailers or of the end.
+    Before(Bytes),
+    /// With an error of ours, if it was not the inner body's.
+    Broken(Option<BoxError>),
+}
+
+impl Heard {
+    fn of_end(rest: Bytes) -> Self {
+        if rest.is_empty() { Heard::AsItCame } else { Heard::Before(rest) }
     }
 }
 
@@ -81,36 +95,32 @@ impl http_body::Body for MeterBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(behind) = this.behind.take() {
+            return Poll::Ready(behind);
+        }
         loop {
-            if let Some(trailers) = this.trailers.take() {
-                return Poll::Ready(Some(Ok(trailers)));
-            }
-            let polled = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-            let is_last = this.ending.after(polled.as_ref(), &this.inner);
-            let passed = match polled {
-                Some(Ok(frame)) => this.pass(frame, is_last),
-                Some(Err(error)) => Err(error),
-                None => {
-                    // Nothing that is over is polled again.
-                    this.inner = Body::empty();
-                    let rest = this.end();
-                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
-                }
-            };
-            match passed {
-                Ok(None) => {}
-                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Err(error) => {
-                    this.break_off(AttemptEnd::Broken);
-                    this.inner = Body::empty();
-                    return Poll::Ready(Some(Err(error)));
+            let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
+            if let Poll::Ready(came) = &mut polled {
+                match this.hear(came.as_ref()) {
+                    Heard::AsItCame => {}
+                    Heard::Part(data) if data.is_empty() => continue,
+                    Heard::Part(data) => *came = Some(Ok(Frame::data(data))),
+                    Heard::Before(data) => this.behind = Some(came.replace(Ok(Frame::data(data)))),
+                    Heard::Broken(error) => {
+                        this.break_off(AttemptEnd::Broken);
+                        this.inner = Body::empty();
+                        if let Some(error) = error {
+                            *came = Some(Err(error));
+                        }
+                    }
                 }
             }
+            return polled;
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.trailers.is_none() && self.inner.is_end_stream()
+        self.behind.is_none() && self.ending.is_said()
     }
 
     fn size_hint(&self) -> SizeHint {

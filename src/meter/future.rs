@@ -79,7 +79,7 @@ where
             parts.headers.remove(header::ETAG);
         }
         let failed = status.is_client_error() || status.is_server_error();
-        let body = Body::new(MeterBody::new(body, attempt, tap, bodiless, failed));
+        let body = Body::own(MeterBody::new(body, attempt, tap, bodiless, failed));
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }

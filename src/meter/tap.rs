@@ -16,7 +16,7 @@ pub(super) const MOST_STREAMED: usize = 1 << 30;
 /// What listens to an answer while it passes.
 pub(super) struct Tap {
     listener: Listener,
-    gunzip: Option<Gunzip>,
+    gunzip: Option<Box<Gunzip>>,
 }
 
 enum Listener {
@@ -42,7 +42,9 @@ impl Tap {
         let gunzip = match headers.get(header::CONTENT_ENCODING) {
             None => None,
             Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
-            Some(_) if Gunzip::is_needed(headers) => Some(Gunzip::new(if is_stream { MOST_STREAMED } else { MOST })),
+            Some(_) if Gunzip::is_needed(headers) => {
+                Some(Box::new(Gunzip::new(if is_stream { MOST_STREAMED } else { MOST })))
+            }
             Some(_) => {
                 tracing::warn!("an answer came in a content-encoding that was not asked for; its usage is not read");
                 return Tap::none();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use crate::call::{Alive, Call, Held, unavailable};
+use crate::call::{Alive, Call, Fact, Held, unavailable};
 use crate::dialect::{self, LimitState};
 use crate::domain::dialect::Operation;
 use crate::domain::estimate;
@@ -15,7 +15,7 @@ use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::rate_limit::{Acquire, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
-use crate::store::{At, Chain};
+use crate::store::{At, Chain, StoreError};
 
 /// How long the slots of a gateway that has fallen silent stay taken.
 const LEASE: Duration = Duration::from_secs(8);
@@ -59,13 +59,17 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         let estimated = self.tokens(call, limits)?;
         let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
-        let verdict = self.store.acquire(&ask, At::Store).await;
-        match verdict {
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).acquire(&ask, At::Store).await {
             Ok(Verdict::Allow(allowed)) => {
                 show(call, &allowed.standings);
                 call.note(Decision::allow("rate_limit", "within every limit"));
-                let (store, held, handle) = (self.store.clone(), unanswered.answered(), call.clone());
-                call.on_close(move |outcome| settle(store, &handle, allowed.permit, used(outcome, estimated), held));
+                let (store, held, settlements) =
+                    (self.store.clone(), unanswered.answered(), call.settlements().clone());
+                call.on_close(move |outcome| {
+                    let used = used(outcome, estimated);
+                    settlements.settle(outcome.id, Ended { store, permit: allowed.permit, used, _held: held });
+                });
                 Ok(())
             }
             Ok(Verdict::Deny(denial)) => {
@@ -127,18 +131,28 @@ impl<R: RateLimitStore> Drop for Unanswered<'_, R> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             // Whatever is counted under this id.
-            let permit = Permit { id: self.call.id(), taken: Vec::new() };
-            settle(self.gate.store.clone(), self.call, permit, Used::Nothing, Some(held));
+            let (id, store) = (self.call.id(), self.gate.store.clone());
+            let permit = Permit { id, taken: Vec::new() };
+            let nothing = Ended { store, permit, used: Used::Nothing, _held: Some(held) };
+            self.call.settlements().settle(id, nothing);
         }
     }
 }
 
-fn settle<R: RateLimitStore>(store: Arc<R>, call: &Call, permit: Permit, used: Used, held: Option<Held>) {
-    let permit = Arc::new((permit, held));
-    call.settlements().settle("a rate limit", call.id(), move || {
-        let (store, permit) = (store.clone(), permit.clone());
-        async move { store.settle(&permit.0, used, At::Store).await }
-    });
+/// A call has ended, and the session is kept alive until the store knows.
+struct Ended<R> {
+    store: Arc<R>,
+    permit: Permit,
+    used: Used,
+    _held: Option<Held>,
+}
+
+impl<R: RateLimitStore> Fact for Ended<R> {
+    const WHAT: &'static str = "a rate limit";
+
+    async fn tell(&self) -> Result<(), StoreError> {
+        (*self.store).settle(&self.permit, self.used, At::Store).await
+    }
 }
 
 fn used(outcome: &Outcome, estimated: u64) -> Used {

@@ -53,7 +53,8 @@ pub trait BudgetStore: Send + Sync + 'static {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
 
     /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it corrects a
-    /// forfeit, and it counts in the window in which the grant was made. Settling twice is settling once.
+    /// forfeit, and it counts in the window in which the grant was made. Settling twice is settling once: for an hour at least,
+    /// as a forfeit may be corrected for a day at least; a hold that the store does not know is charged.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.

@@ -17,12 +17,16 @@
 pub mod audit;
 pub mod budget;
 pub mod cached;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod forward;
 pub mod key;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod rate_limit;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;

@@ -83,7 +83,7 @@ where
             StateProj::Sent { answer, accepts_gzip, first_byte, idle, patience } => match answer.poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     let patience = std::mem::take(patience);
-                    let response = response.map(|body| Body::new(IdleBody::new(Body::new(body), *idle, patience)));
+                    let response = response.map(|body| Body::own(IdleBody::new(body, *idle, patience)));
                     clean(response, *accepts_gzip)
                 }
                 Poll::Ready(Err(error)) => Err(unreachable(&error.into())),

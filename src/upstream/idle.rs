@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::body::{Body, BoxError};
+use crate::body::BoxError;
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
@@ -43,35 +44,42 @@ impl Patience {
     }
 }
 
-/// A body that breaks off when it has kept a reader waiting for too long.
-///
-/// Time in which nobody reads does not count: then the client is slow, not the provider.
-pub(super) struct IdleBody {
-    inner: Body,
-    idle: Duration,
-    patience: Patience,
-}
-
-impl IdleBody {
-    /// With the patience that the head of the answer has left over.
-    pub(super) fn new(inner: Body, idle: Duration, mut patience: Patience) -> Self {
-        patience.rest();
-        IdleBody { inner, idle, patience }
+pin_project! {
+    /// A body that breaks off when it has kept a reader waiting for too long.
+    ///
+    /// Time in which nobody reads does not count: then the client is slow, not the provider.
+    pub(super) struct IdleBody<B> {
+        #[pin]
+        inner: Option<B>,
+        idle: Duration,
+        patience: Patience,
     }
 }
 
-impl http_body::Body for IdleBody {
+impl<B> IdleBody<B> {
+    /// With the patience that the head of the answer has left over.
+    pub(super) fn new(inner: B, idle: Duration, mut patience: Patience) -> Self {
+        patience.rest();
+        IdleBody { inner: Some(inner), idle, patience }
+    }
+}
+
+impl<B> http_body::Body for IdleBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+{
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        if let Poll::Ready(polled) = Pin::new(&mut this.inner).poll_frame(cx) {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(polled) = inner.poll_frame(cx) {
             this.patience.rest();
-            return Poll::Ready(polled);
+            return Poll::Ready(polled.map(|frame| frame.map_err(Into::into)));
         }
-        this.patience.poll_lost(this.idle, cx).map(|()| {
-            this.inner = Body::empty();
+        this.patience.poll_lost(*this.idle, cx).map(|()| {
+            this.inner.set(None);
             let rejection =
                 Rejection::new(RejectionKind::UpstreamTimeout, "the upstream fell silent in the middle of its answer");
             Some(Err(StreamBroken(rejection).into()))
@@ -79,11 +87,11 @@ impl http_body::Body for IdleBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), B::size_hint)
     }
 }
 
@@ -99,7 +107,7 @@ mod tests {
     async fn only_time_in_which_a_reader_waits_is_idle() {
         let idle = Duration::from_secs(300);
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
-        let mut body = IdleBody::new(Body::new(body), idle, Patience::default());
+        let mut body = IdleBody::new(body, idle, Patience::default());
         // A wait that is long, but not too long, sets the timer.
         let late = async {
             sleep(Duration::from_secs(299)).await;

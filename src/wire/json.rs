@@ -326,13 +326,17 @@ impl Walk<'_, '_> {
         let text = spelled_out(key, escaped && wanted != 0);
         let letter = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
         let first = letter(&text);
-        for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
-            let name = path[level];
-            // Nearly every key is told apart by its first letter; only one outside of ASCII may stand for another.
-            if letter(name) != first && first.is_none_or(|letter| letter.is_ascii()) {
+        // Nearly every key is told apart by its first letter; only one outside of ASCII may stand for another.
+        let may_be = |name: &str| letter(name) == first || first.is_some_and(|letter| !letter.is_ascii());
+        let mut left = wanted;
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            let Some(name) = self.paths.get(bit as usize).and_then(|path| path.get(level)).filter(|name| may_be(name))
+            else {
                 continue;
-            }
-            if !escaped && key == name {
+            };
+            if !escaped && key == *name {
                 named |= 1 << bit;
             } else if same_letters(&text, name) {
                 let clash = if escaped { Clash::Escaped } else { Clash::Case };

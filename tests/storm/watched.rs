@@ -81,7 +81,7 @@ impl BudgetStore for Watched {
         let verdict = self.step(|store, ledger| {
             let verdict = now(store.reserve(ask, at))?;
             ledger.reserved(ask, &verdict);
-            Ok(verdict)
+            Ok::<_, StoreError>(verdict)
         })?;
         self.weather.pause().await;
         if fault == Some(Fault::Unheard) {

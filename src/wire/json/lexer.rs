@@ -15,7 +15,8 @@ const MAX_DEPTH: usize = 1024;
 /// A cursor in a document.
 ///
 /// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after a
-/// value, right behind that value.
+/// value, right behind that value. Within, steps take a position and give the next: a cursor that is written to memory and
+/// read back for each step would be waited for at each.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     doc: &'a [u8],
@@ -39,7 +40,7 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
-        self.doc.get(self.at).copied()
+        self.byte(self.at)
     }
 
     #[cold]
@@ -57,9 +58,7 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     pub(super) fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
-        }
+        self.at = self.skip_space(self.at);
     }
 
     /// Enters the array or object whose bracket is at the cursor, and which is at `depth`.
@@ -68,8 +67,7 @@ impl<'a> Lexer<'a> {
         if depth > self.max_depth {
             return Err(Fault::Depth);
         }
-        self.at += 1;
-        self.space();
+        self.at = self.skip_space(self.at + 1);
         Ok(())
     }
 
@@ -84,43 +82,17 @@ impl<'a> Lexer<'a> {
     /// After a value: on to the next one (true), or behind the bracket that ends them (false).
     #[inline]
     pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, Fault> {
-        self.space();
-        match self.peek() {
-            Some(b',') => {
-                self.at += 1;
-                self.space();
-                Ok(true)
-            }
-            Some(byte) if byte == bracket => {
-                self.at += 1;
-                Ok(false)
-            }
-            _ => Err(Fault::Syntax),
-        }
+        let (at, more) = self.step_comma(self.at, bracket)?;
+        self.at = at;
+        Ok(more)
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
     pub(super) fn key(&mut self) -> Result<(&'a str, bool), Fault> {
         let start = self.at;
-        let (end, escaped) = self.skip_key()?;
+        let (end, escaped, at) = self.step_key(start)?;
+        self.at = at;
         Ok((&self.text[start + 1..end - 1], escaped))
-    }
-
-    /// [`Lexer::key`] for a key nobody asks about: where it ends, and whether there is an escape in it.
-    #[inline]
-    fn skip_key(&mut self) -> Result<(usize, bool), Fault> {
-        if self.peek() != Some(b'"') {
-            return Err(Fault::Syntax);
-        }
-        let escaped = self.string()?;
-        let end = self.at;
-        self.space();
-        if self.peek() != Some(b':') {
-            return Err(Fault::Syntax);
-        }
-        self.at += 1;
-        self.space();
-        Ok((end, escaped))
     }
 
     /// Any value, inside a container at `depth`.
@@ -129,7 +101,11 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'{' | b'[') => self.nested(depth)?,
-            _ => self.scalar()?,
+            _ => {
+                let (at, kind) = self.step_scalar(start)?;
+                self.at = at;
+                kind
+            }
         };
         Ok(Found { kind, span: start..self.at })
     }
@@ -155,149 +131,192 @@ impl<'a> Lexer<'a> {
 
     /// An array or object and all it holds, however deep, without a call for each level.
     fn nested(&mut self, outer: usize) -> Result<Kind, Fault> {
-        let is_root_object = self.peek() == Some(b'{');
+        let mut at = self.at;
+        let is_root_object = self.byte(at) == Some(b'{');
         let mut objects = [0_u64; MAX_DEPTH / 64];
         let mut depth = outer;
         let mut len = 0;
 
         'open: loop {
-            let mut object = self.peek() == Some(b'{');
+            let mut object = self.byte(at) == Some(b'{');
             let mut bracket = if object { b'}' } else { b']' };
             depth += 1;
-            self.open(depth)?;
+            if depth > self.max_depth {
+                return Err(self.stop(at, Fault::Depth));
+            }
+            at = self.skip_space(at + 1);
             // The deepest level of all wraps round to the bit of level 0, which does not exist.
             let (word, bit) = (depth / 64 % objects.len(), depth % 64);
             objects[word] = objects[word] & !(1 << bit) | u64::from(object) << bit;
 
-            let mut more = !self.closes(bracket);
+            let mut more = self.byte(at) != Some(bracket);
+            at += usize::from(!more);
             loop {
                 while !more {
                     depth -= 1;
                     if depth == outer {
+                        self.at = at;
                         return Ok(if is_root_object { Kind::Object { len } } else { Kind::Array { len } });
                     }
                     object = objects[depth / 64 % objects.len()] >> (depth % 64) & 1 == 1;
                     bracket = if object { b'}' } else { b']' };
-                    more = self.comma(bracket)?;
+                    (at, more) = self.step_comma(at, bracket)?;
                 }
                 len += usize::from(depth == outer + 1);
                 if object {
-                    self.skip_key()?;
+                    (_, _, at) = self.step_key(at)?;
                 }
-                match self.peek() {
+                match self.byte(at) {
                     Some(b'{' | b'[') => continue 'open,
-                    _ => self.scalar()?,
-                };
-                more = self.comma(bracket)?;
+                    _ => (at, _) = self.step_scalar(at)?,
+                }
+                (at, more) = self.step_comma(at, bracket)?;
             }
         }
     }
 
     #[inline]
-    fn scalar(&mut self) -> Result<Kind, Fault> {
-        match self.peek() {
-            Some(b'"') => self.string().map(|escaped| Kind::String { escaped }),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word(b"true", Kind::Bool(true)),
-            Some(b'f') => self.word(b"false", Kind::Bool(false)),
-            Some(b'n') => self.word(b"null", Kind::Null),
-            _ => Err(Fault::Syntax),
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.doc.get(at).copied()
+    }
+
+    /// Leaves the cursor at what cannot be gone on from.
+    #[cold]
+    fn stop(&mut self, at: usize, fault: Fault) -> Fault {
+        self.at = at;
+        fault
+    }
+
+    #[inline]
+    fn skip_space(&self, mut at: usize) -> usize {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
+            at += 1;
+        }
+        at
+    }
+
+    #[inline]
+    fn step_comma(&mut self, at: usize, bracket: u8) -> Result<(usize, bool), Fault> {
+        let at = self.skip_space(at);
+        match self.byte(at) {
+            Some(b',') => Ok((self.skip_space(at + 1), true)),
+            Some(byte) if byte == bracket => Ok((at + 1, false)),
+            _ => Err(self.stop(at, Fault::Syntax)),
         }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, Fault> {
-        for &byte in word {
-            if self.peek() != Some(byte) {
-                return Err(Fault::Syntax);
-            }
-            self.at += 1;
+    /// Where a key ends, whether there is an escape in it, and where its value begins.
+    #[inline]
+    fn step_key(&mut self, at: usize) -> Result<(usize, bool, usize), Fault> {
+        if self.byte(at) != Some(b'"') {
+            return Err(self.stop(at, Fault::Syntax));
         }
-        Ok(kind)
+        let (end, escaped) = self.step_string(at)?;
+        let colon = self.skip_space(end);
+        if self.byte(colon) != Some(b':') {
+            return Err(self.stop(colon, Fault::Syntax));
+        }
+        Ok((end, escaped, self.skip_space(colon + 1)))
+    }
+
+    #[inline]
+    fn step_scalar(&mut self, at: usize) -> Result<(usize, Kind), Fault> {
+        match self.byte(at) {
+            Some(b'"') => self.step_string(at).map(|(at, escaped)| (at, Kind::String { escaped })),
+            Some(b'-' | b'0'..=b'9') => self.number(at).map(|at| (at, Kind::Number)),
+            Some(b't') => self.word(at, b"true").map(|at| (at, Kind::Bool(true))),
+            Some(b'f') => self.word(at, b"false").map(|at| (at, Kind::Bool(false))),
+            Some(b'n') => self.word(at, b"null").map(|at| (at, Kind::Null)),
+            _ => Err(self.stop(at, Fault::Syntax)),
+        }
+    }
+
+    fn word(&mut self, mut at: usize, word: &[u8]) -> Result<usize, Fault> {
+        for &byte in word {
+            if self.byte(at) != Some(byte) {
+                return Err(self.stop(at, Fault::Syntax));
+            }
+            at += 1;
+        }
+        Ok(at)
     }
 
     /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`, RFC 8259 section 6.
-    fn number(&mut self) -> Result<Kind, Fault> {
-        self.at += usize::from(self.peek() == Some(b'-'));
-        if self.peek() == Some(b'0') {
-            // A digit that follows is then neither comma nor bracket.
-            self.at += 1;
-        } else {
-            self.digits()?;
+    fn number(&mut self, mut at: usize) -> Result<usize, Fault> {
+        at += usize::from(self.byte(at) == Some(b'-'));
+        // A digit that follows a zero is then neither comma nor bracket.
+        at = if self.byte(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
+        if self.byte(at) == Some(b'.') {
+            at = self.digits(at + 1)?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
+        if let Some(b'e' | b'E') = self.byte(at) {
+            at += 1;
+            at += usize::from(matches!(self.byte(at), Some(b'+' | b'-')));
+            at = self.digits(at)?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        Ok(Kind::Number)
+        Ok(at)
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at == start { Err(Fault::Syntax) } else { Ok(()) }
-    }
-
-    /// A string; whether it holds an escape.
     #[inline]
-    fn string(&mut self) -> Result<bool, Fault> {
-        self.at += 1;
-        self.skip_plain();
-        match self.peek() {
-            Some(b'"') => {
-                self.at += 1;
-                Ok(false)
-            }
-            Some(b'\\') => self.escaped().map(|()| true),
-            _ => Err(Fault::Syntax),
+    fn digits(&mut self, start: usize) -> Result<usize, Fault> {
+        let mut at = start;
+        while let Some(b'0'..=b'9') = self.byte(at) {
+            at += 1;
         }
+        if at == start { Err(self.stop(at, Fault::Syntax)) } else { Ok(at) }
     }
 
-    /// From the first escape of a string to its end. Apart from [`Lexer::string`], so that keys and words stay cheap.
+    /// A string: where it ends, and whether it holds an escape.
+    #[inline]
+    fn step_string(&mut self, at: usize) -> Result<(usize, bool), Fault> {
+        let inside = at + 1;
+        // Most keys and words end in the block that was looked at last.
+        if inside / BLOCK == self.block {
+            let end = inside + (self.specials >> (inside % BLOCK)).trailing_zeros() as usize;
+            if end / BLOCK == self.block && self.byte(end) == Some(b'"') {
+                return Ok((end + 1, false));
+            }
+        }
+        self.long_string(inside)
+    }
+
+    /// The rest of a string, from anywhere in it that is not in an escape.
     #[inline(never)]
-    fn escaped(&mut self) -> Result<(), Fault> {
-        while self.peek() == Some(b'\\') {
-            self.escape()?;
-            self.skip_plain();
+    fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
+        let mut escaped = false;
+        loop {
+            at = self.skip_plain(at);
+            match self.byte(at) {
+                Some(b'"') => return Ok((at + 1, escaped)),
+                Some(b'\\') => at = self.step_escape(at)?,
+                _ => return Err(self.stop(at, Fault::Syntax)),
+            }
+            escaped = true;
         }
-        if self.peek() != Some(b'"') {
-            return Err(Fault::Syntax);
-        }
-        self.at += 1;
-        Ok(())
     }
 
     /// On to the next byte that a string cannot hold as it is, or to the end of the document.
     #[inline]
-    fn skip_plain(&mut self) {
+    fn skip_plain(&mut self, mut at: usize) -> usize {
         loop {
-            if self.block != self.at / BLOCK {
-                self.look();
+            if self.block != at / BLOCK {
+                self.look(at / BLOCK);
             }
-            let ahead = self.specials >> (self.at % BLOCK);
+            let ahead = self.specials >> (at % BLOCK);
             if ahead != 0 {
-                self.at += ahead.trailing_zeros() as usize;
-                return;
+                return at + ahead.trailing_zeros() as usize;
             }
-            self.at = (self.block + 1) * BLOCK;
-            if self.at >= self.doc.len() {
-                self.at = self.doc.len();
-                return;
+            at = (at / BLOCK + 1) * BLOCK;
+            if at >= self.doc.len() {
+                return self.doc.len();
             }
         }
     }
 
-    /// Looks at the block that the cursor is in.
     #[inline(never)]
-    fn look(&mut self) {
-        self.block = self.at / BLOCK;
-        let rest = self.doc.get(self.block * BLOCK..).unwrap_or_default();
+    fn look(&mut self, block: usize) {
+        self.block = block;
+        let rest = self.doc.get(block * BLOCK..).unwrap_or_default();
         self.specials = match rest.first_chunk() {
             Some(block) => specials(block),
             None => {
@@ -309,29 +328,20 @@ impl<'a> Lexer<'a> {
     }
 
     #[inline]
-    fn escape(&mut self) -> Result<(), Fault> {
-        self.at += 1;
-        let letter = self.peek().ok_or(Fault::Syntax)?;
-        if letter == b'u' {
-            return self.code_unit();
+    fn step_escape(&mut self, at: usize) -> Result<usize, Fault> {
+        match self.byte(at + 1) {
+            Some(b'u') => self.code_unit(at + 2),
+            Some(letter) if SHORT_ESCAPES[usize::from(letter)] => Ok(at + 2),
+            _ => Err(self.stop(at + 1, Fault::Syntax)),
         }
-        if !SHORT_ESCAPES[usize::from(letter)] {
-            return Err(Fault::Syntax);
-        }
-        self.at += 1;
-        Ok(())
     }
 
-    /// The `u` of an escape and its four digits.
-    fn code_unit(&mut self) -> Result<(), Fault> {
-        self.at += 1;
-        for _ in 0..4 {
-            if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                return Err(Fault::Syntax);
-            }
-            self.at += 1;
+    /// The four digits of an escape.
+    fn code_unit(&mut self, start: usize) -> Result<usize, Fault> {
+        match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
+            Some(at) => Err(self.stop(at, Fault::Syntax)),
+            None => Ok(start + 4),
         }
-        Ok(())
     }
 }
 

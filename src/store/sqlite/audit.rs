@@ -1,0 +1,119 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use super::Sqlite;
+use super::rows::{hex, run};
+use super::time::nanos;
+use super::writer::Question;
+use crate::domain::audit::AuditRecord;
+use crate::domain::money::Money;
+use crate::store::StoreError;
+use crate::store::audit::AuditSink;
+
+const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_name, user, team, org, model, end, status, \
+     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, granted_nanos, charged_nanos, cost_nanos, took_us, \
+     record) SELECT unhex(value ->> 'id'), value ->> 'opened_at', unhex(value ->> 'key_id'), value ->> 'key_name', \
+     value ->> 'user', value ->> 'team', value ->> 'org', value ->> 'model', value ->> 'end', value ->> 'status', \
+     value ->> 'input_tokens', value ->> 'cache_read_tokens', value ->> 'cache_write_tokens', value ->> 'output_tokens', \
+     value ->> 'granted_nanos', value ->> 'charged_nanos', value ->> 'cost_nanos', value ->> 'took_us', value ->> 'record' \
+     FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING";
+
+/// Audit records in the file, in `tollgate_audit`: one row a call, and on the disk when `write` answers. A record that comes again
+/// is not written again.
+///
+/// `record` holds the whole record as JSON; the other columns are what one asks for most: who, which model, how it ended, tokens, and
+/// money in billionths of a dollar.
+#[derive(Clone)]
+pub struct SqliteAudit {
+    sqlite: Sqlite,
+}
+
+impl SqliteAudit {
+    pub(super) fn new(sqlite: Sqlite) -> Self {
+        SqliteAudit { sqlite }
+    }
+}
+
+#[async_trait]
+impl AuditSink for SqliteAudit {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let lines = records.iter().map(Line::of).collect::<Result<_, _>>().map_err(StoreError::broken)?;
+        self.sqlite.ask(Question::Audit(lines)).await.map(drop)
+    }
+}
+
+impl fmt::Debug for SqliteAudit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteAudit").field("path", &self.sqlite.path()).finish_non_exhaustive()
+    }
+}
+
+/// A row, made by whoever writes it and not by the one task that all wait for.
+#[derive(Serialize)]
+pub(super) struct Line {
+    id: String,
+    opened_at: i64,
+    key_id: Option<String>,
+    key_name: Option<String>,
+    user: Option<String>,
+    team: Option<String>,
+    org: Option<String>,
+    model: Option<String>,
+    end: crate::domain::outcome::End,
+    status: Option<u16>,
+    input_tokens: Option<i64>,
+    cache_read_tokens: Option<i64>,
+    cache_write_tokens: Option<i64>,
+    output_tokens: Option<i64>,
+    granted_nanos: Option<i64>,
+    charged_nanos: Option<i64>,
+    cost_nanos: Option<i64>,
+    took_us: i64,
+    record: String,
+}
+
+impl Line {
+    fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
+        let outcome = record.outcome();
+        let principal = outcome.principal.as_deref();
+        let usage = outcome.usage;
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Ok(Line {
+            id: hex(&outcome.id),
+            opened_at: nanos(outcome.opened_at),
+            key_id: principal.and_then(|p| p.key).as_ref().map(hex),
+            key_name: principal.map(|p| p.name.to_string()),
+            user: text(principal.and_then(|p| p.user.as_deref())),
+            team: text(principal.and_then(|p| p.team.as_deref())),
+            org: text(principal.and_then(|p| p.org.as_deref())),
+            model: text(outcome.model.as_deref()),
+            end: outcome.end,
+            status: outcome.status.map(|status| status.as_u16()),
+            input_tokens: usage.map(|u| whole(u.input)),
+            cache_read_tokens: usage.map(|u| whole(u.cache_read)),
+            cache_write_tokens: usage.map(|u| whole(u.cache_write_5m.saturating_add(u.cache_write_1h))),
+            output_tokens: usage.map(|u| whole(u.output)),
+            granted_nanos: outcome.granted.map(Money::nanos),
+            charged_nanos: outcome.charged.map(Money::nanos),
+            cost_nanos: outcome.cost.map(Money::nanos),
+            took_us: i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX),
+            record: serde_json::to_string(record)?,
+        })
+    }
+}
+
+/// Absurd figures are kept as the largest that the file can.
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// In the writer's transaction.
+pub(super) async fn insert(connection: &mut SqliteConnection, lines: &[&Line]) -> Result<(), sqlx::Error> {
+    run(connection, INSERT, lines).await
+}

@@ -1,0 +1,144 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::ledger::Ledger;
+use super::time::nanos;
+use super::writer::{Answer, Question as Asked, Reply};
+use super::{Sqlite, rows, schema, unexpected};
+use crate::domain::budget::Budget;
+use crate::domain::ledger::Wish;
+use crate::domain::money::Money;
+use crate::store::budget::{BudgetStore, Reservation, Reserve, Standing, Verdict};
+use crate::store::{At, Session, StoreError};
+
+/// The latest time that budgets were decided by.
+pub(super) const CLOCK: &str = "budget_clock";
+
+/// Budgets in the file. A settlement is on the disk when `settle` answers; for a hold see [the module](super).
+///
+/// An ask whose future is dropped holds nothing, whenever that was. An id that was settled is not granted again.
+#[derive(Clone)]
+pub struct SqliteBudgets {
+    sqlite: Sqlite,
+}
+
+impl SqliteBudgets {
+    pub(super) fn new(sqlite: Sqlite) -> Self {
+        SqliteBudgets { sqlite }
+    }
+
+    async fn ask(&self, what: What, at: At) -> Answer {
+        self.sqlite.ask(Asked::Budget(Question::Asked(what, at))).await
+    }
+}
+
+#[async_trait]
+impl BudgetStore for SqliteBudgets {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        let (id, session, wish) = (ask.id, ask.session, ask.wish);
+        match self.ask(What::Reserve { id, session, budgets: ask.budgets.to_vec(), wish }, at).await? {
+            Reply::Verdict(verdict) => Ok(verdict),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+        self.ask(What::Settle(reservation.clone(), actual), at).await.map(drop)
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.ask(What::Beat(session), at).await.map(drop)
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        match self.ask(What::Standing(budgets.to_vec()), at).await? {
+            Reply::Standings(standings) => Ok(standings),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteBudgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteBudgets").field("path", &self.sqlite.path()).finish_non_exhaustive()
+    }
+}
+
+pub(super) enum Question {
+    Asked(What, At),
+    /// Nobody has heard of the grant of this id.
+    Unheard(Uuid),
+}
+
+pub(super) enum What {
+    Reserve { id: Uuid, session: Session, budgets: Vec<Budget>, wish: Wish },
+    Settle(Reservation, Money),
+    Beat(Session),
+    Standing(Vec<Budget>),
+}
+
+impl Question {
+    pub(super) fn is_settlement(&self) -> bool {
+        matches!(self, Question::Asked(What::Settle(..), _))
+    }
+
+    pub(super) fn is_reserve(&self) -> bool {
+        matches!(self, Question::Asked(What::Reserve { .. }, _))
+    }
+
+    pub(super) fn is_for_its_asker(&self) -> bool {
+        matches!(self, Question::Asked(What::Reserve { .. } | What::Standing(_), _))
+    }
+
+    /// The time to decide by; what takes back asks for none in particular.
+    fn at(&self) -> At {
+        match self {
+            Question::Asked(_, at) => *at,
+            Question::Unheard(_) => At::Store,
+        }
+    }
+}
+
+/// Answers in order, in the writer's transaction. `clock` is the latest time of the file, and what the machine says.
+pub(super) async fn decide(
+    connection: &mut SqliteConnection,
+    clock: (i64, i64),
+    questions: &[&Question],
+) -> Result<Vec<Answer>, sqlx::Error> {
+    let mut answers = Vec::with_capacity(questions.len());
+    let (mut latest, machine) = clock;
+    // All of a batch is decided at one time, unless a test names several.
+    for same in questions.chunk_by(|one, other| one.at() == other.at()) {
+        latest = latest.max(match same[0].at() {
+            At::Store => machine,
+            At::Fixed(time) => nanos(time),
+        });
+        let mut ledger = Ledger::new(latest);
+        let silent = rows::load(connection, &mut ledger, same).await?;
+        ledger.forfeit(&silent);
+        answers.extend(same.iter().map(|question| answer(&mut ledger, question)));
+        rows::save(connection, &ledger, &silent).await?;
+    }
+    if latest > clock.0 {
+        schema::set(connection, CLOCK, latest).await?;
+    }
+    Ok(answers)
+}
+
+fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
+    match question {
+        Question::Asked(What::Reserve { id, session, budgets, wish }, _) => {
+            return ledger.reserve(*id, *session, budgets, *wish);
+        }
+        Question::Asked(What::Settle(reservation, actual), _) => ledger.settle(reservation, *actual),
+        Question::Asked(What::Beat(session), _) => ledger.hear(*session),
+        Question::Asked(What::Standing(budgets), _) => {
+            return Ok(Reply::Standings(budgets.iter().map(|budget| ledger.standing(budget)).collect()));
+        }
+        Question::Unheard(id) => ledger.take_back(*id),
+    }
+    Ok(Reply::Done)
+}

@@ -1,0 +1,159 @@
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::body::BoxError;
+use crate::store::StoreError;
+
+/// A file that cannot be used, for the operator: it names the file and the cure. Clients only ever see the
+/// [`StoreError`] around it, which names neither.
+#[derive(Debug, Clone)]
+pub struct SqliteError {
+    path: PathBuf,
+    kind: SqliteErrorKind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What is wrong with the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SqliteErrorKind {
+    /// Its directory does not exist.
+    NoDirectory,
+    /// It is a directory.
+    IsDirectory,
+    /// It, or its directory, may not be written.
+    ReadOnly,
+    /// It cannot be opened or made.
+    CannotOpen,
+    /// It is no SQLite database.
+    NotADatabase,
+    /// It is a damaged SQLite database.
+    Corrupt,
+    /// Another process has locked it for longer than we wait.
+    Locked,
+    /// A later tollgate has written it, in a schema that this one does not know.
+    NewerSchema {
+        /// The schema of the file.
+        found: i64,
+        /// The latest that this tollgate knows.
+        known: i64,
+    },
+    /// [`migrate`](super::Sqlite::migrate) has not been run on it, or not that of this version.
+    NotMigrated,
+    /// The disk is full.
+    Full,
+    /// The disk could not be read or written.
+    Io,
+    /// It was closed, or there is no runtime to work on.
+    Closed,
+    /// Anything else that SQLite or its driver say.
+    Other,
+}
+
+impl SqliteError {
+    pub(super) fn new(path: &Path, kind: SqliteErrorKind) -> Self {
+        SqliteError { path: path.to_owned(), kind, source: None }
+    }
+
+    pub(super) fn with(path: &Path, kind: SqliteErrorKind, source: impl Into<BoxError>) -> Self {
+        SqliteError { path: path.to_owned(), kind, source: Some(Arc::from(source.into())) }
+    }
+
+    pub(super) fn of(path: &Path, error: sqlx::Error) -> Self {
+        Self::with(path, kind(&error), error)
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn kind(&self) -> SqliteErrorKind {
+        self.kind
+    }
+
+    /// Which file it is about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The primary result codes are those of <https://www.sqlite.org/rescode.html>; the driver hands on extended ones.
+fn kind(error: &sqlx::Error) -> SqliteErrorKind {
+    let database = match error {
+        sqlx::Error::Database(error) => error,
+        sqlx::Error::PoolTimedOut => return SqliteErrorKind::Locked,
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return SqliteErrorKind::Closed,
+        sqlx::Error::Io(_) => return SqliteErrorKind::Io,
+        _ => return SqliteErrorKind::Other,
+    };
+    let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
+    match code & 0xff {
+        1 if database.message().contains("no such table: tollgate_") => SqliteErrorKind::NotMigrated,
+        5 | 6 => SqliteErrorKind::Locked,
+        8 => SqliteErrorKind::ReadOnly,
+        10 => SqliteErrorKind::Io,
+        11 => SqliteErrorKind::Corrupt,
+        13 => SqliteErrorKind::Full,
+        14 => SqliteErrorKind::CannotOpen,
+        26 => SqliteErrorKind::NotADatabase,
+        _ => SqliteErrorKind::Other,
+    }
+}
+
+impl SqliteErrorKind {
+    /// Whether it is about the file as a whole, and not about what one ask wanted of it.
+    pub(super) fn is_of_the_file(self) -> bool {
+        self != SqliteErrorKind::Other
+    }
+
+    /// Whether it may pass without anybody doing anything to the file.
+    fn may_pass(self) -> bool {
+        use SqliteErrorKind::{CannotOpen, Closed, Full, Io, Locked, NoDirectory, ReadOnly};
+        matches!(self, CannotOpen | Closed | Full | Io | Locked | NoDirectory | ReadOnly)
+    }
+}
+
+impl fmt::Display for SqliteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.kind {
+            SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; make it first"),
+            SqliteErrorKind::IsDirectory => write!(f, "{path} is a directory; name a file in it"),
+            SqliteErrorKind::ReadOnly => {
+                write!(f, "{path} cannot be written; give this process the right to write it and its directory")
+            }
+            SqliteErrorKind::CannotOpen => {
+                write!(f, "{path} cannot be opened; look at the rights to it and to its directory")
+            }
+            SqliteErrorKind::NotADatabase => {
+                write!(f, "{path} is not a SQLite database, or an encrypted one; name another file")
+            }
+            SqliteErrorKind::Corrupt => {
+                write!(f, "{path} is damaged; restore it from a backup, or save what `sqlite3 {path} .recover` finds")
+            }
+            SqliteErrorKind::Locked => write!(f, "{path} is locked by another process; end it, or wait longer"),
+            SqliteErrorKind::NewerSchema { found, known } => {
+                write!(f, "{path} has schema {found}, and this tollgate knows {known}; run the tollgate that wrote it")
+            }
+            SqliteErrorKind::NotMigrated => write!(f, "{path} has no current tables of tollgate; call `migrate` once"),
+            SqliteErrorKind::Full => write!(f, "{path}: the disk is full; make room"),
+            SqliteErrorKind::Io => write!(f, "{path}: the disk failed to read or write"),
+            SqliteErrorKind::Closed => write!(f, "{path} was closed; open it again"),
+            SqliteErrorKind::Other => write!(f, "{path} could not be used"),
+        }
+    }
+}
+
+impl Error for SqliteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Nothing was applied.
+impl From<SqliteError> for StoreError {
+    fn from(error: SqliteError) -> Self {
+        if error.kind.may_pass() { StoreError::unavailable(error) } else { StoreError::broken(error) }
+    }
+}

@@ -1,0 +1,218 @@
+//! What of the ledger a batch is about, in memory: decided here by the rules, and written back as a whole.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::time::timestamp;
+use super::writer::{Answer, Reply};
+use crate::domain::budget::{Budget, Pot};
+use crate::domain::ledger::{Account, Wish};
+use crate::domain::money::Money;
+use crate::store::budget::{Denial, Grant, Pinned, Reservation, Standing, Verdict};
+use crate::store::{Session, StoreError};
+
+/// The part of the ledger that one batch touches, at one time.
+pub(super) struct Ledger {
+    pub(super) now: i64,
+    pub(super) pots: HashMap<Pot, Kept>,
+    pub(super) holds: HashMap<Uuid, Hold>,
+    /// Sessions that have said something, and until when they are believed to be alive for it.
+    pub(super) heard: HashMap<Uuid, i64>,
+}
+
+/// A pot's account. What was not in the file is empty.
+pub(super) struct Kept {
+    pub(super) account: Account,
+    pub(super) changed: bool,
+}
+
+/// A row of the ledger.
+pub(super) struct Hold {
+    pub(super) session: Option<Uuid>,
+    pub(super) state: State,
+    pub(super) granted: Money,
+    pub(super) remaining: Money,
+    pub(super) actual: Option<Money>,
+    pub(super) at: i64,
+    pub(super) pots: Vec<Pinned>,
+    /// How often it was asked for.
+    pub(super) asks: i64,
+    pub(super) changed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Live,
+    Forfeited,
+    Settled,
+    /// It never was: to be deleted.
+    Void,
+}
+
+impl Ledger {
+    pub(super) fn new(now: i64) -> Self {
+        Ledger { now, pots: HashMap::new(), holds: HashMap::new(), heard: HashMap::new() }
+    }
+
+    /// Charges what silent sessions hold.
+    pub(super) fn forfeit(&mut self, silent: &HashSet<Uuid>) {
+        let Ledger { now, pots, holds, .. } = self;
+        let is_silent = |hold: &Hold| hold.session.is_some_and(|session| silent.contains(&session));
+        for hold in holds.values_mut().filter(|hold| hold.state == State::Live && is_silent(hold)) {
+            each(pots, hold, |account, start| account.settle(start, hold.granted, hold.granted));
+            hold.end(State::Forfeited, Some(hold.granted), *now);
+        }
+    }
+
+    pub(super) fn hear(&mut self, session: Session) {
+        let lease = i64::try_from(session.lease.as_nanos()).unwrap_or(i64::MAX);
+        let until = self.now.saturating_add(lease);
+        let known = self.heard.entry(session.id).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    pub(super) fn reserve(&mut self, id: Uuid, session: Session, budgets: &[Budget], wish: Wish) -> Answer {
+        self.hear(session);
+        match self.holds.get_mut(&id) {
+            // A forfeit stays charged until its settlement, which the one who asks again will send.
+            Some(hold) if matches!(hold.state, State::Live | State::Forfeited) => {
+                (hold.asks, hold.changed) = (hold.asks.saturating_add(1), true);
+                return Ok(Reply::Verdict(hold.verdict(id)));
+            }
+            Some(hold) if hold.state == State::Settled => {
+                return Err(StoreError::broken("a reservation of this id was settled"));
+            }
+            _ => {}
+        }
+        let mut pots: Vec<Pinned> = Vec::with_capacity(budgets.len());
+        let mut left = Money::MAX;
+        let granted = wish.grant(budgets.iter().map(|budget| {
+            let account = self.roll(&budget.pot).account;
+            left = left.min(account.left(budget.limit));
+            // Asked under each of its limits, and held once.
+            if pots.iter().all(|pinned| pinned.pot != budget.pot) {
+                pots.push(Pinned { pot: budget.pot.clone(), window_start: account.window_start });
+            }
+            (account, budget.limit)
+        }));
+        let verdict = match granted {
+            Ok(granted) => {
+                for pinned in &pots {
+                    let kept = self.roll(&pinned.pot);
+                    kept.account.hold(granted);
+                    kept.changed = true;
+                }
+                let remaining = left.saturating_sub(granted);
+                let (session, at) = (Some(session.id), self.now);
+                let hold = Hold {
+                    session,
+                    state: State::Live,
+                    granted,
+                    remaining,
+                    actual: None,
+                    at,
+                    pots,
+                    asks: 1,
+                    changed: true,
+                };
+                let verdict = hold.verdict(id);
+                self.holds.insert(id, hold);
+                verdict
+            }
+            Err(lack) => {
+                let standing = self.standing(&budgets[lack.index]);
+                Verdict::Deny(Denial { standing, is_held: lack.is_held })
+            }
+        };
+        Ok(Reply::Verdict(verdict))
+    }
+
+    pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) {
+        let now = self.now;
+        let Some(hold) = self.holds.get_mut(&reservation.id) else {
+            // A hold that the file has lost, or never had: nothing is held for it, and the money is spent all the same.
+            for pinned in &reservation.pots {
+                self.roll(&pinned.pot);
+            }
+            let mut hold = Hold {
+                session: None,
+                state: State::Settled,
+                granted: reservation.granted,
+                remaining: Money::ZERO,
+                actual: None,
+                at: now,
+                pots: reservation.pots.clone(),
+                asks: 0,
+                changed: true,
+            };
+            each(&mut self.pots, &hold, |account, start| account.settle(start, Money::ZERO, actual));
+            hold.actual = Some(actual);
+            self.holds.insert(reservation.id, hold);
+            return;
+        };
+        let pots = &mut self.pots;
+        match hold.state {
+            State::Live => each(pots, hold, |account, start| account.settle(start, hold.granted, actual)),
+            State::Forfeited => each(pots, hold, |account, start| account.correct(start, hold.granted, actual)),
+            State::Settled | State::Void => return,
+        }
+        hold.end(State::Settled, Some(actual), now);
+    }
+
+    /// Takes back a grant that nobody heard of: nobody can have spent it. Whoever asked for it again has heard.
+    pub(super) fn take_back(&mut self, id: Uuid) {
+        let now = self.now;
+        if let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.state == State::Live && hold.asks == 1) {
+            each(&mut self.pots, hold, |account, start| account.settle(start, hold.granted, Money::ZERO));
+            hold.end(State::Void, None, now);
+        }
+    }
+
+    pub(super) fn standing(&mut self, budget: &Budget) -> Standing {
+        let until = budget.pot.window.around(timestamp(self.now)).1;
+        let account = self.roll(&budget.pot).account;
+        Standing::new(budget.clone(), account, until)
+    }
+
+    /// A pot, in its window of now. That it was rolled is written with whatever happens to it next.
+    fn roll(&mut self, pot: &Pot) -> &mut Kept {
+        let start = pot.window.around(timestamp(self.now)).0;
+        let kept = self.pots.entry(pot.clone()).or_insert(Kept { account: Account::default(), changed: false });
+        kept.account.roll(start);
+        kept
+    }
+}
+
+/// Every account that a hold is held in, and the start of its window.
+fn each(pots: &mut HashMap<Pot, Kept>, hold: &Hold, change: impl Fn(&mut Account, Timestamp)) {
+    for pinned in &hold.pots {
+        if let Some(kept) = pots.get_mut(&pinned.pot) {
+            change(&mut kept.account, pinned.window_start);
+            kept.changed = true;
+        }
+    }
+}
+
+impl Hold {
+    fn end(&mut self, state: State, actual: Option<Money>, at: i64) {
+        (self.state, self.actual, self.at, self.changed) = (state, actual, at, true);
+    }
+
+    fn verdict(&self, id: Uuid) -> Verdict {
+        let reservation = Reservation { id, granted: self.granted, pots: self.pots.clone() };
+        Verdict::Allow(Grant { reservation, left: self.remaining })
+    }
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            State::Live => "live",
+            State::Forfeited => "forfeited",
+            State::Settled => "settled",
+            State::Void => "void",
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::meters::Meters;
+use super::time::nanos;
+use super::writer::{Answer, Question as Asked, Reply};
+use super::{Sqlite, meter_rows, schema, unexpected};
+use crate::domain::limit::Limit;
+use crate::store::rate_limit::{Acquire, Permit, RateLimitStore, Standing, Used, Verdict};
+use crate::store::{At, Session, StoreError};
+
+/// The latest time that limits were decided by.
+pub(super) const CLOCK: &str = "limit_clock";
+
+/// Limits in the file, so that a restart, or a second process, does not give a minute's worth anew.
+///
+/// An ask whose future is dropped counts nothing, whenever that was. A permit that nobody settled is forgotten an hour
+/// after its session fell silent.
+#[derive(Clone)]
+pub struct SqliteLimits {
+    sqlite: Sqlite,
+}
+
+impl SqliteLimits {
+    pub(super) fn new(sqlite: Sqlite) -> Self {
+        SqliteLimits { sqlite }
+    }
+
+    async fn ask(&self, what: What, at: At) -> Answer {
+        self.sqlite.ask(Asked::Limit(Question::Asked(what, at))).await
+    }
+}
+
+#[async_trait]
+impl RateLimitStore for SqliteLimits {
+    async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError> {
+        let (id, session, tokens) = (ask.id, ask.session, ask.tokens);
+        match self.ask(What::Acquire { id, session, limits: ask.limits.to_vec(), tokens }, at).await? {
+            Reply::LimitVerdict(verdict) => Ok(verdict),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
+        let limits = permit.taken.iter().map(|taken| taken.limit.clone()).collect();
+        self.ask(What::Settle { id: permit.id, limits, used }, at).await.map(drop)
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.ask(What::Beat(session), at).await.map(drop)
+    }
+
+    async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<Standing>, StoreError> {
+        match self.ask(What::Standing(limits.to_vec()), at).await? {
+            Reply::LimitStandings(standings) => Ok(standings),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteLimits").field("path", &self.sqlite.path()).finish_non_exhaustive()
+    }
+}
+
+pub(super) enum Question {
+    Asked(What, At),
+    /// Nobody has heard of the permit of this id.
+    Unheard(Uuid),
+}
+
+pub(super) enum What {
+    Acquire { id: Uuid, session: Session, limits: Vec<Limit>, tokens: u64 },
+    Settle { id: Uuid, limits: Vec<Limit>, used: Used },
+    Beat(Session),
+    Standing(Vec<Limit>),
+}
+
+impl Question {
+    pub(super) fn is_for_its_asker(&self) -> bool {
+        matches!(self, Question::Asked(What::Acquire { .. } | What::Standing(_), _))
+    }
+
+    fn at(&self) -> At {
+        match self {
+            Question::Asked(_, at) => *at,
+            Question::Unheard(_) => At::Store,
+        }
+    }
+}
+
+/// Answers in order, in the writer's transaction. `clock` is the latest time of the file, and what the machine says.
+pub(super) async fn decide(
+    connection: &mut SqliteConnection,
+    clock: (i64, i64),
+    questions: &[&Question],
+) -> Result<Vec<Answer>, sqlx::Error> {
+    let mut answers = Vec::with_capacity(questions.len());
+    let (mut latest, machine) = clock;
+    for same in questions.chunk_by(|one, other| one.at() == other.at()) {
+        latest = latest.max(match same[0].at() {
+            At::Store => machine,
+            At::Fixed(time) => nanos(time),
+        });
+        let mut meters = Meters::new(latest);
+        let silent = meter_rows::load(connection, &mut meters, same).await?;
+        meters.free(&silent);
+        answers.extend(same.iter().map(|question| answer(&mut meters, question)));
+        meter_rows::save(connection, &meters, &silent).await?;
+    }
+    if latest > clock.0 {
+        schema::set(connection, CLOCK, latest).await?;
+    }
+    Ok(answers)
+}
+
+fn answer(meters: &mut Meters, question: &Question) -> Answer {
+    match question {
+        Question::Asked(What::Acquire { id, session, limits, tokens }, _) => {
+            let mut ask = Acquire::new(*id, *session, limits);
+            ask.tokens = *tokens;
+            return Ok(Reply::LimitVerdict(meters.acquire(&ask)));
+        }
+        Question::Asked(What::Settle { id, used, .. }, _) => meters.settle(*id, *used),
+        Question::Asked(What::Beat(session), _) => meters.hear(*session),
+        Question::Asked(What::Standing(limits), _) => return Ok(Reply::LimitStandings(meters.standings(limits))),
+        Question::Unheard(id) => meters.take_back(*id),
+    }
+    Ok(Reply::Done)
+}

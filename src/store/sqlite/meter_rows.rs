@@ -1,0 +1,173 @@
+//! The rows of the meters: loaded for a batch, and written back, as [`rows`](super::rows) does for the ledger's.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::limits::{Question, What};
+use super::meters::{Change, Meter, Meters, Out};
+use super::rows::{decode, hex, json, run, text};
+use crate::domain::bucket::{Bucket, Mark};
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::scope::{Scope, ScopeKind};
+use crate::store::rate_limit::Taken;
+
+/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
+const SETTLEABLE: i64 = 60 * 60 * 1_000_000_000;
+
+const SILENT: &str = "SELECT id FROM tollgate_permit_sessions WHERE alive_until < ?1";
+const PERMITS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
+     WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
+     WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NULL";
+const METERS: &str = "SELECT asked.key AS asked, meter.full_at, meter.refunded, meter.taken FROM json_each(?1) AS asked \
+     CROSS JOIN tollgate_meters AS meter ON meter.scope_kind = asked.value ->> 0 \
+     AND meter.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND meter.measure = asked.value ->> 2";
+const SAVE_METERS: &str = "INSERT INTO tollgate_meters (scope_kind, scope_id, measure, full_at, refunded, taken) \
+     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+     FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, measure) DO UPDATE \
+     SET full_at = excluded.full_at, refunded = excluded.refunded, taken = excluded.taken";
+const SAVE_PERMITS: &str = "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks) \
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true \
+     ON CONFLICT (id) DO UPDATE SET session = excluded.session, taken = excluded.taken, freed_at = excluded.freed_at, \
+     asks = excluded.asks";
+const DELETE_PERMITS: &str = "DELETE FROM tollgate_permits WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
+const FORGET_SESSIONS: &str =
+    "DELETE FROM tollgate_permit_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const HEAR_SESSIONS: &str = "INSERT INTO tollgate_permit_sessions (id, alive_until) \
+     SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) WHERE true \
+     ON CONFLICT (id) DO UPDATE SET alive_until = max(alive_until, excluded.alive_until)";
+
+/// Loads all that these questions are about, and says which sessions have fallen silent.
+pub(super) async fn load(
+    connection: &mut SqliteConnection,
+    meters: &mut Meters,
+    questions: &[&Question],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(meters.now).fetch_all(&mut *connection).await?;
+    let silent: HashSet<Uuid> = found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect();
+    let mut ids = Vec::new();
+    let mut asked: HashSet<(Scope, Measure)> = HashSet::new();
+    for question in questions {
+        let limits = match question {
+            Question::Asked(What::Acquire { id, limits, .. } | What::Settle { id, limits, .. }, _) => {
+                ids.push(hex(id));
+                limits
+            }
+            Question::Asked(What::Standing(limits), _) => limits,
+            Question::Asked(What::Beat(_), _) => continue,
+            Question::Unheard(id) => {
+                ids.push(hex(id));
+                continue;
+            }
+        };
+        asked.extend(limits.iter().map(|limit| (limit.scope.clone(), limit.measure)));
+    }
+    if !ids.is_empty() {
+        load_permits(connection, meters, PERMITS, json(&ids)?).await?;
+    }
+    if !silent.is_empty() {
+        let sessions: Vec<String> = silent.iter().map(hex).collect();
+        load_permits(connection, meters, OF_SESSIONS, json(&sessions)?).await?;
+    }
+    let taken = meters.permits.values().flat_map(|out| &out.taken);
+    asked.extend(taken.map(|taken| (taken.limit.scope.clone(), taken.limit.measure)));
+    load_meters(connection, meters, asked.into_iter().collect()).await?;
+    Ok(silent)
+}
+
+async fn load_permits(
+    connection: &mut SqliteConnection,
+    meters: &mut Meters,
+    sql: &'static str,
+    ids: String,
+) -> Result<(), sqlx::Error> {
+    for row in sqlx::query(sql).bind(ids).fetch_all(connection).await? {
+        let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
+        let taken: Vec<TakenRow> = serde_json::from_str(row.try_get("taken")?).map_err(decode)?;
+        let out = Out {
+            session: Uuid::from_slice(row.try_get("session")?).map_err(decode)?,
+            taken: taken.into_iter().map(TakenRow::read).collect(),
+            freed_at: row.try_get("freed_at")?,
+            asks: row.try_get("asks")?,
+            change: Change::None,
+        };
+        meters.permits.insert(id, out);
+    }
+    Ok(())
+}
+
+async fn load_meters(
+    connection: &mut SqliteConnection,
+    meters: &mut Meters,
+    keys: Vec<(Scope, Measure)>,
+) -> Result<(), sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let asked: Vec<_> = keys.iter().map(|(scope, measure)| (scope.kind.as_str(), text(&scope.id), *measure)).collect();
+    let mut found = vec![Meter::new(meters.now); keys.len()];
+    for row in sqlx::query(METERS).bind(json(&asked)?).fetch_all(connection).await? {
+        let asked = usize::try_from(row.try_get::<i64, _>("asked")?).map_err(decode)?;
+        if let Some(meter) = found.get_mut(asked) {
+            meter.bucket = Bucket { full_at: row.try_get("full_at")?, refunded: row.try_get("refunded")? };
+            meter.under_way = u64::try_from(row.try_get::<i64, _>("taken")?).unwrap_or_default();
+        }
+    }
+    meters.meters.extend(keys.into_iter().zip(found));
+    Ok(())
+}
+
+/// Writes back what changed.
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    meters: &Meters,
+    silent: &HashSet<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let changed = meters.meters.iter().filter(|(_, meter)| meter.changed);
+    let rows: Vec<_> = changed
+        .map(|((scope, measure), Meter { bucket, under_way, .. })| {
+            let taken = i64::try_from(*under_way).unwrap_or(i64::MAX);
+            (scope.kind.as_str(), text(&scope.id), *measure, bucket.full_at, bucket.refunded, taken)
+        })
+        .collect();
+    run(connection, SAVE_METERS, &rows).await?;
+    let with = |change| meters.permits.iter().filter(move |(_, out)| out.change == change);
+    let rows: Vec<_> = with(Change::Write)
+        .map(|(id, out)| {
+            let taken: Vec<_> = out.taken.iter().map(TakenRow::of).collect();
+            (hex(id), hex(&out.session), taken, out.freed_at, out.asks)
+        })
+        .collect();
+    run(connection, SAVE_PERMITS, &rows).await?;
+    let rows: Vec<_> = with(Change::Delete).map(|(id, _)| hex(id)).collect();
+    run(connection, DELETE_PERMITS, &rows).await?;
+    if !silent.is_empty() {
+        let silent: Vec<_> = silent.iter().map(hex).collect();
+        run(connection, FORGET_SESSIONS, &silent).await?;
+        let long_ago = meters.now.saturating_sub(SETTLEABLE);
+        sqlx::query(FORGET_PERMITS).bind(long_ago).execute(&mut *connection).await?;
+    }
+    let heard: Vec<_> = meters.heard.iter().map(|(id, until)| (hex(id), *until)).collect();
+    run(connection, HEAR_SESSIONS, &heard).await
+}
+
+/// What was taken of a limit, in the `taken` of a row.
+#[derive(Serialize, Deserialize)]
+struct TakenRow(ScopeKind, String, Measure, u64, u64, i64, i64);
+
+impl TakenRow {
+    fn of(taken: &Taken) -> Self {
+        let Taken { limit: Limit { scope, measure, most }, amount, mark } = taken;
+        TakenRow(scope.kind, scope.id.to_string(), *measure, *most, *amount, mark.full_at, mark.refunded)
+    }
+
+    fn read(self) -> Taken {
+        let TakenRow(kind, id, measure, most, amount, full_at, refunded) = self;
+        let scope = Scope { kind, id: id.into() };
+        Taken { limit: Limit { scope, measure, most }, amount, mark: Mark { full_at, refunded } }
+    }
+}

@@ -1,0 +1,206 @@
+//! What of the meters a batch is about, in memory: decided here by the rule of the bucket, and written back as a whole.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::bucket::{Bucket, Mark};
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::scope::Scope;
+use crate::store::Session;
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, Standing, Taken, Used, Verdict};
+
+/// After how long it is worth asking again for a slot: nobody knows when a call ends.
+const SLOT_WAIT: i64 = 1_000_000_000;
+
+/// The part of the meters that one batch touches, at one time.
+pub(super) struct Meters {
+    pub(super) now: i64,
+    pub(super) meters: HashMap<(Scope, Measure), Meter>,
+    pub(super) permits: HashMap<Uuid, Out>,
+    pub(super) heard: HashMap<Uuid, i64>,
+}
+
+/// What is counted of one scope in one measure: a bucket, or calls under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meter {
+    pub(super) bucket: Bucket,
+    pub(super) under_way: u64,
+    pub(super) changed: bool,
+}
+
+/// A permit that is out.
+pub(super) struct Out {
+    pub(super) session: Uuid,
+    pub(super) taken: Vec<Taken>,
+    /// When its session fell silent and its slots were freed.
+    pub(super) freed_at: Option<i64>,
+    /// How often it was asked for.
+    pub(super) asks: i64,
+    pub(super) change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    Write,
+    /// It was settled, and nobody has to know of it.
+    Delete,
+}
+
+impl Meters {
+    pub(super) fn new(now: i64) -> Self {
+        Meters { now, meters: HashMap::new(), permits: HashMap::new(), heard: HashMap::new() }
+    }
+
+    /// Frees the slots of silent sessions.
+    pub(super) fn free(&mut self, silent: &HashSet<Uuid>) {
+        let Meters { now, meters, permits, .. } = self;
+        for out in permits.values_mut().filter(|out| out.freed_at.is_none() && silent.contains(&out.session)) {
+            for taken in out.taken.iter().filter(|taken| taken.limit.measure == Measure::Parallel) {
+                meter(meters, &taken.limit, *now).give_slots(taken.amount);
+            }
+            (out.freed_at, out.change) = (Some(*now), Change::Write);
+        }
+    }
+
+    pub(super) fn hear(&mut self, session: Session) {
+        let lease = i64::try_from(session.lease.as_nanos()).unwrap_or(i64::MAX);
+        let until = self.now.saturating_add(lease);
+        let known = self.heard.entry(session.id).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    pub(super) fn acquire(&mut self, ask: &Acquire<'_>) -> Verdict {
+        self.hear(ask.session);
+        let out = self.permits.get_mut(&ask.id).filter(|out| out.change != Change::Delete && out.freed_at.is_none());
+        if let Some(out) = out {
+            (out.asks, out.change) = (out.asks.saturating_add(1), Change::Write);
+            let permit = Permit { id: ask.id, taken: out.taken.clone() };
+            return Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) });
+        }
+        let now = self.now;
+        let mut taken: Vec<Taken> = Vec::with_capacity(ask.limits.len());
+        let mut refused: Option<(usize, Option<i64>)> = None;
+        for (index, limit) in ask.limits.iter().enumerate() {
+            let amount = ask.amount(limit.measure);
+            if let Err(wait) = meter(&mut self.meters, limit, now).check(limit, amount, now) {
+                // That no waiting helps is the longest wait of all.
+                let is_longer = |than: Option<i64>| than.is_some_and(|than| wait.is_none_or(|wait| wait > than));
+                if refused.is_none_or(|(_, than)| is_longer(than)) {
+                    refused = Some((index, wait));
+                }
+            }
+            // Asked under each of its limits, and counted once, under the tightest.
+            let is_same = |taken: &&mut Taken| taken.limit.measure == limit.measure && taken.limit.scope == limit.scope;
+            match taken.iter_mut().find(is_same) {
+                Some(taken) => taken.limit.most = taken.limit.most.min(limit.most),
+                None => {
+                    let mark = Mark { full_at: 0, refunded: 0 };
+                    taken.push(Taken { limit: limit.clone(), amount, mark });
+                }
+            }
+        }
+        if let Some((index, wait)) = refused {
+            let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
+            return Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits) });
+        }
+        for taken in &mut taken {
+            taken.mark = meter(&mut self.meters, &taken.limit, now).take(taken, now);
+        }
+        let permit = Permit { id: ask.id, taken: taken.clone() };
+        let out = Out { session: ask.session.id, taken, freed_at: None, asks: 1, change: Change::Write };
+        self.permits.insert(ask.id, out);
+        Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) })
+    }
+
+    pub(super) fn settle(&mut self, id: Uuid, used: Used) {
+        let Meters { now, meters, permits, .. } = self;
+        let Some(out) = permits.get_mut(&id).filter(|out| out.change != Change::Delete) else { return };
+        out.change = Change::Delete;
+        for taken in &out.taken {
+            let (most, amount) = (taken.limit.most, taken.amount);
+            let meter = meter(meters, &taken.limit, *now);
+            match (taken.limit.measure, used) {
+                (Measure::Parallel, _) if out.freed_at.is_some() => {}
+                (Measure::Parallel, _) => meter.give_slots(amount),
+                (Measure::Requests | Measure::Tokens, Used::Nothing) => {
+                    meter.give_back(*now, most, taken.mark, amount);
+                }
+                (Measure::Requests, _) | (Measure::Tokens, Used::AsEstimated) => {}
+                (Measure::Tokens, Used::Tokens(used)) if used <= amount => {
+                    meter.give_back(*now, most, taken.mark, amount - used);
+                }
+                (Measure::Tokens, Used::Tokens(used)) => meter.owe(*now, most, used - amount),
+            }
+        }
+    }
+
+    /// Takes back a permit that nobody heard of. Whoever asked for it again has heard.
+    pub(super) fn take_back(&mut self, id: Uuid) {
+        if self.permits.get(&id).is_some_and(|out| out.asks == 1) {
+            self.settle(id, Used::Nothing);
+        }
+    }
+
+    pub(super) fn standings(&mut self, limits: &[Limit]) -> Vec<Standing> {
+        let Meters { now, meters, .. } = self;
+        limits.iter().map(|limit| meter(meters, limit, *now).standing(limit, *now)).collect()
+    }
+}
+
+/// One that was not in the file is full.
+fn meter<'a>(meters: &'a mut HashMap<(Scope, Measure), Meter>, limit: &Limit, now: i64) -> &'a mut Meter {
+    meters.entry((limit.scope.clone(), limit.measure)).or_insert_with(|| Meter::new(now))
+}
+
+impl Meter {
+    pub(super) fn new(now: i64) -> Self {
+        Meter { bucket: Bucket { full_at: now, refunded: 0 }, under_way: 0, changed: false }
+    }
+
+    /// Whether there is as much; if not, how long to wait.
+    fn check(&self, limit: &Limit, amount: u64, now: i64) -> Result<(), Option<i64>> {
+        match limit.measure {
+            Measure::Requests | Measure::Tokens => self.bucket.check(now, limit.most, amount).map(drop),
+            Measure::Parallel if amount > limit.most => Err(None),
+            Measure::Parallel if self.under_way > limit.most - amount => Err(Some(SLOT_WAIT)),
+            Measure::Parallel => Ok(()),
+        }
+    }
+
+    /// Takes what was checked.
+    fn take(&mut self, taken: &Taken, now: i64) -> Mark {
+        self.changed = true;
+        if taken.limit.measure == Measure::Parallel {
+            self.under_way = self.under_way.saturating_add(taken.amount);
+            return taken.mark;
+        }
+        self.bucket.owe(now, taken.limit.most, taken.amount);
+        Mark { full_at: self.bucket.full_at, refunded: self.bucket.refunded }
+    }
+
+    fn give_slots(&mut self, amount: u64) {
+        self.under_way = self.under_way.saturating_sub(amount);
+        self.changed = true;
+    }
+
+    fn give_back(&mut self, now: i64, most: u64, mark: Mark, amount: u64) {
+        self.bucket.give_back(now, most, mark, amount);
+        self.changed = true;
+    }
+
+    fn owe(&mut self, now: i64, most: u64, amount: u64) {
+        self.bucket.owe(now, most, amount);
+        self.changed = true;
+    }
+
+    fn standing(&self, limit: &Limit, now: i64) -> Standing {
+        let (left, full_after) = match limit.measure {
+            Measure::Parallel => (limit.most.saturating_sub(self.under_way), 0),
+            Measure::Requests | Measure::Tokens => (self.bucket.level(now, limit.most), self.bucket.full_after(now)),
+        };
+        Standing { limit: limit.clone(), left, full_after: Duration::from_nanos(full_after.unsigned_abs()) }
+    }
+}

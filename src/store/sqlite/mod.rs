@@ -1,0 +1,227 @@
+//! Keys, budgets, limits and audit records in one SQLite file.
+//!
+//! Reach for it when one machine is enough: what is spent survives the process, and nothing else has to be run. Several
+//! processes may share a file; they never overspend a budget between them.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("tollgate-sqlite-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! # let path = directory.join("tollgate.db");
+//! use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+//! use tollgate::domain::principal::Principal;
+//! use tollgate::store::key::{KeyRegistry, KeyStore};
+//! use tollgate::store::sqlite::Sqlite;
+//!
+//! let sqlite = Sqlite::open(&path).await?;
+//! sqlite.migrate().await?; // once, when you deploy
+//!
+//! let pepper = Pepper::new(b"32 random bytes from your vault.")?;
+//! let key = VirtualKey::mint(Environment::Live)?;
+//! let record = KeyRecord::new(&key, &pepper, Principal::new("ada"), "2026-11-24T09:00:00Z".parse()?);
+//! assert!(sqlite.keys().put(&record).await?);
+//! assert_eq!(sqlite.keys().find(&record.digest).await?.as_deref(), Some(&record));
+//!
+//! let budgets = sqlite.budgets(); // and `.limits()`, `.audit()`
+//! sqlite.close().await?;
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is safe when
+//!
+//! - The process dies (`kill -9`, a panic, out of memory): nothing that was answered is lost.
+//! - The machine dies (power, kernel): no settlement, audit record or key that was answered is lost; of the holds, at most
+//!   those of the last 250 ms. A hold that was lost is still charged when it is settled, since a settlement carries all that it takes.
+//!   So such a death may let budgets be overdrawn by what those holds would have kept from others, and by no more.
+//! - Limits are worth no wait for the disk: the machine's death may give back what was counted of the last moments.
+//!
+//! This holds in WAL mode, into which [`migrate`](Sqlite::migrate) brings a file of our own; in a file of yours that is in another mode every
+//! commit waits for the disk. It asks of the disk that it has what it says it has, and of the file that it lies on
+//! this machine and not on a network.
+//!
+//! # How it works
+//!
+//! One task writes. Whatever queues while it commits is its next batch, decided in one `BEGIN IMMEDIATE` … `COMMIT` by the rules of
+//! [`ledger`](crate::domain::ledger), and answered after the commit: under load a commit is shared by hundreds. The task
+//! lives on the runtime that asked first; if that ends, the next ask starts another. It ends when the last handle is dropped.
+//! Call [`close`](Sqlite::close) at shutdown, after your [settlements](crate::call) have drained.
+//!
+//! A process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when its lease
+//! has passed without a word of it, and not before. Time never goes back: the file remembers the latest time that it
+//! decided by, so a clock that is set back opens no window anew; one that ran ahead holds windows open until it is caught up with.
+//!
+//! # The tables
+//!
+//! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a settled
+//! row is what makes settling twice settling once. Rows that are settled may be deleted once no client of theirs
+//! can settle again, and audit records when you need them no more:
+//!
+//! ```sql
+//! -- a month of 30 days, in nanoseconds
+//! DELETE FROM tollgate_reservations WHERE state = 'settled' AND at < (unixepoch() - 2592000) * 1000000000;
+//! DELETE FROM tollgate_audit WHERE opened_at < (unixepoch() - 2592000) * 1000000000;
+//! ```
+
+mod audit;
+mod budgets;
+mod error;
+mod keys;
+mod ledger;
+mod limits;
+mod meter_rows;
+mod meters;
+mod open;
+mod rows;
+mod schema;
+mod time;
+mod writer;
+
+pub use self::audit::SqliteAudit;
+pub use self::budgets::SqliteBudgets;
+pub use self::error::{SqliteError, SqliteErrorKind};
+pub use self::keys::SqliteKeys;
+pub use self::limits::SqliteLimits;
+pub use self::open::SqliteOptions;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::sqlite::SqlitePool;
+
+use self::open::Setup;
+use self::writer::{Question, Reply, Writer};
+use super::StoreError;
+
+/// One file. A clone is another handle on the same writer.
+#[derive(Clone)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    setup: Arc<Setup>,
+    readers: SqlitePool,
+    writer: Writer,
+    /// Whether the tables were seen to be ours.
+    known: AtomicBool,
+}
+
+impl Sqlite {
+    /// Opens a file, `sqlite:` before it or not. Where there is none, an empty one is made, which only this user may read.
+    ///
+    /// Nothing is written to a file that exists, and no table is made: that is [`migrate`](Self::migrate)'s.
+    ///
+    /// # Errors
+    /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see
+    /// [`SqliteErrorKind`]. Nothing is written to it then.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, SqliteError> {
+        Self::options().open(path).await
+    }
+
+    /// To open a file in another way than usual.
+    #[must_use]
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::new()
+    }
+
+    /// Works in the database of a pool of yours, between your own tables.
+    ///
+    /// Keys are read through the pool; what writes is one connection that is taken out of it for good. Let the file be in WAL
+    /// mode, else every commit waits for the disk and for readers.
+    #[must_use]
+    pub fn with_pool(pool: SqlitePool) -> Self {
+        Self::options().with_pool(pool)
+    }
+
+    fn new(setup: Setup, readers: SqlitePool) -> Self {
+        let inner = Inner { setup: Arc::new(setup), readers, writer: Writer::new(), known: AtomicBool::new(false) };
+        Sqlite { inner: Arc::new(inner) }
+    }
+
+    /// Makes the tables, or brings them to this version; does nothing where they are. Call it where you deploy: nothing else does.
+    ///
+    /// # Errors
+    /// When it cannot be written, or a later tollgate has written it.
+    pub async fn migrate(&self) -> Result<(), SqliteError> {
+        schema::migrate(&self.inner.setup).await
+    }
+
+    /// The keys in it.
+    #[must_use]
+    pub fn keys(&self) -> SqliteKeys {
+        SqliteKeys::new(self.clone())
+    }
+
+    /// The budgets in it.
+    #[must_use]
+    pub fn budgets(&self) -> SqliteBudgets {
+        SqliteBudgets::new(self.clone())
+    }
+
+    /// The limits in it.
+    #[must_use]
+    pub fn limits(&self) -> SqliteLimits {
+        SqliteLimits::new(self.clone())
+    }
+
+    /// The audit records in it.
+    #[must_use]
+    pub fn audit(&self) -> SqliteAudit {
+        SqliteAudit::new(self.clone())
+    }
+
+    /// Writes what is left to be written, leaves all of it in the file itself, and lets go of it. Whoever asks after that, through any handle,
+    /// is told that it is closed. A pool of yours stays open.
+    ///
+    /// # Errors
+    /// When the last of it could not be written.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        if self.inner.setup.is_own() {
+            self.inner.readers.close().await;
+        }
+        match self.inner.writer.close() {
+            Some(answer) => answer.await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.inner.setup.path()
+    }
+
+    async fn ask(&self, question: Question) -> Result<Reply, StoreError> {
+        self.inner.writer.ask(&self.inner.setup, question).await
+    }
+
+    /// The way to read, once the tables are known to be ours.
+    async fn readers(&self) -> Result<&SqlitePool, StoreError> {
+        let Inner { readers, known, .. } = &*self.inner;
+        if !known.load(Ordering::Relaxed) {
+            let mut connection = readers.acquire().await.map_err(|error| self.error(error))?;
+            let version = schema::version(&mut connection).await.map_err(|error| self.error(error))?;
+            if let Some(kind) = schema::mismatch(version) {
+                return Err(SqliteError::new(self.path(), kind).into());
+            }
+            known.store(true, Ordering::Relaxed);
+        }
+        Ok(readers)
+    }
+
+    fn error(&self, error: sqlx::Error) -> StoreError {
+        SqliteError::of(self.path(), error).into()
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// The writer answers each question with an answer of its kind.
+fn unexpected() -> StoreError {
+    StoreError::broken("an answer to another question")
+}

@@ -1,0 +1,226 @@
+//! How a file is looked at before anything is written to it.
+//!
+//! Nothing here opens the file but SQLite itself: a process that opens and closes a database file by other means drops the
+//! locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::Instant;
+
+use super::Sqlite;
+use super::error::{SqliteError, SqliteErrorKind};
+use super::schema;
+use crate::domain::clock::{Clock, SystemClock};
+
+/// How long SQLite itself waits for a lock before we wait between two tries, with the thread free for others.
+const BRIEF: Duration = Duration::from_millis(5);
+const READERS: u32 = 2;
+
+/// How to open a file, where [`Sqlite::open`] does not say enough.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::env::temp_dir().join(format!("tollgate-options-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let path = directory.join("tollgate.db");
+/// use std::time::Duration;
+/// use tollgate::store::sqlite::Sqlite;
+/// let sqlite = Sqlite::options().busy_timeout(Duration::from_secs(1)).open(&path).await?;
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    busy_timeout: Duration,
+    clock: Arc<dyn Clock>,
+    durable: bool,
+}
+
+impl SqliteOptions {
+    pub(super) fn new() -> Self {
+        SqliteOptions { busy_timeout: Duration::from_secs(5), clock: Arc::new(SystemClock), durable: true }
+    }
+
+    /// How long to wait for a lock that another process holds; 5 s unless set.
+    #[must_use]
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Decides by this clock; by the machine's unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// For tests: waits for no disk. What was acknowledged survives the process, and not a loss of power.
+    #[must_use]
+    pub fn without_fsync(mut self) -> Self {
+        self.durable = false;
+        self
+    }
+
+    /// As [`Sqlite::open`].
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`].
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, SqliteError> {
+        let path = stated(path.as_ref());
+        look(&path)?;
+        let setup = Setup { source: Source::Own, path, options: self };
+        setup.probe().await?;
+        let options = setup.own().busy_timeout(setup.options.busy_timeout).read_only(true);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options);
+        Ok(Sqlite::new(setup, readers))
+    }
+
+    /// As [`Sqlite::with_pool`].
+    #[must_use]
+    pub fn with_pool(self, pool: SqlitePool) -> Sqlite {
+        let path = pool.connect_options().get_filename().to_owned();
+        Sqlite::new(Setup { source: Source::Host(pool.clone()), path, options: self }, pool)
+    }
+}
+
+/// All that it takes to make a connection.
+#[derive(Debug)]
+pub(super) struct Setup {
+    source: Source,
+    path: PathBuf,
+    options: SqliteOptions,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own,
+    Host(SqlitePool),
+}
+
+impl Setup {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.source, Source::Own)
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.options.durable
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.options.clock
+    }
+
+    fn own(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(&self.path).disable_statement_logging()
+    }
+
+    /// A connection of our own, that may write.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, SqliteError> {
+        let failed = |error| SqliteError::of(&self.path, error);
+        match &self.source {
+            Source::Own => self.own().busy_timeout(BRIEF).connect().await.map_err(failed),
+            Source::Host(pool) => {
+                let mut connection = pool.acquire().await.map_err(failed)?.detach();
+                connection.execute("PRAGMA busy_timeout = 5").await.map_err(failed)?;
+                Ok(connection)
+            }
+        }
+    }
+
+    /// Runs what wants a lock, until it has it. We ask often: between two batches of another process lies little time.
+    pub(super) async fn until_free(
+        &self,
+        connection: &mut SqliteConnection,
+        sql: &'static str,
+    ) -> Result<(), SqliteError> {
+        let deadline = Instant::now() + self.options.busy_timeout;
+        loop {
+            let error = match connection.execute(sql).await {
+                Ok(_) => return Ok(()),
+                Err(error) => SqliteError::of(&self.path, error),
+            };
+            if error.kind() != SqliteErrorKind::Locked || Instant::now() >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Looks at what is in the file, through a connection that cannot write.
+    async fn probe(&self) -> Result<(), SqliteError> {
+        let failed = |error| SqliteError::of(&self.path, error);
+        let options = self.own().busy_timeout(self.options.busy_timeout).read_only(true);
+        let mut connection = options.connect().await.map_err(failed)?;
+        let version = schema::version(&mut connection).await;
+        connection.close().await.map_err(failed)?;
+        match schema::mismatch(version.map_err(failed)?) {
+            Some(kind @ SqliteErrorKind::NewerSchema { .. }) => Err(SqliteError::new(&self.path, kind)),
+            // That it has no tables yet is for the first who wants one to say, or for `migrate` to mend.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The path as SQLite is told it: absolute, so that no name can be taken for a URI.
+fn stated(path: &Path) -> PathBuf {
+    let plain = path.to_str().and_then(|text| text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")));
+    let path = plain.map_or(path, Path::new);
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Refuses what can be seen from outside, and makes an empty file where there is none.
+fn look(path: &Path) -> Result<(), SqliteError> {
+    let refused = |kind| Err(SqliteError::new(path, kind));
+    let directory = path.parent().unwrap_or(path);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return refused(SqliteErrorKind::IsDirectory),
+        // A file without a single right to write was meant to have none: that root could write it all the same is no reason to.
+        Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return make(path, directory),
+        Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
+    }
+    // The log and its index are files beside it.
+    match fs::metadata(directory) {
+        Ok(found) if found.permissions().readonly() => refused(SqliteErrorKind::ReadOnly),
+        _ => Ok(()),
+    }
+}
+
+/// An empty file that only its owner may read: it will hold digests of keys. SQLite gives its log the same rights.
+fn make(path: &Path, directory: &Path) -> Result<(), SqliteError> {
+    match fs::metadata(directory) {
+        Ok(found) if found.permissions().readonly() => return Err(SqliteError::new(path, SqliteErrorKind::ReadOnly)),
+        Ok(_) => {}
+        Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::NoDirectory, error)),
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        // Another process was quicker.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(SqliteError::with(path, SqliteErrorKind::ReadOnly, error))
+        }
+        Err(error) => Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
+    }
+}

@@ -1,0 +1,214 @@
+//! The ledger's rows: loaded for a batch, and written back, each table in one statement whatever the size of the batch.
+//!
+//! Lists go to SQLite as one JSON argument. Ids and names go as hex, since its JSON ends a text at a NUL.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::budgets::{Question, What};
+use super::ledger::{Hold, Kept, Ledger, State};
+use super::time::{nanos, timestamp};
+use crate::domain::budget::{Pot, Window};
+use crate::domain::ledger::Account;
+use crate::domain::money::Money;
+use crate::domain::scope::{Scope, ScopeKind};
+use crate::store::budget::Pinned;
+
+const SILENT: &str = "SELECT id FROM tollgate_sessions WHERE alive_until < ?1";
+const HOLDS: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
+     WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const LIVE: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
+     WHERE state = 'live' AND session IN (SELECT unhex(value) FROM json_each(?1))";
+const POTS: &str = "SELECT asked.key AS asked, pot.window_start, pot.spent, pot.held FROM json_each(?1) AS asked \
+     CROSS JOIN tollgate_pots AS pot ON pot.scope_kind = asked.value ->> 0 \
+     AND pot.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND pot.window = asked.value ->> 2";
+const SAVE_POTS: &str = "INSERT INTO tollgate_pots (scope_kind, scope_id, window, window_start, spent, held) \
+     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+     FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, window) DO UPDATE \
+     SET window_start = excluded.window_start, spent = excluded.spent, held = excluded.held";
+const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, remaining, actual, at, pots, asks) \
+     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+     value ->> 7, value ->> 8 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
+     SET session = excluded.session, state = excluded.state, granted = excluded.granted, remaining = excluded.remaining, \
+     actual = excluded.actual, at = excluded.at, pots = excluded.pots, asks = excluded.asks";
+const DELETE_HOLDS: &str = "DELETE FROM tollgate_reservations WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const FORGET_SESSIONS: &str = "DELETE FROM tollgate_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const HEAR_SESSIONS: &str = "INSERT INTO tollgate_sessions (id, alive_until) \
+     SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) WHERE true \
+     ON CONFLICT (id) DO UPDATE SET alive_until = max(alive_until, excluded.alive_until)";
+
+/// Loads all that these questions are about, and says which sessions have fallen silent.
+pub(super) async fn load(
+    connection: &mut SqliteConnection,
+    ledger: &mut Ledger,
+    questions: &[&Question],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut silent = HashSet::new();
+    let mut ids = Vec::new();
+    let mut pots: HashSet<Pot> = HashSet::new();
+    if !questions.is_empty() {
+        let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(ledger.now).fetch_all(&mut *connection).await?;
+        silent.extend(found.iter().filter_map(|id| Uuid::from_slice(id).ok()));
+    }
+    for question in questions {
+        match question {
+            Question::Asked(What::Reserve { id, budgets, .. }, _) => {
+                ids.push(hex(id));
+                pots.extend(budgets.iter().map(|budget| budget.pot.clone()));
+            }
+            Question::Asked(What::Settle(reservation, _), _) => {
+                ids.push(hex(&reservation.id));
+                pots.extend(reservation.pots.iter().map(|pinned| pinned.pot.clone()));
+            }
+            Question::Asked(What::Standing(budgets), _) => pots.extend(budgets.iter().map(|budget| budget.pot.clone())),
+            Question::Asked(What::Beat(_), _) => {}
+            Question::Unheard(id) => ids.push(hex(id)),
+        }
+    }
+    if !ids.is_empty() {
+        load_holds(connection, ledger, HOLDS, json(&ids)?).await?;
+    }
+    if !silent.is_empty() {
+        let sessions: Vec<String> = silent.iter().map(hex).collect();
+        load_holds(connection, ledger, LIVE, json(&sessions)?).await?;
+    }
+    pots.extend(ledger.holds.values().flat_map(|hold| hold.pots.iter().map(|pinned| pinned.pot.clone())));
+    load_pots(connection, ledger, pots.into_iter().collect()).await?;
+    Ok(silent)
+}
+
+async fn load_holds(
+    connection: &mut SqliteConnection,
+    ledger: &mut Ledger,
+    sql: &'static str,
+    ids: String,
+) -> Result<(), sqlx::Error> {
+    for row in sqlx::query(sql).bind(ids).fetch_all(connection).await? {
+        let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
+        let session: Option<&[u8]> = row.try_get("session")?;
+        let state = match row.try_get("state")? {
+            "live" => State::Live,
+            "forfeited" => State::Forfeited,
+            _ => State::Settled,
+        };
+        let pots: Vec<PinnedRow> = serde_json::from_str(row.try_get("pots")?).map_err(decode)?;
+        let hold = Hold {
+            session: session.map(Uuid::from_slice).transpose().map_err(decode)?,
+            state,
+            granted: Money::from_nanos(row.try_get("granted")?),
+            remaining: Money::from_nanos(row.try_get("remaining")?),
+            actual: row.try_get::<Option<i64>, _>("actual")?.map(Money::from_nanos),
+            at: row.try_get("at")?,
+            pots: pots.into_iter().map(PinnedRow::read).collect(),
+            asks: row.try_get("asks")?,
+            changed: false,
+        };
+        ledger.holds.insert(id, hold);
+    }
+    Ok(())
+}
+
+async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots: Vec<Pot>) -> Result<(), sqlx::Error> {
+    if pots.is_empty() {
+        return Ok(());
+    }
+    let asked: Vec<_> = pots.iter().map(|pot| (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window)).collect();
+    let mut accounts = vec![Account::default(); pots.len()];
+    for row in sqlx::query(POTS).bind(json(&asked)?).fetch_all(connection).await? {
+        let asked = usize::try_from(row.try_get::<i64, _>("asked")?).map_err(decode)?;
+        if let Some(account) = accounts.get_mut(asked) {
+            *account = Account {
+                window_start: timestamp(row.try_get("window_start")?),
+                spent: Money::from_nanos(row.try_get("spent")?),
+                held: Money::from_nanos(row.try_get("held")?),
+            };
+        }
+    }
+    let kept = accounts.into_iter().map(|account| Kept { account, changed: false });
+    ledger.pots.extend(pots.into_iter().zip(kept));
+    Ok(())
+}
+
+/// Writes back what changed.
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    ledger: &Ledger,
+    silent: &HashSet<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let pots: Vec<_> = ledger
+        .pots
+        .iter()
+        .filter(|(_, kept)| kept.changed)
+        .map(|(pot, Kept { account, .. })| {
+            let (spent, held) = (account.spent.nanos(), account.held.nanos());
+            (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window, nanos(account.window_start), spent, held)
+        })
+        .collect();
+    run(connection, SAVE_POTS, &pots).await?;
+    let changed = || ledger.holds.iter().filter(|(_, hold)| hold.changed);
+    let holds: Vec<_> = changed()
+        .filter(|(_, hold)| hold.state != State::Void)
+        .map(|(id, hold)| {
+            let pots: Vec<_> = hold.pots.iter().map(PinnedRow::of).collect();
+            let (granted, remaining) = (hold.granted.nanos(), hold.remaining.nanos());
+            let actual = hold.actual.map(Money::nanos);
+            let session = hold.session.as_ref().map(hex);
+            (hex(id), session, hold.state.as_str(), granted, remaining, actual, hold.at, pots, hold.asks)
+        })
+        .collect();
+    run(connection, SAVE_HOLDS, &holds).await?;
+    let void: Vec<_> = changed().filter(|(_, hold)| hold.state == State::Void).map(|(id, _)| hex(id)).collect();
+    run(connection, DELETE_HOLDS, &void).await?;
+    let silent: Vec<_> = silent.iter().map(hex).collect();
+    run(connection, FORGET_SESSIONS, &silent).await?;
+    let heard: Vec<_> = ledger.heard.iter().map(|(id, until)| (hex(id), *until)).collect();
+    run(connection, HEAR_SESSIONS, &heard).await
+}
+
+/// Runs a statement over a list; over an empty one there is nothing to do.
+pub(super) async fn run<T: Serialize>(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    list: &[T],
+) -> Result<(), sqlx::Error> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(sql).bind(json(list)?).execute(connection).await.map(drop)
+}
+
+/// A pot and its window in the `pots` of a row.
+#[derive(Serialize, Deserialize)]
+struct PinnedRow(ScopeKind, String, Window, i64);
+
+impl PinnedRow {
+    fn of(pinned: &Pinned) -> Self {
+        let Pinned { pot: Pot { scope, window }, window_start } = pinned;
+        PinnedRow(scope.kind, scope.id.to_string(), *window, nanos(*window_start))
+    }
+
+    fn read(self) -> Pinned {
+        let PinnedRow(kind, id, window, start) = self;
+        Pinned { pot: Pot { scope: Scope { kind, id: id.into() }, window }, window_start: timestamp(start) }
+    }
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(list: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+}
+
+pub(super) fn decode(error: impl Into<crate::body::BoxError>) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
+
+pub(super) fn hex(id: &Uuid) -> String {
+    id.simple().to_string()
+}
+
+pub(super) fn text(text: &str) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    text.bytes().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}

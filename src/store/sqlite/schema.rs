@@ -1,0 +1,105 @@
+//! The tables, their version, and how a file comes to have them.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use super::error::{SqliteError, SqliteErrorKind};
+use super::open::Setup;
+
+/// The version that this code reads and writes.
+pub(super) const VERSION: i64 = 1;
+
+/// What leads from each version to the next, from a file without tables on.
+const STEPS: [&str; VERSION as usize] = [include_str!("schema.sql")];
+
+const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tollgate_meta'";
+const META: &str = "SELECT name, value FROM tollgate_meta";
+const SET: &str =
+    "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+const BUMP: &str =
+    "INSERT INTO tollgate_meta (name, value) VALUES ('syncs', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
+
+/// The schema of a file; 0 where it has none of our tables. Reads only.
+pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    let found: i64 = sqlx::query_scalar(HAS_META).fetch_one(&mut *connection).await?;
+    if found == 0 {
+        return Ok(0);
+    }
+    Ok(Meta::load(connection).await?.version())
+}
+
+/// A version that we cannot work with.
+pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
+    match version {
+        VERSION => None,
+        found if found > VERSION => Some(SqliteErrorKind::NewerSchema { found, known: VERSION }),
+        _ => Some(SqliteErrorKind::NotMigrated),
+    }
+}
+
+/// Makes what is missing, in one transaction.
+pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
+    let path = setup.path();
+    let mut connection = setup.connect().await?;
+    let found = version(&mut connection).await.map_err(|error| SqliteError::of(path, error))?;
+    match mismatch(found) {
+        None => return Ok(()),
+        Some(SqliteErrorKind::NotMigrated) => {}
+        Some(kind) => return Err(SqliteError::new(path, kind)),
+    }
+    if setup.is_own() {
+        // Changing it wants the file to itself for a moment, and keeps no one waiting who has changed it already.
+        setup.until_free(&mut connection, "PRAGMA journal_mode = WAL").await?;
+    }
+    setup.until_free(&mut connection, "BEGIN IMMEDIATE").await?;
+    let done = steps(&mut connection).await.map_err(|error| SqliteError::of(path, error))?;
+    if let Some(kind) = done {
+        return Err(SqliteError::new(path, kind));
+    }
+    setup.until_free(&mut connection, "COMMIT").await?;
+    sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error))
+}
+
+/// Under the lock, where another process may have been quicker, and newer.
+async fn steps(connection: &mut SqliteConnection) -> Result<Option<SqliteErrorKind>, sqlx::Error> {
+    let found = version(connection).await?;
+    let done = usize::try_from(found).unwrap_or_default();
+    if done > STEPS.len() {
+        return Ok(mismatch(found));
+    }
+    for step in &STEPS[done..] {
+        sqlx::raw_sql(*step).execute(&mut *connection).await?;
+    }
+    set(connection, "schema", VERSION).await?;
+    Ok(None)
+}
+
+/// The few numbers that a file keeps about itself.
+pub(super) struct Meta(HashMap<String, i64>);
+
+impl Meta {
+    pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(META).fetch_all(connection).await?;
+        Ok(Meta(rows.into_iter().collect()))
+    }
+
+    pub(super) fn version(&self) -> i64 {
+        self.0.get("schema").copied().unwrap_or_default()
+    }
+
+    /// The latest time that was decided by.
+    pub(super) fn clock(&self, name: &str) -> i64 {
+        self.0.get(name).copied().unwrap_or(i64::MIN)
+    }
+}
+
+pub(super) async fn set(connection: &mut SqliteConnection, name: &str, value: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(SET).bind(name.to_owned()).bind(value).execute(connection).await.map(drop)
+}
+
+/// Changes something, so that a commit has something to wait for.
+pub(super) async fn bump(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(BUMP).execute(connection).await.map(drop)
+}

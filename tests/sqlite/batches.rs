@@ -1,0 +1,212 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use sqlx::Executor;
+use tokio::task::JoinSet;
+use tollgate::domain::key::KeyDigest;
+use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
+use tollgate::store::key::KeyStore;
+use tollgate::store::sqlite::SqliteBudgets;
+use tollgate::store::{At, Session};
+use uuid::Uuid;
+
+use crate::{Dir, all_of, by_hand, hold, money, open, pot, session, standing};
+
+/// Asks so often at once, and gives what was granted.
+async fn storm(stores: &[SqliteBudgets], asks: usize, limit: i64) -> Vec<Reservation> {
+    let sessions: Vec<Session> = stores.iter().map(|_| session()).collect();
+    let mut tasks = JoinSet::new();
+    for index in 0..asks {
+        let (store, session) = (stores[index % stores.len()].clone(), sessions[index % stores.len()]);
+        tasks.spawn(async move {
+            let budgets = pot(limit);
+            let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+            store.reserve(&ask, At::Store).await.expect("it answers")
+        });
+    }
+    let verdicts = tasks.join_all().await;
+    let granted = verdicts.into_iter().filter_map(|verdict| match verdict {
+        Verdict::Allow(grant) => Some(grant.reservation),
+        Verdict::Deny(denial) => {
+            assert!(denial.is_held && denial.standing.held == money(limit), "{denial:?}");
+            None
+        }
+    });
+    granted.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_at_once_over_two_handles_never_overspend() {
+    let dir = Dir::new("storm");
+    let handles = [open(&dir.file()).await.budgets(), open(&dir.file()).await.budgets()];
+    let granted = storm(&handles, 1_000, 300).await;
+    assert_eq!(granted.len(), 300);
+    let mut tasks = JoinSet::new();
+    for (index, reservation) in granted.into_iter().enumerate() {
+        // Settled through the other handle as often as not, and some twice.
+        let stores = handles.clone();
+        tasks.spawn(async move {
+            for turn in 0..=index % 2 {
+                let store = &stores[(index + turn) % 2];
+                store.settle(&reservation, money(2), At::Store).await.expect("it settles");
+            }
+        });
+    }
+    tasks.join_all().await;
+    let now = standing(&handles[0], &pot(300), At::Store).await;
+    assert_eq!((now.spent, now.held), (money(600), money(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_ask_with_one_id_have_one_grant() {
+    let dir = Dir::new("one-id");
+    let handles = [open(&dir.file()).await.budgets(), open(&dir.file()).await.budgets()];
+    let (id, session) = (Uuid::now_v7(), session());
+    let mut tasks = JoinSet::new();
+    for index in 0..20 {
+        let store = handles[index % 2].clone();
+        tasks.spawn(async move {
+            let budgets = pot(100);
+            let ask = Reserve::new(id, session, &budgets, all_of(10));
+            store.reserve(&ask, At::Store).await.expect("it answers")
+        });
+    }
+    let verdicts = tasks.join_all().await;
+    assert!(matches!(&verdicts[0], Verdict::Allow(_)));
+    assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
+    assert_eq!(standing(&handles[1], &pot(100), At::Store).await.held, money(10));
+}
+
+#[tokio::test]
+async fn an_ask_that_was_dropped_holds_nothing_and_disturbs_nobody() {
+    let dir = Dir::new("dropped");
+    let store = open(&dir.file()).await.budgets();
+    let session = session();
+    let budgets = pot(100);
+    standing(&store, &budgets, At::Store).await;
+    for wait in 0..40 {
+        let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(10));
+        {
+            let mut asking = pin!(store.reserve(&ask, At::Store));
+            // Before the writer took it, while it decides, and after it has answered.
+            assert!(asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::time::sleep(Duration::from_micros(wait * 100)).await;
+        }
+        let next = store.reserve(&Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1)), At::Store).await;
+        assert!(matches!(next, Ok(Verdict::Allow(_))));
+    }
+    assert_eq!(standing(&store, &budgets, At::Store).await.held, money(40));
+
+    // Whoever stops waiting for a settlement has settled.
+    let held = hold(&store, session, &budgets, 10, At::Store).await;
+    {
+        let mut settling = pin!(store.settle(&held, money(7), At::Store));
+        assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let now = standing(&store, &budgets, At::Store).await;
+    assert_eq!((now.spent, now.held), (money(7), money(40)));
+}
+
+#[tokio::test]
+async fn an_ask_that_was_dropped_and_asked_again_is_held() {
+    let dir = Dir::new("again");
+    let store = open(&dir.file()).await.budgets();
+    let budgets = pot(100);
+    standing(&store, &budgets, At::Store).await;
+    for wait in 0..30 {
+        let ask = Reserve::new(Uuid::now_v7(), session(), &budgets, all_of(3));
+        {
+            let mut asking = pin!(store.reserve(&ask, At::Store));
+            assert!(asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::time::sleep(Duration::from_micros(wait * 100)).await;
+        }
+        let Ok(Verdict::Allow(grant)) = store.reserve(&ask, At::Store).await else { panic!("it is held") };
+        // What is taken back late is taken back by now.
+        for _ in 0..2 {
+            assert_eq!(standing(&store, &budgets, At::Store).await.held, money(3));
+        }
+        store.settle(&grant.reservation, money(1), At::Store).await.expect("it settles");
+    }
+    assert_eq!(standing(&store, &budgets, At::Store).await.spent, money(30));
+}
+
+#[test]
+fn a_runtime_that_ends_takes_the_writer_along_and_the_next_one_starts_another() {
+    let dir = Dir::new("runtimes");
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let first = runtime();
+    let sqlite = first.block_on(open(&dir.file()));
+    let (store, session) = (Arc::new(sqlite.budgets()), session());
+    first.block_on(hold(&store, session, &pot(100), 1, At::Store));
+    drop(first);
+    for _ in 0..3 {
+        let runtime = runtime();
+        runtime.block_on(hold(&store, session, &pot(100), 1, At::Store));
+        assert_eq!(runtime.block_on(sqlite.keys().find(&KeyDigest::from_bytes([0; 32]))).expect("it answers"), None);
+    }
+    assert_eq!(runtime().block_on(standing(&store, &pot(100), At::Store)).held, money(4));
+    // Off every runtime there is nothing to wait on.
+    let budgets = pot(100);
+    let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+    let mut asking = pin!(store.reserve(&ask, At::Store));
+    let polled = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, std::task::Poll::Ready(Err(error)) if error.is_unavailable()));
+}
+
+#[tokio::test]
+async fn the_writer_lets_go_of_the_file_when_the_last_handle_is_dropped() {
+    let dir = Dir::new("handles");
+    let store = {
+        let sqlite = open(&dir.file()).await;
+        sqlite.budgets()
+    };
+    hold(&store, session(), &pot(100), 1, At::Store).await;
+    drop(store);
+    for _ in 0..100 {
+        if dir.bytes().len() == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the log is still there");
+}
+
+#[tokio::test]
+async fn one_bad_ask_does_not_fail_those_beside_it() {
+    let dir = Dir::new("bad");
+    let store = open(&dir.file()).await.budgets();
+    let budgets = pot(100);
+    let bad = hold(&store, session(), &budgets, 10, At::Store).await;
+    let mut connection = by_hand(&dir.file()).await;
+    connection.execute("UPDATE tollgate_reservations SET pots = 'no JSON'").await.expect("written");
+    let mut tasks = JoinSet::new();
+    for index in 0..20 {
+        let (store, bad) = (store.clone(), bad.clone());
+        tasks.spawn(async move {
+            match index {
+                7 => assert!(!store.settle(&bad, money(1), At::Store).await.expect_err("it is bad").is_unavailable()),
+                _ => drop(hold(&store, session(), &pot(100), 1, At::Store).await),
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(standing(&store, &budgets, At::Store).await.held, money(29));
+}
+
+#[tokio::test]
+async fn holds_are_on_the_disk_a_moment_later() {
+    let dir = Dir::new("moment");
+    let sqlite = tollgate::store::sqlite::Sqlite::open(dir.file()).await.expect("it opens");
+    sqlite.migrate().await.expect("it migrates");
+    let store = sqlite.budgets();
+    let mut connection = by_hand(&dir.file()).await;
+    let syncs = "SELECT coalesce(max(value), 0) FROM tollgate_meta WHERE name = 'syncs'";
+    hold(&store, session(), &pot(100), 1, At::Store).await;
+    let before: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let after: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+    assert_eq!((before, after), (0, 1), "one commit for the hold, and no more while nothing is held anew");
+}

@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
+use tollgate::store::{At, Session};
+use uuid::Uuid;
+
+use crate::{Dir, all_of, at, by_hand, hold, money, open, pot, session, standing};
+
+const NINE: &str = "2026-11-24T09:00:00Z";
+
+#[tokio::test]
+async fn what_is_spent_and_held_survives_a_restart_and_settling_twice_across_it_is_settling_once() {
+    let dir = Dir::new("restart");
+    let sqlite = open(&dir.file()).await;
+    let (budgets, session) = (pot(100), session());
+    let held = hold(&sqlite.budgets(), session, &budgets, 10, at(NINE)).await;
+    let settled = hold(&sqlite.budgets(), session, &budgets, 20, at(NINE)).await;
+    sqlite.budgets().settle(&settled, money(7), at(NINE)).await.expect("it settles");
+    sqlite.close().await.expect("it closes");
+
+    let store = open(&dir.file()).await.budgets();
+    store.settle(&settled, money(9), at(NINE)).await.expect("it settles");
+    let now = standing(&store, &budgets, at(NINE)).await;
+    assert_eq!((now.spent, now.held), (money(7), money(10)));
+    store.settle(&held, money(12), at(NINE)).await.expect("it settles");
+    let now = standing(&store, &budgets, at(NINE)).await;
+    assert_eq!((now.spent, now.held), (money(19), money(0)));
+
+    let mut connection = by_hand(&dir.file()).await;
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT granted, actual FROM tollgate_reservations WHERE state = 'settled' ORDER BY id")
+            .fetch_all(&mut connection)
+            .await
+            .expect("rows");
+    assert_eq!(rows, [(10, 12), (20, 7)], "the ledger is what they sum to");
+}
+
+#[tokio::test]
+async fn a_forfeit_is_charged_after_the_lease_and_corrected_after_a_restart() {
+    let dir = Dir::new("forfeit");
+    let sqlite = open(&dir.file()).await;
+    let budgets = pot(100);
+    let [dead, alive] = [(), ()].map(|()| Session::new(Duration::from_secs(60)));
+    let lost = hold(&sqlite.budgets(), dead, &budgets, 30, at(NINE)).await;
+    hold(&sqlite.budgets(), alive, &budgets, 5, at(NINE)).await;
+    sqlite.close().await.expect("it closes");
+
+    let sqlite = open(&dir.file()).await;
+    let store = sqlite.budgets();
+    store.heartbeat(alive, at("2026-11-24T09:00:59Z")).await.expect("it answers");
+    let now = standing(&store, &budgets, at("2026-11-24T09:01:00Z")).await;
+    assert_eq!((now.spent, now.held), (money(0), money(35)), "a lease that is not over");
+    let now = standing(&store, &budgets, at("2026-11-24T09:01:00.000000001Z")).await;
+    assert_eq!((now.spent, now.held), (money(30), money(5)));
+    // Whoever asks again for what was forfeited has it, and it is charged already.
+    let ask = Reserve::new(lost.id, dead, &budgets, all_of(30));
+    let again = store.reserve(&ask, at("2026-11-24T09:01:01Z")).await.expect("it answers");
+    assert!(matches!(again, Verdict::Allow(grant) if grant.reservation == lost));
+    sqlite.close().await.expect("it closes");
+
+    let store = open(&dir.file()).await.budgets();
+    for _ in 0..2 {
+        store.settle(&lost, money(4), at("2026-11-24T10:00:00Z")).await.expect("it settles");
+    }
+    let now = standing(&store, &budgets, at("2026-11-24T10:00:00Z")).await;
+    assert_eq!((now.spent, now.held), (money(9), money(0)), "4 of the one, and 5 forfeited of the other");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_before_a_restart_opens_no_window_anew() {
+    let dir = Dir::new("clock");
+    let sqlite = open(&dir.file()).await;
+    let budgets = pot(100);
+    let yesterday = hold(&sqlite.budgets(), session(), &budgets, 40, at(NINE)).await;
+    let today = hold(&sqlite.budgets(), session(), &budgets, 90, at("2026-11-25T00:00:00Z")).await;
+    sqlite.close().await.expect("it closes");
+
+    let store = open(&dir.file()).await.budgets();
+    let ask = Reserve::new(Uuid::now_v7(), session(), &budgets, all_of(20));
+    let Verdict::Deny(denial) = store.reserve(&ask, at(NINE)).await.expect("it answers") else {
+        panic!("yesterday's window was opened again");
+    };
+    assert_eq!((denial.standing.held, denial.is_held), (money(90), true));
+    store.settle(&yesterday, money(40), at(NINE)).await.expect("it settles");
+    store.settle(&today, money(1), at(NINE)).await.expect("it settles");
+    let now = standing(&store, &budgets, at(NINE)).await;
+    assert_eq!((now.spent, now.held), (money(1), money(0)), "yesterday's counts in yesterday's");
+}
+
+#[tokio::test]
+async fn a_settlement_of_a_hold_that_the_file_has_lost_is_charged_once() {
+    let dir = Dir::new("lost");
+    let elsewhere = Dir::new("lost-elsewhere");
+    let budgets = pot(100);
+    let held = hold(&open(&elsewhere.file()).await.budgets(), session(), &budgets, 10, at(NINE)).await;
+    let store = open(&dir.file()).await.budgets();
+    for _ in 0..2 {
+        store.settle(&held, money(8), at(NINE)).await.expect("it settles");
+    }
+    let now = standing(&store, &budgets, at(NINE)).await;
+    assert_eq!((now.spent, now.held), (money(8), money(0)));
+    let ask = Reserve::new(held.id, session(), &budgets, all_of(10));
+    assert!(store.reserve(&ask, at(NINE)).await.is_err(), "what was settled is not granted");
+}
+
+#[tokio::test]
+async fn a_pot_is_one_whatever_letters_its_name_has() {
+    let dir = Dir::new("names");
+    let store = open(&dir.file()).await.budgets();
+    let names = ["", "a", "a\0", "a\0b", "A", "ä", "a'; DROP TABLE tollgate_pots; --", "\"", "\\", "\u{1F600}", "null"];
+    for (index, name) in (1..).zip(names) {
+        let budgets = [Budget::new(Scope::user(name), Window::Total, money(1_000))];
+        let held = hold(&store, session(), &budgets, index, at(NINE)).await;
+        assert_eq!(held.pots[0].pot, budgets[0].pot);
+    }
+    for (index, name) in (1..).zip(names) {
+        let budgets = [Budget::new(Scope::user(name), Window::Total, money(1_000))];
+        assert_eq!(standing(&store, &budgets, at(NINE)).await.held, money(index), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_sums_are_kept_to_the_last_unit() {
+    let dir = Dir::new("largest");
+    let store = open(&dir.file()).await.budgets();
+    let budgets = pot(i64::MAX);
+    let held = hold(&store, session(), &budgets, i64::MAX - 1, At::Store).await;
+    assert_eq!(standing(&store, &budgets, At::Store).await.left(), money(1));
+    store.settle(&held, money(i64::MAX), At::Store).await.expect("it settles");
+    assert_eq!(standing(&store, &budgets, At::Store).await.spent, money(i64::MAX));
+}

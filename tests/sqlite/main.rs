@@ -1,0 +1,108 @@
+//! The SQLite stores: what opens and what is refused, what survives, and what two processes do to one file.
+
+mod audit;
+mod batches;
+mod ledger;
+mod limits;
+mod opening;
+mod processes;
+mod rotation;
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::ledger::Wish;
+use tollgate::domain::money::Money;
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
+use tollgate::store::{At, Session, StoreError};
+use uuid::Uuid;
+
+/// A directory of one test, gone after it.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sqlite-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory");
+        Dir(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("tollgate.db")
+    }
+
+    /// Every file in it, and what is in it; but for the index of the log, which is memory that processes share.
+    fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(&self.0).expect("readable").map(|entry| entry.expect("readable").path());
+        let files = entries.filter(|path| path.is_file() && path.extension().is_none_or(|e| e != "db-shm"));
+        let mut files: Vec<_> = files.map(|path| (path.clone(), fs::read(path).expect("readable"))).collect();
+        // That there is an empty log says nothing.
+        files.retain(|(path, bytes)| !(bytes.is_empty() && path.extension().is_some_and(|e| e == "db-wal")));
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits for no disk: what a test kills is a process.
+async fn open(path: &Path) -> Sqlite {
+    let sqlite = Sqlite::options().without_fsync().busy_timeout(Duration::from_secs(20)).open(path).await;
+    let sqlite = sqlite.expect("it opens");
+    sqlite.migrate().await.expect("it migrates");
+    sqlite
+}
+
+/// Straight into the file.
+async fn by_hand(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(5)).connect().await.expect("a database")
+}
+
+fn money(nanos: i64) -> Money {
+    Money::from_nanos(nanos)
+}
+
+fn at(text: &str) -> At {
+    At::Fixed(text.parse().expect("a time"))
+}
+
+fn session() -> Session {
+    Session::new(Duration::from_secs(300))
+}
+
+fn pot(limit: i64) -> [Budget; 1] {
+    [Budget::new(Scope::team("search"), Window::Day, money(limit))]
+}
+
+fn all_of(nanos: i64) -> Wish {
+    Wish { min: money(nanos), want: money(nanos), share: 1 }
+}
+
+async fn hold(store: &dyn BudgetStore, session: Session, budgets: &[Budget], nanos: i64, at: At) -> Reservation {
+    let ask = Reserve::new(Uuid::now_v7(), session, budgets, all_of(nanos));
+    match store.reserve(&ask, at).await.expect("it answers") {
+        Verdict::Allow(grant) => grant.reservation,
+        Verdict::Deny(denial) => panic!("{denial:?}"),
+    }
+}
+
+async fn standing(store: &dyn BudgetStore, budgets: &[Budget], at: At) -> Standing {
+    store.standing(budgets, at).await.expect("it answers").remove(0)
+}
+
+/// What the operator's log says of it.
+fn cause(error: &StoreError) -> SqliteErrorKind {
+    let source = error.source().expect("a cause");
+    source.downcast_ref::<SqliteError>().expect("a file's error").kind()
+}

@@ -1,0 +1,5 @@
+//! Every store passes the suite that anyone's store is asked to pass.
+
+mod cached;
+mod memory;
+mod properties;
