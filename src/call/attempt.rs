@@ -70,7 +70,7 @@ impl AttemptGuard {
             end,
             status: self.status,
             usage,
-            usage_is_final: usage.is_some() && self.reading.ended && end == AttemptEnd::Complete,
+            usage_is_final: self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete,
             upstream_request_id: self.upstream_request_id.take(),
             head_after: self.head_after,
             took: call.elapsed().saturating_sub(self.began),

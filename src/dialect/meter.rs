@@ -27,6 +27,8 @@ use crate::wire::sse::Block;
 pub struct Reading {
     /// The latest usage, if any was stated.
     pub usage: Option<Usage>,
+    /// That usage says what went in and what came out in the end: not the figures alone that a stream begins with.
+    pub usage_is_final: bool,
     /// The dialect's mark of a whole answer came: `message_stop`, `[DONE]`, or a JSON answer that parses.
     pub ended: bool,
     /// The provider said within the answer that it failed.

@@ -10,7 +10,7 @@ use crate::dialect::{self, LimitState};
 use crate::domain::dialect::Operation;
 use crate::domain::estimate;
 use crate::domain::limit::{Limit, Measure};
-use crate::domain::outcome::{AttemptEnd, Decision, Outcome};
+use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
@@ -56,7 +56,8 @@ impl<R: RateLimitStore> RateLimitGate<R> {
 
     async fn acquire(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
         let limits = &principal.limits[..];
-        let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(self.tokens(call, limits)?);
+        let estimated = self.tokens(call, limits)?;
+        let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
         // Past the pointer's own implementation, which would put the future in a box of its own.
         match (*self.store).acquire(&ask, At::Store).await {
@@ -66,7 +67,7 @@ impl<R: RateLimitStore> RateLimitGate<R> {
                 let (store, held, settlements) =
                     (self.store.clone(), unanswered.answered(), call.settlements().clone());
                 call.on_close(move |outcome| {
-                    let used = used(outcome);
+                    let used = used(outcome, estimated);
                     settlements.settle(outcome.id, Ended { store, permit: allowed.permit, used, _held: held });
                 });
                 Ok(())
@@ -154,11 +155,15 @@ impl<R: RateLimitStore> Fact for Ended<R> {
     }
 }
 
-fn used(outcome: &Outcome) -> Used {
+fn used(outcome: &Outcome, estimated: u64) -> Used {
+    let failed = |attempt: &Attempt| matches!(attempt.end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus);
     if let Some(usage) = outcome.usage {
-        return Used::Tokens(usage.total_input().saturating_add(usage.output));
+        let tokens = usage.total_input().saturating_add(usage.output);
+        // What was said until somebody hung up does not count all that was produced.
+        let is_final = outcome.attempts.iter().all(|attempt| attempt.usage_is_final || failed(attempt));
+        return Used::Tokens(if is_final { tokens } else { tokens.max(estimated) });
     }
-    match outcome.attempts.iter().all(|attempt| matches!(attempt.end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus)) {
+    match outcome.attempts.iter().all(failed) {
         _ if outcome.attempts.is_empty() && outcome.rejection.is_some() => Used::Nothing,
         true if !outcome.attempts.is_empty() => Used::Tokens(0),
         _ => Used::AsEstimated,

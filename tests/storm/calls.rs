@@ -114,7 +114,7 @@ impl Ask {
 }
 
 /// Reads so many frames, or to the end.
-async fn drain(mut body: Body, most: u64) {
+pub(crate) async fn drain(mut body: Body, most: u64) {
     for _ in 0..most {
         match body.frame().await {
             Some(Ok(_)) => {}

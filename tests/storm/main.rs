@@ -5,12 +5,17 @@
 mod support;
 
 mod calls;
+mod canaries;
+mod charges;
 mod dying_store;
 mod every_poll;
 mod in_process;
+mod limits;
+mod log;
 mod oracle;
 mod seeded;
 mod site;
 mod sockets;
+mod surface;
 mod watched;
 mod weather;

@@ -27,7 +27,9 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
             if let Some(message) = message {
                 members(message.as_bytes(), |key, value| {
                     if key == "usage" {
+                        // With a placeholder for the output.
                         overwrite(value, reading);
+                        reading.usage_is_final = false;
                     }
                 });
             }
@@ -55,16 +57,20 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     Reading { ended: whole, failed, ..reading }
 }
 
-/// Each field that is stated replaces what was known of it.
+/// Each field that is stated replaces what was known of it. Once the output is stated, and there is an input, as there always
+/// is, nothing is missing.
 fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
     }
     let usage = reading.usage.get_or_insert_with(Usage::default);
-    let (mut written, mut hour) = (None, None);
+    let (mut written, mut hour, mut stated) = (None, None, false);
     members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => set(&mut usage.input, value),
-        "output_tokens" => set(&mut usage.output, value),
+        "output_tokens" => {
+            set(&mut usage.output, value);
+            stated = count(value).is_some();
+        }
         "cache_read_input_tokens" => set(&mut usage.cache_read, value),
         "cache_creation_input_tokens" => written = count(value),
         "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
@@ -80,6 +86,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
+    reading.usage_is_final = (stated || reading.usage_is_final) && usage.total_input() > 0;
 }
 
 fn set(field: &mut u64, value: &str) {

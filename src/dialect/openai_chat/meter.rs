@@ -49,18 +49,21 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
-    reading.usage = usage.or(reading.usage);
+    if let Some((usage, is_final)) = usage {
+        (reading.usage, reading.usage_is_final) = (Some(usage), is_final);
+    }
     reading.failed |= failed;
     Read { whole, usage_alone: usage.is_some() && has_no_choices }
 }
 
-fn counts(object: &str) -> Usage {
-    let (mut prompt, mut completion, mut total) = (0, 0, 0);
+/// The usage, and whether it says both what went in and what came out.
+fn counts(object: &str) -> (Usage, bool) {
+    let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
     members(object.as_bytes(), |key, value| match key {
-        "prompt_tokens" => prompt = count(value).unwrap_or(0),
-        "completion_tokens" => completion = count(value).unwrap_or(0),
-        "total_tokens" => total = count(value).unwrap_or(0),
+        "prompt_tokens" => prompt = count(value),
+        "completion_tokens" => completion = count(value),
+        "total_tokens" => total = count(value),
         // DeepSeek's name for `cached_tokens`.
         "prompt_cache_hit_tokens" => hit = count(value),
         // Sent by proxies in front of Claude.
@@ -81,9 +84,11 @@ fn counts(object: &str) -> Usage {
         }
         _ => {}
     });
+    let is_final = prompt.is_some() && (completion.is_some() || total.is_some());
+    let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);
-    Usage {
+    let usage = Usage {
         // `prompt_tokens` includes both cached classes.
         input: u64::saturating_sub(prompt, cache_read).saturating_sub(cache_write),
         cache_read,
@@ -92,5 +97,6 @@ fn counts(object: &str) -> Usage {
         output: u64::max(completion, u64::saturating_sub(total, prompt)),
         reasoning: reasoning.unwrap_or(0),
         ..Usage::default()
-    }
+    };
+    (usage, is_final)
 }
