@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, response};
-use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder};
 
 use super::service::GatewayService;
+use super::stage::Stage;
 use super::wire::Wire;
 use crate::body::{Body, BoxError};
 use crate::call::{Call, CallLayer, Settlements};
@@ -122,7 +122,7 @@ impl GatewayLayer {
     }
 
     /// The stages in front of a service that applies edits and meters for itself.
-    pub(super) fn stages<S, E>(&self, inner: S) -> BoxCloneSyncService<Request<Body>, Response<Body>, E>
+    pub(super) fn stages<S, E>(&self, inner: S) -> Stage<E>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
@@ -131,21 +131,21 @@ impl GatewayLayer {
         // Stages that nobody asked for are not there: every box between two of them is one more a call.
         if self.rewriters.is_empty() && self.gates.is_empty() {
             return match &self.router {
-                Some(router) => BoxCloneSyncService::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
-                None => BoxCloneSyncService::new(door.service(inner)),
+                Some(router) => Stage::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
+                None => Stage::new(door.service(inner)),
             };
         }
-        let mut service = BoxCloneSyncService::new(inner);
+        let mut service = Stage::new(inner);
         for rewrite in self.rewriters.iter().rev() {
-            service = BoxCloneSyncService::new(RewriteLayer::new(rewrite.clone()).layer(service));
+            service = Stage::new(RewriteLayer::new(rewrite.clone()).layer(service));
         }
         if !self.gates.is_empty() {
-            service = BoxCloneSyncService::new(GateLayer::new(Governed(self.gates.clone())).layer(service));
+            service = Stage::new(GateLayer::new(Governed(self.gates.clone())).layer(service));
         }
         if let Some(router) = &self.router {
-            service = BoxCloneSyncService::new(RouteLayer::new(router.clone()).layer(service));
+            service = Stage::new(RouteLayer::new(router.clone()).layer(service));
         }
-        BoxCloneSyncService::new(door.service(service))
+        Stage::new(door.service(service))
     }
 }
 

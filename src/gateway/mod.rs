@@ -28,6 +28,7 @@ mod dispatch;
 mod layer;
 mod models;
 mod service;
+mod stage;
 mod surface;
 mod wire;
 
