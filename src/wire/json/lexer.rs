@@ -280,37 +280,37 @@ impl<'a> Lexer<'a> {
         self.long_string(inside)
     }
 
-    /// The rest of a string, from anywhere in it that is not in an escape.
+    /// The rest of a string, from anywhere in it that is not in an escape: block by block, special byte by special byte.
     #[inline(never)]
     fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
         let mut escaped = false;
-        loop {
-            at = self.skip_plain(at);
-            match self.byte(at) {
-                Some(b'"') => return Ok((at + 1, escaped)),
-                Some(b'\\') => at = self.step_escape(at)?,
-                _ => return Err(self.stop(at, Fault::Syntax)),
-            }
-            escaped = true;
-        }
-    }
-
-    /// On to the next byte that a string cannot hold as it is, or to the end of the document.
-    #[inline]
-    fn skip_plain(&mut self, mut at: usize) -> usize {
-        loop {
+        while at < self.doc.len() {
             if self.block != at / BLOCK {
                 self.look(at / BLOCK);
             }
-            let ahead = self.specials >> (at % BLOCK);
-            if ahead != 0 {
-                return at + ahead.trailing_zeros() as usize;
-            }
-            at = (at / BLOCK + 1) * BLOCK;
-            if at >= self.doc.len() {
-                return self.doc.len();
+            let start = self.block * BLOCK;
+            let mut left = self.specials & (u64::MAX << (at % BLOCK));
+            at = start + BLOCK;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                let here = start + bit as usize;
+                match self.byte(here) {
+                    Some(b'"') => return Ok((here + 1, escaped)),
+                    Some(b'\\') => {}
+                    _ => return Err(self.stop(here, Fault::Syntax)),
+                }
+                match self.byte(here + 1) {
+                    Some(letter) if SHORT_ESCAPES[usize::from(letter)] => {}
+                    Some(b'u') => self.code_unit(here + 2)?,
+                    _ => return Err(self.stop(here + 1, Fault::Syntax)),
+                }
+                escaped = true;
+                // The letter is none of the bytes that are left, even if it is the first one of the next block.
+                left &= u64::MAX << bit << 2;
+                at = at.max(here + 2);
             }
         }
+        Err(self.stop(self.doc.len(), Fault::Syntax))
     }
 
     #[inline(never)]
@@ -327,20 +327,11 @@ impl<'a> Lexer<'a> {
         };
     }
 
-    #[inline]
-    fn step_escape(&mut self, at: usize) -> Result<usize, Fault> {
-        match self.byte(at + 1) {
-            Some(b'u') => self.code_unit(at + 2),
-            Some(letter) if SHORT_ESCAPES[usize::from(letter)] => Ok(at + 2),
-            _ => Err(self.stop(at + 1, Fault::Syntax)),
-        }
-    }
-
     /// The four digits of an escape.
-    fn code_unit(&mut self, start: usize) -> Result<usize, Fault> {
+    fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
         match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
             Some(at) => Err(self.stop(at, Fault::Syntax)),
-            None => Ok(start + 4),
+            None => Ok(()),
         }
     }
 }
