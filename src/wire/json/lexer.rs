@@ -1,6 +1,6 @@
 //! The tokens of RFC 8259, stepped over and checked, never decoded.
 
-use super::{Found, Kind, ScanError, ScanErrorKind};
+use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
 /// The deepest nesting that can be followed: one bit a level, on the stack.
 const MAX_DEPTH: usize = 1024;
@@ -10,15 +10,22 @@ const MAX_DEPTH: usize = 1024;
 /// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after a
 /// value, right behind that value.
 pub(super) struct Lexer<'a> {
-    text: &'a str,
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
+    names: &'a Names,
+    met: Met,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self { text, doc: text.as_bytes(), at: 0, max_depth: max_depth.min(MAX_DEPTH) }
+    pub(super) fn new(text: &'a str, max_depth: usize, names: &'a Names) -> Self {
+        let met = Met { names: 0, units: false };
+        Self { doc: text.as_bytes(), at: 0, max_depth: max_depth.min(MAX_DEPTH), names, met }
+    }
+
+    /// Which names were met so far.
+    pub(super) fn met(&self) -> Met {
+        self.met
     }
 
     pub(super) fn at(&self) -> usize {
@@ -80,20 +87,26 @@ impl<'a> Lexer<'a> {
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
-    pub(super) fn key(&mut self) -> Result<(&'a str, bool), ScanError> {
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<(&'a [u8], bool), ScanError> {
         let start = self.at;
         let (end, escaped) = self.skip_key()?;
-        Ok((&self.text[start + 1..end - 1], escaped))
+        Ok((self.doc.get(start + 1..end - 1).unwrap_or_default(), escaped))
     }
 
     /// [`Lexer::key`] for a key nobody asks about: where it ends, and whether there is an escape in it.
-    #[inline]
+    #[inline(always)]
     fn skip_key(&mut self) -> Result<(usize, bool), ScanError> {
         if self.peek() != Some(b'"') {
             return Err(self.error(ScanErrorKind::Syntax));
         }
+        let start = self.at;
         let escaped = self.string()?;
         let end = self.at;
+        let key = &self.doc[start..end];
+        if self.names.may_hold(key) {
+            self.met.names |= self.names.find(key);
+        }
         self.space();
         if self.peek() != Some(b':') {
             return Err(self.error(ScanErrorKind::Syntax));
@@ -236,6 +249,7 @@ impl<'a> Lexer<'a> {
             }
             Some(b'u') => {
                 self.at += 1;
+                self.met.units = true;
                 for _ in 0..4 {
                     if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
                         return Err(self.error(ScanErrorKind::Syntax));
