@@ -15,6 +15,7 @@
 
 mod anthropic;
 pub mod head;
+mod inputs;
 mod marks;
 mod members;
 pub mod meter;

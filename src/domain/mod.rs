@@ -12,6 +12,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod dialect;
+pub mod estimate;
 pub mod money;
 pub mod outcome;
 pub mod rejection;

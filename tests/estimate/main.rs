@@ -1,3 +1,4 @@
 //! What a call may cost before it is made, and what it did cost: prices, bounds, and what is read of a request for them.
 
 mod catalog;
+mod corpus;
