@@ -1,6 +1,6 @@
 //! The tokens of RFC 8259, stepped over and checked, never decoded.
 
-use super::{Found, Kind, ScanError, ScanErrorKind};
+use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
 /// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for one.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,9 @@ pub(super) struct Lexer<'a> {
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
+    /// Looked for among all keys, however deep.
+    names: &'a Names,
+    met: Met,
     /// Which block of the document was looked at last.
     block: usize,
     /// A bit for each byte of that block that a string cannot hold as it is.
@@ -29,9 +32,14 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
-        let max_depth = max_depth.min(MAX_DEPTH);
-        Self { text, doc: text.as_bytes(), at: 0, max_depth, block: usize::MAX, specials: 0 }
+    pub(super) fn new(text: &'a str, max_depth: usize, names: &'a Names) -> Self {
+        let (max_depth, met) = (max_depth.min(MAX_DEPTH), Met { names: 0, units: false });
+        Self { text, doc: text.as_bytes(), at: 0, max_depth, names, met, block: usize::MAX, specials: 0 }
+    }
+
+    /// Which names were met so far.
+    pub(super) fn met(&self) -> Met {
+        self.met
     }
 
     pub(super) fn at(&self) -> usize {
@@ -88,11 +96,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
-    pub(super) fn key(&mut self) -> Result<(&'a str, bool), Fault> {
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<(&'a [u8], bool), Fault> {
         let start = self.at;
         let (end, escaped, at) = self.step_key(start)?;
         self.at = at;
-        Ok((&self.text[start + 1..end - 1], escaped))
+        Ok((self.doc.get(start + 1..end - 1).unwrap_or_default(), escaped))
     }
 
     /// Any value, inside a container at `depth`.
@@ -119,10 +128,11 @@ impl<'a> Lexer<'a> {
         self.open(1)?;
         let mut more = !self.closes(b'}');
         while more {
-            let (key, escaped) = self.key()?;
             let start = self.at;
+            let (end, escaped, value) = self.step_key(start)?;
+            self.at = value;
             self.value(1)?;
-            each(key, escaped, &self.text[start..self.at]);
+            each(&self.text[start + 1..end - 1], escaped, &self.text[value..self.at]);
             more = self.comma(b'}')?;
         }
         self.space();
@@ -212,6 +222,10 @@ impl<'a> Lexer<'a> {
             return Err(self.stop(at, Fault::Syntax));
         }
         let (end, escaped) = self.step_string(at)?;
+        let key = self.doc.get(at..end).unwrap_or_default();
+        if self.names.may_hold(key) {
+            self.met.names |= self.names.find(key);
+        }
         let colon = self.skip_space(end);
         if self.byte(colon) != Some(b':') {
             return Err(self.stop(colon, Fault::Syntax));
@@ -329,6 +343,7 @@ impl<'a> Lexer<'a> {
 
     /// The four digits of an escape.
     fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
+        self.met.units = true;
         match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
             Some(at) => Err(self.stop(at, Fault::Syntax)),
             None => Ok(()),
