@@ -27,7 +27,7 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_a_thousand_tasks
             if task % 7 == 0 {
                 for standing in rule.answer(desk.store.standing(&pots, at(0)).await) {
                     let sum = standing.spent.saturating_add(standing.held);
-                    rule.holds("spent + held <= limit", sum <= standing.budget.limit);
+                    rule.holds(&format!("spent + held <= limit of {standing:?}"), sum <= standing.budget.limit);
                 }
             }
             match task % 5 {
