@@ -37,6 +37,7 @@
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
+//! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
 //! | `full` | all of them |
 //!
 //! None changes how another behaves.

@@ -36,6 +36,9 @@ pub const LIFE: Duration = Duration::from_secs(5);
 pub const LIFE_OF_NOTHING: Duration = Duration::from_secs(1);
 const MOST: u64 = 100_000;
 
+/// How many groups digests fall into: that one is forgotten makes the others of its group be asked for once more.
+const GROUPS: usize = 1 << 10;
+
 /// A [`KeyStore`] that remembers. A clone shares what it remembers.
 pub struct CachedKeys<K> {
     inner: Arc<Inner<K>>,
@@ -44,17 +47,24 @@ pub struct CachedKeys<K> {
 struct Inner<K> {
     store: K,
     cache: Cache<KeyDigest, Remembered>,
-    /// How often anything was invalidated: what was asked for before is not kept after.
-    generation: AtomicU64,
+    /// How often each group of digests was forgotten, and after them, how often everything was.
+    forgotten: Box<[AtomicU64; GROUPS + 1]>,
 }
 
-type Remembered = Option<Arc<KeyRecord>>;
+/// What the store said, when so much had been forgotten. Nothing that was asked for before a change counts after it, whoever
+/// was still on the way with it.
+#[derive(Clone)]
+struct Remembered {
+    generation: u64,
+    record: Option<Arc<KeyRecord>>,
+}
 
 impl<K> CachedKeys<K> {
     /// Remembers what `store` says.
     pub fn new(store: K) -> Self {
         let cache = Cache::builder().max_capacity(MOST).expire_after(Lives).build();
-        CachedKeys { inner: Arc::new(Inner { store, cache, generation: AtomicU64::new(0) }) }
+        let forgotten = Box::new([const { AtomicU64::new(0) }; GROUPS + 1]);
+        CachedKeys { inner: Arc::new(Inner { store, cache, forgotten }) }
     }
 
     /// The store behind.
@@ -64,26 +74,53 @@ impl<K> CachedKeys<K> {
 
     /// Forgets a key. What is being read of it meanwhile is not remembered either.
     pub async fn invalidate(&self, digest: &KeyDigest) {
-        self.inner.generation.fetch_add(1, Ordering::SeqCst);
+        self.inner.forgotten[group(digest)].fetch_add(1, Ordering::SeqCst);
         self.inner.cache.invalidate(digest).await;
     }
+
+    /// Forgets every key.
+    pub fn invalidate_all(&self) {
+        self.inner.forgotten[GROUPS].fetch_add(1, Ordering::SeqCst);
+        self.inner.cache.invalidate_all();
+    }
+}
+
+impl<K> Inner<K> {
+    /// Goes up whenever the digest is forgotten.
+    fn generation(&self, digest: &KeyDigest) -> u64 {
+        let [one, all] = [group(digest), GROUPS].map(|at| self.forgotten[at].load(Ordering::SeqCst));
+        one.wrapping_add(all)
+    }
+}
+
+/// A digest is as good as random.
+fn group(digest: &KeyDigest) -> usize {
+    let [one, other, ..] = *digest.as_bytes();
+    usize::from(u16::from_le_bytes([one, other])) % GROUPS
 }
 
 #[async_trait]
 impl<K: KeyStore> KeyStore for CachedKeys<K> {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        let Inner { store, cache, generation } = &*self.inner;
-        if let Some(remembered) = cache.get(digest).await {
-            return Ok(remembered);
-        }
-        let before = generation.load(Ordering::SeqCst);
-        let found = cache.try_get_with(*digest, store.find(digest)).await.map_err(shared)?;
-        // An invalidation finds nothing to remove while its key is being read; so what was read is taken out by its reader.
-        if generation.load(Ordering::SeqCst) != before {
+        let Inner { store, cache, .. } = &*self.inner;
+        // The second time is for whoever was overtaken by a change, or joined a reader that was.
+        for _ in 0..2 {
+            let remembered = match cache.get(digest).await {
+                Some(remembered) => remembered,
+                None => {
+                    let load = async {
+                        let generation = self.inner.generation(digest);
+                        store.find(digest).await.map(|record| Remembered { generation, record })
+                    };
+                    cache.try_get_with(*digest, load).await.map_err(shared)?
+                }
+            };
+            if remembered.generation == self.inner.generation(digest) {
+                return Ok(remembered.record);
+            }
             cache.invalidate(digest).await;
-            return store.find(digest).await;
         }
-        Ok(found)
+        store.find(digest).await
     }
 }
 
@@ -95,11 +132,18 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let before = self.inner.store.named(&record.principal.name).await?;
-        let written = self.inner.store.put(record).await?;
-        for digest in before.iter().map(|before| &before.digest).chain([&record.digest]) {
-            self.invalidate(digest).await;
+        let written = self.inner.store.put(record).await;
+        let is_last =
+            |before: &KeyRecord| before.id == record.id && before.version.checked_add(1) == Some(record.version);
+        match before {
+            Some(before) if is_last(&before) => self.invalidate(&before.digest).await,
+            // The key had another name, and which secret is not known.
+            _ if record.version > 1 => self.invalidate_all(),
+            _ => {}
         }
-        Ok(written)
+        self.invalidate(&record.digest).await;
+        // An error may have been written all the same.
+        written
     }
 }
 
@@ -117,7 +161,7 @@ struct Lives;
 
 impl Expiry<KeyDigest, Remembered> for Lives {
     fn expire_after_create(&self, _: &KeyDigest, remembered: &Remembered, _: Instant) -> Option<Duration> {
-        Some(if remembered.is_some() { LIFE } else { LIFE_OF_NOTHING })
+        Some(if remembered.record.is_some() { LIFE } else { LIFE_OF_NOTHING })
     }
 }
 

@@ -17,6 +17,8 @@
 pub mod audit;
 pub mod budget;
 pub mod cached;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod forward;
 pub mod key;

@@ -31,6 +31,9 @@ use super::{At, Session, StoreError};
 use crate::domain::bucket::Mark;
 use crate::domain::limit::{Limit, Measure};
 
+/// How long whoever finds no slot is told to wait: nobody knows when a call ends, and to come back in a second is soon enough.
+pub const SLOT_WAIT: Duration = Duration::from_secs(1);
+
 /// Counts what may be done a minute, and at once.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + 'static {
@@ -42,7 +45,8 @@ pub trait RateLimitStore: Send + Sync + 'static {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError>;
 
     /// Ends a call: its slots are free, and of its tokens what it did not use is given back, as far as it has not drained;
-    /// what it used beyond is owed. Settling twice is settling once.
+    /// what it used beyond is owed. Settling twice is settling once. The permit of a silent session, whose slots are free
+    /// already, may be settled for an hour at least.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.
@@ -122,7 +126,7 @@ pub struct Allowed {
 pub struct Denial {
     /// Which of the limits, counted from 0; of several, the one to wait for longest.
     pub index: usize,
-    /// How long to wait; `None` where no waiting helps, because the call is larger than the limit.
+    /// How long to wait: [`SLOT_WAIT`] for a slot; `None` where no waiting helps, because the call is larger than the limit.
     pub retry_after: Option<Duration>,
     /// How every limit stands.
     pub standings: Vec<Standing>,
@@ -166,6 +170,6 @@ pub struct Standing {
     pub limit: Limit,
     /// How much could be taken at once.
     pub left: u64,
-    /// How long until all of it could be.
+    /// How long until all of it could be; zero for calls at once, of which nobody knows.
     pub full_after: Duration,
 }

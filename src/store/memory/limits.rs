@@ -14,11 +14,11 @@ use crate::domain::bucket::{Bucket, Mark};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::Scope;
-use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Taken, Used, Verdict};
+use crate::store::rate_limit::{
+    Acquire, Allowed, Denial, Permit, RateLimitStore, SLOT_WAIT, Standing, Taken, Used, Verdict,
+};
 use crate::store::{At, Session, StoreError};
 
-/// Nobody knows when a call ends; a client that comes back in a second is soon enough.
-const SLOT_WAIT: i64 = 1_000_000_000;
 /// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
 const SETTLEABLE: Duration = Duration::from_secs(60 * 60);
 
@@ -252,7 +252,7 @@ impl Meters {
             Measure::Requests => self.requests.check(now, limit.most, amount).map(drop),
             Measure::Tokens => self.tokens.check(now, limit.most, amount).map(drop),
             Measure::Parallel if amount > limit.most => Err(None),
-            Measure::Parallel if self.parallel > limit.most - amount => Err(Some(SLOT_WAIT)),
+            Measure::Parallel if self.parallel > limit.most - amount => Err(Some(SLOT_WAIT.as_nanos() as i64)),
             Measure::Parallel => Ok(()),
         }
     }

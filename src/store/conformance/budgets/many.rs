@@ -1,0 +1,59 @@
+//! Many tasks at one time.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{Desk, ask, day, session};
+use crate::store::budget::{BudgetStore, Verdict};
+use crate::store::conformance::{Rule, TASKS, at};
+
+pub(super) async fn spent_and_held_never_exceed_the_limit_under_a_thousand_tasks<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    // Enough for a fifth of them, in two pots that are asked for in either order.
+    let (most, each) = (i64::try_from(TASKS).unwrap_or(0), 5);
+    let team = day("search", most);
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let (desk, team) = (desk.clone(), team.clone());
+        tasks.spawn(async move {
+            let own = day(&format!("own {}", task % 3), most);
+            let pots = if task % 2 == 0 { [own, team] } else { [team, own] };
+            let Verdict::Allow(grant) = desk.reserve(&ask(session, &pots, each), 0).await else { return (0, 0) };
+            tokio::task::yield_now().await;
+            if task % 7 == 0 {
+                for standing in rule.answer(desk.store.standing(&pots, at(0)).await) {
+                    let sum = standing.spent.saturating_add(standing.held);
+                    rule.holds(&format!("spent + held <= limit of {standing:?}"), sum <= standing.budget.limit);
+                }
+            }
+            match task % 5 {
+                // Never settled.
+                0 => return (0, each),
+                // Settled twice, both at once.
+                1 => {
+                    let mut twice = JoinSet::new();
+                    for _ in 0..2 {
+                        let (desk, reservation) = (desk.clone(), grant.reservation.clone());
+                        twice.spawn(async move { desk.settle(&reservation, 3, 0).await });
+                    }
+                    twice.join_all().await;
+                }
+                _ => desk.settle(&grant.reservation, 3, 0).await,
+            }
+            (3, 0)
+        });
+    }
+    let ended = tasks.join_all().await;
+    let (spent, held) = ended.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    rule.holds("some were granted, and not all", spent > 0 && ended.contains(&(0, 0)));
+    rule.holds("spent + held <= limit", spent + held <= most);
+    desk.stands(&team, 0, spent, held).await;
+    let own: Vec<_> = (0..3).map(|n| day(&format!("own {n}"), most)).collect();
+    let standings = rule.answer(desk.store.standing(&own, at(0)).await);
+    let sums = standings.iter().fold((0, 0), |sum, one| (sum.0 + one.spent.nanos(), sum.1 + one.held.nanos()));
+    rule.same("spent and held of their own pots", &sums, &(spent, held));
+}

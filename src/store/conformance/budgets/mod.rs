@@ -1,0 +1,121 @@
+//! The rules of a `BudgetStore`.
+
+mod asks;
+pub(super) mod history;
+mod many;
+mod times;
+
+use std::slice::from_ref;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use self::asks::*;
+use self::many::*;
+use self::times::*;
+use super::{Rule, SEEDS, STEPS, at, run};
+use crate::domain::budget::{Budget, Window};
+use crate::domain::ledger::Wish;
+use crate::domain::money::Money;
+use crate::domain::scope::Scope;
+use crate::store::Session;
+use crate::store::budget::{BudgetStore, Denial, Grant, Reservation, Reserve, Verdict};
+
+pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        spent_is_told_from_held
+        a_refused_ask_holds_nothing_anywhere
+        limits_of_zero_let_nothing_through
+        a_grant_takes_at_most_its_share
+        a_pot_that_is_named_twice_is_held_once
+        the_limit_travels_with_the_ask
+        pots_are_apart_by_scope_and_by_window
+        windows_begin_anew_with_the_calendar
+        asking_twice_with_one_id_is_asking_once
+        settling_twice_is_settling_once
+        a_settlement_may_go_beyond_the_limit
+        a_settlement_after_midnight_counts_in_yesterday
+        a_hold_that_was_lost_is_charged_when_it_is_settled
+        a_hold_of_a_silent_session_is_forfeited_not_released
+        a_settlement_corrects_a_forfeit
+        a_living_session_keeps_its_holds
+        a_clock_that_goes_back_opens_no_window
+        a_billionth_is_never_lost
+        the_stores_own_clock_will_do
+        spent_and_held_never_exceed_the_limit_under_a_thousand_tasks
+        every_history_adds_up
+    )
+}
+
+async fn every_history_adds_up<S: BudgetStore>(make: &impl AsyncFn() -> S, _: Rule) {
+    history::run(make, SEEDS, STEPS).await;
+}
+
+const HOUR: i64 = 3_600;
+/// In seconds.
+const LEASE: i64 = 300;
+
+/// A store, and who is told when it breaks a rule.
+struct Desk<S> {
+    store: S,
+    rule: Rule,
+}
+
+impl<S: BudgetStore> Desk<S> {
+    async fn open(make: &impl AsyncFn() -> S, rule: Rule) -> Self {
+        Desk { store: make().await, rule }
+    }
+
+    async fn reserve(&self, ask: &Reserve<'_>, seconds: i64) -> Verdict {
+        self.rule.answer(self.store.reserve(ask, at(seconds)).await)
+    }
+
+    async fn granted(&self, ask: &Reserve<'_>, seconds: i64) -> Grant {
+        match self.reserve(ask, seconds).await {
+            Verdict::Allow(grant) => {
+                self.rule.same("the id of what is granted", &grant.reservation.id, &ask.id);
+                grant
+            }
+            Verdict::Deny(denial) => panic!("{}: after {seconds} s, {ask:?} is refused: {denial:?}", self.rule.0),
+        }
+    }
+
+    async fn denied(&self, ask: &Reserve<'_>, seconds: i64) -> Denial {
+        match self.reserve(ask, seconds).await {
+            Verdict::Deny(denial) => denial,
+            Verdict::Allow(grant) => panic!("{}: after {seconds} s, {ask:?} is granted: {grant:?}", self.rule.0),
+        }
+    }
+
+    async fn settle(&self, reservation: &Reservation, nanos: i64, seconds: i64) {
+        self.rule.answer(self.store.settle(reservation, money(nanos), at(seconds)).await);
+    }
+
+    async fn stands(&self, budget: &Budget, seconds: i64, spent: i64, held: i64) {
+        let standings = self.rule.answer(self.store.standing(from_ref(budget), at(seconds)).await);
+        let pot = &budget.pot;
+        let what = format!("spent and held after {seconds} s of {} {:?} ({})", pot.scope, pot.scope.id, pot.window);
+        let got: Vec<_> = standings.iter().map(|one| (one.spent.nanos(), one.held.nanos())).collect();
+        self.rule.same(&what, &got, &vec![(spent, held)]);
+    }
+}
+
+fn ask(session: Session, budgets: &[Budget], nanos: i64) -> Reserve<'_> {
+    Reserve::new(id(), session, budgets, Wish { min: money(nanos), want: money(nanos), share: 1 })
+}
+
+fn id() -> Uuid {
+    Uuid::now_v7()
+}
+
+fn session() -> Session {
+    Session::new(Duration::from_secs(LEASE.unsigned_abs()))
+}
+
+fn day(team: &str, nanos: i64) -> Budget {
+    Budget::new(Scope::team(team), Window::Day, money(nanos))
+}
+
+fn money(nanos: i64) -> Money {
+    Money::from_nanos(nanos)
+}

@@ -1,0 +1,252 @@
+//! The rules of a `KeyRegistry`.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{NAMES, Rule, run, time};
+use crate::domain::budget::{Budget, Window};
+use crate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::money::Money;
+use crate::domain::principal::Principal;
+use crate::domain::scope::Scope;
+use crate::store::key::KeyRegistry;
+
+pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        a_key_is_found_by_its_digest_and_by_its_name
+        what_was_never_written_is_not_found
+        everything_survives_the_round_trip
+        a_rotated_secret_opens_nothing
+        a_key_that_has_expired_or_is_disabled_is_still_found
+        names_and_digests_are_unique
+        a_new_name_frees_the_old_one
+        a_version_is_one_more_than_the_last
+        of_two_who_rotate_one_key_one_is_told
+        of_many_who_take_one_name_one_has_it
+        names_of_any_letters_are_apart
+    )
+}
+
+async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
+    for written in [&ada, &bob] {
+        rule.holds("a new key is written", rule.answer(store.put(written).await));
+    }
+    for written in [&ada, &bob] {
+        rule.same("by digest", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
+        rule.same("by name", &named(&store, rule, &written.principal.name).await.as_ref(), &Some(written));
+    }
+}
+
+async fn what_was_never_written_is_not_found<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
+    rule.answer(store.put(&ada).await);
+    rule.same("another digest", &found(&store, rule, &bob.digest).await, &None);
+    rule.same("another name", &named(&store, rule, "bob").await, &None);
+    let mut bytes = *ada.digest.as_bytes();
+    bytes[31] ^= 1;
+    rule.same("one bit beside", &found(&store, rule, &KeyDigest::from_bytes(bytes)).await, &None);
+    for part in ["", "a", "ad", "ada ", "%", "ad_", "ADA"] {
+        rule.same("a part of a name", &named(&store, rule, part).await, &None);
+    }
+}
+
+async fn everything_survives_the_round_trip<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let mut record = record(rule, everything()).expires_at(time(86_400 * 365)).disabled(true);
+    record.created_at = time(0).saturating_add(std::time::Duration::from_micros(123_456)).unwrap_or(time(0));
+    rule.holds("it is written", rule.answer(store.put(&record).await));
+    rule.same("by digest", &found(&store, rule, &record.digest).await.as_ref(), &Some(&record));
+    rule.same("by name", &named(&store, rule, "all there is").await.as_ref(), &Some(&record));
+    // And back to nothing.
+    let mut bare = rotated(rule, &record, Principal::new("little"));
+    bare.expires_at = None;
+    bare.disabled = false;
+    rule.holds("it is written again", rule.answer(store.put(&bare).await));
+    rule.same("after it", &found(&store, rule, &bare.digest).await.as_ref(), &Some(&bare));
+}
+
+async fn a_rotated_secret_opens_nothing<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let ada = record(rule, Principal::new("ada"));
+    rule.answer(store.put(&ada).await);
+    let mut last = ada.clone();
+    for _ in 0..3 {
+        let next = rotated(rule, &last, Principal::new("ada"));
+        rule.holds("it is rotated", rule.answer(store.put(&next).await));
+        rule.same("the secret of before", &found(&store, rule, &last.digest).await, &None);
+        rule.same("the secret of now", &found(&store, rule, &next.digest).await.as_ref(), &Some(&next));
+        rule.same("its name", &named(&store, rule, "ada").await.as_ref(), &Some(&next));
+        last = next;
+    }
+    rule.same("the first secret", &found(&store, rule, &ada.digest).await, &None);
+    rule.same("the key's id", &last.id, &ada.id);
+}
+
+async fn a_key_that_has_expired_or_is_disabled_is_still_found<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let old = record(rule, Principal::new("old")).expires_at(time(-86_400 * 365 * 20));
+    let off = record(rule, Principal::new("off")).disabled(true);
+    for written in [&old, &off] {
+        rule.holds("it is written", rule.answer(store.put(written).await));
+        rule.same("found", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
+    }
+}
+
+async fn names_and_digests_are_unique<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let ada = record(rule, Principal::new("ada"));
+    rule.answer(store.put(&ada).await);
+    let namesake = record(rule, Principal::new("ada"));
+    rule.holds("a second key of one name is refused", !rule.answer(store.put(&namesake).await));
+    rule.same("its digest", &found(&store, rule, &namesake.digest).await, &None);
+    let mut twin = record(rule, Principal::new("bob"));
+    twin.digest = ada.digest;
+    rule.holds("a second key of one digest is refused", !rule.answer(store.put(&twin).await));
+    rule.same("its name", &named(&store, rule, "bob").await, &None);
+
+    let bob = record(rule, Principal::new("bob"));
+    rule.answer(store.put(&bob).await);
+    let renamed = rotated(rule, &bob, Principal::new("ada"));
+    rule.holds("a key does not take another's name", !rule.answer(store.put(&renamed).await));
+    let mut stolen = rotated(rule, &bob, Principal::new("bob"));
+    stolen.digest = ada.digest;
+    rule.holds("a key does not take another's digest", !rule.answer(store.put(&stolen).await));
+    for written in [&ada, &bob] {
+        rule.same("it stands", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
+        rule.same("and by name", &named(&store, rule, &written.principal.name).await.as_ref(), &Some(written));
+    }
+}
+
+async fn a_new_name_frees_the_old_one<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let ada = record(rule, Principal::new("ada"));
+    rule.answer(store.put(&ada).await);
+    // A key may keep its secret under a new name.
+    let mut eve = rotated(rule, &ada, Principal::new("eve"));
+    eve.digest = ada.digest;
+    rule.holds("it is renamed", rule.answer(store.put(&eve).await));
+    rule.same("the old name", &named(&store, rule, "ada").await, &None);
+    rule.same("the secret", &found(&store, rule, &ada.digest).await.as_ref(), &Some(&eve));
+    let other = record(rule, Principal::new("ada"));
+    rule.holds("another may have it", rule.answer(store.put(&other).await));
+    rule.same("the old name", &named(&store, rule, "ada").await.as_ref(), &Some(&other));
+}
+
+async fn a_version_is_one_more_than_the_last<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let ada = record(rule, Principal::new("ada"));
+    let mut second = ada.clone();
+    second.version = 2;
+    rule.holds("a new key is of version 1", !rule.answer(store.put(&second).await));
+    rule.holds("it is written", rule.answer(store.put(&ada).await));
+    for version in [0, 1, 3] {
+        let mut next = ada.clone().disabled(true);
+        next.version = version;
+        rule.holds("another version is refused", !rule.answer(store.put(&next).await));
+        rule.same("it stands", &found(&store, rule, &ada.digest).await.as_ref(), &Some(&ada));
+    }
+    rule.holds("the next version is written", rule.answer(store.put(&second).await));
+}
+
+async fn of_two_who_rotate_one_key_one_is_told<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = Arc::new(make().await);
+    let ada = record(rule, Principal::new("ada"));
+    rule.answer(store.put(&ada).await);
+    let first = rotated(rule, &ada, Principal::new("ada"));
+    let second = rotated(rule, &ada, Principal::new("ada"));
+    rule.holds("the first is written", rule.answer(store.put(&first).await));
+    rule.holds("the second is told", !rule.answer(store.put(&second).await));
+    rule.same("the second's secret", &found(&store, rule, &second.digest).await, &None);
+    // And of many at one time.
+    let next: Vec<_> = (0..32).map(|_| rotated(rule, &first, Principal::new("ada"))).collect();
+    let written = at_once(&store, rule, next).await;
+    rule.same("how many of 32 were written", &written.len(), &1);
+    rule.same("the one", &named(&store, rule, "ada").await.as_ref(), &written.first());
+}
+
+async fn of_many_who_take_one_name_one_has_it<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = Arc::new(make().await);
+    let all: Vec<_> = (0..32).map(|_| record(rule, Principal::new("ada"))).collect();
+    let written = at_once(&store, rule, all.clone()).await;
+    rule.same("how many of 32 were written", &written.len(), &1);
+    for one in &all {
+        let want = written.iter().find(|written| written.id == one.id);
+        rule.same("who is found", &found(&store, rule, &one.digest).await.as_ref(), &want);
+    }
+}
+
+async fn names_of_any_letters_are_apart<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let long = "n".repeat(4_000);
+    let names = NAMES.iter().copied().chain([&*long]);
+    let written: Vec<_> = names.map(|name| record(rule, Principal::new(name).team(name).tag(name))).collect();
+    for one in &written {
+        rule.holds("it is written", rule.answer(store.put(one).await));
+    }
+    for one in &written {
+        rule.same("by name", &named(&store, rule, &one.principal.name).await.as_ref(), &Some(one));
+        rule.same("by digest", &found(&store, rule, &one.digest).await.as_ref(), &Some(one));
+    }
+}
+
+/// Writes all of them, each from a task of its own, and gives those that were written.
+async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRecord>) -> Vec<KeyRecord> {
+    let mut tasks = JoinSet::new();
+    for record in records {
+        let store = store.clone();
+        tasks.spawn(async move { rule.answer(store.put(&record).await).then_some(record) });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+async fn found<S: KeyRegistry>(store: &S, rule: Rule, digest: &KeyDigest) -> Option<KeyRecord> {
+    rule.answer(store.find(digest).await).map(|record| (*record).clone())
+}
+
+async fn named<S: KeyRegistry>(store: &S, rule: Rule, name: &str) -> Option<KeyRecord> {
+    rule.answer(store.named(name).await).map(|record| (*record).clone())
+}
+
+fn record(rule: Rule, principal: Principal) -> KeyRecord {
+    let (key, pepper) = secret(rule);
+    KeyRecord::new(&key, &pepper, principal, time(0))
+}
+
+fn rotated(rule: Rule, record: &KeyRecord, principal: Principal) -> KeyRecord {
+    let (key, pepper) = secret(rule);
+    record.rotated(&key, &pepper, principal)
+}
+
+fn secret(Rule(name): Rule) -> (VirtualKey, Pepper) {
+    match (VirtualKey::mint(Environment::Test), Pepper::new(b"the pepper of the suite")) {
+        (Ok(key), Ok(pepper)) => (key, pepper),
+        (Err(error), _) | (_, Err(error)) => panic!("{name}: {error}"),
+    }
+}
+
+/// A principal with something in every place.
+fn everything() -> Principal {
+    let money = Money::from_nanos;
+    Principal::new("all there is")
+        .user("ada@example.com")
+        .team("search")
+        .org("acme")
+        .tag("one")
+        .tag("two, with a comma")
+        .models(["claude-*", "gpt-6"])
+        .alias("fast", "claude-haiku-5-5")
+        .alias("slow", "claude-opus-5-5")
+        .budget(Window::Day, money(5_000_000_001))
+        .budget(Window::Total, Money::MAX)
+        .budget_of(Budget::new(Scope::team("search"), Window::Week, money(1)))
+        .budget_of(Budget::new(Scope::org("acme"), Window::Month, Money::ZERO))
+        .limit(Measure::Requests, 60)
+        .limit(Measure::Tokens, u64::MAX)
+        .limit_of(Limit::new(Scope::user("ada@example.com"), Measure::Parallel, 3))
+        .limit_of(Limit::new(Scope::global(), Measure::Requests, 0))
+}

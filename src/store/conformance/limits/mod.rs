@@ -1,0 +1,134 @@
+//! The rules of a `RateLimitStore`.
+
+mod buckets;
+pub(super) mod history;
+mod many;
+mod slots;
+
+use std::slice::from_ref;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use self::buckets::*;
+use self::many::*;
+use self::slots::*;
+use super::{Rule, SEEDS, STEPS, at, run};
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::scope::Scope;
+use crate::store::Session;
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
+
+pub(super) async fn all<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        as_many_as_the_limit_go_at_once_and_come_back_evenly
+        a_refused_ask_counts_nowhere
+        limits_of_zero_let_nothing_through
+        a_call_larger_than_the_limit_is_told_that_no_waiting_helps
+        a_refusal_names_the_limit_to_wait_for_longest
+        who_waits_as_told_is_let_through
+        a_refund_gives_back_no_more_than_has_not_drained
+        what_was_used_beyond_the_estimate_is_owed
+        a_permit_that_was_for_nothing_gives_the_request_back
+        a_measure_that_is_named_twice_is_counted_once
+        the_limit_travels_with_the_ask
+        counts_are_apart_by_scope_and_by_measure
+        asking_twice_with_one_id_is_asking_once
+        settling_twice_is_settling_once
+        a_clock_that_goes_back_fills_no_bucket
+        a_slot_is_held_until_it_is_settled
+        slots_of_a_silent_session_are_free
+        a_living_session_keeps_its_slots
+        the_stores_own_clock_will_do
+        no_more_than_the_limit_goes_through_under_a_thousand_tasks
+        every_history_follows_the_bucket
+    )
+}
+
+async fn every_history_follows_the_bucket<S: RateLimitStore>(make: &impl AsyncFn() -> S, _: Rule) {
+    history::run(make, SEEDS, STEPS).await;
+}
+
+/// In seconds.
+const LEASE: i64 = 8;
+
+/// A store, and who is told when it breaks a rule.
+struct Desk<S> {
+    store: S,
+    rule: Rule,
+}
+
+impl<S: RateLimitStore> Desk<S> {
+    async fn open(make: &impl AsyncFn() -> S, rule: Rule) -> Self {
+        Desk { store: make().await, rule }
+    }
+
+    async fn acquire(&self, ask: &Acquire<'_>, seconds: i64) -> Verdict {
+        self.rule.answer(self.store.acquire(ask, at(seconds)).await)
+    }
+
+    async fn allowed(&self, ask: &Acquire<'_>, seconds: i64) -> Allowed {
+        match self.acquire(ask, seconds).await {
+            Verdict::Allow(allowed) => {
+                self.rule.same("the id of the permit", &allowed.permit.id, &ask.id);
+                self.rule.same("how many standings", &allowed.standings.len(), &ask.limits.len());
+                allowed
+            }
+            Verdict::Deny(denial) => panic!("{}: after {seconds} s, {ask:?} is refused: {denial:?}", self.rule.0),
+        }
+    }
+
+    async fn denied(&self, ask: &Acquire<'_>, seconds: i64) -> Denial {
+        match self.acquire(ask, seconds).await {
+            Verdict::Deny(denial) => {
+                self.rule.same("how many standings", &denial.standings.len(), &ask.limits.len());
+                denial
+            }
+            Verdict::Allow(allowed) => panic!("{}: after {seconds} s, {ask:?} passes: {allowed:?}", self.rule.0),
+        }
+    }
+
+    async fn settle(&self, permit: &Permit, used: Used, seconds: i64) {
+        self.rule.answer(self.store.settle(permit, used, at(seconds)).await);
+    }
+
+    async fn stands(&self, limit: &Limit, seconds: i64, left: u64) {
+        let standings = self.rule.answer(self.store.standing(from_ref(limit), at(seconds)).await);
+        let what = format!("what is left after {seconds} s of {limit} ({:?})", limit.scope.id);
+        let got: Vec<_> = standings.iter().map(|one| one.left).collect();
+        self.rule.same(&what, &got, &vec![left]);
+        self.rule.same("whose it is", &standings[0].limit, limit);
+    }
+}
+
+fn ask(session: Session, limits: &[Limit]) -> Acquire<'_> {
+    Acquire::new(id(), session, limits)
+}
+
+fn id() -> Uuid {
+    Uuid::now_v7()
+}
+
+fn session() -> Session {
+    Session::new(Duration::from_secs(LEASE.unsigned_abs()))
+}
+
+fn requests(user: &str, most: u64) -> Limit {
+    Limit::new(Scope::user(user), Measure::Requests, most)
+}
+
+fn tokens(user: &str, most: u64) -> Limit {
+    Limit::new(Scope::user(user), Measure::Tokens, most)
+}
+
+fn parallel(user: &str, most: u64) -> Limit {
+    Limit::new(Scope::user(user), Measure::Parallel, most)
+}
+
+fn seconds(count: u64) -> Option<Duration> {
+    Some(Duration::from_secs(count))
+}
+
+fn left(standings: &[Standing]) -> Vec<u64> {
+    standings.iter().map(|standing| standing.left).collect()
+}

@@ -1,0 +1,140 @@
+//! What every store promises, as a suite that runs over yours.
+//!
+//! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every rule over a new
+//! one. The stores of this crate pass it, and nothing else is asked of them. It names the time itself, so it sleeps nowhere;
+//! it spawns a thousand tasks where a rule is about many at once, so give it a runtime with several threads.
+//!
+//! It panics at the first rule that is broken, with the rule's name and the values that break it, and otherwise gives
+//! the names of all that hold. The random histories of a failure are run again, alone and as long as you like, by the seed that it
+//! names: [`budget_histories`], [`limit_histories`].
+//!
+//! ```
+//! # #[cfg(feature = "memory")] {
+//! use tollgate::store::conformance;
+//! use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+//! # let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+//! # runtime.block_on(async {
+//!
+//! let rules = conformance::keys(async || MemoryKeys::new()).await;
+//! assert!(rules.contains(&"a_rotated_secret_opens_nothing"));
+//! conformance::limits(async || MemoryLimits::new()).await;
+//! // The seed that failed, and a history ten times as long:
+//! conformance::budget_histories(async || MemoryBudgets::new(), 7..8, 1_000).await;
+//! # }) }
+//! ```
+
+mod budgets;
+mod keys;
+mod limits;
+mod random;
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use jiff::Timestamp;
+
+use super::budget::BudgetStore;
+use super::key::KeyRegistry;
+use super::rate_limit::RateLimitStore;
+use super::{At, StoreError};
+
+/// The histories of one run of the suite.
+const SEEDS: Range<u64> = 0..64;
+/// The steps of each.
+const STEPS: usize = 100;
+/// How many there are where a rule is about many at once.
+const TASKS: u64 = 1_000;
+
+/// Every rule of a [`KeyRegistry`], over stores that `make` makes empty. Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn keys<S: KeyRegistry>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    keys::all(&make).await
+}
+
+/// Every rule of a [`BudgetStore`], over stores that `make` makes empty. Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn budgets<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    budgets::all(&make).await
+}
+
+/// Every rule of a [`RateLimitStore`], over stores that `make` makes empty. Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    limits::all(&make).await
+}
+
+/// One history of so many random steps a seed, each step compared with a ledger that adds everything up anew.
+///
+/// # Panics
+/// When the store and the ledger differ, with the seed and the step.
+pub async fn budget_histories<S: BudgetStore>(make: impl AsyncFn() -> S, seeds: Range<u64>, steps: usize) {
+    budgets::history::run(&make, seeds, steps).await;
+}
+
+/// One history of so many random steps a seed, each step compared with the rule of the bucket.
+///
+/// # Panics
+/// When the store and the rule differ, with the seed and the step.
+pub async fn limit_histories<S: RateLimitStore>(make: impl AsyncFn() -> S, seeds: Range<u64>, steps: usize) {
+    limits::history::run(&make, seeds, steps).await;
+}
+
+/// Runs rules one after another, each over stores of its own, and gives their names.
+macro_rules! run {
+    ($make:expr, $($rule:ident)*) => {{
+        $($rule($make, $crate::store::conformance::Rule(stringify!($rule))).await;)*
+        vec![$(stringify!($rule)),*]
+    }};
+}
+use run;
+
+/// A rule's name, for whoever it fails.
+#[derive(Debug, Clone, Copy)]
+struct Rule(&'static str);
+
+impl Rule {
+    fn same<T: PartialEq + Debug>(self, what: &str, got: &T, want: &T) {
+        assert!(got == want, "{}: {what}: got {got:?}, and not {want:?}", self.0);
+    }
+
+    fn holds(self, what: &str, truth: bool) {
+        assert!(truth, "{}: not so: {what}", self.0);
+    }
+
+    fn answer<T>(self, answer: Result<T, StoreError>) -> T {
+        let Rule(name) = self;
+        match answer {
+            Ok(answer) => answer,
+            Err(error) => panic!("{name}: {error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+}
+
+/// So many seconds after nine in the morning of Tuesday the 24th of November 2026, UTC.
+fn at(seconds: i64) -> At {
+    At::Fixed(time(seconds))
+}
+
+fn time(seconds: i64) -> Timestamp {
+    const NINE: i64 = 1_795_510_800;
+    Timestamp::from_second(NINE.saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// Names that a careless store takes for one another, or for something else.
+const NAMES: [&str; 10] = ["a", "A", "", " ", "a ", "a'; DROP TABLE keys; --", "%", "ä", "🦀", "{a}:\n\t\"\\"];
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn the_suite_begins_at_nine() {
+        assert_eq!(time(0).to_string(), "2026-11-24T09:00:00Z");
+    }
+}

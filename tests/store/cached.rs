@@ -1,0 +1,258 @@
+//! The cache in front of a key store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tollgate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::principal::Principal;
+use tollgate::store::StoreError;
+use tollgate::store::cached::{CachedKeys, LIFE, LIFE_OF_NOTHING};
+use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::store::memory::MemoryKeys;
+
+/// A store that counts what it is asked, answers when it is let, and breaks when it is told to.
+#[derive(Clone)]
+struct Slow {
+    keys: MemoryKeys,
+    asked: Arc<AtomicUsize>,
+    is_down: Arc<AtomicBool>,
+    /// It writes, and its answers are lost.
+    is_lost: Arc<AtomicBool>,
+    /// An answer is read, and on its way.
+    read: Arc<Notify>,
+    /// One for each answer that may go out.
+    let_go: Arc<Semaphore>,
+}
+
+impl Slow {
+    fn new(answers: usize) -> Self {
+        Slow {
+            keys: MemoryKeys::new(),
+            asked: Arc::default(),
+            is_down: Arc::default(),
+            is_lost: Arc::default(),
+            read: Arc::default(),
+            let_go: Arc::new(Semaphore::new(answers)),
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl KeyStore for Slow {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let found = self.keys.find(digest).await;
+        self.read.notify_one();
+        self.let_go.acquire().await.expect("never closed").forget();
+        if self.is_down.load(Ordering::SeqCst) { Err(StoreError::unavailable("unplugged")) } else { found }
+    }
+}
+
+#[async_trait]
+impl KeyRegistry for Slow {
+    async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.keys.named(name).await
+    }
+
+    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        let written = self.keys.put(record).await;
+        if self.is_lost.load(Ordering::SeqCst) { Err(StoreError::uncertain("lost")) } else { written }
+    }
+}
+
+const PLENTY: usize = 1 << 20;
+
+fn secret() -> (VirtualKey, Pepper) {
+    (VirtualKey::mint(Environment::Test).expect("randomness"), Pepper::new(&[7; 32]).expect("long enough"))
+}
+
+fn record(name: &str) -> KeyRecord {
+    let (key, pepper) = secret();
+    KeyRecord::new(&key, &pepper, Principal::new(name), Timestamp::UNIX_EPOCH)
+}
+
+fn rotated(record: &KeyRecord) -> KeyRecord {
+    let (key, pepper) = secret();
+    record.rotated(&key, &pepper, (*record.principal).clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_calls_with_one_unknown_key_ask_the_store_once() {
+    let store = Slow::new(0);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let (cached, digest) = (cached.clone(), ada.digest);
+        calls.spawn(async move { cached.find(&digest).await.expect("an answer").expect("a key").id });
+    }
+    store.read.notified().await;
+    store.let_go.add_permits(PLENTY);
+    assert!(calls.join_all().await.iter().all(|id| *id == ada.id));
+    assert_eq!(store.asked(), 1);
+    cached.find(&ada.digest).await.expect("an answer").expect("a key");
+    assert_eq!(store.asked(), 1);
+}
+
+#[tokio::test]
+async fn that_a_key_opens_nothing_is_remembered_shortly() {
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    for _ in 0..10 {
+        assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+    }
+    assert_eq!(store.asked(), 1);
+    // Minted elsewhere, behind the back of this cache.
+    store.put(&ada).await.expect("memory");
+    // The cache reads the machine's clock, so here time has to pass.
+    tokio::time::sleep(LIFE_OF_NOTHING + Duration::from_millis(100)).await;
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
+    assert_eq!(store.asked(), 2);
+}
+
+#[tokio::test]
+async fn what_was_changed_elsewhere_is_seen_when_its_life_is_over() {
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
+    store.put(&rotated(&ada)).await.expect("memory");
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_some(), "for as long as is stated");
+    tokio::time::sleep(LIFE + Duration::from_millis(100)).await;
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_not_remembered_and_stays_what_it_was() {
+    let store = Slow::new(0);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    store.is_down.store(true, Ordering::SeqCst);
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        let (cached, digest) = (cached.clone(), ada.digest);
+        calls.spawn(async move { cached.find(&digest).await.expect_err("the store is down") });
+    }
+    store.read.notified().await;
+    store.let_go.add_permits(PLENTY);
+    for error in calls.join_all().await {
+        assert!(error.is_unavailable() && !error.may_have_applied(), "{error:?}");
+    }
+    store.is_down.store(false, Ordering::SeqCst);
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_an_invalidation_overtook_is_not_kept() {
+    let store = Slow::new(0);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    // It has read the key, and is on its way back with it while the key is rotated.
+    let mut calls = JoinSet::new();
+    let (behind, digest) = (cached.clone(), ada.digest);
+    calls.spawn(async move { behind.find(&digest).await.expect("an answer") });
+    store.read.notified().await;
+    assert!(cached.put(&rotated(&ada)).await.expect("memory"));
+    store.let_go.add_permits(PLENTY);
+    assert!(calls.join_next().await.expect("one").expect("no panic").is_none(), "the old secret opened the door");
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none(), "the old secret was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_that_came_after_the_invalidation_is_not_given_what_was_read_before() {
+    let store = Slow::new(0);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    let mut calls = JoinSet::new();
+    let (behind, digest) = (cached.clone(), ada.digest);
+    calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
+    store.read.notified().await;
+    assert!(cached.put(&rotated(&ada)).await.expect("memory"));
+    // Begun after the rotation was through, and joined with the one that read before it.
+    let behind = cached.clone();
+    calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.let_go.add_permits(PLENTY);
+    for found in calls.join_all().await {
+        assert!(!found.expect("an answer"), "a secret that was rotated before the call began opened the door");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_written_is_forgotten_too() {
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    assert!(cached.put(&ada).await.expect("memory"));
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
+    store.is_lost.store(true, Ordering::SeqCst);
+    assert!(cached.put(&rotated(&ada)).await.expect_err("its answer is lost").may_have_applied());
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+}
+
+#[tokio::test]
+async fn to_forget_one_key_is_not_to_forget_them_all() {
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::new(store.clone());
+    let all: Vec<_> = (0..100).map(|n| record(&format!("key {n}"))).collect();
+    for one in &all {
+        assert!(cached.put(one).await.expect("memory"));
+        assert!(cached.find(&one.digest).await.expect("an answer").is_some());
+    }
+    let asked = store.asked();
+    cached.invalidate(&all[0].digest).await;
+    for one in &all {
+        assert!(cached.find(&one.digest).await.expect("an answer").is_some());
+    }
+    // Its own, and seldom one that shares its group.
+    assert!((1..10).contains(&(store.asked() - asked)), "{} were asked for again", store.asked() - asked);
+    cached.invalidate_all();
+    let asked = store.asked();
+    for one in &all {
+        assert!(cached.find(&one.digest).await.expect("an answer").is_some());
+    }
+    assert_eq!(store.asked() - asked, 100);
+}
+
+#[tokio::test]
+async fn what_is_put_through_the_cache_takes_effect_at_once() {
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::new(store.clone());
+    let ada = record("ada");
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+    assert!(cached.put(&ada).await.expect("memory"));
+    assert_eq!(cached.find(&ada.digest).await.expect("an answer").as_deref(), Some(&ada));
+
+    let next = rotated(&ada);
+    assert!(cached.find(&next.digest).await.expect("an answer").is_none());
+    assert!(cached.put(&next).await.expect("memory"));
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+    assert_eq!(cached.find(&next.digest).await.expect("an answer").as_deref(), Some(&next));
+
+    // Under another name too: what the name was before says which secret to forget.
+    let (key, pepper) = secret();
+    let renamed = next.rotated(&key, &pepper, Principal::new("eve"));
+    assert!(cached.put(&renamed).await.expect("memory"));
+    assert!(cached.find(&next.digest).await.expect("an answer").is_none(), "the secret of before the renaming");
+    assert_eq!(cached.named("eve").await.expect("an answer").as_deref(), Some(&renamed));
+
+    let mut off = renamed.clone().disabled(true);
+    off.version += 1;
+    assert!(cached.put(&off).await.expect("memory"));
+    assert!(cached.find(&off.digest).await.expect("an answer").expect("it is there").disabled);
+}
