@@ -317,6 +317,11 @@ impl Call {
         state.clamped = clamped;
     }
 
+    /// Whether money is held for this call.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.state().granted.is_some()
+    }
+
     /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as it was.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -63,6 +64,8 @@ impl Settlements {
 
     /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store that needs no
     /// waiting, as in memory, is told here and now.
+    ///
+    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the process aborts.
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
         let Some(runtime) = self.runtime() else { return };
         let mut told = Box::pin(async move {
@@ -70,12 +73,14 @@ impl Settlements {
                 Box::pin(tell_again(call, fact, error)).await;
             }
         });
-        let done = {
+        let polled = {
             let _entered = runtime.enter();
-            told.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+            catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
-        if !done {
-            self.inner.tracker.spawn_on(told, &runtime);
+        match polled {
+            Ok(Poll::Ready(())) => {}
+            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(told, &runtime)),
+            Err(_) => tracing::error!(%call, "a store panicked when it was told of a settlement, which is lost"),
         }
     }
 

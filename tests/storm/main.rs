@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_hand;
 mod calls;
 mod canaries;
 mod charges;
@@ -13,6 +14,7 @@ mod in_process;
 mod limits;
 mod log;
 mod oracle;
+mod panics;
 mod seeded;
 mod site;
 mod sockets;
