@@ -20,7 +20,7 @@ use crate::gate::{Gate, GateLayer};
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
 use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
-use crate::route::{RouteLayer, Router};
+use crate::route::{RouteGate, RouteLayer, Router};
 
 /// The stages in front of a service, in the one right order: call, ingest, route, gates, rewriters.
 ///
@@ -127,25 +127,33 @@ impl GatewayLayer {
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
     {
-        let door = ServiceBuilder::new().layer(self.call.clone()).layer(self.ingest.clone());
-        // Stages that nobody asked for are not there: every box between two of them is one more a call.
-        if self.rewriters.is_empty() && self.gates.is_empty() {
-            return match &self.router {
-                Some(router) => Stage::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
-                None => Stage::new(door.service(inner)),
-            };
+        if self.rewriters.is_empty() {
+            return self.gated(inner);
         }
         let mut service = Stage::new(inner);
         for rewrite in self.rewriters.iter().rev() {
             service = Stage::new(RewriteLayer::new(rewrite.clone()).layer(service));
         }
-        if !self.gates.is_empty() {
-            service = Stage::new(GateLayer::new(Governed(self.gates.clone())).layer(service));
+        self.gated(service)
+    }
+
+    /// Stages that nobody asked for are not there, and all that admit are one: what stands between two of them is one more
+    /// box a call.
+    fn gated<S, E>(&self, inner: S) -> Stage<E>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        let door = ServiceBuilder::new().layer(self.call.clone()).layer(self.ingest.clone());
+        let route = self.router.iter().map(|router| Arc::new(RouteGate::new(router.clone())) as Arc<dyn Gate>);
+        match &self.router {
+            _ if !self.gates.is_empty() => {
+                let gates = route.chain(self.gates.iter().cloned()).collect();
+                Stage::new(door.layer(GateLayer::new(Governed(gates))).service(inner))
+            }
+            Some(router) => Stage::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
+            None => Stage::new(door.service(inner)),
         }
-        if let Some(router) = &self.router {
-            service = Stage::new(RouteLayer::new(router.clone()).layer(service));
-        }
-        Stage::new(door.service(service))
     }
 }
 
