@@ -84,7 +84,7 @@ impl Service<Request<Body>> for Dispatch {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match Attempts::of(request) {
-            Ok(attempts) => {
+            Ok(mut attempts) => {
                 let upstreams = self.upstreams.clone();
                 Box::pin(async move { Ok(attempts.run(&upstreams).await.unwrap_or_else(Call::reject)) })
             }
@@ -118,7 +118,7 @@ impl Attempts {
         Ok(Attempts { call, head: Some(head), body })
     }
 
-    async fn run(mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
+    async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
         for at in 0.. {
             let Some((answering, is_last)) = self.begin(upstreams, at)? else { break };
             let answer = answering.await.unwrap_or_else(|never| match never {});
