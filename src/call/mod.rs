@@ -63,7 +63,7 @@ use self::closer::Closer;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
-use crate::domain::catalog::{Catalog, Terms};
+use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::money::Money;
@@ -306,7 +306,8 @@ impl Call {
     /// What this usage of the target's model costs, if it has a price.
     fn cost(&self, usage: &Usage) -> Option<Money> {
         let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
-        self.shared.catalog.find(model)?.cost(usage, Terms::default())
+        let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
+        self.shared.catalog.find(model)?.cost(usage, terms)
     }
 
     /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.

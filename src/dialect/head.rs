@@ -13,9 +13,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::inputs::{self, Reading};
 use crate::domain::dialect::Dialect;
+use crate::domain::estimate::Inputs;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::wire::json::{self, Found, Kind, Limits, Path, ScanError};
+use crate::wire::json::{self, Found, Kind, Limits, Path, Plan, ScanError};
 
 /// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
 const MAX_MODEL: usize = 512;
@@ -26,6 +28,7 @@ const MAX_TOOLS: usize = 512;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on which
 /// `max_tokens` counts, a budget would be held for one and spent by the other.
+static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES);
 const PATHS: [Path; 10] = [
     &["model"],
     &["stream"],
@@ -48,8 +51,8 @@ pub struct Head {
     max_tokens: Option<u64>,
     choices: u64,
     includes_usage: bool,
+    inputs: Inputs,
     len: usize,
-    stub: crate::domain::estimate::Inputs,
     pub(crate) spans: Spans,
 }
 
@@ -71,7 +74,10 @@ impl Head {
     /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid UTF-8,
     /// nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
     pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
-        let index = json::index(body, &PATHS, Limits::default()).map_err(|error| malformed(&error))?;
+        let mut reading = Reading::new(body, dialect);
+        let mut each = |path: Path, found: &Found| reading.note(path, found);
+        let survey = json::survey(body, &PLAN, Limits::default(), &mut each);
+        let (index, met) = survey.map_err(|error| malformed(&error))?;
         let [model, stream, old, completion, output, n, messages, tools, stream_options, include_usage] = index.found;
 
         let model = present(model).ok_or_else(|| invalid("`model` is missing", "model"))?;
@@ -107,6 +113,7 @@ impl Head {
         let includes_usage =
             flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
                 .unwrap_or(false);
+        let inputs = reading.finish(messages.as_ref(), tools.as_ref(), met);
 
         Ok(Head {
             dialect,
@@ -116,8 +123,8 @@ impl Head {
             max_tokens: max_tokens.iter().flatten().filter_map(|(tokens, _)| *tokens).max(),
             choices,
             includes_usage,
+            inputs,
             len: body.len(),
-            stub: crate::domain::estimate::Inputs { text: body.len() as u64 },
             spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
     }
@@ -158,13 +165,16 @@ impl Head {
         self.includes_usage
     }
 
-    /// STUB
-    pub fn inputs(&self) -> &crate::domain::estimate::Inputs {
-        &self.stub
+    /// What the request holds that costs tokens: for [`estimate`](crate::domain::estimate).
+    #[must_use]
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
-    /// STUB
+
+    /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay above.
+    #[must_use]
     pub fn thinking_budget(&self) -> Option<u64> {
-        None
+        self.inputs.thinking_budget
     }
 
     /// Whether this is the head of `body`, as far as its length and its model tell.

@@ -15,6 +15,7 @@
 
 mod anthropic;
 pub mod head;
+mod inputs;
 mod limits;
 mod marks;
 mod members;

@@ -54,30 +54,35 @@ where
 }
 
 /// Asks the gate, unless it has `decided`, and lets a refused client finish its sentence.
-pub(super) async fn admit<G, B>(
+///
+/// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
+pub(super) fn admit<G, B>(
     gate: Arc<G>,
     decided: Option<Result<(), Rejection>>,
     mut parts: Parts,
     body: B,
-) -> Result<Request<B>, Rejection>
+) -> Admission<B>
 where
     G: Gate,
     B: http_body::Body<Data: Buf> + Send + 'static,
 {
-    let verdict = match (decided, Call::of_parts(&parts).cloned()) {
-        (Some(verdict), _) => verdict,
-        (None, Some(call)) => (*gate).admit(&mut parts, &call).await,
-        (None, None) => {
-            Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions"))
+    Box::pin(async move {
+        let call = Call::of_parts(&parts).cloned();
+        let verdict = match (decided, call) {
+            (Some(verdict), _) => verdict,
+            (None, Some(call)) => (*gate).admit(&mut parts, &call).await,
+            (None, None) => {
+                Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions"))
+            }
+        };
+        match verdict {
+            Ok(()) => Ok(Request::from_parts(parts, body)),
+            Err(rejection) => {
+                discard(&parts.headers, body, DISCARD).await;
+                Err(rejection)
+            }
         }
-    };
-    match verdict {
-        Ok(()) => Ok(Request::from_parts(parts, body)),
-        Err(rejection) => {
-            discard(&parts.headers, body, DISCARD).await;
-            Err(rejection)
-        }
-    }
+    })
 }
 
 impl<S, B, ResB> Future for GateFuture<S, B>

@@ -90,7 +90,10 @@ impl<G: Gate + ?Sized> Gate for Box<G> {
 impl<G: Gate> Gate for Vec<G> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         for gate in self {
-            gate.admit(parts, call).await?;
+            match gate.decide(parts, call) {
+                Some(verdict) => verdict?,
+                None => gate.admit(parts, call).await?,
+            }
         }
         Ok(())
     }

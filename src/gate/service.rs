@@ -49,7 +49,7 @@ where
         // The clone is not ready, this one is: it goes, the clone stays.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        GateFuture::new(Box::pin(admit(self.gate.clone(), decided, parts, body)), ready)
+        GateFuture::new(admit(self.gate.clone(), decided, parts, body), ready)
     }
 }
 

@@ -2,15 +2,15 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::ready;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tower::{Service, ServiceExt};
+use tower::Service;
 
+use super::stage::{Answer, Stage};
 use super::wire::in_memory;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
@@ -18,15 +18,10 @@ use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::meter::Meter;
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-/// A metered service, of which every attempt takes a clone of its own; what is shared is no box that a clone would make anew.
-type Upstream = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
-
 /// The upstreams of a gateway, by the names that targets call them by; each is metered.
 #[derive(Clone, Default)]
 pub struct Upstreams {
-    by_name: BTreeMap<Arc<str>, Upstream>,
+    by_name: BTreeMap<Arc<str>, Stage<Infallible>>,
 }
 
 impl Upstreams {
@@ -48,8 +43,7 @@ impl Upstreams {
         ResB: http_body::Body<Data = Bytes> + Send + 'static,
         ResB::Error: Into<BoxError>,
     {
-        let metered = Meter::new(service);
-        self.by_name.insert(name.into(), Arc::new(move |request| Box::pin(metered.clone().oneshot(request))));
+        self.by_name.insert(name.into(), Stage::new(Meter::new(service)));
         self
     }
 }
@@ -82,7 +76,7 @@ impl Dispatch {
 impl Service<Request<Body>> for Dispatch {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answer<Infallible>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -90,7 +84,7 @@ impl Service<Request<Body>> for Dispatch {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match Attempts::of(request) {
-            Ok(attempts) => {
+            Ok(mut attempts) => {
                 let upstreams = self.upstreams.clone();
                 Box::pin(async move { Ok(attempts.run(&upstreams).await.unwrap_or_else(Call::reject)) })
             }
@@ -124,7 +118,7 @@ impl Attempts {
         Ok(Attempts { call, head: Some(head), body })
     }
 
-    async fn run(mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
+    async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
         for at in 0.. {
             let Some((answering, is_last)) = self.begin(upstreams, at)? else { break };
             let answer = answering.await.unwrap_or_else(|never| match never {});
@@ -141,7 +135,7 @@ impl Attempts {
     }
 
     /// Sends the attempt at the target number `at`, if there is one. Nothing of it stays in the future that waits for it.
-    fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<(Answer, bool)>, Rejection> {
+    fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<(Answer<Infallible>, bool)>, Rejection> {
         let targets = self.call.require_route()?;
         let Some(target) = targets.get(at) else { return Ok(None) };
         let upstream = upstreams
@@ -157,7 +151,7 @@ impl Attempts {
             Some(call) => *call = attempt,
             None => drop(head.extensions.insert(attempt)),
         }
-        Ok(Some((upstream(Request::from_parts(head, Body::from(edited))), is_last)))
+        Ok(Some((upstream.call(Request::from_parts(head, Body::from(edited))), is_last)))
     }
 }
 

@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, response};
-use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder};
 
 use super::controls::Controls;
 use super::key_info::KeyInfo;
 use super::service::GatewayService;
+use super::stage::Stage;
 use super::wire::Wire;
 use crate::audit::AuditLayer;
 use crate::auth::KeyAuthLayer;
@@ -27,7 +27,7 @@ use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
 use crate::rate_limit::RateLimitLayer;
 use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
-use crate::route::{RouteLayer, Router};
+use crate::route::{RouteGate, Router};
 use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
@@ -184,32 +184,37 @@ impl GatewayLayer {
     }
 
     /// The stages in front of a service that applies edits and meters for itself. A `surface` answers every path.
-    pub(super) fn stages<S, E>(&self, inner: S, surface: bool) -> BoxCloneSyncService<Request<Body>, Response<Body>, E>
+    pub(super) fn stages<S, E>(&self, inner: S, surface: bool) -> Stage<E>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
     {
+        // Stages that nobody asked for are not there: every one is a box more a call.
+        if self.rewriters.is_empty() {
+            return self.admission(inner, surface);
+        }
+        let rewritten =
+            self.rewriters.iter().rev().fold(Stage::new(inner), |service, rewrite| {
+                Stage::new(RewriteLayer::new(rewrite.clone()).layer(service))
+            });
+        self.admission(rewritten, surface)
+    }
+
+    /// Everything up to the last gate.
+    fn admission<S, E>(&self, inner: S, surface: bool) -> Stage<E>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
+        let gates: Vec<_> = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
+        let gates = (!gates.is_empty()).then(|| GateLayer::new(Governed(gates)));
         let door = self.controls.door(surface).map(GateLayer::new);
-        let door = ServiceBuilder::new().layer(self.call.clone()).option_layer(door).layer(self.ingest.clone());
-        let gates: Vec<_> = self.gates.iter().cloned().chain(self.controls.last_gates()).collect();
-        // Stages that nobody asked for are not there: every box between two of them is one more a call.
-        if self.rewriters.is_empty() && gates.is_empty() {
-            return match &self.router {
-                Some(router) => BoxCloneSyncService::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
-                None => BoxCloneSyncService::new(door.service(inner)),
-            };
+        let stages = ServiceBuilder::new().layer(self.call.clone()).option_layer(door).layer(self.ingest.clone());
+        match gates {
+            Some(gates) => Stage::new(stages.layer(gates).service(inner)),
+            None => Stage::new(stages.service(inner)),
         }
-        let mut service = BoxCloneSyncService::new(inner);
-        for rewrite in self.rewriters.iter().rev() {
-            service = BoxCloneSyncService::new(RewriteLayer::new(rewrite.clone()).layer(service));
-        }
-        if !gates.is_empty() {
-            service = BoxCloneSyncService::new(GateLayer::new(Governed(gates)).layer(service));
-        }
-        if let Some(router) = &self.router {
-            service = BoxCloneSyncService::new(RouteLayer::new(router.clone()).layer(service));
-        }
-        BoxCloneSyncService::new(door.service(service))
     }
 }
 
@@ -253,11 +258,23 @@ impl Gate for Governed {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().has_head() {
             for gate in &self.0 {
-                // Past the pointer's own implementation, which would put the future in a box of its own.
-                (**gate).admit(parts, call).await?;
+                match gate.decide(parts, call) {
+                    Some(verdict) => verdict?,
+                    // Past the pointer's own implementation, which would put the future in a box of its own.
+                    None => (**gate).admit(parts, call).await?,
+                }
             }
         }
         Ok(())
+    }
+
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        match &self.0[..] {
+            _ if !call.endpoint().has_head() => Some(Ok(())),
+            [only] => only.decide(parts, call),
+            // Of several, those that have decided would be asked again with those that have not.
+            _ => None,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod key_info;
 mod layer;
 mod models;
 mod service;
+mod stage;
 mod surface;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! Where money is held before it is spent, and made true after.
 //!
-//! Reach for it to keep budgets in a database of your own; `examples/custom_store.rs` does so in under 100 lines, by the
+//! Reach for it to keep budgets in a database of your own; `examples/custom_store.rs` does so in a hundred lines, by the
 //! rules of [`ledger`](crate::domain::ledger), and runs the conformance suite over it.
 //!
 //! What every store keeps, at every moment and for every pot: `spent + held <= limit` when it grants; `held` is the sum of what is
@@ -92,6 +92,30 @@ impl<'a> Reserve<'a> {
     #[must_use]
     pub fn new(id: Uuid, session: Session, budgets: &'a [Budget], wish: Wish) -> Self {
         Reserve { id, session, budgets, wish }
+    }
+
+    /// The answer to it at `now`, given how each of its budgets stands, in their order. The rule is [`Wish::grant`]; what is
+    /// granted is still to be held in every pot of the reservation.
+    ///
+    /// # Panics
+    /// When there are fewer standings than budgets.
+    #[must_use]
+    pub fn answer(&self, standings: &[Standing], now: Timestamp) -> Verdict {
+        let account = |one: &Standing| Account { spent: one.spent, held: one.held, ..Account::default() };
+        let stand = &standings[..self.budgets.len()];
+        match self.wish.grant(stand.iter().map(|one| (account(one), one.budget.limit))) {
+            Err(lack) => Verdict::Deny(Denial { standing: stand[lack.index].clone(), is_held: lack.is_held }),
+            Ok(granted) => {
+                let left = stand.iter().map(Standing::left).min().unwrap_or(Money::MAX).saturating_sub(granted);
+                let mut pots: Vec<Pinned> = Vec::with_capacity(self.budgets.len());
+                for Budget { pot, .. } in self.budgets {
+                    if pots.iter().all(|pinned| pinned.pot != *pot) {
+                        pots.push(Pinned { pot: pot.clone(), window_start: pot.window.around(now).0 });
+                    }
+                }
+                Verdict::Allow(Grant { reservation: Reservation { id: self.id, granted, pots }, left })
+            }
+        }
     }
 }
 

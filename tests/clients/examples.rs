@@ -15,10 +15,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("existing_axum_app", "/v1/messages", "claude-x"),
         ("hyper", "/v1/chat/completions", "gpt-x"),
     ];
-    let mut trials = vec![Trial::test("the example custom_gate caps an answer and ends", || {
-        custom_gate();
-        Ok(())
-    })];
+    let mut trials = vec![
+        Trial::test("the example custom_gate caps an answer and ends", || {
+            custom_gate();
+            Ok(())
+        }),
+        Trial::test("the example custom_store keeps every rule and ends", || {
+            custom_store();
+            Ok(())
+        }),
+    ];
     trials.extend(served.map(|(name, path, model)| {
         Trial::test(format!("the example {name} serves, then exits 0 on Ctrl-C"), move || {
             serves(name, path, model);
@@ -32,6 +38,12 @@ fn custom_gate() {
     let output = example("custom_gate").output().expect("the example runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(r#""max_tokens": 1024"#), "{text}");
+}
+
+fn custom_store() {
+    let output = example("custom_store").output().expect("the example runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("ok  settling_twice_is_settling_once"), "{output:?}");
 }
 
 fn serves(name: &str, path: &str, model: &str) {

@@ -142,7 +142,7 @@ async fn what_is_left_cuts_the_answer_down_and_says_so() {
 #[tokio::test]
 async fn a_clamp_never_comes_down_to_what_is_set_aside_for_thinking() {
     let world = World::new();
-    let key = world.mint(ada("0.05")).await;
+    let key = world.mint(ada("0.02")).await;
     let mut body = hello(64_000);
     body["thinking"] = json!({ "type": "enabled", "budget_tokens": 5_000 });
     let answer = world.ask(post(MESSAGES, &key, &body)).await;

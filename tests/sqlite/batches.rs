@@ -1,19 +1,21 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use sqlx::Executor;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{AssertSqlSafe, Executor};
 use tokio::task::JoinSet;
 use tollgate::domain::key::KeyDigest;
 use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
 use tollgate::store::key::KeyStore;
-use tollgate::store::sqlite::SqliteBudgets;
+use tollgate::store::sqlite::{Sqlite, SqliteBudgets, SqliteErrorKind};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
-use crate::{Dir, all_of, by_hand, hold, money, open, pot, session, standing};
+use crate::{Dir, all_of, by_hand, cause, hold, money, open, pot, session, standing};
 
 /// Asks so often at once, and gives what was granted.
 async fn storm(stores: &[SqliteBudgets], asks: usize, limit: i64) -> Vec<Reservation> {
@@ -199,7 +201,7 @@ async fn one_bad_ask_does_not_fail_those_beside_it() {
 #[tokio::test]
 async fn holds_are_on_the_disk_a_moment_later() {
     let dir = Dir::new("moment");
-    let sqlite = tollgate::store::sqlite::Sqlite::open(dir.file()).await.expect("it opens");
+    let sqlite = Sqlite::open(dir.file()).await.expect("it opens");
     sqlite.migrate().await.expect("it migrates");
     let store = sqlite.budgets();
     let mut connection = by_hand(&dir.file()).await;
@@ -209,4 +211,39 @@ async fn holds_are_on_the_disk_a_moment_later() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     let after: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
     assert_eq!((before, after), (0, 1), "one commit for the hold, and no more while nothing is held anew");
+}
+
+/// How many pages the file may have, so that the disk is full when it has them.
+static PAGES: AtomicU32 = AtomicU32::new(40);
+
+#[tokio::test]
+async fn a_full_disk_is_said_to_everyone_and_nothing_is_half_done() {
+    let dir = Dir::new("full");
+    open(&dir.file()).await.close().await.expect("it closes");
+    let pool = SqlitePoolOptions::new().after_connect(|connection, _| {
+        let sql = format!("PRAGMA max_page_count = {}", PAGES.load(Ordering::SeqCst));
+        Box::pin(async move { connection.execute(AssertSqlSafe(sql)).await.map(drop) })
+    });
+    let pool = pool.connect_lazy(&dir.file().display().to_string()).expect("a pool");
+    let store = Sqlite::with_pool(pool).budgets();
+    let (session, budgets) = (session(), pot(1_000_000));
+    let mut granted = 0;
+    let error = loop {
+        let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+        match store.reserve(&ask, At::Store).await {
+            Ok(_) => granted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(cause(&error), SqliteErrorKind::Full);
+    assert!(error.is_unavailable() && !error.may_have_applied());
+    assert!(store.heartbeat(session, At::Store).await.is_ok(), "what needs no room is done");
+    PAGES.store(10_000, Ordering::SeqCst);
+    // The connection that failed was let go of, and the next one finds room.
+    let mut tries = 0;
+    while store.reserve(&Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1)), At::Store).await.is_err() {
+        tries += 1;
+        assert!(tries < 3, "the writer lives on");
+    }
+    assert_eq!(standing(&store, &budgets, At::Store).await.held, money(granted + 1));
 }

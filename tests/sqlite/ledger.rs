@@ -87,6 +87,10 @@ async fn a_clock_that_was_set_back_before_a_restart_opens_no_window_anew() {
     store.settle(&today, money(1), at(NINE)).await.expect("it settles");
     let now = standing(&store, &budgets, at(NINE)).await;
     assert_eq!((now.spent, now.held), (money(1), money(0)), "yesterday's counts in yesterday's");
+    assert_eq!(now.resets_at.map(|at| at.to_string()).as_deref(), Some("2026-11-26T00:00:00Z"));
+    let other = [Budget::new(Scope::team("other"), Window::Day, money(100))];
+    let held = hold(&store, session(), &other, 1, at(NINE)).await;
+    assert_eq!(held.pots[0].window_start.to_string(), "2026-11-25T00:00:00Z", "a pot that is new is of today");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod limits;
 mod opening;
 mod processes;
 mod rotation;
+mod suite;
 
 use std::error::Error;
 use std::fs;

@@ -11,7 +11,7 @@ use tollgate::store::At;
 use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
 use uuid::Uuid;
 
-use crate::{Dir, all_of, by_hand, money, open, pot, session, standing};
+use crate::{Dir, all_of, by_hand, hold, money, open, pot, session, standing};
 
 const FILE: &str = "TOLLGATE_TEST_SQLITE_FILE";
 const TOLD: &str = "TOLLGATE_TEST_SQLITE_TOLD";
@@ -123,4 +123,31 @@ async fn what_was_answered_before_a_kill_is_in_the_file() {
         assert_eq!((now.spent, now.held), (money(spent), money(held)), "the pot is what its rows sum to");
         assert!(held <= 800, "{held} held by 8 tasks");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_comes_and_goes() {
+    let Some((file, told)) = told() else { return };
+    let mut out = OpenOptions::new().create(true).append(true).open(told).expect("writable");
+    for _ in 0..100 {
+        let sqlite = open(&file).await;
+        let store = sqlite.budgets();
+        let held = hold(&store, session(), &pot(1_000_000), 1, At::Store).await;
+        store.settle(&held, money(1), At::Store).await.expect("it settles");
+        sqlite.close().await.expect("it closes");
+        out.write_all(format!("{}\n", held.id.simple()).as_bytes()).expect("written");
+    }
+}
+
+#[tokio::test]
+async fn processes_that_open_and_close_one_file_at_once_do_not_disturb_each_other() {
+    let dir = Dir::new("come-and-go");
+    let told = dir.0.join("told");
+    let mut children = [(); 3].map(|()| child("processes::child_that_comes_and_goes", &dir.file(), &told));
+    for child in &mut children {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let now = standing(&open(&dir.file()).await.budgets(), &pot(1_000_000), At::Store).await;
+    assert_eq!((now.spent, now.held), (money(300), money(0)));
+    assert_eq!(answered(&told).len(), 300);
 }

@@ -9,10 +9,7 @@ use crate::domain::bucket::{Bucket, Mark};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::Scope;
 use crate::store::Session;
-use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, Standing, Taken, Used, Verdict};
-
-/// After how long it is worth asking again for a slot: nobody knows when a call ends.
-const SLOT_WAIT: i64 = 1_000_000_000;
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, SLOT_WAIT, Standing, Taken, Used, Verdict};
 
 /// The part of the meters that one batch touches, at one time.
 pub(super) struct Meters {
@@ -165,7 +162,7 @@ impl Meter {
         match limit.measure {
             Measure::Requests | Measure::Tokens => self.bucket.check(now, limit.most, amount).map(drop),
             Measure::Parallel if amount > limit.most => Err(None),
-            Measure::Parallel if self.under_way > limit.most - amount => Err(Some(SLOT_WAIT)),
+            Measure::Parallel if self.under_way > limit.most - amount => Err(Some(SLOT_WAIT.as_nanos() as i64)),
             Measure::Parallel => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::Instant;
@@ -18,8 +19,6 @@ use super::error::{SqliteError, SqliteErrorKind};
 use super::schema;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How long SQLite itself waits for a lock before we wait between two tries, with the thread free for others.
-const BRIEF: Duration = Duration::from_millis(5);
 const READERS: u32 = 2;
 
 /// How to open a file, where [`Sqlite::open`] does not say enough.
@@ -130,20 +129,23 @@ impl Setup {
         SqliteConnectOptions::new().filename(&self.path).disable_statement_logging()
     }
 
-    /// A connection of our own, that may write.
-    pub(super) async fn connect(&self) -> Result<SqliteConnection, SqliteError> {
+    /// A connection of our own, that may write, and what the file says of itself: the mode of its journal, and its schema.
+    pub(super) async fn connect(&self) -> Result<(SqliteConnection, String, i64), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
-        match &self.source {
-            Source::Own => self.own().busy_timeout(BRIEF).connect().await.map_err(failed),
-            Source::Host(pool) => {
-                let mut connection = pool.acquire().await.map_err(failed)?.detach();
-                connection.execute("PRAGMA busy_timeout = 5").await.map_err(failed)?;
-                Ok(connection)
-            }
+        let mut connection = match &self.source {
+            Source::Own => self.own().busy_timeout(self.options.busy_timeout).connect().await,
+            Source::Host(pool) => pool.acquire().await.map(PoolConnection::detach),
         }
+        .map_err(failed)?;
+        let mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(failed)?;
+        let version = schema::version(&mut connection).await.map_err(failed)?;
+        // From here on we wait between two tries ourselves: SQLite would wait for longer and longer, and a process that
+        // writes all the time leaves no gap as long.
+        connection.execute("PRAGMA busy_timeout = 5").await.map_err(failed)?;
+        Ok((connection, mode, version))
     }
 
-    /// Runs what wants a lock, until it has it. We ask often: between two batches of another process lies little time.
+    /// Runs what wants a lock, until it has it. It asks often: between two batches of another process lies little time.
     pub(super) async fn until_free(
         &self,
         connection: &mut SqliteConnection,

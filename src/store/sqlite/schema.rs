@@ -42,8 +42,7 @@ pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
 /// Makes what is missing, in one transaction.
 pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     let path = setup.path();
-    let mut connection = setup.connect().await?;
-    let found = version(&mut connection).await.map_err(|error| SqliteError::of(path, error))?;
+    let (mut connection, _, found) = setup.connect().await?;
     match mismatch(found) {
         None => return Ok(()),
         Some(SqliteErrorKind::NotMigrated) => {}

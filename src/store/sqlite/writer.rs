@@ -347,9 +347,7 @@ impl Work<'_> {
 
 impl Open {
     async fn new(setup: &Setup) -> Result<Self, SqliteError> {
-        let mut connection = setup.connect().await?;
-        let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&mut connection).await;
-        let mode = mode.map_err(|error| SqliteError::of(setup.path(), error))?;
+        let (connection, mode, _) = setup.connect().await?;
         Ok(Open { connection, is_wal: mode == "wal", is_full: None })
     }
 

@@ -1,6 +1,6 @@
 //! The tokens of RFC 8259, stepped over and checked, never decoded.
 
-use super::{Found, Kind, ScanError, ScanErrorKind};
+use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
 /// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for one.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,9 @@ pub(super) struct Lexer<'a> {
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
+    /// Looked for among all keys, however deep.
+    names: &'a Names,
+    met: Met,
     /// Which block of the document was looked at last.
     block: usize,
     /// A bit for each byte of that block that a string cannot hold as it is.
@@ -29,9 +32,14 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
-        let max_depth = max_depth.min(MAX_DEPTH);
-        Self { text, doc: text.as_bytes(), at: 0, max_depth, block: usize::MAX, specials: 0 }
+    pub(super) fn new(text: &'a str, max_depth: usize, names: &'a Names) -> Self {
+        let (max_depth, met) = (max_depth.min(MAX_DEPTH), Met { names: 0, units: false });
+        Self { text, doc: text.as_bytes(), at: 0, max_depth, names, met, block: usize::MAX, specials: 0 }
+    }
+
+    /// Which names were met so far.
+    pub(super) fn met(&self) -> Met {
+        self.met
     }
 
     pub(super) fn at(&self) -> usize {
@@ -88,11 +96,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
-    pub(super) fn key(&mut self) -> Result<(&'a str, bool), Fault> {
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<(&'a [u8], bool), Fault> {
         let start = self.at;
         let (end, escaped, at) = self.step_key(start)?;
         self.at = at;
-        Ok((&self.text[start + 1..end - 1], escaped))
+        Ok((self.doc.get(start + 1..end - 1).unwrap_or_default(), escaped))
     }
 
     /// Any value, inside a container at `depth`.
@@ -119,10 +128,11 @@ impl<'a> Lexer<'a> {
         self.open(1)?;
         let mut more = !self.closes(b'}');
         while more {
-            let (key, escaped) = self.key()?;
             let start = self.at;
+            let (end, escaped, value) = self.step_key(start)?;
+            self.at = value;
             self.value(1)?;
-            each(key, escaped, &self.text[start..self.at]);
+            each(&self.text[start + 1..end - 1], escaped, &self.text[value..self.at]);
             more = self.comma(b'}')?;
         }
         self.space();
@@ -212,6 +222,10 @@ impl<'a> Lexer<'a> {
             return Err(self.stop(at, Fault::Syntax));
         }
         let (end, escaped) = self.step_string(at)?;
+        let key = self.doc.get(at..end).unwrap_or_default();
+        if self.names.may_hold(key) {
+            self.met.names |= self.names.find(key);
+        }
         let colon = self.skip_space(end);
         if self.byte(colon) != Some(b':') {
             return Err(self.stop(colon, Fault::Syntax));
@@ -280,37 +294,37 @@ impl<'a> Lexer<'a> {
         self.long_string(inside)
     }
 
-    /// The rest of a string, from anywhere in it that is not in an escape.
+    /// The rest of a string, from anywhere in it that is not in an escape: block by block, special byte by special byte.
     #[inline(never)]
     fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
         let mut escaped = false;
-        loop {
-            at = self.skip_plain(at);
-            match self.byte(at) {
-                Some(b'"') => return Ok((at + 1, escaped)),
-                Some(b'\\') => at = self.step_escape(at)?,
-                _ => return Err(self.stop(at, Fault::Syntax)),
-            }
-            escaped = true;
-        }
-    }
-
-    /// On to the next byte that a string cannot hold as it is, or to the end of the document.
-    #[inline]
-    fn skip_plain(&mut self, mut at: usize) -> usize {
-        loop {
+        while at < self.doc.len() {
             if self.block != at / BLOCK {
                 self.look(at / BLOCK);
             }
-            let ahead = self.specials >> (at % BLOCK);
-            if ahead != 0 {
-                return at + ahead.trailing_zeros() as usize;
-            }
-            at = (at / BLOCK + 1) * BLOCK;
-            if at >= self.doc.len() {
-                return self.doc.len();
+            let start = self.block * BLOCK;
+            let mut left = self.specials & (u64::MAX << (at % BLOCK));
+            at = start + BLOCK;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                let here = start + bit as usize;
+                match self.byte(here) {
+                    Some(b'"') => return Ok((here + 1, escaped)),
+                    Some(b'\\') => {}
+                    _ => return Err(self.stop(here, Fault::Syntax)),
+                }
+                match self.byte(here + 1) {
+                    Some(letter) if SHORT_ESCAPES[usize::from(letter)] => {}
+                    Some(b'u') => self.code_unit(here + 2)?,
+                    _ => return Err(self.stop(here + 1, Fault::Syntax)),
+                }
+                escaped = true;
+                // The letter is none of the bytes that are left, even if it is the first one of the next block.
+                left &= u64::MAX << bit << 2;
+                at = at.max(here + 2);
             }
         }
+        Err(self.stop(self.doc.len(), Fault::Syntax))
     }
 
     #[inline(never)]
@@ -327,20 +341,12 @@ impl<'a> Lexer<'a> {
         };
     }
 
-    #[inline]
-    fn step_escape(&mut self, at: usize) -> Result<usize, Fault> {
-        match self.byte(at + 1) {
-            Some(b'u') => self.code_unit(at + 2),
-            Some(letter) if SHORT_ESCAPES[usize::from(letter)] => Ok(at + 2),
-            _ => Err(self.stop(at + 1, Fault::Syntax)),
-        }
-    }
-
     /// The four digits of an escape.
-    fn code_unit(&mut self, start: usize) -> Result<usize, Fault> {
+    fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
+        self.met.units = true;
         match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
             Some(at) => Err(self.stop(at, Fault::Syntax)),
-            None => Ok(start + 4),
+            None => Ok(()),
         }
     }
 }

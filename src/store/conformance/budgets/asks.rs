@@ -148,8 +148,11 @@ pub(super) async fn settling_twice_is_settling_once<S: BudgetStore>(make: &impl 
         desk.settle(&grant.reservation, nanos, seconds).await;
         desk.stands(&pots[0], seconds, 30, 50).await;
     }
+    for beat in 1..=HOUR / LEASE {
+        rule.answer(desk.store.heartbeat(session, at(beat * LEASE)).await);
+    }
     desk.settle(&grant.reservation, 30, HOUR).await;
-    desk.stands(&pots[1], HOUR, 80, 0).await;
+    desk.stands(&pots[1], HOUR, 30, 50).await;
 }
 
 pub(super) async fn a_settlement_may_go_beyond_the_limit<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {

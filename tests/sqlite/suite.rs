@@ -1,0 +1,52 @@
+//! What every store promises, over files.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tollgate::store::budget::BudgetStore;
+use tollgate::store::conformance;
+use tollgate::store::key::KeyRegistry;
+use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::store::sqlite::Sqlite;
+
+use crate::{Dir, open};
+
+/// A new file each time.
+struct Files(Dir, AtomicU64);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        Files(Dir::new(name), AtomicU64::new(0))
+    }
+
+    async fn next(&self) -> Sqlite {
+        open(&self.0.0.join(format!("{}.db", self.1.fetch_add(1, Ordering::Relaxed)))).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_sqlite_pass_the_suite() {
+    let files = Files::new("suite-keys");
+    let rules = conformance::keys(async || files.next().await.keys()).await;
+    assert!(rules.len() > 10, "{rules:?}");
+    conformance::keys(async || Box::new(files.next().await.keys()) as Box<dyn KeyRegistry>).await;
+    conformance::keys(async || Arc::new(files.next().await.keys()) as Arc<dyn KeyRegistry>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_in_sqlite_pass_the_suite() {
+    let files = Files::new("suite-budgets");
+    let rules = conformance::budgets(async || files.next().await.budgets()).await;
+    assert!(rules.len() > 20, "{rules:?}");
+    conformance::budgets(async || Box::new(files.next().await.budgets()) as Box<dyn BudgetStore>).await;
+    conformance::budgets(async || Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_in_sqlite_pass_the_suite() {
+    let files = Files::new("suite-limits");
+    let rules = conformance::limits(async || files.next().await.limits()).await;
+    assert!(rules.len() > 20, "{rules:?}");
+    conformance::limits(async || Box::new(files.next().await.limits()) as Box<dyn RateLimitStore>).await;
+    conformance::limits(async || Arc::new(files.next().await.limits()) as Arc<dyn RateLimitStore>).await;
+}
