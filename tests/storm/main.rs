@@ -12,6 +12,7 @@ mod door;
 mod dying_store;
 mod every_poll;
 mod in_process;
+mod late;
 mod limits;
 mod log;
 mod oracle;
