@@ -8,6 +8,7 @@ mod by_hand;
 mod calls;
 mod canaries;
 mod charges;
+mod corners;
 mod door;
 mod dying_store;
 mod every_poll;
