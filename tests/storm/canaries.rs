@@ -50,6 +50,13 @@ impl Canaries {
         Canaries(all)
     }
 
+    /// The keys alone, without their digests, which a store must have.
+    pub(crate) fn of_keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = vec![String::from_utf8(PEPPER.to_vec()).expect("text"), UPSTREAM_KEY.into(), "sim:".into()];
+        all.extend(keys.into_iter().flat_map(|key| [key.to_owned(), key[8..40].to_owned()]));
+        Canaries(all)
+    }
+
     pub(crate) fn assert_silent(&self, place: &str, heard: &str) {
         for canary in &self.0 {
             assert!(!heard.contains(canary.as_str()), "{place} says {canary}: {heard}");
