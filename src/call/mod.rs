@@ -70,7 +70,7 @@ use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::principal::Principal;
-use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::domain::usage::Usage;
 
