@@ -1,10 +1,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
-
-use super::hash::Seeded;
 
 /// How long an id is remembered at least.
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
@@ -22,7 +21,7 @@ pub(super) struct Settled {
 
 struct Age {
     until: Timestamp,
-    ids: HashSet<Uuid, Seeded>,
+    ids: HashSet<Uuid, RandomState>,
 }
 
 impl Settled {
@@ -33,7 +32,7 @@ impl Settled {
             }
             // As large as the last one grew, so that it seldom has to be copied while everyone waits.
             let size = self.ages.back().map_or(0, |age| age.ids.len());
-            let ids = HashSet::with_capacity_and_hasher(size, Seeded::default());
+            let ids = HashSet::with_capacity_and_hasher(size, RandomState::default());
             self.ages.push_back(Age { until: after(now, AGE), ids });
         }
         if let Some(age) = self.ages.back_mut() {
