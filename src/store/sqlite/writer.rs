@@ -360,7 +360,10 @@ impl Open {
                 (true, true) => "PRAGMA synchronous = FULL",
                 (true, false) => "PRAGMA synchronous = NORMAL",
             };
-            self.connection.execute(sql).await.map_err(|error| SqliteError::of(setup.path(), error))?;
+            sqlx::query(sql)
+                .execute(&mut self.connection)
+                .await
+                .map_err(|error| SqliteError::of(setup.path(), error))?;
             self.is_full = Some(full);
         }
         Ok(full)
