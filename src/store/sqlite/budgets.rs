@@ -1,6 +1,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
@@ -93,11 +94,11 @@ impl Question {
         matches!(self, Question::Asked(What::Reserve { .. } | What::Standing(_), _))
     }
 
-    /// The time to decide by; what takes back asks for none in particular.
+    /// The time to decide by; what takes back does it at the latest time there was.
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,
-            Question::Unheard(_) => At::Store,
+            Question::Unheard(_) => At::Fixed(Timestamp::MIN),
         }
     }
 }

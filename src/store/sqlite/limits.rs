@@ -1,6 +1,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
@@ -88,7 +89,7 @@ impl Question {
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,
-            Question::Unheard(_) => At::Store,
+            Question::Unheard(_) => At::Fixed(Timestamp::MIN),
         }
     }
 }
