@@ -191,14 +191,14 @@ impl Work<'_> {
             }
         }
         let questions: Vec<_> = money.iter().map(|(_, question)| *question).collect();
-        let clock = self.meta.clock(budgets::CLOCK);
-        let decided = budgets::decide(self.connection, (clock, self.now), &questions).await?;
+        let times = self.meta.times(budgets::CLOCK, budgets::LEASE, self.now);
+        let decided = budgets::decide(self.connection, times, &questions).await?;
         for ((index, _), answer) in money.into_iter().zip(decided) {
             answers[index] = Some(answer);
         }
         let questions: Vec<_> = counts.iter().map(|(_, question)| *question).collect();
-        let clock = self.meta.clock(limits::CLOCK);
-        let decided = limits::decide(self.connection, (clock, self.now), &questions).await?;
+        let times = self.meta.times(limits::CLOCK, limits::LEASE, self.now);
+        let decided = limits::decide(self.connection, times, &questions).await?;
         for ((index, _), answer) in counts.into_iter().zip(decided) {
             answers[index] = Some(answer);
         }
