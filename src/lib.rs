@@ -49,7 +49,10 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod audit;
+pub mod auth;
 pub mod body;
+pub mod budget;
 pub mod call;
 pub mod dialect;
 pub mod docs;
@@ -60,6 +63,7 @@ pub mod gate;
 pub mod gateway;
 pub mod ingest;
 pub mod meter;
+pub mod rate_limit;
 pub mod rewrite;
 pub mod route;
 pub mod store;
@@ -68,7 +72,10 @@ pub mod testing;
 pub mod upstream;
 pub mod wire;
 
+pub use self::audit::AuditLayer;
+pub use self::auth::KeyAuthLayer;
 pub use self::body::Body;
+pub use self::budget::BudgetLayer;
 pub use self::call::{Call, CallLayer};
 pub use self::domain::dialect::Dialect;
 pub use self::domain::rejection::Rejection;
@@ -76,5 +83,6 @@ pub use self::gate::{Gate, GateLayer};
 pub use self::gateway::{Gateway, GatewayLayer};
 pub use self::ingest::IngestLayer;
 pub use self::meter::MeterLayer;
+pub use self::rate_limit::RateLimitLayer;
 pub use self::rewrite::RewriteLayer;
 pub use self::route::RouteLayer;

@@ -43,6 +43,7 @@ pub(crate) const SHAPES: [Shape; 5] = [
 pub(crate) struct Load {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
+    key: String,
     body: Bytes,
     rate: u32,
     events: u32,
@@ -56,12 +57,13 @@ pub(crate) struct Sent {
 }
 
 impl Load {
-    pub(crate) fn new(shape: &Shape, url: &str) -> Self {
+    pub(crate) fn new(shape: &Shape, url: &str, key: &str) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         Load {
             client: Client::builder(TokioExecutor::new()).build(http),
             uri: format!("{url}/v1/messages").parse().expect("the subject printed a URL"),
+            key: key.to_owned(),
             body: body(shape),
             rate: shape.rate,
             events: shape.events,
@@ -90,7 +92,7 @@ impl Load {
             .header(header::ACCEPT, "application/json")
             .header(header::ACCEPT_ENCODING, "gzip, deflate")
             .header(header::USER_AGENT, "Anthropic/Python 0.75.0")
-            .header("x-api-key", "sk-ant-api03-0123456789abcdef0123456789abcdef")
+            .header("x-api-key", &self.key)
             .header("anthropic-version", "2023-06-01")
             .header("x-stainless-lang", "python")
             .header("x-stainless-package-version", "0.75.0")

@@ -1,13 +1,14 @@
 //! What the gateway costs on the wire: CPU time a request, next to a proxy that does nothing (`examples/bare_proxy.rs`).
 //!
 //! ```text
-//! cargo build --release --examples --features upstream,testing
+//! cargo build --release --examples --features sqlite,upstream,testing
 //! cargo bench --bench e2e --features upstream,testing                 # or: -- --quick, --rounds 5, --seconds 10, --only stream
 //! ```
 //!
 //! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer, in
 //! rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only). The load and the
-//! simulated provider live in this process, whose time does not count. Beside the example gateway stand the layers
+//! simulated provider live in this process, whose time does not count. The example gateway is measured open, and governed: with a key, limits,
+//! budgets and the audit trail over memory. Beside it stand the layers
 //! alone, served the same way without the log line that the example writes for each call; beside the bare proxy the same
 //! one taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
@@ -62,11 +63,12 @@ fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Du
         Subject::bare_proxy(&upstream)?,
         Subject::buffering_proxy(&upstream)?,
         Subject::gateway(&upstream)?,
+        Subject::governed(&upstream)?,
         Subject::layers(&upstream)?,
     ];
     for shape in shapes {
         println!("{}: {} requests a second, {rounds} rounds of {round:?}", shape.name, shape.rate);
-        let loads: Vec<Load> = subjects.iter().map(|subject| Load::new(shape, &subject.url)).collect();
+        let loads: Vec<Load> = subjects.iter().map(|subject| Load::new(shape, &subject.url, &subject.key)).collect();
         for load in &loads {
             runtime.block_on(load.drive(Duration::from_secs(1)))?;
         }

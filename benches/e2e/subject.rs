@@ -9,10 +9,15 @@ use std::{env, fs};
 
 use super::layers;
 
+/// What clients send whom nobody asks for a key.
+const KEY: &str = "sk-ant-api03-0123456789abcdef0123456789abcdef";
+
 /// A child process that serves. Killed when dropped.
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) url: String,
+    /// What to send as the key.
+    pub(crate) key: String,
     child: Child,
     /// Kept open: a program that prints to nobody breaks off.
     stdout: BufReader<ChildStdout>,
@@ -33,9 +38,23 @@ impl Subject {
 
     pub(crate) fn gateway(upstream: &str) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(example("gateway")?);
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--database", "memory:"]);
         command.env("ANTHROPIC_BASE_URL", upstream).env("ANTHROPIC_API_KEY", "x");
         Self::start("gateway", command)
+    }
+
+    /// The same with every control on.
+    pub(crate) fn governed(upstream: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(example("gateway")?);
+        let mint = "name=bench,budget=1000000/day,budget=1000000/month,rpm=1000000000,tpm=1000000000000,parallel=10000";
+        command.args(["--listen", "127.0.0.1:0", "--database", "memory:", "--mint", mint]);
+        command.env("ANTHROPIC_BASE_URL", upstream).env("ANTHROPIC_API_KEY", "x");
+        let mut governed = Self::start("governed", command)?;
+        let mut line = String::new();
+        governed.stdout.read_line(&mut line)?;
+        let key = line.trim_end().strip_prefix("key bench ").ok_or("the gateway printed no key")?;
+        key.clone_into(&mut governed.key);
+        Ok(governed)
     }
 
     pub(crate) fn layers(upstream: &str) -> Result<Self, Box<dyn Error>> {
@@ -48,7 +67,8 @@ impl Subject {
         command.env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().ok_or("the child has no stdout")?;
-        let mut subject = Subject { name, url: String::new(), child, stdout: BufReader::new(stdout) };
+        let mut subject =
+            Subject { name, url: String::new(), key: KEY.to_owned(), child, stdout: BufReader::new(stdout) };
         for line in subject.stdout.by_ref().lines() {
             if let Some(url) = line?.strip_prefix("listening ") {
                 url.clone_into(&mut subject.url);
@@ -102,7 +122,7 @@ fn example(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     match path.exists() {
         true => Ok(path),
         false => Err(format!(
-            "{} is missing; build it first: cargo build --release --examples --features upstream,testing",
+            "{} is missing; build it first: cargo build --release --examples --features sqlite,upstream,testing",
             path.display()
         )
         .into()),

@@ -45,7 +45,7 @@ pub(crate) fn request<B>(path: &'static str, headers: &HeaderMap, body: B) -> Re
     request
 }
 
-/// The headers that SDKs send.
+/// The headers that SDKs send, but for the length of the body.
 pub(crate) fn headers() -> HeaderMap {
     [
         ("host", "127.0.0.1:4000"),

@@ -1,14 +1,21 @@
-//! A gateway to start with: `cargo run --release --example gateway --features upstream,testing`
+//! A gateway to start with: `cargo run --release --example gateway --features sqlite,upstream,testing`
 //!
 //! Listens on 127.0.0.1:4000 and prints what to paste. With `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` in the environment it
 //! calls those providers (`ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them); with neither a simulated one answers.
+//!
+//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it. Keys, budgets and the
+//! audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a pepper from `TOLLGATE_PEPPER` or from a file
+//! beside it. Limits a minute begin anew with the process.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
+#![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
 mod serve;
 
 mod args;
+mod mint;
 mod providers;
+mod storage;
 mod welcome;
 
 use std::error::Error;
@@ -19,15 +26,29 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tollgate::call::Settlements;
 use tollgate::domain::outcome::{End, Outcome};
-use tollgate::{Gateway, GatewayLayer};
+use tollgate::store::cached::CachedKeys;
+use tollgate::store::memory::MemoryLimits;
+use tollgate::{BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
+
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use args::Args;
+use storage::Storage;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
+    // Without a database the log is the audit trail, for those who want to see it.
+    let audit = if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
+        .init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -38,13 +59,33 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let Args { listen } = Args::parse(std::env::args_os())?;
+    let Args { listen, database, mint } = Args::parse(std::env::args_os())?;
     let stop = serve::Stop::new()?;
+    let storage = Storage::open(&database).await?;
+    let has_keys = !mint.is_empty() || !storage.keys.is_empty().await?;
+    if !has_keys && !listen.ip().is_loopback() {
+        return Err(format!(
+            "--listen {listen}: without virtual keys whoever reaches this port spends your money; --mint one, or listen on loopback"
+        )
+        .into());
+    }
+    // Bound before a secret is rotated: a second start on one port changes nothing.
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
+    let mut minted = Vec::new();
+    for one in mint {
+        let name = one.name().to_owned();
+        minted.push((name, one.into(&*storage.keys, &storage.pepper).await?));
+    }
 
     let settlements = Settlements::new();
-    let layer = GatewayLayer::new().settlements(settlements.clone()).on_close(log);
+    let mut layer = GatewayLayer::new().settlements(settlements.clone()).audit(&storage.audit).on_close(log);
+    if has_keys {
+        layer = layer
+            .auth(KeyAuthLayer::new(CachedKeys::new(storage.keys.clone()), storage.pepper.clone()))
+            .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
+            .budget(BudgetLayer::new(storage.budgets.clone()));
+    }
     let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -53,17 +94,23 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .fallback_service(providers.gateway.build());
 
     println!("listening http://{address}");
-    welcome::print(address, providers.simulated);
+    for (name, key) in &minted {
+        println!("key {name} {}", key.expose());
+    }
+    welcome::print(address, providers.simulated, has_keys, minted.first().map(|(_, key)| key));
+    drop(minted);
     serve::until(stop, listener, app).await?;
+    // Every call has closed by now: what they cost is written down before the process ends.
     settlements.drain().await;
-    Ok(())
+    storage.close().await
 }
 
 fn log(outcome: &Outcome) {
     let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
     let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
+    let (key, cost) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.cost.map(|cost| cost.to_string()));
     match end {
-        End::Complete => tracing::debug!(call = %id, ?end, status, model, ?usage, ?took, "call"),
-        _ => tracing::info!(call = %id, ?end, status, model, ?usage, ?took, "call"),
+        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
+        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
     }
 }

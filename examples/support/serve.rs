@@ -1,12 +1,19 @@
-//! Serving on a listener, as every example here does it.
+//! Serving on a listener, as every example here does it: plain hyper, so that it can let go of connections at the end.
 
 use std::io;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long what is in flight may take to finish.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the address.
 pub(crate) struct Stop {
@@ -19,7 +26,7 @@ impl Stop {
         Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn asked(mut self) {
+    async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -27,21 +34,43 @@ impl Stop {
     }
 }
 
-/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds.
-pub(crate) async fn until(stop: Stop, listener: TcpListener, app: Router) -> io::Result<()> {
-    // Without it a stream waits 40 ms for acknowledgements.
-    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let (told, mut stopped) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop.asked().await;
-        let _ = told.send(true);
-    });
-    let deadline = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-        tokio::time::sleep(Duration::from_secs(30)).await;
-    };
-    tokio::select! {
-        served = async { server.await } => served,
-        () = deadline => Ok(()),
+/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest: every call
+/// has closed when this returns.
+pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<()> {
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.asked() => break,
+        };
+        // Those that have ended are forgotten.
+        while connections.try_join_next().is_some() {}
+        let Ok((socket, _)) = accepted else {
+            // Too many open files, or a client that was gone already: the next may fare better.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        // Without it a stream waits 40 ms for acknowledgements.
+        let _ = socket.set_nodelay(true);
+        let service = TowerToHyperService::new(app.clone());
+        let mut stopped = stopped.clone();
+        connections.spawn(async move {
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            // Without a timer hyper waits for the end of a request's head for ever.
+            server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            server.http2().timer(TokioTimer::new());
+            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
     }
+    drop(listener);
+    stopping.send_replace(true);
+    let _ = tokio::time::timeout(PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
+    connections.shutdown().await;
+    Ok(())
 }

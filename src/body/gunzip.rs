@@ -52,7 +52,7 @@ impl Gunzip {
 
     /// `body`, decoded as it comes.
     pub(crate) fn body(body: Body, cap: usize) -> Body {
-        Body::new(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None })
+        Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None })
     }
 }
 

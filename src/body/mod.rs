@@ -55,6 +55,14 @@ impl Body {
         }
     }
 
+    /// Wraps a body of our own, whose errors need nothing around them.
+    pub(crate) fn own<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    {
+        Body(Repr::Boxed(Box::pin(body)))
+    }
+
     /// A body of no bytes.
     #[must_use]
     pub const fn empty() -> Self {

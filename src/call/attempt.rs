@@ -25,18 +25,10 @@ pub struct AttemptGuard {
 
 impl AttemptGuard {
     pub(super) fn begin(call: Call) -> Self {
-        call.join();
-        let slot = {
-            let mut state = call.state();
-            // Nearly every call takes one.
-            state.attempts.reserve_exact(1);
-            state.attempts.push(None);
-            state.attempts.len() - 1
-        };
         AttemptGuard {
             began: call.elapsed(),
+            slot: call.join_as_attempt(),
             call: Some(call),
-            slot,
             head_after: None,
             status: None,
             upstream_request_id: None,
@@ -48,6 +40,12 @@ impl AttemptGuard {
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         self.call.as_ref().map(|call| call.target().map_or(call.dialect(), |t| t.dialect))
+    }
+
+    /// Whether a usage chunk of this attempt's stream was our wish and not the client's.
+    #[must_use]
+    pub fn withholds_usage(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::withholds_usage)
     }
 
     /// The head of the answer has come.
@@ -72,7 +70,7 @@ impl AttemptGuard {
             end,
             status: self.status,
             usage,
-            usage_is_final: usage.is_some() && self.reading.ended && end == AttemptEnd::Complete,
+            usage_is_final: self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete,
             upstream_request_id: self.upstream_request_id.take(),
             head_after: self.head_after,
             took: call.elapsed().saturating_sub(self.began),

@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -125,23 +125,26 @@ impl http_body::Body for CallBody {
         if let Some(error) = this.failing.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let polled = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-            Some(Err(error)) => return this.break_off(error, cx),
-            polled => polled,
-        };
-        if let Some(Ok(frame)) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            this.count(data);
+        // Looked at by reference, and returned where it lies: every move of it is one more for each frame.
+        let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(came) = &mut polled {
+            if let Some(Ok(frame)) = came
+                && let Some(data) = frame.data_ref()
+            {
+                this.count(data);
+            }
+            if this.ending.after(came.as_ref(), &this.inner) {
+                this.closer.end(ClientEnd::Complete, this.bytes_out);
+            }
+            if let Some(error) = came.take_if(|came| came.is_err()).and_then(Result::err) {
+                polled = this.break_off(error, cx);
+            }
         }
-        if this.ending.after(polled.as_ref(), &this.inner) {
-            this.closer.end(ClientEnd::Complete, this.bytes_out);
-        }
-        Poll::Ready(polled)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.broken && self.failing.is_none() && self.inner.is_end_stream()
+        !self.broken && self.failing.is_none() && self.ending.is_said()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -42,7 +42,7 @@ impl Edits {
         if let Some(model) = model
             && *model != *head.model()
         {
-            splice.replace(head.spans.model.clone(), quote(model));
+            splice.replace(head.spans.model.span.clone(), quote(model));
         }
         if endpoint.operation == Operation::Generate {
             self.cap(head, &mut splice);

@@ -19,12 +19,14 @@ use crate::body::{Body, BoxError};
 pub(crate) struct Ending {
     left: Option<u64>,
     done: bool,
+    /// What the body said of its end when it was last asked.
+    said: bool,
 }
 
 impl Ending {
     pub(crate) fn new(bodiless: bool, body: &Body) -> Self {
-        let left = body.size_hint().exact();
-        Ending { left, done: bodiless || body.is_end_stream() || left == Some(0) }
+        let (left, said) = (body.size_hint().exact(), body.is_end_stream());
+        Ending { left, done: bodiless || said || left == Some(0), said }
     }
 
     /// Whether an answer of `status` to `method` has no body on the wire, whatever its body object holds.
@@ -44,11 +46,17 @@ impl Ending {
                     *left = left.saturating_sub(data.len() as u64);
                 }
                 // Nothing follows trailers (RFC 9110 section 6.5).
-                self.done |= frame.is_trailers() || body.is_end_stream() || self.left == Some(0);
+                self.said = body.is_end_stream();
+                self.done |= frame.is_trailers() || self.said || self.left == Some(0);
             }
             Some(Err(_)) => {}
         }
         self.done
+    }
+
+    /// Whether the body itself says that it is at its end. Remembered: in a stack of bodies each would ask all below it.
+    pub(crate) fn is_said(&self) -> bool {
+        self.said
     }
 
     pub(crate) fn is_done(&self) -> bool {

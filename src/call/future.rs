@@ -112,12 +112,15 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.rejection = rejection.as_ref().map(Rejection::kind);
         state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
-        headers.extend(std::mem::take(&mut state.answer_headers));
+        headers.reserve(state.answer_headers.len());
+        for (name, value) in state.answer_headers.drain(..) {
+            headers.insert(name, value);
+        }
     }
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);
     }
-    response.map(|body| Body::new(CallBody::new(body, closer, is_event_stream && !is_coded)))
+    response.map(|body| Body::own(CallBody::new(body, closer, is_event_stream && !is_coded)))
 }
 
 /// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.

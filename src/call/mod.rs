@@ -24,12 +24,14 @@
 //! # Ok(()) }
 //! ```
 
+mod alive;
 mod attempt;
 mod body;
 mod closer;
 mod discard;
 mod edit;
 mod ending;
+mod facts;
 mod future;
 mod layer;
 mod service;
@@ -41,7 +43,9 @@ pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
+pub(crate) use self::settle::{Fact, unavailable};
 
+pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;
@@ -60,13 +64,13 @@ use self::closer::Closer;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
-use crate::domain::catalog::{Catalog, Terms};
+use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::principal::Principal;
-use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::domain::usage::Usage;
 
@@ -98,11 +102,12 @@ impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
     fn open(endpoint: Endpoint, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
+        let opened_at = clock.now();
         let shared = Shared {
-            id: Uuid::now_v7(),
+            id: id_at(opened_at),
             endpoint,
             narrowed: OnceLock::new(),
-            opened_at: clock.now(),
+            opened_at,
             opened: clock.elapsed(),
             clock,
             settlements: config.settlements.clone(),
@@ -121,6 +126,11 @@ impl Call {
     #[must_use]
     pub fn of<B>(request: &http::Request<B>) -> Option<&Call> {
         request.extensions().get()
+    }
+
+    /// [`of`](Self::of), for a request that has been taken apart.
+    pub(crate) fn of_parts(parts: &http::request::Parts) -> Option<&Call> {
+        parts.extensions.get()
     }
 
     /// The id that the client sees as `x-request-id`: a UUIDv7, so ids sort by time.
@@ -166,99 +176,13 @@ impl Call {
         &self.shared.catalog
     }
 
-    /// Who calls, if `KeyAuthLayer` or the host has said so.
-    #[must_use]
-    pub fn principal(&self) -> Option<&Arc<Principal>> {
-        self.shared.principal.get()
-    }
-
-    /// [`principal`](Self::principal), for a layer that cannot do without.
-    ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
-    pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
-        self.principal().ok_or_else(|| {
-            Rejection::misconfigured(
-                "nobody has said who calls: put `KeyAuthLayer` outside of the layer that asks, or an `Arc<Principal>` into the request's extensions",
-            )
-        })
-    }
-
-    /// Sets who calls. The first to set it wins.
-    pub fn set_principal(&self, principal: Arc<Principal>) {
-        let _ = self.shared.principal.set(principal);
-    }
-
-    /// The model that the caller means: the one asked for, or what its own alias stands for.
-    #[must_use]
-    pub fn model(&self) -> Option<&Arc<str>> {
-        let asked = self.head()?.shared_model();
-        Some(self.principal().map_or(asked, |principal| principal.resolve(asked)))
-    }
-
-    /// Whether the caller may ask for the model that it means; true as long as either is unknown. Every layer that learns
-    /// of the one or the other asks, so that no order of layers leaves it out.
-    ///
-    /// # Errors
-    /// `ModelNotAllowed`.
-    pub fn check_model(&self) -> Result<(), Rejection> {
-        match (self.principal(), self.model()) {
-            (Some(principal), Some(model)) if !principal.may_use(model) => {
-                let message = format!("model `{model}` is not among those that this key may use");
-                Err(Rejection::new(RejectionKind::ModelNotAllowed, message).param("model"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Notes what a layer has decided, for whoever reads the [`Outcome`].
     pub fn note(&self, decision: Decision) {
-        self.state().decisions.push(decision);
-    }
-
-    /// What the request's body says, if `IngestLayer` has read it.
-    #[must_use]
-    pub fn head(&self) -> Option<&Head> {
-        self.shared.head.get()
-    }
-
-    /// [`head`](Self::head), for a layer that cannot do without.
-    ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
-    pub fn require_head(&self) -> Result<&Head, Rejection> {
-        self.head().ok_or_else(|| {
-            Rejection::misconfigured(match self.endpoint().has_head() {
-                true => "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
-                false => "this path is no LLM endpoint and has no head: ask `call.endpoint().has_head()`, or name it by `endpoint(..)`",
-            })
-        })
-    }
-
-    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in `IngestLayer`'s place.
-    pub fn set_head(&self, head: Head) {
-        let _ = self.shared.head.set(head);
-    }
-
-    /// The targets that may serve this call, in the order in which they are tried.
-    #[must_use]
-    pub fn route(&self) -> Option<&[Arc<Target>]> {
-        self.shared.route.get().map(Vec::as_slice)
-    }
-
-    /// [`route`](Self::route), for a layer that cannot do without.
-    ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
-    pub fn require_route(&self) -> Result<&[Arc<Target>], Rejection> {
-        self.route().ok_or_else(|| {
-            Rejection::misconfigured("the call has no route: put `RouteLayer` between `IngestLayer` and the dispatch")
-        })
-    }
-
-    /// Sets the targets. The first to set them wins.
-    pub fn set_route(&self, targets: Vec<Arc<Target>>) {
-        let _ = self.shared.route.set(targets);
+        let mut state = self.state();
+        if state.decisions.is_empty() {
+            state.decisions.reserve_exact(4);
+        }
+        state.decisions.push(decision);
     }
 
     /// The target of the attempt that this request was made for; `None` above the dispatch.
@@ -293,7 +217,8 @@ impl Call {
     /// What this usage of the target's model costs, if it has a price.
     fn cost(&self, usage: &Usage) -> Option<Money> {
         let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
-        self.shared.catalog.find(model)?.cost(usage, Terms::default())
+        let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
+        self.shared.catalog.find(model)?.cost(usage, terms)
     }
 
     /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.
@@ -301,6 +226,11 @@ impl Call {
         let mut state = self.state();
         state.granted = Some(granted);
         state.clamped = clamped;
+    }
+
+    /// Whether money is held for this call.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.state().granted.is_some()
     }
 
     /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as it was.
@@ -316,7 +246,12 @@ impl Call {
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
     pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
-        self.state().answer_headers.insert(name, value);
+        let mut state = self.state();
+        if state.answer_headers.is_empty() {
+            // Six of limits, two of budgets.
+            state.answer_headers.reserve_exact(8);
+        }
+        state.answer_headers.push((name, value));
     }
 
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to
@@ -356,6 +291,16 @@ impl Call {
     fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed().saturating_sub(self.shared.opened)
     }
+}
+
+/// A UUIDv7 of that time, to a fraction of its millisecond (RFC 9562 section 6.2, method 3), so that ids sort by time.
+fn id_at(time: Timestamp) -> Uuid {
+    let seconds = u64::try_from(time.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
+    let mut id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)).into_bytes();
+    let [_, _, high, low] = (nanos % 1_000_000 * 4096 / 1_000_000).to_be_bytes();
+    (id[6], id[7]) = (0x70 | high, low);
+    Uuid::from_bytes(id)
 }
 
 impl fmt::Debug for Call {

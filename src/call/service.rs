@@ -37,19 +37,18 @@ impl<S> CallService<S> {
     fn enter<B>(&self, request: &mut Request<B>) -> Option<Closer> {
         let config = &self.layer.config;
         let seen = || config.endpoint.unwrap_or_else(|| endpoint(request));
-        let (call, closer) = match Call::of(request) {
+        let mut opened = None;
+        let call = match Call::of(request) {
             Some(call) => {
                 // A layer further out may have seen a path with the prefix of a mount, and made nothing of it.
                 if call.endpoint().operation == Operation::Other {
                     call.narrow(seen());
                 }
-                (call.clone(), None)
+                call
             }
             None => {
                 config.settlements.capture();
-                let (call, closer) = Call::open(seen(), config);
-                request.extensions_mut().insert(call.clone());
-                (call, Some(closer))
+                &opened.insert(Call::open(seen(), config)).0
             }
         };
         // The host's own identity, whichever of our layers sees it first.
@@ -62,7 +61,9 @@ impl<S> CallService<S> {
             let observer = observer.clone();
             call.on_close(move |outcome| observer(outcome));
         }
-        closer
+        let (call, closer) = opened?;
+        request.extensions_mut().insert(call);
+        Some(closer)
     }
 }
 

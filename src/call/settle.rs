@@ -1,7 +1,18 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::store::{Chain, StoreError};
+
+/// How long to wait before a store is told again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Work that must outlive the request that caused it: spawned from an `on_close` hook, waited for at shutdown.
 ///
@@ -46,12 +57,46 @@ impl Settlements {
 
     /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        match Handle::try_current().ok().as_ref().or(self.inner.runtime.get()) {
-            Some(runtime) => {
-                self.inner.tracker.spawn_on(work, runtime);
-            }
-            None => tracing::error!("no runtime to settle on: no call has run on one yet"),
+        if let Some(runtime) = self.runtime() {
+            self.inner.tracker.spawn_on(work, &runtime);
         }
+    }
+
+    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store that needs no
+    /// waiting, as in memory, is told here and now.
+    ///
+    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the process aborts.
+    pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
+        let Some(runtime) = self.runtime() else { return };
+        let mut told = Box::pin(async move {
+            if let Err(error) = fact.tell().await {
+                Box::pin(tell_again(call, fact, error)).await;
+            }
+        });
+        let polled = {
+            let _entered = runtime.enter();
+            catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
+        };
+        match polled {
+            Ok(Poll::Ready(())) => {}
+            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(told, &runtime)),
+            Err(_) => tracing::error!(%call, "a store panicked when it was told of a settlement, which is lost"),
+        }
+    }
+
+    /// Runs `work` for as long as the runtime lives; nobody waits for it.
+    pub(crate) fn spawn_untracked(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime() {
+            runtime.spawn(work);
+        }
+    }
+
+    fn runtime(&self) -> Option<Handle> {
+        let runtime = Handle::try_current().ok().or_else(|| self.inner.runtime.get().cloned());
+        if runtime.is_none() {
+            tracing::error!("no runtime to settle on: no call has run on one yet");
+        }
+        runtime
     }
 
     /// How much work has not ended.
@@ -74,4 +119,37 @@ impl Settlements {
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
     }
+}
+
+/// Something that has happened, and that a store must hear of.
+pub(crate) trait Fact: Send + Sync + 'static {
+    /// What it is, for the log.
+    const WHAT: &'static str;
+
+    /// Tells the store, which may have heard before.
+    fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let again = error.is_unavailable();
+        tracing::error!(%call, error = %Chain(&error), again, "{} could not be settled", F::WHAT);
+        if !again {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+        match fact.tell().await {
+            Ok(()) => return,
+            Err(next) => error = next,
+        }
+    }
+}
+
+/// The refusal for a store that must be asked and cannot answer.
+pub(crate) fn unavailable(error: &StoreError) -> Rejection {
+    Rejection::new(RejectionKind::StoreUnavailable, "the gateway cannot check this request now; try again in a moment")
+        .retry_after(Duration::from_secs(1))
+        .internal(Chain(error).to_string())
 }

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Call;
 use super::edit::Edits;
@@ -20,7 +20,8 @@ pub(super) struct State {
     /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
     pub(super) attempts: Vec<Option<Attempt>>,
     pub(super) edits: Edits,
-    pub(super) answer_headers: HeaderMap,
+    /// Of one name the last counts.
+    pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) client: ClientSide,
     pub(super) decisions: Vec<Decision>,
     pub(super) granted: Option<Money>,
@@ -55,7 +56,7 @@ impl State {
             open: 0,
             attempts: Vec::new(),
             edits: Edits::default(),
-            answer_headers: HeaderMap::new(),
+            answer_headers: Vec::new(),
             client: ClientSide::default(),
             decisions: Vec::new(),
             granted: None,
@@ -87,6 +88,16 @@ impl Call {
         self.state().open += 1;
     }
 
+    /// Counts one more attempt as a party, and gives the slot that it will fill.
+    pub(super) fn join_as_attempt(&self) -> usize {
+        let mut state = self.state();
+        state.open += 1;
+        // Nearly every call takes one.
+        state.attempts.reserve_exact(1);
+        state.attempts.push(None);
+        state.attempts.len() - 1
+    }
+
     /// Whether the attempt that answered has ended, and well.
     pub(super) fn last_attempt_is_whole(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
@@ -106,7 +117,8 @@ impl Call {
     }
 
     fn outcome(&self, state: &mut State) -> Outcome {
-        let attempts: Vec<Attempt> = state.attempts.drain(..).flatten().collect();
+        let mut attempts = Vec::with_capacity(state.attempts.len());
+        attempts.extend(state.attempts.drain(..).flatten());
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         let rejection = state.client.rejection;
         Outcome {

@@ -13,9 +13,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::inputs::{self, Reading};
 use crate::domain::dialect::Dialect;
+use crate::domain::estimate::Inputs;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::wire::json::{self, Found, Kind, Limits, Path, ScanError};
+use crate::wire::json::{self, Found, Kind, Limits, Path, Plan, ScanError};
 
 /// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
 const MAX_MODEL: usize = 512;
@@ -26,6 +28,7 @@ const MAX_TOOLS: usize = 512;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on which
 /// `max_tokens` counts, a budget would be held for one and spent by the other.
+static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES);
 const PATHS: [Path; 10] = [
     &["model"],
     &["stream"],
@@ -48,6 +51,7 @@ pub struct Head {
     max_tokens: Option<u64>,
     choices: u64,
     includes_usage: bool,
+    inputs: Inputs,
     len: usize,
     pub(crate) spans: Spans,
 }
@@ -56,7 +60,7 @@ pub struct Head {
 #[derive(Debug, Clone)]
 pub(crate) struct Spans {
     pub(crate) root: Found,
-    pub(crate) model: Range<usize>,
+    pub(crate) model: Found,
     /// The token limits of the dialect, with the place of their values; Chat clients may send the old and the new name.
     pub(crate) max_tokens: [Option<(Option<u64>, Range<usize>)>; 2],
     pub(crate) stream_options: Option<Found>,
@@ -70,7 +74,10 @@ impl Head {
     /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid UTF-8,
     /// nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
     pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
-        let index = json::index(body, &PATHS, Limits::default()).map_err(|error| malformed(&error))?;
+        let mut reading = Reading::new(body, dialect);
+        let mut each = |path: Path, found: &Found| reading.note(path, found);
+        let survey = json::survey(body, &PLAN, Limits::default(), &mut each);
+        let (index, met) = survey.map_err(|error| malformed(&error))?;
         let [model, stream, old, completion, output, n, messages, tools, stream_options, include_usage] = index.found;
 
         let model = present(model).ok_or_else(|| invalid("`model` is missing", "model"))?;
@@ -106,6 +113,7 @@ impl Head {
         let includes_usage =
             flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
                 .unwrap_or(false);
+        let inputs = reading.finish(messages.as_ref(), tools.as_ref(), met);
 
         Ok(Head {
             dialect,
@@ -115,8 +123,9 @@ impl Head {
             max_tokens: max_tokens.iter().flatten().filter_map(|(tokens, _)| *tokens).max(),
             choices,
             includes_usage,
+            inputs,
             len: body.len(),
-            spans: Spans { root: index.root, model: model.span, max_tokens, stream_options, include_usage },
+            spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
     }
 
@@ -156,10 +165,21 @@ impl Head {
         self.includes_usage
     }
 
+    /// What the request holds that costs tokens: for [`estimate`](crate::domain::estimate).
+    #[must_use]
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay above.
+    #[must_use]
+    pub fn thinking_budget(&self) -> Option<u64> {
+        self.inputs.thinking_budget
+    }
+
     /// Whether this is the head of `body`, as far as its length and its model tell.
     pub(crate) fn is_of(&self, body: &[u8]) -> bool {
-        let model = Found { kind: Kind::String { escaped: true }, span: self.spans.model.clone() };
-        body.len() == self.len && model.as_str(body).is_some_and(|name| *name == *self.model)
+        body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model)
     }
 
     pub(crate) fn shared_model(&self) -> &Arc<str> {

@@ -27,6 +27,8 @@ use crate::wire::sse::Block;
 pub struct Reading {
     /// The latest usage, if any was stated.
     pub usage: Option<Usage>,
+    /// That usage says what went in and what came out in the end: not the figures alone that a stream begins with.
+    pub usage_is_final: bool,
     /// The dialect's mark of a whole answer came: `message_stop`, `[DONE]`, or a JSON answer that parses.
     pub ended: bool,
     /// The provider said within the answer that it failed.
@@ -50,12 +52,19 @@ impl StreamMeter {
     /// Looks at one block; only those that can carry usage or an end are parsed.
     #[inline]
     pub fn block(&mut self, block: &Block<'_>) {
-        let Some(data) = block.data() else { return };
+        self.look(block);
+    }
+
+    /// [`block`](Self::block), and whether it is a chunk that is there for the usage alone.
+    #[inline]
+    pub(crate) fn look(&mut self, block: &Block<'_>) -> bool {
+        let Some(data) = block.data() else { return false };
         match self.dialect {
             Dialect::Anthropic => anthropic::meter::event(data, block.event(), &mut self.reading),
             _ if block.is_done() => self.reading.ended = true,
-            _ => openai_chat::meter::chunk(data, &mut self.reading),
+            _ => return openai_chat::meter::chunk(data, &mut self.reading),
         }
+        false
     }
 
     /// What the stream has said so far.
@@ -76,5 +85,5 @@ pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
 
 /// Whether the data of a Chat Completions chunk is there for the usage alone.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    openai_chat::meter::is_usage_chunk(data)
+    openai_chat::meter::chunk(data, &mut Reading::default())
 }

@@ -15,10 +15,14 @@
 
 mod anthropic;
 pub mod head;
+mod inputs;
+mod limits;
 mod marks;
 mod members;
 pub mod meter;
 mod openai_chat;
+
+pub(crate) use self::limits::{LimitState, limit_headers};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};

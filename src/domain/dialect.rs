@@ -45,7 +45,7 @@ pub enum Operation {
     Generate,
     /// `POST /v1/messages/count_tokens`: tokens counted, none produced.
     CountTokens,
-    /// `GET /v1/models`.
+    /// `GET /v1/models`, and one of them by its name.
     ListModels,
     /// `GET /v1/key`: what the caller's own key may, and how it stands.
     KeyInfo,
@@ -72,15 +72,15 @@ impl Endpoint {
             _ => (None, path),
         };
         let rest = prefix(rest, "/v1").unwrap_or(rest);
+        // Where both families have a path, and the prefix does not tell.
+        let family = if anthropic == Some(true) { Dialect::Anthropic } else { Dialect::OpenAiChat };
         let (dialect, operation) = match rest.strip_suffix('/').unwrap_or(rest) {
             "/messages" => (Dialect::Anthropic, Operation::Generate),
             "/messages/count_tokens" => (Dialect::Anthropic, Operation::CountTokens),
             "/chat/completions" => (Dialect::OpenAiChat, Operation::Generate),
             "/responses" => (Dialect::OpenAiResponses, Operation::Generate),
-            "/models" if anthropic == Some(true) => (Dialect::Anthropic, Operation::ListModels),
-            "/models" => (Dialect::OpenAiChat, Operation::ListModels),
-            "/key" if anthropic == Some(true) => (Dialect::Anthropic, Operation::KeyInfo),
-            "/key" => (Dialect::OpenAiChat, Operation::KeyInfo),
+            "/key" => (family, Operation::KeyInfo),
+            other if prefix(other, "/models").is_some() => (family, Operation::ListModels),
             other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
             other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
             _ => (Dialect::OpenAiChat, Operation::Other),
@@ -137,6 +137,10 @@ mod tests {
             ("/v1/responses/resp_1", OpenAiResponses, Other),
             ("/v1/models", OpenAiChat, ListModels),
             ("/anthropic/v1/models", Anthropic, ListModels),
+            ("/v1/models/gpt-6", OpenAiChat, ListModels),
+            ("/anthropic/models/claude-x/", Anthropic, ListModels),
+            ("/v1/models//", OpenAiChat, ListModels),
+            ("/v1/modelsx", OpenAiChat, Other),
             ("/v1/key", OpenAiChat, KeyInfo),
             ("/v1/embeddings", OpenAiChat, Other),
             ("/", OpenAiChat, Other),

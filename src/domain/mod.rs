@@ -15,6 +15,7 @@ pub mod budget;
 pub mod catalog;
 pub mod clock;
 pub mod dialect;
+pub mod estimate;
 pub mod key;
 pub mod ledger;
 pub mod limit;

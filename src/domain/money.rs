@@ -77,9 +77,12 @@ impl Money {
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, part) = (self.0.unsigned_abs() / 1_000_000_000, self.0.unsigned_abs() % 1_000_000_000);
-        let part = format!("{part:09}");
-        let digits = part.trim_end_matches('0').len().max(2);
-        write!(f, "{}{whole}.{}", if self.0 < 0 { "-" } else { "" }, &part[..digits])
+        let (mut part, mut digits) = (part, 9);
+        while digits > 2 && part % 10 == 0 {
+            part /= 10;
+            digits -= 1;
+        }
+        write!(f, "{}{whole}.{part:0digits$}", if self.0 < 0 { "-" } else { "" })
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::request::Parts;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -45,26 +46,43 @@ where
     pub(crate) fn new(admission: Admission<B>, inner: S) -> Self {
         GateFuture { state: State::Admit { admission, inner } }
     }
+
+    /// Waits for the inner service alone.
+    pub(super) fn passed(inner: S::Future) -> Self {
+        GateFuture { state: State::Forward { inner } }
+    }
 }
 
-/// Asks the gate, and lets a refused client finish its sentence.
-pub(super) async fn admit<G, B>(gate: Arc<G>, request: Request<B>) -> Result<Request<B>, Rejection>
+/// Asks the gate, unless it has `decided`, and lets a refused client finish its sentence.
+///
+/// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
+pub(super) fn admit<G, B>(
+    gate: Arc<G>,
+    decided: Option<Result<(), Rejection>>,
+    mut parts: Parts,
+    body: B,
+) -> Admission<B>
 where
     G: Gate,
     B: http_body::Body<Data: Buf> + Send + 'static,
 {
-    let (mut parts, body) = request.into_parts();
-    let verdict = match parts.extensions.get::<Call>().cloned() {
-        Some(call) => gate.admit(&mut parts, &call).await,
-        None => Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")),
-    };
-    match verdict {
-        Ok(()) => Ok(Request::from_parts(parts, body)),
-        Err(rejection) => {
-            discard(&parts.headers, body, DISCARD).await;
-            Err(rejection)
+    Box::pin(async move {
+        let call = Call::of_parts(&parts).cloned();
+        let verdict = match (decided, call) {
+            (Some(verdict), _) => verdict,
+            (None, Some(call)) => (*gate).admit(&mut parts, &call).await,
+            (None, None) => {
+                Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions"))
+            }
+        };
+        match verdict {
+            Ok(()) => Ok(Request::from_parts(parts, body)),
+            Err(rejection) => {
+                discard(&parts.headers, body, DISCARD).await;
+                Err(rejection)
+            }
         }
-    }
+    })
 }
 
 impl<S, B, ResB> Future for GateFuture<S, B>

@@ -18,6 +18,13 @@ impl<G> GateLayer<G> {
     }
 }
 
+impl<G: super::Gate> GateLayer<G> {
+    /// The gate itself, for an assembly that has a place for it.
+    pub(crate) fn into_gate(self) -> Arc<G> {
+        self.gate
+    }
+}
+
 impl<G, S> Layer<S> for GateLayer<G> {
     type Service = CallService<GateService<G, S>>;
 

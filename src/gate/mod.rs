@@ -55,12 +55,22 @@ pub trait Gate: Send + Sync + 'static {
     /// # Errors
     /// The refusal, which the client is sent in its own dialect.
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection>;
+
+    /// What can be said without waiting: asked first, and final. `None`, unless overridden, leaves the question to
+    /// [`admit`](Self::admit), whose future has to be put in a box for each call.
+    fn decide(&self, _parts: &mut Parts, _call: &Call) -> Option<Result<(), Rejection>> {
+        None
+    }
 }
 
 #[async_trait]
 impl<G: Gate + ?Sized> Gate for Arc<G> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         (**self).admit(parts, call).await
+    }
+
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        (**self).decide(parts, call)
     }
 }
 
@@ -69,6 +79,10 @@ impl<G: Gate + ?Sized> Gate for Box<G> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         (**self).admit(parts, call).await
     }
+
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        (**self).decide(parts, call)
+    }
 }
 
 /// One after another; the first refusal stands.
@@ -76,7 +90,10 @@ impl<G: Gate + ?Sized> Gate for Box<G> {
 impl<G: Gate> Gate for Vec<G> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         for gate in self {
-            gate.admit(parts, call).await?;
+            match gate.decide(parts, call) {
+                Some(verdict) => verdict?,
+                None => gate.admit(parts, call).await?,
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tower::Service;
 use super::future::admit;
 use super::{Gate, GateFuture};
 use crate::body::{Body, BoxError};
+use crate::call::Call;
 
 /// The service of a [`GateLayer`](super::GateLayer).
 pub struct GateService<G, S> {
@@ -39,10 +40,16 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let call = Call::of_parts(&parts).cloned();
+        let decided = call.and_then(|call| self.gate.decide(&mut parts, &call));
+        if let Some(Ok(())) = decided {
+            return GateFuture::passed(self.inner.call(Request::from_parts(parts, body)));
+        }
         // The clone is not ready, this one is: it goes, the clone stays.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        GateFuture::new(Box::pin(admit(self.gate.clone(), request)), ready)
+        GateFuture::new(admit(self.gate.clone(), decided, parts, body), ready)
     }
 }
 

@@ -72,7 +72,8 @@ impl GatewayBuilder {
     #[must_use]
     pub fn build(self) -> Gateway {
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
-        GatewayService::new(layer.stages(Surface::new(self.models, Dispatch::new(self.upstreams))))
+        let surface = Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams));
+        GatewayService::new(layer.stages(surface, true))
     }
 }
 

@@ -1,29 +1,27 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tower::util::BoxCloneSyncService;
-use tower::{Layer, Service, ServiceExt};
+use tower::Service;
 
+use super::stage::{Answer, Stage};
 use super::wire::in_memory;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
-use crate::meter::MeterLayer;
-use crate::rewrite::{WithholdUsage, rewrite};
-
-type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+use crate::meter::Meter;
 
 /// The upstreams of a gateway, by the names that targets call them by; each is metered.
 #[derive(Clone, Default)]
 pub struct Upstreams {
-    by_name: HashMap<Arc<str>, Upstream>,
+    by_name: BTreeMap<Arc<str>, Stage<Infallible>>,
 }
 
 impl Upstreams {
@@ -45,7 +43,7 @@ impl Upstreams {
         ResB: http_body::Body<Data = Bytes> + Send + 'static,
         ResB::Error: Into<BoxError>,
     {
-        self.by_name.insert(name.into(), BoxCloneSyncService::new(MeterLayer::new().layer(service)));
+        self.by_name.insert(name.into(), Stage::new(Meter::new(service)));
         self
     }
 }
@@ -78,56 +76,83 @@ impl Dispatch {
 impl Service<Request<Body>> for Dispatch {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answer<Infallible>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let upstreams = self.upstreams.clone();
-        Box::pin(async move { Ok(run(&upstreams, request).await.unwrap_or_else(Call::reject)) })
+        match Attempts::of(request) {
+            Ok(mut attempts) => {
+                let upstreams = self.upstreams.clone();
+                Box::pin(async move { Ok(attempts.run(&upstreams).await.unwrap_or_else(Call::reject)) })
+            }
+            Err(rejection) => Box::pin(ready(Ok(Call::reject(rejection)))),
+        }
     }
 }
 
-async fn run(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<Body>, Rejection> {
-    let (mut parts, body) = request.into_parts();
-    let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
-        Rejection::misconfigured(
-            "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of the dispatch",
-        )
-    })?;
-    call.require_head()?;
-    let bytes = in_memory(body)?;
-    call.ask_for_usage();
+/// What every attempt of a call begins with.
+struct Attempts {
+    call: Call,
+    /// Until the last attempt takes it.
+    head: Option<Parts>,
+    body: Bytes,
+}
 
-    let mut targets = call.require_route()?.iter().peekable();
-    while let Some(target) = targets.next() {
+impl Attempts {
+    fn of(request: Request<Body>) -> Result<Self, Rejection> {
+        let (head, body) = request.into_parts();
+        let call = Call::of_parts(&head).cloned().ok_or_else(|| {
+            Rejection::misconfigured(
+                "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of the dispatch",
+            )
+        })?;
+        call.require_head()?;
+        let body = in_memory(body)?;
+        call.require_route()?;
+        if call.dialect() == Dialect::OpenAiChat {
+            call.ask_for_usage();
+        }
+        Ok(Attempts { call, head: Some(head), body })
+    }
+
+    async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
+        for at in 0.. {
+            let Some((answering, is_last)) = self.begin(upstreams, at)? else { break };
+            let answer = answering.await.unwrap_or_else(|never| match never {});
+            let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
+            if is_last || !unsent {
+                return Ok(as_the_client_knows_it(&self.call, answer));
+            }
+            let upstream = self.call.route().and_then(|targets| targets.get(at)).map(|target| &*target.upstream);
+            tracing::info!(call = %self.call.id(), upstream, "could not be reached; trying the next target");
+        }
+        Err(Rejection::misconfigured(
+            "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
+        ))
+    }
+
+    /// Sends the attempt at the target number `at`, if there is one. Nothing of it stays in the future that waits for it.
+    fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<(Answer<Infallible>, bool)>, Rejection> {
+        let targets = self.call.require_route()?;
+        let Some(target) = targets.get(at) else { return Ok(None) };
         let upstream = upstreams
             .by_name
             .get(&target.upstream)
-            .cloned()
             .ok_or_else(|| Rejection::misconfigured(format!("no upstream is called `{}`", target.upstream)))?;
-        let attempt = call.toward(target.clone());
-        let edited = attempt.edited(&bytes)?;
-        let is_last = targets.peek().is_none();
-        let mut head =
-            if is_last { std::mem::replace(&mut parts, Request::new(()).into_parts().0) } else { parts.clone() };
+        let attempt = self.call.toward(target.clone());
+        let edited = attempt.edited(&self.body)?;
+        let is_last = at + 1 == targets.len();
+        let Some(mut head) = (if is_last { self.head.take() } else { self.head.clone() }) else { return Ok(None) };
         head.headers.remove(header::CONTENT_LENGTH);
-        head.extensions.insert(attempt);
-        let answer = upstream
-            .oneshot(Request::from_parts(head, Body::from(edited)))
-            .await
-            .unwrap_or_else(|never| match never {});
-        let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
-        if is_last || !unsent {
-            return Ok(as_the_client_knows_it(&call, rewrite(&WithholdUsage::new(), &call, answer)));
+        match head.extensions.get_mut() {
+            Some(call) => *call = attempt,
+            None => drop(head.extensions.insert(attempt)),
         }
-        tracing::info!(call = %call.id(), upstream = %target.upstream, "could not be reached; trying the next target");
+        Ok(Some((upstream.call(Request::from_parts(head, Body::from(edited))), is_last)))
     }
-    Err(Rejection::misconfigured(
-        "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
-    ))
 }
 
 /// Anthropic's "overloaded", here from a server that fronts Claude: OpenAI's clients know it as any 5xx, and agents among them

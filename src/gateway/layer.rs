@@ -5,13 +5,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, response};
-use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder};
 
+use super::controls::Controls;
+use super::key_info::KeyInfo;
 use super::service::GatewayService;
+use super::stage::Stage;
 use super::wire::Wire;
+use crate::audit::AuditLayer;
+use crate::auth::KeyAuthLayer;
 use crate::body::{Body, BoxError};
+use crate::budget::BudgetLayer;
 use crate::call::{Call, CallLayer, Settlements};
+use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::Endpoint;
 use crate::domain::outcome::Outcome;
@@ -19,13 +25,19 @@ use crate::domain::rejection::Rejection;
 use crate::gate::{Gate, GateLayer};
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
+use crate::rate_limit::RateLimitLayer;
 use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
-use crate::route::{RouteLayer, Router};
+use crate::route::{RouteGate, Router};
+use crate::store::budget::BudgetStore;
+use crate::store::key::KeyStore;
+use crate::store::rate_limit::RateLimitStore;
 
-/// The stages in front of a service, in the one right order: call, ingest, route, gates, rewriters.
+/// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits, budgets,
+/// rewriters.
 ///
 /// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect.
-/// Paths that are no LLM endpoint pass through unread. See the [module](crate::gateway).
+/// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread; with them,
+/// [`pass_other_paths`](Self::pass_other_paths) says whether. See the [module](crate::gateway).
 ///
 /// ```
 /// use tollgate::GatewayLayer;
@@ -42,6 +54,7 @@ pub struct GatewayLayer {
     router: Option<Arc<dyn Router>>,
     gates: Vec<Arc<dyn Gate>>,
     rewriters: Vec<Arc<dyn Rewrite<Rewriter = Box<dyn Rewriter>>>>,
+    controls: Controls,
 }
 
 impl GatewayLayer {
@@ -54,6 +67,7 @@ impl GatewayLayer {
             router: None,
             gates: Vec::new(),
             rewriters: Vec::new(),
+            controls: Controls::default(),
         }
     }
 
@@ -75,6 +89,49 @@ impl GatewayLayer {
     #[must_use]
     pub fn settlements(mut self, settlements: Settlements) -> Self {
         self.call = self.call.settlements(settlements);
+        self
+    }
+
+    /// Prices calls by `catalog`.
+    #[must_use]
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        self.call = self.call.catalog(catalog);
+        self
+    }
+
+    /// Asks for a virtual key. Without one of these three controls whoever reaches the stack may call.
+    #[must_use]
+    pub fn auth<K: KeyStore>(mut self, auth: KeyAuthLayer<K>) -> Self {
+        self.controls.keys(auth.into_gate().into_gate());
+        self
+    }
+
+    /// Counts calls against the limits of the principal, who comes with the key or from the host.
+    #[must_use]
+    pub fn rate_limit<R: RateLimitStore>(mut self, limits: RateLimitLayer<R>) -> Self {
+        self.controls.limits(limits);
+        self
+    }
+
+    /// Pays calls from the budgets of the principal, who comes with the key or from the host.
+    #[must_use]
+    pub fn budget<B: BudgetStore>(mut self, budgets: BudgetLayer<B>) -> Self {
+        self.controls.budgets(budgets);
+        self
+    }
+
+    /// Records every call in this trail; several record in each.
+    #[must_use]
+    pub fn audit(mut self, audit: &AuditLayer) -> Self {
+        self.controls.audit(audit);
+        self
+    }
+
+    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key. A stack with keys, limits or budgets
+    /// answers them 404 otherwise: what passes unread passes unpaid.
+    #[must_use]
+    pub fn pass_other_paths(mut self) -> Self {
+        self.controls.pass_other_paths = true;
         self
     }
 
@@ -117,35 +174,47 @@ impl GatewayLayer {
         self
     }
 
+    /// What `GET /v1/key` is answered from.
+    pub(super) fn key_info(&self) -> KeyInfo {
+        self.controls.info()
+    }
+
     pub(super) fn has_router(&self) -> bool {
         self.router.is_some()
     }
 
-    /// The stages in front of a service that applies edits and meters for itself.
-    pub(super) fn stages<S, E>(&self, inner: S) -> BoxCloneSyncService<Request<Body>, Response<Body>, E>
+    /// The stages in front of a service that applies edits and meters for itself. A `surface` answers every path.
+    pub(super) fn stages<S, E>(&self, inner: S, surface: bool) -> Stage<E>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
     {
-        let door = ServiceBuilder::new().layer(self.call.clone()).layer(self.ingest.clone());
-        // Stages that nobody asked for are not there: every box between two of them is one more a call.
-        if self.rewriters.is_empty() && self.gates.is_empty() {
-            return match &self.router {
-                Some(router) => BoxCloneSyncService::new(door.layer(RouteLayer::new(router.clone())).service(inner)),
-                None => BoxCloneSyncService::new(door.service(inner)),
-            };
+        // Stages that nobody asked for are not there: every one is a box more a call.
+        if self.rewriters.is_empty() {
+            return self.admission(inner, surface);
         }
-        let mut service = BoxCloneSyncService::new(inner);
-        for rewrite in self.rewriters.iter().rev() {
-            service = BoxCloneSyncService::new(RewriteLayer::new(rewrite.clone()).layer(service));
+        let rewritten =
+            self.rewriters.iter().rev().fold(Stage::new(inner), |service, rewrite| {
+                Stage::new(RewriteLayer::new(rewrite.clone()).layer(service))
+            });
+        self.admission(rewritten, surface)
+    }
+
+    /// Everything up to the last gate.
+    fn admission<S, E>(&self, inner: S, surface: bool) -> Stage<E>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
+        let gates: Vec<_> = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
+        let gates = (!gates.is_empty()).then(|| GateLayer::new(Governed(gates)));
+        let door = self.controls.door(surface).map(GateLayer::new);
+        let stages = ServiceBuilder::new().layer(self.call.clone()).option_layer(door).layer(self.ingest.clone());
+        match gates {
+            Some(gates) => Stage::new(stages.layer(gates).service(inner)),
+            None => Stage::new(stages.service(inner)),
         }
-        if !self.gates.is_empty() {
-            service = BoxCloneSyncService::new(GateLayer::new(Governed(self.gates.clone())).layer(service));
-        }
-        if let Some(router) = &self.router {
-            service = BoxCloneSyncService::new(RouteLayer::new(router.clone()).layer(service));
-        }
-        BoxCloneSyncService::new(door.service(service))
     }
 }
 
@@ -165,7 +234,7 @@ where
     type Service = GatewayService<S::Error>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GatewayService::new(self.stages(Wire::new(MeterLayer::new().layer(inner))))
+        GatewayService::new(self.stages(Wire::new(MeterLayer::new().layer(inner), self.key_info()), false))
     }
 }
 
@@ -187,7 +256,25 @@ struct Governed(Vec<Arc<dyn Gate>>);
 #[async_trait]
 impl Gate for Governed {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if call.endpoint().has_head() { self.0.admit(parts, call).await } else { Ok(()) }
+        if call.endpoint().has_head() {
+            for gate in &self.0 {
+                match gate.decide(parts, call) {
+                    Some(verdict) => verdict?,
+                    // Past the pointer's own implementation, which would put the future in a box of its own.
+                    None => (**gate).admit(parts, call).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        match &self.0[..] {
+            _ if !call.endpoint().has_head() => Some(Ok(())),
+            [only] => only.decide(parts, call),
+            // Of several, those that have decided would be asked again with those that have not.
+            _ => None,
+        }
     }
 }
 

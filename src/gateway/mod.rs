@@ -24,10 +24,13 @@
 //! ```
 
 mod builder;
+mod controls;
 mod dispatch;
+mod key_info;
 mod layer;
 mod models;
 mod service;
+mod stage;
 mod surface;
 mod wire;
 

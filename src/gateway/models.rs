@@ -73,7 +73,8 @@ impl<'a> Paging<'a> {
 }
 
 /// The list that both SDK families parse.
-pub(super) fn list(models: &[Model], paging: &Paging<'_>) -> Bytes {
+pub(super) fn list<'a>(models: impl Iterator<Item = &'a Model>, paging: &Paging<'_>) -> Bytes {
+    let models: Vec<&Model> = models.collect();
     let at = |id: Option<&str>| id.and_then(|id| models.iter().position(|model| model.id() == id));
     let start = at(paging.after).map_or(0, |i| i + 1);
     let end = at(paging.before).unwrap_or(models.len()).max(start);
@@ -85,10 +86,10 @@ pub(super) fn list(models: &[Model], paging: &Paging<'_>) -> Bytes {
     };
     let page = Page {
         object: "list",
-        data: shown.iter().map(Model::entry).collect(),
+        data: shown.iter().map(|model| model.entry()).collect(),
         has_more: shown.len() < rest.len(),
-        first_id: shown.first().map(Model::id),
-        last_id: shown.last().map(Model::id),
+        first_id: shown.first().map(|model| model.id()),
+        last_id: shown.last().map(|model| model.id()),
     };
     serde_json::to_vec(&page).unwrap_or_default().into()
 }

@@ -6,14 +6,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
-use tower::util::BoxCloneSyncService;
 
 use super::GatewayBuilder;
+use super::stage::Stage;
 use crate::body::{Body, BoxError};
 
 /// The stages with a service behind them. Takes requests of any body; cheap to clone.
+///
+/// Always ready itself: a service of yours behind it is made ready within each call.
 pub struct GatewayService<E> {
-    inner: BoxCloneSyncService<Request<Body>, Response<Body>, E>,
+    inner: Stage<E>,
 }
 
 /// The stages with dispatch and upstreams behind them: a whole LLM gateway as one service.
@@ -30,7 +32,7 @@ impl Gateway {
 }
 
 impl<E> GatewayService<E> {
-    pub(super) fn new(inner: BoxCloneSyncService<Request<Body>, Response<Body>, E>) -> Self {
+    pub(super) fn new(inner: Stage<E>) -> Self {
         GatewayService { inner }
     }
 }
@@ -44,8 +46,8 @@ where
     type Error = E;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {

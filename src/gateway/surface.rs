@@ -9,21 +9,24 @@ use percent_encoding::percent_decode_str;
 use tower::Service;
 
 use super::Dispatch;
+use super::key_info::KeyInfo;
 use super::models::{self, Model, Paging};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
+use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Surface {
     models: Arc<[Model]>,
+    info: KeyInfo,
     dispatch: Dispatch,
 }
 
 impl Surface {
-    pub(super) fn new(models: Vec<Model>, dispatch: Dispatch) -> Self {
-        Surface { models: models.into(), dispatch }
+    pub(super) fn new(models: Vec<Model>, info: KeyInfo, dispatch: Dispatch) -> Self {
+        Surface { models: models.into(), info, dispatch }
     }
 
     fn answer(&self, request: &Request<Body>) -> Result<Response<Body>, Rejection> {
@@ -35,7 +38,7 @@ impl Surface {
             "/v1/metrics" | "/v1/logs" | "/v1/traces" if *request.method() == Method::POST => {
                 return Ok(Response::new(Body::empty()));
             }
-            _ => self.models(path, request.uri().query())?,
+            _ => self.models(Call::of(request), path, request.uri().query())?,
         };
         let Some(json) = known else {
             return Err(Rejection::new(
@@ -55,18 +58,21 @@ impl Surface {
         Ok(response)
     }
 
-    fn models(&self, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
+    /// The models that the caller may use.
+    fn models(&self, call: Option<&Call>, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
         let path = ["/anthropic", "/openai"].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
         let path = path.strip_prefix("/v1").unwrap_or(path);
         let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
-        let list = || models::list(&self.models, &Paging::of(query));
+        let principal = call.and_then(Call::principal);
+        let may_use = |model: &Model| principal.is_none_or(|principal| principal.may_use(model.id()));
+        let list = || models::list(self.models.iter().filter(|model| may_use(model)), &Paging::of(query));
         match id.strip_prefix('/') {
             None if id.is_empty() => Ok(Some(list())),
             None => Ok(None),
             Some("") => Ok(Some(list())),
             Some(id) => {
                 let id = percent_decode_str(id).decode_utf8_lossy();
-                match self.models.iter().find(|model| model.id() == id) {
+                match self.models.iter().find(|model| model.id() == id && may_use(model)) {
                     Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
                     None => {
                         let message = format!("model `{id}` is not listed here");
@@ -91,8 +97,16 @@ impl Service<Request<Body>> for Surface {
         if Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
             return self.dispatch.call(request);
         }
-        let answer = self.answer(&request).unwrap_or_else(Call::reject);
+        let asks = Call::of(&request).filter(|call| call.endpoint().operation == Operation::KeyInfo).cloned();
+        let (info, answer) = match asks {
+            Some(call) => (Some((self.info.clone(), call)), Response::default()),
+            None => (None, self.answer(&request).unwrap_or_else(Call::reject)),
+        };
         Box::pin(async move {
+            let answer = match info {
+                Some((info, call)) => info.answer(request.method(), &call).await.unwrap_or_else(Call::reject),
+                None => answer,
+            };
             let (parts, body) = request.into_parts();
             discard(&parts.headers, body, DISCARD).await;
             Ok(answer)

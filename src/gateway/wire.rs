@@ -5,20 +5,21 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use tower::Service;
 
+use super::key_info::KeyInfo;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::rejection::Rejection;
-use crate::rewrite::{WithholdUsage, rewrite};
 
-/// The last step before a host's own service: the call's edits, in one splice, and their undoing on the way back.
-#[derive(Debug, Clone)]
+/// The last step before a host's own service: the call's edits, in one splice. The meter within undoes what shows of them.
+#[derive(Clone)]
 pub(super) struct Wire<S> {
     inner: S,
+    info: KeyInfo,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Wire { inner }
+    pub(super) fn new(inner: S, info: KeyInfo) -> Self {
+        Wire { inner, info }
     }
 }
 
@@ -37,17 +38,19 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = Call::of(&request).cloned();
-        let has_head = call.as_ref().is_some_and(|call| call.head().is_some());
-        let (Some(call), true) = (call, has_head) else {
-            let answer = self.inner.call(request);
-            return Box::pin(async move { Ok(answer.await?.map(Body::new)) });
+        if let Some(call) = Call::of(&request).filter(|call| self.info.answers(call)) {
+            let (info, call, method) = (self.info.clone(), call.clone(), request.method().clone());
+            return Box::pin(async move { Ok(info.answer(&method, &call).await.unwrap_or_else(Call::reject)) });
+        }
+        let call = Call::of(&request).filter(|call| call.head().is_some()).cloned();
+        let edited = match call {
+            Some(call) => edit(&call, request),
+            None => Ok(request),
         };
-        call.ask_for_usage();
-        match edit(&call, request) {
+        match edited {
             Ok(request) => {
                 let answer = self.inner.call(request);
-                Box::pin(async move { Ok(rewrite(&WithholdUsage::new(), &call, answer.await?.map(Body::new))) })
+                Box::pin(async move { Ok(answer.await?.map(Body::new)) })
             }
             Err(rejection) => Box::pin(async move { Ok(Call::reject(rejection)) }),
         }
@@ -57,6 +60,7 @@ where
 fn edit(call: &Call, request: Request<Body>) -> Result<Request<Body>, Rejection> {
     let (mut parts, body) = request.into_parts();
     let bytes = in_memory(body)?;
+    call.ask_for_usage();
     let edited = call.edited(&bytes)?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(edited.len()));

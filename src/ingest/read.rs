@@ -14,36 +14,45 @@ use crate::dialect::head::Head;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// Takes the body in, sets the call's head, and gives back the request with its body in memory.
-pub(super) async fn read<B>(
+///
+/// No `async fn`, whose future has room for the request twice: as it came, and taken apart.
+pub(super) fn read<B>(
     request: Request<B>,
     max_body: usize,
     budget: Arc<Budget>,
-) -> Result<Request<Body>, Rejection>
+) -> impl Future<Output = Result<Request<Body>, Rejection>> + Send
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let (mut parts, body) = request.into_parts();
-    let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
-        Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
-    })?;
-    if !call.endpoint().has_head() {
-        return Ok(Request::from_parts(parts, Body::new(body)));
-    }
-    let mut body = pin!(body);
-    match take(&parts, body.as_mut(), max_body, &budget).await {
-        Ok(bytes) => {
-            call.set_head(Head::read(&bytes, call.dialect())?);
-            // It is in memory now, however it came.
-            parts.headers.remove(header::TRANSFER_ENCODING);
-            parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-            Ok(Request::from_parts(parts, Body::from(bytes)))
+    async move {
+        let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
+            Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
+        })?;
+        if !call.endpoint().has_head() {
+            return Ok(Request::from_parts(parts, Body::new(body)));
         }
-        Err(rejection) => {
-            // A body that is too large is let run out, unstored: most clients read an answer only after they have sent all.
-            let most = if rejection.kind() == RejectionKind::TooLarge { max_body as u64 + DISCARD } else { DISCARD };
-            discard(&parts.headers, body, most).await;
-            Err(rejection)
+        let mut body = pin!(body);
+        match take(&parts, body.as_mut(), max_body, &budget).await {
+            Ok(bytes) => {
+                call.set_head(Head::read(&bytes, call.dialect())?);
+                // Known before anything is done for it.
+                call.check_model()?;
+                // It is in memory now, however it came.
+                parts.headers.remove(header::TRANSFER_ENCODING);
+                if declared(&parts.headers) != Some(bytes.len()) {
+                    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+                }
+                Ok(Request::from_parts(parts, Body::from(bytes)))
+            }
+            Err(rejection) => {
+                // A body that is too large is let run out, unstored: most clients read an answer only after they have sent all.
+                let most =
+                    if rejection.kind() == RejectionKind::TooLarge { max_body as u64 + DISCARD } else { DISCARD };
+                discard(&parts.headers, body, most).await;
+                Err(rejection)
+            }
         }
     }
 }
@@ -82,7 +91,7 @@ where
         }
         if !share.grow(data.len()) {
             return Err(Rejection::new(
-                RejectionKind::Busy,
+                RejectionKind::RateLimited,
                 "too many bytes of requests are in flight; try again in a moment",
             )
             .retry_after(Duration::from_secs(1)));
@@ -101,6 +110,11 @@ where
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
     Ok(share.guard(bytes))
+}
+
+/// The length that the head of the request states.
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_coded(headers: &HeaderMap) -> bool {

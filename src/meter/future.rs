@@ -3,13 +3,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Response};
 use pin_project_lite::pin_project;
 
 use super::body::MeterBody;
-use super::tap::Tap;
-use crate::body::{Body, BoxError};
-use crate::call::{AttemptGuard, Ending};
+use super::tap::{MOST_STREAMED, Tap};
+use crate::body::{Body, BoxError, Gunzip};
+use crate::call::{AttemptGuard, Ending, is_event_stream};
 use crate::domain::dialect::Dialect;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -60,15 +61,26 @@ where
         let status = response.status();
         attempt.head(status, upstream_request_id(response.headers()));
         let bodiless = Ending::is_bodiless(this.method, status);
+        let (mut parts, mut body) = response.into_parts();
         let tap = match attempt.dialect() {
             // Responses is not read yet: better no usage than a wrong one.
             Some(dialect) if *this.has_head && status.is_success() && dialect != Dialect::OpenAiResponses => {
-                Tap::new(dialect, response.headers())
+                let withholds = dialect == Dialect::OpenAiChat && attempt.withholds_usage();
+                if withholds && is_event_stream(&parts.headers) && Gunzip::is_needed(&parts.headers) {
+                    body = Gunzip::body(body, MOST_STREAMED);
+                    parts.headers.remove(header::CONTENT_ENCODING);
+                }
+                Tap::new(dialect, &parts.headers, withholds)
             }
             _ => Tap::none(),
         };
+        if tap.withholds() {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts.headers.remove(header::ETAG);
+        }
         let failed = status.is_client_error() || status.is_server_error();
-        Poll::Ready(Ok(response.map(|body| Body::new(MeterBody::new(body, attempt, tap, bodiless, failed)))))
+        let body = Body::own(MeterBody::new(body, attempt, tap, bodiless, failed));
+        Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }
 
@@ -83,7 +95,9 @@ fn failed(rejection: &Rejection) -> AttemptEnd {
 }
 
 fn upstream_request_id(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("request-id").or_else(|| headers.get("x-request-id"))?;
+    const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+    const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    let value = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID))?;
     value.to_str().ok().map(str::to_owned)
 }
 

@@ -1,4 +1,5 @@
-//! Reads usage off answers as they pass, without changing a byte and without delaying one.
+//! Reads usage off answers as they pass, without changing a byte and without delaying one; but the usage chunk that
+//! [`Call::ask_for_usage`](crate::Call::ask_for_usage) asked for is ours, and goes no further.
 //!
 //! Reach for it around an upstream client of your own, below [`Dispatch`](crate::gateway::Dispatch).
 //!
@@ -23,6 +24,7 @@ mod body;
 mod future;
 mod layer;
 mod service;
+mod stream;
 mod tap;
 
 pub use self::future::MeterFuture;

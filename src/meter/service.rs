@@ -15,7 +15,8 @@ pub struct Meter<S> {
 }
 
 impl<S> Meter<S> {
-    pub(super) fn new(inner: S) -> Self {
+    /// For a request that has a call already; [`MeterLayer`](super::MeterLayer) is for any.
+    pub(crate) fn new(inner: S) -> Self {
         Meter { inner }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
         stage: Stage::Flowing,
         trailers: None,
     };
-    Response::from_parts(parts, Body::new(body))
+    Response::from_parts(parts, Body::own(body))
 }
 
 /// Bytes in a coding that nobody asked for are no events to us.

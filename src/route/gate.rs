@@ -21,6 +21,16 @@ impl<R> RouteGate<R> {
 #[async_trait]
 impl<R: Router> Gate for RouteGate<R> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.choose(call)
+    }
+
+    fn decide(&self, _parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        Some(self.choose(call))
+    }
+}
+
+impl<R: Router> RouteGate<R> {
+    fn choose(&self, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
             return Ok(());
         }
@@ -31,6 +41,12 @@ impl<R: Router> Gate for RouteGate<R> {
         targets.retain(|target| target.dialect == call.dialect());
         if targets.is_empty() {
             return Err(nowhere(head.model(), call, elsewhere));
+        }
+        // What was granted pays for the model that the client named, and for no dearer one.
+        if call.is_granted() && call.route().is_none() && targets.iter().any(|t| Some(&t.model) != call.model()) {
+            return Err(Rejection::misconfigured(
+                "money was granted before it was known which model would be paid: put `RouteLayer` outside of `BudgetLayer`",
+            ));
         }
         call.set_route(targets);
         Ok(())

@@ -112,7 +112,8 @@ impl<K: KeyStore> KeyStore for CachedKeys<K> {
                         let generation = self.inner.generation(digest);
                         store.find(digest).await.map(|record| Remembered { generation, record })
                     };
-                    cache.try_get_with(*digest, load).await.map_err(shared)?
+                    // In a box of its own, so that what is remembered does not carry its weight.
+                    Box::pin(cache.try_get_with(*digest, load)).await.map_err(shared)?
                 }
             };
             if remembered.generation == self.inner.generation(digest) {
@@ -128,6 +129,10 @@ impl<K: KeyStore> KeyStore for CachedKeys<K> {
 impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         self.inner.store.named(name).await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.inner.store.is_empty().await
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {

@@ -32,6 +32,10 @@ macro_rules! forward {
                 (**self).named(name).await
             }
 
+            async fn is_empty(&self) -> Result<bool, StoreError> {
+                (**self).is_empty().await
+            }
+
             async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
                 (**self).put(record).await
             }

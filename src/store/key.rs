@@ -48,6 +48,12 @@ pub trait KeyRegistry: KeyStore {
     /// When the store cannot tell.
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 
+    /// Whether it holds no key at all, so that whoever starts it knows that there is nobody to lock out.
+    ///
+    /// # Errors
+    /// When the store cannot tell.
+    async fn is_empty(&self) -> Result<bool, StoreError>;
+
     /// Writes a key: a new one, or in place of the one with its id, whose secret then opens nothing any more.
     ///
     /// Returns whether it was written: it is not if another key has its name or its digest, or if its version is not one more

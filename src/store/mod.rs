@@ -28,6 +28,7 @@ pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
 
 use std::time::Duration;

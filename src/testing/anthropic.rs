@@ -9,7 +9,8 @@ use super::body::Step;
 use super::simulated::{Ask, play, play_json, text, word};
 use crate::wire::sse;
 
-pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
+pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
+    let end = if cut { "max_tokens" } else { "end_turn" };
     let tool = ask.tool.as_deref().filter(|_| script.tool);
     let start = json!({
         "type": "message_start",
@@ -35,7 +36,7 @@ pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
     };
     let mut done = json!({
         "type": "message_delta",
-        "delta": { "stop_reason": if tool.is_some() { "tool_use" } else { "end_turn" }, "stop_sequence": null },
+        "delta": { "stop_reason": if tool.is_some() { "tool_use" } else { end }, "stop_sequence": null },
         "usage": { "output_tokens": deltas.len() },
     });
     if !script.usage {
@@ -49,9 +50,10 @@ pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
     play(script, before, deltas, after, &event(&error(StatusCode::INTERNAL_SERVER_ERROR, "simulated error")))
 }
 
-pub(super) fn message(ask: &Ask, script: &Script) -> VecDeque<Step> {
+pub(super) fn message(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
+    let end = if cut { "max_tokens" } else { "end_turn" };
     let (content, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => (json!({ "type": "text", "text": text(script.deltas) }), "end_turn", script.deltas),
+        None => (json!({ "type": "text", "text": text(script.deltas) }), end, script.deltas),
         Some(name) => (
             json!({ "type": "tool_use", "id": "toolu_simulated", "name": name, "input": { "city": "Paris" } }),
             "tool_use",

@@ -9,7 +9,8 @@ use super::body::Step;
 use super::simulated::{Ask, play, play_json, text, word};
 use crate::wire::sse;
 
-pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
+pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
+    let end = if cut { "length" } else { "stop" };
     let tool = ask.tool.as_deref().filter(|_| script.tool);
     let reports = ask.include_usage && script.usage;
     let chunk = |choices: Value, usage: Option<Value>| {
@@ -46,7 +47,7 @@ pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
                 .collect()
         }
     };
-    let reason = if tool.is_some() { "tool_calls" } else { "stop" };
+    let reason = if tool.is_some() { "tool_calls" } else { end };
     let mut after = vec![chunk(choice(json!({}), json!(reason)), None)];
     if reports {
         after.push(chunk(json!([]), Some(usage(ask.input, deltas.len() as u64))));
@@ -56,11 +57,10 @@ pub(super) fn stream(ask: &Ask, script: &Script) -> VecDeque<Step> {
     play(script, before, deltas, after, &event(failed.as_bytes()))
 }
 
-pub(super) fn completion(ask: &Ask, script: &Script) -> VecDeque<Step> {
+pub(super) fn completion(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
+    let end = if cut { "length" } else { "stop" };
     let (message, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => {
-            (json!({ "role": "assistant", "content": text(script.deltas), "refusal": null }), "stop", script.deltas)
-        }
+        None => (json!({ "role": "assistant", "content": text(script.deltas), "refusal": null }), end, script.deltas),
         Some(name) => {
             let call = json!({
                 "id": "call_simulated", "type": "function",

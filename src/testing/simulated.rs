@@ -119,14 +119,16 @@ impl Simulated {
     }
 
     fn generate(&self, dialect: Dialect, ask: &Ask, script: &Script) -> Response<Body> {
+        let cut = script.deltas > ask.most;
+        let script = &if cut { script.clone().deltas(ask.most) } else { script.clone() };
         let bill = self.shared.bill.clone();
         let line = bill.open(&ask.model, ask.input);
         let is_stream = ask.stream && !script.json;
         let (mut steps, kind) = match (dialect, is_stream) {
-            (Dialect::Anthropic, true) => (anthropic::stream(ask, script), "text/event-stream; charset=utf-8"),
-            (Dialect::Anthropic, false) => (anthropic::message(ask, script), "application/json"),
-            (_, true) => (openai_chat::stream(ask, script), "text/event-stream; charset=utf-8"),
-            (_, false) => (openai_chat::completion(ask, script), "application/json"),
+            (Dialect::Anthropic, true) => (anthropic::stream(ask, script, cut), "text/event-stream; charset=utf-8"),
+            (Dialect::Anthropic, false) => (anthropic::message(ask, script, cut), "application/json"),
+            (_, true) => (openai_chat::stream(ask, script, cut), "text/event-stream; charset=utf-8"),
+            (_, false) => (openai_chat::completion(ask, script, cut), "application/json"),
         };
         if script.crlf && is_stream {
             steps.iter_mut().for_each(crlf);
@@ -175,6 +177,8 @@ pub(super) struct Ask {
     pub(super) model: String,
     pub(super) input: u64,
     pub(super) stream: bool,
+    /// The most output tokens that were asked for.
+    pub(super) most: u64,
     /// The usage chunk of a Chat Completions stream.
     pub(super) include_usage: bool,
     /// The first tool's name, unless a tool's result has been brought.
@@ -191,6 +195,11 @@ impl Ask {
             model: body["model"].as_str().unwrap_or("simulated").to_owned(),
             input,
             stream: body["stream"] == true,
+            most: ["max_tokens", "max_completion_tokens"]
+                .iter()
+                .filter_map(|key| body[key].as_u64())
+                .min()
+                .unwrap_or(u64::MAX),
             include_usage: body["stream_options"]["include_usage"] == true,
             tool: name.filter(|_| !has_result).map(str::to_owned),
         }

@@ -21,7 +21,8 @@ use crate::body::{Body, BoxError};
 /// Holds no global state: its TLS configuration names its own crypto provider. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<TimedConnector, Body>,
+    /// Shared as a whole: a clone of it is one of each of its many parts.
+    client: Arc<Client<TimedConnector, Body>>,
 }
 
 impl HttpClient {
@@ -71,7 +72,7 @@ impl HttpClient {
             .http2_initial_connection_window_size((1 << 31) - 1)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .build(TimedConnector { inner: https, timeout: connect_timeout });
-        HttpClient { client }
+        HttpClient { client: Arc::new(client) }
     }
 }
 
@@ -81,11 +82,11 @@ impl Service<Request<Body>> for HttpClient {
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Service::poll_ready(&mut self.client, cx)
+        Service::poll_ready(&mut &*self.client, cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        Service::call(&mut self.client, request)
+        self.client.request(request)
     }
 }
 

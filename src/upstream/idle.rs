@@ -4,61 +4,94 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::body::{Body, BoxError};
+use crate::body::BoxError;
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// A body that breaks off when it has kept a reader waiting for too long.
+/// Tells of one wait after another whether it has been too long.
 ///
-/// Time in which nobody reads does not count: then the client is slow, not the provider. The timer is set once and looks
-/// back when it fires, so a busy stream costs one reading of the clock a wait.
-pub(super) struct IdleBody {
-    inner: Body,
-    idle: Duration,
+/// One timer serves them all: it is set at the first wait and looks back when it fires, so a busy stream costs one reading of
+/// the clock a wait, and an answer that is there at once costs none.
+#[derive(Default)]
+pub(super) struct Patience {
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl IdleBody {
-    pub(super) fn new(inner: Body, idle: Duration) -> Self {
-        IdleBody { inner, idle, waiting_since: None, timer: None }
+impl Patience {
+    /// The wait is over.
+    pub(super) fn rest(&mut self) {
+        self.waiting_since = None;
     }
-}
 
-impl http_body::Body for IdleBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        if let Poll::Ready(polled) = Pin::new(&mut this.inner).poll_frame(cx) {
-            this.waiting_since = None;
-            return Poll::Ready(polled);
+    /// Waiting: ready once it has been for longer than `limit`.
+    pub(super) fn poll_lost(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let due = *self.waiting_since.get_or_insert_with(Instant::now) + limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < timer.deadline() {
+            timer.as_mut().reset(due);
         }
-        let due = *this.waiting_since.get_or_insert_with(Instant::now) + this.idle;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.idle)));
         while timer.as_mut().poll(cx).is_ready() {
             if due <= Instant::now() {
-                this.inner = Body::empty();
-                let rejection = Rejection::new(
-                    RejectionKind::UpstreamTimeout,
-                    "the upstream fell silent in the middle of its answer",
-                );
-                return Poll::Ready(Some(Err(StreamBroken(rejection).into())));
+                return Poll::Ready(());
             }
             timer.as_mut().reset(due);
         }
         Poll::Pending
     }
+}
+
+pin_project! {
+    /// A body that breaks off when it has kept a reader waiting for too long.
+    ///
+    /// Time in which nobody reads does not count: then the client is slow, not the provider.
+    pub(super) struct IdleBody<B> {
+        #[pin]
+        inner: Option<B>,
+        idle: Duration,
+        patience: Patience,
+    }
+}
+
+impl<B> IdleBody<B> {
+    /// With the patience that the head of the answer has left over.
+    pub(super) fn new(inner: B, idle: Duration, mut patience: Patience) -> Self {
+        patience.rest();
+        IdleBody { inner: Some(inner), idle, patience }
+    }
+}
+
+impl<B> http_body::Body for IdleBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(polled) = inner.poll_frame(cx) {
+            this.patience.rest();
+            return Poll::Ready(polled.map(|frame| frame.map_err(Into::into)));
+        }
+        this.patience.poll_lost(*this.idle, cx).map(|()| {
+            this.inner.set(None);
+            let rejection =
+                Rejection::new(RejectionKind::UpstreamTimeout, "the upstream fell silent in the middle of its answer");
+            Some(Err(StreamBroken(rejection).into()))
+        })
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), B::size_hint)
     }
 }
 
@@ -66,6 +99,7 @@ impl http_body::Body for IdleBody {
 mod tests {
     use http_body_util::BodyExt;
     use http_body_util::channel::Channel;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -73,7 +107,7 @@ mod tests {
     async fn only_time_in_which_a_reader_waits_is_idle() {
         let idle = Duration::from_secs(300);
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
-        let mut body = IdleBody::new(Body::new(body), idle);
+        let mut body = IdleBody::new(body, idle, Patience::default());
         // A wait that is long, but not too long, sets the timer.
         let late = async {
             sleep(Duration::from_secs(299)).await;

@@ -27,16 +27,20 @@
 //! ```
 
 mod answer;
+mod base;
 #[cfg(feature = "upstream")]
 mod client;
 mod credential;
 mod error;
+mod future;
 mod idle;
 mod provider;
 mod request;
+mod unreachable;
 
 #[cfg(feature = "upstream")]
 pub use self::client::HttpClient;
 pub use self::credential::Credential;
 pub use self::error::ProviderError;
+pub use self::future::ProviderFuture;
 pub use self::provider::Provider;

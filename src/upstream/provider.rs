@@ -2,20 +2,18 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::Scheme;
 use http::{Request, Response, Uri, Version};
 use tower::{Service, ServiceExt};
 
-use super::answer::clean;
-use super::idle::IdleBody;
+use super::base::Base;
 use super::request::{accepts_gzip, ask_encoding, default_version, strip};
-use super::{Credential, ProviderError};
+use super::{Credential, ProviderError, ProviderFuture};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
@@ -34,10 +32,7 @@ pub struct Provider<C> {
 #[derive(Clone)]
 struct Config {
     dialect: Dialect,
-    scheme: Scheme,
-    authority: Authority,
-    /// Without a trailing slash.
-    base_path: String,
+    base: Base,
     credential: Option<Credential>,
     first_byte: Duration,
     idle: Duration,
@@ -75,12 +70,9 @@ impl<C> Provider<C> {
         credential: impl Into<Option<Credential>>,
         client: C,
     ) -> Result<Self, ProviderError> {
-        let (scheme, authority, base_path) = parse(base_url)?;
         let config = Config {
             dialect,
-            scheme,
-            authority,
-            base_path,
+            base: Base::parse(base_url)?,
             credential: credential.into(),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),
@@ -93,9 +85,7 @@ impl<C> Provider<C> {
     /// # Errors
     /// As for [`with_client`](Self::with_client).
     pub fn base_url(mut self, base_url: &str) -> Result<Self, ProviderError> {
-        let (scheme, authority, base_path) = parse(base_url)?;
-        let config = Arc::make_mut(&mut self.config);
-        (config.scheme, config.authority, config.base_path) = (scheme, authority, base_path);
+        Arc::make_mut(&mut self.config).base = Base::parse(base_url)?;
         Ok(self)
     }
 
@@ -119,7 +109,7 @@ impl<C> Provider<C> {
     /// # Errors
     /// When the name cannot be resolved.
     pub fn points_at(&self, listener: SocketAddr) -> io::Result<bool> {
-        let Config { authority, scheme, .. } = &*self.config;
+        let Base { authority, scheme, .. } = &self.config.base;
         let port = authority.port_u16().unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { 80 });
         let host = authority.host().trim_matches(['[', ']']);
         let mut found = (host, port).to_socket_addrs()?;
@@ -141,7 +131,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = ProviderFuture<C>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // The client's readiness is awaited within the call, where its failure can become an answer.
@@ -149,24 +139,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (config, client) = (self.config.clone(), self.client.clone());
-        Box::pin(async move { Ok(send(&config, client, request).await.unwrap_or_else(Call::reject)) })
+        let accepts_gzip = accepts_gzip(request.headers());
+        match self.config.prepare(request, accepts_gzip) {
+            Ok(request) => {
+                let answer = self.client.clone().oneshot(request);
+                ProviderFuture::sent(answer, accepts_gzip, self.config.first_byte, self.config.idle)
+            }
+            Err(rejection) => ProviderFuture::refused(rejection),
+        }
     }
-}
-
-async fn send<C, ResB>(config: &Config, client: C, request: Request<Body>) -> Result<Response<Body>, Rejection>
-where
-    C: Service<Request<Body>, Response = Response<ResB>, Error: Into<BoxError>>,
-    ResB: http_body::Body<Data = Bytes> + Send + 'static,
-    ResB::Error: Into<BoxError>,
-{
-    let accepts_gzip = accepts_gzip(request.headers());
-    let request = config.prepare(request, accepts_gzip)?;
-    let response = tokio::time::timeout(config.first_byte, client.oneshot(request))
-        .await
-        .map_err(|_| Rejection::new(RejectionKind::UpstreamTimeout, "the upstream did not begin to answer in time"))?
-        .map_err(|error| unreachable(&error.into()))?;
-    clean(response.map(|body| Body::new(IdleBody::new(Body::new(body), config.idle))), accepts_gzip)
 }
 
 impl Config {
@@ -196,90 +177,18 @@ impl Config {
             .endpoint()
             .upstream_path()
             .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no provider serves this path"))?;
-        // Base URLs are given with and without the version, as the SDKs of the two families differ in it.
-        let base = self.base_path.strip_suffix("/v1").unwrap_or(&self.base_path);
-        let path = match asked.query() {
-            Some(query) => format!("{base}{path}?{query}"),
-            None => format!("{base}{path}"),
-        };
-        PathAndQuery::try_from(path)
-            .ok()
-            .and_then(|path| {
-                Uri::builder()
-                    .scheme(self.scheme.clone())
-                    .authority(self.authority.clone())
-                    .path_and_query(path)
-                    .build()
-                    .ok()
-            })
-            .ok_or_else(|| {
-                Rejection::new(RejectionKind::InvalidRequest, "the query of the request is no part of a URL")
-            })
+        self.base.uri(path, asked.query()).ok_or_else(|| {
+            Rejection::new(RejectionKind::InvalidRequest, "the query of the request is no part of a URL")
+        })
     }
-}
-
-fn parse(base_url: &str) -> Result<(Scheme, Authority, String), ProviderError> {
-    let bad = |why: &str| ProviderError::new(format!("base URL: {why}"));
-    if base_url.contains('#') {
-        return Err(bad("a fragment means nothing here"));
-    }
-    let uri: Uri = base_url.trim().parse().map_err(|_| bad("not a URL"))?;
-    let parts = uri.into_parts();
-    let scheme = parts
-        .scheme
-        .filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS)
-        .ok_or_else(|| bad("it must begin with http:// or https://"))?;
-    let authority = parts.authority.ok_or_else(|| bad("it has no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("credentials do not belong in it"));
-    }
-    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if path.query().is_some() {
-        return Err(bad("a query means nothing here"));
-    }
-    Ok((scheme, authority, path.path().trim_end_matches('/').to_owned()))
-}
-
-/// Tells a provider that never saw the request from one that may have worked on it.
-fn unreachable(error: &BoxError) -> Rejection {
-    let timed_out =
-        chain(&**error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut));
-    let unsent = is_connect(&**error);
-    let internal = chain(&**error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let rejection = match timed_out {
-        true => Rejection::new(RejectionKind::UpstreamTimeout, "the upstream could not be connected to in time"),
-        false if unsent => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream could not be reached"),
-        false => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream hung up without an answer"),
-    }
-    .internal(internal);
-    if unsent { rejection.nothing_sent() } else { rejection }
-}
-
-fn chain<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |e| e.source())
-}
-
-/// Only our own client says so; of another's error we must assume the worst.
-#[cfg(feature = "upstream")]
-fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
-    chain(error).any(|e| {
-        e.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
-    })
-}
-
-#[cfg(not(feature = "upstream"))]
-fn is_connect(_error: &(dyn std::error::Error + 'static)) -> bool {
-    false
 }
 
 impl<C> fmt::Debug for Provider<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider")
             .field("dialect", &self.config.dialect)
-            .field("authority", &self.config.authority)
-            .field("base_path", &self.config.base_path)
+            .field("authority", &self.config.base.authority)
+            .field("base_path", &self.config.base.path)
             .finish_non_exhaustive()
     }
 }

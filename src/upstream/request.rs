@@ -60,8 +60,10 @@ pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        // What nearly every client names is no header, or goes no further anyway.
+        .filter(|name| !["keep-alive", "close"].iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+        .filter_map(|name| name.parse().ok())
         .collect();
     for name in named {
         headers.remove(name);

@@ -24,15 +24,26 @@
 //! ```
 
 mod lexer;
+mod names;
+mod plan;
+mod walk;
 
 use std::{borrow::Cow, fmt, ops::Range};
 
 use lexer::Lexer;
+use walk::Walk;
+
+pub use names::{Met, Names};
+pub use plan::Plan;
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.
 ///
-/// Keys are compared byte for byte; the case rule knows the letters of ASCII. The empty path is the root.
+/// Keys are compared byte for byte; the case rule knows the letters of ASCII. The empty path is the root. [`EACH`] stands
+/// for every element of an array; only [`survey`] tells of what is behind it.
 pub type Path = &'static [&'static str];
+
+/// The step of a [`Path`] into every element of an array: `&["tools", EACH, "type"]`.
+pub const EACH: &str = "[]";
 
 /// Finds the members named by `paths` in a document whose root is an object, and checks the whole document.
 ///
@@ -44,15 +55,65 @@ pub type Path = &'static [&'static str];
 ///
 /// The first [`ScanErrorKind`] met, front to back, except that bytes which are not UTF-8 are reported before all else.
 pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> Result<Index<N>, ScanError> {
-    const { assert!(N <= u64::BITS as usize, "at most 64 paths") };
+    let plan = Plan::new(*paths, [], Names::NONE);
+    survey(doc, &plan, limits, &mut |_, _| {}).map(|(index, _)| index)
+}
 
+/// [`index`] for more: what a [`Plan`] looks for, in the same single pass.
+///
+/// Its `paths` are found; `each` is told of every member of its `more` paths, of one that leads through [`EACH`] as often as
+/// it is met (as one of `paths` it is never found); and the keys of all objects, however deep, are compared with its names.
+///
+/// ```
+/// use tollgate::wire::json::{self, EACH, Limits, Names, Path, Plan};
+/// static PLAN: Plan<0, 1> = Plan::new([], [&["tools", EACH, "type"]], Names::new(&["source", "cache_control"]));
+/// let body = br#"{"tools":[{"type":"a"},{"name":"b"},{"type":"c"}],"messages":[{"source":{}}]}"#;
+/// let mut types = Vec::new();
+/// let mut each = |_: Path, found: &json::Found| types.push(found.span.clone());
+/// let (_, met) = json::survey(body, &PLAN, Limits::default(), &mut each)?;
+/// assert_eq!(types, [18..21, 44..47]);
+/// assert_eq!((met.name(0), met.name(1)), (true, false));
+/// # Ok::<(), json::ScanError>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`index`]; a wanted key that is doubled in one element is as ambiguous as one that is doubled at the root.
+pub fn survey<const N: usize, const M: usize>(
+    doc: &[u8],
+    plan: &Plan<N, M>,
+    limits: Limits,
+    each: &mut dyn FnMut(Path, &Found),
+) -> Result<(Index<N>, Met), ScanError> {
     let text = std::str::from_utf8(doc).map_err(|error| ScanError::new(ScanErrorKind::Utf8, error.valid_up_to()))?;
     let mut found = [const { None }; N];
-    let root = Walk { lexer: Lexer::new(text, limits.depth), paths, found: &mut found }.document()?;
-    for (slot, _) in found.iter_mut().zip(paths).filter(|(_, path)| path.is_empty()) {
+    let lexer = Lexer::new(text, limits.depth, &plan.names);
+    let (root, met) = Walk::new(lexer, plan, &mut found, each).document()?;
+    for (slot, _) in found.iter_mut().zip(plan.paths).filter(|(_, path)| path.is_empty()) {
         *slot = Some(root.clone());
     }
-    Ok(Index { root, found })
+    Ok((Index { root, found }, met))
+}
+
+/// Hands every member of a JSON object to `each`, its value undecoded, and says whether it was one to its end.
+///
+/// Of several members of one name each is handed out, and so are those in front of whatever ends the reading.
+pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) -> bool {
+    let (text, is_text) = match std::str::from_utf8(doc) {
+        Ok(text) => (text, true),
+        Err(_) => (doc.utf8_chunks().next().map_or("", |chunk| chunk.valid()), false),
+    };
+    let mut lexer = Lexer::new(text, usize::MAX, &Names::NONE);
+    let whole = lexer.members(|key, escaped, value| each(&spelled_out(key, escaped), value));
+    whole.is_ok() && is_text
+}
+
+/// A key without its escapes. One that is no text (a lone surrogate) stays as it is spelled.
+fn spelled_out(key: &str, escaped: bool) -> Cow<'_, str> {
+    match escaped {
+        true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
+        false => Cow::Borrowed(key),
+    }
 }
 
 /// What a document may ask of whoever reads it next.
@@ -242,111 +303,4 @@ enum Clash {
     Twice,
     Escaped,
     Case,
-}
-
-/// Walks the objects that paths lead through; all other values are the lexer's to step over.
-///
-/// A set of paths is a bit mask over `paths`.
-struct Walk<'a, 'p> {
-    lexer: Lexer<'a>,
-    paths: &'p [Path],
-    found: &'p mut [Option<Found>],
-}
-
-impl Walk<'_, '_> {
-    fn document(mut self) -> Result<Found, ScanError> {
-        self.lexer.space();
-        match self.lexer.peek() {
-            Some(b'{') => {}
-            None => return Err(self.lexer.error(ScanErrorKind::Empty)),
-            Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-                return Err(self.lexer.error(ScanErrorKind::NotAnObject));
-            }
-            Some(_) => return Err(self.lexer.error(ScanErrorKind::Syntax)),
-        }
-        let root = self.object(0, self.select(|path| !path.is_empty()))?;
-        self.lexer.space();
-        match self.lexer.peek() {
-            None => Ok(root),
-            Some(_) => Err(self.lexer.error(ScanErrorKind::Trailing)),
-        }
-    }
-
-    /// Reads the object at the cursor, where `wanted` paths look for their key number `level`. It calls itself once for a
-    /// key of a path, so the paths bound it, not the document.
-    fn object(&mut self, level: usize, wanted: u64) -> Result<Found, ScanError> {
-        let depth = level + 1;
-        let start = self.lexer.at();
-        self.lexer.open(depth)?;
-
-        let mut len = 0;
-        let mut seen = 0;
-        let mut more = !self.lexer.closes(b'}');
-        while more {
-            let key_at = self.lexer.at();
-            let (key, escaped) = self.lexer.key()?;
-            let named = self.named(key, escaped, level, wanted, key_at)?;
-            if let Some(path) = self.first(named & seen) {
-                return Err(ScanError::ambiguous(path[level], Clash::Twice, key_at));
-            }
-            seen |= named;
-
-            let inward = if named == 0 { 0 } else { named & self.select(|path| path.len() > depth) };
-            let value = match self.lexer.peek() {
-                Some(b'{') if inward != 0 => self.object(depth, inward)?,
-                _ => self.lexer.value(depth)?,
-            };
-            for (bit, slot) in self.found.iter_mut().enumerate() {
-                if (named & !inward) >> bit & 1 == 1 {
-                    *slot = Some(value.clone());
-                }
-            }
-            len += 1;
-            more = self.lexer.comma(b'}')?;
-        }
-        Ok(Found { kind: Kind::Object { len }, span: start..self.lexer.at() })
-    }
-
-    /// Which of the `wanted` paths this key belongs to.
-    fn named(&self, key: &str, escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
-        let mut named = 0;
-        // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
-        let text = match escaped && wanted != 0 {
-            true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
-            false => Cow::Borrowed(key),
-        };
-        for (bit, path) in self.paths.iter().enumerate().filter(|(bit, _)| wanted >> bit & 1 == 1) {
-            let name = path[level];
-            if !escaped && key == name {
-                named |= 1 << bit;
-            } else if same_letters(&text, name) {
-                let clash = if escaped { Clash::Escaped } else { Clash::Case };
-                return Err(ScanError::ambiguous(name, clash, key_at));
-            }
-        }
-        Ok(named)
-    }
-
-    fn select(&self, which: impl Fn(Path) -> bool) -> u64 {
-        self.paths.iter().enumerate().fold(0, |set, (bit, path)| set | (u64::from(which(path)) << bit))
-    }
-
-    fn first(&self, set: u64) -> Option<Path> {
-        self.paths.get(set.trailing_zeros() as usize).copied()
-    }
-}
-
-/// Whether a decoder that ignores case takes one for the other. Go's folds by Unicode, where two letters outside ASCII fall
-/// on ASCII ones: the long s and the Kelvin sign.
-fn same_letters(key: &str, name: &str) -> bool {
-    // Folding only ever shortens a key, by two bytes a letter at most.
-    if key.len() < name.len() || key.len() > name.len() * 3 {
-        return false;
-    }
-    let fold = |letter: char| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    key.chars().map(fold).eq(name.chars().map(fold))
 }

@@ -20,7 +20,7 @@ def client(base_url, **options):
 
 
 def ask(prompt, **members):
-    return {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": prompt}], **members}
+    return {"model": MODEL, "max_tokens": 4096, "messages": [{"role": "user", "content": prompt}], **members}
 
 
 def create(base_url, prompt, **members):

@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 /// The example gateway, as a process of its own. Gone when dropped.
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
+    /// Name and secret of every key that was minted.
+    pub(crate) keys: Vec<(String, String)>,
     process: Process,
     log: PathBuf,
     /// Held open: a program that prints to a closed pipe fails.
@@ -21,9 +23,14 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one on a free port, with the simulated provider behind it. It logs into a file of this name.
     pub(crate) fn start(name: &str) -> Self {
+        Self::with(name, &["--database", "memory:"], 0)
+    }
+
+    /// With these arguments, `keys` of which mint.
+    pub(crate) fn with(name: &str, args: &[&str], keys: usize) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
         let mut command = command();
-        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+        command.args(["--listen", "127.0.0.1:0"]).args(args).stdout(Stdio::piped());
         command.stderr(File::create(&log).expect("a place for temporary files"));
         let mut child = command.spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
@@ -33,7 +40,15 @@ impl Gateway {
         stdout.read_line(&mut line).expect("a line of text");
         let addr = line.trim_end().strip_prefix("listening http://").and_then(|addr| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("first line {line:?}; see {}", log.display()));
-        Gateway { addr, process, log, _stdout: stdout }
+        let mut key = || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("a line of text");
+            let key = line.trim_end().strip_prefix("key ").and_then(|key| key.split_once(' '));
+            let (name, secret) = key.unwrap_or_else(|| panic!("{line:?} is no key; see {}", log.display()));
+            (name.to_owned(), secret.to_owned())
+        };
+        let keys = (0..keys).map(|_| key()).collect();
+        Gateway { addr, keys, process, log, _stdout: stdout }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -43,6 +58,18 @@ impl Gateway {
     /// What Ctrl-C does.
     pub(crate) fn interrupt(&self) {
         self.process.interrupt();
+    }
+
+    /// What `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        self.process.0.kill().expect("the process is ours");
+        self.process.0.wait().expect("the process is ours");
+    }
+
+    /// The secret of the key of this name.
+    pub(crate) fn key(&self, name: &str) -> &str {
+        let found = self.keys.iter().find(|(other, _)| other == name);
+        &found.unwrap_or_else(|| panic!("no key {name} was minted")).1
     }
 
     pub(crate) fn assert_exits_well(mut self) {
@@ -91,6 +118,8 @@ pub(crate) fn example(name: &str) -> Command {
     let example = profile.join("examples").join(name);
     assert!(example.exists(), "{} is missing: cargo build --examples --all-features", example.display());
     let mut command = Command::new(example);
+    // Where nobody minds a database that is left behind.
+    command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     without_accounts(&mut command);
     command
 }
@@ -99,7 +128,11 @@ pub(crate) fn example(name: &str) -> Command {
 pub(crate) fn without_accounts(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_uppercase();
-        if upper.starts_with("ANTHROPIC_") || upper.starts_with("OPENAI_") || upper.ends_with("_PROXY") {
+        if upper.starts_with("TOLLGATE_PEPPER")
+            || upper.starts_with("ANTHROPIC_")
+            || upper.starts_with("OPENAI_")
+            || upper.ends_with("_PROXY")
+        {
             command.env_remove(name);
         }
     }

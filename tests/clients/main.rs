@@ -6,6 +6,7 @@
 
 mod examples;
 mod gateway;
+mod keys;
 mod process;
 mod python;
 
@@ -22,23 +23,32 @@ fn main() -> ExitCode {
     // Started by the first trial that needs it, for all of them.
     let gateway: Arc<OnceLock<Gateway>> = Arc::default();
 
+    // Another, with keys, limits and budgets, for the trials that are about those.
+    let governed: Arc<OnceLock<Gateway>> = Arc::default();
+
     let mut trials = process::trials();
+    trials.extend(keys::trials());
     trials.extend(examples::trials());
     for (script, name) in python::trials() {
-        let (interpreter, gateway) = (interpreter.clone(), gateway.clone());
+        let (interpreter, gateway, governed) = (interpreter.clone(), gateway.clone(), governed.clone());
         trials.push(Trial::ignorable_test(python::sentence(script, name), move || match &*interpreter {
             Ok(python) => {
-                let gateway = gateway.get_or_init(|| Gateway::start("sdks"));
-                python.run(script, name, &gateway.url()).map(|()| Completion::Completed)
+                let gateway = match script {
+                    "keys_sdk" => governed.get_or_init(keys::start),
+                    _ => gateway.get_or_init(|| Gateway::start("sdks")),
+                };
+                python.run(script, name, gateway).map(|()| Completion::Completed)
             }
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
             Err(why) => Ok(Completion::ignored_with(why)),
         }));
     }
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    if let Some(gateway) = Arc::into_inner(gateway).and_then(OnceLock::into_inner) {
-        gateway.interrupt();
-        gateway.assert_exits_well();
+    for gateway in [gateway, governed] {
+        if let Some(gateway) = Arc::into_inner(gateway).and_then(OnceLock::into_inner) {
+            gateway.interrupt();
+            gateway.assert_exits_well();
+        }
     }
     conclusion.exit_code()
 }

@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
-        trial("--mint and --database are refused clearly", mint_and_database_are_refused),
+        trial("what --mint and --database cannot mean is refused clearly", bad_arguments_are_refused),
         trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
         trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
     ]
@@ -67,15 +67,30 @@ fn read_until(stream: &mut impl BufRead, event: &str, nth: usize) -> String {
     seen
 }
 
-fn mint_and_database_are_refused() {
-    for flag in ["--mint", "--database"] {
-        assert_refused(&[flag], &[], &format!("{flag}: this gateway has no virtual keys"));
+fn bad_arguments_are_refused() {
+    for (mint, why) in [
+        ("rpm=10", "`name` is missing"),
+        ("name=", "`name=` has no value"),
+        ("name=a,name=b", "`name` comes twice"),
+        ("name=a,rpm=-1", "`rpm=-1`: not a whole number"),
+        ("name=a,rpm=1.5", "`rpm=1.5`: not a whole number"),
+        ("name=a,budget=5", "a budget is of the form 5/day"),
+        ("name=a,budget=5/fortnight", "a window is day, week, month or total"),
+        ("name=a,budget=-5/day", "an amount cannot be negative"),
+        ("name=a,budget=NaN/day", "not an amount in plain decimal"),
+        ("name=a,budget=1e9/day", "not an amount in plain decimal"),
+        ("name=a,budget=123456789012345678901234567890/day", "an amount is too large"),
+        ("name=a,colour=red", "`colour` is not known"),
+        ("alice", "`alice` is not of the form key=value"),
+    ] {
+        assert_refused(&["--database", "memory:", "--mint", mint], &[], why);
     }
+    assert_refused(&["--database", "postgres://x"], &[], "neither sqlite://FILE nor memory:");
 }
 
 fn a_listener_beyond_loopback_is_refused() {
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        assert_refused(&["--listen", listen], &[], "it listens on loopback only");
+        assert_refused(&["--database", "memory:", "--listen", listen], &[], "--mint one, or listen on loopback");
     }
 }
 
@@ -84,7 +99,8 @@ fn a_loop_is_refused() {
     for variable in ["ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"] {
         for host in ["127.0.0.1", "localhost"] {
             let base = format!("http://{host}:{}/v1", free.port());
-            assert_refused(&["--listen", &free.to_string()], &[(variable, &base)], "is this gateway itself");
+            let args = ["--database", "memory:", "--listen", &free.to_string()];
+            assert_refused(&args, &[(variable, &base)], "is this gateway itself");
         }
     }
 }

@@ -4,12 +4,16 @@ use std::process::Command;
 
 use libtest_mimic::Failed;
 
-use crate::gateway::without_accounts;
+use crate::gateway::{Gateway, without_accounts};
+use crate::keys;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 const PINS: &str = include_str!("requirements.txt");
-const SCRIPTS: [(&str, &str); 2] =
-    [("anthropic_sdk", include_str!("anthropic_sdk.py")), ("openai_sdk", include_str!("openai_sdk.py"))];
+const SCRIPTS: [(&str, &str); 3] = [
+    ("anthropic_sdk", include_str!("anthropic_sdk.py")),
+    ("openai_sdk", include_str!("openai_sdk.py")),
+    ("keys_sdk", include_str!("keys_sdk.py")),
+];
 
 /// Every script's trials, read from its source so that they have names where no interpreter is.
 pub(crate) fn trials() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -45,11 +49,15 @@ for name in ('anthropic', 'openai'): print(name, m.version(name), sep='==')";
     }
 
     /// Runs one function of a script, which has failed when the interpreter says so.
-    pub(crate) fn run(&self, script: &str, name: &str, base_url: &str) -> Result<(), Failed> {
+    pub(crate) fn run(&self, script: &str, name: &str, gateway: &Gateway) -> Result<(), Failed> {
         let mut command = Command::new(&self.path);
         // Without -B it would leave its bytecode next to the sources.
-        command.arg("-B").arg(Path::new(HERE).join(script).with_extension("py")).args([name, base_url]);
-        let output = without_accounts(&mut command).output().expect("the interpreter ran before");
+        command.arg("-B").arg(Path::new(HERE).join(script).with_extension("py")).args([name, &gateway.url()]);
+        without_accounts(&mut command).env("GATEWAY_DATABASE", keys::database());
+        for (name, secret) in &gateway.keys {
+            command.env(format!("GATEWAY_KEY_{}", name.to_uppercase()), secret);
+        }
+        let output = command.output().expect("the interpreter ran before");
         match output.status.success() {
             true => Ok(()),
             false => Err(format!(

@@ -1,3 +1,6 @@
 //! What a call may cost before it is made, and what it did cost: prices, bounds, and what is read of a request for them.
 
+mod bounds;
 mod catalog;
+mod corpus;
+mod reading;

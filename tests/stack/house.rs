@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 19] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
@@ -12,7 +12,11 @@ const FLOORS: [(&str, u8); 15] = [
     ("store", 2),
     ("call", 3),
     ("gate", 4),
+    ("audit", 5),
+    ("auth", 5),
     ("ingest", 5),
+    ("rate_limit", 5),
+    ("budget", 5),
     ("route", 5),
     ("rewrite", 5),
     ("meter", 5),

@@ -63,6 +63,10 @@ impl KeyRegistry for Slow {
         self.keys.named(name).await
     }
 
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.keys.is_empty().await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let written = self.keys.put(record).await;
         if self.is_lost.load(Ordering::SeqCst) { Err(StoreError::uncertain("lost")) } else { written }

@@ -1,13 +1,24 @@
 //! The stores in memory, bare and behind pointers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tollgate::store::budget::BudgetStore;
+use jiff::Timestamp;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::ManualClock;
+use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::ledger::Wish;
+use tollgate::domain::limit::{Limit, Measure};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{self, BudgetStore, Reserve};
 use tollgate::store::cached::CachedKeys;
-use tollgate::store::conformance;
-use tollgate::store::key::KeyRegistry;
+use tollgate::store::key::{KeyRegistry, KeyStore};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
-use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
+use tollgate::store::{At, Session, conformance};
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_in_memory_pass_the_suite() {
@@ -40,4 +51,61 @@ async fn limits_in_memory_pass_the_suite() {
     conformance::limits(async || Arc::new(MemoryLimits::new()) as Arc<dyn RateLimitStore>).await;
     conformance::limit_histories(async || MemoryLimits::new(), 1_000..1_500, 100).await;
     conformance::limit_histories(async || MemoryLimits::new(), 0..8, 1_000).await;
+}
+
+#[tokio::test]
+async fn a_store_in_memory_decides_by_the_clock_that_it_is_given() {
+    let clock = Arc::new(ManualClock::at("2026-11-24T23:59:00Z".parse().expect("a time")));
+    let (budgets, limits) = (MemoryBudgets::new().clock(clock.clone()), MemoryLimits::new().clock(clock.clone()));
+    let session = Session::new(Duration::from_secs(300));
+    let pots = [Budget::new(Scope::global(), Window::Day, Money::from_nanos(1))];
+    let one = Wish { min: Money::from_nanos(1), want: Money::from_nanos(1), share: 1 };
+    let counts = [Limit::new(Scope::global(), Measure::Requests, 1)];
+    for passes in [true, false] {
+        let reserved = budgets.reserve(&Reserve::new(Uuid::now_v7(), session, &pots, one), At::Store).await;
+        let acquired = limits.acquire(&Acquire::new(Uuid::now_v7(), session, &counts), At::Store).await;
+        assert_eq!(matches!(reserved, Ok(budget::Verdict::Allow(_))), passes);
+        assert_eq!(matches!(acquired, Ok(rate_limit::Verdict::Allow(_))), passes);
+    }
+    clock.advance(Duration::from_secs(60));
+    let standing = &budgets.clone().standing(&pots, At::Store).await.expect("memory")[0];
+    assert_eq!((standing.spent, standing.held), (Money::ZERO, Money::ZERO), "it is midnight");
+    assert_eq!(limits.clone().standing(&counts, At::Store).await.expect("memory")[0].left, 1);
+}
+
+#[tokio::test]
+async fn what_is_settled_takes_no_room_but_for_its_id_and_that_for_an_hour() {
+    let (budgets, limits) = (MemoryBudgets::new(), MemoryLimits::new());
+    let session = Session::new(Duration::from_secs(8));
+    let pots = [Budget::new(Scope::global(), Window::Total, Money::MAX)];
+    let wish = Wish { min: Money::ZERO, want: Money::from_nanos(10), share: 1 };
+    let counts = [Limit::new(Scope::global(), Measure::Parallel, 1)];
+    for second in 0..20_000 {
+        let at = At::Fixed(Timestamp::from_second(1_795_500_000 + second).expect("a time"));
+        let ask = Reserve::new(Uuid::now_v7(), session, &pots, wish);
+        let Ok(budget::Verdict::Allow(grant)) = budgets.reserve(&ask, at).await else { panic!("there is enough") };
+        budgets.settle(&grant.reservation, Money::from_nanos(1), at).await.expect("memory");
+        let Ok(rate_limit::Verdict::Allow(allowed)) =
+            limits.acquire(&Acquire::new(Uuid::now_v7(), session, &counts), at).await
+        else {
+            panic!("there is room")
+        };
+        limits.settle(&allowed.permit, Used::Nothing, at).await.expect("memory");
+    }
+    let shown = format!("{budgets:?} {limits:?}");
+    assert!(shown.contains("holds: 0") && shown.contains("permits: 0"), "{shown}");
+    let settled = shown.split("settled: ").nth(1).and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+    assert!(settled.is_some_and(|settled| (3_600..5_000).contains(&settled)), "{shown}");
+}
+
+#[tokio::test]
+async fn no_debug_of_a_store_shows_who_its_keys_are() {
+    let keys = CachedKeys::new(MemoryKeys::new());
+    let (key, pepper) = (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]));
+    let record = KeyRecord::new(&key, &pepper.expect("long enough"), Principal::new("canary"), Timestamp::UNIX_EPOCH);
+    assert!(keys.put(&record).await.expect("memory"));
+    keys.find(&record.digest).await.expect("memory").expect("it is there");
+    let shown = format!("{keys:?} {:?}", keys.get_ref());
+    assert!(shown.contains("keys: 1"), "{shown}");
+    assert!(!shown.contains("canary") && !shown.contains(key.expose()), "{shown}");
 }

@@ -3,6 +3,7 @@
 mod json;
 mod splice;
 mod sse;
+mod survey;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};

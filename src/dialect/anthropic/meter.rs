@@ -1,5 +1,3 @@
-use serde_json::value::RawValue;
-
 use crate::dialect::marks::{ERROR, MESSAGE};
 use crate::dialect::members::{count, is_object, members, text};
 use crate::dialect::meter::Reading;
@@ -27,9 +25,11 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
         Some("message_start") => {
             if let Some(message) = message {
-                members(message.get().as_bytes(), |key, value| {
+                members(message.as_bytes(), |key, value| {
                     if key == "usage" {
+                        // With a placeholder for the output.
                         overwrite(value, reading);
+                        reading.usage_is_final = false;
                     }
                 });
             }
@@ -57,16 +57,20 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     Reading { ended: whole, failed, ..reading }
 }
 
-/// Each field that is stated replaces what was known of it.
-fn overwrite(counts: &RawValue, reading: &mut Reading) {
+/// Each field that is stated replaces what was known of it. Once the output is stated, and there is an input, as there always
+/// is, nothing is missing.
+fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
     }
     let usage = reading.usage.get_or_insert_with(Usage::default);
-    let (mut written, mut hour) = (None, None);
-    members(counts.get().as_bytes(), |key, value| match key {
+    let (mut written, mut hour, mut stated) = (None, None, false);
+    members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => set(&mut usage.input, value),
-        "output_tokens" => set(&mut usage.output, value),
+        "output_tokens" => {
+            set(&mut usage.output, value);
+            stated = count(value).is_some();
+        }
         "cache_read_input_tokens" => set(&mut usage.cache_read, value),
         "cache_creation_input_tokens" => written = count(value),
         "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
@@ -82,17 +86,18 @@ fn overwrite(counts: &RawValue, reading: &mut Reading) {
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
+    reading.usage_is_final = (stated || reading.usage_is_final) && usage.total_input() > 0;
 }
 
-fn set(field: &mut u64, value: &RawValue) {
+fn set(field: &mut u64, value: &str) {
     if let Some(value) = count(value) {
         *field = value;
     }
 }
 
-fn detail(object: &RawValue, name: &str) -> Option<u64> {
+fn detail(object: &str, name: &str) -> Option<u64> {
     let mut found = None;
-    members(object.get().as_bytes(), |key, value| {
+    members(object.as_bytes(), |key, value| {
         if key == name {
             found = count(value);
         }

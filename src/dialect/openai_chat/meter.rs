@@ -1,37 +1,21 @@
-use serde_json::value::RawValue;
-
 use crate::dialect::marks::{ERROR, USAGE};
 use crate::dialect::members::{count, is_object, members};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
-pub(crate) fn chunk(data: &[u8], reading: &mut Reading) {
-    if states_usage(data) || ERROR.is_in(data) {
-        read(data, reading);
-    }
+///
+/// Whether it exists for the usage alone: no choices, and counts. It is the one to withhold from a client that did not ask
+/// for it.
+pub(crate) fn chunk(data: &[u8], reading: &mut Reading) -> bool {
+    (states_usage(data) || ERROR.is_in(data)) && read(data, reading) == Read { whole: true, usage_alone: true }
 }
 
 /// A whole completion.
 pub(crate) fn completion(json: &[u8]) -> Reading {
     let mut reading = Reading::default();
-    reading.ended = read(json, &mut reading);
+    reading.ended = read(json, &mut reading).whole;
     reading
-}
-
-/// Whether this is the chunk that exists for the usage alone: no choices, and counts. It is the one to withhold from a
-/// client that did not ask for it.
-pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
-    if !states_usage(data) {
-        return false;
-    }
-    let (mut has_usage, mut has_no_choices) = (false, false);
-    let whole = members(data, |key, value| match key {
-        "usage" => has_usage = is_object(value),
-        "choices" => has_no_choices = is_empty_array(value.get()),
-        _ => {}
-    });
-    whole && has_usage && has_no_choices
 }
 
 /// Whether any member called so says more than `null`: a server that was asked for usage says that much in every chunk.
@@ -50,38 +34,49 @@ fn is_empty_array(raw: &str) -> bool {
     raw.strip_prefix('[').and_then(|r| r.strip_suffix(']')).is_some_and(|inner| inner.trim().is_empty())
 }
 
-fn read(json: &[u8], reading: &mut Reading) -> bool {
-    let (mut usage, mut failed) = (None, false);
-    let whole = members(json, |key, value| match key {
-        "usage" if is_object(value) => usage = Some(counts(value)),
-        "error" => failed = !matches!(value.get(), "null" | "false"),
-        _ => {}
-    });
-    reading.usage = usage.or(reading.usage);
-    reading.failed |= failed;
-    whole
+/// What a completion or a chunk is.
+#[derive(PartialEq, Eq)]
+struct Read {
+    whole: bool,
+    usage_alone: bool,
 }
 
-fn counts(object: &RawValue) -> Usage {
-    let (mut prompt, mut completion, mut total) = (0, 0, 0);
+fn read(json: &[u8], reading: &mut Reading) -> Read {
+    let (mut usage, mut failed, mut has_no_choices) = (None, false, false);
+    let whole = members(json, |key, value| match key {
+        "usage" if is_object(value) => usage = Some(counts(value)),
+        "choices" => has_no_choices = is_empty_array(value),
+        "error" => failed = !matches!(value, "null" | "false"),
+        _ => {}
+    });
+    if let Some((usage, is_final)) = usage {
+        (reading.usage, reading.usage_is_final) = (Some(usage), is_final);
+    }
+    reading.failed |= failed;
+    Read { whole, usage_alone: usage.is_some() && has_no_choices }
+}
+
+/// The usage, and whether it says both what went in and what came out.
+fn counts(object: &str) -> (Usage, bool) {
+    let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
-    members(object.get().as_bytes(), |key, value| match key {
-        "prompt_tokens" => prompt = count(value).unwrap_or(0),
-        "completion_tokens" => completion = count(value).unwrap_or(0),
-        "total_tokens" => total = count(value).unwrap_or(0),
+    members(object.as_bytes(), |key, value| match key {
+        "prompt_tokens" => prompt = count(value),
+        "completion_tokens" => completion = count(value),
+        "total_tokens" => total = count(value),
         // DeepSeek's name for `cached_tokens`.
         "prompt_cache_hit_tokens" => hit = count(value),
         // Sent by proxies in front of Claude.
         "cache_creation_input_tokens" => created = count(value),
         "prompt_tokens_details" => {
-            members(value.get().as_bytes(), |key, value| match key {
+            members(value.as_bytes(), |key, value| match key {
                 "cached_tokens" => cached = count(value),
                 "cache_write_tokens" => written = count(value),
                 _ => {}
             });
         }
         "completion_tokens_details" => {
-            members(value.get().as_bytes(), |key, value| {
+            members(value.as_bytes(), |key, value| {
                 if key == "reasoning_tokens" {
                     reasoning = count(value);
                 }
@@ -89,9 +84,11 @@ fn counts(object: &RawValue) -> Usage {
         }
         _ => {}
     });
+    let is_final = prompt.is_some() && (completion.is_some() || total.is_some());
+    let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);
-    Usage {
+    let usage = Usage {
         // `prompt_tokens` includes both cached classes.
         input: u64::saturating_sub(prompt, cache_read).saturating_sub(cache_write),
         cache_read,
@@ -100,5 +97,6 @@ fn counts(object: &RawValue) -> Usage {
         output: u64::max(completion, u64::saturating_sub(total, prompt)),
         reasoning: reasoning.unwrap_or(0),
         ..Usage::default()
-    }
+    };
+    (usage, is_final)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{NAMES, Rule, run, time};
+use super::{Gate, NAMES, Rule, run, time};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
 use crate::domain::limit::{Limit, Measure};
@@ -196,11 +196,15 @@ async fn names_of_any_letters_are_apart<S: KeyRegistry>(make: &impl AsyncFn() ->
 
 /// Writes all of them, each from a task of its own, and gives those that were written.
 async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRecord>) -> Vec<KeyRecord> {
-    let mut tasks = JoinSet::new();
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for record in records {
-        let store = store.clone();
-        tasks.spawn(async move { rule.answer(store.put(&record).await).then_some(record) });
+        let (store, gate) = (store.clone(), gate.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            rule.answer(store.put(&record).await).then_some(record)
+        });
     }
+    gate.open();
     tasks.join_all().await.into_iter().flatten().collect()
 }
 

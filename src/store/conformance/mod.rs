@@ -30,6 +30,8 @@ mod random;
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
@@ -124,6 +126,22 @@ fn at(seconds: i64) -> At {
 fn time(seconds: i64) -> Timestamp {
     const NINE: i64 = 1_795_510_800;
     Timestamp::from_second(NINE.saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// Holds tasks back until all of them are there, so that they come at one time and not one by one.
+#[derive(Clone, Default)]
+struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    async fn pass(&self) {
+        while !self.0.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// Names that a careless store takes for one another, or for something else.

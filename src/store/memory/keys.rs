@@ -45,6 +45,10 @@ impl KeyRegistry for MemoryKeys {
         Ok(lock(&self.state).by_name.get(name).cloned())
     }
 
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(lock(&self.state).by_id.is_empty())
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let record = Arc::new(record.clone());
         Ok(lock(&self.state).put(record))

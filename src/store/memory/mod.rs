@@ -5,7 +5,8 @@
 //!
 //! Clones share one state. A call takes one short lock and waits for nothing else, so a budget is as exact among a
 //! thousand tasks as it is for one. Memory is bounded by the calls in flight, the pots and scopes ever asked for, and the ids of
-//! what was settled within the last hour or so.
+//! what was settled within the last hour or so. Time never goes back: a clock that was ahead is waited for, so that no window
+//! opens twice.
 //!
 //! ```
 //! use std::sync::Arc;

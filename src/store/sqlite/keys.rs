@@ -18,6 +18,7 @@ const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_
      FROM tollgate_keys WHERE digest = ?1";
 const BY_NAME: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE name = ?1";
+const NONE: &str = "SELECT NOT EXISTS (SELECT 1 FROM tollgate_keys)";
 /// What stands where this record would go: its own earlier version, and others that have its name or its digest.
 const BEFORE: &str = "SELECT \
      (SELECT version FROM tollgate_keys WHERE id = ?1), \
@@ -64,6 +65,11 @@ impl KeyStore for SqliteKeys {
 impl KeyRegistry for SqliteKeys {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         self.one(sqlx::query(BY_NAME).bind(name.to_owned())).await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        let readers = self.sqlite.readers().await?;
+        sqlx::query_scalar(NONE).fetch_one(readers).await.map_err(|error| self.sqlite.error(error))
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {

@@ -1,6 +1,13 @@
 //! The tokens of RFC 8259, stepped over and checked, never decoded.
 
-use super::{Found, Kind, ScanError, ScanErrorKind};
+use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
+
+/// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    Syntax,
+    Depth,
+}
 
 /// The deepest nesting that can be followed: one bit a level, on the stack.
 const MAX_DEPTH: usize = 1024;
@@ -8,17 +15,31 @@ const MAX_DEPTH: usize = 1024;
 /// A cursor in a document.
 ///
 /// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after a
-/// value, right behind that value.
+/// value, right behind that value. Within, steps take a position and give the next: a cursor that is written to memory and
+/// read back for each step would be waited for at each.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
+    /// Looked for among all keys, however deep.
+    names: &'a Names,
+    met: Met,
+    /// Which block of the document was looked at last.
+    block: usize,
+    /// A bit for each byte of that block that a string cannot hold as it is.
+    specials: u64,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self { text, doc: text.as_bytes(), at: 0, max_depth: max_depth.min(MAX_DEPTH) }
+    pub(super) fn new(text: &'a str, max_depth: usize, names: &'a Names) -> Self {
+        let (max_depth, met) = (max_depth.min(MAX_DEPTH), Met { names: 0, units: false });
+        Self { text, doc: text.as_bytes(), at: 0, max_depth, names, met, block: usize::MAX, specials: 0 }
+    }
+
+    /// Which names were met so far.
+    pub(super) fn met(&self) -> Met {
+        self.met
     }
 
     pub(super) fn at(&self) -> usize {
@@ -27,7 +48,7 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
-        self.doc.get(self.at).copied()
+        self.byte(self.at)
     }
 
     #[cold]
@@ -35,21 +56,26 @@ impl<'a> Lexer<'a> {
         ScanError::new(kind, self.at)
     }
 
+    #[cold]
+    pub(super) fn fault(&self, fault: Fault) -> ScanError {
+        self.error(match fault {
+            Fault::Syntax => ScanErrorKind::Syntax,
+            Fault::Depth => ScanErrorKind::Depth,
+        })
+    }
+
     #[inline]
     pub(super) fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
-        }
+        self.at = self.skip_space(self.at);
     }
 
     /// Enters the array or object whose bracket is at the cursor, and which is at `depth`.
     #[inline]
-    pub(super) fn open(&mut self, depth: usize) -> Result<(), ScanError> {
+    pub(super) fn open(&mut self, depth: usize) -> Result<(), Fault> {
         if depth > self.max_depth {
-            return Err(self.error(ScanErrorKind::Depth));
+            return Err(Fault::Depth);
         }
-        self.at += 1;
-        self.space();
+        self.at = self.skip_space(self.at + 1);
         Ok(())
     }
 
@@ -63,241 +89,295 @@ impl<'a> Lexer<'a> {
 
     /// After a value: on to the next one (true), or behind the bracket that ends them (false).
     #[inline]
-    pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, ScanError> {
-        self.space();
-        match self.peek() {
-            Some(b',') => {
-                self.at += 1;
-                self.space();
-                Ok(true)
-            }
-            Some(byte) if byte == bracket => {
-                self.at += 1;
-                Ok(false)
-            }
-            _ => Err(self.error(ScanErrorKind::Syntax)),
-        }
+    pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, Fault> {
+        let (at, more) = self.step_comma(self.at, bracket)?;
+        self.at = at;
+        Ok(more)
     }
 
     /// A key and its colon: what is between the quotes, and whether there is an escape in it.
-    pub(super) fn key(&mut self) -> Result<(&'a str, bool), ScanError> {
-        let start = self.at;
-        let (end, escaped) = self.skip_key()?;
-        Ok((&self.text[start + 1..end - 1], escaped))
-    }
-
-    /// [`Lexer::key`] for a key nobody asks about: where it ends, and whether there is an escape in it.
     #[inline]
-    fn skip_key(&mut self) -> Result<(usize, bool), ScanError> {
-        if self.peek() != Some(b'"') {
-            return Err(self.error(ScanErrorKind::Syntax));
-        }
-        let escaped = self.string()?;
-        let end = self.at;
-        self.space();
-        if self.peek() != Some(b':') {
-            return Err(self.error(ScanErrorKind::Syntax));
-        }
-        self.at += 1;
-        self.space();
-        Ok((end, escaped))
+    pub(super) fn key(&mut self) -> Result<(&'a [u8], bool), Fault> {
+        let start = self.at;
+        let (end, escaped, at) = self.step_key(start)?;
+        self.at = at;
+        Ok((self.doc.get(start + 1..end - 1).unwrap_or_default(), escaped))
     }
 
     /// Any value, inside a container at `depth`.
     #[inline]
-    pub(super) fn value(&mut self, depth: usize) -> Result<Found, ScanError> {
+    pub(super) fn value(&mut self, depth: usize) -> Result<Found, Fault> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'{' | b'[') => self.nested(depth)?,
-            _ => self.scalar()?,
+            _ => {
+                let (at, kind) = self.step_scalar(start)?;
+                self.at = at;
+                kind
+            }
         };
         Ok(Found { kind, span: start..self.at })
     }
 
+    /// A whole document that is an object: each of its members, with the key as it is spelled and whether that has an escape.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&'a str, bool, &'a str)) -> Result<(), Fault> {
+        self.space();
+        if self.peek() != Some(b'{') {
+            return Err(Fault::Syntax);
+        }
+        self.open(1)?;
+        let mut more = !self.closes(b'}');
+        while more {
+            let start = self.at;
+            let (end, escaped, value) = self.step_key(start)?;
+            self.at = value;
+            self.value(1)?;
+            each(&self.text[start + 1..end - 1], escaped, &self.text[value..self.at]);
+            more = self.comma(b'}')?;
+        }
+        self.space();
+        self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
+    }
+
     /// An array or object and all it holds, however deep, without a call for each level.
-    fn nested(&mut self, outer: usize) -> Result<Kind, ScanError> {
-        let is_root_object = self.peek() == Some(b'{');
+    fn nested(&mut self, outer: usize) -> Result<Kind, Fault> {
+        let mut at = self.at;
+        let is_root_object = self.byte(at) == Some(b'{');
         let mut objects = [0_u64; MAX_DEPTH / 64];
         let mut depth = outer;
         let mut len = 0;
 
         'open: loop {
-            let mut object = self.peek() == Some(b'{');
+            let mut object = self.byte(at) == Some(b'{');
             let mut bracket = if object { b'}' } else { b']' };
             depth += 1;
-            self.open(depth)?;
+            if depth > self.max_depth {
+                return Err(self.stop(at, Fault::Depth));
+            }
+            at = self.skip_space(at + 1);
             // The deepest level of all wraps round to the bit of level 0, which does not exist.
             let (word, bit) = (depth / 64 % objects.len(), depth % 64);
             objects[word] = objects[word] & !(1 << bit) | u64::from(object) << bit;
 
-            let mut more = !self.closes(bracket);
+            let mut more = self.byte(at) != Some(bracket);
+            at += usize::from(!more);
             loop {
                 while !more {
                     depth -= 1;
                     if depth == outer {
+                        self.at = at;
                         return Ok(if is_root_object { Kind::Object { len } } else { Kind::Array { len } });
                     }
                     object = objects[depth / 64 % objects.len()] >> (depth % 64) & 1 == 1;
                     bracket = if object { b'}' } else { b']' };
-                    more = self.comma(bracket)?;
+                    (at, more) = self.step_comma(at, bracket)?;
                 }
                 len += usize::from(depth == outer + 1);
                 if object {
-                    self.skip_key()?;
+                    (_, _, at) = self.step_key(at)?;
                 }
-                match self.peek() {
+                match self.byte(at) {
                     Some(b'{' | b'[') => continue 'open,
-                    _ => self.scalar()?,
-                };
-                more = self.comma(bracket)?;
+                    _ => (at, _) = self.step_scalar(at)?,
+                }
+                (at, more) = self.step_comma(at, bracket)?;
             }
         }
     }
 
     #[inline]
-    fn scalar(&mut self) -> Result<Kind, ScanError> {
-        match self.peek() {
-            Some(b'"') => self.string().map(|escaped| Kind::String { escaped }),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word(b"true", Kind::Bool(true)),
-            Some(b'f') => self.word(b"false", Kind::Bool(false)),
-            Some(b'n') => self.word(b"null", Kind::Null),
-            _ => Err(self.error(ScanErrorKind::Syntax)),
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.doc.get(at).copied()
+    }
+
+    /// Leaves the cursor at what cannot be gone on from.
+    #[cold]
+    fn stop(&mut self, at: usize, fault: Fault) -> Fault {
+        self.at = at;
+        fault
+    }
+
+    #[inline]
+    fn skip_space(&self, mut at: usize) -> usize {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
+            at += 1;
+        }
+        at
+    }
+
+    #[inline]
+    fn step_comma(&mut self, at: usize, bracket: u8) -> Result<(usize, bool), Fault> {
+        let at = self.skip_space(at);
+        match self.byte(at) {
+            Some(b',') => Ok((self.skip_space(at + 1), true)),
+            Some(byte) if byte == bracket => Ok((at + 1, false)),
+            _ => Err(self.stop(at, Fault::Syntax)),
         }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, ScanError> {
-        for &byte in word {
-            if self.peek() != Some(byte) {
-                return Err(self.error(ScanErrorKind::Syntax));
-            }
-            self.at += 1;
+    /// Where a key ends, whether there is an escape in it, and where its value begins.
+    #[inline]
+    fn step_key(&mut self, at: usize) -> Result<(usize, bool, usize), Fault> {
+        if self.byte(at) != Some(b'"') {
+            return Err(self.stop(at, Fault::Syntax));
         }
-        Ok(kind)
+        let (end, escaped) = self.step_string(at)?;
+        let key = self.doc.get(at..end).unwrap_or_default();
+        if self.names.may_hold(key) {
+            self.met.names |= self.names.find(key);
+        }
+        let colon = self.skip_space(end);
+        if self.byte(colon) != Some(b':') {
+            return Err(self.stop(colon, Fault::Syntax));
+        }
+        Ok((end, escaped, self.skip_space(colon + 1)))
+    }
+
+    #[inline]
+    fn step_scalar(&mut self, at: usize) -> Result<(usize, Kind), Fault> {
+        match self.byte(at) {
+            Some(b'"') => self.step_string(at).map(|(at, escaped)| (at, Kind::String { escaped })),
+            Some(b'-' | b'0'..=b'9') => self.number(at).map(|at| (at, Kind::Number)),
+            Some(b't') => self.word(at, b"true").map(|at| (at, Kind::Bool(true))),
+            Some(b'f') => self.word(at, b"false").map(|at| (at, Kind::Bool(false))),
+            Some(b'n') => self.word(at, b"null").map(|at| (at, Kind::Null)),
+            _ => Err(self.stop(at, Fault::Syntax)),
+        }
+    }
+
+    fn word(&mut self, mut at: usize, word: &[u8]) -> Result<usize, Fault> {
+        for &byte in word {
+            if self.byte(at) != Some(byte) {
+                return Err(self.stop(at, Fault::Syntax));
+            }
+            at += 1;
+        }
+        Ok(at)
     }
 
     /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`, RFC 8259 section 6.
-    fn number(&mut self) -> Result<Kind, ScanError> {
-        self.at += usize::from(self.peek() == Some(b'-'));
-        if self.peek() == Some(b'0') {
-            // A digit that follows is then neither comma nor bracket.
-            self.at += 1;
-        } else {
-            self.digits()?;
+    fn number(&mut self, mut at: usize) -> Result<usize, Fault> {
+        at += usize::from(self.byte(at) == Some(b'-'));
+        // A digit that follows a zero is then neither comma nor bracket.
+        at = if self.byte(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
+        if self.byte(at) == Some(b'.') {
+            at = self.digits(at + 1)?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
+        if let Some(b'e' | b'E') = self.byte(at) {
+            at += 1;
+            at += usize::from(matches!(self.byte(at), Some(b'+' | b'-')));
+            at = self.digits(at)?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        Ok(Kind::Number)
+        Ok(at)
     }
 
-    fn digits(&mut self) -> Result<(), ScanError> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at == start { Err(self.error(ScanErrorKind::Syntax)) } else { Ok(()) }
-    }
-
-    /// A string; whether it holds an escape.
     #[inline]
-    fn string(&mut self) -> Result<bool, ScanError> {
-        self.at += 1;
+    fn digits(&mut self, start: usize) -> Result<usize, Fault> {
+        let mut at = start;
+        while let Some(b'0'..=b'9') = self.byte(at) {
+            at += 1;
+        }
+        if at == start { Err(self.stop(at, Fault::Syntax)) } else { Ok(at) }
+    }
+
+    /// A string: where it ends, and whether it holds an escape.
+    #[inline]
+    fn step_string(&mut self, at: usize) -> Result<(usize, bool), Fault> {
+        let inside = at + 1;
+        // Most keys and words end in the block that was looked at last.
+        if inside / BLOCK == self.block {
+            let end = inside + (self.specials >> (inside % BLOCK)).trailing_zeros() as usize;
+            if end / BLOCK == self.block && self.byte(end) == Some(b'"') {
+                return Ok((end + 1, false));
+            }
+        }
+        self.long_string(inside)
+    }
+
+    /// The rest of a string, from anywhere in it that is not in an escape: block by block, special byte by special byte.
+    #[inline(never)]
+    fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
         let mut escaped = false;
-        loop {
-            self.at = skip_plain(self.doc, self.at);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
+        while at < self.doc.len() {
+            if self.block != at / BLOCK {
+                self.look(at / BLOCK);
+            }
+            let start = self.block * BLOCK;
+            let mut left = self.specials & (u64::MAX << (at % BLOCK));
+            at = start + BLOCK;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                let here = start + bit as usize;
+                match self.byte(here) {
+                    Some(b'"') => return Ok((here + 1, escaped)),
+                    Some(b'\\') => {}
+                    _ => return Err(self.stop(here, Fault::Syntax)),
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
+                match self.byte(here + 1) {
+                    Some(letter) if SHORT_ESCAPES[usize::from(letter)] => {}
+                    Some(b'u') => self.code_unit(here + 2)?,
+                    _ => return Err(self.stop(here + 1, Fault::Syntax)),
                 }
-                _ => return Err(self.error(ScanErrorKind::Syntax)),
+                escaped = true;
+                // The letter is none of the bytes that are left, even if it is the first one of the next block.
+                left &= u64::MAX << bit << 2;
+                at = at.max(here + 2);
             }
         }
+        Err(self.stop(self.doc.len(), Fault::Syntax))
     }
 
-    #[inline]
-    fn escape(&mut self) -> Result<(), ScanError> {
-        self.at += 1;
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(())
+    #[inline(never)]
+    fn look(&mut self, block: usize) {
+        self.block = block;
+        let rest = self.doc.get(block * BLOCK..).unwrap_or_default();
+        self.specials = match rest.first_chunk() {
+            Some(block) => specials(block),
+            None => {
+                let mut block = [b' '; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                specials(&block)
             }
-            Some(b'u') => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.error(ScanErrorKind::Syntax));
-                    }
-                    self.at += 1;
-                }
-                Ok(())
-            }
-            _ => Err(self.error(ScanErrorKind::Syntax)),
+        };
+    }
+
+    /// The four digits of an escape.
+    fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
+        self.met.units = true;
+        match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
+            Some(at) => Err(self.stop(at, Fault::Syntax)),
+            None => Ok(()),
         }
     }
 }
 
-/// The first byte at or after `at` that a string cannot hold as it is: a quote, a backslash, a control character; or the
-/// length of `doc`.
-#[inline]
-fn skip_plain(doc: &[u8], mut at: usize) -> usize {
-    // Keys, and code between its many `\n`, end within a few words; prose and base64 are worth wide steps.
-    for _ in 0..2 {
-        match word_at(doc, at).map(special) {
-            Some(0) => at += 8,
-            Some(mask) => return at + (mask.trailing_zeros() / 8) as usize,
-            None => break,
-        }
+/// The letters of escapes that have nothing behind them.
+const SHORT_ESCAPES: [bool; 256] = {
+    let mut table = [false; 256];
+    let letters = br#""\/bfnrt"#;
+    let mut i = 0;
+    while i < letters.len() {
+        table[letters[i] as usize] = true;
+        i += 1;
     }
-    at = skip_wide(doc, at);
-    while let Some(word) = word_at(doc, at) {
-        match special(word) {
-            0 => at += 8,
-            mask => return at + (mask.trailing_zeros() / 8) as usize,
-        }
-    }
-    while doc.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        at += 1;
-    }
-    at
-}
+    table
+};
 
-/// Steps over blocks without a special byte. The fold has no early exit, which is what lets it compile to vector code.
-#[inline]
-fn skip_wide(doc: &[u8], mut at: usize) -> usize {
-    while let Some(block) = doc.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        if block.iter().fold(false, |any, &byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
-            break;
-        }
-        at += 32;
+/// How many bytes are looked at together.
+const BLOCK: usize = 64;
+
+/// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
+///
+/// No early exit and nothing but bytes in the first loop: that is what lets it compile to vector code, which is why it is
+/// kept apart from code that would take it to pieces.
+#[inline(never)]
+fn specials(block: &[u8; BLOCK]) -> u64 {
+    let mut flags = [0_u8; BLOCK];
+    for (flag, &byte) in flags.iter_mut().zip(block) {
+        *flag = u8::from((byte < 0x20) | (byte == b'"') | (byte == b'\\'));
     }
-    at
-}
-
-#[inline]
-fn word_at(doc: &[u8], at: usize) -> Option<u64> {
-    doc.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
-}
-
-/// The high bit of the first special byte, counted from the lowest; bits above it mean nothing.
-#[inline]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    // A byte below `least` borrows into its high bit; a borrow can only reach bytes above the first such byte.
-    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
-    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (below(word, 0x20) | quote | backslash) & (ONES << 7)
+    // The product has the lowest bits of eight bytes, in order, in its highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let eights = flags.as_chunks::<8>().0.iter().enumerate();
+    eights.fold(0, |bits, (i, eight)| bits | (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * i))
 }

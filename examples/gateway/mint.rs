@@ -1,0 +1,86 @@
+use std::error::Error;
+
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::limit::Measure;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::key::KeyRegistry;
+
+/// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be left out, and
+/// `budget` and `models` may come more than once. `user` and `team` say whose it is; `team-budget=100/month` is shared by the team.
+pub(crate) struct Mint {
+    principal: Principal,
+}
+
+impl Mint {
+    pub(crate) fn parse(text: &str) -> Result<Self, Box<dyn Error>> {
+        let parts = text.split(',').map(|part| {
+            let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form key=value"))?;
+            let value = value.trim();
+            if value.is_empty() { Err(format!("`{part}` has no value")) } else { Ok((key.trim(), value)) }
+        });
+        let parts: Vec<(&str, &str)> = parts.collect::<Result<_, _>>()?;
+        let single = |wanted: &str| -> Result<Option<&str>, String> {
+            let mut found = parts.iter().filter(|(key, _)| *key == wanted).map(|(_, value)| *value);
+            match (found.next(), found.next()) {
+                (_, Some(_)) => Err(format!("`{wanted}` comes twice")),
+                (value, None) => Ok(value),
+            }
+        };
+        let mut principal = Principal::new(single("name")?.ok_or("`name` is missing")?);
+        if let Some(user) = single("user")? {
+            principal = principal.user(user);
+        }
+        let team = single("team")?;
+        if let Some(team) = team {
+            principal = principal.team(team);
+        }
+        for (key, measure) in [("rpm", Measure::Requests), ("tpm", Measure::Tokens), ("parallel", Measure::Parallel)] {
+            if let Some(most) = single(key)? {
+                principal =
+                    principal.limit(measure, most.parse().map_err(|_| format!("`{key}={most}`: not a whole number"))?);
+            }
+        }
+        for (key, value) in &parts {
+            principal = match *key {
+                "name" | "user" | "team" | "rpm" | "tpm" | "parallel" => principal,
+                "models" => principal.models([*value]),
+                "budget" => {
+                    let (window, limit) = budget(value)?;
+                    principal.budget(window, limit)
+                }
+                "team-budget" => {
+                    let team = team.ok_or("`team-budget` needs a `team`")?;
+                    let (window, limit) = budget(value)?;
+                    principal.budget_of(Budget::new(Scope::team(team), window, limit))
+                }
+                other => return Err(format!("`{other}` is not known").into()),
+            };
+        }
+        Ok(Mint { principal })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.principal.name
+    }
+
+    /// Mints the key, or gives the one of that name a new secret, and these powers; what it spent stays with it.
+    pub(crate) async fn into(self, keys: &dyn KeyRegistry, pepper: &Pepper) -> Result<VirtualKey, Box<dyn Error>> {
+        let key = VirtualKey::mint(Environment::Live)?;
+        let record = match keys.named(self.name()).await? {
+            Some(before) => before.rotated(&key, pepper, self.principal),
+            None => KeyRecord::new(&key, pepper, self.principal, jiff::Timestamp::now()),
+        };
+        match keys.put(&record).await? {
+            true => Ok(key),
+            false => Err(format!("--mint: somebody else is minting {} at this moment", record.principal.name).into()),
+        }
+    }
+}
+
+/// `5/day`
+fn budget(text: &str) -> Result<(Window, tollgate::domain::money::Money), Box<dyn Error>> {
+    let (limit, window) = text.split_once('/').ok_or("a budget is of the form 5/day")?;
+    Ok((window.parse()?, limit.parse()?))
+}

@@ -1,0 +1,83 @@
+use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use tollgate::AuditLayer;
+use tollgate::audit::TracingSink;
+use tollgate::domain::key::Pepper;
+use tollgate::store::budget::BudgetStore;
+use tollgate::store::key::KeyRegistry;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
+use tollgate::store::sqlite::Sqlite;
+
+use crate::args::Database;
+
+/// All that the gateway keeps.
+pub(crate) struct Storage {
+    pub(crate) keys: Arc<dyn KeyRegistry>,
+    pub(crate) budgets: Arc<dyn BudgetStore>,
+    pub(crate) audit: AuditLayer,
+    pub(crate) pepper: Pepper,
+    database: Option<Sqlite>,
+}
+
+impl Storage {
+    pub(crate) async fn open(database: &Database) -> Result<Self, Box<dyn Error>> {
+        let Database::Sqlite(path) = database else {
+            return Ok(Storage {
+                keys: Arc::new(MemoryKeys::new()),
+                budgets: Arc::new(MemoryBudgets::new()),
+                audit: AuditLayer::new(TracingSink::new()),
+                pepper: Pepper::new(Pepper::mint_text()?.as_bytes())?,
+                database: None,
+            });
+        };
+        let database = Sqlite::open(path).await?;
+        database.migrate().await?;
+        let keys = database.keys();
+        let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
+        Ok(Storage {
+            keys: Arc::new(keys),
+            budgets: Arc::new(database.budgets()),
+            audit: AuditLayer::new(database.audit()),
+            pepper,
+            database: Some(database),
+        })
+    }
+
+    /// After the last settlement.
+    pub(crate) async fn close(self) -> Result<(), Box<dyn Error>> {
+        self.audit.flush().await;
+        if let Some(database) = self.database {
+            database.close().await?;
+        }
+        Ok(())
+    }
+}
+
+/// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are no keys that an
+/// older one would have to open.
+fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
+    if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
+        return Pepper::new(text.as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}").into());
+    }
+    let path = database.with_extension("pepper");
+    let why = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
+            let text = Pepper::mint_text()?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| why(&e))?;
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| why(&e))?;
+            text
+        }
+        Err(error) => {
+            return Err(format!("{}; the keys in {} open under it only", why(&error), database.display()).into());
+        }
+    };
+    Pepper::new(text.trim().as_bytes()).map_err(|error| why(&error).into())
+}

@@ -1,0 +1,57 @@
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::domain::audit::AuditRecord;
+use crate::store::StoreError;
+use crate::store::audit::AuditSink;
+
+/// Writes each record as one line of JSON.
+///
+/// A batch is one write and one flush, on a thread that may block. After a failed write its lines come again, so a line may stand there
+/// twice, or cut in its middle before a whole one; the `id` tells.
+pub struct JsonLines {
+    out: Arc<Mutex<Box<dyn Write + Send>>>,
+}
+
+impl JsonLines {
+    /// Writes to `out`.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        JsonLines { out: Arc::new(Mutex::new(Box::new(out))) }
+    }
+
+    /// Appends to the file at `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be opened for appending.
+    pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self::new(OpenOptions::new().create(true).append(true).open(path)?))
+    }
+}
+
+#[async_trait]
+impl AuditSink for JsonLines {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record).map_err(StoreError::broken)?;
+            lines.push(b'\n');
+        }
+        let out = self.out.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write_all(&lines).and_then(|()| out.flush())
+        });
+        written.await.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)
+    }
+}
+
+impl fmt::Debug for JsonLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonLines").finish_non_exhaustive()
+    }
+}

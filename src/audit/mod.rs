@@ -1,0 +1,29 @@
+//! One record for every call, whatever its end, refusals included.
+//!
+//! - **Reads:** the outcome: who, what, when, how much, every decision with its reason. Nothing of what prompts and answers held.
+//! - **Answers** 529, 429 for OpenAI's clients, when the queue is full because the sink has been failing: a call that could not be recorded
+//!   is not let through.
+//! - **Where:** outermost, so that it sees refusals. What is no LLM endpoint is not recorded.
+//!
+//! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands records to the sink in
+//! batches, and again after a pause when the sink fails. Before the process ends, [`AuditLayer::flush`].
+//!
+//! ```
+//! use tollgate::audit::{AuditLayer, TracingSink};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let audit = AuditLayer::new(TracingSink::new());
+//! // … a clone of it in the stack, the server run and stopped, settlements drained:
+//! audit.flush().await;
+//! # }
+//! ```
+
+mod gate;
+mod json_lines;
+mod layer;
+mod queue;
+mod tracing_sink;
+
+pub use self::gate::AuditGate;
+pub use self::json_lines::JsonLines;
+pub use self::layer::AuditLayer;
+pub use self::tracing_sink::TracingSink;

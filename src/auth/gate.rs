@@ -1,0 +1,104 @@
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+
+use crate::call::{Call, unavailable};
+use crate::domain::key::{KeyDigest, KeyRecord, Pepper};
+use crate::domain::outcome::Decision;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::gate::Gate;
+use crate::store::key::KeyStore;
+
+/// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
+pub struct KeyAuthGate<K> {
+    keys: K,
+    pepper: Pepper,
+}
+
+impl<K: KeyStore> KeyAuthGate<K> {
+    pub(crate) fn new(keys: K, pepper: Pepper) -> Self {
+        KeyAuthGate { keys, pepper }
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap, call: &Call) -> Result<Arc<KeyRecord>, Rejection> {
+        let digest = self.presented(headers)?;
+        let record = self.keys.find(&digest).await.map_err(|error| unavailable(&error))?;
+        match record {
+            None => Err(refused("this API key is not valid")),
+            Some(record) if record.disabled => Err(refused("this API key is disabled")),
+            Some(record) if record.expires_at.is_some_and(|at| at <= call.now()) => {
+                Err(refused("this API key has expired"))
+            }
+            Some(record) => Ok(record),
+        }
+    }
+
+    /// The digest of the first header that holds a key of ours.
+    fn presented(&self, headers: &HeaderMap) -> Result<KeyDigest, Rejection> {
+        let mut any = false;
+        for name in &CREDENTIALS {
+            for value in headers.get_all(name) {
+                any = true;
+                let value = value.as_bytes();
+                let key = if *name == header::AUTHORIZATION { bearer(value) } else { Some(value) };
+                if let Some(digest) = key.and_then(|key| self.pepper.digest(key)) {
+                    return Ok(digest);
+                }
+            }
+        }
+        Err(refused(match any {
+            true => "this API key is not valid",
+            false => "no API key: send it as `Authorization: Bearer` or as `x-api-key`",
+        }))
+    }
+}
+
+#[async_trait]
+impl<K: KeyStore> Gate for KeyAuthGate<K> {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if call.principal().is_none() {
+            let record = match self.authenticate(&parts.headers, call).await {
+                Ok(record) => record,
+                Err(rejection) => {
+                    call.note(Decision::refuse("auth", rejection.shared_message()));
+                    return Err(rejection);
+                }
+            };
+            call.set_principal(record.principal.clone());
+            for name in &CREDENTIALS {
+                parts.headers.remove(name);
+            }
+            call.note(Decision::allow("auth", "the key is good"));
+        }
+        // For a stack that reads the body further out.
+        call.check_model()
+    }
+}
+
+/// Where clients put their key: both SDK families, Azure's, Google's.
+const CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+/// The scheme's name in any case, and one or more spaces (RFC 9110 section 11.4).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| rest.trim_ascii())
+}
+
+fn refused(message: &'static str) -> Rejection {
+    Rejection::new(RejectionKind::Unauthenticated, message)
+}
+
+impl<K> fmt::Debug for KeyAuthGate<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyAuthGate").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+use crate::call::Call;
+use crate::dialect::head::Head;
+use crate::domain::catalog::ModelCard;
+use crate::domain::estimate::{self, Unbounded};
+use crate::domain::ledger::Wish;
+use crate::domain::money::Money;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+use super::OverBudget;
+
+/// All that one call may cost, whichever of its targets serves it.
+pub(super) struct Bound<'a> {
+    head: &'a Head,
+    /// Each card that may be billed, with the most input tokens by its count.
+    cards: Vec<(&'a ModelCard, u64)>,
+    /// The most output tokens of one answer.
+    output: u64,
+}
+
+impl<'a> Bound<'a> {
+    pub(super) fn of(call: &'a Call, head: &'a Head) -> Result<Self, Rejection> {
+        let mut cards = Vec::with_capacity(1);
+        match call.route() {
+            Some(targets) => {
+                for target in targets {
+                    cards.push(card(call, head, &target.model)?);
+                }
+            }
+            None => cards.push(card(call, head, call.model().map_or(head.model(), |model| model))?),
+        }
+        let most = cards.iter().map(|(card, _)| card.max_output).max().unwrap_or(0);
+        let output = head.max_tokens().unwrap_or(most).min(most);
+        Ok(Bound { head, cards, output })
+    }
+
+    /// The dearest that so many output tokens in each answer can be.
+    fn cost(&self, output: u64) -> Result<Money, Rejection> {
+        let mut dearest = Money::ZERO;
+        for (card, input) in &self.cards {
+            let output = output.min(card.max_output).saturating_mul(self.head.choices());
+            let cost = estimate::ceiling(self.head.inputs(), card, *input, output).map_err(|why| unbounded(&why))?;
+            dearest = dearest.max(cost);
+        }
+        Ok(dearest)
+    }
+
+    pub(super) fn wish(&self, over: OverBudget) -> Result<Wish, Rejection> {
+        let want = self.cost(self.output)?;
+        Ok(match over {
+            OverBudget::Reject => Wish { min: want, want, share: 1 },
+            OverBudget::Clamp { floor, share } => Wish { min: self.cost(self.least(floor))?, want, share },
+        })
+    }
+
+    /// The fewest output tokens that are of use: more than those that are set aside for thinking, or the request is invalid.
+    fn least(&self, floor: u64) -> u64 {
+        let thinking = self.head.thinking_budget().map_or(0, |budget| budget.saturating_add(1));
+        floor.max(thinking).min(self.output)
+    }
+
+    /// The most output tokens that `granted` pays for; `None` if it pays for all.
+    pub(super) fn cap(&self, granted: Money, wish: Wish) -> Result<Option<u64>, Rejection> {
+        if granted >= wish.want {
+            return Ok(None);
+        }
+        // The cost grows with the output, and `granted` pays for at least the fewest.
+        let (mut paid, mut unpaid) = (0, self.output);
+        while unpaid - paid > 1 {
+            let middle = paid + (unpaid - paid) / 2;
+            if self.cost(middle)? <= granted {
+                paid = middle;
+            } else {
+                unpaid = middle;
+            }
+        }
+        Ok(Some(paid))
+    }
+}
+
+fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<(&'a ModelCard, u64), Rejection> {
+    let card = call.catalog().find(model).ok_or_else(|| {
+        let message = format!("model `{model}` has no price here, so no budget can pay for it");
+        Rejection::new(RejectionKind::PriceUnknown, message).param("model")
+    })?;
+    let input = estimate::proven_input(head.inputs(), card).map_err(|why| unbounded(&why))?;
+    Ok((card, input))
+}
+
+fn unbounded(why: &Unbounded) -> Rejection {
+    Rejection::new(RejectionKind::PriceUnknown, why.to_string()).param(why.field)
+}

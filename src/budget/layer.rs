@@ -1,0 +1,73 @@
+use std::fmt;
+
+use tower::Layer;
+
+use super::BudgetGate;
+use crate::call::CallService;
+use crate::gate::{GateLayer, GateService};
+use crate::store::budget::BudgetStore;
+
+/// Holds and settles the money of calls. See the [module](crate::budget).
+pub struct BudgetLayer<B> {
+    gate: BudgetGate<B>,
+}
+
+/// What becomes of a call that may cost more than is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverBudget {
+    /// Its output is cut down to what is left, as long as that is a useful answer.
+    Clamp {
+        /// The fewest output tokens that are worth it; a call that asked for fewer gets those.
+        floor: u64,
+        /// A call gets at most one part in `share` of what is left, so that the first of many agents does not starve the rest.
+        share: u32,
+    },
+    /// It is refused.
+    Reject,
+}
+
+impl Default for OverBudget {
+    /// At least 1,024 tokens, at most a quarter of what is left.
+    fn default() -> Self {
+        OverBudget::Clamp { floor: 1_024, share: 4 }
+    }
+}
+
+impl<B: BudgetStore> BudgetLayer<B> {
+    /// Keeps budgets in `store`.
+    pub fn new(store: B) -> Self {
+        BudgetLayer { gate: BudgetGate::new(store) }
+    }
+
+    /// What becomes of a call that may cost more than is left.
+    #[must_use]
+    pub fn over_budget(mut self, over: OverBudget) -> Self {
+        self.gate = self.gate.over_budget(over);
+        self
+    }
+
+    pub(crate) fn into_gate(self) -> BudgetGate<B> {
+        self.gate
+    }
+}
+
+impl<B, S> Layer<S> for BudgetLayer<B> {
+    type Service = CallService<GateService<BudgetGate<B>, S>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GateLayer::new(self.gate.clone()).layer(inner)
+    }
+}
+
+impl<B> Clone for BudgetLayer<B> {
+    fn clone(&self) -> Self {
+        BudgetLayer { gate: self.gate.clone() }
+    }
+}
+
+impl<B> fmt::Debug for BudgetLayer<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BudgetLayer").field("gate", &self.gate).finish()
+    }
+}

@@ -1,0 +1,36 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::money::Money;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::store::budget::Denial;
+
+/// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more.
+pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp) -> Rejection {
+    let standing = &denial.standing;
+    let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
+    let of = format!("the {} budget of {}", pot.window, pot.scope);
+    let (spent, held) = (standing.spent, standing.held);
+    if denial.is_held {
+        let message = format!(
+            "{of} is held by calls in flight: ${spent} of ${limit} is spent and ${held} held, and this request may cost ${min} at \
+             least; try again in a moment"
+        );
+        return Rejection::new(RejectionKind::BudgetHeld, message).retry_after(Duration::from_secs(1));
+    }
+    let left = standing.left().max(Money::ZERO);
+    let what = match left {
+        Money::ZERO => format!("{of} is spent: ${spent} of ${limit}"),
+        left => format!(
+            "{of} does not reach: ${spent} of ${limit} is spent, and this request may cost ${min} at least where ${left} is left"
+        ),
+    };
+    match standing.resets_at {
+        None => Rejection::new(RejectionKind::BudgetSpent, what),
+        Some(at) => {
+            let after = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::from_secs(1));
+            Rejection::new(RejectionKind::BudgetSpent, format!("{what}; it begins anew at {at}")).retry_after(after)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::Settlements;
+use crate::store::Session;
+
+/// Keeps a session alive at its store for as long as calls hold anything there.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    session: Session,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    holds: AtomicUsize,
+    beats: AtomicBool,
+}
+
+/// One call's hold on a session: as long as it is there, the session is kept alive.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Inner>);
+
+impl Alive {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Alive { session: Session::new(lease), inner: Arc::default() }
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Begins to hold. `beat` is called every third of a lease from now on, in a task of its own, until nobody holds any more.
+    pub(crate) fn hold<F>(&self, settlements: &Settlements, beat: impl Fn() -> F + Send + 'static) -> Held
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.holds.fetch_add(1, Ordering::SeqCst);
+        if !self.inner.beats.swap(true, Ordering::SeqCst) {
+            let (guard, pause) = (Beats(Some(self.inner.clone())), self.session.lease / 3);
+            settlements.spawn_untracked(keep_alive(guard, pause, beat));
+        }
+        Held(self.inner.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn keep_alive<F: Future<Output = ()>>(mut guard: Beats, pause: Duration, beat: impl Fn() -> F) {
+    while let Some(inner) = &guard.0 {
+        tokio::time::sleep(pause).await;
+        if inner.holds.load(Ordering::SeqCst) == 0 {
+            inner.beats.store(false, Ordering::SeqCst);
+            // Somebody may have begun to hold in between, and relied on this task; or has begun another.
+            if inner.holds.load(Ordering::SeqCst) == 0 || inner.beats.swap(true, Ordering::SeqCst) {
+                guard.0 = None;
+                continue;
+            }
+        }
+        beat().await;
+    }
+}
+
+/// The task's own end: dropped with its runtime, it leaves the beating to the next call.
+struct Beats(Option<Arc<Inner>>);
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0 {
+            inner.beats.store(false, Ordering::SeqCst);
+        }
+    }
+}

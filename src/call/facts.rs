@@ -1,0 +1,101 @@
+//! What layers have found out about a call: who calls, what the body says, where it may go.
+
+use std::sync::Arc;
+
+use super::Call;
+use crate::dialect::head::Head;
+use crate::domain::principal::Principal;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::target::Target;
+
+impl Call {
+    /// Who calls, if `KeyAuthLayer` or the host has said so.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.shared.principal.get()
+    }
+
+    /// [`principal`](Self::principal), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
+        self.principal().ok_or_else(|| {
+            Rejection::misconfigured(
+                "nobody has said who calls: put `KeyAuthLayer` outside of the layer that asks, or an `Arc<Principal>` into the request's extensions",
+            )
+        })
+    }
+
+    /// Sets who calls. The first to set it wins.
+    pub fn set_principal(&self, principal: Arc<Principal>) {
+        let _ = self.shared.principal.set(principal);
+    }
+
+    /// The model that the caller means: the one asked for, or what its own alias stands for.
+    #[must_use]
+    pub fn model(&self) -> Option<&Arc<str>> {
+        let asked = self.head()?.shared_model();
+        Some(self.principal().map_or(asked, |principal| principal.resolve(asked)))
+    }
+
+    /// Whether the caller may ask for the model that it means; true as long as either is unknown. Every layer that learns
+    /// of the one or the other asks, so that no order of layers leaves it out.
+    ///
+    /// # Errors
+    /// `ModelNotAllowed`.
+    pub fn check_model(&self) -> Result<(), Rejection> {
+        match (self.principal(), self.model()) {
+            (Some(principal), Some(model)) if !principal.may_use(model) => {
+                let message = format!("model `{model}` is not among those that this key may use");
+                Err(Rejection::new(RejectionKind::ModelNotAllowed, message).param("model"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the request's body says, if `IngestLayer` has read it.
+    #[must_use]
+    pub fn head(&self) -> Option<&Head> {
+        self.shared.head.get()
+    }
+
+    /// [`head`](Self::head), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_head(&self) -> Result<&Head, Rejection> {
+        self.head().ok_or_else(|| {
+            Rejection::misconfigured(match self.endpoint().has_head() {
+                true => "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
+                false => "this path is no LLM endpoint and has no head: ask `call.endpoint().has_head()`, or name it by `endpoint(..)`",
+            })
+        })
+    }
+
+    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in `IngestLayer`'s place.
+    pub fn set_head(&self, head: Head) {
+        let _ = self.shared.head.set(head);
+    }
+
+    /// The targets that may serve this call, in the order in which they are tried.
+    #[must_use]
+    pub fn route(&self) -> Option<&[Arc<Target>]> {
+        self.shared.route.get().map(Vec::as_slice)
+    }
+
+    /// [`route`](Self::route), for a layer that cannot do without.
+    ///
+    /// # Errors
+    /// The `Misconfigured` rejection that names the missing layer.
+    pub fn require_route(&self) -> Result<&[Arc<Target>], Rejection> {
+        self.route().ok_or_else(|| {
+            Rejection::misconfigured("the call has no route: put `RouteLayer` between `IngestLayer` and the dispatch")
+        })
+    }
+
+    /// Sets the targets. The first to set them wins.
+    pub fn set_route(&self, targets: Vec<Arc<Target>>) {
+        let _ = self.shared.route.set(targets);
+    }
+}

@@ -1,0 +1,244 @@
+//! What a request holds that costs tokens, read in the scan that reads its head.
+//!
+//! The scan tells which of a few keys occur anywhere, and the type of every tool. Only if one of those keys says that there
+//! may be an image, a document or a reference are the messages walked, and only if a tool has a type of the provider's are
+//! the tools. A key within ordinary text is none, since its quotes are escaped there; one in a tool's input makes the walk
+//! run, and the walk knows that it means nothing there.
+
+mod walk;
+
+use memchr::memmem;
+use serde_json::value::RawValue;
+
+use crate::domain::dialect::Dialect;
+use crate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded};
+use crate::wire::json::{EACH, Found, Kind, Met, Names, Path};
+
+use super::members::{count, members, text};
+
+/// Beyond those of the head.
+pub(super) const PATHS: [Path; 27] = [
+    &["tools", EACH],
+    &["tools", EACH, "type"],
+    &["thinking", "budget_tokens"],
+    &["service_tier"],
+    &["speed"],
+    &["inference_geo"],
+    &["mcp_servers"],
+    &["fallbacks"],
+    &["context_management"],
+    &["compaction"],
+    &["thread"],
+    &["output_config", "format"],
+    &["output_format"],
+    &["response_format"],
+    &["text", "format"],
+    &["functions"],
+    &["web_search_options"],
+    &["modalities"],
+    &["audio"],
+    &["prediction"],
+    &["reasoning", "mode"],
+    &["input"],
+    &["previous_response_id"],
+    &["conversation"],
+    &["prompt"],
+    &["max_tool_calls"],
+    &["prompt_cache_retention"],
+];
+
+/// Tools that the provider defines and the client runs.
+const DEFINED: [&str; 4] = ["bash_20", "text_editor_20", "memory_20", "computer_20"];
+
+/// The keys without which messages hold nothing but text.
+///
+/// Messages has all its media in a `source`, and refers to tools by `tool_name` or `tool`. The first three are no media.
+pub(super) const NAMES: Names = Names::new(&[
+    "cache_control",
+    "prompt_cache_breakpoint",
+    "ttl",
+    "source",
+    "tool_name",
+    "tool",
+    "image_url",
+    "file_id",
+    "file_data",
+    "file_url",
+    "input_audio",
+    "audio",
+]);
+const CACHE_CONTROL: usize = 0;
+const BREAKPOINT: usize = 1;
+const TTL: usize = 2;
+const FIRST_MEDIA: usize = 3;
+
+const COMPACTS: &str = "the provider compacts in passes of its own";
+
+/// What the scan has told of so far.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    body: &'a [u8],
+    dialect: Dialect,
+    inputs: Inputs,
+    /// Whether a tool has a type that is not the client's own kind of tool.
+    typed: bool,
+    /// Whether the cache is asked to keep what it keeps for long.
+    retained: bool,
+    tool_calls: Option<u64>,
+    input: Option<Found>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(body: &'a [u8], dialect: Dialect) -> Self {
+        let inputs = Inputs::default();
+        Reading { body, dialect, inputs, typed: false, retained: false, tool_calls: None, input: None }
+    }
+
+    /// Takes one member of [`PATHS`].
+    pub(super) fn note(&mut self, path: Path, found: &Found) {
+        if found.kind == Kind::Null {
+            return;
+        }
+        let (body, inputs) = (self.body, &mut self.inputs);
+        let is = |words: &[&str]| found.as_str(body).is_some_and(|word| words.contains(&&*word));
+        let may_say = |word: &str| {
+            let value = found.bytes(body);
+            memmem::find(value, word.as_bytes()).is_some() || value.contains(&b'\\')
+        };
+        let is_empty = matches!(found.kind, Kind::Array { len: 0 } | Kind::Object { len: 0 });
+        let broken = match path {
+            ["tools", EACH] => {
+                inputs.longest_tool = inputs.longest_tool.max(found.bytes(body).len() as u64);
+                None
+            }
+            ["tools", ..] => {
+                self.typed |= !matches!(found.bytes(body), br#""custom""# | br#""function""#);
+                None
+            }
+            ["thinking", ..] => {
+                inputs.thinking_budget = found.as_u64(body);
+                None
+            }
+            ["output_config" | "text", ..] | ["output_format" | "response_format" | "functions"] => {
+                inputs.prompted = true;
+                None
+            }
+            // Conversations that the provider keeps, of any length.
+            ["thread" | "previous_response_id" | "conversation" | "prompt"] => {
+                inputs.references += 1;
+                None
+            }
+            ["web_search_options"] => {
+                // The model searches once, before it answers.
+                inputs.server_tools.push(ServerTool::new("web_search_options", Some(1)));
+                None
+            }
+            ["audio"] => {
+                inputs.audio = true;
+                None
+            }
+            ["modalities"] => {
+                inputs.audio |= may_say("audio");
+                None
+            }
+            ["prompt_cache_retention"] => {
+                self.retained = !is(&["in_memory"]);
+                None
+            }
+            ["max_tool_calls"] => {
+                self.tool_calls = found.as_u64(body);
+                None
+            }
+            ["input"] => {
+                self.input = Some(found.clone());
+                None
+            }
+            ["speed"] => {
+                inputs.terms.fast = is(&["fast"]);
+                (!is(&["fast", "standard"])).then_some("no such speed is priced")
+            }
+            ["inference_geo"] => {
+                inputs.terms.us = is(&["us"]);
+                (!is(&["us", "global"])).then_some("no such region is priced")
+            }
+            ["service_tier"] => {
+                let is_standard = is(&["auto", "default", "standard_only", "standard", "flex"]);
+                (!is_standard).then_some("only the standard tier is priced")
+            }
+            ["reasoning", ..] => (!is(&["standard"])).then_some("only the standard mode is priced"),
+            ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
+            ["fallbacks"] => (!is_empty).then_some("another model may answer, at its own prices"),
+            ["prediction"] => Some("what it predicts wrongly is billed as output"),
+            ["compaction"] => Some(COMPACTS),
+            ["context_management"] => may_say("compact").then_some(COMPACTS),
+            _ => None,
+        };
+        if let (Some(why), Some(field)) = (broken, path.first()) {
+            inputs.unbounded.get_or_insert(Unbounded::new(field, why));
+        }
+    }
+
+    /// With what only the whole scan tells.
+    pub(super) fn finish(mut self, messages: Option<&Found>, tools: Option<&Found>, met: Met) -> Inputs {
+        let spelled = met.may_spell(self.body);
+        self.inputs.cache_writes = self.cache_writes(met, spelled);
+        let Reading { body, dialect, mut inputs, typed, tool_calls, input, .. } = self;
+
+        inputs.prompted |= tools.is_some_and(|tools| !matches!(tools.kind, Kind::Array { len: 0 } | Kind::Null));
+        if let Some(tools) = tools.filter(|_| typed) {
+            let calls = tool_calls.filter(|_| dialect == Dialect::OpenAiResponses);
+            if read_tools(tools.bytes(body), calls, &mut inputs).is_none() {
+                inputs.unbounded.get_or_insert(Unbounded::new("tools", "they cannot be read"));
+            }
+        }
+        // An item of Responses may be a bare id.
+        if spelled || dialect == Dialect::OpenAiResponses || (FIRST_MEDIA..NAMES.len()).any(|at| met.name(at)) {
+            for list in [messages, input.as_ref()].into_iter().flatten() {
+                if walk::messages(list.bytes(body), &mut inputs).is_err() {
+                    inputs.unbounded.get_or_insert(Unbounded::new("messages", "they cannot be read"));
+                }
+            }
+        }
+        inputs.text_bytes = (body.len() as u64).saturating_sub(inputs.media_bytes);
+        inputs
+    }
+
+    /// The dearest write that the request may ask for. Which block a lifetime belongs to is not asked.
+    fn cache_writes(&self, met: Met, spelled: bool) -> CacheWrites {
+        if spelled || self.retained {
+            return CacheWrites::OneHour;
+        }
+        let asked = met.name(CACHE_CONTROL) || met.name(BREAKPOINT);
+        let long = || [&br#""1h""#[..], br#""12h""#].iter().any(|ttl| memmem::find(self.body, ttl).is_some());
+        match (asked, met.name(TTL)) {
+            (true, true) if long() => CacheWrites::OneHour,
+            // OpenAI's lifetime may also stand in the options of a cache that it writes unasked.
+            (false, true) if self.dialect != Dialect::Anthropic && long() => CacheWrites::OneHour,
+            (true, _) => CacheWrites::FiveMinutes,
+            (false, _) => CacheWrites::None,
+        }
+    }
+}
+
+/// Reads the tools, some of which are the provider's; `calls` bounds all of them at once.
+fn read_tools(tools: &[u8], calls: Option<u64>, inputs: &mut Inputs) -> Option<()> {
+    for tool in serde_json::from_slice::<Vec<&RawValue>>(tools).ok()? {
+        let (mut kind, mut uses) = (None, Vec::new());
+        let whole = members(tool.get().as_bytes(), |key, value| match key {
+            "type" => kind = text(value),
+            "max_uses" => uses.push(count(value)),
+            _ => {}
+        });
+        match kind.as_deref().unwrap_or("custom") {
+            _ if !whole => return None,
+            "custom" | "function" => {}
+            kind if DEFINED.iter().any(|prefix| kind.starts_with(prefix)) => inputs.defined_tools += 1,
+            kind => {
+                // Named twice, the larger counts, and what is no plain count bounds nothing.
+                let max_uses = uses.into_iter().reduce(|one, other| Some(one?.max(other?))).unwrap_or(calls);
+                inputs.server_tools.push(ServerTool::new(kind, max_uses));
+            }
+        }
+    }
+    Some(())
+}

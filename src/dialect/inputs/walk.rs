@@ -1,0 +1,277 @@
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::domain::estimate::Inputs;
+
+/// Counts what is not text in a list of messages or items.
+///
+/// What stands where the API reads blocks is taken out of the text; what looks like media anywhere else is counted and yet
+/// stays text, since either reading may be the provider's. In the inputs of tools it is text and nothing else: there, a
+/// client could otherwise hide text as an image that nobody sees.
+pub(super) fn messages(list: &[u8], inputs: &mut Inputs) -> Result<(), serde_json::Error> {
+    let mut document = serde_json::Deserializer::from_slice(list);
+    Value { inputs, is_block: true }.deserialize(&mut document)?;
+    document.end()
+}
+
+/// A value to walk.
+struct Value<'i> {
+    inputs: &'i mut Inputs,
+    /// Whether it is where the API reads messages, their blocks, and what those hold.
+    is_block: bool,
+}
+
+/// What a value is to the object around it.
+enum Seen {
+    Text(Text),
+    Object(Box<Object>),
+    Nothing,
+}
+
+/// The beginning of a string, and its length.
+#[derive(Default, Clone, Copy)]
+struct Text {
+    len: usize,
+    head: [u8; 24],
+}
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut new = Text { len: text.len(), head: [0; 24] };
+        new.head.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        new
+    }
+
+    fn is(&self, word: &str) -> bool {
+        self.len == word.len() && self.starts_with(word)
+    }
+
+    fn starts_with(&self, word: &str) -> bool {
+        self.head.starts_with(word.as_bytes())
+    }
+}
+
+/// The members of an object that may cost tokens.
+#[derive(Default)]
+struct Object {
+    kind: Option<Text>,
+    media_type: Option<Text>,
+    data: Option<Text>,
+    url: Option<Text>,
+    source: Option<Box<Object>>,
+    /// By itself, or the `url` of the object that it is.
+    image_url: Option<Text>,
+    file_data: Option<Text>,
+    /// Whether there is a `file_id` or a `file_url`.
+    refers: bool,
+    has_id: bool,
+    has_role: bool,
+}
+
+impl Object {
+    fn is(&self, kind: &str) -> bool {
+        self.kind.is_some_and(|found| found.is(kind))
+    }
+
+    /// Counts the object, unless it is part of one that counts for both.
+    fn settle(&self, is_block: bool, inputs: &mut Inputs) {
+        let is_image = self.is("image") || self.is("input_image");
+        if let Some(source) = &self.source {
+            self.settle_source(source, is_image, is_block, inputs);
+        } else if let Some(url) = self.image_url {
+            inputs.images += 1;
+            if is_block && url.starts_with("data:image/") {
+                inputs.media_bytes += url.len as u64;
+            }
+        } else if is_image {
+            inputs.images += 1;
+        } else if self.refers {
+            inputs.references += 1;
+        }
+        if let Some(data) = self.file_data {
+            inputs.documents += 1;
+            if is_block {
+                inputs.media_bytes += data.len as u64;
+            }
+        }
+        if self.is("tool_reference") {
+            inputs.tool_references += 1;
+        }
+        // An item of Responses that is an id only stands for one that the provider kept.
+        if self.is("item_reference") || is_block && self.has_id && self.kind.is_none() && !self.has_role {
+            inputs.references += 1;
+        }
+    }
+
+    fn settle_source(&self, source: &Object, is_image: bool, is_block: bool, inputs: &mut Inputs) {
+        if is_image {
+            inputs.images += 1;
+        } else if source.is("base64") {
+            inputs.documents += 1;
+        } else if source.is("url") || source.is("file") {
+            inputs.references += 1;
+        } else if is_block && !source.is("text") && !source.is("content") {
+            // No source that we know of: it may be anything.
+            inputs.references += 1;
+        }
+        let media_type = if is_image { "image/" } else { "application/pdf" };
+        let is_media = source.is("base64") && source.media_type.is_some_and(|found| found.starts_with(media_type));
+        if is_block && is_media && (is_image || self.is("document")) {
+            inputs.media_bytes += source.data.map_or(0, |data| data.len as u64);
+        }
+    }
+
+    /// Takes in one member; gives back an object that stands for itself.
+    fn take(&mut self, key: Key, seen: Seen) -> Option<Box<Object>> {
+        match (key, seen) {
+            (Key::Type, Seen::Text(text)) => self.kind = Some(text),
+            (Key::MediaType, Seen::Text(text)) => self.media_type = Some(text),
+            (Key::Data, Seen::Text(text)) => self.data = Some(text),
+            (Key::Url, Seen::Text(text)) => self.url = Some(text),
+            (Key::ImageUrl, Seen::Text(text)) => self.image_url = Some(text),
+            (Key::ImageUrl, Seen::Object(image)) => self.image_url = Some(image.url.unwrap_or_default()),
+            (Key::FileData, Seen::Text(text)) => self.file_data = Some(text),
+            (Key::FileId, Seen::Text(_)) => self.refers = true,
+            (Key::File, Seen::Object(file)) => {
+                self.refers |= file.refers;
+                self.file_data = self.file_data.or(file.file_data);
+            }
+            (Key::Id, Seen::Text(_)) => self.has_id = true,
+            (Key::Role, Seen::Text(_)) => self.has_role = true,
+            (Key::Source, Seen::Object(source)) => self.source = Some(source),
+            (_, Seen::Object(object)) => return Some(object),
+            _ => {}
+        }
+        None
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = Seen;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = Seen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
+        Ok(Seen::Text(Text::new(text)))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_unit<E>(self) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Seen, A::Error> {
+        let Value { inputs, is_block } = self;
+        while let Some(seen) = list.next_element_seed(Value { inputs: &mut *inputs, is_block })? {
+            if let Seen::Object(object) = seen {
+                object.settle(is_block, inputs);
+            }
+        }
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
+        let Value { inputs, is_block } = self;
+        let mut object = Object::default();
+        while let Some(key) = map.next_key_seed(Keys)? {
+            if key == Key::Free {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let is_block = is_block && matches!(key, Key::Content | Key::Source | Key::ImageUrl | Key::File);
+            let seen = map.next_value_seed(Value { inputs: &mut *inputs, is_block })?;
+            inputs.audio |= key == Key::Audio && matches!(seen, Seen::Text(_) | Seen::Object(_));
+            if let Some(inner) = object.take(key, seen) {
+                inner.settle(is_block, inputs);
+            }
+        }
+        Ok(Seen::Object(Box::new(object)))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Type,
+    MediaType,
+    Data,
+    Url,
+    ImageUrl,
+    FileData,
+    /// Or a URL of a file.
+    FileId,
+    File,
+    Id,
+    Role,
+    Source,
+    Audio,
+    /// Of blocks, or of what holds blocks.
+    Content,
+    /// Of what clients may fill as they like, and providers read as text.
+    Free,
+    Other,
+}
+
+/// Reads a key, decoded.
+struct Keys;
+
+impl<'de> DeserializeSeed<'de> for Keys {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Keys {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+        Ok(match key {
+            "type" => Key::Type,
+            "media_type" => Key::MediaType,
+            "data" => Key::Data,
+            "url" => Key::Url,
+            "image_url" => Key::ImageUrl,
+            "file_data" => Key::FileData,
+            "file_id" | "file_url" => Key::FileId,
+            "file" => Key::File,
+            "id" => Key::Id,
+            "role" => Key::Role,
+            "source" => Key::Source,
+            "audio" | "input_audio" => Key::Audio,
+            "content" | "output" => Key::Content,
+            "input" | "arguments" | "text" | "thinking" | "signature" => Key::Free,
+            _ => Key::Other,
+        })
+    }
+}

@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::domain::dialect::Dialect;
+use crate::domain::limit::Measure;
+
+/// How one limit a minute stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LimitState {
+    pub(crate) measure: Measure,
+    pub(crate) most: u64,
+    pub(crate) left: u64,
+    pub(crate) full_after: Duration,
+    pub(crate) now: Timestamp,
+}
+
+type Names = [HeaderName; 3];
+
+const ANTHROPIC_REQUESTS: Names = [
+    HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+    HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+];
+const ANTHROPIC_TOKENS: Names = [
+    HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+];
+const OPENAI_REQUESTS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const OPENAI_TOKENS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+/// Limit, what is left of it, and when all of it is back: a time in RFC 3339 for Anthropic's clients, a span such as `6m0s`
+/// for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits, platform.openai.com/docs/guides/rate-limits.
+pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let tokens = state.measure == Measure::Tokens;
+    let (names, reset) = match dialect {
+        Dialect::Anthropic => {
+            let at = state.now.saturating_add(state.full_after).unwrap_or(Timestamp::MAX);
+            (if tokens { ANTHROPIC_TOKENS } else { ANTHROPIC_REQUESTS }, rfc3339(at))
+        }
+        _ => (if tokens { OPENAI_TOKENS } else { OPENAI_REQUESTS }, span(state.full_after)),
+    };
+    let values = [decimal(state.most), decimal(state.left), reset];
+    names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// In whole seconds, not before the time itself. Written by hand: every governed answer says it twice, and jiff's printer, which can
+/// do more, takes as long as all other headers together.
+fn rfc3339(at: Timestamp) -> Option<HeaderValue> {
+    let whole = at.as_second().saturating_add(i64::from(at.subsec_nanosecond() > 0));
+    let at = TimeZone::UTC.to_datetime(Timestamp::from_second(whole).unwrap_or(at));
+    let mut out = *b"0000-00-00T00:00:00Z";
+    let mut put = |at: usize, digits: usize, number: i16| {
+        let mut number = number.unsigned_abs();
+        for place in out[at..at + digits].iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0, 4, at.year());
+    put(5, 2, at.month().into());
+    put(8, 2, at.day().into());
+    put(11, 2, at.hour().into());
+    put(14, 2, at.minute().into());
+    put(17, 2, at.second().into());
+    HeaderValue::from_bytes(&out).ok()
+}
+
+/// As Go writes durations, which is what OpenAI's headers hold: `120ms`, `1s`, `6m0s`.
+fn span(span: Duration) -> Option<HeaderValue> {
+    let (minutes, seconds) = (span.as_secs() / 60, span.as_secs() % 60);
+    HeaderValue::try_from(match span {
+        _ if span < Duration::from_secs(1) => format!("{}ms", span.as_micros().div_ceil(1000)),
+        _ if minutes == 0 => format!("{seconds}s"),
+        _ => format!("{minutes}m{seconds}s"),
+    })
+    .ok()
+}
+
+fn decimal(number: u64) -> Option<HeaderValue> {
+    let mut out = [0; 20];
+    let (mut start, mut left) = (out.len(), number);
+    while left > 0 || start == out.len() {
+        start -= 1;
+        out[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    HeaderValue::from_bytes(&out[start..]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dialect, Duration, LimitState, Measure, limit_headers};
+
+    #[test]
+    fn each_dialect_has_its_own_names_and_its_own_way_to_say_when() {
+        let state = |measure, millis| LimitState {
+            measure,
+            most: 60,
+            left: 7,
+            full_after: Duration::from_millis(millis),
+            now: "2026-11-24T09:00:00Z".parse().expect("a time"),
+        };
+        let shown = |dialect, state| {
+            limit_headers(dialect, state)
+                .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(Dialect::Anthropic, state(Measure::Requests, 52_500)),
+            [
+                "anthropic-ratelimit-requests-limit: 60",
+                "anthropic-ratelimit-requests-remaining: 7",
+                "anthropic-ratelimit-requests-reset: 2026-11-24T09:00:53Z",
+            ]
+        );
+        for (millis, reset) in [(0, "0ms"), (120, "120ms"), (1_000, "1s"), (360_000, "6m0s")] {
+            assert_eq!(
+                shown(Dialect::OpenAiChat, state(Measure::Tokens, millis))[2],
+                format!("x-ratelimit-reset-tokens: {reset}")
+            );
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::request::Parts;
+
+use super::key_info::KeyInfo;
+use crate::audit::{AuditGate, AuditLayer};
+use crate::budget::BudgetLayer;
+use crate::call::Call;
+use crate::domain::dialect::Operation;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::gate::Gate;
+use crate::rate_limit::RateLimitLayer;
+use crate::store::budget::BudgetStore;
+use crate::store::rate_limit::RateLimitStore;
+
+/// Who may call, and what it may take: the controls of a stack, those that stand outside of the body's reading and those inside.
+#[derive(Clone, Default)]
+pub(super) struct Controls {
+    audits: Vec<AuditGate>,
+    keys: Option<Arc<dyn Gate>>,
+    limits: Option<Arc<dyn Gate>>,
+    budgets: Option<Arc<dyn Gate>>,
+    info: KeyInfo,
+    /// In front of a service of the host's: its own paths are let through to those who have a key.
+    pub(super) pass_other_paths: bool,
+}
+
+impl Controls {
+    pub(super) fn audit(&mut self, audit: &AuditLayer) {
+        self.audits.push(audit.gate());
+    }
+
+    pub(super) fn keys(&mut self, gate: Arc<dyn Gate>) {
+        self.keys = Some(gate);
+    }
+
+    pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
+        let gate = layer.into_gate();
+        self.info.limits = Some(gate.store());
+        self.limits = Some(Arc::new(gate));
+    }
+
+    pub(super) fn budgets<B: BudgetStore>(&mut self, layer: BudgetLayer<B>) {
+        let gate = layer.into_gate();
+        self.info.budgets = Some(gate.store());
+        self.budgets = Some(Arc::new(gate));
+    }
+
+    /// What `GET /v1/key` is answered from.
+    pub(super) fn info(&self) -> KeyInfo {
+        self.info.clone()
+    }
+
+    fn governs(&self) -> bool {
+        self.keys.is_some() || self.limits.is_some() || self.budgets.is_some()
+    }
+
+    /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by itself, and nothing on
+    /// them costs anything.
+    pub(super) fn door(&self, surface: bool) -> Option<Door> {
+        let others = match (surface || !self.governs(), self.pass_other_paths) {
+            (true, _) => Others::Open,
+            (false, true) => Others::Keyed,
+            (false, false) => Others::Closed,
+        };
+        let needed = self.governs() || !self.audits.is_empty();
+        needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
+    }
+
+    /// The gates inside, after the host's own: limits, and money last.
+    pub(super) fn last_gates(&self) -> impl Iterator<Item = Arc<dyn Gate>> {
+        self.limits.iter().chain(&self.budgets).cloned().collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// What becomes of a path that is no LLM endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Open,
+    Keyed,
+    Closed,
+}
+
+/// Takes a place in the audit trail, then asks for the key.
+pub(super) struct Door {
+    audits: Vec<AuditGate>,
+    keys: Option<Arc<dyn Gate>>,
+    others: Others,
+}
+
+impl Door {
+    /// All that needs no waiting; `None` if a key must be asked for.
+    fn enter(&self, parts: &mut Parts, call: &Call) -> Result<Option<()>, Rejection> {
+        for audit in &self.audits {
+            audit.enter(call)?;
+        }
+        match (call.endpoint().operation, self.others) {
+            (Operation::Other, Others::Open) => Ok(Some(())),
+            (Operation::Other, Others::Closed) => Err(Rejection::new(
+                RejectionKind::NotFound,
+                format!("nothing is served under {} {}", parts.method, parts.uri.path()),
+            )),
+            _ if self.keys.is_none() => Ok(Some(())),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Gate for Door {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        // Whatever could be decided without the key has been, in `decide`.
+        match &self.keys {
+            Some(keys) => (**keys).admit(parts, call).await,
+            None => Ok(()),
+        }
+    }
+
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        self.enter(parts, call).transpose()
+    }
+}

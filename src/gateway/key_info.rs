@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, header};
+use serde::Serialize;
+
+use crate::body::Body;
+use crate::call::{Call, unavailable};
+use crate::domain::dialect::Operation;
+use crate::domain::principal::Principal;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::store::At;
+use crate::store::budget::{self, BudgetStore};
+use crate::store::rate_limit::{self, RateLimitStore};
+
+/// Answers `GET /v1/key`: what the caller's own key may, and how it stands. Nothing of anyone else's, and nothing of the key itself.
+#[derive(Clone, Default)]
+pub(super) struct KeyInfo {
+    pub(super) budgets: Option<Arc<dyn BudgetStore>>,
+    pub(super) limits: Option<Arc<dyn RateLimitStore>>,
+}
+
+impl KeyInfo {
+    /// Whether the call is a question for us. In front of a host's own service it is one only where there is something to tell.
+    pub(super) fn answers(&self, call: &Call) -> bool {
+        call.endpoint().operation == Operation::KeyInfo && (call.principal().is_some() || self.governs())
+    }
+
+    fn governs(&self) -> bool {
+        self.budgets.is_some() || self.limits.is_some()
+    }
+
+    pub(super) async fn answer(&self, method: &Method, call: &Call) -> Result<Response<Body>, Rejection> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
+        }
+        let principal =
+            call.principal().ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;
+        let budgets = match &self.budgets {
+            Some(store) => store.standing(&principal.budgets, At::Store).await.map_err(|error| unavailable(&error))?,
+            None => Vec::new(),
+        };
+        let limits = match &self.limits {
+            Some(store) => store.standing(&principal.limits, At::Store).await.map_err(|error| unavailable(&error))?,
+            None => Vec::new(),
+        };
+        let json = serde_json::to_vec(&Info::of(principal, &budgets, &limits)).unwrap_or_default();
+        let mut response = Response::new(Body::from(Bytes::from(json)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    object: &'static str,
+    id: Option<String>,
+    name: &'a str,
+    user: Option<&'a str>,
+    team: Option<&'a str>,
+    org: Option<&'a str>,
+    /// Names and starts of names with a `*`; empty for all.
+    models: &'a [Arc<str>],
+    aliases: &'a BTreeMap<Arc<str>, Arc<str>>,
+    budgets: Vec<Budget<'a>>,
+    limits: Vec<Limit<'a>>,
+}
+
+/// Money as decimal text, in dollars.
+#[derive(Serialize)]
+struct Budget<'a> {
+    scope: &'static str,
+    id: &'a str,
+    window: &'static str,
+    limit_usd: String,
+    spent_usd: String,
+    held_usd: String,
+    remaining_usd: String,
+    /// RFC 3339.
+    resets_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Limit<'a> {
+    scope: &'static str,
+    id: &'a str,
+    measure: crate::domain::limit::Measure,
+    limit: u64,
+    remaining: u64,
+    /// Seconds until all of it is back, rounded up.
+    full_after: u64,
+}
+
+impl<'a> Info<'a> {
+    fn of(principal: &'a Principal, budgets: &'a [budget::Standing], limits: &'a [rate_limit::Standing]) -> Self {
+        Info {
+            object: "key",
+            id: principal.key.map(|id| id.to_string()),
+            name: &principal.name,
+            user: principal.user.as_deref(),
+            team: principal.team.as_deref(),
+            org: principal.org.as_deref(),
+            models: &principal.models,
+            aliases: &principal.aliases,
+            budgets: budgets.iter().map(Budget::of).collect(),
+            limits: limits.iter().map(Limit::of).collect(),
+        }
+    }
+}
+
+impl<'a> Budget<'a> {
+    fn of(standing: &'a budget::Standing) -> Self {
+        let pot = &standing.budget.pot;
+        Budget {
+            scope: pot.scope.kind.as_str(),
+            id: &pot.scope.id,
+            window: pot.window.as_str(),
+            limit_usd: standing.budget.limit.to_string(),
+            spent_usd: standing.spent.to_string(),
+            held_usd: standing.held.to_string(),
+            remaining_usd: standing.left().to_string(),
+            resets_at: standing.resets_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl<'a> Limit<'a> {
+    fn of(standing: &'a rate_limit::Standing) -> Self {
+        let limit = &standing.limit;
+        Limit {
+            scope: limit.scope.kind.as_str(),
+            id: &limit.scope.id,
+            measure: limit.measure,
+            limit: limit.most,
+            remaining: standing.left,
+            full_after: standing.full_after.as_secs() + u64::from(standing.full_after.subsec_nanos() > 0),
+        }
+    }
+}

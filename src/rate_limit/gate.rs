@@ -1,0 +1,215 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::request::Parts;
+
+use crate::call::{Alive, Call, Fact, Held, unavailable};
+use crate::dialect::{self, LimitState};
+use crate::domain::dialect::Operation;
+use crate::domain::estimate;
+use crate::domain::limit::{Limit, Measure};
+use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
+use crate::domain::principal::Principal;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::gate::Gate;
+use crate::store::rate_limit::{Acquire, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
+use crate::store::{At, Chain, StoreError};
+
+/// How long the slots of a gateway that has fallen silent stay taken.
+const LEASE: Duration = Duration::from_secs(8);
+
+/// The policy of a [`RateLimitLayer`](super::RateLimitLayer).
+pub struct RateLimitGate<R> {
+    store: Arc<R>,
+    alive: Arc<Alive>,
+    expected_output: u64,
+}
+
+impl<R: RateLimitStore> RateLimitGate<R> {
+    pub(crate) fn new(store: R) -> Self {
+        RateLimitGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), expected_output: 512 }
+    }
+
+    pub(crate) fn expected_output(mut self, tokens: u64) -> Self {
+        self.expected_output = tokens;
+        self
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn RateLimitStore> {
+        self.store.clone()
+    }
+
+    /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
+    fn tokens(&self, call: &Call, limits: &[Limit]) -> Result<u64, Rejection> {
+        let generates = call.endpoint().operation == Operation::Generate;
+        if !generates || !limits.iter().any(|limit| limit.measure == Measure::Tokens) {
+            return Ok(0);
+        }
+        let head = call.require_head()?;
+        let model = call.model().map_or(head.model(), |model| model);
+        let output = head.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
+        let output = output.saturating_mul(head.choices());
+        Ok(estimate::likely_input(head.inputs(), model).saturating_add(output))
+    }
+
+    async fn acquire(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
+        let limits = &principal.limits[..];
+        let estimated = self.tokens(call, limits)?;
+        let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
+        let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).acquire(&ask, At::Store).await {
+            Ok(Verdict::Allow(allowed)) => {
+                show(call, &allowed.standings);
+                call.note(Decision::allow("rate_limit", "within every limit"));
+                let (store, held, settlements) =
+                    (self.store.clone(), unanswered.answered(), call.settlements().clone());
+                call.on_close(move |outcome| {
+                    let used = used(outcome, estimated);
+                    settlements.settle(outcome.id, Ended { store, permit: allowed.permit, used, _held: held });
+                });
+                Ok(())
+            }
+            Ok(Verdict::Deny(denial)) => {
+                drop(unanswered.answered());
+                show(call, &denial.standings);
+                let rejection = refusal(&denial, limits);
+                call.note(Decision::refuse("rate_limit", rejection.shared_message()));
+                Err(rejection)
+            }
+            Err(error) => {
+                if !error.may_have_applied() {
+                    drop(unanswered.answered());
+                }
+                call.note(Decision::refuse("rate_limit", error.to_string()));
+                Err(unavailable(&error))
+            }
+        }
+    }
+
+    fn hold(&self, call: &Call) -> Held {
+        let (store, session) = (self.store.clone(), self.alive.session());
+        self.alive.hold(call.settlements(), move || {
+            let store = store.clone();
+            async move {
+                if let Err(error) = store.heartbeat(session, At::Store).await {
+                    tracing::warn!(error = %Chain(&error), "limits: no sign of life could be given");
+                }
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl<R: RateLimitStore> Gate for RateLimitGate<R> {
+    async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if !call.endpoint().has_head() {
+            return Ok(());
+        }
+        let principal = call.require_principal()?;
+        call.check_model()?;
+        if principal.limits.is_empty() { Ok(()) } else { self.acquire(call, principal).await }
+    }
+}
+
+/// A store that was asked and has not answered: dropped like that, because the client left, it may count the call all the same.
+struct Unanswered<'a, R: RateLimitStore> {
+    gate: &'a RateLimitGate<R>,
+    call: &'a Call,
+    held: Option<Held>,
+}
+
+impl<R: RateLimitStore> Unanswered<'_, R> {
+    fn answered(mut self) -> Option<Held> {
+        self.held.take()
+    }
+}
+
+impl<R: RateLimitStore> Drop for Unanswered<'_, R> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            // Whatever is counted under this id.
+            let (id, store) = (self.call.id(), self.gate.store.clone());
+            let permit = Permit { id, taken: Vec::new() };
+            let nothing = Ended { store, permit, used: Used::Nothing, _held: Some(held) };
+            self.call.settlements().settle(id, nothing);
+        }
+    }
+}
+
+/// A call has ended, and the session is kept alive until the store knows.
+struct Ended<R> {
+    store: Arc<R>,
+    permit: Permit,
+    used: Used,
+    _held: Option<Held>,
+}
+
+impl<R: RateLimitStore> Fact for Ended<R> {
+    const WHAT: &'static str = "a rate limit";
+
+    async fn tell(&self) -> Result<(), StoreError> {
+        (*self.store).settle(&self.permit, self.used, At::Store).await
+    }
+}
+
+fn used(outcome: &Outcome, estimated: u64) -> Used {
+    let failed = |attempt: &Attempt| matches!(attempt.end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus);
+    if let Some(usage) = outcome.usage {
+        let tokens = usage.total_input().saturating_add(usage.output);
+        // What was said until somebody hung up does not count all that was produced.
+        let is_final = outcome.attempts.iter().all(|attempt| attempt.usage_is_final || failed(attempt));
+        return Used::Tokens(if is_final { tokens } else { tokens.max(estimated) });
+    }
+    match outcome.attempts.iter().all(failed) {
+        _ if outcome.attempts.is_empty() && outcome.rejection.is_some() => Used::Nothing,
+        true if !outcome.attempts.is_empty() => Used::Tokens(0),
+        _ => Used::AsEstimated,
+    }
+}
+
+/// Of several limits of one measure, clients are shown the one that has the least left.
+fn show(call: &Call, standings: &[Standing]) {
+    for measure in [Measure::Requests, Measure::Tokens] {
+        let of_it = standings.iter().filter(|standing| standing.limit.measure == measure);
+        let Some(standing) = of_it.min_by_key(|standing| standing.left) else { continue };
+        let state = LimitState {
+            measure,
+            most: standing.limit.most,
+            left: standing.left,
+            full_after: standing.full_after,
+            now: call.now(),
+        };
+        for (name, value) in dialect::limit_headers(call.dialect(), state) {
+            call.set_answer_header(name, value);
+        }
+    }
+}
+
+fn refusal(denial: &Denial, limits: &[Limit]) -> Rejection {
+    let limit = limits.get(denial.index).map(ToString::to_string).unwrap_or_default();
+    match denial.retry_after {
+        Some(after) => {
+            Rejection::new(RejectionKind::RateLimited, format!("the limit of {limit} is reached")).retry_after(after)
+        }
+        None => Rejection::new(
+            RejectionKind::RateLimited,
+            format!("this request is larger than the limit of {limit}, and will not fit later either"),
+        )
+        .no_retry(),
+    }
+}
+
+impl<R> Clone for RateLimitGate<R> {
+    fn clone(&self) -> Self {
+        RateLimitGate { store: self.store.clone(), alive: self.alive.clone(), expected_output: self.expected_output }
+    }
+}
+
+impl<R> fmt::Debug for RateLimitGate<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitGate").field("expected_output", &self.expected_output).finish_non_exhaustive()
+    }
+}

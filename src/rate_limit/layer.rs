@@ -1,0 +1,52 @@
+use std::fmt;
+
+use tower::Layer;
+
+use super::RateLimitGate;
+use crate::call::CallService;
+use crate::gate::{GateLayer, GateService};
+use crate::store::rate_limit::RateLimitStore;
+
+/// Counts calls against their limits. See the [module](crate::rate_limit).
+pub struct RateLimitLayer<R> {
+    gate: RateLimitGate<R>,
+}
+
+impl<R: RateLimitStore> RateLimitLayer<R> {
+    /// Counts in `store`.
+    pub fn new(store: R) -> Self {
+        RateLimitLayer { gate: RateLimitGate::new(store) }
+    }
+
+    /// How many output tokens a call is expected to take at most, whatever it asks for: clients ask for the most that a model can
+    /// give, and use a hundredth of it. 512 unless set.
+    #[must_use]
+    pub fn expected_output(mut self, tokens: u64) -> Self {
+        self.gate = self.gate.expected_output(tokens);
+        self
+    }
+
+    pub(crate) fn into_gate(self) -> RateLimitGate<R> {
+        self.gate
+    }
+}
+
+impl<R, S> Layer<S> for RateLimitLayer<R> {
+    type Service = CallService<GateService<RateLimitGate<R>, S>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GateLayer::new(self.gate.clone()).layer(inner)
+    }
+}
+
+impl<R> Clone for RateLimitLayer<R> {
+    fn clone(&self) -> Self {
+        RateLimitLayer { gate: self.gate.clone() }
+    }
+}
+
+impl<R> fmt::Debug for RateLimitLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayer").field("gate", &self.gate).finish()
+    }
+}

@@ -1,0 +1,38 @@
+use std::io;
+
+use crate::body::BoxError;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// Tells a provider that never saw the request from one that may have worked on it.
+pub(super) fn unreachable(error: &BoxError) -> Rejection {
+    let timed_out =
+        chain(&**error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut));
+    let unsent = is_connect(&**error);
+    let internal = chain(&**error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let rejection = match timed_out {
+        true => Rejection::new(RejectionKind::UpstreamTimeout, "the upstream could not be connected to in time"),
+        false if unsent => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream could not be reached"),
+        false => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream hung up without an answer"),
+    }
+    .internal(internal);
+    if unsent { rejection.nothing_sent() } else { rejection }
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| e.source())
+}
+
+/// Only our own client says so; of another's error we must assume the worst.
+#[cfg(feature = "upstream")]
+fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
+    chain(error).any(|e| {
+        e.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+    })
+}
+
+#[cfg(not(feature = "upstream"))]
+fn is_connect(_error: &(dyn std::error::Error + 'static)) -> bool {
+    false
+}

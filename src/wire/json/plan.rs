@@ -1,0 +1,33 @@
+use super::walk::initial;
+use super::{Names, Path};
+
+/// What [`survey`](super::survey) looks for; made once, when compiling.
+#[derive(Debug)]
+pub struct Plan<const N: usize, const M: usize> {
+    pub(super) paths: [Path; N],
+    pub(super) more: [Path; M],
+    pub(super) names: Names,
+    /// Which paths begin with a letter: a bit for each of `paths` and then of `more`.
+    pub(super) initials: [u64; 32],
+    /// The paths that are not the empty one.
+    pub(super) inward: u64,
+}
+
+impl<const N: usize, const M: usize> Plan<N, M> {
+    /// To find `paths`, tell of `more`, and look out for `names`; at most 64 paths: more do not compile.
+    #[must_use]
+    pub const fn new(paths: [Path; N], more: [Path; M], names: Names) -> Self {
+        const { assert!(N + M <= u64::BITS as usize, "at most 64 paths") };
+
+        let (mut initials, mut inward, mut bit) = ([0; 32], 0, 0);
+        while bit < N + M {
+            let path = if bit < N { paths[bit] } else { more[bit - N] };
+            if let [name, ..] = path {
+                initials[initial(name) as usize] |= 1 << bit;
+                inward |= 1 << bit;
+            }
+            bit += 1;
+        }
+        Plan { paths, more, names, initials, inward }
+    }
+}

@@ -1,0 +1,173 @@
+//! The example gateway with keys: what it keeps, and through what.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::gateway::{Gateway, command};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    vec![
+        trial("a key, what it spent and its record outlive Ctrl-C and kill -9", a_key_outlives_its_gateway),
+        trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
+        trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
+        trial("a gateway that has keys asks for one", a_key_is_asked_for),
+    ]
+}
+
+/// The gateway of the trials that are about keys, limits and budgets.
+pub(crate) fn start() -> Gateway {
+    let mint = [
+        "name=plenty,budget=5/day,models=claude-haiku-*,models=gpt-5-mini,user=ada,team=search",
+        "name=ledger,budget=5/day,budget=50/month,team=search,team-budget=100/month",
+        "name=brisk,rpm=20",
+        "name=brisk_openai,rpm=20",
+        "name=spent,budget=0.000001/day",
+        "name=nothing,budget=0/total",
+        "name=alone,parallel=1",
+    ];
+    let database = format!("sqlite://{}", fresh(&database()).display());
+    let mut args = vec!["--database", &database];
+    args.extend(mint.iter().flat_map(|mint| ["--mint", mint]));
+    Gateway::with("governed", &args, mint.len())
+}
+
+/// Where that gateway keeps its keys, and the trials look for what it wrote.
+pub(crate) fn database() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("governed.db")
+}
+
+/// A path with nothing left of an earlier run.
+fn fresh(path: &Path) -> &Path {
+    for extension in ["db", "db-wal", "db-shm", "pepper"] {
+        // Fails where nothing is, as it should be.
+        let _ = fs::remove_file(path.with_extension(extension));
+    }
+    path
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("db");
+    fresh(&path);
+    path
+}
+
+fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {
+    let database = format!("sqlite://{}", path.display());
+    let mut args = vec!["--database", &database];
+    args.extend(mint.iter().flat_map(|mint| ["--mint", mint]));
+    Gateway::with(name, &args, usize::from(mint.is_some()))
+}
+
+/// Status and body of a plain call.
+fn call(gateway: &Gateway, key: &str) -> (u16, String) {
+    let body = r#"{"model":"claude-haiku-5-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}"#;
+    ask(gateway, &format!("POST /v1/messages HTTP/1.1\r\nx-api-key: {key}\r\ncontent-length: {}\r\n", body.len()), body)
+}
+
+fn spent(gateway: &Gateway, key: &str) -> String {
+    let (status, body) = ask(gateway, &format!("GET /v1/key HTTP/1.1\r\nauthorization: Bearer {key}\r\n"), "");
+    assert_eq!(status, 200, "{body}");
+    let spent = body.split_once(r#""spent_usd":""#).expect("a budget").1;
+    spent.split('"').next().unwrap_or_default().to_owned()
+}
+
+fn ask(gateway: &Gateway, head: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(gateway.addr).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    write!(stream, "{head}host: gateway\r\nconnection: close\r\n\r\n{body}").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+fn a_key_outlives_its_gateway() {
+    let path = temporary("outlives");
+    let first = on(&path, "outlives-1", Some("name=ada,budget=5/day"));
+    let key = first.key("ada").to_owned();
+    assert_eq!(call(&first, &key).0, 200);
+    let once = spent(&first, &key);
+    assert_ne!(once, "0.00");
+    first.interrupt();
+    first.assert_exits_well();
+
+    let second = on(&path, "outlives-2", None);
+    assert_eq!(spent(&second, &key), once, "after Ctrl-C");
+    assert_eq!(call(&second, &key).0, 200);
+    let twice = spent(&second, &key);
+    second.kill();
+
+    let third = on(&path, "outlives-3", None);
+    assert_eq!(spent(&third, &key), twice, "after kill -9");
+    assert_eq!(call(&third, &key).0, 200);
+    third.interrupt();
+    third.assert_exits_well();
+}
+
+fn a_secret_is_rotated() {
+    let path = temporary("rotated");
+    let first = on(&path, "rotated-1", Some("name=ada,budget=5/day"));
+    let old = first.key("ada").to_owned();
+    assert_eq!(call(&first, &old).0, 200);
+    let before = spent(&first, &old);
+    first.interrupt();
+    first.assert_exits_well();
+
+    let second = on(&path, "rotated-2", Some("name=ada,budget=7/day"));
+    let new = second.key("ada").to_owned();
+    assert_ne!(old, new);
+    assert_eq!(call(&second, &old).0, 401);
+    assert_eq!(spent(&second, &new), before);
+    let (_, body) = ask(&second, &format!("GET /v1/key HTTP/1.1\r\nx-api-key: {new}\r\n"), "");
+    assert!(body.contains(r#""limit_usd":"7.00""#), "{body}");
+    second.interrupt();
+    second.assert_exits_well();
+}
+
+fn the_pepper_is_a_file() {
+    let path = temporary("peppered");
+    let first = on(&path, "peppered-1", Some("name=ada"));
+    let key = first.key("ada").to_owned();
+    first.interrupt();
+    first.assert_exits_well();
+    let pepper = path.with_extension("pepper");
+    for file in [&path, &pepper] {
+        let mode = fs::metadata(file).expect("it was made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+    assert!(!fs::read(&path).expect("it was made").windows(key.len()).any(|bytes| bytes == key.as_bytes()));
+
+    // Without it no key opens anything, and no other is made in its place.
+    fs::remove_file(&pepper).expect("it was made");
+    let database = format!("sqlite://{}", path.display());
+    let output =
+        command().args(["--listen", "127.0.0.1:0", "--database", &database]).output().expect("the example runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("open under it only"), "{said}");
+    assert!(!pepper.exists());
+}
+
+fn a_key_is_asked_for() {
+    let path = temporary("asked");
+    let gateway = on(&path, "asked", Some("name=ada"));
+    for key in ["any", "", "tg_live_0"] {
+        let (status, body) = call(&gateway, key);
+        assert_eq!(status, 401, "{body}");
+    }
+    assert_eq!(ask(&gateway, "GET /healthz HTTP/1.1\r\n", "").0, 200);
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use http::Request;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::audit::JsonLines;
+use tollgate::domain::audit::AuditRecord;
+use tollgate::domain::budget::Window;
+use tollgate::domain::outcome::End;
+use tollgate::domain::principal::Principal;
+use tollgate::store::StoreError;
+use tollgate::store::audit::AuditSink;
+use tollgate::{AuditLayer, Body};
+use tower::ServiceExt;
+
+use crate::world::{MESSAGES, World, post};
+
+fn hello() -> Value {
+    json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+#[tokio::test]
+async fn every_call_has_one_record_whatever_its_end() {
+    let world = World::new();
+    let key =
+        world.mint(Principal::new("ada").models(["claude-*"]).budget(Window::Day, "1".parse().expect("money"))).await;
+    world.ask(post(MESSAGES, &key, &hello())).await;
+    world.ask(Request::post(MESSAGES).body(Body::from("{}")).expect("a request")).await;
+    world.ask(post(MESSAGES, &key, &json!({ "model": 7 }))).await;
+    world.ask(post(MESSAGES, &key, &json!({ "model": "gpt-5", "messages": [] }))).await;
+    let mut stream = hello();
+    stream["stream"] = json!(true);
+    drop(world.gateway.clone().oneshot(post(MESSAGES, &key, &stream)).await.expect("infallible"));
+    let records = world.records().await;
+    let ends: Vec<_> = records.iter().map(|record| record.outcome().end).collect();
+    assert_eq!(ends, [End::Complete, End::Refused, End::Refused, End::Refused, End::Abandoned]);
+    let json: Vec<Value> = records.iter().map(|record| serde_json::to_value(record).expect("plain data")).collect();
+    let decisions = |n: usize| {
+        let all = json[n]["decisions"].as_array().expect("a list").iter();
+        all.map(|d| format!("{} {}", d["layer"].as_str().unwrap_or(""), d["allowed"])).collect::<Vec<_>>()
+    };
+    assert_eq!(decisions(0), ["auth true", "budget true"]);
+    assert_eq!(decisions(1), ["auth false"]);
+    assert_eq!((&json[0]["schema"], &json[0]["key_name"], &json[0]["status"]), (&json!(1), &json!("ada"), &json!(200)));
+    assert_eq!(json[0]["cost_usd"], json[0]["charged_usd"]);
+    assert_eq!((&json[1]["rejection"], &json[1]["key_name"]), (&json!("unauthenticated"), &json!(null)));
+    assert!(json[2]["reason"].as_str().expect("text").contains("`model` must be a string"), "{}", json[2]);
+    assert_eq!(json[3]["rejection"], "model_not_allowed");
+    assert_eq!(json[4]["charged_usd"], json[4]["granted_usd"]);
+    assert!(!json[0].to_string().contains("Hello"), "prompts are nobody's business");
+}
+
+/// Takes nothing until it is told to.
+#[derive(Clone, Default)]
+struct Stuck(Arc<(AtomicBool, AtomicUsize)>);
+
+#[async_trait]
+impl AuditSink for Stuck {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        if !self.0.0.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("the disk is full"));
+        }
+        self.0.1.fetch_add(records.len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_full() {
+    let stuck = Stuck::default();
+    let audit = AuditLayer::with_capacity(stuck.clone(), 4);
+    let world = World::with(|layer| layer.audit(&audit));
+    let key = world.mint(Principal::new("ada")).await;
+    let mut let_through = 0;
+    let refused = loop {
+        let answer = world.ask(post(MESSAGES, &key, &hello())).await;
+        match answer.status.as_u16() {
+            200 => let_through += 1,
+            _ => break answer,
+        }
+        assert!(let_through < 100, "nothing bounds the queue");
+    };
+    assert_eq!(refused.error(), (529, "overloaded_error".to_owned(), json!(null)));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    stuck.0.0.store(true, Ordering::SeqCst);
+    audit.flush().await;
+    assert_eq!(stuck.0.1.load(Ordering::SeqCst), let_through);
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
+}
+
+#[tokio::test]
+async fn json_lines_are_appended_one_for_each_call() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("audit-{}.jsonl", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    for _ in 0..2 {
+        let audit = AuditLayer::new(JsonLines::append(&path).expect("a place for temporary files"));
+        let world = World::with(|layer| layer.audit(&audit));
+        let key = world.mint(Principal::new("ada")).await;
+        for _ in 0..3 {
+            let answer = world.gateway.clone().oneshot(post(MESSAGES, &key, &hello())).await.expect("infallible");
+            answer.into_body().collect().await.expect("whole");
+        }
+        audit.flush().await;
+    }
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    std::fs::remove_file(&path).expect("it was written");
+    let ids: std::collections::HashSet<String> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].to_string()).collect();
+    assert_eq!((text.lines().count(), ids.len()), (6, 6));
+}

@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::catalog::{Catalog, Terms};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::domain::usage::Usage;
+use tollgate::store::At;
+use tollgate::store::budget::{BudgetStore, Standing};
+use tollgate::testing::{Line, Script};
+use tollgate::{BudgetLayer, GatewayLayer};
+use tower::ServiceExt;
+
+use crate::world::{CHAT, MESSAGES, World, post};
+
+const MODEL: &str = "claude-haiku-5-5";
+
+fn hello(max_tokens: u64) -> Value {
+    json!({ "model": MODEL, "max_tokens": max_tokens, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+fn usd(text: &str) -> Money {
+    text.parse().expect("an amount")
+}
+
+/// One pot, which tests find without knowing the key's id.
+fn team(limit: &str) -> Budget {
+    Budget::new(Scope::team("search"), Window::Day, usd(limit))
+}
+
+fn ada(limit: &str) -> Principal {
+    Principal::new("ada").budget_of(team(limit))
+}
+
+async fn standing(world: &World) -> Standing {
+    world.settlements.drain().await;
+    world.budgets.standing(&[team("1")], At::Store).await.expect("memory").remove(0)
+}
+
+fn price(line: &Line) -> Money {
+    let usage = Usage { input: line.input, output: line.output, ..Usage::default() };
+    Catalog::builtin().find(&line.model).expect("a price").cost(&usage, Terms::default()).expect("an amount")
+}
+
+#[tokio::test]
+async fn a_call_is_charged_what_the_provider_bills() {
+    let world = World::new();
+    let key = world.mint(ada("1")).await;
+    for stream in [false, true] {
+        let mut body = hello(64);
+        body["stream"] = json!(stream);
+        let answer = world.ask(post(MESSAGES, &key, &body)).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("x-tollgate-budget-remaining-usd").expect("told").starts_with("0.99"), "{answer:?}");
+    }
+    let bill: Money = world.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
+    let standing = standing(&world).await;
+    assert_eq!((standing.spent, standing.held), (bill, Money::ZERO));
+    let charged =
+        world.records().await.iter().filter_map(|r| r.outcome().charged).fold(Money::ZERO, Money::saturating_add);
+    assert_eq!(charged, bill);
+}
+
+#[tokio::test]
+async fn money_is_held_for_all_that_a_call_may_cost_until_it_ends() {
+    let world = World::new();
+    let key = world.mint(ada("1")).await;
+    let mut body = hello(1_000);
+    body["stream"] = json!(true);
+    let mut stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
+    stream.frame().await.expect("a frame").expect("no error");
+    let held = standing(&world).await.held;
+    let output = Usage { output: 1_000, ..Usage::default() };
+    let least = Catalog::builtin().find(MODEL).expect("a price").cost(&output, Terms::default()).expect("an amount");
+    assert!(held > least, "{held} is held for 1,000 tokens that cost {least}");
+    stream.collect().await.expect("whole");
+    assert_eq!(standing(&world).await.held, Money::ZERO);
+}
+
+#[tokio::test]
+async fn a_spent_budget_is_told_with_its_reset_and_not_to_be_retried() {
+    let world = World::new();
+    let key = world.mint(ada("0.000001")).await;
+    let lifetime = world.mint(Principal::new("bob").budget(Window::Total, usd("0"))).await;
+    let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
+    assert_eq!(answer.error(), (429, "billing_error".to_owned(), json!(null)));
+    assert_eq!(answer.header("retry-after"), Some("54000"), "until midnight, UTC");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    for words in ["the day budget of team search", "$0.000001", "2026-11-25T00:00:00Z"] {
+        assert!(answer.message().contains(words), "{}", answer.message());
+    }
+    let mut body = hello(64);
+    body["model"] = json!("gpt-5");
+    let answer = world.ask(post(CHAT, &key, &body)).await;
+    assert_eq!(answer.error(), (429, "insufficient_quota".to_owned(), json!("insufficient_quota")));
+    let answer = world.ask(post(MESSAGES, &lifetime, &hello(64))).await;
+    assert_eq!(answer.error().1, "billing_error");
+    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (None, Some("false")));
+    assert!(world.provider.received().is_empty());
+    world.clock.advance(Duration::from_secs(54_000));
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello(64))).await.error().0, 429, "a new day has as little");
+}
+
+#[tokio::test]
+async fn a_budget_held_by_calls_in_flight_is_told_from_one_that_is_spent() {
+    let world = World::with(|layer| layer);
+    let card = Catalog::builtin().find(MODEL).expect("a price").clone();
+    let output = Usage { output: 1_500, ..Usage::default() };
+    let limit = card.cost(&output, Terms::default()).expect("an amount");
+    let key = world.mint(ada(&limit.to_string())).await;
+    let mut body = hello(1_024);
+    body["stream"] = json!(true);
+    let first = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
+    assert_eq!(first.status(), 200);
+    let answer = world.ask(post(MESSAGES, &key, &body)).await;
+    assert_eq!(answer.error(), (429, "rate_limit_error".to_owned(), json!(null)), "{}", answer.text);
+    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (Some("1"), None));
+    first.into_body().collect().await.expect("whole");
+    world.settlements.drain().await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_left_cuts_the_answer_down_and_says_so() {
+    let world = World::new();
+    let key = world.mint(ada("0.05")).await;
+    let answer = world.ask(post(MESSAGES, &key, &hello(128_000))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let cap: u64 = answer.header("x-tollgate-clamped").expect("told").parse().expect("a number");
+    let sent: Value = serde_json::from_slice(&world.provider.received()[0].body).expect("JSON");
+    assert_eq!(sent["max_tokens"], json!(cap));
+    assert!((1_024..128_000).contains(&cap), "{cap}");
+    let record = &world.records().await[0];
+    assert_eq!(record.outcome().clamped, Some(cap));
+    let granted = record.outcome().granted.expect("held");
+    assert!(granted <= usd("0.0125"), "a quarter of what was left, and it was {granted}");
+}
+
+#[tokio::test]
+async fn a_clamp_never_comes_down_to_what_is_set_aside_for_thinking() {
+    let world = World::new();
+    let key = world.mint(ada("0.02")).await;
+    let mut body = hello(64_000);
+    body["thinking"] = json!({ "type": "enabled", "budget_tokens": 5_000 });
+    let answer = world.ask(post(MESSAGES, &key, &body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let cap: u64 = answer.header("x-tollgate-clamped").expect("told").parse().expect("a number");
+    assert!(cap > 5_000, "{cap}");
+    body["thinking"]["budget_tokens"] = json!(60_000);
+    assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.error().1, "billing_error");
+}
+
+#[tokio::test]
+async fn all_or_nothing_is_a_choice() {
+    use tollgate::budget::OverBudget;
+    use tollgate::store::memory::MemoryBudgets;
+    let change =
+        |layer: GatewayLayer| layer.budget(BudgetLayer::new(MemoryBudgets::new()).over_budget(OverBudget::Reject));
+    let world = World::with(change);
+    let key = world.mint(ada("0.05")).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello(128_000))).await.error().1, "billing_error");
+    let answer = world.ask(post(MESSAGES, &key, &hello(1_000))).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-tollgate-clamped")), (200, None));
+}
+
+#[tokio::test]
+async fn a_model_without_a_price_is_not_paid_from_a_budget() {
+    let world = World::new();
+    let paid = world.mint(ada("1")).await;
+    let free = world.mint(Principal::new("free")).await;
+    let mut body = hello(64);
+    body["model"] = json!("claude-unheard-of");
+    let answer = world.ask(post(MESSAGES, &paid, &body)).await;
+    assert_eq!(answer.error(), (400, "invalid_request_error".to_owned(), json!(null)));
+    assert!(answer.message().contains("claude-unheard-of"), "{}", answer.text);
+    assert_eq!(world.ask(post(MESSAGES, &free, &body)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_became_of_a_call_says_what_it_is_charged() {
+    let world = World::new();
+    let key = world.mint(ada("1")).await;
+    // (directive, streamed, whether all of the grant is charged; else the bill is, or nothing where there is none)
+    for (directive, stream, whole) in [
+        ("sim:status=500", false, false),
+        ("sim:status=529", true, false),
+        ("sim:nousage", false, true),
+        ("sim:abort=3", true, true),
+        ("sim:end=3", true, true),
+        ("sim:error=3", true, true),
+        ("sim:garbage=3", true, true),
+        ("sim:html", false, false),
+        ("sim:deltas=20", true, false),
+    ] {
+        let before = standing(&world).await.spent;
+        let lines = world.provider.bill().lines().len();
+        let mut body = hello(64);
+        body["stream"] = json!(stream);
+        body["messages"][0]["content"] = json!(directive);
+        let answer = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
+        // Some of these break off; what matters is what is written down.
+        let _ = answer.into_body().collect().await;
+        let standing = standing(&world).await;
+        let charged = standing.spent.saturating_sub(before);
+        let record = world.records().await.pop().expect("a record");
+        let granted = record.outcome().granted.expect("held");
+        let billed: Money =
+            world.provider.bill().lines()[lines..].iter().map(price).fold(Money::ZERO, Money::saturating_add);
+        assert_eq!(standing.held, Money::ZERO, "{directive}");
+        assert_eq!(record.outcome().charged, Some(charged), "{directive}");
+        assert_eq!(charged, if whole { granted } else { billed }, "{directive}: granted {granted}, billed {billed}");
+        assert!(charged >= billed, "{directive}: {charged} is under the bill of {billed}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_pays_for_all_that_was_granted() {
+    let world = World::new();
+    let key = world.mint(ada("1")).await;
+    world.provider.script(Script::new().deltas(50));
+    let mut body = hello(64);
+    body["stream"] = json!(true);
+    let mut stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
+    stream.frame().await.expect("a frame").expect("no error");
+    drop(stream);
+    let standing = standing(&world).await;
+    let record = world.records().await.pop().expect("a record");
+    assert_eq!((Some(standing.spent), standing.held), (record.outcome().granted, Money::ZERO));
+}
+
+#[tokio::test]
+async fn counting_tokens_costs_nothing() {
+    let world = World::new();
+    let key = world.mint(ada("0")).await;
+    let answer = world.ask(post("/v1/messages/count_tokens", &key, &hello(64))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello(64))).await.error().1, "billing_error");
+}

@@ -1,0 +1,150 @@
+use std::sync::Arc;
+
+use http::Request;
+use serde_json::json;
+use tollgate::Body;
+use tollgate::domain::key::{Environment, VirtualKey};
+use tollgate::domain::principal::Principal;
+use tollgate::store::key::KeyRegistry;
+
+use crate::world::{CHAT, MESSAGES, World, get, post};
+
+fn body(model: &str) -> serde_json::Value {
+    json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+#[tokio::test]
+async fn a_key_is_taken_from_every_header_that_clients_send_it_in() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    let secret = key.expose();
+    for (name, value) in [
+        ("authorization", format!("Bearer {secret}")),
+        ("authorization", format!("bearer   {secret}")),
+        ("x-api-key", secret.to_owned()),
+        ("api-key", secret.to_owned()),
+        ("x-goog-api-key", secret.to_owned()),
+    ] {
+        let request = Request::post(MESSAGES).header(name, &value);
+        let answer =
+            world.ask(request.body(Body::from(body("claude-haiku-5-5").to_string())).expect("a request")).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text);
+    }
+    for received in world.provider.received() {
+        let all = format!("{:?}", received.headers);
+        assert!(!all.contains(secret), "the provider was sent the key: {all}");
+        assert_eq!(received.headers["x-api-key"], "sk-upstream");
+    }
+}
+
+#[tokio::test]
+async fn without_a_good_key_nothing_is_read_and_nothing_goes_upstream() {
+    let world = World::new();
+    world.mint(Principal::new("ada")).await;
+    let unknown = VirtualKey::mint(Environment::Live).expect("randomness");
+    let long = "a".repeat(64 << 10);
+    let mut wrong_sum = unknown.expose().to_owned();
+    wrong_sum.replace_range(wrong_sum.len() - 1.., "!");
+    for (path, kind, code) in
+        [(MESSAGES, "authentication_error", json!(null)), (CHAT, "invalid_request_error", json!("invalid_api_key"))]
+    {
+        for value in ["", "sk-ant-api03-x", unknown.expose(), &wrong_sum, &long, "tg_live_\u{e9}"] {
+            // Not even its JSON is looked at.
+            let request = Request::post(path).header("x-api-key", value.as_bytes()).body(Body::from("{"));
+            let answer = world.ask(request.expect("a request")).await;
+            assert_eq!(answer.error(), (401, kind.to_owned(), code.clone()), "{value:.80}");
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+            assert!(!answer.text.contains("tg_live_"), "{}", answer.text);
+        }
+        let answer = world.ask(Request::post(path).body(Body::from("{")).expect("a request")).await;
+        assert_eq!(answer.error(), (401, kind.to_owned(), code));
+        assert!(answer.message().contains("no API key"), "{}", answer.text);
+    }
+    assert_eq!(world.ask(Request::get("/v1/models").body(Body::empty()).expect("a request")).await.status, 401);
+    assert!(world.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
+    let world = World::new();
+    let at = "2026-11-24T09:00:30Z".parse().expect("a time");
+    let disabled = world.mint_as(Principal::new("off"), |record| record.disabled(true)).await;
+    let short = world.mint_as(Principal::new("short"), |record| record.expires_at(at)).await;
+    let answer = world.ask(post(MESSAGES, &disabled, &body("claude-haiku-5-5"))).await;
+    assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key is disabled"));
+    assert_eq!(world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await.status, 200);
+    world.clock.advance(std::time::Duration::from_secs(30));
+    let answer = world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await;
+    assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key has expired"));
+}
+
+#[tokio::test]
+async fn a_rotated_secret_opens_nothing_from_the_moment_of_its_rotation() {
+    let world = World::new();
+    let old = world.mint(Principal::new("ada")).await;
+    assert_eq!(world.ask(post(MESSAGES, &old, &body("claude-haiku-5-5"))).await.status, 200);
+    let record = world.keys.named("ada").await.expect("memory").expect("it was minted");
+    let new = VirtualKey::mint(Environment::Live).expect("randomness");
+    assert!(world.keys.put(&record.rotated(&new, &world.pepper, Principal::new("ada"))).await.expect("memory"));
+    assert_eq!(world.ask(post(MESSAGES, &old, &body("claude-haiku-5-5"))).await.status, 401);
+    assert_eq!(world.ask(post(MESSAGES, &new, &body("claude-haiku-5-5"))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_the_key_may_not_use_is_refused_in_the_words_of_the_dialect() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").models(["claude-haiku-*", "gpt-5"])).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &body("claude-haiku-5-5"))).await.status, 200);
+    let answer = world.ask(post(MESSAGES, &key, &body("claude-opus-5-5"))).await;
+    assert_eq!(answer.error(), (400, "invalid_request_error".to_owned(), json!(null)));
+    assert!(answer.message().contains("claude-opus-5-5"), "{}", answer.text);
+    let answer = world.ask(post(CHAT, &key, &body("gpt-6"))).await;
+    assert_eq!(answer.error(), (404, "invalid_request_error".to_owned(), json!("model_not_found")));
+    let counting = world.ask(post("/v1/messages/count_tokens", &key, &body("claude-opus-5-5"))).await;
+    assert_eq!(counting.status, 400, "one control on every route");
+}
+
+#[tokio::test]
+async fn an_alias_of_the_key_is_the_model_that_goes_upstream() {
+    let world = World::new();
+    let principal = Principal::new("ada").alias("fast", "claude-haiku-5-5").models(["claude-haiku-5-5"]);
+    let key = world.mint(principal).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &body("fast"))).await.status, 200);
+    assert!(world.provider.received()[0].body.starts_with(b"{\"max_tokens\":64,\"messages\""));
+    assert_eq!(world.provider.bill().lines()[0].model, "claude-haiku-5-5");
+}
+
+#[tokio::test]
+async fn models_are_listed_as_far_as_the_key_may_use_them() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").models(["claude-*"])).await;
+    let list = world.ask(get("/v1/models", &key)).await.json();
+    let ids: Vec<_> = list["data"].as_array().expect("a list").iter().map(|model| model["id"].clone()).collect();
+    assert_eq!(ids, ["claude-haiku-5-5", "claude-opus-5-5"]);
+    assert_eq!(world.ask(get("/v1/models/gpt-5", &key)).await.status, 404);
+    assert_eq!(world.ask(get("/v1/models/claude-opus-5-5", &key)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_host_that_knows_its_users_hands_in_a_principal() {
+    let world = World::new();
+    let mut request =
+        Request::post(MESSAGES).body(Body::from(body("claude-haiku-5-5").to_string())).expect("a request");
+    request.extensions_mut().insert(Arc::new(Principal::new("ada").models(["claude-haiku-5-5"])));
+    assert_eq!(world.ask(request).await.status, 200);
+    let mut request = Request::post(MESSAGES).body(Body::from(body("claude-opus-5-5").to_string())).expect("a request");
+    request.extensions_mut().insert(Arc::new(Principal::new("ada").models(["claude-haiku-5-5"])));
+    assert_eq!(world.ask(request).await.status, 400);
+    let records = world.records().await;
+    let names: Vec<_> = records.iter().map(|r| r.outcome().principal.as_ref().map(|p| p.name.to_string())).collect();
+    assert_eq!(names, [Some("ada".to_owned()), Some("ada".to_owned())]);
+}
+
+#[tokio::test]
+async fn probes_and_unknown_paths_need_no_key_and_give_nothing() {
+    let world = World::new();
+    for (path, status) in [("/", 200), ("/api/hello", 200), ("/v1/embeddings", 404), ("/v1/messages/batches", 404)] {
+        let answer = world.ask(Request::get(path).body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}

@@ -1,0 +1,148 @@
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::domain::budget::Window;
+use tollgate::domain::limit::{Limit, Measure};
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::At;
+use tollgate::store::rate_limit::RateLimitStore;
+use tower::ServiceExt;
+
+use crate::world::{CHAT, MESSAGES, World, post};
+
+fn hello(model: &str) -> Value {
+    json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+#[tokio::test]
+async fn requests_a_minute_are_counted_and_come_back_when_retry_after_says() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Requests, 2)).await;
+    for left in ["1", "0"] {
+        let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("anthropic-ratelimit-requests-limit"), Some("2"));
+        assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), Some(left));
+    }
+    let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+    assert_eq!(answer.error(), (429, "rate_limit_error".to_owned(), json!(null)));
+    assert_eq!(answer.header("retry-after"), Some("30"));
+    assert_eq!(answer.header("x-should-retry"), None);
+    assert_eq!(answer.header("anthropic-ratelimit-requests-reset"), Some("2026-11-24T09:01:00Z"));
+    assert_eq!(answer.message(), "the limit of 2 requests a minute for this key is reached");
+    world.clock.advance(Duration::from_secs(29));
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await.status, 429);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await.status, 200);
+    assert_eq!(world.provider.received().len(), 3);
+}
+
+#[tokio::test]
+async fn an_openai_client_reads_its_own_limit_headers_on_streams_too() {
+    let world = World::new();
+    let principal = Principal::new("ada").limit(Measure::Requests, 5).limit(Measure::Tokens, 60_000);
+    let key = world.mint(principal).await;
+    let mut body = hello("gpt-5");
+    body["stream"] = json!(true);
+    let answer = world.ask(post(CHAT, &key, &body)).await;
+    assert!(answer.text.ends_with("data: [DONE]\n\n"), "{}", answer.text);
+    assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("5"));
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("4"));
+    assert_eq!(answer.header("x-ratelimit-reset-requests"), Some("12s"));
+    assert_eq!(answer.header("x-ratelimit-limit-tokens"), Some("60000"));
+    assert!(answer.header("x-ratelimit-remaining-tokens").is_some());
+}
+
+#[tokio::test]
+async fn tokens_are_estimated_first_and_true_after() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Tokens, 1_000)).await;
+    let mut body = hello("claude-haiku-5-5");
+    body["max_tokens"] = json!(900);
+    // At most 512 are expected of an answer, whatever was asked for.
+    assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
+    world.settlements.drain().await;
+    let limit = [Limit::new(Scope::key(key_id(&world).await), Measure::Tokens, 1_000)];
+    let left = world.limits.standing(&limit, At::Store).await.expect("memory")[0].left;
+    let line = &world.provider.bill().lines()[0];
+    assert_eq!(left, 1_000 - line.input - line.output);
+}
+
+async fn key_id(world: &World) -> String {
+    use tollgate::store::key::KeyRegistry as _;
+    world.keys.named("ada").await.expect("memory").expect("minted").id.to_string()
+}
+
+#[tokio::test]
+async fn a_request_larger_than_its_limit_is_told_not_to_come_again() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Tokens, 10)).await;
+    let nothing = world.mint(Principal::new("nobody").limit(Measure::Requests, 0)).await;
+    for key in [&key, &nothing] {
+        let answer = world.ask(post(MESSAGES, key, &hello("claude-haiku-5-5"))).await;
+        assert_eq!(answer.error().0, 429);
+        assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (None, Some("false")));
+    }
+    assert!(world.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_call_counts_as_one_at_once_until_its_last_byte() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Parallel, 1)).await;
+    let mut body = hello("claude-haiku-5-5");
+    body["stream"] = json!(true);
+    let mut stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
+    stream.frame().await.expect("a frame").expect("no error");
+    let answer = world.ask(post(MESSAGES, &key, &body)).await;
+    assert_eq!((answer.error().0, answer.header("retry-after")), (429, Some("1")));
+    stream.collect().await.expect("whole");
+    world.settlements.drain().await;
+    let half = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
+    assert_eq!(half.status(), 200);
+    // A client that hangs up frees its slot as well.
+    drop(half);
+    world.settlements.drain().await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
+}
+
+#[tokio::test]
+async fn all_limits_are_counted_or_none() {
+    let world = World::new();
+    let team = || Limit::new(Scope::team("search"), Measure::Requests, 1);
+    let ada = world.mint(Principal::new("ada").team("search").limit(Measure::Requests, 5).limit_of(team())).await;
+    let bob = world.mint(Principal::new("bob").team("search").limit(Measure::Requests, 5).limit_of(team())).await;
+    assert_eq!(world.ask(post(MESSAGES, &ada, &hello("claude-haiku-5-5"))).await.status, 200);
+    let answer = world.ask(post(MESSAGES, &bob, &hello("claude-haiku-5-5"))).await;
+    assert_eq!(answer.message(), "the limit of 1 requests a minute for team search is reached");
+    use tollgate::store::key::KeyRegistry as _;
+    let id = world.keys.named("bob").await.expect("memory").expect("minted").id;
+    let own = [Limit::new(Scope::key(id.to_string()), Measure::Requests, 5)];
+    assert_eq!(world.limits.standing(&own, At::Store).await.expect("memory")[0].left, 5);
+}
+
+#[tokio::test]
+async fn a_budgets_refusal_gives_back_what_the_limits_counted() {
+    let world = World::new();
+    let principal = Principal::new("ada")
+        .limit(Measure::Requests, 2)
+        .limit(Measure::Parallel, 1)
+        .budget(Window::Day, "0.000001".parse().expect("an amount"));
+    let key = world.mint(principal).await;
+    for _ in 0..5 {
+        let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+        assert_eq!(answer.error().1, "billing_error", "{}", answer.text);
+        world.settlements.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_tokens_is_a_request_too() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Requests, 1).limit(Measure::Tokens, 1)).await;
+    let ask = || post("/v1/messages/count_tokens", &key, &hello("claude-haiku-5-5"));
+    assert_eq!(world.ask(ask()).await.status, 200);
+    assert_eq!(world.ask(ask()).await.status, 429);
+}

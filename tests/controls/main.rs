@@ -1,0 +1,11 @@
+//! Keys, limits, budgets and the audit trail, as a client and an operator see them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auditing;
+mod budgets;
+mod info;
+mod keys;
+mod limits;
+mod world;

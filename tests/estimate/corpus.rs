@@ -1,0 +1,140 @@
+//! Recorded exchanges with Anthropic's API: what was estimated against what was billed. They are none of this project's, so
+//! they lie where `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tollgate::Dialect;
+use tollgate::dialect::head::Head;
+use tollgate::dialect::meter::{StreamMeter, answer};
+use tollgate::domain::catalog::{Catalog, ModelCard};
+use tollgate::domain::estimate::{ceiling, likely_input, proven_input};
+use tollgate::domain::usage::Usage;
+use tollgate::wire::sse::Scanner;
+
+/// Stands for models that have left the table: a window of 200,000 tokens and the price of the Sonnets of their day.
+const STAND_IN: &str = "claude-sonnet-4-5";
+
+#[test]
+fn the_bound_holds_for_every_recorded_anthropic_exchange() {
+    the_bound_holds("anthropic-messages", Dialect::Anthropic, 200, Some(STAND_IN));
+}
+
+/// Other providers' models speak Chat Completions too, with tokenizers and prompts of their own: only the table's are judged.
+#[test]
+fn the_bound_holds_for_every_recorded_chat_exchange_with_a_model_of_the_table() {
+    the_bound_holds("openai-chat", Dialect::OpenAiChat, 100, None);
+}
+
+fn the_bound_holds(protocol: &str, dialect: Dialect, least: usize, stand_in: Option<&str>) {
+    let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
+        say(&format!("SKIPPED: no exchange of {protocol} was estimated, since TOLLGATE_CORPUS is not set"));
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI estimates recorded exchanges");
+        return;
+    };
+    let catalog = Catalog::builtin();
+    let (mut judged, mut unbounded, mut stood_in, mut wrong) = (Vec::new(), Vec::new(), 0, Vec::new());
+    for case in cases(&Path::new(&corpus).join(protocol)) {
+        let Some(usage) = usage(&case, dialect) else { continue };
+        let request = std::fs::read(case.join("request.json")).expect("a request");
+        let head = Head::read(&request, dialect).expect("a head");
+        let known = catalog.find(head.model());
+        stood_in += usize::from(known.is_none());
+        let Some(card) = known.or_else(|| catalog.find(stand_in?)) else { continue };
+        match Judged::new(&head, card, usage) {
+            Ok(it) => {
+                if it.bound < it.actual || it.ceiling < it.cost {
+                    wrong.push(format!("{}: {it:?} of {:?}", case.display(), head.inputs()));
+                }
+                judged.push(it);
+            }
+            Err(why) => unbounded.push(why),
+        }
+    }
+    say(&format!("{protocol}, {stood_in} models not in the table, {}", stand_in.map_or("left out", |_| STAND_IN)));
+    report(&judged, &unbounded);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(judged.len() + unbounded.len() >= least, "{} exchanges are too few", judged.len() + unbounded.len());
+}
+
+/// One exchange, in tokens and billionths of a dollar.
+#[derive(Debug)]
+struct Judged {
+    bound: u64,
+    likely: u64,
+    actual: u64,
+    ceiling: i64,
+    cost: i64,
+    /// Whether nothing but text bounds it.
+    is_text: bool,
+}
+
+impl Judged {
+    fn new(head: &Head, card: &ModelCard, usage: Usage) -> Result<Self, String> {
+        let inputs = head.inputs();
+        let bound = proven_input(inputs, card).map_err(|unbounded| unbounded.to_string())?;
+        let ceiling = ceiling(inputs, card, bound, usage.output).map_err(|unbounded| unbounded.to_string())?;
+        let cost = card.cost(&usage, inputs.terms).expect("what is bounded has a price");
+        Ok(Judged {
+            bound,
+            likely: likely_input(inputs, head.model()),
+            actual: usage.total_input(),
+            ceiling: ceiling.nanos(),
+            cost: cost.nanos(),
+            is_text: inputs.images + inputs.documents + inputs.references == 0 && inputs.server_tools.is_empty(),
+        })
+    }
+}
+
+fn report(judged: &[Judged], unbounded: &[String]) {
+    let print = |what: &str, of: &[&Judged]| {
+        let percent = |part: u64, whole: u64| part.saturating_mul(100) / whole.max(1);
+        let over = median(of.iter().map(|it| percent(it.bound, it.actual)));
+        let likely = median(of.iter().map(|it| percent(it.likely, it.actual)));
+        let nanos = median(of.iter().map(|it| u64::try_from(it.ceiling - it.cost).unwrap_or_default()));
+        say(&format!(
+            "{what}: {} exchanges, median bound {over}% and median guess {likely}% of the tokens billed, median \
+             over-reservation {nanos} billionths of a dollar",
+            of.len()
+        ));
+    };
+    print("all that are bounded", &judged.iter().collect::<Vec<_>>());
+    print("of 1,000 tokens and more", &judged.iter().filter(|it| it.actual >= 1_000).collect::<Vec<_>>());
+    print("of them text alone", &judged.iter().filter(|it| it.actual >= 1_000 && it.is_text).collect::<Vec<_>>());
+    let mut why = unbounded.to_vec();
+    why.sort_unstable();
+    let counts: Vec<_> =
+        why.chunk_by(|one, other| one == other).map(|same| format!("{} {}", same.len(), same[0])).collect();
+    say(&format!("unbounded: {} exchanges ({})", unbounded.len(), counts.join("; ")));
+}
+
+fn median(numbers: impl Iterator<Item = u64>) -> u64 {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}
+
+fn cases(protocol: &Path) -> Vec<PathBuf> {
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(protocol)
+        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+        .unwrap_or_default();
+    cases.retain(|case| case.join("request.json").is_file());
+    cases.sort_unstable();
+    cases
+}
+
+/// What the answer states, if it does.
+fn usage(case: &Path, dialect: Dialect) -> Option<Usage> {
+    if let Ok(json) = std::fs::read(case.join("response.json")) {
+        return answer(dialect, &json).usage;
+    }
+    let stream = std::fs::read(case.join("response.sse")).ok()?;
+    let mut meter = StreamMeter::new(dialect);
+    Scanner::new().push(&stream, |block| meter.block(&block)).expect("events of a sane size");
+    meter.reading().usage
+}
+
+/// Past the capture of the test harness, which hides what a passing test prints.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,177 @@
+//! The calls of a storm: who asks for what, and how they leave.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::limit::{Limit, Measure};
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::At;
+use tollgate::store::memory::{MemoryKeys, MemoryLimits};
+use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::{Body, Gateway};
+use tower::ServiceExt;
+
+use crate::seeded::Seeded;
+use crate::site::mint;
+use crate::watched::now;
+
+/// One call.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) key: String,
+    pub(crate) is_stream: bool,
+    pub(crate) max_tokens: u64,
+    pub(crate) script: String,
+    /// After so many milliseconds.
+    pub(crate) begins: u64,
+    pub(crate) leaves: Leaves,
+}
+
+/// When the client has had enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    Never,
+    /// After so many frames of its answer.
+    AfterFrames(u64),
+    /// So long after it asked.
+    After(Duration),
+    /// When its request has been polled so often, which is while one of the stores is asked.
+    AtPoll(u64),
+}
+
+impl Ask {
+    /// Half streams, half of either dialect, a quarter who hang up.
+    pub(crate) fn random(number: u64, keys: &[String], random: &mut Seeded) -> Self {
+        let family = if random.one_in(2) { "claude" } else { "gpt" };
+        let is_stream = random.one_in(2);
+        let deltas = 1 + random.below(40);
+        let script = match is_stream {
+            true => format!("sim:first={},deltas={deltas},delay={}", random.below(4), random.below(2)),
+            false => format!("sim:first={},deltas={deltas}", random.below(8)),
+        };
+        let leaves = match random.below(12) {
+            0 => Leaves::AfterFrames(random.below(deltas)),
+            1 => Leaves::After(Duration::from_millis(random.below(12))),
+            2 => Leaves::AtPoll(1 + random.below(5)),
+            _ => Leaves::Never,
+        };
+        Ask {
+            model: format!("{family}-storm-{number:08}"),
+            key: keys[usize::try_from(random.next() % keys.len() as u64).expect("small")].clone(),
+            is_stream,
+            max_tokens: 20 + random.below(180),
+            script,
+            begins: random.below(150),
+            leaves,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &'static str {
+        if self.model.starts_with("claude") { "/v1/messages" } else { "/v1/chat/completions" }
+    }
+
+    pub(crate) fn json(&self) -> String {
+        let Ask { model, is_stream, max_tokens, script, .. } = self;
+        format!(
+            r#"{{"model":"{model}","max_tokens":{max_tokens},"stream":{is_stream},"messages":[{{"role":"user","content":"{script}"}}]}}"#
+        )
+    }
+
+    pub(crate) fn request(&self) -> Request<Body> {
+        let request = Request::post(self.path()).header("content-type", "application/json");
+        // Each family proves itself in its own way.
+        let request = match self.model.starts_with("claude") {
+            true => request.header("x-api-key", &self.key),
+            false => request.header("authorization", format!("Bearer {}", self.key)),
+        };
+        request.body(Body::from(self.json())).expect("a request")
+    }
+
+    /// Asks, reads as much as it wants, and goes.
+    pub(crate) async fn run(self, gateway: Gateway) {
+        tokio::time::sleep(Duration::from_millis(self.begins)).await;
+        let answer = gateway.oneshot(self.request());
+        let answer = match self.leaves {
+            Leaves::AtPoll(most) => polls(pin!(answer), most).await,
+            Leaves::After(time) => {
+                let whole = async { drain(answer.await.expect("infallible").into_body(), u64::MAX).await };
+                let _ = tokio::time::timeout(time, whole).await;
+                return;
+            }
+            _ => Some(answer.await),
+        };
+        let Some(answer) = answer else { return };
+        let most = if let Leaves::AfterFrames(frames) = self.leaves { frames } else { u64::MAX };
+        drain(answer.expect("infallible").into_body(), most).await;
+    }
+}
+
+/// Reads so many frames, or to the end.
+pub(crate) async fn drain(mut body: Body, most: u64) {
+    for _ in 0..most {
+        match body.frame().await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// Polls `future` as its wakers ask, to its end or for `most` polls.
+pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Option<F::Output> {
+    let mut polled = 0;
+    poll_fn(|cx| {
+        if polled == most {
+            return Poll::Ready(None);
+        }
+        polled += 1;
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// Eight keys of four users in two teams: the key's own pot, the user's, the team's.
+pub(crate) struct Crowd {
+    pub(crate) secrets: Vec<String>,
+    pub(crate) pots: Vec<Budget>,
+    limits: Vec<Limit>,
+}
+
+impl Crowd {
+    pub(crate) fn new(keys: &MemoryKeys, limits: [&str; 3]) -> Self {
+        let [own, user, team] = limits.map(|limit| limit.parse().expect("an amount"));
+        let mut crowd = Crowd { secrets: Vec::new(), pots: Vec::new(), limits: Vec::new() };
+        for number in 0..8 {
+            let (whose, whole) = (format!("user-{}", number / 2), format!("team-{}", number / 4));
+            let principal = Principal::new(format!("key-{number}"))
+                .user(whose.clone())
+                .team(whole.clone())
+                .budget(Window::Total, own)
+                .budget_of(Budget::new(Scope::user(whose.clone()), Window::Month, user))
+                .budget_of(Budget::new(Scope::team(whole.clone()), Window::Day, team))
+                .limit(Measure::Parallel, 10_000)
+                .limit_of(Limit::new(Scope::user(whose), Measure::Requests, 1_000_000))
+                .limit_of(Limit::new(Scope::team(whole), Measure::Tokens, 1_000_000_000));
+            let (record, secret) = mint(keys, principal);
+            crowd.pots.extend(record.principal.budgets.iter().cloned());
+            crowd.limits.extend(record.principal.limits.iter().cloned());
+            crowd.secrets.push(secret);
+        }
+        crowd
+    }
+
+    /// Panics if a call that has ended still has its slot.
+    pub(crate) fn assert_no_slot_is_held(&self, limits: &MemoryLimits) {
+        for standing in now(limits.standing(&self.limits, At::Store)).expect("memory") {
+            if standing.limit.measure == Measure::Parallel {
+                assert_eq!(standing.left, standing.limit.most, "{}", standing.limit);
+            }
+        }
+    }
+}

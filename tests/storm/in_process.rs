@@ -1,0 +1,97 @@
+//! The storm without sockets: as many interleavings as a seed can make.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tollgate::budget::{BudgetLayer, OverBudget};
+use tollgate::domain::clock::ManualClock;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+
+use crate::calls::{Ask, Crowd};
+use crate::oracle::{Sum, reckon};
+use crate::seeded::{Seeded, seeds};
+use crate::site::Site;
+use crate::watched::Watched;
+use crate::weather::{Weather, Weathered};
+
+/// So that no window ends in the middle of a storm at midnight.
+pub(crate) fn noon() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at("2026-11-25T12:00:00Z".parse().expect("a time")))
+}
+
+/// A crowd with its site, and the stores behind it.
+pub(crate) struct Storm {
+    pub(crate) crowd: Crowd,
+    pub(crate) budgets: Watched,
+    pub(crate) limits: MemoryLimits,
+    pub(crate) weather: Weather,
+    pub(crate) site: Site,
+}
+
+impl Storm {
+    pub(crate) fn new(weather: Weather, limits: [&str; 3]) -> Self {
+        let keys = MemoryKeys::new();
+        let crowd = Crowd::new(&keys, limits);
+        let budgets = Watched::new(MemoryBudgets::new().clock(noon()), crowd.pots.clone(), weather.clone());
+        let limits = MemoryLimits::new();
+        let over = OverBudget::Clamp { floor: 16, share: 4 };
+        let site = Site::new(
+            Weathered { store: keys, weather: weather.clone() },
+            Weathered { store: limits.clone(), weather: weather.clone() },
+            BudgetLayer::new(budgets.clone()).over_budget(over),
+        );
+        Storm { crowd, budgets, limits, weather, site }
+    }
+
+    /// Sends so many calls at once, and tells `progress` of each that has ended.
+    pub(crate) async fn rage(&self, calls: u64, random: &mut Seeded, progress: impl Fn(usize)) {
+        let mut clients = JoinSet::new();
+        for number in 0..calls {
+            clients.spawn(Ask::random(number, &self.crowd.secrets, random).run(self.site.gateway.clone()));
+        }
+        let mut ended = 0;
+        while let Some(client) = clients.join_next().await {
+            client.expect("no client panics");
+            ended += 1;
+            progress(ended);
+        }
+    }
+
+    /// Waits for the settlements, which must come to an end, and compares everything with everything.
+    pub(crate) async fn reckon(&self, calls: u64) -> Sum {
+        tokio::time::timeout(Duration::from_secs(60), self.site.settled()).await.expect("settlements come to an end");
+        self.crowd.assert_no_slot_is_held(&self.limits);
+        reckon(&self.site, &self.budgets, usize::try_from(calls).expect("small"))
+    }
+}
+
+async fn storm(seed: u64, calls: u64, limits: [&str; 3]) -> Sum {
+    let mut random = Seeded::new(seed);
+    let storm = Storm::new(Weather::gusts(random.next()), limits);
+    storm.rage(calls, &mut random, |_| {}).await;
+    let sum = storm.reckon(calls).await;
+    eprintln!("seed {seed}: {sum:?}, closest to a limit: {:?}", storm.budgets.ledger().closest);
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a_fifth_can_be_paid() {
+    for seed in seeds(&[1, 2]) {
+        let sum = storm(seed, 1_000, ["0.02", "0.035", "0.06"]).await;
+        // How many exactly is for the scheduler to say.
+        assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
+        assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50, "{sum:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn spent_and_held_never_exceed_the_limit_in_any_order_that_a_seed_makes() {
+    let mut spent = 0;
+    for seed in seeds(&(100..110).collect::<Vec<_>>()) {
+        let sum = storm(seed, 200, ["0.005", "0.009", "0.015"]).await;
+        assert!(sum.admitted > 10 && sum.refused > 10 && sum.clamped > 0, "{sum:?}");
+        spent += sum.spent;
+    }
+    assert!(spent > 0, "some came when all of it was gone");
+}

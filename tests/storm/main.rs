@@ -1,0 +1,26 @@
+//! Storms: a thousand calls at once through the whole governed stack, stores that die in the middle, clients that hang up
+//! anywhere, and whoever tries the door by other ways.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod by_hand;
+mod calls;
+mod canaries;
+mod charges;
+mod door;
+mod dying_store;
+mod every_poll;
+mod in_process;
+mod limits;
+mod log;
+mod oracle;
+mod panics;
+mod seeded;
+mod shown;
+mod site;
+mod sockets;
+mod sqlite;
+mod surface;
+mod watched;
+mod weather;

@@ -1,0 +1,174 @@
+//! What `{:?}` shows of everything public that may hold a secret.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tollgate::audit::{AuditLayer, JsonLines, TracingSink};
+use tollgate::auth::KeyAuthLayer;
+use tollgate::budget::BudgetLayer;
+use tollgate::call::Settlements;
+use tollgate::dialect::head::Head;
+use tollgate::domain::budget::Window;
+use tollgate::domain::key::{Environment, Pepper, VirtualKey};
+use tollgate::domain::ledger::Wish;
+use tollgate::domain::limit::Measure;
+use tollgate::domain::principal::Principal;
+use tollgate::gateway::{Dispatch, Upstreams};
+use tollgate::rate_limit::RateLimitLayer;
+use tollgate::store::budget::{self, BudgetStore, Reserve};
+use tollgate::store::cached::CachedKeys;
+use tollgate::store::key::KeyStore;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::store::rate_limit::{self, Acquire, RateLimitStore};
+use tollgate::store::{At, Session};
+use tollgate::testing::Simulated;
+use tollgate::upstream::{Credential, HttpClient, Provider};
+use tollgate::{Body, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, Rejection};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use uuid::Uuid;
+
+use crate::canaries::{Canaries, PROMPT};
+use crate::site::{PEPPER, Site, UPSTREAM_KEY, mint, pepper, providers};
+use crate::watched::now;
+
+/// Everything that was shown, of each thing in both ways.
+struct Shown(Canaries, usize);
+
+impl Shown {
+    fn look(&mut self, thing: &dyn Debug) {
+        for shown in [format!("{thing:?}"), format!("{thing:#?}")] {
+            assert!(!shown.is_empty());
+            self.0.assert_silent("Debug", &shown);
+        }
+        self.1 += 1;
+    }
+}
+
+#[tokio::test]
+async fn no_debug_of_anything_public_shows_a_secret() {
+    let (keys, limits, budgets) = (MemoryKeys::new(), MemoryLimits::new(), MemoryBudgets::new());
+    let amount = "9".parse().expect("an amount");
+    let (record, key) = mint(&keys, Principal::new("ada").budget(Window::Day, amount).limit(Measure::Requests, 9));
+    let fresh = VirtualKey::mint(Environment::Test).expect("randomness");
+    let mut shown = Shown(Canaries::new([key.as_str(), fresh.expose()]), 0);
+    let cached = CachedKeys::new(keys.clone());
+    cached.find(&record.digest).await.expect("memory");
+
+    // Keys and what proves them.
+    shown.look(&fresh);
+    shown.look(&Pepper::new(PEPPER));
+    shown.look(&record);
+    shown.look(&record.digest);
+    shown.look(&pepper().digest(key.as_bytes()));
+    shown.look(&record.rotated(&fresh, &pepper(), Principal::new("ada")));
+    shown.look(&record.principal);
+    for credential in [
+        Credential::bearer(UPSTREAM_KEY),
+        Credential::x_api_key(UPSTREAM_KEY),
+        Credential::header(http::header::COOKIE, UPSTREAM_KEY),
+        Credential::bearer(&format!("{UPSTREAM_KEY}\n{PROMPT}")),
+    ] {
+        shown.look(&credential);
+    }
+
+    // Stores, and what they are asked and answer.
+    for store in [&keys as &dyn Debug, &cached, &limits, &budgets] {
+        shown.look(store);
+    }
+    let session = Session::new(Duration::from_secs(9));
+    let wish = Wish { min: amount, want: amount, share: 1 };
+    let reserve = Reserve::new(Uuid::now_v7(), session, &record.principal.budgets, wish);
+    let acquire = Acquire::new(Uuid::now_v7(), session, &record.principal.limits);
+    let granted = now(budgets.reserve(&reserve, At::Store)).expect("memory");
+    let again = Reserve::new(Uuid::now_v7(), session, &record.principal.budgets, wish);
+    let denied = now(budgets.reserve(&again, At::Store)).expect("memory");
+    assert!(matches!((&granted, &denied), (budget::Verdict::Allow(_), budget::Verdict::Deny(_))));
+    let allowed = now(limits.acquire(&acquire, At::Store)).expect("memory");
+    assert!(matches!(allowed, rate_limit::Verdict::Allow(_)));
+    let standing = now(budgets.standing(&record.principal.budgets, At::Store));
+    for asked in [&reserve as &dyn Debug, &acquire, &granted, &denied, &allowed, &standing, &session, &wish] {
+        shown.look(asked);
+    }
+
+    // Layers, their services, and the futures that hold a request.
+    let mine = service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
+    let client = HttpClient::new().expect("a TLS configuration");
+    let real =
+        Provider::with_client(Dialect::Anthropic, "https://a.example", Credential::bearer(UPSTREAM_KEY).ok(), client);
+    let (anthropic, openai) = providers(&Simulated::new());
+    let upstreams = Upstreams::new().add("anthropic", anthropic.clone()).add("openai", openai.clone());
+    let (auth, audit) = (KeyAuthLayer::new(keys.clone(), pepper()), AuditLayer::new(TracingSink::new()));
+    let (rate, money) = (RateLimitLayer::new(limits), BudgetLayer::new(budgets));
+    let layer = GatewayLayer::new().auth(auth.clone()).audit(&audit).rate_limit(rate.clone()).budget(money.clone());
+    let builder =
+        || Gateway::builder().upstream("anthropic", Dialect::Anthropic, anthropic.clone()).layer(layer.clone());
+    let sink = JsonLines::new(std::io::sink());
+    for layer in [
+        &auth as &dyn Debug,
+        &audit,
+        &rate,
+        &money,
+        &layer,
+        &builder(),
+        &builder().build(),
+        &upstreams,
+        &real,
+        &anthropic,
+        &Dispatch::new(upstreams.clone()),
+        &CallLayer::new(),
+        &IngestLayer::new(),
+        &Settlements::new(),
+        &sink,
+        &layer.layer(mine),
+    ] {
+        shown.look(layer);
+    }
+    let request = || {
+        let body =
+            format!(r#"{{"model":"claude-storm","max_tokens":9,"messages":[{{"role":"user","content":"{PROMPT}"}}]}}"#);
+        Request::post("/v1/messages").header("x-api-key", &key).body(Body::from(body)).expect("a request")
+    };
+    shown.look(&auth.layer(BoxedMine::new(mine)).call(request()));
+    shown.look(&IngestLayer::new().layer(BoxedMine::new(mine)).call(request()));
+    shown.look(&anthropic.clone().call(request()));
+
+    // A request, its body and its head.
+    let json = request().into_body().try_into_bytes().expect("in memory");
+    shown.look(&Head::read(&json, Dialect::Anthropic));
+    shown.look(&Head::read(&json[..json.len() - 1], Dialect::Anthropic));
+    shown.look(&request().into_body());
+
+    // A call from within, and what is left of it.
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = seen.clone();
+    let site =
+        Site::with(keys, RateLimitLayer::new(MemoryLimits::new()), BudgetLayer::new(MemoryBudgets::new()), |layer| {
+            layer.gate(Looks(keep))
+        });
+    drop(site.gateway.clone().oneshot(request()).await.expect("infallible"));
+    shown.look(&site.only().await);
+    shown.look(&*site.records.lock());
+    shown.look(&site.audit);
+    let seen = std::mem::take(&mut *seen.lock().expect("whole"));
+    assert_eq!(seen.len(), 3);
+    for seen in seen {
+        shown.0.assert_silent("Debug within", &seen);
+    }
+    assert!(shown.1 > 45, "{} things were looked at", shown.1);
+}
+
+type BoxedMine = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;
+
+/// Writes down what a gate of the host's sees.
+struct Looks(Arc<std::sync::Mutex<Vec<String>>>);
+
+#[async_trait::async_trait]
+impl tollgate::Gate for Looks {
+    async fn admit(&self, parts: &mut http::request::Parts, call: &Call) -> Result<(), Rejection> {
+        let mut seen = self.0.lock().expect("whole");
+        seen.extend([format!("{call:#?}"), format!("{parts:#?}"), format!("{:#?}", call.head())]);
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! A gateway with everything that governs, over the simulated provider.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tollgate::audit::AuditLayer;
+use tollgate::auth::KeyAuthLayer;
+use tollgate::budget::BudgetLayer;
+use tollgate::call::Settlements;
+use tollgate::domain::audit::AuditRecord;
+use tollgate::domain::catalog::{Catalog, ModelCard, Prices};
+use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::outcome::Outcome;
+use tollgate::domain::principal::Principal;
+use tollgate::gateway::Model;
+use tollgate::rate_limit::RateLimitLayer;
+use tollgate::store::StoreError;
+use tollgate::store::audit::AuditSink;
+use tollgate::store::budget::BudgetStore;
+use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::testing::Simulated;
+use tollgate::upstream::{Credential, Provider};
+use tollgate::{Dialect, Gateway, GatewayLayer};
+
+use crate::watched::now;
+
+pub(crate) const PEPPER: &[u8] = b"canary-pepper-0123456789abcdef01";
+pub(crate) const UPSTREAM_KEY: &str = "sk-canary-upstream-0123456789";
+
+/// The gateway, and every place where something of its calls arrives.
+pub(crate) struct Site {
+    pub(crate) gateway: Gateway,
+    pub(crate) settlements: Settlements,
+    pub(crate) audit: AuditLayer,
+    pub(crate) records: Records,
+    pub(crate) closed: Closed,
+    pub(crate) provider: Simulated,
+}
+
+impl Site {
+    /// Everything in memory.
+    pub(crate) fn plain(keys: &MemoryKeys) -> Self {
+        Self::new(keys.clone(), MemoryLimits::new(), BudgetLayer::new(MemoryBudgets::new()))
+    }
+
+    pub(crate) fn new<K, R, B>(keys: K, limits: R, budgets: BudgetLayer<B>) -> Self
+    where
+        K: KeyStore,
+        R: RateLimitStore,
+        B: BudgetStore,
+    {
+        Self::with(keys, RateLimitLayer::new(limits), budgets, |layer| layer)
+    }
+
+    /// With more in the layer: a clock, a gate.
+    pub(crate) fn with<K, R, B>(
+        keys: K,
+        limits: RateLimitLayer<R>,
+        budgets: BudgetLayer<B>,
+        more: impl FnOnce(GatewayLayer) -> GatewayLayer,
+    ) -> Self
+    where
+        K: KeyStore,
+        R: RateLimitStore,
+        B: BudgetStore,
+    {
+        let provider = Simulated::new().recording();
+        let (anthropic, openai) = providers(&provider);
+        Self::toward(provider, keys, limits, budgets, |layer, audit, records, closed, settlements, provider| {
+            let gateway = Gateway::builder()
+                .upstream("anthropic", Dialect::Anthropic, anthropic)
+                .upstream("openai", Dialect::OpenAiChat, openai)
+                .alias("fast", ["claude-storm"])
+                .models([Model::anthropic("claude-storm"), Model::openai("gpt-storm")])
+                .layer(more(layer))
+                .build();
+            Site { gateway, settlements, audit, records, closed, provider }
+        })
+    }
+
+    /// With upstreams that `build` brings.
+    pub(crate) fn toward<K, R, B, T>(
+        provider: Simulated,
+        keys: K,
+        limits: RateLimitLayer<R>,
+        budgets: BudgetLayer<B>,
+        build: impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> T,
+    ) -> T
+    where
+        K: KeyStore,
+        R: RateLimitStore,
+        B: BudgetStore,
+    {
+        let (records, closed, settlements) = (Records::default(), Closed::default(), Settlements::new());
+        let audit = AuditLayer::new(records.clone());
+        let observer = closed.clone();
+        let layer = GatewayLayer::new()
+            .audit(&audit)
+            .auth(KeyAuthLayer::new(keys, pepper()))
+            .rate_limit(limits)
+            .budget(budgets)
+            .catalog(catalog())
+            .settlements(settlements.clone())
+            .on_close(move |outcome| observer.lock().push(outcome.clone()));
+        build(layer, audit, records, closed, settlements, provider)
+    }
+
+    /// Waits until everything that closed is settled and recorded.
+    pub(crate) async fn settled(&self) {
+        self.settlements.drain().await;
+        self.audit.flush().await;
+    }
+
+    /// The one call that has closed, and nothing else.
+    pub(crate) async fn only(&self) -> Outcome {
+        self.settled().await;
+        let closed = self.closed.lock();
+        assert_eq!((closed.len(), self.records.lock().len()), (1, 1), "one close, one record");
+        closed[0].clone()
+    }
+}
+
+/// The two upstreams, over one simulated provider.
+pub(crate) fn providers(provider: &Simulated) -> (Provider<Simulated>, Provider<Simulated>) {
+    let anthropic = Credential::x_api_key(UPSTREAM_KEY).expect("plain letters");
+    let openai = Credential::bearer(UPSTREAM_KEY).expect("plain letters");
+    let url = "http://sim.invalid";
+    (
+        Provider::with_client(Dialect::Anthropic, url, anthropic, provider.clone()).expect("a URL"),
+        Provider::with_client(Dialect::OpenAiChat, url, openai, provider.clone()).expect("a URL"),
+    )
+}
+
+pub(crate) fn pepper() -> Pepper {
+    Pepper::new(PEPPER).expect("long enough")
+}
+
+/// A dollar is 333,333 tokens in, 66,666 out. A date at the end of a name is no part of it, so a call can be found on the bill.
+pub(crate) fn catalog() -> Catalog {
+    let card = |name: &str| {
+        let prices = Prices::new("3".parse().expect("a price"), "15".parse().expect("a price"));
+        ModelCard::new(name, prices).context_window(200_000).max_output(8_192)
+    };
+    Catalog::empty().with(card("claude-storm")).with(card("gpt-storm"))
+}
+
+/// A key for `principal`, and its secret.
+pub(crate) fn mint(keys: &MemoryKeys, principal: Principal) -> (KeyRecord, String) {
+    mint_as(keys, principal, |record| record)
+}
+
+pub(crate) fn mint_as(
+    keys: &MemoryKeys,
+    principal: Principal,
+    but: impl FnOnce(KeyRecord) -> KeyRecord,
+) -> (KeyRecord, String) {
+    let key = VirtualKey::mint(Environment::Live).expect("randomness");
+    let created = "2026-11-24T09:00:00Z".parse().expect("a time");
+    let record = but(KeyRecord::new(&key, &pepper(), principal, created));
+    assert!(now(keys.put(&record)).expect("memory"), "written");
+    (record, key.expose().to_owned())
+}
+
+/// Where outcomes arrive.
+#[derive(Clone, Default)]
+pub(crate) struct Closed(Arc<Mutex<Vec<Outcome>>>);
+
+impl Closed {
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Outcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where audit records arrive.
+#[derive(Clone, Default)]
+pub(crate) struct Records(Arc<Mutex<Vec<AuditRecord>>>);
+
+impl Records {
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Vec<AuditRecord>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl AuditSink for Records {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.lock().extend_from_slice(records);
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The storm over real sockets: HTTP/1.1 and HTTP/2, to the gateway and on to the provider.
+
+use std::time::Duration;
+
+use http::{Request, Uri};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::task::JoinSet;
+use tollgate::budget::{BudgetLayer, OverBudget};
+use tollgate::rate_limit::RateLimitLayer;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::testing::Simulated;
+use tollgate::upstream::{Credential, HttpClient, Provider};
+use tollgate::{Body, Dialect, Gateway};
+
+use crate::calls::{Ask, Crowd, Leaves};
+use crate::in_process::noon;
+use crate::oracle::reckon;
+use crate::seeded::{Seeded, seeds};
+use crate::site::{Site, UPSTREAM_KEY};
+use crate::support::Server;
+use crate::watched::Watched;
+use crate::weather::Weather;
+
+const CALLS: u64 = 1_000;
+
+/// A thousand clients, and as many connections of ours to the provider, each with two ends here.
+fn raise_the_limit_of_descriptors() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(16_384)), hard).expect("at most the hard limit");
+}
+
+async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
+    tokio::time::sleep(Duration::from_millis(ask.begins)).await;
+    let (mut parts, body) = ask.request().into_parts();
+    parts.uri = format!("{base}{}", parts.uri).parse::<Uri>().expect("a URL");
+    let (time, frames) = match ask.leaves {
+        Leaves::Never => (Duration::from_secs(30), u64::MAX),
+        Leaves::AfterFrames(frames) => (Duration::from_secs(30), frames),
+        Leaves::After(time) => (time, u64::MAX),
+        // Sockets are not polled; somewhere around the time at which the stores are asked.
+        Leaves::AtPoll(polls) => (Duration::from_millis(polls), u64::MAX),
+    };
+    let whole = async {
+        // A connection that breaks off under us is one more way to leave.
+        let Ok(answer) = client.request(Request::from_parts(parts, body)).await else { return };
+        let mut body = answer.into_body();
+        for _ in 0..frames {
+            match body.frame().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(time, whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_up() {
+    raise_the_limit_of_descriptors();
+    for seed in seeds(&[21]) {
+        let mut random = Seeded::new(seed);
+        let keys = MemoryKeys::new();
+        let crowd = Crowd::new(&keys, ["0.02", "0.035", "0.06"]);
+        let weather = Weather::gusts(random.next());
+        let budgets = Watched::new(MemoryBudgets::new().clock(noon()), crowd.pots.clone(), weather);
+        let limits = MemoryLimits::new();
+        let layer = BudgetLayer::new(budgets.clone()).over_budget(OverBudget::Clamp { floor: 16, share: 4 });
+
+        let provider = Simulated::new();
+        let upstream = Server::start(provider.clone()).await;
+        let http = HttpClient::new().expect("a TLS configuration");
+        let toward = |dialect, credential| {
+            Provider::with_client(dialect, &upstream.url(), Some(credential), http.clone()).expect("a URL")
+        };
+        let anthropic = toward(Dialect::Anthropic, Credential::x_api_key(UPSTREAM_KEY).expect("letters"));
+        let openai = toward(Dialect::OpenAiChat, Credential::bearer(UPSTREAM_KEY).expect("letters"));
+        let site = Site::toward(
+            provider,
+            keys,
+            RateLimitLayer::new(limits.clone()),
+            layer,
+            |layer, audit, records, closed, settlements, provider| {
+                let gateway = Gateway::builder()
+                    .upstream("anthropic", Dialect::Anthropic, anthropic)
+                    .upstream("openai", Dialect::OpenAiChat, openai)
+                    .layer(layer)
+                    .build();
+                Site { gateway, settlements, audit, records, closed, provider }
+            },
+        );
+
+        let gateway = Server::start(site.gateway.clone()).await;
+        let clients = [false, true].map(|h2| Client::builder(TokioExecutor::new()).http2_only(h2).build_http());
+        let mut calls = JoinSet::new();
+        for number in 0..CALLS {
+            let client = clients[usize::from(random.one_in(2))].clone();
+            let mut one = Ask::random(number, &crowd.secrets, &mut random);
+            if one.leaves != Leaves::Never {
+                // Longer than what fits on its way at once, or there is nothing left to hang up on.
+                one.is_stream = true;
+                one.script = "sim:first=1,deltas=60,delay=3".into();
+            }
+            calls.spawn(ask(one, client, gateway.url()));
+        }
+        drop(clients);
+        while let Some(call) = calls.join_next().await {
+            call.expect("no client panics");
+        }
+        // A server that has shut down has let go of every call, and the provider of what it was still working on.
+        let down = async {
+            gateway.shut_down().await;
+            site.settled().await;
+        };
+        tokio::time::timeout(Duration::from_secs(20), down).await.expect("every connection comes to its end");
+        drop(http);
+        let calls = site.closed.lock().len();
+        assert!((850..=1_000).contains(&calls), "{calls} calls were seen of {CALLS}");
+        crowd.assert_no_slot_is_held(&limits);
+        let sum = reckon(&site, &budgets, calls);
+        eprintln!("seed {seed}: {sum:?}, closest to a limit: {:?}", budgets.ledger().closest);
+        assert!(sum.admitted > 50 && sum.refused > 200 && sum.abandoned > 10 && sum.complete > 20, "{sum:?}");
+    }
+}
