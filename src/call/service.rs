@@ -33,9 +33,37 @@ impl<S> CallService<S> {
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for CallService<S>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = CallFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        self.layer.around(request, |request| self.inner.call(request))
+    }
+}
+
+impl CallLayer {
+    /// Answers a request by `inner`, within the call that it has, or within one that is opened here.
+    pub(crate) fn around<B, F>(&self, mut request: Request<B>, inner: impl FnOnce(Request<B>) -> F) -> CallFuture<F> {
+        let closer = self.enter(&mut request);
+        let is_head = request.method() == Method::HEAD;
+        CallFuture::new(inner(request), closer, is_head)
+    }
 
     fn enter<B>(&self, request: &mut Request<B>) -> Option<Closer> {
-        let config = &self.layer.config;
+        let config = &self.config;
         let seen = || config.endpoint.unwrap_or_else(|| endpoint(request));
         let mut opened = None;
         let call = match Call::of(request) {
@@ -64,27 +92,6 @@ impl<S> CallService<S> {
         let (call, closer) = opened?;
         request.extensions_mut().insert(call);
         Some(closer)
-    }
-}
-
-impl<S, ReqB, ResB> Service<Request<ReqB>> for CallService<S>
-where
-    S: Service<Request<ReqB>, Response = Response<ResB>>,
-    ResB: http_body::Body<Data = Bytes> + Send + 'static,
-    ResB::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = CallFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let closer = self.enter(&mut request);
-        let is_head = request.method() == Method::HEAD;
-        CallFuture::new(self.inner.call(request), closer, is_head)
     }
 }
 

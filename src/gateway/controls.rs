@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use http::request::Parts;
 
 use super::key_info::KeyInfo;
@@ -90,34 +89,20 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// All that needs no waiting; `None` if a key must be asked for.
-    fn enter(&self, parts: &mut Parts, call: &Call) -> Result<Option<()>, Rejection> {
+    pub(super) async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         for audit in &self.audits {
             audit.enter(call)?;
         }
         match (call.endpoint().operation, self.others) {
-            (Operation::Other, Others::Open) => Ok(Some(())),
+            (Operation::Other, Others::Open) => Ok(()),
             (Operation::Other, Others::Closed) => Err(Rejection::new(
                 RejectionKind::NotFound,
                 format!("nothing is served under {} {}", parts.method, parts.uri.path()),
             )),
-            _ if self.keys.is_none() => Ok(Some(())),
-            _ => Ok(None),
+            _ => match &self.keys {
+                Some(keys) => (**keys).admit(parts, call).await,
+                None => Ok(()),
+            },
         }
-    }
-}
-
-#[async_trait]
-impl Gate for Door {
-    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        // Whatever could be decided without the key has been, in `decide`.
-        match &self.keys {
-            Some(keys) => (**keys).admit(parts, call).await,
-            None => Ok(()),
-        }
-    }
-
-    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
-        self.enter(parts, call).transpose()
     }
 }

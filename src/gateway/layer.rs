@@ -1,12 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response, response};
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Layer, Service};
 
+use super::admission::Admission;
 use super::controls::Controls;
 use super::key_info::KeyInfo;
 use super::service::GatewayService;
@@ -21,8 +20,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::Endpoint;
 use crate::domain::outcome::Outcome;
-use crate::domain::rejection::Rejection;
-use crate::gate::{Gate, GateLayer};
+use crate::gate::Gate;
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
 use crate::rate_limit::RateLimitLayer;
@@ -200,21 +198,17 @@ impl GatewayLayer {
         self.admission(rewritten, surface)
     }
 
-    /// Everything up to the last gate.
+    /// The call, and everything up to the last gate.
     fn admission<S, E>(&self, inner: S, surface: bool) -> Stage<E>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
     {
         let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
-        let gates: Vec<_> = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
-        let gates = (!gates.is_empty()).then(|| GateLayer::new(Governed(gates)));
-        let door = self.controls.door(surface).map(GateLayer::new);
-        let stages = ServiceBuilder::new().layer(self.call.clone()).option_layer(door).layer(self.ingest.clone());
-        match gates {
-            Some(gates) => Stage::new(stages.layer(gates).service(inner)),
-            None => Stage::new(stages.service(inner)),
-        }
+        let gates = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
+        let (door, ingest) = (self.controls.door(surface), self.ingest.clone());
+        let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates }));
+        Stage::by(move |request| call.around(request, |request| admission.clone().answer(inner.clone(), request)))
     }
 }
 
@@ -247,34 +241,6 @@ impl fmt::Debug for GatewayLayer {
             .field("gates", &self.gates.len())
             .field("rewriters", &self.rewriters.len())
             .finish()
-    }
-}
-
-/// Gates that expect a head, asked only where there is one.
-struct Governed(Vec<Arc<dyn Gate>>);
-
-#[async_trait]
-impl Gate for Governed {
-    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if call.endpoint().has_head() {
-            for gate in &self.0 {
-                match gate.decide(parts, call) {
-                    Some(verdict) => verdict?,
-                    // Past the pointer's own implementation, which would put the future in a box of its own.
-                    None => (**gate).admit(parts, call).await?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
-        match &self.0[..] {
-            _ if !call.endpoint().has_head() => Some(Ok(())),
-            [only] => only.decide(parts, call),
-            // Of several, those that have decided would be asked again with those that have not.
-            _ => None,
-        }
     }
 }
 

@@ -23,6 +23,7 @@
 //! # Ok::<(), tollgate::upstream::ProviderError>(())
 //! ```
 
+mod admission;
 mod builder;
 mod controls;
 mod dispatch;

@@ -23,7 +23,15 @@ impl<E> Stage<E> {
         S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
         E: 'static,
     {
-        Stage { call: Arc::new(move |request| Box::pin(service.clone().oneshot(request))) }
+        Stage::by(move |request| service.clone().oneshot(request))
+    }
+
+    /// A service that is a function, and has nothing to be made ready.
+    pub(super) fn by<F>(answer: impl Fn(Request<Body>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
+    {
+        Stage { call: Arc::new(move |request| Box::pin(answer(request))) }
     }
 
     pub(super) fn call(&self, request: Request<Body>) -> Answer<E> {

@@ -9,8 +9,8 @@ use crate::call::CallService;
 /// Reads and indexes request bodies. See the [module](crate::ingest).
 #[derive(Debug, Clone)]
 pub struct IngestLayer {
-    max_body: usize,
-    budget: Arc<Budget>,
+    pub(super) max_body: usize,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl IngestLayer {
@@ -45,6 +45,6 @@ impl<S> Layer<S> for IngestLayer {
     type Service = CallService<Ingest<S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService::standing_alone(Ingest::new(inner, self.max_body, self.budget.clone()))
+        CallService::standing_alone(Ingest::new(inner, self.clone()))
     }
 }

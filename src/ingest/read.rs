@@ -7,19 +7,19 @@ use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
+use super::IngestLayer;
 use super::budget::{Budget, Share};
 use crate::body::{Body, BoxError};
 use crate::call::{Call, DISCARD, discard};
 use crate::dialect::head::Head;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// Takes the body in, sets the call's head, and gives back the request with its body in memory.
+/// Gives back the request with its body in memory, where it has a head to read.
 ///
 /// No `async fn`, whose future has room for the request twice: as it came, and taken apart.
 pub(super) fn read<B>(
+    layer: IngestLayer,
     request: Request<B>,
-    max_body: usize,
-    budget: Arc<Budget>,
 ) -> impl Future<Output = Result<Request<Body>, Rejection>> + Send
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -27,14 +27,30 @@ where
 {
     let (mut parts, body) = request.into_parts();
     async move {
-        let call = parts.extensions.get::<Call>().cloned().ok_or_else(|| {
+        let call = Call::of_parts(&parts).cloned().ok_or_else(|| {
             Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
         })?;
         if !call.endpoint().has_head() {
             return Ok(Request::from_parts(parts, Body::new(body)));
         }
-        let mut body = pin!(body);
-        match take(&parts, body.as_mut(), max_body, &budget).await {
+        let bytes = layer.read(&mut parts, pin!(body), &call).await?;
+        Ok(Request::from_parts(parts, Body::from(bytes)))
+    }
+}
+
+impl IngestLayer {
+    /// Takes a body in and sets the call's head.
+    pub(crate) async fn read<B>(
+        &self,
+        parts: &mut Parts,
+        mut body: Pin<&mut B>,
+        call: &Call,
+    ) -> Result<Bytes, Rejection>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        match take(parts, body.as_mut(), self.max_body, &self.budget).await {
             Ok(bytes) => {
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
@@ -44,13 +60,12 @@ where
                 if declared(&parts.headers) != Some(bytes.len()) {
                     parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
                 }
-                Ok(Request::from_parts(parts, Body::from(bytes)))
+                Ok(bytes)
             }
             Err(rejection) => {
                 // A body that is too large is let run out, unstored: most clients read an answer only after they have sent all.
-                let most =
-                    if rejection.kind() == RejectionKind::TooLarge { max_body as u64 + DISCARD } else { DISCARD };
-                discard(&parts.headers, body, most).await;
+                let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
+                discard(&parts.headers, body, DISCARD + more).await;
                 Err(rejection)
             }
         }

@@ -1,11 +1,10 @@
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 
-use super::budget::Budget;
+use super::IngestLayer;
 use super::read::read;
 use crate::body::{Body, BoxError};
 use crate::gate::GateFuture;
@@ -14,13 +13,12 @@ use crate::gate::GateFuture;
 #[derive(Debug, Clone)]
 pub struct Ingest<S> {
     inner: S,
-    max_body: usize,
-    budget: Arc<Budget>,
+    layer: IngestLayer,
 }
 
 impl<S> Ingest<S> {
-    pub(super) fn new(inner: S, max_body: usize, budget: Arc<Budget>) -> Self {
-        Ingest { inner, max_body, budget }
+    pub(super) fn new(inner: S, layer: IngestLayer) -> Self {
+        Ingest { inner, layer }
     }
 }
 
@@ -43,6 +41,6 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        GateFuture::new(Box::pin(read(request, self.max_body, self.budget.clone())), ready)
+        GateFuture::new(Box::pin(read(self.layer.clone(), request)), ready)
     }
 }

@@ -1,0 +1,70 @@
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use tower::{Service, ServiceExt};
+
+use super::controls::Door;
+use crate::body::Body;
+use crate::call::{Call, DISCARD, discard};
+use crate::domain::rejection::Rejection;
+use crate::gate::Gate;
+use crate::ingest::IngestLayer;
+
+/// All that a request passes between the opening of its call and the service behind: the door, the reading of its body, the gates.
+///
+/// What the layers of ours do one within another, in one future: each of them would look for the call, take the request apart, and
+/// keep a service and a box of its own.
+pub(super) struct Admission {
+    pub(super) door: Option<Door>,
+    pub(super) ingest: IngestLayer,
+    /// Gates that expect a head, asked only where there is one.
+    pub(super) gates: Vec<Arc<dyn Gate>>,
+}
+
+impl Admission {
+    /// Lets the request through to `inner`, or says why not.
+    ///
+    /// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
+    pub(super) fn answer<S>(
+        self: Arc<Self>,
+        inner: S,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, S::Error>>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+    {
+        let (mut parts, body) = request.into_parts();
+        async move {
+            match self.admit(&mut parts, body).await {
+                Ok(body) => inner.oneshot(Request::from_parts(parts, body)).await,
+                Err(rejection) => Ok(Call::reject(rejection)),
+            }
+        }
+    }
+
+    async fn admit(&self, parts: &mut Parts, body: Body) -> Result<Body, Rejection> {
+        let Some(call) = Call::of_parts(parts).cloned() else {
+            return Err(Rejection::misconfigured("a request came to the gates before its call was opened"));
+        };
+        if let Some(door) = &self.door
+            && let Err(rejection) = door.admit(parts, &call).await
+        {
+            discard(&parts.headers, body, DISCARD).await;
+            return Err(rejection);
+        }
+        if !call.endpoint().has_head() {
+            return Ok(body);
+        }
+        let bytes = self.ingest.read(parts, pin!(body), &call).await?;
+        for gate in &self.gates {
+            match gate.decide(parts, &call) {
+                Some(verdict) => verdict?,
+                // Past the pointer's own implementation, which would put the future in a box of its own.
+                None => (**gate).admit(parts, &call).await?,
+            }
+        }
+        Ok(Body::from(bytes))
+    }
+}
