@@ -99,10 +99,19 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     welcome::print(address, providers.simulated, has_keys, minted.first().map(|(_, key)| key));
     drop(minted);
-    serve::until(stop, listener, app).await?;
-    // Every call has closed by now: what they cost is written down before the process ends.
-    settlements.drain().await;
-    storage.close().await
+    let mut stop = serve::until(stop, listener, app).await?;
+    // What the calls cost is written down before the process ends, if the database can be reached; a second Ctrl-C gives up on it.
+    let written = async {
+        settlements.drain().await;
+        storage.close().await
+    };
+    tokio::select! {
+        closed = written => closed,
+        () = stop.asked() => {
+            let left = settlements.len();
+            Err(format!("{left} settlements are not written: what their calls held is charged whole, 5 minutes from now").into())
+        }
+    }
 }
 
 fn log(outcome: &Outcome) {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use http::Method;
 use http::request::Parts;
 
 use super::key_info::KeyInfo;
@@ -93,7 +94,12 @@ impl Door {
         for audit in &self.audits {
             audit.enter(call)?;
         }
-        match (call.endpoint().operation, self.others) {
+        let operation = match call.endpoint().operation {
+            // Below it other APIs have verbs, which are nothing that a key is good for.
+            Operation::ListModels if !is_listing(parts) && self.others != Others::Open => Operation::Other,
+            operation => operation,
+        };
+        match (operation, self.others) {
             (Operation::Other, Others::Open) => Ok(()),
             (Operation::Other, Others::Closed) => Err(Rejection::new(
                 RejectionKind::NotFound,
@@ -105,4 +111,10 @@ impl Door {
             },
         }
     }
+}
+
+/// Whether models are only looked at: `GET /v1/models/ID`, and not `POST /v1/models/ID:generateContent`.
+fn is_listing(parts: &Parts) -> bool {
+    let below = parts.uri.path().split_once("/models").map_or("", |(_, below)| below.trim_matches('/'));
+    matches!(parts.method, Method::GET | Method::HEAD) && !below.contains([':', '/'])
 }
