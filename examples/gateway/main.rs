@@ -52,7 +52,8 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let causes = std::iter::successors(error.source(), |error| error.source());
+            tracing::error!("{error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
             ExitCode::FAILURE
         }
     }
@@ -117,9 +118,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
 fn log(outcome: &Outcome) {
     let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
     let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
-    let (key, cost) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.cost.map(|cost| cost.to_string()));
+    let (key, charged) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.charged);
     match end {
-        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
-        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
+        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
+        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
     }
 }

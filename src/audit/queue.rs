@@ -10,6 +10,8 @@ use crate::store::{Chain, StoreError};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
+/// How long a record waits for others, so that a busy gateway is woken for its trail fifty times a second and not for each call.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -121,27 +123,41 @@ struct Taken {
 impl Taken {
     async fn run(mut self) {
         let mut items = Vec::with_capacity(BATCH);
-        while let Some(QueueEnd { receiver, batch, permits }) = &mut self.end {
-            let mut flushes = Vec::new();
+        while let Some(end) = &mut self.end {
             // What an earlier runtime had taken out and not written comes first.
-            if batch.is_empty() && receiver.recv_many(&mut items, BATCH).await == 0 {
+            if end.batch.is_empty() && end.receiver.recv_many(&mut items, BATCH).await == 0 {
                 return;
             }
-            for item in items.drain(..) {
-                match item {
-                    Item::Record(record, permit) => {
-                        batch.push(record);
-                        permits.push(permit);
-                    }
-                    Item::Flush(done) => flushes.push(done),
+            let mut flushes = Vec::new();
+            end.take(items.drain(..), &mut flushes);
+            if flushes.is_empty() {
+                // To be woken for every record would cost more than all else that is done for it: those of a moment go together.
+                tokio::time::sleep(LINGER).await;
+                while end.batch.len() < BATCH && flushes.is_empty() {
+                    let Ok(item) = end.receiver.try_recv() else { break };
+                    end.take([item], &mut flushes);
                 }
             }
-            self.writer.write(batch).await;
-            batch.clear();
-            permits.clear();
+            self.writer.write(&end.batch).await;
+            end.batch.clear();
+            end.permits.clear();
             for done in flushes {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
+            }
+        }
+    }
+}
+
+impl QueueEnd {
+    fn take(&mut self, items: impl IntoIterator<Item = Item>, flushes: &mut Vec<oneshot::Sender<()>>) {
+        for item in items {
+            match item {
+                Item::Record(record, permit) => {
+                    self.batch.push(record);
+                    self.permits.push(permit);
+                }
+                Item::Flush(done) => flushes.push(done),
             }
         }
     }

@@ -50,7 +50,8 @@ impl<'a> Bound<'a> {
     fn cost(&self, output: u64) -> Result<Money, Rejection> {
         let mut dearest = Money::ZERO;
         for (card, input) in &self.cards {
-            let output = output.min(card.max_output).saturating_mul(self.head.choices());
+            // Not cut at each card's own most: one number goes to all of the targets.
+            let output = output.saturating_mul(self.head.choices());
             let cost = estimate::ceiling(self.head.inputs(), card, *input, output).map_err(|why| unbounded(&why))?;
             dearest = dearest.max(cost);
         }
