@@ -74,7 +74,8 @@ impl Settlements {
             }
         });
         let polled = {
-            let _entered = runtime.enter();
+            // Hooks may run outside of any.
+            let _entered = Handle::try_current().is_err().then(|| runtime.enter());
             catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
         match polled {
