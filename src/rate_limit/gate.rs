@@ -183,9 +183,7 @@ fn show(call: &Call, standings: &[Standing]) {
             full_after: standing.full_after,
             now,
         };
-        for (name, value) in dialect::limit_headers(call.dialect(), state) {
-            call.set_answer_header(name, value);
-        }
+        call.set_answer_headers(dialect::limit_headers(call.dialect(), state));
     }
 }
 
