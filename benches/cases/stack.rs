@@ -129,6 +129,8 @@ impl Governed {
     }
 
     fn case(&self, bench: &Bench, runtime: &Runtime, name: &str, body: &Bytes) {
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
         let mut calls = 0_u32;
         bench.case(name, Per::CALL, || {
             calls += 1;
@@ -136,7 +138,7 @@ impl Governed {
             if calls.is_multiple_of(256) {
                 runtime.block_on(self.audit.flush());
             }
-            let request = request("/v1/messages", &self.headers, Body::from(body.clone()));
+            let request = request("/v1/messages", &headers, Body::from(body.clone()));
             let Ok(answer) = at_once(self.gateway.clone().oneshot(request));
             assert_eq!(answer.status(), 200);
             drain(answer.into_body())

@@ -52,8 +52,12 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = std::iter::successors(error.source(), |error| error.source());
-            tracing::error!("{error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
+            let (mut said, mut cause) = (error.to_string(), error.source());
+            while let Some(error) = cause {
+                said += &format!(": {error}");
+                cause = error.source();
+            }
+            tracing::error!("{said}");
             ExitCode::FAILURE
         }
     }

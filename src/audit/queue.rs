@@ -84,10 +84,11 @@ struct Writer {
 
 impl Writer {
     fn start(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if end.is_some() {
-            runtime.spawn(Taken { end, writer: self.clone() }.run());
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_some()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(Taken { end: end.take(), writer: self.clone() }.run());
         }
     }
 

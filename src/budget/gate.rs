@@ -1,9 +1,8 @@
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
@@ -11,6 +10,7 @@ use super::bound::Bound;
 use super::layer::OverBudget;
 use super::refusal::refusal;
 use crate::call::{Alive, Call, Fact, Held, unavailable};
+use crate::dialect::Line;
 use crate::domain::dialect::Operation;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
@@ -181,7 +181,9 @@ impl<B: BudgetStore> Fact for Ended<B> {
 }
 
 fn show(call: &Call, name: HeaderName, money: Money) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(money.to_string())) {
+    let mut line = Line::new();
+    let written = write!(line, "{money}").map(|()| line.as_bytes());
+    if let Ok(Ok(value)) = written.map(HeaderValue::from_bytes) {
         call.set_answer_header(name, value);
     }
 }

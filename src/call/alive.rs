@@ -37,7 +37,8 @@ impl Alive {
         F: Future<Output = ()> + Send + 'static,
     {
         self.inner.holds.fetch_add(1, Ordering::SeqCst);
-        if !self.inner.beats.swap(true, Ordering::SeqCst) {
+        // Looked at before it is written: every call comes by here.
+        if !self.inner.beats.load(Ordering::SeqCst) && !self.inner.beats.swap(true, Ordering::SeqCst) {
             let (guard, pause) = (Beats(Some(self.inner.clone())), self.session.lease / 3);
             settlements.spawn_untracked(keep_alive(guard, pause, beat));
         }

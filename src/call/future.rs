@@ -70,8 +70,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> Response<Body> {
     let Some(call) = closer.call().cloned() else { return response };
-    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id: &str = call.id().hyphenated().encode_lower(&mut id);
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id: &str = call.id().hyphenated().encode_lower(&mut text);
 
     let rejection = response.extensions_mut().remove::<Rejection>();
     if let Some(rejection) = &rejection {
@@ -99,7 +99,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
-    if let Ok(value) = HeaderValue::from_str(id) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from_owner(text)) {
         for name in [X_REQUEST_ID, REQUEST_ID] {
             if ours || !headers.contains_key(&name) {
                 headers.insert(name, value.clone());

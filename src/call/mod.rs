@@ -253,12 +253,17 @@ impl Call {
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
     pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
+        self.set_answer_headers([(name, value)]);
+    }
+
+    /// Several at once. The iterator runs under the lock of the call, which it must not ask.
+    pub(crate) fn set_answer_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
         let mut state = self.state();
         if state.answer_headers.is_empty() {
             // Six of limits, two of budgets.
             state.answer_headers.reserve_exact(8);
         }
-        state.answer_headers.push((name, value));
+        state.answer_headers.extend(headers);
     }
 
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to

@@ -67,14 +67,17 @@ impl Settlements {
     ///
     /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the process aborts.
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
-        let Some(runtime) = self.runtime() else { return };
+        let here = Handle::try_current().ok();
+        let is_here = here.is_some();
+        let Some(runtime) = self.or_known(here) else { return };
         let mut told = Box::pin(async move {
             if let Err(error) = fact.tell().await {
                 Box::pin(tell_again(call, fact, error)).await;
             }
         });
         let polled = {
-            let _entered = runtime.enter();
+            // Hooks may run outside of any.
+            let _entered = (!is_here).then(|| runtime.enter());
             catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
         match polled {
@@ -92,7 +95,11 @@ impl Settlements {
     }
 
     fn runtime(&self) -> Option<Handle> {
-        let runtime = Handle::try_current().ok().or_else(|| self.inner.runtime.get().cloned());
+        self.or_known(Handle::try_current().ok())
+    }
+
+    fn or_known(&self, current: Option<Handle>) -> Option<Handle> {
+        let runtime = current.or_else(|| self.inner.runtime.get().cloned());
         if runtime.is_none() {
             tracing::error!("no runtime to settle on: no call has run on one yet");
         }

@@ -1,9 +1,11 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::line::Line;
 use crate::domain::dialect::Dialect;
 use crate::domain::limit::Measure;
 
@@ -44,20 +46,21 @@ const OPENAI_TOKENS: Names = [
 /// for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits, platform.openai.com/docs/guides/rate-limits.
 pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let tokens = state.measure == Measure::Tokens;
+    let mut line = Line::new();
+    let (most, left) = (line.decimal(state.most), line.decimal(state.left));
     let (names, reset) = match dialect {
         Dialect::Anthropic => {
             let at = state.now.saturating_add(state.full_after).unwrap_or(Timestamp::MAX);
-            (if tokens { ANTHROPIC_TOKENS } else { ANTHROPIC_REQUESTS }, rfc3339(at))
+            (if tokens { ANTHROPIC_TOKENS } else { ANTHROPIC_REQUESTS }, rfc3339(&mut line, at))
         }
-        _ => (if tokens { OPENAI_TOKENS } else { OPENAI_REQUESTS }, span(state.full_after)),
+        _ => (if tokens { OPENAI_TOKENS } else { OPENAI_REQUESTS }, span(&mut line, state.full_after)),
     };
-    let values = [decimal(state.most), decimal(state.left), reset];
+    let values = line.values([most, left, reset]);
     names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// In whole seconds, not before the time itself. Written by hand: every governed answer says it twice, and jiff's printer, which can
-/// do more, takes as long as all other headers together.
-fn rfc3339(at: Timestamp) -> Option<HeaderValue> {
+/// In whole seconds, not before the time itself.
+fn rfc3339(line: &mut Line, at: Timestamp) -> Range<usize> {
     let whole = at.as_second().saturating_add(i64::from(at.subsec_nanosecond() > 0));
     let at = TimeZone::UTC.to_datetime(Timestamp::from_second(whole).unwrap_or(at));
     let mut out = *b"0000-00-00T00:00:00Z";
@@ -74,29 +77,26 @@ fn rfc3339(at: Timestamp) -> Option<HeaderValue> {
     put(11, 2, at.hour().into());
     put(14, 2, at.minute().into());
     put(17, 2, at.second().into());
-    HeaderValue::from_bytes(&out).ok()
+    line.push(&out)
 }
 
 /// As Go writes durations, which is what OpenAI's headers hold: `120ms`, `1s`, `6m0s`.
-fn span(span: Duration) -> Option<HeaderValue> {
+fn span(line: &mut Line, span: Duration) -> Range<usize> {
     let (minutes, seconds) = (span.as_secs() / 60, span.as_secs() % 60);
-    HeaderValue::try_from(match span {
-        _ if span < Duration::from_secs(1) => format!("{}ms", span.as_micros().div_ceil(1000)),
-        _ if minutes == 0 => format!("{seconds}s"),
-        _ => format!("{minutes}m{seconds}s"),
-    })
-    .ok()
-}
-
-fn decimal(number: u64) -> Option<HeaderValue> {
-    let mut out = [0; 20];
-    let (mut start, mut left) = (out.len(), number);
-    while left > 0 || start == out.len() {
-        start -= 1;
-        out[start] = b'0' + (left % 10) as u8;
-        left /= 10;
+    if span < Duration::from_secs(1) {
+        let millis = u64::from(span.subsec_micros().div_ceil(1000));
+        return line.decimal(millis).start..line.push(b"ms").end;
     }
-    HeaderValue::from_bytes(&out[start..]).ok()
+    let start = match minutes {
+        0 => line.decimal(seconds).start,
+        _ => {
+            let start = line.decimal(minutes).start;
+            line.push(b"m");
+            line.decimal(seconds);
+            start
+        }
+    };
+    start..line.push(b"s").end
 }
 
 #[cfg(test)]

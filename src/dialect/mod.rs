@@ -17,12 +17,14 @@ mod anthropic;
 pub mod head;
 mod inputs;
 mod limits;
+mod line;
 mod marks;
 mod members;
 pub mod meter;
 mod openai_chat;
 
 pub(crate) use self::limits::{LimitState, limit_headers};
+pub(crate) use self::line::Line;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};

@@ -185,7 +185,10 @@ pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded>
             if inputs.prompted { TOOL_PROMPT } else { 0 },
             inputs.defined_tools.saturating_mul(DEFINED_TOOL),
             inputs.tool_references.saturating_mul(inputs.longest_tool),
-            inputs.images.saturating_mul(Family::of(&card.name).image_tokens()),
+            match inputs.images {
+                0 => 0,
+                images => images.saturating_mul(Family::of(&card.name).image_tokens()),
+            },
         ];
         parts.into_iter().fold(0, u64::saturating_add).min(window)
     };

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use tower::{Service, ServiceExt};
 
 use super::controls::Door;
 use crate::body::Body;
@@ -16,29 +15,31 @@ use crate::ingest::IngestLayer;
 ///
 /// What the layers of ours do one within another, in one future: each of them would look for the call, take the request apart, and
 /// keep a service and a box of its own.
-pub(super) struct Admission {
+pub(super) struct Admission<I> {
     pub(super) door: Option<Door>,
     pub(super) ingest: IngestLayer,
     /// Gates that expect a head, asked only where there is one.
     pub(super) gates: Vec<Arc<dyn Gate>>,
+    /// The service behind, as a function.
+    pub(super) inner: I,
 }
 
-impl Admission {
-    /// Lets the request through to `inner`, or says why not.
+impl<I> Admission<I> {
+    /// Lets the request through to what is behind, or says why not.
     ///
     /// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
-    pub(super) fn answer<S>(
+    pub(super) fn answer<F, E>(
         self: Arc<Self>,
-        inner: S,
         request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>, S::Error>>
+    ) -> impl Future<Output = Result<Response<Body>, E>>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        I: Fn(Request<Body>) -> F,
+        F: Future<Output = Result<Response<Body>, E>>,
     {
         let (mut parts, body) = request.into_parts();
         async move {
             match self.admit(&mut parts, body).await {
-                Ok(body) => inner.oneshot(Request::from_parts(parts, body)).await,
+                Ok(body) => (self.inner)(Request::from_parts(parts, body)).await,
                 Err(rejection) => Ok(Call::reject(rejection)),
             }
         }

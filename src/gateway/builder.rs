@@ -73,7 +73,7 @@ impl GatewayBuilder {
     pub fn build(self) -> Gateway {
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
         let surface = Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams));
-        GatewayService::new(layer.stages(surface, true))
+        GatewayService::new(layer.stages(move |request| surface.answer(request), true))
     }
 }
 

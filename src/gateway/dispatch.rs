@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -71,6 +70,22 @@ impl Dispatch {
     pub fn new(upstreams: Upstreams) -> Self {
         Dispatch { upstreams: Arc::new(upstreams) }
     }
+
+    /// Without a box, for an assembly that has room for it.
+    pub(super) fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let (mut attempts, upstreams) = (Attempts::of(request), self.upstreams.clone());
+        async move {
+            // By reference, or the future has room for them twice.
+            let answered = match &mut attempts {
+                Ok(attempts) => attempts.run(&upstreams).await,
+                Err(rejection) => Err(rejection.clone()),
+            };
+            Ok(answered.unwrap_or_else(Call::reject))
+        }
+    }
 }
 
 impl Service<Request<Body>> for Dispatch {
@@ -83,13 +98,7 @@ impl Service<Request<Body>> for Dispatch {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match Attempts::of(request) {
-            Ok(mut attempts) => {
-                let upstreams = self.upstreams.clone();
-                Box::pin(async move { Ok(attempts.run(&upstreams).await.unwrap_or_else(Call::reject)) })
-            }
-            Err(rejection) => Box::pin(ready(Ok(Call::reject(rejection)))),
-        }
+        Box::pin(self.answer(request))
     }
 }
 

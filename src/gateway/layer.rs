@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, response};
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use super::admission::Admission;
 use super::controls::Controls;
@@ -181,10 +181,11 @@ impl GatewayLayer {
         self.router.is_some()
     }
 
-    /// The stages in front of a service that applies edits and meters for itself. A `surface` answers every path.
-    pub(super) fn stages<S, E>(&self, inner: S, surface: bool) -> Stage<E>
+    /// The stages in front of what applies edits and meters for itself. A `surface` answers every path.
+    pub(super) fn stages<I, F, E>(&self, inner: I, surface: bool) -> Stage<E>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        I: Fn(Request<Body>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: 'static,
     {
         // Stages that nobody asked for are not there: every one is a box more a call.
@@ -192,23 +193,24 @@ impl GatewayLayer {
             return self.admission(inner, surface);
         }
         let rewritten =
-            self.rewriters.iter().rev().fold(Stage::new(inner), |service, rewrite| {
+            self.rewriters.iter().rev().fold(Stage::by(inner), |service, rewrite| {
                 Stage::new(RewriteLayer::new(rewrite.clone()).layer(service))
             });
-        self.admission(rewritten, surface)
+        self.admission(move |request| rewritten.call(request), surface)
     }
 
     /// The call, and everything up to the last gate.
-    fn admission<S, E>(&self, inner: S, surface: bool) -> Stage<E>
+    fn admission<I, F, E>(&self, inner: I, surface: bool) -> Stage<E>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+        I: Fn(Request<Body>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: 'static,
     {
         let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
         let gates = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
         let (door, ingest) = (self.controls.door(surface), self.ingest.clone());
-        let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates }));
-        Stage::by(move |request| call.around(request, |request| admission.clone().answer(inner.clone(), request)))
+        let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, inner }));
+        Stage::by(move |request| call.around(request, |request| admission.clone().answer(request)))
     }
 }
 
@@ -228,7 +230,8 @@ where
     type Service = GatewayService<S::Error>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GatewayService::new(self.stages(Wire::new(MeterLayer::new().layer(inner), self.key_info()), false))
+        let wire = Wire::new(MeterLayer::new().layer(inner), self.key_info());
+        GatewayService::new(self.stages(move |request| wire.clone().oneshot(request), false))
     }
 }
 

@@ -1,12 +1,10 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use percent_encoding::percent_decode_str;
-use tower::Service;
 
 use super::Dispatch;
 use super::key_info::KeyInfo;
@@ -17,11 +15,18 @@ use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
-#[derive(Clone)]
 pub(super) struct Surface {
     models: Arc<[Model]>,
     info: KeyInfo,
     dispatch: Dispatch,
+}
+
+/// In a box, so that what is dispatched, which is nearly all, does not carry its weight.
+type Here = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+enum Way<D> {
+    Dispatched(D),
+    Here(Here),
 }
 
 impl Surface {
@@ -29,7 +34,40 @@ impl Surface {
         Surface { models: models.into(), info, dispatch }
     }
 
-    fn answer(&self, request: &Request<Body>) -> Result<Response<Body>, Rejection> {
+    pub(super) fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let way = match Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
+            true => Way::Dispatched(self.dispatch.answer(request)),
+            false => Way::Here(self.answer_here(request)),
+        };
+        async move {
+            match way {
+                Way::Dispatched(answer) => answer.await,
+                Way::Here(answer) => Ok(answer.await),
+            }
+        }
+    }
+
+    fn answer_here(&self, request: Request<Body>) -> Here {
+        let asks = Call::of(&request).filter(|call| call.endpoint().operation == Operation::KeyInfo).cloned();
+        let (info, answer) = match asks {
+            Some(call) => (Some((self.info.clone(), call)), Response::default()),
+            None => (None, self.known(&request).unwrap_or_else(Call::reject)),
+        };
+        Box::pin(async move {
+            let answer = match info {
+                Some((info, call)) => info.answer(request.method(), &call).await.unwrap_or_else(Call::reject),
+                None => answer,
+            };
+            let (parts, body) = request.into_parts();
+            discard(&parts.headers, body, DISCARD).await;
+            answer
+        })
+    }
+
+    fn known(&self, request: &Request<Body>) -> Result<Response<Body>, Rejection> {
         let path = request.uri().path();
         let known = match path {
             // Warm-up probes of Claude Code and of load balancers.
@@ -81,35 +119,5 @@ impl Surface {
                 }
             }
         }
-    }
-}
-
-impl Service<Request<Body>> for Surface {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.dispatch.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
-            return self.dispatch.call(request);
-        }
-        let asks = Call::of(&request).filter(|call| call.endpoint().operation == Operation::KeyInfo).cloned();
-        let (info, answer) = match asks {
-            Some(call) => (Some((self.info.clone(), call)), Response::default()),
-            None => (None, self.answer(&request).unwrap_or_else(Call::reject)),
-        };
-        Box::pin(async move {
-            let answer = match info {
-                Some((info, call)) => info.answer(request.method(), &call).await.unwrap_or_else(Call::reject),
-                None => answer,
-            };
-            let (parts, body) = request.into_parts();
-            discard(&parts.headers, body, DISCARD).await;
-            Ok(answer)
-        })
     }
 }

@@ -173,6 +173,7 @@ fn used(outcome: &Outcome, estimated: u64) -> Used {
 
 /// Of several limits of one measure, clients are shown the one that has the least left.
 fn show(call: &Call, standings: &[Standing]) {
+    let now = call.now();
     for measure in [Measure::Requests, Measure::Tokens] {
         let of_it = standings.iter().filter(|standing| standing.limit.measure == measure);
         let Some(standing) = of_it.min_by_key(|standing| standing.left) else { continue };
@@ -181,11 +182,9 @@ fn show(call: &Call, standings: &[Standing]) {
             most: standing.limit.most,
             left: standing.left,
             full_after: standing.full_after,
-            now: call.now(),
+            now,
         };
-        for (name, value) in dialect::limit_headers(call.dialect(), state) {
-            call.set_answer_header(name, value);
-        }
+        call.set_answer_headers(dialect::limit_headers(call.dialect(), state));
     }
 }
 

@@ -53,7 +53,10 @@ pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> b
 
 /// A client may name any header as its connection's; that one goes no further either.
 pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
+    // What nearly every client names is no header, or goes no further anyway.
+    let is_usual = |name: &str| ["keep-alive", "close"].iter().any(|usual| name.eq_ignore_ascii_case(usual));
+    let mut values = headers.get_all(header::CONNECTION).iter();
+    if values.all(|value| value.to_str().is_ok_and(is_usual)) {
         return;
     }
     let named: Vec<HeaderName> = headers
@@ -61,8 +64,7 @@ pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(str::trim))
-        // What nearly every client names is no header, or goes no further anyway.
-        .filter(|name| !["keep-alive", "close"].iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+        .filter(|name| !is_usual(name))
         .filter_map(|name| name.parse().ok())
         .collect();
     for name in named {

@@ -1,3 +1,5 @@
+use memchr::memmem;
+
 /// A document of a few pages.
 pub(super) const LIKELY_DOCUMENT: u64 = 3_000;
 
@@ -18,7 +20,8 @@ pub(super) enum Family {
 
 impl Family {
     pub(super) fn of(model: &str) -> Self {
-        if let Some((_, version)) = model.split_once("claude-") {
+        if let Some(at) = memmem::find(model.as_bytes(), b"claude-") {
+            let version = &model[at + "claude-".len()..];
             // `claude-opus-4-7`, `claude-3-5-sonnet-20241022`: a number of one or two digits, and a second one.
             let parts = version.split(|c: char| !c.is_ascii_alphanumeric());
             let mut numbers = parts.filter_map(|part| part.parse().ok().filter(|n: &u64| *n < 100));
@@ -29,7 +32,7 @@ impl Family {
                 false => Family::Claude,
             };
         }
-        if model.contains("gpt-4o-mini") {
+        if memmem::find(model.as_bytes(), b"gpt-4o-mini").is_some() {
             return Family::Gpt4oMini;
         }
         let name = model.strip_prefix("ft:").unwrap_or(model);

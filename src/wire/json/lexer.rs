@@ -286,8 +286,9 @@ impl<'a> Lexer<'a> {
         let inside = at + 1;
         // Most keys and words end in the block that was looked at last.
         if inside / BLOCK == self.block {
-            let end = inside + (self.specials >> (inside % BLOCK)).trailing_zeros() as usize;
-            if end / BLOCK == self.block && self.byte(end) == Some(b'"') {
+            let left = self.specials >> (inside % BLOCK);
+            let end = inside + left.trailing_zeros() as usize;
+            if left != 0 && self.byte(end) == Some(b'"') {
                 return Ok((end + 1, false));
             }
         }
