@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::audit::AuditRecord;
 use crate::store::audit::AuditSink;
@@ -48,7 +48,7 @@ impl Queue {
         let (sender, receiver) = mpsc::unbounded_channel();
         let end = QueueEnd { receiver, batch: Vec::new(), permits: Vec::new() };
         let places = Arc::new(Semaphore::new(capacity));
-        Queue { sender, places, writer: Arc::new(Writer { sink, end: Mutex::new(Some(end)) }) }
+        Queue { sender, places, writer: Arc::new(Writer { sink, hurry: Notify::new(), end: Mutex::new(Some(end)) }) }
     }
 
     /// A place for one more record; `None` if there is none.
@@ -62,6 +62,7 @@ impl Queue {
         self.writer.start();
         let (done, written) = oneshot::channel();
         if self.sender.send(Item::Flush(done)).is_ok() {
+            self.writer.hurry.notify_one();
             let _ = written.await;
         }
     }
@@ -78,6 +79,8 @@ struct QueueEnd {
 
 struct Writer {
     sink: Box<dyn AuditSink>,
+    /// Somebody waits for what is queued.
+    hurry: Notify,
     /// Taken by the task that writes, which puts it back when its runtime ends before the queue does.
     end: Mutex<Option<QueueEnd>>,
 }
@@ -133,7 +136,7 @@ impl Taken {
             end.take(items.drain(..), &mut flushes);
             if flushes.is_empty() {
                 // To be woken for every record would cost more than all else that is done for it: those of a moment go together.
-                tokio::time::sleep(LINGER).await;
+                let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;
                 while end.batch.len() < BATCH && flushes.is_empty() {
                     let Ok(item) = end.receiver.try_recv() else { break };
                     end.take([item], &mut flushes);
