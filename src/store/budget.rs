@@ -48,6 +48,12 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// [`Wish::grant`]. Asked again with the id of a hold that is live, it gives the same grant again. Before it decides, it
     /// forfeits what silent sessions left.
     ///
+    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because there is a
+    /// network or a queue in between, must not grant it then: nobody would ever settle it.
+    ///
+    /// # Cancellation
+    /// Whoever stops waiting settles the id for nothing: it may be held all the same.
+    ///
     /// # Errors
     /// When the store cannot decide.
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;

@@ -40,6 +40,12 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// Counts a call against every limit that is asked for, or against none, in one atomic step. Asked again with the id of a
     /// permit that is out, it gives the same permit again.
     ///
+    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because there is a
+    /// network or a queue in between, must not permit it then: nobody would ever free its slot.
+    ///
+    /// # Cancellation
+    /// Whoever stops waiting settles the id for nothing: it may be counted all the same.
+    ///
     /// # Errors
     /// When the store cannot decide.
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError>;

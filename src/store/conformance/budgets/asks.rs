@@ -4,6 +4,7 @@ use std::slice::from_ref;
 
 use super::{Desk, HOUR, LEASE, ask, day, id, money, session};
 use crate::domain::budget::{Budget, Window};
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ledger::Wish;
 use crate::domain::scope::Scope;
 use crate::store::At;
@@ -214,4 +215,12 @@ pub(super) async fn the_stores_own_clock_will_do<S: BudgetStore>(make: &impl Asy
     rule.answer(desk.store.heartbeat(session, At::Store).await);
     let standing = &rule.answer(desk.store.standing(&pots, At::Store).await)[0];
     rule.same("spent, held", &(standing.spent, standing.held), &(money(50), money(0)));
+
+    // One that stands still, or counts in another unit, is no clock.
+    let daily = [Budget::new(Scope::team("search"), Window::Day, money(100))];
+    let before = SystemClock.now();
+    let ends = rule.answer(desk.store.standing(&daily, At::Store).await)[0].resets_at;
+    let (_, expected) = Window::Day.around(before);
+    let (_, a_moment_later) = Window::Day.around(SystemClock.now());
+    rule.holds("a day ends at the next midnight", ends == expected || ends == a_moment_later);
 }
