@@ -28,7 +28,7 @@ const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaini
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
 /// The policy of a [`BudgetLayer`](super::BudgetLayer).
-pub struct BudgetGate<B> {
+pub struct BudgetGate<B: ?Sized> {
     store: Arc<B>,
     alive: Arc<Alive>,
     over: OverBudget,
@@ -44,8 +44,33 @@ impl<B: BudgetStore> BudgetGate<B> {
         self
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn BudgetStore> {
+    /// The same gate, whatever its store.
+    pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
+        BudgetGate { store: self.store, alive: self.alive, over: self.over }
+    }
+}
+
+impl<B: BudgetStore + ?Sized> BudgetGate<B> {
+    pub(crate) fn store(&self) -> Arc<B> {
         self.store.clone()
+    }
+
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+        if !call.endpoint().has_head() {
+            return Ok(());
+        }
+        let principal = call.require_principal()?;
+        call.check_model()?;
+        if principal.budgets.is_empty() || call.endpoint().operation != Operation::Generate {
+            return Ok(());
+        }
+        let verdict = self.reserve(call, principal).await;
+        call.note(match &verdict {
+            Ok(()) => Decision::allow("budget", "every budget pays for it"),
+            Err(rejection) => Decision::refuse("budget", rejection.shared_message()),
+        });
+        verdict
     }
 
     async fn reserve(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
@@ -114,37 +139,24 @@ impl<B: BudgetStore> BudgetGate<B> {
 #[async_trait]
 impl<B: BudgetStore> Gate for BudgetGate<B> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if !call.endpoint().has_head() {
-            return Ok(());
-        }
-        let principal = call.require_principal()?;
-        call.check_model()?;
-        if principal.budgets.is_empty() || call.endpoint().operation != Operation::Generate {
-            return Ok(());
-        }
-        let verdict = self.reserve(call, principal).await;
-        call.note(match &verdict {
-            Ok(()) => Decision::allow("budget", "every budget pays for it"),
-            Err(rejection) => Decision::refuse("budget", rejection.shared_message()),
-        });
-        verdict
+        self.pass(call).await
     }
 }
 
 /// A store that was asked and has not answered: dropped like that, because the client left, it may hold the money all the same.
-struct Unanswered<'a, B: BudgetStore> {
+struct Unanswered<'a, B: BudgetStore + ?Sized> {
     gate: &'a BudgetGate<B>,
     call: &'a Call,
     held: Option<Held>,
 }
 
-impl<B: BudgetStore> Unanswered<'_, B> {
+impl<B: BudgetStore + ?Sized> Unanswered<'_, B> {
     fn answered(mut self) -> Option<Held> {
         self.held.take()
     }
 }
 
-impl<B: BudgetStore> Drop for Unanswered<'_, B> {
+impl<B: BudgetStore + ?Sized> Drop for Unanswered<'_, B> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             // Whatever is held under this id.
@@ -157,14 +169,14 @@ impl<B: BudgetStore> Drop for Unanswered<'_, B> {
 }
 
 /// A call has ended, and the session is kept alive until the store knows.
-struct Ended<B> {
+struct Ended<B: ?Sized> {
     store: Arc<B>,
     reservation: Reservation,
     actual: Money,
     _held: Option<Held>,
 }
 
-impl<B: BudgetStore> Fact for Ended<B> {
+impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
@@ -180,13 +192,13 @@ fn show(call: &Call, name: HeaderName, money: Money) {
     }
 }
 
-impl<B> Clone for BudgetGate<B> {
+impl<B: ?Sized> Clone for BudgetGate<B> {
     fn clone(&self) -> Self {
         BudgetGate { store: self.store.clone(), alive: self.alive.clone(), over: self.over }
     }
 }
 
-impl<B> fmt::Debug for BudgetGate<B> {
+impl<B: ?Sized> fmt::Debug for BudgetGate<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BudgetGate").field("over", &self.over).finish_non_exhaustive()
     }

@@ -4,12 +4,12 @@ use http::request::Parts;
 
 use super::key_info::KeyInfo;
 use crate::audit::{AuditGate, AuditLayer};
-use crate::budget::BudgetLayer;
+use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::rate_limit::RateLimitLayer;
+use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::budget::BudgetStore;
 use crate::store::rate_limit::RateLimitStore;
 
@@ -18,8 +18,8 @@ use crate::store::rate_limit::RateLimitStore;
 pub(super) struct Controls {
     audits: Vec<AuditGate>,
     keys: Option<Arc<dyn Gate>>,
-    limits: Option<Arc<dyn Gate>>,
-    budgets: Option<Arc<dyn Gate>>,
+    limits: Option<RateLimitGate<dyn RateLimitStore>>,
+    budgets: Option<BudgetGate<dyn BudgetStore>>,
     info: KeyInfo,
     /// In front of a service of the host's: its own paths are let through to those who have a key.
     pub(super) pass_other_paths: bool,
@@ -35,15 +35,15 @@ impl Controls {
     }
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
-        let gate = layer.into_gate();
+        let gate = layer.into_gate().erased();
         self.info.limits = Some(gate.store());
-        self.limits = Some(Arc::new(gate));
+        self.limits = Some(gate);
     }
 
     pub(super) fn budgets<B: BudgetStore>(&mut self, layer: BudgetLayer<B>) {
-        let gate = layer.into_gate();
+        let gate = layer.into_gate().erased();
         self.info.budgets = Some(gate.store());
-        self.budgets = Some(Arc::new(gate));
+        self.budgets = Some(gate);
     }
 
     /// What `GET /v1/key` is answered from.
@@ -67,9 +67,9 @@ impl Controls {
         needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
     }
 
-    /// The gates inside, after the host's own: limits, and money last.
-    pub(super) fn last_gates(&self) -> impl Iterator<Item = Arc<dyn Gate>> {
-        self.limits.iter().chain(&self.budgets).cloned().collect::<Vec<_>>().into_iter()
+    /// The gates inside, after the host's own.
+    pub(super) fn last(&self) -> Last {
+        Last { limits: self.limits.clone(), budgets: self.budgets.clone() }
     }
 }
 
@@ -103,6 +103,24 @@ impl Door {
                 Some(keys) => (**keys).admit(parts, call).await,
                 None => Ok(()),
             },
+        }
+    }
+}
+
+/// Counts the call, and takes its money last.
+pub(super) struct Last {
+    limits: Option<RateLimitGate<dyn RateLimitStore>>,
+    budgets: Option<BudgetGate<dyn BudgetStore>>,
+}
+
+impl Last {
+    pub(super) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+        if let Some(limits) = &self.limits {
+            limits.pass(call).await?;
+        }
+        match &self.budgets {
+            Some(budgets) => budgets.pass(call).await,
+            None => Ok(()),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::store::{At, Chain, StoreError};
 const LEASE: Duration = Duration::from_secs(8);
 
 /// The policy of a [`RateLimitLayer`](super::RateLimitLayer).
-pub struct RateLimitGate<R> {
+pub struct RateLimitGate<R: ?Sized> {
     store: Arc<R>,
     alive: Arc<Alive>,
     expected_output: u64,
@@ -37,8 +37,25 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         self
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn RateLimitStore> {
+    /// The same gate, whatever its store.
+    pub(crate) fn erased(self) -> RateLimitGate<dyn RateLimitStore> {
+        RateLimitGate { store: self.store, alive: self.alive, expected_output: self.expected_output }
+    }
+}
+
+impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
+    pub(crate) fn store(&self) -> Arc<R> {
         self.store.clone()
+    }
+
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+        if !call.endpoint().has_head() {
+            return Ok(());
+        }
+        let principal = call.require_principal()?;
+        call.check_model()?;
+        if principal.limits.is_empty() { Ok(()) } else { self.acquire(call, principal).await }
     }
 
     /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
@@ -105,29 +122,24 @@ impl<R: RateLimitStore> RateLimitGate<R> {
 #[async_trait]
 impl<R: RateLimitStore> Gate for RateLimitGate<R> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if !call.endpoint().has_head() {
-            return Ok(());
-        }
-        let principal = call.require_principal()?;
-        call.check_model()?;
-        if principal.limits.is_empty() { Ok(()) } else { self.acquire(call, principal).await }
+        self.pass(call).await
     }
 }
 
 /// A store that was asked and has not answered: dropped like that, because the client left, it may count the call all the same.
-struct Unanswered<'a, R: RateLimitStore> {
+struct Unanswered<'a, R: RateLimitStore + ?Sized> {
     gate: &'a RateLimitGate<R>,
     call: &'a Call,
     held: Option<Held>,
 }
 
-impl<R: RateLimitStore> Unanswered<'_, R> {
+impl<R: RateLimitStore + ?Sized> Unanswered<'_, R> {
     fn answered(mut self) -> Option<Held> {
         self.held.take()
     }
 }
 
-impl<R: RateLimitStore> Drop for Unanswered<'_, R> {
+impl<R: RateLimitStore + ?Sized> Drop for Unanswered<'_, R> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             // Whatever is counted under this id.
@@ -140,14 +152,14 @@ impl<R: RateLimitStore> Drop for Unanswered<'_, R> {
 }
 
 /// A call has ended, and the session is kept alive until the store knows.
-struct Ended<R> {
+struct Ended<R: ?Sized> {
     store: Arc<R>,
     permit: Permit,
     used: Used,
     _held: Option<Held>,
 }
 
-impl<R: RateLimitStore> Fact for Ended<R> {
+impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
     const WHAT: &'static str = "a rate limit";
 
     async fn tell(&self) -> Result<(), StoreError> {
@@ -201,13 +213,13 @@ fn refusal(denial: &Denial, limits: &[Limit]) -> Rejection {
     }
 }
 
-impl<R> Clone for RateLimitGate<R> {
+impl<R: ?Sized> Clone for RateLimitGate<R> {
     fn clone(&self) -> Self {
         RateLimitGate { store: self.store.clone(), alive: self.alive.clone(), expected_output: self.expected_output }
     }
 }
 
-impl<R> fmt::Debug for RateLimitGate<R> {
+impl<R: ?Sized> fmt::Debug for RateLimitGate<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitGate").field("expected_output", &self.expected_output).finish_non_exhaustive()
     }
