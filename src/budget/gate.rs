@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::bound::Bound;
 use super::layer::OverBudget;
 use super::refusal::refusal;
-use crate::call::{Alive, Call, Fact, Held, unavailable};
+use crate::call::{Alive, Asked, Call, Fact, Held, unavailable};
 use crate::dialect::Line;
 use crate::domain::dialect::Operation;
 use crate::domain::ledger::Wish;
@@ -19,7 +19,7 @@ use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Grant, Reservation, Reserve, Verdict};
-use crate::store::{At, Chain, StoreError};
+use crate::store::{At, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
 const LEASE: Duration = Duration::from_secs(300);
@@ -28,7 +28,7 @@ const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaini
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
 /// The policy of a [`BudgetLayer`](super::BudgetLayer).
-pub struct BudgetGate<B> {
+pub struct BudgetGate<B: ?Sized> {
     store: Arc<B>,
     alive: Arc<Alive>,
     /// `None` for what suits the place that the gate is put in.
@@ -51,76 +51,19 @@ impl<B: BudgetStore> BudgetGate<B> {
         self
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn BudgetStore> {
-        self.store.clone()
-    }
-
-    async fn reserve(&self, headers: &HeaderMap, call: &Call, principal: &Principal) -> Result<(), Rejection> {
-        let bound = Bound::of(call, call.require_head()?, headers)?;
-        let wish = bound.wish(self.over.unwrap_or_default())?;
-        let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
-        let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
-        // Past the pointer's own implementation, which would put the future in a box of its own.
-        match (*self.store).reserve(&ask, At::Store).await {
-            Ok(Verdict::Allow(grant)) => {
-                let held = unanswered.answered();
-                self.granted(call, &bound, wish, grant, held)
-            }
-            Ok(Verdict::Deny(denial)) => {
-                drop(unanswered.answered());
-                show(call, REMAINING, denial.standing.left().max(Money::ZERO));
-                Err(refusal(&denial, wish.min, call.now()))
-            }
-            Err(error) => {
-                if !error.may_have_applied() {
-                    drop(unanswered.answered());
-                }
-                Err(unavailable(&error))
-            }
-        }
-    }
-
-    /// From here on the call's close settles, whatever becomes of it.
-    fn granted(
-        &self,
-        call: &Call,
-        bound: &Bound<'_>,
-        wish: Wish,
-        grant: Grant,
-        held: Option<Held>,
-    ) -> Result<(), Rejection> {
-        let (store, settlements) = (self.store.clone(), call.settlements().clone());
-        let (granted, left) = (grant.reservation.granted, grant.left.max(Money::ZERO));
-        call.on_close(move |outcome| {
-            let actual = outcome.charged.unwrap_or(granted);
-            settlements.settle(outcome.id, Ended { store, reservation: grant.reservation, actual, _held: held });
-        });
-        let cap = bound.cap(granted, wish);
-        call.set_granted(granted, cap.as_ref().ok().copied().flatten());
-        show(call, REMAINING, left);
-        if let Some(tokens) = cap? {
-            call.cap_max_tokens(tokens);
-            call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
-        }
-        Ok(())
-    }
-
-    fn hold(&self, call: &Call) -> Held {
-        let (store, session) = (self.store.clone(), self.alive.session());
-        self.alive.hold(call.settlements(), move || {
-            let store = store.clone();
-            async move {
-                if let Err(error) = store.heartbeat(session, At::Store).await {
-                    tracing::warn!(error = %Chain(&error), "budgets: no sign of life could be given");
-                }
-            }
-        })
+    /// The same gate, whatever its store.
+    pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
+        BudgetGate { store: self.store, alive: self.alive, over: self.over }
     }
 }
 
-#[async_trait]
-impl<B: BudgetStore> Gate for BudgetGate<B> {
-    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+impl<B: BudgetStore + ?Sized> BudgetGate<B> {
+    pub(crate) fn store(&self) -> Arc<B> {
+        self.store.clone()
+    }
+
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
             call.pass_unplaced("BudgetLayer");
             return Ok(());
@@ -130,49 +73,90 @@ impl<B: BudgetStore> Gate for BudgetGate<B> {
         if principal.budgets.is_empty() || call.endpoint().operation != Operation::Generate {
             return Ok(());
         }
-        let verdict = self.reserve(&parts.headers, call, principal).await;
+        let verdict = self.reserve(headers, call, principal).await;
         call.note(match &verdict {
             Ok(()) => Decision::allow("budget", "every budget pays for it"),
             Err(rejection) => Decision::refuse("budget", rejection.shared_message()),
         });
         verdict
     }
-}
 
-/// A store that was asked and has not answered: dropped like that, because the client left, it may hold the money all the same.
-struct Unanswered<'a, B: BudgetStore> {
-    gate: &'a BudgetGate<B>,
-    call: &'a Call,
-    held: Option<Held>,
-}
-
-impl<B: BudgetStore> Unanswered<'_, B> {
-    fn answered(mut self) -> Option<Held> {
-        self.held.take()
-    }
-}
-
-impl<B: BudgetStore> Drop for Unanswered<'_, B> {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            // Whatever is held under this id.
-            let (id, store) = (self.call.id(), self.gate.store.clone());
-            let reservation = Reservation { id, granted: Money::ZERO, pots: Vec::new() };
-            let nothing = Ended { store, reservation, actual: Money::ZERO, _held: Some(held) };
-            self.call.settlements().settle(id, nothing);
+    async fn reserve(&self, headers: &HeaderMap, call: &Call, principal: &Principal) -> Result<(), Rejection> {
+        let bound = Bound::of(call, call.require_head()?, headers)?;
+        let wish = bound.wish(self.over.unwrap_or_default())?;
+        let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
+        let asked = Asked::new(call, self.nothing(call));
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).reserve(&ask, At::Store).await {
+            Ok(Verdict::Allow(grant)) => granted(call, &bound, wish, grant, asked.answered()),
+            Ok(Verdict::Deny(denial)) => {
+                drop(asked.answered());
+                show(call, REMAINING, denial.standing.left().max(Money::ZERO));
+                Err(refusal(&denial, wish.min, call.now()))
+            }
+            Err(error) => {
+                if !error.may_have_applied() {
+                    drop(asked.answered());
+                }
+                Err(unavailable(&error))
+            }
         }
     }
+
+    /// Of whatever is held under the call's id, and with the session kept alive until the store knows.
+    fn nothing(&self, call: &Call) -> Ended<B> {
+        let (store, session) = (self.store.clone(), self.alive.session());
+        let held = self.alive.hold(call.settlements(), move || {
+            let store = store.clone();
+            async move { (*store).heartbeat(session, At::Store).await }
+        });
+        let reservation = Reservation { id: call.id(), granted: Money::ZERO, pots: Vec::new() };
+        Ended { store: self.store.clone(), reservation, actual: Money::ZERO, _held: held }
+    }
 }
 
-/// A call has ended, and the session is kept alive until the store knows.
-struct Ended<B> {
+/// From here on the call's close settles, whatever becomes of it.
+fn granted<B: BudgetStore + ?Sized>(
+    call: &Call,
+    bound: &Bound<'_>,
+    wish: Wish,
+    grant: Grant,
+    ended: Option<Ended<B>>,
+) -> Result<(), Rejection> {
+    let Grant { reservation, left } = grant;
+    let (granted, settlements) = (reservation.granted, call.settlements().clone());
+    call.on_close(move |outcome| {
+        let actual = outcome.charged.unwrap_or(granted);
+        if let Some(ended) = ended {
+            settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
+        }
+    });
+    let cap = bound.cap(granted, wish);
+    call.set_granted(granted, cap.as_ref().ok().copied().flatten());
+    show(call, REMAINING, left.max(Money::ZERO));
+    if let Some(tokens) = cap? {
+        call.cap_max_tokens(tokens);
+        call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl<B: BudgetStore> Gate for BudgetGate<B> {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.pass(&parts.headers, call).await
+    }
+}
+
+/// What has come of a call that money was held for.
+struct Ended<B: ?Sized> {
     store: Arc<B>,
     reservation: Reservation,
     actual: Money,
-    _held: Option<Held>,
+    _held: Held,
 }
 
-impl<B: BudgetStore> Fact for Ended<B> {
+impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
@@ -188,13 +172,13 @@ fn show(call: &Call, name: HeaderName, money: Money) {
     }
 }
 
-impl<B> Clone for BudgetGate<B> {
+impl<B: ?Sized> Clone for BudgetGate<B> {
     fn clone(&self) -> Self {
         BudgetGate { store: self.store.clone(), alive: self.alive.clone(), over: self.over }
     }
 }
 
-impl<B> fmt::Debug for BudgetGate<B> {
+impl<B: ?Sized> fmt::Debug for BudgetGate<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BudgetGate").field("over", &self.over).finish_non_exhaustive()
     }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Settlements;
-use crate::store::Session;
+use crate::store::{Chain, Session, StoreError};
 
 /// Keeps a session alive at its store for as long as calls hold anything there.
 #[derive(Debug)]
@@ -31,10 +31,10 @@ impl Alive {
         self.session
     }
 
-    /// Begins to hold. `beat` is called every third of a lease from now on, in a task of its own, until nobody holds any more.
+    /// Begins to hold. `beat` tells the store every third of a lease from now on, in a task of its own, until nobody holds any more.
     pub(crate) fn hold<F>(&self, settlements: &Settlements, beat: impl Fn() -> F + Send + 'static) -> Held
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         self.inner.holds.fetch_add(1, Ordering::SeqCst);
         // Looked at before it is written: every call comes by here.
@@ -52,7 +52,10 @@ impl Drop for Held {
     }
 }
 
-async fn keep_alive<F: Future<Output = ()>>(mut guard: Beats, pause: Duration, beat: impl Fn() -> F) {
+async fn keep_alive<F>(mut guard: Beats, pause: Duration, beat: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
     while let Some(inner) = &guard.0 {
         tokio::time::sleep(pause).await;
         if inner.holds.load(Ordering::SeqCst) == 0 {
@@ -63,7 +66,9 @@ async fn keep_alive<F: Future<Output = ()>>(mut guard: Beats, pause: Duration, b
                 continue;
             }
         }
-        beat().await;
+        if let Err(error) = beat().await {
+            tracing::warn!(error = %Chain(&error), "a store could not be told that this gateway is alive");
+        }
     }
 }
 

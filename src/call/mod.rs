@@ -25,6 +25,7 @@
 //! ```
 
 mod alive;
+mod asked;
 mod attempt;
 mod body;
 mod closer;
@@ -46,6 +47,7 @@ pub use self::settle::Settlements;
 pub(crate) use self::settle::{Fact, unavailable};
 
 pub(crate) use self::alive::{Alive, Held};
+pub(crate) use self::asked::Asked;
 pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Request, Response};
 
-use super::controls::Door;
+use super::controls::{Door, Last};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
 use crate::domain::rejection::Rejection;
@@ -20,6 +20,7 @@ pub(super) struct Admission<I> {
     pub(super) ingest: IngestLayer,
     /// Gates that expect a head, asked only where there is one.
     pub(super) gates: Vec<Arc<dyn Gate>>,
+    pub(super) last: Last,
     /// The service behind, as a function.
     pub(super) inner: I,
 }
@@ -66,6 +67,7 @@ impl<I> Admission<I> {
                 None => (**gate).admit(parts, &call).await?,
             }
         }
+        self.last.pass(parts, &call).await?;
         Ok(Body::from(bytes))
     }
 }

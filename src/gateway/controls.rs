@@ -5,12 +5,12 @@ use http::request::Parts;
 
 use super::key_info::KeyInfo;
 use crate::audit::{AuditGate, AuditLayer};
-use crate::budget::BudgetLayer;
+use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::rate_limit::RateLimitLayer;
+use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::budget::BudgetStore;
 use crate::store::rate_limit::RateLimitStore;
 
@@ -19,8 +19,7 @@ use crate::store::rate_limit::RateLimitStore;
 pub(super) struct Controls {
     audits: Vec<AuditGate>,
     keys: Option<Arc<dyn Gate>>,
-    limits: Option<Arc<dyn Gate>>,
-    budgets: Option<Arc<dyn Gate>>,
+    last: Last,
     info: KeyInfo,
     /// In front of a service of the host's: its own paths are let through to those who have a key.
     pub(super) pass_other_paths: bool,
@@ -36,15 +35,15 @@ impl Controls {
     }
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
-        let gate = layer.into_gate();
+        let gate = layer.into_gate().erased();
         self.info.limits = Some(gate.store());
-        self.limits = Some(Arc::new(gate));
+        self.last.limits = Some(gate);
     }
 
     pub(super) fn budgets<B: BudgetStore>(&mut self, layer: BudgetLayer<B>) {
-        let gate = layer.into_gate();
+        let gate = layer.into_gate().erased();
         self.info.budgets = Some(gate.store());
-        self.budgets = Some(Arc::new(gate));
+        self.last.budgets = Some(gate);
     }
 
     /// What `GET /v1/key` is answered from.
@@ -53,7 +52,7 @@ impl Controls {
     }
 
     fn governs(&self) -> bool {
-        self.keys.is_some() || self.limits.is_some() || self.budgets.is_some()
+        self.keys.is_some() || self.last.limits.is_some() || self.last.budgets.is_some()
     }
 
     /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by itself, and nothing on
@@ -68,9 +67,9 @@ impl Controls {
         needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
     }
 
-    /// The gates inside, after the host's own: limits, and money last.
-    pub(super) fn last_gates(&self) -> impl Iterator<Item = Arc<dyn Gate>> {
-        self.limits.iter().chain(&self.budgets).cloned().collect::<Vec<_>>().into_iter()
+    /// The gates inside, after the host's own.
+    pub(super) fn last(&self) -> Last {
+        self.last.clone()
     }
 }
 
@@ -109,6 +108,25 @@ impl Door {
                 Some(keys) => (**keys).admit(parts, call).await,
                 None => Ok(()),
             },
+        }
+    }
+}
+
+/// Counts the call, and takes its money last.
+#[derive(Clone, Default)]
+pub(super) struct Last {
+    limits: Option<RateLimitGate<dyn RateLimitStore>>,
+    budgets: Option<BudgetGate<dyn BudgetStore>>,
+}
+
+impl Last {
+    pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
+        if let Some(limits) = &self.limits {
+            limits.pass(call).await?;
+        }
+        match &self.budgets {
+            Some(budgets) => budgets.pass(&parts.headers, call).await,
+            None => Ok(()),
         }
     }
 }

@@ -207,9 +207,9 @@ impl GatewayLayer {
         E: 'static,
     {
         let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
-        let gates = route.into_iter().chain(self.gates.clone()).chain(self.controls.last_gates()).collect();
-        let (door, ingest) = (self.controls.door(surface), self.ingest.clone());
-        let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, inner }));
+        let gates = route.into_iter().chain(self.gates.clone()).collect();
+        let (door, ingest, last) = (self.controls.door(surface), self.ingest.clone(), self.controls.last());
+        let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, last, inner }));
         Stage::by(move |request| call.around(request, |request| admission.clone().answer(request)))
     }
 }

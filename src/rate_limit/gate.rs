@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use crate::call::{Alive, Call, Fact, Held, unavailable};
+use crate::call::{Alive, Asked, Call, Fact, Held, unavailable};
 use crate::dialect::{self, LimitState};
 use crate::domain::dialect::Operation;
 use crate::domain::estimate;
@@ -14,14 +14,14 @@ use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::store::rate_limit::{Acquire, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
-use crate::store::{At, Chain, StoreError};
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
+use crate::store::{At, StoreError};
 
 /// How long the slots of a gateway that has fallen silent stay taken.
 const LEASE: Duration = Duration::from_secs(8);
 
 /// The policy of a [`RateLimitLayer`](super::RateLimitLayer).
-pub struct RateLimitGate<R> {
+pub struct RateLimitGate<R: ?Sized> {
     store: Arc<R>,
     alive: Arc<Alive>,
     expected_output: u64,
@@ -37,8 +37,34 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         self
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn RateLimitStore> {
+    /// The same gate, whatever its store.
+    pub(crate) fn erased(self) -> RateLimitGate<dyn RateLimitStore> {
+        RateLimitGate { store: self.store, alive: self.alive, expected_output: self.expected_output }
+    }
+}
+
+impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
+    pub(crate) fn store(&self) -> Arc<R> {
         self.store.clone()
+    }
+
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+        if !call.endpoint().has_head() {
+            call.pass_unplaced("RateLimitLayer");
+            return Ok(());
+        }
+        let principal = call.require_principal()?;
+        call.check_model()?;
+        if principal.limits.is_empty() {
+            return Ok(());
+        }
+        let verdict = self.acquire(call, principal).await;
+        call.note(match &verdict {
+            Ok(()) => Decision::allow("rate_limit", "within every limit"),
+            Err(rejection) => Decision::refuse("rate_limit", rejection.shared_message()),
+        });
+        verdict
     }
 
     /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
@@ -58,97 +84,61 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         let limits = &principal.limits[..];
         let estimated = self.tokens(call, limits)?;
         let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
-        let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
+        let asked = Asked::new(call, self.nothing(call));
         // Past the pointer's own implementation, which would put the future in a box of its own.
         match (*self.store).acquire(&ask, At::Store).await {
-            Ok(Verdict::Allow(allowed)) => {
-                show(call, &allowed.standings);
-                call.note(Decision::allow("rate_limit", "within every limit"));
-                let (store, held, settlements) =
-                    (self.store.clone(), unanswered.answered(), call.settlements().clone());
+            Ok(Verdict::Allow(Allowed { permit, standings })) => {
+                show(call, &standings);
+                let (ended, settlements) = (asked.answered(), call.settlements().clone());
                 call.on_close(move |outcome| {
-                    let used = used(outcome, estimated);
-                    settlements.settle(outcome.id, Ended { store, permit: allowed.permit, used, _held: held });
+                    if let Some(ended) = ended {
+                        settlements.settle(outcome.id, Ended { permit, used: used(outcome, estimated), ..ended });
+                    }
                 });
                 Ok(())
             }
             Ok(Verdict::Deny(denial)) => {
-                drop(unanswered.answered());
+                drop(asked.answered());
                 show(call, &denial.standings);
-                let rejection = refusal(&denial, limits);
-                call.note(Decision::refuse("rate_limit", rejection.shared_message()));
-                Err(rejection)
+                Err(refusal(&denial, limits))
             }
             Err(error) => {
                 if !error.may_have_applied() {
-                    drop(unanswered.answered());
+                    drop(asked.answered());
                 }
-                call.note(Decision::refuse("rate_limit", error.to_string()));
                 Err(unavailable(&error))
             }
         }
     }
 
-    fn hold(&self, call: &Call) -> Held {
+    /// Of whatever is counted under the call's id, and with the session kept alive until the store knows.
+    fn nothing(&self, call: &Call) -> Ended<R> {
         let (store, session) = (self.store.clone(), self.alive.session());
-        self.alive.hold(call.settlements(), move || {
+        let held = self.alive.hold(call.settlements(), move || {
             let store = store.clone();
-            async move {
-                if let Err(error) = store.heartbeat(session, At::Store).await {
-                    tracing::warn!(error = %Chain(&error), "limits: no sign of life could be given");
-                }
-            }
-        })
+            async move { (*store).heartbeat(session, At::Store).await }
+        });
+        let permit = Permit { id: call.id(), taken: Vec::new() };
+        Ended { store: self.store.clone(), permit, used: Used::Nothing, _held: held }
     }
 }
 
 #[async_trait]
 impl<R: RateLimitStore> Gate for RateLimitGate<R> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if !call.endpoint().has_head() {
-            call.pass_unplaced("RateLimitLayer");
-            return Ok(());
-        }
-        let principal = call.require_principal()?;
-        call.check_model()?;
-        if principal.limits.is_empty() { Ok(()) } else { self.acquire(call, principal).await }
+        self.pass(call).await
     }
 }
 
-/// A store that was asked and has not answered: dropped like that, because the client left, it may count the call all the same.
-struct Unanswered<'a, R: RateLimitStore> {
-    gate: &'a RateLimitGate<R>,
-    call: &'a Call,
-    held: Option<Held>,
-}
-
-impl<R: RateLimitStore> Unanswered<'_, R> {
-    fn answered(mut self) -> Option<Held> {
-        self.held.take()
-    }
-}
-
-impl<R: RateLimitStore> Drop for Unanswered<'_, R> {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            // Whatever is counted under this id.
-            let (id, store) = (self.call.id(), self.gate.store.clone());
-            let permit = Permit { id, taken: Vec::new() };
-            let nothing = Ended { store, permit, used: Used::Nothing, _held: Some(held) };
-            self.call.settlements().settle(id, nothing);
-        }
-    }
-}
-
-/// A call has ended, and the session is kept alive until the store knows.
-struct Ended<R> {
+/// What has come of a call that was counted.
+struct Ended<R: ?Sized> {
     store: Arc<R>,
     permit: Permit,
     used: Used,
-    _held: Option<Held>,
+    _held: Held,
 }
 
-impl<R: RateLimitStore> Fact for Ended<R> {
+impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
     const WHAT: &'static str = "a rate limit";
 
     async fn tell(&self) -> Result<(), StoreError> {
@@ -202,13 +192,13 @@ fn refusal(denial: &Denial, limits: &[Limit]) -> Rejection {
     }
 }
 
-impl<R> Clone for RateLimitGate<R> {
+impl<R: ?Sized> Clone for RateLimitGate<R> {
     fn clone(&self) -> Self {
         RateLimitGate { store: self.store.clone(), alive: self.alive.clone(), expected_output: self.expected_output }
     }
 }
 
-impl<R> fmt::Debug for RateLimitGate<R> {
+impl<R: ?Sized> fmt::Debug for RateLimitGate<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitGate").field("expected_output", &self.expected_output).finish_non_exhaustive()
     }

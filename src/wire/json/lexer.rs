@@ -185,7 +185,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
         self.doc.get(at).copied()
     }
@@ -197,7 +197,7 @@ impl<'a> Lexer<'a> {
         fault
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip_space(&self, mut at: usize) -> usize {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
             at += 1;
@@ -205,7 +205,7 @@ impl<'a> Lexer<'a> {
         at
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_comma(&mut self, at: usize, bracket: u8) -> Result<(usize, bool), Fault> {
         let at = self.skip_space(at);
         match self.byte(at) {
@@ -216,7 +216,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Where a key ends, whether there is an escape in it, and where its value begins.
-    #[inline]
+    #[inline(always)]
     fn step_key(&mut self, at: usize) -> Result<(usize, bool, usize), Fault> {
         if self.byte(at) != Some(b'"') {
             return Err(self.stop(at, Fault::Syntax));
@@ -233,7 +233,7 @@ impl<'a> Lexer<'a> {
         Ok((end, escaped, self.skip_space(colon + 1)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_scalar(&mut self, at: usize) -> Result<(usize, Kind), Fault> {
         match self.byte(at) {
             Some(b'"') => self.step_string(at).map(|(at, escaped)| (at, Kind::String { escaped })),
@@ -281,7 +281,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A string: where it ends, and whether it holds an escape.
-    #[inline]
+    #[inline(always)]
     fn step_string(&mut self, at: usize) -> Result<(usize, bool), Fault> {
         let inside = at + 1;
         // Most keys and words end in the block that was looked at last.
