@@ -8,6 +8,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tollgate::call::Settlements;
 use tollgate::testing::Simulated;
@@ -23,6 +24,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(GatewayLayer::new().settlements(settlements.clone()))
         .build();
 
+    // Caught from now on: whoever is told the address may press Ctrl-C at once.
+    let mut stop = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("OPENAI_BASE_URL=http://{}/v1", listener.local_addr()?);
     let graceful = GracefulShutdown::new();
@@ -34,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Ok((socket, _)) => socket,
                 Err(_) => continue,
             },
-            _ = tokio::signal::ctrl_c() => break,
+            _ = stop.recv() => break,
         };
         // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
         let _ = socket.set_nodelay(true);

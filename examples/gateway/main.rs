@@ -52,7 +52,12 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let (mut said, mut cause) = (error.to_string(), error.source());
+            while let Some(error) = cause {
+                said += &format!(": {error}");
+                cause = error.source();
+            }
+            tracing::error!("{said}");
             ExitCode::FAILURE
         }
     }
@@ -99,18 +104,27 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     welcome::print(address, providers.simulated, has_keys, minted.first().map(|(_, key)| key));
     drop(minted);
-    serve::until(stop, listener, app).await?;
-    // Every call has closed by now: what they cost is written down before the process ends.
-    settlements.drain().await;
-    storage.close().await
+    let mut stop = serve::until(stop, listener, app).await?;
+    // What the calls cost is written down before the process ends, if the database can be reached; a second Ctrl-C gives up on it.
+    let written = async {
+        settlements.drain().await;
+        storage.close().await
+    };
+    tokio::select! {
+        closed = written => closed,
+        () = stop.asked() => {
+            let left = settlements.len();
+            Err(format!("{left} settlements are not written: what their calls held is charged whole, 5 minutes from now").into())
+        }
+    }
 }
 
 fn log(outcome: &Outcome) {
     let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
     let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
-    let (key, cost) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.cost.map(|cost| cost.to_string()));
+    let (key, charged) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.charged);
     match end {
-        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
-        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, cost, ?took, "call"),
+        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
+        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
     }
 }

@@ -11,6 +11,8 @@ use tollgate::store::key::KeyRegistry;
 /// `budget` and `models` may come more than once. `user` and `team` say whose it is; `team-budget=100/month` is shared by the team.
 pub(crate) struct Mint {
     principal: Principal,
+    /// Nothing but the name was given: whoever has such a key keeps its powers.
+    is_bare: bool,
 }
 
 impl Mint {
@@ -58,17 +60,18 @@ impl Mint {
                 other => return Err(format!("`{other}` is not known").into()),
             };
         }
-        Ok(Mint { principal })
+        Ok(Mint { principal, is_bare: parts.len() == 1 })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.principal.name
     }
 
-    /// Mints the key, or gives the one of that name a new secret, and these powers; what it spent stays with it.
+    /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent stays with it.
     pub(crate) async fn into(self, keys: &dyn KeyRegistry, pepper: &Pepper) -> Result<VirtualKey, Box<dyn Error>> {
         let key = VirtualKey::mint(Environment::Live)?;
         let record = match keys.named(self.name()).await? {
+            Some(before) if self.is_bare => before.rotated(&key, pepper, Principal::clone(&before.principal)),
             Some(before) => before.rotated(&key, pepper, self.principal),
             None => KeyRecord::new(&key, pepper, self.principal, jiff::Timestamp::now()),
         };

@@ -62,22 +62,28 @@ impl Storage {
 /// older one would have to open.
 fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
     if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
-        return Pepper::new(text.as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}").into());
+        return Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}").into());
     }
     let path = database.with_extension("pepper");
     let why = |error: &dyn Error| format!("{}: {error}", path.display());
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
-            let text = Pepper::mint_text()?;
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| why(&e))?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| why(&e))?;
-            text
-        }
-        Err(error) => {
-            return Err(format!("{}; the keys in {} open under it only", why(&error), database.display()).into());
-        }
-    };
+    if is_new && !path.exists() {
+        make(&path).map_err(|error| why(&error))?;
+    }
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("{}; the keys in {} open under it only", why(&error), database.display()))?;
     Pepper::new(text.trim().as_bytes()).map_err(|error| why(&error).into())
+}
+
+/// Whole, or not at all; and of two gateways that start at once, both have the first one's.
+fn make(path: &Path) -> std::io::Result<()> {
+    let text = Pepper::mint_text().map_err(std::io::Error::other)?;
+    let new = path.with_extension(format!("pepper-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let linked =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&new, path));
+    std::fs::remove_file(&new)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }

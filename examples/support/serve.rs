@@ -26,7 +26,7 @@ impl Stop {
         Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -34,9 +34,9 @@ impl Stop {
     }
 }
 
-/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest: every call
-/// has closed when this returns.
-pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<()> {
+/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest. Gives the wish
+/// back, for those who have more to do and may be asked again.
+pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<Stop> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
@@ -72,5 +72,5 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
     stopping.send_replace(true);
     let _ = tokio::time::timeout(PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
-    Ok(())
+    Ok(stop)
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tower::Layer;
 
 use super::gate::AuditGate;
@@ -25,7 +26,7 @@ impl AuditLayer {
 
     /// Records into `sink`, with room for so many calls that are open, or recorded and not yet written; 65,536 otherwise.
     pub fn with_capacity(sink: impl AuditSink, calls: usize) -> Self {
-        AuditLayer { queue: Arc::new(Queue::new(Box::new(sink), calls.max(1))) }
+        AuditLayer { queue: Arc::new(Queue::new(Box::new(sink), calls.clamp(1, Semaphore::MAX_PERMITS))) }
     }
 
     /// Waits until every call that has closed by now is written.

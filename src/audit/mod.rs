@@ -6,7 +6,7 @@
 //! - **Where:** outermost, so that it sees refusals. What is no LLM endpoint is not recorded.
 //!
 //! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands records to the sink in
-//! batches, and again after a pause when the sink fails. Before the process ends, [`AuditLayer::flush`].
+//! batches, within some 20 ms while the sink is well, and again after a pause when the sink fails. Before the process ends, [`AuditLayer::flush`].
 //!
 //! ```
 //! use tollgate::audit::{AuditLayer, TracingSink};

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::audit::AuditRecord;
 use crate::store::audit::AuditSink;
@@ -10,48 +10,59 @@ use crate::store::{Chain, StoreError};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
+/// How long a record waits for others, so that a busy gateway is woken for its trail fifty times a second and not for each call.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Records on their way to one sink.
 pub(super) struct Queue {
-    sender: mpsc::Sender<Item>,
+    sender: mpsc::UnboundedSender<Item>,
+    /// What bounds it: a place is given back when its record is written.
+    places: Arc<Semaphore>,
     writer: Arc<Writer>,
 }
 
 enum Item {
-    Record(AuditRecord),
+    Record(AuditRecord, OwnedSemaphorePermit),
     /// Everything before it is written when the other end hears.
     Flush(oneshot::Sender<()>),
 }
 
 /// A place in the queue, kept for one record.
-pub(super) struct Place(mpsc::OwnedPermit<Item>);
+pub(super) struct Place {
+    sender: mpsc::UnboundedSender<Item>,
+    permit: OwnedSemaphorePermit,
+}
 
 impl Place {
     pub(super) fn fill(self, record: AuditRecord) {
-        self.0.send(Item::Record(record));
+        // The other end lives as long as the queue does.
+        let _ = self.sender.send(Item::Record(record, self.permit));
     }
 }
 
 impl Queue {
     pub(super) fn new(sink: Box<dyn AuditSink>, capacity: usize) -> Self {
-        let (sender, receiver) = mpsc::channel(capacity);
-        let end = QueueEnd { receiver, batch: Vec::new() };
-        Queue { sender, writer: Arc::new(Writer { sink, end: Mutex::new(Some(end)) }) }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let end = QueueEnd { receiver, batch: Vec::new(), permits: Vec::new() };
+        let places = Arc::new(Semaphore::new(capacity));
+        Queue { sender, places, writer: Arc::new(Writer { sink, hurry: Notify::new(), end: Mutex::new(Some(end)) }) }
     }
 
     /// A place for one more record; `None` if there is none.
     pub(super) fn place(&self) -> Option<Place> {
         self.writer.start();
-        self.sender.clone().try_reserve_owned().ok().map(Place)
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        Some(Place { sender: self.sender.clone(), permit })
     }
 
     pub(super) async fn flush(&self) {
         self.writer.start();
         let (done, written) = oneshot::channel();
-        if self.sender.send(Item::Flush(done)).await.is_ok() {
+        if self.sender.send(Item::Flush(done)).is_ok() {
+            self.writer.hurry.notify_one();
             let _ = written.await;
         }
     }
@@ -59,13 +70,17 @@ impl Queue {
 
 /// The end that records come out of.
 struct QueueEnd {
-    receiver: mpsc::Receiver<Item>,
+    receiver: mpsc::UnboundedReceiver<Item>,
     /// Taken out and not written.
     batch: Vec<AuditRecord>,
+    /// The places of the batch.
+    permits: Vec<OwnedSemaphorePermit>,
 }
 
 struct Writer {
     sink: Box<dyn AuditSink>,
+    /// Somebody waits for what is queued.
+    hurry: Notify,
     /// Taken by the task that writes, which puts it back when its runtime ends before the queue does.
     end: Mutex<Option<QueueEnd>>,
 }
@@ -112,23 +127,41 @@ struct Taken {
 impl Taken {
     async fn run(mut self) {
         let mut items = Vec::with_capacity(BATCH);
-        while let Some(QueueEnd { receiver, batch }) = &mut self.end {
-            let mut flushes = Vec::new();
+        while let Some(end) = &mut self.end {
             // What an earlier runtime had taken out and not written comes first.
-            if batch.is_empty() && receiver.recv_many(&mut items, BATCH).await == 0 {
+            if end.batch.is_empty() && end.receiver.recv_many(&mut items, BATCH).await == 0 {
                 return;
             }
-            for item in items.drain(..) {
-                match item {
-                    Item::Record(record) => batch.push(record),
-                    Item::Flush(done) => flushes.push(done),
+            let mut flushes = Vec::new();
+            end.take(items.drain(..), &mut flushes);
+            if flushes.is_empty() {
+                // To be woken for every record would cost more than all else that is done for it: those of a moment go together.
+                let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;
+                while end.batch.len() < BATCH && flushes.is_empty() {
+                    let Ok(item) = end.receiver.try_recv() else { break };
+                    end.take([item], &mut flushes);
                 }
             }
-            self.writer.write(batch).await;
-            batch.clear();
+            self.writer.write(&end.batch).await;
+            end.batch.clear();
+            end.permits.clear();
             for done in flushes {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
+            }
+        }
+    }
+}
+
+impl QueueEnd {
+    fn take(&mut self, items: impl IntoIterator<Item = Item>, flushes: &mut Vec<oneshot::Sender<()>>) {
+        for item in items {
+            match item {
+                Item::Record(record, permit) => {
+                    self.batch.push(record);
+                    self.permits.push(permit);
+                }
+                Item::Flush(done) => flushes.push(done),
             }
         }
     }

@@ -1,3 +1,6 @@
+use http::HeaderMap;
+use memchr::memmem;
+
 use crate::call::Call;
 use crate::dialect::head::Head;
 use crate::domain::catalog::ModelCard;
@@ -15,10 +18,12 @@ pub(super) struct Bound<'a> {
     cards: Vec<(&'a ModelCard, u64)>,
     /// The most output tokens of one answer.
     output: u64,
+    /// As the client and the gates before have it.
+    asked: Option<u64>,
 }
 
 impl<'a> Bound<'a> {
-    pub(super) fn of(call: &'a Call, head: &'a Head) -> Result<Self, Rejection> {
+    pub(super) fn of(call: &'a Call, head: &'a Head, headers: &HeaderMap) -> Result<Self, Rejection> {
         let mut cards = Vec::with_capacity(1);
         match call.route() {
             Some(targets) => {
@@ -28,16 +33,25 @@ impl<'a> Bound<'a> {
             }
             None => cards.push(card(call, head, call.model().map_or(head.model(), |model| model))?),
         }
+        if widens(headers) && cards.iter().any(|(card, _)| card.context_window < WIDE) {
+            return Err(Rejection::new(
+                RejectionKind::PriceUnknown,
+                "`anthropic-beta` asks for a larger context than this model has a price for here, so no budget can pay for it",
+            )
+            .param("anthropic-beta"));
+        }
         let most = cards.iter().map(|(card, _)| card.max_output).max().unwrap_or(0);
-        let output = head.max_tokens().unwrap_or(most).min(most);
-        Ok(Bound { head, cards, output })
+        let asked = call.max_tokens();
+        let output = asked.unwrap_or(most).min(most);
+        Ok(Bound { head, cards, output, asked })
     }
 
     /// The dearest that so many output tokens in each answer can be.
     fn cost(&self, output: u64) -> Result<Money, Rejection> {
         let mut dearest = Money::ZERO;
         for (card, input) in &self.cards {
-            let output = output.min(card.max_output).saturating_mul(self.head.choices());
+            // Not cut at each card's own most: one number goes to all of the targets.
+            let output = output.saturating_mul(self.head.choices());
             let cost = estimate::ceiling(self.head.inputs(), card, *input, output).map_err(|why| unbounded(&why))?;
             dearest = dearest.max(cost);
         }
@@ -55,13 +69,14 @@ impl<'a> Bound<'a> {
     /// The fewest output tokens that are of use: more than those that are set aside for thinking, or the request is invalid.
     fn least(&self, floor: u64) -> u64 {
         let thinking = self.head.thinking_budget().map_or(0, |budget| budget.saturating_add(1));
-        floor.max(thinking).min(self.output)
+        floor.max(thinking).max(1).min(self.output)
     }
 
-    /// The most output tokens that `granted` pays for; `None` if it pays for all.
+    /// The most output tokens that `granted` pays for; `None` if it pays for all that may come of what was asked. More than a
+    /// model gives by the catalogue is not paid for, whatever a beta or another server makes of it.
     pub(super) fn cap(&self, granted: Money, wish: Wish) -> Result<Option<u64>, Rejection> {
         if granted >= wish.want {
-            return Ok(None);
+            return Ok(self.asked.filter(|asked| *asked > self.output).map(|_| self.output));
         }
         // The cost grows with the output, and `granted` pays for at least the fewest.
         let (mut paid, mut unpaid) = (0, self.output);
@@ -75,6 +90,14 @@ impl<'a> Bound<'a> {
         }
         Ok(Some(paid))
     }
+}
+
+/// The window of models that need no beta for a large one.
+const WIDE: u64 = 1_000_000;
+
+/// Whether a client asks for a larger window than the model's own. Source: platform.claude.com/docs/en/build-with-claude/context-windows.
+fn widens(headers: &HeaderMap) -> bool {
+    headers.get_all("anthropic-beta").iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }
 
 fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<(&'a ModelCard, u64), Rejection> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::bound::Bound;
@@ -31,16 +31,23 @@ const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 pub struct BudgetGate<B: ?Sized> {
     store: Arc<B>,
     alive: Arc<Alive>,
-    over: OverBudget,
+    /// `None` for what suits the place that the gate is put in.
+    over: Option<OverBudget>,
 }
 
 impl<B: BudgetStore> BudgetGate<B> {
     pub(crate) fn new(store: B) -> Self {
-        BudgetGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), over: OverBudget::default() }
+        BudgetGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), over: None }
     }
 
     pub(crate) fn over_budget(mut self, over: OverBudget) -> Self {
-        self.over = over;
+        self.over = Some(over);
+        self
+    }
+
+    /// With this choice, unless one was made.
+    pub(crate) fn unless_chosen(mut self, over: OverBudget) -> Self {
+        self.over.get_or_insert(over);
         self
     }
 
@@ -56,8 +63,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     }
 
     /// What [`Gate::admit`] does, without its box.
-    pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+    pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
+            call.pass_unplaced("BudgetLayer");
             return Ok(());
         }
         let principal = call.require_principal()?;
@@ -65,7 +73,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         if principal.budgets.is_empty() || call.endpoint().operation != Operation::Generate {
             return Ok(());
         }
-        let verdict = self.reserve(call, principal).await;
+        let verdict = self.reserve(headers, call, principal).await;
         call.note(match &verdict {
             Ok(()) => Decision::allow("budget", "every budget pays for it"),
             Err(rejection) => Decision::refuse("budget", rejection.shared_message()),
@@ -73,9 +81,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         verdict
     }
 
-    async fn reserve(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
-        let bound = Bound::of(call, call.require_head()?)?;
-        let wish = bound.wish(self.over)?;
+    async fn reserve(&self, headers: &HeaderMap, call: &Call, principal: &Principal) -> Result<(), Rejection> {
+        let bound = Bound::of(call, call.require_head()?, headers)?;
+        let wish = bound.wish(self.over.unwrap_or_default())?;
         let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
         let unanswered = Unanswered { gate: self, call, held: Some(self.hold(call)) };
         // Past the pointer's own implementation, which would put the future in a box of its own.
@@ -138,8 +146,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
 
 #[async_trait]
 impl<B: BudgetStore> Gate for BudgetGate<B> {
-    async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        self.pass(call).await
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.pass(&parts.headers, call).await
     }
 }
 

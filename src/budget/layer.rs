@@ -40,7 +40,9 @@ impl<B: BudgetStore> BudgetLayer<B> {
         BudgetLayer { gate: BudgetGate::new(store) }
     }
 
-    /// What becomes of a call that may cost more than is left.
+    /// What becomes of a call that may cost more than is left. Unless chosen, a [`GatewayLayer`](crate::GatewayLayer) clamps, and a stack
+    /// by hand rejects: a clamp is an edit, and whoever sends the request by hand must apply it
+    /// ([`Call::edited`](crate::Call::edited), as [`Dispatch`](crate::gateway::Dispatch) does).
     #[must_use]
     pub fn over_budget(mut self, over: OverBudget) -> Self {
         self.gate = self.gate.over_budget(over);
@@ -52,11 +54,11 @@ impl<B: BudgetStore> BudgetLayer<B> {
     }
 }
 
-impl<B, S> Layer<S> for BudgetLayer<B> {
+impl<B: BudgetStore, S> Layer<S> for BudgetLayer<B> {
     type Service = CallService<GateService<BudgetGate<B>, S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GateLayer::new(self.gate.clone()).layer(inner)
+        GateLayer::new(self.gate.clone().unless_chosen(OverBudget::Reject)).layer(inner)
     }
 }
 

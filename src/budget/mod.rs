@@ -2,8 +2,8 @@
 //!
 //! - **Reads:** the principal's budgets; the head; the route, or the model where nothing is routed; their prices in the call's
 //!   [`Catalog`](crate::domain::catalog::Catalog).
-//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer; a cap on the output tokens, and `x-tollgate-clamped`, where the
-//!   budgets do not reach for all that was asked.
+//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that its store had a say in; a cap on the output tokens, and `x-tollgate-clamped`, where the
+//!   budgets do not reach for all that was asked (an edit: whoever sends the request applies it, as `GatewayLayer` and `Dispatch` do).
 //! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight" with `retry-after:
 //!   1`. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A store that cannot tell: 529, 429
 //!   for OpenAI's clients: closed.

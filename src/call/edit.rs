@@ -18,6 +18,11 @@ impl Edits {
         self.max_tokens = Some(self.max_tokens.map_or(tokens, |t| t.min(tokens)));
     }
 
+    /// The least of the caps, and of what the client asked for.
+    pub(super) fn max_tokens(self, asked: Option<u64>) -> Option<u64> {
+        [self.max_tokens, asked].into_iter().flatten().min()
+    }
+
     pub(super) fn ask_for_usage(&mut self) {
         self.usage = true;
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Call;
 use crate::dialect::head::Head;
+use crate::domain::outcome::Decision;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::target::Target;
@@ -48,8 +49,28 @@ impl Call {
         match (self.principal(), self.model()) {
             (Some(principal), Some(model)) if !principal.may_use(model) => {
                 let message = format!("model `{model}` is not among those that this key may use");
-                Err(Rejection::new(RejectionKind::ModelNotAllowed, message).param("model"))
+                let rejection = Rejection::new(RejectionKind::ModelNotAllowed, message).param("model");
+                self.note(Decision::refuse("model", rejection.shared_message()));
+                Err(rejection)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a control let the call pass as none of its business, by a path that it could not place.
+    pub(crate) fn pass_unplaced(&self, layer: &'static str) {
+        self.state().unplaced.get_or_insert(layer);
+    }
+
+    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of a mount.
+    ///
+    /// # Errors
+    /// `Misconfigured`: that control has seen nothing of it.
+    pub(crate) fn check_placed(&self) -> Result<(), Rejection> {
+        match self.state().unplaced {
+            Some(layer) if self.endpoint().has_head() => Err(Rejection::misconfigured(format!(
+                "`{layer}` stands outside of a mount whose prefix hides from it what is served: put it inside, or say so by `endpoint(..)`"
+            ))),
             _ => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use super::state::ClientEnd;
 use crate::body::{Body, BoxError};
 use crate::dialect;
 use crate::domain::dialect::Operation;
+use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
 
 pin_project! {
@@ -110,6 +111,12 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         let mut state = call.state();
         state.client.status = Some(status);
         state.client.rejection = rejection.as_ref().map(Rejection::kind);
+        // A refusal that no layer has put its name to is some gate's, of ours or the host's.
+        if let Some(rejection) = rejection.as_ref().filter(|rejection| !rejection.kind().is_upstream())
+            && state.decisions.iter().all(|decision| decision.allowed)
+        {
+            state.decisions.push(Decision::refuse("stack", rejection.shared_message()));
+        }
         state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
         headers.reserve(state.answer_headers.len());

@@ -202,6 +202,13 @@ impl Call {
         self.state().edits.cap_max_tokens(tokens);
     }
 
+    /// The most output tokens that the request asks for, as it would go upstream now: the client's own limit, and the caps of the layers.
+    #[must_use]
+    pub fn max_tokens(&self) -> Option<u64> {
+        let asked = self.head().and_then(Head::max_tokens);
+        self.state().edits.max_tokens(asked)
+    }
+
     /// Asks the upstream for the usage chunk of a Chat Completions stream, and withholds it from a client that did not.
     pub fn ask_for_usage(&self) {
         self.state().edits.ask_for_usage();

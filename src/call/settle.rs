@@ -140,10 +140,10 @@ pub(crate) trait Fact: Send + Sync + 'static {
 async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let again = error.is_unavailable();
-        tracing::error!(%call, error = %Chain(&error), again, "{} could not be settled", F::WHAT);
-        if !again {
-            return;
+        tracing::error!(%call, error = %Chain(&error), "{} could not be settled", F::WHAT);
+        // What asking again will not help may still be mended by somebody: until then, what is held stays held.
+        if !error.is_unavailable() {
+            pause = LAST_PAUSE;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);

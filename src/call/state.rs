@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) client: ClientSide,
     pub(super) decisions: Vec<Decision>,
+    /// The outermost control that let the call pass without knowing what it is.
+    pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
     hooks: Vec<Hook>,
@@ -59,6 +61,7 @@ impl State {
             answer_headers: Vec::new(),
             client: ClientSide::default(),
             decisions: Vec::new(),
+            unplaced: None,
             granted: None,
             clamped: None,
             hooks: Vec::new(),

@@ -84,11 +84,12 @@ impl Bucket {
     /// The taking ends at `mark.full_at`; refunds that came since have moved it left by at most what they sum to; what lies
     /// left of `now` is gone. So no sequence of refunds lets through more than was left unused.
     pub fn give_back(&mut self, now: i64, limit: u64, mark: Mark, amount: u64) {
-        let end = mark.full_at.saturating_sub(self.refunded.saturating_sub(mark.refunded));
+        // Only the difference matters, so the sum may go round.
+        let end = mark.full_at.saturating_sub(self.refunded.wrapping_sub(mark.refunded));
         let undrained = end.saturating_sub(now).max(0);
         let time = undrained.min(Self::time(limit, amount.min(limit)));
         self.full_at = self.full_at.saturating_sub(time);
-        self.refunded = self.refunded.saturating_add(time);
+        self.refunded = self.refunded.wrapping_add(time);
     }
 
     /// How much could be taken at once.

@@ -100,8 +100,8 @@ impl Wish {
         let mut lack: Option<Lack> = None;
         for (index, (account, limit)) in pots.into_iter().enumerate() {
             let left = account.left(limit);
-            // A limit of nothing is for those whose calls cost nothing, and there is no such call: it grants nothing.
-            if left < self.min || left <= Money::ZERO {
+            // A limit of nothing lets nothing through, not even what costs nothing.
+            if left < self.min || limit <= Money::ZERO {
                 let is_held = left.saturating_add(account.held) >= self.min && account.held > Money::ZERO;
                 if lack.is_none_or(|lack| lack.is_held && !is_held) {
                     lack = Some(Lack { index, is_held });

@@ -67,7 +67,7 @@ impl<I> Admission<I> {
                 None => (**gate).admit(parts, &call).await?,
             }
         }
-        self.last.pass(&call).await?;
+        self.last.pass(&parts.headers, &call).await?;
         Ok(Body::from(bytes))
     }
 }

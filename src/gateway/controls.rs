@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::{HeaderMap, Method};
 
 use super::key_info::KeyInfo;
 use crate::audit::{AuditGate, AuditLayer};
@@ -93,7 +94,12 @@ impl Door {
         for audit in &self.audits {
             audit.enter(call)?;
         }
-        match (call.endpoint().operation, self.others) {
+        let operation = match call.endpoint().operation {
+            // Below it other APIs have verbs, which are nothing that a key is good for.
+            Operation::ListModels if !is_listing(parts) && self.others != Others::Open => Operation::Other,
+            operation => operation,
+        };
+        match (operation, self.others) {
             (Operation::Other, Others::Open) => Ok(()),
             (Operation::Other, Others::Closed) => Err(Rejection::new(
                 RejectionKind::NotFound,
@@ -114,13 +120,19 @@ pub(super) struct Last {
 }
 
 impl Last {
-    pub(super) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+    pub(super) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         if let Some(limits) = &self.limits {
             limits.pass(call).await?;
         }
         match &self.budgets {
-            Some(budgets) => budgets.pass(call).await,
+            Some(budgets) => budgets.pass(headers, call).await,
             None => Ok(()),
         }
     }
+}
+
+/// Whether models are only looked at: `GET /v1/models/ID`, and not `POST /v1/models/ID:generateContent`.
+fn is_listing(parts: &Parts) -> bool {
+    let below = parts.uri.path().split_once("/models").map_or("", |(_, below)| below.trim_matches('/'));
+    matches!(parts.method, Method::GET | Method::HEAD) && !below.contains([':', '/'])
 }

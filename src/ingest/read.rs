@@ -50,6 +50,7 @@ impl IngestLayer {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
+        call.check_placed()?;
         match take(parts, body.as_mut(), self.max_body, &self.budget).await {
             Ok(bytes) => {
                 call.set_head(Head::read(&bytes, call.dialect())?);
@@ -106,7 +107,7 @@ where
         }
         if !share.grow(data.len()) {
             return Err(Rejection::new(
-                RejectionKind::RateLimited,
+                RejectionKind::Busy,
                 "too many bytes of requests are in flight; try again in a moment",
             )
             .retry_after(Duration::from_secs(1)));

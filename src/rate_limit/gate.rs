@@ -51,6 +51,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     /// What [`Gate::admit`] does, without its box.
     pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
+            call.pass_unplaced("RateLimitLayer");
             return Ok(());
         }
         let principal = call.require_principal()?;
@@ -66,7 +67,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         }
         let head = call.require_head()?;
         let model = call.model().map_or(head.model(), |model| model);
-        let output = head.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
+        let output = call.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
         let output = output.saturating_mul(head.choices());
         Ok(estimate::likely_input(head.inputs(), model).saturating_add(output))
     }

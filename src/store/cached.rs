@@ -5,8 +5,8 @@
 //! through this process.
 //!
 //! - Many calls with one unknown key ask the store once.
-//! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that guessing costs
-//!   the guesser and not the store.
+//! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that repeating
+//!   a guess costs the store nothing.
 //! - An error is not remembered. Money is never here.
 //!
 //! ```

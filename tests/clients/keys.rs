@@ -134,6 +134,13 @@ fn a_secret_is_rotated() {
     assert!(body.contains(r#""limit_usd":"7.00""#), "{body}");
     second.interrupt();
     second.assert_exits_well();
+
+    // A name alone is a new secret for the same powers.
+    let third = on(&path, "rotated-3", Some("name=ada"));
+    let (_, body) = ask(&third, &format!("GET /v1/key HTTP/1.1\r\nx-api-key: {}\r\n", third.key("ada")), "");
+    assert!(body.contains(r#""limit_usd":"7.00""#), "{body}");
+    third.interrupt();
+    third.assert_exits_well();
 }
 
 fn the_pepper_is_a_file() {

@@ -239,3 +239,79 @@ async fn counting_tokens_costs_nothing() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(world.ask(post(MESSAGES, &key, &hello(64))).await.error().1, "billing_error");
 }
+
+#[tokio::test]
+async fn what_goes_upstream_is_no_more_than_was_priced() {
+    let world = World::new();
+    let key = world.mint(ada("1000")).await;
+    let most = Catalog::builtin().find(MODEL).expect("a price").max_output;
+    world.provider.script(Script::new().deltas(most + 500));
+    let answer = world.ask(post(MESSAGES, &key, &hello(most + 1_000))).await;
+    assert_eq!(answer.header("x-tollgate-clamped"), Some(&*most.to_string()));
+    let sent: Value = serde_json::from_slice(&world.provider.received()[0].body).expect("JSON");
+    assert_eq!(sent["max_tokens"], json!(most));
+    let record = &world.records().await[0];
+    assert!(record.outcome().charged <= record.outcome().granted, "{record:?}");
+}
+
+#[tokio::test]
+async fn a_header_does_not_widen_what_was_priced() {
+    let world = World::new();
+    let key = world.mint(ada("1000")).await;
+    let mut request = post(MESSAGES, &key, &json!({ "model": "claude-haiku-4-5", "max_tokens": 64, "messages": [] }));
+    request.headers_mut().insert("anthropic-beta", "tools-2026, context-1m-2025-08-07".parse().expect("text"));
+    let answer = world.ask(request).await;
+    assert_eq!(answer.error().0, 400);
+    assert!(answer.message().contains("anthropic-beta"), "{}", answer.text);
+    // A model whose window is as large without it loses nothing by it.
+    let mut request = post(MESSAGES, &key, &hello(64));
+    request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("text"));
+    assert_eq!(world.ask(request).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_cap_of_a_gate_before_it_lowers_what_is_held() {
+    struct Cap;
+    #[async_trait::async_trait]
+    impl tollgate::Gate for Cap {
+        async fn admit(
+            &self,
+            _parts: &mut http::request::Parts,
+            call: &tollgate::Call,
+        ) -> Result<(), tollgate::Rejection> {
+            call.cap_max_tokens(100);
+            Ok(())
+        }
+    }
+    let world = World::with(|layer| layer.gate(Cap));
+    let key = world.mint(ada("1000")).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello(64_000))).await.status, 200);
+    let output = Usage { output: 200, ..Usage::default() };
+    let little = Catalog::builtin().find(MODEL).expect("a price").cost(&output, Terms::default()).expect("an amount");
+    let granted = world.records().await[0].outcome().granted.expect("held");
+    assert!(granted < little.saturating_add(little), "{granted} for 100 tokens of output");
+}
+
+#[tokio::test]
+async fn zeros_are_no_usage() {
+    let world = World::new();
+    let key = world.mint(ada("1")).await;
+    let zeros = r#"{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#;
+    let service = tower::service_fn(move |_request: http::Request<tollgate::Body>| async move {
+        let mut answer = http::Response::new(tollgate::Body::from(zeros));
+        answer.headers_mut().insert("content-type", "application/json".parse().expect("text"));
+        Ok::<_, std::convert::Infallible>(answer)
+    });
+    let (mut outcomes, observer) = crate::support::Outcomes::new();
+    let governed = GatewayLayer::new()
+        .auth(tollgate::KeyAuthLayer::new(world.keys.clone(), world.pepper.clone()))
+        .budget(BudgetLayer::new(world.budgets.clone()))
+        .on_close(observer);
+    let mut body = hello(64);
+    body["model"] = json!("gpt-5");
+    let answer = crate::world::ask(tower::Layer::layer(&governed, service), post(CHAT, &key, &body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let outcome = outcomes.next().await;
+    assert_eq!(outcome.charged, outcome.granted);
+    assert!(outcome.granted.is_some());
+}

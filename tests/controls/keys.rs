@@ -148,3 +148,53 @@ async fn probes_and_unknown_paths_need_no_key_and_give_nothing() {
         assert_eq!(answer.status, status, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_governed_service_of_the_hosts_own_is_reached_through_llm_endpoints_alone() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    let reached = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = reached.clone();
+    let service = tower::service_fn(move |_request: Request<Body>| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::from("{}"))) }
+    });
+    let layer =
+        tollgate::GatewayLayer::new().auth(tollgate::KeyAuthLayer::new(world.keys.clone(), world.pepper.clone()));
+    let governed = tower::Layer::layer(&layer, service);
+    for (method, path, status) in [
+        ("POST", "/v1/models/gemini-pro:generateContent", 404),
+        ("GET", "/v1/models/gemini-pro:generateContent", 404),
+        ("DELETE", "/v1/models/ft-1", 404),
+        ("GET", "/v1/models/ft-1/permissions", 404),
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/models", 200),
+        ("GET", "/v1/models/ft-1", 200),
+    ] {
+        let request = Request::builder().method(method).uri(path).header("x-api-key", key.expose());
+        let answer = crate::world::ask(governed.clone(), request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+    }
+    assert_eq!(reached.load(std::sync::atomic::Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_control_outside_of_a_mount_that_hides_the_path_from_it_is_an_error_and_no_way_in() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    let inner = world.gateway.clone();
+    // What `nest_service` does.
+    let mounted = tower::service_fn(move |mut request: Request<Body>| {
+        let path = request.uri().path().strip_prefix("/llm").expect("the mount").to_owned();
+        *request.uri_mut() = path.parse().expect("a path");
+        tower::ServiceExt::oneshot(inner.clone(), request)
+    });
+    let outer = tollgate::RateLimitLayer::new(world.limits.clone());
+    let answer = crate::world::ask(
+        tower::Layer::layer(&outer, mounted),
+        post("/llm/v1/messages", &key, &body("claude-haiku-5-5")),
+    )
+    .await;
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    assert!(world.provider.received().is_empty());
+}

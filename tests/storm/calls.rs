@@ -123,15 +123,16 @@ pub(crate) async fn drain(mut body: Body, most: u64) {
     }
 }
 
-/// Polls `future` as its wakers ask, to its end or for `most` polls.
+/// Polls `future` as its wakers ask, to its end or for `most` polls, after the last of which it waits for nothing.
 pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Option<F::Output> {
     let mut polled = 0;
     poll_fn(|cx| {
-        if polled == most {
-            return Poll::Ready(None);
-        }
         polled += 1;
-        future.as_mut().poll(cx).map(Some)
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polled == most => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }

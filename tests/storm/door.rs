@@ -293,3 +293,67 @@ async fn a_model_without_a_price_is_not_paid_from_a_budget() {
         assert_eq!(granted("/v1/messages", &body).await, None, "{model}");
     }
 }
+
+#[tokio::test]
+async fn fast_mode_and_a_region_are_granted_and_charged_at_their_own_price() {
+    use tollgate::domain::catalog::{Catalog, ModelCard, Prices};
+    let prices = Prices::new("3".parse().expect("a price"), "15".parse().expect("a price"));
+    let card = ModelCard::new("claude-storm", prices).context_window(200_000).max_output(8_192);
+    let catalog = Catalog::empty().with(card.fast(6_000_000).us(1_100_000));
+    let mut paid = Vec::new();
+    for (more, millionths) in
+        [("", 1_000_000), (r#""speed":"fast","#, 6_000_000), (r#""inference_geo":"us","#, 1_100_000)]
+    {
+        let keys = MemoryKeys::new();
+        let (_, key) = mint(&keys, Principal::new("ada").budget(Window::Day, "100".parse().expect("an amount")));
+        let (limits, money) = (RateLimitLayer::new(MemoryLimits::new()), BudgetLayer::new(MemoryBudgets::new()));
+        let site = Site::with(keys, limits, money, |layer| layer.catalog(catalog.clone()));
+        let body = BODY.replacen('{', &format!("{{{more}"), 1);
+        let request = Request::post("/v1/messages").header("x-api-key", &key).body(Body::from(body));
+        let answer = site.gateway.clone().oneshot(request.expect("a request")).await.expect("infallible");
+        assert_eq!(answer.status(), 200, "{more}");
+        answer.into_body().collect().await.expect("whole");
+        let outcome = site.only().await;
+        let line = &site.provider.bill().lines()[0];
+        let tokens = u128::from(line.input) * 3_000_000 + u128::from(line.output) * 15_000_000;
+        let due = (tokens * millionths).div_ceil(1_000_000_000);
+        assert_eq!(outcome.charged.map(Money::nanos).map(u128::try_from), Some(Ok(due)), "{more}");
+        assert!(outcome.charged <= outcome.granted);
+        paid.push(outcome.granted);
+    }
+    assert!(paid[1] > paid[2] && paid[2] > paid[0], "{paid:?}");
+}
+
+#[tokio::test]
+async fn what_is_clamped_stays_above_the_tokens_that_are_set_aside_for_thinking() {
+    let mut clamped = 0;
+    for thinking in [1_024_u64, 2_000, 3_000, 4_999] {
+        for cents in 1..=9_i64 {
+            let keys = MemoryKeys::new();
+            let limit = Money::from_nanos(cents * 10_000_000);
+            let (_, key) = mint(&keys, Principal::new("ada").budget(Window::Total, limit));
+            let site = Site::plain(&keys);
+            let body = format!(
+                r#"{{"model":"claude-storm","max_tokens":5000,"thinking":{{"type":"enabled","budget_tokens":{thinking}}},"messages":[{{"role":"user","content":"sim:deltas=9"}}]}}"#
+            );
+            let request = Request::post("/v1/messages").header("x-api-key", &key).body(Body::from(body));
+            let answer = site.gateway.clone().oneshot(request.expect("a request")).await.expect("infallible");
+            let status = answer.status().as_u16();
+            answer.into_body().collect().await.expect("whole");
+            let outcome = site.only().await;
+            match status {
+                200 => {
+                    let sent: serde_json::Value =
+                        serde_json::from_slice(&site.provider.received()[0].body).expect("JSON");
+                    let most = sent["max_tokens"].as_u64().expect("stated");
+                    assert!(most > thinking, "{most} tokens, of which {thinking} are for thinking");
+                    assert!(outcome.granted <= Some(limit));
+                    clamped += usize::from(most < 5_000);
+                }
+                429 => assert!(site.provider.received().is_empty()),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!(clamped > 3, "{clamped}");
+}

@@ -89,10 +89,10 @@ impl Drop for InFlight {
     }
 }
 
-/// A body that is in flight until it is dropped.
+/// A body that is in flight until it has ended, or is dropped.
 struct Gauged {
     body: Body,
-    _in_flight: InFlight,
+    in_flight: Option<InFlight>,
 }
 
 impl http_body::Body for Gauged {
@@ -103,7 +103,11 @@ impl http_body::Body for Gauged {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tollgate::body::BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.in_flight = None;
+        }
+        polled
     }
 }
 
@@ -120,7 +124,7 @@ async fn of_two_hundred_calls_at_once_never_more_than_four_are_at_the_provider()
         let (provider, in_flight) = (provider.clone(), seen.enter());
         async move {
             let answer = provider.oneshot(request).await?;
-            Ok::<_, Infallible>(answer.map(|body| Body::new(Gauged { body, _in_flight: in_flight })))
+            Ok::<_, Infallible>(answer.map(|body| Body::new(Gauged { body, in_flight: Some(in_flight) })))
         }
     });
     let weathered = Weathered { store: limits.clone(), weather: Weather::gusts(31) };

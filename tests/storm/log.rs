@@ -1,20 +1,35 @@
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tracing::Level;
-use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Every line, from TRACE up, of what this thread says as long as the guard lives.
+///
+/// One subscriber for the whole process writes to whoever listens on its thread: subscribers that come and go with their
+/// tests make each other deaf, since what a callsite may skip is decided for all threads at once.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
+thread_local! {
+    static LISTENS: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
+
+/// Who listens, until it is dropped.
+pub(crate) struct Listening(());
+
 impl Log {
-    pub(crate) fn listen() -> (Self, DefaultGuard) {
+    pub(crate) fn listen() -> (Self, Listening) {
+        static SUBSCRIBE: Once = Once::new();
+        SUBSCRIBE.call_once(|| {
+            let subscriber =
+                tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(Here).with_ansi(false).finish();
+            tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
+        });
         let log = Log::default();
-        let subscriber =
-            tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(log.clone()).with_ansi(false).finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        LISTENS.set(Some(log.clone()));
+        (log, Listening(()))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -22,9 +37,22 @@ impl Log {
     }
 }
 
-impl io::Write for Log {
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LISTENS.set(None);
+    }
+}
+
+/// The log of this thread, if there is one.
+struct Here;
+
+struct Line(Option<Log>);
+
+impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        if let Some(log) = &self.0 {
+            log.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        }
         Ok(bytes.len())
     }
 
@@ -33,10 +61,11 @@ impl io::Write for Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
+impl MakeWriter<'_> for Here {
+    type Writer = Line;
 
-    fn make_writer(&'a self) -> Log {
-        self.clone()
+    fn make_writer(&self) -> Line {
+        // Something may still be said when the thread's own are gone.
+        Line(LISTENS.try_with(|listens| listens.borrow().clone()).ok().flatten())
     }
 }

@@ -84,7 +84,8 @@ fn counts(object: &str) -> (Usage, bool) {
         }
         _ => {}
     });
-    let is_final = prompt.is_some() && (completion.is_some() || total.is_some());
+    // Some servers send zeros for what they have not counted; a prompt is never empty.
+    let is_final = prompt.is_some_and(|tokens| tokens > 0) && (completion.is_some() || total.is_some());
     let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);

@@ -23,7 +23,8 @@ impl Family {
         if let Some(at) = memmem::find(model.as_bytes(), b"claude-") {
             let version = &model[at + "claude-".len()..];
             // `claude-opus-4-7`, `claude-3-5-sonnet-20241022`: a number of one or two digits, and a second one.
-            let mut numbers = version.split('-').filter_map(|part| part.parse().ok().filter(|n: &u64| *n < 100));
+            let parts = version.split(|c: char| !c.is_ascii_alphanumeric());
+            let mut numbers = parts.filter_map(|part| part.parse().ok().filter(|n: &u64| *n < 100));
             // One without a number is as new as can be.
             let Some(major) = numbers.next() else { return Family::Claude };
             return match (major, numbers.next().unwrap_or(0)) < (4, 7) {
@@ -81,6 +82,7 @@ mod tests {
     fn a_family_is_told_by_the_version() {
         for (model, family) in [
             ("claude-opus-4-7", Family::Claude),
+            ("claude-opus-4-7@20260416", Family::Claude),
             ("claude-opus-4-7-20260416", Family::Claude),
             ("claude-sonnet-5", Family::Claude),
             ("claude-fable-5-1", Family::Claude),

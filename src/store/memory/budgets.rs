@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::hash::Seeded;
 use super::leases::Leases;
 use super::settled::Settled;
 use super::{lock, time};
@@ -91,10 +91,10 @@ impl BudgetStore for MemoryBudgets {
 struct State {
     /// The latest time that was decided by.
     now: Timestamp,
-    index: HashMap<Pot, usize, Seeded>,
+    index: HashMap<Pot, usize, RandomState>,
     pots: Vec<Kept>,
     /// Live, and forfeited.
-    holds: HashMap<Uuid, Hold, Seeded>,
+    holds: HashMap<Uuid, Hold, RandomState>,
     settled: Settled,
     leases: Leases,
 }

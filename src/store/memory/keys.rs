@@ -3,9 +3,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::hash::Seeded;
 use super::lock;
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::store::StoreError;
@@ -19,9 +19,9 @@ pub struct MemoryKeys {
 
 #[derive(Default)]
 struct State {
-    by_id: HashMap<Uuid, Arc<KeyRecord>, Seeded>,
-    by_digest: HashMap<KeyDigest, Arc<KeyRecord>, Seeded>,
-    by_name: HashMap<Arc<str>, Arc<KeyRecord>, Seeded>,
+    by_id: HashMap<Uuid, Arc<KeyRecord>, RandomState>,
+    by_digest: HashMap<KeyDigest, Arc<KeyRecord>, RandomState>,
+    by_name: HashMap<Arc<str>, Arc<KeyRecord>, RandomState>,
 }
 
 impl MemoryKeys {

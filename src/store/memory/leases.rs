@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::hash::Seeded;
 use crate::store::Session;
 
 /// Until when each session is believed to be alive.
 pub(super) struct Leases {
-    until: HashMap<Uuid, Timestamp, Seeded>,
+    until: HashMap<Uuid, Timestamp, RandomState>,
     /// No lease ends before: it may lie behind the truth, since renewing does not move it.
     none_before: Timestamp,
 }

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::hash::Seeded;
 use super::leases::Leases;
 use super::{lock, time};
 use crate::domain::bucket::{Bucket, Mark};
@@ -97,9 +97,9 @@ fn nanos(now: Timestamp) -> i64 {
 struct State {
     /// The latest time that was decided by.
     now: Timestamp,
-    index: HashMap<Scope, usize, Seeded>,
+    index: HashMap<Scope, usize, RandomState>,
     meters: Vec<Meters>,
-    permits: HashMap<Uuid, Out, Seeded>,
+    permits: HashMap<Uuid, Out, RandomState>,
     leases: Leases,
 }
 

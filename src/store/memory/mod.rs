@@ -25,7 +25,6 @@
 //! ```
 
 mod budgets;
-mod hash;
 mod keys;
 mod leases;
 mod limits;

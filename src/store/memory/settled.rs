@@ -1,15 +1,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
-
-use super::hash::Seeded;
 
 /// How long an id is remembered at least.
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
 /// How much longer at most.
 const AGE: Duration = Duration::from_secs(6 * 60);
+/// How many ids an age has at most: as many as the processor's nearer caches hold, since every settlement adds one.
+const MOST: usize = 1 << 14;
 
 /// The ids of what was settled lately. They go by ages, oldest first and a whole age at once, so that remembering one costs
 /// one insertion and forgetting it nothing.
@@ -20,18 +21,18 @@ pub(super) struct Settled {
 
 struct Age {
     until: Timestamp,
-    ids: HashSet<Uuid, Seeded>,
+    ids: HashSet<Uuid, RandomState>,
 }
 
 impl Settled {
     pub(super) fn remember(&mut self, id: Uuid, now: Timestamp) {
-        if self.ages.back().is_none_or(|age| age.until < now) {
+        if self.ages.back().is_none_or(|age| age.until < now || age.ids.len() >= MOST) {
             while self.ages.front().is_some_and(|age| after(age.until, AT_LEAST) < now) {
                 self.ages.pop_front();
             }
             // As large as the last one grew, so that it seldom has to be copied while everyone waits.
             let size = self.ages.back().map_or(0, |age| age.ids.len());
-            let ids = HashSet::with_capacity_and_hasher(size, Seeded::default());
+            let ids = HashSet::with_capacity_and_hasher(size, RandomState::default());
             self.ages.push_back(Age { until: after(now, AGE), ids });
         }
         if let Some(age) = self.ages.back_mut() {
@@ -39,7 +40,7 @@ impl Settled {
         }
     }
 
-    /// For the one that is not known otherwise: it looks through a dozen sets.
+    /// For the one that is not known otherwise: it looks through a dozen sets, or a few hundred at a thousand calls a second.
     pub(super) fn contains(&self, id: &Uuid) -> bool {
         self.ages.iter().any(|age| age.ids.contains(id))
     }

@@ -1,11 +1,12 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::ledger::Ledger;
-use super::time::nanos;
+use super::schema::Times;
 use super::writer::{Answer, Question as Asked, Reply};
 use super::{Sqlite, rows, schema, unexpected};
 use crate::domain::budget::Budget;
@@ -16,6 +17,8 @@ use crate::store::{At, Session, StoreError};
 
 /// The latest time that budgets were decided by.
 pub(super) const CLOCK: &str = "budget_clock";
+/// When the first lease of a session ends.
+pub(super) const LEASE: &str = "budget_lease";
 
 /// Budgets in the file. A settlement is on the disk when `settle` answers; for a hold see [the module](super).
 ///
@@ -93,37 +96,34 @@ impl Question {
         matches!(self, Question::Asked(What::Reserve { .. } | What::Standing(_), _))
     }
 
-    /// The time to decide by; what takes back asks for none in particular.
+    /// The time to decide by; what takes back does it at the latest time there was.
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,
-            Question::Unheard(_) => At::Store,
+            Question::Unheard(_) => At::Fixed(Timestamp::MIN),
         }
     }
 }
 
-/// Answers in order, in the writer's transaction. `clock` is the latest time of the file, and what the machine says.
+/// Answers in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
-    clock: (i64, i64),
+    mut times: Times,
     questions: &[&Question],
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
-    let (mut latest, machine) = clock;
+    let before = times.latest;
     // All of a batch is decided at one time, unless a test names several.
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
-        latest = latest.max(match same[0].at() {
-            At::Store => machine,
-            At::Fixed(time) => nanos(time),
-        });
-        let mut ledger = Ledger::new(latest);
-        let silent = rows::load(connection, &mut ledger, same).await?;
+        let (now, may_be_silent) = times.step(same[0].at());
+        let mut ledger = Ledger::new(now);
+        let silent = rows::load(connection, &mut ledger, same, may_be_silent).await?;
         ledger.forfeit(&silent);
         answers.extend(same.iter().map(|question| answer(&mut ledger, question)));
         rows::save(connection, &ledger, &silent).await?;
     }
-    if latest > clock.0 {
-        schema::set(connection, CLOCK, latest).await?;
+    if times.latest > before {
+        schema::set(connection, CLOCK, times.latest).await?;
     }
     Ok(answers)
 }

@@ -33,6 +33,8 @@ pub enum SqliteErrorKind {
     Corrupt,
     /// Another process has locked it for longer than we wait.
     Locked,
+    /// Its pool had no connection free for longer than it waits.
+    NoConnection,
     /// A later tollgate has written it, in a schema that this one does not know.
     NewerSchema {
         /// The schema of the file.
@@ -82,7 +84,7 @@ impl SqliteError {
 fn kind(error: &sqlx::Error) -> SqliteErrorKind {
     let database = match error {
         sqlx::Error::Database(error) => error,
-        sqlx::Error::PoolTimedOut => return SqliteErrorKind::Locked,
+        sqlx::Error::PoolTimedOut => return SqliteErrorKind::NoConnection,
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return SqliteErrorKind::Closed,
         sqlx::Error::Io(_) => return SqliteErrorKind::Io,
         _ => return SqliteErrorKind::Other,
@@ -90,7 +92,8 @@ fn kind(error: &sqlx::Error) -> SqliteErrorKind {
     let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
     match code & 0xff {
         1 if database.message().contains("no such table: tollgate_") => SqliteErrorKind::NotMigrated,
-        5 | 6 => SqliteErrorKind::Locked,
+        // The last is what two who open the log at once may hear.
+        5 | 6 | 15 => SqliteErrorKind::Locked,
         8 => SqliteErrorKind::ReadOnly,
         10 => SqliteErrorKind::Io,
         11 => SqliteErrorKind::Corrupt,
@@ -109,8 +112,8 @@ impl SqliteErrorKind {
 
     /// Whether it may pass without anybody doing anything to the file.
     fn may_pass(self) -> bool {
-        use SqliteErrorKind::{CannotOpen, Closed, Full, Io, Locked, NoDirectory, ReadOnly};
-        matches!(self, CannotOpen | Closed | Full | Io | Locked | NoDirectory | ReadOnly)
+        use SqliteErrorKind::{CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly};
+        matches!(self, CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly)
     }
 }
 
@@ -133,6 +136,7 @@ impl fmt::Display for SqliteError {
                 write!(f, "{path} is damaged; restore it from a backup, or save what `sqlite3 {path} .recover` finds")
             }
             SqliteErrorKind::Locked => write!(f, "{path} is locked by another process; end it, or wait longer"),
+            SqliteErrorKind::NoConnection => write!(f, "{path}: its pool has no connection free; let it have more"),
             SqliteErrorKind::NewerSchema { found, known } => {
                 write!(f, "{path} has schema {found}, and this tollgate knows {known}; run the tollgate that wrote it")
             }

@@ -1,11 +1,12 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::meters::Meters;
-use super::time::nanos;
+use super::schema::Times;
 use super::writer::{Answer, Question as Asked, Reply};
 use super::{Sqlite, meter_rows, schema, unexpected};
 use crate::domain::limit::Limit;
@@ -14,6 +15,8 @@ use crate::store::{At, Session, StoreError};
 
 /// The latest time that limits were decided by.
 pub(super) const CLOCK: &str = "limit_clock";
+/// When the first lease of a session ends.
+pub(super) const LEASE: &str = "limit_lease";
 
 /// Limits in the file, so that a restart, or a second process, does not give a minute's worth anew.
 ///
@@ -88,32 +91,29 @@ impl Question {
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,
-            Question::Unheard(_) => At::Store,
+            Question::Unheard(_) => At::Fixed(Timestamp::MIN),
         }
     }
 }
 
-/// Answers in order, in the writer's transaction. `clock` is the latest time of the file, and what the machine says.
+/// Answers in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
-    clock: (i64, i64),
+    mut times: Times,
     questions: &[&Question],
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
-    let (mut latest, machine) = clock;
+    let before = times.latest;
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
-        latest = latest.max(match same[0].at() {
-            At::Store => machine,
-            At::Fixed(time) => nanos(time),
-        });
-        let mut meters = Meters::new(latest);
-        let silent = meter_rows::load(connection, &mut meters, same).await?;
+        let (now, may_be_silent) = times.step(same[0].at());
+        let mut meters = Meters::new(now);
+        let silent = meter_rows::load(connection, &mut meters, same, may_be_silent).await?;
         meters.free(&silent);
         answers.extend(same.iter().map(|question| answer(&mut meters, question)));
         meter_rows::save(connection, &meters, &silent).await?;
     }
-    if latest > clock.0 {
-        schema::set(connection, CLOCK, latest).await?;
+    if times.latest > before {
+        schema::set(connection, CLOCK, times.latest).await?;
     }
     Ok(answers)
 }

@@ -46,9 +46,13 @@ pub(super) async fn load(
     connection: &mut SqliteConnection,
     meters: &mut Meters,
     questions: &[&Question],
+    may_be_silent: bool,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(meters.now).fetch_all(&mut *connection).await?;
-    let silent: HashSet<Uuid> = found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect();
+    let mut silent = HashSet::new();
+    if may_be_silent {
+        let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(meters.now).fetch_all(&mut *connection).await?;
+        silent.extend(found.iter().filter_map(|id| Uuid::from_slice(id).ok()));
+    }
     let mut ids = Vec::new();
     let mut asked: HashSet<(Scope, Measure)> = HashSet::new();
     for question in questions {

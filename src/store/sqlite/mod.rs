@@ -44,7 +44,7 @@
 //!
 //! One task writes. Whatever queues while it commits is its next batch, decided in one `BEGIN IMMEDIATE` … `COMMIT` by the rules of
 //! [`ledger`](crate::domain::ledger), and answered after the commit: under load a commit is shared by hundreds. The task
-//! lives on the runtime that asked first; if that ends, the next ask starts another. It ends when the last handle is dropped.
+//! lives on the runtime that asked first, so let that be one that is always driven; if it ends, the next ask starts another. It ends when the last handle is dropped.
 //! Call [`close`](Sqlite::close) at shutdown, after your [settlements](crate::call) have drained.
 //!
 //! A process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when its lease
@@ -74,6 +74,7 @@ mod meters;
 mod open;
 mod rows;
 mod schema;
+mod task;
 mod time;
 mod writer;
 

@@ -153,7 +153,7 @@ impl Setup {
     ) -> Result<(), SqliteError> {
         let deadline = Instant::now() + self.options.busy_timeout;
         loop {
-            let error = match connection.execute(sql).await {
+            let error = match sqlx::query(sql).execute(&mut *connection).await {
                 Ok(_) => return Ok(()),
                 Err(error) => SqliteError::of(&self.path, error),
             };

@@ -45,11 +45,12 @@ pub(super) async fn load(
     connection: &mut SqliteConnection,
     ledger: &mut Ledger,
     questions: &[&Question],
+    may_be_silent: bool,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut silent = HashSet::new();
     let mut ids = Vec::new();
     let mut pots: HashSet<Pot> = HashSet::new();
-    if !questions.is_empty() {
+    if may_be_silent {
         let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(ledger.now).fetch_all(&mut *connection).await?;
         silent.extend(found.iter().filter_map(|id| Uuid::from_slice(id).ok()));
     }

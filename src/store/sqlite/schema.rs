@@ -6,6 +6,8 @@ use sqlx::SqliteConnection;
 
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
+use super::time::nanos;
+use crate::store::At;
 
 /// The version that this code reads and writes.
 pub(super) const VERSION: i64 = 1;
@@ -14,7 +16,11 @@ pub(super) const VERSION: i64 = 1;
 const STEPS: [&str; VERSION as usize] = [include_str!("schema.sql")];
 
 const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tollgate_meta'";
-const META: &str = "SELECT name, value FROM tollgate_meta";
+/// With it, when the first of the leases ends: nobody has to look for silent sessions before.
+const META: &str = "SELECT name, value FROM tollgate_meta \
+     UNION ALL SELECT 'budget_lease', min(alive_until) FROM tollgate_sessions \
+     UNION ALL SELECT 'limit_lease', min(alive_until) FROM tollgate_permit_sessions";
+const SCHEMA: &str = "SELECT value FROM tollgate_meta WHERE name = 'schema'";
 const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
@@ -27,7 +33,7 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, sq
     if found == 0 {
         return Ok(0);
     }
-    Ok(Meta::load(connection).await?.version())
+    Ok(sqlx::query_scalar(SCHEMA).fetch_optional(connection).await?.unwrap_or_default())
 }
 
 /// A version that we cannot work with.
@@ -80,17 +86,42 @@ pub(super) struct Meta(HashMap<String, i64>);
 
 impl Meta {
     pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(META).fetch_all(connection).await?;
-        Ok(Meta(rows.into_iter().collect()))
+        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(META).fetch_all(connection).await?;
+        Ok(Meta(rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()))
     }
 
     pub(super) fn version(&self) -> i64 {
         self.0.get("schema").copied().unwrap_or_default()
     }
 
-    /// The latest time that was decided by.
-    pub(super) fn clock(&self, name: &str) -> i64 {
-        self.0.get(name).copied().unwrap_or(i64::MIN)
+    /// The times to decide by; `now` is what the machine says.
+    pub(super) fn times(&self, clock: &str, lease: &str, now: i64) -> Times {
+        let kept = |name: &str| self.0.get(name).copied();
+        Times { now, latest: kept(clock).unwrap_or(i64::MIN), first_lease: kept(lease).unwrap_or(i64::MAX) }
+    }
+}
+
+/// By which times a batch is decided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// What the machine says.
+    now: i64,
+    /// The latest that the file was decided by.
+    pub(super) latest: i64,
+    /// When the first of the leases ends.
+    first_lease: i64,
+}
+
+impl Times {
+    /// The time that the next ones are decided by, and whether a session may have fallen silent by then.
+    pub(super) fn step(&mut self, at: At) -> (i64, bool) {
+        self.latest = self.latest.max(match at {
+            At::Store => self.now,
+            At::Fixed(time) => nanos(time),
+        });
+        // A batch of several times may have begun leases itself, and then it looks.
+        let first_lease = std::mem::replace(&mut self.first_lease, i64::MIN);
+        (self.latest, first_lease < self.latest)
     }
 }
 

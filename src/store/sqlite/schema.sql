@@ -30,12 +30,11 @@ CREATE TABLE tollgate_pots (
     PRIMARY KEY (scope_kind, scope_id, window)
 ) STRICT, WITHOUT ROWID;
 
+-- One row a process that is alive, or was until just now: so few that an index would cost more than it saves.
 CREATE TABLE tollgate_sessions (
     id BLOB PRIMARY KEY NOT NULL,
     alive_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX tollgate_sessions_by_end ON tollgate_sessions (alive_until);
 
 -- `actual` is what it counts as: NULL while it is live, the grant when it is forfeited. `pots` is
 -- [[kind, id, window, start], ...]; `asks` is how often it was asked for.
@@ -67,8 +66,6 @@ CREATE TABLE tollgate_permit_sessions (
     id BLOB PRIMARY KEY NOT NULL,
     alive_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX tollgate_permit_sessions_by_end ON tollgate_permit_sessions (alive_until);
 
 -- `taken` is [[kind, id, measure, most, amount, full_at, refunded], ...]; `freed_at` is when the session fell silent.
 CREATE TABLE tollgate_permits (

@@ -1,31 +1,16 @@
-//! The one task that writes.
-//!
-//! It takes whatever queued while the last batch was committing as the next one, so that a commit, which waits for the disk,
-//! is shared by all who waited for it.
+//! The way to the one task that writes: what can be asked of it, and how answers come back.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
 
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
-use super::schema::{self, Meta};
-use super::time::nanos;
-use super::{audit, budgets, keys, limits};
+use super::task::Task;
+use super::{audit, budgets, limits};
 use crate::domain::key::KeyRecord;
 use crate::store::{StoreError, budget, rate_limit};
-
-/// The most that one commit carries, so that nobody waits for a batch that never ends.
-const MOST: usize = 512;
-/// How long holds may stand in the log before the disk has them.
-const UNSYNCED: Duration = Duration::from_millis(250);
-
-/// How long to leave a disk alone that has failed.
-const PAUSE: Duration = Duration::from_secs(5);
 
 /// One thing to be done.
 pub(super) enum Question {
@@ -49,8 +34,8 @@ pub(super) enum Reply {
 
 pub(super) type Answer = Result<Reply, StoreError>;
 
-struct Ask {
-    question: Question,
+pub(super) struct Ask {
+    pub(super) question: Question,
     answer: oneshot::Sender<Letter>,
 }
 
@@ -59,6 +44,18 @@ struct Ask {
 struct Letter {
     answer: Option<Answer>,
     back: mpsc::WeakUnboundedSender<Ask>,
+}
+
+impl Ask {
+    /// Whether nothing would come of an answer.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.question.is_for_its_asker() && self.answer.is_closed()
+    }
+
+    /// `back` is where what nobody hears of goes.
+    pub(super) fn answer(self, answer: Answer, back: &mpsc::WeakUnboundedSender<Ask>) {
+        let _ = self.answer.send(Letter { answer: Some(answer), back: back.clone() });
+    }
 }
 
 impl Letter {
@@ -86,7 +83,7 @@ impl Drop for Letter {
 
 impl Question {
     /// Whether it is worth a wait for the disk.
-    fn is_durable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         match self {
             Question::Budget(question) => question.is_settlement(),
             Question::Key(_) | Question::Audit(_) | Question::Close => true,
@@ -159,210 +156,5 @@ impl Writer {
         runtime.spawn(Task::new(setup.clone(), queue.downgrade()).run(asks));
         *state = State::Running(queue);
         Ok(())
-    }
-}
-
-struct Task {
-    setup: Arc<Setup>,
-    open: Option<Open>,
-    /// Since when there are holds that the disk may not have.
-    unsynced: Option<Instant>,
-    back: mpsc::WeakUnboundedSender<Ask>,
-}
-
-struct Open {
-    connection: SqliteConnection,
-    /// In another mode than this one, `NORMAL` promises nothing.
-    is_wal: bool,
-    is_full: Option<bool>,
-}
-
-/// A batch that did not go through.
-struct Failure {
-    error: SqliteError,
-    /// Whether it may have been applied all the same.
-    uncertain: bool,
-}
-
-impl Failure {
-    fn to_store_error(&self) -> StoreError {
-        if self.uncertain { StoreError::uncertain(self.error.clone()) } else { self.error.clone().into() }
-    }
-}
-
-impl Task {
-    fn new(setup: Arc<Setup>, back: mpsc::WeakUnboundedSender<Ask>) -> Self {
-        Task { setup, open: None, unsynced: None, back }
-    }
-
-    /// Until every handle is gone.
-    async fn run(mut self, mut asks: mpsc::UnboundedReceiver<Ask>) {
-        let mut batch = Vec::new();
-        loop {
-            let taken = match self.unsynced {
-                Some(since) => timeout_at(since + UNSYNCED, asks.recv_many(&mut batch, MOST)).await,
-                None => Ok(asks.recv_many(&mut batch, MOST).await),
-            };
-            match taken {
-                Ok(0) => break,
-                Ok(_) => self.answer(std::mem::take(&mut batch)).await,
-                Err(_) => self.sync().await,
-            }
-        }
-        self.let_go().await;
-    }
-
-    async fn answer(&mut self, mut batch: Vec<Ask>) {
-        batch.retain(|ask| !(ask.question.is_for_its_asker() && ask.answer.is_closed()));
-        let closes = batch.iter().any(|ask| matches!(ask.question, Question::Close));
-        match self.attempt(&batch).await {
-            Ok(answers) => {
-                if closes {
-                    self.let_go().await;
-                }
-                for (ask, answer) in batch.into_iter().zip(answers) {
-                    let _ = ask.answer.send(Letter { answer: Some(answer), back: self.back.clone() });
-                }
-            }
-            Err(failure) => {
-                // To close it is to undo what was begun.
-                self.open = None;
-                if failure.uncertain {
-                    // Whoever asks again may find it done, and not on the disk.
-                    self.unsynced = self.unsynced.or(Some(Instant::now()));
-                }
-                if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
-                    // One of them is at fault, and which one shows when each is asked alone.
-                    for ask in batch {
-                        Box::pin(self.answer(vec![ask])).await;
-                    }
-                    return;
-                }
-                tracing::error!(error = &failure.error as &dyn std::error::Error, asks = batch.len(), "not written");
-                for ask in batch {
-                    let answer = Some(Err(failure.to_store_error()));
-                    let _ = ask.answer.send(Letter { answer, back: self.back.clone() });
-                }
-            }
-        }
-    }
-
-    /// In one transaction.
-    async fn attempt(&mut self, batch: &[Ask]) -> Result<Vec<Answer>, Failure> {
-        let setup = self.setup.clone();
-        let before = |error| Failure { error, uncertain: false };
-        let due = self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED);
-        let durable = due || batch.is_empty() || batch.iter().any(|ask| ask.question.is_durable());
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(Open::new(&setup).await.map_err(before)?),
-        };
-        let is_full = open.synchronous(durable, &setup).await.map_err(before)?;
-        setup.until_free(&mut open.connection, "BEGIN IMMEDIATE").await.map_err(before)?;
-        let failed = |error| before(SqliteError::of(setup.path(), error));
-        let meta = Meta::load(&mut open.connection).await.map_err(failed)?;
-        if let Some(kind) = schema::mismatch(meta.version()) {
-            return Err(before(SqliteError::new(setup.path(), kind)));
-        }
-        let mut work = Work { connection: &mut open.connection, now: nanos(setup.clock().now()), meta };
-        let answers = work.decide(batch).await.map_err(failed)?;
-        if is_full && self.unsynced.is_some() {
-            // A commit that changes nothing waits for no disk.
-            schema::bump(&mut open.connection).await.map_err(failed)?;
-        }
-        setup.until_free(&mut open.connection, "COMMIT").await.map_err(|error| Failure {
-            // A lock that is in the way is in the way of the whole commit.
-            uncertain: error.kind() != SqliteErrorKind::Locked,
-            error,
-        })?;
-        let has_holds = batch.iter().any(|ask| matches!(&ask.question, Question::Budget(q) if q.is_reserve()));
-        self.unsynced = match self.unsynced {
-            _ if is_full => None,
-            None if has_holds => Some(Instant::now()),
-            unsynced => unsynced,
-        };
-        Ok(answers)
-    }
-
-    /// A commit for the sake of the holds before it.
-    async fn sync(&mut self) {
-        if let Err(failure) = self.attempt(&[]).await {
-            self.open = None;
-            // What the log has is not lost by this. It is tried again, and not at once.
-            self.unsynced = Some(Instant::now() + PAUSE);
-            tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
-        }
-    }
-
-    /// Leaves the whole in the file itself.
-    async fn let_go(&mut self) {
-        if self.unsynced.is_some() {
-            self.sync().await;
-        }
-        if let Some(mut open) = self.open.take() {
-            if open.is_wal {
-                let _ = open.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
-            }
-            let _ = open.connection.close().await;
-        }
-    }
-}
-
-/// A transaction, and what all of its decisions go by.
-struct Work<'a> {
-    connection: &'a mut SqliteConnection,
-    now: i64,
-    meta: Meta,
-}
-
-impl Work<'_> {
-    async fn decide(&mut self, batch: &[Ask]) -> Result<Vec<Answer>, sqlx::Error> {
-        let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-        let (mut money, mut counts, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, ask) in batch.iter().enumerate() {
-            match &ask.question {
-                Question::Budget(question) => money.push((index, question)),
-                Question::Limit(question) => counts.push((index, question)),
-                Question::Audit(more) => lines.extend(more),
-                Question::Key(record) => answers[index] = Some(keys::put(self.connection, record).await?),
-                Question::Close => {}
-            }
-        }
-        let questions: Vec<_> = money.iter().map(|(_, question)| *question).collect();
-        let clock = self.meta.clock(budgets::CLOCK);
-        let decided = budgets::decide(self.connection, (clock, self.now), &questions).await?;
-        for ((index, _), answer) in money.into_iter().zip(decided) {
-            answers[index] = Some(answer);
-        }
-        let questions: Vec<_> = counts.iter().map(|(_, question)| *question).collect();
-        let clock = self.meta.clock(limits::CLOCK);
-        let decided = limits::decide(self.connection, (clock, self.now), &questions).await?;
-        for ((index, _), answer) in counts.into_iter().zip(decided) {
-            answers[index] = Some(answer);
-        }
-        audit::insert(self.connection, &lines).await?;
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Reply::Done))).collect())
-    }
-}
-
-impl Open {
-    async fn new(setup: &Setup) -> Result<Self, SqliteError> {
-        let (connection, mode, _) = setup.connect().await?;
-        Ok(Open { connection, is_wal: mode == "wal", is_full: None })
-    }
-
-    /// How the next commit waits for the disk. It cannot be changed inside a transaction.
-    async fn synchronous(&mut self, durable: bool, setup: &Setup) -> Result<bool, SqliteError> {
-        let full = durable || !self.is_wal;
-        if self.is_full != Some(full) {
-            let sql = match (setup.is_durable(), full) {
-                (false, _) => "PRAGMA synchronous = OFF",
-                (true, true) => "PRAGMA synchronous = FULL",
-                (true, false) => "PRAGMA synchronous = NORMAL",
-            };
-            self.connection.execute(sql).await.map_err(|error| SqliteError::of(setup.path(), error))?;
-            self.is_full = Some(full);
-        }
-        Ok(full)
     }
 }
