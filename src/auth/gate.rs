@@ -60,6 +60,11 @@ impl<K: KeyStore> KeyAuthGate<K> {
 impl<K: KeyStore> Gate for KeyAuthGate<K> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         if call.principal().is_none() {
+            if call.route().is_some() {
+                return Err(Rejection::misconfigured(
+                    "`RouteLayer` stands outside of `KeyAuthLayer`, and has routed without the key's aliases: put it inside",
+                ));
+            }
             let record = match self.authenticate(&parts.headers, call).await {
                 Ok(record) => record,
                 Err(rejection) => {
