@@ -6,6 +6,7 @@ mod ledger;
 mod limits;
 mod opening;
 mod processes;
+mod rights;
 mod rotation;
 mod suite;
 

@@ -23,7 +23,7 @@ pub enum SqliteErrorKind {
     NoDirectory,
     /// It is a directory.
     IsDirectory,
-    /// It, or its directory, may not be written.
+    /// It, its directory, or the `-wal` or `-shm` beside it may not be written; [`path`](SqliteError::path) says which.
     ReadOnly,
     /// It cannot be opened or made.
     CannotOpen,
@@ -67,13 +67,18 @@ impl SqliteError {
         Self::with(path, kind(&error), error)
     }
 
+    /// The same of a file beside it.
+    pub(super) fn about(self, path: PathBuf) -> Self {
+        SqliteError { path, ..self }
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn kind(&self) -> SqliteErrorKind {
         self.kind
     }
 
-    /// Which file it is about.
+    /// Which file it is about: the database, or a `-wal` or `-shm` of it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

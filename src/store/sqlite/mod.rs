@@ -69,6 +69,7 @@ mod error;
 mod keys;
 mod ledger;
 mod limits;
+mod look;
 mod meter_rows;
 mod meters;
 mod open;
@@ -113,7 +114,8 @@ struct Inner {
 impl Sqlite {
     /// Opens a file, `sqlite:` before it or not. Where there is none, an empty one is made, which only this user may read.
     ///
-    /// Nothing is written to a file that exists, and no table is made: that is [`migrate`](Self::migrate)'s.
+    /// A file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In one that is ours a write
+    /// is tried and taken back, since SQLite opens what it may not write without a word of it.
     ///
     /// # Errors
     /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see
@@ -142,10 +144,11 @@ impl Sqlite {
         Sqlite { inner: Arc::new(inner) }
     }
 
-    /// Makes the tables, or brings them to this version; does nothing where they are. Call it where you deploy: nothing else does.
+    /// Makes the tables, or brings them to this version. Where they are, a write is tried and taken back. Call it where you deploy:
+    /// nothing else does.
     ///
     /// # Errors
-    /// When it cannot be written, or a later tollgate has written it.
+    /// When it cannot be written, another process keeps it locked, or a later tollgate has written it.
     pub async fn migrate(&self) -> Result<(), SqliteError> {
         schema::migrate(&self.inner.setup).await
     }

@@ -24,6 +24,7 @@ const SCHEMA: &str = "SELECT value FROM tollgate_meta WHERE name = 'schema'";
 const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+const TOUCH: &str = "UPDATE tollgate_meta SET value = value WHERE name = 'schema'";
 const BUMP: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES ('syncs', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
 
@@ -50,7 +51,10 @@ pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     let path = setup.path();
     let (mut connection, _, found) = setup.connect().await?;
     match mismatch(found) {
-        None => return Ok(()),
+        None => {
+            prove(setup, &mut connection).await?;
+            return sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error));
+        }
         Some(SqliteErrorKind::NotMigrated) => {}
         Some(kind) => return Err(SqliteError::new(path, kind)),
     }
@@ -65,6 +69,16 @@ pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     }
     setup.until_free(&mut connection, "COMMIT").await?;
     sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error))
+}
+
+/// Proves that a file of this version can be written, by a write that changes nothing and is taken back.
+pub(super) async fn prove(setup: &Setup, connection: &mut SqliteConnection) -> Result<(), SqliteError> {
+    setup.until_free(connection, "BEGIN IMMEDIATE").await?;
+    let written = setup.until_free(connection, TOUCH).await;
+    // An error may have ended the transaction already.
+    let back = sqlx::query("ROLLBACK").execute(connection).await;
+    written?;
+    back.map(drop).map_err(|error| SqliteError::of(setup.path(), error))
 }
 
 /// Under the lock, where another process may have been quicker, and newer.
