@@ -119,7 +119,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see
-    /// [`SqliteErrorKind`]. Nothing is written to it then.
+    /// [`SqliteErrorKind`]. Nothing is written to it then, but for the undoing of what a process began that died.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, SqliteError> {
         Self::options().open(path).await
     }
@@ -144,7 +144,7 @@ impl Sqlite {
         Sqlite { inner: Arc::new(inner) }
     }
 
-    /// Makes the tables, or brings them to this version. Where they are, a write is tried and taken back. Call it where you deploy:
+    /// Makes the tables, or brings them to this version, and a file of our own into WAL mode. Where they are, a write is tried and taken back. Call it where you deploy:
     /// nothing else does.
     ///
     /// # Errors

@@ -163,10 +163,11 @@ impl Setup {
     /// Looks at what is in the file, through a connection that cannot write; and, where it is ours, whether one can.
     async fn probe(&self) -> Result<(), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
-        let options = self.own().busy_timeout(self.options.busy_timeout).read_only(true);
-        let mut connection = options.connect().await.map_err(failed)?;
-        let version = schema::version(&mut connection).await;
-        connection.close().await.map_err(failed)?;
+        let options = self.own().busy_timeout(self.options.busy_timeout);
+        let version = match version(options.clone().read_only(true)).await {
+            Err(error) if is_interrupted(&error) => version(options).await,
+            version => version,
+        };
         match schema::mismatch(version.map_err(failed)?) {
             None => {
                 let (mut connection, _, _) = self.connect().await?;
@@ -178,4 +179,18 @@ impl Setup {
             Some(_) => Ok(()),
         }
     }
+}
+
+async fn version(options: SqliteConnectOptions) -> Result<i64, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let version = schema::version(&mut connection).await;
+    connection.close().await?;
+    version
+}
+
+/// Whether a process died while it wrote, so that only one who may write can tell what is in the file:
+/// `SQLITE_READONLY_RECOVERY` and `SQLITE_READONLY_ROLLBACK` of <https://www.sqlite.org/rescode.html>.
+fn is_interrupted(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("264" | "776"))
 }

@@ -49,18 +49,18 @@ pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
 /// Makes what is missing, in one transaction.
 pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     let path = setup.path();
-    let (mut connection, _, found) = setup.connect().await?;
-    match mismatch(found) {
-        None => {
-            prove(setup, &mut connection).await?;
-            return sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error));
-        }
-        Some(SqliteErrorKind::NotMigrated) => {}
-        Some(kind) => return Err(SqliteError::new(path, kind)),
+    let (mut connection, mode, found) = setup.connect().await?;
+    if let Some(kind @ SqliteErrorKind::NewerSchema { .. }) = mismatch(found) {
+        return Err(SqliteError::new(path, kind));
     }
-    if setup.is_own() {
-        // Changing it wants the file to itself for a moment, and keeps no one waiting who has changed it already.
+    if setup.is_own() && mode != "wal" {
+        // One that has our tables too: what `VACUUM INTO` made of it, and a backup, are not in the mode of the original.
+        // Changing it wants the file to itself for a moment.
         setup.until_free(&mut connection, "PRAGMA journal_mode = WAL").await?;
+    }
+    if mismatch(found).is_none() {
+        prove(setup, &mut connection).await?;
+        return sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error));
     }
     setup.until_free(&mut connection, "BEGIN IMMEDIATE").await?;
     let done = steps(&mut connection).await.map_err(|error| SqliteError::of(path, error))?;
