@@ -219,7 +219,10 @@ impl Open {
         if self.is_full != Some(full) {
             let sql = match (setup.is_durable(), full) {
                 (false, _) => "PRAGMA synchronous = OFF",
-                (true, true) => "PRAGMA synchronous = FULL",
+                (true, true) if self.is_wal => "PRAGMA synchronous = FULL",
+                // What ends the transaction there is that the journal is gone, and a directory can forget that:
+                // <https://www.sqlite.org/pragma.html#pragma_synchronous>
+                (true, true) => "PRAGMA synchronous = EXTRA",
                 (true, false) => "PRAGMA synchronous = NORMAL",
             };
             sqlx::query(sql)
@@ -229,5 +232,38 @@ impl Open {
             self.is_full = Some(full);
         }
         Ok(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqlitePoolOptions;
+
+    use super::*;
+    use crate::store::sqlite::Sqlite;
+
+    async fn level(open: &mut Open, durable: bool, setup: &Setup) -> (bool, i64) {
+        let full = open.synchronous(durable, setup).await.expect("it is set");
+        let level = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut open.connection).await;
+        (full, level.expect("a number"))
+    }
+
+    #[tokio::test]
+    async fn outside_of_wal_mode_every_commit_waits_for_the_directory_too() {
+        let path = std::env::temp_dir().join(format!("tollgate-synchronous-{}.db", std::process::id()));
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let pool = SqlitePoolOptions::new().connect(&url).await.expect("a pool");
+        let setup = Sqlite::with_pool(pool.clone()).inner.setup.clone();
+        let mut open = Open::new(&setup).await.expect("it opens");
+        assert_eq!(level(&mut open, false, &setup).await, (true, 3), "EXTRA");
+        open.connection.execute("PRAGMA journal_mode = WAL").await.expect("set");
+        let mut open = Open::new(&setup).await.expect("it opens");
+        assert_eq!(level(&mut open, false, &setup).await, (false, 1), "NORMAL");
+        assert_eq!(level(&mut open, true, &setup).await, (true, 2), "FULL");
+        drop(open);
+        pool.close().await;
+        for ending in ["db", "db-wal", "db-shm"] {
+            let _ = std::fs::remove_file(path.with_extension(ending));
+        }
     }
 }
