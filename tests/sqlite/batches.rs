@@ -213,6 +213,23 @@ async fn holds_are_on_the_disk_a_moment_later() {
     assert_eq!((before, after), (0, 1), "one commit for the hold, and no more while nothing is held anew");
 }
 
+#[tokio::test]
+async fn holds_of_a_process_that_died_are_on_the_disk_a_moment_after_another_has_opened_the_file() {
+    let dir = Dir::new("died");
+    open(&dir.file()).await.close().await.expect("it closes");
+    let mut connection = by_hand(&dir.file()).await;
+    let syncs = "SELECT coalesce(max(value), 0) FROM tollgate_meta WHERE name = 'syncs'";
+    let sqlite = Sqlite::open(dir.file()).await.expect("it opens");
+    let before: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+    // It only looks, and holds nothing itself.
+    standing(&sqlite.budgets(), &pot(100), At::Store).await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let after: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+        assert_eq!(after, before + 1, "one commit for what may be in the log");
+    }
+}
+
 /// How many pages the file may have, so that the disk is full when it has them.
 static PAGES: AtomicU32 = AtomicU32::new(40);
 

@@ -117,7 +117,12 @@ impl Task {
         let durable = due || batch.is_empty() || batch.iter().any(|ask| ask.question.is_durable());
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(Open::new(&setup).await.map_err(before)?),
+            none => {
+                let open = none.insert(Open::new(&setup).await.map_err(before)?);
+                // A process that died may have left holds in the log that it did not live to sync.
+                self.unsynced = self.unsynced.or(Some(Instant::now()));
+                open
+            }
         };
         let is_full = open.synchronous(durable, &setup).await.map_err(before)?;
         setup.until_free(&mut open.connection, "BEGIN IMMEDIATE").await.map_err(before)?;
