@@ -19,6 +19,8 @@ pub struct SqliteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
+    /// It is no path of a file: a URL with parameters, or `:memory:`.
+    NotAPath,
     /// Its directory does not exist.
     NoDirectory,
     /// It is a directory.
@@ -126,6 +128,9 @@ impl fmt::Display for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.kind {
+            SqliteErrorKind::NotAPath => {
+                write!(f, "{path} is no path of a file; leave out what follows `?`, and for memory use `store::memory`")
+            }
             SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; make it first"),
             SqliteErrorKind::IsDirectory => write!(f, "{path} is a directory; name a file in it"),
             SqliteErrorKind::ReadOnly => {

@@ -13,10 +13,17 @@ const LOG: &str = "-wal";
 const INDEX: &str = "-shm";
 
 /// The path as SQLite is told it: absolute, so that no name can be taken for a URI.
-pub(super) fn stated(path: &Path) -> PathBuf {
-    let plain = path.to_str().and_then(|text| text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")));
-    let path = plain.map_or(path, Path::new);
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+///
+/// What others read more in than a path is refused: a file of that name is not what was meant.
+pub(super) fn stated(path: &Path) -> Result<PathBuf, SqliteError> {
+    let text = path.to_str().unwrap_or_default();
+    let url = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
+    let is_more = url.is_some_and(|url| url.is_empty() || url.contains('?'));
+    if is_more || url.unwrap_or(text) == ":memory:" {
+        return Err(SqliteError::new(path, SqliteErrorKind::NotAPath));
+    }
+    let path = url.map_or(path, Path::new);
+    Ok(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 /// Refuses what can be seen from outside, and makes an empty file where there is none.

@@ -112,7 +112,7 @@ struct Inner {
 }
 
 impl Sqlite {
-    /// Opens a file, `sqlite:` before it or not. Where there is none, an empty one is made, which only this user may read.
+    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is `:memory:`. Where there is none, an empty one is made, which only this user may read.
     ///
     /// A file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In one that is ours a write
     /// is tried and taken back, since SQLite opens what it may not write without a word of it.

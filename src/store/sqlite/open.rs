@@ -68,7 +68,7 @@ impl SqliteOptions {
     /// # Errors
     /// As [`Sqlite::open`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, SqliteError> {
-        let path = stated(path.as_ref());
+        let path = stated(path.as_ref())?;
         look(&path)?;
         let setup = Setup { source: Source::Own, path, options: self };
         setup.probe().await?;
