@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Executor};
@@ -196,6 +196,32 @@ async fn one_bad_ask_does_not_fail_those_beside_it() {
     }
     tasks.join_all().await;
     assert_eq!(standing(&store, &budgets, At::Store).await.held, money(29));
+}
+
+#[tokio::test]
+async fn all_who_queued_while_one_waited_for_a_lock_in_vain_are_told_at_once() {
+    let dir = Dir::new("queued");
+    open(&dir.file()).await.close().await.expect("it closes");
+    let sqlite = Sqlite::options().busy_timeout(Duration::from_secs(1)).open(dir.file()).await.expect("it opens");
+    let mut other = by_hand(&dir.file()).await;
+    other.execute("BEGIN IMMEDIATE").await.expect("locked");
+    let (begun, session) = (Instant::now(), session());
+    let mut tasks = JoinSet::new();
+    // Six batches, of which each would have waited for its second.
+    for _ in 0..3_000 {
+        let store = sqlite.budgets();
+        tasks.spawn(async move {
+            let budgets = pot(1_000_000);
+            let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+            store.reserve(&ask, At::Store).await.expect_err("it is locked")
+        });
+    }
+    for error in tasks.join_all().await {
+        assert_eq!((cause(&error), error.may_have_applied()), (SqliteErrorKind::Locked, false));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    other.execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(standing(&sqlite.budgets(), &pot(1_000_000), At::Store).await.held, money(0));
 }
 
 #[tokio::test]

@@ -66,16 +66,22 @@ impl Task {
                 Some(since) => timeout_at(since + UNSYNCED, asks.recv_many(&mut batch, MOST)).await,
                 None => Ok(asks.recv_many(&mut batch, MOST).await),
             };
-            match taken {
+            let failed = match taken {
                 Ok(0) => break,
                 Ok(_) => self.answer(std::mem::take(&mut batch)).await,
                 Err(_) => self.sync().await,
+            };
+            if let Some(error) = failed {
+                // Who queued meanwhile has waited as long, and it is the same file for the next batch.
+                let queued = asks.len();
+                self.refuse(std::iter::from_fn(|| asks.try_recv().ok()).take(queued), &error);
             }
         }
         self.let_go().await;
     }
 
-    async fn answer(&mut self, mut batch: Vec<Ask>) {
+    /// What is wrong with the file, if that is why they were not done.
+    async fn answer(&mut self, mut batch: Vec<Ask>) -> Option<SqliteError> {
         batch.retain(|ask| !ask.is_given_up());
         let closes = batch.iter().any(|ask| matches!(ask.question, Question::Close));
         match self.attempt(&batch).await {
@@ -86,6 +92,7 @@ impl Task {
                 for (ask, answer) in batch.into_iter().zip(answers) {
                     ask.answer(answer, &self.back);
                 }
+                None
             }
             Err(failure) => {
                 // To close it is to undo what was begun.
@@ -96,16 +103,28 @@ impl Task {
                 }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
                     // One of them is at fault, and which one shows when each is asked alone.
-                    for ask in batch {
-                        Box::pin(self.answer(vec![ask])).await;
+                    let mut asks = batch.into_iter();
+                    while let Some(ask) = asks.next() {
+                        if let Some(error) = Box::pin(self.answer(vec![ask])).await {
+                            self.refuse(asks, &error);
+                            return Some(error);
+                        }
                     }
-                    return;
+                    return None;
                 }
                 tracing::error!(error = &failure.error as &dyn std::error::Error, asks = batch.len(), "not written");
                 for ask in batch {
                     ask.answer(Err(failure.to_store_error()), &self.back);
                 }
+                failure.error.kind().is_of_the_file().then_some(failure.error)
             }
+        }
+    }
+
+    /// None of these was tried.
+    fn refuse(&self, asks: impl Iterator<Item = Ask>, error: &SqliteError) {
+        for ask in asks {
+            ask.answer(Err(error.clone().into()), &self.back);
         }
     }
 
@@ -152,13 +171,13 @@ impl Task {
     }
 
     /// A commit for the sake of the holds before it.
-    async fn sync(&mut self) {
-        if let Err(failure) = self.attempt(&[]).await {
-            self.open = None;
-            // What the log has is not lost by this. It is tried again, and not at once.
-            self.unsynced = Some(Instant::now() + PAUSE);
-            tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
-        }
+    async fn sync(&mut self) -> Option<SqliteError> {
+        let failure = self.attempt(&[]).await.err()?;
+        self.open = None;
+        // What the log has is not lost by this. It is tried again, and not at once.
+        self.unsynced = Some(Instant::now() + PAUSE);
+        tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
+        failure.error.kind().is_of_the_file().then_some(failure.error)
     }
 
     /// Leaves the whole in the file itself.
