@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sqlx::{AssertSqlSafe, Executor};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
@@ -66,6 +67,29 @@ async fn a_forfeit_is_charged_after_the_lease_and_corrected_after_a_restart() {
     }
     let now = standing(&store, &budgets, at("2026-11-24T10:00:00Z")).await;
     assert_eq!((now.spent, now.held), (money(9), money(0)), "4 of the one, and 5 forfeited of the other");
+}
+
+#[tokio::test]
+async fn a_row_of_a_dead_session_that_cannot_be_read_stops_no_budget() {
+    for garbage in ["pots = 'no JSON'", "pots = '[[\"planet\", \"\", \"day\", 0]]'", "id = x'00'"] {
+        let dir = Dir::new("unreadable");
+        let store = open(&dir.file()).await.budgets();
+        let budgets = pot(100);
+        let [dead, alive] = [(), ()].map(|()| Session::new(Duration::from_secs(60)));
+        let bad = hold(&store, dead, &budgets, 30, at(NINE)).await;
+        let mut connection = by_hand(&dir.file()).await;
+        let sql = format!("UPDATE tollgate_reservations SET {garbage}");
+        connection.execute(AssertSqlSafe(sql)).await.expect("written");
+        hold(&store, dead, &budgets, 20, at(NINE)).await;
+
+        let later = at("2026-11-24T10:00:00Z");
+        let held = hold(&store, alive, &budgets, 5, later).await;
+        let now = standing(&store, &budgets, later).await;
+        assert_eq!((now.spent, now.held), (money(20), money(35)), "{garbage}: what can be read is forfeited");
+        store.settle(&held, money(5), later).await.expect("it settles");
+        let asked = store.settle(&bad, money(1), later).await;
+        assert_eq!(asked.is_err(), garbage.starts_with("pots"), "{garbage}: who asks for it by its id is told");
+    }
 }
 
 #[tokio::test]
