@@ -159,3 +159,27 @@ async fn the_largest_sums_are_kept_to_the_last_unit() {
     store.settle(&held, money(i64::MAX), At::Store).await.expect("it settles");
     assert_eq!(standing(&store, &budgets, At::Store).await.spent, money(i64::MAX));
 }
+
+#[tokio::test]
+async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
+    let docs = include_str!("../../src/store/sqlite/mod.rs");
+    let sql = docs.split("//! ```sql\n").nth(1).and_then(|rest| rest.split("//! ```").next()).expect("statements");
+    let sql = sql.replace("//! ", "");
+    let dir = Dir::new("pruned");
+    let store = open(&dir.file()).await.budgets();
+    // Each is settled, forfeited and live; at a time that is long ago, two days ago, and now.
+    for _ in 0..9 {
+        hold(&store, session(), &pot(100), 1, At::Store).await;
+    }
+    let mut connection = by_hand(&dir.file()).await;
+    let rows = "WITH n AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS i FROM tollgate_reservations) \
+         UPDATE tollgate_reservations AS r SET state = CASE n.i % 3 WHEN 0 THEN 'settled' WHEN 1 THEN 'forfeited' ELSE 'live' END, \
+         at = (unixepoch() - CASE n.i / 3 WHEN 0 THEN 9999999 WHEN 1 THEN 172800 ELSE 0 END) * 1000000000 FROM n WHERE n.id = r.id";
+    connection.execute(rows).await.expect("written");
+    let deleted = connection.execute(AssertSqlSafe(sql)).await.expect("it is SQL").rows_affected();
+    let left: Vec<String> = sqlx::query_scalar("SELECT state FROM tollgate_reservations ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    assert_eq!((deleted, left.join(" ")), (3, "live settled live settled forfeited live".into()));
+}

@@ -50,7 +50,7 @@ pub enum SqliteErrorKind {
     Full,
     /// The disk could not be read or written.
     Io,
-    /// It was closed, or there is no runtime to work on.
+    /// It was closed, or its pool was, or the thread that worked on it has ended.
     Closed,
     /// Anything else that SQLite or its driver say.
     Other,
@@ -134,7 +134,10 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; make it first"),
             SqliteErrorKind::IsDirectory => write!(f, "{path} is a directory; name a file in it"),
             SqliteErrorKind::ReadOnly => {
-                write!(f, "{path} cannot be written; give this process the right to write it and its directory")
+                write!(
+                    f,
+                    "{path} cannot be written; give this process the right to write it, what lies beside it and its directory"
+                )
             }
             SqliteErrorKind::CannotOpen => {
                 write!(f, "{path} cannot be opened; look at the rights to it and to its directory")
@@ -153,7 +156,9 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::NotMigrated => write!(f, "{path} has no current tables of tollgate; call `migrate` once"),
             SqliteErrorKind::Full => write!(f, "{path}: the disk is full; make room"),
             SqliteErrorKind::Io => write!(f, "{path}: the disk failed to read or write"),
-            SqliteErrorKind::Closed => write!(f, "{path} was closed; open it again"),
+            SqliteErrorKind::Closed => {
+                write!(f, "{path} was closed, or its pool was, or the thread that worked on it ended; open it again")
+            }
             SqliteErrorKind::Other => write!(f, "{path} could not be used"),
         }
     }
