@@ -56,7 +56,8 @@ impl Database {
     fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
         match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
             None if url == "memory:" => Ok(Database::Memory),
-            Some(path) if !path.is_empty() => Ok(Database::Sqlite(path.to_owned())),
+            // `?mode=rwc` and the like would be part of the name.
+            Some(path) if !path.is_empty() && !path.contains('?') => Ok(Database::Sqlite(path.to_owned())),
             _ => Err(format!("--database {url}: neither sqlite://FILE nor memory:").into()),
         }
     }

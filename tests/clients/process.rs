@@ -85,7 +85,9 @@ fn bad_arguments_are_refused() {
     ] {
         assert_refused(&["--database", "memory:", "--mint", mint], &[], why);
     }
-    assert_refused(&["--database", "postgres://x"], &[], "neither sqlite://FILE nor memory:");
+    for url in ["postgres://x", "sqlite://gateway.db?mode=rwc"] {
+        assert_refused(&["--database", url], &[], "neither sqlite://FILE nor memory:");
+    }
 }
 
 fn a_listener_beyond_loopback_is_refused() {

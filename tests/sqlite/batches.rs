@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Executor};
@@ -199,6 +199,32 @@ async fn one_bad_ask_does_not_fail_those_beside_it() {
 }
 
 #[tokio::test]
+async fn all_who_queued_while_one_waited_for_a_lock_in_vain_are_told_at_once() {
+    let dir = Dir::new("queued");
+    open(&dir.file()).await.close().await.expect("it closes");
+    let sqlite = Sqlite::options().busy_timeout(Duration::from_secs(1)).open(dir.file()).await.expect("it opens");
+    let mut other = by_hand(&dir.file()).await;
+    other.execute("BEGIN IMMEDIATE").await.expect("locked");
+    let (begun, session) = (Instant::now(), session());
+    let mut tasks = JoinSet::new();
+    // Six batches, of which each would have waited for its second.
+    for _ in 0..3_000 {
+        let store = sqlite.budgets();
+        tasks.spawn(async move {
+            let budgets = pot(1_000_000);
+            let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+            store.reserve(&ask, At::Store).await.expect_err("it is locked")
+        });
+    }
+    for error in tasks.join_all().await {
+        assert_eq!((cause(&error), error.may_have_applied()), (SqliteErrorKind::Locked, false));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    other.execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(standing(&sqlite.budgets(), &pot(1_000_000), At::Store).await.held, money(0));
+}
+
+#[tokio::test]
 async fn holds_are_on_the_disk_a_moment_later() {
     let dir = Dir::new("moment");
     let sqlite = Sqlite::open(dir.file()).await.expect("it opens");
@@ -211,6 +237,23 @@ async fn holds_are_on_the_disk_a_moment_later() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     let after: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
     assert_eq!((before, after), (0, 1), "one commit for the hold, and no more while nothing is held anew");
+}
+
+#[tokio::test]
+async fn holds_of_a_process_that_died_are_on_the_disk_a_moment_after_another_has_opened_the_file() {
+    let dir = Dir::new("died");
+    open(&dir.file()).await.close().await.expect("it closes");
+    let mut connection = by_hand(&dir.file()).await;
+    let syncs = "SELECT coalesce(max(value), 0) FROM tollgate_meta WHERE name = 'syncs'";
+    let sqlite = Sqlite::open(dir.file()).await.expect("it opens");
+    let before: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+    // It only looks, and holds nothing itself.
+    standing(&sqlite.budgets(), &pot(100), At::Store).await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let after: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
+        assert_eq!(after, before + 1, "one commit for what may be in the log");
+    }
 }
 
 /// How many pages the file may have, so that the disk is full when it has them.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sqlx::{AssertSqlSafe, Executor};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
@@ -69,6 +70,29 @@ async fn a_forfeit_is_charged_after_the_lease_and_corrected_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_row_of_a_dead_session_that_cannot_be_read_stops_no_budget() {
+    for garbage in ["pots = 'no JSON'", "pots = '[[\"planet\", \"\", \"day\", 0]]'", "id = x'00'"] {
+        let dir = Dir::new("unreadable");
+        let store = open(&dir.file()).await.budgets();
+        let budgets = pot(100);
+        let [dead, alive] = [(), ()].map(|()| Session::new(Duration::from_secs(60)));
+        let bad = hold(&store, dead, &budgets, 30, at(NINE)).await;
+        let mut connection = by_hand(&dir.file()).await;
+        let sql = format!("UPDATE tollgate_reservations SET {garbage}");
+        connection.execute(AssertSqlSafe(sql)).await.expect("written");
+        hold(&store, dead, &budgets, 20, at(NINE)).await;
+
+        let later = at("2026-11-24T10:00:00Z");
+        let held = hold(&store, alive, &budgets, 5, later).await;
+        let now = standing(&store, &budgets, later).await;
+        assert_eq!((now.spent, now.held), (money(20), money(35)), "{garbage}: what can be read is forfeited");
+        store.settle(&held, money(5), later).await.expect("it settles");
+        let asked = store.settle(&bad, money(1), later).await;
+        assert_eq!(asked.is_err(), garbage.starts_with("pots"), "{garbage}: who asks for it by its id is told");
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_before_a_restart_opens_no_window_anew() {
     let dir = Dir::new("clock");
     let sqlite = open(&dir.file()).await;
@@ -134,4 +158,28 @@ async fn the_largest_sums_are_kept_to_the_last_unit() {
     assert_eq!(standing(&store, &budgets, At::Store).await.left(), money(1));
     store.settle(&held, money(i64::MAX), At::Store).await.expect("it settles");
     assert_eq!(standing(&store, &budgets, At::Store).await.spent, money(i64::MAX));
+}
+
+#[tokio::test]
+async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
+    let docs = include_str!("../../src/store/sqlite/mod.rs");
+    let sql = docs.split("//! ```sql\n").nth(1).and_then(|rest| rest.split("//! ```").next()).expect("statements");
+    let sql = sql.replace("//! ", "");
+    let dir = Dir::new("pruned");
+    let store = open(&dir.file()).await.budgets();
+    // Each is settled, forfeited and live; at a time that is long ago, two days ago, and now.
+    for _ in 0..9 {
+        hold(&store, session(), &pot(100), 1, At::Store).await;
+    }
+    let mut connection = by_hand(&dir.file()).await;
+    let rows = "WITH n AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS i FROM tollgate_reservations) \
+         UPDATE tollgate_reservations AS r SET state = CASE n.i % 3 WHEN 0 THEN 'settled' WHEN 1 THEN 'forfeited' ELSE 'live' END, \
+         at = (unixepoch() - CASE n.i / 3 WHEN 0 THEN 9999999 WHEN 1 THEN 172800 ELSE 0 END) * 1000000000 FROM n WHERE n.id = r.id";
+    connection.execute(rows).await.expect("written");
+    let deleted = connection.execute(AssertSqlSafe(sql)).await.expect("it is SQL").rows_affected();
+    let left: Vec<String> = sqlx::query_scalar("SELECT state FROM tollgate_reservations ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    assert_eq!((deleted, left.join(" ")), (3, "live settled live settled forfeited live".into()));
 }

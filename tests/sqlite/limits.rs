@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sqlx::Executor;
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::scope::Scope;
 use tollgate::store::rate_limit::{Acquire, Permit, RateLimitStore, Used, Verdict};
@@ -7,7 +8,7 @@ use tollgate::store::sqlite::SqliteLimits;
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
-use crate::{Dir, at, open, session};
+use crate::{Dir, at, by_hand, open, session};
 
 const NINE: &str = "2026-11-24T09:00:00Z";
 
@@ -72,4 +73,22 @@ async fn slots_are_shared_by_two_handles_and_freed_by_a_lease_that_ends() {
         there.settle(&kept, Used::Nothing, later).await.expect("it settles");
         assert_eq!(here.standing(&limits, later).await.expect("it answers")[0].left, 2);
     }
+}
+
+#[tokio::test]
+async fn a_permit_of_a_dead_session_that_cannot_be_read_stops_no_limit() {
+    let dir = Dir::new("unreadable-permit");
+    let store = open(&dir.file()).await.limits();
+    let limits = limit(Measure::Parallel, 3);
+    let [dead, alive] = [(), ()].map(|()| Session::new(Duration::from_secs(8)));
+    let bad = acquire(&store, dead, &limits, 0, at(NINE)).await.expect("a slot");
+    let mut connection = by_hand(&dir.file()).await;
+    connection.execute("UPDATE tollgate_permits SET taken = 'no JSON'").await.expect("written");
+    acquire(&store, dead, &limits, 0, at(NINE)).await.expect("a slot");
+
+    let later = at("2026-11-24T09:01:00Z");
+    acquire(&store, alive, &limits, 0, later).await.expect("a slot");
+    let standing = store.standing(&limits, later).await.expect("it answers");
+    assert_eq!(standing[0].left, 1, "what can be read is freed");
+    assert!(store.settle(&bad, Used::Nothing, later).await.is_err(), "who asks for it by its id is told");
 }

@@ -4,8 +4,10 @@ mod audit;
 mod batches;
 mod ledger;
 mod limits;
+mod modes;
 mod opening;
 mod processes;
+mod rights;
 mod rotation;
 mod suite;
 

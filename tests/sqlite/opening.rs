@@ -65,6 +65,30 @@ async fn a_url_is_a_path_too() {
 }
 
 #[tokio::test]
+async fn a_url_with_parameters_and_memory_are_refused_and_make_no_file_of_that_name() {
+    let dir = Dir::new("parameters");
+    let file = dir.file().display().to_string();
+    for url in [
+        format!("sqlite:{file}?mode=rwc"),
+        format!("sqlite://{file}?"),
+        "sqlite:".into(),
+        "sqlite://".into(),
+        ":memory:".into(),
+        "sqlite::memory:".into(),
+        "sqlite://:memory:".into(),
+    ] {
+        let error = Sqlite::open(&url).await.expect_err("it is refused");
+        assert_eq!(error.kind(), SqliteErrorKind::NotAPath, "{error}");
+        assert!(error.to_string().starts_with(&url), "{error}");
+    }
+    assert_eq!(dir.bytes(), []);
+    assert!(!std::path::Path::new(":memory:").exists());
+    // In a path that is no URL it is a letter like any other.
+    Sqlite::open(dir.0.join("what?.db")).await.expect("it opens");
+    assert!(dir.0.join("what?.db").exists());
+}
+
+#[tokio::test]
 async fn what_is_no_file_of_ours_is_refused_and_left_as_it_was() {
     let dir = Dir::new("directory");
     fs::create_dir(dir.file()).expect("a directory");

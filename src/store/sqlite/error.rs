@@ -19,11 +19,13 @@ pub struct SqliteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
+    /// It is no path of a file: a URL with parameters, or `:memory:`.
+    NotAPath,
     /// Its directory does not exist.
     NoDirectory,
     /// It is a directory.
     IsDirectory,
-    /// It, or its directory, may not be written.
+    /// It, its directory, or the `-wal` or `-shm` beside it may not be written; [`path`](SqliteError::path) says which.
     ReadOnly,
     /// It cannot be opened or made.
     CannotOpen,
@@ -48,7 +50,7 @@ pub enum SqliteErrorKind {
     Full,
     /// The disk could not be read or written.
     Io,
-    /// It was closed, or there is no runtime to work on.
+    /// It was closed, or its pool was, or the thread that worked on it has ended.
     Closed,
     /// Anything else that SQLite or its driver say.
     Other,
@@ -67,13 +69,18 @@ impl SqliteError {
         Self::with(path, kind(&error), error)
     }
 
+    /// The same of a file beside it.
+    pub(super) fn about(self, path: PathBuf) -> Self {
+        SqliteError { path, ..self }
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn kind(&self) -> SqliteErrorKind {
         self.kind
     }
 
-    /// Which file it is about.
+    /// Which file it is about: the database, or a `-wal` or `-shm` of it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -121,10 +128,16 @@ impl fmt::Display for SqliteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.kind {
+            SqliteErrorKind::NotAPath => {
+                write!(f, "{path} is no path of a file; leave out what follows `?`, and for memory use `store::memory`")
+            }
             SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; make it first"),
             SqliteErrorKind::IsDirectory => write!(f, "{path} is a directory; name a file in it"),
             SqliteErrorKind::ReadOnly => {
-                write!(f, "{path} cannot be written; give this process the right to write it and its directory")
+                write!(
+                    f,
+                    "{path} cannot be written; give this process the right to write it, what lies beside it and its directory"
+                )
             }
             SqliteErrorKind::CannotOpen => {
                 write!(f, "{path} cannot be opened; look at the rights to it and to its directory")
@@ -143,7 +156,9 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::NotMigrated => write!(f, "{path} has no current tables of tollgate; call `migrate` once"),
             SqliteErrorKind::Full => write!(f, "{path}: the disk is full; make room"),
             SqliteErrorKind::Io => write!(f, "{path}: the disk failed to read or write"),
-            SqliteErrorKind::Closed => write!(f, "{path} was closed; open it again"),
+            SqliteErrorKind::Closed => {
+                write!(f, "{path} was closed, or its pool was, or the thread that worked on it ended; open it again")
+            }
             SqliteErrorKind::Other => write!(f, "{path} could not be used"),
         }
     }

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::limits::{Question, What};
 use super::meters::{Change, Meter, Meters, Out};
-use super::rows::{decode, hex, json, run, text};
+use super::rows::{decode, hex, json, run, skip, text};
 use crate::domain::bucket::{Bucket, Mark};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::{Scope, ScopeKind};
@@ -90,18 +91,26 @@ async fn load_permits(
     ids: String,
 ) -> Result<(), sqlx::Error> {
     for row in sqlx::query(sql).bind(ids).fetch_all(connection).await? {
-        let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
-        let taken: Vec<TakenRow> = serde_json::from_str(row.try_get("taken")?).map_err(decode)?;
-        let out = Out {
-            session: Uuid::from_slice(row.try_get("session")?).map_err(decode)?,
-            taken: taken.into_iter().map(TakenRow::read).collect(),
-            freed_at: row.try_get("freed_at")?,
-            asks: row.try_get("asks")?,
-            change: Change::None,
-        };
-        meters.permits.insert(id, out);
+        match read_out(&row) {
+            Ok((id, out)) => drop(meters.permits.insert(id, out)),
+            Err(error) if sql == OF_SESSIONS => skip(&row, &error),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
+}
+
+fn read_out(row: &SqliteRow) -> Result<(Uuid, Out), sqlx::Error> {
+    let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
+    let taken: Vec<TakenRow> = serde_json::from_str(row.try_get("taken")?).map_err(decode)?;
+    let out = Out {
+        session: Uuid::from_slice(row.try_get("session")?).map_err(decode)?,
+        taken: taken.into_iter().map(TakenRow::read).collect(),
+        freed_at: row.try_get("freed_at")?,
+        asks: row.try_get("asks")?,
+        change: Change::None,
+    };
+    Ok((id, out))
 }
 
 async fn load_meters(

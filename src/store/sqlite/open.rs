@@ -1,10 +1,5 @@
-//! How a file is looked at before anything is written to it.
-//!
-//! Nothing here opens the file but SQLite itself: a process that opens and closes a database file by other means drops the
-//! locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+//! How connections to a file are made, and what is asked of it before it is used.
 
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Sqlite;
 use super::error::{SqliteError, SqliteErrorKind};
+use super::look::{self, look, stated};
 use super::schema;
 use crate::domain::clock::{Clock, SystemClock};
 
@@ -72,7 +68,7 @@ impl SqliteOptions {
     /// # Errors
     /// As [`Sqlite::open`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, SqliteError> {
-        let path = stated(path.as_ref());
+        let path = stated(path.as_ref())?;
         look(&path)?;
         let setup = Setup { source: Source::Own, path, options: self };
         setup.probe().await?;
@@ -155,7 +151,7 @@ impl Setup {
         loop {
             let error = match sqlx::query(sql).execute(&mut *connection).await {
                 Ok(_) => return Ok(()),
-                Err(error) => SqliteError::of(&self.path, error),
+                Err(error) => look::blame(SqliteError::of(&self.path, error)),
             };
             if error.kind() != SqliteErrorKind::Locked || Instant::now() >= deadline {
                 return Err(error);
@@ -164,65 +160,37 @@ impl Setup {
         }
     }
 
-    /// Looks at what is in the file, through a connection that cannot write.
+    /// Looks at what is in the file, through a connection that cannot write; and, where it is ours, whether one can.
     async fn probe(&self) -> Result<(), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
-        let options = self.own().busy_timeout(self.options.busy_timeout).read_only(true);
-        let mut connection = options.connect().await.map_err(failed)?;
-        let version = schema::version(&mut connection).await;
-        connection.close().await.map_err(failed)?;
+        let options = self.own().busy_timeout(self.options.busy_timeout);
+        let version = match version(options.clone().read_only(true)).await {
+            Err(error) if is_interrupted(&error) => version(options).await,
+            version => version,
+        };
         match schema::mismatch(version.map_err(failed)?) {
+            None => {
+                let (mut connection, _, _) = self.connect().await?;
+                schema::prove(self, &mut connection).await?;
+                connection.close().await.map_err(failed)
+            }
             Some(kind @ SqliteErrorKind::NewerSchema { .. }) => Err(SqliteError::new(&self.path, kind)),
             // That it has no tables yet is for the first who wants one to say, or for `migrate` to mend.
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 }
 
-/// The path as SQLite is told it: absolute, so that no name can be taken for a URI.
-fn stated(path: &Path) -> PathBuf {
-    let plain = path.to_str().and_then(|text| text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")));
-    let path = plain.map_or(path, Path::new);
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+async fn version(options: SqliteConnectOptions) -> Result<i64, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let version = schema::version(&mut connection).await;
+    connection.close().await?;
+    version
 }
 
-/// Refuses what can be seen from outside, and makes an empty file where there is none.
-fn look(path: &Path) -> Result<(), SqliteError> {
-    let refused = |kind| Err(SqliteError::new(path, kind));
-    let directory = path.parent().unwrap_or(path);
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return refused(SqliteErrorKind::IsDirectory),
-        // A file without a single right to write was meant to have none: that root could write it all the same is no reason to.
-        Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return make(path, directory),
-        Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
-    }
-    // The log and its index are files beside it.
-    match fs::metadata(directory) {
-        Ok(found) if found.permissions().readonly() => refused(SqliteErrorKind::ReadOnly),
-        _ => Ok(()),
-    }
-}
-
-/// An empty file that only its owner may read: it will hold digests of keys. SQLite gives its log the same rights.
-fn make(path: &Path, directory: &Path) -> Result<(), SqliteError> {
-    match fs::metadata(directory) {
-        Ok(found) if found.permissions().readonly() => return Err(SqliteError::new(path, SqliteErrorKind::ReadOnly)),
-        Ok(_) => {}
-        Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::NoDirectory, error)),
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        // Another process was quicker.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-            Err(SqliteError::with(path, SqliteErrorKind::ReadOnly, error))
-        }
-        Err(error) => Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
-    }
+/// Whether a process died while it wrote, so that only one who may write can tell what is in the file:
+/// `SQLITE_READONLY_RECOVERY` and `SQLITE_READONLY_ROLLBACK` of <https://www.sqlite.org/rescode.html>.
+fn is_interrupted(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("264" | "776"))
 }

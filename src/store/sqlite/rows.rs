@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -88,28 +89,44 @@ async fn load_holds(
     ids: String,
 ) -> Result<(), sqlx::Error> {
     for row in sqlx::query(sql).bind(ids).fetch_all(connection).await? {
-        let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
-        let session: Option<&[u8]> = row.try_get("session")?;
-        let state = match row.try_get("state")? {
-            "live" => State::Live,
-            "forfeited" => State::Forfeited,
-            _ => State::Settled,
-        };
-        let pots: Vec<PinnedRow> = serde_json::from_str(row.try_get("pots")?).map_err(decode)?;
-        let hold = Hold {
-            session: session.map(Uuid::from_slice).transpose().map_err(decode)?,
-            state,
-            granted: Money::from_nanos(row.try_get("granted")?),
-            remaining: Money::from_nanos(row.try_get("remaining")?),
-            actual: row.try_get::<Option<i64>, _>("actual")?.map(Money::from_nanos),
-            at: row.try_get("at")?,
-            pots: pots.into_iter().map(PinnedRow::read).collect(),
-            asks: row.try_get("asks")?,
-            changed: false,
-        };
-        ledger.holds.insert(id, hold);
+        match read_hold(&row) {
+            Ok((id, hold)) => drop(ledger.holds.insert(id, hold)),
+            Err(error) if sql == LIVE => skip(&row, &error),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
+}
+
+fn read_hold(row: &SqliteRow) -> Result<(Uuid, Hold), sqlx::Error> {
+    let id = Uuid::from_slice(row.try_get("id")?).map_err(decode)?;
+    let session: Option<&[u8]> = row.try_get("session")?;
+    let state = match row.try_get("state")? {
+        "live" => State::Live,
+        "forfeited" => State::Forfeited,
+        _ => State::Settled,
+    };
+    let pots: Vec<PinnedRow> = serde_json::from_str(row.try_get("pots")?).map_err(decode)?;
+    let hold = Hold {
+        session: session.map(Uuid::from_slice).transpose().map_err(decode)?,
+        state,
+        granted: Money::from_nanos(row.try_get("granted")?),
+        remaining: Money::from_nanos(row.try_get("remaining")?),
+        actual: row.try_get::<Option<i64>, _>("actual")?.map(Money::from_nanos),
+        at: row.try_get("at")?,
+        pots: pots.into_iter().map(PinnedRow::read).collect(),
+        asks: row.try_get("asks")?,
+        changed: false,
+    };
+    Ok((id, hold))
+}
+
+/// A row of a session that is gone: nobody asked for it, and nobody is to be kept from what they asked for by it. What it holds
+/// stays held.
+pub(super) fn skip(row: &SqliteRow, error: &sqlx::Error) {
+    let id: String =
+        row.try_get("id").map(|id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default();
+    tracing::error!(id, error = error as &dyn std::error::Error, "a row cannot be read; what it holds stays held");
 }
 
 async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots: Vec<Pot>) -> Result<(), sqlx::Error> {

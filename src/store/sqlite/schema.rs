@@ -24,6 +24,7 @@ const SCHEMA: &str = "SELECT value FROM tollgate_meta WHERE name = 'schema'";
 const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+const TOUCH: &str = "UPDATE tollgate_meta SET value = value WHERE name = 'schema'";
 const BUMP: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES ('syncs', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
 
@@ -48,15 +49,18 @@ pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
 /// Makes what is missing, in one transaction.
 pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     let path = setup.path();
-    let (mut connection, _, found) = setup.connect().await?;
-    match mismatch(found) {
-        None => return Ok(()),
-        Some(SqliteErrorKind::NotMigrated) => {}
-        Some(kind) => return Err(SqliteError::new(path, kind)),
+    let (mut connection, mode, found) = setup.connect().await?;
+    if let Some(kind @ SqliteErrorKind::NewerSchema { .. }) = mismatch(found) {
+        return Err(SqliteError::new(path, kind));
     }
-    if setup.is_own() {
-        // Changing it wants the file to itself for a moment, and keeps no one waiting who has changed it already.
+    if setup.is_own() && mode != "wal" {
+        // One that has our tables too: what `VACUUM INTO` made of it, and a backup, are not in the mode of the original.
+        // Changing it wants the file to itself for a moment.
         setup.until_free(&mut connection, "PRAGMA journal_mode = WAL").await?;
+    }
+    if mismatch(found).is_none() {
+        prove(setup, &mut connection).await?;
+        return sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error));
     }
     setup.until_free(&mut connection, "BEGIN IMMEDIATE").await?;
     let done = steps(&mut connection).await.map_err(|error| SqliteError::of(path, error))?;
@@ -65,6 +69,16 @@ pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     }
     setup.until_free(&mut connection, "COMMIT").await?;
     sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error))
+}
+
+/// Proves that a file of this version can be written, by a write that changes nothing and is taken back.
+pub(super) async fn prove(setup: &Setup, connection: &mut SqliteConnection) -> Result<(), SqliteError> {
+    setup.until_free(connection, "BEGIN IMMEDIATE").await?;
+    let written = setup.until_free(connection, TOUCH).await;
+    // An error may have ended the transaction already.
+    let back = sqlx::query("ROLLBACK").execute(connection).await;
+    written?;
+    back.map(drop).map_err(|error| SqliteError::of(setup.path(), error))
 }
 
 /// Under the lock, where another process may have been quicker, and newer.

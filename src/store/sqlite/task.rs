@@ -66,16 +66,22 @@ impl Task {
                 Some(since) => timeout_at(since + UNSYNCED, asks.recv_many(&mut batch, MOST)).await,
                 None => Ok(asks.recv_many(&mut batch, MOST).await),
             };
-            match taken {
+            let failed = match taken {
                 Ok(0) => break,
                 Ok(_) => self.answer(std::mem::take(&mut batch)).await,
                 Err(_) => self.sync().await,
+            };
+            if let Some(error) = failed {
+                // Who queued meanwhile has waited as long, and it is the same file for the next batch.
+                let queued = asks.len();
+                self.refuse(std::iter::from_fn(|| asks.try_recv().ok()).take(queued), &error);
             }
         }
         self.let_go().await;
     }
 
-    async fn answer(&mut self, mut batch: Vec<Ask>) {
+    /// What is wrong with the file, if that is why they were not done.
+    async fn answer(&mut self, mut batch: Vec<Ask>) -> Option<SqliteError> {
         batch.retain(|ask| !ask.is_given_up());
         let closes = batch.iter().any(|ask| matches!(ask.question, Question::Close));
         match self.attempt(&batch).await {
@@ -86,6 +92,7 @@ impl Task {
                 for (ask, answer) in batch.into_iter().zip(answers) {
                     ask.answer(answer, &self.back);
                 }
+                None
             }
             Err(failure) => {
                 // To close it is to undo what was begun.
@@ -96,16 +103,28 @@ impl Task {
                 }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
                     // One of them is at fault, and which one shows when each is asked alone.
-                    for ask in batch {
-                        Box::pin(self.answer(vec![ask])).await;
+                    let mut asks = batch.into_iter();
+                    while let Some(ask) = asks.next() {
+                        if let Some(error) = Box::pin(self.answer(vec![ask])).await {
+                            self.refuse(asks, &error);
+                            return Some(error);
+                        }
                     }
-                    return;
+                    return None;
                 }
                 tracing::error!(error = &failure.error as &dyn std::error::Error, asks = batch.len(), "not written");
                 for ask in batch {
                     ask.answer(Err(failure.to_store_error()), &self.back);
                 }
+                failure.error.kind().is_of_the_file().then_some(failure.error)
             }
+        }
+    }
+
+    /// None of these was tried.
+    fn refuse(&self, asks: impl Iterator<Item = Ask>, error: &SqliteError) {
+        for ask in asks {
+            ask.answer(Err(error.clone().into()), &self.back);
         }
     }
 
@@ -117,7 +136,12 @@ impl Task {
         let durable = due || batch.is_empty() || batch.iter().any(|ask| ask.question.is_durable());
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(Open::new(&setup).await.map_err(before)?),
+            none => {
+                let open = none.insert(Open::new(&setup).await.map_err(before)?);
+                // A process that died may have left holds in the log that it did not live to sync.
+                self.unsynced = self.unsynced.or(Some(Instant::now()));
+                open
+            }
         };
         let is_full = open.synchronous(durable, &setup).await.map_err(before)?;
         setup.until_free(&mut open.connection, "BEGIN IMMEDIATE").await.map_err(before)?;
@@ -147,13 +171,13 @@ impl Task {
     }
 
     /// A commit for the sake of the holds before it.
-    async fn sync(&mut self) {
-        if let Err(failure) = self.attempt(&[]).await {
-            self.open = None;
-            // What the log has is not lost by this. It is tried again, and not at once.
-            self.unsynced = Some(Instant::now() + PAUSE);
-            tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
-        }
+    async fn sync(&mut self) -> Option<SqliteError> {
+        let failure = self.attempt(&[]).await.err()?;
+        self.open = None;
+        // What the log has is not lost by this. It is tried again, and not at once.
+        self.unsynced = Some(Instant::now() + PAUSE);
+        tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
+        failure.error.kind().is_of_the_file().then_some(failure.error)
     }
 
     /// Leaves the whole in the file itself.
@@ -219,7 +243,10 @@ impl Open {
         if self.is_full != Some(full) {
             let sql = match (setup.is_durable(), full) {
                 (false, _) => "PRAGMA synchronous = OFF",
-                (true, true) => "PRAGMA synchronous = FULL",
+                (true, true) if self.is_wal => "PRAGMA synchronous = FULL",
+                // What ends the transaction there is that the journal is gone, and a directory can forget that:
+                // <https://www.sqlite.org/pragma.html#pragma_synchronous>
+                (true, true) => "PRAGMA synchronous = EXTRA",
                 (true, false) => "PRAGMA synchronous = NORMAL",
             };
             sqlx::query(sql)
@@ -229,5 +256,38 @@ impl Open {
             self.is_full = Some(full);
         }
         Ok(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqlitePoolOptions;
+
+    use super::*;
+    use crate::store::sqlite::Sqlite;
+
+    async fn level(open: &mut Open, durable: bool, setup: &Setup) -> (bool, i64) {
+        let full = open.synchronous(durable, setup).await.expect("it is set");
+        let level = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut open.connection).await;
+        (full, level.expect("a number"))
+    }
+
+    #[tokio::test]
+    async fn outside_of_wal_mode_every_commit_waits_for_the_directory_too() {
+        let path = std::env::temp_dir().join(format!("tollgate-synchronous-{}.db", std::process::id()));
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let pool = SqlitePoolOptions::new().connect(&url).await.expect("a pool");
+        let setup = Sqlite::with_pool(pool.clone()).inner.setup.clone();
+        let mut open = Open::new(&setup).await.expect("it opens");
+        assert_eq!(level(&mut open, false, &setup).await, (true, 3), "EXTRA");
+        open.connection.execute("PRAGMA journal_mode = WAL").await.expect("set");
+        let mut open = Open::new(&setup).await.expect("it opens");
+        assert_eq!(level(&mut open, false, &setup).await, (false, 1), "NORMAL");
+        assert_eq!(level(&mut open, true, &setup).await, (true, 2), "FULL");
+        drop(open);
+        pool.close().await;
+        for ending in ["db", "db-wal", "db-shm"] {
+            let _ = std::fs::remove_file(path.with_extension(ending));
+        }
     }
 }
