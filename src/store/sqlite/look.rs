@@ -55,7 +55,7 @@ fn unwritable(path: &Path) -> Option<SqliteError> {
     if !path.as_os_str().as_encoded_bytes().ends_with(LOG.as_bytes()) {
         return None;
     }
-    let error = OpenOptions::new().write(true).open(path).err().filter(|error| is_refusal(error))?;
+    let error = OpenOptions::new().write(true).open(path).err().filter(is_refusal)?;
     Some(SqliteError::with(path, SqliteErrorKind::ReadOnly, error))
 }
 
