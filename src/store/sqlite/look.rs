@@ -39,9 +39,8 @@ pub(super) fn look(path: &Path) -> Result<(), SqliteError> {
         Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
     }
     // The log and its index are files beside it.
-    match fs::metadata(directory) {
-        Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
-        _ => {}
+    if fs::metadata(directory).is_ok_and(|found| found.permissions().readonly()) {
+        return refused(SqliteErrorKind::ReadOnly);
     }
     [LOG, INDEX].iter().find_map(|ending| unwritable(&beside(path, ending))).map_or(Ok(()), Err)
 }
@@ -55,7 +54,7 @@ fn unwritable(path: &Path) -> Option<SqliteError> {
     if !path.as_os_str().as_encoded_bytes().ends_with(LOG.as_bytes()) {
         return None;
     }
-    let error = OpenOptions::new().write(true).open(path).err().filter(|error| is_refusal(error))?;
+    let error = OpenOptions::new().write(true).open(path).err().filter(is_refusal)?;
     Some(SqliteError::with(path, SqliteErrorKind::ReadOnly, error))
 }
 
