@@ -3,11 +3,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tollgate::domain::key::KeyDigest;
 use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
 use tollgate::store::key::KeyStore;

@@ -39,9 +39,8 @@ pub(super) fn look(path: &Path) -> Result<(), SqliteError> {
         Err(error) => return Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),
     }
     // The log and its index are files beside it.
-    match fs::metadata(directory) {
-        Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
-        _ => {}
+    if fs::metadata(directory).is_ok_and(|found| found.permissions().readonly()) {
+        return refused(SqliteErrorKind::ReadOnly);
     }
     [LOG, INDEX].iter().find_map(|ending| unwritable(&beside(path, ending))).map_or(Ok(()), Err)
 }
