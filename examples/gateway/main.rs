@@ -125,6 +125,8 @@ fn log(outcome: &Outcome) {
     let (key, charged) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.charged);
     match end {
         End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
-        _ => tracing::info!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
+        _ => {
+            tracing::info!(call = %id, ?end, status, reason = outcome.reason.as_deref(), key, model, ?usage, ?charged, ?took, "call")
+        }
     }
 }
