@@ -75,8 +75,8 @@
 //! # Backups
 //!
 //! While it runs, copy it by `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`, and not by `cp`, which leaves out
-//! what is in the log. Make the copy under `umask 077`: what it has of keys is for the eyes of its owner. The pepper goes with it, and to another place:
-//! without it no key in the file opens.
+//! what is in the log. Make the copy under `umask 077`: what it has of keys is for the eyes of its owner. The pepper goes with it, and to
+//! another place: without it no key in the file opens.
 //!
 //! To restore, stop every process that has the file, remove its `-wal` and `-shm` (the log of another file would be played into this
 //! one), put the copy in its place with mode 0600 and the owner it had, and call [`migrate`](Sqlite::migrate), which brings it back to WAL.
@@ -131,7 +131,8 @@ struct Inner {
 }
 
 impl Sqlite {
-    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is `:memory:`. Where there is none, an empty one is made, which only this user may read.
+    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is `:memory:`. Where there is
+    /// none, an empty one is made, which only this user may read.
     ///
     /// What is in a file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In one that is ours a
     /// write is tried and taken back, since SQLite opens what it may not write without a word of it. An empty `-wal` and a `-shm` may be
