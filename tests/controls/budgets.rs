@@ -315,3 +315,20 @@ async fn zeros_are_no_usage() {
     assert_eq!(outcome.charged, outcome.granted);
     assert!(outcome.granted.is_some());
 }
+
+#[tokio::test]
+async fn a_stack_by_hand_whose_service_applies_no_edits_is_granted_all_or_nothing() {
+    use tower::Layer as _;
+    let world = World::new();
+    let service = tower::service_fn(|_request: http::Request<tollgate::Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(tollgate::Body::from("{}")))
+    });
+    let stack = tollgate::IngestLayer::new().layer(BudgetLayer::new(world.budgets.clone()).layer(service));
+    for (max_tokens, status) in [(64_000, 429), (1_000, 200)] {
+        let request = http::Request::post(MESSAGES).body(tollgate::Body::from(hello(max_tokens).to_string()));
+        let mut request = request.expect("a request");
+        request.extensions_mut().insert(std::sync::Arc::new(ada("0.02")));
+        let answer = crate::world::ask(stack.clone(), request).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-tollgate-clamped")), (status, None), "{}", answer.text);
+    }
+}
