@@ -123,10 +123,9 @@ fn log(outcome: &Outcome) {
     let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
     let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
     let (key, charged) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.charged);
+    let reason = outcome.reason.as_deref();
     match end {
         End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
-        _ => {
-            tracing::info!(call = %id, ?end, status, reason = outcome.reason.as_deref(), key, model, ?usage, ?charged, ?took, "call")
-        }
+        _ => tracing::info!(call = %id, ?end, status, reason, key, model, ?usage, ?charged, ?took, "call"),
     }
 }
