@@ -155,7 +155,7 @@ impl GatewayLayer {
     }
 
     /// Adds a gate, which sees the head, and the route where there is a router; gates run in the order in which they were
-    /// added, for LLM endpoints alone. One for every path stands outside, as a [`GateLayer`].
+    /// added, for LLM endpoints alone. One for every path stands outside, as a [`GateLayer`](crate::GateLayer).
     #[must_use]
     pub fn gate(mut self, gate: impl Gate) -> Self {
         self.gates.push(Arc::new(gate));
