@@ -1,7 +1,8 @@
-//! What a budget in a file gives: calls a second, the wait of a hold and of a settlement, and the processor time of a call.
+//! What a budget in a file gives: calls a second, the wait of a hold and of a settlement, and the processor time of a
+//! call.
 //!
-//! `cargo bench --bench sqlite --features sqlite`; `-- SECONDS` for longer cases. The file lies under `target/tmp`, so it is
-//! that disk which is measured. A call is a reserve over four pots and a settle.
+//! `cargo bench --bench sqlite --features sqlite`; `-- SECONDS` for longer cases. The file lies under `target/tmp`, so
+//! it is that disk which is measured. A call is a reserve over four pots and a settle.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 

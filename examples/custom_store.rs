@@ -1,6 +1,7 @@
 //! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`
 //!
-//! It keeps every call and adds them up each time: two tables, and a transaction in place of the mutex, make a database of it.
+//! It keeps every call and adds them up each time: two tables, and a transaction in place of the mutex, make a database
+//! of it.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};

@@ -1,4 +1,5 @@
-//! An LLM gateway inside your own service: Tower layers for [axum](https://docs.rs/axum) and [hyper](https://docs.rs/hyper).
+//! An LLM gateway inside your own service: Tower layers for [axum](https://docs.rs/axum) and
+//! [hyper](https://docs.rs/hyper).
 //!
 //! A proxy in front of a model provider is one more thing to deploy, patch and be called about at night. tollgate is a
 //! library instead: stack the layers you want in the service you already run, and unmodified clients (the OpenAI and
@@ -25,7 +26,8 @@
 //!
 //! - [`GatewayLayer`] and [`Gateway`]: everything, in the one right order. [`docs::ordering`] says why that order.
 //! - [`gate`]: a rule of your own in ten lines. [`rewrite`]: changing streams. [`upstream`]: where calls go.
-//! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the bytes.
+//! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the
+//!   bytes.
 //! - [`docs::design`]: how the house is built.
 //!
 //! # Features

@@ -84,7 +84,8 @@ where
     });
 }
 
-/// The gateway with every control on: two limits a minute and calls at once for the key, budgets of the key, its user and its team.
+/// The gateway with every control on: two limits a minute and calls at once for the key, budgets of the key, its user
+/// and its team.
 struct Governed {
     gateway: Gateway,
     headers: http::HeaderMap,

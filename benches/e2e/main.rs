@@ -5,12 +5,12 @@
 //! cargo bench --bench e2e --features upstream,testing                 # or: -- --quick, --rounds 5, --seconds 10, --only stream
 //! ```
 //!
-//! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer, in
-//! rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only). The load and the
-//! simulated provider live in this process, whose time does not count. The example gateway is measured open, and governed: with a key, limits,
-//! budgets and the audit trail over memory. Beside it stand the layers
-//! alone, served the same way without the log line that the example writes for each call; beside the bare proxy the same
-//! one taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
+//! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer,
+//! in rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only).
+//! The load and the simulated provider live in this process, whose time does not count. The example gateway is measured
+//! open, and governed: with a key, limits, budgets and the audit trail over memory. Beside it stand the layers alone,
+//! served the same way without the log line that the example writes for each call; beside the bare proxy the same one
+//! taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 

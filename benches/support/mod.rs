@@ -1,8 +1,9 @@
 //! What the benches of one process share: a clock around a closure, a count of its allocations, and what they feed it.
 //!
-//! `cargo bench --bench NAME` prints how long every case takes, `cargo bench --bench allocations` how often each allocates;
-//! `-- WORDS` those whose name has the words, `-- --quick` in a tenth of the time. `-- --once N WORDS` runs each case N times
-//! and prints nothing, for a profiler: the difference between two N is what the calls cost, without what leads up to them.
+//! `cargo bench --bench NAME` prints how long every case takes, `cargo bench --bench allocations` how often each
+//! allocates; `-- WORDS` those whose name has the words, `-- --quick` in a tenth of the time. `-- --once N WORDS` runs
+//! each case N times and prints nothing, for a profiler: the difference between two N is what the calls cost, without
+//! what leads up to them.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 #![expect(clippy::float_arithmetic, reason = "measurements are no money")]

@@ -3,9 +3,9 @@
 //! Listens on 127.0.0.1:4000 and prints what to paste. With `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` in the environment it
 //! calls those providers (`ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them); with neither a simulated one answers.
 //!
-//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it. Keys, budgets and the
-//! audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a pepper from `TOLLGATE_PEPPER` or from a file
-//! beside it. Limits a minute begin anew with the process.
+//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it.
+//! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
+//! pepper from `TOLLGATE_PEPPER` or from a file beside it. Limits a minute begin anew with the process.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
@@ -105,7 +105,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     welcome::print(address, providers.simulated, has_keys, minted.first().map(|(_, key)| key));
     drop(minted);
     let mut stop = serve::until(stop, listener, app).await?;
-    // What the calls cost is written down before the process ends, if the database can be reached; a second Ctrl-C gives up on it.
+    // What the calls cost is written down before the process ends, if the database can be reached; a second Ctrl-C
+    // gives up on it.
     let written = async {
         settlements.drain().await;
         storage.close().await

@@ -7,8 +7,9 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::store::key::KeyRegistry;
 
-/// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be left out, and
-/// `budget` and `models` may come more than once. `user` and `team` say whose it is; `team-budget=100/month` is shared by the team.
+/// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
+/// left out, and `budget` and `models` may come more than once. `user` and `team` say whose it is;
+/// `team-budget=100/month` is shared by the team.
 pub(crate) struct Mint {
     principal: Principal,
     /// Nothing but the name was given: whoever has such a key keeps its powers.
@@ -67,7 +68,8 @@ impl Mint {
         &self.principal.name
     }
 
-    /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent stays with it.
+    /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent
+    /// stays with it.
     pub(crate) async fn into(self, keys: &dyn KeyRegistry, pepper: &Pepper) -> Result<VirtualKey, Box<dyn Error>> {
         let key = VirtualKey::mint(Environment::Live)?;
         let record = match keys.named(self.name()).await? {

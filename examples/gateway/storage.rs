@@ -58,8 +58,8 @@ impl Storage {
     }
 }
 
-/// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are no keys that an
-/// older one would have to open.
+/// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are
+/// no keys that an older one would have to open.
 fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
     if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
         return Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}").into());

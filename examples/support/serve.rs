@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 /// How long what is in flight may take to finish.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the address.
+/// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the
+/// address.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
@@ -34,8 +35,8 @@ impl Stop {
     }
 }
 
-/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest. Gives the wish
-/// back, for those who have more to do and may be asked again.
+/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest.
+/// Gives the wish back, for those who have more to do and may be asked again.
 pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<Stop> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();

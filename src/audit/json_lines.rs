@@ -12,8 +12,8 @@ use crate::store::audit::AuditSink;
 
 /// Writes each record as one line of JSON.
 ///
-/// A batch is one write and one flush, on a thread that may block. After a failed write its lines come again, so a line may stand there
-/// twice, or cut in its middle before a whole one; the `id` tells.
+/// A batch is one write and one flush, on a thread that may block. After a failed write its lines come again, so a line
+/// may stand there twice, or cut in its middle before a whole one; the `id` tells.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }

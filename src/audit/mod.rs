@@ -1,12 +1,14 @@
 //! One record for every call, whatever its end, refusals included.
 //!
-//! - **Reads:** the outcome: who, what, when, how much, every decision with its reason. Nothing of what prompts and answers held.
-//! - **Answers** 529, 429 for OpenAI's clients, when the queue is full because the sink has been failing: a call that could not be recorded
-//!   is not let through.
+//! - **Reads:** the outcome: who, what, when, how much, every decision with its reason. Nothing of what prompts and
+//!   answers held.
+//! - **Answers** 529, 429 for OpenAI's clients, when the queue is full because the sink has been failing: a call that
+//!   could not be recorded is not let through.
 //! - **Where:** outermost, so that it sees refusals. What is no LLM endpoint is not recorded.
 //!
-//! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands records to the sink in
-//! batches, within some 20 ms while the sink is well, and again after a pause when the sink fails. Before the process ends, [`AuditLayer::flush`].
+//! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands
+//! records to the sink in batches, within some 20 ms while the sink is well, and again after a pause when the sink
+//! fails. Before the process ends, [`AuditLayer::flush`].
 //!
 //! ```
 //! use tollgate::audit::{AuditLayer, TracingSink};

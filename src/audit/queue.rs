@@ -10,7 +10,8 @@ use crate::store::{Chain, StoreError};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
-/// How long a record waits for others, so that a busy gateway is woken for its trail fifty times a second and not for each call.
+/// How long a record waits for others, so that a busy gateway is woken for its trail fifty times a second and not for
+/// each call.
 const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -135,7 +136,8 @@ impl Taken {
             let mut flushes = Vec::new();
             end.take(items.drain(..), &mut flushes);
             if flushes.is_empty() {
-                // To be woken for every record would cost more than all else that is done for it: those of a moment go together.
+                // To be woken for every record would cost more than all else that is done for it: those of a moment go
+                // together.
                 let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;
                 while end.batch.len() < BATCH && flushes.is_empty() {
                     let Ok(item) = end.receiver.try_recv() else { break };

@@ -66,14 +66,15 @@ impl<'a> Bound<'a> {
         })
     }
 
-    /// The fewest output tokens that are of use: more than those that are set aside for thinking, or the request is invalid.
+    /// The fewest output tokens that are of use: more than those that are set aside for thinking, or the request is
+    /// invalid.
     fn least(&self, floor: u64) -> u64 {
         let thinking = self.head.thinking_budget().map_or(0, |budget| budget.saturating_add(1));
         floor.max(thinking).max(1).min(self.output)
     }
 
-    /// The most output tokens that `granted` pays for; `None` if it pays for all that may come of what was asked. More than a
-    /// model gives by the catalogue is not paid for, whatever a beta or another server makes of it.
+    /// The most output tokens that `granted` pays for; `None` if it pays for all that may come of what was asked. More
+    /// than a model gives by the catalogue is not paid for, whatever a beta or another server makes of it.
     pub(super) fn cap(&self, granted: Money, wish: Wish) -> Result<Option<u64>, Rejection> {
         if granted >= wish.want {
             return Ok(self.asked.filter(|asked| *asked > self.output).map(|_| self.output));
@@ -95,7 +96,8 @@ impl<'a> Bound<'a> {
 /// The window of models that need no beta for a large one.
 const WIDE: u64 = 1_000_000;
 
-/// Whether a client asks for a larger window than the model's own. Source: platform.claude.com/docs/en/build-with-claude/context-windows.
+/// Whether a client asks for a larger window than the model's own. Source:
+/// platform.claude.com/docs/en/build-with-claude/context-windows.
 fn widens(headers: &HeaderMap) -> bool {
     headers.get_all("anthropic-beta").iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }

@@ -20,7 +20,8 @@ pub enum OverBudget {
     Clamp {
         /// The fewest output tokens that are worth it; a call that asked for fewer gets those.
         floor: u64,
-        /// A call gets at most one part in `share` of what is left, so that the first of many agents does not starve the rest.
+        /// A call gets at most one part in `share` of what is left, so that the first of many agents does not starve
+        /// the rest.
         share: u32,
     },
     /// It is refused.
@@ -40,8 +41,8 @@ impl<B: BudgetStore> BudgetLayer<B> {
         BudgetLayer { gate: BudgetGate::new(store) }
     }
 
-    /// What becomes of a call that may cost more than is left. Unless chosen, a [`GatewayLayer`](crate::GatewayLayer) clamps, and a stack
-    /// by hand rejects: a clamp is an edit, and whoever sends the request by hand must apply it
+    /// What becomes of a call that may cost more than is left. Unless chosen, a [`GatewayLayer`](crate::GatewayLayer)
+    /// clamps, and a stack by hand rejects: a clamp is an edit, and whoever sends the request by hand must apply it
     /// ([`Call::edited`](crate::Call::edited), as [`Dispatch`](crate::gateway::Dispatch) does).
     #[must_use]
     pub fn over_budget(mut self, over: OverBudget) -> Self {

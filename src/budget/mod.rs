@@ -1,17 +1,18 @@
 //! Money: held before it is spent, made true after, and never more than there is.
 //!
-//! - **Reads:** the principal's budgets; the head; the route, or the model where nothing is routed; their prices in the call's
-//!   [`Catalog`](crate::domain::catalog::Catalog).
-//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that its store had a say in; a cap on the output tokens, and `x-tollgate-clamped`, where the
-//!   budgets do not reach for all that was asked (an edit: whoever sends the request applies it, as `GatewayLayer` and `Dispatch` do).
-//! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight" with `retry-after:
-//!   1`. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A store that cannot tell: 529, 429
-//!   for OpenAI's clients: closed.
+//! - **Reads:** the principal's budgets; the head; the route, or the model where nothing is routed; their prices in the
+//!   call's [`Catalog`](crate::domain::catalog::Catalog).
+//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that its store had a say in; a cap on the output
+//!   tokens, and `x-tollgate-clamped`, where the budgets do not reach for all that was asked (an edit: whoever sends
+//!   the request applies it, as `GatewayLayer` and `Dispatch` do).
+//! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight"
+//!   with `retry-after: 1`. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A
+//!   store that cannot tell: 529, 429 for OpenAI's clients: closed.
 //! - **Where:** the last question before the money is spent, inside of everything that may still refuse.
 //!
-//! A grant is all that the call may cost: the most input that its bytes can be, and the most output that it asks for, at the dearest
-//! price of any target. It is settled once, at the close, for what [`charge`](crate::domain::outcome::charge) says. A gateway that dies
-//! forfeits what it held.
+//! A grant is all that the call may cost: the most input that its bytes can be, and the most output that it asks for,
+//! at the dearest price of any target. It is settled once, at the close, for what
+//! [`charge`](crate::domain::outcome::charge) says. A gateway that dies forfeits what it held.
 //!
 //! A caller without budgets is not asked about, and a count of tokens costs nothing.
 //!

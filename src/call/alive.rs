@@ -31,7 +31,8 @@ impl Alive {
         self.session
     }
 
-    /// Begins to hold. `beat` tells the store every third of a lease from now on, in a task of its own, until nobody holds any more.
+    /// Begins to hold. `beat` tells the store every third of a lease from now on, in a task of its own, until nobody
+    /// holds any more.
     pub(crate) fn hold<F>(&self, settlements: &Settlements, beat: impl Fn() -> F + Send + 'static) -> Held
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,

@@ -3,7 +3,8 @@ use super::{Call, Settlements};
 
 /// A store that has been asked for a call, and has not answered.
 ///
-/// Dropped like that, because the client left, it may have done what it was asked all the same; so it is told what has come of it: `nothing`.
+/// Dropped like that, because the client left, it may have done what it was asked all the same; so it is told what has
+/// come of it: `nothing`.
 #[derive(Debug)]
 pub(crate) struct Asked<'a, F: Fact> {
     call: &'a Call,

@@ -62,7 +62,8 @@ impl Call {
         self.state().unplaced.get_or_insert(layer);
     }
 
-    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of a mount.
+    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of
+    /// a mount.
     ///
     /// # Errors
     /// `Misconfigured`: that control has seen nothing of it.
@@ -94,7 +95,8 @@ impl Call {
         })
     }
 
-    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in `IngestLayer`'s place.
+    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in
+    /// `IngestLayer`'s place.
     pub fn set_head(&self, head: Head) {
         let _ = self.shared.head.set(head);
     }

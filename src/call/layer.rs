@@ -55,8 +55,8 @@ impl CallLayer {
         self
     }
 
-    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown. Of several layers in one stack,
-    /// those of the outermost count.
+    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown. Of several layers in one
+    /// stack, those of the outermost count.
     #[must_use]
     pub fn settlements(mut self, settlements: Settlements) -> Self {
         Arc::make_mut(&mut self.config).settlements = settlements;

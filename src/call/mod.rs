@@ -1,8 +1,8 @@
 //! The call: one request from first byte in to last byte out, and the one place where it is closed.
 //!
-//! Every layer of this crate finds the [`Call`] in the request's extensions, and the first of them to see the request opens
-//! it; so a single layer works alone, and a stack shares one call. It closes once, when the client's body *and* the last
-//! attempt have ended, and hands one [`Outcome`] to everyone who registered.
+//! Every layer of this crate finds the [`Call`] in the request's extensions, and the first of them to see the request
+//! opens it; so a single layer works alone, and a stack shares one call. It closes once, when the client's body *and*
+//! the last attempt have ended, and hands one [`Outcome`] to everyone who registered.
 //!
 //! - **Reads:** method and path. **Adds:** the `Call`, and `x-request-id` and `request-id` on the answer.
 //! - **Answers** nothing by itself; it renders the [`Rejection`]s of the layers below in the client's dialect.
@@ -204,7 +204,8 @@ impl Call {
         self.state().edits.cap_max_tokens(tokens);
     }
 
-    /// The most output tokens that the request asks for, as it would go upstream now: the client's own limit, and the caps of the layers.
+    /// The most output tokens that the request asks for, as it would go upstream now: the client's own limit, and the
+    /// caps of the layers.
     #[must_use]
     pub fn max_tokens(&self) -> Option<u64> {
         let asked = self.head().and_then(Head::max_tokens);
@@ -242,7 +243,8 @@ impl Call {
         self.state().granted.is_some()
     }
 
-    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as it was.
+    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as
+    /// it was.
     ///
     /// # Errors
     /// `Misconfigured` when `body` is not the one whose head was read.
@@ -268,8 +270,8 @@ impl Call {
         state.answer_headers.extend(headers);
     }
 
-    /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work belongs to
-    /// [`settlements`](Self::settlements). On a call that has closed already it runs at once.
+    /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work
+    /// belongs to [`settlements`](Self::settlements). On a call that has closed already it runs at once.
     pub fn on_close(&self, hook: impl FnOnce(&Outcome) + Send + 'static) {
         self.on_close_shared(move |outcome| hook(outcome));
     }

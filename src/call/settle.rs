@@ -62,10 +62,11 @@ impl Settlements {
         }
     }
 
-    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store that needs no
-    /// waiting, as in memory, is told here and now.
+    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store
+    /// that needs no waiting, as in memory, is told here and now.
     ///
-    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the process aborts.
+    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the
+    /// process aborts.
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
         let here = Handle::try_current().ok();
         let is_here = here.is_some();

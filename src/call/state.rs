@@ -106,7 +106,8 @@ impl Call {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
     }
 
-    /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the lock.
+    /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the
+    /// lock.
     pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<(Vec<Hook>, Arc<Outcome>)> {
         let mut state = self.state();
         last_words(&mut state);

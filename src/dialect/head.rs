@@ -1,6 +1,7 @@
 //! What a request's head says: the few members that decide where a call goes and what it may cost.
 //!
-//! Reach for it in a gate, through [`Call::head`](crate::Call::head). The body is scanned once; nothing else of it is decoded.
+//! Reach for it in a gate, through [`Call::head`](crate::Call::head). The body is scanned once; nothing else of it is
+//! decoded.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -26,8 +27,8 @@ const MAX_MESSAGES: usize = 100_000;
 /// Most tools of one request.
 const MAX_TOOLS: usize = 512;
 
-/// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on which
-/// `max_tokens` counts, a budget would be held for one and spent by the other.
+/// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on
+/// which `max_tokens` counts, a budget would be held for one and spent by the other.
 static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES);
 const PATHS: [Path; 10] = [
     &["model"],
@@ -71,8 +72,8 @@ impl Head {
     /// Scans a body once.
     ///
     /// # Errors
-    /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid UTF-8,
-    /// nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
+    /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid
+    /// UTF-8, nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
     pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
         let mut reading = Reading::new(body, dialect);
         let mut each = |path: Path, found: &Found| reading.note(path, found);
@@ -171,7 +172,8 @@ impl Head {
         &self.inputs
     }
 
-    /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay above.
+    /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay
+    /// above.
     #[must_use]
     pub fn thinking_budget(&self) -> Option<u64> {
         self.inputs.thinking_budget

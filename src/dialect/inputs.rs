@@ -1,9 +1,9 @@
 //! What a request holds that costs tokens, read in the scan that reads its head.
 //!
-//! The scan tells which of a few keys occur anywhere, and the type of every tool. Only if one of those keys says that there
-//! may be an image, a document or a reference are the messages walked, and only if a tool has a type of the provider's are
-//! the tools. A key within ordinary text is none, since its quotes are escaped there; one in a tool's input makes the walk
-//! run, and the walk knows that it means nothing there.
+//! The scan tells which of a few keys occur anywhere, and the type of every tool. Only if one of those keys says that
+//! there may be an image, a document or a reference are the messages walked, and only if a tool has a type of the
+//! provider's are the tools. A key within ordinary text is none, since its quotes are escaped there; one in a tool's
+//! input makes the walk run, and the walk knows that it means nothing there.
 
 mod walk;
 

@@ -42,8 +42,9 @@ const OPENAI_TOKENS: Names = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// Limit, what is left of it, and when all of it is back: a time in RFC 3339 for Anthropic's clients, a span such as `6m0s`
-/// for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits, platform.openai.com/docs/guides/rate-limits.
+/// Limit, what is left of it, and when all of it is back: a time in RFC 3339 for Anthropic's clients, a span such as
+/// `6m0s` for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits,
+/// platform.openai.com/docs/guides/rate-limits.
 pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let tokens = state.measure == Measure::Tokens;
     let mut line = Line::new();

@@ -4,8 +4,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// Some header values, written by hand into one piece of memory, which they then share: every governed answer says nine, and a
-/// formatter and an allocation for each would take as long as all that leads up to them.
+/// Some header values, written by hand into one piece of memory, which they then share: every governed answer says
+/// nine, and a formatter and an allocation for each would take as long as all that leads up to them.
 pub(crate) struct Line {
     text: [u8; 72],
     len: usize,

@@ -1,7 +1,7 @@
 //! What may be asked of a member's value that was handed out undecoded.
 //!
-//! Derived readers give up on the whole for one member of the wrong type or named twice; what a provider bills must not be
-//! lost for a detail.
+//! Derived readers give up on the whole for one member of the wrong type or named twice; what a provider bills must not
+//! be lost for a detail.
 
 use std::borrow::Cow;
 

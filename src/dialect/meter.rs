@@ -1,7 +1,8 @@
 //! Usage, read out of answers without decoding what carries none.
 //!
-//! Reach for it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Counts are the
-//! provider's latest word, field by field, never a sum: Anthropic repeats cumulative figures in every `message_delta`.
+//! Reach for it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Counts are
+//! the provider's latest word, field by field, never a sum: Anthropic repeats cumulative figures in every
+//! `message_delta`.
 //!
 //! ```
 //! use tollgate::Dialect;

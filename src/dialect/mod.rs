@@ -43,7 +43,8 @@ pub struct Rendered {
     pub body: Bytes,
 }
 
-/// Gives a rejection the shape that clients of `dialect` parse. `request_id` is repeated where the shape has a place for it.
+/// Gives a rejection the shape that clients of `dialect` parse. `request_id` is repeated where the shape has a place
+/// for it.
 #[must_use]
 pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rendered {
     let (status, body) = match dialect {
@@ -71,7 +72,8 @@ pub fn error_event(rejection: &Rejection, dialect: Dialect, request_id: &str) ->
             let (_, body) = anthropic::error::body(rejection, request_id);
             crate::wire::sse::encode(&mut out, Some("error"), body.as_bytes());
         }
-        // No event name: openai-node raises on `event: error` and on a bare `error` member alike, the Python SDK on the member.
+        // No event name: openai-node raises on `event: error` and on a bare `error` member alike, the Python SDK on the
+        // member.
         _ => crate::wire::sse::encode(&mut out, None, openai_chat::error::body(rejection).1.as_bytes()),
     }
     out.freeze()

@@ -1,8 +1,8 @@
 //! The record of one call: who, what, when, how much, and why not.
 //!
-//! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of what the
-//! prompts and the answers held. It serialises as one flat object, whose members are added to and not changed within
-//! one `schema`; money is decimal text.
+//! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of
+//! what the prompts and the answers held. It serialises as one flat object, whose members are added to and not changed
+//! within one `schema`; money is decimal text.
 //!
 //! ```
 //! use tollgate::domain::audit::AuditRecord;

@@ -1,8 +1,8 @@
 //! The rule of a limit a minute: a token bucket in one number, with a refund that never gives too much.
 //!
-//! Reach for it when you write a store for limits. The bucket is full at rest, holds one minute's worth, and fills evenly;
-//! its whole state is the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371), and how
-//! much has been given back so far. All times are nanoseconds of one clock that does not run backwards.
+//! Reach for it when you write a store for limits. The bucket is full at rest, holds one minute's worth, and fills
+//! evenly; its whole state is the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371),
+//! and how much has been given back so far. All times are nanoseconds of one clock that does not run backwards.
 //!
 //! ```
 //! use tollgate::domain::bucket::{Bucket, MINUTE};
@@ -42,8 +42,8 @@ impl Bucket {
         i64::try_from(time).unwrap_or(i64::MAX)
     }
 
-    /// What a bucket holds beyond its minute: as much as rounding up adds to the takings that empty it one by one, so that
-    /// the seventh of seven still fits, and less than the time of one more.
+    /// What a bucket holds beyond its minute: as much as rounding up adds to the takings that empty it one by one, so
+    /// that the seventh of seven still fits, and less than the time of one more.
     fn slack(limit: u64) -> i64 {
         let one = (MINUTE - 1).unsigned_abs() / limit.max(1);
         i64::try_from(limit.min(one)).unwrap_or(0)
@@ -81,8 +81,8 @@ impl Bucket {
 
     /// Gives `amount` of the taking at `mark` back, as far as it has not drained, and been there for others, already.
     ///
-    /// The taking ends at `mark.full_at`; refunds that came since have moved it left by at most what they sum to; what lies
-    /// left of `now` is gone. So no sequence of refunds lets through more than was left unused.
+    /// The taking ends at `mark.full_at`; refunds that came since have moved it left by at most what they sum to; what
+    /// lies left of `now` is gone. So no sequence of refunds lets through more than was left unused.
     pub fn give_back(&mut self, now: i64, limit: u64, mark: Mark, amount: u64) {
         // Only the difference matters, so the sum may go round.
         let end = mark.full_at.saturating_sub(self.refunded.wrapping_sub(mark.refunded));
@@ -160,8 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// The oracle is the plain definition: at no instant is more than a minute's worth ahead of the even flow, counting
-        /// each call by what it used in the end from the moment at which it was let through.
+        /// The oracle is the plain definition: at no instant is more than a minute's worth ahead of the even flow,
+        /// counting each call by what it used in the end from the moment at which it was let through.
         #[test]
         fn refunds_never_let_more_through_than_was_left_unused(
             limit in 1_u64..50,

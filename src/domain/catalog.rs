@@ -1,4 +1,5 @@
-//! What models cost and how much they take: one table, that of the providers' published prices, and your own rows over it.
+//! What models cost and how much they take: one table, that of the providers' published prices, and your own rows over
+//! it.
 //!
 //! Reach for it to price a call, to list models, or to give a budget the price of a model that the table does not know.
 //! Prices are read as decimal text and stay integers. A model that is not found has no price here, and nothing is guessed
@@ -34,8 +35,8 @@ pub struct Catalog {
 impl Catalog {
     /// The chat models of Anthropic and OpenAI at their list prices, as LiteLLM's release 1.109.1 published them.
     ///
-    /// Of models that take or give audio only the text is priced. Contract prices, a larger window bought by a beta header,
-    /// or a workspace whose every call is bound to one region are yours to say: [`Catalog::with`].
+    /// Of models that take or give audio only the text is priced. Contract prices, a larger window bought by a beta
+    /// header, or a workspace whose every call is bound to one region are yours to say: [`Catalog::with`].
     #[must_use]
     pub fn builtin() -> Self {
         static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {

@@ -1,13 +1,13 @@
 //! The most that a call can cost, before it is made.
 //!
-//! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`] bounds
-//! the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits on tokens,
-//! where a bound would refuse too much. What a request holds is read by its dialect, see
+//! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`]
+//! bounds the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits
+//! on tokens, where a bound would refuse too much. What a request holds is read by its dialect, see
 //! [`Head::inputs`](crate::dialect::head::Head::inputs).
 //!
-//! The bound rests on one assumption, tested against recorded calls: providers read text with tokenizers over bytes, which
-//! never make more tokens than there are bytes, and render what they are sent no longer than it came, but for the prompts
-//! that they add themselves.
+//! The bound rests on one assumption, tested against recorded calls: providers read text with tokenizers over bytes,
+//! which never make more tokens than there are bytes, and render what they are sent no longer than it came, but for the
+//! prompts that they add themselves.
 //!
 //! ```
 //! use tollgate::domain::catalog::Catalog;
@@ -166,7 +166,8 @@ impl std::error::Error for Unbounded {}
 
 /// The most input tokens, cached ones included, that the provider can bill for one answer.
 ///
-/// Never more than the context window, unless the provider runs tools: then every use of one may read a whole window more.
+/// Never more than the context window, unless the provider runs tools: then every use of one may read a whole window
+/// more.
 ///
 /// # Errors
 /// What no bound covers: [`Inputs::unbounded`], audio, a server tool without `max_uses`, and whatever only the context

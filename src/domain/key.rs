@@ -93,8 +93,8 @@ impl fmt::Debug for VirtualKey {
     }
 }
 
-/// Whether this is shaped as a key of ours is, checksum included. Costs no store a question, and tells a scanner that what it
-/// found is worth a report.
+/// Whether this is shaped as a key of ours is, checksum included. Costs no store a question, and tells a scanner that
+/// what it found is worth a report.
 #[must_use]
 pub fn is_well_formed(presented: &[u8]) -> bool {
     let Some(rest) = Environment::ALL.iter().find_map(|e| presented.strip_prefix(e.prefix().as_bytes())) else {

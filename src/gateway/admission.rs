@@ -11,10 +11,11 @@ use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
 use crate::ingest::IngestLayer;
 
-/// All that a request passes between the opening of its call and the service behind: the door, the reading of its body, the gates.
+/// All that a request passes between the opening of its call and the service behind: the door, the reading of its body,
+/// the gates.
 ///
-/// What the layers of ours do one within another, in one future: each of them would look for the call, take the request apart, and
-/// keep a service and a box of its own.
+/// What the layers of ours do one within another, in one future: each of them would look for the call, take the request
+/// apart, and keep a service and a box of its own.
 pub(super) struct Admission<I> {
     pub(super) door: Option<Door>,
     pub(super) ingest: IngestLayer,

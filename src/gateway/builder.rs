@@ -27,8 +27,8 @@ impl GatewayBuilder {
         Self::default()
     }
 
-    /// Adds an upstream under a name. Unless the stages have a router of their own, models called `claude*` go to the first
-    /// Anthropic upstream, and all others to the first that speaks Chat Completions.
+    /// Adds an upstream under a name. Unless the stages have a router of their own, models called `claude*` go to the
+    /// first Anthropic upstream, and all others to the first that speaks Chat Completions.
     #[must_use]
     pub fn upstream<S, ResB>(mut self, name: impl Into<Arc<str>>, dialect: Dialect, service: S) -> Self
     where

@@ -14,7 +14,8 @@ use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::budget::BudgetStore;
 use crate::store::rate_limit::RateLimitStore;
 
-/// Who may call, and what it may take: the controls of a stack, those that stand outside of the body's reading and those inside.
+/// Who may call, and what it may take: the controls of a stack, those that stand outside of the body's reading and
+/// those inside.
 #[derive(Clone, Default)]
 pub(super) struct Controls {
     audits: Vec<AuditGate>,
@@ -55,8 +56,8 @@ impl Controls {
         self.keys.is_some() || self.last.limits.is_some() || self.last.budgets.is_some()
     }
 
-    /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by itself, and nothing on
-    /// them costs anything.
+    /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by
+    /// itself, and nothing on them costs anything.
     pub(super) fn door(&self, surface: bool) -> Option<Door> {
         let others = match (surface || !self.governs(), self.pass_other_paths) {
             (true, _) => Others::Open,

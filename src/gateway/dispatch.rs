@@ -164,8 +164,8 @@ impl Attempts {
     }
 }
 
-/// Anthropic's "overloaded", here from a server that fronts Claude: OpenAI's clients know it as any 5xx, and agents among them
-/// answer those with a storm of retries.
+/// Anthropic's "overloaded", here from a server that fronts Claude: OpenAI's clients know it as any 5xx, and agents
+/// among them answer those with a storm of retries.
 fn as_the_client_knows_it(call: &Call, mut answer: Response<Body>) -> Response<Body> {
     if answer.status().as_u16() == 529 && call.dialect() != Dialect::Anthropic {
         *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;

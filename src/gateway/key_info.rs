@@ -14,7 +14,8 @@ use crate::store::At;
 use crate::store::budget::{self, BudgetStore};
 use crate::store::rate_limit::{self, RateLimitStore};
 
-/// Answers `GET /v1/key`: what the caller's own key may, and how it stands. Nothing of anyone else's, and nothing of the key itself.
+/// Answers `GET /v1/key`: what the caller's own key may, and how it stands. Nothing of anyone else's, and nothing of
+/// the key itself.
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
     pub(super) budgets: Option<Arc<dyn BudgetStore>>,
@@ -22,7 +23,8 @@ pub(super) struct KeyInfo {
 }
 
 impl KeyInfo {
-    /// Whether the call is a question for us. In front of a host's own service it is one only where there is something to tell.
+    /// Whether the call is a question for us. In front of a host's own service it is one only where there is something
+    /// to tell.
     pub(super) fn answers(&self, call: &Call) -> bool {
         call.endpoint().operation == Operation::KeyInfo && (call.principal().is_some() || self.governs())
     }

@@ -30,8 +30,8 @@ use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
 
-/// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits, budgets,
-/// rewriters.
+/// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits,
+/// budgets, rewriters.
 ///
 /// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect.
 /// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread; with them,
@@ -125,8 +125,8 @@ impl GatewayLayer {
         self
     }
 
-    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key. A stack with keys, limits or budgets
-    /// answers them 404 otherwise: what passes unread passes unpaid.
+    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key. A stack with keys,
+    /// limits or budgets answers them 404 otherwise: what passes unread passes unpaid.
     #[must_use]
     pub fn pass_other_paths(mut self) -> Self {
         self.controls.pass_other_paths = true;

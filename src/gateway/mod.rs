@@ -3,7 +3,8 @@
 //! Reach for [`Gateway`] to serve clients from upstreams, and for [`GatewayLayer`] when the service behind is your own.
 //!
 //! - **Reads** what its stages read. **Adds** what they add.
-//! - **Answers** what they answer; a [`Gateway`] also lists models and gives unknown paths a 404 in their prefix's dialect.
+//! - **Answers** what they answer; a [`Gateway`] also lists models and gives unknown paths a 404 in their prefix's
+//!   dialect.
 //! - **Where:** outermost, but for what must see strangers' requests first (your tracing, your timeouts).
 //!
 //! ```

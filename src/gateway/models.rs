@@ -61,7 +61,8 @@ pub(super) struct Paging<'a> {
 }
 
 impl<'a> Paging<'a> {
-    /// Of several values the last counts; what does not parse is as good as absent. OpenAI's clients send no paging at all.
+    /// Of several values the last counts; what does not parse is as good as absent. OpenAI's clients send no paging at
+    /// all.
     pub(super) fn of(query: Option<&'a str>) -> Self {
         query.unwrap_or("").split('&').fold(Paging::default(), |paging, pair| match pair.split_once('=') {
             Some(("limit", n)) => Paging { limit: n.parse().ok().filter(|n| *n > 0), ..paging },

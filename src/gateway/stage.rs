@@ -11,8 +11,8 @@ pub(super) type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E
 
 /// A service whose type is forgotten, shared by all who hold it.
 ///
-/// A box that can be cloned is cloned with all the boxes in it, once more for each layer that keeps one of two. Of this one a
-/// call takes a clone of the service within, which is handles alone, and makes that ready before it calls it.
+/// A box that can be cloned is cloned with all the boxes in it, once more for each layer that keeps one of two. Of this
+/// one a call takes a clone of the service within, which is handles alone, and makes that ready before it calls it.
 pub(super) struct Stage<E> {
     call: Arc<dyn Fn(Request<Body>) -> Answer<E> + Send + Sync>,
 }

@@ -10,7 +10,8 @@ use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::rejection::Rejection;
 
-/// The last step before a host's own service: the call's edits, in one splice. The meter within undoes what shows of them.
+/// The last step before a host's own service: the call's edits, in one splice. The meter within undoes what shows of
+/// them.
 #[derive(Clone)]
 pub(super) struct Wire<S> {
     inner: S,

@@ -64,7 +64,8 @@ impl IngestLayer {
                 Ok(bytes)
             }
             Err(rejection) => {
-                // A body that is too large is let run out, unstored: most clients read an answer only after they have sent all.
+                // A body that is too large is let run out, unstored: most clients read an answer only after they have
+                // sent all.
                 let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
                 discard(&parts.headers, body, DISCARD + more).await;
                 Err(rejection)

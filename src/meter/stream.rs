@@ -6,8 +6,8 @@ use crate::wire::sse::{Block, EventTooLarge, Scanner};
 
 /// Reads a stream of events, and takes out of it the usage chunk that only we asked for.
 ///
-/// A client that did not ask must not get a chunk without choices: many index `choices[0]`. One scan serves both; what goes on
-/// is the chunk as it came, or a part of it, and copied only where an event lies across chunks.
+/// A client that did not ask must not get a chunk without choices: many index `choices[0]`. One scan serves both; what
+/// goes on is the chunk as it came, or a part of it, and copied only where an event lies across chunks.
 pub(super) struct Stream {
     scanner: Scanner,
     meter: StreamMeter,

@@ -57,8 +57,8 @@ impl Tap {
         Tap { listener, gunzip }
     }
 
-    /// Hears one chunk, and says what goes on of it; `None` is all of it. The only error that stops the answer is an event
-    /// beyond all bounds.
+    /// Hears one chunk, and says what goes on of it; `None` is all of it. The only error that stops the answer is an
+    /// event beyond all bounds.
     pub(super) fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         let Some(gunzip) = &mut self.gunzip else { return self.listener.hear(chunk) };
         match gunzip.push(chunk) {

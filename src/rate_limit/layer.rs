@@ -18,8 +18,8 @@ impl<R: RateLimitStore> RateLimitLayer<R> {
         RateLimitLayer { gate: RateLimitGate::new(store) }
     }
 
-    /// How many output tokens a call is expected to take at most, whatever it asks for: clients ask for the most that a model can
-    /// give, and use a hundredth of it. 512 unless set.
+    /// How many output tokens a call is expected to take at most, whatever it asks for: clients ask for the most that a
+    /// model can give, and use a hundredth of it. 512 unless set.
     #[must_use]
     pub fn expected_output(mut self, tokens: u64) -> Self {
         self.gate = self.gate.expected_output(tokens);

@@ -1,10 +1,11 @@
 //! Requests a minute, tokens a minute, and calls at once.
 //!
-//! - **Reads:** the principal's limits, and the head, from which the tokens are estimated: the input by its bytes, the output by what was
-//!   asked for, at most [`RateLimitLayer::expected_output`]. What the call used in the end takes the estimate's place.
+//! - **Reads:** the principal's limits, and the head, from which the tokens are estimated: the input by its bytes, the
+//!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. What the call used in the end takes the
+//!   estimate's place.
 //! - **Adds:** the limit headers of the caller's dialect, on every answer; a slot that is held until the last byte.
-//! - **Answers** 429 with a true `retry-after`. A call that is larger than its limit is told not to come again. A store that cannot
-//!   tell: 529, 429 for OpenAI's clients.
+//! - **Answers** 429 with a true `retry-after`. A call that is larger than its limit is told not to come again. A store
+//!   that cannot tell: 529, 429 for OpenAI's clients.
 //! - **Where:** inside of `KeyAuthLayer` and `IngestLayer`, outside of `BudgetLayer`, whose refusal undoes it.
 //!
 //! All limits are counted, or none. A caller without limits is not asked about; nor is what is no LLM endpoint.

@@ -10,8 +10,8 @@ use crate::wire::sse::Block;
 
 /// Withholds the usage chunk of a Chat Completions stream where [`Call::ask_for_usage`] put the wish into the request.
 ///
-/// A client that did not ask must not get a chunk without choices: many index `choices[0]`. [`MeterLayer`](crate::MeterLayer)
-/// does this by itself; reach for it where a stream is read by something else.
+/// A client that did not ask must not get a chunk without choices: many index `choices[0]`.
+/// [`MeterLayer`](crate::MeterLayer) does this by itself; reach for it where a stream is read by something else.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WithholdUsage {
     /// The chunk just withheld ended with a CR, whose LF may come as a block of its own.

@@ -30,8 +30,8 @@ use crate::domain::audit::AuditRecord;
 /// Takes records. Write only.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Writes all of these, or fails. After an error all of them come again, so a sink that may have written some tells them
-    /// apart by their id.
+    /// Writes all of these, or fails. After an error all of them come again, so a sink that may have written some tells
+    /// them apart by their id.
     ///
     /// # Errors
     /// When they could not all be written; they are kept, and come again after a pause.

@@ -3,10 +3,10 @@
 //! Reach for it to keep budgets in a database of your own; `examples/custom_store.rs` does so in a hundred lines, by the
 //! rules of [`ledger`](crate::domain::ledger), and runs the conformance suite over it.
 //!
-//! What every store keeps, at every moment and for every pot: `spent + held <= limit` when it grants; `held` is the sum of what is
-//! granted and not settled; a reservation adds exactly one final sum to `spent`, however often it is settled. What nobody
-//! settles is forfeited when its session falls silent: charged whole, since the provider may have been paid, until a settlement
-//! turns up and corrects it.
+//! What every store keeps, at every moment and for every pot: `spent + held <= limit` when it grants; `held` is the sum
+//! of what is granted and not settled; a reservation adds exactly one final sum to `spent`, however often it is
+//! settled. What nobody settles is forfeited when its session falls silent: charged whole, since the provider may have
+//! been paid, until a settlement turns up and corrects it.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -45,11 +45,11 @@ use crate::domain::money::Money;
 #[async_trait]
 pub trait BudgetStore: Send + Sync + 'static {
     /// Holds one grant in every pot that is asked for, or nothing in any, in one atomic step; the rule is
-    /// [`Wish::grant`]. Asked again with the id of a hold that is live, it gives the same grant again. Before it decides, it
-    /// forfeits what silent sessions left.
+    /// [`Wish::grant`]. Asked again with the id of a hold that is live, it gives the same grant again. Before it
+    /// decides, it forfeits what silent sessions left.
     ///
-    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because there is a
-    /// network or a queue in between, must not grant it then: nobody would ever settle it.
+    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because
+    /// there is a network or a queue in between, must not grant it then: nobody would ever settle it.
     ///
     /// # Cancellation
     /// Whoever stops waiting settles the id for nothing: it may be held all the same.
@@ -58,9 +58,10 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// When the store cannot decide.
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
 
-    /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it corrects a
-    /// forfeit, and it counts in the window in which the grant was made. Settling twice is settling once: for an hour at least,
-    /// as a forfeit may be corrected for a day at least; a hold that the store does not know is charged.
+    /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it
+    /// corrects a forfeit, and it counts in the window in which the grant was made. Settling twice is settling once:
+    /// for an hour at least, as a forfeit may be corrected for a day at least; a hold that the store does not know is
+    /// charged.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.
@@ -100,8 +101,8 @@ impl<'a> Reserve<'a> {
         Reserve { id, session, budgets, wish }
     }
 
-    /// The answer to it at `now`, given how each of its budgets stands, in their order. The rule is [`Wish::grant`]; what is
-    /// granted is still to be held in every pot of the reservation.
+    /// The answer to it at `now`, given how each of its budgets stands, in their order. The rule is [`Wish::grant`];
+    /// what is granted is still to be held in every pot of the reservation.
     ///
     /// # Panics
     /// When there are fewer standings than budgets.

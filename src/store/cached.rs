@@ -1,8 +1,8 @@
 //! A cache in front of a key store, so that most calls ask nobody.
 //!
-//! Reach for it around every store that is further away than memory. What a change of a key costs in time is stated: a revoked
-//! key is good for at most [`LIFE`] longer, and no longer than [`CachedKeys::invalidate`] takes where the change was made
-//! through this process.
+//! Reach for it around every store that is further away than memory. What a change of a key costs in time is stated: a
+//! revoked key is good for at most [`LIFE`] longer, and no longer than [`CachedKeys::invalidate`] takes where the
+//! change was made through this process.
 //!
 //! - Many calls with one unknown key ask the store once.
 //! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that repeating
@@ -51,8 +51,8 @@ struct Inner<K> {
     forgotten: Box<[AtomicU64; GROUPS + 1]>,
 }
 
-/// What the store said, when so much had been forgotten. Nothing that was asked for before a change counts after it, whoever
-/// was still on the way with it.
+/// What the store said, when so much had been forgotten. Nothing that was asked for before a change counts after it,
+/// whoever was still on the way with it.
 #[derive(Clone)]
 struct Remembered {
     generation: u64,

@@ -31,8 +31,8 @@ use crate::domain::key::{KeyDigest, KeyRecord};
 /// Finds keys by the digest of their secret.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// The key whose secret counts now and has this digest; `None` if there is none. Whether it is disabled or has expired is
-    /// for the caller to see.
+    /// The key whose secret counts now and has this digest; `None` if there is none. Whether it is disabled or has
+    /// expired is for the caller to see.
     ///
     /// # Errors
     /// When the store cannot tell. That is never the same as `None`.
@@ -56,8 +56,9 @@ pub trait KeyRegistry: KeyStore {
 
     /// Writes a key: a new one, or in place of the one with its id, whose secret then opens nothing any more.
     ///
-    /// Returns whether it was written: it is not if another key has its name or its digest, or if its version is not one more
-    /// than that of the stored record (1 for a new key), so of two who rotate one key at once, one is told to look again.
+    /// Returns whether it was written: it is not if another key has its name or its digest, or if its version is not
+    /// one more than that of the stored record (1 for a new key), so of two who rotate one key at once, one is told to
+    /// look again.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,10 +1,12 @@
 //! Authoritative state behind traits: keys, budgets, limits, and where audit records go.
 //!
-//! Reach for [`memory`] to begin, and implement a trait for the database that you have already. Every verb is one whole question,
-//! answered in one atomic step; a refusal is an answer, and only a store that cannot answer gives a [`StoreError`].
+//! Reach for [`memory`] to begin, and implement a trait for the database that you have already. Every verb is one whole
+//! question, answered in one atomic step; a refusal is an answer, and only a store that cannot answer gives a
+//! [`StoreError`].
 //!
-//! Ids are made by the caller and are the keys of idempotence: a call that asks again after an error asks with the same id.
-//! Time is an argument, [`At`]: a store with a clock of its own decides by it, and the conformance suite names the time.
+//! Ids are made by the caller and are the keys of idempotence: a call that asks again after an error asks with the same
+//! id. Time is an argument, [`At`]: a store with a clock of its own decides by it, and the conformance suite names the
+//! time.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -45,8 +47,8 @@ pub enum At {
     Fixed(Timestamp),
 }
 
-/// One running gateway, as the holder of what its calls have taken. A gateway that falls silent for longer than the lease is
-/// taken for dead: its slots are free again, and the money that it held is forfeited.
+/// One running gateway, as the holder of what its calls have taken. A gateway that falls silent for longer than the
+/// lease is taken for dead: its slots are free again, and the money that it held is forfeited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Made anew at every start.

@@ -31,17 +31,18 @@ use super::{At, Session, StoreError};
 use crate::domain::bucket::Mark;
 use crate::domain::limit::{Limit, Measure};
 
-/// How long whoever finds no slot is told to wait: nobody knows when a call ends, and to come back in a second is soon enough.
+/// How long whoever finds no slot is told to wait: nobody knows when a call ends, and to come back in a second is soon
+/// enough.
 pub const SLOT_WAIT: Duration = Duration::from_secs(1);
 
 /// Counts what may be done a minute, and at once.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + 'static {
-    /// Counts a call against every limit that is asked for, or against none, in one atomic step. Asked again with the id of a
-    /// permit that is out, it gives the same permit again.
+    /// Counts a call against every limit that is asked for, or against none, in one atomic step. Asked again with the
+    /// id of a permit that is out, it gives the same permit again.
     ///
-    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because there is a
-    /// network or a queue in between, must not permit it then: nobody would ever free its slot.
+    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because
+    /// there is a network or a queue in between, must not permit it then: nobody would ever free its slot.
     ///
     /// # Cancellation
     /// Whoever stops waiting settles the id for nothing: it may be counted all the same.
@@ -50,9 +51,9 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// When the store cannot decide.
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError>;
 
-    /// Ends a call: its slots are free, and of its tokens what it did not use is given back, as far as it has not drained;
-    /// what it used beyond is owed. Settling twice is settling once. The permit of a silent session, whose slots are free
-    /// already, may be settled for an hour at least.
+    /// Ends a call: its slots are free, and of its tokens what it did not use is given back, as far as it has not
+    /// drained; what it used beyond is owed. Settling twice is settling once. The permit of a silent session, whose
+    /// slots are free already, may be settled for an hour at least.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.
@@ -79,7 +80,8 @@ pub struct Acquire<'a> {
     pub id: Uuid,
     /// Who holds the slots.
     pub session: Session,
-    /// All the limits it counts against; a measure of a scope that is named twice is counted once, under the tighter limit.
+    /// All the limits it counts against; a measure of a scope that is named twice is counted once, under the tighter
+    /// limit.
     pub limits: &'a [Limit],
     /// How many tokens it is estimated to take; 0 unless set.
     pub tokens: u64,
@@ -132,7 +134,8 @@ pub struct Allowed {
 pub struct Denial {
     /// Which of the limits, counted from 0; of several, the one to wait for longest.
     pub index: usize,
-    /// How long to wait: [`SLOT_WAIT`] for a slot; `None` where no waiting helps, because the call is larger than the limit.
+    /// How long to wait: [`SLOT_WAIT`] for a slot; `None` where no waiting helps, because the call is larger than the
+    /// limit.
     pub retry_after: Option<Duration>,
     /// How every limit stands.
     pub standings: Vec<Standing>,

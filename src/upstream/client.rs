@@ -66,8 +66,8 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(90))
-            // One connection carries all calls to a host: unread streams must not use up what the others need, so the whole
-            // of it has no bound but its streams'.
+            // One connection carries all calls to a host: unread streams must not use up what the others need, so the
+            // whole of it has no bound but its streams'.
             .http2_initial_stream_window_size(256 << 10)
             .http2_initial_connection_window_size((1 << 31) - 1)
             .http2_keep_alive_interval(Duration::from_secs(30))

@@ -13,8 +13,8 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// Tells of one wait after another whether it has been too long.
 ///
-/// One timer serves them all: it is set at the first wait and looks back when it fires, so a busy stream costs one reading of
-/// the clock a wait, and an answer that is there at once costs none.
+/// One timer serves them all: it is set at the first wait and looks back when it fires, so a busy stream costs one
+/// reading of the clock a wait, and an answer that is there at once costs none.
 #[derive(Default)]
 pub(super) struct Patience {
     waiting_since: Option<Instant>,

@@ -89,7 +89,8 @@ impl<C> Provider<C> {
         Ok(self)
     }
 
-    /// How long the head of an answer may take; 10 minutes unless set, since agents fall back to long calls without a stream.
+    /// How long the head of an answer may take; 10 minutes unless set, since agents fall back to long calls without a
+    /// stream.
     #[must_use]
     pub fn first_byte_timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.config).first_byte = timeout;

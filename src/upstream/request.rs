@@ -2,8 +2,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::dialect::Dialect;
 
-/// Whether a request header ends at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's business
-/// with us (its credentials, its cookies) or our network's with nobody (who forwarded what).
+/// Whether a request header ends at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's
+/// business with us (its credentials, its cookies) or our network's with nobody (who forwarded what).
 fn ends_here(name: &str) -> bool {
     matches!(
         name,

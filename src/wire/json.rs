@@ -61,8 +61,9 @@ pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> R
 
 /// [`index`] for more: what a [`Plan`] looks for, in the same single pass.
 ///
-/// Its `paths` are found; `each` is told of every member of its `more` paths, of one that leads through [`EACH`] as often as
-/// it is met (as one of `paths` it is never found); and the keys of all objects, however deep, are compared with its names.
+/// Its `paths` are found; `each` is told of every member of its `more` paths, of one that leads through [`EACH`] as
+/// often as it is met (as one of `paths` it is never found); and the keys of all objects, however deep, are compared
+/// with its names.
 ///
 /// ```
 /// use tollgate::wire::json::{self, EACH, Limits, Names, Path, Plan};

@@ -1,5 +1,5 @@
-//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its refusals; and the
-//! other examples.
+//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its
+//! refusals; and the other examples.
 //!
 //! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins. Without one the SDKs' trials are shown as
 //! ignored, and where `CI=true` they fail. The gateway is the one that `cargo build --examples --all-features` left.

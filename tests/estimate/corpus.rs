@@ -1,5 +1,5 @@
-//! Recorded exchanges with Anthropic's API: what was estimated against what was billed. They are none of this project's, so
-//! they lie where `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
+//! Recorded exchanges with Anthropic's API: what was estimated against what was billed. They are none of this
+//! project's, so they lie where `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ fn the_bound_holds_for_every_recorded_anthropic_exchange() {
     the_bound_holds("anthropic-messages", Dialect::Anthropic, 200, Some(STAND_IN));
 }
 
-/// Other providers' models speak Chat Completions too, with tokenizers and prompts of their own: only the table's are judged.
+/// Other providers' models speak Chat Completions too, with tokenizers and prompts of their own: only the table's are
+/// judged.
 #[test]
 fn the_bound_holds_for_every_recorded_chat_exchange_with_a_model_of_the_table() {
     the_bound_holds("openai-chat", Dialect::OpenAiChat, 100, None);

@@ -15,7 +15,8 @@ use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
-/// A step: how many seconds pass, which pots are asked, for how much, and which of those in flight is settled, for how much.
+/// A step: how many seconds pass, which pots are asked, for how much, and which of those in flight is settled, for how
+/// much.
 type Step = (i64, Vec<usize>, i64, i64, u32, Option<(usize, i64)>);
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,7 +71,8 @@ proptest! {
         }
     }
 
-    /// In no stretch of time do more requests pass than the bucket holds and flow in meanwhile; and never more than five at once.
+    /// In no stretch of time do more requests pass than the bucket holds and flow in meanwhile; and never more than
+    /// five at once.
     #[test]
     fn no_stretch_lets_more_through_than_a_full_bucket_and_what_flows_in(
         most in 1..40_u64,

@@ -137,7 +137,8 @@ pub(crate) fn pepper() -> Pepper {
     Pepper::new(PEPPER).expect("long enough")
 }
 
-/// A dollar is 333,333 tokens in, 66,666 out. A date at the end of a name is no part of it, so a call can be found on the bill.
+/// A dollar is 333,333 tokens in, 66,666 out. A date at the end of a name is no part of it, so a call can be found on
+/// the bill.
 pub(crate) fn catalog() -> Catalog {
     let card = |name: &str| {
         let prices = Prices::new("3".parse().expect("a price"), "15".parse().expect("a price"));

@@ -118,8 +118,8 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
         tokio::time::timeout(Duration::from_secs(20), down).await.expect("every connection comes to its end");
         drop(http);
         let calls = site.closed.lock().len();
-        // Who left before the connection stood was never seen; and a server takes too many resets on one HTTP/2 connection for
-        // an attack, and closes it with every call that was still to begin.
+        // Who left before the connection stood was never seen; and a server takes too many resets on one HTTP/2
+        // connection for an attack, and closes it with every call that was still to begin.
         assert!((400..=1_000).contains(&calls), "{calls} calls were seen of {CALLS}");
         crowd.assert_no_slot_is_held(&limits);
         let sum = reckon(&site, &budgets, calls);

@@ -122,7 +122,8 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
         }
 
         sqlite.close().await.expect("closed");
-        // The bytes of the file and of whatever lies beside it. What is found by its digest has it there, and nothing else.
+        // The bytes of the file and of whatever lies beside it. What is found by its digest has it there, and nothing
+        // else.
         let canaries = Canaries::of_keys(crowd.secrets.iter().map(String::as_str));
         let mut size = 0;
         for file in fs::read_dir(&directory.0).expect("ours") {

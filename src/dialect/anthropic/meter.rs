@@ -57,8 +57,8 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     Reading { ended: whole, failed, ..reading }
 }
 
-/// Each field that is stated replaces what was known of it. Once the output is stated, and there is an input, as there always
-/// is, nothing is missing.
+/// Each field that is stated replaces what was known of it. Once the output is stated, and there is an input, as there
+/// always is, nothing is missing.
 fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;

@@ -6,9 +6,9 @@ use crate::domain::estimate::Inputs;
 
 /// Counts what is not text in a list of messages or items.
 ///
-/// What stands where the API reads blocks is taken out of the text; what looks like media anywhere else is counted and yet
-/// stays text, since either reading may be the provider's. In the inputs of tools it is text and nothing else: there, a
-/// client could otherwise hide text as an image that nobody sees.
+/// What stands where the API reads blocks is taken out of the text; what looks like media anywhere else is counted and
+/// yet stays text, since either reading may be the provider's. In the inputs of tools it is text and nothing else:
+/// there, a client could otherwise hide text as an image that nobody sees.
 pub(super) fn messages(list: &[u8], inputs: &mut Inputs) -> Result<(), serde_json::Error> {
     let mut document = serde_json::Deserializer::from_slice(list);
     Value { inputs, is_block: true }.deserialize(&mut document)?;

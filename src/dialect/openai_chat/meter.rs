@@ -5,8 +5,8 @@ use crate::domain::usage::Usage;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 ///
-/// Whether it exists for the usage alone: no choices, and counts. It is the one to withhold from a client that did not ask
-/// for it.
+/// Whether it exists for the usage alone: no choices, and counts. It is the one to withhold from a client that did not
+/// ask for it.
 pub(crate) fn chunk(data: &[u8], reading: &mut Reading) -> bool {
     (states_usage(data) || ERROR.is_in(data)) && read(data, reading) == Read { whole: true, usage_alone: true }
 }

@@ -199,7 +199,7 @@ pub struct LongContext {
 pub struct Terms {
     /// Fast mode: `speed: "fast"` of Messages.
     pub fast: bool,
-    /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host names
-    /// choose a region, without a word in the request: whoever knows that sets this.
+    /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host
+    /// names choose a region, without a word in the request: whoever knows that sets this.
     pub us: bool,
 }

@@ -42,10 +42,10 @@ impl Family {
 
     /// The most tokens of one image, however large.
     ///
-    /// Claude scales an image to 4,784 tokens, before 4.7 to 1,600 (platform.claude.com/docs/en/build-with-claude/vision).
-    /// GPT-4o mini counts 2,833 tokens and 5,667 for each of up to eight tiles; the others up to 10,000 patches, of which the
-    /// smallest models count 2.46 tokens each (developers.openai.com/api/docs/guides/images-vision). Of what is not known,
-    /// the most that any does.
+    /// Claude scales an image to 4,784 tokens, before 4.7 to 1,600
+    /// (platform.claude.com/docs/en/build-with-claude/vision). GPT-4o mini counts 2,833 tokens and 5,667 for each of up
+    /// to eight tiles; the others up to 10,000 patches, of which the smallest models count 2.46 tokens each
+    /// (developers.openai.com/api/docs/guides/images-vision). Of what is not known, the most that any does.
     pub(super) fn image_tokens(self) -> u64 {
         match self {
             Family::Claude => 4_784,

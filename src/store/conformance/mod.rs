@@ -1,12 +1,13 @@
 //! What every store promises, as a suite that runs over yours.
 //!
-//! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every rule over a new
-//! one. The stores of this crate pass it, and nothing else is asked of them. It names the time itself, so it sleeps nowhere;
-//! it spawns a thousand tasks where a rule is about many at once, so give it a runtime with several threads.
+//! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every
+//! rule over a new one. The stores of this crate pass it, and nothing else is asked of them. It names the time itself,
+//! so it sleeps nowhere; it spawns a thousand tasks where a rule is about many at once, so give it a runtime with
+//! several threads.
 //!
 //! It panics at the first rule that is broken, with the rule's name and the values that break it, and otherwise gives
-//! the names of all that hold. The random histories of a failure are run again, alone and as long as you like, by the seed that it
-//! names: [`budget_histories`], [`limit_histories`].
+//! the names of all that hold. The random histories of a failure are run again, alone and as long as you like, by the
+//! seed that it names: [`budget_histories`], [`limit_histories`].
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

@@ -30,8 +30,8 @@ impl Leases {
         *known = until.max(*known);
     }
 
-    /// Sessions that have been silent for longer than their lease; each is told once. Costs a comparison unless a lease could
-    /// have ended.
+    /// Sessions that have been silent for longer than their lease; each is told once. Costs a comparison unless a lease
+    /// could have ended.
     pub(super) fn take_silent(&mut self, now: Timestamp) -> Vec<Uuid> {
         if now <= self.none_before {
             return Vec::new();

@@ -1,12 +1,12 @@
 //! Keys, budgets and limits in memory: exact, quick, and gone with the process.
 //!
-//! Reach for it to begin, in tests, and where one process is all there is. What is spent of a budget is forgotten at a restart;
-//! whoever settles a hold of before it is still charged, where the window is still the same.
+//! Reach for it to begin, in tests, and where one process is all there is. What is spent of a budget is forgotten at a
+//! restart; whoever settles a hold of before it is still charged, where the window is still the same.
 //!
 //! Clones share one state. A call takes one short lock and waits for nothing else, so a budget is as exact among a
-//! thousand tasks as it is for one. Memory is bounded by the calls in flight, the pots and scopes ever asked for, and the ids of
-//! what was settled within the last hour or so. Time never goes back: a clock that was ahead is waited for, so that no window
-//! opens twice.
+//! thousand tasks as it is for one. Memory is bounded by the calls in flight, the pots and scopes ever asked for, and
+//! the ids of what was settled within the last hour or so. Time never goes back: a clock that was ahead is waited for,
+//! so that no window opens twice.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -12,8 +12,8 @@ const AGE: Duration = Duration::from_secs(6 * 60);
 /// How many ids an age has at most: as many as the processor's nearer caches hold, since every settlement adds one.
 const MOST: usize = 1 << 14;
 
-/// The ids of what was settled lately. They go by ages, oldest first and a whole age at once, so that remembering one costs
-/// one insertion and forgetting it nothing.
+/// The ids of what was settled lately. They go by ages, oldest first and a whole age at once, so that remembering one
+/// costs one insertion and forgetting it nothing.
 #[derive(Default)]
 pub(super) struct Settled {
     ages: VecDeque<Age>,
@@ -40,7 +40,8 @@ impl Settled {
         }
     }
 
-    /// For the one that is not known otherwise: it looks through a dozen sets, or a few hundred at a thousand calls a second.
+    /// For the one that is not known otherwise: it looks through a dozen sets, or a few hundred at a thousand calls a
+    /// second.
     pub(super) fn contains(&self, id: &Uuid) -> bool {
         self.ages.iter().any(|age| age.ids.contains(id))
     }

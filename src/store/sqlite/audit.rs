@@ -21,11 +21,11 @@ const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_nam
      value ->> 'granted_nanos', value ->> 'charged_nanos', value ->> 'cost_nanos', value ->> 'took_us', value ->> 'record' \
      FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING";
 
-/// Audit records in the file, in `tollgate_audit`: one row a call, and on the disk when `write` answers. A record that comes again
-/// is not written again.
+/// Audit records in the file, in `tollgate_audit`: one row a call, and on the disk when `write` answers. A record that
+/// comes again is not written again.
 ///
-/// `record` holds the whole record as JSON; the other columns are what one asks for most: who, which model, how it ended, tokens, and
-/// money in billionths of a dollar.
+/// `record` holds the whole record as JSON; the other columns are what one asks for most: who, which model, how it
+/// ended, tokens, and money in billionths of a dollar.
 #[derive(Clone)]
 pub struct SqliteAudit {
     sqlite: Sqlite,

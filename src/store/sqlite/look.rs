@@ -1,7 +1,7 @@
 //! How a file is looked at from outside, before anything is written to it.
 //!
-//! Nothing here opens the file, or the index of its log, but SQLite itself: a process that opens and closes a file by other means drops
-//! the locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+//! Nothing here opens the file, or the index of its log, but SQLite itself: a process that opens and closes a file by
+//! other means drops the locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -32,7 +32,8 @@ pub(super) fn look(path: &Path) -> Result<(), SqliteError> {
     let directory = path.parent().unwrap_or(path);
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return refused(SqliteErrorKind::IsDirectory),
-        // A file without a single right to write was meant to have none: that root could write it all the same is no reason to.
+        // A file without a single right to write was meant to have none: that root could write it all the same is no
+        // reason to.
         Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return make(path, directory),

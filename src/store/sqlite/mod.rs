@@ -31,34 +31,37 @@
 //! # What is safe when
 //!
 //! - The process dies (`kill -9`, a panic, out of memory): nothing that was answered is lost.
-//! - The machine dies (power, kernel): no settlement, audit record or key that was answered is lost. Holds may be: of a process that
-//!   runs at most those of the last 250 ms, while its disk does not fail; of one that had died before, or whose runtime had ended, those
-//!   of its last 250 ms, unless another has worked on the file for as long since. A hold that was lost is still charged when it is
-//!   settled, since a settlement carries all that it takes. So such a death may let budgets be overdrawn by what those holds would have
-//!   kept from others, and by no more.
+//! - The machine dies (power, kernel): no settlement, audit record or key that was answered is lost. Holds may be: of a
+//!   process that runs at most those of the last 250 ms, while its disk does not fail; of one that had died before, or
+//!   whose runtime had ended, those of its last 250 ms, unless another has worked on the file for as long since. A hold
+//!   that was lost is still charged when it is settled, since a settlement carries all that it takes. So such a death
+//!   may let budgets be overdrawn by what those holds would have kept from others, and by no more.
 //! - Limits are worth no wait for the disk: the machine's death may give back what was counted of the last moments.
 //!
-//! This holds in WAL mode, into which [`migrate`](Sqlite::migrate) brings a file of our own; in a file of yours that is in another mode every
-//! commit waits for the disk, and for its directory. It asks of the disk that it has what it says it has, and of the file that it lies on
-//! this machine and not on a network.
+//! This holds in WAL mode, into which [`migrate`](Sqlite::migrate) brings a file of our own; in a file of yours that is
+//! in another mode every commit waits for the disk, and for its directory. It asks of the disk that it has what it says
+//! it has, and of the file that it lies on this machine and not on a network.
 //!
 //! # How it works
 //!
-//! One task writes. Whatever queues while it commits is its next batch, decided in one `BEGIN IMMEDIATE` … `COMMIT` by the rules of
-//! [`ledger`](crate::domain::ledger), and answered after the commit: under load a commit is shared by hundreds. The task
-//! lives on the runtime that asked first, so let that be one that is always driven; if it ends, the next ask starts another. It ends when the last handle is dropped.
-//! Call [`close`](Sqlite::close) at shutdown, after your [settlements](crate::call) have drained.
+//! One task writes. Whatever queues while it commits is its next batch, decided in one `BEGIN IMMEDIATE` … `COMMIT` by
+//! the rules of [`ledger`](crate::domain::ledger), and answered after the commit: under load a commit is shared by
+//! hundreds. The task lives on the runtime that asked first, so let that be one that is always driven; if it ends, the
+//! next ask starts another. It ends when the last handle is dropped. Call [`close`](Sqlite::close) at shutdown, after
+//! your [settlements](crate::call) have drained.
 //!
-//! A process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when its lease
-//! has passed without a word of it, and not before. Time never goes back: the file remembers the latest time that it
-//! decided by, so a clock that is set back opens no window anew; one that ran ahead holds windows open until it is caught up with.
+//! A process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when its
+//! lease has passed without a word of it, and not before. Time never goes back: the file remembers the latest time that
+//! it decided by, so a clock that is set back opens no window anew; one that ran ahead holds windows open until it is
+//! caught up with.
 //!
 //! # The tables
 //!
-//! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a settled
-//! row is what makes settling twice settling once. Rows that are settled may be deleted once no client of theirs can settle again,
-//! forfeited ones a day later, say (a settlement that came after that would be charged beside the forfeit), and audit records when you
-//! need them no more. Do it in slices: one large `DELETE` keeps everyone waiting. Run each of these until it deletes nothing:
+//! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a
+//! settled row is what makes settling twice settling once. Rows that are settled may be deleted once no client of
+//! theirs can settle again, forfeited ones a day later, say (a settlement that came after that would be charged beside
+//! the forfeit), and audit records when you need them no more. Do it in slices: one large `DELETE` keeps everyone
+//! waiting. Run each of these until it deletes nothing:
 //!
 //! ```sql
 //! -- a month of 30 days, and a day, in nanoseconds
@@ -70,17 +73,19 @@
 //!     WHERE opened_at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
 //! ```
 //!
-//! A row of a session that is gone and that cannot be read is passed over with an error in the log; what it holds stays held.
+//! A row of a session that is gone and that cannot be read is passed over with an error in the log; what it holds stays
+//! held.
 //!
 //! # Backups
 //!
-//! While it runs, copy it by `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`, and not by `cp`, which leaves out
-//! what is in the log. Make the copy under `umask 077`: what it has of keys is for the eyes of its owner. The pepper goes with it, and to
-//! another place: without it no key in the file opens.
+//! While it runs, copy it by `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`, and not by `cp`, which
+//! leaves out what is in the log. Make the copy under `umask 077`: what it has of keys is for the eyes of its owner.
+//! The pepper goes with it, and to another place: without it no key in the file opens.
 //!
-//! To restore, stop every process that has the file, remove its `-wal` and `-shm` (the log of another file would be played into this
-//! one), put the copy in its place with mode 0600 and the owner it had, and call [`migrate`](Sqlite::migrate), which brings it back to WAL.
-//! What was spent since the copy was made may be spent again, and keys that were disabled since are valid again.
+//! To restore, stop every process that has the file, remove its `-wal` and `-shm` (the log of another file would be
+//! played into this one), put the copy in its place with mode 0600 and the owner it had, and call
+//! [`migrate`](Sqlite::migrate), which brings it back to WAL. What was spent since the copy was made may be spent
+//! again, and keys that were disabled since are valid again.
 
 mod audit;
 mod budgets;
@@ -131,12 +136,12 @@ struct Inner {
 }
 
 impl Sqlite {
-    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is `:memory:`. Where there is
-    /// none, an empty one is made, which only this user may read.
+    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is
+    /// `:memory:`. Where there is none, an empty one is made, which only this user may read.
     ///
-    /// What is in a file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In one that is ours a
-    /// write is tried and taken back, since SQLite opens what it may not write without a word of it. An empty `-wal` and a `-shm` may be
-    /// left beside a file that was not touched, one that is refused too.
+    /// What is in a file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In
+    /// one that is ours a write is tried and taken back, since SQLite opens what it may not write without a word of it.
+    /// An empty `-wal` and a `-shm` may be left beside a file that was not touched, one that is refused too.
     ///
     /// # Errors
     /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see
@@ -153,8 +158,8 @@ impl Sqlite {
 
     /// Works in the database of a pool of yours, between your own tables.
     ///
-    /// Keys are read through the pool; what writes is one connection that is taken out of it for good. Let the file be in WAL
-    /// mode, else every commit waits for the disk and for readers.
+    /// Keys are read through the pool; what writes is one connection that is taken out of it for good. Let the file be
+    /// in WAL mode, else every commit waits for the disk and for readers.
     #[must_use]
     pub fn with_pool(pool: SqlitePool) -> Self {
         Self::options().with_pool(pool)
@@ -165,9 +170,9 @@ impl Sqlite {
         Sqlite { inner: Arc::new(inner) }
     }
 
-    /// Makes the tables, or brings them to this version, and a file of our own into WAL mode. Where they are, a write is tried and taken back. Call it where you deploy:
-    /// nothing else does. Stop older processes before one that leads to a later schema: they write no more from then on, and what they
-    /// still read they may misread.
+    /// Makes the tables, or brings them to this version, and a file of our own into WAL mode. Where they are, a write
+    /// is tried and taken back. Call it where you deploy: nothing else does. Stop older processes before one that leads
+    /// to a later schema: they write no more from then on, and what they still read they may misread.
     ///
     /// # Errors
     /// When it cannot be written, another process keeps it locked, or a later tollgate has written it.
@@ -199,8 +204,8 @@ impl Sqlite {
         SqliteAudit::new(self.clone())
     }
 
-    /// Writes what is left to be written, leaves all of it in the file itself, and lets go of it. Whoever asks after that, through any handle,
-    /// is told that it is closed. A pool of yours stays open.
+    /// Writes what is left to be written, leaves all of it in the file itself, and lets go of it. Whoever asks after
+    /// that, through any handle, is told that it is closed. A pool of yours stays open.
     ///
     /// # Errors
     /// When the last of it could not be written.

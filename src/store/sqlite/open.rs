@@ -125,7 +125,8 @@ impl Setup {
         SqliteConnectOptions::new().filename(&self.path).disable_statement_logging()
     }
 
-    /// A connection of our own, that may write, and what the file says of itself: the mode of its journal, and its schema.
+    /// A connection of our own, that may write, and what the file says of itself: the mode of its journal, and its
+    /// schema.
     pub(super) async fn connect(&self) -> Result<(SqliteConnection, String, i64), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
         let mut connection = match &self.source {

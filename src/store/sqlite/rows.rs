@@ -121,8 +121,8 @@ fn read_hold(row: &SqliteRow) -> Result<(Uuid, Hold), sqlx::Error> {
     Ok((id, hold))
 }
 
-/// A row of a session that is gone: nobody asked for it, and nobody is to be kept from what they asked for by it. What it holds
-/// stays held.
+/// A row of a session that is gone: nobody asked for it, and nobody is to be kept from what they asked for by it. What
+/// it holds stays held.
 pub(super) fn skip(row: &SqliteRow, error: &sqlx::Error) {
     let id: String =
         row.try_get("id").map(|id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The one task that writes.
 //!
-//! It takes whatever queued while the last batch was committing as the next one, so that a commit, which waits for the disk,
-//! is shared by all who waited for it.
+//! It takes whatever queued while the last batch was committing as the next one, so that a commit, which waits for the
+//! disk, is shared by all who waited for it.
 
 use std::sync::Arc;
 use std::time::Duration;

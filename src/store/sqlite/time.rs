@@ -1,4 +1,5 @@
-//! Times as the file has them: nanoseconds since 1970, which reach from 1677 to 2262. What lies beyond is kept as the end.
+//! Times as the file has them: nanoseconds since 1970, which reach from 1677 to 2262. What lies beyond is kept as the
+//! end.
 
 use jiff::Timestamp;
 

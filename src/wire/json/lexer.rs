@@ -2,7 +2,8 @@
 
 use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
-/// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for one.
+/// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for
+/// one.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
     Syntax,
@@ -14,9 +15,9 @@ const MAX_DEPTH: usize = 1024;
 
 /// A cursor in a document.
 ///
-/// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after a
-/// value, right behind that value. Within, steps take a position and give the next: a cursor that is written to memory and
-/// read back for each step would be waited for at each.
+/// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after
+/// a value, right behind that value. Within, steps take a position and give the next: a cursor that is written to
+/// memory and read back for each step would be waited for at each.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     doc: &'a [u8],
@@ -119,7 +120,8 @@ impl<'a> Lexer<'a> {
         Ok(Found { kind, span: start..self.at })
     }
 
-    /// A whole document that is an object: each of its members, with the key as it is spelled and whether that has an escape.
+    /// A whole document that is an object: each of its members, with the key as it is spelled and whether that has an
+    /// escape.
     pub(super) fn members(&mut self, mut each: impl FnMut(&'a str, bool, &'a str)) -> Result<(), Fault> {
         self.space();
         if self.peek() != Some(b'{') {

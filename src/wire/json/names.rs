@@ -4,8 +4,8 @@ use memchr::memmem;
 #[derive(Debug)]
 pub struct Names {
     names: &'static [&'static str],
-    /// For each length, quotes included, the last letters that there are, by their lowest five bits: nearly all other keys
-    /// are told apart by that alone.
+    /// For each length, quotes included, the last letters that there are, by their lowest five bits: nearly all other
+    /// keys are told apart by that alone.
     endings: [u32; 64],
 }
 

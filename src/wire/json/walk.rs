@@ -183,8 +183,8 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Whether a decoder that ignores case takes one for the other. Go's folds by Unicode, where two letters outside ASCII fall
-/// on ASCII ones: the long s and the Kelvin sign.
+/// Whether a decoder that ignores case takes one for the other. Go's folds by Unicode, where two letters outside ASCII
+/// fall on ASCII ones: the long s and the Kelvin sign.
 fn same_letters(key: &str, name: &str) -> bool {
     // By two bytes a letter at most.
     if key.len() < name.len() || key.len() > name.len() * 3 {
