@@ -13,14 +13,42 @@ use crate::gate::Gate;
 use crate::store::key::KeyStore;
 
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
-pub struct KeyAuthGate<K> {
-    keys: K,
+pub struct KeyAuthGate<K: ?Sized> {
     pepper: Pepper,
+    /// Last, so that the gate can be one whatever its store.
+    keys: K,
 }
 
 impl<K: KeyStore> KeyAuthGate<K> {
     pub(crate) fn new(keys: K, pepper: Pepper) -> Self {
-        KeyAuthGate { keys, pepper }
+        KeyAuthGate { pepper, keys }
+    }
+}
+
+impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        if call.principal().is_none() {
+            if call.route().is_some() {
+                return Err(Rejection::misconfigured(
+                    "`RouteLayer` stands outside of `KeyAuthLayer`, and has routed without the key's aliases: put it inside",
+                ));
+            }
+            let record = match self.authenticate(&parts.headers, call).await {
+                Ok(record) => record,
+                Err(rejection) => {
+                    call.note(Decision::refuse("auth", rejection.shared_message()));
+                    return Err(rejection);
+                }
+            };
+            call.set_principal(record.principal.clone());
+            for name in &CREDENTIALS {
+                parts.headers.remove(name);
+            }
+            call.note(Decision::allow("auth", "the key is good"));
+        }
+        // For a stack that reads the body further out.
+        call.check_model()
     }
 
     async fn authenticate(&self, headers: &HeaderMap, call: &Call) -> Result<Arc<KeyRecord>, Rejection> {
@@ -59,27 +87,7 @@ impl<K: KeyStore> KeyAuthGate<K> {
 #[async_trait]
 impl<K: KeyStore> Gate for KeyAuthGate<K> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        if call.principal().is_none() {
-            if call.route().is_some() {
-                return Err(Rejection::misconfigured(
-                    "`RouteLayer` stands outside of `KeyAuthLayer`, and has routed without the key's aliases: put it inside",
-                ));
-            }
-            let record = match self.authenticate(&parts.headers, call).await {
-                Ok(record) => record,
-                Err(rejection) => {
-                    call.note(Decision::refuse("auth", rejection.shared_message()));
-                    return Err(rejection);
-                }
-            };
-            call.set_principal(record.principal.clone());
-            for name in &CREDENTIALS {
-                parts.headers.remove(name);
-            }
-            call.note(Decision::allow("auth", "the key is good"));
-        }
-        // For a stack that reads the body further out.
-        call.check_model()
+        self.pass(parts, call).await
     }
 }
 
@@ -102,7 +110,7 @@ fn refused(message: &'static str) -> Rejection {
     Rejection::new(RejectionKind::Unauthenticated, message)
 }
 
-impl<K> fmt::Debug for KeyAuthGate<K> {
+impl<K: ?Sized> fmt::Debug for KeyAuthGate<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyAuthGate").finish_non_exhaustive()
     }

@@ -5,13 +5,14 @@ use http::request::Parts;
 
 use super::key_info::KeyInfo;
 use crate::audit::{AuditGate, AuditLayer};
+use crate::auth::{KeyAuthGate, KeyAuthLayer};
 use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::gate::Gate;
 use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::budget::BudgetStore;
+use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
 
 /// Who may call, and what it may take: the controls of a stack, those that stand outside of the body's reading and
@@ -19,7 +20,7 @@ use crate::store::rate_limit::RateLimitStore;
 #[derive(Clone, Default)]
 pub(super) struct Controls {
     audits: Vec<AuditGate>,
-    keys: Option<Arc<dyn Gate>>,
+    keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
     last: Last,
     info: KeyInfo,
     /// In front of a service of the host's: its own paths are let through to those who have a key.
@@ -31,8 +32,8 @@ impl Controls {
         self.audits.push(audit.gate());
     }
 
-    pub(super) fn keys(&mut self, gate: Arc<dyn Gate>) {
-        self.keys = Some(gate);
+    pub(super) fn keys<K: KeyStore>(&mut self, layer: KeyAuthLayer<K>) {
+        self.keys = Some(layer.into_gate().into_gate());
     }
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
@@ -85,7 +86,7 @@ enum Others {
 /// Takes a place in the audit trail, then asks for the key.
 pub(super) struct Door {
     audits: Vec<AuditGate>,
-    keys: Option<Arc<dyn Gate>>,
+    keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
     others: Others,
 }
 
@@ -106,7 +107,7 @@ impl Door {
                 format!("nothing is served under {} {}", parts.method, parts.uri.path()),
             )),
             _ => match &self.keys {
-                Some(keys) => (**keys).admit(parts, call).await,
+                Some(keys) => keys.pass(parts, call).await,
                 None => Ok(()),
             },
         }

@@ -100,7 +100,7 @@ impl GatewayLayer {
     /// Asks for a virtual key. Without one of these three controls whoever reaches the stack may call.
     #[must_use]
     pub fn auth<K: KeyStore>(mut self, auth: KeyAuthLayer<K>) -> Self {
-        self.controls.keys(auth.into_gate().into_gate());
+        self.controls.keys(auth);
         self
     }
 
