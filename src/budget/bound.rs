@@ -14,42 +14,44 @@ use super::OverBudget;
 /// All that one call may cost, whichever of its targets serves it.
 pub(super) struct Bound<'a> {
     head: &'a Head,
-    /// Each card that may be billed, with the most input tokens by its count.
-    cards: Vec<(&'a ModelCard, u64)>,
+    /// Each card that may be billed, with the most input tokens by its count. Nearly always there is one.
+    first: Option<Billed<'a>>,
+    more: Vec<Billed<'a>>,
     /// The most output tokens of one answer.
     output: u64,
     /// As the client and the gates before have it.
     asked: Option<u64>,
 }
 
+type Billed<'a> = (&'a ModelCard, u64);
+
 impl<'a> Bound<'a> {
     pub(super) fn of(call: &'a Call, head: &'a Head, headers: &HeaderMap) -> Result<Self, Rejection> {
-        let mut cards = Vec::with_capacity(1);
-        match call.route() {
+        let (first, more) = match call.route() {
             Some(targets) => {
-                for target in targets {
-                    cards.push(card(call, head, &target.model)?);
-                }
+                let mut cards = targets.iter().map(|target| card(call, head, &target.model));
+                (cards.next().transpose()?, cards.collect::<Result<_, _>>()?)
             }
-            None => cards.push(card(call, head, call.model().map_or(head.model(), |model| model))?),
-        }
-        if widens(headers) && cards.iter().any(|(card, _)| card.context_window < WIDE) {
+            None => (Some(card(call, head, call.model().map_or(head.model(), |model| model))?), Vec::new()),
+        };
+        let cards = || first.iter().chain(&more);
+        if widens(headers) && cards().any(|(card, _)| card.context_window < WIDE) {
             return Err(Rejection::new(
                 RejectionKind::PriceUnknown,
                 "`anthropic-beta` asks for a larger context than this model has a price for here, so no budget can pay for it",
             )
             .param("anthropic-beta"));
         }
-        let most = cards.iter().map(|(card, _)| card.max_output).max().unwrap_or(0);
+        let most = cards().map(|(card, _)| card.max_output).max().unwrap_or(0);
         let asked = call.max_tokens();
         let output = asked.unwrap_or(most).min(most);
-        Ok(Bound { head, cards, output, asked })
+        Ok(Bound { head, first, more, output, asked })
     }
 
     /// The dearest that so many output tokens in each answer can be.
     fn cost(&self, output: u64) -> Result<Money, Rejection> {
         let mut dearest = Money::ZERO;
-        for (card, input) in &self.cards {
+        for (card, input) in self.first.iter().chain(&self.more) {
             // Not cut at each card's own most: one number goes to all of the targets.
             let output = output.saturating_mul(self.head.choices());
             let cost = estimate::ceiling(self.head.inputs(), card, *input, output).map_err(|why| unbounded(&why))?;
@@ -102,7 +104,7 @@ fn widens(headers: &HeaderMap) -> bool {
     headers.get_all("anthropic-beta").iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }
 
-fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<(&'a ModelCard, u64), Rejection> {
+fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<Billed<'a>, Rejection> {
     let card = call.catalog().find(model).ok_or_else(|| {
         let message = format!("model `{model}` has no price here, so no budget can pay for it");
         Rejection::new(RejectionKind::PriceUnknown, message).param("model")
