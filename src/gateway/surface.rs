@@ -1,10 +1,12 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use percent_encoding::percent_decode_str;
+use pin_project_lite::pin_project;
 
 use super::Dispatch;
 use super::key_info::KeyInfo;
@@ -24,9 +26,27 @@ pub(super) struct Surface {
 /// In a box, so that what is dispatched, which is nearly all, does not carry its weight.
 type Here = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-enum Way<D> {
-    Dispatched(D),
-    Here(Here),
+pin_project! {
+    /// By hand, since an `async` block has room for what it awaits twice: as it came, and as it waits for it.
+    #[project = WayProj]
+    enum Way<D> {
+        Dispatched { #[pin] answer: D },
+        Here { answer: Here },
+    }
+}
+
+impl<D> Future for Way<D>
+where
+    D: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = D::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            WayProj::Dispatched { answer } => answer.poll(cx),
+            WayProj::Here { answer } => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
 }
 
 impl Surface {
@@ -38,15 +58,9 @@ impl Surface {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        let way = match Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
-            true => Way::Dispatched(self.dispatch.answer(request)),
-            false => Way::Here(self.answer_here(request)),
-        };
-        async move {
-            match way {
-                Way::Dispatched(answer) => answer.await,
-                Way::Here(answer) => Ok(answer.await),
-            }
+        match Call::of(&request).is_some_and(|call| call.endpoint().has_head()) {
+            true => Way::Dispatched { answer: self.dispatch.answer(request) },
+            false => Way::Here { answer: self.answer_here(request) },
         }
     }
 

@@ -112,14 +112,14 @@ impl<K: KeyStore> KeyStore for CachedKeys<K> {
                         let generation = self.inner.generation(digest);
                         store.find(digest).await.map(|record| Remembered { generation, record })
                     };
-                    // In a box of its own, so that what is remembered does not carry its weight.
+                    // In a box of its own, so that what is remembered does not carry its weight, as is forgetting.
                     Box::pin(cache.try_get_with(*digest, load)).await.map_err(shared)?
                 }
             };
             if remembered.generation == self.inner.generation(digest) {
                 return Ok(remembered.record);
             }
-            cache.invalidate(digest).await;
+            Box::pin(cache.invalidate(digest)).await;
         }
         store.find(digest).await
     }
