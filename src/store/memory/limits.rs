@@ -237,9 +237,19 @@ impl State {
     }
 
     fn standings(&self, limits: &[Limit], now: i64) -> Vec<Standing> {
-        let standing = |limit: &Limit| match self.index.get(&limit.scope) {
-            Some(&at) => self.meters[at].standing(limit, now),
-            None => Standing { limit: limit.clone(), left: limit.most, full_after: Duration::ZERO },
+        // Those of one scope stand together, mostly: it is looked up once.
+        let mut last: Option<(&Scope, Option<&usize>)> = None;
+        let standing = |limit| {
+            let Limit { scope, most, .. }: &Limit = limit;
+            let at = match last {
+                Some((before, at)) if before == scope => at,
+                _ => self.index.get(scope),
+            };
+            last = Some((scope, at));
+            match at {
+                Some(&at) => self.meters[at].standing(limit, now),
+                None => Standing { limit: limit.clone(), left: *most, full_after: Duration::ZERO },
+            }
         };
         limits.iter().map(standing).collect()
     }
