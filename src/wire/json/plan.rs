@@ -9,6 +9,8 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(super) names: Names,
     /// Which paths begin with a letter: a bit for each of `paths` and then of `more`.
     pub(super) initials: [u64; 32],
+    /// Which paths begin with a name of a length, counted up to 32 and over again.
+    pub(super) lengths: [u64; 32],
     /// The paths that are not the empty one.
     pub(super) inward: u64,
 }
@@ -19,15 +21,16 @@ impl<const N: usize, const M: usize> Plan<N, M> {
     pub const fn new(paths: [Path; N], more: [Path; M], names: Names) -> Self {
         const { assert!(N + M <= u64::BITS as usize, "at most 64 paths") };
 
-        let (mut initials, mut inward, mut bit) = ([0; 32], 0, 0);
+        let (mut initials, mut lengths, mut inward, mut bit) = ([0; 32], [0; 32], 0, 0);
         while bit < N + M {
             let path = if bit < N { paths[bit] } else { more[bit - N] };
             if let [name, ..] = path {
                 initials[initial(name) as usize] |= 1 << bit;
+                lengths[name.len() % 32] |= 1 << bit;
                 inward |= 1 << bit;
             }
             bit += 1;
         }
-        Plan { paths, more, names, initials, inward }
+        Plan { paths, more, names, initials, lengths, inward }
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Walk<'a, 'p> {
     more: &'p [Path],
     /// Which paths begin with a letter, by its lowest five bits, which are the same in either case.
     initials: &'p [u64; 32],
+    /// Which begin with a name of a length.
+    lengths: &'p [u64; 32],
     /// The paths that are not the empty one.
     inward: u64,
     found: &'p mut [Option<Found>],
@@ -26,8 +28,8 @@ impl<'a, 'p> Walk<'a, 'p> {
         found: &'p mut [Option<Found>],
         each: &'p mut dyn FnMut(Path, &Found),
     ) -> Self {
-        let Plan { paths, more, initials, inward, .. } = plan;
-        Walk { lexer, paths, more, initials, inward: *inward, found, each }
+        let Plan { paths, more, initials, lengths, inward, .. } = plan;
+        Walk { lexer, paths, more, initials, lengths, inward: *inward, found, each }
     }
 
     pub(super) fn document(mut self) -> Result<(Found, Met), ScanError> {
@@ -120,8 +122,10 @@ impl<'a, 'p> Walk<'a, 'p> {
     fn named(&self, key: &[u8], escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
         // An escape, or a letter beyond ASCII that folds to one of ours, may be the first of any name.
         let first = key.first().copied().filter(|first| !escaped && first.is_ascii()).map(|first| first & 31);
+        // And only with such a letter is a key taken for a name that is shorter.
+        let as_long = if key.is_ascii() { self.lengths[key.len() % 32] } else { u64::MAX };
         let likely = match (first, level) {
-            (Some(first), 0) => wanted & self.initials[usize::from(first)],
+            (Some(first), 0) => wanted & self.initials[usize::from(first)] & as_long,
             (Some(first), _) => self.filter(wanted, |path| initial(path[level]) == first),
             (None, _) => wanted,
         };
