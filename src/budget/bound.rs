@@ -1,4 +1,4 @@
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use memchr::memmem;
 
 use crate::call::Call;
@@ -101,7 +101,8 @@ const WIDE: u64 = 1_000_000;
 /// Whether a client asks for a larger window than the model's own. Source:
 /// platform.claude.com/docs/en/build-with-claude/context-windows.
 fn widens(headers: &HeaderMap) -> bool {
-    headers.get_all("anthropic-beta").iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
+    const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+    headers.get_all(&BETA).iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }
 
 fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<Billed<'a>, Rejection> {

@@ -102,8 +102,9 @@ pub(super) fn ask_encoding(headers: &mut HeaderMap, is_stream: bool, accepts_gzi
 
 /// The API answers 400 to a request without a version; curl users forget it.
 pub(super) fn default_version(headers: &mut HeaderMap, dialect: Dialect) {
-    if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
-        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+    if dialect == Dialect::Anthropic && !headers.contains_key(&VERSION) {
+        headers.insert(VERSION, HeaderValue::from_static("2023-06-01"));
     }
 }
 
