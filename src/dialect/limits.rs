@@ -51,8 +51,8 @@ pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterato
     let (most, left) = (line.decimal(state.most), line.decimal(state.left));
     let (names, reset) = match dialect {
         Dialect::Anthropic => {
-            let at = state.now.saturating_add(state.full_after).unwrap_or(Timestamp::MAX);
-            (if tokens { ANTHROPIC_TOKENS } else { ANTHROPIC_REQUESTS }, rfc3339(&mut line, at))
+            let reset = rfc3339(&mut line, state.now, state.full_after);
+            (if tokens { ANTHROPIC_TOKENS } else { ANTHROPIC_REQUESTS }, reset)
         }
         _ => (if tokens { OPENAI_TOKENS } else { OPENAI_REQUESTS }, span(&mut line, state.full_after)),
     };
@@ -61,9 +61,11 @@ pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterato
 }
 
 /// In whole seconds, not before the time itself.
-fn rfc3339(line: &mut Line, at: Timestamp) -> Range<usize> {
-    let whole = at.as_second().saturating_add(i64::from(at.subsec_nanosecond() > 0));
-    let at = TimeZone::UTC.to_datetime(Timestamp::from_second(whole).unwrap_or(at));
+fn rfc3339(line: &mut Line, now: Timestamp, after: Duration) -> Range<usize> {
+    let nanos = i64::from(now.subsec_nanosecond()) + i64::from(after.subsec_nanos());
+    let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX).saturating_add(now.as_second());
+    let whole = seconds.saturating_add((nanos + 999_999_999).div_euclid(1_000_000_000));
+    let at = TimeZone::UTC.to_datetime(Timestamp::from_second(whole).unwrap_or(Timestamp::MAX));
     let mut out = *b"0000-00-00T00:00:00Z";
     let mut put = |at: usize, digits: usize, number: i16| {
         let mut number = number.unsigned_abs();
