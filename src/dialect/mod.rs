@@ -14,6 +14,7 @@
 //! ```
 
 mod anthropic;
+mod canon;
 pub mod head;
 mod inputs;
 mod limits;
@@ -22,6 +23,7 @@ mod marks;
 mod members;
 pub mod meter;
 mod openai_chat;
+pub mod translate;
 
 pub(crate) use self::limits::{LimitState, limit_headers};
 pub(crate) use self::line::Line;

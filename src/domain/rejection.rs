@@ -78,7 +78,7 @@ pub struct Rejection {
     kind: RejectionKind,
     message: Cow<'static, str>,
     internal: Option<Arc<str>>,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     nothing_sent: bool,
     is_final: bool,
@@ -116,8 +116,8 @@ impl Rejection {
 
     /// The request field that is at fault.
     #[must_use]
-    pub fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
@@ -167,8 +167,8 @@ impl Rejection {
 
     /// The request field at fault, if one is.
     #[must_use]
-    pub fn param_name(&self) -> Option<&'static str> {
-        self.param
+    pub fn param_name(&self) -> Option<&str> {
+        self.param.as_deref()
     }
 
     /// Whole seconds until a retry may help, at least one.

@@ -26,6 +26,7 @@
 mod lexer;
 mod names;
 mod plan;
+mod raw;
 mod walk;
 
 use std::{borrow::Cow, fmt, ops::Range};
@@ -35,6 +36,8 @@ use walk::Walk;
 
 pub use names::{Met, Names};
 pub use plan::Plan;
+
+pub(crate) use raw::{Escaped, Raw};
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.
 ///

@@ -7,8 +7,12 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// Source: platform.claude.com/docs/en/api/errors.
 pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, String) {
     let (status, kind) = kind(rejection.kind());
-    let body = Body { r#type: "error", error: Detail { r#type: kind, message: rejection.message() }, request_id };
-    (status, serde_json::to_string(&body).unwrap_or_default())
+    (status, json(kind, rejection.message(), request_id))
+}
+
+pub(crate) fn json(kind: &'static str, message: &str, request_id: &str) -> String {
+    let body = Body { r#type: "error", error: Detail { r#type: kind, message }, request_id };
+    serde_json::to_string(&body).unwrap_or_default()
 }
 
 /// Anthropic's own status, which its clients wait out.

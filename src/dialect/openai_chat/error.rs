@@ -7,8 +7,12 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// Source: platform.openai.com/docs/guides/error-codes.
 pub(crate) fn body(rejection: &Rejection) -> (StatusCode, String) {
     let (status, kind, code) = kind(rejection.kind());
-    let error = Detail { message: rejection.message(), r#type: kind, param: rejection.param_name(), code };
-    (status, serde_json::to_string(&Body { error }).unwrap_or_default())
+    (status, json(rejection.message(), kind, rejection.param_name(), code))
+}
+
+pub(crate) fn json(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'static str>) -> String {
+    let error = Detail { message, r#type: kind, param, code };
+    serde_json::to_string(&Body { error }).unwrap_or_default()
 }
 
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>) {
@@ -49,6 +53,6 @@ struct Body<'a> {
 struct Detail<'a> {
     message: &'a str,
     r#type: &'static str,
-    param: Option<&'static str>,
+    param: Option<&'a str>,
     code: Option<&'static str>,
 }

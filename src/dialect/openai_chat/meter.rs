@@ -49,15 +49,24 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
-    if let Some((usage, is_final)) = usage {
-        (reading.usage, reading.usage_is_final) = (Some(usage), is_final);
+    let states_usage = usage.is_some();
+    if let Some(counts) = usage {
+        (reading.usage, reading.usage_is_final) = (Some(counts.usage), counts.is_final);
     }
     reading.failed |= failed;
-    Read { whole, usage_alone: usage.is_some() && has_no_choices }
+    Read { whole, usage_alone: states_usage && has_no_choices }
 }
 
-/// The usage, and whether it says both what went in and what came out.
-fn counts(object: &str) -> (Usage, bool) {
+/// What a `usage` object states.
+pub(crate) struct Counts {
+    pub(crate) usage: Usage,
+    /// It says both what went in and what came out.
+    is_final: bool,
+    pub(crate) states_cache_write: bool,
+    pub(crate) states_reasoning: bool,
+}
+
+pub(crate) fn counts(object: &str) -> Counts {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
     members(object.as_bytes(), |key, value| match key {
@@ -86,6 +95,7 @@ fn counts(object: &str) -> (Usage, bool) {
     });
     // Some servers send zeros for what they have not counted; a prompt is never empty.
     let is_final = prompt.is_some_and(|tokens| tokens > 0) && (completion.is_some() || total.is_some());
+    let (states_cache_write, states_reasoning) = (written.or(created).is_some(), reasoning.is_some());
     let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);
@@ -99,5 +109,5 @@ fn counts(object: &str) -> (Usage, bool) {
         reasoning: reasoning.unwrap_or(0),
         ..Usage::default()
     };
-    (usage, is_final)
+    Counts { usage, is_final, states_cache_write, states_reasoning }
 }

@@ -1,0 +1,314 @@
+use super::{Ended, Kind, REASONS};
+use crate::dialect::canon::StreamReader;
+use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
+use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::wire::json::{Escaped, Raw, members};
+use crate::wire::sse::Block;
+
+/// Reads a Messages stream.
+pub(crate) struct Reader {
+    /// The id of the answer, once it has begun.
+    id: Option<String>,
+    /// The open block, and the index it was opened with.
+    open: Option<(Kind, Option<u64>)>,
+    usage: UsageNews,
+    ended: Option<Ended>,
+    is_over: bool,
+}
+
+/// The members of an event that anything depends on.
+#[derive(Default)]
+struct Data<'a> {
+    kind: Option<Raw<'a>>,
+    index: Option<u64>,
+    message: Option<Raw<'a>>,
+    block: Option<Raw<'a>>,
+    delta: Option<Raw<'a>>,
+    usage: Option<Raw<'a>>,
+    error: Option<Raw<'a>>,
+}
+
+impl<'a> Data<'a> {
+    /// One pass that also checks the whole document: what is cut out of it goes on as it is spelled.
+    fn read(json: &'a str) -> Option<Self> {
+        let mut data = Data::default();
+        let whole = members(json.as_bytes(), |key, value| {
+            let value = Some(Raw::new(value)).filter(|value| !value.is_null());
+            match key {
+                "type" => data.kind = value,
+                "index" => data.index = value.and_then(Raw::count),
+                "message" => data.message = value,
+                "content_block" => data.block = value,
+                "delta" => data.delta = value,
+                "usage" => data.usage = value,
+                "error" => data.error = value,
+                _ => {}
+            }
+        });
+        whole.then_some(data)
+    }
+}
+
+impl Reader {
+    pub(crate) fn new() -> Self {
+        Reader { id: None, open: None, usage: UsageNews::default(), ended: None, is_over: false }
+    }
+
+    fn message_start(&mut self, message: Option<Raw<'_>>, sink: Sink<'_>) -> Result<(), Fault> {
+        let id = message.and_then(|message| text(message, "id")).unwrap_or_default();
+        match &self.id {
+            // Proxies repeat the event when they retry; another id is another answer, spliced into this one.
+            Some(known) if known == id.as_str() => return Ok(()),
+            Some(_) => return Err(Fault::garbled("the upstream began a second message within one stream")),
+            None => self.begin(id, sink),
+        }
+        self.news(message.and_then(|message| message.member("usage")), sink);
+        Ok(())
+    }
+
+    fn begin(&mut self, id: Escaped<'_>, sink: Sink<'_>) {
+        self.id = Some(id.as_str().to_owned());
+        sink(Event::Start { id });
+    }
+
+    /// Writers rely on `Start` coming first, whatever the upstream forgot.
+    fn ensure_begun(&mut self, sink: Sink<'_>) {
+        if self.id.is_none() {
+            self.begin(Escaped::default(), sink);
+        }
+    }
+
+    fn news(&mut self, counts: Option<Raw<'_>>, sink: Sink<'_>) {
+        if let Some(counts) = counts.filter(|counts| counts.is_object()) {
+            overwrite(&mut self.usage, counts);
+            sink(Event::Usage(self.usage));
+        }
+    }
+
+    fn block_start(&mut self, index: Option<u64>, block: Raw<'_>, sink: Sink<'_>) {
+        self.close(sink);
+        let kind = text(block, "type").unwrap_or_default();
+        let kind = match kind.as_str() {
+            "text" => {
+                sink(Event::Open(Open::Text));
+                give(sink, Event::Text, text(block, "text"));
+                block
+                    .member("citations")
+                    .into_iter()
+                    .flat_map(Raw::elements)
+                    .for_each(|raw| sink(Event::Citation(raw)));
+                Kind::Text
+            }
+            "thinking" => {
+                sink(Event::Open(Open::Thinking));
+                give(sink, Event::Thinking, text(block, "thinking"));
+                Kind::Thinking { signed: give(sink, Event::Signature, text(block, "signature")) }
+            }
+            "redacted_thinking" => {
+                sink(Event::Open(Open::RedactedThinking { data: text(block, "data").unwrap_or_default() }));
+                Kind::Opaque
+            }
+            "tool_use" => {
+                let (id, name) = (text(block, "id").unwrap_or_default(), text(block, "name").unwrap_or_default());
+                sink(Event::Open(Open::Tool { id, name }));
+                Kind::Tool { input: block.member("input").filter(says_something).map(|raw| raw.as_str().to_owned()) }
+            }
+            _ => {
+                sink(Event::Open(Open::Foreign { raw: block }));
+                Kind::Opaque
+            }
+        };
+        self.open = Some((kind, index));
+    }
+
+    fn delta(&mut self, index: Option<u64>, delta: Raw<'_>, sink: Sink<'_>) {
+        if !self.is_open(index) {
+            return;
+        }
+        let (mut kind, mut piece) = (None, None);
+        for (key, value) in delta.members() {
+            match &*key {
+                "type" => kind = value.text(),
+                "text" | "thinking" | "signature" | "partial_json" | "citation" => piece = Some((key, value)),
+                _ => {}
+            }
+        }
+        let (Some(kind), Some((key, value))) = (kind, piece) else { return };
+        match (&mut self.open, kind.as_str(), &*key) {
+            (Some((Kind::Text, _)), "text_delta", "text") => _ = give(sink, Event::Text, value.text()),
+            (Some((Kind::Text, _)), "citations_delta", "citation") => sink(Event::Citation(value)),
+            (Some((Kind::Thinking { .. }, _)), "thinking_delta", "thinking") => {
+                give(sink, Event::Thinking, value.text());
+            }
+            (Some((Kind::Thinking { signed }, _)), "signature_delta", "signature") => {
+                *signed |= give(sink, Event::Signature, value.text());
+            }
+            (Some((Kind::Tool { input }, _)), "input_json_delta", "partial_json") => {
+                let has_given = give(sink, Event::Arguments, value.text());
+                input.take_if(|_| has_given);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an event of that index is about the open block. One without an index is believed.
+    fn is_open(&self, index: Option<u64>) -> bool {
+        let opened = self.open.as_ref().map(|(_, opened)| *opened);
+        opened.is_some_and(|opened| opened == index || opened.is_none() || index.is_none())
+    }
+
+    fn close(&mut self, sink: Sink<'_>) {
+        let Some((kind, _)) = self.open.take() else { return };
+        if let Kind::Tool { input: Some(input) } = kind {
+            sink(Event::Arguments(Escaped::new(&input)));
+        }
+        sink(Event::Close);
+    }
+
+    fn message_delta(&mut self, data: &Data<'_>, sink: Sink<'_>) {
+        self.news(data.usage, sink);
+        let Some(delta) = data.delta else { return };
+        if let Some(reason) = delta.member("stop_reason") {
+            let name = reason.text().unwrap_or_default();
+            let known = REASONS.iter().find(|(known, _)| *known == name.as_str());
+            let details = delta.member("stop_details");
+            self.ended = Some(Ended::of(Stop {
+                reason: known.map_or(StopReason::Unknown, |(_, reason)| *reason),
+                sequence: text(delta, "stop_sequence"),
+                explanation: details.and_then(|details| text(details, "explanation")),
+                details,
+            }));
+        }
+    }
+
+    fn end(&mut self, sink: Sink<'_>) {
+        self.close(sink);
+        let ended = self.ended.take();
+        sink(Event::Stop(ended.as_ref().map_or(StopReason::Unknown.into(), Ended::stop)));
+        self.is_over = true;
+        sink(Event::End);
+    }
+}
+
+impl StreamReader for Reader {
+    fn block(&mut self, block: &Block<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        let Some(json) = block.data().filter(|data| !data.trim_ascii().is_empty()) else { return Ok(()) };
+        // A character that is none is lost, and not the answer.
+        let json = &*String::from_utf8_lossy(json);
+        // The mark of OpenAI's streams says nothing here, and SDKs pass over it.
+        if self.is_over || block.is_done() {
+            return Ok(());
+        }
+        let Some(data) = Data::read(json) else {
+            return Err(Fault::garbled("the upstream sent an event that is not a JSON object"));
+        };
+        let named = block.event().and_then(|name| std::str::from_utf8(name).ok());
+        let kind = data.kind.and_then(Raw::text);
+        let kind = kind.as_ref().map(Escaped::as_str).or(named).or(data.error.map(|_| "error")).unwrap_or_default();
+        match kind {
+            "message_start" => return self.message_start(data.message, sink),
+            "error" => return Err(fault(data.error, json)),
+            "ping" => sink(Event::Ping),
+            "content_block_start" => {
+                self.ensure_begun(sink);
+                self.block_start(data.index, data.block.unwrap_or(Raw::new("{}")), sink);
+            }
+            "content_block_delta" => {
+                if let Some(delta) = data.delta {
+                    self.delta(data.index, delta, sink);
+                }
+            }
+            "content_block_stop" if self.is_open(data.index) => self.close(sink),
+            "message_delta" => {
+                self.ensure_begun(sink);
+                self.message_delta(&data, sink);
+            }
+            "message_stop" => {
+                self.ensure_begun(sink);
+                self.end(sink);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, sink: Sink<'_>) -> Result<(), Fault> {
+        if !self.is_over {
+            if self.ended.is_none() {
+                return Err(Fault::truncated());
+            }
+            self.end(sink);
+        }
+        Ok(())
+    }
+}
+
+/// A string member's text.
+fn text<'a>(object: Raw<'a>, name: &str) -> Option<Escaped<'a>> {
+    object.member(name).and_then(Raw::text)
+}
+
+/// Gives a piece unless it is empty, and says whether it did: clients take an empty piece for a malformed one.
+fn give<'a>(sink: Sink<'_>, event: fn(Escaped<'a>) -> Event<'a>, piece: Option<Escaped<'a>>) -> bool {
+    let piece = piece.filter(|piece| !piece.is_empty());
+    piece.map(|piece| sink(event(piece))).is_some()
+}
+
+/// Whether it is an object with members, be they `null`.
+fn says_something(raw: &Raw<'_>) -> bool {
+    let inside = raw.as_str().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inside.is_some_and(|inside| !inside.trim_ascii().is_empty())
+}
+
+/// Counts are cumulative: each that is stated replaces what was known of it.
+fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
+    let usage = &mut news.usage;
+    let set = |field: &mut u64, value: Option<Raw<'_>>| *field = value.and_then(Raw::count).unwrap_or(*field);
+    let (mut written, mut hour) = (None, None);
+    for (key, value) in counts.members() {
+        match &*key {
+            "input_tokens" => set(&mut usage.input, Some(value)),
+            "output_tokens" => set(&mut usage.output, Some(value)),
+            "cache_read_input_tokens" => set(&mut usage.cache_read, Some(value)),
+            "cache_creation_input_tokens" => written = value.count(),
+            "cache_creation" => hour = value.member("ephemeral_1h_input_tokens").and_then(Raw::count),
+            "output_tokens_details" => {
+                let thinking = value.member("thinking_tokens").and_then(Raw::count);
+                news.states_reasoning |= thinking.is_some();
+                usage.reasoning = thinking.unwrap_or(usage.reasoning);
+            }
+            "server_tool_use" => {
+                set(&mut usage.web_searches, value.member("web_search_requests"));
+                set(&mut usage.web_fetches, value.member("web_fetch_requests"));
+            }
+            _ => {}
+        }
+    }
+    if let Some(written) = written {
+        news.states_cache_write = true;
+        // Later events may repeat the total without its split: what was an hour's stays an hour's.
+        usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
+        usage.cache_write_5m = written - usage.cache_write_1h;
+    }
+}
+
+/// The upstream's error. One of another shape is its own message, rather than none.
+fn fault(error: Option<Raw<'_>>, json: &str) -> Fault {
+    let kind = error.and_then(|error| text(error, "type")).unwrap_or_default();
+    let message = error.and_then(|error| error.text().or_else(|| text(error, "message")));
+    let message = message.map(|message| message.decoded().into_owned());
+    let kind = match kind.as_str() {
+        "overloaded_error" => FaultKind::Overloaded,
+        "rate_limit_error" => FaultKind::RateLimit,
+        "authentication_error" => FaultKind::Authentication,
+        "billing_error" => FaultKind::Quota,
+        "permission_error" => FaultKind::Permission,
+        "not_found_error" => FaultKind::NotFound,
+        "request_too_large" => FaultKind::TooLarge,
+        "timeout_error" => FaultKind::Timeout,
+        "conflict_error" => FaultKind::Conflict,
+        "invalid_request_error" => FaultKind::InvalidRequest,
+        _ => FaultKind::Api,
+    };
+    Fault::new(kind, message.unwrap_or_else(|| json.to_owned()))
+}

@@ -1,0 +1,102 @@
+//! An answer, event by event. A whole answer is the same events all at once.
+
+use crate::domain::usage::Usage;
+use crate::wire::json::{Escaped, Raw};
+
+/// What a reader tells a writer. Blocks never overlap: a reader closes one before it opens the next.
+///
+/// The order is `Start`, then blocks (`Open`, its content, `Close`), then `Stop`, then `End`. `Usage` may come anywhere
+/// after `Start`, the latest counts; `Ping` anywhere. A reader that gives up returns a [`Fault`](super::fault::Fault)
+/// instead.
+#[derive(Debug, Clone)]
+pub(crate) enum Event<'a> {
+    /// Once, before all else.
+    Start {
+        /// The provider's id of the answer; empty where it has none.
+        id: Escaped<'a>,
+    },
+    Open(Open<'a>),
+    /// A piece of a text block.
+    Text(Escaped<'a>),
+    /// A piece of a thinking block.
+    Thinking(Escaped<'a>),
+    /// The signature of a thinking block.
+    Signature(Escaped<'a>),
+    /// A piece of a tool's input: of the text of a JSON object, escaped as that text is within a JSON string.
+    Arguments(Escaped<'a>),
+    /// What the open text block rests on, in Anthropic's shape (`web_search_result_location`, …).
+    Citation(Raw<'a>),
+    Close,
+    /// The figures so far, in place of those before.
+    Usage(UsageNews),
+    Stop(Stop<'a>),
+    /// The other side is alive.
+    Ping,
+    /// The answer is whole.
+    End,
+}
+
+/// What a block is, at its beginning.
+#[derive(Debug, Clone)]
+pub(crate) enum Open<'a> {
+    Text,
+    Thinking,
+    RedactedThinking {
+        data: Escaped<'a>,
+    },
+    Tool {
+        id: Escaped<'a>,
+        name: Escaped<'a>,
+    },
+    /// A block that only Anthropic can say (`server_tool_use`, `web_search_tool_result`, …), whole as far as the start
+    /// event has it.
+    Foreign {
+        raw: Raw<'a>,
+    },
+}
+
+/// Figures, and what is known of where they are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct UsageNews {
+    pub(crate) usage: Usage,
+    /// Whether cache writes were stated, rather than 0 for want of a word.
+    pub(crate) states_cache_write: bool,
+    /// Whether reasoning was stated.
+    pub(crate) states_reasoning: bool,
+}
+
+/// Why the answer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stop<'a> {
+    pub(crate) reason: StopReason,
+    /// The sequence that ended it.
+    pub(crate) sequence: Option<Escaped<'a>>,
+    /// What a refusal says of itself.
+    pub(crate) explanation: Option<Escaped<'a>>,
+    /// Anthropic's `stop_details`, as it is spelled.
+    pub(crate) details: Option<Raw<'a>>,
+}
+
+impl From<StopReason> for Stop<'_> {
+    fn from(reason: StopReason) -> Self {
+        Stop { reason, sequence: None, explanation: None, details: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    EndTurn,
+    StopSequence,
+    ToolUse,
+    MaxTokens,
+    ContextWindow,
+    Refusal,
+    /// The provider has not finished and wants to be asked to go on.
+    Pause,
+    Compaction,
+    /// None, or one that nobody here knows.
+    Unknown,
+}
+
+/// Where a reader puts its events.
+pub(crate) type Sink<'s> = &'s mut dyn FnMut(Event<'_>);

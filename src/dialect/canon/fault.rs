@@ -1,0 +1,54 @@
+//! An error of the upstream, on its way into the client's dialect.
+
+use std::borrow::Cow;
+
+/// What went wrong upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    /// The upstream's own words: agents recover by matching them.
+    pub(crate) message: Cow<'static, str>,
+    /// OpenAI's `param`, decoded.
+    pub(crate) param: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Fault { kind, message: message.into(), param: None }
+    }
+
+    /// What came is not the dialect that the upstream is said to speak.
+    pub(crate) fn garbled(message: impl Into<Cow<'static, str>>) -> Self {
+        Fault::new(FaultKind::Api, message)
+    }
+
+    /// The stream ended before the answer did.
+    pub(crate) fn truncated() -> Self {
+        Fault::new(FaultKind::Truncated, "upstream stream ended prematurely")
+    }
+}
+
+/// The kinds of errors that either dialect tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FaultKind {
+    InvalidRequest,
+    /// The prompt does not fit.
+    ContextLength,
+    /// The provider would not have the content; to Anthropic clients that is a refusal and no error.
+    ContentPolicy,
+    /// The upstream refused the credential.
+    Authentication,
+    /// The account is out of money, for now or for good.
+    Quota,
+    Permission,
+    NotFound,
+    ModelNotFound,
+    Timeout,
+    Conflict,
+    TooLarge,
+    RateLimit,
+    /// 500 and whatever else is the upstream's own.
+    Api,
+    Overloaded,
+    Truncated,
+}

@@ -1,0 +1,37 @@
+//! The canonical model in which all dialects meet: each has a reader into it and a writer out of it, and none knows
+//! another.
+//!
+//! Text is [`Escaped`](crate::wire::json::Escaped): it goes from one document into the other as it is spelled.
+
+pub(crate) mod event;
+pub(crate) mod fault;
+pub(crate) mod name;
+
+use self::event::Event;
+use self::fault::Fault;
+use crate::wire::sse::Block;
+use bytes::BytesMut;
+
+/// Turns one upstream stream into events.
+pub(crate) trait StreamReader {
+    /// One block of the stream.
+    ///
+    /// # Errors
+    /// What the upstream reported in its stream, or what is wrong with it. The reader is of no use afterwards.
+    fn block(&mut self, block: &Block<'_>, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault>;
+
+    /// The upstream's stream is over. Gives `End`, unless it was given, where the answer is known to be whole.
+    ///
+    /// # Errors
+    /// [`Fault::truncated`] where it is not.
+    fn finish(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault>;
+}
+
+/// Writes events as one stream for the client.
+pub(crate) trait StreamWriter {
+    /// One event; what the client shall see goes to `out`, whole SSE events alone.
+    fn event(&mut self, event: Event<'_>, out: &mut BytesMut);
+
+    /// Ends the stream with an error, in the shape that the client's SDKs raise on; never a normal end.
+    fn fail(&mut self, fault: &Fault, out: &mut BytesMut);
+}

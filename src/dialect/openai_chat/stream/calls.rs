@@ -1,0 +1,249 @@
+use std::collections::VecDeque;
+
+use sha2::{Digest, Sha256};
+
+use crate::dialect::canon::event::{Event, Open, Sink};
+use crate::dialect::canon::name::base62;
+use crate::wire::json::{Escaped, Raw};
+
+/// Puts tool calls together whose pieces may come in any order, and gives them one after the other.
+///
+/// The first that has not ended is given as it comes; what comes of others is kept until their turn.
+#[derive(Default)]
+pub(super) struct Calls {
+    calls: Vec<Call>,
+    /// Those that have not been closed, in order; the first may be open.
+    waiting: VecDeque<usize>,
+    is_open: bool,
+}
+
+#[derive(Default)]
+struct Call {
+    index: Option<u64>,
+    /// As they are escaped.
+    id: String,
+    name: String,
+    /// Arguments that have not been given.
+    kept: String,
+    has_given: bool,
+    /// All arguments that came, followed as they came.
+    came: Balance,
+    is_closed: bool,
+}
+
+impl Calls {
+    /// Whether any call was made.
+    pub(super) fn any(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// One element of `tool_calls`, or a `function_call`.
+    pub(super) fn piece(&mut self, piece: Raw<'_>, answer: &str, sink: Sink<'_>) {
+        let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
+        let (index, id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
+        let name = text(function, "name");
+        let at = self.place(index, &id, &name);
+        let call = &mut self.calls[at];
+        if call.is_closed {
+            // Its block is closed, and no dialect opens one again.
+            return;
+        }
+        // Some servers repeat both in every piece; others send a name piece by piece.
+        if call.id.is_empty() {
+            call.id.push_str(id.as_str());
+        }
+        if call.name != name.as_str() && !self.is_given(at) {
+            self.calls[at].name.push_str(name.as_str());
+        }
+        if let Some(arguments) = function.member("arguments").or_else(|| function.member("input")) {
+            // A server that sends the object itself.
+            let arguments = arguments.text().unwrap_or_else(|| Escaped::new(arguments.as_str()));
+            let call = &mut self.calls[at];
+            call.kept.push_str(arguments.as_str());
+            call.came.follow(arguments.as_str());
+        }
+        self.settle(at, answer, sink);
+    }
+
+    /// Something else begins, so whatever can be is closed: all calls that are complete.
+    pub(super) fn close_complete(&mut self, answer: &str, sink: Sink<'_>) -> bool {
+        while let Some(&head) = self.waiting.front() {
+            if !self.open_head(answer, sink) || !self.calls[head].came.is_complete() {
+                return false;
+            }
+            self.close_head(sink);
+        }
+        true
+    }
+
+    /// The answer is over: what is left is given as it is.
+    pub(super) fn close_all(&mut self, answer: &str, sink: Sink<'_>) {
+        while let Some(&head) = self.waiting.front() {
+            if self.calls[head].name.is_empty() && self.calls[head].kept.is_empty() {
+                self.waiting.pop_front();
+                continue;
+            }
+            self.open(head, answer, sink);
+            self.close_head(sink);
+        }
+    }
+
+    /// Which call a piece is of; a new one where it is of none.
+    fn place(&mut self, index: Option<u64>, id: &Escaped<'_>, name: &Escaped<'_>) -> usize {
+        let by_index = || self.calls.iter().rposition(|call| index.is_some() && call.index == index);
+        let by_id = || self.calls.iter().rposition(|call| !id.is_empty() && call.id == id.as_str());
+        let current = || self.calls.len().checked_sub(1).filter(|_| id.is_empty());
+        let found = match index {
+            Some(_) => by_index().filter(|&at| {
+                // Servers that number every call 0 tell them apart by id and name.
+                let call = &self.calls[at];
+                let is_other = !id.is_empty() && !name.is_empty() && !call.id.is_empty() && call.id != id.as_str();
+                !is_other
+            }),
+            None => by_id().or_else(current),
+        };
+        found.unwrap_or_else(|| {
+            self.calls.push(Call { index, ..Call::default() });
+            self.waiting.push_back(self.calls.len() - 1);
+            self.calls.len() - 1
+        })
+    }
+
+    fn is_given(&self, at: usize) -> bool {
+        self.is_open && self.waiting.front() == Some(&at)
+    }
+
+    /// Gives what can be given now that call `at` has grown.
+    fn settle(&mut self, at: usize, answer: &str, sink: Sink<'_>) {
+        loop {
+            let Some(&head) = self.waiting.front() else { return };
+            if !self.open_head(answer, sink) || head == at {
+                return;
+            }
+            // The next has begun: this one is done if it can be.
+            let is_passed_by = !self.calls[head].has_given && self.is_later(head, at);
+            if !self.calls[head].came.is_complete() && !is_passed_by {
+                return;
+            }
+            self.close_head(sink);
+        }
+    }
+
+    /// Servers go through their calls in order: one without arguments that is passed by has none.
+    fn is_later(&self, head: usize, at: usize) -> bool {
+        at > head && !self.calls[at].kept.is_empty() && self.calls[at].came.is_complete()
+    }
+
+    /// Opens the first call if it is known who it is, and gives all there is of it.
+    fn open_head(&mut self, answer: &str, sink: Sink<'_>) -> bool {
+        let Some(&head) = self.waiting.front() else { return false };
+        if self.calls[head].name.is_empty() {
+            return false;
+        }
+        // The name may go on as long as nothing else has come.
+        if self.calls[head].id.is_empty() && self.calls[head].kept.is_empty() && !self.is_open {
+            return false;
+        }
+        self.open(head, answer, sink);
+        true
+    }
+
+    fn open(&mut self, head: usize, answer: &str, sink: Sink<'_>) {
+        let call = &mut self.calls[head];
+        if !std::mem::replace(&mut self.is_open, true) {
+            if call.id.is_empty() {
+                call.id = format!("toolu_{}", base62(&Sha256::digest(format!("{answer}/{head}")), 24));
+            }
+            let (id, name) = (Escaped::join(&[&call.id]), Escaped::join(&[&call.name]));
+            sink(Event::Open(Open::Tool { id, name }));
+        }
+        if !call.kept.is_empty() {
+            call.has_given = true;
+            sink(Event::Arguments(Escaped::join(&[&call.kept])));
+            call.kept.clear();
+        }
+    }
+
+    fn close_head(&mut self, sink: Sink<'_>) {
+        let Some(head) = self.waiting.pop_front() else { return };
+        self.calls[head].is_closed = true;
+        self.is_open = false;
+        sink(Event::Close);
+    }
+}
+
+fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
+    object.member(name).and_then(Raw::text).unwrap_or_default()
+}
+
+/// Follows the text of a JSON object, escaped within a JSON string, far enough to know when it is over.
+#[derive(Default, Clone, Copy)]
+struct Balance {
+    depth: usize,
+    began: bool,
+    in_string: bool,
+    /// Backslashes of the outer text that stand before the next character.
+    after: Slash,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Slash {
+    #[default]
+    None,
+    /// One of the outer text.
+    Outer,
+    /// An escaped one, which is one of the inner text.
+    Inner,
+    /// One of the inner text and one of the outer.
+    Both,
+}
+
+impl Balance {
+    fn is_complete(self) -> bool {
+        self.began && self.depth == 0 && !self.in_string
+    }
+
+    fn follow(&mut self, escaped: &str) {
+        for byte in escaped.bytes() {
+            match (self.after, byte) {
+                (Slash::None, b'\\') => self.after = Slash::Outer,
+                (Slash::Inner, b'\\') => self.after = Slash::Both,
+                // An escaped backslash begins an escape of the inner text, or ends one.
+                (Slash::Outer, b'\\') => self.after = if self.in_string { Slash::Inner } else { Slash::None },
+                (Slash::Both, _) => self.after = Slash::None,
+                (Slash::Inner, _) => self.after = Slash::None,
+                (Slash::Outer, b'"') => {
+                    self.in_string = !self.in_string;
+                    self.after = Slash::None;
+                }
+                (Slash::Outer, _) => self.after = Slash::None,
+                (Slash::None, b'{' | b'[') if !self.in_string => {
+                    self.began = true;
+                    self.depth += 1;
+                }
+                (Slash::None, b'}' | b']') if !self.in_string => self.depth = self.depth.saturating_sub(1),
+                (Slash::None, _) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_over_where_its_last_brace_closes() {
+        let objects = [r#"{}"#, r#"{"a":{"b":[1,2]}}"#, r#"{"a":"}\"{\\"}"#, r#" {"é\n":"\\\\\""} "#];
+        for object in objects {
+            let escaped = Escaped::new(object);
+            let mut balance = Balance::default();
+            for (at, piece) in escaped.as_str().char_indices() {
+                let rest = escaped.as_str()[at..].trim_end();
+                assert!(!balance.is_complete() || rest.is_empty(), "{object} at {at}");
+                balance.follow(piece.encode_utf8(&mut [0; 4]));
+            }
+            assert!(balance.is_complete(), "{object}");
+        }
+    }
+}

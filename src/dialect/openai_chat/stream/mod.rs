@@ -1,0 +1,8 @@
+//! Chat Completions streams, read and written.
+
+mod calls;
+mod read;
+mod write;
+
+pub(crate) use self::read::Reader;
+pub(crate) use self::write::Writer;

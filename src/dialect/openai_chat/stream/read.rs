@@ -1,0 +1,273 @@
+use super::calls::Calls;
+use crate::dialect::canon::StreamReader;
+use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
+use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::openai_chat::meter;
+use crate::wire::json::{Escaped, Raw};
+use crate::wire::sse::Block;
+
+/// Reads a Chat Completions stream: of its chunks, blocks one after the other.
+#[derive(Default)]
+pub(crate) struct Reader {
+    /// Of the answer, once it has begun.
+    id: Option<String>,
+    open: Option<Kind>,
+    calls: Calls,
+    /// What came while a tool's input was not complete, and waits for it.
+    held: Vec<(Kind, String)>,
+    /// Where the stream's reasoning stands: some servers say it under two names.
+    source: Option<&'static str>,
+    refusal: String,
+    finish: Option<String>,
+    /// vLLM names the sequence.
+    sequence: Option<String>,
+    is_over: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+}
+
+/// The names under which servers give reasoning.
+const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reasoning_details"];
+
+impl Reader {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    fn begin(&mut self, chunk: Raw<'_>, sink: Sink<'_>) {
+        if self.id.is_none() {
+            let id = chunk.member("id").and_then(Raw::text).unwrap_or_default();
+            self.id = Some(id.as_str().to_owned());
+            sink(Event::Start { id });
+        }
+    }
+
+    fn chunk(&mut self, chunk: Raw<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        self.begin(chunk, sink);
+        if let Some(usage) = chunk.member("usage").filter(|usage| usage.is_object()) {
+            let counts = meter::counts(usage.as_str());
+            let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
+            sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning }));
+        }
+        let choices = chunk.member("choices").into_iter().flat_map(Raw::elements);
+        // We ask for one choice.
+        for choice in choices.filter(|choice| choice.member("index").and_then(Raw::count).unwrap_or(0) == 0) {
+            for delta in [choice.member("delta"), choice.member("message")].into_iter().flatten() {
+                self.delta(delta, sink);
+            }
+            self.finish_reason(choice)?;
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: Raw<'_>, sink: Sink<'_>) {
+        for (key, value) in delta.members() {
+            match &*key {
+                "content" => self.content(value, sink),
+                "refusal" => {
+                    let text = value.text().unwrap_or_default();
+                    self.refusal.push_str(text.as_str());
+                    self.say(Kind::Text, &text, sink);
+                }
+                "tool_calls" => value.elements().for_each(|call| self.call(call, sink)),
+                "function_call" => self.call(value, sink),
+                name => self.reasoning(name, value, sink),
+            }
+        }
+    }
+
+    /// A string, or parts of it; parts of thinking are Mistral's.
+    fn content(&mut self, value: Raw<'_>, sink: Sink<'_>) {
+        if let Some(text) = value.text() {
+            return self.say(Kind::Text, &text, sink);
+        }
+        for part in value.elements() {
+            if let Some(text) = part.member("text").and_then(Raw::text) {
+                self.say(Kind::Text, &text, sink);
+            }
+            for thought in part.member("thinking").into_iter().flat_map(Raw::elements) {
+                let text = thought.member("text").and_then(Raw::text).unwrap_or_default();
+                self.say(Kind::Thinking, &text, sink);
+            }
+        }
+    }
+
+    fn reasoning(&mut self, name: &str, value: Raw<'_>, sink: Sink<'_>) {
+        let Some(name) = SOURCES.into_iter().find(|source| *source == name) else { return };
+        if self.source.is_some_and(|source| source != name) {
+            return;
+        }
+        let parts = value.elements().filter_map(|part| part.member("text").and_then(Raw::text));
+        for text in value.text().into_iter().chain(parts).filter(|text| !text.is_empty()) {
+            self.source = Some(name);
+            self.say(Kind::Thinking, &text, sink);
+        }
+    }
+
+    fn call(&mut self, piece: Raw<'_>, sink: Sink<'_>) {
+        if self.open.take().is_some() {
+            sink(Event::Close);
+        }
+        let id = self.id.as_deref().unwrap_or_default();
+        self.calls.piece(piece, id, sink);
+        if !self.held.is_empty() && self.calls.close_complete(id, sink) {
+            self.release(sink);
+        }
+    }
+
+    /// Nothing that is empty closes or opens anything.
+    fn say(&mut self, kind: Kind, text: &Escaped<'_>, sink: Sink<'_>) {
+        if text.is_empty() {
+            return;
+        }
+        if !self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
+            match self.held.last_mut() {
+                Some((last, held)) if *last == kind => held.push_str(text.as_str()),
+                _ => self.held.push((kind, text.as_str().to_owned())),
+            }
+            return;
+        }
+        self.put(kind, text.by_ref(), sink);
+    }
+
+    fn put(&mut self, kind: Kind, text: Escaped<'_>, sink: Sink<'_>) {
+        if self.open != Some(kind) {
+            if self.open.replace(kind).is_some() {
+                sink(Event::Close);
+            }
+            sink(Event::Open(if kind == Kind::Text { Open::Text } else { Open::Thinking }));
+        }
+        sink(if kind == Kind::Text { Event::Text(text) } else { Event::Thinking(text) });
+    }
+
+    fn release(&mut self, sink: Sink<'_>) {
+        for (kind, text) in std::mem::take(&mut self.held) {
+            self.put(kind, Escaped::join(&[&text]), sink);
+        }
+    }
+
+    fn finish_reason(&mut self, choice: Raw<'_>) -> Result<(), Fault> {
+        let text = |name: &str| choice.member(name).and_then(Raw::text).filter(|text| !text.is_empty());
+        let Some(reason) = text("finish_reason") else { return Ok(()) };
+        if matches!(reason.as_str(), "error" | "insufficient_system_resource") {
+            return Err(Fault::new(FaultKind::Overloaded, "the upstream gave up in the middle of its answer"));
+        }
+        if self.finish.is_none() {
+            self.finish = Some(reason.as_str().to_owned());
+            self.sequence = text("stop_reason").map(|sequence| sequence.as_str().to_owned());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, sink: Sink<'_>) {
+        self.is_over = true;
+        if self.open.take().is_some() {
+            sink(Event::Close);
+        }
+        self.calls.close_all(self.id.as_deref().unwrap_or_default(), sink);
+        self.release(sink);
+        if self.open.take().is_some() {
+            sink(Event::Close);
+        }
+        let reason = match self.finish.as_deref() {
+            // OpenAI ends a refusal as it ends any answer.
+            Some("stop") | None if !self.refusal.is_empty() => StopReason::Refusal,
+            Some("stop") if self.sequence.is_some() && !self.calls.any() => StopReason::StopSequence,
+            Some("stop") => StopReason::EndTurn,
+            Some("tool_calls" | "function_call") => StopReason::ToolUse,
+            Some("length") => StopReason::MaxTokens,
+            Some("content_filter") => StopReason::Refusal,
+            _ => StopReason::Unknown,
+        };
+        let sequence = self.sequence.as_deref().filter(|_| reason == StopReason::StopSequence);
+        let explanation = Some(&self.refusal).filter(|text| !text.is_empty() && reason == StopReason::Refusal);
+        sink(Event::Stop(Stop {
+            sequence: sequence.map(|text| Escaped::join(&[text])),
+            explanation: explanation.map(|text| Escaped::join(&[text])),
+            ..reason.into()
+        }));
+        sink(Event::End);
+    }
+}
+
+impl StreamReader for Reader {
+    fn block(&mut self, block: &Block<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        if self.is_over {
+            return Ok(());
+        }
+        let Some(data) = block.data() else {
+            // A comment, or the line feed of a CRLF that came late.
+            if block.raw().starts_with(b":") {
+                sink(Event::Ping);
+            }
+            return Ok(());
+        };
+        if data.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        if block.is_done() {
+            if self.id.is_none() {
+                return Err(Fault::garbled("the upstream ended its stream without an answer"));
+            }
+            self.end(sink);
+            return Ok(());
+        }
+        let garbled = || Fault::garbled("the upstream sent an event that is not a JSON object");
+        // A character that is none is lost, and not the answer.
+        let text = String::from_utf8_lossy(data);
+        let chunk = Raw::object(&text).ok_or_else(garbled)?;
+        match chunk.member("error").filter(|error| error.bool() != Some(false)) {
+            Some(error) => Err(fault(error)),
+            None if block.event() == Some(b"error") => Err(fault(chunk)),
+            None => self.chunk(chunk, sink),
+        }
+    }
+
+    fn finish(&mut self, sink: Sink<'_>) -> Result<(), Fault> {
+        if !self.is_over {
+            if self.finish.is_none() {
+                return Err(Fault::truncated());
+            }
+            self.end(sink);
+        }
+        Ok(())
+    }
+}
+
+/// `{"message":…,"type":…,"param":…,"code":…}`, its code a number from some servers; or a bare string.
+fn fault(error: Raw<'_>) -> Fault {
+    let word = |name: &str| {
+        let value = error.member(name)?;
+        Some(value.text().map_or_else(|| value.as_str().to_owned(), |text| text.decoded().into_owned()))
+    };
+    let message = word("message").or_else(|| error.text().map(|text| text.decoded().into_owned()));
+    let message = message.unwrap_or_else(|| error.as_str().to_owned());
+    let known = [word("code"), word("type")].into_iter().flatten().find_map(|word| kind(&word));
+    let kind = match known {
+        None if message.contains("engine is currently overloaded") => FaultKind::Overloaded,
+        known => known.unwrap_or(FaultKind::Api),
+    };
+    Fault::new(kind, message)
+}
+
+fn kind(word: &str) -> Option<FaultKind> {
+    Some(match word {
+        "context_length_exceeded" => FaultKind::ContextLength,
+        "content_filter" | "content_policy_violation" => FaultKind::ContentPolicy,
+        "invalid_api_key" | "401" => FaultKind::Authentication,
+        "insufficient_quota" | "billing_hard_limit_reached" | "402" => FaultKind::Quota,
+        "permission_denied" | "403" => FaultKind::Permission,
+        "model_not_found" => FaultKind::ModelNotFound,
+        "404" => FaultKind::NotFound,
+        "timeout" | "408" | "504" => FaultKind::Timeout,
+        "request_too_large" | "413" => FaultKind::TooLarge,
+        "rate_limit_exceeded" | "rate_limit_error" | "requests" | "tokens" | "429" => FaultKind::RateLimit,
+        "overloaded" | "overloaded_error" | "503" | "529" => FaultKind::Overloaded,
+        "invalid_request_error" | "400" => FaultKind::InvalidRequest,
+        _ => return None,
+    })
+}

@@ -1,0 +1,272 @@
+//! Values as they are spelled: walked, compared and copied into another document without being decoded.
+
+use std::borrow::Cow;
+
+use super::lexer::Lexer;
+use super::names::Names;
+use super::spelled_out;
+
+/// A JSON value as it is spelled, with no whitespace around it. The document it is from has been checked: a walk over
+/// one that is broken ends early, and never panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// A whole document, or a value cut out of one.
+    pub(crate) fn new(text: &'a str) -> Self {
+        Raw(text.trim_ascii())
+    }
+
+    /// A whole document, checked, if it is an object.
+    pub(crate) fn object(document: &'a str) -> Option<Self> {
+        let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
+        lexer.members(|_, _, _| {}).is_ok().then(|| Raw::new(document))
+    }
+
+    /// The value as it is spelled.
+    pub(crate) fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    pub(crate) fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    pub(crate) fn is_array(self) -> bool {
+        self.0.starts_with('[')
+    }
+
+    /// A string's inside, as it is escaped.
+    pub(crate) fn text(self) -> Option<Escaped<'a>> {
+        let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        Some(Escaped(Cow::Borrowed(inside)))
+    }
+
+    pub(crate) fn bool(self) -> Option<bool> {
+        match self.0 {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A plain unsigned number; `1.0` and `1e3` are none.
+    pub(crate) fn count(self) -> Option<u64> {
+        let digits = self.0.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { self.0.parse().ok() } else { None }
+    }
+
+    /// Its members in order, those that are `null` left out: `null` means absent in every field of these APIs. None for
+    /// what is no object.
+    pub(crate) fn members(self) -> Members<'a> {
+        let mut lexer = Lexer::new(self.0, usize::MAX, &Names::NONE);
+        let more = self.is_object() && lexer.open(1).is_ok() && !lexer.closes(b'}');
+        Members { text: self.0, lexer, more }
+    }
+
+    /// The last member of that name, unless it is `null`.
+    pub(crate) fn member(self, name: &str) -> Option<Raw<'a>> {
+        self.members().filter(|(key, _)| key == name).last().map(|(_, value)| value)
+    }
+
+    /// Its elements in order. None for what is no array.
+    pub(crate) fn elements(self) -> Elements<'a> {
+        let mut lexer = Lexer::new(self.0, usize::MAX, &Names::NONE);
+        let more = self.is_array() && lexer.open(1).is_ok() && !lexer.closes(b']');
+        Elements { text: self.0, lexer, more }
+    }
+}
+
+/// The members of an object that are not `null`, keys without their escapes.
+pub(crate) struct Members<'a> {
+    text: &'a str,
+    lexer: Lexer<'a>,
+    more: bool,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Cow<'a, str>, Raw<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.more {
+            let start = self.lexer.at();
+            let (_, escaped) = self.lexer.key().ok()?;
+            // The cursor is on the value; the key ends at the last quote before it.
+            let value = self.lexer.at();
+            let quoted = self.text.get(start..value)?.trim_ascii_end().strip_suffix(':')?.trim_ascii_end();
+            let key = quoted.get(1..quoted.len().checked_sub(1)?)?;
+            self.lexer.value(1).ok()?;
+            let raw = self.text.get(value..self.lexer.at())?;
+            self.more = self.lexer.comma(b'}').ok()?;
+            if raw != "null" {
+                return Some((spelled_out(key, escaped), Raw(raw)));
+            }
+        }
+        None
+    }
+}
+
+/// The elements of an array.
+pub(crate) struct Elements<'a> {
+    text: &'a str,
+    lexer: Lexer<'a>,
+    more: bool,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Raw<'a>;
+
+    fn next(&mut self) -> Option<Raw<'a>> {
+        if !self.more {
+            return None;
+        }
+        let start = self.lexer.at();
+        self.lexer.value(1).ok()?;
+        let raw = self.text.get(start..self.lexer.at())?;
+        self.more = self.lexer.comma(b']').ok()?;
+        Some(Raw(raw))
+    }
+}
+
+/// The inside of a JSON string as it is escaped: what goes from one document into another is never decoded or escaped
+/// again, so that nothing about it can change.
+///
+/// Compared as it is spelled; [`Escaped::decoded`] is what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Escaped<'a>(Cow<'a, str>);
+
+impl<'a> Escaped<'a> {
+    /// Escapes plain text.
+    pub(crate) fn new(text: &'a str) -> Self {
+        if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            return Escaped(Cow::Borrowed(text));
+        }
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        Escaped(Cow::Owned(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()))
+    }
+
+    /// Puts pieces that are escaped already behind each other.
+    pub(crate) fn join(pieces: &[&str]) -> Escaped<'static> {
+        Escaped(Cow::Owned(pieces.concat()))
+    }
+
+    /// As it is spelled, without quotes.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it says. An escape that is no text (a lone surrogate) becomes U+FFFD.
+    pub(crate) fn decoded(&self) -> Cow<'_, str> {
+        if !self.0.contains('\\') {
+            return Cow::Borrowed(&self.0);
+        }
+        let quoted = format!("\"{}\"", self.0);
+        match serde_json::from_str(&quoted) {
+            Ok(text) => Cow::Owned(text),
+            Err(_) => Cow::Owned(without_lone_surrogates(&self.0)),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many characters it says, counted where it lies.
+    pub(crate) fn chars(&self) -> usize {
+        let (mut chars, mut after_high, mut rest) = (0, false, &*self.0);
+        while let Some(at) = rest.find('\\') {
+            let (before, escape) = rest.split_at(at);
+            chars += before.chars().count();
+            after_high &= before.is_empty();
+            let unit = code_unit(escape);
+            let is_second = after_high && unit.is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
+            chars += usize::from(!is_second);
+            after_high = unit.is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+            rest = escape.get(if unit.is_some() { 6 } else { 2 }..).unwrap_or_default();
+        }
+        chars + rest.chars().count()
+    }
+
+    pub(crate) fn into_owned(self) -> Escaped<'static> {
+        Escaped(Cow::Owned(self.0.into_owned()))
+    }
+
+    /// The same, for as long as this one lives.
+    pub(crate) fn by_ref(&self) -> Escaped<'_> {
+        Escaped(Cow::Borrowed(&self.0))
+    }
+}
+
+/// The unit that an escape such as `\u00e9` stands for, if that is what `text` begins with.
+fn code_unit(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
+}
+
+/// Decodes unit by unit what the decoder refuses.
+fn without_lone_surrogates(escaped: &str) -> String {
+    let mut mended = String::with_capacity(escaped.len() + 2);
+    mended.push('"');
+    let mut rest = escaped;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let low = |text: &str| code_unit(text).is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
+        let len = match code_unit(escape) {
+            Some(0xD800..0xDC00) if escape.get(6..).is_some_and(low) => 12,
+            Some(0xD800..0xE000) => {
+                mended.push('\u{FFFD}');
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            Some(_) => 6,
+            None => 2,
+        };
+        mended.push_str(escape.get(..len).unwrap_or(escape));
+        rest = escape.get(len..).unwrap_or_default();
+    }
+    mended.push_str(rest);
+    mended.push('"');
+    serde_json::from_str(&mended).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_walked_as_they_are_spelled() {
+        let raw = Raw::new(r#" {"a" : 1.0 ,"b\n":[ true, "x\"y" ,{} ], "gone":null,"c":{"d":""}} "#);
+        let members: Vec<_> = raw.members().map(|(key, value)| (key.into_owned(), value.as_str())).collect();
+        let expected = [("a", "1.0"), ("b\n", r#"[ true, "x\"y" ,{} ]"#), ("c", r#"{"d":""}"#)];
+        assert_eq!(members, expected.map(|(key, value)| (key.to_owned(), value)));
+        let elements: Vec<_> = raw.member("b\n").into_iter().flat_map(Raw::elements).map(Raw::as_str).collect();
+        assert_eq!(elements, ["true", r#""x\"y""#, "{}"]);
+        assert_eq!(Raw::new("[]").elements().count() + Raw::new("{ }").members().count(), 0);
+        assert_eq!(Raw::new("17").elements().count() + Raw::new("17").members().count(), 0);
+    }
+
+    #[test]
+    fn text_that_no_string_can_hold_is_replaced_and_the_rest_kept() {
+        for (escaped, text) in [
+            (r"a\ud83d\ude00b", "a😀b"),
+            (r"a\ud83db\n", "a\u{FFFD}b\n"),
+            (r"\ude00\ud83d", "\u{FFFD}\u{FFFD}"),
+            (r"\\ud83d\ud83d", "\\ud83d\u{FFFD}"),
+        ] {
+            let escaped = Escaped(Cow::Borrowed(escaped));
+            assert_eq!((&*escaped.decoded(), escaped.chars()), (text, text.chars().count()), "{escaped:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_escaped_decodes_to_what_it_was() {
+        for text in ["plain", "a\"b\\c\n\u{1}é😀", ""] {
+            assert_eq!(Escaped::new(text).decoded(), text);
+            assert_eq!(Escaped::new(text).chars(), text.chars().count());
+        }
+    }
+}

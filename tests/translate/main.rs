@@ -1,0 +1,5 @@
+//! Answers of one dialect as answers of another.
+
+mod corpus;
+mod read;
+mod streams;

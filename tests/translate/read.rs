@@ -1,0 +1,193 @@
+//! What a client makes of a stream: the accumulation of the official SDKs, with every rule that they crash without as an
+//! assertion.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tollgate::wire::sse::Scanner;
+
+/// An answer, as both dialects can say it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    /// Thinking and its signature.
+    pub(crate) thinking: Vec<(String, String)>,
+    /// Id, name, and the text of the input.
+    pub(crate) tools: Vec<(String, String, String)>,
+    pub(crate) stop: Option<String>,
+    pub(crate) usage: Option<Counts>,
+    pub(crate) error: Option<String>,
+    /// The mark of the end came.
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) uncached: u64,
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+    pub(crate) output: u64,
+}
+
+pub(crate) fn events(stream: &[u8]) -> Vec<(Option<String>, String)> {
+    let mut events = Vec::new();
+    let mut keep = |block: tollgate::wire::sse::Block<'_>| {
+        if let Some(data) = block.data() {
+            let name = block.event().map(|name| String::from_utf8_lossy(name).into_owned());
+            events.push((name, String::from_utf8_lossy(data).into_owned()));
+        }
+    };
+    let mut scanner = Scanner::new();
+    scanner.push(stream, &mut keep).expect("events of a sane size");
+    let _ = scanner.finish(&mut keep);
+    events
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A stream of Messages. `strict` is for our own: what a provider may be forgiven, we may not.
+pub(crate) fn messages(stream: &[u8], strict: bool) -> Answer {
+    let mut answer = Answer::default();
+    let mut counts = BTreeMap::new();
+    let mut blocks: Vec<Value> = Vec::new();
+    let (mut open, mut inputs) = (None::<usize>, BTreeMap::<usize, String>::new());
+    for (at, (name, data)) in events(stream).into_iter().enumerate() {
+        assert!(!strict || (answer.error.is_none() && !answer.ended), "nothing follows the end: {data}");
+        let event: Value = serde_json::from_str(&data).expect("JSON");
+        let kind = string(&event["type"]);
+        assert!(!strict || name.as_deref() == Some(&*kind), "the name is the type");
+        let index = event["index"].as_u64().and_then(|index| usize::try_from(index).ok());
+        match &*kind {
+            "message_start" => {
+                assert!(!strict || at == 0, "first of all");
+                assert!(event["message"]["content"].is_array() && event["message"]["usage"].is_object());
+                merge(&mut counts, &event["message"]["usage"]);
+            }
+            "content_block_start" => {
+                assert_eq!((index, open), (Some(blocks.len()), None), "contiguous, one at a time");
+                open = index;
+                blocks.push(event["content_block"].clone());
+            }
+            "content_block_delta" => {
+                assert_eq!(index, open, "of the open block");
+                let (block, delta) = (blocks.last_mut().expect("open"), &event["delta"]);
+                let (field, more) = match (&*string(&block["type"]), &*string(&delta["type"])) {
+                    ("text", "text_delta") => ("text", string(&delta["text"])),
+                    ("thinking", "thinking_delta") => ("thinking", string(&delta["thinking"])),
+                    ("thinking", "signature_delta") => {
+                        block["signature"] = delta["signature"].clone();
+                        continue;
+                    }
+                    ("tool_use" | "server_tool_use" | "mcp_tool_use", "input_json_delta") => {
+                        *inputs.entry(blocks.len() - 1).or_default() += &string(&delta["partial_json"]);
+                        continue;
+                    }
+                    ("text", "citations_delta") => continue,
+                    (block, delta) => panic!("{delta} in {block}"),
+                };
+                let before = block[field].as_str().expect("text from the start on");
+                block[field] = Value::String(format!("{before}{more}"));
+            }
+            "content_block_stop" => assert!(index.is_some() && index == open.take(), "stops what is open"),
+            "message_delta" => {
+                assert!(open.is_none() && event["usage"].is_object());
+                merge(&mut counts, &event["usage"]);
+                answer.stop = event["delta"]["stop_reason"].as_str().map(str::to_owned);
+            }
+            "message_stop" => answer.ended = true,
+            "error" => answer.error = Some(string(&event["error"]["message"])),
+            "ping" => {}
+            other => panic!("{other}"),
+        }
+    }
+    for (at, block) in blocks.iter().enumerate() {
+        match &*string(&block["type"]) {
+            "text" => answer.text += block["text"].as_str().expect("text"),
+            "thinking" => answer.thinking.push((string(&block["thinking"]), string(&block["signature"]))),
+            "tool_use" => {
+                let input = inputs.remove(&at).filter(|input| !input.is_empty());
+                let input = input.unwrap_or_else(|| block["input"].to_string());
+                answer.tools.push((string(&block["id"]), string(&block["name"]), input));
+            }
+            _ => {}
+        }
+    }
+    let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+    answer.usage = counts.contains_key("output_tokens").then(|| Counts {
+        uncached: count("input_tokens"),
+        read: count("cache_read_input_tokens"),
+        written: count("cache_creation_input_tokens"),
+        output: count("output_tokens"),
+    });
+    answer
+}
+
+fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
+    for (name, value) in usage.as_object().into_iter().flatten() {
+        if let Some(value) = value.as_u64() {
+            counts.insert(name.clone(), value);
+        }
+    }
+}
+
+/// A stream of Chat Completions.
+pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
+    let mut answer = Answer::default();
+    let (mut roles, mut calls) = (0, Vec::<(String, String, String)>::new());
+    for (name, data) in events(stream) {
+        assert!(!strict || (answer.error.is_none() && !answer.ended && name.is_none()), "{data}");
+        if data.trim() == "[DONE]" {
+            answer.ended = true;
+            continue;
+        }
+        let chunk: Value = serde_json::from_str(&data).expect("JSON");
+        if !chunk["error"].is_null() {
+            answer.error = Some(string(&chunk["error"]["message"]));
+            continue;
+        }
+        if chunk["usage"].is_object() {
+            let detail = |name: &str| chunk["usage"]["prompt_tokens_details"][name].as_u64().unwrap_or_default();
+            let (read, written) = (detail("cached_tokens"), detail("cache_write_tokens"));
+            let prompt = chunk["usage"]["prompt_tokens"].as_u64().unwrap_or_default();
+            let stated = chunk["usage"]["completion_tokens"].as_u64().unwrap_or_default();
+            let total = chunk["usage"]["total_tokens"].as_u64().unwrap_or_default();
+            let (uncached, output) = (prompt.saturating_sub(read + written), stated.max(total.saturating_sub(prompt)));
+            answer.usage = Some(Counts { uncached, read, written, output });
+        }
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            let delta = &choice["delta"];
+            assert!(!strict || choice["index"] == 0, "one choice");
+            roles += usize::from(delta["role"].is_string());
+            answer.text += delta["content"].as_str().unwrap_or_default();
+            answer.text += delta["refusal"].as_str().unwrap_or_default();
+            for call in delta["tool_calls"].as_array().into_iter().flatten() {
+                let index = usize::try_from(call["index"].as_u64().expect("an index")).expect("small");
+                let (id, name) = (string(&call["id"]), string(&call["function"]["name"]));
+                let arguments = string(&call["function"]["arguments"]);
+                match calls.get_mut(index) {
+                    None => {
+                        assert_eq!(index, calls.len(), "contiguous from 0");
+                        calls.push((id, name, arguments));
+                    }
+                    Some(call) => {
+                        assert!(!strict || (id.is_empty() && name.is_empty()), "named once");
+                        call.2 += &arguments;
+                    }
+                }
+            }
+            for block in delta["thinking_blocks"].as_array().into_iter().flatten() {
+                if block["type"] == "thinking" {
+                    answer.thinking.push((string(&block["thinking"]), string(&block["signature"])));
+                }
+            }
+            if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
+                answer.stop.get_or_insert_with(|| reason.to_owned());
+            }
+        }
+    }
+    assert!(!strict || roles == 1 || answer.error.is_some(), "the role is said once");
+    answer.tools = calls;
+    answer
+}
