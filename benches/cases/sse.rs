@@ -14,6 +14,7 @@ use http::{Request, Response};
 use serde::de::IgnoredAny;
 use tollgate::dialect::head::Head;
 use tollgate::dialect::meter::StreamMeter;
+use tollgate::dialect::translate::{Reply, StreamTranslator};
 use tollgate::rewrite::{Rewrite, Rewriter, WithholdUsage};
 use tollgate::upstream::Provider;
 use tollgate::wire::json::{self, Limits, Path};
@@ -42,6 +43,7 @@ pub(crate) fn run(bench: &Bench) {
             case.baselines();
             case.scanner();
             case.meter();
+            case.translator();
             case.bodies();
         }
     }
@@ -109,6 +111,21 @@ impl Streaming<'_> {
     }
 
     /// Whole answers, from the service that gives them to who reads them.
+    fn translator(&self) {
+        let client = if self.dialect == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
+        let reply = Reply::new("model", "req-1").include_usage(true);
+        self.case("translator, a chunk an event", || {
+            let mut translator = StreamTranslator::new(self.dialect, client, &reply).expect("two dialects");
+            let mut out = BytesMut::new();
+            for chunk in &*self.stream.events {
+                translator.push(chunk, &mut out);
+                // As it is sent.
+                black_box(out.split());
+            }
+            translator.finish(&mut out);
+        });
+    }
+
     fn bodies(&self) {
         let cut = self.stream.cut(FRAME);
         for (what, chunks) in [("16 KB chunks", &cut), ("a chunk an event", &self.stream.events)] {

@@ -278,3 +278,94 @@ fn garbage_is_an_error_and_never_a_panic_or_silence() {
         }
     }
 }
+
+#[test]
+fn text_that_comes_before_a_tool_is_complete_waits_for_it() {
+    let stream = chunks(
+        &[call(0, "c", "f", "{\"a\":"), json!({"content": "done"}), fragment(0, "\"}\"}"), fragment(0, " ")],
+        Some("tool_calls"),
+        true,
+    );
+    let out = translate(Dialect::OpenAiChat, &[&stream]);
+    assert_eq!(blocks(&out), ["tool_use", "text"]);
+    let told = messages(&out, true);
+    assert_eq!((&*told.tools[0].2, &*told.text), ("{\"a\":\"}\"}", "done"));
+}
+
+#[test]
+fn a_tool_is_named_once_however_its_name_and_id_are_sent() {
+    let repeated = [call(0, "c", "f", ""), call(0, "c", "f", "{\"a\""), call(0, "c", "f", ":1}")];
+    let late = [
+        json!({"role": "assistant", "tool_calls": [{"index": 0, "id": "c", "type": "function"}]}),
+        json!({"role": "assistant", "tool_calls": [{"index": 0, "function": {"name": "f"}}]}),
+        fragment(0, "{\"a\":1}"),
+    ];
+    let object = [json!({"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}]})];
+    let legacy_pieces = [
+        json!({"function_call": {"name": "f", "arguments": ""}}),
+        json!({"function_call": {"arguments": "{\"a\":1}"}}),
+    ];
+    for deltas in [&repeated[..], &late, &object] {
+        let told = messages(&translate(Dialect::OpenAiChat, &[&chunks(deltas, Some("stop"), true)]), true);
+        assert_eq!(told.tools, [("c".into(), "f".into(), "{\"a\":1}".into())], "{deltas:?}");
+    }
+    let legacy = chunks(&legacy_pieces, Some("function_call"), true);
+    let told = messages(&translate(Dialect::OpenAiChat, &[&legacy]), true);
+    let (id, name, input) = &told.tools[0];
+    assert_eq!((&**name, &**input), ("f", "{\"a\":1}"));
+    assert!(id.starts_with("toolu_") && id.len() == 30, "minted, and the same each time: {id}");
+    assert_eq!(messages(&translate(Dialect::OpenAiChat, &[&legacy]), true).tools, told.tools);
+}
+
+#[test]
+fn citations_are_annotations_at_their_place_in_the_whole_text() {
+    let text = |text: &str| json!({"type": "text_delta", "text": text});
+    let citation = json!({"type": "citations_delta", "citation": {"type": "web_search_result_location",
+        "url": "https://example.org", "title": "An \"example\"", "cited_text": "x", "encrypted_index": "e"}});
+    let mut middle = block(0, &json!({"type": "text", "text": ""}), &[text("é😀\n")]);
+    middle.extend(block(1, &json!({"type": "text", "text": "", "citations": []}), &[citation, text("ab"), text("c")]));
+    let out = translate(Dialect::Anthropic, &[&anthropic(&middle, Some("end_turn"))]);
+    assert_eq!(chat(&out, true).text, "é😀\nabc");
+    let annotations: Vec<Value> = events(&out)
+        .iter()
+        .filter_map(|(_, data)| serde_json::from_str::<Value>(data).ok())
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["annotations"].as_array().cloned())
+        .flatten()
+        .collect();
+    let at = json!({"url": "https://example.org", "title": "An \"example\"", "start_index": 3, "end_index": 6});
+    assert_eq!(annotations, [json!({"type": "url_citation", "url_citation": at})]);
+}
+
+#[test]
+fn thinking_is_shown_as_it_comes_and_listed_once_with_its_signature() {
+    let thinking = |text: &str| json!({"type": "thinking_delta", "thinking": text});
+    let signature = json!({"type": "signature_delta", "signature": "sig=="});
+    let start = json!({"type": "thinking", "thinking": "", "signature": ""});
+    let mut middle = block(0, &start, &[thinking("a"), thinking("b"), signature.clone()]);
+    middle.extend(block(1, &json!({"type": "redacted_thinking", "data": "xyz"}), &[]));
+    middle.extend(block(2, &start, &[signature]));
+    let out = translate(Dialect::Anthropic, &[&anthropic(&middle, Some("end_turn"))]);
+    let deltas: Vec<Value> = events(&out)
+        .iter()
+        .filter_map(|(_, data)| serde_json::from_str::<Value>(data).ok())
+        .map(|chunk| chunk["choices"][0]["delta"].clone())
+        .collect();
+    let shown: Vec<_> = deltas.iter().filter_map(|delta| delta["reasoning_content"].as_str()).collect();
+    assert_eq!(shown, ["a", "b"]);
+    let listed: Vec<_> = deltas.iter().filter(|delta| delta["thinking_blocks"].is_array()).collect();
+    let expected = json!([
+        {"index": 0, "type": "thinking", "thinking": "ab", "signature": "sig=="},
+        {"index": 1, "type": "redacted_thinking", "data": "xyz"},
+        {"index": 2, "type": "thinking", "thinking": "", "signature": "sig=="},
+    ]);
+    assert_eq!((listed.len(), &listed[0]["thinking_blocks"]), (1, &expected));
+}
+
+#[test]
+fn nothing_is_translated_between_a_dialect_and_itself() {
+    let reply = Reply::new("m", "r");
+    for dialect in [Dialect::Anthropic, Dialect::OpenAiChat] {
+        assert!(StreamTranslator::new(dialect, dialect, &reply).is_none());
+        assert!(StreamTranslator::new(dialect, Dialect::OpenAiResponses, &reply).is_none());
+    }
+}
