@@ -17,12 +17,6 @@ impl<'a> Raw<'a> {
         Raw(text.trim_ascii())
     }
 
-    /// A whole document, checked, if it is an object.
-    pub(crate) fn object(document: &'a str) -> Option<Self> {
-        let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
-        lexer.members(|_, _, _| {}).is_ok().then(|| Raw::new(document))
-    }
-
     /// The value as it is spelled.
     pub(crate) fn as_str(self) -> &'a str {
         self.0

@@ -3,7 +3,7 @@ use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::openai_chat::meter;
-use crate::wire::json::{Escaped, Raw};
+use crate::wire::json::{Escaped, Raw, members};
 use crate::wire::sse::Block;
 
 /// Reads a Chat Completions stream: of its chunks, blocks one after the other.
@@ -30,6 +30,33 @@ enum Kind {
     Thinking,
 }
 
+/// The members of a chunk that anything depends on.
+#[derive(Default)]
+struct Chunk<'a> {
+    id: Option<Raw<'a>>,
+    choices: Option<Raw<'a>>,
+    usage: Option<Raw<'a>>,
+    error: Option<Raw<'a>>,
+}
+
+impl<'a> Chunk<'a> {
+    /// One pass that also checks the whole document: what is cut out of it goes on as it is spelled.
+    fn read(json: &'a str) -> Option<Self> {
+        let mut chunk = Chunk::default();
+        let whole = members(json.as_bytes(), |key, value| {
+            let value = Some(Raw::new(value)).filter(|value| !value.is_null());
+            match key {
+                "id" => chunk.id = value,
+                "choices" => chunk.choices = value,
+                "usage" => chunk.usage = value,
+                "error" => chunk.error = value,
+                _ => {}
+            }
+        });
+        whole.then_some(chunk)
+    }
+}
+
 /// The names under which servers give reasoning.
 const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reasoning_details"];
 
@@ -38,30 +65,43 @@ impl Reader {
         Self::default()
     }
 
-    fn begin(&mut self, chunk: Raw<'_>, sink: Sink<'_>) {
+    fn begin(&mut self, id: Option<Raw<'_>>, sink: Sink<'_>) {
         if self.id.is_none() {
-            let id = chunk.member("id").and_then(Raw::text).unwrap_or_default();
+            let id = id.and_then(Raw::text).unwrap_or_default();
             self.id = Some(id.as_str().to_owned());
             sink(Event::Start { id });
         }
     }
 
-    fn chunk(&mut self, chunk: Raw<'_>, sink: Sink<'_>) -> Result<(), Fault> {
-        self.begin(chunk, sink);
-        if let Some(usage) = chunk.member("usage").filter(|usage| usage.is_object()) {
+    fn chunk(&mut self, chunk: &Chunk<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        self.begin(chunk.id, sink);
+        if let Some(usage) = chunk.usage.filter(|usage| usage.is_object()) {
             let counts = meter::counts(usage.as_str());
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
             sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning }));
         }
-        let choices = chunk.member("choices").into_iter().flat_map(Raw::elements);
-        // We ask for one choice.
-        for choice in choices.filter(|choice| choice.member("index").and_then(Raw::count).unwrap_or(0) == 0) {
-            for delta in [choice.member("delta"), choice.member("message")].into_iter().flatten() {
-                self.delta(delta, sink);
+        chunk.choices.into_iter().flat_map(Raw::elements).try_for_each(|choice| self.choice(choice, sink))
+    }
+
+    fn choice(&mut self, choice: Raw<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        let (mut delta, mut reason, mut sequence) = (None, None, None);
+        for (key, value) in choice.members() {
+            match &*key {
+                // We ask for one choice.
+                "index" if value.count().is_some_and(|index| index > 0) => return Ok(()),
+                "delta" | "message" => delta = Some(value),
+                "finish_reason" => reason = value.text(),
+                "stop_reason" => sequence = value.text(),
+                _ => {}
             }
-            self.finish_reason(choice)?;
         }
-        Ok(())
+        if let Some(delta) = delta {
+            self.delta(delta, sink);
+        }
+        match reason {
+            Some(reason) if !reason.is_empty() => self.finish_reason(&reason, sequence.as_ref()),
+            _ => Ok(()),
+        }
     }
 
     fn delta(&mut self, delta: Raw<'_>, sink: Sink<'_>) {
@@ -150,15 +190,13 @@ impl Reader {
         }
     }
 
-    fn finish_reason(&mut self, choice: Raw<'_>) -> Result<(), Fault> {
-        let text = |name: &str| choice.member(name).and_then(Raw::text).filter(|text| !text.is_empty());
-        let Some(reason) = text("finish_reason") else { return Ok(()) };
+    fn finish_reason(&mut self, reason: &Escaped<'_>, sequence: Option<&Escaped<'_>>) -> Result<(), Fault> {
         if matches!(reason.as_str(), "error" | "insufficient_system_resource") {
             return Err(Fault::new(FaultKind::Overloaded, "the upstream gave up in the middle of its answer"));
         }
         if self.finish.is_none() {
             self.finish = Some(reason.as_str().to_owned());
-            self.sequence = text("stop_reason").map(|sequence| sequence.as_str().to_owned());
+            self.sequence = sequence.filter(|text| !text.is_empty()).map(|text| text.as_str().to_owned());
         }
         Ok(())
     }
@@ -219,11 +257,11 @@ impl StreamReader for Reader {
         let garbled = || Fault::garbled("the upstream sent an event that is not a JSON object");
         // A character that is none is lost, and not the answer.
         let text = String::from_utf8_lossy(data);
-        let chunk = Raw::object(&text).ok_or_else(garbled)?;
-        match chunk.member("error").filter(|error| error.bool() != Some(false)) {
+        let chunk = Chunk::read(&text).ok_or_else(garbled)?;
+        match chunk.error.filter(|error| error.bool() != Some(false)) {
             Some(error) => Err(fault(error)),
-            None if block.event() == Some(b"error") => Err(fault(chunk)),
-            None => self.chunk(chunk, sink),
+            None if block.event() == Some(b"error") => Err(fault(Raw::new(&text))),
+            None => self.chunk(&chunk, sink),
         }
     }
 
