@@ -220,9 +220,10 @@ fn tools_are_numbered_among_themselves_and_have_arguments_always() {
         &[json_delta("{}")],
     ));
     middle.extend(block(4, &tool("t3", json!({"whole": true})), &[]));
+    middle.extend(block(5, &tool("t4", json!({"early": true})), &[json_delta("{\"late\":true}")]));
     let told = chat(&translate(Dialect::Anthropic, &[&anthropic(&middle, Some("tool_use"))]), true);
     let tools: Vec<_> = told.tools.iter().map(|(id, _, input)| (&**id, &**input)).collect();
-    assert_eq!(tools, [("t1", "{}"), ("t2", "{\"a\":1}"), ("t3", "{\"whole\":true}")]);
+    assert_eq!(tools, [("t1", "{}"), ("t2", "{\"a\":1}"), ("t3", "{\"whole\":true}"), ("t4", "{\"late\":true}")]);
     assert_eq!(told.stop.as_deref(), Some("tool_calls"));
 }
 
