@@ -71,8 +71,9 @@ impl Reply {
     }
 }
 
-/// Translates one stream. What is held back is one unfinished event, and the parts of tool calls that a provider sends
-/// out of order.
+/// Translates one stream. What is held back is one unfinished event, and what a provider sends out of order: the parts of
+/// later tool calls, and text, while an earlier call's input is incomplete. What must be said at the end is kept besides:
+/// thinking, and what text rests on, for a client of Chat Completions.
 pub struct StreamTranslator {
     scanner: Scanner,
     reader: Box<dyn StreamReader + Send + Sync>,
