@@ -190,6 +190,16 @@ fn an_error_within_a_stream_keeps_its_words_and_its_kind() {
 }
 
 #[test]
+fn a_credential_that_is_ours_is_no_fault_of_the_clients() {
+    let bad = b"data: {\"error\":{\"message\":\"no such key\",\"code\":\"invalid_api_key\"}}\n\n";
+    let (_, error) = events(&translate(Dialect::OpenAiChat, &[bad])).pop().expect("an event");
+    assert_eq!(serde_json::from_str::<Value>(&error).expect("JSON")["error"]["type"], "api_error");
+    let bad = b"data: {\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"no\"}}\n\n";
+    let (_, error) = events(&translate(Dialect::Anthropic, &[bad])).pop().expect("an event");
+    assert_eq!(serde_json::from_str::<Value>(&error).expect("JSON")["error"]["type"], "server_error");
+}
+
+#[test]
 fn usage_is_the_latest_word_and_classes_are_neither_lost_nor_counted_twice() {
     let out = translate(Dialect::Anthropic, &[&anthropic(&[], Some("end_turn"))]);
     let (_, usage) = events(&out).into_iter().rev().nth(1).expect("a usage chunk");

@@ -186,7 +186,6 @@ impl StreamWriter for Writer {
 fn error_type(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ContentPolicy => "invalid_request_error",
-        FaultKind::Authentication => "authentication_error",
         FaultKind::Quota => "billing_error",
         FaultKind::Permission => "permission_error",
         FaultKind::NotFound | FaultKind::ModelNotFound => "not_found_error",
@@ -195,7 +194,8 @@ fn error_type(kind: FaultKind) -> &'static str {
         FaultKind::TooLarge => "request_too_large",
         FaultKind::RateLimit => "rate_limit_error",
         FaultKind::Overloaded => "overloaded_error",
-        FaultKind::Api | FaultKind::Truncated => "api_error",
+        // The credential is the gateway's: the client must not take its own key for a bad one.
+        FaultKind::Api | FaultKind::Truncated | FaultKind::Authentication => "api_error",
     }
 }
 
