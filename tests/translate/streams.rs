@@ -304,6 +304,46 @@ fn text_that_comes_before_a_tool_is_complete_waits_for_it() {
 }
 
 #[test]
+fn what_is_said_at_once_is_reasoning_then_text_then_tools() {
+    // By hand: the order within the delta is the point.
+    let stream = concat!(
+        r#"data: {"id":"1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","#,
+        r#""arguments":"{}"}}],"content":"x","reasoning":"hm"},"finish_reason":"stop"}]}"#,
+        "\n\ndata: [DONE]\n\n"
+    );
+    assert_eq!(blocks(&translate(Dialect::OpenAiChat, &[stream.as_bytes()])), ["thinking", "text", "tool_use"]);
+}
+
+#[test]
+fn calls_that_say_nothing_are_none() {
+    let empty = json!({"name": "", "arguments": ""});
+    let deltas = [
+        json!({"content": "a", "function_call": empty}),
+        json!({"content": "b", "tool_calls": [{"index": 0, "function": empty}]}),
+        json!({"content": "c", "tool_calls": [{}]}),
+    ];
+    let out = translate(Dialect::OpenAiChat, &[&chunks(&deltas, Some("stop"), true)]);
+    assert_eq!(blocks(&out), ["text"]);
+    assert_eq!(messages(&out, true).text, "abc");
+}
+
+#[test]
+fn a_quote_spelled_as_a_code_point_is_a_quote() {
+    // As .NET spells it: the brace within the string does not end the input.
+    let pieces = [r"{\u0022q\u0022:\u0022}", r"z\u0022}"];
+    let chunk = |index: u64, id: &str, arguments: &str| {
+        format!(
+            r#"data: {{"id":"1","choices":[{{"index":0,"delta":{{"tool_calls":[{{"index":{index},"id":"{id}","function":{{"name":"f","arguments":"{arguments}"}}}}]}}}}]}}"#
+        ) + "\n\n"
+    };
+    let end = "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
+    let stream = chunk(0, "a", pieces[0]) + &chunk(1, "b", "{}") + &chunk(0, "a", pieces[1]) + end;
+    let told = messages(&translate(Dialect::OpenAiChat, &[stream.as_bytes()]), true);
+    let inputs: Vec<_> = told.tools.iter().map(|tool| &*tool.2).collect();
+    assert_eq!(inputs, ["{\"q\":\"}z\"}", "{}"]);
+}
+
+#[test]
 fn a_tool_is_named_once_however_its_name_and_id_are_sent() {
     let repeated = [call(0, "c", "f", ""), call(0, "c", "f", "{\"a\""), call(0, "c", "f", ":1}")];
     let late = [

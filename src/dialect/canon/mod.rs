@@ -35,3 +35,9 @@ pub(crate) trait StreamWriter {
     /// Ends the stream with an error, in the shape that the client's SDKs raise on; never a normal end.
     fn fail(&mut self, fault: &Fault, out: &mut BytesMut);
 }
+
+/// Appends pieces that are written already, with room made once.
+pub(crate) fn put(out: &mut BytesMut, parts: &[&str]) {
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+}

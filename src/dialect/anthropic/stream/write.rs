@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Ended, Kind, REASONS};
 use crate::dialect::anthropic::error;
-use crate::dialect::canon::StreamWriter;
 use crate::dialect::canon::event::{Event, Open, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::canon::name::base62;
+use crate::dialect::canon::{StreamWriter, put};
 use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse;
 
@@ -272,11 +272,6 @@ fn write(out: &mut BytesMut, name: &str, data: &[&str]) {
     put(out, &["event: ", name, "\ndata: "]);
     put(out, data);
     put(out, &["\n\n"]);
-}
-
-fn put(out: &mut BytesMut, parts: &[&str]) {
-    out.reserve(parts.iter().map(|part| part.len()).sum());
-    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
 fn put_number(out: &mut BytesMut, number: u64) {

@@ -58,9 +58,16 @@ impl Calls {
         if let Some(arguments) = function.member("arguments").or_else(|| function.member("input")) {
             // A server that sends the object itself.
             let arguments = arguments.text().unwrap_or_else(|| Escaped::new(arguments.as_str()));
+            let is_given = self.is_given(at);
             let call = &mut self.calls[at];
-            call.kept.push_str(arguments.as_str());
             call.came.follow(arguments.as_str());
+            if !is_given {
+                call.kept.push_str(arguments.as_str());
+            } else if !arguments.is_empty() {
+                // Nothing of an open call is kept: what comes goes on from where it lies.
+                call.has_given = true;
+                sink(Event::Arguments(arguments));
+            }
         }
         self.settle(at, answer, sink);
     }
@@ -172,6 +179,15 @@ impl Calls {
     }
 }
 
+/// Whether a piece is of no call and adds to none: some servers have one in every chunk.
+pub(super) fn says_nothing(piece: Raw<'_>) -> bool {
+    let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
+    let arguments = function.member("arguments").or_else(|| function.member("input"));
+    text(piece, "id").is_empty()
+        && text(function, "name").is_empty()
+        && arguments.is_none_or(|arguments| arguments.as_str() == "\"\"")
+}
+
 fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
     object.member(name).and_then(Raw::text).unwrap_or_default()
 }
@@ -182,20 +198,8 @@ struct Balance {
     depth: usize,
     began: bool,
     in_string: bool,
-    /// Backslashes of the outer text that stand before the next character.
-    after: Slash,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Slash {
-    #[default]
-    None,
-    /// One of the outer text.
-    Outer,
-    /// An escaped one, which is one of the inner text.
-    Inner,
-    /// One of the inner text and one of the outer.
-    Both,
+    /// Whether a backslash of the inner text stands before its next character.
+    is_escaped: bool,
 }
 
 impl Balance {
@@ -203,29 +207,46 @@ impl Balance {
         self.began && self.depth == 0 && !self.in_string
     }
 
+    /// Whole escapes of the outer text alone: each piece is a JSON string of its own.
     fn follow(&mut self, escaped: &str) {
-        for byte in escaped.bytes() {
-            match (self.after, byte) {
-                (Slash::None, b'\\') => self.after = Slash::Outer,
-                (Slash::Inner, b'\\') => self.after = Slash::Both,
-                // An escaped backslash begins an escape of the inner text, or ends one.
-                (Slash::Outer, b'\\') => self.after = if self.in_string { Slash::Inner } else { Slash::None },
-                (Slash::Both, _) => self.after = Slash::None,
-                (Slash::Inner, _) => self.after = Slash::None,
-                (Slash::Outer, b'"') => {
-                    self.in_string = !self.in_string;
-                    self.after = Slash::None;
-                }
-                (Slash::Outer, _) => self.after = Slash::None,
-                (Slash::None, b'{' | b'[') if !self.in_string => {
-                    self.began = true;
-                    self.depth += 1;
-                }
-                (Slash::None, b'}' | b']') if !self.in_string => self.depth = self.depth.saturating_sub(1),
-                (Slash::None, _) => {}
-            }
+        let mut rest = escaped.as_bytes();
+        loop {
+            let (byte, len) = match *rest {
+                [] => return,
+                // .NET spells quotes so.
+                [b'\\', b'u', b'0', b'0', high, low, ..] => (byte_of(high, low), 6),
+                [b'\\', b'u', ..] => (b'?', rest.len().min(6)),
+                // What else is escaped is itself, or white space.
+                [b'\\', byte @ (b'"' | b'\\'), ..] => (byte, 2),
+                [b'\\', ..] => (b' ', rest.len().min(2)),
+                [byte, ..] => (byte, 1),
+            };
+            self.inner(byte);
+            rest = rest.get(len..).unwrap_or_default();
         }
     }
+
+    fn inner(&mut self, byte: u8) {
+        if std::mem::take(&mut self.is_escaped) {
+            return;
+        }
+        match byte {
+            b'\\' => self.is_escaped = self.in_string,
+            b'"' => self.in_string = !self.in_string,
+            _ if self.in_string => {}
+            b'{' | b'[' => {
+                self.began = true;
+                self.depth += 1;
+            }
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
+fn byte_of(high: u8, low: u8) -> u8 {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default();
+    digit(high) << 4 | digit(low)
 }
 
 #[cfg(test)]
@@ -236,14 +257,19 @@ mod tests {
     fn an_object_is_over_where_its_last_brace_closes() {
         let objects = [r#"{}"#, r#"{"a":{"b":[1,2]}}"#, r#"{"a":"}\"{\\"}"#, r#" {"é\n":"\\\\\""} "#];
         for object in objects {
-            let escaped = Escaped::new(object);
-            let mut balance = Balance::default();
-            for (at, piece) in escaped.as_str().char_indices() {
-                let rest = escaped.as_str()[at..].trim_end();
-                assert!(!balance.is_complete() || rest.is_empty(), "{object} at {at}");
-                balance.follow(piece.encode_utf8(&mut [0; 4]));
+            for quote in [r#"\""#, r"\u0022"] {
+                let (mut balance, chars) = (Balance::default(), object.trim_end().chars().count());
+                for (at, piece) in object.trim_end().chars().enumerate() {
+                    assert!(!balance.is_complete(), "{object} at {at} of {chars}");
+                    match piece {
+                        '"' => balance.follow(quote),
+                        piece => balance.follow(Escaped::new(piece.encode_utf8(&mut [0; 4])).as_str()),
+                    }
+                }
+                assert!(balance.is_complete(), "{object}");
+                balance.follow(r" \n");
+                assert!(balance.is_complete(), "{object}");
             }
-            assert!(balance.is_complete(), "{object}");
         }
     }
 }

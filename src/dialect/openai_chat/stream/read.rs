@@ -1,4 +1,4 @@
-use super::calls::Calls;
+use super::calls::{Calls, says_nothing};
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
@@ -104,20 +104,27 @@ impl Reader {
         }
     }
 
+    /// Reasoning, then text, then calls, however a server orders what it says at once.
     fn delta(&mut self, delta: Raw<'_>, sink: Sink<'_>) {
+        let (mut content, mut refusal, mut calls, mut legacy) = (None, None, None, None);
         for (key, value) in delta.members() {
             match &*key {
-                "content" => self.content(value, sink),
-                "refusal" => {
-                    let text = value.text().unwrap_or_default();
-                    self.refusal.push_str(text.as_str());
-                    self.say(Kind::Text, &text, sink);
-                }
-                "tool_calls" => value.elements().for_each(|call| self.call(call, sink)),
-                "function_call" => self.call(value, sink),
+                "content" => content = Some(value),
+                "refusal" => refusal = value.text(),
+                "tool_calls" => calls = Some(value),
+                "function_call" => legacy = Some(value),
                 name => self.reasoning(name, value, sink),
             }
         }
+        if let Some(content) = content {
+            self.content(content, sink);
+        }
+        if let Some(refusal) = refusal {
+            self.refusal.push_str(refusal.as_str());
+            self.say(Kind::Text, &refusal, sink);
+        }
+        let calls = calls.into_iter().flat_map(Raw::elements).chain(legacy);
+        calls.filter(|piece| !says_nothing(*piece)).for_each(|piece| self.call(piece, sink));
     }
 
     /// A string, or parts of it; parts of thinking are Mistral's.

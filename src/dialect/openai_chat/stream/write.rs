@@ -2,9 +2,9 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
-use crate::dialect::canon::StreamWriter;
 use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::{StreamWriter, put};
 use crate::dialect::openai_chat::error;
 use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse;
@@ -258,9 +258,4 @@ fn usage_of(news: &UsageNews) -> String {
     format!(
         r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{details},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}},"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read}}}"#
     )
-}
-
-fn put(out: &mut BytesMut, parts: &[&str]) {
-    out.reserve(parts.iter().map(|part| part.len()).sum());
-    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
