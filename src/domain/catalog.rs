@@ -18,12 +18,16 @@
 //! # Ok::<(), tollgate::domain::money::MoneyError>(())
 //! ```
 
+mod abilities;
 mod card;
 mod table;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use super::dialect::Dialect;
+
+pub use self::abilities::{Abilities, Effort, Efforts, Sampling, ThinkingModes};
 pub use self::card::{LongContext, ModelCard, Prices, Terms};
 
 /// Models by name. Cheap to clone.
@@ -64,6 +68,14 @@ impl Catalog {
     pub fn find(&self, model: &str) -> Option<&ModelCard> {
         let card = self.cards.get(model).or_else(|| self.cards.get(undated(model)?));
         card.map(|card| &**card)
+    }
+
+    /// What a model takes, where it is served in `dialect`: what its card says, failing that what is known of its name,
+    /// failing that what the newest take.
+    #[must_use]
+    pub fn abilities(&self, model: &str, dialect: Dialect) -> Abilities {
+        let known = self.find(model).and_then(|card| card.abilities);
+        known.unwrap_or_else(|| Abilities::of(model, dialect))
     }
 
     /// All models, by name.

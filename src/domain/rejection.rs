@@ -46,6 +46,8 @@ pub enum RejectionKind {
     PriceUnknown,
     /// The body is larger than we read.
     TooLarge,
+    /// The request asks for what the API of the model's upstream has no way to say.
+    Unsupported,
     /// No key, or one that opens nothing.
     Unauthenticated,
     /// The upstream refused the credential that *we* sent; never the client's fault.
@@ -188,6 +190,7 @@ impl Rejection {
                     | RejectionKind::UpstreamCredential
                     | RejectionKind::Unauthenticated
                     | RejectionKind::BudgetSpent
+                    | RejectionKind::Unsupported
             )
     }
 

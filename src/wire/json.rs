@@ -25,6 +25,7 @@
 
 mod lexer;
 mod names;
+mod out;
 mod plan;
 mod raw;
 mod walk;
@@ -37,6 +38,7 @@ use walk::Walk;
 pub use names::{Met, Names};
 pub use plan::Plan;
 
+pub(crate) use out::Out;
 pub(crate) use raw::{Escaped, Raw};
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.

@@ -1,7 +1,9 @@
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::wire::json::{Escaped, Raw};
 
 /// `{"type":"error","error":{"type":…,"message":…},"request_id":…}`: the SDKs choose the exception by status alone.
 /// Source: platform.claude.com/docs/en/api/errors.
@@ -10,9 +12,68 @@ pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, Stri
     (status, json(kind, rejection.message(), request_id))
 }
 
-pub(crate) fn json(kind: &'static str, message: &str, request_id: &str) -> String {
+fn json(kind: &'static str, message: &str, request_id: &str) -> String {
     let body = Body { r#type: "error", error: Detail { r#type: kind, message }, request_id };
     serde_json::to_string(&body).unwrap_or_default()
+}
+
+/// Another upstream's error, as Anthropic would say it.
+pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) {
+    let (status, kind) = match fault.kind {
+        FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ContentPolicy => {
+            (StatusCode::BAD_REQUEST, "invalid_request_error")
+        }
+        FaultKind::Quota => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),
+        FaultKind::Permission => (StatusCode::FORBIDDEN, "permission_error"),
+        FaultKind::NotFound | FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, "not_found_error"),
+        FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),
+        FaultKind::Conflict => (StatusCode::CONFLICT, "conflict_error"),
+        FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+        FaultKind::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        FaultKind::Overloaded => (OVERLOADED, "overloaded_error"),
+        // The credential is the gateway's: the client must not take its own key for a bad one.
+        FaultKind::Api | FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, "api_error"),
+        FaultKind::Garbled | FaultKind::Truncated => (StatusCode::BAD_GATEWAY, "api_error"),
+    };
+    match fault.kind {
+        // Claude Code compacts its conversation when it reads these words.
+        FaultKind::ContextLength if !fault.message.contains("prompt is too long") => {
+            (status, json(kind, &format!("prompt is too long: {}", fault.message), request_id))
+        }
+        _ => (status, json(kind, &fault.message, request_id)),
+    }
+}
+
+/// Anthropic's error, out of its event or its body. One of another shape is its own message, rather than none.
+pub(crate) fn read(document: &str) -> Fault {
+    let error = Raw::new(document).member("error");
+    let text = |name: &str| error.and_then(|error| error.member(name)).and_then(Raw::text);
+    let message = error.and_then(Raw::text).or_else(|| text("message"));
+    let message = message.map(|message| message.decoded().into_owned());
+    let message = message.unwrap_or_else(|| document.to_owned());
+    let kind = match text("type").as_ref().map_or("", Escaped::as_str) {
+        "overloaded_error" => FaultKind::Overloaded,
+        "rate_limit_error" => FaultKind::RateLimit,
+        "authentication_error" => FaultKind::Authentication,
+        "billing_error" => FaultKind::Quota,
+        "permission_error" => FaultKind::Permission,
+        "not_found_error" if message.starts_with("model:") => FaultKind::ModelNotFound,
+        "not_found_error" => FaultKind::NotFound,
+        "request_too_large" => FaultKind::TooLarge,
+        "timeout_error" => FaultKind::Timeout,
+        "conflict_error" => FaultKind::Conflict,
+        "invalid_request_error" if is_too_long(&message) => FaultKind::ContextLength,
+        "invalid_request_error" => FaultKind::InvalidRequest,
+        _ => FaultKind::Api,
+    };
+    Fault::new(kind, message)
+}
+
+/// The API has no code for it, only these words.
+fn is_too_long(message: &str) -> bool {
+    ["prompt is too long", "exceed context", "exceeds context", "exceed the context", "exceeds the context"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// Anthropic's own status, which its clients wait out.
@@ -24,9 +85,10 @@ const OVERLOADED: StatusCode = match StatusCode::from_u16(529) {
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
     match kind {
         // 403 makes Claude Code print "Failed to authenticate", and 404 hides the message.
-        RejectionKind::InvalidRequest | RejectionKind::ModelNotAllowed | RejectionKind::PriceUnknown => {
-            (StatusCode::BAD_REQUEST, "invalid_request_error")
-        }
+        RejectionKind::InvalidRequest
+        | RejectionKind::ModelNotAllowed
+        | RejectionKind::PriceUnknown
+        | RejectionKind::Unsupported => (StatusCode::BAD_REQUEST, "invalid_request_error"),
         RejectionKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error"),
         RejectionKind::Misconfigured | RejectionKind::UpstreamCredential => {
             (StatusCode::INTERNAL_SERVER_ERROR, "api_error")

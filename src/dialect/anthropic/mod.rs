@@ -1,5 +1,8 @@
 //! Anthropic Messages.
 
+pub(crate) mod answer;
+mod envelope;
 pub(crate) mod error;
 pub(crate) mod meter;
+pub(crate) mod request;
 pub(crate) mod stream;

@@ -47,6 +47,8 @@ pub(crate) enum Open<'a> {
     Tool {
         id: Escaped<'a>,
         name: Escaped<'a>,
+        /// The client knows it as a tool whose input is text: here it is the `input` of an object.
+        takes_text: bool,
     },
     /// A block that only Anthropic can say (`server_tool_use`, `web_search_tool_result`, …), whole as far as the start
     /// event has it.

@@ -19,7 +19,7 @@ impl Fault {
 
     /// What came is not the dialect that the upstream is said to speak.
     pub(crate) fn garbled(message: impl Into<Cow<'static, str>>) -> Self {
-        Fault::new(FaultKind::Api, message)
+        Fault::new(FaultKind::Garbled, message)
     }
 
     /// The stream ended before the answer did.
@@ -47,8 +47,10 @@ pub(crate) enum FaultKind {
     Conflict,
     TooLarge,
     RateLimit,
-    /// 500 and whatever else is the upstream's own.
+    /// 500, and whatever else is the upstream's own.
     Api,
     Overloaded,
+    /// What came is not what the upstream is said to speak.
+    Garbled,
     Truncated,
 }

@@ -3,9 +3,13 @@
 //!
 //! Text is [`Escaped`](crate::wire::json::Escaped): it goes from one document into the other as it is spelled.
 
+pub(crate) mod conversation;
 pub(crate) mod event;
 pub(crate) mod fault;
+pub(crate) mod fields;
 pub(crate) mod name;
+pub(crate) mod needs;
+pub(crate) mod warning;
 
 use self::event::Event;
 use self::fault::Fault;
@@ -34,6 +38,14 @@ pub(crate) trait StreamWriter {
 
     /// Ends the stream with an error, in the shape that the client's SDKs raise on; never a normal end.
     fn fail(&mut self, fault: &Fault, out: &mut BytesMut);
+}
+
+/// Collects events into one whole answer.
+pub(crate) trait AnswerWriter {
+    fn event(&mut self, event: Event<'_>);
+
+    /// The answer. To be asked once, after the last event.
+    fn finish(&mut self) -> String;
 }
 
 /// Appends pieces that are written already, with room made once.

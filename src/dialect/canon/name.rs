@@ -1,5 +1,11 @@
-//! Ids that one provider gives none of, and another's clients want. Functions of the answer alone, so that it is translated
-//! alike each time.
+//! Names and ids that one provider takes and another does not. Functions of what they replace alone, so that a conversation
+//! is translated alike each time.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use crate::wire::json::Escaped;
 
 /// As many digits of base 62 as there are bytes at most.
 pub(crate) fn base62(hash: &[u8], digits: usize) -> String {
@@ -17,4 +23,72 @@ pub(crate) fn base62(hash: &[u8], digits: usize) -> String {
         out.push(char::from(DIGITS[rest as usize % 62]));
     }
     out
+}
+
+/// The first bytes of a hash, in hexadecimal digits.
+pub(crate) fn hex(hash: &[u8], digits: usize) -> String {
+    hash.iter().take(digits.div_ceil(2)).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A plain name in the letters that both APIs take, of at most 64.
+fn is_plain(text: &str, most: usize) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !text.is_empty() && text.len() <= most && text.bytes().all(letter)
+}
+
+/// The id of a tool's use as Anthropic takes it.
+pub(crate) fn anthropic_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
+    match is_plain(id.as_str(), 64) {
+        true => Cow::Borrowed(id.as_str()),
+        false => Cow::Owned(format!("toolu_{}", base62(&Sha256::digest(&*id.decoded()), 24))),
+    }
+}
+
+/// The same as OpenAI takes it, escaped: any letters, but no more than 40.
+pub(crate) fn openai_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
+    match id.as_str().len() <= 40 {
+        true => Cow::Borrowed(id.as_str()),
+        false => Cow::Owned(format!("call_{}", hex(&Sha256::digest(&*id.decoded()), 32))),
+    }
+}
+
+/// The name of a tool as both APIs take it.
+pub(crate) fn tool_name<'a>(name: &'a Escaped<'_>) -> Cow<'a, str> {
+    if is_plain(name.as_str(), 64) {
+        return Cow::Borrowed(name.as_str());
+    }
+    let decoded = name.decoded();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let front: String = decoded.chars().take(55).map(plain).collect();
+    Cow::Owned(format!("{front}_{}", hex(&Sha256::digest(&*decoded), 8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fit_stay_and_others_become_ones_that_do() {
+        for name in ["get_weather", "mcp__server__tool", "a-b"] {
+            assert_eq!(tool_name(&Escaped::new(name)), name);
+        }
+        for name in ["with space", "ünïcode", "dotted.name", "", &"long".repeat(40)] {
+            let name = Escaped::new(name);
+            let mangled = tool_name(&name);
+            assert!(is_plain(&mangled, 64), "{mangled}");
+            assert_eq!(mangled, tool_name(&name));
+        }
+        assert_ne!(tool_name(&Escaped::new("a.b")), tool_name(&Escaped::new("a:b")));
+    }
+
+    #[test]
+    fn ids_are_kept_where_they_can_be_and_never_collide() {
+        assert_eq!(anthropic_tool_id(&Escaped::new("call_0")), "call_0");
+        assert_eq!(openai_tool_id(&Escaped::new("toolu_01A09q90qw90lq917835lq9")), "toolu_01A09q90qw90lq917835lq9");
+        let (one, two) = (Escaped::new("llm_version:0"), Escaped::new("llm_version:1"));
+        assert_ne!(anthropic_tool_id(&one), anthropic_tool_id(&two));
+        assert!(is_plain(&anthropic_tool_id(&one), 64));
+        let long = "x".repeat(41);
+        assert_eq!(openai_tool_id(&Escaped::new(&long)).len(), 37);
+    }
 }

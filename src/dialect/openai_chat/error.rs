@@ -1,7 +1,9 @@
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::wire::json::Raw;
 
 /// `{"error":{"message":…,"type":…,"param":…,"code":…}}`, for Chat Completions and Responses alike.
 /// Source: platform.openai.com/docs/guides/error-codes.
@@ -10,9 +12,73 @@ pub(crate) fn body(rejection: &Rejection) -> (StatusCode, String) {
     (status, json(rejection.message(), kind, rejection.param_name(), code))
 }
 
-pub(crate) fn json(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'static str>) -> String {
+fn json(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'static str>) -> String {
     let error = Detail { message, r#type: kind, param, code };
     serde_json::to_string(&Body { error }).unwrap_or_default()
+}
+
+/// Another upstream's error, as OpenAI would say it.
+pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
+    const INVALID: &str = "invalid_request_error";
+    const SERVER: &str = "server_error";
+    let (status, kind, code) = match fault.kind {
+        FaultKind::InvalidRequest => (StatusCode::BAD_REQUEST, INVALID, None),
+        FaultKind::Conflict => (StatusCode::CONFLICT, INVALID, None),
+        FaultKind::NotFound => (StatusCode::NOT_FOUND, INVALID, None),
+        FaultKind::ContextLength => (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
+        FaultKind::ContentPolicy => (StatusCode::BAD_REQUEST, INVALID, Some("content_policy_violation")),
+        // The credential is the gateway's: the client must not take its own key for a bad one.
+        FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, Some("upstream_auth")),
+        // So is the account that is out of money.
+        FaultKind::Quota => (StatusCode::BAD_GATEWAY, "insufficient_quota", Some("insufficient_quota")),
+        FaultKind::Permission => (StatusCode::FORBIDDEN, INVALID, Some("permission_denied")),
+        FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, INVALID, Some("model_not_found")),
+        FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large")),
+        FaultKind::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded")),
+        FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, SERVER, Some("timeout")),
+        // Agents answer a 503 with a storm of retries.
+        FaultKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, SERVER, Some("overloaded")),
+        FaultKind::Truncated => (StatusCode::BAD_GATEWAY, SERVER, Some("upstream_stream_truncated")),
+        FaultKind::Garbled => (StatusCode::BAD_GATEWAY, SERVER, None),
+        FaultKind::Api => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, None),
+    };
+    (status, json(&fault.message, kind, fault.param.as_deref(), code))
+}
+
+/// `{"message":…,"type":…,"param":…,"code":…}`, its code a number from some servers; or a bare string.
+pub(crate) fn read(error: Raw<'_>) -> Fault {
+    let word = |name: &str| {
+        let value = error.member(name)?;
+        Some(value.text().map_or_else(|| value.as_str().to_owned(), |text| text.decoded().into_owned()))
+    };
+    let message = word("message").or_else(|| error.text().map(|text| text.decoded().into_owned()));
+    let message = message.unwrap_or_else(|| error.as_str().to_owned());
+    let found = [word("code"), word("type")].into_iter().flatten().find_map(|word| known(&word));
+    let kind = match found {
+        None if message.contains("engine is currently overloaded") => FaultKind::Overloaded,
+        found => found.unwrap_or(FaultKind::Api),
+    };
+    let mut fault = Fault::new(kind, message);
+    fault.param = error.member("param").and_then(Raw::text).map(|param| param.decoded().into_owned());
+    fault
+}
+
+fn known(word: &str) -> Option<FaultKind> {
+    Some(match word {
+        "context_length_exceeded" => FaultKind::ContextLength,
+        "content_filter" | "content_policy_violation" => FaultKind::ContentPolicy,
+        "invalid_api_key" | "401" => FaultKind::Authentication,
+        "insufficient_quota" | "billing_hard_limit_reached" | "402" => FaultKind::Quota,
+        "permission_denied" | "403" => FaultKind::Permission,
+        "model_not_found" => FaultKind::ModelNotFound,
+        "404" => FaultKind::NotFound,
+        "timeout" | "408" | "504" => FaultKind::Timeout,
+        "request_too_large" | "413" => FaultKind::TooLarge,
+        "rate_limit_exceeded" | "rate_limit_error" | "requests" | "tokens" | "429" => FaultKind::RateLimit,
+        "overloaded" | "overloaded_error" | "503" | "529" => FaultKind::Overloaded,
+        "invalid_request_error" | "400" => FaultKind::InvalidRequest,
+        _ => return None,
+    })
 }
 
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>) {
@@ -20,6 +86,7 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
         RejectionKind::InvalidRequest | RejectionKind::PriceUnknown => {
             (StatusCode::BAD_REQUEST, "invalid_request_error", None)
         }
+        RejectionKind::Unsupported => (StatusCode::BAD_REQUEST, "invalid_request_error", Some("unsupported_parameter")),
         RejectionKind::MethodNotAllowed => {
             (StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", Some("method_not_supported"))
         }

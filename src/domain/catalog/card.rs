@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::Abilities;
 use crate::domain::money::{Cost, Money, Multiplied, Price};
 use crate::domain::usage::Usage;
 
@@ -28,6 +29,8 @@ pub struct ModelCard {
     pub fast: Option<u32>,
     /// Whether the provider writes its cache without being asked, so that any input may be billed as a cache write.
     pub caches_unasked: bool,
+    /// What it takes, where that is not what its name says: see [`Catalog::abilities`](super::Catalog::abilities).
+    pub abilities: Option<Abilities>,
 }
 
 impl ModelCard {
@@ -43,6 +46,7 @@ impl ModelCard {
             us: ONE,
             fast: None,
             caches_unasked: false,
+            abilities: None,
         }
     }
 
@@ -92,6 +96,13 @@ impl ModelCard {
     #[must_use]
     pub fn caches_unasked(mut self) -> Self {
         self.caches_unasked = true;
+        self
+    }
+
+    /// What the model takes, whatever its name says.
+    #[must_use]
+    pub fn abilities(mut self, abilities: Abilities) -> Self {
+        self.abilities = Some(abilities);
         self
     }
 

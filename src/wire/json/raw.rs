@@ -48,6 +48,13 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// A number, as floating as `f64` has it.
+    pub(crate) fn number(self) -> Option<f64> {
+        // What begins so and is JSON is one; Rust would read `inf` too.
+        let is_number = self.0.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        if is_number { self.0.parse().ok() } else { None }
+    }
+
     /// A plain unsigned number; `1.0` and `1e3` are none.
     pub(crate) fn count(self) -> Option<u64> {
         let digits = self.0.bytes().all(|byte| byte.is_ascii_digit());
@@ -148,6 +155,11 @@ impl<'a> Escaped<'a> {
         Escaped(Cow::Owned(pieces.concat()))
     }
 
+    /// What is escaped already.
+    pub(crate) fn owned(escaped: String) -> Escaped<'static> {
+        Escaped(Cow::Owned(escaped))
+    }
+
     /// As it is spelled, without quotes.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -165,8 +177,22 @@ impl<'a> Escaped<'a> {
         }
     }
 
+    /// What it says, for as long as what it was cut out of.
+    pub(crate) fn into_plain(self) -> Cow<'a, str> {
+        match self.0 {
+            Cow::Borrowed(text) if !text.contains('\\') => Cow::Borrowed(text),
+            text => Cow::Owned(Escaped(text).decoded().into_owned()),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether it says nothing but white space.
+    pub(crate) fn is_blank(&self) -> bool {
+        let may_be = |c: char| c == '\\' || c.is_whitespace();
+        self.0.is_empty() || (self.0.starts_with(may_be) && self.decoded().trim().is_empty())
     }
 
     /// How many characters it says, counted where it lies.

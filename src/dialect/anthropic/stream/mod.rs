@@ -10,7 +10,7 @@ use crate::dialect::canon::event::{Stop, StopReason};
 use crate::wire::json::{Escaped, Raw};
 
 /// What Anthropic calls the reasons, both ways.
-const REASONS: [(&str, StopReason); 8] = [
+pub(super) const REASONS: [(&str, StopReason); 8] = [
     ("end_turn", StopReason::EndTurn),
     ("stop_sequence", StopReason::StopSequence),
     ("tool_use", StopReason::ToolUse),
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 /// The end of an answer, outliving the event that told of it.
-struct Ended {
+pub(super) struct Ended {
     reason: StopReason,
     sequence: Option<Escaped<'static>>,
     explanation: Option<Escaped<'static>>,
@@ -44,7 +44,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(stop: Stop<'_>) -> Self {
+    pub(super) fn of(stop: Stop<'_>) -> Self {
         Ended {
             reason: stop.reason,
             sequence: stop.sequence.map(Escaped::into_owned),
@@ -53,7 +53,7 @@ impl Ended {
         }
     }
 
-    fn stop(&self) -> Stop<'_> {
+    pub(super) fn stop(&self) -> Stop<'_> {
         Stop {
             reason: self.reason,
             sequence: self.sequence.as_ref().map(Escaped::by_ref),

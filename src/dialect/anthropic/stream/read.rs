@@ -1,7 +1,8 @@
 use super::{Ended, Kind, REASONS};
+use crate::dialect::anthropic::error;
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
-use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::fault::Fault;
 use crate::wire::json::{Escaped, Raw, members};
 use crate::wire::sse::Block;
 
@@ -52,6 +53,29 @@ impl<'a> Data<'a> {
 impl Reader {
     pub(crate) fn new() -> Self {
         Reader { id: None, open: None, usage: UsageNews::default(), ended: None, is_over: false }
+    }
+
+    /// A whole answer.
+    ///
+    /// # Errors
+    /// What is no answer.
+    pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
+        let message = Raw::new(json);
+        let data = Data::read(json).ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
+        if data.error.is_some() {
+            return Err(error::read(json));
+        }
+        let content = message.member("content").filter(|content| content.is_array());
+        let content = content.ok_or_else(|| Fault::garbled("the upstream answered without content"))?;
+        let mut reader = Reader::new();
+        reader.message_start(Some(message), sink)?;
+        for block in content.elements() {
+            reader.block_start(None, block, sink);
+            reader.close(sink);
+        }
+        reader.message_delta(&Data { delta: Some(message), ..Data::default() }, sink);
+        reader.end(sink);
+        Ok(())
     }
 
     fn message_start(&mut self, message: Option<Raw<'_>>, sink: Sink<'_>) -> Result<(), Fault> {
@@ -110,7 +134,7 @@ impl Reader {
             }
             "tool_use" => {
                 let (id, name) = (text(block, "id").unwrap_or_default(), text(block, "name").unwrap_or_default());
-                sink(Event::Open(Open::Tool { id, name }));
+                sink(Event::Open(Open::Tool { id, name, takes_text: false }));
                 Kind::Tool { input: block.member("input").filter(says_something).map(|raw| raw.as_str().to_owned()) }
             }
             _ => {
@@ -207,7 +231,7 @@ impl StreamReader for Reader {
         let kind = kind.as_ref().map(Escaped::as_str).or(named).or(data.error.map(|_| "error")).unwrap_or_default();
         match kind {
             "message_start" => return self.message_start(data.message, sink),
-            "error" => return Err(fault(data.error, json)),
+            "error" => return Err(error::read(json)),
             "ping" => sink(Event::Ping),
             "content_block_start" => {
                 self.ensure_begun(sink);
@@ -290,25 +314,4 @@ fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
-}
-
-/// The upstream's error. One of another shape is its own message, rather than none.
-fn fault(error: Option<Raw<'_>>, json: &str) -> Fault {
-    let kind = error.and_then(|error| text(error, "type")).unwrap_or_default();
-    let message = error.and_then(|error| error.text().or_else(|| text(error, "message")));
-    let message = message.map(|message| message.decoded().into_owned());
-    let kind = match kind.as_str() {
-        "overloaded_error" => FaultKind::Overloaded,
-        "rate_limit_error" => FaultKind::RateLimit,
-        "authentication_error" => FaultKind::Authentication,
-        "billing_error" => FaultKind::Quota,
-        "permission_error" => FaultKind::Permission,
-        "not_found_error" => FaultKind::NotFound,
-        "request_too_large" => FaultKind::TooLarge,
-        "timeout_error" => FaultKind::Timeout,
-        "conflict_error" => FaultKind::Conflict,
-        "invalid_request_error" => FaultKind::InvalidRequest,
-        _ => FaultKind::Api,
-    };
-    Fault::new(kind, message.unwrap_or_else(|| json.to_owned()))
 }

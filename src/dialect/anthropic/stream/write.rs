@@ -1,20 +1,16 @@
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::BytesMut;
-use sha2::{Digest, Sha256};
 
-use super::{Ended, Kind, REASONS};
+use super::{Ended, Kind};
+use crate::dialect::anthropic::envelope::{message_id, on_one_line, stop_delta, usage};
 use crate::dialect::anthropic::error;
-use crate::dialect::canon::event::{Event, Open, Stop, StopReason, UsageNews};
-use crate::dialect::canon::fault::{Fault, FaultKind};
-use crate::dialect::canon::name::base62;
+use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
+use crate::dialect::canon::fault::Fault;
+use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
 use crate::dialect::canon::{StreamWriter, put};
-use crate::wire::json::{Escaped, Raw};
+use crate::wire::json::Escaped;
 use crate::wire::sse;
-
-/// The signature of thinking that Anthropic has not signed. SDKs want one; nobody may send it to Anthropic.
-const PLACEHOLDER_SIGNATURE: &str = "tgsig_v1.";
 
 /// Writes a Messages stream.
 pub(crate) struct Writer {
@@ -89,7 +85,7 @@ impl Writer {
                 start(&[r#"{"type":"redacted_thinking","data":""#, data.as_str(), r#""}"#]);
                 Kind::Opaque
             }
-            Open::Tool { id, name } => {
+            Open::Tool { id, name, .. } => {
                 let (id, name) = (id.as_str(), name.as_str());
                 start(&[r#"{"type":"tool_use","id":""#, id, r#"","name":""#, name, r#"","input":{}}"#]);
                 self.has_tool = true;
@@ -178,90 +174,9 @@ impl StreamWriter for Writer {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let body = error::json(error_type(fault.kind), &fault.message, &self.request_id);
+        let (_, body) = error::of_fault(fault, &self.request_id);
         sse::encode(out, Some("error"), body.as_bytes());
     }
-}
-
-fn error_type(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ContentPolicy => "invalid_request_error",
-        FaultKind::Quota => "billing_error",
-        FaultKind::Permission => "permission_error",
-        FaultKind::NotFound | FaultKind::ModelNotFound => "not_found_error",
-        FaultKind::Timeout => "timeout_error",
-        FaultKind::Conflict => "conflict_error",
-        FaultKind::TooLarge => "request_too_large",
-        FaultKind::RateLimit => "rate_limit_error",
-        FaultKind::Overloaded => "overloaded_error",
-        // The credential is the gateway's: the client must not take its own key for a bad one.
-        FaultKind::Api | FaultKind::Truncated | FaultKind::Authentication => "api_error",
-    }
-}
-
-/// An id of the form that Anthropic's have, always the same for the same answer.
-fn message_id(id: &Escaped<'_>, request_id: &str) -> String {
-    if id.as_str().starts_with("msg_") {
-        return id.as_str().to_owned();
-    }
-    if id.is_empty() {
-        return format!("msg_{}", base62(&Sha256::digest(request_id), 24));
-    }
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    format!("msg_{}", id.decoded().chars().map(plain).collect::<String>())
-}
-
-/// Runners of tools go by the reason alone, so it says `tool_use` if and only if there is a tool to run. What was cut
-/// short, or refused, stays so.
-fn stop_delta(stop: &Stop<'_>, has_tool: bool) -> String {
-    let reason = match stop.reason {
-        StopReason::EndTurn | StopReason::ToolUse | StopReason::Unknown if has_tool => StopReason::ToolUse,
-        StopReason::ToolUse | StopReason::Unknown => StopReason::EndTurn,
-        reason => reason,
-    };
-    let name = REASONS.iter().find(|(_, known)| *known == reason).map_or("end_turn", |(name, _)| *name);
-    let mut delta = format!(r#"{{"stop_reason":"{name}","stop_sequence":{}"#, quoted(stop.sequence.as_ref()));
-    if let Some(details) = stop.details {
-        delta.extend([r#","stop_details":"#, &on_one_line(details)]);
-    } else if reason == StopReason::Refusal {
-        let explanation = quoted(stop.explanation.as_ref());
-        let details = r#","stop_details":{"type":"refusal","category":null,"explanation":"#;
-        delta.extend([details, &explanation, "}"]);
-    }
-    delta.push('}');
-    delta
-}
-
-fn quoted(text: Option<&Escaped<'_>>) -> String {
-    text.map_or_else(|| "null".to_owned(), |text| format!("\"{}\"", text.as_str()))
-}
-
-/// The figures as Anthropic counts: input without what is cached.
-fn usage(news: &UsageNews) -> String {
-    let counts = &news.usage;
-    let (short, long) = (counts.cache_write_5m, counts.cache_write_1h);
-    let mut usage = format!(
-        r#"{{"input_tokens":{},"cache_creation_input_tokens":{},"cache_read_input_tokens":{},"output_tokens":{}"#,
-        counts.input,
-        short.saturating_add(long),
-        counts.cache_read,
-        counts.output
-    );
-    if news.states_reasoning {
-        let _ = write!(usage, r#","output_tokens_details":{{"thinking_tokens":{}}}"#, counts.reasoning);
-    }
-    if news.states_cache_write {
-        let split = r#","cache_creation":{"ephemeral_5m_input_tokens":"#;
-        let _ = write!(usage, r#"{split}{short},"ephemeral_1h_input_tokens":{long}}}"#);
-    }
-    usage.push('}');
-    usage
-}
-
-/// A value without the line ends between its tokens, which would end the `data` line; within strings there are none.
-fn on_one_line(raw: Raw<'_>) -> Cow<'_, str> {
-    let text = raw.as_str();
-    if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() }
 }
 
 fn ping(out: &mut BytesMut) {

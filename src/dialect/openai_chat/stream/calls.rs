@@ -162,7 +162,7 @@ impl Calls {
                 call.id = format!("toolu_{}", base62(&Sha256::digest(format!("{answer}/{head}")), 24));
             }
             let (id, name) = (Escaped::join(&[&call.id]), Escaped::join(&[&call.name]));
-            sink(Event::Open(Open::Tool { id, name }));
+            sink(Event::Open(Open::Tool { id, name, takes_text: false }));
         }
         if !call.kept.is_empty() {
             call.has_given = true;

@@ -2,7 +2,7 @@ use super::calls::{Calls, says_nothing};
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
-use crate::dialect::openai_chat::meter;
+use crate::dialect::openai_chat::{error, meter};
 use crate::wire::json::{Escaped, Raw, members};
 use crate::wire::sse::Block;
 
@@ -63,6 +63,30 @@ const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reaso
 impl Reader {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// A whole answer.
+    ///
+    /// # Errors
+    /// What is no answer.
+    pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
+        let chunk = Chunk::read(json).ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
+        if let Some(error) = chunk.error.filter(|error| error.bool() != Some(false)) {
+            return Err(error::read(error));
+        }
+        let choice = chunk.choices.and_then(|choices| choices.elements().next());
+        let choice = choice.ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
+        let mut reader = Reader::new();
+        reader.begin(chunk.id, sink);
+        let thinking = choice.member("message").and_then(|message| message.member("thinking_blocks"));
+        for block in thinking.into_iter().flat_map(Raw::elements) {
+            // Said by proxies in front of Claude, with their signatures, besides the text alone.
+            reader.source = Some("thinking_blocks");
+            thought(block, sink);
+        }
+        reader.chunk(&chunk, sink)?;
+        reader.end(sink);
+        Ok(())
     }
 
     fn begin(&mut self, id: Option<Raw<'_>>, sink: Sink<'_>) {
@@ -266,8 +290,8 @@ impl StreamReader for Reader {
         let text = String::from_utf8_lossy(data);
         let chunk = Chunk::read(&text).ok_or_else(garbled)?;
         match chunk.error.filter(|error| error.bool() != Some(false)) {
-            Some(error) => Err(fault(error)),
-            None if block.event() == Some(b"error") => Err(fault(Raw::new(&text))),
+            Some(error) => Err(error::read(error)),
+            None if block.event() == Some(b"error") => Err(error::read(Raw::new(&text))),
             None => self.chunk(&chunk, sink),
         }
     }
@@ -283,36 +307,15 @@ impl StreamReader for Reader {
     }
 }
 
-/// `{"message":…,"type":…,"param":…,"code":…}`, its code a number from some servers; or a bare string.
-fn fault(error: Raw<'_>) -> Fault {
-    let word = |name: &str| {
-        let value = error.member(name)?;
-        Some(value.text().map_or_else(|| value.as_str().to_owned(), |text| text.decoded().into_owned()))
-    };
-    let message = word("message").or_else(|| error.text().map(|text| text.decoded().into_owned()));
-    let message = message.unwrap_or_else(|| error.as_str().to_owned());
-    let known = [word("code"), word("type")].into_iter().flatten().find_map(|word| kind(&word));
-    let kind = match known {
-        None if message.contains("engine is currently overloaded") => FaultKind::Overloaded,
-        known => known.unwrap_or(FaultKind::Api),
-    };
-    Fault::new(kind, message)
-}
-
-fn kind(word: &str) -> Option<FaultKind> {
-    Some(match word {
-        "context_length_exceeded" => FaultKind::ContextLength,
-        "content_filter" | "content_policy_violation" => FaultKind::ContentPolicy,
-        "invalid_api_key" | "401" => FaultKind::Authentication,
-        "insufficient_quota" | "billing_hard_limit_reached" | "402" => FaultKind::Quota,
-        "permission_denied" | "403" => FaultKind::Permission,
-        "model_not_found" => FaultKind::ModelNotFound,
-        "404" => FaultKind::NotFound,
-        "timeout" | "408" | "504" => FaultKind::Timeout,
-        "request_too_large" | "413" => FaultKind::TooLarge,
-        "rate_limit_exceeded" | "rate_limit_error" | "requests" | "tokens" | "429" => FaultKind::RateLimit,
-        "overloaded" | "overloaded_error" | "503" | "529" => FaultKind::Overloaded,
-        "invalid_request_error" | "400" => FaultKind::InvalidRequest,
-        _ => return None,
-    })
+/// A block of thinking, as Anthropic has it.
+fn thought(block: Raw<'_>, sink: Sink<'_>) {
+    let word = |name: &str| block.member(name).and_then(Raw::text);
+    if let Some(data) = word("data") {
+        sink(Event::Open(Open::RedactedThinking { data }));
+    } else {
+        sink(Event::Open(Open::Thinking));
+        word("thinking").into_iter().for_each(|text| sink(Event::Thinking(text)));
+        word("signature").into_iter().for_each(|signature| sink(Event::Signature(signature)));
+    }
+    sink(Event::Close);
 }

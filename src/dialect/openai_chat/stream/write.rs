@@ -3,10 +3,11 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 
 use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
-use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::{StreamWriter, put};
+use crate::dialect::openai_chat::envelope::{finish_reason, text_input, url_citation, usage_of};
 use crate::dialect::openai_chat::error;
-use crate::wire::json::{Escaped, Raw};
+use crate::wire::json::Escaped;
 use crate::wire::sse;
 
 /// Writes a Chat Completions stream.
@@ -14,6 +15,7 @@ pub(crate) struct Writer {
     model: String,
     created: i64,
     include_usage: bool,
+    legacy_functions: bool,
     /// What every chunk begins with, up to its delta; empty before the first.
     front: String,
     /// What every chunk ends with, after its delta.
@@ -44,16 +46,23 @@ enum Kind {
     Tool {
         has_input: bool,
     },
+    /// A tool that takes text, which is known once its input is whole.
+    Custom {
+        id: String,
+        name: String,
+        input: String,
+    },
     Silent,
 }
 
 impl Writer {
     /// For an answer of `model`, in plain text, that began at `created`, in seconds of Unix time.
-    pub(crate) fn new(model: &str, created: i64, include_usage: bool) -> Self {
+    pub(crate) fn new(model: &str, created: i64, include_usage: bool, legacy_functions: bool) -> Self {
         Writer {
             model: Escaped::new(model).as_str().to_owned(),
             created,
             include_usage,
+            legacy_functions,
             front: String::new(),
             back: if include_usage {
                 r#","logprobs":null,"finish_reason":null}],"usage":null}"#
@@ -101,7 +110,19 @@ impl Writer {
                 self.thinking.push(format!(r#""type":"redacted_thinking","data":"{}""#, data.as_str()));
                 Kind::Silent
             }
-            Open::Tool { id, name } => {
+            // An answer has room for one function.
+            Open::Tool { .. } if self.legacy_functions && self.tools > 0 => Kind::Silent,
+            Open::Tool { name, .. } if self.legacy_functions => {
+                self.tools += 1;
+                self.delta(&[r#""function_call":{"name":""#, name.as_str(), r#"","arguments":""}"#], out);
+                Kind::Tool { has_input: false }
+            }
+            Open::Tool { id, name, takes_text: true } => {
+                self.tools += 1;
+                let (id, name) = (id.as_str().to_owned(), name.as_str().to_owned());
+                Kind::Custom { id, name, input: String::new() }
+            }
+            Open::Tool { id, name, .. } => {
                 // Counted among tools alone: clients take the index for a place in their list.
                 self.tools += 1;
                 let index = (self.tools - 1).to_string();
@@ -117,6 +138,9 @@ impl Writer {
     }
 
     fn arguments(&self, piece: &str, out: &mut BytesMut) {
+        if self.legacy_functions {
+            return self.delta(&[r#""function_call":{"arguments":""#, piece, r#""}"#], out);
+        }
         put(out, &[&self.front, r#"{"index":0,"delta":{"tool_calls":[{"index":"#]);
         let _ = write!(out, "{}", self.tools.saturating_sub(1));
         put(out, &[r#","function":{"arguments":""#, piece, r#""}}]}"#, self.back, "\n\n"]);
@@ -125,6 +149,12 @@ impl Writer {
     fn close(&mut self, out: &mut BytesMut) {
         match self.open.take() {
             Some(Kind::Tool { has_input: false }) => self.arguments("{}", out),
+            Some(Kind::Custom { id, name, input }) => {
+                let index = (self.tools - 1).to_string();
+                let front = [r#""tool_calls":[{"index":"#, &index, r#","id":""#, &id, r#"","type":"custom""#].concat();
+                let text = text_input(&input);
+                self.delta(&[&front, r#","custom":{"name":""#, &name, r#"","input":""#, &text, r#""}}]"#], out);
+            }
             Some(Kind::Thinking { text, signature }) => {
                 self.thinking.push(format!(r#""type":"thinking","thinking":"{text}","signature":"{signature}""#));
             }
@@ -155,7 +185,7 @@ impl Writer {
             self.delta(&[r#""annotations":["#, &self.annotations, "]"], out);
         }
         let usage = if self.include_usage { r#","usage":null"# } else { "" };
-        let reason = finish_reason(self.stop, self.tools > 0);
+        let reason = finish_reason(self.stop, self.tools > 0, self.legacy_functions);
         let choice = [r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":""#, reason, r#""}]"#];
         put(out, &[&self.front]);
         put(out, &choice);
@@ -190,6 +220,7 @@ impl StreamWriter for Writer {
                 *has_input = true;
                 self.arguments(piece.as_str(), out);
             }
+            (Event::Arguments(piece), Some(Kind::Custom { input, .. })) => input.push_str(piece.as_str()),
             (Event::Citation(raw), Some(Kind::Text { citations, .. })) => citations.extend(url_citation(raw)),
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = news,
@@ -205,57 +236,6 @@ impl StreamWriter for Writer {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let (kind, code) = kind_and_code(fault.kind);
-        sse::encode(out, None, error::json(&fault.message, kind, fault.param.as_deref(), code).as_bytes());
+        sse::encode(out, None, error::of_fault(fault).1.as_bytes());
     }
-}
-
-fn kind_and_code(kind: FaultKind) -> (&'static str, Option<&'static str>) {
-    match kind {
-        FaultKind::InvalidRequest | FaultKind::Conflict | FaultKind::NotFound => ("invalid_request_error", None),
-        FaultKind::ContextLength => ("invalid_request_error", Some("context_length_exceeded")),
-        FaultKind::ContentPolicy => ("invalid_request_error", Some("content_policy_violation")),
-        FaultKind::Authentication => ("server_error", Some("upstream_auth")),
-        FaultKind::Quota => ("insufficient_quota", Some("insufficient_quota")),
-        FaultKind::Permission => ("invalid_request_error", Some("permission_denied")),
-        FaultKind::ModelNotFound => ("invalid_request_error", Some("model_not_found")),
-        FaultKind::TooLarge => ("invalid_request_error", Some("request_too_large")),
-        FaultKind::RateLimit => ("requests", Some("rate_limit_exceeded")),
-        FaultKind::Timeout => ("server_error", Some("timeout")),
-        FaultKind::Overloaded => ("server_error", Some("overloaded")),
-        FaultKind::Truncated => ("server_error", Some("upstream_stream_truncated")),
-        FaultKind::Api => ("server_error", None),
-    }
-}
-
-/// SDKs run tools, or do not, by the reason alone.
-fn finish_reason(stop: StopReason, has_tools: bool) -> &'static str {
-    match stop {
-        StopReason::MaxTokens | StopReason::ContextWindow | StopReason::Pause => "length",
-        StopReason::Refusal => "content_filter",
-        _ if has_tools => "tool_calls",
-        _ => "stop",
-    }
-}
-
-/// The members of a `url_citation`; other kinds have no place in this dialect.
-fn url_citation(raw: Raw<'_>) -> Option<String> {
-    if raw.member("type")?.text()?.as_str() != "web_search_result_location" {
-        return None;
-    }
-    let text = |name: &str| raw.member(name).and_then(Raw::text).unwrap_or_default().into_owned();
-    Some(format!(r#""url":"{}","title":"{}""#, text("url").as_str(), text("title").as_str()))
-}
-
-/// The figures as OpenAI counts: the prompt with what is cached.
-fn usage_of(news: &UsageNews) -> String {
-    let usage = &news.usage;
-    let written = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
-    let (prompt, output, read) = (usage.total_input(), usage.output, usage.cache_read);
-    let total = prompt.saturating_add(output);
-    let details = format!(r#"{{"cached_tokens":{read},"cache_write_tokens":{written}}}"#);
-    let reasoning = usage.reasoning;
-    format!(
-        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{details},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}},"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read}}}"#
-    )
 }

@@ -1,0 +1,210 @@
+//! Whole answers of Messages, written.
+
+use super::envelope::{message_id, on_one_line, stop_delta, usage};
+use super::stream::Ended;
+use crate::dialect::canon::AnswerWriter;
+use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
+use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
+use crate::wire::json::{Escaped, Out, Raw, members};
+
+/// Collects events into one message.
+pub(crate) struct Writer {
+    model: String,
+    request_id: String,
+    id: String,
+    content: Out,
+    open: Option<Block>,
+    has_tool: bool,
+    usage: UsageNews,
+    ended: Option<Ended>,
+}
+
+/// The open block, as far as it has come.
+enum Block {
+    Text { text: String, citations: Vec<String> },
+    Thinking { text: String, signature: String },
+    Tool { id: String, name: String, input: String },
+    Whole,
+}
+
+impl Writer {
+    /// For an answer of `model`, both as plain text.
+    pub(crate) fn new(model: &str, request_id: &str) -> Self {
+        let mut content = Out::default();
+        content.open('[');
+        Writer {
+            model: model.to_owned(),
+            request_id: request_id.to_owned(),
+            id: String::new(),
+            content,
+            open: None,
+            has_tool: false,
+            usage: UsageNews::default(),
+            ended: None,
+        }
+    }
+
+    fn open(&mut self, open: &Open<'_>) {
+        self.close();
+        self.open = Some(match open {
+            Open::Text => Block::Text { text: String::new(), citations: Vec::new() },
+            Open::Thinking => Block::Thinking { text: String::new(), signature: String::new() },
+            Open::RedactedThinking { data } => {
+                self.content.open('{').key("type").plain("redacted_thinking").key("data").text(data).close('}');
+                Block::Whole
+            }
+            Open::Tool { id, name, .. } => {
+                self.has_tool = true;
+                let (id, name) = (id.as_str().to_owned(), name.as_str().to_owned());
+                Block::Tool { id, name, input: String::new() }
+            }
+            Open::Foreign { raw } => {
+                self.content.raw(&on_one_line(*raw));
+                Block::Whole
+            }
+        });
+    }
+
+    fn close(&mut self) {
+        let is_truncated = self.ended.as_ref().is_some_and(|ended| ended.stop().reason == StopReason::MaxTokens);
+        let out = &mut self.content;
+        match self.open.take() {
+            None | Some(Block::Whole) => return,
+            Some(Block::Text { text, citations }) => {
+                out.open('{').key("type").plain("text").key("text").pieces(&[&text]);
+                if !citations.is_empty() {
+                    out.key("citations").open('[');
+                    citations.iter().for_each(|citation| _ = out.raw(citation));
+                    out.close(']');
+                }
+            }
+            Some(Block::Thinking { text, signature }) => {
+                let signature = if signature.is_empty() { PLACEHOLDER_SIGNATURE } else { &signature };
+                out.open('{').key("type").plain("thinking").key("thinking").pieces(&[&text]);
+                out.key("signature").pieces(&[signature]);
+            }
+            Some(Block::Tool { id, name, input }) => {
+                out.open('{').key("type").plain("tool_use").key("id").pieces(&[&id]);
+                out.key("name").pieces(&[&name]).key("input").raw(&object(&input, is_truncated));
+            }
+        }
+        out.close('}');
+    }
+}
+
+impl AnswerWriter for Writer {
+    fn event(&mut self, event: Event<'_>) {
+        match (event, &mut self.open) {
+            (Event::Start { id }, _) => id.as_str().clone_into(&mut self.id),
+            (Event::Open(open), _) => self.open(&open),
+            (Event::Text(piece), Some(Block::Text { text, .. })) => text.push_str(piece.as_str()),
+            (Event::Citation(raw), Some(Block::Text { citations, .. })) => {
+                citations.push(on_one_line(raw).into_owned())
+            }
+            (Event::Thinking(piece), Some(Block::Thinking { text, .. })) => text.push_str(piece.as_str()),
+            (Event::Signature(piece), Some(Block::Thinking { signature, .. })) => {
+                piece.as_str().clone_into(signature);
+            }
+            (Event::Arguments(piece), Some(Block::Tool { input, .. })) => input.push_str(piece.as_str()),
+            (Event::Close, _) => self.close(),
+            (Event::Usage(news), _) => self.usage = news,
+            (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) -> String {
+        self.close();
+        let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
+        let stop = stop_delta(&ended.stop(), self.has_tool);
+        let mut content = std::mem::take(&mut self.content);
+        content.close(']');
+        let content = content.finish();
+        let mut out = Out::with_capacity(content.len() + 512);
+        out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
+        out.key("type").plain("message").key("role").plain("assistant").key("model").plain(&self.model);
+        out.key("content").raw(&content);
+        // The members of the delta that says so in a stream.
+        for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {
+            out.key(key).raw(Raw::new(&stop).member(key).map_or(value, Raw::as_str));
+        }
+        out.key("usage").raw(&usage(&self.usage)).close('}');
+        out.finish()
+    }
+}
+
+/// A tool's input as the object that it must be. What is none is given as it came, by a name that says so; what broke off
+/// is mended if that is all that is wrong with it.
+fn object(arguments: &str, is_truncated: bool) -> String {
+    let spelled = Escaped::join(&[arguments]);
+    let text = spelled.decoded();
+    let is_object = |text: &str| members(text.as_bytes(), |_, _| {});
+    match text.trim() {
+        "" => "{}".to_owned(),
+        object if is_object(object) => object.to_owned(),
+        // Encoded twice.
+        other if other.starts_with('"') => {
+            let once = serde_json::from_str::<String>(other).ok().filter(|once| is_object(once));
+            once.unwrap_or_else(|| wrapped(arguments))
+        }
+        other if is_truncated => mended(other).filter(|text| is_object(text)).unwrap_or_else(|| wrapped(arguments)),
+        _ => wrapped(arguments),
+    }
+}
+
+fn wrapped(arguments: &str) -> String {
+    format!(r#"{{"_raw_arguments":"{arguments}"}}"#)
+}
+
+/// Closes what is open at the end.
+fn mended(text: &str) -> Option<String> {
+    let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => open.push('}'),
+            b'[' if !in_string => open.push(']'),
+            b'}' | b']' if !in_string => _ = open.pop()?,
+            _ => {}
+        }
+    }
+    let mut mended = text.trim_end_matches(if in_string { &[][..] } else { &[',', ' ', '\n'][..] }).to_owned();
+    mended.truncate(mended.len() - usize::from(escaped));
+    mended.extend(in_string.then_some('"'));
+    mended.extend(open.into_iter().rev());
+    Some(mended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_an_object_whatever_a_server_made_of_them() {
+        for (arguments, input) in [
+            ("", "{}"),
+            ("  ", "{}"),
+            (r#"{\"a\": 1.0}"#, r#"{"a": 1.0}"#),
+            (r#"\"{\\\"a\\\":1}\""#, r#"{"a":1}"#),
+            ("not json", r#"{"_raw_arguments":"not json"}"#),
+            ("[1]", r#"{"_raw_arguments":"[1]"}"#),
+            (r#"{\"a\":"#, r#"{"_raw_arguments":"{\"a\":"}"#),
+        ] {
+            assert_eq!(object(arguments, false), input, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_the_limit_cut_off_are_closed() {
+        for (arguments, input) in [
+            (r#"{\"a\":[1,"#, r#"{"a":[1]}"#),
+            (r#"{\"a\":\"b"#, r#"{"a":"b"}"#),
+            (r#"{\"a\":\"b\\"#, r#"{"a":"b"}"#),
+            (r#"{\"a\":"#, r#"{"_raw_arguments":"{\"a\":"}"#),
+        ] {
+            assert_eq!(object(arguments, true), input, "{arguments}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A conversation as Messages wants it: who may speak after whom, and what may not be empty.
+//!
+//! Everything here depends on a turn's neighbours alone, so that a longer conversation begins as the shorter one did:
+//! thinking is bound to what stands before it, and the cache knows nothing else.
+
+use std::collections::HashSet;
+
+use super::results;
+use crate::dialect::canon::conversation::{Block, BlockKind, Conversation, Role, Tool, ToolChoice, ToolKind, Turn};
+use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::domain::catalog::Abilities;
+use crate::domain::rejection::Rejection;
+use crate::wire::json::Escaped;
+
+/// What the operator says where the model takes nothing but users, escaped.
+const OPERATOR: &str = r"A message from the operator of this conversation:\n\n";
+
+pub(super) fn arrange(
+    conversation: &mut Conversation<'_>,
+    abilities: &Abilities,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    drop_empties(&mut conversation.turns, warnings)?;
+    let turns = std::mem::take(&mut conversation.turns);
+    let turns = order(turns, abilities.system_turns, warnings)?;
+    conversation.turns = results::repair(turns, warnings)?;
+    if conversation.turns.first().is_none_or(|turn| turn.role != Role::User) {
+        warnings.adapted("messages")?;
+        let text = if conversation.turns.is_empty() { "(empty)" } else { "(conversation resumed)" };
+        conversation.turns.insert(0, said(Role::User, text, 0));
+    }
+    prefill(&mut conversation.turns, abilities)?;
+    ensure_tools(conversation)
+}
+
+fn said(role: Role, text: &'static str, at: usize) -> Turn<'static> {
+    Turn { role, blocks: vec![Block::text(Escaped::new(text))], at }
+}
+
+/// Text blocks must not be empty, nor may a message be nothing but white space.
+/// Source: what api.anthropic.com was measured to answer.
+fn drop_empties(turns: &mut Vec<Turn<'_>>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    let last_user = turns.iter().rposition(|turn| turn.role == Role::User);
+    for (at, turn) in turns.iter_mut().enumerate() {
+        let says_nothing = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
+        match turn.blocks.iter().all(says_nothing) {
+            true => turn.blocks.clear(),
+            false => {
+                turn.blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
+            }
+        }
+        if turn.blocks.is_empty() && Some(at) == last_user {
+            warnings.adapted(format!("messages.{}.content", turn.at))?;
+            turn.blocks.push(Block::text(Escaped::new("(empty)")));
+        }
+    }
+    turns.retain(|turn| !turn.blocks.is_empty());
+    Ok(())
+}
+
+/// The results of tools follow their calls in one message, in front of what the user says; what the operator says comes last
+/// before the assistant speaks.
+///
+/// "A system message must immediately follow a user turn, and must be last or be followed by an assistant turn."
+/// Source: platform.claude.com/docs, mid-conversation system messages.
+fn order<'a>(turns: Vec<Turn<'a>>, takes_system: bool, warnings: &mut Warnings) -> Result<Vec<Turn<'a>>, Rejection> {
+    let mut out: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
+    let mut operator: Option<Turn<'a>> = None;
+    for turn in turns {
+        match (turn.role, &mut operator) {
+            (Role::System, Some(waiting)) => waiting.blocks.extend(turn.blocks),
+            (Role::System, None) => operator = Some(turn),
+            (Role::User, _) => push_user(&mut out, turn),
+            (Role::Assistant, _) => {
+                place(operator.take(), &mut out, takes_system, warnings)?;
+                out.push(turn);
+            }
+        }
+    }
+    place(operator, &mut out, takes_system, warnings)?;
+    Ok(out)
+}
+
+fn place<'a>(
+    operator: Option<Turn<'a>>,
+    out: &mut Vec<Turn<'a>>,
+    takes_system: bool,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let Some(mut turn) = operator else { return Ok(()) };
+    if takes_system && out.last().is_some_and(|last| last.role == Role::User) {
+        out.push(turn);
+        return Ok(());
+    }
+    warnings.adapted("messages.role")?;
+    turn.role = Role::User;
+    if let Some(Block { kind: BlockKind::Text(text), .. }) = turn.blocks.first_mut() {
+        *text = Escaped::join(&[OPERATOR, text.as_str()]);
+    }
+    push_user(out, turn);
+    Ok(())
+}
+
+/// Where a user turn has results, they come first.
+fn push_user<'a>(out: &mut Vec<Turn<'a>>, turn: Turn<'a>) {
+    let ends_in_result = |turn: &Turn<'_>| turn.blocks.last().is_some_and(results::is_result);
+    match out.last_mut().filter(|last| last.role == Role::User) {
+        Some(last) if ends_in_result(last) => last.blocks.extend(turn.blocks),
+        // Text before a result is an error.
+        Some(last) if ends_in_result(&turn) && last.blocks.first().is_some_and(results::is_result) => {
+            let at = last.blocks.partition_point(results::is_result);
+            last.blocks.splice(at..at, turn.blocks);
+        }
+        _ => out.push(turn),
+    }
+}
+
+/// The beginning of an answer, as the last message.
+fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejection> {
+    let Some(last) = turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
+    if !abilities.prefill {
+        return Err(invalid(
+            "messages",
+            "the last message must not be the assistant's: this model begins its own answer",
+        ));
+    }
+    if let Some(Block { kind: BlockKind::Text(text), .. }) = last.blocks.last_mut() {
+        let decoded = text.decoded();
+        let trimmed = decoded.trim_end();
+        if trimmed.len() != decoded.len() {
+            *text = Escaped::new(trimmed).into_owned();
+        }
+    }
+    Ok(())
+}
+
+/// A conversation with calls in it is refused without tools: the least that explains them, not to be called again.
+fn ensure_tools(conversation: &mut Conversation<'_>) -> Result<(), Rejection> {
+    if !conversation.tools.is_empty() {
+        return Ok(());
+    }
+    let (mut names, mut known) = (Vec::new(), HashSet::new());
+    for block in conversation.turns.iter().flat_map(|turn| &turn.blocks) {
+        if let BlockKind::ToolUse { name, .. } = &block.kind
+            && known.insert(name.as_str())
+        {
+            names.push(name.as_str().to_owned());
+        }
+    }
+    if names.is_empty() {
+        conversation.choice = None;
+        return Ok(());
+    }
+    conversation.choice = Some(ToolChoice::None);
+    conversation.tools = names
+        .into_iter()
+        .map(|name| Tool {
+            name: Escaped::owned(name),
+            description: None,
+            kind: ToolKind::Function { schema: None, strict: false },
+            cache: None,
+            extras: Vec::new(),
+        })
+        .collect();
+    Ok(())
+}

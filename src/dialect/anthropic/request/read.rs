@@ -1,0 +1,237 @@
+use super::turns;
+use crate::dialect::canon::conversation::{
+    Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
+};
+use crate::dialect::canon::fields::{Fate, Field, judge};
+use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::domain::catalog::Effort;
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Raw};
+
+/// What becomes of each member, toward an API that is not Anthropic's. Members that are not listed are dropped.
+pub(super) const FIELDS: [Field; 33] = [
+    Field::new("model", Fate::Mapped),
+    Field::new("messages", Fate::Mapped),
+    Field::new("max_tokens", Fate::Adapted),
+    Field::new("system", Fate::Mapped),
+    Field::new("temperature", Fate::Adapted),
+    Field::new("top_p", Fate::Adapted),
+    Field::new("top_k", Fate::Adapted),
+    Field::new("stop_sequences", Fate::Adapted),
+    Field::new("stream", Fate::Mapped),
+    Field::new("tools", Fate::Mapped),
+    Field::new("tool_choice", Fate::Mapped),
+    Field::new("thinking", Fate::Adapted),
+    Field::new("output_config", Fate::Adapted),
+    Field::new("output_format", Fate::Adapted),
+    Field::new("metadata", Fate::Mapped),
+    Field::new("service_tier", Fate::Adapted),
+    Field::new("cache_control", Fate::Adapted),
+    Field::new("speed", Fate::Dropped).unless(r#""standard""#),
+    // They change what the answer means, what it may do, or who pays: Claude Code tries again without them.
+    Field::new("container", Fate::Refused),
+    Field::new("mcp_servers", Fate::Refused).unless("[]"),
+    Field::new("compaction", Fate::Refused),
+    Field::new("thread", Fate::Refused),
+    Field::new("fallbacks", Fate::Refused).unless("[]"),
+    Field::new("billing_policy", Fate::Refused),
+    Field::new("safeguards", Fate::Refused),
+    Field::new("inference_geo", Fate::Refused).unless(r#""global""#),
+    // Sent with every call of Claude Code; refused, each would be made twice.
+    Field::new("context_management", Fate::Dropped),
+    Field::new("diagnostics", Fate::Dropped),
+    Field::new("fallback_credit_token", Fate::Dropped),
+    Field::new("tags", Fate::Dropped),
+    Field::new("user_profile", Fate::Dropped),
+    Field::new("user_profile_id", Fate::Dropped),
+    Field::new("betas", Fate::Dropped),
+];
+
+/// Reads a request whose grammar has been checked.
+///
+/// # Errors
+/// What is of the wrong type, or cannot be said in another dialect, with the path of the field.
+pub(crate) fn read<'a>(body: &'a str, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
+    let mut conversation = Conversation::default();
+    let mut messages = None;
+    for (name, value) in Raw::new(body).members() {
+        if !judge(&FIELDS, &name, value, warnings)? {
+            continue;
+        }
+        match &*name {
+            "messages" => messages = Some(value),
+            name => member(name, value, &mut conversation, warnings)?,
+        }
+    }
+    let messages = messages.filter(|list| list.is_array()).ok_or_else(|| invalid("messages", "must be a list"))?;
+    for (at, message) in messages.elements().enumerate() {
+        let role = message.member("role").and_then(Raw::text).unwrap_or_default();
+        let role = match role.as_str() {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" => Role::System,
+            _ => return Err(invalid(format!("messages.{at}.role"), "must be user, assistant or system")),
+        };
+        let blocks = turns::content(&format!("messages.{at}.content"), message.member("content"), warnings)?;
+        conversation.turns.push(Turn { role, blocks, at });
+    }
+    if conversation.turns.is_empty() {
+        return Err(invalid("messages", "must have at least one message"));
+    }
+    if conversation.max_tokens.is_none() {
+        return Err(invalid("max_tokens", "is missing"));
+    }
+    Ok(conversation)
+}
+
+fn member<'a>(
+    name: &str,
+    value: Raw<'a>,
+    conversation: &mut Conversation<'a>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    match name {
+        "max_tokens" => {
+            let tokens = value.count().ok_or_else(|| invalid("max_tokens", "must be a whole number"))?;
+            conversation.max_tokens = Some(tokens);
+        }
+        "system" => conversation.system = turns::content("system", Some(value), warnings)?,
+        "temperature" => conversation.temperature = Some(number("temperature", value, 1.0)?),
+        "top_p" => conversation.top_p = Some(number("top_p", value, 1.0)?),
+        "top_k" => conversation.top_k = Some(number("top_k", value, f64::MAX)?),
+        "stop_sequences" => {
+            if !value.is_array() {
+                return Err(invalid("stop_sequences", "must be a list"));
+            }
+            for stop in value.elements() {
+                let stop = stop.text().ok_or_else(|| invalid("stop_sequences", "must be a list of strings"))?;
+                conversation.stops.push(stop);
+            }
+        }
+        "stream" => conversation.stream = value.bool().ok_or_else(|| invalid("stream", "must be a boolean"))?,
+        "tools" => tools(value, conversation, warnings)?,
+        "tool_choice" => choose(value, conversation)?,
+        "thinking" => {
+            let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
+            conversation.thinking = Some(thinking);
+        }
+        "output_config" => output_config(value, conversation, warnings)?,
+        "output_format" => conversation.format = format("output_format", value)?,
+        "metadata" => conversation.user = value.member("user_id").and_then(Raw::text).map(Escaped::into_plain),
+        "service_tier" => match value.text().unwrap_or_default().as_str() {
+            "auto" => conversation.tier = Some(Tier::Auto),
+            "standard_only" => conversation.tier = Some(Tier::Standard),
+            _ => warnings.dropped("service_tier")?,
+        },
+        "cache_control" => conversation.cache = cache_control(Some(value)),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn number<'a>(path: &'static str, value: Raw<'a>, most: f64) -> Result<Raw<'a>, Rejection> {
+    match value.number() {
+        Some(number) if number >= 0.0 && number <= most => Ok(value),
+        Some(_) => Err(invalid(path, "is out of range")),
+        None => Err(invalid(path, "must be a number")),
+    }
+}
+
+fn output_config<'a>(
+    value: Raw<'a>,
+    conversation: &mut Conversation<'a>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    for (name, value) in value.members() {
+        match &*name {
+            "effort" => {
+                let effort = value.text().and_then(|name| Effort::named(name.as_str()));
+                conversation.effort = Some(effort.ok_or_else(|| invalid("output_config.effort", "is no known level"))?);
+            }
+            "format" => conversation.format = format("output_config.format", value)?,
+            other => warnings.dropped(format!("output_config.{other}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn format<'a>(path: &'static str, value: Raw<'a>) -> Result<Option<Format<'a>>, Rejection> {
+    let schema = value.member("schema").filter(|schema| schema.is_object());
+    let schema = schema.ok_or_else(|| invalid(path, "must have a schema"))?;
+    Ok(Some(Format::Schema { name: None, description: None, schema }))
+}
+
+pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
+    let ttl = value?.member("ttl").and_then(Raw::text).unwrap_or_default();
+    Some(if ttl.as_str() == "1h" { Cache::Hour } else { Cache::FiveMinutes })
+}
+
+/// What only Anthropic says of a tool, and no other model is told.
+const TOOL_HINTS: [&str; 4] = ["input_examples", "allowed_callers", "eager_input_streaming", "defer_loading"];
+
+fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    if !list.is_array() {
+        return Err(invalid("tools", "must be a list"));
+    }
+    for (at, entry) in list.elements().enumerate() {
+        let word = |name: &str| entry.member(name).and_then(Raw::text);
+        let name = word("name").unwrap_or_default();
+        // What Claude Code leaves in the place of tools that it would name later.
+        if name.as_str() == "DeferredToolPlaceholder" {
+            warnings.dropped("tools.DeferredToolPlaceholder")?;
+            continue;
+        }
+        let kind = word("type").filter(|kind| kind.as_str() != "custom");
+        let kind = match kind {
+            Some(kind) => ToolKind::Provided { kind, raw: entry },
+            None => {
+                let schema = entry.member("input_schema").filter(|schema| schema.is_object());
+                let schema = schema.ok_or_else(|| invalid(format!("tools.{at}.input_schema"), "must be an object"))?;
+                let strict = entry.member("strict").and_then(Raw::bool).unwrap_or(false);
+                ToolKind::Function { schema: Some(schema), strict }
+            }
+        };
+        if name.is_empty() && matches!(kind, ToolKind::Function { .. }) {
+            return Err(invalid(format!("tools.{at}.name"), "must be a string"));
+        }
+        if TOOL_HINTS.iter().any(|hint| entry.member(hint).is_some()) {
+            warnings.dropped("tools.hints")?;
+        }
+        conversation.tools.push(Tool {
+            name,
+            description: word("description"),
+            kind,
+            cache: cache_control(entry.member("cache_control")),
+            extras: Vec::new(),
+        });
+    }
+    Ok(())
+}
+
+fn choose<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>) -> Result<(), Rejection> {
+    let kind = value.member("type").and_then(Raw::text).unwrap_or_default();
+    conversation.choice = Some(match kind.as_str() {
+        "auto" => ToolChoice::Auto,
+        "any" => ToolChoice::Any,
+        "none" => ToolChoice::None,
+        "tool" => {
+            let name = value.member("name").and_then(Raw::text);
+            ToolChoice::Named(name.ok_or_else(|| invalid("tool_choice.name", "must be a string"))?)
+        }
+        _ => return Err(invalid("tool_choice.type", "must be auto, any, tool or none")),
+    });
+    conversation.one_call = value.member("disable_parallel_tool_use").and_then(Raw::bool).unwrap_or(false);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_has_one_fate() {
+        for (at, field) in FIELDS.iter().enumerate() {
+            assert!(!FIELDS[..at].iter().any(|other| other.name == field.name), "{} is listed twice", field.name);
+        }
+    }
+}

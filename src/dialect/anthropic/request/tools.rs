@@ -1,0 +1,95 @@
+use super::blocks::cache_control;
+use super::schema;
+use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
+use crate::dialect::canon::name::tool_name;
+use crate::dialect::canon::needs::Needs;
+use crate::dialect::canon::warning::Warnings;
+use crate::domain::catalog::Abilities;
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Out};
+
+/// Input that is text, as the one member of an object.
+const TEXT_INPUT: &str =
+    r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
+
+/// `tools`, as far as it is the client's.
+pub(super) fn tools(
+    out: &mut Out,
+    tools: &[Tool<'_>],
+    needs: &mut Needs,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    for (at, tool) in tools.iter().enumerate() {
+        let name = tool_name(&tool.name);
+        if *name != *tool.name.as_str() {
+            needs.names.push((name.to_string(), tool.name.as_str().to_owned()));
+        }
+        let path = format!("tools.{at}.function.parameters");
+        out.open('{').key("name").pieces(&[&name]);
+        let mut note = String::new();
+        let schema = match &tool.kind {
+            ToolKind::Function { schema, strict } => {
+                let schema = schema::of_tool(*schema, &path, &mut note, warnings)?;
+                match strict.then(|| schema::sanitised(&schema, &path)).transpose()? {
+                    None => schema,
+                    Some(strict) => {
+                        out.key("strict").raw("true");
+                        strict.into()
+                    }
+                }
+            }
+            ToolKind::Custom { grammar } => {
+                needs.custom.push(name.to_string());
+                if let Some(grammar) = grammar {
+                    note = format!(r"The input must follow this grammar:\n{}", grammar.as_str());
+                }
+                TEXT_INPUT.into()
+            }
+            ToolKind::Provided { raw, .. } => raw.as_str().into(),
+        };
+        let description = tool.description.as_ref().map_or("", Escaped::as_str);
+        if !description.is_empty() || !note.is_empty() {
+            let between = if description.is_empty() || note.is_empty() { "" } else { r"\n\n" };
+            out.key("description").pieces(&[description, between, &note]);
+        }
+        out.key("input_schema").raw(&schema);
+        for (name, value) in &tool.extras {
+            out.key(name).raw(value.as_str());
+        }
+        cache_control(out, tool.cache);
+        out.close('}');
+    }
+    Ok(())
+}
+
+/// `tool_choice`. Without tools there is none.
+pub(super) fn choice(
+    out: &mut Out,
+    conversation: &Conversation<'_>,
+    abilities: &Abilities,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let mut choice = conversation.choice.clone();
+    if !abilities.forced_tools && matches!(choice, Some(ToolChoice::Any | ToolChoice::Named(_))) {
+        warnings.adapted("tool_choice")?;
+        choice = Some(ToolChoice::Auto);
+    }
+    let one_call = conversation.one_call && choice != Some(ToolChoice::None);
+    let (kind, name) = match &choice {
+        None if one_call => ("auto", None),
+        None => return Ok(()),
+        Some(ToolChoice::Auto) => ("auto", None),
+        Some(ToolChoice::Any) => ("any", None),
+        Some(ToolChoice::None) => ("none", None),
+        Some(ToolChoice::Named(name)) => ("tool", Some(name)),
+    };
+    out.key("tool_choice").open('{').key("type").plain(kind);
+    if let Some(name) = name {
+        out.key("name").pieces(&[&tool_name(name)]);
+    }
+    if one_call {
+        out.key("disable_parallel_tool_use").raw("true");
+    }
+    out.close('}');
+    Ok(())
+}

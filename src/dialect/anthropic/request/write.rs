@@ -1,0 +1,200 @@
+use sha2::{Digest, Sha256};
+
+use super::arrange::arrange;
+use super::blocks::{blocks, cache_control};
+use super::thinking::Plan;
+use super::{caching, schema, tools};
+use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tier, ToolChoice};
+use crate::dialect::canon::name::hex;
+use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
+use crate::dialect::canon::warning::{Loss, Warnings};
+use crate::domain::catalog::{Effort, Sampling};
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Out, Raw};
+
+/// Output tokens where neither the client nor the catalogue says how many.
+const DEFAULT_OUTPUT: u64 = 8192;
+/// Longest `metadata.user_id` that we send, in bytes.
+const LONGEST_USER: usize = 256;
+
+/// Writes a Messages request.
+///
+/// # Errors
+/// What the model cannot be asked for.
+pub(crate) fn write(
+    mut conversation: Conversation<'_>,
+    aim: &Aim<'_>,
+    needs: &mut Needs,
+    warnings: &mut Warnings,
+) -> Result<String, Rejection> {
+    needs.legacy_functions = conversation.legacy_functions;
+    arrange(&mut conversation, &aim.abilities, warnings)?;
+    let format = conversation.format.take();
+    let format = ask_for(format, &mut conversation, aim, needs, warnings)?;
+    caching::fit(&mut conversation, warnings)?;
+
+    let most = aim.max_output.min(aim.limit.unwrap_or(u64::MAX));
+    let asked = conversation.max_tokens;
+    if let Some(asked) = asked.filter(|asked| *asked > aim.max_output) {
+        warnings.note(Loss::Clamped, format!("max_tokens:{asked}>{}", aim.max_output))?;
+    }
+    let asked = asked.or(aim.limit).map(|tokens| tokens.min(most));
+    let plan = Plan::of(&conversation, aim, asked, warnings)?;
+    let default = if aim.max_output == u64::MAX { DEFAULT_OUTPUT } else { aim.max_output };
+    let max_tokens = asked.unwrap_or(default.max(plan.wants.unwrap_or(0))).min(most);
+
+    let mut out = Out::with_capacity(1024);
+    out.open('{').key("model").plain(aim.model).key("max_tokens").number(max_tokens);
+    sampling(&mut out, &conversation, aim, &plan, warnings)?;
+    if !conversation.stops.is_empty() {
+        out.key("stop_sequences").open('[');
+        conversation.stops.iter().for_each(|stop| _ = out.text(stop));
+        out.close(']');
+    }
+    if let Some(user) = &conversation.user {
+        out.key("metadata").open('{').key("user_id").plain(&anonymous(user)).close('}');
+    }
+    match conversation.tier {
+        Some(Tier::Auto | Tier::Priority) => _ = out.key("service_tier").plain("auto"),
+        Some(Tier::Standard) => _ = out.key("service_tier").plain("standard_only"),
+        None => {}
+    }
+    if let Some(thinking) = &plan.thinking {
+        out.key("thinking").raw(thinking);
+    }
+    // A tool that stands in for the format is no format.
+    output_config(&mut out, plan.effort, format.as_deref().filter(|_| !needs.json_tool));
+    cache_control(&mut out, conversation.cache);
+    if conversation.stream {
+        out.key("stream").raw("true");
+    }
+    if !conversation.tools.is_empty() || needs.json_tool {
+        out.key("tools").open('[');
+        tools::tools(&mut out, &conversation.tools, needs, warnings)?;
+        if needs.json_tool {
+            out.raw(format.as_deref().unwrap_or_default());
+        }
+        out.close(']');
+        tools::choice(&mut out, &conversation, &aim.abilities, warnings)?;
+    }
+    if !conversation.system.is_empty() {
+        out.key("system");
+        blocks(&mut out, &conversation.system);
+    }
+    out.key("messages").open('[');
+    for turn in &conversation.turns {
+        let role = match turn.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        out.open('{').key("role").plain(role).key("content");
+        blocks(&mut out, &turn.blocks);
+        out.close('}');
+    }
+    out.close(']').close('}');
+    Ok(out.finish())
+}
+
+/// What goes upstream of the format that the client asked for: a schema; or the tool that stands in for it.
+fn ask_for(
+    format: Option<Format<'_>>,
+    conversation: &mut Conversation<'_>,
+    aim: &Aim<'_>,
+    needs: &mut Needs,
+    warnings: &mut Warnings,
+) -> Result<Option<String>, Rejection> {
+    match format {
+        None => Ok(None),
+        Some(Format::Json) => {
+            warnings.note(Loss::Emulated, "response_format.json_object")?;
+            let text = Escaped::new("Respond only with one valid JSON object.");
+            conversation.system.push(Block::text(text));
+            Ok(None)
+        }
+        Some(Format::Schema { schema, description, .. }) => {
+            let schema = schema::sanitised(schema.as_str(), "response_format.json_schema.schema")?;
+            if aim.abilities.structured_outputs {
+                return Ok(Some(schema));
+            }
+            warnings.note(Loss::Emulated, "response_format.json_schema")?;
+            needs.json_tool = true;
+            let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
+            if conversation.tools.is_empty() && !thinks {
+                conversation.choice = Some(ToolChoice::Named(Escaped::new(JSON_TOOL)));
+            } else if conversation.choice != Some(ToolChoice::Any) {
+                conversation.choice = Some(ToolChoice::Auto);
+            }
+            let description = description.unwrap_or_else(|| Escaped::new("Answers the user. Call it with the answer."));
+            let mut tool = Out::default();
+            tool.open('{').key("name").plain(JSON_TOOL).key("description").text(&description);
+            tool.key("input_schema").raw(&schema).close('}');
+            Ok(Some(tool.finish()))
+        }
+    }
+}
+
+fn output_config(out: &mut Out, effort: Option<Effort>, schema: Option<&str>) {
+    if effort.is_none() && schema.is_none() {
+        return;
+    }
+    out.key("output_config").open('{');
+    if let Some(effort) = effort {
+        out.key("effort").plain(effort.name());
+    }
+    if let Some(schema) = schema {
+        out.key("format").open('{').key("type").plain("json_schema").key("schema").raw(schema).close('}');
+    }
+    out.close('}');
+}
+
+/// `temperature`, `top_p` and `top_k`, as far as the model takes them.
+fn sampling(
+    out: &mut Out,
+    conversation: &Conversation<'_>,
+    aim: &Aim<'_>,
+    plan: &Plan,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let takes = aim.abilities.sampling;
+    let is = |value: Raw<'_>, test: &dyn Fn(f64) -> bool| value.number().is_some_and(test);
+    if let Some(temperature) = conversation.temperature {
+        let is_default = is(temperature, &|t| t == 1.0);
+        match takes {
+            Sampling::None if is_default => {}
+            Sampling::None => warnings.dropped("temperature")?,
+            _ if plan.by_budget && !is_default => warnings.dropped("temperature")?,
+            _ if is(temperature, &|t| t > 1.0) => {
+                warnings.note(Loss::Clamped, format!("temperature:{}>1", temperature.as_str()))?;
+                out.key("temperature").raw("1");
+            }
+            _ => _ = out.key("temperature").raw(temperature.as_str()),
+        }
+    }
+    if let Some(top_p) = conversation.top_p {
+        let has_temperature = conversation.temperature.is_some() && takes == Sampling::OneOf;
+        match takes {
+            Sampling::None if is(top_p, &|p| p == 1.0) => {}
+            Sampling::None => warnings.dropped("top_p")?,
+            _ if has_temperature || (plan.by_budget && is(top_p, &|p| p < 0.95)) => warnings.dropped("top_p")?,
+            _ => _ = out.key("top_p").raw(top_p.as_str()),
+        }
+    }
+    if let Some(top_k) = conversation.top_k {
+        match takes {
+            _ if plan.by_budget || takes == Sampling::None => warnings.dropped("top_k")?,
+            _ => _ = out.key("top_k").raw(top_k.as_str()),
+        }
+    }
+    Ok(())
+}
+
+/// Who the user is, in no way that tells a person: the provider asks that it be no address and no number.
+fn anonymous(user: &str) -> String {
+    let digits = user.bytes().filter(u8::is_ascii_digit).count();
+    let is_phone = digits >= 7 && user.bytes().all(|b| b.is_ascii_digit() || b" +-().".contains(&b));
+    if user.contains('@') || is_phone || user.len() > LONGEST_USER {
+        return hex(&Sha256::digest(user), 64);
+    }
+    user.to_owned()
+}

@@ -1,0 +1,34 @@
+//! What an answer must be made to fit, since its request was not asked as the client asked it.
+
+use crate::domain::catalog::Abilities;
+
+/// Which model a request goes to, and what it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) abilities: Abilities,
+    /// The most output tokens that the model takes; `u64::MAX` where that is not known.
+    pub(crate) max_output: u64,
+    /// The most that the layers let it have.
+    pub(crate) limit: Option<u64>,
+}
+
+/// The name of the tool that stands in for a format where the model has no other way to keep to one.
+pub(crate) const JSON_TOOL: &str = "json_tool_call";
+
+/// The signature of thinking that nobody has signed. SDKs want one; nobody may send it to Anthropic.
+pub(crate) const PLACEHOLDER_SIGNATURE: &str = "tgsig_v1.";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Names of tools that upstream knows by another: as it knows them, and as the client does, escaped.
+    pub(crate) names: Vec<(String, String)>,
+    /// Tools whose input is text and went as a JSON object with that text: as upstream knows them.
+    pub(crate) custom: Vec<String>,
+    /// The answer is the input of [`JSON_TOOL`].
+    pub(crate) json_tool: bool,
+    /// The client knows no tools, but functions.
+    pub(crate) legacy_functions: bool,
+    /// The client did not ask for thinking, and its SDK may not know what it is.
+    pub(crate) hides_thinking: bool,
+}

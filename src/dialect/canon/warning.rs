@@ -1,0 +1,135 @@
+//! What a translation lost, said once, in one place.
+
+use std::borrow::Cow;
+
+use crate::dialect::translate::Mode;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// Longest header that says it, in bytes.
+const MOST: usize = 1024;
+/// Most that is listed of one kind.
+const MOST_NOTED: usize = 128;
+
+/// What was lost of one request, or changed on its way.
+#[derive(Debug)]
+pub(crate) struct Warnings {
+    mode: Mode,
+    /// By kind, in the order in which they were met.
+    noted: [Vec<Cow<'static, str>>; 4],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Has no place in the other dialect, and nothing depends on it.
+    Dropped,
+    /// Was out of the range of the other side: `temperature:1.4>1`.
+    Clamped,
+    /// Is done by other means.
+    Emulated,
+    /// Was said otherwise, so that the other side takes it.
+    Adapted,
+}
+
+const NAMES: [&str; 4] = ["dropped", "clamped", "emulated", "adapted"];
+
+impl Warnings {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Warnings { mode, noted: Default::default() }
+    }
+
+    /// Notes a loss. What is lost of many blocks is noted once.
+    ///
+    /// # Errors
+    /// In [`Mode::Strict`] every loss is one, and `path` the field at fault.
+    pub(crate) fn note(&mut self, loss: Loss, path: impl Into<Cow<'static, str>>) -> Result<(), Rejection> {
+        let path = path.into();
+        if self.mode == Mode::Strict {
+            let field = path.split_once(':').map_or(&*path, |(field, _)| field).to_owned();
+            return Err(unsupported(field));
+        }
+        let noted = &mut self.noted[loss as usize];
+        if noted.len() < MOST_NOTED && !noted.contains(&path) {
+            noted.push(path);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dropped(&mut self, path: impl Into<Cow<'static, str>>) -> Result<(), Rejection> {
+        self.note(Loss::Dropped, path)
+    }
+
+    pub(crate) fn adapted(&mut self, path: impl Into<Cow<'static, str>>) -> Result<(), Rejection> {
+        self.note(Loss::Adapted, path)
+    }
+
+    /// `dropped=seed,logit_bias; clamped=temperature:1.4>1`, if anything is to be said: ASCII, 1 KiB at most.
+    pub(crate) fn header(&self) -> Option<String> {
+        let mut out = String::new();
+        if self.mode == Mode::Silent {
+            return None;
+        }
+        for (name, noted) in NAMES.iter().zip(&self.noted) {
+            for (at, path) in noted.iter().enumerate() {
+                let before = match (at, out.is_empty()) {
+                    (0, true) => format!("{name}="),
+                    (0, false) => format!("; {name}="),
+                    _ => ",".to_owned(),
+                };
+                // Names of unknown fields are the client's.
+                let plain = |c: char| if c.is_ascii_graphic() && !matches!(c, ',' | ';' | '=') { c } else { '_' };
+                let path: String = path.chars().map(plain).collect();
+                if out.len() + before.len() + path.len() > MOST {
+                    return Some(out);
+                }
+                out.extend([before, path]);
+            }
+        }
+        Some(out).filter(|out| !out.is_empty())
+    }
+}
+
+/// What the other side has no way to do, and what cannot be left out.
+pub(crate) fn unsupported(path: impl Into<Cow<'static, str>>) -> Rejection {
+    let path = path.into();
+    Rejection::new(RejectionKind::Unsupported, format!("{path}: not supported by the upstream's API")).param(path)
+}
+
+/// What no API takes.
+pub(crate) fn invalid(path: impl Into<Cow<'static, str>>, why: &str) -> Rejection {
+    let path = path.into();
+    Rejection::new(RejectionKind::InvalidRequest, format!("{path}: {why}")).param(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_listed_by_kind_in_ascii() {
+        let mut warnings = Warnings::new(Mode::Compat);
+        for path in ["seed", "logit_bias", "seed", "né;w=,"] {
+            warnings.dropped(path).expect("compat");
+        }
+        warnings.note(Loss::Clamped, "temperature:1.4>1").expect("compat");
+        assert_eq!(warnings.header().as_deref(), Some("dropped=seed,logit_bias,n__w__; clamped=temperature:1.4>1"));
+    }
+
+    #[test]
+    fn nothing_lost_is_no_header_and_much_is_a_kibibyte() {
+        let mut warnings = Warnings::new(Mode::Compat);
+        assert_eq!(warnings.header(), None);
+        for at in 0..10_000 {
+            warnings.dropped(format!("messages.{at}.name")).expect("compat");
+        }
+        assert!(warnings.header().is_some_and(|header| header.len() <= MOST && header.len() > MOST - 40));
+    }
+
+    #[test]
+    fn a_loss_is_refused_where_the_mode_is_strict_and_kept_quiet_where_it_is_silent() {
+        let refused = Warnings::new(Mode::Strict).note(Loss::Clamped, "temperature:1.4>1");
+        assert_eq!(refused.expect_err("strict").param_name(), Some("temperature"));
+        let mut silent = Warnings::new(Mode::Silent);
+        silent.dropped("seed").expect("silent");
+        assert_eq!(silent.header(), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! What surrounds the content of an answer: why it ended, what it rests on, and what it cost.
+
+use crate::dialect::canon::event::{StopReason, UsageNews};
+use crate::wire::json::{Escaped, Raw};
+
+/// SDKs run tools, or do not, by the reason alone.
+pub(super) fn finish_reason(stop: StopReason, has_tools: bool, legacy_functions: bool) -> &'static str {
+    match stop {
+        StopReason::MaxTokens | StopReason::ContextWindow | StopReason::Pause => "length",
+        StopReason::Refusal => "content_filter",
+        StopReason::Compaction => "stop",
+        _ if has_tools && legacy_functions => "function_call",
+        _ if has_tools => "tool_calls",
+        _ => "stop",
+    }
+}
+
+/// The members of a `url_citation`; other kinds have no place in this dialect.
+pub(super) fn url_citation(raw: Raw<'_>) -> Option<String> {
+    if raw.member("type")?.text()?.as_str() != "web_search_result_location" {
+        return None;
+    }
+    let text = |name: &str| raw.member(name).and_then(Raw::text).unwrap_or_default().into_owned();
+    Some(format!(r#""url":"{}","title":"{}""#, text("url").as_str(), text("title").as_str()))
+}
+
+/// The figures as OpenAI counts: the prompt with what is cached.
+pub(super) fn usage_of(news: &UsageNews) -> String {
+    let usage = &news.usage;
+    let written = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+    let (prompt, output, read) = (usage.total_input(), usage.output, usage.cache_read);
+    let total = prompt.saturating_add(output);
+    let details = format!(r#"{{"cached_tokens":{read},"cache_write_tokens":{written}}}"#);
+    let reasoning = usage.reasoning;
+    format!(
+        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{details},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}},"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read}}}"#
+    )
+}
+
+/// The text within the object that stands for it, both escaped: of `{\"input\":\"ls\"}` it is `ls`.
+pub(super) fn text_input(arguments: &str) -> String {
+    let object = Escaped::join(&[arguments]);
+    let object = object.decoded();
+    let text = Raw::new(&object).member("input").and_then(Raw::text);
+    // A model that did not keep to the object is taken by its word.
+    text.map_or_else(|| arguments.to_owned(), |text| text.as_str().to_owned())
+}

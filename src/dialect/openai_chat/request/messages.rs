@@ -1,0 +1,233 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::media;
+use super::read::cache_control;
+use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Turn};
+use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
+use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Raw, members};
+
+/// Reads `messages` into turns: each message is one, but for the operator's at the beginning.
+pub(super) struct Messages<'w> {
+    warnings: &'w mut Warnings,
+    /// The calls of functions so far, from before calls had ids: by what the function is called.
+    functions: HashMap<String, String>,
+}
+
+impl<'w> Messages<'w> {
+    pub(super) fn new(warnings: &'w mut Warnings) -> Self {
+        Messages { warnings, functions: HashMap::new() }
+    }
+
+    pub(super) fn read<'a>(mut self, messages: Raw<'a>, conversation: &mut Conversation<'a>) -> Result<(), Rejection> {
+        for (at, message) in messages.elements().enumerate() {
+            let role = message.member("role").and_then(Raw::text);
+            let role = role.ok_or_else(|| invalid(format!("messages.{at}.role"), "must be a string"))?;
+            let cache = cache_control(message.member("cache_control"));
+            let (role, mut blocks) = match role.as_str() {
+                "system" | "developer" => (Role::System, self.operator(at, message)?),
+                "user" => (Role::User, self.user(at, message)?),
+                "assistant" => (Role::Assistant, self.assistant(at, message)?),
+                "tool" | "function" => (Role::User, vec![self.result(at, message)?]),
+                _ => return Err(invalid(format!("messages.{at}.role"), "is no known role")),
+            };
+            if message.member("name").is_some() && role != Role::User {
+                self.warnings.dropped("messages.name")?;
+            }
+            if let (Some(_), Some(last)) = (cache, blocks.last_mut()) {
+                last.cache = cache;
+            }
+            match role {
+                Role::System if conversation.turns.is_empty() => conversation.system.append(&mut blocks),
+                _ => conversation.turns.push(Turn { role, blocks, at }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Text alone; what is blank says nothing, and Anthropic refuses it.
+    fn operator<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+        let path = format!("messages.{at}.content");
+        let mut blocks = parts(&path, message.member("content"), |part, kind, path| match kind {
+            "text" | "input_text" => text(part, path).map(Some),
+            _ => Err(invalid(format!("{path}.type"), "must be text")),
+        })?;
+        blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_blank()));
+        Ok(blocks)
+    }
+
+    fn user<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+        let path = format!("messages.{at}.content");
+        if message.member("name").is_some() {
+            self.warnings.dropped("messages.name")?;
+        }
+        parts(&path, message.member("content"), |part, kind, path| match kind {
+            "text" | "input_text" => text(part, path).map(Some),
+            "image_url" => media::image(path, part).map(Some),
+            "file" => media::file(path, part).map(Some),
+            // Left out, the model would answer as if nobody had spoken.
+            "input_audio" => Err(unsupported(path.to_owned())),
+            _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+        })
+    }
+
+    /// Thinking, then what was said, then what was called, whatever the order of the members.
+    fn assistant<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+        let path = format!("messages.{at}");
+        let (mut content, mut refusal, mut calls, mut legacy, mut thinking) = (None, None, None, None, None);
+        let mut reasons_unsigned = false;
+        for (name, value) in message.members() {
+            match &*name {
+                "content" => content = Some(value),
+                "refusal" => refusal = value.text(),
+                "tool_calls" => calls = Some(value),
+                "function_call" => legacy = Some(value),
+                "thinking_blocks" => thinking = Some(value),
+                "reasoning_content" | "reasoning" => reasons_unsigned = true,
+                "audio" => return Err(unsupported(format!("{path}.audio"))),
+                _ => {}
+            }
+        }
+        let mut blocks: Vec<_> = thinking.into_iter().flat_map(Raw::elements).filter_map(thought).collect();
+        if thinking.is_none() && reasons_unsigned {
+            // Thinking without its signature is refused.
+            self.warnings.dropped("messages.reasoning_content")?;
+        }
+        blocks.extend(parts(&format!("{path}.content"), content, |part, kind, path| match kind {
+            "text" | "output_text" => text(part, path).map(Some),
+            "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
+            "thinking" | "redacted_thinking" => Ok(thought(part).map(|block| block.kind)),
+            _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+        })?);
+        blocks.extend(refusal.map(Block::text));
+        for (n, call) in calls.into_iter().flat_map(Raw::elements).enumerate() {
+            blocks.push(self.call(&format!("{path}.tool_calls.{n}"), call)?);
+        }
+        if let Some(call) = legacy {
+            let name = call.member("name").and_then(Raw::text).unwrap_or_default().into_owned();
+            let id = format!("toolu_fn_{at}");
+            self.functions.insert(name.as_str().to_owned(), id.clone());
+            let input = self.input(&format!("{path}.function_call.arguments"), call.member("arguments"))?;
+            let id = Escaped::new(&id).into_owned();
+            blocks.push(Block::new(BlockKind::ToolUse { id, name, input }));
+        }
+        Ok(blocks)
+    }
+
+    fn call<'a>(&mut self, path: &str, call: Raw<'a>) -> Result<Block<'a>, Rejection> {
+        let custom = call.member("custom");
+        let definition = call.member("function").or(custom).unwrap_or(call);
+        let name = definition.member("name").and_then(Raw::text);
+        let name = name.ok_or_else(|| invalid(format!("{path}.function.name"), "must be a string"))?;
+        let id =
+            call.member("id").and_then(Raw::text).ok_or_else(|| invalid(format!("{path}.id"), "must be a string"))?;
+        let input = match custom {
+            Some(custom) => {
+                let text = custom.member("input").and_then(Raw::text).unwrap_or_default();
+                Cow::Owned(format!(r#"{{"input":"{}"}}"#, text.as_str()))
+            }
+            None => self.input(&format!("{path}.function.arguments"), definition.member("arguments"))?,
+        };
+        Ok(Block { cache: cache_control(call.member("cache_control")), kind: BlockKind::ToolUse { id, name, input } })
+    }
+
+    /// The JSON object within the string; what is none is wrapped into one.
+    fn input<'a>(&mut self, path: &str, arguments: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
+        let Some(arguments) = arguments else { return Ok(Cow::Borrowed("{}")) };
+        if arguments.is_object() {
+            return Ok(Cow::Borrowed(arguments.as_str()));
+        }
+        let text = arguments.text().ok_or_else(|| invalid(path.to_owned(), "must be a string"))?;
+        if text.is_blank() {
+            return Ok(Cow::Borrowed("{}"));
+        }
+        let spelled = text.as_str().to_owned();
+        let json = text.into_plain();
+        if members(json.as_bytes(), |_, _| {}) {
+            return Ok(json);
+        }
+        self.warnings.adapted("messages.tool_calls.arguments")?;
+        Ok(Cow::Owned(format!(r#"{{"_raw_arguments":"{spelled}"}}"#)))
+    }
+
+    fn result<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Block<'a>, Rejection> {
+        let path = format!("messages.{at}");
+        let id = match message.member("tool_call_id").and_then(Raw::text) {
+            Some(id) => id,
+            None => {
+                let name = message.member("name").and_then(Raw::text).unwrap_or_default();
+                let id = self.functions.get(name.as_str());
+                let id = id.ok_or_else(|| invalid(format!("{path}.tool_call_id"), "must be a string"))?;
+                Escaped::new(id).into_owned()
+            }
+        };
+        let content = match message.member("content") {
+            None => Content::None,
+            Some(content) => match content.text() {
+                Some(text) => Content::Text(text),
+                None => {
+                    Content::Blocks(parts(&format!("{path}.content"), Some(content), |part, kind, path| match kind {
+                        "text" => text(part, path).map(Some),
+                        "image_url" => media::image(path, part).map(Some),
+                        "file" => media::file(path, part).map(Some),
+                        _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+                    })?)
+                }
+            },
+        };
+        let is_error = message.member("is_error").and_then(Raw::bool).unwrap_or(false);
+        Ok(Block::new(BlockKind::ToolResult { id, content, is_error }))
+    }
+}
+
+/// A string, or parts. `each` makes a block of a part of that type, at that path.
+fn parts<'a>(
+    path: &str,
+    content: Option<Raw<'a>>,
+    mut each: impl FnMut(Raw<'a>, &str, &str) -> Result<Option<BlockKind<'a>>, Rejection>,
+) -> Result<Vec<Block<'a>>, Rejection> {
+    let Some(content) = content else { return Ok(Vec::new()) };
+    if let Some(text) = content.text() {
+        return Ok(vec![Block::text(text)]);
+    }
+    if !content.is_array() {
+        return Err(invalid(path.to_owned(), "must be a string or a list of parts"));
+    }
+    let mut blocks = Vec::new();
+    for (at, part) in content.elements().enumerate() {
+        let path = format!("{path}.{at}");
+        if let Some(text) = part.text() {
+            blocks.push(Block::text(text));
+            continue;
+        }
+        let kind = part.member("type").and_then(Raw::text);
+        let kind = kind.ok_or_else(|| invalid(format!("{path}.type"), "must be a string"))?;
+        let cache = cache_control(part.member("cache_control").or_else(|| part.member("prompt_cache_breakpoint")));
+        blocks.extend(each(part, kind.as_str(), &path)?.map(|kind| Block { kind, cache }));
+    }
+    Ok(blocks)
+}
+
+fn text<'a>(part: Raw<'a>, path: &str) -> Result<BlockKind<'a>, Rejection> {
+    let text = part.member("text").and_then(Raw::text);
+    text.map(BlockKind::Text).ok_or_else(|| invalid(format!("{path}.text"), "must be a string"))
+}
+
+/// Thinking that was signed by whoever will read it again. What we signed for want of a signature is dropped, and so is what
+/// nobody signed.
+fn thought(block: Raw<'_>) -> Option<Block<'_>> {
+    let word = |name: &str| block.member(name).and_then(Raw::text);
+    Some(Block::new(match word("type")?.as_str() {
+        "thinking" => {
+            let (text, signature) = (word("thinking").unwrap_or_default(), word("signature")?);
+            if signature.is_empty() || signature.as_str().starts_with(PLACEHOLDER_SIGNATURE) {
+                return None;
+            }
+            BlockKind::Thinking { text, signature }
+        }
+        "redacted_thinking" => BlockKind::RedactedThinking { data: word("data")? },
+        _ => return None,
+    }))
+}

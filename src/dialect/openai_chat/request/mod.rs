@@ -1,0 +1,13 @@
+//! Chat Completions requests, read and written.
+
+mod definitions;
+mod dialogue;
+mod media;
+mod messages;
+mod read;
+mod schema;
+mod tools;
+mod write;
+
+pub(crate) use self::read::read;
+pub(crate) use self::write::write;

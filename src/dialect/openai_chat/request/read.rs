@@ -1,0 +1,266 @@
+use std::borrow::Cow;
+
+use super::messages::Messages;
+use super::tools;
+use crate::dialect::canon::conversation::{Cache, Conversation, Format, Thinking, Tier};
+use crate::dialect::canon::fields::{Fate, Field, judge};
+use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
+use crate::domain::catalog::Effort;
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Raw};
+
+/// What becomes of each member, toward an API that is not OpenAI's. Members that are not listed are dropped.
+pub(super) const FIELDS: [Field; 45] = [
+    Field::new("model", Fate::Mapped),
+    Field::new("messages", Fate::Mapped),
+    Field::new("max_completion_tokens", Fate::Mapped),
+    Field::new("max_tokens", Fate::Mapped),
+    Field::new("temperature", Fate::Adapted),
+    Field::new("top_p", Fate::Adapted),
+    Field::new("top_k", Fate::Adapted),
+    Field::new("n", Fate::Refused).unless("1"),
+    Field::new("stream", Fate::Mapped),
+    Field::new("stream_options", Fate::Mapped),
+    Field::new("stop", Fate::Adapted),
+    Field::new("tools", Fate::Mapped),
+    Field::new("functions", Fate::Mapped),
+    Field::new("tool_choice", Fate::Mapped),
+    Field::new("function_call", Fate::Mapped),
+    Field::new("parallel_tool_calls", Fate::Mapped),
+    Field::new("response_format", Fate::Adapted),
+    Field::new("reasoning_effort", Fate::Adapted),
+    Field::new("thinking", Fate::Mapped),
+    Field::new("output_config", Fate::Mapped),
+    Field::new("verbosity", Fate::Dropped),
+    Field::new("user", Fate::Mapped),
+    Field::new("safety_identifier", Fate::Mapped),
+    // A map of the client's own; of proxies' clients, the user is in it.
+    Field::new("metadata", Fate::Adapted),
+    Field::new("service_tier", Fate::Adapted),
+    Field::new("prompt_cache_key", Fate::Dropped),
+    Field::new("prompt_cache_retention", Fate::Dropped),
+    Field::new("prompt_cache_options", Fate::Dropped),
+    Field::new("cache_control", Fate::Mapped),
+    Field::new("seed", Fate::Dropped),
+    Field::new("logit_bias", Fate::Dropped).unless("{}"),
+    Field::new("presence_penalty", Fate::Dropped).unless("0"),
+    Field::new("frequency_penalty", Fate::Dropped).unless("0"),
+    Field::new("logprobs", Fate::Dropped).unless("false"),
+    Field::new("top_logprobs", Fate::Dropped).unless("0"),
+    Field::new("modalities", Fate::Adapted),
+    Field::new("audio", Fate::Refused),
+    Field::new("prediction", Fate::Dropped),
+    Field::new("store", Fate::Dropped).unless("false"),
+    Field::new("moderation", Fate::Adapted),
+    Field::new("web_search_options", Fate::Refused),
+    // What proxies in front of Claude take, and translation does not yet.
+    Field::new("container", Fate::Refused),
+    Field::new("mcp_servers", Fate::Refused),
+    Field::new("context_management", Fate::Dropped),
+    Field::new("speed", Fate::Dropped),
+];
+
+/// Reads a request whose grammar has been checked.
+///
+/// # Errors
+/// What is of the wrong type, or cannot be said in another dialect, with the path of the field.
+pub(crate) fn read<'a>(body: &'a str, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
+    let mut conversation = Conversation::default();
+    let mut more = Held::default();
+    for (name, value) in Raw::new(body).members() {
+        if judge(&FIELDS, &name, value, warnings)? {
+            more.member(&name, value, &mut conversation, warnings)?;
+        }
+    }
+    let Some(messages) = more.messages else { return Err(invalid("messages", "is missing")) };
+    if !messages.is_array() || messages.elements().next().is_none() {
+        return Err(invalid("messages", "must be a list of at least one message"));
+    }
+    conversation.max_tokens = more.completion_tokens.or(more.tokens);
+    conversation.user = more.safety_identifier.or(more.user).or(more.metadata_user);
+    tools::read(more.tools, more.functions, &mut conversation, warnings)?;
+    if let Some(choice) = more.choice {
+        tools::choose(choice, &mut conversation, warnings)?;
+    }
+    Messages::new(warnings).read(messages, &mut conversation)?;
+    Ok(conversation)
+}
+
+/// What is read once all of it is known.
+#[derive(Default)]
+struct Held<'a> {
+    messages: Option<Raw<'a>>,
+    tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    tools: Option<Raw<'a>>,
+    functions: Option<Raw<'a>>,
+    choice: Option<Raw<'a>>,
+    user: Option<Cow<'a, str>>,
+    safety_identifier: Option<Cow<'a, str>>,
+    metadata_user: Option<Cow<'a, str>>,
+}
+
+impl<'a> Held<'a> {
+    fn member(
+        &mut self,
+        name: &str,
+        value: Raw<'a>,
+        conversation: &mut Conversation<'a>,
+        warnings: &mut Warnings,
+    ) -> Result<(), Rejection> {
+        match name {
+            "messages" => self.messages = Some(value),
+            "max_tokens" => self.tokens = Some(tokens("max_tokens", value)?),
+            "max_completion_tokens" => self.completion_tokens = Some(tokens("max_completion_tokens", value)?),
+            "temperature" => conversation.temperature = Some(number("temperature", value, 2.0)?),
+            "top_p" => conversation.top_p = Some(number("top_p", value, 1.0)?),
+            "top_k" => conversation.top_k = Some(number("top_k", value, f64::MAX)?),
+            "stream" => conversation.stream = flag("stream", value)?,
+            "stream_options" => {
+                let asked = value.member("include_usage").and_then(Raw::bool);
+                conversation.include_usage = asked.unwrap_or(false);
+            }
+            "stop" => stops(value, conversation, warnings)?,
+            "tools" => self.tools = Some(value),
+            "functions" => self.functions = Some(value),
+            "tool_choice" | "function_call" => self.choice = Some(value),
+            "parallel_tool_calls" => conversation.one_call |= !flag("parallel_tool_calls", value)?,
+            "response_format" => conversation.format = format(value)?,
+            "reasoning_effort" => conversation.effort = effort(value)?.or(conversation.effort),
+            "thinking" => {
+                let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
+                conversation.thinking = Some(thinking);
+            }
+            "output_config" => output_config(value, conversation, warnings)?,
+            "user" => self.user = Some(text("user", value)?.into_plain()),
+            "safety_identifier" => self.safety_identifier = Some(text("safety_identifier", value)?.into_plain()),
+            "metadata" => match value.member("user_id").and_then(Raw::text) {
+                Some(user) => self.metadata_user = Some(user.into_plain()),
+                None if value.members().next().is_none() => {}
+                None => warnings.dropped("metadata")?,
+            },
+            "service_tier" => match text("service_tier", value)?.as_str() {
+                "auto" => conversation.tier = Some(Tier::Auto),
+                "default" => conversation.tier = Some(Tier::Standard),
+                "priority" | "fast" | "ultrafast" => conversation.tier = Some(Tier::Priority),
+                _ => warnings.dropped("service_tier")?,
+            },
+            "cache_control" => conversation.cache = cache_control(Some(value)),
+            "modalities" => {
+                let is_text = |kind: Raw<'_>| kind.text().is_some_and(|kind| kind.as_str() == "text");
+                if !value.elements().all(is_text) {
+                    return Err(unsupported("modalities"));
+                }
+            }
+            // Who asks that something be blocked must not be answered as if it had been.
+            "moderation" if value.as_str().contains("\"block\"") => return Err(unsupported("moderation")),
+            "moderation" => warnings.dropped("moderation")?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn text<'a>(path: &'static str, value: Raw<'a>) -> Result<Escaped<'a>, Rejection> {
+    value.text().ok_or_else(|| invalid(path, "must be a string"))
+}
+
+fn flag(path: &'static str, value: Raw<'_>) -> Result<bool, Rejection> {
+    value.bool().ok_or_else(|| invalid(path, "must be a boolean"))
+}
+
+fn tokens(path: &'static str, value: Raw<'_>) -> Result<u64, Rejection> {
+    value.count().filter(|tokens| *tokens > 0).ok_or_else(|| invalid(path, "must be a whole number of at least 1"))
+}
+
+fn number<'a>(path: &'static str, value: Raw<'a>, most: f64) -> Result<Raw<'a>, Rejection> {
+    match value.number() {
+        Some(number) if number >= 0.0 && number <= most => Ok(value),
+        Some(_) => Err(invalid(path, "is out of range")),
+        None => Err(invalid(path, "must be a number")),
+    }
+}
+
+fn stops<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    let list = if value.is_array() { None } else { Some(value) };
+    for stop in list.into_iter().chain(value.elements()) {
+        let stop = text("stop", stop)?;
+        match stop.is_blank() {
+            // Anthropic's answer to one is a 400.
+            true => warnings.dropped("stop")?,
+            false => conversation.stops.push(stop),
+        }
+    }
+    Ok(())
+}
+
+/// A word, or an object with it, as Responses has it.
+fn effort(value: Raw<'_>) -> Result<Option<Effort>, Rejection> {
+    let word = value.text().or_else(|| value.member("effort").and_then(Raw::text));
+    match word {
+        None if value.is_object() => Ok(None),
+        None => Err(invalid("reasoning_effort", "must be a string")),
+        Some(word) => match Effort::named(word.as_str()) {
+            Some(effort) => Ok(Some(effort)),
+            None => Err(invalid("reasoning_effort", "is no known level")),
+        },
+    }
+}
+
+/// Anthropic's own member, which clients of proxies in front of Claude send. Its effort and its format go before OpenAI's.
+fn output_config<'a>(
+    value: Raw<'a>,
+    conversation: &mut Conversation<'a>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    for (name, value) in value.members() {
+        match &*name {
+            "effort" => conversation.effort = effort(value)?,
+            "format" => {
+                let schema = value.member("schema").ok_or_else(|| invalid("output_config.format", "has no schema"))?;
+                conversation.format = Some(Format::Schema { name: None, description: None, schema });
+            }
+            other => warnings.dropped(format!("output_config.{other}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn format(value: Raw<'_>) -> Result<Option<Format<'_>>, Rejection> {
+    let kind = value.member("type").and_then(Raw::text).unwrap_or_default();
+    match kind.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(Format::Json)),
+        "json_schema" => {
+            let asked = value.member("json_schema").unwrap_or(value);
+            let schema = asked.member("schema").filter(|schema| schema.is_object());
+            let schema = schema.ok_or_else(|| invalid("response_format.json_schema.schema", "must be an object"))?;
+            let word = |name: &str| asked.member(name).and_then(Raw::text);
+            Ok(Some(Format::Schema { name: word("name"), description: word("description"), schema }))
+        }
+        _ => Err(invalid("response_format.type", "is no known format")),
+    }
+}
+
+/// Anthropic's breakpoint, where clients of proxies put it, or OpenAI's own. What is none is no breakpoint.
+pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
+    let value = value?;
+    let word = |name: &str| value.member(name).and_then(Raw::text).unwrap_or_default();
+    match (word("type").as_str(), word("mode").as_str(), word("ttl").as_str()) {
+        ("ephemeral", _, "1h") | (_, "explicit", "12h") => Some(Cache::Hour),
+        ("ephemeral", _, "" | "5m") | (_, "explicit", _) => Some(Cache::FiveMinutes),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_has_one_fate() {
+        for (at, field) in FIELDS.iter().enumerate() {
+            assert!(!FIELDS[..at].iter().any(|other| other.name == field.name), "{} is listed twice", field.name);
+        }
+    }
+}

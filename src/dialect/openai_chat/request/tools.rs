@@ -1,0 +1,122 @@
+use std::collections::HashSet;
+
+use super::read::{cache_control, text};
+use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
+use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Raw};
+
+/// Members of a tool that Anthropic knows, and clients of proxies in front of Claude send.
+const EXTRAS: [&str; 4] = ["defer_loading", "input_examples", "eager_input_streaming", "allowed_callers"];
+
+/// `tools`, and `functions` as there were before them.
+pub(super) fn read<'a>(
+    tools: Option<Raw<'a>>,
+    functions: Option<Raw<'a>>,
+    conversation: &mut Conversation<'a>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    if let Some(list) = tools.or(functions).filter(|list| !list.is_array()) {
+        let path = if tools.is_some() { "tools" } else { "functions" };
+        return Err(invalid(path, if list.is_object() { "must be a list" } else { "must be a list of objects" }));
+    }
+    for (at, entry) in tools.into_iter().flat_map(Raw::elements).enumerate() {
+        let tool = tool(at, entry)?;
+        conversation.tools.push(tool);
+    }
+    for (at, entry) in functions.into_iter().flat_map(Raw::elements).enumerate() {
+        conversation.legacy_functions = true;
+        // An answer has room for one.
+        conversation.one_call = true;
+        conversation.tools.push(function(&format!("functions.{at}"), entry, entry)?);
+    }
+    if tools.is_some() && functions.is_some() {
+        conversation.legacy_functions = false;
+        warnings.adapted("functions")?;
+    }
+    Ok(())
+}
+
+fn tool<'a>(at: usize, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
+    let path = format!("tools.{at}");
+    let kind = entry.member("type").and_then(Raw::text);
+    match kind.as_ref().map_or("function", Escaped::as_str) {
+        "function" => {
+            let definition = entry.member("function").filter(|function| function.is_object());
+            function(&path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
+        }
+        "custom" => {
+            let definition = entry.member("custom").filter(|custom| custom.is_object());
+            let definition = definition.ok_or_else(|| invalid(format!("{path}.custom"), "is missing"))?;
+            let grammar = definition.member("format").and_then(|format| {
+                let grammar = format.member("grammar").unwrap_or(format);
+                grammar.member("definition").and_then(Raw::text)
+            });
+            named(&path, entry, definition, ToolKind::Custom { grammar })
+        }
+        // Left out in silence, the model would lack what its client counts on.
+        _ => Err(invalid(format!("{path}.type"), "is no type of tool that can be translated")),
+    }
+}
+
+fn function<'a>(path: &str, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<'a>, Rejection> {
+    let schema = definition.member("parameters");
+    if schema.is_some_and(|schema| !schema.is_object()) {
+        return Err(invalid(format!("{path}.function.parameters"), "must be an object"));
+    }
+    let strict = definition.member("strict").and_then(Raw::bool).unwrap_or(false);
+    named(path, entry, definition, ToolKind::Function { schema, strict })
+}
+
+fn named<'a>(path: &str, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKind<'a>) -> Result<Tool<'a>, Rejection> {
+    let name = definition.member("name").and_then(Raw::text).filter(|name| !name.is_empty());
+    let either = |name: &str| entry.member(name).or_else(|| definition.member(name));
+    Ok(Tool {
+        name: name.ok_or_else(|| invalid(format!("{path}.name"), "must be a string"))?,
+        description: definition.member("description").and_then(Raw::text),
+        kind,
+        cache: cache_control(either("cache_control")),
+        extras: EXTRAS.iter().filter_map(|name| Some((*name, either(name)?))).collect(),
+    })
+}
+
+/// `tool_choice` and `function_call`.
+pub(super) fn choose<'a>(
+    value: Raw<'a>,
+    conversation: &mut Conversation<'a>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let mode = |word: &str| match word {
+        "none" => Some(ToolChoice::None),
+        "auto" => Some(ToolChoice::Auto),
+        "required" | "any" => Some(ToolChoice::Any),
+        _ => None,
+    };
+    let unknown = || invalid("tool_choice", "is no known choice");
+    if let Some(word) = value.text() {
+        conversation.choice = Some(mode(word.as_str()).ok_or_else(unknown)?);
+        return Ok(());
+    }
+    if let Some(allowed) = value.member("allowed_tools") {
+        let names: HashSet<_> =
+            allowed.member("tools").into_iter().flat_map(Raw::elements).filter_map(name_of).collect();
+        // What was cached of the prompt, and thinking that is bound to it, does not survive another list of tools.
+        warnings.adapted("tool_choice.allowed_tools")?;
+        conversation.tools.retain(|tool| names.contains(&tool.name));
+        let word = allowed.member("mode").and_then(Raw::text).unwrap_or_default();
+        conversation.choice = mode(word.as_str()).or(Some(ToolChoice::Auto));
+        return Ok(());
+    }
+    let name = name_of(value).ok_or_else(unknown)?;
+    if !conversation.tools.iter().any(|tool| tool.name == name) {
+        return Err(invalid("tool_choice", "names a tool that is not in `tools`"));
+    }
+    conversation.choice = Some(ToolChoice::Named(name));
+    Ok(())
+}
+
+/// The name in `{"type":"function","function":{"name":…}}` and its like.
+fn name_of(value: Raw<'_>) -> Option<Escaped<'_>> {
+    let within = value.member("function").or_else(|| value.member("custom")).unwrap_or(value);
+    within.member("name").and_then(|name| text("tool_choice", name).ok())
+}

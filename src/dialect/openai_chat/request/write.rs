@@ -1,0 +1,172 @@
+use sha2::{Digest, Sha256};
+
+use super::dialogue::Dialogue;
+use super::{definitions, schema};
+use crate::dialect::canon::conversation::{Conversation, Format, ThinkingKind, Tier};
+use crate::dialect::canon::name::hex;
+use crate::dialect::canon::needs::{Aim, Needs};
+use crate::dialect::canon::warning::{Loss, Warnings};
+use crate::domain::catalog::{Effort, Sampling};
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Out, Raw};
+
+/// Most sequences to stop at. Source: platform.openai.com/docs/api-reference/chat.
+const MOST_STOPS: usize = 4;
+/// Most parts with a cache breakpoint.
+const MOST_BREAKPOINTS: usize = 4;
+/// Longest `safety_identifier`, in bytes.
+const LONGEST_USER: usize = 64;
+
+/// Writes a Chat Completions request.
+///
+/// # Errors
+/// What the model cannot be asked for.
+pub(crate) fn write(
+    mut conversation: Conversation<'_>,
+    aim: &Aim<'_>,
+    needs: &mut Needs,
+    warnings: &mut Warnings,
+) -> Result<String, Rejection> {
+    let abilities = &aim.abilities;
+    let thinks = conversation.thinking.as_ref().map(|thinking| thinking.kind);
+    needs.hides_thinking = !matches!(thinks, Some(ThinkingKind::Adaptive | ThinkingKind::Enabled { .. }));
+    match abilities.cache_breakpoints {
+        true => _ = conversation.keep_breakpoints(MOST_BREAKPOINTS),
+        // Other servers cache by themselves.
+        false => _ = conversation.keep_breakpoints(0),
+    }
+
+    let mut out = Out::with_capacity(1024);
+    out.open('{').key("model").plain(aim.model);
+    tokens(&mut out, &conversation, aim, warnings)?;
+    sampling(&mut out, &conversation, abilities.sampling, warnings)?;
+    stops(&mut out, &conversation, abilities.stops, warnings)?;
+    if let Some(effort) = effort(&conversation, aim, warnings)? {
+        out.key("reasoning_effort").plain(effort.name());
+    }
+    if let Some(Format::Schema { schema, name, .. }) = &conversation.format {
+        out.key("response_format").open('{').key("type").plain("json_schema").key("json_schema").open('{');
+        out.key("name").text(name.as_ref().unwrap_or(&Escaped::new("response"))).key("schema").raw(schema.as_str());
+        out.key("strict").raw(if schema::is_strict(*schema) { "true" } else { "false" }).close('}').close('}');
+    } else if conversation.format.is_some() {
+        out.key("response_format").raw(r#"{"type":"json_object"}"#);
+    }
+    user(&mut out, conversation.user.as_deref(), abilities.completion_tokens);
+    match conversation.tier {
+        Some(Tier::Standard) => _ = out.key("service_tier").plain("default"),
+        Some(Tier::Priority) => _ = out.key("service_tier").plain("priority"),
+        Some(Tier::Auto) | None => {}
+    }
+    if conversation.stream {
+        // Without it a stream says nothing of what it cost.
+        out.key("stream").raw("true").key("stream_options").raw(r#"{"include_usage":true}"#);
+    }
+    definitions::tools(&mut out, &conversation, aim, needs, warnings)?;
+    out.key("messages").open('[');
+    Dialogue::new(&mut out, aim, warnings).write(&conversation)?;
+    out.close(']').close('}');
+    Ok(out.finish())
+}
+
+fn tokens(
+    out: &mut Out,
+    conversation: &Conversation<'_>,
+    aim: &Aim<'_>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let Some(asked) = conversation.max_tokens.or(aim.limit) else { return Ok(()) };
+    if asked > aim.max_output {
+        // Agents ask for the most that their own models give.
+        warnings.note(Loss::Clamped, format!("max_tokens:{asked}>{}", aim.max_output))?;
+    }
+    let name = if aim.abilities.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+    out.key(name).number(asked.min(aim.max_output).min(aim.limit.unwrap_or(u64::MAX)));
+    Ok(())
+}
+
+fn sampling(
+    out: &mut Out,
+    conversation: &Conversation<'_>,
+    takes: Sampling,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    for (name, value) in [("temperature", conversation.temperature), ("top_p", conversation.top_p)] {
+        match (value, takes) {
+            (None, _) => {}
+            (Some(value), Sampling::None) if value.number() == Some(1.0) => {}
+            (Some(_), Sampling::None) => warnings.dropped(name)?,
+            (Some(value), _) => _ = out.key(name).raw(value.as_str()),
+        }
+    }
+    match conversation.top_k {
+        Some(_) => warnings.dropped("top_k"),
+        None => Ok(()),
+    }
+}
+
+fn stops(
+    out: &mut Out,
+    conversation: &Conversation<'_>,
+    takes: bool,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
+    let stops = &conversation.stops;
+    if stops.is_empty() {
+        return Ok(());
+    }
+    if !takes || stops.len() > MOST_STOPS {
+        warnings.dropped("stop_sequences")?;
+    }
+    if takes {
+        out.key("stop").open('[');
+        stops.iter().take(MOST_STOPS).for_each(|stop| _ = out.text(stop));
+        out.close(']');
+    }
+    Ok(())
+}
+
+/// The effort that was asked for; failing that, the one that thinking comes closest to.
+fn effort(
+    conversation: &Conversation<'_>,
+    aim: &Aim<'_>,
+    warnings: &mut Warnings,
+) -> Result<Option<Effort>, Rejection> {
+    let efforts = aim.abilities.efforts;
+    let thinking = conversation.thinking.as_ref().map(|thinking| thinking.kind);
+    let wanted = match (conversation.effort, thinking) {
+        (Some(effort), _) => effort,
+        (None, Some(ThinkingKind::Enabled { budget })) => match budget {
+            ..8192 => Effort::Low,
+            ..16_384 => Effort::Medium,
+            _ => Effort::High,
+        },
+        (None, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) => {
+            return Ok([Effort::None, Effort::Minimal].into_iter().find(|effort| efforts.has(*effort)));
+        }
+        (None, Some(ThinkingKind::Adaptive) | None) => return Ok(None),
+    };
+    let nearest = efforts.nearest(wanted);
+    match nearest {
+        // What a server does not know of, it cannot be told.
+        None => warnings.dropped("output_config.effort")?,
+        Some(nearest) if nearest != wanted => {
+            warnings.adapted(format!("output_config.effort:{}>{}", wanted.name(), nearest.name()))?;
+        }
+        Some(_) => {}
+    }
+    Ok(nearest)
+}
+
+/// Claude Code's user is a JSON document with a name of its machine in it.
+fn user(out: &mut Out, user: Option<&str>, is_openai: bool) {
+    let Some(user) = user else { return };
+    if !is_openai {
+        out.key("user").plain(user);
+        return;
+    }
+    let hash = hex(&Sha256::digest(user), 64);
+    let plain = user.len() <= LONGEST_USER && !Raw::new(user).is_object();
+    out.key("safety_identifier").plain(if plain { user } else { &hash });
+    // Calls of one user share the beginnings of their prompts.
+    out.key("prompt_cache_key").plain(hash.get(..32).unwrap_or_default());
+}

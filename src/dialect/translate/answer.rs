@@ -1,0 +1,71 @@
+use bytes::{Bytes, BytesMut};
+
+use super::fit::Fit;
+use super::{Reply, stream};
+use crate::dialect::canon::AnswerWriter;
+use crate::dialect::canon::event::{Event, Sink};
+use crate::dialect::canon::fault::Fault;
+use crate::dialect::{Rendered, anthropic, openai_chat};
+use crate::domain::dialect::Dialect;
+
+/// Translates a whole answer, of status 200.
+///
+/// # Errors
+/// The error that it is after all, or that it must become, in the client's shape.
+pub fn answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Rendered> {
+    try_answer(json, upstream, client, reply).map_err(|fault| super::of_fault(&fault, client, reply))
+}
+
+pub(crate) fn try_answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Fault> {
+    let mut writer = writer(client, reply).ok_or_else(unknown)?;
+    let mut fit = Fit::new(reply.needs.clone());
+    read(json, upstream, &mut |event| fit.event(event, &mut |event| writer.event(event)))?;
+    Ok(writer.finish().into())
+}
+
+/// Translates a whole answer to a request for a stream, as some servers give it, into the stream that it would have been.
+///
+/// # Errors
+/// As [`answer`].
+pub fn answer_as_stream(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Rendered> {
+    let out = try_answer_as_stream(json, upstream, client, reply);
+    out.map_err(|fault| super::of_fault(&fault, client, reply))
+}
+
+pub(crate) fn try_answer_as_stream(
+    json: &[u8],
+    upstream: Dialect,
+    client: Dialect,
+    reply: &Reply,
+) -> Result<Bytes, Fault> {
+    let mut writer = stream::writer(client, reply).ok_or_else(unknown)?;
+    let (mut fit, mut out) = (Fit::new(reply.needs.clone()), BytesMut::new());
+    read(json, upstream, &mut |event: Event<'_>| fit.event(event, &mut |event| writer.event(event, &mut out)))?;
+    Ok(out.freeze())
+}
+
+/// Writes whole answers of `client`; `None` for Responses.
+pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn AnswerWriter + Send + Sync>> {
+    Some(match client {
+        Dialect::Anthropic => Box::new(anthropic::answer::Writer::new(&reply.model, &reply.request_id)),
+        Dialect::OpenAiChat => {
+            let functions = reply.needs.legacy_functions;
+            Box::new(openai_chat::answer::Writer::new(&reply.model, reply.created, functions))
+        }
+        Dialect::OpenAiResponses => return None,
+    })
+}
+
+fn read(json: &[u8], upstream: Dialect, sink: Sink<'_>) -> Result<(), Fault> {
+    // A character that is none is lost, and not the answer.
+    let json = String::from_utf8_lossy(json);
+    match upstream {
+        Dialect::Anthropic => anthropic::stream::Reader::whole(&json, sink),
+        Dialect::OpenAiChat => openai_chat::stream::Reader::whole(&json, sink),
+        Dialect::OpenAiResponses => Err(unknown()),
+    }
+}
+
+fn unknown() -> Fault {
+    Fault::garbled("answers of this upstream cannot be translated yet")
+}

@@ -1,0 +1,108 @@
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::Reply;
+use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::{Rendered, anthropic, openai_chat};
+use crate::domain::dialect::Dialect;
+use crate::wire::json::{Raw, members};
+
+/// Longest message that is made of a body that is no error of the upstream's API.
+const LONGEST: usize = 500;
+
+/// Translates an error: an answer whose status is 400 or above. `headers` are the upstream's, of which those that say when
+/// to come back go on.
+#[must_use]
+pub fn error(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    upstream: Dialect,
+    client: Dialect,
+    reply: &Reply,
+) -> Rendered {
+    let mut fault = read(status, body, upstream);
+    // A spend cap of the account says nothing of when it ends; a rate does.
+    let is_spend_cap = ["contract_spend_limit_reached", "enforced_spend_limit_reached"]
+        .iter()
+        .any(|code| memchr::memmem::find(body, code.as_bytes()).is_some());
+    if is_spend_cap && fault.kind == FaultKind::RateLimit {
+        fault.kind = FaultKind::Quota;
+    }
+    let mut rendered = of_fault(&fault, client, reply);
+    for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
+        if let Some(value) = headers.get(name) {
+            rendered.headers.insert(name, value.clone());
+        }
+    }
+    if fault.kind == FaultKind::Quota {
+        rendered.headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    rendered
+}
+
+/// A fault as the client's API would say it.
+pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendered {
+    let (status, body) = match client {
+        Dialect::Anthropic => anthropic::error::of_fault(fault, &reply.request_id),
+        _ => openai_chat::error::of_fault(fault),
+    };
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if fault.kind == FaultKind::Overloaded && client != Dialect::Anthropic {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Rendered { status, headers, body: Bytes::from(body) }
+}
+
+/// What the upstream says is wrong; failing that, what its status says.
+fn read(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
+    let text = String::from_utf8_lossy(body);
+    let by_status = of_status(status);
+    let is_object = members(text.as_bytes(), |_, _| {});
+    let error = Raw::new(&text).member("error").filter(|_| is_object);
+    let Some(error) = error else {
+        // Some servers speak in another shape; some proxies in none.
+        let words = Raw::new(&text).member("message").or_else(|| Raw::new(&text).member("detail"));
+        let words = words.filter(|_| is_object).and_then(Raw::text).map(|words| words.decoded().into_owned());
+        let message = words.unwrap_or_else(|| text.trim().chars().take(LONGEST).collect());
+        let message = match message.is_empty() || message.starts_with('<') {
+            true => format!("the upstream answered {}", status.as_u16()),
+            false => message,
+        };
+        return Fault::new(by_status, message);
+    };
+    let mut fault = match upstream {
+        Dialect::Anthropic => anthropic::error::read(&text),
+        _ => openai_chat::error::read(error),
+    };
+    // The status is what the upstream's own clients go by; words tell apart what shares one.
+    let refines = matches!(
+        (by_status, fault.kind),
+        (FaultKind::InvalidRequest, FaultKind::ContextLength | FaultKind::ContentPolicy)
+            | (FaultKind::NotFound, FaultKind::ModelNotFound)
+            | (FaultKind::RateLimit, FaultKind::Quota | FaultKind::Overloaded)
+            | (FaultKind::Api, FaultKind::Overloaded | FaultKind::Timeout | FaultKind::RateLimit)
+            | (FaultKind::Quota | FaultKind::Permission, FaultKind::ModelNotFound | FaultKind::ContentPolicy)
+    );
+    if !refines {
+        fault.kind = by_status;
+    }
+    fault
+}
+
+fn of_status(status: StatusCode) -> FaultKind {
+    match status.as_u16() {
+        401 => FaultKind::Authentication,
+        402 => FaultKind::Quota,
+        403 => FaultKind::Permission,
+        404 => FaultKind::NotFound,
+        408 | 504 => FaultKind::Timeout,
+        409 => FaultKind::Conflict,
+        413 => FaultKind::TooLarge,
+        429 => FaultKind::RateLimit,
+        503 | 529 => FaultKind::Overloaded,
+        400..=499 => FaultKind::InvalidRequest,
+        _ => FaultKind::Api,
+    }
+}

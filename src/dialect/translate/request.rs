@@ -1,0 +1,145 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::dialect::canon::needs::{Aim, Needs};
+use crate::dialect::canon::warning::Warnings;
+use crate::dialect::{anthropic, openai_chat};
+use crate::domain::catalog::Abilities;
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::wire::json::{self, Limits};
+
+/// What becomes of what the other API cannot say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// It is left out, or said otherwise, and the answer's `x-tollgate-warnings` names it.
+    #[default]
+    Compat,
+    /// The request is refused.
+    Strict,
+    /// It is left out, or said otherwise, and nobody is told.
+    Silent,
+}
+
+/// What is asked of the upstream: which model, and what it takes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Asked<'a> {
+    /// The model, as the upstream names it.
+    pub model: &'a str,
+    /// What it takes; by its name unless set.
+    pub abilities: Option<Abilities>,
+    /// The most output tokens that it takes, if that is known.
+    pub max_output: Option<u64>,
+    /// The most output tokens that the layers allow, if they do.
+    pub limit: Option<u64>,
+    /// What becomes of what the other API cannot say.
+    pub mode: Mode,
+}
+
+impl<'a> Asked<'a> {
+    /// Of this model.
+    #[must_use]
+    pub fn new(model: &'a str) -> Self {
+        Asked { model, abilities: None, max_output: None, limit: None, mode: Mode::default() }
+    }
+
+    /// What the model takes.
+    #[must_use]
+    pub fn abilities(mut self, abilities: Abilities) -> Self {
+        self.abilities = Some(abilities);
+        self
+    }
+
+    /// The most output tokens that the model takes.
+    #[must_use]
+    pub fn max_output(mut self, tokens: u64) -> Self {
+        self.max_output = Some(tokens);
+        self
+    }
+
+    /// The most output tokens that the request may ask for, whatever the client asked for.
+    #[must_use]
+    pub fn limit(mut self, tokens: impl Into<Option<u64>>) -> Self {
+        self.limit = tokens.into();
+        self
+    }
+
+    /// What becomes of what the other API cannot say.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// A request in the upstream's dialect.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Translated {
+    /// The JSON.
+    pub body: Bytes,
+    /// What was lost: the value of `x-tollgate-warnings`, if there is anything to say.
+    pub warnings: Option<String>,
+    /// What the answer must be made to fit: goes into the [`Reply`](super::Reply).
+    pub(crate) needs: Needs,
+    /// The client only wants its prompt to be cached, and no output.
+    pub(crate) wants_nothing: bool,
+}
+
+impl Translated {
+    /// The answer to this request, as `reply` has it, made to fit what the client asked for.
+    #[must_use]
+    pub fn reply(&self, mut reply: super::Reply) -> super::Reply {
+        reply.needs = self.needs.clone();
+        reply
+    }
+}
+
+/// Translates a request. The same request is translated alike each time, and a conversation that goes on begins as it did.
+///
+/// # Errors
+/// What is wrong with the request, or what the upstream's API has no way to say; it names the path of the field.
+pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_>) -> Result<Translated, Rejection> {
+    // All that follows relies on the grammar.
+    json::index(body, &[], Limits::default())
+        .map_err(|error| Rejection::new(RejectionKind::InvalidRequest, format!("request body: {error}")))?;
+    checked_request(body, client, upstream, asked)
+}
+
+/// [`request`], for a body whose grammar has been checked.
+pub(crate) fn checked_request(
+    body: &[u8],
+    client: Dialect,
+    upstream: Dialect,
+    asked: &Asked<'_>,
+) -> Result<Translated, Rejection> {
+    let text = String::from_utf8_lossy(body);
+    debug_assert!(matches!(text, Cow::Borrowed(_)), "what was checked is UTF-8");
+    let mut warnings = Warnings::new(asked.mode);
+    let conversation = match client {
+        Dialect::Anthropic => anthropic::request::read(&text, &mut warnings)?,
+        Dialect::OpenAiChat => openai_chat::request::read(&text, &mut warnings)?,
+        Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
+    };
+    let aim = Aim {
+        model: asked.model,
+        abilities: asked.abilities.unwrap_or_else(|| Abilities::of(asked.model, upstream)),
+        max_output: asked.max_output.unwrap_or(u64::MAX),
+        limit: asked.limit,
+    };
+    let wants_nothing = conversation.max_tokens == Some(0);
+    let mut needs = Needs::default();
+    let body = match upstream {
+        Dialect::Anthropic => anthropic::request::write(conversation, &aim, &mut needs, &mut warnings)?,
+        Dialect::OpenAiChat => openai_chat::request::write(conversation, &aim, &mut needs, &mut warnings)?,
+        Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
+    };
+    Ok(Translated { body: body.into(), warnings: warnings.header(), needs, wants_nothing })
+}
+
+fn impossible(client: Dialect, upstream: Dialect) -> Rejection {
+    Rejection::new(RejectionKind::Unsupported, format!("{client} cannot be translated to {upstream} yet"))
+}

@@ -1,0 +1,132 @@
+use std::fmt;
+
+use bytes::BytesMut;
+
+use super::Reply;
+use super::fit::Fit;
+use crate::dialect::canon::event::Event;
+use crate::dialect::canon::fault::Fault;
+use crate::dialect::canon::{StreamReader, StreamWriter};
+use crate::dialect::{anthropic, openai_chat};
+use crate::domain::dialect::Dialect;
+use crate::wire::sse::{Block, Scanner};
+
+/// Translates one stream. What is held back is one unfinished event, and what a provider sends out of order: the parts of
+/// later tool calls, and text, while an earlier call's input is incomplete. What must be said at the end is kept besides:
+/// thinking, and what text rests on, for a client of Chat Completions.
+pub struct StreamTranslator {
+    scanner: Scanner,
+    reader: Box<dyn StreamReader + Send + Sync>,
+    fit: Fit,
+    writer: Box<dyn StreamWriter + Send + Sync>,
+    is_over: bool,
+}
+
+impl StreamTranslator {
+    /// From a stream of `upstream` to one of `client`; `None` where there is nothing to translate, or one of them is
+    /// Responses, which is not translated yet.
+    #[must_use]
+    pub fn new(upstream: Dialect, client: Dialect, reply: &Reply) -> Option<Self> {
+        if upstream == client {
+            return None;
+        }
+        let writer = writer(client, reply)?;
+        let reader: Box<dyn StreamReader + Send + Sync> = match upstream {
+            Dialect::Anthropic => Box::new(anthropic::stream::Reader::new()),
+            Dialect::OpenAiChat => Box::new(openai_chat::stream::Reader::new()),
+            Dialect::OpenAiResponses => return None,
+        };
+        let fit = Fit::new(reply.needs.clone());
+        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, is_over: false })
+    }
+
+    /// Takes the next bytes of the upstream's stream; whole events for the client go to `out`.
+    ///
+    /// Whatever is wrong with the stream, or was wrong upstream, is an error event in the client's dialect, and the last
+    /// thing that is written.
+    pub fn push(&mut self, chunk: &[u8], out: &mut BytesMut) {
+        if let Err(fault) = self.try_push(chunk, out) {
+            self.fail(&fault, out);
+        }
+    }
+
+    /// [`push`](Self::push), for who can still say of a fault what it is by the status of the answer.
+    pub(crate) fn try_push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+        if self.is_over {
+            return Ok(());
+        }
+        let StreamTranslator { scanner, reader, fit, writer, is_over } = self;
+        let mut verdict = Ok(());
+        let scanned = scanner.push(chunk, |block| {
+            if verdict.is_ok() && !*is_over {
+                verdict = relay(&mut **reader, fit, &mut **writer, &block, out, is_over);
+            }
+        });
+        verdict?;
+        scanned.map_err(|_| Fault::garbled("the upstream sent an event beyond 16 MiB"))
+    }
+
+    /// The upstream's stream is over. One that broke off ends with an error event.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if let Err(fault) = self.try_finish(out) {
+            self.fail(&fault, out);
+        }
+        self.is_over = true;
+    }
+
+    pub(crate) fn try_finish(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
+        if self.is_over {
+            return Ok(());
+        }
+        let StreamTranslator { scanner, reader, fit, writer, is_over } = self;
+        let mut verdict = Ok(());
+        // Half an event says nothing; what it would have said is missing, and the reader knows.
+        let _ = scanner.finish(|block| verdict = relay(&mut **reader, fit, &mut **writer, &block, out, is_over));
+        verdict?;
+        reader.finish(&mut |event| fit.event(event, &mut |event| writer.event(event, out)))
+    }
+
+    /// Ends the stream with an error, in the client's shape.
+    pub(crate) fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
+        self.writer.fail(fault, out);
+        self.is_over = true;
+    }
+
+    /// Whether the last byte for the client has been written.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
+/// Writes streams of `client`; `None` for Responses.
+pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn StreamWriter + Send + Sync>> {
+    Some(match client {
+        Dialect::Anthropic => Box::new(anthropic::stream::Writer::new(&reply.model, &reply.request_id)),
+        Dialect::OpenAiChat => {
+            let functions = reply.needs.legacy_functions;
+            Box::new(openai_chat::stream::Writer::new(&reply.model, reply.created, reply.include_usage, functions))
+        }
+        Dialect::OpenAiResponses => return None,
+    })
+}
+
+fn relay(
+    reader: &mut dyn StreamReader,
+    fit: &mut Fit,
+    writer: &mut dyn StreamWriter,
+    block: &Block<'_>,
+    out: &mut BytesMut,
+    is_over: &mut bool,
+) -> Result<(), Fault> {
+    reader.block(block, &mut |event| {
+        *is_over |= matches!(event, Event::End);
+        fit.event(event, &mut |event| writer.event(event, out));
+    })
+}
+
+impl fmt::Debug for StreamTranslator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamTranslator").field("is_over", &self.is_over).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,378 @@
+use serde::Deserialize;
+
+use crate::domain::dialect::Dialect;
+
+/// What a model takes of what a request may say. Translation asks; what goes through untouched is the provider's to judge.
+///
+/// Known by the model's name; a host that knows better says so on the [`ModelCard`](super::ModelCard), and
+/// [`refreshed`](Self::refreshed) reads what Anthropic's `GET /v1/models/{id}` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// The forms of `thinking` that it takes.
+    pub thinking: ThinkingModes,
+    /// The levels of effort that it takes.
+    pub efforts: Efforts,
+    /// Which of `temperature`, `top_p` and `top_k` it takes.
+    pub sampling: Sampling,
+    /// Whether it goes on with an answer that the request begins.
+    pub prefill: bool,
+    /// Whether the operator may speak in the middle of a conversation.
+    pub system_turns: bool,
+    /// Whether its answer can be held to a schema.
+    pub structured_outputs: bool,
+    /// Whether it can be made to call a tool.
+    pub forced_tools: bool,
+    /// OpenAI: whether the limit of the answer is called `max_completion_tokens`, and `max_tokens` is an error.
+    pub completion_tokens: bool,
+    /// OpenAI: whether the operator's role is called `developer`.
+    pub developer: bool,
+    /// Whether it takes sequences to stop at.
+    pub stops: bool,
+    /// OpenAI: whether parts may carry `prompt_cache_breakpoint`.
+    pub cache_breakpoints: bool,
+    /// Whether it reads documents that stand in the request as base64.
+    pub files: bool,
+    /// A server of Chat Completions that wants its earlier reasoning back, as `reasoning_content`.
+    pub replays_reasoning: bool,
+}
+
+/// The forms of Anthropic's `thinking` that a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThinkingModes {
+    /// `adaptive`: the model decides how much.
+    pub adaptive: bool,
+    /// `enabled`, with a budget of tokens.
+    pub budget: bool,
+    /// `between_tools`.
+    pub between_tools: bool,
+    /// `disabled`.
+    pub disabled: bool,
+}
+
+/// What a model takes of the parameters of sampling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sampling {
+    /// None of them: any value is an error.
+    None,
+    /// `temperature` or `top_p`, and not both.
+    OneOf,
+    /// All of them.
+    All,
+}
+
+/// How hard to think. In order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Effort {
+    /// Not at all.
+    None,
+    /// As little as can be.
+    Minimal,
+    /// A little.
+    Low,
+    /// As much as usual.
+    Medium,
+    /// Hard.
+    High,
+    /// Harder than hard.
+    XHigh,
+    /// As hard as can be.
+    Max,
+}
+
+const EFFORTS: [(&str, Effort); 7] = [
+    ("none", Effort::None),
+    ("minimal", Effort::Minimal),
+    ("low", Effort::Low),
+    ("medium", Effort::Medium),
+    ("high", Effort::High),
+    ("xhigh", Effort::XHigh),
+    ("max", Effort::Max),
+];
+
+impl Effort {
+    /// By its name on the wire.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        EFFORTS.iter().find(|(known, _)| *known == name).map(|(_, effort)| *effort)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        EFFORTS[self as usize].0
+    }
+}
+
+/// A set of levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Efforts(u8);
+
+impl Efforts {
+    /// These levels.
+    #[must_use]
+    pub fn of(efforts: impl IntoIterator<Item = Effort>) -> Self {
+        Efforts(efforts.into_iter().fold(0, |set, effort| set | 1 << effort as u8))
+    }
+
+    const fn between(least: Effort, most: Effort) -> Self {
+        Efforts((2 << most as u8) - (1 << least as u8))
+    }
+
+    const fn and(self, other: Effort) -> Self {
+        Efforts(self.0 | 1 << other as u8)
+    }
+
+    /// Whether the level is among them.
+    #[must_use]
+    pub fn has(self, effort: Effort) -> bool {
+        self.0 & 1 << effort as u8 != 0
+    }
+
+    /// That level or the next lower one among them, failing that the lowest there is. `None` for an empty set.
+    #[must_use]
+    pub fn nearest(self, effort: Effort) -> Option<Effort> {
+        let levels = || EFFORTS.iter().map(|(_, level)| *level).filter(|level| self.has(*level));
+        levels().take_while(|level| *level <= effort).last().or_else(|| levels().next())
+    }
+}
+
+const LOW_TO_MAX: Efforts = Efforts::between(Effort::Low, Effort::Max);
+const LOW_TO_HIGH: Efforts = Efforts::between(Effort::Low, Effort::High);
+const NO_EFFORTS: Efforts = Efforts(0);
+
+/// What all current models of Anthropic have in common. Sources of this and the tables below: Anthropic's documentation of
+/// October and November 2026 (thinking, effort, prefill, system messages) and its SDKs.
+const CLAUDE: Abilities = Abilities {
+    thinking: ThinkingModes { adaptive: true, budget: false, between_tools: false, disabled: false },
+    efforts: LOW_TO_MAX,
+    sampling: Sampling::None,
+    prefill: false,
+    system_turns: true,
+    structured_outputs: true,
+    forced_tools: true,
+    completion_tokens: false,
+    developer: false,
+    stops: true,
+    cache_breakpoints: false,
+    files: true,
+    replays_reasoning: false,
+};
+
+const CAN_BE_OFF: ThinkingModes = ThinkingModes { disabled: true, ..CLAUDE.thinking };
+const BY_BUDGET: ThinkingModes = ThinkingModes { adaptive: false, budget: true, between_tools: false, disabled: true };
+
+/// By the start of the name, the first that fits.
+const CLAUDES: [(&str, Abilities); 12] = [
+    ("claude-opus-5-5", CLAUDE),
+    ("claude-sonnet-5-5", Abilities { thinking: ThinkingModes { between_tools: true, ..CLAUDE.thinking }, ..CLAUDE }),
+    ("claude-haiku-5-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
+    ("claude-mythos-preview", Abilities { forced_tools: false, ..CLAUDE }),
+    ("claude-opus-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
+    ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
+    ("claude-opus-4-8", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
+    ("claude-opus-4-7", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
+    ("claude-opus-4-6", CLAUDE_4_6),
+    ("claude-sonnet-4-6", CLAUDE_4_6),
+    ("claude-opus-4-5", Abilities { efforts: LOW_TO_HIGH, ..CLAUDE_4_5 }),
+    ("claude-haiku-4-5", CLAUDE_4_5),
+];
+
+const CLAUDE_4_6: Abilities = Abilities {
+    thinking: ThinkingModes { budget: true, ..CAN_BE_OFF },
+    efforts: LOW_TO_HIGH.and(Effort::Max),
+    sampling: Sampling::All,
+    system_turns: false,
+    ..CLAUDE
+};
+
+const CLAUDE_4_5: Abilities = Abilities {
+    thinking: BY_BUDGET,
+    efforts: NO_EFFORTS,
+    sampling: Sampling::OneOf,
+    prefill: true,
+    system_turns: false,
+    ..CLAUDE
+};
+
+/// Of whatever came before.
+const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "claude-sonnet-4-", "claude-haiku-4-"];
+
+/// A server of which nothing is known but that it speaks Chat Completions.
+const SERVER: Abilities = Abilities {
+    thinking: ThinkingModes { adaptive: false, budget: false, between_tools: false, disabled: false },
+    efforts: NO_EFFORTS,
+    sampling: Sampling::All,
+    prefill: true,
+    system_turns: true,
+    structured_outputs: true,
+    forced_tools: true,
+    completion_tokens: false,
+    developer: false,
+    stops: true,
+    cache_breakpoints: false,
+    files: false,
+    replays_reasoning: false,
+};
+
+const GPT: Abilities = Abilities { completion_tokens: true, prefill: false, files: true, ..SERVER };
+const GPT_5: Abilities = Abilities {
+    efforts: Efforts::between(Effort::Minimal, Effort::High),
+    sampling: Sampling::None,
+    developer: true,
+    ..GPT
+};
+const GPT_5_2: Abilities = Abilities { efforts: LOW_TO_HIGH.and(Effort::None).and(Effort::XHigh), ..GPT_5 };
+
+/// By the start of the name, the first that fits.
+const GPTS: [(&str, Abilities); 14] = [
+    ("gpt-6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
+    ("gpt-5.6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
+    ("gpt-5.1", Abilities { efforts: LOW_TO_HIGH.and(Effort::None), ..GPT_5 }),
+    ("gpt-5.", GPT_5_2),
+    ("gpt-5", GPT_5),
+    ("o1", Abilities { efforts: LOW_TO_HIGH, ..GPT_5 }),
+    ("o3", Abilities { efforts: LOW_TO_HIGH, stops: false, ..GPT_5 }),
+    ("o4", Abilities { efforts: LOW_TO_HIGH, stops: false, ..GPT_5 }),
+    ("gpt-4o", GPT),
+    ("gpt-4", GPT),
+    ("gpt-3.5", Abilities { files: false, ..GPT }),
+    ("chatgpt", GPT),
+    ("deepseek", Abilities { replays_reasoning: true, ..SERVER }),
+    ("kimi", Abilities { replays_reasoning: true, ..SERVER }),
+];
+
+impl Abilities {
+    /// What is known of a model by its name, where it is served in `dialect`. Of a name that nobody knows: what the newest
+    /// of Anthropic's take, or what any server of Chat Completions does.
+    #[must_use]
+    pub fn of(model: &str, dialect: Dialect) -> Self {
+        let found = |table: &[(&str, Abilities)]| {
+            table.iter().find(|(start, _)| model.starts_with(start)).map(|(_, abilities)| *abilities)
+        };
+        match dialect {
+            Dialect::Anthropic => {
+                let is_earlier = EARLIER_CLAUDES.iter().any(|start| model.starts_with(start));
+                found(&CLAUDES).unwrap_or(if is_earlier { CLAUDE_4_5 } else { CLAUDE })
+            }
+            _ => found(&GPTS).unwrap_or(SERVER),
+        }
+    }
+
+    /// With what Anthropic's `GET /v1/models/{id}` answers about the model in their place; `None` if that says nothing of
+    /// capabilities. What it does not speak of (sampling, prefill, system messages) stays.
+    ///
+    /// ```
+    /// use tollgate::Dialect;
+    /// use tollgate::domain::catalog::{Abilities, Effort};
+    /// let answer = br#"{"id":"claude-next","capabilities":{"effort":{"supported":true,"low":{"supported":true}}}}"#;
+    /// let abilities = Abilities::of("claude-next", Dialect::Anthropic).refreshed(answer).ok_or("no capabilities")?;
+    /// assert_eq!(abilities.efforts.nearest(Effort::Max), Some(Effort::Low));
+    /// # Ok::<(), &str>(())
+    /// ```
+    #[must_use]
+    pub fn refreshed(mut self, answer: &[u8]) -> Option<Self> {
+        let stated = serde_json::from_slice::<Model>(answer).ok()?.capabilities?;
+        let says = |field: Option<Supported>, before: bool| field.map_or(before, |field| field.supported);
+        if let Some(types) = stated.thinking.and_then(|thinking| thinking.types) {
+            self.thinking = ThinkingModes {
+                adaptive: says(types.adaptive, self.thinking.adaptive),
+                budget: says(types.enabled, self.thinking.budget),
+                between_tools: says(types.between_tools, self.thinking.between_tools),
+                disabled: says(types.disabled, self.thinking.disabled),
+            };
+        }
+        if let Some(effort) = stated.effort {
+            let levels = [
+                (effort.low, Effort::Low),
+                (effort.medium, Effort::Medium),
+                (effort.high, Effort::High),
+                (effort.xhigh, Effort::XHigh),
+                (effort.max, Effort::Max),
+            ];
+            let has = |level: Option<Supported>| effort.supported && level.is_some_and(|level| level.supported);
+            self.efforts = Efforts::of(levels.into_iter().filter(|(level, _)| has(*level)).map(|(_, effort)| effort));
+        }
+        self.structured_outputs = says(stated.structured_outputs, self.structured_outputs);
+        self.files = says(stated.pdf_input, self.files);
+        Some(self)
+    }
+}
+
+#[derive(Deserialize)]
+struct Model {
+    capabilities: Option<Capabilities>,
+}
+
+#[derive(Deserialize)]
+struct Capabilities {
+    effort: Option<StatedEffort>,
+    thinking: Option<StatedThinking>,
+    structured_outputs: Option<Supported>,
+    pdf_input: Option<Supported>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct Supported {
+    supported: bool,
+}
+
+#[derive(Deserialize)]
+struct StatedEffort {
+    supported: bool,
+    low: Option<Supported>,
+    medium: Option<Supported>,
+    high: Option<Supported>,
+    xhigh: Option<Supported>,
+    max: Option<Supported>,
+}
+
+#[derive(Deserialize)]
+struct StatedThinking {
+    types: Option<StatedTypes>,
+}
+
+#[derive(Deserialize)]
+struct StatedTypes {
+    adaptive: Option<Supported>,
+    enabled: Option<Supported>,
+    between_tools: Option<Supported>,
+    disabled: Option<Supported>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_a_model_takes() {
+        let claude = |model| Abilities::of(model, Dialect::Anthropic);
+        let gpt = |model| Abilities::of(model, Dialect::OpenAiChat);
+        assert_eq!(claude("claude-of-tomorrow"), CLAUDE);
+        assert_eq!(claude("claude-3-7-sonnet-latest"), CLAUDE_4_5);
+        assert_eq!(claude("claude-sonnet-4-20250514"), CLAUDE_4_5);
+        assert!(claude("claude-sonnet-5-5").thinking.between_tools && claude("claude-sonnet-5-5").system_turns);
+        assert!(!claude("claude-sonnet-5").system_turns && claude("claude-sonnet-5").thinking.disabled);
+        assert!(gpt("gpt-5-mini").completion_tokens && !gpt("o3").stops && !gpt("llama-4").completion_tokens);
+    }
+
+    #[test]
+    fn the_nearest_effort_is_the_next_lower_one() {
+        assert_eq!(CLAUDE_4_6.efforts.nearest(Effort::XHigh), Some(Effort::High));
+        assert_eq!(CLAUDE_4_6.efforts.nearest(Effort::Max), Some(Effort::Max));
+        assert_eq!(LOW_TO_HIGH.nearest(Effort::Minimal), Some(Effort::Low));
+        assert_eq!(GPT_5.efforts.nearest(Effort::None), Some(Effort::Minimal));
+        assert_eq!(NO_EFFORTS.nearest(Effort::High), None);
+    }
+
+    #[test]
+    fn what_the_provider_says_of_a_model_replaces_what_its_name_says() {
+        let answer = br#"{"capabilities":{"thinking":{"supported":true,"types":{"disabled":{"supported":true},
+            "enabled":{"supported":false}}},"structured_outputs":{"supported":false}}}"#;
+        let abilities = CLAUDE.refreshed(answer).expect("capabilities");
+        assert!(abilities.thinking.disabled && abilities.thinking.adaptive && !abilities.structured_outputs);
+        assert_eq!(abilities.efforts, CLAUDE.efforts);
+        assert_eq!(CLAUDE.refreshed(b"{}"), None);
+        assert_eq!(CLAUDE.refreshed(b"not JSON"), None);
+    }
+}

@@ -1,0 +1,481 @@
+//! What public gateways get wrong in requests, case by case; the numbers are those of the project's contract.
+
+use serde_json::{Value, json};
+use tollgate::dialect::translate::{self, Asked, Mode};
+use tollgate::domain::catalog::Abilities;
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::{Dialect, Rejection};
+
+fn ask(body: &Value, client: Dialect, asked: &Asked<'_>) -> Result<(Value, String), Rejection> {
+    let upstream = if client == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
+    let translated = translate::request(body.to_string().as_bytes(), client, upstream, asked)?;
+    let json = serde_json::from_slice(&translated.body).expect("JSON goes upstream");
+    Ok((json, translated.warnings.unwrap_or_default()))
+}
+
+/// Chat Completions to a model of Anthropic's.
+fn claude(model: &str, body: Value) -> (Value, String) {
+    ask(&body, Dialect::OpenAiChat, &Asked::new(model).max_output(64_000)).expect("it can be asked")
+}
+
+fn messages(list: Value) -> Value {
+    claude("claude-opus-5-5", json!({"model": "m", "messages": list})).0
+}
+
+fn refused(body: Value, client: Dialect) -> (RejectionKind, String) {
+    let model = if client == Dialect::Anthropic { "gpt-5" } else { "claude-opus-5-5" };
+    let rejection = ask(&body, client, &Asked::new(model)).expect_err("it cannot be asked");
+    (rejection.kind(), rejection.param_name().unwrap_or_default().to_owned())
+}
+
+/// Messages to a model of OpenAI's.
+fn gpt(model: &str, mut body: Value) -> (Value, String) {
+    body["max_tokens"] = body.get("max_tokens").cloned().unwrap_or(json!(100));
+    ask(&body, Dialect::Anthropic, &Asked::new(model).max_output(16_384)).expect("it can be asked")
+}
+
+fn user(text: &str) -> Value {
+    json!({"role": "user", "content": text})
+}
+
+fn call(id: &str, name: &str, arguments: &str) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+}
+
+fn tool(id: &str, content: &str) -> Value {
+    json!({"role": "tool", "tool_call_id": id, "content": content})
+}
+
+fn calling(calls: &[Value]) -> Value {
+    json!({"role": "assistant", "content": "", "tool_calls": calls})
+}
+
+fn result_of(id: &str, content: &str) -> Value {
+    json!({"type": "tool_result", "tool_use_id": id, "content": content})
+}
+
+#[test]
+fn row_41_two_results_are_one_message() {
+    let list = json!([
+        user("q"),
+        calling(&[call("a", "f", "{}"), call("b", "f", "{\"x\":1}")]),
+        tool("a", "1"),
+        tool("b", "2")
+    ]);
+    let out = messages(list);
+    assert_eq!(
+        out["messages"][1]["content"][1],
+        json!({"type": "tool_use", "id": "b", "name": "f", "input": {"x": 1}})
+    );
+    assert_eq!(out["messages"][2], json!({"role": "user", "content": [result_of("a", "1"), result_of("b", "2")]}));
+    assert_eq!(out["messages"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn row_42_what_a_user_says_to_results_stands_behind_them() {
+    let list = json!([
+        user("q"),
+        calling(&[call("a", "f", "{}"), call("b", "f", "")]),
+        tool("a", "1"),
+        user("so?"),
+        tool("b", "2")
+    ]);
+    let out = messages(list);
+    let expected = json!([result_of("a", "1"), result_of("b", "2"), {"type": "text", "text": "so?"}]);
+    assert_eq!(out["messages"][2]["content"], expected);
+}
+
+#[test]
+fn row_43_a_call_without_a_result_has_one_that_says_so() {
+    let missing =
+        json!({"type": "tool_result", "tool_use_id": "a", "content": "No result provided.", "is_error": true});
+    let list = json!([user("q"), calling(&[call("a", "f", "{}")]), user("never mind")]);
+    let out = messages(list.clone());
+    assert_eq!(out["messages"][2]["content"], json!([missing, {"type": "text", "text": "never mind"}]));
+    let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+    assert!(ask(&json!({"model": "m", "messages": list}), Dialect::OpenAiChat, &strict).is_err());
+}
+
+#[test]
+fn row_44_ids_that_come_twice_are_told_apart() {
+    let turn = |n: &str| [calling(&[call("call_0", "f", "{}")]), tool("call_0", n)];
+    let list: Vec<_> = [user("q")].into_iter().chain(turn("1")).chain(turn("2")).chain(turn("3")).collect();
+    let out = messages(json!(list));
+    for (at, id) in [(1, "call_0"), (3, "call_0_2"), (5, "call_0_3")] {
+        assert_eq!(out["messages"][at]["content"][0]["id"], *id);
+        assert_eq!(out["messages"][at + 1]["content"][0]["tool_use_id"], *id);
+    }
+}
+
+#[test]
+fn row_45_no_text_is_no_block() {
+    let out = messages(json!([user("q"), calling(&[call("a", "f", "{}")]), tool("a", "")]));
+    assert_eq!(out["messages"][1]["content"].as_array().map(Vec::len), Some(1));
+    assert_eq!(out["messages"][2]["content"][0], result_of("a", ""));
+}
+
+#[test]
+fn row_46_white_space_alone_says_nothing() {
+    let said = |list| messages(list)["messages"].clone();
+    let text = |text: &str| json!([{"type": "text", "text": text}]);
+    assert_eq!(said(json!([user(" ")])), json!([{"role": "user", "content": text("(empty)")}]));
+    let list = json!([user("a"), user("\n"), {"role": "assistant", "content": " "}, user("b")]);
+    assert_eq!(said(list), json!([{"role": "user", "content": text("a")}, {"role": "user", "content": text("b")}]));
+    let parts = json!([{"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": " "}, {"type": "text", "text": ""}]}]);
+    assert_eq!(said(parts)[0]["content"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn row_47_the_operator_in_the_middle_stays_there() {
+    let system = json!({"role": "system", "content": "be brief"});
+    let list = json!([{"role": "developer", "content": "top"}, user("q"), system, {"role": "assistant", "content": "a"}, user("r")]);
+    let out = messages(list.clone());
+    assert_eq!(out["system"], json!([{"type": "text", "text": "top"}]));
+    assert_eq!(out["messages"][1], json!({"role": "system", "content": [{"type": "text", "text": "be brief"}]}));
+    // Where the model takes none, a user says it, in the same place.
+    let (out, warnings) = claude("claude-sonnet-4-6", json!({"model": "m", "messages": list}));
+    assert_eq!(out["messages"][1]["role"], "user");
+    assert!(out["messages"][1]["content"][0]["text"].as_str().is_some_and(|text| text.ends_with("\n\nbe brief")));
+    assert_eq!(warnings, "adapted=messages.role");
+    // Never between a call and its result.
+    let list = json!([user("q"), calling(&[call("a", "f", "{}")]), system, tool("a", "1")]);
+    let roles: Vec<_> =
+        messages(list)["messages"].as_array().expect("a list").iter().map(|m| m["role"].clone()).collect();
+    assert_eq!(roles, ["user", "assistant", "user", "system"]);
+}
+
+#[test]
+fn row_48_thinking_is_replayed_first_and_verbatim() {
+    let thinking = json!([{"type": "thinking", "thinking": "hm \u{1F914}", "signature": "sig=="}, {"type": "redacted_thinking", "data": "x"}]);
+    let mut turn = calling(&[call("a", "f", "{}")]);
+    turn["thinking_blocks"] = thinking.clone();
+    turn["reasoning_content"] = json!("hm");
+    let out = messages(json!([user("q"), turn, tool("a", "1")]));
+    let content = out["messages"][1]["content"].as_array().expect("blocks");
+    assert_eq!(json!(content[..2]), thinking);
+    assert_eq!(content[2]["type"], "tool_use");
+    // What we signed for want of a signature is not Anthropic's to read.
+    let ours = json!({"role": "assistant", "content": "a", "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "tgsig_v1."}]});
+    assert_eq!(
+        messages(json!([user("q"), ours, user("r")]))["messages"][1]["content"].as_array().map(Vec::len),
+        Some(1)
+    );
+}
+
+#[test]
+fn row_49_thinking_that_was_lost_is_not_asked_for_again() {
+    let list = json!([user("q"), calling(&[call("a", "f", "{}")]), tool("a", "1")]);
+    let (out, warnings) =
+        claude("claude-haiku-4-5", json!({"model": "m", "reasoning_effort": "low", "messages": list}));
+    assert_eq!(out.get("thinking"), None);
+    assert_eq!(warnings, "dropped=thinking");
+}
+
+#[test]
+fn row_50_a_budget_of_thinking_stays_below_the_limit() {
+    let asked =
+        |most: u64| json!({"model": "m", "reasoning_effort": "high", "max_tokens": most, "messages": [user("q")]});
+    let (out, _) = claude("claude-haiku-4-5", asked(4_000));
+    assert_eq!(out["thinking"], json!({"type": "enabled", "budget_tokens": 3_999}));
+    let (out, warnings) = claude("claude-haiku-4-5", asked(1_000));
+    assert_eq!((out.get("thinking"), &*warnings), (None, "dropped=reasoning_effort"));
+    let (out, _) = claude("claude-opus-5-5", asked(4_000));
+    assert_eq!(out["thinking"], json!({"type": "adaptive", "display": "summarized"}));
+    assert_eq!(out["output_config"], json!({"effort": "high"}));
+}
+
+#[test]
+fn row_51_a_schema_and_thinking_go_together() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+    let body = json!({"model": "m", "reasoning_effort": "low", "messages": [user("q")],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let (out, _) = claude("claude-opus-5-5", body.clone());
+    assert_eq!(out["output_config"]["effort"], "low");
+    assert_eq!(out["output_config"]["format"]["schema"]["additionalProperties"], false);
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let (out, warnings) = ask(&body, Dialect::OpenAiChat, &Asked::new("old").abilities(abilities)).expect("emulated");
+    assert_eq!(out["tools"][0]["name"], "json_tool_call");
+    assert_eq!(out["tool_choice"], json!({"type": "auto"}));
+    assert_eq!(warnings, "emulated=response_format.json_schema");
+}
+
+#[test]
+fn row_53_and_54_a_tools_schema_is_an_object() {
+    let function = |parameters: Value| json!({"type": "function", "function": {"name": "f", "parameters": parameters}});
+    let tools = json!([function(json!({"properties": {}})), function(json!({"anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]})),
+        {"type": "function", "function": {"name": "g"}}]);
+    let (out, _) = claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q")], "tools": tools}));
+    for tool in out["tools"].as_array().expect("tools") {
+        assert_eq!(tool["input_schema"]["type"], "object");
+        assert_eq!(tool["input_schema"].get("anyOf"), None);
+    }
+    assert_eq!(out["tools"][1]["input_schema"]["properties"], json!({"a": {}, "b": {}}));
+}
+
+#[test]
+fn row_55_a_strict_tool_is_strict_with_a_schema_that_can_be_held() {
+    let parameters = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": parameters}}]);
+    let (out, _) = claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q")], "tools": tools}));
+    assert_eq!(out["tools"][0]["strict"], true);
+    assert_eq!(out["tools"][0]["input_schema"]["additionalProperties"], false);
+    assert_eq!(out["tools"][0]["input_schema"]["properties"]["n"].get("minimum"), None);
+}
+
+#[test]
+fn row_56_the_bytes_of_a_schema_are_kept() {
+    let schema = r#"{"$schema":"s",  "type":"object","properties":{"b":{"const":1.0},"a":{}}}"#;
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}]}}"#
+    );
+    let asked = Asked::new("claude-opus-5-5");
+    let out = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked).expect("translated");
+    assert!(String::from_utf8_lossy(&out.body).contains(schema));
+}
+
+#[test]
+fn row_57_a_tool_that_nobody_knows_is_refused() {
+    let body = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "file_search"}]});
+    assert_eq!(refused(body, Dialect::OpenAiChat), (RejectionKind::InvalidRequest, "tools.0.type".into()));
+}
+
+#[test]
+fn row_58_sampling_goes_where_the_model_takes_it() {
+    let body = json!({"model": "m", "temperature": 1.4, "top_p": 0.5, "messages": [user("q")]});
+    let (out, warnings) = claude("claude-opus-5-5", body.clone());
+    assert_eq!((out.get("temperature"), out.get("top_p"), &*warnings), (None, None, "dropped=temperature,top_p"));
+    let (out, warnings) = claude("claude-haiku-4-5", body.clone());
+    assert_eq!((&out["temperature"], out.get("top_p")), (&json!(1), None));
+    assert_eq!(warnings, "dropped=top_p; clamped=temperature:1.4>1");
+    let (out, _) = gpt("o3", json!({"messages": [user("q")], "temperature": 0.5}));
+    assert_eq!(out.get("temperature"), None);
+}
+
+#[test]
+fn row_59_cache_control_passes_in_all_its_places() {
+    let mark = json!({"type": "ephemeral"});
+    let mut result = tool("a", "1");
+    result["cache_control"] = mark.clone();
+    let body = json!({"model": "m", "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "s", "cache_control": mark}]},
+        {"role": "user", "content": "q", "cache_control": {"type": "ephemeral", "ttl": "1h"}}, calling(&[call("a", "f", "{}")]), result],
+        "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]});
+    let (out, _) = claude("claude-opus-5-5", body);
+    assert_eq!(out["tools"][0]["cache_control"], json!({"type": "ephemeral", "ttl": "1h"}));
+    assert_eq!(out["system"][0]["cache_control"], mark);
+    assert_eq!(out["messages"][0]["content"][0]["cache_control"], mark, "an hour is not behind five minutes");
+    assert_eq!(out["messages"][2]["content"][0]["cache_control"], mark);
+    let many: Vec<_> = (0..6)
+        .map(|_| json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": mark}]}))
+        .collect();
+    let (out, warnings) = claude("claude-opus-5-5", json!({"model": "m", "messages": many}));
+    let marked = |at: usize| out["messages"][at]["content"][0].get("cache_control").is_some();
+    assert_eq!((0..6).map(marked).collect::<Vec<_>>(), [false, false, true, true, true, true]);
+    assert_eq!(warnings, "dropped=cache_control");
+}
+
+#[test]
+fn row_60_arguments_that_are_no_json_are_wrapped() {
+    let out = messages(json!([
+        user("q"),
+        calling(&[call("a", "f", "{\"x\""), call("b", "f", "[1]")]),
+        tool("a", "1"),
+        tool("b", "2")
+    ]));
+    assert_eq!(out["messages"][1]["content"][0]["input"], json!({"_raw_arguments": "{\"x\""}));
+    assert_eq!(out["messages"][1]["content"][1]["input"], json!({"_raw_arguments": "[1]"}));
+}
+
+#[test]
+fn row_61_a_message_of_thinking_alone() {
+    let thought = json!({"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "s"}]});
+    let (out, _) =
+        gpt("gpt-5", json!({"messages": [user("q"), thought, {"role": "assistant", "content": "a"}, user("r")]}));
+    assert_eq!(out["messages"].as_array().map(Vec::len), Some(3));
+    let (out, _) = gpt("gpt-5", json!({"messages": [user("q"), thought, user("r")]}));
+    assert_eq!(out["messages"][1], json!({"role": "assistant", "content": ""}));
+}
+
+#[test]
+fn row_63_no_tool_shall_be_called_and_all_are_known() {
+    let body = json!({"model": "m", "messages": [user("q")], "tool_choice": "none", "parallel_tool_calls": false,
+        "tools": [{"type": "function", "function": {"name": "f"}}]});
+    let (out, _) = claude("claude-opus-5-5", body);
+    assert_eq!((&out["tool_choice"], &out["tools"][0]["name"]), (&json!({"type": "none"}), &json!("f")));
+}
+
+#[test]
+fn row_64_the_operator_speaks_in_messages() {
+    let system = json!({"role": "system", "content": [{"type": "text", "text": "now"}]});
+    let uses = json!({"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]});
+    let results = json!({"role": "user", "content": [result_of("a", "1"), {"type": "text", "text": "go"}]});
+    let (out, _) = gpt("gpt-5", json!({"system": "top", "messages": [user("q"), system, uses, system, results]}));
+    let roles: Vec<_> = out["messages"].as_array().expect("a list").iter().map(|m| m["role"].clone()).collect();
+    assert_eq!(roles, ["developer", "user", "developer", "assistant", "tool", "developer", "user"]);
+    let (out, _) = gpt("llama", json!({"system": "top", "messages": [user("q")]}));
+    assert_eq!(out["messages"][0], json!({"role": "system", "content": "top"}));
+}
+
+#[test]
+fn row_65_the_model_sees_a_tools_picture() {
+    let image =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgoA"}});
+    let uses = json!({"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]});
+    let result =
+        json!({"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "shot"}, image]});
+    let (out, _) = gpt("gpt-5", json!({"messages": [user("q"), uses, {"role": "user", "content": [result]}]}));
+    assert_eq!(out["messages"][2]["content"], "shot\n[image 1 attached below]");
+    let parts = json!([{"type": "text", "text": "Attachment(s) from tool call a:"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgoA"}}]);
+    assert_eq!(out["messages"][3], json!({"role": "user", "content": parts}));
+}
+
+#[test]
+fn row_66_a_result_says_which_call_it_answers() {
+    let long = "x".repeat(60);
+    let uses =
+        json!({"role": "assistant", "content": [{"type": "tool_use", "id": long, "name": "f", "input": {"a": 1}}]});
+    let result = json!({"role": "user", "content": [result_of(&long, "1")]});
+    let (out, _) = gpt("gpt-5", json!({"messages": [user("q"), uses, result]}));
+    let id = out["messages"][1]["tool_calls"][0]["id"].as_str().expect("an id");
+    assert!(id.len() <= 40, "{id}");
+    assert_eq!(out["messages"][2]["tool_call_id"], id);
+    assert_eq!(out["messages"][1]["content"], Value::Null);
+    assert_eq!(out["messages"][1]["tool_calls"][0]["function"]["arguments"], r#"{"a":1}"#);
+}
+
+#[test]
+fn row_67_the_limit_is_one_that_the_model_takes() {
+    let body = json!({"max_tokens": 128_000, "messages": [user("q")]});
+    let (out, warnings) = gpt("gpt-5", body.clone());
+    assert_eq!((&out["max_completion_tokens"], out.get("max_tokens")), (&json!(16_384), None));
+    assert_eq!(warnings, "clamped=max_tokens:128000>16384");
+    assert_eq!(gpt("llama", body).0["max_tokens"], 16_384);
+}
+
+#[test]
+fn row_68_and_69_thinking_goes_back_where_it_is_wanted_and_no_signature_anywhere() {
+    let thought = json!({"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "SIGNED"}, {"type": "text", "text": "a"}]});
+    let body = json!({"messages": [user("q"), thought, user("r")]});
+    assert_eq!(gpt("deepseek-reasoner", body.clone()).0["messages"][1]["reasoning_content"], "t");
+    let (out, _) = gpt("gpt-5", body);
+    assert_eq!(out["messages"][1], json!({"role": "assistant", "content": "a"}));
+    assert!(!out.to_string().contains("SIGNED"));
+}
+
+#[test]
+fn row_71_what_claude_code_says_of_its_bill_is_not_told() {
+    let system = json!([{"type": "text", "text": "x-anthropic-billing-header: cc_version=1;"}, {"type": "text", "text": "You are."}]);
+    let (out, _) = gpt("llama", json!({"system": system, "messages": [user("q")]}));
+    assert_eq!(out["messages"][0]["content"], "You are.");
+}
+
+#[test]
+fn row_72_parallel_calls_are_a_matter_of_tools() {
+    let choice = json!({"type": "auto", "disable_parallel_tool_use": true});
+    let (out, _) = gpt("gpt-5", json!({"messages": [user("q")], "tool_choice": choice}));
+    assert_eq!((out.get("parallel_tool_calls"), out.get("tool_choice")), (None, None));
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    let (out, _) = gpt("gpt-5", json!({"messages": [user("q")], "tool_choice": choice, "tools": tools}));
+    assert_eq!((&out["parallel_tool_calls"], &out["tool_choice"]), (&json!(false), &json!("auto")));
+}
+
+#[test]
+fn row_73_documents_are_read_where_they_can_be() {
+    let pdf = json!({"type": "document", "title": "a.pdf", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0"}, "citations": {"enabled": true}});
+    let body = json!({"messages": [{"role": "user", "content": [pdf]}], "max_tokens": 9});
+    let (out, warnings) = gpt("gpt-5", body.clone());
+    assert_eq!(
+        out["messages"][0]["content"][0]["file"],
+        json!({"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0"})
+    );
+    assert_eq!(warnings, "dropped=messages.content.citations");
+    assert!(ask(&body, Dialect::Anthropic, &Asked::new("llama")).is_err());
+}
+
+#[test]
+fn row_74_what_claude_code_always_sends_is_no_error() {
+    let body = json!({"messages": [user("q")], "context_management": {"edits": []}, "brand_new": 1, "thinking": {"type": "adaptive"},
+        "metadata": {"user_id": "{\"device_id\":\"x\"}"}, "output_config": {"effort": "xhigh"}});
+    let (out, warnings) = gpt("gpt-5", body);
+    assert_eq!(out["reasoning_effort"], "high");
+    assert_eq!(out["safety_identifier"].as_str().map(str::len), Some(64));
+    assert_eq!(warnings, "dropped=brand_new,context_management; adapted=output_config.effort:xhigh>high");
+}
+
+#[test]
+fn bad_input_is_a_400_that_names_the_path() {
+    use RejectionKind::{InvalidRequest as Invalid, Unsupported};
+    let chat = |path: &str, body: Value, kind| {
+        assert_eq!(refused(body, Dialect::OpenAiChat), (kind, path.to_owned()));
+    };
+    let part = |part: Value| json!({"model": "m", "messages": [{"role": "user", "content": [part]}]});
+    chat("messages.0.role", json!({"model": "m", "messages": [{"role": "critic", "content": "x"}]}), Invalid);
+    chat("messages", json!({"model": "m", "messages": []}), Invalid);
+    chat("messages.0.content", json!({"model": "m", "messages": [{"role": "user", "content": 7}]}), Invalid);
+    chat("messages.0.content.0.type", part(json!({"type": "smell"})), Invalid);
+    chat(
+        "messages.0.content.0.image_url.url",
+        part(json!({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AA"}})),
+        Invalid,
+    );
+    chat("messages.0.content.0", part(json!({"type": "input_audio", "input_audio": {}})), Unsupported);
+    chat("temperature", json!({"model": "m", "temperature": "hot", "messages": [user("q")]}), Invalid);
+    chat("temperature", json!({"model": "m", "temperature": -1, "messages": [user("q")]}), Invalid);
+    chat("n", json!({"model": "m", "n": 2, "messages": [user("q")]}), Unsupported);
+    chat("max_tokens", json!({"model": "m", "max_tokens": 0, "messages": [user("q")]}), Invalid);
+    chat(
+        "tool_choice",
+        json!({"model": "m", "tool_choice": {"type": "function", "function": {"name": "g"}}, "messages": [user("q")]}),
+        Invalid,
+    );
+    let (kind, param) = refused(
+        json!({"model": "m", "messages": [user("q"), {"role": "assistant", "content": "a"}]}),
+        Dialect::OpenAiChat,
+    );
+    assert_eq!((kind, &*param), (Invalid, "messages"), "no model of today goes on with an answer");
+
+    let claude = |path: &str, body: Value, kind| {
+        assert_eq!(refused(body, Dialect::Anthropic), (kind, path.to_owned()));
+    };
+    let block = |block: Value| json!({"max_tokens": 9, "messages": [{"role": "user", "content": [block]}]});
+    claude("max_tokens", json!({"messages": [user("q")]}), Invalid);
+    claude("messages.0.content.0.type", block(json!({"type": "smell"})), Invalid);
+    claude(
+        "messages.0.content.0.source",
+        block(json!({"type": "image", "source": {"type": "file", "file_id": "x"}})),
+        Unsupported,
+    );
+    claude("mcp_servers", json!({"max_tokens": 9, "messages": [user("q")], "mcp_servers": [{}]}), Unsupported);
+    claude(
+        "messages.0.content.0.input",
+        json!({"max_tokens": 9, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "x"}]}]}),
+        Invalid,
+    );
+    let search = json!({"max_tokens": 9, "messages": [user("q")], "tools": [{"type": "web_search_20260318", "name": "web_search"}]});
+    let rejection = ask(&search, Dialect::Anthropic, &Asked::new("gpt-5")).expect_err("no such tool there");
+    assert_eq!(rejection.message(), "tools.0: server tool 'web_search_20260318' is not supported by this upstream");
+}
+
+#[test]
+fn names_that_the_other_side_does_not_take_come_back_as_they_were() {
+    use tollgate::dialect::translate::{Reply, answer};
+    let body = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "function", "function": {"name": "ask.web/now"}},
+        {"type": "custom", "custom": {"name": "shell", "format": {"type": "grammar", "grammar": {"definition": "start: /a/"}}}}]});
+    let asked = Asked::new("claude-opus-5-5");
+    let translated = translate::request(body.to_string().as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked)
+        .expect("translated");
+    let sent: Value = serde_json::from_slice(&translated.body).expect("JSON");
+    let name = sent["tools"][0]["name"].as_str().expect("a name");
+    assert!(name.starts_with("ask_web_now_"), "{name}");
+    assert_eq!(sent["tools"][1]["description"], "The input must follow this grammar:\nstart: /a/");
+    let said = json!({"id": "msg_1", "type": "message", "role": "assistant", "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 2},
+        "content": [{"type": "tool_use", "id": "t1", "name": name, "input": {"q": 1}}, {"type": "tool_use", "id": "t2", "name": "shell", "input": {"input": "ls \"x\""}}]});
+    let reply = translated.reply(Reply::new("m", "req-1"));
+    let told = answer(said.to_string().as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply).expect("an answer");
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    let calls = &told["choices"][0]["message"]["tool_calls"];
+    assert_eq!(calls[0]["function"], json!({"name": "ask.web/now", "arguments": "{\"q\":1}"}));
+    assert_eq!(calls[1]["custom"], json!({"name": "shell", "input": "ls \"x\""}));
+}
