@@ -71,6 +71,7 @@ pub mod route;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod translate;
 pub mod upstream;
 pub mod wire;
 
@@ -88,3 +89,4 @@ pub use self::meter::MeterLayer;
 pub use self::rate_limit::RateLimitLayer;
 pub use self::rewrite::RewriteLayer;
 pub use self::route::RouteLayer;
+pub use self::translate::TranslateLayer;

@@ -231,6 +231,14 @@ impl Call {
         self.shared.catalog.find(model)?.cost(usage, terms)
     }
 
+    /// Notes what a translation of the request lost: for the outcome, and for the client in `x-tollgate-warnings`.
+    pub(crate) fn warn(&self, warnings: &str) {
+        if let Ok(value) = HeaderValue::from_str(warnings) {
+            self.set_answer_header(HeaderName::from_static("x-tollgate-warnings"), value);
+        }
+        self.state().warnings = Some(warnings.into());
+    }
+
     /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.
     pub(crate) fn set_granted(&self, granted: Money, clamped: Option<u64>) {
         let mut state = self.state();

@@ -28,6 +28,7 @@ pub(super) struct State {
     pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
+    pub(super) warnings: Option<Arc<str>>,
     hooks: Vec<Hook>,
     outcome: Option<Arc<Outcome>>,
 }
@@ -64,6 +65,7 @@ impl State {
             unplaced: None,
             granted: None,
             clamped: None,
+            warnings: None,
             hooks: Vec::new(),
             outcome: None,
         }
@@ -135,6 +137,7 @@ impl Call {
             rejection,
             reason: state.client.reason.take(),
             decisions: std::mem::take(&mut state.decisions),
+            warnings: state.warnings.take(),
             usage,
             cost: attempts.iter().filter_map(|a| a.cost).reduce(Money::saturating_add),
             granted: state.granted,

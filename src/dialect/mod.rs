@@ -14,7 +14,7 @@
 //! ```
 
 mod anthropic;
-mod canon;
+pub(crate) mod canon;
 pub mod head;
 mod inputs;
 mod limits;

@@ -51,7 +51,9 @@ pub use self::error::error;
 pub use self::request::{Asked, Mode, Translated, request};
 pub use self::stream::StreamTranslator;
 
-pub(crate) use self::error::of_fault;
+pub(crate) use self::answer::{try_answer, try_answer_as_stream};
+pub(crate) use self::error::{fault_kind, of_fault};
+pub(crate) use self::request::checked_request;
 
 use super::canon::needs::Needs;
 use crate::domain::dialect::Dialect;

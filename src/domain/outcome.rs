@@ -106,6 +106,8 @@ pub struct Outcome {
     pub reason: Option<Cow<'static, str>>,
     /// What each layer that may refuse decided, in order.
     pub decisions: Vec<Decision>,
+    /// What a translation of the request lost, as the client was told: `dropped=seed; clamped=temperature:1.4>1`.
+    pub warnings: Option<Arc<str>>,
     /// The sum over the attempts; `None` if no attempt stated any.
     pub usage: Option<Usage>,
     /// The sum of what the attempts cost, by the catalogue; `None` if none has a cost.

@@ -12,6 +12,7 @@ use super::{Dispatch, Gateway, GatewayLayer, GatewayService, Upstreams};
 use crate::body::{Body, BoxError};
 use crate::domain::dialect::Dialect;
 use crate::route::ModelTable;
+use crate::translate::Translation;
 
 /// Builds a [`Gateway`].
 #[derive(Default)]
@@ -20,6 +21,7 @@ pub struct GatewayBuilder {
     upstreams: Upstreams,
     table: ModelTable,
     models: Vec<Model>,
+    translation: Translation,
 }
 
 impl GatewayBuilder {
@@ -61,6 +63,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// How calls are translated whose target does not speak the client's dialect.
+    #[must_use]
+    pub fn translation(mut self, translation: Translation) -> Self {
+        self.translation = translation;
+        self
+    }
+
     /// The stages, with your gates, observers and rewriters.
     #[must_use]
     pub fn layer(mut self, layer: GatewayLayer) -> Self {
@@ -72,7 +81,8 @@ impl GatewayBuilder {
     #[must_use]
     pub fn build(self) -> Gateway {
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
-        let surface = Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams));
+        let surface =
+            Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));
         GatewayService::new(layer.stages(move |request| surface.answer(request), true))
     }
 }

@@ -16,6 +16,7 @@ use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::meter::Meter;
+use crate::translate::{Outbound, Passage, Translation};
 
 /// The upstreams of a gateway, by the names that targets call them by; each is metered.
 #[derive(Clone, Default)]
@@ -57,18 +58,29 @@ impl fmt::Debug for Upstreams {
 ///
 /// The next target is tried only where the one before certainly never saw the request, so that nothing is paid for twice.
 ///
+/// A target that speaks another dialect than the client is asked in its own, and its answer translated back: see
+/// [`translate`](crate::translate).
+///
 /// - **Reads:** the head, the route, the body in memory, the edits. **Adds:** an attempt a target tried.
 /// - **Answers** 500 where a layer is missing, and whatever the last target answered.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     upstreams: Arc<Upstreams>,
+    translation: Translation,
 }
 
 impl Dispatch {
     /// Dispatches to these upstreams.
     #[must_use]
     pub fn new(upstreams: Upstreams) -> Self {
-        Dispatch { upstreams: Arc::new(upstreams) }
+        Dispatch { upstreams: Arc::new(upstreams), translation: Translation::new() }
+    }
+
+    /// Translates so.
+    #[must_use]
+    pub fn translation(mut self, translation: Translation) -> Self {
+        self.translation = translation;
+        self
     }
 
     /// Without a box, for an assembly that has room for it.
@@ -76,7 +88,7 @@ impl Dispatch {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        let (mut attempts, upstreams) = (Attempts::of(request), self.upstreams.clone());
+        let (mut attempts, upstreams) = (Attempts::of(request, self.translation), self.upstreams.clone());
         async move {
             // By reference, or the future has room for them twice.
             let answered = match &mut attempts {
@@ -108,10 +120,19 @@ struct Attempts {
     /// Until the last attempt takes it.
     head: Option<Parts>,
     body: Bytes,
+    translation: Translation,
+}
+
+/// An attempt that is under way, or was answered here.
+struct Begun {
+    answering: Answer<Infallible>,
+    /// The answer's way back into the client's dialect, where it comes in another.
+    passage: Option<Box<Passage>>,
+    is_last: bool,
 }
 
 impl Attempts {
-    fn of(request: Request<Body>) -> Result<Self, Rejection> {
+    fn of(request: Request<Body>, translation: Translation) -> Result<Self, Rejection> {
         let (head, body) = request.into_parts();
         let call = Call::of_parts(&head).cloned().ok_or_else(|| {
             Rejection::misconfigured(
@@ -124,16 +145,19 @@ impl Attempts {
         if call.dialect() == Dialect::OpenAiChat {
             call.ask_for_usage();
         }
-        Ok(Attempts { call, head: Some(head), body })
+        Ok(Attempts { call, head: Some(head), body, translation })
     }
 
     async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
         for at in 0.. {
-            let Some((answering, is_last)) = self.begin(upstreams, at)? else { break };
+            let Some(Begun { answering, passage, is_last }) = self.begin(upstreams, at)? else { break };
             let answer = answering.await.unwrap_or_else(|never| match never {});
             let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
             if is_last || !unsent {
-                return Ok(as_the_client_knows_it(&self.call, answer));
+                return Ok(match passage {
+                    Some(passage) => passage.back(answer).await,
+                    None => as_the_client_knows_it(&self.call, answer),
+                });
             }
             let upstream = self.call.route().and_then(|targets| targets.get(at)).map(|target| &*target.upstream);
             tracing::info!(call = %self.call.id(), upstream, "could not be reached; trying the next target");
@@ -144,7 +168,7 @@ impl Attempts {
     }
 
     /// Sends the attempt at the target number `at`, if there is one. Nothing of it stays in the future that waits for it.
-    fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<(Answer<Infallible>, bool)>, Rejection> {
+    fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<Begun>, Rejection> {
         let targets = self.call.require_route()?;
         let Some(target) = targets.get(at) else { return Ok(None) };
         let upstream = upstreams
@@ -152,15 +176,26 @@ impl Attempts {
             .get(&target.upstream)
             .ok_or_else(|| Rejection::misconfigured(format!("no upstream is called `{}`", target.upstream)))?;
         let attempt = self.call.toward(target.clone());
-        let edited = attempt.edited(&self.body)?;
         let is_last = at + 1 == targets.len();
         let Some(mut head) = (if is_last { self.head.take() } else { self.head.clone() }) else { return Ok(None) };
-        head.headers.remove(header::CONTENT_LENGTH);
+        let (body, passage) = if target.dialect == self.call.dialect() {
+            head.headers.remove(header::CONTENT_LENGTH);
+            (attempt.edited(&self.body)?, None)
+        } else {
+            match self.translation.outbound(&self.call, target, &mut head, &self.body)? {
+                Outbound::Send(body, passage) => (body, Some(passage)),
+                Outbound::Answer(answer) => {
+                    let answering: Answer<Infallible> = Box::pin(std::future::ready(Ok(answer)));
+                    return Ok(Some(Begun { answering, passage: None, is_last }));
+                }
+            }
+        };
         match head.extensions.get_mut() {
             Some(call) => *call = attempt,
             None => drop(head.extensions.insert(attempt)),
         }
-        Ok(Some((upstream.call(Request::from_parts(head, Body::from(edited))), is_last)))
+        let answering = upstream.call(Request::from_parts(head, Body::from(body)));
+        Ok(Some(Begun { answering, passage, is_last }))
     }
 }
 

@@ -206,7 +206,8 @@ impl GatewayLayer {
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: 'static,
     {
-        let route = self.router.clone().map(|router| Arc::new(RouteGate::new(router)) as Arc<dyn Gate>);
+        let route =
+            self.router.clone().map(|router| Arc::new(RouteGate::new(router).translates(surface)) as Arc<dyn Gate>);
         let gates = route.into_iter().chain(self.gates.clone()).collect();
         let (door, ingest, last) = (self.controls.door(surface), self.ingest.clone(), self.controls.last());
         let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, last, inner }));

@@ -3,6 +3,7 @@ use http::request::Parts;
 
 use super::Router;
 use crate::call::Call;
+use crate::dialect::translate::is_possible;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 
@@ -10,11 +11,18 @@ use crate::gate::Gate;
 #[derive(Debug)]
 pub struct RouteGate<R> {
     router: R,
+    translates: bool,
 }
 
 impl<R> RouteGate<R> {
     pub(crate) fn new(router: R) -> Self {
-        RouteGate { router }
+        RouteGate { router, translates: true }
+    }
+
+    /// Whether what is behind it can serve a target that speaks another dialect than the client.
+    pub(crate) fn translates(mut self, translates: bool) -> Self {
+        self.translates = translates;
+        self
     }
 }
 
@@ -38,7 +46,10 @@ impl<R: Router> RouteGate<R> {
         call.check_model()?;
         let mut targets = self.router.route(call, head)?;
         let elsewhere = targets.first().map(|t| t.dialect);
-        targets.retain(|target| target.dialect == call.dialect());
+        targets.retain(|target| match self.translates {
+            true => is_possible(call.dialect(), target.dialect),
+            false => target.dialect == call.dialect(),
+        });
         if targets.is_empty() {
             return Err(nowhere(head.model(), call, elsewhere));
         }

@@ -6,7 +6,8 @@
 //! - **Answers** a model that nothing serves: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's.
 //! - **Where:** inside `IngestLayer`, outside of limits and budgets.
 //!
-//! Until translation exists, a target that speaks another dialect than the client is no target for it.
+//! A target may speak another dialect than the client: `Dispatch` translates. Responses is not translated yet, so for it,
+//! and in front of a service of your own, such a target is none.
 //!
 //! ```
 //! use tollgate::Dialect;

@@ -174,8 +174,11 @@ impl Config {
 
     /// Ours in scheme, host and path; the client's in its query alone, which Claude Code's `?beta=true` needs.
     fn uri(&self, call: &Call, asked: &Uri) -> Result<Uri, Rejection> {
-        let path = call
-            .endpoint()
+        let mut endpoint = call.endpoint();
+        if let Some(target) = call.target() {
+            endpoint.dialect = target.dialect;
+        }
+        let path = endpoint
             .upstream_path()
             .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no provider serves this path"))?;
         self.base.uri(path, asked.query()).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("meter", 5),
     ("upstream", 6),
     ("gateway", 6),
+    ("translate", 6),
     ("testing", 6),
     ("extract", 6),
 ];

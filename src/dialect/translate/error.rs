@@ -41,6 +41,11 @@ pub fn error(
     rendered
 }
 
+/// What kind of error it is.
+pub(crate) fn fault_kind(status: StatusCode, body: &[u8], upstream: Dialect) -> FaultKind {
+    read(status, body, upstream).kind
+}
+
 /// A fault as the client's API would say it.
 pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendered {
     let (status, body) = match client {

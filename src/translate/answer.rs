@@ -1,0 +1,144 @@
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::response::Parts;
+use http::{HeaderValue, Response, header};
+use http_body_util::BodyExt as _;
+
+use super::body::TranslatedBody;
+use super::request::Passage;
+use crate::body::{Body, Gunzip};
+use crate::call::is_event_stream;
+use crate::dialect::Rendered;
+use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::translate::{self, StreamTranslator};
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::Rejection;
+
+/// How long the head of a stream waits for the first event.
+const FIRST_EVENT: Duration = Duration::from_secs(10);
+/// The largest whole answer that is read.
+const MOST: usize = 64 << 20;
+/// The largest error that is read.
+const MOST_OF_ERROR: usize = 1 << 20;
+
+impl Passage {
+    /// The answer in the client's dialect. One of ours, in the upstream's place, has no dialect yet and passes.
+    pub(crate) fn back(
+        self: Box<Self>,
+        response: Response<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        Box::pin(async move {
+            if response.extensions().get::<Rejection>().is_some() {
+                return response;
+            }
+            let (mut parts, mut body) = response.into_parts();
+            if Gunzip::is_needed(&parts.headers) {
+                body = Gunzip::body(body, MOST);
+            }
+            for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
+                parts.headers.remove(name);
+            }
+            let is_stream = is_event_stream(&parts.headers);
+            let is_theirs = |name: &str| name.starts_with("anthropic-") || name.starts_with("openai-");
+            let theirs: Vec<_> = parts.headers.keys().filter(|name| is_theirs(name.as_str())).cloned().collect();
+            theirs.into_iter().for_each(|name| _ = parts.headers.remove(name));
+            match is_stream {
+                _ if !parts.status.is_success() => self.error(parts, body).await,
+                true if self.streams => self.stream(parts, body).await,
+                true => self.failed(&Fault::garbled("the upstream answered with a stream, and none was asked for")),
+                false => self.whole(parts, body).await,
+            }
+        })
+    }
+
+    async fn error(&self, parts: Parts, body: Body) -> Response<Body> {
+        let bytes = collected(body, MOST_OF_ERROR).await.unwrap_or_default();
+        let rendered = translate::error(parts.status, &parts.headers, &bytes, self.upstream, self.client, &self.reply);
+        let kind = translate::fault_kind(parts.status, &bytes, self.upstream);
+        match (kind, self.client) {
+            // To Anthropic's clients that is an answer, and no error.
+            (FaultKind::ContentPolicy, Dialect::Anthropic) => self.refusal(),
+            _ => with(parts, rendered),
+        }
+    }
+
+    fn refusal(&self) -> Response<Body> {
+        const REFUSED: &[u8] =
+            br#"{"id":"","choices":[{"index":0,"message":{"content":""},"finish_reason":"content_filter"}]}"#;
+        let translate = if self.streams { translate::try_answer_as_stream } else { translate::try_answer };
+        match translate(REFUSED, Dialect::OpenAiChat, self.client, &self.reply) {
+            Ok(bytes) => self.good(Response::new(()).into_parts().0, Body::from(bytes)),
+            Err(fault) => self.failed(&fault),
+        }
+    }
+
+    /// A server may answer so where a stream was asked for; the client gets one.
+    async fn whole(&self, parts: Parts, body: Body) -> Response<Body> {
+        let Some(bytes) = collected(body, MOST).await else {
+            return self.failed(&Fault::garbled("the upstream's answer broke off, or is larger than is read"));
+        };
+        let translate = if self.streams { translate::try_answer_as_stream } else { translate::try_answer };
+        match translate(&bytes, self.upstream, self.client, &self.reply) {
+            Ok(bytes) => self.good(parts, Body::from(bytes)),
+            Err(fault) => self.failed(&fault),
+        }
+    }
+
+    /// Waits with the head until something can be said; what fails before that fails with a status of its own.
+    async fn stream(&self, parts: Parts, mut body: Body) -> Response<Body> {
+        let Some(mut translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
+            return self.failed(&Fault::garbled("streams of this upstream cannot be translated"));
+        };
+        let mut out = BytesMut::new();
+        let first = tokio::time::timeout(FIRST_EVENT, async {
+            while out.is_empty() {
+                match body.frame().await {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(chunk) => translator.try_push(&chunk, &mut out)?,
+                        Err(_trailers) => {}
+                    },
+                    Some(Err(_)) => return Err(Fault::truncated()),
+                    None => return translator.try_finish(&mut out),
+                }
+            }
+            Ok(())
+        });
+        match first.await {
+            Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
+            Ok(Err(fault)) => translator.fail(&fault, &mut out),
+            Ok(Ok(())) | Err(_) => {}
+        }
+        self.good(parts, Body::own(TranslatedBody::new(body, translator, out)))
+    }
+
+    pub(super) fn good(&self, mut parts: Parts, body: Body) -> Response<Body> {
+        let headers = &mut parts.headers;
+        if self.streams {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        } else {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Response::from_parts(parts, body)
+    }
+
+    pub(super) fn failed(&self, fault: &Fault) -> Response<Body> {
+        with(Response::new(()).into_parts().0, translate::of_fault(fault, self.client, &self.reply))
+    }
+}
+
+fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
+    parts.status = rendered.status;
+    parts.headers.remove(header::RETRY_AFTER);
+    parts.headers.extend(rendered.headers);
+    Response::from_parts(parts, Body::from(rendered.body))
+}
+
+/// All of a body; `None` where it breaks off or is larger.
+async fn collected(body: Body, most: usize) -> Option<Bytes> {
+    let collected = http_body_util::Limited::new(body, most).collect().await;
+    collected.ok().map(http_body_util::Collected::to_bytes)
+}

@@ -1,0 +1,59 @@
+//! A call in one dialect, answered by an upstream that speaks another.
+//!
+//! Reach for [`TranslateLayer`] in front of a service that speaks one dialect, so that clients of the other can call it.
+//! [`Gateway`](crate::Gateway) translates by itself wherever a target does not speak the client's dialect; there
+//! [`Translation`] says how.
+//!
+//! - **Reads:** the body; in front of a service of your own it reads it itself. **Adds:** what was lost, for the outcome and
+//!   `x-tollgate-warnings`, and the target, so that a meter within reads the upstream's dialect.
+//! - **Answers:** what cannot be said in the other dialect with a 400 that names the field; `count_tokens`, which OpenAI
+//!   has not, with an estimate that says so.
+//! - **Where:** nearest the upstream, with `MeterLayer` alone within.
+//!
+//! The head of a streamed answer waits for the upstream's first event, at most ten seconds: what fails at once is an HTTP
+//! error, what fails later an error within the stream.
+//!
+//! ```
+//! use tollgate::translate::{TranslateLayer, Translation};
+//! use tollgate::{Dialect, MeterLayer};
+//! use tower::{Layer, service_fn};
+//! # use http::{Request, Response};
+//! # use tollgate::Body;
+//! # let server = service_fn(|_request: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
+//! // Clients of Anthropic, on a server that speaks Chat Completions.
+//! let service = TranslateLayer::new(Dialect::OpenAiChat).model("llama-4").layer(MeterLayer::new().layer(server));
+//! ```
+
+mod answer;
+mod body;
+mod layer;
+mod request;
+mod service;
+
+pub use self::layer::TranslateLayer;
+pub use self::service::Translate;
+
+pub(crate) use self::request::{Outbound, Passage};
+
+use crate::dialect::translate::Mode;
+
+/// How calls are translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Translation {
+    mode: Mode,
+}
+
+impl Translation {
+    /// In [`Mode::Compat`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What becomes of what the other API cannot say.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}

@@ -1,0 +1,120 @@
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Response, Uri, header};
+
+use super::Translation;
+use crate::body::Body;
+use crate::call::Call;
+use crate::dialect::head::Head;
+use crate::dialect::translate::{Asked, Reply, checked_request, try_answer, try_answer_as_stream};
+use crate::domain::dialect::{Dialect, Endpoint, Operation};
+use crate::domain::estimate::likely_input;
+use crate::domain::rejection::Rejection;
+use crate::domain::target::Target;
+
+/// What an upstream that speaks Chat Completions would say to a request for no output.
+const NOTHING: &[u8] = br#"{"id":"","choices":[{"index":0,"message":{"content":""},"finish_reason":"length"}]}"#;
+
+/// What becomes of a request.
+pub(crate) enum Outbound {
+    /// It goes upstream with this body; the answer goes back through the passage.
+    Send(Bytes, Box<Passage>),
+    /// It is answered here.
+    Answer(Response<Body>),
+}
+
+/// The way back for the answer to one request.
+pub(crate) struct Passage {
+    pub(super) client: Dialect,
+    pub(super) upstream: Dialect,
+    pub(super) reply: Reply,
+    /// The client wants a stream.
+    pub(super) streams: bool,
+}
+
+impl Translation {
+    /// Translates the request of `call` for `target`, and makes its head one of the other dialect.
+    ///
+    /// # Errors
+    /// What cannot be asked there.
+    pub(crate) fn outbound(
+        &self,
+        call: &Call,
+        target: &Target,
+        parts: &mut Parts,
+        body: &Bytes,
+    ) -> Result<Outbound, Rejection> {
+        let head = call.require_head()?;
+        if !head.is_of(body) {
+            return Err(Rejection::misconfigured(
+                "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
+            ));
+        }
+        if call.endpoint().operation == Operation::CountTokens {
+            return Ok(Outbound::Answer(counted(call, head, target)));
+        }
+        let asked = self.asked(call, head, target);
+        let translated = checked_request(body, call.dialect(), target.dialect, &asked)?;
+        if let Some(warnings) = &translated.warnings {
+            call.warn(warnings);
+        }
+        let reply = Reply::new(head.model(), call.id().to_string())
+            .created(call.opened_at().as_second())
+            .include_usage(head.includes_usage());
+        let reply = translated.reply(reply);
+        let passage = Passage { client: call.dialect(), upstream: target.dialect, reply, streams: head.is_stream() };
+        if translated.wants_nothing {
+            // Only a cache is to be filled, and the other API cannot be asked for that.
+            return Ok(Outbound::Answer(passage.nothing()));
+        }
+        let endpoint = Endpoint { dialect: target.dialect, operation: Operation::Generate };
+        parts.uri = Uri::from_static(endpoint.upstream_path().unwrap_or("/"));
+        speak(parts, translated.body.len());
+        Ok(Outbound::Send(translated.body, Box::new(passage)))
+    }
+
+    fn asked<'a>(&self, call: &Call, head: &Head, target: &'a Target) -> Asked<'a> {
+        let catalog = call.catalog();
+        let mut asked = Asked::new(&target.model).mode(self.mode);
+        asked = asked.abilities(catalog.abilities(&target.model, target.dialect));
+        if let Some(card) = catalog.find(&target.model) {
+            asked = asked.max_output(card.max_output);
+        }
+        // Where it is what the client asked for, nobody capped it.
+        let most = call.max_tokens();
+        asked.limit(most.filter(|_| most != head.max_tokens()))
+    }
+}
+
+/// Of the client's headers, those of its own dialect and its SDK say nothing to the other.
+fn speak(parts: &mut Parts, len: usize) {
+    let foreign = |name: &str| {
+        ["anthropic-", "openai-", "x-stainless-", "x-claude-code-", "x-app"].iter().any(|start| name.starts_with(start))
+    };
+    let names: Vec<_> = parts.headers.keys().filter(|name| foreign(name.as_str())).cloned().collect();
+    names.into_iter().for_each(|name| _ = parts.headers.remove(name));
+    // The answer is read here.
+    parts.headers.remove(header::ACCEPT_ENCODING);
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.insert(header::CONTENT_LENGTH, len.into());
+}
+
+/// OpenAI counts no tokens: an estimate, which says so.
+fn counted(call: &Call, head: &Head, target: &Target) -> Response<Body> {
+    let tokens = likely_input(head.inputs(), &target.model);
+    call.warn("usage=estimated");
+    let mut response = Response::new(Body::from(format!(r#"{{"input_tokens":{tokens}}}"#)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Passage {
+    fn nothing(&self) -> Response<Body> {
+        let translate = if self.streams { try_answer_as_stream } else { try_answer };
+        match translate(NOTHING, Dialect::OpenAiChat, self.client, &self.reply) {
+            Ok(bytes) => self.good(Response::new(()).into_parts().0, Body::from(bytes)),
+            Err(fault) => self.failed(&fault),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::{Service, ServiceExt as _};
+
+use super::{Outbound, TranslateLayer};
+use crate::body::{Body, BoxError};
+use crate::call::Call;
+use crate::dialect::translate::is_possible;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::target::Target;
+
+/// The service of a [`TranslateLayer`].
+#[derive(Debug, Clone)]
+pub struct Translate<S> {
+    inner: S,
+    layer: TranslateLayer,
+}
+
+impl<S> Translate<S> {
+    pub(super) fn new(inner: S, layer: TranslateLayer) -> Self {
+        Translate { inner, layer }
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for Translate<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>, Future: Send> + Clone + Send + 'static,
+    ReqB: http_body::Body<Data = Bytes> + Send + 'static,
+    ReqB::Error: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // The service within is made ready within the call, which may be answered without it.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let (inner, layer) = (self.inner.clone(), self.layer.clone());
+        Box::pin(async move {
+            let (request, passage) = match layer.outbound(request).await {
+                Ok((request, passage)) => (request, passage),
+                Err(answer) => return Ok(answer),
+            };
+            let answer = inner.oneshot(request).await?.map(Body::new);
+            Ok(match passage {
+                Some(passage) => passage.back(answer).await,
+                None => answer,
+            })
+        })
+    }
+}
+
+type Ready = (Request<Body>, Option<Box<super::request::Passage>>);
+
+impl TranslateLayer {
+    /// The request as it goes on, or the answer in its place.
+    async fn outbound<B>(&self, request: Request<B>) -> Result<Ready, Response<Body>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let Some(call) = Call::of_parts(&parts).filter(|call| call.endpoint().has_head()).cloned() else {
+            return Ok((Request::from_parts(parts, Body::new(body)), None));
+        };
+        let bytes = match call.head() {
+            Some(_) => Body::new(body).try_into_bytes().map_err(|_| {
+                Rejection::misconfigured(
+                    "the body that `IngestLayer` read is not in memory any more: a layer wrapped it",
+                )
+            }),
+            None => self.ingest.read(&mut parts, pin!(body), &call).await,
+        };
+        let bytes = bytes.map_err(Call::reject)?;
+        if call.dialect() == self.upstream {
+            return Ok((Request::from_parts(parts, Body::from(bytes)), None));
+        }
+        if !is_possible(call.dialect(), self.upstream) {
+            let message = format!("{} cannot be translated to {} yet", call.dialect(), self.upstream);
+            return Err(Call::reject(Rejection::new(RejectionKind::Unsupported, message)));
+        }
+        let model = self.model.clone().or_else(|| call.model().cloned()).unwrap_or_default();
+        let target = Arc::new(Target::new("service", self.upstream, model));
+        match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
+            Outbound::Answer(answer) => Err(answer),
+            Outbound::Send(body, passage) => {
+                // A meter within reads what the upstream speaks.
+                parts.extensions.insert(call.toward(target));
+                Ok((Request::from_parts(parts, Body::from(body)), Some(passage)))
+            }
+        }
+    }
+}
