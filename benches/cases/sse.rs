@@ -14,7 +14,7 @@ use http::{Request, Response};
 use serde::de::IgnoredAny;
 use tollgate::dialect::head::Head;
 use tollgate::dialect::meter::StreamMeter;
-use tollgate::dialect::translate::{Reply, StreamTranslator};
+use tollgate::dialect::translate::{self, Asked, Reply, StreamTranslator};
 use tollgate::rewrite::{Rewrite, Rewriter, WithholdUsage};
 use tollgate::upstream::Provider;
 use tollgate::wire::json::{self, Limits, Path};
@@ -50,6 +50,7 @@ pub(crate) fn run(bench: &Bench) {
     bench.group("json");
     for (size, bytes) in [("1 KB", 1 << 10), ("50 KB", 50 << 10), ("650 KB", 650 << 10)] {
         documents(bench, size, &conversation("claude-haiku-5-5", true, bytes));
+        translated(bench, size, &conversation("claude-haiku-5-5", true, bytes));
     }
 }
 
@@ -213,4 +214,14 @@ fn documents(bench: &Bench, size: &str, body: &Bytes) {
     bench.case(&case("index"), per, || json::index(black_box(body), &PATHS, Limits::default()).is_ok());
     bench.case(&case("Head::read"), per, || Head::read(black_box(body), Dialect::Anthropic).is_ok());
     bench.case(&case("serde_json, IgnoredAny"), per, || serde_json::from_slice::<IgnoredAny>(black_box(body)).is_ok());
+}
+
+/// A request of Messages as one of Chat Completions, and that one back.
+fn translated(bench: &Bench, size: &str, body: &Bytes) {
+    use Dialect::{Anthropic, OpenAiChat};
+    let there = |body: &[u8]| translate::request(body, Anthropic, OpenAiChat, &Asked::new("gpt-5"));
+    let back = |body: &[u8]| translate::request(body, OpenAiChat, Anthropic, &Asked::new("claude-opus-5-5"));
+    let chat = there(body).expect("it can be asked").body;
+    bench.case(&format!("json {size}: to Chat Completions"), Per::bytes(body.len()), || there(black_box(body)).is_ok());
+    bench.case(&format!("json {size}: to Messages"), Per::bytes(chat.len()), || back(black_box(&chat)).is_ok());
 }

@@ -2,7 +2,7 @@
 //! refusals; and the other examples.
 //!
 //! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins. Without one the SDKs' trials are shown as
-//! ignored, and where `CI=true` they fail. The gateway is the one that `cargo build --examples --all-features` left.
+//! ignored, and where `CI=true` they fail. Trials run twice: on a model of the SDK's own API, and on one of the other. The gateway is the one that `cargo build --examples --all-features` left.
 
 mod examples;
 mod gateway;
@@ -29,15 +29,15 @@ fn main() -> ExitCode {
     let mut trials = process::trials();
     trials.extend(keys::trials());
     trials.extend(examples::trials());
-    for (script, name) in python::trials() {
+    for case in python::trials() {
         let (interpreter, gateway, governed) = (interpreter.clone(), gateway.clone(), governed.clone());
-        trials.push(Trial::ignorable_test(python::sentence(script, name), move || match &*interpreter {
+        trials.push(Trial::ignorable_test(case.sentence(), move || match &*interpreter {
             Ok(python) => {
-                let gateway = match script {
+                let gateway = match case.script {
                     "keys_sdk" => governed.get_or_init(keys::start),
                     _ => gateway.get_or_init(|| Gateway::start("sdks")),
                 };
-                python.run(script, name, gateway).map(|()| Completion::Completed)
+                python.run(&case, gateway).map(|()| Completion::Completed)
             }
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
             Err(why) => Ok(Completion::ignored_with(why)),

@@ -15,18 +15,37 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("keys_sdk", include_str!("keys_sdk.py")),
 ];
 
+/// The models of the other API, on which a script's trials are run once more, translated.
+const TRANSLATED: [(&str, &str); 2] = [("anthropic_sdk", "gpt-5-mini"), ("openai_sdk", "claude-haiku-5-5")];
+
+/// One function of a script, and the model that it is to ask, if it is not the script's own.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) script: &'static str,
+    name: &'static str,
+    model: Option<&'static str>,
+}
+
 /// Every script's trials, read from its source so that they have names where no interpreter is.
-pub(crate) fn trials() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(crate) fn trials() -> impl Iterator<Item = Case> {
     SCRIPTS.into_iter().flat_map(|(script, source)| {
         let names = source.lines().filter_map(|line| line.strip_prefix("def ")?.strip_suffix("(base_url):"));
-        names.filter(|name| name.starts_with("test_")).map(move |name| (script, name))
+        let models = TRANSLATED.iter().filter(move |(translated, _)| *translated == script);
+        let models: Vec<_> = std::iter::once(None).chain(models.map(|(_, model)| Some(*model))).collect();
+        names
+            .filter(|name| name.starts_with("test_"))
+            .flat_map(move |name| models.clone().into_iter().map(move |model| Case { script, name, model }))
     })
 }
 
-/// What a trial is called: `anthropic: a message arrives with its usage`.
-pub(crate) fn sentence(script: &str, name: &str) -> String {
-    let words = |text: &str| text.replace('_', " ");
-    format!("{}: {}", words(script.trim_end_matches("_sdk")), words(name.trim_start_matches("test_")))
+impl Case {
+    /// What a trial is called: `anthropic: a message arrives with its usage`.
+    pub(crate) fn sentence(&self) -> String {
+        let words = |text: &str| text.replace('_', " ");
+        let (script, name) = (self.script.trim_end_matches("_sdk"), self.name.trim_start_matches("test_"));
+        let on = self.model.map(|model| format!(" on {model}")).unwrap_or_default();
+        format!("{}{on}: {}", words(script), words(name))
+    }
 }
 
 /// A Python that has the SDKs, in the versions that are pinned.
@@ -49,11 +68,15 @@ for name in ('anthropic', 'openai'): print(name, m.version(name), sep='==')";
     }
 
     /// Runs one function of a script, which has failed when the interpreter says so.
-    pub(crate) fn run(&self, script: &str, name: &str, gateway: &Gateway) -> Result<(), Failed> {
+    pub(crate) fn run(&self, case: &Case, gateway: &Gateway) -> Result<(), Failed> {
+        let Case { script, name, model } = *case;
         let mut command = Command::new(&self.path);
         // Without -B it would leave its bytecode next to the sources.
         command.arg("-B").arg(Path::new(HERE).join(script).with_extension("py")).args([name, &gateway.url()]);
         without_accounts(&mut command).env("GATEWAY_DATABASE", keys::database());
+        if let Some(model) = model {
+            command.env("GATEWAY_MODEL", model);
+        }
         for (name, secret) in &gateway.keys {
             command.env(format!("GATEWAY_KEY_{}", name.to_uppercase()), secret);
         }

@@ -1,10 +1,14 @@
 """What the scripts share. `--list` lists a script's trials; `NAME BASE_URL` runs one, and the exit code tells."""
 
 import contextlib
+import os
 import sys
 
 # One pixel, as a user would paste a screenshot.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+# A model that speaks the other API, where the trials are to be translated.
+TRANSLATED = os.environ.get("GATEWAY_MODEL")
 
 # A trial that hangs says so within its own time, not after the ten minutes that SDKs wait.
 TIMEOUT = 30

@@ -1,6 +1,11 @@
 //! Answers of one dialect as answers of another.
 
+#![expect(clippy::needless_pass_by_value, reason = "what is written by `json!` is given away")]
+
+mod answers;
+mod conversations;
 mod corpus;
+mod gateway;
 mod read;
 mod requests;
 mod streams;

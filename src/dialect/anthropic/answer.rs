@@ -99,7 +99,7 @@ impl AnswerWriter for Writer {
             (Event::Open(open), _) => self.open(&open),
             (Event::Text(piece), Some(Block::Text { text, .. })) => text.push_str(piece.as_str()),
             (Event::Citation(raw), Some(Block::Text { citations, .. })) => {
-                citations.push(on_one_line(raw).into_owned())
+                citations.push(on_one_line(raw).into_owned());
             }
             (Event::Thinking(piece), Some(Block::Thinking { text, .. })) => text.push_str(piece.as_str()),
             (Event::Signature(piece), Some(Block::Thinking { signature, .. })) => {

@@ -12,8 +12,8 @@ use crate::domain::dialect::Dialect;
 ///
 /// # Errors
 /// The error that it is after all, or that it must become, in the client's shape.
-pub fn answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Rendered> {
-    try_answer(json, upstream, client, reply).map_err(|fault| super::of_fault(&fault, client, reply))
+pub fn answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Box<Rendered>> {
+    try_answer(json, upstream, client, reply).map_err(|fault| Box::new(super::of_fault(&fault, client, reply)))
 }
 
 pub(crate) fn try_answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Fault> {
@@ -27,9 +27,14 @@ pub(crate) fn try_answer(json: &[u8], upstream: Dialect, client: Dialect, reply:
 ///
 /// # Errors
 /// As [`answer`].
-pub fn answer_as_stream(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Rendered> {
+pub fn answer_as_stream(
+    json: &[u8],
+    upstream: Dialect,
+    client: Dialect,
+    reply: &Reply,
+) -> Result<Bytes, Box<Rendered>> {
     let out = try_answer_as_stream(json, upstream, client, reply);
-    out.map_err(|fault| super::of_fault(&fault, client, reply))
+    out.map_err(|fault| Box::new(super::of_fault(&fault, client, reply)))
 }
 
 pub(crate) fn try_answer_as_stream(

@@ -30,6 +30,10 @@ pub fn error(
         fault.kind = FaultKind::Quota;
     }
     let mut rendered = of_fault(&fault, client, reply);
+    // OpenAI's clients know these two as they are.
+    if client != Dialect::Anthropic && matches!(status.as_u16(), 408 | 422) {
+        rendered.status = status;
+    }
     for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
         if let Some(value) = headers.get(name) {
             rendered.headers.insert(name, value.clone());

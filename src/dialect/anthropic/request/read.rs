@@ -227,11 +227,68 @@ fn choose<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
+    use crate::dialect::translate::{Asked, Translated, request};
+
+    /// What each member that is read may say.
+    const SAMPLES: [(&str, &str); 17] = [
+        ("model", r#""other""#),
+        ("messages", r#"[{"role":"user","content":"other"}]"#),
+        ("max_tokens", "7"),
+        ("system", r#""be brief""#),
+        ("temperature", "0.5"),
+        ("top_p", "0.5"),
+        ("top_k", "5"),
+        ("stop_sequences", r#"["x"]"#),
+        ("stream", "true"),
+        ("tools", r#"[{"name":"g","input_schema":{}}]"#),
+        ("tool_choice", r#"{"type":"any"}"#),
+        ("thinking", r#"{"type":"enabled","budget_tokens":9000}"#),
+        ("output_config", r#"{"effort":"low"}"#),
+        ("output_format", r#"{"type":"json_schema","schema":{}}"#),
+        ("metadata", r#"{"user_id":"u1"}"#),
+        ("service_tier", r#""standard_only""#),
+        ("cache_control", r#"{"type":"ephemeral"}"#),
+    ];
+
+    fn ask(name: &str, value: &str, model: &str) -> Result<Translated, Rejection> {
+        let mut members = vec![
+            ("model", r#""m""#),
+            ("max_tokens", "64"),
+            ("messages", r#"[{"role":"user","content":"q"}]"#),
+            ("tools", r#"[{"name":"f","input_schema":{}}]"#),
+        ];
+        members.retain(|(known, _)| *known != name);
+        members.push((name, value));
+        let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let body = format!("{{{}}}", members.join(","));
+        request(body.as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &Asked::new(model))
+    }
 
     #[test]
-    fn every_member_has_one_fate() {
+    fn every_member_has_the_one_fate_that_the_table_gives_it() {
         for (at, field) in FIELDS.iter().enumerate() {
             assert!(!FIELDS[..at].iter().any(|other| other.name == field.name), "{} is listed twice", field.name);
+            let name = field.name;
+            match field.fate {
+                Fate::Dropped => {
+                    assert_eq!(ask(name, "17", "gpt-5").expect(name).warnings, Some(format!("dropped={name}")));
+                    assert_eq!(ask(name, field.idle, "gpt-5").expect(name).warnings, None, "{name}");
+                }
+                Fate::Refused => {
+                    assert_eq!(ask(name, "17", "gpt-5").expect_err(name).param_name(), Some(name));
+                    assert!(ask(name, field.idle, "gpt-5").is_ok(), "{name}");
+                }
+                Fate::Mapped | Fate::Adapted => {
+                    let sample = SAMPLES.iter().find(|(known, _)| *known == name);
+                    let (_, value) = sample.unwrap_or_else(|| panic!("{name} has no sample"));
+                    let (with, without) =
+                        (ask(name, value, "gpt-5").expect(name), ask("x", "null", "gpt-5").expect(name));
+                    // The model is the target's, and other servers cache by themselves.
+                    let says_nothing = matches!(name, "model" | "cache_control");
+                    assert_eq!(with.body == without.body && with.warnings.is_none(), says_nothing, "{name}");
+                }
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn tools(
         return Ok(());
     }
     if aim.abilities.completion_tokens && tools.len() > MOST {
-        return Err(refused("tools", format!("more than {MOST} tools, which the upstream does not take")));
+        return Err(refused("tools", &format!("more than {MOST} tools, which the upstream does not take")));
     }
     out.key("tools").open('[');
     for (at, each) in tools.iter().enumerate() {
@@ -116,9 +116,9 @@ fn not_ours(at: usize, kind: &str) -> Rejection {
         true => format!("Input tag '{kind}' found using 'type' is not supported by this upstream"),
         false => format!("server tool '{kind}' is not supported by this upstream"),
     };
-    refused(&format!("tools.{at}"), message)
+    refused(&format!("tools.{at}"), &message)
 }
 
-fn refused(path: &str, message: String) -> Rejection {
+fn refused(path: &str, message: &str) -> Rejection {
     Rejection::new(RejectionKind::Unsupported, format!("{path}: {message}")).param(path.to_owned())
 }

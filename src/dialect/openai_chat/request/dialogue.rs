@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Source, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
@@ -18,13 +18,15 @@ pub(super) struct Dialogue<'w, 'o> {
     warnings: &'w mut Warnings,
     /// Calls of the last assistant message, in order, that have no result yet.
     open: Vec<String>,
+    /// The same by what the client calls them: one name may be several calls.
+    by_id: HashMap<String, VecDeque<String>>,
     /// What the operator said between calls and results.
     held: Vec<&'w Turn<'w>>,
 }
 
 impl<'w, 'o> Dialogue<'w, 'o> {
     pub(super) fn new(out: &'o mut Out, aim: &'w Aim<'w>, warnings: &'w mut Warnings) -> Self {
-        Dialogue { out, aim, warnings, open: Vec::new(), held: Vec::new() }
+        Dialogue { out, aim, warnings, open: Vec::new(), by_id: HashMap::new(), held: Vec::new() }
     }
 
     pub(super) fn write(mut self, conversation: &'w Conversation<'w>) -> Result<(), Rejection> {
@@ -129,13 +131,13 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     /// Results first, each a message; what cannot stand in one follows in the user's.
     fn user(&mut self, turn: &'w Turn<'w>) -> Result<(), Rejection> {
         let (mut rest, mut attached) = (Vec::new(), Vec::new());
-        let mut open: HashSet<_> = self.open.iter().cloned().collect();
+        let mut answered = HashSet::new();
         for block in &turn.blocks {
             match &block.kind {
                 BlockKind::ToolResult { id, content, is_error } => {
-                    let ours = openai_tool_id(id);
-                    if open.remove(&*ours) {
-                        self.result(turn.at, id, content, *is_error, &mut attached)?;
+                    if let Some(ours) = self.by_id.get_mut(id.as_str()).and_then(VecDeque::pop_front) {
+                        self.result(turn.at, &ours, content, *is_error, &mut attached)?;
+                        answered.insert(ours);
                     } else {
                         self.warnings.adapted("messages.tool_use_id")?;
                         rest.push(orphan(id, content));
@@ -146,7 +148,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 _ => rest.push(Cow::Borrowed(block)),
             }
         }
-        self.open.retain(|id| open.contains(id));
+        self.open.retain(|id| !answered.contains(id));
         self.unanswered()?;
         if attached.is_empty() && rest.is_empty() {
             return Ok(());
@@ -161,7 +163,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             _ => {
                 self.out.open('[');
                 for (id, blocks) in &attached {
-                    let text = ["Attachment(s) from tool call ", id.as_str(), ":"];
+                    let text = ["Attachment(s) from tool call ", id, ":"];
                     self.out.open('{').key("type").plain("text").key("text").pieces(&text).close('}');
                     for block in blocks {
                         self.part(turn.at, block)?;
@@ -180,10 +182,10 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     fn result(
         &mut self,
         at: usize,
-        id: &'w Escaped<'w>,
+        id: &str,
         content: &'w Content<'w>,
         is_error: bool,
-        attached: &mut Vec<(&'w Escaped<'w>, Vec<&'w Block<'w>>)>,
+        attached: &mut Vec<(String, Vec<&'w Block<'w>>)>,
     ) -> Result<(), Rejection> {
         let mut lines: Vec<Cow<'_, str>> = Vec::new();
         match content {
@@ -209,12 +211,12 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 if !media.is_empty() {
                     // A tool's message holds text alone, and base64 in it would be read as such.
                     self.warnings.adapted("messages.content.tool_result")?;
-                    attached.push((id, media));
+                    attached.push((id.to_owned(), media));
                 }
             }
         }
         let before = if is_error { "[tool error] " } else { "" };
-        self.out.open('{').key("role").plain("tool").key("tool_call_id").pieces(&[&openai_tool_id(id)]);
+        self.out.open('{').key("role").plain("tool").key("tool_call_id").pieces(&[id]);
         self.out.key("content").pieces(&[before, &lines.join(r"\n")]).close('}');
         Ok(())
     }
@@ -258,7 +260,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     /// One that has nothing left to say still stands between two users.
     fn assistant(&mut self, turn: &Turn<'_>, is_between_users: bool) -> Result<(), Rejection> {
         let (mut text, mut thoughts, mut has_text) = (String::new(), String::new(), false);
-        let mut calls = Vec::new();
+        let (mut calls, mut by_id) = (Vec::new(), HashMap::<_, VecDeque<String>>::new());
         for block in &turn.blocks {
             match &block.kind {
                 BlockKind::Text(piece) => {
@@ -268,7 +270,15 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 BlockKind::Thinking { text: thought, .. } => thoughts.push_str(thought.as_str()),
                 // Sealed for one provider, it says nothing to another.
                 BlockKind::RedactedThinking { .. } => {}
-                BlockKind::ToolUse { id, name, input } => calls.push((openai_tool_id(id), name, input)),
+                BlockKind::ToolUse { id, name, input } => {
+                    let mut ours = openai_tool_id(id).into_owned();
+                    let same = by_id.entry(id.as_str().to_owned()).or_default();
+                    if !same.is_empty() {
+                        ours = format!("{ours}_{}", same.len() + 1);
+                    }
+                    same.push_back(ours.clone());
+                    calls.push((ours, name, input));
+                }
                 _ => self.warnings.dropped("messages.content")?,
             }
         }
@@ -293,12 +303,14 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             self.out.close(']');
         }
         self.out.close('}');
-        self.open = calls.into_iter().map(|(id, ..)| id.into_owned()).collect();
+        self.open = calls.into_iter().map(|(id, ..)| id).collect();
+        self.by_id = by_id;
         Ok(())
     }
 
     /// A call without a result is an error: the result says so. Then what the operator said meanwhile.
     fn unanswered(&mut self) -> Result<(), Rejection> {
+        self.by_id.clear();
         for id in std::mem::take(&mut self.open) {
             self.warnings.adapted("messages.tool_use")?;
             self.out.open('{').key("role").plain("tool").key("tool_call_id").pieces(&[&id]);

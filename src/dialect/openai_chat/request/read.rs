@@ -256,11 +256,77 @@ pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
+    use crate::dialect::translate::{Asked, Translated, request};
+
+    /// What each member that is read may say, and on which model it shows.
+    const SAMPLES: [(&str, &str, &str); 26] = [
+        ("model", r#""other""#, "claude-opus-5-5"),
+        ("messages", r#"[{"role":"user","content":"other"}]"#, "claude-opus-5-5"),
+        ("max_completion_tokens", "7", "claude-opus-5-5"),
+        ("max_tokens", "7", "claude-opus-5-5"),
+        ("temperature", "0.5", "claude-sonnet-4-6"),
+        ("top_p", "0.5", "claude-sonnet-4-6"),
+        ("top_k", "5", "claude-sonnet-4-6"),
+        ("stream", "true", "claude-opus-5-5"),
+        ("stream_options", r#"{"include_usage":true}"#, "claude-opus-5-5"),
+        ("stop", r#""x""#, "claude-opus-5-5"),
+        ("tools", r#"[{"type":"function","function":{"name":"g"}}]"#, "claude-opus-5-5"),
+        ("functions", r#"[{"name":"g"}]"#, "claude-opus-5-5"),
+        ("tool_choice", r#""required""#, "claude-opus-5-5"),
+        ("function_call", r#"{"name":"f"}"#, "claude-opus-5-5"),
+        ("parallel_tool_calls", "false", "claude-opus-5-5"),
+        ("response_format", r#"{"type":"json_object"}"#, "claude-opus-5-5"),
+        ("reasoning_effort", r#""low""#, "claude-opus-5-5"),
+        ("thinking", r#"{"type":"adaptive"}"#, "claude-opus-5-5"),
+        ("output_config", r#"{"effort":"low"}"#, "claude-opus-5-5"),
+        ("user", r#""u1""#, "claude-opus-5-5"),
+        ("safety_identifier", r#""u1""#, "claude-opus-5-5"),
+        ("metadata", r#"{"user_id":"u1"}"#, "claude-opus-5-5"),
+        ("service_tier", r#""default""#, "claude-opus-5-5"),
+        ("cache_control", r#"{"type":"ephemeral"}"#, "claude-opus-5-5"),
+        ("modalities", r#"["text"]"#, "claude-opus-5-5"),
+        ("moderation", r#"{"policy":"x"}"#, "claude-opus-5-5"),
+    ];
+
+    fn ask(name: &str, value: &str, model: &str) -> Result<Translated, Rejection> {
+        let mut members = vec![
+            ("model", r#""m""#),
+            ("messages", r#"[{"role":"user","content":"q"}]"#),
+            ("tools", r#"[{"type":"function","function":{"name":"f"}}]"#),
+        ];
+        members.retain(|(known, _)| *known != name);
+        members.push((name, value));
+        let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let body = format!("{{{}}}", members.join(","));
+        request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Asked::new(model))
+    }
 
     #[test]
-    fn every_member_has_one_fate() {
+    fn every_member_has_the_one_fate_that_the_table_gives_it() {
         for (at, field) in FIELDS.iter().enumerate() {
             assert!(!FIELDS[..at].iter().any(|other| other.name == field.name), "{} is listed twice", field.name);
+            let name = field.name;
+            match field.fate {
+                Fate::Dropped => {
+                    let translated = ask(name, "17", "claude-opus-5-5").expect(name);
+                    assert_eq!(translated.warnings, Some(format!("dropped={name}")));
+                    assert_eq!(ask(name, field.idle, "claude-opus-5-5").expect(name).warnings, None, "{name}");
+                }
+                Fate::Refused => {
+                    let refused = ask(name, "17", "claude-opus-5-5").expect_err(name);
+                    assert_eq!(refused.param_name(), Some(name));
+                    assert!(ask(name, field.idle, "claude-opus-5-5").is_ok(), "{name}");
+                }
+                Fate::Mapped | Fate::Adapted => {
+                    let sample = SAMPLES.iter().find(|(known, ..)| *known == name);
+                    let (_, value, model) = sample.unwrap_or_else(|| panic!("{name} has no sample"));
+                    let (with, without) = (ask(name, value, model).expect(name), ask("x", "null", model).expect(name));
+                    // The model is the target's, the usage chunk the answer's, and text is what answers are anyway.
+                    let says_nothing = matches!(name, "model" | "stream_options" | "modalities");
+                    assert_eq!(with.body == without.body && with.warnings.is_none(), says_nothing, "{name}");
+                }
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ fn effort(
         (Some(effort), _) => effort,
         (None, Some(ThinkingKind::Enabled { budget })) => match budget {
             ..8192 => Effort::Low,
-            ..16_384 => Effort::Medium,
+            8192..16_384 => Effort::Medium,
             _ => Effort::High,
         },
         (None, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) => {

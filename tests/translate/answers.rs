@@ -1,0 +1,258 @@
+//! Whole answers and errors, in both directions.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use tollgate::Dialect::{Anthropic, OpenAiChat};
+use tollgate::dialect::translate::{Reply, answer, answer_as_stream, error};
+
+use crate::read;
+
+fn reply() -> Reply {
+    Reply::new("asked", "req-1").created(17).include_usage(true)
+}
+
+fn in_chat(message: &Value) -> Value {
+    let told = answer(message.to_string().as_bytes(), Anthropic, OpenAiChat, &reply()).expect("an answer");
+    serde_json::from_slice(&told).expect("JSON")
+}
+
+fn in_messages(completion: &Value) -> Value {
+    let told = answer(completion.to_string().as_bytes(), OpenAiChat, Anthropic, &reply()).expect("an answer");
+    serde_json::from_slice(&told).expect("JSON")
+}
+
+fn message(content: Value, stop: &str) -> Value {
+    json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": stop,
+        "stop_sequence": null, "usage": {"input_tokens": 9, "cache_creation_input_tokens": 1200, "cache_read_input_tokens": 8000, "output_tokens": 50}})
+}
+
+fn completion(message: Value, finish: &str) -> Value {
+    json!({"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 9209, "completion_tokens": 50, "total_tokens": 9259, "prompt_tokens_details": {"cached_tokens": 8000, "cache_write_tokens": 1200}}})
+}
+
+#[test]
+fn rows_84_and_90_a_message_is_one_choice_with_all_its_text_and_what_it_cost() {
+    let content = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "a\u{1F600}"},
+        {"type": "server_tool_use", "id": "x", "name": "web_search", "input": {}},
+        {"type": "text", "text": "b", "citations": [{"type": "web_search_result_location", "url": "u", "title": "t"}]},
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1.0}}]);
+    let told = in_chat(&message(content, "tool_use"));
+    assert_eq!(
+        (&told["id"], &told["model"], &told["created"]),
+        (&json!("chatcmpl-msg_1"), &json!("asked"), &json!(17))
+    );
+    let choices = told["choices"].as_array().expect("choices");
+    assert_eq!(choices.len(), 1);
+    assert_eq!((&choices[0]["index"], &choices[0]["finish_reason"]), (&json!(0), &json!("tool_calls")));
+    let said = &choices[0]["message"];
+    assert_eq!((&said["content"], &said["reasoning_content"]), (&json!("a\u{1F600}b"), &json!("hm")));
+    assert_eq!(said["thinking_blocks"], json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]));
+    assert_eq!(
+        said["tool_calls"],
+        json!([{"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1.0}"}}])
+    );
+    assert_eq!(
+        said["annotations"][0]["url_citation"],
+        json!({"url": "u", "title": "t", "start_index": 2, "end_index": 3})
+    );
+    let usage = &told["usage"];
+    assert_eq!(
+        (&usage["prompt_tokens"], &usage["completion_tokens"], &usage["total_tokens"]),
+        (&json!(9209), &json!(50), &json!(9259))
+    );
+    assert_eq!(usage["prompt_tokens_details"], json!({"cached_tokens": 8000, "cache_write_tokens": 1200}));
+}
+
+#[test]
+fn an_answer_without_content_is_empty_and_not_missing() {
+    let told = in_chat(&message(json!([]), "end_turn"));
+    assert_eq!(told["choices"][0]["message"], json!({"role": "assistant", "content": "", "refusal": null}));
+    let told = in_messages(&completion(json!({"role": "assistant", "content": ""}), "stop"));
+    assert_eq!((&told["content"], &told["stop_reason"]), (&json!([]), &json!("end_turn")));
+}
+
+#[test]
+fn row_83_a_completion_is_a_message_that_counts_its_cache_apart() {
+    let calls = json!([{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}},
+        {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}}, {"id": "call_3", "type": "function", "function": {"name": "h", "arguments": "oops"}}]);
+    let told = in_messages(&completion(
+        json!({"role": "assistant", "content": "text", "reasoning_content": "hm", "tool_calls": calls}),
+        "stop",
+    ));
+    let content = json!([{"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."}, {"type": "text", "text": "text"},
+        {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}, {"type": "tool_use", "id": "call_2", "name": "g", "input": {}},
+        {"type": "tool_use", "id": "call_3", "name": "h", "input": {"_raw_arguments": "oops"}}]);
+    assert_eq!((&told["content"], &told["stop_reason"]), (&content, &json!("tool_use")));
+    assert_eq!(
+        (&told["type"], &told["model"], &told["stop_sequence"]),
+        (&json!("message"), &json!("asked"), &Value::Null)
+    );
+    let usage = &told["usage"];
+    assert_eq!(
+        (&usage["input_tokens"], &usage["cache_read_input_tokens"], &usage["cache_creation_input_tokens"]),
+        (&json!(9), &json!(8000), &json!(1200))
+    );
+}
+
+#[test]
+fn what_ended_an_answer_is_said_in_either_dialect() {
+    for (stop, finish) in [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("refusal", "content_filter"),
+        ("model_context_window_exceeded", "length"),
+        ("pause_turn", "length"),
+        ("compaction", "stop"),
+        ("new", "stop"),
+    ] {
+        assert_eq!(
+            in_chat(&message(json!([{"type": "text", "text": "x"}]), stop))["choices"][0]["finish_reason"],
+            *finish,
+            "{stop}"
+        );
+    }
+    for (finish, stop) in [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("content_filter", "refusal"),
+        ("tool_calls", "end_turn"),
+        ("eos", "end_turn"),
+    ] {
+        assert_eq!(in_messages(&completion(json!({"content": "x"}), finish))["stop_reason"], *stop, "{finish}");
+    }
+}
+
+#[test]
+fn row_93_a_whole_answer_to_a_request_for_a_stream_is_one() {
+    let content =
+        json!([{"type": "text", "text": "hello"}, {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}]);
+    let stream = answer_as_stream(message(content, "tool_use").to_string().as_bytes(), Anthropic, OpenAiChat, &reply())
+        .expect("a stream");
+    let told = read::chat(&stream, true);
+    assert_eq!((&*told.text, told.stop.as_deref(), told.ended), ("hello", Some("tool_calls"), true));
+    assert_eq!(told.tools, [("t1".to_owned(), "f".to_owned(), "{\"a\":1}".to_owned())]);
+    let stream = answer_as_stream(
+        completion(json!({"content": "hello"}), "stop").to_string().as_bytes(),
+        OpenAiChat,
+        Anthropic,
+        &reply(),
+    );
+    let told = read::messages(&stream.expect("a stream"), true);
+    assert_eq!((&*told.text, told.stop.as_deref(), told.ended), ("hello", Some("end_turn"), true));
+}
+
+#[test]
+fn what_is_no_answer_is_an_error() {
+    for (upstream, client, body) in [
+        (Anthropic, OpenAiChat, "{}"),
+        (Anthropic, OpenAiChat, "not JSON"),
+        (OpenAiChat, Anthropic, r#"{"choices":[]}"#),
+        (OpenAiChat, Anthropic, r#"{"error":{"message":"no","code":402}}"#),
+        (OpenAiChat, Anthropic, ""),
+    ] {
+        let rendered = answer(body.as_bytes(), upstream, client, &reply()).expect_err(body);
+        assert!(rendered.status.as_u16() >= 400, "{body}: {}", rendered.status);
+        assert!(
+            serde_json::from_slice::<Value>(&rendered.body).is_ok_and(|body| body.get("error").is_some()),
+            "{body}"
+        );
+    }
+}
+
+/// Status, type and code of the error that a client sees, and its headers.
+fn failed(status: u16, body: &Value, upstream: tollgate::Dialect) -> (u16, String, String, HeaderMap) {
+    let client = if upstream == Anthropic { OpenAiChat } else { Anthropic };
+    let mut headers = HeaderMap::new();
+    if status == 429 {
+        headers.insert("retry-after", HeaderValue::from_static("7"));
+    }
+    let status = StatusCode::from_u16(status).expect("a status");
+    let told = error(status, &headers, body.to_string().as_bytes(), upstream, client, &reply());
+    let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+    let word = |name: &str| json["error"][name].as_str().unwrap_or("-").to_owned();
+    assert!(client == OpenAiChat || (json["type"] == "error" && json["request_id"] == "req-1"), "{json}");
+    (told.status.as_u16(), word("type"), word("code"), told.headers)
+}
+
+#[test]
+fn errors_of_anthropic_are_those_of_openai() {
+    for (status, kind, message, seen, told, code) in [
+        (400, "invalid_request_error", "no", 400, "invalid_request_error", "-"),
+        (
+            400,
+            "invalid_request_error",
+            "prompt is too long: 9 tokens > 8 maximum",
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+        ),
+        (401, "authentication_error", "no", 500, "server_error", "upstream_auth"),
+        (402, "billing_error", "no", 502, "insufficient_quota", "insufficient_quota"),
+        (403, "permission_error", "no", 403, "invalid_request_error", "permission_denied"),
+        (404, "not_found_error", "model: x", 404, "invalid_request_error", "model_not_found"),
+        (404, "not_found_error", "no", 404, "invalid_request_error", "-"),
+        (409, "conflict_error", "no", 409, "invalid_request_error", "-"),
+        (413, "request_too_large", "no", 413, "invalid_request_error", "request_too_large"),
+        (422, "invalid_request_error", "no", 422, "invalid_request_error", "-"),
+        (429, "rate_limit_error", "no", 429, "requests", "rate_limit_exceeded"),
+        (500, "api_error", "no", 500, "server_error", "-"),
+        (504, "timeout_error", "no", 504, "server_error", "timeout"),
+        (529, "overloaded_error", "no", 429, "server_error", "overloaded"),
+    ] {
+        let body = json!({"type": "error", "error": {"type": kind, "message": message}});
+        let (status_seen, type_seen, code_seen, headers) = failed(status, &body, Anthropic);
+        assert_eq!((status_seen, &*type_seen, &*code_seen), (seen, told, code), "{status} {kind}");
+        assert_eq!(headers.get("retry-after").is_some(), seen == 429, "{status}");
+    }
+    let cap = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "no", "details": {"error_code": "contract_spend_limit_reached"}}});
+    let (_, _, code, headers) = failed(429, &cap, Anthropic);
+    assert_eq!((&*code, headers["x-should-retry"].as_bytes()), ("insufficient_quota", &b"false"[..]));
+}
+
+#[test]
+fn errors_of_openai_are_those_of_anthropic() {
+    for (status, code, seen, told) in [
+        (400, json!("x"), 400, "invalid_request_error"),
+        (401, json!("invalid_api_key"), 500, "api_error"),
+        (403, json!("unsupported_country_region_territory"), 403, "permission_error"),
+        (404, json!("model_not_found"), 404, "not_found_error"),
+        (408, Value::Null, 504, "timeout_error"),
+        (409, Value::Null, 409, "conflict_error"),
+        (413, Value::Null, 413, "request_too_large"),
+        (422, Value::Null, 400, "invalid_request_error"),
+        (429, json!("rate_limit_exceeded"), 429, "rate_limit_error"),
+        (429, json!("insufficient_quota"), 429, "billing_error"),
+        (500, json!(500), 500, "api_error"),
+        (502, Value::Null, 500, "api_error"),
+        (503, Value::Null, 529, "overloaded_error"),
+        (504, Value::Null, 504, "timeout_error"),
+    ] {
+        let (status_seen, type_seen, _, headers) =
+            failed(status, &json!({"error": {"message": "no", "code": code}}), OpenAiChat);
+        assert_eq!((status_seen, &*type_seen), (seen, told), "{status} {code}");
+        assert_eq!(headers.contains_key("x-should-retry"), told == "billing_error", "{status} {code}");
+    }
+    // Claude Code goes by these words.
+    let body =
+        json!({"error": {"message": "This model's maximum context length is 8", "code": "context_length_exceeded"}})
+            .to_string();
+    let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
+    assert!(
+        String::from_utf8_lossy(&told.body).contains("prompt is too long: This model's maximum context length is 8")
+    );
+}
+
+#[test]
+fn an_error_that_is_no_json_is_told_in_few_words() {
+    for (body, words) in [
+        ("<html>no</html>", "the upstream answered 502"),
+        ("plain words", "plain words"),
+        (r#"{"detail":"not here"}"#, "not here"),
+    ] {
+        let told = error(StatusCode::BAD_GATEWAY, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
+        let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+        assert_eq!(json["error"]["message"], words);
+    }
+}

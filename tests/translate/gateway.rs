@@ -1,0 +1,221 @@
+//! Calls whose upstream speaks the other dialect, through the gateway and through the layer alone.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::dialect::translate::Mode;
+use tollgate::domain::outcome::{End, Outcome};
+use tollgate::testing::Simulated;
+use tollgate::translate::{TranslateLayer, Translation};
+use tollgate::upstream::Provider;
+use tollgate::{Body, Dialect, Gateway, GatewayLayer, MeterLayer};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::read;
+
+const MESSAGES: &str = "/v1/messages";
+const CHAT: &str = "/v1/chat/completions";
+
+/// A gateway in front of a simulated provider of both dialects, and what is known of its calls.
+struct Site {
+    gateway: Gateway,
+    provider: Simulated,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+}
+
+impl Site {
+    fn new(translation: Translation) -> Self {
+        let provider = Simulated::new().recording();
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let seen = outcomes.clone();
+        let upstream =
+            |dialect| Provider::with_client(dialect, "http://sim.invalid", None, provider.clone()).expect("a URL");
+        let gateway = Gateway::builder()
+            .upstream("anthropic", Dialect::Anthropic, upstream(Dialect::Anthropic))
+            .upstream("openai", Dialect::OpenAiChat, upstream(Dialect::OpenAiChat))
+            .translation(translation)
+            .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
+            .build();
+        Site { gateway, provider, outcomes }
+    }
+
+    async fn ask(&self, path: &str, body: Value) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let request =
+            Request::post(path).header("anthropic-beta", "b").body(Body::from(body.to_string())).expect("a request");
+        let (head, body) =
+            self.gateway.clone().oneshot(request).await.unwrap_or_else(|never| match never {}).into_parts();
+        let bytes = body.collect().await.expect("a whole answer").to_bytes();
+        (head.status, head.headers, bytes.to_vec())
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.outcomes.lock().expect("no panic").pop().expect("a call closed")
+    }
+}
+
+fn claude(prompt: &str, stream: bool) -> Value {
+    json!({"model": "claude-haiku-5-5", "stream": stream, "seed": 7, "messages": [{"role": "user", "content": prompt}]})
+}
+
+fn gpt(prompt: &str, stream: bool) -> Value {
+    json!({"model": "gpt-5-mini", "stream": stream, "max_tokens": 64, "messages": [{"role": "user", "content": prompt}]})
+}
+
+#[tokio::test]
+async fn a_chat_client_is_answered_by_claude_and_the_call_is_accounted() {
+    let site = Site::new(Translation::new());
+    let (status, headers, body) = site.ask(CHAT, claude("hi", false)).await;
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((status, &answer["object"]), (StatusCode::OK, &json!("chat.completion")));
+    assert_eq!(headers["x-tollgate-warnings"], "dropped=seed");
+    assert_eq!(answer["model"], "claude-haiku-5-5");
+    let sent = site.provider.received().pop().expect("a request");
+    assert_eq!(sent.uri.path(), MESSAGES);
+    assert_eq!(sent.headers.get("anthropic-beta"), None, "a client of OpenAI has nothing to say of Anthropic's betas");
+    let outcome = site.outcome();
+    assert_eq!((outcome.end, outcome.warnings.as_deref()), (End::Complete, Some("dropped=seed")));
+    let usage = outcome.usage.expect("the provider's own figures");
+    assert_eq!(
+        (json!(usage.total_input()), json!(usage.output)),
+        (answer["usage"]["prompt_tokens"].clone(), answer["usage"]["completion_tokens"].clone())
+    );
+    assert!(outcome.cost.is_some() && outcome.attempts[0].usage_is_final);
+}
+
+#[tokio::test]
+async fn streams_are_translated_both_ways_and_metered() {
+    let site = Site::new(Translation::new());
+    let (status, headers, body) = site.ask(CHAT, claude("hi", true)).await;
+    assert_eq!(
+        (status, headers["content-type"].as_bytes()),
+        (StatusCode::OK, &b"text/event-stream; charset=utf-8"[..])
+    );
+    let told = read::chat(&body, true);
+    assert!(told.ended && !told.text.is_empty() && told.stop.as_deref() == Some("stop"));
+    assert!(site.outcome().attempts[0].usage_is_final);
+
+    let (status, _, body) = site.ask(MESSAGES, gpt("hi", true)).await;
+    let told = read::messages(&body, true);
+    assert!(status.is_success() && told.ended && told.stop.as_deref() == Some("end_turn"), "{told:?}");
+    let outcome = site.outcome();
+    assert!(outcome.end == End::Complete && outcome.attempts[0].usage_is_final, "{outcome:?}");
+    assert_eq!(told.usage.map(|usage| usage.output), outcome.usage.map(|usage| usage.output));
+}
+
+#[tokio::test]
+async fn row_88_an_error_before_the_first_byte_is_an_http_error() {
+    let site = Site::new(Translation::new());
+    for (path, body, seen) in
+        [(CHAT, claude("sim:status=529", true), 429), (MESSAGES, gpt("sim:status=503", true), 529)]
+    {
+        let (status, headers, body) = site.ask(path, body).await;
+        assert_eq!((status.as_u16(), headers["content-type"].as_bytes()), (seen, &b"application/json"[..]));
+        assert!(serde_json::from_slice::<Value>(&body).is_ok_and(|body| body.get("error").is_some()));
+        assert_eq!(site.outcome().end, End::Failed);
+    }
+    // Said in the first event of a stream of status 200, it is one all the same.
+    let event =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"later\"}}\n\n";
+    let mine = service_fn(move |_request: Request<Body>| async move {
+        let answer = Response::builder().header("content-type", "text/event-stream").body(Body::from(event));
+        Ok::<_, Infallible>(answer.expect("an answer"))
+    });
+    let service = TranslateLayer::new(Dialect::Anthropic).layer(mine);
+    let request = Request::post(CHAT).body(Body::from(claude("hi", true).to_string())).expect("a request");
+    let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+        (429, &b"application/json"[..])
+    );
+}
+
+#[tokio::test]
+async fn row_93_a_server_that_answers_a_stream_with_json_is_streamed() {
+    let site = Site::new(Translation::new());
+    let (_, _, body) = site.ask(CHAT, claude("sim:json", true)).await;
+    assert!(read::chat(&body, true).ended);
+    let (_, _, body) = site.ask(MESSAGES, gpt("sim:json", true)).await;
+    assert!(read::messages(&body, true).ended);
+}
+
+#[tokio::test]
+async fn tokens_are_counted_by_an_estimate_that_says_so() {
+    let site = Site::new(Translation::new());
+    let (status, headers, body) = site.ask("/v1/messages/count_tokens", gpt("how many tokens are these?", false)).await;
+    let counted: Value = serde_json::from_slice(&body).expect("JSON");
+    assert!(status.is_success() && counted["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{counted}");
+    assert_eq!(headers["x-tollgate-warnings"], "usage=estimated");
+    assert!(site.provider.received().is_empty(), "nobody was asked");
+}
+
+#[tokio::test]
+async fn a_request_for_no_output_is_answered_without_a_provider() {
+    let site = Site::new(Translation::new());
+    for stream in [false, true] {
+        let mut body = gpt("warm the cache", stream);
+        body["max_tokens"] = json!(0);
+        let (status, _, body) = site.ask(MESSAGES, body).await;
+        assert!(status.is_success() && String::from_utf8_lossy(&body).contains(r#""stop_reason":"max_tokens""#));
+    }
+    assert!(site.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_lost_is_refused_where_the_mode_is_strict_and_not_told_where_it_is_silent() {
+    let strict = Site::new(Translation::new().mode(Mode::Strict));
+    let (status, headers, body) = strict.ask(CHAT, claude("hi", false)).await;
+    let error: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(
+        (status.as_u16(), &error["error"]["param"], &error["error"]["code"]),
+        (400, &json!("seed"), &json!("unsupported_parameter"))
+    );
+    assert_eq!(headers["x-should-retry"], "false");
+    assert!(strict.provider.received().is_empty());
+    let silent = Site::new(Translation::new().mode(Mode::Silent));
+    let (status, headers, _) = silent.ask(CHAT, claude("hi", false)).await;
+    assert!(status.is_success() && !headers.contains_key("x-tollgate-warnings"));
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_the_upstreams_dialect_is_not_translated() {
+    let site = Site::new(Translation::new().mode(Mode::Strict));
+    let body = json!({"model": "gpt-5-mini", "seed": 7, "messages": [{"role": "user", "content": "hi"}]});
+    assert!(site.ask(CHAT, body.clone()).await.0.is_success());
+    assert_eq!(site.provider.received().pop().expect("a request").body, body.to_string().as_bytes());
+}
+
+#[tokio::test]
+async fn the_layer_works_alone_in_front_of_any_service() {
+    let paths = Arc::new(Mutex::new(Vec::new()));
+    let seen = paths.clone();
+    let mine = service_fn(move |request: Request<Body>| {
+        seen.lock().expect("no panic").push(request.uri().path().to_owned());
+        async move {
+            let body = request.into_body().collect().await.expect("in memory").to_bytes();
+            let asked: Value = serde_json::from_slice(&body).expect("JSON");
+            let answer = json!({"id": "c1", "choices": [{"index": 0, "message": {"role": "assistant", "content": asked["model"]}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}});
+            Ok::<_, Infallible>(Response::new(Body::from(answer.to_string())))
+        }
+    });
+    let service = TranslateLayer::new(Dialect::OpenAiChat).model("llama-4").layer(MeterLayer::new().layer(mine));
+    let ask = |path: &str, body: Value| {
+        let service = service.clone();
+        let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
+        async move {
+            let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+            serde_json::from_slice::<Value>(&answer.into_body().collect().await.expect("whole").to_bytes())
+                .expect("JSON")
+        }
+    };
+    let told = ask(MESSAGES, gpt("hi", false)).await;
+    assert_eq!((&told["content"][0]["text"], &told["usage"]["input_tokens"]), (&json!("llama-4"), &json!(3)));
+    assert_eq!(ask(CHAT, gpt("hi", false)).await["choices"][0]["message"]["content"], "gpt-5-mini");
+    let refused =
+        ask(MESSAGES, json!({"model": "m", "max_tokens": 9, "messages": [{"role": "critic", "content": "x"}]})).await;
+    assert_eq!((&refused["type"], &refused["error"]["type"]), (&json!("error"), &json!("invalid_request_error")));
+    assert_eq!(*paths.lock().expect("no panic"), [CHAT, CHAT]);
+}
