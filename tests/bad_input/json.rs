@@ -191,7 +191,7 @@ async fn a_model_that_nothing_serves_is_refused_in_the_words_each_client_reads()
         openai: ("invalid_request_error", Some("model_not_found")),
     };
     let mut stack = Stack::new().await;
-    for (dialect, asked) in [(Dialect::Anthropic, "nobody's"), (Dialect::OpenAiChat, "nobody's")] {
+    for (dialect, asked) in [(Dialect::Anthropic, "nobodys"), (Dialect::OpenAiChat, "nobodys")] {
         let body = format!(r#"{{"model":"{asked}","messages":[]}}"#);
         let message = stack.refuses(dialect, body.as_bytes(), NOWHERE, "served by nobody").await;
         assert!(message.contains(asked), "{message}");

@@ -80,6 +80,8 @@ impl Stack {
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
+            // Every other name is some upstream's.
+            .alias("nobodys", [] as [&str; 0])
             .layer(GatewayLayer::new().ingest(ingest).on_close(observer))
             .build();
         Stack {

@@ -1,12 +1,15 @@
 //! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its
 //! refusals; and the other examples.
 //!
-//! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins. Without one the SDKs' trials are shown as
-//! ignored, and where `CI=true` they fail. Trials run twice: on a model of the SDK's own API, and on one of the other. The gateway is the one that `cargo build --examples --all-features` left.
+//! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins, `TOLLGATE_NODE` a directory with what
+//! `package.json` pins, installed. Without one its SDKs' trials are shown as ignored, and where `CI=true` they fail. Trials
+//! run twice: on a model of the SDK's own API, and on one of the other. The gateway is the one that
+//! `cargo build --examples --all-features` left.
 
 mod examples;
 mod gateway;
 mod keys;
+mod node;
 mod process;
 mod python;
 
@@ -39,6 +42,15 @@ fn main() -> ExitCode {
                 };
                 python.run(&case, gateway).map(|()| Completion::Completed)
             }
+            Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
+            Err(why) => Ok(Completion::ignored_with(why)),
+        }));
+    }
+    let installed: Arc<Result<node::Installed, String>> = Arc::new(node::Installed::find());
+    for case in node::trials() {
+        let (installed, gateway) = (installed.clone(), gateway.clone());
+        trials.push(Trial::ignorable_test(format!("node, {}", case.sentence()), move || match &*installed {
+            Ok(node) => node.run(&case, gateway.get_or_init(|| Gateway::start("sdks"))).map(|()| Completion::Completed),
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
             Err(why) => Ok(Completion::ignored_with(why)),
         }));

@@ -22,19 +22,23 @@ const TRANSLATED: [(&str, &str); 2] = [("anthropic_sdk", "gpt-5-mini"), ("openai
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) script: &'static str,
-    name: &'static str,
-    model: Option<&'static str>,
+    pub(crate) name: &'static str,
+    pub(crate) model: Option<&'static str>,
+}
+
+/// Each of these functions of a script, on each model that it is run on.
+pub(crate) fn cases(script: &'static str, names: impl Iterator<Item = &'static str>) -> impl Iterator<Item = Case> {
+    let models = TRANSLATED.iter().filter(move |(translated, _)| *translated == script);
+    let models: Vec<_> = std::iter::once(None).chain(models.map(|(_, model)| Some(*model))).collect();
+    let tests = names.filter(|name| name.starts_with("test_"));
+    tests.flat_map(move |name| models.clone().into_iter().map(move |model| Case { script, name, model }))
 }
 
 /// Every script's trials, read from its source so that they have names where no interpreter is.
 pub(crate) fn trials() -> impl Iterator<Item = Case> {
     SCRIPTS.into_iter().flat_map(|(script, source)| {
         let names = source.lines().filter_map(|line| line.strip_prefix("def ")?.strip_suffix("(base_url):"));
-        let models = TRANSLATED.iter().filter(move |(translated, _)| *translated == script);
-        let models: Vec<_> = std::iter::once(None).chain(models.map(|(_, model)| Some(*model))).collect();
-        names
-            .filter(|name| name.starts_with("test_"))
-            .flat_map(move |name| models.clone().into_iter().map(move |model| Case { script, name, model }))
+        cases(script, names)
     })
 }
 

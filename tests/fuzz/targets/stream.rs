@@ -1,0 +1,31 @@
+//! However an upstream's stream is cut, the client's is the same: whole events of JSON, and no more than a few times as long.
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
+use tollgate::Dialect::{Anthropic, OpenAiChat};
+use tollgate::dialect::translate::{Reply, StreamTranslator};
+use tollgate::wire::sse::Scanner;
+
+fuzz_target!(|input: (bool, u8, Vec<u8>)| {
+    let (to_chat, size, stream) = input;
+    let (upstream, client) = if to_chat { (Anthropic, OpenAiChat) } else { (OpenAiChat, Anthropic) };
+    let translate = |chunks: &[&[u8]]| {
+        let reply = Reply::new("model", "req-1").include_usage(true);
+        let mut translator = StreamTranslator::new(upstream, client, &reply).expect("two dialects");
+        let mut out = BytesMut::new();
+        chunks.iter().for_each(|chunk| translator.push(chunk, &mut out));
+        translator.finish(&mut out);
+        assert!(translator.is_over());
+        out
+    };
+    let whole = translate(&[&stream]);
+    assert_eq!(translate(&stream.chunks(usize::from(size).max(1)).collect::<Vec<_>>()), whole);
+    let events = Scanner::new().push(&whole, |block| {
+        if let Some(data) = block.data().filter(|data| *data != b"[DONE]") {
+            serde_json::from_slice::<IgnoredAny>(data).expect("every event is JSON");
+        }
+    });
+    events.expect("events of a size that clients read");
+});
