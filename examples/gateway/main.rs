@@ -115,7 +115,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         closed = written => closed,
         () = stop.asked() => {
             let left = settlements.len();
-            Err(format!("{left} settlements are not written: what their calls held is charged whole, 5 minutes from now").into())
+            Err(format!("{left} calls are not settled: what their calls held is charged whole, 5 minutes from now").into())
         }
     }
 }

@@ -45,9 +45,7 @@ impl AttemptGuard {
     /// Whether a usage chunk of this attempt's stream was our wish and not the client's.
     #[must_use]
     pub fn withholds_usage(&self) -> bool {
-        // Of an answer that is translated, the translator reads the chunk.
-        let is_theirs = |call: &Call| call.target().is_none_or(|target| target.dialect == call.dialect());
-        self.call.as_ref().is_some_and(|call| is_theirs(call) && call.withholds_usage())
+        self.call.as_ref().is_some_and(Call::withholds_usage)
     }
 
     /// The head of the answer has come.

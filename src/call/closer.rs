@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Call;
-use super::state::{ClientEnd, Hook};
+use super::state::{ClientEnd, Closing, Hook};
 use crate::domain::outcome::Outcome;
 
 /// The client's side of a call: unclonable, held by the opener's future, then by its body, so that whatever drops those
@@ -38,8 +38,8 @@ impl Drop for Closer {
 }
 
 /// Runs the hooks of a call whose last party has left.
-pub(super) fn close(last: Option<(Vec<Hook>, Arc<Outcome>)>) {
-    let Some((hooks, outcome)) = last else { return };
+pub(super) fn close(last: Option<Closing>) {
+    let Some(Closing { hooks, outcome, counted }) = last else { return };
     tracing::debug!(
         call = %outcome.id, end = ?outcome.end, status = outcome.status.map(|s| s.as_u16()), attempts = outcome.attempts.len(),
         took_us = u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX), "call closed"
@@ -47,6 +47,7 @@ pub(super) fn close(last: Option<(Vec<Hook>, Arc<Outcome>)>) {
     for hook in hooks.into_iter().rev() {
         run(hook, &outcome);
     }
+    drop(counted);
 }
 
 /// A hook runs in `Drop`, perhaps while another panic unwinds: its own must not get out, or the process aborts.

@@ -42,11 +42,7 @@ impl Edits {
         model: Option<&str>,
         body: &Bytes,
     ) -> Result<Bytes, Rejection> {
-        if !head.is_of(body) {
-            return Err(Rejection::misconfigured(
-                "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
-            ));
-        }
+        head.require_of(body)?;
         let mut splice = Splice::new();
         if let Some(model) = model
             && *model != *head.model()

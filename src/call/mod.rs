@@ -117,7 +117,7 @@ impl Call {
             principal: OnceLock::new(),
             head: OnceLock::new(),
             route: OnceLock::new(),
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(config.settlements.open())),
         };
         let call = Call { shared: Arc::new(shared), target: None };
         let closer = Closer::new(call.clone());

@@ -74,10 +74,7 @@ impl CallLayer {
                 }
                 call
             }
-            None => {
-                config.settlements.capture();
-                &opened.insert(Call::open(seen(), config)).0
-            }
+            None => &opened.insert(Call::open(seen(), config)).0,
         };
         // The host's own identity, whichever of our layers sees it first.
         if call.principal().is_none()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -14,7 +15,8 @@ use crate::store::{Chain, StoreError};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Work that must outlive the request that caused it: spawned from an `on_close` hook, waited for at shutdown.
+/// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
+/// that a shutdown waits for.
 ///
 /// A clone is the same set. Hooks run wherever a body is dropped, perhaps outside of any runtime; so the runtime is
 /// the current one, else that of the first call.
@@ -46,13 +48,16 @@ impl Settlements {
         Self::default()
     }
 
-    /// Remembers the runtime that the caller runs on, unless one is known.
-    pub(crate) fn capture(&self) {
+    /// Counts a call until it has closed: a server that has let go of its connections may still hold calls of them in
+    /// tasks of their own, as hyper's does for HTTP/2, and what those hold is settled when they are dropped. Remembers the
+    /// runtime that the caller runs on, unless one is known.
+    pub(super) fn open(&self) -> TaskTrackerToken {
         if self.inner.runtime.get().is_none()
             && let Ok(handle) = Handle::try_current()
         {
             let _ = self.inner.runtime.set(handle);
         }
+        self.inner.tracker.token()
     }
 
     /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
@@ -107,19 +112,20 @@ impl Settlements {
         runtime
     }
 
-    /// How much work has not ended.
+    /// How many calls have not closed, and how much work has not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.tracker.len()
     }
 
-    /// Whether all work has ended.
+    /// Whether all calls have closed, and all work has ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inner.tracker.is_empty()
     }
 
-    /// Waits until all work has ended. Call it after the server has let go of its connections.
+    /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls; with
+    /// a timeout, if streams may go on for longer than you want to wait.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the work.

@@ -3,6 +3,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Call;
 use super::edit::Edits;
@@ -30,7 +31,16 @@ pub(super) struct State {
     pub(super) clamped: Option<u64>,
     pub(super) warnings: Option<Arc<str>>,
     hooks: Vec<Hook>,
+    counted: Option<TaskTrackerToken>,
     outcome: Option<Arc<Outcome>>,
+}
+
+/// What is left to do for the last party of a call.
+pub(super) struct Closing {
+    pub(super) hooks: Vec<Hook>,
+    pub(super) outcome: Arc<Outcome>,
+    /// Until the hooks have run, the call counts as open.
+    pub(super) counted: Option<TaskTrackerToken>,
 }
 
 /// What the client has been given.
@@ -54,7 +64,7 @@ pub(super) enum ClientEnd {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counted: TaskTrackerToken) -> Self {
         State {
             open: 0,
             attempts: Vec::new(),
@@ -67,6 +77,7 @@ impl State {
             clamped: None,
             warnings: None,
             hooks: Vec::new(),
+            counted: Some(counted),
             outcome: None,
         }
     }
@@ -110,7 +121,7 @@ impl Call {
 
     /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the
     /// lock.
-    pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<(Vec<Hook>, Arc<Outcome>)> {
+    pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<Closing> {
         let mut state = self.state();
         last_words(&mut state);
         state.open = state.open.saturating_sub(1);
@@ -119,7 +130,7 @@ impl Call {
         }
         let outcome = Arc::new(self.outcome(&mut state));
         state.outcome = Some(outcome.clone());
-        Some((std::mem::take(&mut state.hooks), outcome))
+        Some(Closing { hooks: std::mem::take(&mut state.hooks), outcome, counted: state.counted.take() })
     }
 
     fn outcome(&self, state: &mut State) -> Outcome {

@@ -184,6 +184,17 @@ impl Head {
         body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model)
     }
 
+    /// # Errors
+    /// This is not the head of `body`: what it says of it, and where, is wrong.
+    pub(crate) fn require_of(&self, body: &[u8]) -> Result<(), Rejection> {
+        if self.is_of(body) {
+            return Ok(());
+        }
+        Err(Rejection::misconfigured(
+            "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
+        ))
+    }
+
     pub(crate) fn shared_model(&self) -> &Arc<str> {
         &self.model
     }

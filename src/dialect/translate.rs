@@ -48,7 +48,7 @@ mod stream;
 
 pub use self::answer::{answer, answer_as_stream};
 pub use self::error::error;
-pub use self::request::{Asked, Mode, Translated, request};
+pub use self::request::{AnthropicVersion, Asked, Mode, Translated, request};
 pub use self::stream::StreamTranslator;
 
 pub(crate) use self::answer::{try_answer, try_answer_as_stream};

@@ -182,6 +182,7 @@ impl Attempts {
             head.headers.remove(header::CONTENT_LENGTH);
             (attempt.edited(&self.body)?, None)
         } else {
+            self.call.require_head()?.require_of(&self.body)?;
             match self.translation.outbound(&self.call, target, &mut head, &self.body)? {
                 Outbound::Send(body, passage) => (body, Some(passage)),
                 Outbound::Answer(answer) => {

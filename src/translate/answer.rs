@@ -4,7 +4,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderValue, Response, header};
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Collected, Limited};
 
 use super::body::TranslatedBody;
 use super::request::Passage;
@@ -20,6 +21,8 @@ use crate::domain::rejection::Rejection;
 const FIRST_EVENT: Duration = Duration::from_secs(10);
 /// The largest whole answer that is read.
 const MOST: usize = 64 << 20;
+/// Why there is no machine for a stream.
+const UNTRANSLATABLE: &str = "streams of this upstream cannot be translated";
 /// The largest error that is read.
 const MOST_OF_ERROR: usize = 1 << 20;
 
@@ -47,7 +50,7 @@ impl Passage {
             match is_stream {
                 _ if !parts.status.is_success() => self.error(parts, body).await,
                 true if self.streams => self.stream(parts, body).await,
-                true => self.failed(&Fault::garbled("the upstream answered with a stream, and none was asked for")),
+                true => self.gathered(parts, body).await,
                 false => self.whole(parts, body).await,
             }
         })
@@ -86,10 +89,36 @@ impl Passage {
         }
     }
 
+    /// Some servers stream whatever was asked for; the client gets the answer whole.
+    async fn gathered(&self, parts: Parts, body: Body) -> Response<Body> {
+        match self.try_gathered(body).await {
+            Ok(bytes) => self.good(parts, Body::from(bytes)),
+            Err(fault) => self.failed(&fault),
+        }
+    }
+
+    async fn try_gathered(&self, body: Body) -> Result<Bytes, Fault> {
+        let translator = StreamTranslator::gathering(self.upstream, self.client, &self.reply);
+        let mut translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?;
+        let (mut body, mut out) = (Limited::new(body, MOST), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => translator.try_push(&chunk, &mut out)?,
+                // Trailers.
+                Ok(Err(_)) => {}
+                // Behind a whole answer nothing is lost.
+                Err(_) if translator.is_over() => break,
+                Err(_) => return Err(Fault::truncated()),
+            }
+        }
+        translator.try_finish(&mut out)?;
+        Ok(out.freeze())
+    }
+
     /// Waits with the head until something can be said; what fails before that fails with a status of its own.
     async fn stream(&self, parts: Parts, mut body: Body) -> Response<Body> {
         let Some(mut translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
-            return self.failed(&Fault::garbled("streams of this upstream cannot be translated"));
+            return self.failed(&Fault::garbled(UNTRANSLATABLE));
         };
         let mut out = BytesMut::new();
         let first = tokio::time::timeout(FIRST_EVENT, async {
@@ -139,6 +168,5 @@ fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
 
 /// All of a body; `None` where it breaks off or is larger.
 async fn collected(body: Body, most: usize) -> Option<Bytes> {
-    let collected = http_body_util::Limited::new(body, most).collect().await;
-    collected.ok().map(http_body_util::Collected::to_bytes)
+    Limited::new(body, most).collect().await.ok().map(Collected::to_bytes)
 }

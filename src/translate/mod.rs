@@ -8,10 +8,12 @@
 //!   `x-tollgate-warnings`, and the target, so that a meter within reads the upstream's dialect.
 //! - **Answers:** what cannot be said in the other dialect with a 400 that names the field; `count_tokens`, which OpenAI
 //!   has not, with an estimate that says so.
-//! - **Where:** nearest the upstream, with `MeterLayer` alone within.
+//! - **Where:** nearest the upstream, with `MeterLayer` alone within; behind `GatewayLayer`, which meters what it sees, with
+//!   nothing.
 //!
 //! The head of a streamed answer waits for the upstream's first event, at most ten seconds: what fails at once is an HTTP
-//! error, what fails later an error within the stream.
+//! error, what fails later an error within the stream. While the upstream is silent, the client hears a ping every now and
+//! then. A server may answer in JSON or in a stream, whichever was asked for: the client gets what it wanted.
 //!
 //! ```
 //! use tollgate::translate::{TranslateLayer, Translation};
@@ -35,12 +37,13 @@ pub use self::service::Translate;
 
 pub(crate) use self::request::{Outbound, Passage};
 
-use crate::dialect::translate::Mode;
+use crate::dialect::translate::{AnthropicVersion, Mode};
 
 /// How calls are translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Translation {
     mode: Mode,
+    version: AnthropicVersion,
 }
 
 impl Translation {
@@ -54,6 +57,13 @@ impl Translation {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// The version of Anthropic's API that requests are translated to. Clients of Anthropic's own name theirs themselves.
+    #[must_use]
+    pub fn anthropic_version(mut self, version: AnthropicVersion) -> Self {
+        self.version = version;
         self
     }
 }

@@ -6,7 +6,7 @@ use super::Translation;
 use crate::body::Body;
 use crate::call::Call;
 use crate::dialect::head::Head;
-use crate::dialect::translate::{Asked, Reply, checked_request, try_answer, try_answer_as_stream};
+use crate::dialect::translate::{self, Asked, Reply, checked_request, try_answer, try_answer_as_stream};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::estimate::likely_input;
 use crate::domain::rejection::Rejection;
@@ -45,22 +45,17 @@ impl Translation {
         body: &Bytes,
     ) -> Result<Outbound, Rejection> {
         let head = call.require_head()?;
-        if !head.is_of(body) {
-            return Err(Rejection::misconfigured(
-                "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
-            ));
-        }
         if call.endpoint().operation == Operation::CountTokens {
             return Ok(Outbound::Answer(counted(call, head, target)));
         }
         let asked = self.asked(call, head, target);
-        let translated = checked_request(body, call.dialect(), target.dialect, &asked)?;
+        // A layer further out may have edited it since.
+        let translate = if head.is_of(body) { checked_request } else { translate::request };
+        let translated = translate(body, call.dialect(), target.dialect, &asked)?;
         if let Some(warnings) = &translated.warnings {
             call.warn(warnings);
         }
-        let reply = Reply::new(head.model(), call.id().to_string())
-            .created(call.opened_at().as_second())
-            .include_usage(head.includes_usage());
+        let reply = Reply::new(head.model(), call.id().to_string()).created(call.opened_at().as_second());
         let reply = translated.reply(reply);
         let passage = Passage { client: call.dialect(), upstream: target.dialect, reply, streams: head.is_stream() };
         if translated.wants_nothing {
@@ -70,12 +65,15 @@ impl Translation {
         let endpoint = Endpoint { dialect: target.dialect, operation: Operation::Generate };
         parts.uri = Uri::from_static(endpoint.upstream_path().unwrap_or("/"));
         speak(parts, translated.body.len());
+        if target.dialect == Dialect::Anthropic {
+            parts.headers.insert("anthropic-version", HeaderValue::from_static(self.version.as_str()));
+        }
         Ok(Outbound::Send(translated.body, Box::new(passage)))
     }
 
     fn asked<'a>(&self, call: &Call, head: &Head, target: &'a Target) -> Asked<'a> {
         let catalog = call.catalog();
-        let mut asked = Asked::new(&target.model).mode(self.mode);
+        let mut asked = Asked::new(&target.model).mode(self.mode).version(self.version);
         asked = asked.abilities(catalog.abilities(&target.model, target.dialect));
         if let Some(card) = catalog.find(&target.model) {
             asked = asked.max_output(card.max_output);

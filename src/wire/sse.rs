@@ -37,6 +37,9 @@ use super::json;
 /// 16 MiB: images travel as base64 in a single event.
 pub const MAX_EVENT: usize = 16 << 20;
 
+/// Says that the other side is alive, and nothing else.
+pub(crate) const COMMENT: &str = ": ping\n\n";
+
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// One block of an event stream: an event, or bytes between events (a comment line on its own, stray blank lines).

@@ -1,8 +1,10 @@
 //! Hooks, settlements and who closes last.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -182,6 +184,20 @@ async fn settlements_outlive_their_call_and_are_drained() {
     assert_eq!((done.load(Ordering::Relaxed), settlements.len()), (0, 1));
     settlements.drain().await;
     assert_eq!((done.load(Ordering::Relaxed), settlements.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn draining_waits_for_calls_that_are_still_open() {
+    let settlements = Settlements::new();
+    let service = CallLayer::new()
+        .settlements(settlements.clone())
+        .layer(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("an answer"))) }));
+    let answer = service.oneshot(request()).await.expect("infallible");
+    let mut draining = pin!(settlements.drain());
+    let mut look = || draining.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(look().is_pending() && settlements.len() == 1, "the body may end in any way yet");
+    drop(answer);
+    assert!(look().is_ready() && settlements.is_empty());
 }
 
 #[test]

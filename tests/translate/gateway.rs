@@ -1,17 +1,23 @@
 //! Calls whose upstream speaks the other dialect, through the gateway and through the layer alone.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tollgate::dialect::translate::Mode;
+use tollgate::dialect::translate::{AnthropicVersion, Mode};
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::testing::Simulated;
 use tollgate::translate::{TranslateLayer, Translation};
 use tollgate::upstream::Provider;
-use tollgate::{Body, Dialect, Gateway, GatewayLayer, MeterLayer};
+use tollgate::{Body, Call, Dialect, Gate, Gateway, GatewayLayer, MeterLayer, Rejection};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::read;
@@ -53,6 +59,16 @@ impl Site {
 
     fn outcome(&self) -> Outcome {
         self.outcomes.lock().expect("no panic").pop().expect("a call closed")
+    }
+}
+
+struct Capping;
+
+#[async_trait]
+impl Gate for Capping {
+    async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        call.cap_max_tokens(100);
+        Ok(())
     }
 }
 
@@ -218,4 +234,152 @@ async fn the_layer_works_alone_in_front_of_any_service() {
         ask(MESSAGES, json!({"model": "m", "max_tokens": 9, "messages": [{"role": "critic", "content": "x"}]})).await;
     assert_eq!((&refused["type"], &refused["error"]["type"]), (&json!("error"), &json!("invalid_request_error")));
     assert_eq!(*paths.lock().expect("no panic"), [CHAT, CHAT]);
+}
+
+#[tokio::test]
+async fn the_layer_works_behind_one_that_edits_the_body() {
+    let provider = Simulated::new().recording();
+    let outcomes = Arc::new(Mutex::new(Vec::<Outcome>::new()));
+    for (path, upstream, mut body) in
+        [(CHAT, Dialect::Anthropic, claude("hi", true)), (MESSAGES, Dialect::OpenAiChat, gpt("hi", true))]
+    {
+        body["max_tokens"] = json!(4000);
+        let (mine, seen) = (provider.clone(), outcomes.clone());
+        let mine = Provider::with_client(upstream, "http://sim.invalid", None, mine).expect("a URL");
+        let service = GatewayLayer::new()
+            .gate(Capping)
+            .on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone()))
+            .layer(TranslateLayer::new(upstream).layer(mine));
+        let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
+        let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), StatusCode::OK);
+        let bytes = answer.into_body().collect().await.expect("a whole answer").to_bytes();
+        // The usage chunk that the gateway asked for is for its meter, and not for the client.
+        let told = if path == CHAT { read::chat(&bytes, true) } else { read::messages(&bytes, true) };
+        assert_eq!((told.ended, told.usage.is_none()), (true, path == CHAT));
+        let sent: Value = serde_json::from_slice(&provider.received().pop().expect("a request").body).expect("JSON");
+        let most = if path == CHAT { &sent["max_tokens"] } else { &sent["max_completion_tokens"] };
+        assert_eq!(most, 100);
+        let outcome = outcomes.lock().expect("no panic").pop().expect("a call closed");
+        assert!(outcome.end == End::Complete && outcome.attempts[0].usage_is_final, "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_21_a_client_hears_something_while_the_upstream_is_silent() {
+    let site = Site::new(Translation::new());
+    for (path, body, sign) in [
+        (CHAT, claude("sim:deltas=2,delay=60000", true), ": ping\n\n"),
+        (MESSAGES, gpt("sim:deltas=2,delay=60000", true), "event: ping\n"),
+    ] {
+        let (_, _, answer) = site.ask(path, body).await;
+        let told = if path == CHAT { read::chat(&answer, true) } else { read::messages(&answer, true) };
+        assert!(told.ended, "{told:?}");
+        let text = String::from_utf8(answer).expect("text");
+        assert!(text.matches(sign).count() >= 8, "{text}");
+    }
+}
+
+/// An event stream that says nothing for a minute, and then all.
+struct Late(Pin<Box<tokio::time::Sleep>>, Option<Bytes>);
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        ready!(self.0.as_mut().poll(cx));
+        Poll::Ready(self.1.take().map(|all| Ok(http_body::Frame::data(all))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_a_message_has_begun_a_sign_of_life_is_a_comment() {
+    let late = service_fn(|_request: Request<Body>| async {
+        let all = "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n\
+                   data: [DONE]\n\n";
+        let body = Late(Box::pin(tokio::time::sleep(Duration::from_secs(60))), Some(all.into()));
+        let answer = Response::builder().header("content-type", "text/event-stream").body(Body::new(body));
+        Ok::<_, Infallible>(answer.expect("an answer"))
+    });
+    let request = Request::post(MESSAGES).body(Body::from(gpt("hi", true).to_string())).expect("a request");
+    let answer = TranslateLayer::new(Dialect::OpenAiChat).layer(late).oneshot(request).await;
+    let answer = answer.unwrap_or_else(|never| match never {});
+    assert_eq!(answer.status(), StatusCode::OK);
+    let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+    assert!(read::messages(&bytes, true).ended);
+    let text = String::from_utf8_lossy(&bytes);
+    let silence = text.strip_suffix(&text[text.find("event: message_start").expect("it begins")..]);
+    let silence = silence.expect("a beginning");
+    assert!(silence.len() >= 3 * 8 && silence.replace(": ping\n\n", "").is_empty(), "{text}");
+}
+
+#[tokio::test]
+async fn a_stream_where_none_was_asked_for_is_gathered_into_one_answer() {
+    for (path, upstream, there, body) in [
+        (CHAT, Dialect::Anthropic, MESSAGES, claude("sim:deltas=9", false)),
+        (MESSAGES, Dialect::OpenAiChat, CHAT, gpt("sim:deltas=9", false)),
+    ] {
+        let mine = |streams: bool| {
+            let provider = Simulated::new();
+            service_fn(move |request: Request<Body>| {
+                let provider = provider.clone();
+                async move {
+                    let asked = request.into_body().collect().await.expect("in memory").to_bytes();
+                    let mut asked: Value = serde_json::from_slice(&asked).expect("JSON");
+                    asked["stream"] = json!(streams);
+                    asked["stream_options"] = json!({"include_usage": true});
+                    let request = Request::post(there).body(Body::from(asked.to_string())).expect("a request");
+                    Ok::<_, Infallible>(provider.oneshot(request).await.expect("it answers").map(Body::new))
+                }
+            })
+        };
+        let mut answers = Vec::new();
+        for streams in [true, false] {
+            let service = TranslateLayer::new(upstream).layer(mine(streams));
+            let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
+            let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+            assert_eq!(
+                (answer.status(), answer.headers()["content-type"].as_bytes()),
+                (StatusCode::OK, &b"application/json"[..])
+            );
+            let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+            let mut answer: Value = serde_json::from_slice(&bytes).expect("JSON");
+            ["id", "created"].iter().for_each(|name| _ = answer.as_object_mut().expect("an object").remove(*name));
+            answers.push(answer);
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert!(answers[0].to_string().len() > 200, "{}", answers[0]);
+    }
+    // One that breaks off is a failure, and no shorter answer.
+    let half = service_fn(|_request: Request<Body>| async {
+        let event = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n";
+        let answer = Response::builder().header("content-type", "text/event-stream").body(Body::from(event));
+        Ok::<_, Infallible>(answer.expect("an answer"))
+    });
+    let request = Request::post(CHAT).body(Body::from(claude("hi", false).to_string())).expect("a request");
+    let answer = TranslateLayer::new(Dialect::Anthropic).layer(half).oneshot(request).await;
+    assert_eq!(answer.unwrap_or_else(|never| match never {}).status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn anthropics_newer_version_is_asked_without_sampling() {
+    let mut body = claude("hi", false);
+    body["model"] = json!("claude-haiku-4-5");
+    body["temperature"] = json!(0.5);
+    for (version, takes) in [(AnthropicVersion::V2023_06_01, true), (AnthropicVersion::V2026_10_21, false)] {
+        let site = Site::new(Translation::new().anthropic_version(version));
+        let (status, headers, _) = site.ask(CHAT, body.clone()).await;
+        let sent = site.provider.received().pop().expect("a request");
+        let asked: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        assert_eq!(
+            (status, sent.headers["anthropic-version"].as_bytes()),
+            (StatusCode::OK, version.as_str().as_bytes())
+        );
+        assert_eq!(asked.get("temperature").is_some(), takes);
+        assert_eq!(headers["x-tollgate-warnings"].to_str().expect("letters").contains("temperature"), !takes);
+    }
 }

@@ -36,6 +36,9 @@ pub(crate) trait StreamWriter {
     /// One event; what the client shall see goes to `out`, whole SSE events alone.
     fn event(&mut self, event: Event<'_>, out: &mut BytesMut);
 
+    /// Says that nothing is amiss while the upstream is silent.
+    fn keep_alive(&self, out: &mut BytesMut);
+
     /// Ends the stream with an error, in the shape that the client's SDKs raise on; never a normal end.
     fn fail(&mut self, fault: &Fault, out: &mut BytesMut);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::Warnings;
 use crate::dialect::{anthropic, openai_chat};
-use crate::domain::catalog::Abilities;
+use crate::domain::catalog::{Abilities, Sampling};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{self, Limits};
@@ -23,6 +23,28 @@ pub enum Mode {
     Silent,
 }
 
+/// The version of Anthropic's API that requests are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AnthropicVersion {
+    /// `2023-06-01`.
+    #[default]
+    V2023_06_01,
+    /// `2026-10-21`: no model takes `temperature`, `top_p` or `top_k`.
+    V2026_10_21,
+}
+
+impl AnthropicVersion {
+    /// What `anthropic-version` says.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AnthropicVersion::V2023_06_01 => "2023-06-01",
+            AnthropicVersion::V2026_10_21 => "2026-10-21",
+        }
+    }
+}
+
 /// What is asked of the upstream: which model, and what it takes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -37,13 +59,22 @@ pub struct Asked<'a> {
     pub limit: Option<u64>,
     /// What becomes of what the other API cannot say.
     pub mode: Mode,
+    /// The version of an Anthropic upstream.
+    pub version: AnthropicVersion,
 }
 
 impl<'a> Asked<'a> {
     /// Of this model.
     #[must_use]
     pub fn new(model: &'a str) -> Self {
-        Asked { model, abilities: None, max_output: None, limit: None, mode: Mode::default() }
+        Asked {
+            model,
+            abilities: None,
+            max_output: None,
+            limit: None,
+            mode: Mode::default(),
+            version: AnthropicVersion::default(),
+        }
     }
 
     /// What the model takes.
@@ -73,6 +104,13 @@ impl<'a> Asked<'a> {
         self.mode = mode;
         self
     }
+
+    /// The version of an Anthropic upstream.
+    #[must_use]
+    pub fn version(mut self, version: AnthropicVersion) -> Self {
+        self.version = version;
+        self
+    }
 }
 
 /// A request in the upstream's dialect.
@@ -85,6 +123,8 @@ pub struct Translated {
     pub warnings: Option<String>,
     /// What the answer must be made to fit: goes into the [`Reply`](super::Reply).
     pub(crate) needs: Needs,
+    /// The client wants the usage chunk of a Chat Completions stream.
+    include_usage: bool,
     /// The client only wants its prompt to be cached, and no output.
     pub(crate) wants_nothing: bool,
 }
@@ -94,6 +134,7 @@ impl Translated {
     #[must_use]
     pub fn reply(&self, mut reply: super::Reply) -> super::Reply {
         reply.needs = self.needs.clone();
+        reply.include_usage |= self.include_usage;
         reply
     }
 }
@@ -124,20 +165,20 @@ pub(crate) fn checked_request(
         Dialect::OpenAiChat => openai_chat::request::read(&text, &mut warnings)?,
         Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
     };
-    let aim = Aim {
-        model: asked.model,
-        abilities: asked.abilities.unwrap_or_else(|| Abilities::of(asked.model, upstream)),
-        max_output: asked.max_output.unwrap_or(u64::MAX),
-        limit: asked.limit,
-    };
-    let wants_nothing = conversation.max_tokens == Some(0);
+    let mut abilities = asked.abilities.unwrap_or_else(|| Abilities::of(asked.model, upstream));
+    if upstream == Dialect::Anthropic && asked.version == AnthropicVersion::V2026_10_21 {
+        abilities.sampling = Sampling::None;
+    }
+    let aim =
+        Aim { model: asked.model, abilities, max_output: asked.max_output.unwrap_or(u64::MAX), limit: asked.limit };
+    let (wants_nothing, include_usage) = (conversation.max_tokens == Some(0), conversation.include_usage);
     let mut needs = Needs::default();
     let body = match upstream {
         Dialect::Anthropic => anthropic::request::write(conversation, &aim, &mut needs, &mut warnings)?,
         Dialect::OpenAiChat => openai_chat::request::write(conversation, &aim, &mut needs, &mut warnings)?,
         Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
     };
-    Ok(Translated { body: body.into(), warnings: warnings.header(), needs, wants_nothing })
+    Ok(Translated { body: body.into(), warnings: warnings.header(), needs, include_usage, wants_nothing })
 }
 
 fn impossible(client: Dialect, upstream: Dialect) -> Rejection {

@@ -2,11 +2,11 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::Reply;
 use super::fit::Fit;
+use super::{Reply, answer};
 use crate::dialect::canon::event::Event;
 use crate::dialect::canon::fault::Fault;
-use crate::dialect::canon::{StreamReader, StreamWriter};
+use crate::dialect::canon::{AnswerWriter, StreamReader, StreamWriter, put};
 use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::{Block, Scanner};
@@ -27,10 +27,23 @@ impl StreamTranslator {
     /// Responses, which is not translated yet.
     #[must_use]
     pub fn new(upstream: Dialect, client: Dialect, reply: &Reply) -> Option<Self> {
+        Self::into_writer(upstream, client, reply, writer(client, reply)?)
+    }
+
+    /// From a stream of `upstream` to the one whole answer that it would have been, written at its end.
+    pub(crate) fn gathering(upstream: Dialect, client: Dialect, reply: &Reply) -> Option<Self> {
+        Self::into_writer(upstream, client, reply, Box::new(Gathered(answer::writer(client, reply)?)))
+    }
+
+    fn into_writer(
+        upstream: Dialect,
+        client: Dialect,
+        reply: &Reply,
+        writer: Box<dyn StreamWriter + Send + Sync>,
+    ) -> Option<Self> {
         if upstream == client {
             return None;
         }
-        let writer = writer(client, reply)?;
         let reader: Box<dyn StreamReader + Send + Sync> = match upstream {
             Dialect::Anthropic => Box::new(anthropic::stream::Reader::new()),
             Dialect::OpenAiChat => Box::new(openai_chat::stream::Reader::new()),
@@ -92,6 +105,12 @@ impl StreamTranslator {
         self.is_over = true;
     }
 
+    /// Writes what keeps a client waiting while the upstream is silent: a `ping`, or a comment where its SDK takes every
+    /// event for a piece of the answer. Claude Code gives up on a stream that says nothing for 300 seconds.
+    pub fn keep_alive(&self, out: &mut BytesMut) {
+        self.writer.keep_alive(out);
+    }
+
     /// Whether the last byte for the client has been written.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -109,6 +128,24 @@ pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn StreamWri
         }
         Dialect::OpenAiResponses => return None,
     })
+}
+
+/// Writes nothing until all is known.
+struct Gathered(Box<dyn AnswerWriter + Send + Sync>);
+
+impl StreamWriter for Gathered {
+    fn event(&mut self, event: Event<'_>, out: &mut BytesMut) {
+        let is_last = matches!(event, Event::End);
+        self.0.event(event);
+        if is_last {
+            put(out, &[&self.0.finish()]);
+        }
+    }
+
+    fn keep_alive(&self, _out: &mut BytesMut) {}
+
+    // Who gathers a stream asks for its faults, and gives them a status.
+    fn fail(&mut self, _fault: &Fault, _out: &mut BytesMut) {}
 }
 
 fn relay(

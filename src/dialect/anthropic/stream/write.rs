@@ -170,6 +170,14 @@ impl StreamWriter for Writer {
         }
     }
 
+    fn keep_alive(&self, out: &mut BytesMut) {
+        if self.is_over {
+            return;
+        }
+        // Events before the message has begun are an error to some SDKs, and comments to none.
+        if self.has_begun { ping(out) } else { put(out, &[sse::COMMENT]) }
+    }
+
     fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
         if std::mem::replace(&mut self.is_over, true) {
             return;

@@ -225,10 +225,16 @@ impl StreamWriter for Writer {
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = news,
             (Event::Stop(stop), _) => self.stop = stop.reason,
-            // No event: openai-node reads every one as a chunk with choices.
-            (Event::Ping, _) => put(out, &[": ping\n\n"]),
+            (Event::Ping, _) => self.keep_alive(out),
             (Event::End, _) => self.end(out),
             _ => {}
+        }
+    }
+
+    fn keep_alive(&self, out: &mut BytesMut) {
+        // No event: openai-node reads every one as a chunk with choices.
+        if !self.is_over {
+            put(out, &[sse::COMMENT]);
         }
     }
 
