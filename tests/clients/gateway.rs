@@ -28,9 +28,17 @@ impl Gateway {
 
     /// With these arguments, `keys` of which mint.
     pub(crate) fn with(name: &str, args: &[&str], keys: usize) -> Self {
+        Self::of(name, command().args(args), keys)
+    }
+
+    /// Starts one with providers of this environment.
+    pub(crate) fn toward(name: &str, environment: &[(&str, &str)]) -> Self {
+        Self::of(name, command().args(["--database", "memory:"]).envs(environment.iter().copied()), 0)
+    }
+
+    fn of(name: &str, command: &mut Command, keys: usize) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
-        let mut command = command();
-        command.args(["--listen", "127.0.0.1:0"]).args(args).stdout(Stdio::piped());
+        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
         command.stderr(File::create(&log).expect("a place for temporary files"));
         let mut child = command.spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));

@@ -3,9 +3,11 @@
 //!
 //! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins, `TOLLGATE_NODE` a directory with what
 //! `package.json` pins, installed. Without one its SDKs' trials are shown as ignored, and where `CI=true` they fail. Trials
-//! run twice: on a model of the SDK's own API, and on one of the other. The gateway is the one that
+//! run twice: on a model of the SDK's own API, and on one of the other. Claude Code runs where `TOLLGATE_CLAUDE_CODE` names
+//! a directory with what `claude_code/package.json` pins. The gateway is the one that
 //! `cargo build --examples --all-features` left.
 
+mod claude_code;
 mod examples;
 mod gateway;
 mod keys;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let mut trials = process::trials();
     trials.extend(keys::trials());
     trials.extend(examples::trials());
+    trials.extend(claude_code::trials());
     for case in python::trials() {
         let (interpreter, gateway, governed) = (interpreter.clone(), gateway.clone(), governed.clone());
         trials.push(Trial::ignorable_test(case.sentence(), move || match &*interpreter {

@@ -1,0 +1,65 @@
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use crate::gateway::{Gateway, Process, without_accounts};
+
+const UPSTREAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/claude_code/upstream.py");
+const SECRET: &str = "open sesame, 4711";
+
+/// Too large for every run: the trial is there where `TOLLGATE_CLAUDE_CODE` names a directory with what
+/// `claude_code/package.json` pins, installed.
+pub(crate) fn trials() -> Vec<Trial> {
+    let Some(installed) = std::env::var_os("TOLLGATE_CLAUDE_CODE").map(PathBuf::from) else { return Vec::new() };
+    vec![Trial::test("claude code runs a tool on a server that speaks chat completions", move || {
+        claude_code_runs_a_tool(&installed)
+    })]
+}
+
+fn claude_code_runs_a_tool(installed: &Path) -> Result<(), Failed> {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("claude-code");
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home)?;
+    std::fs::write(home.join("secret.txt"), SECRET)?;
+    let asked = home.join("asked.jsonl");
+    let (_upstream, base) = upstream(&asked)?;
+    let gateway = Gateway::toward("claude-code", &[("OPENAI_BASE_URL", &base)]);
+
+    let mut claude = Command::new(installed.join("node_modules/.bin/claude"));
+    without_accounts(claude.current_dir(&home).env("HOME", &home));
+    claude.env("ANTHROPIC_BASE_URL", gateway.url()).env("ANTHROPIC_AUTH_TOKEN", "any");
+    claude.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    claude.args(["-p", "What does secret.txt say?", "--model", "gpt-5-mini", "--allowedTools", "Bash"]);
+    let output = claude.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || said.trim() != format!("It says: {SECRET}") {
+        return Err(format!("{}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    }
+    gateway.interrupt();
+    gateway.assert_exits_well();
+
+    let asked: Vec<Value> =
+        std::fs::read_to_string(&asked)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let [before, after] = asked.try_into().map_err(|asked| format!("not two requests: {asked:#?}"))?;
+    let name = |name: &Value| name.as_str().unwrap_or_default().to_lowercase();
+    let theirs = ["anthropic-", "x-stainless-", "x-claude-code-", "x-api-key"];
+    for header in before["headers"].as_array().expect("a list") {
+        assert!(!theirs.iter().any(|start| name(header).starts_with(start)), "{header}");
+    }
+    let messages = |asked: &Value| asked["body"]["messages"].as_array().cloned().unwrap_or_default();
+    let (before, after) = (messages(&before), messages(&after));
+    assert!(after.starts_with(&before), "what was said is said again as it was, or no cache of it is of use");
+    assert_eq!(after.last().map(|message| &message["role"]), Some(&"tool".into()));
+    Ok(())
+}
+
+/// The scripted server, which writes into `log`, and its URL.
+fn upstream(log: &Path) -> Result<(Process, String), Failed> {
+    let mut child = Command::new("python3").arg(UPSTREAM).arg(log).stdout(Stdio::piped()).spawn()?;
+    let mut port = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe was asked for")).read_line(&mut port)?;
+    Ok((Process(child), format!("http://127.0.0.1:{}", port.trim())))
+}

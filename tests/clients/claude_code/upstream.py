@@ -1,0 +1,58 @@
+"""A server that speaks Chat Completions, scripted for an agent: it has a file read by a command, and repeats what it
+heard. Prints its port, and writes each request into the file that its argument names, a line each."""
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMAND = "cat secret.txt"
+
+
+def chunks(asked):
+    """The deltas of the answer, and why it ends."""
+    results = [m["content"] for m in asked["messages"] if m["role"] == "tool"]
+    tools = {tool["function"]["name"] for tool in asked.get("tools", [])}
+    if results:
+        heard = results[-1]
+        heard = heard if isinstance(heard, str) else "".join(part["text"] for part in heard)
+        return [{"content": "It says: "}, {"content": heard}], "stop"
+    if "Bash" in tools:
+        arguments = json.dumps({"command": COMMAND, "description": "Read the file"})
+        call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "Bash", "arguments": ""}}
+        pieces = [arguments[:9], arguments[9:]]
+        more = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
+        return [{"role": "assistant", "content": "I look."}, {"tool_calls": [call]}, *more], "tool_calls"
+    return [{"content": "ok"}], "stop"
+
+
+class Upstream(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with open(sys.argv[1], "a") as log:
+            log.write(json.dumps({"headers": list(self.headers.keys()), "body": asked}) + "\n")
+        deltas, reason = chunks(asked)
+        usage = {"prompt_tokens": 1000, "completion_tokens": 9, "total_tokens": 1009}
+        if asked.get("stream"):
+            kind, events = "text/event-stream", [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+            events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}, {"choices": [], "usage": usage}]
+            data = [json.dumps({"id": "c1", "model": asked["model"], **event}) for event in events] + ["[DONE]"]
+            body = "".join(f"data: {event}\n\n" for event in data)
+        else:
+            message = {"role": "assistant", "content": "".join(delta.get("content") or "" for delta in deltas)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            kind, body = "application/json", json.dumps({"id": "c1", "choices": [choice], "usage": usage})
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body.encode())))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+print(server.server_port, flush=True)
+server.serve_forever()
