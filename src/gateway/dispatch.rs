@@ -178,7 +178,7 @@ impl Attempts {
         let attempt = self.call.toward(target.clone());
         let is_last = at + 1 == targets.len();
         let Some(mut head) = (if is_last { self.head.take() } else { self.head.clone() }) else { return Ok(None) };
-        let (body, passage) = if target.dialect == self.call.dialect() {
+        let (body, mut passage) = if target.dialect == self.call.dialect() {
             head.headers.remove(header::CONTENT_LENGTH);
             (attempt.edited(&self.body)?, None)
         } else {
@@ -194,6 +194,13 @@ impl Attempts {
         match head.extensions.get_mut() {
             Some(call) => *call = attempt,
             None => drop(head.extensions.insert(attempt)),
+        }
+        if let Some(passage) = &mut passage {
+            let upstream = upstream.clone();
+            passage.ask_again(&head, move |request| {
+                let answering = upstream.call(request);
+                Box::pin(async move { answering.await.unwrap_or_else(|never| match never {}) })
+            });
         }
         let answering = upstream.call(Request::from_parts(head, Body::from(body)));
         Ok(Some(Begun { answering, passage, is_last }))

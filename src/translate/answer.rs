@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -50,8 +51,11 @@ impl Passage {
             match is_stream {
                 _ if !parts.status.is_success() => self.error(parts, body).await,
                 true if self.streams => self.stream(parts, body).await,
-                true => self.gathered(parts, body).await,
-                false => self.whole(parts, body).await,
+                // Some servers stream whatever was asked for, and some never do.
+                _ => match self.at_once(body, is_stream).await {
+                    Ok(bytes) => self.good(parts, Body::from(bytes)),
+                    Err(fault) => self.failed(&fault),
+                },
             }
         })
     }
@@ -59,7 +63,7 @@ impl Passage {
     async fn error(&self, parts: Parts, body: Body) -> Response<Body> {
         let bytes = collected(body, MOST_OF_ERROR).await.unwrap_or_default();
         let rendered = translate::error(parts.status, &parts.headers, &bytes, self.upstream, self.client, &self.reply);
-        let kind = translate::fault_kind(parts.status, &bytes, self.upstream);
+        let kind = translate::fault(parts.status, &bytes, self.upstream).kind;
         match (kind, self.client) {
             // To Anthropic's clients that is an answer, and no error.
             (FaultKind::ContentPolicy, Dialect::Anthropic) => self.refusal(),
@@ -77,46 +81,49 @@ impl Passage {
         }
     }
 
-    /// A server may answer so where a stream was asked for; the client gets one.
-    async fn whole(&self, parts: Parts, body: Body) -> Response<Body> {
-        let Some(bytes) = collected(body, MOST).await else {
-            return self.failed(&Fault::garbled("the upstream's answer broke off, or is larger than is read"));
-        };
-        let translate = if self.streams { translate::try_answer_as_stream } else { translate::try_answer };
-        match translate(&bytes, self.upstream, self.client, &self.reply) {
-            Ok(bytes) => self.good(parts, Body::from(bytes)),
-            Err(fault) => self.failed(&fault),
-        }
-    }
-
-    /// Some servers stream whatever was asked for; the client gets the answer whole.
-    async fn gathered(&self, parts: Parts, body: Body) -> Response<Body> {
-        match self.try_gathered(body).await {
-            Ok(bytes) => self.good(parts, Body::from(bytes)),
-            Err(fault) => self.failed(&fault),
-        }
-    }
-
-    async fn try_gathered(&self, body: Body) -> Result<Bytes, Fault> {
-        let translator = StreamTranslator::gathering(self.upstream, self.client, &self.reply);
+    /// Reads all of the answer before any of it is said.
+    async fn at_once(&self, mut body: Body, mut is_stream: bool) -> Result<Bytes, Fault> {
+        let begin = if self.streams { StreamTranslator::new } else { StreamTranslator::gathering };
+        let translator = begin(self.upstream, self.client, &self.reply);
         let mut translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?;
-        let (mut body, mut out) = (Limited::new(body, MOST), BytesMut::new());
-        while let Some(frame) = body.frame().await {
-            match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => translator.try_push(&chunk, &mut out)?,
-                // Trailers.
-                Ok(Err(_)) => {}
-                // Behind a whole answer nothing is lost.
-                Err(_) if translator.is_over() => break,
-                Err(_) => return Err(Fault::truncated()),
+        let mut out = BytesMut::new();
+        loop {
+            if is_stream {
+                gather(body, &mut translator, &mut out).await?;
+            } else {
+                let bytes = collected(body, MOST).await;
+                let bytes =
+                    bytes.ok_or_else(|| Fault::garbled("the upstream's answer broke off, or is larger than is read"));
+                translator.try_whole(&bytes?, self.upstream, &mut out)?;
             }
+            let Some(next) = translator.going_on(&self.asked) else { return Ok(out.freeze()) };
+            (body, is_stream) = self.go_on(next.into()).await?;
+            translator.resume();
         }
-        translator.try_finish(&mut out)?;
-        Ok(out.freeze())
+    }
+
+    /// Has an answer that paused gone on with: what comes next of it, and whether as a stream.
+    pub(super) async fn go_on(&self, next: Bytes) -> Result<(Body, bool), Fault> {
+        let again =
+            self.again.as_ref().ok_or_else(|| Fault::garbled("the upstream paused, and cannot be asked again"))?;
+        let response = again(next).await;
+        if let Some(rejection) = response.extensions().get::<Rejection>() {
+            tracing::info!(%rejection, "an answer that paused was not gone on with");
+            return Err(Fault::truncated());
+        }
+        let (parts, mut body) = response.into_parts();
+        if Gunzip::is_needed(&parts.headers) {
+            body = Gunzip::body(body, MOST);
+        }
+        if !parts.status.is_success() {
+            let bytes = collected(body, MOST_OF_ERROR).await.unwrap_or_default();
+            return Err(translate::fault(parts.status, &bytes, self.upstream));
+        }
+        Ok((body, is_event_stream(&parts.headers)))
     }
 
     /// Waits with the head until something can be said; what fails before that fails with a status of its own.
-    async fn stream(&self, parts: Parts, mut body: Body) -> Response<Body> {
+    async fn stream(self: Box<Self>, parts: Parts, mut body: Body) -> Response<Body> {
         let Some(mut translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
             return self.failed(&Fault::garbled(UNTRANSLATABLE));
         };
@@ -139,7 +146,8 @@ impl Passage {
             Ok(Err(fault)) => translator.fail(&fault, &mut out),
             Ok(Ok(())) | Err(_) => {}
         }
-        self.good(parts, Body::own(TranslatedBody::new(body, translator, out)))
+        let passage = Arc::<Self>::from(self);
+        passage.good(parts, Body::own(TranslatedBody::new(body, translator, out, passage.clone())))
     }
 
     pub(super) fn good(&self, mut parts: Parts, body: Body) -> Response<Body> {
@@ -164,6 +172,22 @@ fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
     parts.headers.remove(header::RETRY_AFTER);
     parts.headers.extend(rendered.headers);
     Response::from_parts(parts, Body::from(rendered.body))
+}
+
+/// All of a stream.
+async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMut) -> Result<(), Fault> {
+    let mut body = Limited::new(body, MOST);
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(chunk)) => translator.try_push(&chunk, out)?,
+            // Trailers.
+            Ok(Err(_)) => {}
+            // Behind a whole answer nothing is lost.
+            Err(_) if translator.is_over() => break,
+            Err(_) => return Err(Fault::truncated()),
+        }
+    }
+    translator.try_finish(out)
 }
 
 /// All of a body; `None` where it breaks off or is larger.

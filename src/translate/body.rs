@@ -1,12 +1,15 @@
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
+use super::request::Passage;
 use crate::body::{Body, BoxError};
+use crate::dialect::canon::fault::Fault;
 use crate::dialect::translate::StreamTranslator;
 
 /// How often a silent stream is looked after: a client hears something at least every other time.
@@ -20,14 +23,57 @@ pub(super) struct TranslatedBody {
     /// Rings whether or not something was said: to move it for each event would cost more than the event.
     quiet: Pin<Box<Sleep>>,
     has_spoken: bool,
+    passage: Arc<Passage>,
+    /// Asks for the rest of an answer that paused.
+    resuming: Option<Resuming>,
     is_over: bool,
 }
 
+type Resuming = Pin<Box<dyn Future<Output = Result<(Body, bool), Fault>> + Send>>;
+
 impl TranslatedBody {
     /// `out` is what has been said already.
-    pub(super) fn new(inner: Body, translator: StreamTranslator, out: BytesMut) -> Self {
+    pub(super) fn new(inner: Body, translator: StreamTranslator, out: BytesMut, passage: Arc<Passage>) -> Self {
         let quiet = Box::pin(tokio::time::sleep(QUIET));
-        TranslatedBody { inner, translator, out, quiet, has_spoken: false, is_over: false }
+        let (has_spoken, resuming, is_over) = (false, None, false);
+        TranslatedBody { inner, translator, out, quiet, has_spoken, passage, resuming, is_over }
+    }
+
+    /// The next frame of the upstream's, of whichever part of the answer.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(resuming) = &mut self.resuming {
+            let next = ready!(resuming.as_mut().poll(cx));
+            self.resuming = None;
+            match next {
+                Ok((body, true)) => {
+                    self.translator.resume();
+                    self.inner = body;
+                }
+                Ok((_, false)) => self.fail(&Fault::garbled("the upstream went on with a stream in JSON")),
+                Err(fault) => self.fail(&fault),
+            }
+        }
+        http_body::Body::poll_frame(Pin::new(&mut self.inner), cx)
+    }
+
+    fn fail(&mut self, fault: &Fault) {
+        self.translator.fail(fault, &mut self.out);
+        self.inner = Body::empty();
+        self.is_over = true;
+    }
+
+    /// The upstream has said all, or all but what it wants to be asked for.
+    fn end(&mut self) {
+        match self.translator.going_on(&self.passage.asked) {
+            Some(next) => {
+                let passage = self.passage.clone();
+                self.resuming = Some(Box::pin(async move { passage.go_on(next.into()).await }));
+            }
+            None => {
+                self.is_over = true;
+                self.translator.finish(&mut self.out);
+            }
+        }
     }
 
     /// The upstream is silent. Writes a sign of life if it has been for long.
@@ -55,7 +101,7 @@ impl http_body::Body for TranslatedBody {
             if this.is_over {
                 return Poll::Ready(None);
             }
-            let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            let Poll::Ready(frame) = this.poll_inner(cx) else {
                 this.wait(cx);
                 if this.out.is_empty() {
                     return Poll::Pending;
@@ -68,22 +114,17 @@ impl http_body::Body for TranslatedBody {
                     if let Ok(chunk) = frame.into_data()
                         && let Err(fault) = this.translator.try_push(&chunk, &mut this.out)
                     {
-                        this.translator.fail(&fault, &mut this.out);
-                        this.inner = Body::empty();
-                        this.is_over = true;
+                        this.fail(&fault);
                     }
                 }
                 // Behind a whole answer nothing is lost.
-                Some(Err(_)) if this.translator.is_over() => this.is_over = true,
+                Some(Err(_)) if this.translator.is_over() => this.end(),
                 // The door says so, in the client's shape.
                 Some(Err(error)) => {
                     this.is_over = true;
                     return Poll::Ready(Some(Err(error)));
                 }
-                None => {
-                    this.is_over = true;
-                    this.translator.finish(&mut this.out);
-                }
+                None => this.end(),
             }
         }
     }

@@ -44,6 +44,7 @@ use crate::dialect::translate::{AnthropicVersion, Mode};
 pub struct Translation {
     mode: Mode,
     version: AnthropicVersion,
+    server_tools: bool,
 }
 
 impl Translation {
@@ -64,6 +65,15 @@ impl Translation {
     #[must_use]
     pub fn anthropic_version(mut self, version: AnthropicVersion) -> Self {
         self.version = version;
+        self
+    }
+
+    /// Whether providers may run tools of their own for clients of another API: Anthropic searches the web for who sends
+    /// `web_search_options`. A model that pauses while it does is asked to go on, as another attempt. On a key with a budget
+    /// it is refused: nothing bounds what a search brings to read.
+    #[must_use]
+    pub fn server_tools(mut self, allowed: bool) -> Self {
+        self.server_tools = allowed;
         self
     }
 }

@@ -1,6 +1,8 @@
+use std::pin::Pin;
+
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 
 use super::Translation;
 use crate::body::Body;
@@ -30,7 +32,15 @@ pub(crate) struct Passage {
     pub(super) reply: Reply,
     /// The client wants a stream.
     pub(super) streams: bool,
+    /// What was asked.
+    pub(super) asked: Bytes,
+    pub(super) again: Option<AskAgain>,
 }
+
+/// Asks the same upstream once more, with this body.
+type AskAgain = Box<dyn Fn(Bytes) -> Answering + Send + Sync>;
+
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl Translation {
     /// Translates the request of `call` for `target`, and makes its head one of the other dialect.
@@ -57,7 +67,14 @@ impl Translation {
         }
         let reply = Reply::new(head.model(), call.id().to_string()).created(call.opened_at().as_second());
         let reply = translated.reply(reply);
-        let passage = Passage { client: call.dialect(), upstream: target.dialect, reply, streams: head.is_stream() };
+        let passage = Passage {
+            client: call.dialect(),
+            upstream: target.dialect,
+            reply,
+            streams: head.is_stream(),
+            asked: translated.body.clone(),
+            again: None,
+        };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.
             return Ok(Outbound::Answer(passage.nothing()));
@@ -74,6 +91,8 @@ impl Translation {
     fn asked<'a>(&self, call: &Call, head: &Head, target: &'a Target) -> Asked<'a> {
         let catalog = call.catalog();
         let mut asked = Asked::new(&target.model).mode(self.mode).version(self.version);
+        // Searches, and the passes over the context that they add, are more than was held for the call.
+        asked = asked.server_tools(self.server_tools && !call.is_granted());
         asked = asked.abilities(catalog.abilities(&target.model, target.dialect));
         if let Some(card) = catalog.find(&target.model) {
             asked = asked.max_output(card.max_output);
@@ -108,6 +127,18 @@ fn counted(call: &Call, head: &Head, target: &Target) -> Response<Body> {
 }
 
 impl Passage {
+    /// Should the answer pause, `ask` sends what goes on with it to the same upstream, with the same `head`.
+    pub(crate) fn ask_again(&mut self, head: &Parts, ask: impl Fn(Request<Body>) -> Answering + Send + Sync + 'static) {
+        if self.reply.needs.may_pause {
+            let head = head.clone();
+            self.again = Some(Box::new(move |body| {
+                let mut head = head.clone();
+                head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+                ask(Request::from_parts(head, Body::from(body)))
+            }));
+        }
+    }
+
     fn nothing(&self) -> Response<Body> {
         let translate = if self.streams { try_answer_as_stream } else { try_answer };
         match translate(NOTHING, Dialect::OpenAiChat, self.client, &self.reply) {

@@ -1,12 +1,13 @@
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use tower::{Service, ServiceExt as _};
 
-use super::{Outbound, TranslateLayer};
+use super::{Outbound, Passage, TranslateLayer};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::dialect::translate::is_possible;
@@ -46,20 +47,31 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (inner, layer) = (self.inner.clone(), self.layer.clone());
         Box::pin(async move {
-            let (request, passage) = match layer.outbound(request).await {
-                Ok((request, passage)) => (request, passage),
+            let (head, body, passage) = match layer.outbound(request).await {
+                Ok(ready) => ready,
                 Err(answer) => return Ok(answer),
             };
-            let answer = inner.oneshot(request).await?.map(Body::new);
-            Ok(match passage {
-                Some(passage) => passage.back(answer).await,
-                None => answer,
-            })
+            let Some(mut passage) = passage else {
+                return Ok(inner.oneshot(Request::from_parts(head, body)).await?.map(Body::new));
+            };
+            let again = Mutex::new(inner.clone());
+            passage.ask_again(&head, move |request| {
+                let inner = again.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Box::pin(async move {
+                    let failed = |_| {
+                        let why = "the service within failed when it was asked to go on";
+                        Call::reject(Rejection::new(RejectionKind::UpstreamUnreachable, why))
+                    };
+                    inner.oneshot(request).await.map_or_else(failed, |answer| answer.map(Body::new))
+                })
+            });
+            let answer = inner.oneshot(Request::from_parts(head, body)).await?.map(Body::new);
+            Ok(passage.back(answer).await)
         })
     }
 }
 
-type Ready = (Request<Body>, Option<Box<super::request::Passage>>);
+type Ready = (Parts, Body, Option<Box<Passage>>);
 
 impl TranslateLayer {
     /// The request as it goes on, or the answer in its place.
@@ -70,7 +82,7 @@ impl TranslateLayer {
     {
         let (mut parts, body) = request.into_parts();
         let Some(call) = Call::of_parts(&parts).filter(|call| call.endpoint().has_head()).cloned() else {
-            return Ok((Request::from_parts(parts, Body::new(body)), None));
+            return Ok((parts, Body::new(body), None));
         };
         let bytes = match call.head() {
             Some(_) => Body::new(body).try_into_bytes().map_err(|_| {
@@ -82,7 +94,7 @@ impl TranslateLayer {
         };
         let bytes = bytes.map_err(Call::reject)?;
         if call.dialect() == self.upstream {
-            return Ok((Request::from_parts(parts, Body::from(bytes)), None));
+            return Ok((parts, Body::from(bytes), None));
         }
         if !is_possible(call.dialect(), self.upstream) {
             let message = format!("{} cannot be translated to {} yet", call.dialect(), self.upstream);
@@ -95,7 +107,7 @@ impl TranslateLayer {
             Outbound::Send(body, passage) => {
                 // A meter within reads what the upstream speaks.
                 parts.extensions.insert(call.toward(target));
-                Ok((Request::from_parts(parts, Body::from(body)), Some(passage)))
+                Ok((parts, Body::from(body), Some(passage)))
             }
         }
     }

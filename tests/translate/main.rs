@@ -6,6 +6,7 @@ mod answers;
 mod conversations;
 mod corpus;
 mod gateway;
+mod pauses;
 mod read;
 mod requests;
 mod streams;

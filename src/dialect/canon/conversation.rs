@@ -16,6 +16,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) system: Vec<Block<'a>>,
     pub(crate) turns: Vec<Turn<'a>>,
     pub(crate) tools: Vec<Tool<'a>>,
+    /// The provider may search the web.
+    pub(crate) search: Option<Search<'a>>,
     pub(crate) choice: Option<ToolChoice<'a>>,
     /// One call of a tool at most in an answer.
     pub(crate) one_call: bool,
@@ -236,4 +238,13 @@ pub(crate) enum Tier {
     Auto,
     Standard,
     Priority,
+}
+
+/// How the provider may search the web.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    /// How often in one answer.
+    pub(crate) max_uses: u64,
+    /// Where the user is, as members `city`, `country`, `region` and `timezone`.
+    pub(crate) near: Option<Raw<'a>>,
 }

@@ -67,6 +67,17 @@ pub(crate) struct UsageNews {
     pub(crate) states_reasoning: bool,
 }
 
+impl UsageNews {
+    /// Of two parts of one answer.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        UsageNews {
+            usage: self.usage.plus(other.usage),
+            states_cache_write: self.states_cache_write || other.states_cache_write,
+            states_reasoning: self.states_reasoning || other.states_reasoning,
+        }
+    }
+}
+
 /// Why the answer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stop<'a> {

@@ -29,6 +29,8 @@ pub(crate) struct Needs {
     pub(crate) json_tool: bool,
     /// The client knows no tools, but functions.
     pub(crate) legacy_functions: bool,
+    /// The provider runs tools itself, and may pause to be asked to go on.
+    pub(crate) may_pause: bool,
     /// The client did not ask for thinking, and its SDK may not know what it is.
     pub(crate) hides_thinking: bool,
 }

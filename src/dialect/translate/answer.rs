@@ -1,9 +1,8 @@
 use bytes::{Bytes, BytesMut};
 
-use super::fit::Fit;
-use super::{Reply, stream};
+use super::{Reply, StreamTranslator};
 use crate::dialect::canon::AnswerWriter;
-use crate::dialect::canon::event::{Event, Sink};
+use crate::dialect::canon::event::Sink;
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::{Rendered, anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
@@ -17,10 +16,7 @@ pub fn answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) ->
 }
 
 pub(crate) fn try_answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Fault> {
-    let mut writer = writer(client, reply).ok_or_else(unknown)?;
-    let mut fit = Fit::new(reply.needs.clone());
-    read(json, upstream, &mut |event| fit.event(event, &mut |event| writer.event(event)))?;
-    Ok(writer.finish().into())
+    whole(json, upstream, StreamTranslator::gathering(upstream, client, reply))
 }
 
 /// Translates a whole answer to a request for a stream, as some servers give it, into the stream that it would have been.
@@ -43,9 +39,12 @@ pub(crate) fn try_answer_as_stream(
     client: Dialect,
     reply: &Reply,
 ) -> Result<Bytes, Fault> {
-    let mut writer = stream::writer(client, reply).ok_or_else(unknown)?;
-    let (mut fit, mut out) = (Fit::new(reply.needs.clone()), BytesMut::new());
-    read(json, upstream, &mut |event: Event<'_>| fit.event(event, &mut |event| writer.event(event, &mut out)))?;
+    whole(json, upstream, StreamTranslator::new(upstream, client, reply))
+}
+
+fn whole(json: &[u8], upstream: Dialect, translator: Option<StreamTranslator>) -> Result<Bytes, Fault> {
+    let mut out = BytesMut::new();
+    translator.ok_or_else(unknown)?.try_whole(json, upstream, &mut out)?;
     Ok(out.freeze())
 }
 
@@ -61,12 +60,10 @@ pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn AnswerWri
     })
 }
 
-fn read(json: &[u8], upstream: Dialect, sink: Sink<'_>) -> Result<(), Fault> {
-    // A character that is none is lost, and not the answer.
-    let json = String::from_utf8_lossy(json);
+pub(super) fn read(json: &str, upstream: Dialect, sink: Sink<'_>) -> Result<(), Fault> {
     match upstream {
-        Dialect::Anthropic => anthropic::stream::Reader::whole(&json, sink),
-        Dialect::OpenAiChat => openai_chat::stream::Reader::whole(&json, sink),
+        Dialect::Anthropic => anthropic::stream::Reader::whole(json, sink),
+        Dialect::OpenAiChat => openai_chat::stream::Reader::whole(json, sink),
         Dialect::OpenAiResponses => Err(unknown()),
     }
 }

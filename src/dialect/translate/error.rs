@@ -21,7 +21,7 @@ pub fn error(
     client: Dialect,
     reply: &Reply,
 ) -> Rendered {
-    let mut fault = read(status, body, upstream);
+    let mut fault = fault(status, body, upstream);
     // A spend cap of the account says nothing of when it ends; a rate does.
     let is_spend_cap = ["contract_spend_limit_reached", "enforced_spend_limit_reached"]
         .iter()
@@ -45,11 +45,6 @@ pub fn error(
     rendered
 }
 
-/// What kind of error it is.
-pub(crate) fn fault_kind(status: StatusCode, body: &[u8], upstream: Dialect) -> FaultKind {
-    read(status, body, upstream).kind
-}
-
 /// A fault as the client's API would say it.
 pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendered {
     let (status, body) = match client {
@@ -65,7 +60,7 @@ pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendere
 }
 
 /// What the upstream says is wrong; failing that, what its status says.
-fn read(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
+pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
     let text = String::from_utf8_lossy(body);
     let by_status = of_status(status);
     let is_object = members(text.as_bytes(), |_, _| {});

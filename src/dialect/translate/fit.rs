@@ -1,11 +1,20 @@
-use crate::dialect::canon::event::{Event, Open, Sink};
+use crate::dialect::canon::event::{Event, Open, Sink, StopReason, UsageNews};
 use crate::dialect::canon::needs::{JSON_TOOL, Needs};
 use crate::wire::json::Escaped;
+
+/// How often in one answer.
+const MOST_PAUSES: u32 = 5;
 
 /// Makes of the upstream's events those of the answer that the client asked for.
 pub(super) struct Fit {
     needs: Needs,
     inside: Inside,
+    /// How often the answer may still pause and be gone on with.
+    pauses: u32,
+    is_paused: bool,
+    /// What the parts before the last pause used.
+    before: Option<UsageNews>,
+    usage: UsageNews,
 }
 
 /// The block that is open, where it is not what it seems.
@@ -21,7 +30,20 @@ enum Inside {
 
 impl Fit {
     pub(super) fn new(needs: Needs) -> Self {
-        Fit { needs, inside: Inside::Plain }
+        let pauses = if needs.may_pause { MOST_PAUSES } else { 0 };
+        let usage = UsageNews::default();
+        Fit { needs, inside: Inside::Plain, pauses, is_paused: false, before: None, usage }
+    }
+
+    /// Whether the provider wants to be asked to go on. Of that the client hears nothing.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// What comes now is the rest of the answer.
+    pub(super) fn resume(&mut self) {
+        self.is_paused = false;
+        self.before = Some(self.usage);
     }
 
     pub(super) fn event(&mut self, event: Event<'_>, sink: Sink<'_>) {
@@ -40,6 +62,16 @@ impl Fit {
                 sink(Event::Text(piece));
             }
             (Event::Thinking(_) | Event::Signature(_), Inside::Hidden) => {}
+            (Event::Stop(stop), _) if stop.reason == StopReason::Pause && self.pauses > 0 => {
+                self.pauses -= 1;
+                self.is_paused = true;
+            }
+            (Event::End, _) if self.is_paused => {}
+            (Event::Start { .. }, _) if self.before.is_some() => {}
+            (Event::Usage(news), _) => {
+                self.usage = self.before.map_or(news, |before| before.plus(news));
+                sink(Event::Usage(self.usage));
+            }
             (event, _) => sink(event),
         }
     }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::dialect::canon::needs::{Aim, Needs};
-use crate::dialect::canon::warning::Warnings;
+use crate::dialect::canon::warning::{Warnings, unsupported};
 use crate::dialect::{anthropic, openai_chat};
 use crate::domain::catalog::{Abilities, Sampling};
 use crate::domain::dialect::Dialect;
@@ -61,6 +61,8 @@ pub struct Asked<'a> {
     pub mode: Mode,
     /// The version of an Anthropic upstream.
     pub version: AnthropicVersion,
+    /// Whether the provider may run tools of its own (`web_search_options`), for which it takes more than tokens.
+    pub server_tools: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -74,6 +76,7 @@ impl<'a> Asked<'a> {
             limit: None,
             mode: Mode::default(),
             version: AnthropicVersion::default(),
+            server_tools: false,
         }
     }
 
@@ -109,6 +112,13 @@ impl<'a> Asked<'a> {
     #[must_use]
     pub fn version(mut self, version: AnthropicVersion) -> Self {
         self.version = version;
+        self
+    }
+
+    /// Whether the provider may run tools of its own.
+    #[must_use]
+    pub fn server_tools(mut self, allowed: bool) -> Self {
+        self.server_tools = allowed;
         self
     }
 }
@@ -165,6 +175,9 @@ pub(crate) fn checked_request(
         Dialect::OpenAiChat => openai_chat::request::read(&text, &mut warnings)?,
         Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
     };
+    if conversation.search.is_some() && !asked.server_tools {
+        return Err(unsupported("web_search_options"));
+    }
     let mut abilities = asked.abilities.unwrap_or_else(|| Abilities::of(asked.model, upstream));
     if upstream == Dialect::Anthropic && asked.version == AnthropicVersion::V2026_10_21 {
         abilities.sampling = Sampling::None;

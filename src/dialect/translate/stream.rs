@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::fit::Fit;
 use super::{Reply, answer};
+use crate::dialect::anthropic::stream::Content;
 use crate::dialect::canon::event::Event;
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::{AnswerWriter, StreamReader, StreamWriter, put};
@@ -19,6 +20,8 @@ pub struct StreamTranslator {
     reader: Box<dyn StreamReader + Send + Sync>,
     fit: Fit,
     writer: Box<dyn StreamWriter + Send + Sync>,
+    /// What is to be sent back where the answer pauses.
+    content: Option<Content>,
     is_over: bool,
 }
 
@@ -50,7 +53,33 @@ impl StreamTranslator {
             Dialect::OpenAiResponses => return None,
         };
         let fit = Fit::new(reply.needs.clone());
-        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, is_over: false })
+        let content = reply.needs.may_pause.then(Content::default);
+        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, content, is_over: false })
+    }
+
+    /// Takes a whole answer, as some servers give it where a stream was asked for.
+    pub(crate) fn try_whole(&mut self, json: &[u8], upstream: Dialect, out: &mut BytesMut) -> Result<(), Fault> {
+        // A character that is none is lost, and not the answer.
+        let json = String::from_utf8_lossy(json);
+        if let Some(content) = &mut self.content {
+            content.whole(&json);
+        }
+        let StreamTranslator { fit, writer, is_over, .. } = self;
+        answer::read(&json, upstream, &mut |event| {
+            *is_over |= matches!(event, Event::End);
+            fit.event(event, &mut |event| writer.event(event, out));
+        })
+    }
+
+    /// What asks the provider to go on with an answer to `request` that has paused; `None` where it has not.
+    pub(crate) fn going_on(&self, request: &[u8]) -> Option<Vec<u8>> {
+        self.content.as_ref().filter(|_| self.fit.is_paused())?.behind(request)
+    }
+
+    /// What comes now is the rest of the answer, in a stream of its own. Only Anthropic's pause.
+    pub(crate) fn resume(&mut self) {
+        self.fit.resume();
+        (self.scanner, self.reader, self.is_over) = (Scanner::new(), Box::new(anthropic::stream::Reader::new()), false);
     }
 
     /// Takes the next bytes of the upstream's stream; whole events for the client go to `out`.
@@ -68,9 +97,12 @@ impl StreamTranslator {
         if self.is_over {
             return Ok(());
         }
-        let StreamTranslator { scanner, reader, fit, writer, is_over } = self;
+        let StreamTranslator { scanner, reader, fit, writer, content, is_over } = self;
         let mut verdict = Ok(());
         let scanned = scanner.push(chunk, |block| {
+            if let Some(content) = content {
+                content.event(&block);
+            }
             if verdict.is_ok() && !*is_over {
                 verdict = relay(&mut **reader, fit, &mut **writer, &block, out, is_over);
             }
@@ -91,7 +123,7 @@ impl StreamTranslator {
         if self.is_over {
             return Ok(());
         }
-        let StreamTranslator { scanner, reader, fit, writer, is_over } = self;
+        let StreamTranslator { scanner, reader, fit, writer, is_over, .. } = self;
         let mut verdict = Ok(());
         // Half an event says nothing; what it would have said is missing, and the reader knows.
         let _ = scanner.finish(|block| verdict = relay(&mut **reader, fit, &mut **writer, &block, out, is_over));

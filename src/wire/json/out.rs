@@ -68,6 +68,10 @@ impl Out {
         self
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn finish(self) -> String {
         self.0
     }

@@ -1,6 +1,6 @@
 use super::blocks::cache_control;
 use super::schema;
-use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
+use crate::dialect::canon::conversation::{Conversation, Search, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::Needs;
 use crate::dialect::canon::warning::Warnings;
@@ -92,4 +92,18 @@ pub(super) fn choice(
     }
     out.close('}');
     Ok(())
+}
+
+/// The version that every model takes: later ones run code besides.
+const SEARCH: &str = "web_search_20250305";
+
+/// The provider's own search of the web.
+pub(super) fn search(out: &mut Out, search: &Search<'_>) {
+    out.open('{').key("type").plain(SEARCH).key("name").plain("web_search").key("max_uses").number(search.max_uses);
+    if let Some(near) = search.near {
+        out.key("user_location").open('{').key("type").plain("approximate");
+        ["city", "country", "region", "timezone"].iter().for_each(|name| _ = out.member(name, near.member(name)));
+        out.close('}');
+    }
+    out.close('}');
 }

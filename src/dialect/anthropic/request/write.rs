@@ -17,7 +17,7 @@ const DEFAULT_OUTPUT: u64 = 8192;
 /// Longest `metadata.user_id` that we send, in bytes.
 const LONGEST_USER: usize = 256;
 
-/// Writes a Messages request.
+/// Writes a Messages request, whose messages are last.
 ///
 /// # Errors
 /// What the model cannot be asked for.
@@ -68,11 +68,15 @@ pub(crate) fn write(
     if conversation.stream {
         out.key("stream").raw("true");
     }
-    if !conversation.tools.is_empty() || needs.json_tool {
+    needs.may_pause = conversation.search.is_some();
+    if !conversation.tools.is_empty() || needs.json_tool || needs.may_pause {
         out.key("tools").open('[');
         tools::tools(&mut out, &conversation.tools, needs, warnings)?;
         if needs.json_tool {
             out.raw(format.as_deref().unwrap_or_default());
+        }
+        if let Some(search) = &conversation.search {
+            tools::search(&mut out, search);
         }
         out.close(']');
         tools::choice(&mut out, &conversation, &aim.abilities, warnings)?;

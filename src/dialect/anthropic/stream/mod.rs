@@ -1,8 +1,10 @@
 //! Messages streams, read and written.
 
+mod content;
 mod read;
 mod write;
 
+pub(crate) use self::content::Content;
 pub(crate) use self::read::Reader;
 pub(crate) use self::write::Writer;
 

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::messages::Messages;
 use super::tools;
-use crate::dialect::canon::conversation::{Cache, Conversation, Format, Thinking, Tier};
+use crate::dialect::canon::conversation::{Cache, Conversation, Format, Search, Thinking, Tier};
 use crate::dialect::canon::fields::{Fate, Field, judge};
 use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::catalog::Effort;
@@ -52,7 +52,8 @@ pub(super) const FIELDS: [Field; 45] = [
     Field::new("prediction", Fate::Dropped),
     Field::new("store", Fate::Dropped).unless("false"),
     Field::new("moderation", Fate::Adapted),
-    Field::new("web_search_options", Fate::Refused),
+    // Where the host lets providers run tools; refused elsewhere.
+    Field::new("web_search_options", Fate::Mapped),
     // What proxies in front of Claude take, and translation does not yet.
     Field::new("container", Fate::Refused),
     Field::new("mcp_servers", Fate::Refused),
@@ -123,6 +124,7 @@ impl<'a> Held<'a> {
             "stop" => stops(value, conversation, warnings)?,
             "tools" => self.tools = Some(value),
             "functions" => self.functions = Some(value),
+            "web_search_options" => conversation.search = search(value)?,
             "tool_choice" | "function_call" => self.choice = Some(value),
             "parallel_tool_calls" => conversation.one_call |= !flag("parallel_tool_calls", value)?,
             "response_format" => conversation.format = format(value)?,
@@ -242,6 +244,23 @@ fn format(value: Raw<'_>) -> Result<Option<Format<'_>>, Rejection> {
     }
 }
 
+fn search(value: Raw<'_>) -> Result<Option<Search<'_>>, Rejection> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    if !value.is_object() {
+        return Err(invalid("web_search_options", "must be an object"));
+    }
+    let max_uses = match value.member("search_context_size").and_then(Raw::text).unwrap_or_default().as_str() {
+        "low" => 1,
+        "" | "medium" => 3,
+        "high" => 5,
+        _ => return Err(invalid("web_search_options.search_context_size", "must be `low`, `medium` or `high`")),
+    };
+    let near = value.member("user_location").and_then(|location| location.member("approximate"));
+    Ok(Some(Search { max_uses, near: near.filter(|near| near.is_object()) }))
+}
+
 /// Anthropic's breakpoint, where clients of proxies put it, or OpenAI's own. What is none is no breakpoint.
 pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
     let value = value?;
@@ -260,7 +279,7 @@ mod tests {
     use crate::dialect::translate::{Asked, Translated, request};
 
     /// What each member that is read may say, and on which model it shows.
-    const SAMPLES: [(&str, &str, &str); 26] = [
+    const SAMPLES: [(&str, &str, &str); 27] = [
         ("model", r#""other""#, "claude-opus-5-5"),
         ("messages", r#"[{"role":"user","content":"other"}]"#, "claude-opus-5-5"),
         ("max_completion_tokens", "7", "claude-opus-5-5"),
@@ -273,6 +292,7 @@ mod tests {
         ("stop", r#""x""#, "claude-opus-5-5"),
         ("tools", r#"[{"type":"function","function":{"name":"g"}}]"#, "claude-opus-5-5"),
         ("functions", r#"[{"name":"g"}]"#, "claude-opus-5-5"),
+        ("web_search_options", "{}", "claude-opus-5-5"),
         ("tool_choice", r#""required""#, "claude-opus-5-5"),
         ("function_call", r#"{"name":"f"}"#, "claude-opus-5-5"),
         ("parallel_tool_calls", "false", "claude-opus-5-5"),
@@ -299,7 +319,7 @@ mod tests {
         members.push((name, value));
         let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         let body = format!("{{{}}}", members.join(","));
-        request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Asked::new(model))
+        request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Asked::new(model).server_tools(true))
     }
 
     #[test]

@@ -1,0 +1,123 @@
+use crate::wire::json::{Escaped, Out, Raw};
+use crate::wire::sse::Block;
+
+/// The content of an answer as the API wants it back: of a stream put together again, with all that is in a block, known
+/// here or not.
+///
+/// An answer that paused is gone on with by sending it back as it came; of what the provider's own tools found, some is
+/// encrypted.
+#[derive(Default)]
+pub(crate) struct Content {
+    /// The blocks that are whole.
+    blocks: Out,
+    open: Option<Open>,
+}
+
+/// A block, as it began, and what its deltas said. Text is escaped.
+#[derive(Default)]
+struct Open {
+    start: String,
+    text: String,
+    thinking: String,
+    signature: String,
+    input: String,
+    citations: Vec<String>,
+}
+
+impl Content {
+    /// One event of a stream.
+    pub(crate) fn event(&mut self, event: &Block<'_>) {
+        let Some(json) = event.data().map(String::from_utf8_lossy) else { return };
+        let data = Raw::new(&json);
+        match data.member("type").and_then(Raw::text).unwrap_or_default().as_str() {
+            "content_block_start" => {
+                self.close();
+                let start = data.member("content_block").map(|block| block.as_str().to_owned());
+                self.open = start.map(|start| Open { start, ..Open::default() });
+            }
+            "content_block_delta" => {
+                let (delta, open) = (data.member("delta"), self.open.as_mut());
+                delta.zip(open).into_iter().for_each(|(delta, open)| open.delta(delta));
+            }
+            "content_block_stop" => self.close(),
+            _ => {}
+        }
+    }
+
+    /// The content of a whole answer.
+    pub(crate) fn whole(&mut self, json: &str) {
+        let content = Raw::new(json).member("content").into_iter().flat_map(Raw::elements);
+        content.for_each(|block| _ = self.blocks.raw(block.as_str()));
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.write(&mut self.blocks);
+        }
+    }
+
+    /// What follows a request that has been asked, so that its answer goes on. `None` where the request is not one that
+    /// [`write`](crate::dialect::anthropic::request::write) wrote.
+    pub(crate) fn behind(&self, request: &[u8]) -> Option<Vec<u8>> {
+        // Its messages are last.
+        let front = request.strip_suffix(b"]}")?;
+        Some([front, br#",{"role":"assistant","content":["#, self.blocks.as_str().as_bytes(), b"]}]}"].concat())
+    }
+}
+
+impl Open {
+    fn delta(&mut self, delta: Raw<'_>) {
+        for (key, value) in delta.members() {
+            let known = match &*key {
+                "text" => &mut self.text,
+                "thinking" => &mut self.thinking,
+                "signature" => &mut self.signature,
+                "partial_json" => &mut self.input,
+                "citation" => {
+                    self.citations.push(value.as_str().to_owned());
+                    continue;
+                }
+                _ => continue,
+            };
+            known.push_str(value.text().unwrap_or_default().as_str());
+        }
+    }
+
+    fn write(&self, out: &mut Out) {
+        out.open('{');
+        let mut cites = false;
+        for (key, value) in Raw::new(&self.start).members() {
+            let said = match &*key {
+                "text" => &self.text,
+                "thinking" => &self.thinking,
+                "signature" => &self.signature,
+                "input" if !self.input.is_empty() => {
+                    out.key("input").raw(&Escaped::join(&[&self.input]).decoded());
+                    continue;
+                }
+                "citations" => {
+                    cites = true;
+                    self.cite(value, out);
+                    continue;
+                }
+                _ => {
+                    out.key(&key).raw(value.as_str());
+                    continue;
+                }
+            };
+            let began = value.text().unwrap_or_default();
+            out.key(&key).text(&Escaped::join(&[began.as_str(), said]));
+        }
+        if !cites && !self.citations.is_empty() {
+            self.cite(Raw::new("[]"), out);
+        }
+        out.close('}');
+    }
+
+    fn cite(&self, began: Raw<'_>, out: &mut Out) {
+        out.key("citations").open('[');
+        began.elements().for_each(|citation| _ = out.raw(citation.as_str()));
+        self.citations.iter().for_each(|citation| _ = out.raw(citation));
+        out.close(']');
+    }
+}
