@@ -85,7 +85,7 @@ impl Passage {
     async fn at_once(&self, mut body: Body, mut is_stream: bool) -> Result<Bytes, Fault> {
         let begin = if self.streams { StreamTranslator::new } else { StreamTranslator::gathering };
         let translator = begin(self.upstream, self.client, &self.reply);
-        let mut translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?;
+        let mut translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?.resuming(&self.reply);
         let mut out = BytesMut::new();
         loop {
             if is_stream {
@@ -124,9 +124,10 @@ impl Passage {
 
     /// Waits with the head until something can be said; what fails before that fails with a status of its own.
     async fn stream(self: Box<Self>, parts: Parts, mut body: Body) -> Response<Body> {
-        let Some(mut translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
+        let Some(translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
             return self.failed(&Fault::garbled(UNTRANSLATABLE));
         };
+        let mut translator = translator.resuming(&self.reply);
         let mut out = BytesMut::new();
         let first = tokio::time::timeout(FIRST_EVENT, async {
             while out.is_empty() {

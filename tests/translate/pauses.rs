@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tollgate::dialect::translate::{self, Asked, Reply, request};
 use tollgate::domain::budget::Window;
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::domain::principal::Principal;
@@ -97,16 +98,16 @@ enum Then {
     IsCutShort,
 }
 
-type Asked = Arc<Mutex<Vec<Value>>>;
+type Seen = Arc<Mutex<Vec<Value>>>;
 
 /// Claude, who pauses, and what was asked.
 fn claude(
     then: Then,
 ) -> (
     impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
-    Asked,
+    Seen,
 ) {
-    let asked = Asked::default();
+    let asked = Seen::default();
     let seen = asked.clone();
     let service = service_fn(move |request: Request<Body>| {
         let seen = seen.clone();
@@ -306,4 +307,22 @@ async fn a_client_that_hangs_up_while_the_upstream_is_asked_to_go_on_ends_the_ca
     drop(body);
     let outcome = outcomes.lock().expect("no panic").pop().expect("a call closed");
     assert_eq!((outcome.end, outcome.attempts.len()), (End::Abandoned, 2));
+}
+
+#[test]
+fn a_turn_that_pauses_is_one_that_was_too_long_to_who_translates_by_hand() {
+    let asked = Asked::new("claude-opus-5-5").server_tools(true);
+    let body = r#"{"model":"m","web_search_options":{},"stream":true,"stream_options":{"include_usage":true},
+        "messages":[{"role":"user","content":"q"}]}"#;
+    let translated =
+        request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked).expect("it can be asked");
+    let reply = translated.reply(Reply::new("m", "req"));
+    let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "content": last(), "stop_reason": "pause_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 2}});
+    let message = message.to_string();
+    let whole =
+        translate::answer(message.as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply).expect("an answer");
+    assert_eq!(Heard::read(&whole, false).stop, "length");
+    let stream = translate::answer_as_stream(message.as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply);
+    assert_eq!(Heard::read(&stream.expect("an answer"), true).stop, "length");
 }

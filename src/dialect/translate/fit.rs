@@ -30,9 +30,13 @@ enum Inside {
 
 impl Fit {
     pub(super) fn new(needs: Needs) -> Self {
-        let pauses = if needs.may_pause { MOST_PAUSES } else { 0 };
         let usage = UsageNews::default();
-        Fit { needs, inside: Inside::Plain, pauses, is_paused: false, before: None, usage }
+        Fit { needs, inside: Inside::Plain, pauses: 0, is_paused: false, before: None, usage }
+    }
+
+    /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
+    pub(super) fn resumes(&mut self) {
+        self.pauses = MOST_PAUSES;
     }
 
     /// Whether the provider wants to be asked to go on. Of that the client hears nothing.

@@ -115,7 +115,8 @@ impl<'a> Asked<'a> {
         self
     }
 
-    /// Whether the provider may run tools of its own.
+    /// Whether the provider may run tools of its own. A model may pause over them: [`answer`](super::answer()) and
+    /// [`StreamTranslator`](super::StreamTranslator) end as if it had run out of tokens then, and the layers ask it to go on.
     #[must_use]
     pub fn server_tools(mut self, allowed: bool) -> Self {
         self.server_tools = allowed;

@@ -53,8 +53,16 @@ impl StreamTranslator {
             Dialect::OpenAiResponses => return None,
         };
         let fit = Fit::new(reply.needs.clone());
-        let content = reply.needs.may_pause.then(Content::default);
-        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, content, is_over: false })
+        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, content: None, is_over: false })
+    }
+
+    /// For who asks [what goes on](Self::going_on) with an answer that pauses, and keeps what that needs.
+    pub(crate) fn resuming(mut self, reply: &Reply) -> Self {
+        if reply.needs.may_pause {
+            self.content = Some(Content::default());
+            self.fit.resumes();
+        }
+        self
     }
 
     /// Takes a whole answer, as some servers give it where a stream was asked for.
@@ -134,6 +142,8 @@ impl StreamTranslator {
     /// Ends the stream with an error, in the client's shape.
     pub(crate) fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
         self.writer.fail(fault, out);
+        // A failure is not gone on with.
+        self.content = None;
         self.is_over = true;
     }
 
