@@ -23,11 +23,13 @@
 //! # Ok::<(), json::ScanError>(())
 //! ```
 
+pub(crate) mod cursor;
 mod lexer;
 mod names;
 mod out;
 mod plan;
 mod raw;
+mod tape;
 mod walk;
 
 use std::{borrow::Cow, fmt, ops::Range};
@@ -40,6 +42,7 @@ pub use plan::Plan;
 
 pub(crate) use out::Out;
 pub(crate) use raw::{Escaped, Raw};
+pub(crate) use tape::Tape;
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.
 ///

@@ -27,3 +27,11 @@
 pub mod json;
 pub mod splice;
 pub mod sse;
+
+use std::borrow::Cow;
+
+/// Bytes as text. A character that is none is lost, and not the rest.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    // Looking for what to mend is slower by far than seeing that there is nothing.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}

@@ -53,6 +53,12 @@ pub(crate) trait AnswerWriter {
 
 /// Appends pieces that are written already, with room made once.
 pub(crate) fn put(out: &mut BytesMut, parts: &[&str]) {
-    out.reserve(parts.iter().map(|part| part.len()).sum());
+    let len = parts.iter().map(|part| part.len()).sum();
+    if out.capacity() - out.len() < len {
+        // What is sent keeps its room: made event by event, each would be an allocation.
+        out.reserve(len.max(ROOM));
+    }
     parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
+
+const ROOM: usize = 4 << 10;

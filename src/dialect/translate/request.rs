@@ -8,7 +8,8 @@ use crate::dialect::{anthropic, openai_chat};
 use crate::domain::catalog::{Abilities, Sampling};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::wire::json::{self, Limits};
+use crate::wire;
+use crate::wire::json::{self, Limits, Raw, Tape};
 
 /// What becomes of what the other API cannot say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,12 +169,14 @@ pub(crate) fn checked_request(
     upstream: Dialect,
     asked: &Asked<'_>,
 ) -> Result<Translated, Rejection> {
-    let text = String::from_utf8_lossy(body);
-    debug_assert!(matches!(text, Cow::Borrowed(_)), "what was checked is UTF-8");
+    let (text, mut tape) = (wire::text(body), Tape::default());
+    let checked = tape.read(&text);
+    debug_assert!(checked.is_some() && matches!(text, Cow::Borrowed(_)), "what was checked is JSON");
+    let root = checked.unwrap_or(Raw::new("{}"));
     let mut warnings = Warnings::new(asked.mode);
     let conversation = match client {
-        Dialect::Anthropic => anthropic::request::read(&text, &mut warnings)?,
-        Dialect::OpenAiChat => openai_chat::request::read(&text, &mut warnings)?,
+        Dialect::Anthropic => anthropic::request::read(root, &mut warnings)?,
+        Dialect::OpenAiChat => openai_chat::request::read(root, &mut warnings)?,
         Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
     };
     if conversation.search.is_some() && !asked.server_tools {

@@ -10,6 +10,7 @@ use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::{AnswerWriter, StreamReader, StreamWriter, put};
 use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
+use crate::wire;
 use crate::wire::sse::{Block, Scanner};
 
 /// Translates one stream. What is held back is one unfinished event, and what a provider sends out of order: the parts of
@@ -67,8 +68,7 @@ impl StreamTranslator {
 
     /// Takes a whole answer, as some servers give it where a stream was asked for.
     pub(crate) fn try_whole(&mut self, json: &[u8], upstream: Dialect, out: &mut BytesMut) -> Result<(), Fault> {
-        // A character that is none is lost, and not the answer.
-        let json = String::from_utf8_lossy(json);
+        let json = wire::text(json);
         if let Some(content) = &mut self.content {
             content.whole(&json);
         }

@@ -13,6 +13,31 @@ pub(super) enum Fault {
 /// The deepest nesting that can be followed: one bit a level, on the stack.
 const MAX_DEPTH: usize = 1024;
 
+/// Is told what is passed within an array or object, front to back. Each is called where it compiles to nothing if it
+/// does nothing.
+pub(super) trait Trace {
+    /// An array or object begins.
+    fn open(&mut self, at: usize);
+    /// A key, from quote to quote, and whether there is an escape in it.
+    fn key(&mut self, start: usize, end: usize, escaped: bool);
+    /// Any other value.
+    fn scalar(&mut self, start: usize, end: usize);
+    /// The array or object that was opened last, of those that have not ended, ends.
+    fn close(&mut self, end: usize);
+}
+
+/// Who is told nothing.
+impl Trace for () {
+    #[inline(always)]
+    fn open(&mut self, _at: usize) {}
+    #[inline(always)]
+    fn key(&mut self, _start: usize, _end: usize, _escaped: bool) {}
+    #[inline(always)]
+    fn scalar(&mut self, _start: usize, _end: usize) {}
+    #[inline(always)]
+    fn close(&mut self, _end: usize) {}
+}
+
 /// A cursor in a document.
 ///
 /// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after
@@ -105,12 +130,27 @@ impl<'a> Lexer<'a> {
         Ok((self.doc.get(start + 1..end - 1).unwrap_or_default(), escaped))
     }
 
-    /// Any value, inside a container at `depth`.
+    /// [`key`](Self::key), as text.
+    #[inline(always)]
+    pub(super) fn text_key(&mut self) -> Result<(&'a str, bool), Fault> {
+        let start = self.at;
+        let (end, escaped, at) = self.step_key(start)?;
+        self.at = at;
+        Ok((&self.text[start + 1..end - 1], escaped))
+    }
+
+    /// What was read from `start` on, where a value began.
     #[inline]
+    pub(super) fn since(&self, start: usize) -> &'a str {
+        &self.text[start..self.at]
+    }
+
+    /// Any value, inside a container at `depth`.
+    #[inline(always)]
     pub(super) fn value(&mut self, depth: usize) -> Result<Found, Fault> {
         let start = self.at;
         let kind = match self.peek() {
-            Some(b'{' | b'[') => self.nested(depth)?,
+            Some(b'{' | b'[') => self.nested(depth, &mut ())?,
             _ => {
                 let (at, kind) = self.step_scalar(start)?;
                 self.at = at;
@@ -130,19 +170,26 @@ impl<'a> Lexer<'a> {
         self.open(1)?;
         let mut more = !self.closes(b'}');
         while more {
+            let (key, escaped) = self.text_key()?;
             let start = self.at;
-            let (end, escaped, value) = self.step_key(start)?;
-            self.at = value;
             self.value(1)?;
-            each(&self.text[start + 1..end - 1], escaped, &self.text[value..self.at]);
+            each(key, escaped, self.since(start));
             more = self.comma(b'}')?;
         }
         self.space();
         self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
     }
 
+    /// A whole document that is an array or object.
+    pub(super) fn traced(&mut self, trace: &mut impl Trace) -> Result<(), Fault> {
+        let Some(b'{' | b'[') = self.peek() else { return Err(Fault::Syntax) };
+        self.nested(0, trace)?;
+        self.space();
+        self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
+    }
+
     /// An array or object and all it holds, however deep, without a call for each level.
-    fn nested(&mut self, outer: usize) -> Result<Kind, Fault> {
+    fn nested(&mut self, outer: usize, trace: &mut impl Trace) -> Result<Kind, Fault> {
         let mut at = self.at;
         let is_root_object = self.byte(at) == Some(b'{');
         let mut objects = [0_u64; MAX_DEPTH / 64];
@@ -156,6 +203,7 @@ impl<'a> Lexer<'a> {
             if depth > self.max_depth {
                 return Err(self.stop(at, Fault::Depth));
             }
+            trace.open(at);
             at = self.skip_space(at + 1);
             // The deepest level of all wraps round to the bit of level 0, which does not exist.
             let (word, bit) = (depth / 64 % objects.len(), depth % 64);
@@ -165,6 +213,7 @@ impl<'a> Lexer<'a> {
             at += usize::from(!more);
             loop {
                 while !more {
+                    trace.close(at);
                     depth -= 1;
                     if depth == outer {
                         self.at = at;
@@ -176,11 +225,17 @@ impl<'a> Lexer<'a> {
                 }
                 len += usize::from(depth == outer + 1);
                 if object {
-                    (_, _, at) = self.step_key(at)?;
+                    let (end, escaped, value) = self.step_key(at)?;
+                    trace.key(at, end, escaped);
+                    at = value;
                 }
                 match self.byte(at) {
                     Some(b'{' | b'[') => continue 'open,
-                    _ => (at, _) = self.step_scalar(at)?,
+                    _ => {
+                        let (end, _) = self.step_scalar(at)?;
+                        trace.scalar(at, end);
+                        at = end;
+                    }
                 }
                 (at, more) = self.step_comma(at, bracket)?;
             }
@@ -201,7 +256,11 @@ impl<'a> Lexer<'a> {
 
     #[inline(always)]
     fn skip_space(&self, mut at: usize) -> usize {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
+        // Most documents are sent without any.
+        while let Some(..=b' ') = self.byte(at) {
+            if !matches!(self.byte(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+                break;
+            }
             at += 1;
         }
         at
@@ -224,9 +283,11 @@ impl<'a> Lexer<'a> {
             return Err(self.stop(at, Fault::Syntax));
         }
         let (end, escaped) = self.step_string(at)?;
-        let key = self.doc.get(at..end).unwrap_or_default();
-        if self.names.may_hold(key) {
-            self.met.names |= self.names.find(key);
+        if self.names.len() > 0 {
+            let key = self.doc.get(at..end).unwrap_or_default();
+            if self.names.may_hold(key) {
+                self.met.names |= self.names.find(key);
+            }
         }
         let colon = self.skip_space(end);
         if self.byte(colon) != Some(b':') {

@@ -5,43 +5,59 @@ use std::borrow::Cow;
 use super::lexer::Lexer;
 use super::names::Names;
 use super::spelled_out;
+use super::tape::Node;
 
 /// A JSON value as it is spelled, with no whitespace around it. The document it is from has been checked: a walk over
 /// one that is broken ends early, and never panics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Raw<'a>(&'a str);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    text: &'a str,
+    /// What is known of its document: this value, and then all that it holds. Empty where it must be read to be known.
+    nodes: &'a [Node],
+}
 
 impl<'a> Raw<'a> {
     /// A whole document, or a value cut out of one.
     pub(crate) fn new(text: &'a str) -> Self {
-        Raw(text.trim_ascii())
+        Raw { text: text.trim_ascii(), nodes: &[] }
+    }
+
+    /// A value without white space around it.
+    #[inline]
+    pub(super) fn cut(text: &'a str) -> Self {
+        Raw { text, nodes: &[] }
+    }
+
+    /// What begins with the first of `nodes`.
+    pub(super) fn indexed(text: &'a str, nodes: &'a [Node]) -> Self {
+        Raw { text, nodes }
     }
 
     /// The value as it is spelled.
     pub(crate) fn as_str(self) -> &'a str {
-        self.0
+        self.text
     }
 
     pub(crate) fn is_null(self) -> bool {
-        self.0 == "null"
+        self.text == "null"
     }
 
     pub(crate) fn is_object(self) -> bool {
-        self.0.starts_with('{')
+        self.text.starts_with('{')
     }
 
     pub(crate) fn is_array(self) -> bool {
-        self.0.starts_with('[')
+        self.text.starts_with('[')
     }
 
     /// A string's inside, as it is escaped.
     pub(crate) fn text(self) -> Option<Escaped<'a>> {
-        let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
         Some(Escaped(Cow::Borrowed(inside)))
     }
 
     pub(crate) fn bool(self) -> Option<bool> {
-        match self.0 {
+        match self.text {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -51,22 +67,20 @@ impl<'a> Raw<'a> {
     /// A number, as floating as `f64` has it.
     pub(crate) fn number(self) -> Option<f64> {
         // What begins so and is JSON is one; Rust would read `inf` too.
-        let is_number = self.0.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-        if is_number { self.0.parse().ok() } else { None }
+        let is_number = self.text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        if is_number { self.text.parse().ok() } else { None }
     }
 
     /// A plain unsigned number; `1.0` and `1e3` are none.
     pub(crate) fn count(self) -> Option<u64> {
-        let digits = self.0.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { self.0.parse().ok() } else { None }
+        let digits = self.text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { self.text.parse().ok() } else { None }
     }
 
     /// Its members in order, those that are `null` left out: `null` means absent in every field of these APIs. None for
     /// what is no object.
     pub(crate) fn members(self) -> Members<'a> {
-        let mut lexer = Lexer::new(self.0, usize::MAX, &Names::NONE);
-        let more = self.is_object() && lexer.open(1).is_ok() && !lexer.closes(b'}');
-        Members { text: self.0, lexer, more }
+        Members(Walk::into(self, '{', b'}'))
     }
 
     /// The last member of that name, unless it is `null`.
@@ -76,60 +90,104 @@ impl<'a> Raw<'a> {
 
     /// Its elements in order. None for what is no array.
     pub(crate) fn elements(self) -> Elements<'a> {
-        let mut lexer = Lexer::new(self.0, usize::MAX, &Names::NONE);
-        let more = self.is_array() && lexer.open(1).is_ok() && !lexer.closes(b']');
-        Elements { text: self.0, lexer, more }
+        Elements(Walk::into(self, '[', b']'))
+    }
+}
+
+/// What is spelled alike.
+impl PartialEq for Raw<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Raw<'_> {}
+
+/// Goes through what an array or object holds.
+enum Walk<'a> {
+    /// By what is known of it: the text of the whole, where that begins, and what is left.
+    Known { text: &'a str, base: u32, rest: &'a [Node] },
+    /// By reading it.
+    Read { lexer: Lexer<'a>, more: bool },
+}
+
+impl<'a> Walk<'a> {
+    fn into(raw: Raw<'a>, opening: char, closing: u8) -> Self {
+        let Raw { text, nodes } = raw;
+        let is_one = text.starts_with(opening);
+        match nodes.split_first() {
+            Some((node, rest)) => Walk::Known { text, base: node.start, rest: if is_one { rest } else { &[] } },
+            None => {
+                let mut lexer = Lexer::new(text, usize::MAX, &Names::NONE);
+                let more = is_one && lexer.open(1).is_ok() && !lexer.closes(closing);
+                Walk::Read { lexer, more }
+            }
+        }
+    }
+
+    /// The next key, and whether there is an escape in it.
+    fn key(&mut self) -> Option<(&'a str, bool)> {
+        match self {
+            Walk::Known { text, base, rest } => {
+                let (key, values) = rest.split_first()?;
+                *rest = values;
+                let (start, end) = ((key.start - *base) as usize, (key.end - *base) as usize);
+                Some((text.get(start + 1..end - 1)?, key.len != 0))
+            }
+            Walk::Read { more: false, .. } => None,
+            Walk::Read { lexer, .. } => lexer.text_key().ok(),
+        }
+    }
+
+    /// The next value.
+    fn value(&mut self, closing: u8) -> Option<Raw<'a>> {
+        match self {
+            Walk::Known { text, base, rest } => {
+                let node = rest.first()?;
+                let (nodes, behind) = rest.split_at_checked(node.len as usize)?;
+                *rest = behind;
+                let text = text.get((node.start - *base) as usize..(node.end - *base) as usize)?;
+                Some(Raw { text, nodes })
+            }
+            Walk::Read { more: false, .. } => None,
+            Walk::Read { lexer, more } => {
+                let start = lexer.at();
+                // What ends here is broken, and all that follows it unknown.
+                *more = false;
+                lexer.value(1).ok()?;
+                let raw = Raw::cut(lexer.since(start));
+                *more = lexer.comma(closing).ok()?;
+                Some(raw)
+            }
+        }
     }
 }
 
 /// The members of an object that are not `null`, keys without their escapes.
-pub(crate) struct Members<'a> {
-    text: &'a str,
-    lexer: Lexer<'a>,
-    more: bool,
-}
+pub(crate) struct Members<'a>(Walk<'a>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Raw<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.more {
-            let start = self.lexer.at();
-            let (_, escaped) = self.lexer.key().ok()?;
-            // The cursor is on the value; the key ends at the last quote before it.
-            let value = self.lexer.at();
-            let quoted = self.text.get(start..value)?.trim_ascii_end().strip_suffix(':')?.trim_ascii_end();
-            let key = quoted.get(1..quoted.len().checked_sub(1)?)?;
-            self.lexer.value(1).ok()?;
-            let raw = self.text.get(value..self.lexer.at())?;
-            self.more = self.lexer.comma(b'}').ok()?;
-            if raw != "null" {
-                return Some((spelled_out(key, escaped), Raw(raw)));
+        loop {
+            let (key, escaped) = self.0.key()?;
+            let value = self.0.value(b'}')?;
+            if !value.is_null() {
+                return Some((spelled_out(key, escaped), value));
             }
         }
-        None
     }
 }
 
 /// The elements of an array.
-pub(crate) struct Elements<'a> {
-    text: &'a str,
-    lexer: Lexer<'a>,
-    more: bool,
-}
+pub(crate) struct Elements<'a>(Walk<'a>);
 
 impl<'a> Iterator for Elements<'a> {
     type Item = Raw<'a>;
 
     fn next(&mut self) -> Option<Raw<'a>> {
-        if !self.more {
-            return None;
-        }
-        let start = self.lexer.at();
-        self.lexer.value(1).ok()?;
-        let raw = self.text.get(start..self.lexer.at())?;
-        self.more = self.lexer.comma(b']').ok()?;
-        Some(Raw(raw))
+        self.0.value(b']')
     }
 }
 

@@ -3,7 +3,9 @@ use crate::dialect::anthropic::error;
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
-use crate::wire::json::{Escaped, Raw, members};
+use crate::wire;
+use crate::wire::json::cursor::{self, Passed, Value};
+use crate::wire::json::{Escaped, Raw, Tape};
 use crate::wire::sse::Block;
 
 /// Reads a Messages stream.
@@ -17,36 +19,65 @@ pub(crate) struct Reader {
     is_over: bool,
 }
 
-/// The members of an event that anything depends on.
+/// What of an event anything depends on.
 #[derive(Default)]
 struct Data<'a> {
     kind: Option<Raw<'a>>,
-    index: Option<u64>,
+    index: Option<Raw<'a>>,
     message: Option<Raw<'a>>,
     block: Option<Raw<'a>>,
-    delta: Option<Raw<'a>>,
+    delta: Option<Delta<'a>>,
     usage: Option<Raw<'a>>,
     error: Option<Raw<'a>>,
 }
 
+/// What is new of a block, or of the message.
+#[derive(Default)]
+struct Delta<'a> {
+    kind: Option<Raw<'a>>,
+    text: Option<Raw<'a>>,
+    thinking: Option<Raw<'a>>,
+    signature: Option<Raw<'a>>,
+    partial_json: Option<Raw<'a>>,
+    citation: Option<Raw<'a>>,
+    stop_reason: Option<Raw<'a>>,
+    stop_sequence: Option<Raw<'a>>,
+    stop_details: Option<Raw<'a>>,
+}
+
 impl<'a> Data<'a> {
-    /// One pass that also checks the whole document: what is cut out of it goes on as it is spelled.
+    /// `None` for what is no JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
     fn read(json: &'a str) -> Option<Self> {
         let mut data = Data::default();
-        let whole = members(json.as_bytes(), |key, value| {
-            let value = Some(Raw::new(value)).filter(|value| !value.is_null());
-            match key {
-                "type" => data.kind = value,
-                "index" => data.index = value.and_then(Raw::count),
-                "message" => data.message = value,
-                "content_block" => data.block = value,
-                "delta" => data.delta = value,
-                "usage" => data.usage = value,
-                "error" => data.error = value,
-                _ => {}
-            }
-        });
-        whole.then_some(data)
+        cursor::object(json, |key, value| match key {
+            "type" => value.into(&mut data.kind),
+            "index" => value.into(&mut data.index),
+            "message" => value.into(&mut data.message),
+            "content_block" => value.into(&mut data.block),
+            "delta" => data.delta.get_or_insert_default().read(value),
+            "usage" => value.into(&mut data.usage),
+            "error" => value.into(&mut data.error),
+            _ => value.pass(),
+        })?;
+        Some(data)
+    }
+}
+
+impl<'a> Delta<'a> {
+    #[inline]
+    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
+        value.members(|key, value| match key {
+            "type" => value.into(&mut self.kind),
+            "text" => value.into(&mut self.text),
+            "thinking" => value.into(&mut self.thinking),
+            "signature" => value.into(&mut self.signature),
+            "partial_json" => value.into(&mut self.partial_json),
+            "citation" => value.into(&mut self.citation),
+            "stop_reason" => value.into(&mut self.stop_reason),
+            "stop_sequence" => value.into(&mut self.stop_sequence),
+            "stop_details" => value.into(&mut self.stop_details),
+            _ => value.pass(),
+        })
     }
 }
 
@@ -60,9 +91,10 @@ impl Reader {
     /// # Errors
     /// What is no answer.
     pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
-        let message = Raw::new(json);
-        let data = Data::read(json).ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
-        if data.error.is_some() {
+        let mut tape = Tape::default();
+        let message = tape.read(json).filter(|json| json.is_object());
+        let message = message.ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
+        if message.member("error").is_some() {
             return Err(error::read(json));
         }
         let content = message.member("content").filter(|content| content.is_array());
@@ -73,7 +105,12 @@ impl Reader {
             reader.block_start(None, block, sink);
             reader.close(sink);
         }
-        reader.message_delta(&Data { delta: Some(message), ..Data::default() }, sink);
+        reader.stop(&Delta {
+            stop_reason: message.member("stop_reason"),
+            stop_sequence: message.member("stop_sequence"),
+            stop_details: message.member("stop_details"),
+            ..Delta::default()
+        });
         reader.end(sink);
         Ok(())
     }
@@ -115,7 +152,7 @@ impl Reader {
         let kind = match kind.as_str() {
             "text" => {
                 sink(Event::Open(Open::Text));
-                give(sink, Event::Text, text(block, "text"));
+                give(sink, Event::Text, block.member("text"));
                 block
                     .member("citations")
                     .into_iter()
@@ -125,8 +162,8 @@ impl Reader {
             }
             "thinking" => {
                 sink(Event::Open(Open::Thinking));
-                give(sink, Event::Thinking, text(block, "thinking"));
-                Kind::Thinking { signed: give(sink, Event::Signature, text(block, "signature")) }
+                give(sink, Event::Thinking, block.member("thinking"));
+                Kind::Thinking { signed: give(sink, Event::Signature, block.member("signature")) }
             }
             "redacted_thinking" => {
                 sink(Event::Open(Open::RedactedThinking { data: text(block, "data").unwrap_or_default() }));
@@ -145,30 +182,22 @@ impl Reader {
         self.open = Some((kind, index));
     }
 
-    fn delta(&mut self, index: Option<u64>, delta: Raw<'_>, sink: Sink<'_>) {
+    fn delta(&mut self, index: Option<u64>, delta: &Delta<'_>, sink: Sink<'_>) {
         if !self.is_open(index) {
             return;
         }
-        let (mut kind, mut piece) = (None, None);
-        for (key, value) in delta.members() {
-            match &*key {
-                "type" => kind = value.text(),
-                "text" | "thinking" | "signature" | "partial_json" | "citation" => piece = Some((key, value)),
-                _ => {}
+        let Some(kind) = delta.kind.and_then(Raw::text) else { return };
+        match (&mut self.open, kind.as_str()) {
+            (Some((Kind::Text, _)), "text_delta") => _ = give(sink, Event::Text, delta.text),
+            (Some((Kind::Text, _)), "citations_delta") => {
+                delta.citation.into_iter().for_each(|citation| sink(Event::Citation(citation)));
             }
-        }
-        let (Some(kind), Some((key, value))) = (kind, piece) else { return };
-        match (&mut self.open, kind.as_str(), &*key) {
-            (Some((Kind::Text, _)), "text_delta", "text") => _ = give(sink, Event::Text, value.text()),
-            (Some((Kind::Text, _)), "citations_delta", "citation") => sink(Event::Citation(value)),
-            (Some((Kind::Thinking { .. }, _)), "thinking_delta", "thinking") => {
-                give(sink, Event::Thinking, value.text());
+            (Some((Kind::Thinking { .. }, _)), "thinking_delta") => _ = give(sink, Event::Thinking, delta.thinking),
+            (Some((Kind::Thinking { signed }, _)), "signature_delta") => {
+                *signed |= give(sink, Event::Signature, delta.signature);
             }
-            (Some((Kind::Thinking { signed }, _)), "signature_delta", "signature") => {
-                *signed |= give(sink, Event::Signature, value.text());
-            }
-            (Some((Kind::Tool { input }, _)), "input_json_delta", "partial_json") => {
-                let has_given = give(sink, Event::Arguments, value.text());
+            (Some((Kind::Tool { input }, _)), "input_json_delta") => {
+                let has_given = give(sink, Event::Arguments, delta.partial_json);
                 input.take_if(|_| has_given);
             }
             _ => {}
@@ -189,20 +218,17 @@ impl Reader {
         sink(Event::Close);
     }
 
-    fn message_delta(&mut self, data: &Data<'_>, sink: Sink<'_>) {
-        self.news(data.usage, sink);
-        let Some(delta) = data.delta else { return };
-        if let Some(reason) = delta.member("stop_reason") {
-            let name = reason.text().unwrap_or_default();
-            let known = REASONS.iter().find(|(known, _)| *known == name.as_str());
-            let details = delta.member("stop_details");
-            self.ended = Some(Ended::of(Stop {
-                reason: known.map_or(StopReason::Unknown, |(_, reason)| *reason),
-                sequence: text(delta, "stop_sequence"),
-                explanation: details.and_then(|details| text(details, "explanation")),
-                details,
-            }));
-        }
+    fn stop(&mut self, delta: &Delta<'_>) {
+        let Some(reason) = delta.stop_reason else { return };
+        let name = reason.text().unwrap_or_default();
+        let known = REASONS.iter().find(|(known, _)| *known == name.as_str());
+        let details = delta.stop_details;
+        self.ended = Some(Ended::of(Stop {
+            reason: known.map_or(StopReason::Unknown, |(_, reason)| *reason),
+            sequence: delta.stop_sequence.and_then(Raw::text),
+            explanation: details.and_then(|details| text(details, "explanation")),
+            details,
+        }));
     }
 
     fn end(&mut self, sink: Sink<'_>) {
@@ -217,15 +243,15 @@ impl Reader {
 impl StreamReader for Reader {
     fn block(&mut self, block: &Block<'_>, sink: Sink<'_>) -> Result<(), Fault> {
         let Some(json) = block.data().filter(|data| !data.trim_ascii().is_empty()) else { return Ok(()) };
-        // A character that is none is lost, and not the answer.
-        let json = &*String::from_utf8_lossy(json);
         // The mark of OpenAI's streams says nothing here, and SDKs pass over it.
         if self.is_over || block.is_done() {
             return Ok(());
         }
+        let json = &*wire::text(json);
         let Some(data) = Data::read(json) else {
             return Err(Fault::garbled("the upstream sent an event that is not a JSON object"));
         };
+        let index = data.index.and_then(Raw::count);
         let named = block.event().and_then(|name| std::str::from_utf8(name).ok());
         let kind = data.kind.and_then(Raw::text);
         let kind = kind.as_ref().map(Escaped::as_str).or(named).or(data.error.map(|_| "error")).unwrap_or_default();
@@ -235,17 +261,18 @@ impl StreamReader for Reader {
             "ping" => sink(Event::Ping),
             "content_block_start" => {
                 self.ensure_begun(sink);
-                self.block_start(data.index, data.block.unwrap_or(Raw::new("{}")), sink);
+                self.block_start(index, data.block.unwrap_or(Raw::new("{}")), sink);
             }
             "content_block_delta" => {
-                if let Some(delta) = data.delta {
-                    self.delta(data.index, delta, sink);
+                if let Some(delta) = &data.delta {
+                    self.delta(index, delta, sink);
                 }
             }
-            "content_block_stop" if self.is_open(data.index) => self.close(sink),
+            "content_block_stop" if self.is_open(index) => self.close(sink),
             "message_delta" => {
                 self.ensure_begun(sink);
-                self.message_delta(&data, sink);
+                self.news(data.usage, sink);
+                data.delta.iter().for_each(|delta| self.stop(delta));
             }
             "message_stop" => {
                 self.ensure_begun(sink);
@@ -273,8 +300,8 @@ fn text<'a>(object: Raw<'a>, name: &str) -> Option<Escaped<'a>> {
 }
 
 /// Gives a piece unless it is empty, and says whether it did: clients take an empty piece for a malformed one.
-fn give<'a>(sink: Sink<'_>, event: fn(Escaped<'a>) -> Event<'a>, piece: Option<Escaped<'a>>) -> bool {
-    let piece = piece.filter(|piece| !piece.is_empty());
+fn give<'a>(sink: Sink<'_>, event: fn(Escaped<'a>) -> Event<'a>, piece: Option<Raw<'a>>) -> bool {
+    let piece = piece.and_then(Raw::text).filter(|piece| !piece.is_empty());
     piece.map(|piece| sink(event(piece))).is_some()
 }
 

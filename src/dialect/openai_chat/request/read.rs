@@ -65,10 +65,10 @@ pub(super) const FIELDS: [Field; 45] = [
 ///
 /// # Errors
 /// What is of the wrong type, or cannot be said in another dialect, with the path of the field.
-pub(crate) fn read<'a>(body: &'a str, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
+pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
     let mut conversation = Conversation::default();
     let mut more = Held::default();
-    for (name, value) in Raw::new(body).members() {
+    for (name, value) in body.members() {
         if judge(&FIELDS, &name, value, warnings)? {
             more.member(&name, value, &mut conversation, warnings)?;
         }

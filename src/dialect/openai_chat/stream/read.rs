@@ -3,8 +3,10 @@ use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::openai_chat::{error, meter};
-use crate::wire::json::{Escaped, Raw, members};
+use crate::wire::json::cursor::{self, Passed, Value};
+use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse::Block;
+use crate::wire::text;
 
 /// Reads a Chat Completions stream: of its chunks, blocks one after the other.
 #[derive(Default)]
@@ -30,30 +32,95 @@ enum Kind {
     Thinking,
 }
 
-/// The members of a chunk that anything depends on.
+/// What of a chunk anything depends on.
 #[derive(Default)]
 struct Chunk<'a> {
     id: Option<Raw<'a>>,
-    choices: Option<Raw<'a>>,
+    /// We ask for one, of index 0; servers may say more than one thing of it at once.
+    choice: Option<Choice<'a>>,
+    more: Vec<Choice<'a>>,
     usage: Option<Raw<'a>>,
     error: Option<Raw<'a>>,
 }
 
+#[derive(Default)]
+struct Choice<'a> {
+    index: Option<Raw<'a>>,
+    delta: Option<Delta<'a>>,
+    finish_reason: Option<Raw<'a>>,
+    /// vLLM's.
+    stop_reason: Option<Raw<'a>>,
+}
+
+/// What is said, of a whole answer or a piece of it.
+#[derive(Default)]
+struct Delta<'a> {
+    content: Option<Raw<'a>>,
+    refusal: Option<Raw<'a>>,
+    calls: Option<Raw<'a>>,
+    legacy: Option<Raw<'a>>,
+    /// By [`SOURCES`].
+    reasoning: [Option<Raw<'a>>; 4],
+    thinking_blocks: Option<Raw<'a>>,
+}
+
 impl<'a> Chunk<'a> {
-    /// One pass that also checks the whole document: what is cut out of it goes on as it is spelled.
-    fn read(json: &'a str) -> Option<Self> {
-        let mut chunk = Chunk::default();
-        let whole = members(json.as_bytes(), |key, value| {
-            let value = Some(Raw::new(value)).filter(|value| !value.is_null());
-            match key {
-                "id" => chunk.id = value,
-                "choices" => chunk.choices = value,
-                "usage" => chunk.usage = value,
-                "error" => chunk.error = value,
-                _ => {}
-            }
+    /// Whether it is a JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
+    fn read(&mut self, json: &'a str) -> bool {
+        let read = cursor::object(json, |key, value| match key {
+            "id" => value.into(&mut self.id),
+            "choices" => value.elements(|value| match &mut self.choice {
+                None => {
+                    let passed = self.choice.insert(Choice::default()).read(value);
+                    self.choice.take_if(|choice| choice.is_another());
+                    passed
+                }
+                Some(_) => {
+                    let mut choice = Choice::default();
+                    let passed = choice.read(value);
+                    self.more.extend(Some(choice).filter(|choice| !choice.is_another()));
+                    passed
+                }
+            }),
+            "usage" => value.into(&mut self.usage),
+            "error" => value.into(&mut self.error),
+            _ => value.pass(),
         });
-        whole.then_some(chunk)
+        read.is_some()
+    }
+}
+
+impl<'a> Choice<'a> {
+    #[inline]
+    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
+        value.members(|key, value| match key {
+            "index" => value.into(&mut self.index),
+            "delta" | "message" => self.delta.get_or_insert_default().read(value),
+            "finish_reason" => value.into(&mut self.finish_reason),
+            "stop_reason" => value.into(&mut self.stop_reason),
+            _ => value.pass(),
+        })
+    }
+
+    fn is_another(&self) -> bool {
+        self.index.and_then(Raw::count).is_some_and(|index| index > 0)
+    }
+}
+
+impl<'a> Delta<'a> {
+    #[inline]
+    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
+        value.members(|key, value| match key {
+            "content" => value.into(&mut self.content),
+            "refusal" => value.into(&mut self.refusal),
+            "tool_calls" => value.into(&mut self.calls),
+            "function_call" => value.into(&mut self.legacy),
+            "thinking_blocks" => value.into(&mut self.thinking_blocks),
+            name => match SOURCES.iter().zip(&mut self.reasoning).find(|(source, _)| **source == name) {
+                Some((_, reasoning)) => value.into(reasoning),
+                None => value.pass(),
+            },
+        })
     }
 }
 
@@ -70,15 +137,17 @@ impl Reader {
     /// # Errors
     /// What is no answer.
     pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
-        let chunk = Chunk::read(json).ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
+        let mut chunk = Chunk::default();
+        if !chunk.read(json) {
+            return Err(Fault::garbled("the upstream's answer is not a JSON object"));
+        }
         if let Some(error) = chunk.error.filter(|error| error.bool() != Some(false)) {
             return Err(error::read(error));
         }
-        let choice = chunk.choices.and_then(|choices| choices.elements().next());
-        let choice = choice.ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
+        let choice = chunk.choice.as_ref().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
         let mut reader = Reader::new();
         reader.begin(chunk.id, sink);
-        let thinking = choice.member("message").and_then(|message| message.member("thinking_blocks"));
+        let thinking = choice.delta.as_ref().and_then(|message| message.thinking_blocks);
         for block in thinking.into_iter().flat_map(Raw::elements) {
             // Said by proxies in front of Claude, with their signatures, besides the text alone.
             reader.source = Some("thinking_blocks");
@@ -104,50 +173,34 @@ impl Reader {
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
             sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning }));
         }
-        chunk.choices.into_iter().flat_map(Raw::elements).try_for_each(|choice| self.choice(choice, sink))
+        chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))
     }
 
-    fn choice(&mut self, choice: Raw<'_>, sink: Sink<'_>) -> Result<(), Fault> {
-        let (mut delta, mut reason, mut sequence) = (None, None, None);
-        for (key, value) in choice.members() {
-            match &*key {
-                // We ask for one choice.
-                "index" if value.count().is_some_and(|index| index > 0) => return Ok(()),
-                "delta" | "message" => delta = Some(value),
-                "finish_reason" => reason = value.text(),
-                "stop_reason" => sequence = value.text(),
-                _ => {}
-            }
-        }
-        if let Some(delta) = delta {
+    fn choice(&mut self, choice: &Choice<'_>, sink: Sink<'_>) -> Result<(), Fault> {
+        if let Some(delta) = &choice.delta {
             self.delta(delta, sink);
         }
-        match reason {
-            Some(reason) if !reason.is_empty() => self.finish_reason(&reason, sequence.as_ref()),
+        match choice.finish_reason.and_then(Raw::text) {
+            Some(reason) if !reason.is_empty() => {
+                self.finish_reason(&reason, choice.stop_reason.and_then(Raw::text).as_ref())
+            }
             _ => Ok(()),
         }
     }
 
     /// Reasoning, then text, then calls, however a server orders what it says at once.
-    fn delta(&mut self, delta: Raw<'_>, sink: Sink<'_>) {
-        let (mut content, mut refusal, mut calls, mut legacy) = (None, None, None, None);
-        for (key, value) in delta.members() {
-            match &*key {
-                "content" => content = Some(value),
-                "refusal" => refusal = value.text(),
-                "tool_calls" => calls = Some(value),
-                "function_call" => legacy = Some(value),
-                name => self.reasoning(name, value, sink),
-            }
+    fn delta(&mut self, delta: &Delta<'_>, sink: Sink<'_>) {
+        for (name, value) in SOURCES.into_iter().zip(delta.reasoning) {
+            value.into_iter().for_each(|value| self.reasoning(name, value, sink));
         }
-        if let Some(content) = content {
+        if let Some(content) = delta.content {
             self.content(content, sink);
         }
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = delta.refusal.and_then(Raw::text) {
             self.refusal.push_str(refusal.as_str());
             self.say(Kind::Text, &refusal, sink);
         }
-        let calls = calls.into_iter().flat_map(Raw::elements).chain(legacy);
+        let calls = delta.calls.into_iter().flat_map(Raw::elements).chain(delta.legacy);
         calls.filter(|piece| !says_nothing(*piece)).for_each(|piece| self.call(piece, sink));
     }
 
@@ -167,8 +220,7 @@ impl Reader {
         }
     }
 
-    fn reasoning(&mut self, name: &str, value: Raw<'_>, sink: Sink<'_>) {
-        let Some(name) = SOURCES.into_iter().find(|source| *source == name) else { return };
+    fn reasoning(&mut self, name: &'static str, value: Raw<'_>, sink: Sink<'_>) {
         if self.source.is_some_and(|source| source != name) {
             return;
         }
@@ -285,10 +337,11 @@ impl StreamReader for Reader {
             self.end(sink);
             return Ok(());
         }
-        let garbled = || Fault::garbled("the upstream sent an event that is not a JSON object");
-        // A character that is none is lost, and not the answer.
-        let text = String::from_utf8_lossy(data);
-        let chunk = Chunk::read(&text).ok_or_else(garbled)?;
+        let text = text(data);
+        let mut chunk = Chunk::default();
+        if !chunk.read(&text) {
+            return Err(Fault::garbled("the upstream sent an event that is not a JSON object"));
+        }
         match chunk.error.filter(|error| error.bool() != Some(false)) {
             Some(error) => Err(error::read(error)),
             None if block.event() == Some(b"error") => Err(error::read(Raw::new(&text))),

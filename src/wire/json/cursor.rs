@@ -1,0 +1,134 @@
+use super::lexer::Lexer;
+use super::names::Names;
+use super::raw::Raw;
+use super::spelled_out;
+
+/// Reads a document of a known shape once, front to back.
+///
+/// ```text
+/// cursor::object(json, |key, value| match key {
+///     "id" => value.into(&mut id),
+///     "usage" => value.members(|key, value| …),
+///     _ => value.pass(),
+/// })
+/// ```
+///
+/// Hands every member of a document that is an object to `each`, which says by what it does with the value where reading
+/// goes on. `None` where the document is no object, or not one to its end; what was handed out then is of a broken one.
+#[inline]
+pub(crate) fn object<'a>(document: &'a str, each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
+    let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
+    lexer.space();
+    let root = Value { lexer: &mut lexer, depth: 0 };
+    let passed = if root.lexer.peek() == Some(b'{') { root.members(each) } else { None }?;
+    lexer.space();
+    lexer.peek().is_none().then_some(passed)
+}
+
+/// A value that has not been read: to be taken, gone into, or passed.
+pub(crate) struct Value<'l, 'a> {
+    lexer: &'l mut Lexer<'a>,
+    /// Of what it is in.
+    depth: usize,
+}
+
+/// A value has been read: only reading one makes it.
+pub(crate) struct Passed(());
+
+impl<'a> Value<'_, 'a> {
+    /// Takes it as it is spelled, unless it is `null`.
+    #[inline]
+    pub(crate) fn into(self, slot: &mut Option<Raw<'a>>) -> Option<Passed> {
+        let start = self.lexer.at();
+        self.lexer.value(self.depth).ok()?;
+        *slot = Some(Raw::cut(self.lexer.since(start))).filter(|value| !value.is_null());
+        Some(Passed(()))
+    }
+
+    #[inline]
+    pub(crate) fn pass(self) -> Option<Passed> {
+        self.lexer.value(self.depth).ok()?;
+        Some(Passed(()))
+    }
+
+    /// Goes through its members. What is no object is passed.
+    #[inline]
+    pub(crate) fn members(self, mut each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
+        if self.lexer.peek() != Some(b'{') {
+            return self.pass();
+        }
+        let depth = self.depth + 1;
+        self.lexer.open(depth).ok()?;
+        let mut more = !self.lexer.closes(b'}');
+        while more {
+            let (key, escaped) = self.lexer.text_key().ok()?;
+            let value = Value { lexer: self.lexer, depth };
+            if escaped { each(&spelled_out(key, escaped), value) } else { each(key, value) }?;
+            more = self.lexer.comma(b'}').ok()?;
+        }
+        Some(Passed(()))
+    }
+
+    /// Goes through its elements. What is no array is passed.
+    #[inline]
+    pub(crate) fn elements(self, mut each: impl FnMut(Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
+        if self.lexer.peek() != Some(b'[') {
+            return self.pass();
+        }
+        let depth = self.depth + 1;
+        self.lexer.open(depth).ok()?;
+        let mut more = !self.lexer.closes(b']');
+        while more {
+            each(Value { lexer: self.lexer, depth })?;
+            more = self.lexer.comma(b']').ok()?;
+        }
+        Some(Passed(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_read_once_as_far_as_it_is_of_interest() {
+        let (mut deep, mut list, mut gone, mut other) = (None, Vec::new(), None, None);
+        let json = r#" {"a":{"x":1,"\u0062":[1, {"c":"d"}],"y":{}},"list":[true,{"z":2}],"gone":null,"other":"{" } "#;
+        let whole = object(json, |key, value| match key {
+            "a" => value.members(|key, value| if key == "b" { value.into(&mut deep) } else { value.pass() }),
+            "list" => value.elements(|value| {
+                let mut element = None;
+                let passed = value.into(&mut element);
+                list.extend(element.map(Raw::as_str));
+                passed
+            }),
+            "gone" => value.into(&mut gone),
+            // Of another type than was looked for.
+            "other" => value.into(&mut other),
+            _ => None,
+        });
+        assert!(whole.is_some());
+        assert_eq!(deep.map(Raw::as_str), Some(r#"[1, {"c":"d"}]"#));
+        assert_eq!(list, ["true", r#"{"z":2}"#]);
+        assert_eq!((gone, other.map(Raw::as_str)), (None, Some("\"{\"")));
+    }
+
+    #[test]
+    fn what_is_no_object_to_its_end_is_none() {
+        let read = |json: &str, within: bool| {
+            let each = |_: &str, value: Value<'_, '_>| {
+                if within { value.members(|_, value| value.pass()) } else { value.pass() }
+            };
+            object(json, each).is_some()
+        };
+        for json in
+            ["", "[]", "1", "{", r#"{"a":1"#, r#"{"a":1}}"#, r#"{"a":1,}"#, r#"{"a":{"b":}}"#, r#"{"a":{"b":1]}"#]
+        {
+            assert!(!read(json, true) && !read(json, false), "{json}");
+        }
+        assert!(read(r#"{"a":{"b":1}}"#, true) && read(r#"{"a":[]}"#, true));
+        // As deep as any other document may be, however much of it is gone into.
+        let deep = |n: usize| format!("{}{}", r#"{"a":"#.repeat(n), "1") + &"}".repeat(n);
+        assert!(read(&deep(1024), true) && !read(&deep(1025), true) && !read(&deep(1025), false));
+    }
+}
