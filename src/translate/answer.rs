@@ -153,6 +153,8 @@ impl Passage {
 
     pub(super) fn good(&self, mut parts: Parts, body: Body) -> Response<Body> {
         let headers = &mut parts.headers;
+        // Of an answer it says nothing, and SDKs that see one wait.
+        headers.remove(header::RETRY_AFTER);
         if self.streams {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

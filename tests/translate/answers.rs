@@ -1,9 +1,10 @@
 //! Whole answers and errors, in both directions.
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
-use tollgate::dialect::translate::{Reply, answer, answer_as_stream, error};
+use tollgate::dialect::translate::{Reply, StreamTranslator, answer, answer_as_stream, error};
 
 use crate::read;
 
@@ -255,4 +256,72 @@ fn an_error_that_is_no_json_is_told_in_few_words() {
         let json: Value = serde_json::from_slice(&told.body).expect("JSON");
         assert_eq!(json["error"]["message"], words);
     }
+}
+
+#[test]
+fn row_85_a_count_that_is_null_is_none() {
+    let mut answer = completion(json!({"content": "x"}), "stop");
+    answer["usage"] = json!({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": null}, "completion_tokens_details": null});
+    let usage = in_messages(&answer)["usage"].clone();
+    assert_eq!((&usage["input_tokens"], &usage["output_tokens"]), (&json!(7), &json!(2)));
+    assert_eq!((&usage["cache_read_input_tokens"], &usage["cache_creation_input_tokens"]), (&json!(0), &json!(0)));
+    let mut answer = message(json!([]), "end_turn");
+    answer["usage"] = json!({"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": null});
+    let usage = in_chat(&answer)["usage"].clone();
+    assert_eq!((&usage["prompt_tokens"], &usage["total_tokens"]), (&json!(7), &json!(9)));
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().is_none_or(|tokens| tokens == 0));
+}
+
+#[test]
+fn row_86_counts_that_contradict_each_other_are_never_negative() {
+    let mut answer = completion(json!({"content": "x"}), "stop");
+    answer["usage"] = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 300}, "completion_tokens_details": {"reasoning_tokens": 90}});
+    let usage = in_messages(&answer)["usage"].clone();
+    let counts = usage.as_object().expect("an object").values().filter(|count| count.is_number());
+    assert!(counts.clone().all(|count| count.as_u64().is_some_and(|count| count <= 300)), "{usage}");
+    assert!(usage["output_tokens"].as_u64().is_some_and(|tokens| tokens >= 5), "{usage}");
+}
+
+#[test]
+fn row_87_a_code_that_is_a_number_is_no_trouble() {
+    let body = json!({"error": {"message": "no", "code": 400, "type": null}});
+    let (status, kind, _, _) = failed(400, &body, OpenAiChat);
+    assert_eq!((status, &*kind), (400, "invalid_request_error"));
+    // And a code of ours is text or nothing.
+    let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), b"{}", Anthropic, OpenAiChat, &reply());
+    let told: Value = serde_json::from_slice(&told.body).expect("JSON");
+    assert!(told["error"]["code"].is_null() || told["error"]["code"].is_string(), "{told}");
+}
+
+#[test]
+fn row_91_the_only_choice_is_0_and_finished() {
+    let told = in_chat(&message(json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "end_turn"));
+    let choices = told["choices"].as_array().expect("choices");
+    assert_eq!((choices.len(), &choices[0]["index"], &choices[0]["finish_reason"]), (1, &json!(0), &json!("stop")));
+    let mut answer = completion(json!({"content": "a"}), "stop");
+    answer["choices"]
+        .as_array_mut()
+        .expect("choices")
+        .push(json!({"index": 1, "message": {"content": "z"}, "finish_reason": "length"}));
+    let told = in_messages(&answer);
+    assert_eq!((&told["content"], &told["stop_reason"]), (&json!([{"type": "text", "text": "a"}]), &json!("end_turn")));
+}
+
+#[test]
+fn row_92_the_reason_of_the_end_survives_a_proxy_that_says_it_with_its_last_words() {
+    let event = |json: &Value| format!("event: {}\ndata: {json}\n\n", json["type"].as_str().expect("a type"));
+    let stream = [
+        json!({"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 1, "output_tokens": 0}}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 1}}),
+        // Some repeat it without.
+        json!({"type": "message_delta", "delta": {"stop_reason": null}, "usage": {"output_tokens": 2}}),
+        json!({"type": "message_stop"}),
+    ];
+    let mut translator = StreamTranslator::new(Anthropic, OpenAiChat, &reply()).expect("two dialects");
+    let mut out = BytesMut::new();
+    stream.iter().for_each(|json| translator.push(event(json).as_bytes(), &mut out));
+    translator.finish(&mut out);
+    assert_eq!(read::chat(&out, true).stop.as_deref(), Some("length"));
 }

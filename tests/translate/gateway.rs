@@ -266,6 +266,73 @@ async fn the_layer_works_behind_one_that_edits_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn row_37_a_compressed_stream_is_translated_as_it_comes() {
+    let site = Site::new(Translation::new());
+    for (path, body) in
+        [(CHAT, claude("sim:gzip,deltas=3,delay=5000", true)), (MESSAGES, gpt("sim:gzip,deltas=3,delay=5000", true))]
+    {
+        let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
+        let answer = site.gateway.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.headers().get("content-encoding"), None);
+        let (began, mut body) = (tokio::time::Instant::now(), answer.into_body());
+        let (mut bytes, mut first) = (Vec::new(), None);
+        while let Some(frame) = body.frame().await {
+            bytes.extend_from_slice(&frame.expect("a whole answer").into_data().expect("no trailers"));
+            let text = String::from_utf8_lossy(&bytes);
+            if text.contains(r#""content":""#) || text.contains("text_delta") {
+                first.get_or_insert(began.elapsed());
+            }
+        }
+        let told = if path == CHAT { read::chat(&bytes, true) } else { read::messages(&bytes, true) };
+        assert!(told.ended && !told.text.is_empty());
+        assert!(first.is_some_and(|first| first + Duration::from_secs(5) <= began.elapsed()), "{first:?}");
+    }
+    let wished = |sent: &HeaderMap| sent.get("accept-encoding").is_none_or(|coding| coding == "identity");
+    assert!(site.provider.received().iter().all(|sent| wished(&sent.headers)), "nobody asked for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_62_a_whole_answer_may_take_ten_minutes() {
+    let site = Site::new(Translation::new());
+    for (path, mut body) in [(CHAT, claude("sim:first=595000", false)), (MESSAGES, gpt("sim:first=595000", false))] {
+        body["max_tokens"] = json!(128_000);
+        let began = tokio::time::Instant::now();
+        let (status, _, _) = site.ask(path, body).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(began.elapsed() >= Duration::from_secs(595), "it was waited for");
+    }
+}
+
+#[tokio::test]
+async fn rows_89_and_94_headers_that_are_no_longer_true_are_taken_away() {
+    let answering = |status: u16, body: &'static str| {
+        service_fn(move |_request: Request<Body>| async move {
+            let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut zipped, body.as_bytes()).expect("memory");
+            let answer = Response::builder()
+                .status(status)
+                .header("content-encoding", "gzip")
+                .header("content-length", "7")
+                .header("retry-after", "30");
+            Ok::<_, Infallible>(answer.body(Body::from(zipped.finish().expect("memory"))).expect("an answer"))
+        })
+    };
+    let error = r#"{"error":{"message":"too large","code":400}}"#;
+    let whole = r#"{"id":"c1","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+    for (status, body, words) in [(400, error, "too large"), (200, whole, "hi")] {
+        let service = TranslateLayer::new(Dialect::OpenAiChat).layer(answering(status, body));
+        let request = Request::post(MESSAGES).body(Body::from(gpt("q", false).to_string())).expect("a request");
+        let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), status);
+        let headers = answer.headers().clone();
+        assert_eq!((headers.get("content-encoding"), headers.contains_key("retry-after")), (None, status == 400));
+        let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+        assert!(headers.get("content-length").is_none_or(|len| *len == bytes.len().to_string()));
+        assert!(String::from_utf8_lossy(&bytes).contains(words));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn row_21_a_client_hears_something_while_the_upstream_is_silent() {
     let site = Site::new(Translation::new());
     for (path, body, sign) in [

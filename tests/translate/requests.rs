@@ -55,6 +55,19 @@ fn result_of(id: &str, content: &str) -> Value {
 }
 
 #[test]
+fn row_22_an_id_that_anthropic_does_not_take_is_the_same_other_one_wherever_it_stands() {
+    for id in ["call_x", "functions.f:0", "llm_version:0"] {
+        let out = messages(json!([user("q"), calling(&[call(id, "f", "{}")]), tool(id, "1"), user("more")]));
+        let sent = out["messages"][1]["content"][0]["id"].as_str().expect("an id").to_owned();
+        assert!(sent.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'), "{sent}");
+        assert_eq!(sent == id, id == "call_x");
+        assert_eq!(out["messages"][2]["content"][0]["tool_use_id"], *sent);
+        let again = messages(json!([user("q"), calling(&[call(id, "f", "{}")]), tool(id, "1")]));
+        assert_eq!(again["messages"][1]["content"][0]["id"], *sent);
+    }
+}
+
+#[test]
 fn row_41_two_results_are_one_message() {
     let list = json!([
         user("q"),
@@ -198,6 +211,34 @@ fn row_51_a_schema_and_thinking_go_together() {
     assert_eq!(out["tools"][0]["name"], "json_tool_call");
     assert_eq!(out["tool_choice"], json!({"type": "auto"}));
     assert_eq!(warnings, "emulated=response_format.json_schema");
+}
+
+#[test]
+fn row_52_an_answer_of_json_and_a_call_of_a_tool_are_both_seen() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let function = json!({"name": "f", "parameters": {"type": "object"}});
+    let body = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "function", "function": function}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let asked = Asked::new("old").abilities(abilities);
+    let body = body.to_string();
+    let translated = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked);
+    let translated = translated.expect("emulated");
+    let sent: Value = serde_json::from_slice(&translated.body).expect("JSON");
+    let names: Vec<_> = sent["tools"].as_array().expect("tools").iter().map(|tool| tool["name"].clone()).collect();
+    assert!(names.contains(&json!("json_tool_call")) && names.contains(&json!("f")), "{names:?}");
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
+        "content": [{"type": "tool_use", "id": "t1", "name": "json_tool_call", "input": {"a": 1}},
+            {"type": "tool_use", "id": "t2", "name": "f", "input": {}}],
+        "usage": {"input_tokens": 1, "output_tokens": 1}});
+    let reply = translated.reply(translate::Reply::new("m", "r"));
+    let told = translate::answer(answer.to_string().as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply);
+    let told: Value = serde_json::from_slice(&told.expect("an answer")).expect("JSON");
+    let choice = &told["choices"][0];
+    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("{\"a\":1}"), &json!("tool_calls")));
+    let calls = choice["message"]["tool_calls"].as_array().expect("calls");
+    assert_eq!((calls.len(), &calls[0]["id"], &calls[0]["function"]["name"]), (1, &json!("t2"), &json!("f")));
 }
 
 #[test]

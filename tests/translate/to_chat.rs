@@ -1,0 +1,182 @@
+//! Messages streams for OpenAI's clients: what public gateways get wrong; the numbers are those of the project's
+//! contract.
+
+use serde_json::{Value, json};
+use tollgate::Dialect::Anthropic;
+
+use crate::make::{anthropic, block, chat_chunks, last, translate};
+use crate::read::{Answer, chat};
+
+fn told(middle: &[Value], stop: &str) -> Answer {
+    chat(&translate(Anthropic, &[&anthropic(middle, Some(stop))]), true)
+}
+
+fn text(index: u64, pieces: &[&str]) -> Vec<Value> {
+    let deltas: Vec<_> = pieces.iter().map(|piece| json!({"type": "text_delta", "text": piece})).collect();
+    block(index, &json!({"type": "text", "text": ""}), &deltas)
+}
+
+/// A call whose input is said when it begins, and then in pieces.
+fn tool(index: u64, id: &str, input: &Value, pieces: &[&str]) -> Vec<Value> {
+    let deltas: Vec<_> =
+        pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
+    block(index, &json!({"type": "tool_use", "id": id, "name": "f", "input": input}), &deltas)
+}
+
+fn inputs(answer: &Answer) -> Vec<(&str, &str)> {
+    answer.tools.iter().map(|(id, _, input)| (&**id, &**input)).collect()
+}
+
+#[test]
+fn row_23_tools_are_numbered_among_themselves() {
+    // That they are numbered from 0 on, `chat` asserts.
+    let middle = [text(0, &["so"]), tool(1, "t1", &json!({}), &["{\"a\":1}"]), tool(2, "t2", &json!({}), &[])].concat();
+    let answer = told(&middle, "tool_use");
+    assert_eq!(inputs(&answer), [("t1", "{\"a\":1}"), ("t2", "{}")]);
+    assert_eq!(answer.stop.as_deref(), Some("tool_calls"));
+}
+
+#[test]
+fn row_24_whatever_block_it_is_the_choice_is_0() {
+    let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
+    let mut middle = block(0, &thinking, &[json!({"type": "thinking_delta", "thinking": "hm"})]);
+    middle.extend(text(1, &["so"]));
+    let out = translate(Anthropic, &[&anthropic(&middle, Some("end_turn"))]);
+    let choices: Vec<_> =
+        chat_chunks(&out).iter().flat_map(|chunk| chunk["choices"].as_array().cloned()).flatten().collect();
+    assert!(choices.len() > 3 && choices.iter().all(|choice| choice["index"] == 0), "{choices:?}");
+}
+
+#[test]
+fn row_25_a_tool_without_arguments_has_an_empty_object() {
+    assert_eq!(inputs(&told(&tool(0, "t", &json!({}), &[""]), "tool_use")), [("t", "{}")]);
+    assert_eq!(inputs(&told(&tool(0, "t", &json!({}), &[]), "tool_use")), [("t", "{}")]);
+}
+
+#[test]
+fn row_26_arguments_are_said_when_a_tool_begins_or_in_pieces_and_never_both() {
+    let pieces = ["{\"a\"", ":1}"];
+    assert_eq!(inputs(&told(&tool(0, "t", &json!({}), &pieces), "tool_use")), [("t", "{\"a\":1}")]);
+    assert_eq!(inputs(&told(&tool(0, "t", &json!({"early": true}), &pieces), "tool_use")), [("t", "{\"a\":1}")]);
+    assert_eq!(inputs(&told(&tool(0, "t", &json!({"whole": true}), &[]), "tool_use")), [("t", "{\"whole\":true}")]);
+}
+
+#[test]
+fn rows_27_and_28_a_tool_is_named_once_and_an_empty_piece_is_no_piece() {
+    let middle = tool(0, "t", &json!({}), &["", "{\"a\"", ":1}"]);
+    let out = translate(Anthropic, &[&anthropic(&middle, Some("tool_use"))]);
+    let calls: Vec<_> = chat_chunks(&out)
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"][0].as_object().cloned())
+        .map(Value::Object)
+        .collect();
+    let named = json!({"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}});
+    let piece = |arguments: &str| json!({"index": 0, "function": {"arguments": arguments}});
+    assert_eq!(calls, [named, piece("{\"a\""), piece(":1}")]);
+}
+
+#[test]
+fn row_29_an_error_within_a_stream_is_one_and_no_end() {
+    let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let out = translate(Anthropic, &[&anthropic(&[error], Some("end_turn"))]);
+    let told = chat(&out, true);
+    assert_eq!((told.error.as_deref(), told.ended, told.stop), (Some("Overloaded"), false, None));
+    let last = last(&out);
+    assert_eq!((&last["error"]["type"], &last["error"]["code"]), (&json!("server_error"), &json!("overloaded")));
+    // Nor is what breaks off.
+    let text = text(0, &["x"]);
+    for stream in [anthropic(&text, None), anthropic(&text[..2], None), Vec::new()] {
+        let told = chat(&translate(Anthropic, &[&stream]), true);
+        assert!(told.error.is_some() && !told.ended && told.stop.is_none());
+    }
+}
+
+#[test]
+fn row_30_a_ping_is_a_comment() {
+    let out = translate(Anthropic, &[&anthropic(&[json!({"type": "ping"})], Some("end_turn"))]);
+    assert!(chat(&out, true).ended, "and no event: every one is read as a chunk");
+    assert!(String::from_utf8_lossy(&out).contains("\n\n: ping\n\n"));
+}
+
+#[test]
+fn row_31_what_the_provider_runs_itself_is_no_call() {
+    let server = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}});
+    let found = json!({"type": "web_search_tool_result", "tool_use_id": "s", "content": []});
+    let query = json!({"type": "input_json_delta", "partial_json": "{\"query\":\"q\"}"});
+    let middle = [text(0, &["so "]), block(1, &server, &[query]), block(2, &found, &[]), text(3, &["it is"])].concat();
+    let answer = told(&middle, "end_turn");
+    assert_eq!((&*answer.text, answer.tools.len(), answer.stop.as_deref()), ("so it is", 0, Some("stop")));
+}
+
+#[test]
+fn row_32_usage_is_the_latest_word_and_no_sum() {
+    let out = translate(Anthropic, &[&anthropic(&[], Some("end_turn"))]);
+    let usage = &last_chunk(&out)["usage"];
+    assert_eq!(usage["prompt_tokens"], 9209);
+    assert_eq!((&usage["completion_tokens"], &usage["total_tokens"]), (&json!(50), &json!(9259)));
+    let details = &usage["prompt_tokens_details"];
+    assert_eq!((&details["cached_tokens"], &details["cache_write_tokens"]), (&json!(8000), &json!(1200)));
+
+    let grown = json!({"type": "message_delta", "delta": {}, "usage": {"input_tokens": 20, "cache_read_input_tokens": 8100, "output_tokens": 9}});
+    let out = translate(Anthropic, &[&anthropic(&[grown], Some("end_turn"))]);
+    let usage = &last_chunk(&out)["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(20 + 8100 + 1200), &json!(50)));
+}
+
+fn last_chunk(stream: &[u8]) -> Value {
+    chat_chunks(stream).pop().expect("a chunk")
+}
+
+#[test]
+fn row_33_two_answers_in_one_stream_are_never_merged() {
+    let other = json!({"type": "message_start", "message": {"id": "msg_2", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}});
+    let told = chat(&translate(Anthropic, &[&anthropic(&[other], Some("end_turn"))]), true);
+    assert!(told.error.is_some() && !told.ended);
+    let again = json!({"type": "message_start", "message": {"id": "msg_1", "content": [], "usage": {"input_tokens": 9, "output_tokens": 1}}});
+    assert!(chat(&translate(Anthropic, &[&anthropic(&[again], Some("end_turn"))]), true).ended);
+}
+
+#[test]
+fn row_34_citations_are_annotations_at_their_place_in_the_whole_text() {
+    let said = |text: &str| json!({"type": "text_delta", "text": text});
+    let citation = json!({"type": "citations_delta", "citation": {"type": "web_search_result_location",
+        "url": "https://example.org", "title": "An \"example\"", "cited_text": "x", "encrypted_index": "e"}});
+    let mut middle = block(0, &json!({"type": "text", "text": ""}), &[said("é😀\n")]);
+    middle.extend(block(1, &json!({"type": "text", "text": "", "citations": []}), &[citation, said("ab"), said("c")]));
+    let out = translate(Anthropic, &[&anthropic(&middle, Some("end_turn"))]);
+    assert_eq!(chat(&out, true).text, "é😀\nabc");
+    let annotations: Vec<Value> = chat_chunks(&out)
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["annotations"].as_array().cloned())
+        .flatten()
+        .collect();
+    let at = json!({"url": "https://example.org", "title": "An \"example\"", "start_index": 3, "end_index": 6});
+    assert_eq!(annotations, [json!({"type": "url_citation", "url_citation": at})]);
+}
+
+#[test]
+fn row_35_a_refusal_without_a_word_is_filtered_content() {
+    let answer = told(&[], "refusal");
+    assert_eq!((answer.stop.as_deref(), &*answer.text), (Some("content_filter"), ""));
+}
+
+#[test]
+fn rows_36_38_and_39_a_stream_says_the_same_however_it_is_padded_and_cut() {
+    let mut stream = anthropic(&[], None);
+    stream.extend(b"data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}  }\r\n\r\n");
+    stream.extend("data:{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"日本 \\ud83d\\ude00\"}   }\r\n\r\n".as_bytes());
+    stream.extend(b"data: {\"type\":\"content_block_stop\",\"index\":0  }\n\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\n");
+    stream.extend(b"data: {\"type\":\"message_stop\"}\n\n");
+    let out = translate(Anthropic, &[&stream]);
+    assert_eq!(chat(&out, true).text, "日本 😀");
+    for at in 0..stream.len() {
+        assert!(translate(Anthropic, &[&stream[..at], &stream[at..]]) == out, "cut at {at}");
+    }
+}
+
+#[test]
+fn row_40_arguments_that_were_cut_short_go_on_as_they_are() {
+    let answer = told(&tool(0, "t", &json!({}), &["{\"a\": \"long", "er than"]), "max_tokens");
+    assert_eq!(inputs(&answer), [("t", "{\"a\": \"longer than")]);
+    assert_eq!(answer.stop.as_deref(), Some("length"));
+}

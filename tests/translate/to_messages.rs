@@ -1,0 +1,196 @@
+//! Chat Completions streams for Anthropic's clients: what public gateways get wrong; the numbers are those of the
+//! project's contract.
+
+use serde_json::{Value, json};
+use tollgate::Dialect::OpenAiChat;
+
+use crate::make::{blocks, call, chunks, fragment, last, translate};
+use crate::read::{Answer, events, messages};
+
+/// What an Anthropic client makes of these deltas.
+fn told(deltas: &[Value], finish: &str) -> (Vec<String>, Answer) {
+    let out = translate(OpenAiChat, &[&chunks(deltas, Some(finish), true)]);
+    (blocks(&out), messages(&out, true))
+}
+
+fn tools(answer: &Answer) -> Vec<(&str, &str, &str)> {
+    answer.tools.iter().map(|(id, name, input)| (&**id, &**name, &**input)).collect()
+}
+
+#[test]
+fn row_1_a_stream_that_begins_with_reasoning_begins_with_a_thinking_block() {
+    let (blocks, answer) = told(&[json!({"reasoning_content": "hm"}), json!({"content": "yes"})], "stop");
+    assert_eq!(blocks, ["thinking", "text"]);
+    assert_eq!((&*answer.thinking[0].0, &*answer.text), ("hm", "yes"));
+}
+
+#[test]
+fn row_2_reasoning_after_text_is_a_block_of_its_own() {
+    let late = [json!({"content": "---\n"}), json!({"reasoning": "hm"}), json!({"content": "x"})];
+    let (blocks, answer) = told(&late, "stop");
+    assert_eq!(blocks, ["text", "thinking", "text"]);
+    assert_eq!(answer.text, "---\nx");
+}
+
+#[test]
+fn row_3_a_tool_may_follow_reasoning_at_once() {
+    let (blocks, answer) = told(&[json!({"reasoning_content": "hm"}), call(0, "c", "f", "{\"a\":1}")], "tool_calls");
+    assert_eq!(blocks, ["thinking", "tool_use"]);
+    assert_eq!(tools(&answer), [("c", "f", "{\"a\":1}")]);
+}
+
+#[test]
+fn row_4_what_comes_of_the_arguments_with_the_name_is_not_lost() {
+    let mut first = call(0, "c", "f", "{\"a\"");
+    first["content"] = json!("so");
+    let (blocks, answer) = told(&[json!({"content": "and "}), first, fragment(0, ":1}")], "tool_calls");
+    assert_eq!(blocks, ["text", "tool_use"]);
+    assert_eq!((&*answer.text, tools(&answer)), ("and so", vec![("c", "f", "{\"a\":1}")]));
+}
+
+#[test]
+fn row_5_empty_content_between_fragments_leaves_the_tool_open() {
+    let stream = chunks(
+        &[
+            call(0, "c", "f", "{\"a\""),
+            json!({"content": ""}),
+            json!({"content": null, "role": ""}),
+            fragment(0, ":1}"),
+        ],
+        Some("tool_calls"),
+        true,
+    );
+    let out = translate(OpenAiChat, &[&stream]);
+    assert_eq!(blocks(&out), ["tool_use"]);
+    assert_eq!(messages(&out, true).tools[0].2, "{\"a\":1}");
+}
+
+#[test]
+fn row_6_thinking_text_and_tool_are_blocks_0_1_and_2() {
+    let deltas = [json!({"reasoning_content": "hm"}), json!({"content": "so"}), call(0, "c", "f", "{}")];
+    let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);
+    // That each is stopped once, and none that was not opened, `messages` asserts.
+    assert!(messages(&out, true).ended);
+    let places: Vec<_> = events(&out)
+        .into_iter()
+        .filter(|(name, _)| name.as_deref() == Some("content_block_start"))
+        .map(|(_, data)| serde_json::from_str::<Value>(&data).expect("JSON")["index"].clone())
+        .collect();
+    assert_eq!(places, [0, 1, 2]);
+}
+
+#[test]
+fn row_7_a_turn_with_a_tool_ends_in_tool_use_whatever_the_server_calls_it() {
+    for finish in [Some("stop"), Some("tool_calls"), Some("eos"), None] {
+        let stream = chunks(&[json!({"content": "let me see"}), call(0, "c", "f", "{}")], finish, true);
+        assert_eq!(messages(&translate(OpenAiChat, &[&stream]), true).stop.as_deref(), Some("tool_use"));
+    }
+    let stream = chunks(&[json!({"content": "x"})], Some("tool_calls"), true);
+    assert_eq!(messages(&translate(OpenAiChat, &[&stream]), true).stop.as_deref(), Some("end_turn"));
+}
+
+#[test]
+fn rows_9_and_10_a_stream_that_breaks_off_ends_in_an_error_and_in_nothing_else() {
+    let cut = [
+        chunks(&[json!({"content": "x"})], None, false),
+        chunks(&[call(0, "c", "f", "{\"a\"")], None, false),
+        chunks(&[], None, false),
+    ];
+    for stream in cut {
+        let told = messages(&translate(OpenAiChat, &[&stream]), true);
+        assert!(told.error.is_some() && !told.ended && told.stop.is_none());
+    }
+}
+
+#[test]
+fn row_11_an_error_within_a_stream_keeps_its_words_and_its_kind() {
+    let mut stream = chunks(&[json!({"content": "x"})], None, false);
+    stream.extend(b"data: {\"error\":{\"message\":\"slow \\\"down\\\"\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}\n\n");
+    stream.extend(chunks(&[json!({"content": "never"})], Some("stop"), true));
+    let out = translate(OpenAiChat, &[&stream]);
+    assert_eq!(messages(&out, true).error.as_deref(), Some("slow \"down\""));
+    let last = last(&out);
+    assert_eq!((&last["error"]["type"], &last["request_id"]), (&json!("rate_limit_error"), &json!("req-1")));
+}
+
+#[test]
+fn rows_12_and_13_tool_calls_that_share_an_index_or_have_none_are_kept_apart() {
+    let shared = chunks(&[call(0, "c1", "f", "{\"a\":1}"), call(0, "c2", "g", "{}")], Some("tool_calls"), true);
+    let bare =
+        |id: &str, name: &str| json!({"tool_calls": [{"id": id, "function": {"name": name, "arguments": "{}"}}]});
+    let none = chunks(&[bare("c1", "f"), bare("c2", "g")], Some("tool_calls"), true);
+    for stream in [shared, none] {
+        let told = messages(&translate(OpenAiChat, &[&stream]), true);
+        let named: Vec<_> = told.tools.iter().map(|(id, name, _)| (&**id, &**name)).collect();
+        assert_eq!(named, [("c1", "f"), ("c2", "g")]);
+    }
+}
+
+#[test]
+fn row_14_a_tool_without_arguments_has_an_empty_object() {
+    let bare = json!({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}]});
+    let (blocks, answer) = told(std::slice::from_ref(&bare), "tool_calls");
+    assert_eq!((blocks.len(), tools(&answer)), (1, vec![("c", "f", "{}")]));
+    let (_, answer) = told(&[bare, fragment(0, "{\"a\""), fragment(0, ":1}")], "tool_calls");
+    assert_eq!(tools(&answer), [("c", "f", "{\"a\":1}")]);
+}
+
+#[test]
+fn row_15_fragments_of_arguments_go_on_as_they_come() {
+    // As vLLM loses the first; what is missing is not made up.
+    let pieces = ["city", "\": \"Par", "", "is\", \"n\"", ":1.0 }"];
+    let mut deltas = vec![call(0, "c", "f", "")];
+    deltas.extend(pieces.map(|piece| fragment(0, piece)));
+    let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);
+    let given: Vec<_> = events(&out)
+        .iter()
+        .map(|(_, data)| serde_json::from_str::<Value>(data).expect("JSON")["delta"]["partial_json"].clone())
+        .filter_map(|piece| piece.as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(given, pieces.into_iter().filter(|piece| !piece.is_empty()).collect::<Vec<_>>());
+}
+
+#[test]
+fn row_16_a_first_chunk_that_comes_twice_begins_one_message() {
+    let first = json!({"role": "assistant", "content": ""});
+    let out = translate(OpenAiChat, &[&chunks(&[first.clone(), first, json!({"content": "x"})], Some("stop"), true)]);
+    let starts = events(&out).into_iter().filter(|(name, _)| name.as_deref() == Some("message_start"));
+    assert_eq!((starts.count(), &*messages(&out, true).text), (1, "x"));
+}
+
+#[test]
+fn rows_17_and_18_usage_comes_in_a_chunk_of_its_own_and_null_is_none() {
+    let mut stream = chunks(&[json!({"content": "x"})], Some("stop"), false);
+    stream.extend(b"data: {\"id\":\"x1\",\"choices\":null,\"usage\":null}\n\n");
+    stream.extend(b"data: {\"id\":\"x1\",\"choices\":[],\"usage\":{\"prompt_tokens\":9209,\"completion_tokens\":50,\"total_tokens\":9259,\"prompt_tokens_details\":{\"cached_tokens\":8000,\"cache_write_tokens\":1200}}}\n\n");
+    stream.extend(b"data: [DONE]\n\n");
+    let usage = messages(&translate(OpenAiChat, &[&stream]), true).usage.expect("usage");
+    assert_eq!((usage.uncached, usage.read, usage.written, usage.output), (9, 8000, 1200, 50));
+}
+
+#[test]
+fn row_19_a_role_that_is_empty_or_in_every_chunk_says_nothing() {
+    for role in ["", "assistant"] {
+        let pieces = ["a", "b", "c"].map(|text| json!({"role": role, "content": text}));
+        let (blocks, answer) = told(&pieces, "stop");
+        assert_eq!((blocks.len(), &*answer.text), (1, "abc"));
+    }
+}
+
+#[test]
+fn row_20_reasoning_that_is_encrypted_leaves_no_empty_block() {
+    let hidden = json!({"reasoning_content": "", "reasoning": null,
+        "reasoning_details": [{"type": "reasoning.encrypted", "data": "gAAAA", "index": 0}]});
+    let (blocks, answer) = told(&[hidden, call(0, "c", "f", "{}")], "tool_calls");
+    assert_eq!(blocks, ["tool_use"]);
+    assert_eq!(tools(&answer), [("c", "f", "{}")]);
+}
+
+#[test]
+fn row_22_the_id_of_a_call_is_the_servers_own() {
+    // And what Anthropic would not take in it is replaced when it is sent there: `requests`.
+    for id in ["call_x", "functions.f:0", "llm_version:0"] {
+        let (_, answer) = told(&[call(0, id, "f", "{}")], "tool_calls");
+        assert_eq!(tools(&answer), [(id, "f", "{}")]);
+    }
+}
