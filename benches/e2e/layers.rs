@@ -10,13 +10,19 @@ use tollgate::{Dialect, Gateway};
 
 use super::serve::{self, Stop};
 
-/// The argument that makes this program serve them, before the URL of the upstream.
+/// The argument that makes this program serve them, before the URL of an upstream that speaks the client's dialect.
 pub(crate) const ROLE: &str = "--serve-layers";
+/// The same, in front of one that speaks Chat Completions.
+pub(crate) const TRANSLATING: &str = "--serve-translating";
 
-pub(crate) fn serve(upstream: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn serve(role: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
     Runtime::new()?.block_on(async {
-        let provider = Provider::anthropic("x")?.base_url(upstream)?;
-        let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+        let gateway = Gateway::builder();
+        let gateway = match role {
+            TRANSLATING => gateway.upstream("openai", Dialect::OpenAiChat, Provider::openai("x")?.base_url(upstream)?),
+            _ => gateway.upstream("anthropic", Dialect::Anthropic, Provider::anthropic("x")?.base_url(upstream)?),
+        };
+        let gateway = gateway.build();
         let stop = Stop::new()?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("listening http://{}", listener.local_addr()?);

@@ -9,7 +9,8 @@
 //! in rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only).
 //! The load and the simulated provider live in this process, whose time does not count. The example gateway is measured
 //! open, and governed: with a key, limits, budgets and the audit trail over memory. Beside it stand the layers alone,
-//! served the same way without the log line that the example writes for each call; beside the bare proxy the same one
+//! served the same way without the log line that the example writes for each call, and translating, in front of a provider
+//! that speaks Chat Completions, whose events are more than twice as long; beside the bare proxy the same one
 //! taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--seconds" => seconds = value()?.parse()?,
             "--only" => only = Some(value()?),
             // This program again, as one of its subjects.
-            layers::ROLE => return layers::serve(&value()?),
+            layers::ROLE | layers::TRANSLATING => return layers::serve(&arg, &value()?),
             other => return Err(format!("{other}: no such argument").into()),
         }
     }
@@ -64,7 +65,8 @@ fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Du
         Subject::buffering_proxy(&upstream)?,
         Subject::gateway(&upstream)?,
         Subject::governed(&upstream)?,
-        Subject::layers(&upstream)?,
+        Subject::layers("layers, no log", layers::ROLE, &upstream)?,
+        Subject::layers("translating", layers::TRANSLATING, &upstream)?,
     ];
     for shape in shapes {
         println!("{}: {} requests a second, {rounds} rounds of {round:?}", shape.name, shape.rate);

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs};
 
-use super::layers;
-
 /// What clients send whom nobody asks for a key.
 const KEY: &str = "sk-ant-api03-0123456789abcdef0123456789abcdef";
 
@@ -57,10 +55,10 @@ impl Subject {
         Ok(governed)
     }
 
-    pub(crate) fn layers(upstream: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn layers(name: &'static str, role: &str, upstream: &str) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(env::current_exe()?);
-        command.args([layers::ROLE, upstream]);
-        Self::start("layers, no log", command)
+        command.args([role, upstream]);
+        Self::start(name, command)
     }
 
     fn start(name: &'static str, mut command: Command) -> Result<Self, Box<dyn Error>> {
