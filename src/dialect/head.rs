@@ -179,15 +179,10 @@ impl Head {
         self.inputs.thinking_budget
     }
 
-    /// Whether this is the head of `body`, as far as its length and its model tell.
-    pub(crate) fn is_of(&self, body: &[u8]) -> bool {
-        body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model)
-    }
-
     /// # Errors
-    /// This is not the head of `body`: what it says of it, and where, is wrong.
+    /// This is not the head of `body`, as far as its length and its model tell: what it says of it, and where, is wrong.
     pub(crate) fn require_of(&self, body: &[u8]) -> Result<(), Rejection> {
-        if self.is_of(body) {
+        if body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model) {
             return Ok(());
         }
         Err(Rejection::misconfigured(

@@ -53,7 +53,6 @@ pub use self::stream::StreamTranslator;
 
 pub(crate) use self::answer::{try_answer, try_answer_as_stream};
 pub(crate) use self::error::{fault, of_fault};
-pub(crate) use self::request::checked_request;
 
 use super::canon::needs::Needs;
 use crate::domain::dialect::Dialect;

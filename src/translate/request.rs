@@ -8,7 +8,7 @@ use super::Translation;
 use crate::body::Body;
 use crate::call::Call;
 use crate::dialect::head::Head;
-use crate::dialect::translate::{self, Asked, Reply, checked_request, try_answer, try_answer_as_stream};
+use crate::dialect::translate::{self, Asked, Reply, try_answer, try_answer_as_stream};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::estimate::likely_input;
 use crate::domain::rejection::Rejection;
@@ -59,9 +59,7 @@ impl Translation {
             return Ok(Outbound::Answer(counted(call, head, target)));
         }
         let asked = self.asked(call, head, target);
-        // A layer further out may have edited it since.
-        let translate = if head.is_of(body) { checked_request } else { translate::request };
-        let translated = translate(body, call.dialect(), target.dialect, &asked)?;
+        let translated = translate::request(body, call.dialect(), target.dialect, &asked)?;
         if let Some(warnings) = &translated.warnings {
             call.warn(warnings);
         }

@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod fields;
 pub(crate) mod name;
 pub(crate) mod needs;
+pub(crate) mod path;
 pub(crate) mod warning;
 
 use self::event::Event;

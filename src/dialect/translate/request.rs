@@ -1,5 +1,3 @@
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use crate::dialect::canon::needs::{Aim, Needs};
@@ -8,8 +6,7 @@ use crate::dialect::{anthropic, openai_chat};
 use crate::domain::catalog::{Abilities, Sampling};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::wire;
-use crate::wire::json::{self, Limits, Raw, Tape};
+use crate::wire::json::{self, Limits, Tape};
 
 /// What becomes of what the other API cannot say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -156,23 +153,13 @@ impl Translated {
 /// # Errors
 /// What is wrong with the request, or what the upstream's API has no way to say; it names the path of the field.
 pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_>) -> Result<Translated, Rejection> {
-    // All that follows relies on the grammar.
-    json::index(body, &[], Limits::default())
-        .map_err(|error| Rejection::new(RejectionKind::InvalidRequest, format!("request body: {error}")))?;
-    checked_request(body, client, upstream, asked)
-}
-
-/// [`request`], for a body whose grammar has been checked.
-pub(crate) fn checked_request(
-    body: &[u8],
-    client: Dialect,
-    upstream: Dialect,
-    asked: &Asked<'_>,
-) -> Result<Translated, Rejection> {
-    let (text, mut tape) = (wire::text(body), Tape::default());
-    let checked = tape.read(&text);
-    debug_assert!(checked.is_some() && matches!(text, Cow::Borrowed(_)), "what was checked is JSON");
-    let root = checked.unwrap_or(Raw::new("{}"));
+    let mut tape = Tape::default();
+    let root = std::str::from_utf8(body).ok().and_then(|text| tape.read(text, Limits::default().depth));
+    let Some(root) = root.filter(|root| root.is_object()) else {
+        // Read once more for what is wrong with it.
+        let why = json::index(body, &[], Limits::default()).map_or_else(|error| error.to_string(), |_| String::new());
+        return Err(Rejection::new(RejectionKind::InvalidRequest, format!("request body: {why}")));
+    };
     let mut warnings = Warnings::new(asked.mode);
     let conversation = match client {
         Dialect::Anthropic => anthropic::request::read(root, &mut warnings)?,

@@ -25,16 +25,17 @@ pub(super) struct Node {
 }
 
 impl Tape {
-    /// The document, whose values are found in this index: an array or object, and nothing but it.
+    /// The document, whose values are found in this index: an array or object that is not nested deeper than `depth`, and
+    /// nothing but it.
     ///
     /// `None` for what is neither, or breaks the grammar. What consists of hardly anything but brackets and commas would
     /// make an index larger than itself, and is left without one: to be walked all the same, by reading it again.
-    pub(crate) fn read<'a>(&'a mut self, document: &'a str) -> Option<Raw<'a>> {
+    pub(crate) fn read<'a>(&'a mut self, document: &'a str, depth: usize) -> Option<Raw<'a>> {
         let text = document.trim_ascii();
         self.nodes.clear();
         self.parent = 0;
         self.most = if u32::try_from(text.len()).is_ok() { text.len() / BYTES_A_NODE + FREE } else { 0 };
-        Lexer::new(text, usize::MAX, &Names::NONE).traced(self).ok()?;
+        Lexer::new(text, depth, &Names::NONE).traced(self).ok()?;
         let nodes = if self.nodes.len() < self.most { &*self.nodes } else { &[] };
         Some(Raw::indexed(text, nodes))
     }
@@ -108,7 +109,7 @@ mod tests {
 
     fn assert_walked_alike(tape: &mut Tape, json: &str) {
         let (mut known, mut read) = (Vec::new(), Vec::new());
-        walked(tape.read(json).expect("it is one"), &mut known);
+        walked(tape.read(json, usize::MAX).expect("it is one"), &mut known);
         walked(Raw::new(json), &mut read);
         assert_eq!(known, read, "{json}");
     }
@@ -136,7 +137,7 @@ mod tests {
         for (json, elements) in
             [(format!("[{}0]", "0,".repeat(40_000)), 40_001), (format!("[{}[]]", "[0],".repeat(9_000)), 9_001)]
         {
-            let raw = tape.read(&json).expect("it is one");
+            let raw = tape.read(&json, usize::MAX).expect("it is one");
             assert_eq!(raw.elements().count(), elements);
             assert!(tape.nodes.len() <= json.len() / BYTES_A_NODE + FREE);
         }
@@ -149,7 +150,7 @@ mod tests {
     fn what_is_not_json_has_no_index() {
         let mut tape = Tape::default();
         for json in ["", "1", "\"a\"", "{", "[1", r#"{"a":1}}"#, "[1,]", r#"{"a"}"#, "[] []", &"[".repeat(2000)] {
-            assert!(tape.read(json).is_none(), "{json}");
+            assert!(tape.read(json, usize::MAX).is_none(), "{json}");
         }
     }
 }

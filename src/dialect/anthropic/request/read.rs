@@ -3,6 +3,7 @@ use crate::dialect::canon::conversation::{
     Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
 };
 use crate::dialect::canon::fields::{Fate, Field, judge};
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::catalog::Effort;
 use crate::domain::rejection::Rejection;
@@ -64,15 +65,17 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
         }
     }
     let messages = messages.filter(|list| list.is_array()).ok_or_else(|| invalid("messages", "must be a list"))?;
+    let list = Path::root("messages");
     for (at, message) in messages.elements().enumerate() {
+        let path = list.at(at);
         let role = message.member("role").and_then(Raw::text).unwrap_or_default();
         let role = match role.as_str() {
             "user" => Role::User,
             "assistant" => Role::Assistant,
             "system" => Role::System,
-            _ => return Err(invalid(format!("messages.{at}.role"), "must be user, assistant or system")),
+            _ => return Err(invalid(format!("{path}.role"), "must be user, assistant or system")),
         };
-        let blocks = turns::content(&format!("messages.{at}.content"), message.member("content"), warnings)?;
+        let blocks = turns::content(&path.member("content"), message.member("content"), warnings)?;
         conversation.turns.push(Turn { role, blocks, at });
     }
     if conversation.turns.is_empty() {
@@ -95,7 +98,7 @@ fn member<'a>(
             let tokens = value.count().ok_or_else(|| invalid("max_tokens", "must be a whole number"))?;
             conversation.max_tokens = Some(tokens);
         }
-        "system" => conversation.system = turns::content("system", Some(value), warnings)?,
+        "system" => conversation.system = turns::content(&Path::root("system"), Some(value), warnings)?,
         "temperature" => conversation.temperature = Some(number("temperature", value, 1.0)?),
         "top_p" => conversation.top_p = Some(number("top_p", value, 1.0)?),
         "top_k" => conversation.top_k = Some(number("top_k", value, f64::MAX)?),

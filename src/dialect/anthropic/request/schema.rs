@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
@@ -14,7 +15,7 @@ const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
 /// goes to `note`, escaped.
 pub(super) fn of_tool<'a>(
     schema: Option<Raw<'a>>,
-    path: &str,
+    path: &Path<'_>,
     note: &mut String,
     warnings: &mut Warnings,
 ) -> Result<Cow<'a, str>, Rejection> {
@@ -29,11 +30,11 @@ pub(super) fn of_tool<'a>(
         }
     }
     if let Some(reference) = reference {
-        warnings.adapted(path.to_owned())?;
+        warnings.adapted(path.to_string())?;
         return inlined(schema, &reference, path).map(Cow::Owned);
     }
     if combines {
-        warnings.adapted(path.to_owned())?;
+        warnings.adapted(path.to_string())?;
         return Ok(Cow::Owned(flattened(schema, note)));
     }
     match has_type {
@@ -46,7 +47,7 @@ pub(super) fn of_tool<'a>(
 }
 
 /// `{"$ref":"#/$defs/Name","$defs":…}` as the definition itself, which still may refer to the others.
-fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &str) -> Result<String, Rejection> {
+fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<String, Rejection> {
     let mut found = Some(schema);
     let decoded = reference.decoded();
     let steps =
@@ -190,9 +191,9 @@ const FORMATS: [&str; 10] =
 ///
 /// # Errors
 /// One that refers to itself, or to what is not in it.
-pub(super) fn sanitised(schema: &str, path: &str) -> Result<String, Rejection> {
+pub(super) fn sanitised(schema: &str, path: &Path<'_>) -> Result<String, Rejection> {
     let root = Raw::new(schema);
-    let refuse = |why: &str| Err(invalid(path.to_owned(), why));
+    let refuse = |why: &str| Err(invalid(path.to_string(), why));
     let mut names = Vec::new();
     for defs in [root.member("$defs"), root.member("definitions")].into_iter().flatten() {
         for (name, value) in defs.members() {
@@ -326,7 +327,8 @@ mod tests {
 
     fn tool(schema: &str) -> (String, String) {
         let (mut note, mut warnings) = (String::new(), Warnings::new(Mode::Compat));
-        let schema = of_tool(Some(Raw::new(schema)), "tools.0", &mut note, &mut warnings).expect("a schema");
+        let schema =
+            of_tool(Some(Raw::new(schema)), &Path::root("tools.0"), &mut note, &mut warnings).expect("a schema");
         (schema.into_owned(), note)
     }
 
@@ -360,7 +362,7 @@ mod tests {
         let schema = r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1,"description":"How many."},
             "s":{"type":"string","pattern":"^a\\b","format":"uri"},"l":{"type":"array","minItems":1,"items":{"type":"object"}}},
             "required":["n"]}"#;
-        let held = sanitised(schema, "schema").expect("a schema");
+        let held = sanitised(schema, &Path::root("schema")).expect("a schema");
         for piece in [
             r#""n":{"type":"integer","description":"How many. (minimum: 1)"}"#,
             r#""s":{"type":"string","format":"uri","description":"(pattern: \"^a\\\\b\")"}"#,
@@ -369,7 +371,7 @@ mod tests {
         ] {
             assert!(held.contains(piece), "{piece} in {held}");
         }
-        assert_eq!(sanitised(&held, "schema").expect("a schema"), held, "once is enough");
+        assert_eq!(sanitised(&held, &Path::root("schema")).expect("a schema"), held, "once is enough");
     }
 
     #[test]
@@ -379,10 +381,10 @@ mod tests {
             r##"{"$ref":"https://example.com/schema"}"##,
             r##"{"$ref":"#/$defs/A","$defs":{"A":{"properties":{"b":{"$ref":"#/$defs/B"}}},"B":{"items":{"$ref":"#/$defs/A"}}}}"##,
         ] {
-            assert_eq!(sanitised(schema, "s").expect_err(schema).param_name(), Some("s"));
+            assert_eq!(sanitised(schema, &Path::root("s")).expect_err(schema).param_name(), Some("s"));
         }
         let fine =
             r##"{"$ref":"#/$defs/A","$defs":{"A":{"properties":{"b":{"$ref":"#/$defs/B"}}},"B":{"type":"string"}}}"##;
-        assert!(sanitised(fine, "s").is_ok());
+        assert!(sanitised(fine, &Path::root("s")).is_ok());
     }
 }

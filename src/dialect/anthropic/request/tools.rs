@@ -3,6 +3,7 @@ use super::schema;
 use crate::dialect::canon::conversation::{Conversation, Search, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::Needs;
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::Warnings;
 use crate::domain::catalog::Abilities;
 use crate::domain::rejection::Rejection;
@@ -24,7 +25,10 @@ pub(super) fn tools(
         if *name != *tool.name.as_str() {
             needs.names.push((name.to_string(), tool.name.as_str().to_owned()));
         }
-        let path = format!("tools.{at}.function.parameters");
+        let (list, path);
+        list = Path::root("tools");
+        path = list.at(at);
+        let path = path.member("function.parameters");
         out.open('{').key("name").pieces(&[&name]);
         let mut note = String::new();
         let schema = match &tool.kind {

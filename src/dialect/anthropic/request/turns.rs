@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use super::read::cache_control;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Source};
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
@@ -32,32 +33,31 @@ const FOREIGN: [&str; 20] = [
 
 /// A string, or blocks: of a message, of `system`, of a tool's result.
 pub(super) fn content<'a>(
-    path: &str,
+    path: &Path<'_>,
     content: Option<Raw<'a>>,
     warnings: &mut Warnings,
 ) -> Result<Vec<Block<'a>>, Rejection> {
-    let Some(content) = content else { return Err(invalid(path.to_owned(), "is missing")) };
+    let Some(content) = content else { return Err(invalid(path.to_string(), "is missing")) };
     if let Some(text) = content.text() {
         return Ok(vec![Block::text(text)]);
     }
     if !content.is_array() {
-        return Err(invalid(path.to_owned(), "must be a string or a list of blocks"));
+        return Err(invalid(path.to_string(), "must be a string or a list of blocks"));
     }
     let mut blocks = Vec::new();
     for (at, raw) in content.elements().enumerate() {
-        blocks.push(block(|| format!("{path}.{at}"), raw, warnings)?);
+        blocks.push(block(&path.at(at), raw, warnings)?);
     }
     Ok(blocks)
 }
 
-/// The path is made only for errors: there are as many blocks as there is history.
-fn block<'a>(path: impl Fn() -> String, raw: Raw<'a>, warnings: &mut Warnings) -> Result<Block<'a>, Rejection> {
+fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<Block<'a>, Rejection> {
     let mut fields = Fields::default();
     for (name, value) in raw.members() {
         fields.member(&name, value);
     }
     let text = |value: Option<Raw<'a>>, name: &str| {
-        value.and_then(Raw::text).ok_or_else(|| invalid(format!("{}.{name}", path()), "must be a string"))
+        value.and_then(Raw::text).ok_or_else(|| invalid(format!("{path}.{name}"), "must be a string"))
     };
     let kind = text(fields.kind, "type")?;
     let kind = match kind.as_str() {
@@ -67,12 +67,12 @@ fn block<'a>(path: impl Fn() -> String, raw: Raw<'a>, warnings: &mut Warnings) -
             }
             BlockKind::Text(text(fields.text, "text")?)
         }
-        "image" => BlockKind::Image(source(&path, fields.source)?),
+        "image" => BlockKind::Image(source(path, fields.source)?),
         "document" => {
             if fields.citations.is_some_and(|c| c.member("enabled").and_then(Raw::bool) == Some(true)) {
                 warnings.dropped("messages.content.citations")?;
             }
-            BlockKind::Document { source: source(&path, fields.source)?, title: fields.title.and_then(Raw::text) }
+            BlockKind::Document { source: source(path, fields.source)?, title: fields.title.and_then(Raw::text) }
         }
         "thinking" => BlockKind::Thinking {
             text: text(fields.thinking, "thinking")?,
@@ -81,7 +81,7 @@ fn block<'a>(path: impl Fn() -> String, raw: Raw<'a>, warnings: &mut Warnings) -
         "redacted_thinking" => BlockKind::RedactedThinking { data: text(fields.data, "data")? },
         "tool_use" => {
             let input = fields.input.filter(|input| input.is_object());
-            let input = input.ok_or_else(|| invalid(format!("{}.input", path()), "must be an object"))?;
+            let input = input.ok_or_else(|| invalid(format!("{path}.input"), "must be an object"))?;
             BlockKind::ToolUse {
                 id: text(fields.id, "id")?,
                 name: text(fields.name, "name")?,
@@ -94,7 +94,7 @@ fn block<'a>(path: impl Fn() -> String, raw: Raw<'a>, warnings: &mut Warnings) -
                 None => Content::None,
                 Some(raw) => match raw.text() {
                     Some(text) => Content::Text(text),
-                    None => Content::Blocks(content(&format!("{}.content", path()), Some(raw), warnings)?),
+                    None => Content::Blocks(content(&path.member("content"), Some(raw), warnings)?),
                 },
             },
             is_error: fields.is_error.and_then(Raw::bool).unwrap_or(false),
@@ -105,7 +105,7 @@ fn block<'a>(path: impl Fn() -> String, raw: Raw<'a>, warnings: &mut Warnings) -
             BlockKind::Text(Escaped::join(&["Tool available: ", name.as_str()]))
         }
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
-        _ => return Err(invalid(format!("{}.type", path()), "is no known type of block")),
+        _ => return Err(invalid(format!("{path}.type"), "is no known type of block")),
     };
     Ok(Block { kind, cache: cache_control(fields.cache_control) })
 }
@@ -154,8 +154,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn source<'a>(path: impl Fn() -> String, source: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
-    let wrong = |why: &str| invalid(format!("{}.source", path()), why);
+fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
+    let wrong = |why: &str| invalid(format!("{path}.source"), why);
     let source = source.ok_or_else(|| wrong("is missing"))?;
     let word = |name: &str| source.member(name).and_then(Raw::text);
     match word("type").unwrap_or_default().as_str() {
@@ -177,7 +177,7 @@ fn source<'a>(path: impl Fn() -> String, source: Option<Raw<'a>>) -> Result<Sour
         }
         "url" => Ok(Source::Url(word("url").ok_or_else(|| wrong("has no url"))?)),
         // Files are kept by one provider; another has no such file.
-        "file" => Err(unsupported(format!("{}.source", path()))),
+        "file" => Err(unsupported(format!("{path}.source"))),
         _ => Err(wrong("is of no known type")),
     }
 }

@@ -7,6 +7,7 @@ use super::{caching, schema, tools};
 use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tier, ToolChoice};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Loss, Warnings};
 use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
@@ -117,7 +118,7 @@ fn ask_for(
             Ok(None)
         }
         Some(Format::Schema { schema, description, .. }) => {
-            let schema = schema::sanitised(schema.as_str(), "response_format.json_schema.schema")?;
+            let schema = schema::sanitised(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
             if aim.abilities.structured_outputs {
                 return Ok(Some(schema));
             }

@@ -92,7 +92,7 @@ impl Reader {
     /// What is no answer.
     pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
         let mut tape = Tape::default();
-        let message = tape.read(json).filter(|json| json.is_object());
+        let message = tape.read(json, usize::MAX).filter(|json| json.is_object());
         let message = message.ok_or_else(|| Fault::garbled("the upstream's answer is not a JSON object"))?;
         if message.member("error").is_some() {
             return Err(error::read(json));

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use percent_encoding::percent_decode_str;
 
 use crate::dialect::canon::conversation::{BlockKind, Source};
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
@@ -22,7 +23,7 @@ const IMAGES: [(&str, &str); 4] = [
 const PDF: (&str, &str) = ("JVBERi0", "application/pdf");
 
 /// An `image_url` part.
-pub(super) fn image<'a>(path: &str, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
+pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
     let value = part.member("image_url").ok_or_else(|| invalid(format!("{path}.image_url"), "is missing"))?;
     let url = value.text().or_else(|| value.member("url").and_then(Raw::text));
     let url = url.ok_or_else(|| invalid(format!("{path}.image_url.url"), "must be a string"))?;
@@ -42,7 +43,7 @@ pub(super) fn image<'a>(path: &str, part: Raw<'a>) -> Result<BlockKind<'a>, Reje
 }
 
 /// A `file` part.
-pub(super) fn file<'a>(path: &str, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
+pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
     let file = part.member("file").ok_or_else(|| invalid(format!("{path}.file"), "is missing"))?;
     let Some(data) = file.member("file_data").and_then(Raw::text) else {
         // Files are kept by one provider; another has no such file.
@@ -117,7 +118,7 @@ mod tests {
 
     fn read(url: &str) -> Result<(String, String), String> {
         let part = format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#);
-        match image("messages.0.content.0", Raw::new(&part)) {
+        match image(&Path::root("messages.0.content.0"), Raw::new(&part)) {
             Ok(BlockKind::Image(Source::Base64 { media_type, data })) => Ok((media_type.into(), data.into())),
             Ok(other) => Err(format!("{other:?}")),
             Err(rejection) => Err(rejection.message().to_owned()),

@@ -5,6 +5,7 @@ use super::media;
 use super::read::cache_control;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Turn};
 use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw, members};
@@ -22,16 +23,18 @@ impl<'w> Messages<'w> {
     }
 
     pub(super) fn read<'a>(mut self, messages: Raw<'a>, conversation: &mut Conversation<'a>) -> Result<(), Rejection> {
+        let list = Path::root("messages");
         for (at, message) in messages.elements().enumerate() {
+            let path = list.at(at);
             let role = message.member("role").and_then(Raw::text);
-            let role = role.ok_or_else(|| invalid(format!("messages.{at}.role"), "must be a string"))?;
+            let role = role.ok_or_else(|| invalid(format!("{path}.role"), "must be a string"))?;
             let cache = cache_control(message.member("cache_control"));
             let (role, mut blocks) = match role.as_str() {
-                "system" | "developer" => (Role::System, self.operator(at, message)?),
-                "user" => (Role::User, self.user(at, message)?),
-                "assistant" => (Role::Assistant, self.assistant(at, message)?),
-                "tool" | "function" => (Role::User, vec![self.result(at, message)?]),
-                _ => return Err(invalid(format!("messages.{at}.role"), "is no known role")),
+                "system" | "developer" => (Role::System, operator(&path, message)?),
+                "user" => (Role::User, self.user(&path, message)?),
+                "assistant" => (Role::Assistant, self.assistant(&path, at, message)?),
+                "tool" | "function" => (Role::User, vec![self.result(&path, message)?]),
+                _ => return Err(invalid(format!("{path}.role"), "is no known role")),
             };
             if message.member("name").is_some() && role != Role::User {
                 self.warnings.dropped("messages.name")?;
@@ -47,19 +50,8 @@ impl<'w> Messages<'w> {
         Ok(())
     }
 
-    /// Text alone; what is blank says nothing, and Anthropic refuses it.
-    fn operator<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
-        let path = format!("messages.{at}.content");
-        let mut blocks = parts(&path, message.member("content"), |part, kind, path| match kind {
-            "text" | "input_text" => text(part, path).map(Some),
-            _ => Err(invalid(format!("{path}.type"), "must be text")),
-        })?;
-        blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_blank()));
-        Ok(blocks)
-    }
-
-    fn user<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
-        let path = format!("messages.{at}.content");
+    fn user<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+        let path = path.member("content");
         if message.member("name").is_some() {
             self.warnings.dropped("messages.name")?;
         }
@@ -68,14 +60,13 @@ impl<'w> Messages<'w> {
             "image_url" => media::image(path, part).map(Some),
             "file" => media::file(path, part).map(Some),
             // Left out, the model would answer as if nobody had spoken.
-            "input_audio" => Err(unsupported(path.to_owned())),
+            "input_audio" => Err(unsupported(path.to_string())),
             _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
         })
     }
 
     /// Thinking, then what was said, then what was called, whatever the order of the members.
-    fn assistant<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
-        let path = format!("messages.{at}");
+    fn assistant<'a>(&mut self, path: &Path<'_>, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
         let (mut content, mut refusal, mut calls, mut legacy, mut thinking) = (None, None, None, None, None);
         let mut reasons_unsigned = false;
         for (name, value) in message.members() {
@@ -95,28 +86,29 @@ impl<'w> Messages<'w> {
             // Thinking without its signature is refused.
             self.warnings.dropped("messages.reasoning_content")?;
         }
-        blocks.extend(parts(&format!("{path}.content"), content, |part, kind, path| match kind {
+        blocks.extend(parts(&path.member("content"), content, |part, kind, path| match kind {
             "text" | "output_text" => text(part, path).map(Some),
             "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
             "thinking" | "redacted_thinking" => Ok(thought(part).map(|block| block.kind)),
             _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
         })?);
         blocks.extend(refusal.map(Block::text));
+        let list = path.member("tool_calls");
         for (n, call) in calls.into_iter().flat_map(Raw::elements).enumerate() {
-            blocks.push(self.call(&format!("{path}.tool_calls.{n}"), call)?);
+            blocks.push(self.call(&list.at(n), call)?);
         }
         if let Some(call) = legacy {
             let name = call.member("name").and_then(Raw::text).unwrap_or_default().into_owned();
             let id = format!("toolu_fn_{at}");
             self.functions.insert(name.as_str().to_owned(), id.clone());
-            let input = self.input(&format!("{path}.function_call.arguments"), call.member("arguments"))?;
+            let input = self.input(&path.member("function_call.arguments"), call.member("arguments"))?;
             let id = Escaped::new(&id).into_owned();
             blocks.push(Block::new(BlockKind::ToolUse { id, name, input }));
         }
         Ok(blocks)
     }
 
-    fn call<'a>(&mut self, path: &str, call: Raw<'a>) -> Result<Block<'a>, Rejection> {
+    fn call<'a>(&mut self, path: &Path<'_>, call: Raw<'a>) -> Result<Block<'a>, Rejection> {
         let custom = call.member("custom");
         let definition = call.member("function").or(custom).unwrap_or(call);
         let name = definition.member("name").and_then(Raw::text);
@@ -128,18 +120,18 @@ impl<'w> Messages<'w> {
                 let text = custom.member("input").and_then(Raw::text).unwrap_or_default();
                 Cow::Owned(format!(r#"{{"input":"{}"}}"#, text.as_str()))
             }
-            None => self.input(&format!("{path}.function.arguments"), definition.member("arguments"))?,
+            None => self.input(&path.member("function.arguments"), definition.member("arguments"))?,
         };
         Ok(Block { cache: cache_control(call.member("cache_control")), kind: BlockKind::ToolUse { id, name, input } })
     }
 
     /// The JSON object within the string; what is none is wrapped into one.
-    fn input<'a>(&mut self, path: &str, arguments: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
+    fn input<'a>(&mut self, path: &Path<'_>, arguments: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
         let Some(arguments) = arguments else { return Ok(Cow::Borrowed("{}")) };
         if arguments.is_object() {
             return Ok(Cow::Borrowed(arguments.as_str()));
         }
-        let text = arguments.text().ok_or_else(|| invalid(path.to_owned(), "must be a string"))?;
+        let text = arguments.text().ok_or_else(|| invalid(path.to_string(), "must be a string"))?;
         if text.is_blank() {
             return Ok(Cow::Borrowed("{}"));
         }
@@ -152,8 +144,7 @@ impl<'w> Messages<'w> {
         Ok(Cow::Owned(format!(r#"{{"_raw_arguments":"{spelled}"}}"#)))
     }
 
-    fn result<'a>(&mut self, at: usize, message: Raw<'a>) -> Result<Block<'a>, Rejection> {
-        let path = format!("messages.{at}");
+    fn result<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Block<'a>, Rejection> {
         let id = match message.member("tool_call_id").and_then(Raw::text) {
             Some(id) => id,
             None => {
@@ -168,7 +159,7 @@ impl<'w> Messages<'w> {
             Some(content) => match content.text() {
                 Some(text) => Content::Text(text),
                 None => {
-                    Content::Blocks(parts(&format!("{path}.content"), Some(content), |part, kind, path| match kind {
+                    Content::Blocks(parts(&path.member("content"), Some(content), |part, kind, path| match kind {
                         "text" => text(part, path).map(Some),
                         "image_url" => media::image(path, part).map(Some),
                         "file" => media::file(path, part).map(Some),
@@ -182,22 +173,32 @@ impl<'w> Messages<'w> {
     }
 }
 
+/// Text alone; what is blank says nothing, and Anthropic refuses it.
+fn operator<'a>(path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+    let mut blocks = parts(&path.member("content"), message.member("content"), |part, kind, path| match kind {
+        "text" | "input_text" => text(part, path).map(Some),
+        _ => Err(invalid(format!("{path}.type"), "must be text")),
+    })?;
+    blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_blank()));
+    Ok(blocks)
+}
+
 /// A string, or parts. `each` makes a block of a part of that type, at that path.
 fn parts<'a>(
-    path: &str,
+    path: &Path<'_>,
     content: Option<Raw<'a>>,
-    mut each: impl FnMut(Raw<'a>, &str, &str) -> Result<Option<BlockKind<'a>>, Rejection>,
+    mut each: impl FnMut(Raw<'a>, &str, &Path<'_>) -> Result<Option<BlockKind<'a>>, Rejection>,
 ) -> Result<Vec<Block<'a>>, Rejection> {
     let Some(content) = content else { return Ok(Vec::new()) };
     if let Some(text) = content.text() {
         return Ok(vec![Block::text(text)]);
     }
     if !content.is_array() {
-        return Err(invalid(path.to_owned(), "must be a string or a list of parts"));
+        return Err(invalid(path.to_string(), "must be a string or a list of parts"));
     }
     let mut blocks = Vec::new();
     for (at, part) in content.elements().enumerate() {
-        let path = format!("{path}.{at}");
+        let path = path.at(at);
         if let Some(text) = part.text() {
             blocks.push(Block::text(text));
             continue;
@@ -210,7 +211,7 @@ fn parts<'a>(
     Ok(blocks)
 }
 
-fn text<'a>(part: Raw<'a>, path: &str) -> Result<BlockKind<'a>, Rejection> {
+fn text<'a>(part: Raw<'a>, path: &Path<'_>) -> Result<BlockKind<'a>, Rejection> {
     let text = part.member("text").and_then(Raw::text);
     text.map(BlockKind::Text).ok_or_else(|| invalid(format!("{path}.text"), "must be a string"))
 }

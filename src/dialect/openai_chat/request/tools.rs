@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use super::read::{cache_control, text};
 use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
+use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
@@ -21,14 +22,13 @@ pub(super) fn read<'a>(
         return Err(invalid(path, if list.is_object() { "must be a list" } else { "must be a list of objects" }));
     }
     for (at, entry) in tools.into_iter().flat_map(Raw::elements).enumerate() {
-        let tool = tool(at, entry)?;
-        conversation.tools.push(tool);
+        conversation.tools.push(tool(&Path::root("tools").at(at), entry)?);
     }
     for (at, entry) in functions.into_iter().flat_map(Raw::elements).enumerate() {
         conversation.legacy_functions = true;
         // An answer has room for one.
         conversation.one_call = true;
-        conversation.tools.push(function(&format!("functions.{at}"), entry, entry)?);
+        conversation.tools.push(function(&Path::root("functions").at(at), entry, entry)?);
     }
     if tools.is_some() && functions.is_some() {
         conversation.legacy_functions = false;
@@ -37,13 +37,12 @@ pub(super) fn read<'a>(
     Ok(())
 }
 
-fn tool<'a>(at: usize, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
-    let path = format!("tools.{at}");
+fn tool<'a>(path: &Path<'_>, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
     let kind = entry.member("type").and_then(Raw::text);
     match kind.as_ref().map_or("function", Escaped::as_str) {
         "function" => {
             let definition = entry.member("function").filter(|function| function.is_object());
-            function(&path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
+            function(path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
         }
         "custom" => {
             let definition = entry.member("custom").filter(|custom| custom.is_object());
@@ -52,14 +51,14 @@ fn tool<'a>(at: usize, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
                 let grammar = format.member("grammar").unwrap_or(format);
                 grammar.member("definition").and_then(Raw::text)
             });
-            named(&path, entry, definition, ToolKind::Custom { grammar })
+            named(path, entry, definition, ToolKind::Custom { grammar })
         }
         // Left out in silence, the model would lack what its client counts on.
         _ => Err(invalid(format!("{path}.type"), "is no type of tool that can be translated")),
     }
 }
 
-fn function<'a>(path: &str, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<'a>, Rejection> {
+fn function<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<'a>, Rejection> {
     let schema = definition.member("parameters");
     if schema.is_some_and(|schema| !schema.is_object()) {
         return Err(invalid(format!("{path}.function.parameters"), "must be an object"));
@@ -68,7 +67,7 @@ fn function<'a>(path: &str, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<
     named(path, entry, definition, ToolKind::Function { schema, strict })
 }
 
-fn named<'a>(path: &str, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKind<'a>) -> Result<Tool<'a>, Rejection> {
+fn named<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKind<'a>) -> Result<Tool<'a>, Rejection> {
     let name = definition.member("name").and_then(Raw::text).filter(|name| !name.is_empty());
     let either = |name: &str| entry.member(name).or_else(|| definition.member(name));
     Ok(Tool {
