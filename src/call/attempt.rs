@@ -64,16 +64,19 @@ impl AttemptGuard {
     pub fn end(&mut self, end: AttemptEnd) {
         let Some(call) = self.call.take() else { return };
         let usage = self.reading.usage;
+        let usage_is_final = self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete;
+        let took = call.elapsed().saturating_sub(self.began);
         let attempt = Attempt {
             cost: usage.and_then(|usage| call.cost(&usage)),
+            at_most: if usage_is_final { None } else { call.at_most(&self.reading, took) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             end,
             status: self.status,
             usage,
-            usage_is_final: self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete,
+            usage_is_final,
             upstream_request_id: self.upstream_request_id.take(),
             head_after: self.head_after,
-            took: call.elapsed().saturating_sub(self.began),
+            took,
         };
         let slot = self.slot;
         close(call.leave(|state| {

@@ -29,6 +29,7 @@ mod asked;
 mod attempt;
 mod body;
 mod closer;
+mod cost;
 mod discard;
 mod edit;
 mod ending;
@@ -74,7 +75,6 @@ use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
-use crate::domain::usage::Usage;
 
 /// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
 /// target, which says for which attempt this request was made.
@@ -222,13 +222,6 @@ impl Call {
     pub fn withholds_usage(&self) -> bool {
         let asked = self.state().edits.asks_for_usage();
         asked && self.head().is_some_and(|head| head.is_stream() && !head.includes_usage())
-    }
-
-    /// What this usage of the target's model costs, if it has a price.
-    fn cost(&self, usage: &Usage) -> Option<Money> {
-        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
-        let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
-        self.shared.catalog.find(model)?.cost(usage, terms)
     }
 
     /// Notes what a translation of the request lost: for the outcome, and for the client in `x-tollgate-warnings`.

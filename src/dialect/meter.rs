@@ -34,6 +34,8 @@ pub struct Reading {
     pub ended: bool,
     /// The provider said within the answer that it failed.
     pub failed: bool,
+    /// How many events came, if it is a stream.
+    pub events: u64,
 }
 
 /// Reads the events of one stream.
@@ -60,6 +62,7 @@ impl StreamMeter {
     #[inline]
     pub(crate) fn look(&mut self, block: &Block<'_>) -> bool {
         let Some(data) = block.data() else { return false };
+        self.reading.events += 1;
         match self.dialect {
             Dialect::Anthropic => anthropic::meter::event(data, block.event(), &mut self.reading),
             _ if block.is_done() => self.reading.ended = true,

@@ -2,7 +2,8 @@
 //!
 //! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`]
 //! bounds the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits
-//! on tokens, where a bound would refuse too much. What a request holds is read by its dialect, see
+//! on tokens, where a bound would refuse too much. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
+//! known. What a request holds is read by its dialect, see
 //! [`Head::inputs`](crate::dialect::head::Head::inputs).
 //!
 //! The bound rests on one assumption, tested against recorded calls: providers read text with tokenizers over bytes,
@@ -24,6 +25,7 @@
 //! ```
 
 mod family;
+mod so_far;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +35,8 @@ use super::catalog::{ModelCard, Prices, Terms};
 use super::money::{Cost, Money, Price};
 
 use family::Family;
+
+pub use so_far::{Seen, ceiling_so_far};
 
 /// Tokens of the prompts that providers add for tools or for a format: 437 was the most above the bytes of 255 recorded
 /// requests.

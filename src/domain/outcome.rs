@@ -76,6 +76,9 @@ pub struct Attempt {
     pub usage_is_final: bool,
     /// What that usage costs by the catalogue; `None` where the model has no price there.
     pub cost: Option<Money>,
+    /// The most that it can have cost, where that usage is not the last word and time bounds it: see
+    /// [`ceiling_so_far`](super::estimate::ceiling_so_far).
+    pub at_most: Option<Money>,
     /// The provider's own id of the request, for its support desk.
     pub upstream_request_id: Option<String>,
     /// From the start of the attempt to the head of its answer.
@@ -158,8 +161,9 @@ impl Decision {
 
 /// What a call is charged that was granted so much.
 ///
-/// Nothing where no provider saw it, or every one refused it; its cost where every answer came whole with its usage; the
-/// whole grant where anything else became of it, since the provider may have worked, and billed, for all of it.
+/// The sum of its attempts: nothing for one that no provider saw, or that was refused; its cost where the answer came
+/// whole with its usage; for any other, since the provider may have worked, and billed, unseen, the most that it can have
+/// cost, or the whole grant where that is less or not known.
 #[must_use]
 pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
     if attempts.is_empty() {
@@ -171,6 +175,6 @@ pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionK
         AttemptEnd::ErrorStatus if attempt.usage.is_none() => Some(Money::ZERO),
         _ => attempt.cost.filter(|_| attempt.usage_is_final),
     };
-    let sum = attempts.iter().filter_map(known).fold(Money::ZERO, Money::saturating_add);
-    if attempts.iter().all(|attempt| known(attempt).is_some()) { sum } else { sum.max(granted) }
+    let charged = |attempt| known(attempt).unwrap_or(attempt.at_most.unwrap_or(granted).min(granted));
+    attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)
 }

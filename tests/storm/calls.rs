@@ -63,7 +63,7 @@ impl Ask {
             _ => Leaves::Never,
         };
         Ask {
-            model: format!("{family}-storm-{number:08}"),
+            model: format!("{family}-{}-{number:08}", if number.is_multiple_of(2) { "storm" } else { "swift" }),
             key: keys[usize::try_from(random.next() % keys.len() as u64).expect("small")].clone(),
             is_stream,
             max_tokens: 20 + random.below(180),

@@ -144,7 +144,9 @@ pub(crate) fn catalog() -> Catalog {
         let prices = Prices::new("3".parse().expect("a price"), "15".parse().expect("a price"));
         ModelCard::new(name, prices).context_window(200_000).max_output(8_192)
     };
-    Catalog::empty().with(card("claude-storm")).with(card("gpt-storm"))
+    let storm = Catalog::empty().with(card("claude-storm")).with(card("gpt-storm"));
+    // As fast as that the simulated provider never is, but for what is counted.
+    storm.with(card("claude-swift").top_speed(500)).with(card("gpt-swift").top_speed(500))
 }
 
 /// A key for `principal`, and its secret.

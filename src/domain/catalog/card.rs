@@ -27,6 +27,9 @@ pub struct ModelCard {
     pub us: u32,
     /// What fast mode does to the price of tokens, in millionths, if the model has one.
     pub fast: Option<u32>,
+    /// The most output tokens that the provider makes in a second for one answer, hidden reasoning included;
+    /// [`u64::MAX`] where nobody knows. It bounds what an answer can have cost whose end was not seen.
+    pub top_speed: u64,
     /// Whether the provider writes its cache without being asked, so that any input may be billed as a cache write.
     pub caches_unasked: bool,
     /// What it takes, where that is not what its name says: see [`Catalog::abilities`](super::Catalog::abilities).
@@ -34,7 +37,7 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
-    /// A model of which only the prices are known: no window and no maximum, no other price for anything, no fast mode.
+    /// A model of which only the prices are known: no window, no maximum and no speed, no other price for anything, no fast mode.
     pub fn new(name: impl Into<Arc<str>>, prices: Prices) -> Self {
         ModelCard {
             name: name.into(),
@@ -45,6 +48,7 @@ impl ModelCard {
             web_search: None,
             us: ONE,
             fast: None,
+            top_speed: u64::MAX,
             caches_unasked: false,
             abilities: None,
         }
@@ -89,6 +93,13 @@ impl ModelCard {
     #[must_use]
     pub fn fast(mut self, millionths: u32) -> Self {
         self.fast = Some(millionths);
+        self
+    }
+
+    /// The most output tokens that the provider makes in a second for one answer.
+    #[must_use]
+    pub fn top_speed(mut self, tokens_a_second: u64) -> Self {
+        self.top_speed = tokens_a_second;
         self
     }
 

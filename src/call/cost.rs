@@ -1,0 +1,31 @@
+use std::time::Duration;
+
+use super::Call;
+use crate::dialect::meter::Reading;
+use crate::domain::catalog::ModelCard;
+use crate::domain::estimate::{Seen, ceiling_so_far};
+use crate::domain::money::Money;
+use crate::domain::usage::Usage;
+
+impl Call {
+    /// The card of the model that this handle's target serves.
+    fn card(&self) -> Option<&ModelCard> {
+        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
+        self.shared.catalog.find(model)
+    }
+
+    /// What this usage costs, if the model has a price.
+    pub(super) fn cost(&self, usage: &Usage) -> Option<Money> {
+        let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
+        self.card()?.cost(usage, terms)
+    }
+
+    /// The most that an answer can have cost that said so much and took so long, if it has a bound.
+    pub(super) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
+        let head = self.head()?;
+        let mut seen = Seen::nothing_for(took);
+        (seen.usage, seen.events) = (reading.usage, reading.events);
+        (seen.choices, seen.max_output) = (head.choices(), self.max_tokens());
+        ceiling_so_far(head.inputs(), self.card()?, &seen).ok()
+    }
+}
