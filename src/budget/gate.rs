@@ -8,10 +8,10 @@ use http::request::Parts;
 
 use super::bound::Bound;
 use super::layer::OverBudget;
-use super::refusal::refusal;
+use super::refusal::{refusal, spent};
 use crate::call::{Alive, Asked, Call, Fact, Held, unavailable};
 use crate::dialect::Line;
-use crate::domain::dialect::Operation;
+use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::outcome::Decision;
@@ -33,11 +33,18 @@ pub struct BudgetGate<B: ?Sized> {
     alive: Arc<Alive>,
     /// `None` for what suits the place that the gate is put in.
     over: Option<OverBudget>,
+    /// Whom a client may ask for more.
+    contact: Option<Arc<str>>,
 }
 
 impl<B: BudgetStore> BudgetGate<B> {
     pub(crate) fn new(store: B) -> Self {
-        BudgetGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), over: None }
+        BudgetGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), over: None, contact: None }
+    }
+
+    pub(crate) fn contact(mut self, contact: Arc<str>) -> Self {
+        self.contact = Some(contact);
+        self
     }
 
     pub(crate) fn over_budget(mut self, over: OverBudget) -> Self {
@@ -53,7 +60,7 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     /// The same gate, whatever its store.
     pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
-        BudgetGate { store: self.store, alive: self.alive, over: self.over }
+        BudgetGate { store: self.store, alive: self.alive, over: self.over, contact: self.contact }
     }
 }
 
@@ -92,7 +99,10 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             Ok(Verdict::Deny(denial)) => {
                 drop(asked.answered());
                 show(call, REMAINING, denial.standing.left().max(Money::ZERO));
-                Err(refusal(&denial, wish.min, call.now()))
+                if call.dialect() == Dialect::Anthropic && !denial.is_held {
+                    call.set_answer_headers(spent(&denial.standing));
+                }
+                Err(refusal(&denial, wish.min, call.now(), self.contact.as_deref()))
             }
             Err(error) => {
                 if !error.may_have_applied() {
@@ -174,7 +184,8 @@ fn show(call: &Call, name: HeaderName, money: Money) {
 
 impl<B: ?Sized> Clone for BudgetGate<B> {
     fn clone(&self) -> Self {
-        BudgetGate { store: self.store.clone(), alive: self.alive.clone(), over: self.over }
+        let BudgetGate { store, alive, over, contact } = self;
+        BudgetGate { store: store.clone(), alive: alive.clone(), over: *over, contact: contact.clone() }
     }
 }
 

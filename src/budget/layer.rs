@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use tower::Layer;
 
@@ -47,6 +48,13 @@ impl<B: BudgetStore> BudgetLayer<B> {
     #[must_use]
     pub fn over_budget(mut self, over: OverBudget) -> Self {
         self.gate = self.gate.over_budget(over);
+        self
+    }
+
+    /// Whom to ask for more, for the sentence of a refusal: "it is spent: …; ask #llm-platform for more".
+    #[must_use]
+    pub fn contact(mut self, contact: impl Into<Arc<str>>) -> Self {
+        self.gate = self.gate.contact(contact.into());
         self
     }
 

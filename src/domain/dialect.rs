@@ -49,6 +49,8 @@ pub enum Operation {
     ListModels,
     /// `GET /v1/key`: what the caller's own key may, and how it stands.
     KeyInfo,
+    /// `GET /api/oauth/usage`: how the caller's budgets stand, as Claude Code shows it.
+    Usage,
     /// Anything else; its dialect serves the shape of errors only.
     Other,
 }
@@ -80,6 +82,7 @@ impl Endpoint {
             "/chat/completions" => (Dialect::OpenAiChat, Operation::Generate),
             "/responses" => (Dialect::OpenAiResponses, Operation::Generate),
             "/key" => (family, Operation::KeyInfo),
+            "/api/oauth/usage" => (Dialect::Anthropic, Operation::Usage),
             other if prefix(other, "/models").is_some() => (family, Operation::ListModels),
             other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
             other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
@@ -145,6 +148,9 @@ mod tests {
             ("/v1/embeddings", OpenAiChat, Other),
             ("/", OpenAiChat, Other),
             ("/api/hello", Anthropic, Other),
+            ("/api/oauth/usage", Anthropic, Usage),
+            ("/anthropic/api/oauth/usage/", Anthropic, Usage),
+            ("/api/oauth/profile", Anthropic, Other),
         ] {
             assert_eq!(Endpoint::of(path), Endpoint { dialect, operation }, "{path}");
         }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use serde::Serialize;
 
+use super::usage::Usage;
 use crate::body::Body;
 use crate::call::{Call, unavailable};
 use crate::domain::dialect::Operation;
@@ -14,8 +15,8 @@ use crate::store::At;
 use crate::store::budget::{self, BudgetStore};
 use crate::store::rate_limit::{self, RateLimitStore};
 
-/// Answers `GET /v1/key`: what the caller's own key may, and how it stands. Nothing of anyone else's, and nothing of
-/// the key itself.
+/// Answers `GET /v1/key`: what the caller's own key may, and how it stands; and `GET /api/oauth/usage`. Nothing of anyone
+/// else's, and nothing of the key itself.
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
     pub(super) budgets: Option<Arc<dyn BudgetStore>>,
@@ -26,7 +27,7 @@ impl KeyInfo {
     /// Whether the call is a question for us. In front of a host's own service it is one only where there is something
     /// to tell.
     pub(super) fn answers(&self, call: &Call) -> bool {
-        call.endpoint().operation == Operation::KeyInfo && (call.principal().is_some() || self.governs())
+        is_asked(call) && (call.principal().is_some() || self.governs())
     }
 
     fn governs(&self) -> bool {
@@ -43,15 +44,26 @@ impl KeyInfo {
             Some(store) => store.standing(&principal.budgets, At::Store).await.map_err(|error| unavailable(&error))?,
             None => Vec::new(),
         };
-        let limits = match &self.limits {
-            Some(store) => store.standing(&principal.limits, At::Store).await.map_err(|error| unavailable(&error))?,
-            None => Vec::new(),
+        let json = match (call.endpoint().operation, &self.limits) {
+            (Operation::Usage, _) => serde_json::to_vec(&Usage::of(&budgets)),
+            (_, None) => serde_json::to_vec(&Info::of(principal, &budgets, &[])),
+            (_, Some(store)) => {
+                let limits = store.standing(&principal.limits, At::Store).await;
+                let limits = limits.map_err(|error| unavailable(&error))?;
+                serde_json::to_vec(&Info::of(principal, &budgets, &limits))
+            }
         };
-        let json = serde_json::to_vec(&Info::of(principal, &budgets, &limits)).unwrap_or_default();
-        let mut response = Response::new(Body::from(Bytes::from(json)));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = Response::new(Body::from(Bytes::from(json.unwrap_or_default())));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }
+}
+
+/// Whether the call asks for what is told here.
+pub(super) fn is_asked(call: &Call) -> bool {
+    matches!(call.endpoint().operation, Operation::KeyInfo | Operation::Usage)
 }
 
 #[derive(Serialize)]

@@ -34,6 +34,7 @@ mod models;
 mod service;
 mod stage;
 mod surface;
+mod usage;
 mod wire;
 
 pub use self::builder::GatewayBuilder;

@@ -9,11 +9,10 @@ use percent_encoding::percent_decode_str;
 use pin_project_lite::pin_project;
 
 use super::Dispatch;
-use super::key_info::KeyInfo;
+use super::key_info::{KeyInfo, is_asked};
 use super::models::{self, Model, Paging};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
-use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
@@ -65,7 +64,7 @@ impl Surface {
     }
 
     fn answer_here(&self, request: Request<Body>) -> Here {
-        let asks = Call::of(&request).filter(|call| call.endpoint().operation == Operation::KeyInfo).cloned();
+        let asks = Call::of(&request).filter(|call| is_asked(call)).cloned();
         let (info, answer) = match asks {
             Some(call) => (Some((self.info.clone(), call)), Response::default()),
             None => (None, self.known(&request).unwrap_or_else(Call::reject)),

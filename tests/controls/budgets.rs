@@ -349,3 +349,39 @@ async fn a_stack_by_hand_whose_service_applies_no_edits_is_granted_all_or_nothin
         assert_eq!((answer.status.as_u16(), answer.header("x-tollgate-clamped")), (status, None), "{}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
+    use tollgate::domain::clock::ManualClock;
+    use tollgate::store::memory::MemoryBudgets;
+    let now = ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time"));
+    let budgets = BudgetLayer::new(MemoryBudgets::new().clock(now)).contact("#llm-platform");
+    let world = World::with(|layer| layer.budget(budgets));
+    let team = Budget::new(Scope::team("search"), Window::Month, usd("0.00001"));
+    let key = world.mint(Principal::new("ada").team("search").budget_of(team)).await;
+    let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
+    assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));
+    let message = answer.message();
+    assert!(message.ends_with("it begins anew at 2026-12-01T00:00:00Z; ask #llm-platform for more"), "{message}");
+    let first_of_december = "1796083200";
+    for (name, value) in [
+        ("status", Some("rejected")),
+        ("reset", Some(first_of_december)),
+        ("overage-reset", Some(first_of_december)),
+        ("overage-utilization", Some("1")),
+        ("overage-surpassed-threshold", Some("1")),
+        ("overage-period", Some("monthly")),
+        ("overage-disabled-reason", Some("org_spend_cap_reached")),
+        ("overage-scope", Some("group_pool")),
+        ("representative-claim", None),
+        ("overage-status", None),
+    ] {
+        assert_eq!(answer.header(&format!("anthropic-ratelimit-unified-{name}")), value, "{name}");
+    }
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    let mut body = hello(64);
+    body["model"] = json!("gpt-5");
+    let answer = world.ask(post(CHAT, &key, &body)).await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("anthropic-")), "{:?}", answer.headers);
+}

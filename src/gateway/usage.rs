@@ -1,0 +1,154 @@
+use serde::Serialize;
+
+use crate::domain::budget::Window;
+use crate::domain::money::Money;
+use crate::store::budget::Standing;
+
+/// What Claude Code asks `GET /api/oauth/usage` for, and shows under `/usage`: of each calendar's budgets the one that is
+/// nearest to its end. `extra_usage` is the month's. Dollars are said in cents.
+///
+/// The shape is that of Claude Code 2.1's contract for gateways; what its `severity` may say is not in it, so that is a
+/// guess.
+#[derive(Serialize)]
+pub(super) struct Usage {
+    extra_usage: Spend,
+    daily: Spend,
+    weekly: Spend,
+    limits: Vec<Limit>,
+}
+
+#[derive(Serialize)]
+struct Spend {
+    is_enabled: bool,
+    monthly_limit: Option<u64>,
+    used_credits: u64,
+    utilization: Option<u64>,
+    currency: &'static str,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    kind: &'static str,
+    group: &'static str,
+    percent: u64,
+    /// RFC 3339.
+    resets_at: Option<String>,
+    severity: &'static str,
+    is_active: bool,
+}
+
+impl Usage {
+    pub(super) fn of(standings: &[Standing]) -> Self {
+        let nearest = |window| {
+            let of_it = standings.iter().filter(|one| one.budget.pot.window == window);
+            of_it.max_by_key(|one| percent(one))
+        };
+        let limits = [Window::Day, Window::Week, Window::Month].into_iter().filter_map(nearest).map(Limit::of);
+        Usage {
+            extra_usage: Spend::of(nearest(Window::Month)),
+            daily: Spend::of(nearest(Window::Day)),
+            weekly: Spend::of(nearest(Window::Week)),
+            limits: limits.collect(),
+        }
+    }
+}
+
+impl Spend {
+    fn of(standing: Option<&Standing>) -> Self {
+        Spend {
+            is_enabled: standing.is_some(),
+            monthly_limit: standing.map(|one| cents(one.budget.limit)),
+            used_credits: standing.map_or(0, |one| cents(one.spent)),
+            utilization: standing.map(percent),
+            currency: "USD",
+        }
+    }
+}
+
+impl Limit {
+    fn of(standing: &Standing) -> Self {
+        let percent = percent(standing);
+        Limit {
+            kind: "spend",
+            group: period(standing.budget.pot.window),
+            percent,
+            resets_at: standing.resets_at.map(|at| at.to_string()),
+            severity: match percent {
+                ..75 => "normal",
+                75..100 => "warning",
+                _ => "exceeded",
+            },
+            is_active: true,
+        }
+    }
+}
+
+/// As Claude Code names a window.
+fn period(window: Window) -> &'static str {
+    match window {
+        Window::Day => "daily",
+        Window::Week => "weekly",
+        Window::Month => "monthly",
+        Window::Total => "total",
+    }
+}
+
+/// Whole cents, rounded down: what is shown is no more than what is there.
+fn cents(money: Money) -> u64 {
+    u64::try_from(money.nanos()).unwrap_or(0) / 10_000_000
+}
+
+/// What is spent of a budget, in whole percent, rounded down: 100 says that nothing is left.
+fn percent(standing: &Standing) -> u64 {
+    let (spent, limit) = (i128::from(standing.spent.nanos()), i128::from(standing.budget.limit.nanos()));
+    if limit <= 0 {
+        return 100;
+    }
+    u64::try_from((spent * 100 / limit).max(0)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::budget::Budget;
+    use crate::domain::ledger::Account;
+    use crate::domain::scope::Scope;
+
+    fn standing(window: Window, limit: &str, spent: &str) -> Standing {
+        let amount = |text: &str| text.parse().expect("an amount");
+        let account = Account { spent: amount(spent), ..Account::default() };
+        let now = "2026-11-25T12:00:00Z".parse().expect("a time");
+        Standing::new(Budget::new(Scope::team("t"), window, amount(limit)), account, window.around(now).1)
+    }
+
+    #[test]
+    fn claude_code_sees_the_budget_of_each_calendar_that_is_nearest_to_its_end() {
+        let standings = [
+            standing(Window::Month, "500", "271.409"),
+            standing(Window::Month, "900", "272"),
+            standing(Window::Day, "10", "10.5"),
+            standing(Window::Total, "10", "9"),
+        ];
+        let told = serde_json::to_value(Usage::of(&standings)).expect("JSON");
+        let month = json!({"is_enabled": true, "monthly_limit": 50_000, "used_credits": 27_140, "utilization": 54, "currency": "USD"});
+        assert_eq!(told["extra_usage"], month);
+        assert_eq!(
+            told["weekly"],
+            json!({"is_enabled": false, "monthly_limit": null, "used_credits": 0, "utilization": null, "currency": "USD"})
+        );
+        let limit = |group: &str, percent: u64, resets: &str, severity: &str| json!({"kind": "spend", "group": group, "percent": percent, "resets_at": resets, "severity": severity, "is_active": true});
+        let limits = [
+            limit("daily", 105, "2026-11-26T00:00:00Z", "exceeded"),
+            limit("monthly", 54, "2026-12-01T00:00:00Z", "normal"),
+        ];
+        assert_eq!(told["limits"], json!(limits));
+    }
+
+    #[test]
+    fn who_has_no_cap_has_no_limits() {
+        let told = serde_json::to_value(Usage::of(&[])).expect("JSON");
+        assert_eq!((&told["limits"], &told["extra_usage"]["monthly_limit"]), (&json!([]), &json!(null)));
+    }
+}
