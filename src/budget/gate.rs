@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use super::bound::Bound;
 use super::layer::OverBudget;
+use super::queue::Queues;
 use super::refusal::{refusal, spent};
 use crate::call::{Alive, Asked, Call, Fact, Held, unavailable};
 use crate::dialect::Line;
@@ -35,11 +36,24 @@ pub struct BudgetGate<B: ?Sized> {
     over: Option<OverBudget>,
     /// Whom a client may ask for more.
     contact: Option<Arc<str>>,
+    /// Where calls wait for what others hold, if they may.
+    queues: Option<Arc<Queues>>,
 }
 
 impl<B: BudgetStore> BudgetGate<B> {
     pub(crate) fn new(store: B) -> Self {
-        BudgetGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), over: None, contact: None }
+        BudgetGate {
+            store: Arc::new(store),
+            alive: Arc::new(Alive::new(LEASE)),
+            over: None,
+            contact: None,
+            queues: None,
+        }
+    }
+
+    pub(crate) fn wait(mut self, most: Duration) -> Self {
+        self.queues = (!most.is_zero()).then(|| Arc::new(Queues::new(most)));
+        self
     }
 
     pub(crate) fn contact(mut self, contact: Arc<str>) -> Self {
@@ -60,7 +74,8 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     /// The same gate, whatever its store.
     pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
-        BudgetGate { store: self.store, alive: self.alive, over: self.over, contact: self.contact }
+        let BudgetGate { store, alive, over, contact, queues } = self;
+        BudgetGate { store, alive, over, contact, queues }
     }
 }
 
@@ -92,23 +107,52 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let bound = Bound::of(call, call.require_head()?, headers)?;
         let wish = bound.wish(self.over.unwrap_or_default())?;
         let ask = Reserve::new(call.id(), self.alive.session(), &principal.budgets, wish);
-        let asked = Asked::new(call, self.nothing(call));
-        // Past the pointer's own implementation, which would put the future in a box of its own.
-        match (*self.store).reserve(&ask, At::Store).await {
-            Ok(Verdict::Allow(grant)) => granted(call, &bound, wish, grant, asked.answered()),
-            Ok(Verdict::Deny(denial)) => {
-                drop(asked.answered());
+        let answer = match &self.queues {
+            None => self.ask(call, &ask).await,
+            Some(queues) => self.ask_in_turn(call, &ask, queues).await,
+        };
+        match answer {
+            Ok((Verdict::Allow(grant), ended)) => granted(call, &bound, wish, grant, ended),
+            Ok((Verdict::Deny(denial), _)) => {
                 show(call, REMAINING, denial.standing.left().max(Money::ZERO));
                 if call.dialect() == Dialect::Anthropic && !denial.is_held {
                     call.set_answer_headers(spent(&denial.standing));
                 }
                 Err(refusal(&denial, wish.min, call.now(), self.contact.as_deref()))
             }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn ask(&self, call: &Call, ask: &Reserve<'_>) -> Result<Answer<B>, StoreError> {
+        let asked = Asked::new(call, self.nothing(call));
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        match (*self.store).reserve(ask, At::Store).await {
+            Ok(verdict) => Ok((verdict, asked.answered())),
             Err(error) => {
                 if !error.may_have_applied() {
                     drop(asked.answered());
                 }
-                Err(unavailable(&error))
+                Err(error)
+            }
+        }
+    }
+
+    /// Behind those who wait already, and then for as long as what is missing is only held.
+    async fn ask_in_turn(&self, call: &Call, ask: &Reserve<'_>, queues: &Queues) -> Result<Answer<B>, StoreError> {
+        let pot = match queues.ahead(ask.budgets) {
+            Some(pot) => pot.clone(),
+            None => match self.ask(call, ask).await {
+                Ok((Verdict::Deny(denial), _)) if denial.is_held => denial.standing.budget.pot,
+                answer => return answer,
+            },
+        };
+        let Some(mut turn) = queues.turn(&pot).await else { return self.ask(call, ask).await };
+        loop {
+            turn.begin();
+            match self.ask(call, ask).await {
+                Ok((Verdict::Deny(denial), _)) if denial.is_held && turn.has_news().await => {}
+                answer => return answer,
             }
         }
     }
@@ -121,7 +165,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             async move { (*store).heartbeat(session, At::Store).await }
         });
         let reservation = Reservation { id: call.id(), granted: Money::ZERO, pots: Vec::new() };
-        Ended { store: self.store.clone(), reservation, actual: Money::ZERO, _held: held }
+        let queues = self.queues.clone();
+        Ended { store: self.store.clone(), reservation, actual: Money::ZERO, queues, _held: held }
     }
 }
 
@@ -163,14 +208,20 @@ struct Ended<B: ?Sized> {
     store: Arc<B>,
     reservation: Reservation,
     actual: Money,
+    queues: Option<Arc<Queues>>,
     _held: Held,
 }
+
+/// What a store says, and who tells it how it ended.
+type Answer<B> = (Verdict, Option<Ended<B>>);
 
 impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
-        (*self.store).settle(&self.reservation, self.actual, At::Store).await
+        (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
+        self.queues.iter().for_each(|queues| queues.settled());
+        Ok(())
     }
 }
 
@@ -184,8 +235,9 @@ fn show(call: &Call, name: HeaderName, money: Money) {
 
 impl<B: ?Sized> Clone for BudgetGate<B> {
     fn clone(&self) -> Self {
-        let BudgetGate { store, alive, over, contact } = self;
-        BudgetGate { store: store.clone(), alive: alive.clone(), over: *over, contact: contact.clone() }
+        let BudgetGate { store, alive, over, contact, queues } = self;
+        let (store, alive, contact) = (store.clone(), alive.clone(), contact.clone());
+        BudgetGate { store, alive, over: *over, contact, queues: queues.clone() }
     }
 }
 

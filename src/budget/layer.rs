@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tower::Layer;
 
@@ -48,6 +49,14 @@ impl<B: BudgetStore> BudgetLayer<B> {
     #[must_use]
     pub fn over_budget(mut self, over: OverBudget) -> Self {
         self.gate = self.gate.over_budget(over);
+        self
+    }
+
+    /// How long a call may wait for money that is held, and not spent: zero unless set. Those that wait for one pot are
+    /// served in the order in which they came, and who comes later comes behind them.
+    #[must_use]
+    pub fn wait(mut self, most: Duration) -> Self {
+        self.gate = self.gate.wait(most);
         self
     }
 

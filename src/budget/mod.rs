@@ -6,7 +6,7 @@
 //!   tokens, and `x-tollgate-clamped`, where the budgets do not reach for all that was asked (an edit: whoever sends
 //!   the request applies it, as `GatewayLayer` and `Dispatch` do).
 //! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight"
-//!   with `retry-after: 1`. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A
+//!   with `retry-after: 1`, unless it may [wait](BudgetLayer::wait) and its turn comes. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A
 //!   store that cannot tell: 529, 429 for OpenAI's clients: closed.
 //! - **Where:** the last question before the money is spent, inside of everything that may still refuse.
 //!
@@ -28,6 +28,7 @@
 mod bound;
 mod gate;
 mod layer;
+mod queue;
 mod refusal;
 
 pub use self::gate::BudgetGate;

@@ -3,4 +3,5 @@
 mod bounds;
 mod catalog;
 mod corpus;
+mod money;
 mod reading;
