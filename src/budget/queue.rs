@@ -11,6 +11,9 @@ use crate::domain::budget::{Budget, Pot};
 /// How often a store is asked again while no call of this gateway settles: those of others do.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// However long a call may wait, no client waits longer.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
 /// The calls of one gateway that wait for money which others hold: for each pot one after the other, so that the first to
 /// come is the first to be served, and a large one is not passed by for ever.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Queues {
     /// In which nobody waits for longer than `most`.
     pub(super) fn new(most: Duration) -> Self {
         let (waiting, queues, settled) = Default::default();
-        Queues { most, waiting, queues, settled }
+        Queues { most: most.min(LONGEST), waiting, queues, settled }
     }
 
     /// The pot that others wait for already, if there is one: who comes now comes behind them.
@@ -178,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_is_no_longer_waited_for() {
-        let queues = Queues::new(Duration::from_secs(60));
+        let queues = Queues::new(Duration::MAX);
         let pot = pot("a");
         let first = queues.turn(&pot).await;
         let second = tokio::time::timeout(Duration::from_secs(1), queues.turn(&pot));

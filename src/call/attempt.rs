@@ -66,9 +66,11 @@ impl AttemptGuard {
         let usage = self.reading.usage;
         let usage_is_final = self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete;
         let took = call.elapsed().saturating_sub(self.began);
+        // What was not sent, or refused, is not billed.
+        let is_known = usage_is_final || matches!(end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus) && usage.is_none();
         let attempt = Attempt {
             cost: usage.and_then(|usage| call.cost(&usage)),
-            at_most: if usage_is_final { None } else { call.at_most(&self.reading, took) },
+            at_most: if is_known { None } else { call.at_most(&self.reading, took) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             end,
             status: self.status,
