@@ -45,6 +45,7 @@ pub struct Translation {
     mode: Mode,
     version: AnthropicVersion,
     server_tools: bool,
+    drops_stale_thinking: bool,
 }
 
 impl Translation {
@@ -74,6 +75,14 @@ impl Translation {
     #[must_use]
     pub fn server_tools(mut self, allowed: bool) -> Self {
         self.server_tools = allowed;
+        self
+    }
+
+    /// Whether thinking that no longer fits the history before it is left out by Anthropic (a beta of its own API alone),
+    /// which else refuses a request of a client that has edited its history. Of Anthropic's own clients nothing changes.
+    #[must_use]
+    pub fn drops_stale_thinking(mut self, drops: bool) -> Self {
+        self.drops_stale_thinking = drops;
         self
     }
 }

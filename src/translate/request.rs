@@ -82,6 +82,7 @@ impl Translation {
         speak(parts, translated.body.len());
         if target.dialect == Dialect::Anthropic {
             parts.headers.insert("anthropic-version", HeaderValue::from_static(self.version.as_str()));
+            translated.beta.map(|beta| parts.headers.insert("anthropic-beta", HeaderValue::from_static(beta)));
         }
         Ok(Outbound::Send(translated.body, Box::new(passage)))
     }
@@ -91,6 +92,7 @@ impl Translation {
         let mut asked = Asked::new(&target.model).mode(self.mode).version(self.version);
         // Searches, and the passes over the context that they add, are more than was held for the call.
         asked = asked.server_tools(self.server_tools && !call.is_granted());
+        asked = asked.drops_stale_thinking(self.drops_stale_thinking);
         asked = asked.abilities(catalog.abilities(&target.model, target.dialect));
         if let Some(card) = catalog.find(&target.model) {
             asked = asked.max_output(card.max_output);

@@ -450,3 +450,23 @@ async fn anthropics_newer_version_is_asked_without_sampling() {
         assert_eq!(headers["x-tollgate-warnings"].to_str().expect("letters").contains("temperature"), !takes);
     }
 }
+
+#[tokio::test]
+async fn thinking_that_no_longer_fits_is_dropped_where_the_host_says_so() {
+    const BETA: &str = "thinking-binding-controls-2026-08-01";
+    let binding = json!({"prefix_mismatch_behavior": "drop_block"});
+    for (drops, effort, bound) in [(false, "high", false), (true, "high", true), (true, "none", false)] {
+        let site = Site::new(Translation::new().drops_stale_thinking(drops));
+        let mut body = claude("hi", false);
+        (body["model"], body["reasoning_effort"]) = (json!("claude-sonnet-5"), json!(effort));
+        let (status, _, _) = site.ask(CHAT, body).await;
+        let sent = site.provider.received().pop().expect("a request");
+        let asked: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        assert_eq!(
+            (status, asked["thinking"].get("block_binding")),
+            (StatusCode::OK, bound.then_some(&binding)),
+            "{asked}"
+        );
+        assert_eq!(sent.headers.get("anthropic-beta").map(|beta| beta.as_bytes()), bound.then_some(BETA.as_bytes()));
+    }
+}

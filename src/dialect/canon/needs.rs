@@ -11,6 +11,8 @@ pub(crate) struct Aim<'a> {
     pub(crate) max_output: u64,
     /// The most that the layers let it have.
     pub(crate) limit: Option<u64>,
+    /// Thinking that no longer fits what stands before it is left out by the provider, and no error.
+    pub(crate) drops_stale_thinking: bool,
 }
 
 /// The name of the tool that stands in for a format where the model has no other way to keep to one.
@@ -31,6 +33,8 @@ pub(crate) struct Needs {
     pub(crate) legacy_functions: bool,
     /// The provider runs tools itself, and may pause to be asked to go on.
     pub(crate) may_pause: bool,
+    /// What `anthropic-beta` must say, so that the request is understood.
+    pub(crate) beta: Option<&'static str>,
     /// The client did not ask for thinking, and its SDK may not know what it is.
     pub(crate) hides_thinking: bool,
 }

@@ -61,6 +61,8 @@ pub struct Asked<'a> {
     pub version: AnthropicVersion,
     /// Whether the provider may run tools of its own (`web_search_options`), for which it takes more than tokens.
     pub server_tools: bool,
+    /// Whether Anthropic leaves out thinking that no longer fits the history before it, where it would refuse the request.
+    pub drops_stale_thinking: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -75,6 +77,7 @@ impl<'a> Asked<'a> {
             mode: Mode::default(),
             version: AnthropicVersion::default(),
             server_tools: false,
+            drops_stale_thinking: false,
         }
     }
 
@@ -120,6 +123,14 @@ impl<'a> Asked<'a> {
         self.server_tools = allowed;
         self
     }
+
+    /// Whether Anthropic leaves out thinking that no longer fits the history before it, where it would refuse the request.
+    /// It takes a [beta](Translated::beta).
+    #[must_use]
+    pub fn drops_stale_thinking(mut self, drops: bool) -> Self {
+        self.drops_stale_thinking = drops;
+        self
+    }
 }
 
 /// A request in the upstream's dialect.
@@ -130,6 +141,8 @@ pub struct Translated {
     pub body: Bytes,
     /// What was lost: the value of `x-tollgate-warnings`, if there is anything to say.
     pub warnings: Option<String>,
+    /// What `anthropic-beta` must say for the request to be understood, if it must say anything.
+    pub beta: Option<&'static str>,
     /// What the answer must be made to fit: goes into the [`Reply`](super::Reply).
     pub(crate) needs: Needs,
     /// The client wants the usage chunk of a Chat Completions stream.
@@ -173,8 +186,13 @@ pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_
     if upstream == Dialect::Anthropic && asked.version == AnthropicVersion::V2026_10_21 {
         abilities.sampling = Sampling::None;
     }
-    let aim =
-        Aim { model: asked.model, abilities, max_output: asked.max_output.unwrap_or(u64::MAX), limit: asked.limit };
+    let aim = Aim {
+        model: asked.model,
+        abilities,
+        max_output: asked.max_output.unwrap_or(u64::MAX),
+        limit: asked.limit,
+        drops_stale_thinking: asked.drops_stale_thinking,
+    };
     let (wants_nothing, include_usage) = (conversation.max_tokens == Some(0), conversation.include_usage);
     let mut needs = Needs::default();
     let body = match upstream {
@@ -182,7 +200,8 @@ pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_
         Dialect::OpenAiChat => openai_chat::request::write(conversation, &aim, &mut needs, &mut warnings)?,
         Dialect::OpenAiResponses => return Err(impossible(client, upstream)),
     };
-    Ok(Translated { body: body.into(), warnings: warnings.header(), needs, include_usage, wants_nothing })
+    let (warnings, beta) = (warnings.header(), needs.beta);
+    Ok(Translated { body: body.into(), warnings, beta, needs, include_usage, wants_nothing })
 }
 
 fn impossible(client: Dialect, upstream: Dialect) -> Rejection {

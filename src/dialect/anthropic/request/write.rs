@@ -18,6 +18,11 @@ const DEFAULT_OUTPUT: u64 = 8192;
 /// Longest `metadata.user_id` that we send, in bytes.
 const LONGEST_USER: usize = 256;
 
+/// Blocks of thinking are signed for what stands before them; a client of Chat Completions that edits its history would
+/// else be refused. Source: platform.claude.com/docs/en/build-with-claude/preserved-thinking.
+const BINDING: &str = r#""block_binding":{"prefix_mismatch_behavior":"drop_block"}"#;
+const BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
+
 /// Writes a Messages request, whose messages are last.
 ///
 /// # Errors
@@ -61,7 +66,10 @@ pub(crate) fn write(
         None => {}
     }
     if let Some(thinking) = &plan.thinking {
-        out.key("thinking").raw(thinking);
+        let is_bound = aim.drops_stale_thinking && binds(Raw::new(thinking));
+        let bound = is_bound.then(|| thinking.strip_suffix('}').map(|open| format!("{open},{BINDING}}}"))).flatten();
+        needs.beta = bound.as_ref().map(|_| BINDING_BETA);
+        out.key("thinking").raw(bound.as_deref().unwrap_or(thinking));
     }
     // A tool that stands in for the format is no format.
     output_config(&mut out, plan.effort, format.as_deref().filter(|_| !needs.json_tool));
@@ -99,6 +107,12 @@ pub(crate) fn write(
     }
     out.close(']').close('}');
     Ok(out.finish())
+}
+
+/// Whether a thinking parameter can say what becomes of blocks that do not fit, and says nothing of it.
+fn binds(thinking: Raw<'_>) -> bool {
+    let kind = thinking.member("type").and_then(Raw::text).unwrap_or_default();
+    kind.as_str() != "disabled" && thinking.member("block_binding").is_none()
 }
 
 /// What goes upstream of the format that the client asked for: a schema; or the tool that stands in for it.
