@@ -11,6 +11,7 @@ mod charges;
 mod corners;
 mod door;
 mod dying_store;
+mod endings;
 mod every_poll;
 mod in_process;
 mod late;
