@@ -1,5 +1,7 @@
 //! Pass-through: what goes through the gateway comes out the same, byte for byte, but for what it asked for itself.
 
+#[path = "../support/cases.rs"]
+mod cases;
 mod compressed;
 mod corpus;
 mod fixtures;

@@ -157,7 +157,7 @@ async fn an_alias_replaces_the_model_and_nothing_else() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..crate::cases::cases(64) })]
 
     #[test]
     fn a_request_in_any_pieces_arrives_whole(

@@ -189,7 +189,7 @@ async fn an_error_answer_passes_to_the_byte_whatever_was_asked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..crate::cases::cases(256) })]
 
     #[test]
     fn an_answer_in_any_pieces_passes_to_the_byte(

@@ -1,5 +1,8 @@
 //! Every store passes the suite that anyone's store is asked to pass.
 
+#[path = "../support/cases.rs"]
+mod cases;
+
 mod broken;
 mod cached;
 mod memory;

@@ -34,7 +34,7 @@ fn money(nanos: i64) -> Money {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases::cases(256))]
 
     /// Where no call costs more than was granted, no limit is ever passed, held or spent, whichever sessions fall silent.
     #[test]

@@ -128,7 +128,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(crate::cases::cases(512))]
 
     #[test]
     fn a_valid_document_is_accepted(text in crate::any_value().prop_flat_map(|value| crate::text_of(&value))) {

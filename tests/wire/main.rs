@@ -1,5 +1,8 @@
 //! The wire: JSON indexed and spliced, event streams scanned and written.
 
+#[path = "../support/cases.rs"]
+mod cases;
+
 mod json;
 mod splice;
 mod sse;

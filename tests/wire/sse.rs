@@ -136,7 +136,7 @@ fn cut<'s>(mut stream: &'s [u8], sizes: &[usize]) -> Vec<&'s [u8]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(crate::cases::cases(1024))]
 
     #[test]
     fn any_stream_in_any_chunks_holds_the_events_the_standard_says(
