@@ -112,9 +112,8 @@ pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) ->
         Ok(text) => (text, true),
         Err(_) => (doc.utf8_chunks().next().map_or("", |chunk| chunk.valid()), false),
     };
-    let mut lexer = Lexer::new(text, usize::MAX, &Names::NONE);
-    let whole = lexer.members(|key, escaped, value| each(&spelled_out(key, escaped), value));
-    whole.is_ok() && is_text
+    let whole = cursor::object(text, |key, value| value.spelled(|value| each(key, value)));
+    whole.is_some() && is_text
 }
 
 /// A key without its escapes. One that is no text (a lone surrogate) stays as it is spelled.

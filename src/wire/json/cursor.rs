@@ -39,9 +39,15 @@ impl<'a> Value<'_, 'a> {
     /// Takes it as it is spelled, unless it is `null`.
     #[inline]
     pub(crate) fn into(self, slot: &mut Option<Raw<'a>>) -> Option<Passed> {
+        self.spelled(|value| *slot = Some(Raw::cut(value)).filter(|value| !value.is_null()))
+    }
+
+    /// Gives it as it is spelled.
+    #[inline]
+    pub(super) fn spelled(self, take: impl FnOnce(&'a str)) -> Option<Passed> {
         let start = self.lexer.at();
         self.lexer.value(self.depth).ok()?;
-        *slot = Some(Raw::cut(self.lexer.since(start))).filter(|value| !value.is_null());
+        take(self.lexer.since(start));
         Some(Passed(()))
     }
 

@@ -1,0 +1,107 @@
+//! Strings, a block of bytes at a time.
+
+use super::{Fault, Lexer};
+
+impl Lexer<'_> {
+    /// A string: where it ends, and whether it holds an escape.
+    #[inline(always)]
+    pub(super) fn step_string(&mut self, at: usize) -> Result<(usize, bool), Fault> {
+        let inside = at + 1;
+        // Most keys and words end in the block that was looked at last.
+        if inside / BLOCK == self.block {
+            let left = self.specials >> (inside % BLOCK);
+            let end = inside + left.trailing_zeros() as usize;
+            if left != 0 && self.byte(end) == Some(b'"') {
+                return Ok((end + 1, false));
+            }
+        }
+        self.long_string(inside)
+    }
+
+    /// The rest of a string, from anywhere in it that is not in an escape: block by block, special byte by special byte.
+    #[inline(never)]
+    fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
+        let mut escaped = false;
+        while at < self.doc.len() {
+            if self.block != at / BLOCK {
+                self.look(at / BLOCK);
+            }
+            let start = self.block * BLOCK;
+            let mut left = self.specials & (u64::MAX << (at % BLOCK));
+            at = start + BLOCK;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                let here = start + bit as usize;
+                match self.byte(here) {
+                    Some(b'"') => return Ok((here + 1, escaped)),
+                    Some(b'\\') => {}
+                    _ => return Err(self.stop(here, Fault::Syntax)),
+                }
+                match self.byte(here + 1) {
+                    Some(letter) if SHORT_ESCAPES[usize::from(letter)] => {}
+                    Some(b'u') => self.code_unit(here + 2)?,
+                    _ => return Err(self.stop(here + 1, Fault::Syntax)),
+                }
+                escaped = true;
+                // The letter is none of the bytes that are left, even if it is the first one of the next block.
+                left &= u64::MAX << bit << 2;
+                at = at.max(here + 2);
+            }
+        }
+        Err(self.stop(self.doc.len(), Fault::Syntax))
+    }
+
+    #[inline(never)]
+    fn look(&mut self, block: usize) {
+        self.block = block;
+        let rest = self.doc.get(block * BLOCK..).unwrap_or_default();
+        self.specials = match rest.first_chunk() {
+            Some(block) => specials(block),
+            None => {
+                let mut block = [b' '; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                specials(&block)
+            }
+        };
+    }
+
+    /// The four digits of an escape.
+    fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
+        self.met.units = true;
+        match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
+            Some(at) => Err(self.stop(at, Fault::Syntax)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The letters of escapes that have nothing behind them.
+const SHORT_ESCAPES: [bool; 256] = {
+    let mut table = [false; 256];
+    let letters = br#""\/bfnrt"#;
+    let mut i = 0;
+    while i < letters.len() {
+        table[letters[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
+/// How many bytes are looked at together.
+const BLOCK: usize = 64;
+
+/// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
+///
+/// No early exit and nothing but bytes in the first loop: that is what lets it compile to vector code, which is why it is
+/// kept apart from code that would take it to pieces.
+#[inline(never)]
+fn specials(block: &[u8; BLOCK]) -> u64 {
+    let mut flags = [0_u8; BLOCK];
+    for (flag, &byte) in flags.iter_mut().zip(block) {
+        *flag = u8::from((byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    }
+    // The product has the lowest bits of eight bytes, in order, in its highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let eights = flags.as_chunks::<8>().0.iter().enumerate();
+    eights.fold(0, |bits, (i, eight)| bits | (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * i))
+}
