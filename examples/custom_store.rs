@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tollgate::domain::clock::{Clock, SystemClock};
-use tollgate::domain::{budget::Budget, ledger::Account, money::Money};
-use tollgate::store::budget::{BudgetStore, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use tollgate::domain::{budget::Budget, budget::Pot, ledger::Account, money::Money};
+use tollgate::store::budget::{BudgetStore, Crossing, Grant, Reservation, Reserve, Standing, Verdict};
 use tollgate::store::{At, Session, StoreError, conformance};
 use uuid::Uuid;
 
@@ -19,9 +19,11 @@ use uuid::Uuid;
 struct Tables {
     now: Timestamp,
     alive_until: HashMap<Uuid, Timestamp>,
-    /// Whose call, what it was granted, and what was spent of it; nothing yet while it is held.
-    calls: HashMap<Uuid, (Uuid, Grant, Option<Money>)>,
+    /// Whose call, and what was spent of what it was granted; nothing yet while it is held.
+    calls: HashMap<Uuid, (Uuid, Reservation, Option<Money>)>,
     settled: HashSet<Uuid>,
+    /// Which thresholds were told of, since when.
+    told: HashSet<(Pot, Timestamp, u8)>,
 }
 
 #[derive(Default)]
@@ -33,25 +35,22 @@ impl OneMutex {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Tables { now, alive_until, calls, .. } = &mut *tables;
         *now = (*now).max(if let At::Fixed(time) = at { time } else { SystemClock.now() });
-        let silent =
-            |(session, _, spent): &&mut (Uuid, Grant, Option<Money>)| spent.is_none() && alive_until[session] < *now;
-        calls.values_mut().filter(silent).for_each(|call| call.2 = Some(call.1.reservation.granted));
+        let held = calls.values_mut().filter(|(session, _, spent)| spent.is_none() && alive_until[session] < *now);
+        held.for_each(|(_, reservation, spent)| *spent = Some(reservation.granted));
         tables
     }
 }
 
 impl Tables {
-    fn standing(&self, budget: &Budget) -> Standing {
-        let (window_start, resets_at) = budget.pot.window.around(self.now);
-        let (pinned, mut account) = (Pinned { pot: budget.pot.clone(), window_start }, Account::default());
-        account.window_start = window_start;
-        for (_, grant, spent) in self.calls.values().filter(|(_, grant, _)| grant.reservation.pots.contains(&pinned)) {
-            match spent {
-                None => account.hold(grant.reservation.granted),
-                Some(spent) => account.settle(window_start, Money::ZERO, *spent),
-            }
-        }
-        Standing::new(budget.clone(), account, resets_at)
+    fn account(&self, pot: &Pot) -> Account {
+        let mut account = Account::new(pot.window.around(self.now).0);
+        self.calls.values().for_each(|(_, call, spent)| call.add_to(&mut account, pot, *spent));
+        account
+    }
+
+    fn standings(&self, budgets: &[Budget]) -> Vec<Standing> {
+        let until = |pot: &Pot| pot.window.around(self.now).1;
+        budgets.iter().map(|one| Standing::new(one.clone(), &self.account(&one.pot), until(&one.pot))).collect()
     }
 }
 
@@ -60,37 +59,40 @@ impl BudgetStore for OneMutex {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         self.heartbeat(ask.session, at).await?;
         let mut tables = self.begin(at);
-        if let Some((_, grant, _)) = tables.calls.get(&ask.id) {
-            return Ok(Verdict::Allow(grant.clone()));
+        let standings = tables.standings(ask.budgets);
+        if let Some((_, reservation, _)) = tables.calls.get(&ask.id) {
+            return Ok(Verdict::Allow(Grant { reservation: reservation.clone(), standings }));
         }
-        let standings: Vec<_> = ask.budgets.iter().map(|budget| tables.standing(budget)).collect();
         let verdict = ask.answer(&standings, tables.now);
         if let Verdict::Allow(grant) = &verdict {
-            tables.calls.insert(ask.id, (ask.session.id, grant.clone(), None));
+            tables.calls.insert(ask.id, (ask.session.id, grant.reservation.clone(), None));
         }
         Ok(verdict)
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
-        let mut tables = self.begin(at);
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        let (mut tables, mut news) = (self.begin(at), Vec::new());
         if tables.settled.insert(reservation.id) {
             // One of before a restart is not known here, and its money is spent all the same.
-            let unknown = Grant { reservation: reservation.clone(), left: Money::ZERO };
-            tables.calls.entry(reservation.id).or_insert((Uuid::nil(), unknown, None)).2 = Some(actual);
+            tables.calls.insert(reservation.id, (Uuid::nil(), reservation.clone(), Some(actual)));
+            for pinned in &reservation.pots {
+                let mut account = tables.account(&pinned.pot);
+                let since = pinned.pot.window.told_since(account.window_start);
+                let is_news = |one: &Crossing| tables.told.insert((one.pot.clone(), since, one.percent));
+                news.extend(pinned.crossed(&mut account).filter(is_news));
+            }
         }
-        Ok(())
+        Ok(news)
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        let mut tables = self.begin(at);
-        let until = tables.now.saturating_add(session.lease).unwrap_or(Timestamp::MAX);
-        tables.alive_until.insert(session.id, until);
+        let Tables { now, alive_until, .. } = &mut *self.begin(at);
+        alive_until.insert(session.id, now.saturating_add(session.lease).unwrap_or(Timestamp::MAX));
         Ok(())
     }
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
-        let tables = self.begin(at);
-        Ok(budgets.iter().map(|budget| tables.standing(budget)).collect())
+        Ok(self.begin(at).standings(budgets))
     }
 }
 

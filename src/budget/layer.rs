@@ -6,8 +6,9 @@ use tower::Layer;
 
 use super::BudgetGate;
 use crate::call::CallService;
+use crate::domain::budget::Budget;
 use crate::gate::{GateLayer, GateService};
-use crate::store::budget::BudgetStore;
+use crate::store::budget::{BudgetStore, Crossing};
 
 /// Holds and settles the money of calls. See the [module](crate::budget).
 pub struct BudgetLayer<B> {
@@ -52,6 +53,14 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
+    /// Every caller in its scope pays from this pot too: the members of a team, whoever is sorted under a tag, everyone, or
+    /// whoever asks for a model or a provider.
+    #[must_use]
+    pub fn for_everyone(mut self, budget: Budget) -> Self {
+        self.gate = self.gate.for_everyone(budget);
+        self
+    }
+
     /// How long a call may wait for money that is held, and not spent: zero unless set, an hour at most. Those that wait
     /// for one pot are served in the order in which they came, and who comes later comes behind them; meanwhile they count
     /// as calls in flight.
@@ -65,6 +74,14 @@ impl<B: BudgetStore> BudgetLayer<B> {
     #[must_use]
     pub fn contact(mut self, contact: impl Into<Arc<str>>) -> Self {
         self.gate = self.gate.contact(contact.into());
+        self
+    }
+
+    /// Hears of every [threshold](crate::domain::ledger::THRESHOLDS) of every pot that is reached, once in its window,
+    /// whichever gateway reached it; the log says it too. Called where a call is settled: it must not block.
+    #[must_use]
+    pub fn on_threshold(mut self, tell: impl Fn(&Crossing) + Send + Sync + 'static) -> Self {
+        self.gate = self.gate.on_threshold(Arc::new(tell));
         self
     }
 

@@ -31,6 +31,7 @@ mod gate;
 mod layer;
 mod queue;
 mod refusal;
+mod standing;
 
 pub use self::gate::BudgetGate;
 pub use self::layer::{BudgetLayer, OverBudget};

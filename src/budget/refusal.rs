@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::domain::budget::Window;
 use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::domain::scope::ScopeKind;
-use crate::store::budget::{Denial, Standing};
+use crate::store::budget::Denial;
 
 /// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more.
 pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Option<&str>) -> Rejection {
@@ -34,37 +32,12 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
         None => Rejection::new(RejectionKind::BudgetSpent, format!("{what}{ask}")),
         Some(at) => {
             let after = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::from_secs(1));
-            let what = format!("{what}; it begins anew at {at}{ask}");
+            let again = match pot.window {
+                Window::Rolling(_) => "the first of it comes back",
+                _ => "it begins anew",
+            };
+            let what = format!("{what}; {again} at {at}{ask}");
             Rejection::new(RejectionKind::BudgetSpent, what).retry_after(after)
         }
     }
 }
-
-/// What Claude Code reads of a cap that is spent, so that it says until when: its contract for gateways, as of 2.1. With
-/// `representative-claim` and `overage-status` it would print words of its own instead of ours.
-pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let word =
-        |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
-    let pot = &standing.budget.pot;
-    let period = match pot.window {
-        Window::Day => Some("daily"),
-        Window::Week => Some("weekly"),
-        Window::Month => Some("monthly"),
-        Window::Total => None,
-    };
-    let is_shared = !matches!(pot.scope.kind, ScopeKind::Key | ScopeKind::User);
-    let resets = standing.resets_at.map(|at| HeaderValue::from(at.as_second()));
-    let said = [
-        word("anthropic-ratelimit-unified-status", "rejected"),
-        word("anthropic-ratelimit-unified-overage-utilization", "1"),
-        word("anthropic-ratelimit-unified-overage-surpassed-threshold", "1"),
-        word("anthropic-ratelimit-unified-overage-disabled-reason", "org_spend_cap_reached"),
-    ];
-    let resets = resets.into_iter().flat_map(|at| RESETS.map(|name| (HeaderName::from_static(name), at.clone())));
-    said.into_iter()
-        .chain(resets)
-        .chain(period.map(|period| word("anthropic-ratelimit-unified-overage-period", period)))
-        .chain(is_shared.then(|| word("anthropic-ratelimit-unified-overage-scope", "group_pool")))
-}
-
-const RESETS: [&str; 2] = ["anthropic-ratelimit-unified-reset", "anthropic-ratelimit-unified-overage-reset"];

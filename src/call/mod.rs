@@ -36,6 +36,7 @@ mod ending;
 mod facts;
 mod future;
 mod layer;
+mod scopes;
 mod service;
 mod settle;
 mod state;
@@ -53,6 +54,7 @@ pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;
 pub(crate) use self::future::is_event_stream;
+pub(crate) use self::scopes::{Scoped, has_used};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};

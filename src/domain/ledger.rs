@@ -1,72 +1,48 @@
 //! The rules of a pot: how a window begins anew, what may be granted, and how a grant is made true.
 //!
 //! Reach for it when you write a budget store: memory and SQLite both decide by these rules, and the suite holds yours to
-//! them. Nothing here knows of time zones, locks or tables.
+//! them. Nothing here knows of clocks, locks or tables.
 //!
 //! ```
-//! use tollgate::domain::ledger::{Account, Wish};
+//! use tollgate::domain::ledger::{Room, Wish};
 //! use tollgate::domain::money::Money;
 //! let money = |nanos| Money::from_nanos(nanos);
 //! let wish = Wish { min: money(10), want: money(100), share: 4 };
-//! let account = Account { spent: money(50), held: money(30), ..Account::default() };
+//! let room = Room { spent: money(50), held: money(30), limit: money(100), soft: false };
 //! // 20 are left: a quarter of them is under the least, so the least is granted.
-//! assert_eq!(wish.grant([(account, money(100))]).ok(), Some(money(10)));
+//! assert_eq!(wish.grant([room]).ok(), Some(money(10)));
 //! ```
 
-use jiff::Timestamp;
+mod account;
 
+pub use self::account::{Account, THRESHOLDS};
+use super::budget::Budget;
 use super::money::Money;
 
-/// What has come out of a pot in its current window.
+/// How much there is in a pot, for one ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Account {
-    /// When the window began.
-    pub window_start: Timestamp,
+pub struct Room {
     /// Settled and forfeited.
     pub spent: Money,
     /// Granted to calls in flight.
     pub held: Money,
+    /// The most that both may be.
+    pub limit: Money,
+    /// Whether that keeps nobody from more.
+    pub soft: bool,
 }
 
-impl Default for Account {
-    fn default() -> Self {
-        Account { window_start: Timestamp::UNIX_EPOCH, spent: Money::ZERO, held: Money::ZERO }
-    }
-}
-
-impl Account {
-    /// Begins anew if `window_start` is later than what it has: what is still held then belongs to its own, older window.
-    pub fn roll(&mut self, window_start: Timestamp) {
-        if window_start > self.window_start {
-            *self = Account { window_start, ..Account::default() };
-        }
-    }
-
-    /// What may still be granted under `limit`; less than nothing where more was spent than there was.
+impl Room {
+    /// That of an account under a budget.
     #[must_use]
-    pub fn left(&self, limit: Money) -> Money {
-        limit.saturating_sub(self.spent).saturating_sub(self.held)
+    pub fn of(account: &Account, budget: &Budget) -> Self {
+        Room { spent: account.spent, held: account.held, limit: budget.limit, soft: budget.soft }
     }
 
-    /// Holds `granted`.
-    pub fn hold(&mut self, granted: Money) {
-        self.held = self.held.saturating_add(granted);
-    }
-
-    /// Makes a grant of the window that began at `pinned` true. A window that has closed is not touched: what its calls
-    /// cost is in their own records. A forfeit is a settlement for all that was granted.
-    pub fn settle(&mut self, pinned: Timestamp, granted: Money, actual: Money) {
-        if self.window_start == pinned {
-            self.held = self.held.saturating_sub(granted);
-            self.spent = self.spent.saturating_add(actual);
-        }
-    }
-
-    /// Makes a forfeit of the window that began at `pinned` true, as [`settle`](Self::settle) does a grant.
-    pub fn correct(&mut self, pinned: Timestamp, forfeited: Money, actual: Money) {
-        if self.window_start == pinned {
-            self.spent = self.spent.saturating_sub(forfeited).saturating_add(actual);
-        }
+    /// What may still be granted; less than nothing where more was spent than there was.
+    #[must_use]
+    pub fn left(self) -> Money {
+        self.limit.saturating_sub(self.spent).saturating_sub(self.held)
     }
 }
 
@@ -91,18 +67,18 @@ pub struct Lack {
 }
 
 impl Wish {
-    /// The grant that every pot can give, each an account and its limit. All give the same, or none gives anything.
+    /// The grant that every pot can give. All give the same, or none gives anything; soft ones give all that is wanted.
     ///
     /// # Errors
     /// The first pot that has less than the least; of several, one that is spent comes before those that are only held.
-    pub fn grant(self, pots: impl IntoIterator<Item = (Account, Money)>) -> Result<Money, Lack> {
+    pub fn grant(self, pots: impl IntoIterator<Item = Room>) -> Result<Money, Lack> {
         let mut granted = self.want;
         let mut lack: Option<Lack> = None;
-        for (index, (account, limit)) in pots.into_iter().enumerate() {
-            let left = account.left(limit);
+        for (index, room) in pots.into_iter().enumerate().filter(|(_, room)| !room.soft) {
+            let left = room.left();
             // A limit of nothing lets nothing through, not even what costs nothing.
-            if left < self.min || limit <= Money::ZERO {
-                let is_held = left.saturating_add(account.held) >= self.min && account.held > Money::ZERO;
+            if left < self.min || room.limit <= Money::ZERO {
+                let is_held = left.saturating_add(room.held) >= self.min && room.held > Money::ZERO;
                 if lack.is_none_or(|lack| lack.is_held && !is_held) {
                     lack = Some(Lack { index, is_held });
                 }
@@ -120,14 +96,10 @@ impl Wish {
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, Lack, Money, Timestamp, Wish};
+    use super::{Lack, Money, Room, Wish};
 
     fn money(nanos: i64) -> Money {
         Money::from_nanos(nanos)
-    }
-
-    fn account(spent: i64, held: i64) -> Account {
-        Account { spent: money(spent), held: money(held), ..Account::default() }
     }
 
     #[test]
@@ -135,46 +107,31 @@ mod tests {
         let wish = Wish { min: money(5), want: money(40), share: 4 };
         for (pots, granted) in [
             (vec![], Ok(40)),
-            (vec![(account(0, 0), 1_000)], Ok(40)),
-            (vec![(account(0, 0), 100)], Ok(25)),
-            (vec![(account(0, 0), 100), (account(90, 2), 100)], Ok(5)),
-            (vec![(account(90, 5), 100)], Ok(5)),
-            (vec![(account(90, 6), 100)], Err(Lack { index: 0, is_held: true })),
-            (vec![(account(96, 0), 100)], Err(Lack { index: 0, is_held: false })),
-            (vec![(account(0, 99), 100), (account(100, 0), 100)], Err(Lack { index: 1, is_held: false })),
-            (vec![(account(0, 0), 0)], Err(Lack { index: 0, is_held: false })),
-            (vec![(account(200, 0), 100)], Err(Lack { index: 0, is_held: false })),
+            (vec![(0, 0, 1_000)], Ok(40)),
+            (vec![(0, 0, 100)], Ok(25)),
+            (vec![(0, 0, 100), (90, 2, 100)], Ok(5)),
+            (vec![(90, 5, 100)], Ok(5)),
+            (vec![(90, 6, 100)], Err(Lack { index: 0, is_held: true })),
+            (vec![(96, 0, 100)], Err(Lack { index: 0, is_held: false })),
+            (vec![(0, 99, 100), (100, 0, 100)], Err(Lack { index: 1, is_held: false })),
+            (vec![(0, 0, 0)], Err(Lack { index: 0, is_held: false })),
+            (vec![(200, 0, 100)], Err(Lack { index: 0, is_held: false })),
         ] {
-            let asked = pots.into_iter().map(|(account, limit)| (account, money(limit)));
-            assert_eq!(wish.grant(asked), granted.map(money));
+            let room = |(spent, held, limit)| Room {
+                spent: money(spent),
+                held: money(held),
+                limit: money(limit),
+                soft: false,
+            };
+            assert_eq!(wish.grant(pots.iter().copied().map(room)), granted.map(money));
+            let soft = pots.iter().map(|pot| Room { soft: true, ..room(*pot) });
+            assert_eq!(wish.grant(soft), Ok(wish.want), "a soft pot keeps nobody from anything");
+            let one = Room { spent: money(0), held: money(0), limit: money(100), soft: false };
+            let behind = pots.iter().map(|pot| Room { soft: true, ..room(*pot) }).chain([one]);
+            assert_eq!(wish.grant(behind), Ok(money(25)), "and has no say beside a hard one");
         }
         let free = Wish { min: Money::ZERO, want: Money::ZERO, share: 1 };
-        assert!(free.grant([(account(0, 0), Money::ZERO)]).is_err(), "a limit of zero lets nothing through");
-    }
-
-    #[test]
-    fn a_forfeit_is_charged_whole_until_it_is_corrected() {
-        let (now, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(86_400).expect("a time"));
-        let mut pot = account(5, 0);
-        pot.hold(money(10));
-        pot.settle(now, money(10), money(10));
-        assert_eq!((pot.spent, pot.held), (money(15), Money::ZERO));
-        pot.correct(later, money(10), money(3));
-        assert_eq!(pot.spent, money(15), "of another window");
-        pot.correct(now, money(10), money(3));
-        assert_eq!((pot.spent, pot.held), (money(8), Money::ZERO));
-    }
-
-    #[test]
-    fn a_settlement_counts_in_the_window_of_its_grant_and_no_other() {
-        let (monday, tuesday) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(86_400).expect("a time"));
-        let mut pot = account(0, 0);
-        pot.hold(money(10));
-        pot.roll(tuesday);
-        assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO));
-        pot.settle(monday, money(10), money(7));
-        assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO));
-        pot.roll(monday);
-        assert_eq!(pot.window_start, tuesday, "time that goes back opens no old window");
+        let nothing = Room { spent: Money::ZERO, held: Money::ZERO, limit: Money::ZERO, soft: false };
+        assert!(free.grant([nothing]).is_err(), "a limit of zero lets nothing through");
     }
 }

@@ -27,7 +27,8 @@ use uuid::Uuid;
 use super::budget::{Budget, Window};
 use super::limit::{Limit, Measure};
 use super::money::Money;
-use super::scope::Scope;
+use super::pattern;
+use super::scope::{Scope, ScopeKind};
 
 /// Who calls, and what they may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,11 +154,22 @@ impl Principal {
     /// Whether it may ask for `model`.
     #[must_use]
     pub fn may_use(&self, model: &str) -> bool {
-        self.models.is_empty()
-            || self.models.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => model.starts_with(start),
-                None => model == &**pattern,
-            })
+        self.models.is_empty() || self.models.iter().any(|pattern| pattern::matches(pattern, model))
+    }
+
+    /// Whether what is kept for everyone in `scope` is about this one. What a call is for, the scope of a model or of a
+    /// provider, is about all who make it.
+    #[must_use]
+    pub fn is_in(&self, scope: &Scope) -> bool {
+        let is = |own: &Option<Arc<str>>| own.as_deref().is_some_and(|own| scope.names(own));
+        match scope.kind {
+            ScopeKind::Key => self.own_scope() == *scope,
+            ScopeKind::User => is(&self.user),
+            ScopeKind::Team => is(&self.team),
+            ScopeKind::Org => is(&self.org),
+            ScopeKind::Tag => self.tags.iter().any(|tag| scope.names(tag)),
+            ScopeKind::Model | ScopeKind::Provider | ScopeKind::Global => true,
+        }
     }
 
     /// The model that it means by `name`.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// One key, user, team or organisation.
+use super::pattern;
+
+/// One key, user, team or organisation; one provider, some models; one tag; or everyone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Scope {
     /// Which sort of thing it is.
@@ -34,6 +36,12 @@ pub enum ScopeKind {
     Team,
     /// An organisation.
     Org,
+    /// A model, or those whose names start so: `claude-opus-*`. A call counts that asks for one, or may be served by one.
+    Model,
+    /// A provider, by the name of its upstream. A call counts that may be served by it.
+    Provider,
+    /// All that is sorted under a word.
+    Tag,
     /// Everyone.
     Global,
 }
@@ -59,10 +67,33 @@ impl Scope {
         Scope { kind: ScopeKind::Org, id: id.into() }
     }
 
+    /// The model of this name, or those whose names start so, with a `*` behind.
+    pub fn model(pattern: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Model, id: pattern.into() }
+    }
+
+    /// The provider whose upstream has this name.
+    pub fn provider(upstream: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Provider, id: upstream.into() }
+    }
+
+    /// The tag of this name.
+    pub fn tag(tag: impl Into<Arc<str>>) -> Self {
+        Scope { kind: ScopeKind::Tag, id: tag.into() }
+    }
+
     /// Everyone who goes through the store.
     #[must_use]
     pub fn global() -> Self {
         Scope { kind: ScopeKind::Global, id: "".into() }
+    }
+
+    /// Whether `name` is this one's, or one of those.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        match self.kind {
+            ScopeKind::Model => pattern::matches(&self.id, name),
+            _ => *self.id == *name,
+        }
     }
 }
 
@@ -75,6 +106,9 @@ impl ScopeKind {
             ScopeKind::User => "user",
             ScopeKind::Team => "team",
             ScopeKind::Org => "org",
+            ScopeKind::Model => "model",
+            ScopeKind::Provider => "provider",
+            ScopeKind::Tag => "tag",
             ScopeKind::Global => "global",
         }
     }

@@ -38,13 +38,13 @@ impl Controls {
 
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
         let gate = layer.into_gate().erased();
-        self.info.limits = Some(gate.store());
+        self.info.limits = Some((gate.store(), gate.everyone()));
         self.last.limits = Some(gate);
     }
 
     pub(super) fn budgets<B: BudgetStore>(&mut self, layer: BudgetLayer<B>) {
         let gate = layer.into_gate().erased();
-        self.info.budgets = Some(gate.store());
+        self.info.budgets = Some((gate.store(), gate.everyone()));
         self.last.budgets = Some(gate);
     }
 

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::usage::Usage;
 use crate::body::Body;
-use crate::call::{Call, unavailable};
+use crate::call::{Call, Scoped, unavailable};
+use crate::domain;
+use crate::domain::budget::Window;
 use crate::domain::dialect::Operation;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -19,9 +21,12 @@ use crate::store::rate_limit::{self, RateLimitStore};
 /// else's, and nothing of the key itself.
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
-    pub(super) budgets: Option<Arc<dyn BudgetStore>>,
-    pub(super) limits: Option<Arc<dyn RateLimitStore>>,
+    pub(super) budgets: Option<Kept<dyn BudgetStore, domain::budget::Budget>>,
+    pub(super) limits: Option<Kept<dyn RateLimitStore, domain::limit::Limit>>,
 }
+
+/// A store, and what of it is kept for everyone.
+type Kept<S, T> = (Arc<S>, Arc<[T]>);
 
 impl KeyInfo {
     /// Whether the call is a question for us. In front of a host's own service it is one only where there is something
@@ -41,14 +46,17 @@ impl KeyInfo {
         let principal =
             call.principal().ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;
         let budgets = match &self.budgets {
-            Some(store) => store.standing(&principal.budgets, At::Store).await.map_err(|error| unavailable(&error))?,
+            Some((store, everyone)) => {
+                let budgets = all(principal, &principal.budgets, everyone);
+                store.standing(&budgets, At::Store).await.map_err(|error| unavailable(&error))?
+            }
             None => Vec::new(),
         };
         let json = match (call.endpoint().operation, &self.limits) {
             (Operation::Usage, _) => serde_json::to_vec(&Usage::of(&budgets)),
             (_, None) => serde_json::to_vec(&Info::of(principal, &budgets, &[])),
-            (_, Some(store)) => {
-                let limits = store.standing(&principal.limits, At::Store).await;
+            (_, Some((store, everyone))) => {
+                let limits = store.standing(&all(principal, &principal.limits, everyone), At::Store).await;
                 let limits = limits.map_err(|error| unavailable(&error))?;
                 serde_json::to_vec(&Info::of(principal, &budgets, &limits))
             }
@@ -59,6 +67,12 @@ impl KeyInfo {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }
+}
+
+/// A caller's own, and of those for everyone the ones that it may come to count against.
+fn all<T: Scoped>(principal: &Principal, own: &[T], everyone: &[T]) -> Vec<T> {
+    let everyone = everyone.iter().filter(|one| principal.is_in(one.scope()));
+    own.iter().chain(everyone).cloned().collect()
 }
 
 /// Whether the call asks for what is told here.
@@ -86,11 +100,13 @@ struct Info<'a> {
 struct Budget<'a> {
     scope: &'static str,
     id: &'a str,
-    window: &'static str,
+    window: Window,
     limit_usd: String,
     spent_usd: String,
     held_usd: String,
     remaining_usd: String,
+    /// Whether calls go on beyond the limit.
+    soft: bool,
     /// RFC 3339.
     resets_at: Option<String>,
 }
@@ -99,7 +115,7 @@ struct Budget<'a> {
 struct Limit<'a> {
     scope: &'static str,
     id: &'a str,
-    measure: crate::domain::limit::Measure,
+    measure: domain::limit::Measure,
     limit: u64,
     remaining: u64,
     /// Seconds until all of it is back, rounded up.
@@ -129,11 +145,12 @@ impl<'a> Budget<'a> {
         Budget {
             scope: pot.scope.kind.as_str(),
             id: &pot.scope.id,
-            window: pot.window.as_str(),
+            window: pot.window,
             limit_usd: standing.budget.limit.to_string(),
             spent_usd: standing.spent.to_string(),
             held_usd: standing.held.to_string(),
             remaining_usd: standing.left().to_string(),
+            soft: standing.budget.soft,
             resets_at: standing.resets_at.map(|at| at.to_string()),
         }
     }

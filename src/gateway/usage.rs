@@ -1,7 +1,7 @@
 use serde::Serialize;
 
-use crate::domain::budget::Window;
 use crate::domain::money::Money;
+use crate::domain::window::{Calendar, Window};
 use crate::store::budget::Standing;
 
 /// What Claude Code asks `GET /api/oauth/usage` for, and shows under `/usage`: of each calendar's budgets the one that is
@@ -39,15 +39,18 @@ struct Limit {
 
 impl Usage {
     pub(super) fn of(standings: &[Standing]) -> Self {
-        let nearest = |window| {
-            let of_it = standings.iter().filter(|one| one.budget.pot.window == window);
-            of_it.max_by_key(|one| percent(one))
+        let nearest = |calendar: Calendar| {
+            let is_of_it = |window: Window| window.calendar().is_some_and(|(its, _)| its == calendar);
+            let of_it = standings.iter().filter(|one| !one.budget.soft && is_of_it(one.budget.pot.window));
+            of_it.max_by_key(|one| one.percent_spent())
         };
-        let limits = [Window::Day, Window::Week, Window::Month].into_iter().filter_map(nearest).map(Limit::of);
+        let limits = [Calendar::Day, Calendar::Week, Calendar::Month]
+            .into_iter()
+            .filter_map(|calendar| Some(Limit::of(period(calendar), nearest(calendar)?)));
         Usage {
-            extra_usage: Spend::of(nearest(Window::Month)),
-            daily: Spend::of(nearest(Window::Day)),
-            weekly: Spend::of(nearest(Window::Week)),
+            extra_usage: Spend::of(nearest(Calendar::Month)),
+            daily: Spend::of(nearest(Calendar::Day)),
+            weekly: Spend::of(nearest(Calendar::Week)),
             limits: limits.collect(),
         }
     }
@@ -59,18 +62,18 @@ impl Spend {
             is_enabled: standing.is_some(),
             monthly_limit: standing.map(|one| cents(one.budget.limit)),
             used_credits: standing.map_or(0, |one| cents(one.spent)),
-            utilization: standing.map(percent),
+            utilization: standing.map(Standing::percent_spent),
             currency: "USD",
         }
     }
 }
 
 impl Limit {
-    fn of(standing: &Standing) -> Self {
-        let percent = percent(standing);
+    fn of(group: &'static str, standing: &Standing) -> Self {
+        let percent = standing.percent_spent();
         Limit {
             kind: "spend",
-            group: period(standing.budget.pot.window),
+            group,
             percent,
             resets_at: standing.resets_at.map(|at| at.to_string()),
             severity: match percent {
@@ -83,28 +86,18 @@ impl Limit {
     }
 }
 
-/// As Claude Code names a window.
-fn period(window: Window) -> &'static str {
-    match window {
-        Window::Day => "daily",
-        Window::Week => "weekly",
-        Window::Month => "monthly",
-        Window::Total => "total",
+/// As Claude Code names it.
+fn period(calendar: Calendar) -> &'static str {
+    match calendar {
+        Calendar::Day => "daily",
+        Calendar::Week => "weekly",
+        Calendar::Month => "monthly",
     }
 }
 
 /// Whole cents, rounded down: what is shown is no more than what is there.
 fn cents(money: Money) -> u64 {
     u64::try_from(money.nanos()).unwrap_or(0) / 10_000_000
-}
-
-/// What is spent of a budget, in whole percent, rounded down: 100 says that nothing is left.
-fn percent(standing: &Standing) -> u64 {
-    let (spent, limit) = (i128::from(standing.spent.nanos()), i128::from(standing.budget.limit.nanos()));
-    if limit <= 0 {
-        return 100;
-    }
-    u64::try_from((spent * 100 / limit).max(0)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -120,7 +113,7 @@ mod tests {
         let amount = |text: &str| text.parse().expect("an amount");
         let account = Account { spent: amount(spent), ..Account::default() };
         let now = "2026-11-25T12:00:00Z".parse().expect("a time");
-        Standing::new(Budget::new(Scope::team("t"), window, amount(limit)), account, window.around(now).1)
+        Standing::new(Budget::new(Scope::team("t"), window, amount(limit)), &account, window.around(now).1)
     }
 
     #[test]

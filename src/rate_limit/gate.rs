@@ -11,7 +11,6 @@ use crate::domain::dialect::Operation;
 use crate::domain::estimate;
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
-use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
@@ -24,12 +23,15 @@ const LEASE: Duration = Duration::from_secs(8);
 pub struct RateLimitGate<R: ?Sized> {
     store: Arc<R>,
     alive: Arc<Alive>,
+    /// What every caller in its scope counts against too.
+    everyone: Arc<[Limit]>,
     expected_output: u64,
 }
 
 impl<R: RateLimitStore> RateLimitGate<R> {
     pub(crate) fn new(store: R) -> Self {
-        RateLimitGate { store: Arc::new(store), alive: Arc::new(Alive::new(LEASE)), expected_output: 512 }
+        let (store, alive) = (Arc::new(store), Arc::new(Alive::new(LEASE)));
+        RateLimitGate { store, alive, everyone: Arc::default(), expected_output: 512 }
     }
 
     pub(crate) fn expected_output(mut self, tokens: u64) -> Self {
@@ -37,15 +39,25 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         self
     }
 
+    pub(super) fn for_everyone(mut self, limit: Limit) -> Self {
+        self.everyone = self.everyone.iter().cloned().chain([limit]).collect();
+        self
+    }
+
     /// The same gate, whatever its store.
     pub(crate) fn erased(self) -> RateLimitGate<dyn RateLimitStore> {
-        RateLimitGate { store: self.store, alive: self.alive, expected_output: self.expected_output }
+        let RateLimitGate { store, alive, everyone, expected_output } = self;
+        RateLimitGate { store, alive, everyone, expected_output }
     }
 }
 
 impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     pub(crate) fn store(&self) -> Arc<R> {
         self.store.clone()
+    }
+
+    pub(crate) fn everyone(&self) -> Arc<[Limit]> {
+        self.everyone.clone()
     }
 
     /// What [`Gate::admit`] does, without its box.
@@ -56,10 +68,11 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         }
         let principal = call.require_principal()?;
         call.check_model()?;
-        if principal.limits.is_empty() {
+        let limits = call.counted(principal, &principal.limits, &self.everyone)?;
+        if limits.is_empty() {
             return Ok(());
         }
-        let verdict = self.acquire(call, principal).await;
+        let verdict = self.acquire(call, &limits).await;
         call.note(match &verdict {
             Ok(()) => Decision::allow("rate_limit", "within every limit"),
             Err(rejection) => Decision::refuse("rate_limit", rejection.shared_message()),
@@ -80,8 +93,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         Ok(estimate::likely_input(head.inputs(), model).saturating_add(output))
     }
 
-    async fn acquire(&self, call: &Call, principal: &Principal) -> Result<(), Rejection> {
-        let limits = &principal.limits[..];
+    async fn acquire(&self, call: &Call, limits: &[Limit]) -> Result<(), Rejection> {
         let estimated = self.tokens(call, limits)?;
         let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
         let asked = Asked::new(call, self.nothing(call));
@@ -194,7 +206,8 @@ fn refusal(denial: &Denial, limits: &[Limit]) -> Rejection {
 
 impl<R: ?Sized> Clone for RateLimitGate<R> {
     fn clone(&self) -> Self {
-        RateLimitGate { store: self.store.clone(), alive: self.alive.clone(), expected_output: self.expected_output }
+        let (store, alive, everyone) = (self.store.clone(), self.alive.clone(), self.everyone.clone());
+        RateLimitGate { store, alive, everyone, expected_output: self.expected_output }
     }
 }
 

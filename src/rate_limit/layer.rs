@@ -4,6 +4,7 @@ use tower::Layer;
 
 use super::RateLimitGate;
 use crate::call::CallService;
+use crate::domain::limit::Limit;
 use crate::gate::{GateLayer, GateService};
 use crate::store::rate_limit::RateLimitStore;
 
@@ -23,6 +24,14 @@ impl<R: RateLimitStore> RateLimitLayer<R> {
     #[must_use]
     pub fn expected_output(mut self, tokens: u64) -> Self {
         self.gate = self.gate.expected_output(tokens);
+        self
+    }
+
+    /// Every caller in its scope counts against this limit too: the members of a team, whoever is sorted under a tag,
+    /// everyone, or whoever asks for a model or a provider.
+    #[must_use]
+    pub fn for_everyone(mut self, limit: Limit) -> Self {
+        self.gate = self.gate.for_everyone(limit);
         self
     }
 

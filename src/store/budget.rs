@@ -37,8 +37,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{At, Session, StoreError};
-use crate::domain::budget::{Budget, Pot};
-use crate::domain::ledger::{Account, Wish};
+use crate::domain::budget::{Budget, Pot, Window};
+use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
 
 /// Holds and settles money.
@@ -61,11 +61,14 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it
     /// corrects a forfeit, and it counts in the window in which the grant was made. Settling twice is settling once:
     /// for an hour at least, as a forfeit may be corrected for a day at least; a hold that the store does not know is
-    /// charged.
+    /// charged. A pot that was held and is left out of the reservation pays nothing.
+    ///
+    /// Gives the [thresholds](crate::domain::ledger::THRESHOLDS) that were reached by it, each once a window: nobody who
+    /// settles after is told of them again. What forfeits reach is told with the next settlement that the pot pays.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError>;
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError>;
 
     /// Says that a session is alive, for the length of its lease.
     ///
@@ -108,20 +111,29 @@ impl<'a> Reserve<'a> {
     /// When there are fewer standings than budgets.
     #[must_use]
     pub fn answer(&self, standings: &[Standing], now: Timestamp) -> Verdict {
-        let account = |one: &Standing| Account { spent: one.spent, held: one.held, ..Account::default() };
         let stand = &standings[..self.budgets.len()];
-        match self.wish.grant(stand.iter().map(|one| (account(one), one.budget.limit))) {
+        match self.wish.grant(stand.iter().map(Standing::room)) {
             Err(lack) => Verdict::Deny(Denial { standing: stand[lack.index].clone(), is_held: lack.is_held }),
             Ok(granted) => {
-                let left = stand.iter().map(Standing::left).min().unwrap_or(Money::MAX).saturating_sub(granted);
                 let mut pots: Vec<Pinned> = Vec::with_capacity(self.budgets.len());
-                for Budget { pot, .. } in self.budgets {
-                    if pots.iter().all(|pinned| pinned.pot != *pot) {
-                        pots.push(Pinned { pot: pot.clone(), window_start: pot.window.around(now).0 });
-                    }
+                for budget in self.budgets {
+                    pin(&mut pots, budget, || budget.pot.window.around(now).0);
                 }
-                Verdict::Allow(Grant { reservation: Reservation { id: self.id, granted, pots }, left })
+                let after = |one: &Standing| Standing { held: one.held.saturating_add(granted), ..one.clone() };
+                let standings = stand.iter().map(after).collect();
+                Verdict::Allow(Grant { reservation: Reservation { id: self.id, granted, pots }, standings })
             }
+        }
+    }
+}
+
+/// Puts a pot among those that are held, once, under the tightest of its limits.
+pub(crate) fn pin(pots: &mut Vec<Pinned>, budget: &Budget, window_start: impl FnOnce() -> Timestamp) {
+    match pots.iter_mut().find(|pinned| pinned.pot == budget.pot) {
+        Some(pinned) => pinned.limit = pinned.limit.min(budget.limit),
+        None => {
+            let (pot, limit) = (budget.pot.clone(), budget.limit);
+            pots.push(Pinned { pot, window_start: window_start(), limit });
         }
     }
 }
@@ -140,8 +152,8 @@ pub enum Verdict {
 pub struct Grant {
     /// To be settled.
     pub reservation: Reservation,
-    /// What the tightest pot has left after it.
-    pub left: Money,
+    /// How every budget stands after it, in the order in which they were asked for.
+    pub standings: Vec<Standing>,
 }
 
 /// Why nothing is.
@@ -164,13 +176,67 @@ pub struct Reservation {
     pub pots: Vec<Pinned>,
 }
 
+impl Reservation {
+    /// Adds it to the account of one of its pots: held as long as nothing is said of what was spent. For stores that keep
+    /// calls, and add them up.
+    pub fn add_to(&self, account: &mut Account, pot: &Pot, spent: Option<Money>) {
+        let Some(Pinned { window_start, .. }) = self.pots.iter().find(|pinned| pinned.pot == *pot) else { return };
+        match spent {
+            None => account.hold(pot.window, *window_start, self.granted),
+            Some(spent) => account.settle(pot.window, *window_start, Money::ZERO, spent),
+        }
+    }
+
+    /// Whether it names a pot, most likely there.
+    pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
+        let is_it = |pinned: &Pinned| pinned.pot == *pot;
+        self.pots.get(index).is_some_and(is_it) || self.pots.iter().any(is_it)
+    }
+}
+
 /// A pot, and the start of one of its windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinned {
     /// Whose money.
     pub pot: Pot,
+    /// Of which window; of a rolling one, of which slice.
+    pub window_start: Timestamp,
+    /// The limit that it was asked under.
+    pub limit: Money,
+}
+
+impl Pinned {
+    /// What the pot was not told of yet, now that its account stands so; from now on it was.
+    pub fn crossed(&self, account: &mut Account) -> impl Iterator<Item = Crossing> {
+        crossed(&self.pot, self.window_start, self.limit, account)
+    }
+}
+
+/// What [`Pinned::crossed`] gives, of a pot that is held somewhere else.
+pub(crate) fn crossed(
+    pot: &Pot,
+    window_start: Timestamp,
+    limit: Money,
+    account: &mut Account,
+) -> impl Iterator<Item = Crossing> {
+    let is_current = account.is_current(pot.window, window_start);
+    let (told, spent) = (is_current.then(|| account.cross(limit)), account.spent);
+    told.into_iter().flatten().map(move |percent| Crossing { pot: pot.clone(), window_start, limit, percent, spent })
+}
+
+/// A part of a limit that is spent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    /// Whose money.
+    pub pot: Pot,
     /// Of which window.
     pub window_start: Timestamp,
+    /// Under the limit of the call that reached it.
+    pub limit: Money,
+    /// Which part, in hundredths: one of the [thresholds](crate::domain::ledger::THRESHOLDS).
+    pub percent: u8,
+    /// What is spent.
+    pub spent: Money,
 }
 
 /// How a budget stands.
@@ -182,20 +248,40 @@ pub struct Standing {
     pub spent: Money,
     /// Granted to calls in flight.
     pub held: Money,
-    /// When the window ends, if it does.
+    /// When the window ends, if it does; of a rolling one, when the first of what is spent comes back.
     pub resets_at: Option<Timestamp>,
 }
 
 impl Standing {
-    /// The standing of `budget`, of whose pot the account is.
+    /// The standing of `budget`, of whose pot the account is, in a window that ends then.
     #[must_use]
-    pub fn new(budget: Budget, account: Account, resets_at: Option<Timestamp>) -> Self {
+    pub fn new(budget: Budget, account: &Account, ends_at: Option<Timestamp>) -> Self {
+        let resets_at = match budget.pot.window {
+            Window::Rolling(_) => account.first_back(budget.pot.window),
+            _ => ends_at,
+        };
         Standing { budget, spent: account.spent, held: account.held, resets_at }
+    }
+
+    /// How much of the limit is spent, in hundredths, rounded down: 100 says that nothing is left.
+    #[must_use]
+    pub fn percent_spent(&self) -> u64 {
+        let (spent, limit) = (i128::from(self.spent.nanos()), i128::from(self.budget.limit.nanos()));
+        if limit <= 0 {
+            return 100;
+        }
+        u64::try_from((spent * 100 / limit).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// As an ask is decided by.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room { spent: self.spent, held: self.held, limit: self.budget.limit, soft: self.budget.soft }
     }
 
     /// What may still be granted.
     #[must_use]
     pub fn left(&self) -> Money {
-        self.budget.limit.saturating_sub(self.spent).saturating_sub(self.held)
+        self.room().left()
     }
 }

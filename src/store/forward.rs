@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::audit::AuditSink;
-use super::budget::{self, BudgetStore, Reservation, Reserve};
+use super::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
 use super::key::{KeyRegistry, KeyStore};
 use super::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use super::{At, Session, StoreError};
@@ -48,7 +48,7 @@ macro_rules! forward {
                 (**self).reserve(ask, at).await
             }
 
-            async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+            async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
                 (**self).settle(reservation, actual, at).await
             }
 

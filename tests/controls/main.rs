@@ -9,4 +9,5 @@ mod budgets;
 mod info;
 mod keys;
 mod limits;
+mod scopes;
 mod world;

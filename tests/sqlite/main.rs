@@ -4,6 +4,7 @@ mod audit;
 mod batches;
 mod ledger;
 mod limits;
+mod migrating;
 mod modes;
 mod opening;
 mod processes;

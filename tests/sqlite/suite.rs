@@ -50,3 +50,15 @@ async fn limits_in_sqlite_pass_the_suite() {
     conformance::limits(async || Box::new(files.next().await.limits()) as Box<dyn RateLimitStore>).await;
     conformance::limits(async || Arc::new(files.next().await.limits()) as Arc<dyn RateLimitStore>).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_budgets_in_sqlite_add_up() {
+    let files = Files::new("histories-budgets");
+    conformance::budget_histories(async || files.next().await.budgets(), 1_000..1_256, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_limits_in_sqlite_add_up() {
+    let files = Files::new("histories-limits");
+    conformance::limit_histories(async || files.next().await.limits(), 1_000..1_256, 200).await;
+}

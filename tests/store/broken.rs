@@ -1,17 +1,17 @@
 //! The suite finds what it is for: stores that are broken in one way each fail by the rule that says so.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tollgate::domain::budget::Budget;
+use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::Limit;
 use tollgate::domain::money::Money;
-use tollgate::store::budget::{self, BudgetStore, Reservation, Reserve};
+use tollgate::store::budget::{self, BudgetStore, Pinned, Reservation, Reserve};
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError, conformance};
@@ -34,6 +34,13 @@ enum Fault {
     Forgets,
     AsksOneByOne,
     RefusesWithoutReason,
+    /// Charges pots that have nothing to pay.
+    ChargesAll,
+    TellsNobody,
+    /// Takes a soft limit for a hard one.
+    IsHard,
+    /// Begins a rolling window anew at midnight.
+    RollsAtMidnight,
 }
 
 use Fault::*;
@@ -41,7 +48,8 @@ use Fault::*;
 struct Broken<S> {
     inner: S,
     fault: Fault,
-    known: Mutex<HashSet<Uuid>>,
+    /// What was granted, and to be paid from which pots.
+    known: Mutex<HashMap<Uuid, Vec<Pinned>>>,
 }
 
 impl<S> Broken<S> {
@@ -60,7 +68,14 @@ impl<S> Broken<S> {
 #[async_trait]
 impl BudgetStore for Broken<MemoryBudgets> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
-        let mut ask = Reserve::new(ask.id, self.session(ask.session), ask.budgets, ask.wish);
+        let mut budgets = ask.budgets.to_vec();
+        for budget in &mut budgets {
+            budget.soft &= self.fault != IsHard;
+            if let (RollsAtMidnight, Window::Rolling(_)) = (self.fault, budget.pot.window) {
+                budget.pot.window = Window::Day;
+            }
+        }
+        let mut ask = Reserve::new(ask.id, self.session(ask.session), &budgets, ask.wish);
         match self.fault {
             AsksAgain => ask.id = Uuid::now_v7(),
             TakesAll => ask.wish.share = 1,
@@ -90,22 +105,35 @@ impl BudgetStore for Broken<MemoryBudgets> {
         }
         let mut verdict = self.inner.reserve(&ask, at).await?;
         match &mut verdict {
-            budget::Verdict::Allow(grant) => drop(self.known.lock().expect("whole").insert(grant.reservation.id)),
+            budget::Verdict::Allow(grant) => {
+                self.known.lock().expect("whole").insert(grant.reservation.id, grant.reservation.pots.clone());
+            }
             budget::Verdict::Deny(denial) if self.fault == RefusesWithoutReason => denial.is_held = false,
             budget::Verdict::Deny(_) => {}
         }
         Ok(verdict)
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
-        let is_known = self.known.lock().expect("whole").contains(&reservation.id);
+    async fn settle(
+        &self,
+        reservation: &Reservation,
+        actual: Money,
+        at: At,
+    ) -> Result<Vec<budget::Crossing>, StoreError> {
+        let is_known = self.known.lock().expect("whole").contains_key(&reservation.id);
         match self.fault {
             SettlesAgain => {
                 let again = Reservation { id: Uuid::now_v7(), ..reservation.clone() };
                 self.inner.settle(&again, actual, at).await?;
             }
             Caps => return self.inner.settle(reservation, actual.min(reservation.granted), at).await,
-            Forgets if !is_known => return Ok(()),
+            Forgets if !is_known => return Ok(Vec::new()),
+            ChargesAll => {
+                let pots = self.known.lock().expect("whole").get(&reservation.id).cloned();
+                let all = Reservation { pots: pots.unwrap_or(reservation.pots.clone()), ..reservation.clone() };
+                return self.inner.settle(&all, actual, at).await;
+            }
+            TellsNobody => return self.inner.settle(reservation, actual, at).await.map(|_| Vec::new()),
             _ => {}
         }
         self.inner.settle(reservation, actual, at).await
@@ -202,6 +230,10 @@ fn a_broken_budget_store_fails_by_the_rule_that_it_breaks() {
         (Forgets, "a_hold_that_was_lost_is_charged_when_it_is_settled"),
         (AsksOneByOne, "spent_is_told_from_held"),
         (RefusesWithoutReason, "spent_is_told_from_held"),
+        (ChargesAll, "a_pot_that_is_left_out_pays_nothing"),
+        (TellsNobody, "a_threshold_is_told_once_a_window"),
+        (IsHard, "a_soft_pot_refuses_nothing_and_is_counted"),
+        (RollsAtMidnight, "a_rolling_window_forgets_slice_by_slice"),
     ] {
         let said = said(move |runtime| {
             runtime.block_on(conformance::budgets(async || Broken::new(MemoryBudgets::new(), fault)));

@@ -39,7 +39,7 @@ async fn budgets_in_memory_pass_the_suite() {
     assert!(rules.len() > 20 && rules.contains(&"settling_twice_is_settling_once"), "{rules:?}");
     conformance::budgets(async || Box::new(MemoryBudgets::new()) as Box<dyn BudgetStore>).await;
     conformance::budgets(async || Arc::new(MemoryBudgets::new()) as Arc<dyn BudgetStore>).await;
-    conformance::budget_histories(async || MemoryBudgets::new(), 1_000..1_500, 100).await;
+    conformance::budget_histories(async || MemoryBudgets::new(), 1_000..1_256, 200).await;
     conformance::budget_histories(async || MemoryBudgets::new(), 0..8, 1_000).await;
 }
 
@@ -49,7 +49,7 @@ async fn limits_in_memory_pass_the_suite() {
     assert!(rules.len() > 20 && rules.contains(&"a_slot_is_held_until_it_is_settled"), "{rules:?}");
     conformance::limits(async || Box::new(MemoryLimits::new()) as Box<dyn RateLimitStore>).await;
     conformance::limits(async || Arc::new(MemoryLimits::new()) as Arc<dyn RateLimitStore>).await;
-    conformance::limit_histories(async || MemoryLimits::new(), 1_000..1_500, 100).await;
+    conformance::limit_histories(async || MemoryLimits::new(), 1_000..1_256, 200).await;
     conformance::limit_histories(async || MemoryLimits::new(), 0..8, 1_000).await;
 }
 

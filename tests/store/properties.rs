@@ -52,7 +52,7 @@ proptest! {
             match at_once(store.reserve(&ask, at(now))) {
                 budget::Verdict::Allow(grant) => {
                     prop_assert!(grant.reservation.granted >= wish.min && grant.reservation.granted <= wish.want);
-                    prop_assert!(!grant.left.is_negative());
+                    prop_assert!(grant.standings.iter().all(|one| !one.left().is_negative()));
                     open.push(grant.reservation);
                 }
                 budget::Verdict::Deny(denial) => {

@@ -64,7 +64,12 @@ impl<S: BudgetStore> BudgetStore for Far<S> {
         std::future::pending().await
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        reservation: &Reservation,
+        actual: Money,
+        at: At,
+    ) -> Result<Vec<budget::Crossing>, StoreError> {
         self.store.settle(reservation, actual, at).await
     }
 

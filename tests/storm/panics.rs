@@ -12,7 +12,7 @@ use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::End;
 use tollgate::domain::principal::Principal;
-use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
 use tollgate::store::key::KeyStore;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
@@ -58,7 +58,7 @@ impl BudgetStore for Panicking<MemoryBudgets> {
         verdict
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.told();
         self.0.settle(reservation, actual, at).await
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use tollgate::domain::budget::{Budget, Pot};
 use tollgate::domain::money::Money;
-use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
@@ -93,18 +93,18 @@ impl BudgetStore for Watched {
         Ok(verdict)
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.weather.pause().await;
         let fault = self.weather.fault();
         if fault == Some(Fault::Lost) {
             return Err(Fault::Lost.error());
         }
-        self.step(|store, ledger| {
+        let news = self.step(|store, ledger| {
             ledger.settled(reservation, actual);
             now(store.settle(reservation, actual, at))
         })?;
         self.weather.pause().await;
-        fault.map_or(Ok(()), |fault| Err(fault.error()))
+        fault.map_or(Ok(news), |fault| Err(fault.error()))
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {

@@ -13,9 +13,11 @@ use super::settled::Settled;
 use super::{lock, time};
 use crate::domain::budget::{Budget, Pot};
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::ledger::Account;
+use crate::domain::ledger::{Account, Room};
 use crate::domain::money::Money;
-use crate::store::budget::{BudgetStore, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{
+    BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed,
+};
 use crate::store::{At, Session, StoreError};
 
 /// How long a forfeit waits for its settlement: no call takes as long.
@@ -73,9 +75,8 @@ impl BudgetStore for MemoryBudgets {
         }))
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
-        self.decide(at, |state, _| state.settle(reservation, actual));
-        Ok(())
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        Ok(self.decide(at, |state, _| state.settle(reservation, actual)))
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
@@ -84,7 +85,7 @@ impl BudgetStore for MemoryBudgets {
     }
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
-        Ok(self.decide(at, |state, _| budgets.iter().map(|budget| state.standing(budget)).collect()))
+        Ok(self.decide(at, |state, _| state.standings(budgets)))
     }
 }
 
@@ -109,7 +110,6 @@ struct Kept {
 struct Hold {
     session: Uuid,
     granted: Money,
-    left: Money,
     pins: Vec<Pin>,
     forfeited_at: Option<Timestamp>,
 }
@@ -117,6 +117,7 @@ struct Hold {
 struct Pin {
     at: usize,
     window_start: Timestamp,
+    limit: Money,
 }
 
 impl Default for State {
@@ -136,30 +137,30 @@ impl State {
     fn reserve(&mut self, ask: &Reserve<'_>) -> Verdict {
         // Of a forfeit too: it stays charged until its settlement, which the one who asks again will send.
         if let Some(hold) = self.holds.get(&ask.id) {
-            return Verdict::Allow(self.grant(ask.id, hold));
+            let reservation = self.reservation(ask.id, hold);
+            return Verdict::Allow(Grant { reservation, standings: self.standings(ask.budgets) });
         }
         let mut pins: Vec<Pin> = Vec::with_capacity(ask.budgets.len());
-        let mut left = Money::MAX;
         let granted = ask.wish.grant(ask.budgets.iter().map(|budget| {
             let at = self.at(&budget.pot);
-            let account = self.pots[at].account;
-            left = left.min(account.left(budget.limit));
+            let account = &self.pots[at].account;
             // Asked under each of its limits, and held once.
-            if pins.iter().all(|pin| pin.at != at) {
-                pins.push(Pin { at, window_start: account.window_start });
+            match pins.iter_mut().find(|pin| pin.at == at) {
+                Some(pin) => pin.limit = pin.limit.min(budget.limit),
+                None => pins.push(Pin { at, window_start: account.window_start, limit: budget.limit }),
             }
-            (account, budget.limit)
+            Room::of(account, budget)
         }));
         match granted {
             Ok(granted) => {
                 for pin in &pins {
-                    self.pots[pin.at].account.hold(granted);
+                    let Kept { pot, account, .. } = &mut self.pots[pin.at];
+                    account.hold(pot.window, pin.window_start, granted);
                 }
-                let left = left.saturating_sub(granted);
-                let hold = Hold { session: ask.session.id, granted, left, pins, forfeited_at: None };
-                let grant = self.grant(ask.id, &hold);
+                let hold = Hold { session: ask.session.id, granted, pins, forfeited_at: None };
+                let reservation = self.reservation(ask.id, &hold);
                 self.holds.insert(ask.id, hold);
-                Verdict::Allow(grant)
+                Verdict::Allow(Grant { reservation, standings: self.standings(ask.budgets) })
             }
             Err(lack) => {
                 let standing = self.standing(&ask.budgets[lack.index]);
@@ -168,33 +169,43 @@ impl State {
         }
     }
 
-    fn grant(&self, id: Uuid, hold: &Hold) -> Grant {
-        let pinned = |pin: &Pin| Pinned { pot: self.pots[pin.at].pot.clone(), window_start: pin.window_start };
-        let pots = hold.pins.iter().map(pinned).collect();
-        Grant { reservation: Reservation { id, granted: hold.granted, pots }, left: hold.left }
+    fn reservation(&self, id: Uuid, hold: &Hold) -> Reservation {
+        let pinned =
+            |pin: &Pin| Pinned { pot: self.pots[pin.at].pot.clone(), window_start: pin.window_start, limit: pin.limit };
+        Reservation { id, granted: hold.granted, pots: hold.pins.iter().map(pinned).collect() }
     }
 
-    fn settle(&mut self, reservation: &Reservation, actual: Money) {
+    fn settle(&mut self, reservation: &Reservation, actual: Money) -> Vec<Crossing> {
+        let mut news = Vec::new();
         match self.holds.remove(&reservation.id) {
             Some(hold) => {
-                for pin in &hold.pins {
-                    let account = &mut self.pots[pin.at].account;
+                for (index, pin) in hold.pins.iter().enumerate() {
+                    let Kept { pot, account, .. } = self.rolled(pin.at);
+                    // A pot that is left out pays nothing.
+                    let pays = reservation.names(index, pot);
+                    let actual = if pays { actual } else { Money::ZERO };
                     match hold.forfeited_at {
-                        None => account.settle(pin.window_start, hold.granted, actual),
-                        Some(_) => account.correct(pin.window_start, hold.granted, actual),
+                        None => account.settle(pot.window, pin.window_start, hold.granted, actual),
+                        Some(_) => account.correct(pot.window, pin.window_start, hold.granted, actual),
+                    }
+                    if pays {
+                        news.extend(crossed(pot, pin.window_start, pin.limit, account));
                     }
                 }
             }
-            None if self.settled.contains(&reservation.id) => return,
+            None if self.settled.contains(&reservation.id) => return news,
             // A hold of before a restart: nothing is held for it here, and the money is spent all the same.
             None => {
                 for pinned in &reservation.pots {
                     let at = self.at(&pinned.pot);
-                    self.pots[at].account.settle(pinned.window_start, Money::ZERO, actual);
+                    let account = &mut self.pots[at].account;
+                    account.settle(pinned.pot.window, pinned.window_start, Money::ZERO, actual);
+                    news.extend(pinned.crossed(account));
                 }
             }
         }
         self.settled.remember(reservation.id, self.now);
+        news
     }
 
     /// Charges what silent sessions hold, and gives up on forfeits that nobody has corrected.
@@ -206,7 +217,8 @@ impl State {
             None => {
                 if silent.contains(&hold.session) {
                     for pin in &hold.pins {
-                        pots[pin.at].account.settle(pin.window_start, hold.granted, hold.granted);
+                        let Kept { pot, account, .. } = &mut pots[pin.at];
+                        account.settle(pot.window, pin.window_start, hold.granted, hold.granted);
                     }
                     hold.forfeited_at = Some(now);
                 }
@@ -219,28 +231,36 @@ impl State {
     fn at(&mut self, pot: &Pot) -> usize {
         let Some(&at) = self.index.get(pot) else {
             let (window_start, until) = pot.window.around(self.now);
-            let account = Account { window_start, ..Account::default() };
-            self.pots.push(Kept { pot: pot.clone(), account, until });
+            self.pots.push(Kept { pot: pot.clone(), account: Account::new(window_start), until });
             self.index.insert(pot.clone(), self.pots.len() - 1);
             return self.pots.len() - 1;
         };
+        self.rolled(at);
+        at
+    }
+
+    fn rolled(&mut self, at: usize) -> &mut Kept {
         let kept = &mut self.pots[at];
         if kept.until.is_some_and(|until| until <= self.now) {
-            let (window_start, until) = pot.window.around(self.now);
-            kept.account.roll(window_start);
+            let (window_start, until) = kept.pot.window.around(self.now);
+            kept.account.roll(kept.pot.window, window_start);
             kept.until = until;
         }
-        at
+        kept
+    }
+
+    fn standings(&mut self, budgets: &[Budget]) -> Vec<Standing> {
+        budgets.iter().map(|budget| self.standing(budget)).collect()
     }
 
     fn standing(&mut self, budget: &Budget) -> Standing {
         // Whoever looks leaves nothing behind.
         if !self.index.contains_key(&budget.pot) {
-            return Standing::new(budget.clone(), Account::default(), budget.pot.window.around(self.now).1);
+            return Standing::new(budget.clone(), &Account::default(), budget.pot.window.around(self.now).1);
         }
-        let kept = self.at(&budget.pot);
-        let Kept { account, until, .. } = self.pots[kept];
-        Standing::new(budget.clone(), account, until)
+        let at = self.at(&budget.pot);
+        let Kept { account, until, .. } = &self.pots[at];
+        Standing::new(budget.clone(), account, *until)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Sqlite, rows, schema, unexpected};
 use crate::domain::budget::Budget;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
-use crate::store::budget::{BudgetStore, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
 use crate::store::{At, Session, StoreError};
 
 /// The latest time that budgets were decided by.
@@ -48,8 +48,11 @@ impl BudgetStore for SqliteBudgets {
         }
     }
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<(), StoreError> {
-        self.ask(What::Settle(reservation.clone(), actual), at).await.map(drop)
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        match self.ask(What::Settle(reservation.clone(), actual), at).await? {
+            Reply::Settled(news) => Ok(news),
+            _ => Err(unexpected()),
+        }
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
@@ -133,7 +136,9 @@ fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
         Question::Asked(What::Reserve { id, session, budgets, wish }, _) => {
             return ledger.reserve(*id, *session, budgets, *wish);
         }
-        Question::Asked(What::Settle(reservation, actual), _) => ledger.settle(reservation, *actual),
+        Question::Asked(What::Settle(reservation, actual), _) => {
+            return Ok(Reply::Settled(ledger.settle(reservation, *actual)));
+        }
         Question::Asked(What::Beat(session), _) => ledger.hear(*session),
         Question::Asked(What::Standing(budgets), _) => {
             return Ok(Reply::Standings(budgets.iter().map(|budget| ledger.standing(budget)).collect()));

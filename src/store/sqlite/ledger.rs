@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::time::timestamp;
 use super::writer::{Answer, Reply};
 use crate::domain::budget::{Budget, Pot};
-use crate::domain::ledger::{Account, Wish};
+use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
-use crate::store::budget::{Denial, Grant, Pinned, Reservation, Standing, Verdict};
+use crate::store::budget::{Crossing, Denial, Grant, Pinned, Reservation, Standing, Verdict, pin};
 use crate::store::{Session, StoreError};
 
 /// The part of the ledger that one batch touches, at one time.
@@ -33,7 +32,6 @@ pub(super) struct Hold {
     pub(super) session: Option<Uuid>,
     pub(super) state: State,
     pub(super) granted: Money,
-    pub(super) remaining: Money,
     pub(super) actual: Option<Money>,
     pub(super) at: i64,
     pub(super) pots: Vec<Pinned>,
@@ -61,7 +59,9 @@ impl Ledger {
         let Ledger { now, pots, holds, .. } = self;
         let is_silent = |hold: &Hold| hold.session.is_some_and(|session| silent.contains(&session));
         for hold in holds.values_mut().filter(|hold| hold.state == State::Live && is_silent(hold)) {
-            each(pots, hold, |account, start| account.settle(start, hold.granted, hold.granted));
+            each(pots, hold, |account, pinned| {
+                account.settle(pinned.pot.window, pinned.window_start, hold.granted, hold.granted);
+            });
             hold.end(State::Forfeited, Some(hold.granted), *now);
         }
     }
@@ -79,7 +79,8 @@ impl Ledger {
             // A forfeit stays charged until its settlement, which the one who asks again will send.
             Some(hold) if matches!(hold.state, State::Live | State::Forfeited) => {
                 (hold.asks, hold.changed) = (hold.asks.saturating_add(1), true);
-                return Ok(Reply::Verdict(hold.verdict(id)));
+                let reservation = hold.reservation(id);
+                return Ok(self.granted(reservation, budgets));
             }
             Some(hold) if hold.state == State::Settled => {
                 return Err(StoreError::broken("a reservation of this id was settled"));
@@ -87,109 +88,108 @@ impl Ledger {
             _ => {}
         }
         let mut pots: Vec<Pinned> = Vec::with_capacity(budgets.len());
-        let mut left = Money::MAX;
         let granted = wish.grant(budgets.iter().map(|budget| {
-            let account = self.roll(&budget.pot).account;
-            left = left.min(account.left(budget.limit));
+            let account = &self.rolled(&budget.pot).account;
             // Asked under each of its limits, and held once.
-            if pots.iter().all(|pinned| pinned.pot != budget.pot) {
-                pots.push(Pinned { pot: budget.pot.clone(), window_start: account.window_start });
-            }
-            (account, budget.limit)
+            pin(&mut pots, budget, || account.window_start);
+            Room::of(account, budget)
         }));
-        let verdict = match granted {
+        match granted {
             Ok(granted) => {
-                for pinned in &pots {
-                    let kept = self.roll(&pinned.pot);
-                    kept.account.hold(granted);
-                    kept.changed = true;
-                }
-                let remaining = left.saturating_sub(granted);
                 let (session, at) = (Some(session.id), self.now);
-                let hold = Hold {
-                    session,
-                    state: State::Live,
-                    granted,
-                    remaining,
-                    actual: None,
-                    at,
-                    pots,
-                    asks: 1,
-                    changed: true,
-                };
-                let verdict = hold.verdict(id);
+                let (state, actual) = (State::Live, None);
+                let hold = Hold { session, state, granted, actual, at, pots, asks: 1, changed: true };
+                each(&mut self.pots, &hold, |account, pinned| {
+                    account.hold(pinned.pot.window, pinned.window_start, granted);
+                });
+                let reservation = hold.reservation(id);
                 self.holds.insert(id, hold);
-                verdict
+                Ok(self.granted(reservation, budgets))
             }
             Err(lack) => {
                 let standing = self.standing(&budgets[lack.index]);
-                Verdict::Deny(Denial { standing, is_held: lack.is_held })
+                Ok(Reply::Verdict(Verdict::Deny(Denial { standing, is_held: lack.is_held })))
             }
-        };
-        Ok(Reply::Verdict(verdict))
+        }
     }
 
-    pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) {
-        let now = self.now;
-        let Some(hold) = self.holds.get_mut(&reservation.id) else {
-            // A hold that the file has lost, or never had: nothing is held for it, and the money is spent all the same.
-            for pinned in &reservation.pots {
-                self.roll(&pinned.pot);
-            }
-            let mut hold = Hold {
-                session: None,
-                state: State::Settled,
-                granted: reservation.granted,
-                remaining: Money::ZERO,
-                actual: None,
-                at: now,
-                pots: reservation.pots.clone(),
-                asks: 0,
-                changed: true,
-            };
-            each(&mut self.pots, &hold, |account, start| account.settle(start, Money::ZERO, actual));
-            hold.actual = Some(actual);
-            self.holds.insert(reservation.id, hold);
-            return;
-        };
-        let pots = &mut self.pots;
-        match hold.state {
-            State::Live => each(pots, hold, |account, start| account.settle(start, hold.granted, actual)),
-            State::Forfeited => each(pots, hold, |account, start| account.correct(start, hold.granted, actual)),
-            State::Settled | State::Void => return,
+    fn granted(&mut self, reservation: Reservation, budgets: &[Budget]) -> Reply {
+        let standings = budgets.iter().map(|budget| self.standing(budget)).collect();
+        Reply::Verdict(Verdict::Allow(Grant { reservation, standings }))
+    }
+
+    pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) -> Vec<Crossing> {
+        let (now, mut news) = (self.now, Vec::new());
+        let known = self.holds.get(&reservation.id);
+        // A hold that the file has lost, or never had: nothing is held for it, and the money is spent all the same.
+        let is_lost = known.is_none();
+        let pots = known.map_or(&reservation.pots, |hold| &hold.pots).clone();
+        for pinned in &pots {
+            self.rolled(&pinned.pot);
         }
-        hold.end(State::Settled, Some(actual), now);
+        let hold = self.holds.entry(reservation.id).or_insert_with(|| Hold {
+            session: None,
+            state: State::Live,
+            granted: reservation.granted,
+            actual: None,
+            at: now,
+            pots,
+            asks: 0,
+            changed: true,
+        });
+        let held = if is_lost { Money::ZERO } else { hold.granted };
+        for (index, pinned) in hold.pots.iter().enumerate() {
+            let Some(kept) = self.pots.get_mut(&pinned.pot) else { continue };
+            let (account, window, start) = (&mut kept.account, pinned.pot.window, pinned.window_start);
+            // A pot that is left out pays nothing.
+            let pays = reservation.names(index, &pinned.pot);
+            let actual = if pays { actual } else { Money::ZERO };
+            match hold.state {
+                State::Live => account.settle(window, start, held, actual),
+                State::Forfeited => account.correct(window, start, held, actual),
+                State::Settled | State::Void => return news,
+            }
+            if pays {
+                news.extend(pinned.crossed(account));
+            }
+            kept.changed = true;
+        }
+        if hold.state != State::Void {
+            hold.end(State::Settled, Some(actual), now);
+        }
+        news
     }
 
     /// Takes back a grant that nobody heard of: nobody can have spent it. Whoever asked for it again has heard.
     pub(super) fn take_back(&mut self, id: Uuid) {
         let now = self.now;
         if let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.state == State::Live && hold.asks == 1) {
-            each(&mut self.pots, hold, |account, start| account.settle(start, hold.granted, Money::ZERO));
+            each(&mut self.pots, hold, |account, pinned| {
+                account.settle(pinned.pot.window, pinned.window_start, hold.granted, Money::ZERO);
+            });
             hold.end(State::Void, None, now);
         }
     }
 
     pub(super) fn standing(&mut self, budget: &Budget) -> Standing {
         let until = budget.pot.window.around(timestamp(self.now)).1;
-        let account = self.roll(&budget.pot).account;
-        Standing::new(budget.clone(), account, until)
+        Standing::new(budget.clone(), &self.rolled(&budget.pot).account, until)
     }
 
     /// A pot, in its window of now. That it was rolled is written with whatever happens to it next.
-    fn roll(&mut self, pot: &Pot) -> &mut Kept {
+    fn rolled(&mut self, pot: &Pot) -> &mut Kept {
         let start = pot.window.around(timestamp(self.now)).0;
         let kept = self.pots.entry(pot.clone()).or_insert(Kept { account: Account::default(), changed: false });
-        kept.account.roll(start);
+        kept.account.roll(pot.window, start);
         kept
     }
 }
 
-/// Every account that a hold is held in, and the start of its window.
-fn each(pots: &mut HashMap<Pot, Kept>, hold: &Hold, change: impl Fn(&mut Account, Timestamp)) {
+/// Every account that a hold is held in, and where.
+fn each(pots: &mut HashMap<Pot, Kept>, hold: &Hold, change: impl Fn(&mut Account, &Pinned)) {
     for pinned in &hold.pots {
         if let Some(kept) = pots.get_mut(&pinned.pot) {
-            change(&mut kept.account, pinned.window_start);
+            change(&mut kept.account, pinned);
             kept.changed = true;
         }
     }
@@ -200,9 +200,8 @@ impl Hold {
         (self.state, self.actual, self.at, self.changed) = (state, actual, at, true);
     }
 
-    fn verdict(&self, id: Uuid) -> Verdict {
-        let reservation = Reservation { id, granted: self.granted, pots: self.pots.clone() };
-        Verdict::Allow(Grant { reservation, left: self.remaining })
+    fn reservation(&self, id: Uuid) -> Reservation {
+        Reservation { id, granted: self.granted, pots: self.pots.clone() }
     }
 }
 

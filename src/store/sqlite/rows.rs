@@ -19,21 +19,22 @@ use crate::domain::scope::{Scope, ScopeKind};
 use crate::store::budget::Pinned;
 
 const SILENT: &str = "SELECT id FROM tollgate_sessions WHERE alive_until < ?1";
-const HOLDS: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
+const HOLDS: &str = "SELECT id, session, state, granted, actual, at, pots, asks FROM tollgate_reservations \
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
-const LIVE: &str = "SELECT id, session, state, granted, remaining, actual, at, pots, asks FROM tollgate_reservations \
+const LIVE: &str = "SELECT id, session, state, granted, actual, at, pots, asks FROM tollgate_reservations \
      WHERE state = 'live' AND session IN (SELECT unhex(value) FROM json_each(?1))";
-const POTS: &str = "SELECT asked.key AS asked, pot.window_start, pot.spent, pot.held FROM json_each(?1) AS asked \
+const POTS: &str = "SELECT asked.key AS asked, pot.window_start, pot.spent, pot.held, pot.told, pot.slices FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_pots AS pot ON pot.scope_kind = asked.value ->> 0 \
      AND pot.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND pot.window = asked.value ->> 2";
-const SAVE_POTS: &str = "INSERT INTO tollgate_pots (scope_kind, scope_id, window, window_start, spent, held) \
-     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-     FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, window) DO UPDATE \
-     SET window_start = excluded.window_start, spent = excluded.spent, held = excluded.held";
-const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, remaining, actual, at, pots, asks) \
+const SAVE_POTS: &str = "INSERT INTO tollgate_pots (scope_kind, scope_id, window, window_start, spent, held, told, slices) \
+     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+     value ->> 7 FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, window) DO UPDATE \
+     SET window_start = excluded.window_start, spent = excluded.spent, held = excluded.held, told = excluded.told, \
+     slices = excluded.slices";
+const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, actual, at, pots, asks) \
      SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-     value ->> 7, value ->> 8 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
-     SET session = excluded.session, state = excluded.state, granted = excluded.granted, remaining = excluded.remaining, \
+     value ->> 7 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
+     SET session = excluded.session, state = excluded.state, granted = excluded.granted, \
      actual = excluded.actual, at = excluded.at, pots = excluded.pots, asks = excluded.asks";
 const DELETE_HOLDS: &str = "DELETE FROM tollgate_reservations WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const FORGET_SESSIONS: &str = "DELETE FROM tollgate_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -111,7 +112,6 @@ fn read_hold(row: &SqliteRow) -> Result<(Uuid, Hold), sqlx::Error> {
         session: session.map(Uuid::from_slice).transpose().map_err(decode)?,
         state,
         granted: Money::from_nanos(row.try_get("granted")?),
-        remaining: Money::from_nanos(row.try_get("remaining")?),
         actual: row.try_get::<Option<i64>, _>("actual")?.map(Money::from_nanos),
         at: row.try_get("at")?,
         pots: pots.into_iter().map(PinnedRow::read).collect(),
@@ -142,12 +142,19 @@ async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots:
                 window_start: timestamp(row.try_get("window_start")?),
                 spent: Money::from_nanos(row.try_get("spent")?),
                 held: Money::from_nanos(row.try_get("held")?),
+                told: row.try_get("told")?,
+                slices: read_slices(row.try_get("slices")?)?,
             };
         }
     }
     let kept = accounts.into_iter().map(|account| Kept { account, changed: false });
     ledger.pots.extend(pots.into_iter().zip(kept));
     Ok(())
+}
+
+fn read_slices(json: Option<&str>) -> Result<Vec<Money>, sqlx::Error> {
+    let nanos: Vec<i64> = json.map(serde_json::from_str).transpose().map_err(decode)?.unwrap_or_default();
+    Ok(nanos.into_iter().map(Money::from_nanos).collect())
 }
 
 /// Writes back what changed.
@@ -161,8 +168,10 @@ pub(super) async fn save(
         .iter()
         .filter(|(_, kept)| kept.changed)
         .map(|(pot, Kept { account, .. })| {
-            let (spent, held) = (account.spent.nanos(), account.held.nanos());
-            (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window, nanos(account.window_start), spent, held)
+            let (start, spent, held) = (nanos(account.window_start), account.spent.nanos(), account.held.nanos());
+            let slices: Vec<i64> = account.slices.iter().map(|spent| spent.nanos()).collect();
+            let slices = (!slices.is_empty()).then_some(slices);
+            (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window, start, spent, held, account.told, slices)
         })
         .collect();
     run(connection, SAVE_POTS, &pots).await?;
@@ -171,10 +180,10 @@ pub(super) async fn save(
         .filter(|(_, hold)| hold.state != State::Void)
         .map(|(id, hold)| {
             let pots: Vec<_> = hold.pots.iter().map(PinnedRow::of).collect();
-            let (granted, remaining) = (hold.granted.nanos(), hold.remaining.nanos());
+            let granted = hold.granted.nanos();
             let actual = hold.actual.map(Money::nanos);
             let session = hold.session.as_ref().map(hex);
-            (hex(id), session, hold.state.as_str(), granted, remaining, actual, hold.at, pots, hold.asks)
+            (hex(id), session, hold.state.as_str(), granted, actual, hold.at, pots, hold.asks)
         })
         .collect();
     run(connection, SAVE_HOLDS, &holds).await?;
@@ -198,19 +207,24 @@ pub(super) async fn run<T: Serialize>(
     sqlx::query(sql).bind(json(list)?).execute(connection).await.map(drop)
 }
 
-/// A pot and its window in the `pots` of a row.
+/// A pot, its window and its limit in the `pots` of a row. Before the second version there was no limit.
 #[derive(Serialize, Deserialize)]
-struct PinnedRow(ScopeKind, String, Window, i64);
+struct PinnedRow(ScopeKind, String, Window, i64, #[serde(default = "unknown")] i64);
+
+fn unknown() -> i64 {
+    i64::MAX
+}
 
 impl PinnedRow {
     fn of(pinned: &Pinned) -> Self {
-        let Pinned { pot: Pot { scope, window }, window_start } = pinned;
-        PinnedRow(scope.kind, scope.id.to_string(), *window, nanos(*window_start))
+        let Pinned { pot: Pot { scope, window }, window_start, limit } = pinned;
+        PinnedRow(scope.kind, scope.id.to_string(), *window, nanos(*window_start), limit.nanos())
     }
 
     fn read(self) -> Pinned {
-        let PinnedRow(kind, id, window, start) = self;
-        Pinned { pot: Pot { scope: Scope { kind, id: id.into() }, window }, window_start: timestamp(start) }
+        let PinnedRow(kind, id, window, start, limit) = self;
+        let pot = Pot { scope: Scope { kind, id: id.into() }, window };
+        Pinned { pot, window_start: timestamp(start), limit: Money::from_nanos(limit) }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) enum Question {
 pub(super) enum Reply {
     Verdict(budget::Verdict),
     Standings(Vec<budget::Standing>),
+    Settled(Vec<budget::Crossing>),
     LimitVerdict(rate_limit::Verdict),
     LimitStandings(Vec<rate_limit::Standing>),
     Written(bool),

@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use super::{Desk, HOUR, LEASE, ask, day, id, money, session};
+use super::{Desk, HOUR, LEASE, ask, day, id, left, money, session};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ledger::Wish;
@@ -16,7 +16,7 @@ pub(super) async fn spent_is_told_from_held<S: BudgetStore>(make: &impl AsyncFn(
     let pots = [day("search", 100)];
     desk.stands(&pots[0], 0, 0, 0).await;
     let grant = desk.granted(&ask(session, &pots, 60), 0).await;
-    rule.same("what is left of 100", &grant.left, &money(40));
+    rule.same("what is left of 100", &left(&grant), &money(40));
     desk.stands(&pots[0], 0, 0, 60).await;
     let denial = desk.denied(&ask(session, &pots, 41), 0).await;
     rule.holds("60 in flight are said to be held", denial.is_held);
@@ -82,7 +82,7 @@ pub(super) async fn a_pot_that_is_named_twice_is_held_once<S: BudgetStore>(make:
     let denial = desk.denied(&ask(session, &pots, 31), 0).await;
     rule.same("the tighter limit", &denial.standing.budget, &pots[2]);
     let grant = desk.granted(&ask(session, &pots, 20), 0).await;
-    rule.same("what is left", &grant.left, &money(10));
+    rule.same("what is left", &left(&grant), &money(10));
     rule.same("how many pots it came from", &grant.reservation.pots.len(), &2);
     desk.stands(&pots[0], 0, 0, 20).await;
     desk.settle(&grant.reservation, 15, 0).await;
@@ -197,7 +197,7 @@ pub(super) async fn a_billionth_is_never_lost<S: BudgetStore>(make: &impl AsyncF
     let (desk, session) = (Desk::open(make, rule).await, session());
     let pots = [day("search", LARGE)];
     let most = desk.granted(&ask(session, &pots, LARGE - 1), 0).await;
-    rule.same("what is left", &most.left, &money(1));
+    rule.same("what is left", &left(&most), &money(1));
     let last = desk.granted(&ask(session, &pots, 1), 0).await;
     desk.denied(&ask(session, &pots, 1), 0).await;
     desk.settle(&most.reservation, LARGE - 3, 0).await;

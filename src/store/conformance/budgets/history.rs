@@ -8,7 +8,7 @@ use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Wish};
 use crate::domain::money::Money;
 use crate::domain::scope::Scope;
-use crate::store::budget::{BudgetStore, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
 use crate::store::conformance::random::Random;
 use crate::store::conformance::{Rule, time};
 use crate::store::{At, Session};
@@ -42,8 +42,10 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         let team = |window| Budget::new(Scope::team("search"), window, money(400));
-        let pots =
-            vec![day("search", 300), day("lab", 100), team(Window::Week), team(Window::Month), team(Window::Total)];
+        let mut pots = vec![day("search", 300), day("lab", 100)];
+        let windows = ["week", "month", "total", "rolling 4h", "rolling 5d", "90m", "day (Europe/Berlin)"];
+        pots.extend(windows.map(|text| team(text.parse().unwrap_or(Window::Total))));
+        pots.extend([day("lab", 50).soft(), team(Window::Week).soft()]);
         let mut random = Random::new(seed);
         let sessions = [(); 3].map(|()| Session { id: random.id(), ..session() });
         History { random, clock: 0, sessions, pots, ledger: Ledger::default() }
@@ -102,8 +104,8 @@ impl History {
                 RULE.same(&what, &sorted(grant.reservation), &sorted(self.ledger.holds[at].reservation.clone()));
             }
             (Some(_), denied) => RULE.holds(&format!("{what}, asked again, is {denied:?}"), false),
-            (None, Verdict::Allow(Grant { reservation, left })) => {
-                let got = Verdict::Allow(Grant { reservation: sorted(reservation), left });
+            (None, Verdict::Allow(Grant { reservation, standings })) => {
+                let got = Verdict::Allow(Grant { reservation: sorted(reservation), standings });
                 RULE.same(&what, &got, &self.ledger.reserve(&ask));
             }
             (None, denied) => RULE.same(&what, &denied, &self.ledger.reserve(&ask)),
@@ -121,15 +123,14 @@ impl History {
         }) else {
             return;
         };
-        let hold = &mut self.ledger.holds[found];
-        let actual = money(self.random.up_to(hold.reservation.granted.nanos() * 3 / 2));
-        if !matches!(hold.stage, Stage::Settled(..)) {
-            hold.stage = Stage::Settled(actual, now);
-        }
-        let settled = store.settle(&hold.reservation, actual, at).await;
-        if settled.is_err() {
-            RULE.holds(&format!("{when}: a settlement of {:?} is {settled:?}", hold.reservation), false);
-        }
+        let mut reservation = self.ledger.holds[found].reservation.clone();
+        let actual = money(self.random.up_to(reservation.granted.nanos() * 3 / 2));
+        // Some pots turn out to have nothing to pay.
+        reservation.pots.retain(|_| !self.random.one_in(8));
+        let mut news = RULE.answer(store.settle(&reservation, actual, at).await);
+        news.sort_by(|one, other| (&one.pot, one.percent).cmp(&(&other.pot, other.percent)));
+        let want = self.ledger.settle(found, &reservation, actual);
+        RULE.same(&format!("{when}: what the settlement of {reservation:?} reaches"), &news, &want);
     }
 }
 
@@ -144,12 +145,16 @@ struct Ledger {
     now: Timestamp,
     holds: Vec<Hold>,
     leases: Vec<(Uuid, Timestamp)>,
+    /// Of what thresholds of what pot it was told, and in which of its windows.
+    told: Vec<(Pot, i64, u8)>,
 }
 
 struct Hold {
     reservation: Reservation,
     session: Uuid,
     stage: Stage,
+    /// What pays once it is settled.
+    paying: Vec<Pot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -161,7 +166,7 @@ enum Stage {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { now: Timestamp::MIN, holds: Vec::new(), leases: Vec::new() }
+        Ledger { now: Timestamp::MIN, holds: Vec::new(), leases: Vec::new(), told: Vec::new() }
     }
 }
 
@@ -183,46 +188,109 @@ impl Ledger {
         self.leases.push((session.id, until));
     }
 
+    /// Whether what was granted in the window, or the slice, of that start counts now.
+    fn counts(&self, pinned: &Pinned) -> bool {
+        let newest = pinned.pot.window.around(self.now).0;
+        match pinned.pot.window {
+            Window::Rolling(length) => {
+                let back = newest.as_second() - pinned.window_start.as_second();
+                back / length.slice() <= i64::from(Window::SLICES)
+            }
+            _ => pinned.window_start == newest,
+        }
+    }
+
     /// What all holds of a pot's window of now sum up to.
     fn account(&self, pot: &Pot) -> Account {
-        let window_start = pot.window.around(self.now).0;
-        let mut account = Account { window_start, ..Account::default() };
-        let pinned = Pinned { pot: pot.clone(), window_start };
-        for hold in self.holds.iter().filter(|hold| hold.reservation.pots.contains(&pinned)) {
-            match hold.stage {
-                Stage::Live => account.held = account.held.saturating_add(hold.reservation.granted),
-                Stage::Forfeited(_) => account.spent = account.spent.saturating_add(hold.reservation.granted),
-                Stage::Settled(actual, _) => account.spent = account.spent.saturating_add(actual),
+        let mut account = Account::new(pot.window.around(self.now).0);
+        for hold in &self.holds {
+            let Some(pinned) = hold.reservation.pots.iter().find(|pinned| pinned.pot == *pot) else { continue };
+            let granted = hold.reservation.granted;
+            let spent = match hold.stage {
+                Stage::Live if self.counts(pinned) || matches!(pot.window, Window::Rolling(_)) => {
+                    account.held = account.held.saturating_add(granted);
+                    continue;
+                }
+                Stage::Live => continue,
+                Stage::Forfeited(_) => granted,
+                Stage::Settled(actual, _) if hold.paying.contains(pot) => actual,
+                Stage::Settled(..) => continue,
+            };
+            if self.counts(pinned) {
+                account.spent = account.spent.saturating_add(spent);
             }
         }
         account
     }
 
+    /// When the next comes back of what is spent of a rolling window.
+    fn first_back(&self, pot: &Pot, slice: i64) -> Option<Timestamp> {
+        let mut slices: Vec<(Timestamp, i64)> = Vec::new();
+        for hold in &self.holds {
+            let Some(pinned) = hold.reservation.pots.iter().find(|pinned| pinned.pot == *pot) else { continue };
+            let spent = match hold.stage {
+                Stage::Forfeited(_) => hold.reservation.granted.nanos(),
+                Stage::Settled(actual, _) if hold.paying.contains(pot) => actual.nanos(),
+                _ => 0,
+            };
+            if self.counts(pinned) && spent != 0 {
+                slices.push((pinned.window_start, spent));
+            }
+        }
+        let oldest = slices.iter().map(|(start, _)| start.as_second()).min()?;
+        Timestamp::from_second(oldest + (i64::from(Window::SLICES) + 1) * slice).ok()
+    }
+
     fn standing(&self, budget: &Budget) -> Standing {
-        Standing::new(budget.clone(), self.account(&budget.pot), budget.pot.window.around(self.now).1)
+        let (pot, account) = (&budget.pot, self.account(&budget.pot));
+        let resets_at = match pot.window {
+            Window::Rolling(length) => self.first_back(pot, length.slice()),
+            window => window.around(self.now).1,
+        };
+        Standing { budget: budget.clone(), spent: account.spent, held: account.held, resets_at }
+    }
+
+    /// Settles the first time only, and says what thresholds it reaches.
+    fn settle(&mut self, found: usize, paying: &Reservation, actual: Money) -> Vec<Crossing> {
+        if matches!(self.holds[found].stage, Stage::Settled(..)) {
+            return Vec::new();
+        }
+        self.holds[found].stage = Stage::Settled(actual, self.now);
+        self.holds[found].paying = paying.pots.iter().map(|pinned| pinned.pot.clone()).collect();
+        let mut news = Vec::new();
+        for pinned in &paying.pots {
+            let Pinned { pot, window_start, limit } = pinned.clone();
+            let newest = pot.window.around(self.now).0.as_second();
+            let window = match pot.window {
+                Window::Rolling(length) => newest.div_euclid(length.seconds()),
+                _ if self.counts(pinned) => newest,
+                _ => continue,
+            };
+            let spent = self.account(&pot).spent;
+            for percent in [50, 80, 95, 100] {
+                let told = (pot.clone(), window, percent);
+                let part = i128::from(limit.nanos()) * i128::from(percent);
+                if limit > Money::ZERO && i128::from(spent.nanos()) * 100 >= part && !self.told.contains(&told) {
+                    self.told.push(told);
+                    news.push(Crossing { pot: pot.clone(), window_start, limit, percent, spent });
+                }
+            }
+        }
+        news.sort_by(|one, other| (&one.pot, one.percent).cmp(&(&other.pot, other.percent)));
+        news
     }
 
     fn reserve(&mut self, ask: &Reserve<'_>) -> Verdict {
-        let accounts: Vec<_> = ask.budgets.iter().map(|one| (self.account(&one.pot), one.limit)).collect();
-        let granted = match ask.wish.grant(accounts.iter().copied()) {
-            Ok(granted) => granted,
-            Err(lack) => {
-                let standing = self.standing(&ask.budgets[lack.index]);
-                return Verdict::Deny(Denial { standing, is_held: lack.is_held });
-            }
-        };
-        let mut pots: Vec<Pinned> = Vec::new();
-        for (budget, (account, _)) in ask.budgets.iter().zip(&accounts) {
-            let pinned = Pinned { pot: budget.pot.clone(), window_start: account.window_start };
-            if !pots.contains(&pinned) {
-                pots.push(pinned);
-            }
+        let standings: Vec<_> = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
+        let verdict = ask.answer(&standings, self.now);
+        if let Verdict::Allow(Grant { reservation, standings: _ }) = verdict {
+            let reservation = sorted(reservation);
+            let (session, stage, paying) = (ask.session.id, Stage::Live, Vec::new());
+            self.holds.push(Hold { reservation: reservation.clone(), session, stage, paying });
+            let standings = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
+            return Verdict::Allow(Grant { reservation, standings });
         }
-        let left = accounts.iter().map(|(account, limit)| account.left(*limit)).min().unwrap_or(Money::MAX);
-        let reservation = sorted(Reservation { id: ask.id, granted, pots });
-        let hold = Hold { reservation: reservation.clone(), session: ask.session.id, stage: Stage::Live };
-        self.holds.push(hold);
-        Verdict::Allow(Grant { reservation, left: left.saturating_sub(granted) })
+        verdict
     }
 
     /// Where one of the holds of which this is so is, the youngest sooner than others.

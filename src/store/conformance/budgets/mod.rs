@@ -3,6 +3,7 @@
 mod asks;
 pub(super) mod history;
 mod many;
+mod spent;
 mod times;
 
 use std::slice::from_ref;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use self::asks::*;
 use self::many::*;
+use self::spent::*;
 use self::times::*;
 use super::{Rule, SEEDS, STEPS, at, run};
 use crate::domain::budget::{Budget, Window};
@@ -19,7 +21,7 @@ use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::scope::Scope;
 use crate::store::Session;
-use crate::store::budget::{BudgetStore, Denial, Grant, Reservation, Reserve, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Reservation, Reserve, Standing, Verdict};
 
 pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
@@ -40,6 +42,10 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         a_settlement_corrects_a_forfeit
         a_living_session_keeps_its_holds
         a_clock_that_goes_back_opens_no_window
+        a_rolling_window_forgets_slice_by_slice
+        a_soft_pot_refuses_nothing_and_is_counted
+        a_threshold_is_told_once_a_window
+        a_pot_that_is_left_out_pays_nothing
         a_billionth_is_never_lost
         the_stores_own_clock_will_do
         spent_and_held_never_exceed_the_limit_under_a_thousand_tasks
@@ -87,8 +93,8 @@ impl<S: BudgetStore> Desk<S> {
         }
     }
 
-    async fn settle(&self, reservation: &Reservation, nanos: i64, seconds: i64) {
-        self.rule.answer(self.store.settle(reservation, money(nanos), at(seconds)).await);
+    async fn settle(&self, reservation: &Reservation, nanos: i64, seconds: i64) -> Vec<Crossing> {
+        self.rule.answer(self.store.settle(reservation, money(nanos), at(seconds)).await)
     }
 
     async fn stands(&self, budget: &Budget, seconds: i64, spent: i64, held: i64) {
@@ -98,6 +104,11 @@ impl<S: BudgetStore> Desk<S> {
         let got: Vec<_> = standings.iter().map(|one| (one.spent.nanos(), one.held.nanos())).collect();
         self.rule.same(&what, &got, &vec![(spent, held)]);
     }
+}
+
+/// What the tightest of the pots has left after a grant.
+fn left(grant: &Grant) -> Money {
+    grant.standings.iter().map(Standing::left).min().unwrap_or(Money::MAX)
 }
 
 fn ask(session: Session, budgets: &[Budget], nanos: i64) -> Reserve<'_> {

@@ -1,0 +1,74 @@
+//! How a caller's budgets stand, as Claude Code reads it: its contract for gateways, as of 2.1.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::domain::scope::ScopeKind;
+use crate::domain::window::Calendar;
+use crate::store::budget::Standing;
+
+type Header = (HeaderName, HeaderValue);
+
+const STATUS: &str = "anthropic-ratelimit-unified-status";
+const UTILIZATION: &str = "anthropic-ratelimit-unified-overage-utilization";
+const SURPASSED: &str = "anthropic-ratelimit-unified-overage-surpassed-threshold";
+const RESETS: [&str; 2] = ["anthropic-ratelimit-unified-reset", "anthropic-ratelimit-unified-overage-reset"];
+
+/// Of the budgets that refuse, the one that is spent the furthest: what its holder should know first.
+pub(super) fn fullest(standings: &[Standing]) -> Option<&Standing> {
+    let hard = standings.iter().filter(|standing| !standing.budget.soft);
+    hard.max_by_key(|standing| standing.percent_spent())
+}
+
+/// How the fullest of a caller's budgets stands: from three quarters on the client says so to its user.
+pub(super) fn allowed(standing: &Standing) -> impl Iterator<Item = Header> {
+    // Below 1 as long as calls are let through.
+    let percent = standing.percent_spent().min(99);
+    let (status, surpassed) = match percent {
+        ..75 => ("allowed", None),
+        75..95 => ("allowed_warning", Some("0.75")),
+        _ => ("allowed_warning", Some("0.95")),
+    };
+    let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or_default();
+    let utilization = HeaderValue::from_bytes(&[b'0', b'.', digit(percent / 10), digit(percent)]).ok();
+    let words = [
+        header(STATUS, status),
+        header("anthropic-ratelimit-unified-representative-claim", "overage"),
+        header("anthropic-ratelimit-unified-overage-status", status),
+    ];
+    let numbers = utilization.map(|value| (HeaderName::from_static(UTILIZATION), value));
+    let surpassed = surpassed.map(|threshold| header(SURPASSED, threshold));
+    words.into_iter().chain(numbers).chain(surpassed).chain(resets(standing))
+}
+
+/// A cap that is spent, and until when. With `representative-claim` and `overage-status` the client would print words of
+/// its own instead of ours.
+pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = Header> {
+    let pot = &standing.budget.pot;
+    let period = pot.window.calendar().map(|(calendar, _)| match calendar {
+        Calendar::Day => "daily",
+        Calendar::Week => "weekly",
+        Calendar::Month => "monthly",
+    });
+    let is_shared = !matches!(pot.scope.kind, ScopeKind::Key | ScopeKind::User);
+    let words = [
+        header(STATUS, "rejected"),
+        header(UTILIZATION, "1"),
+        header(SURPASSED, "1"),
+        header("anthropic-ratelimit-unified-overage-disabled-reason", "org_spend_cap_reached"),
+    ];
+    words
+        .into_iter()
+        .chain(resets(standing))
+        .chain(period.map(|period| header("anthropic-ratelimit-unified-overage-period", period)))
+        .chain(is_shared.then(|| header("anthropic-ratelimit-unified-overage-scope", "group_pool")))
+}
+
+/// In Unix seconds, where it does.
+fn resets(standing: &Standing) -> impl Iterator<Item = Header> + use<> {
+    let at = standing.resets_at.map(|at| HeaderValue::from(at.as_second()));
+    at.into_iter().flat_map(|at| RESETS.map(|name| (HeaderName::from_static(name), at.clone())))
+}
+
+fn header(name: &'static str, value: &'static str) -> Header {
+    (HeaderName::from_static(name), HeaderValue::from_static(value))
+}

@@ -1,0 +1,83 @@
+//! Which budgets and limits a call counts against: not all are about every call.
+
+use std::borrow::Cow;
+
+use super::Call;
+use crate::domain::budget::Budget;
+use crate::domain::limit::Limit;
+use crate::domain::outcome::Outcome;
+use crate::domain::principal::Principal;
+use crate::domain::rejection::Rejection;
+use crate::domain::scope::{Scope, ScopeKind};
+
+/// What is kept under a scope.
+pub(crate) trait Scoped: Clone {
+    fn scope(&self) -> &Scope;
+}
+
+impl Scoped for Budget {
+    fn scope(&self) -> &Scope {
+        &self.pot.scope
+    }
+}
+
+impl Scoped for Limit {
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl Call {
+    /// Of a caller's own, and of those for everyone, what this call counts against.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it depends on a provider, and none was chosen yet.
+    pub(crate) fn counted<'a, T: Scoped>(
+        &self,
+        principal: &Principal,
+        own: &'a [T],
+        everyone: &[T],
+    ) -> Result<Cow<'a, [T]>, Rejection> {
+        if everyone.is_empty() && own.iter().all(|one| !depends(one.scope())) {
+            return Ok(Cow::Borrowed(own));
+        }
+        let everyone = everyone.iter().filter(|one| principal.is_in(one.scope()));
+        let mut counted = Vec::with_capacity(own.len());
+        for one in own.iter().chain(everyone) {
+            if self.concerns(one.scope())? {
+                counted.push(one.clone());
+            }
+        }
+        Ok(Cow::Owned(counted))
+    }
+
+    /// Whether any of its targets, if it depends on them, is meant.
+    fn concerns(&self, scope: &Scope) -> Result<bool, Rejection> {
+        match scope.kind {
+            ScopeKind::Provider => Ok(self.require_route()?.iter().any(|target| scope.names(&target.upstream))),
+            ScopeKind::Model => {
+                let targets = self.route().unwrap_or_default().iter().map(|target| &target.model);
+                Ok(self.model().into_iter().chain(targets).any(|model| scope.names(model)))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+fn depends(scope: &Scope) -> bool {
+    matches!(scope.kind, ScopeKind::Model | ScopeKind::Provider)
+}
+
+/// Whether a call that has ended so has to do with a scope that it was counted against: with a model or a provider only
+/// if that was asked. Where several were, each is charged for all of them.
+pub(crate) fn has_used(outcome: &Outcome, scope: &Scope) -> bool {
+    if !depends(scope) || outcome.attempts.is_empty() {
+        return true;
+    }
+    let asked_for = outcome.model.as_deref().is_some_and(|model| scope.names(model));
+    outcome.attempts.iter().any(|attempt| match (&attempt.target, scope.kind) {
+        (None, _) => true,
+        (Some(target), ScopeKind::Provider) => scope.names(&target.upstream),
+        (Some(target), _) => asked_for || scope.names(&target.model),
+    })
+}

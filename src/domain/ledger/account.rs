@@ -1,0 +1,242 @@
+use jiff::Timestamp;
+
+use crate::domain::money::Money;
+use crate::domain::window::{Length, Window};
+
+/// The parts of a limit, in hundredths, of which it is told once a window that they are spent.
+pub const THRESHOLDS: [u8; 4] = [50, 80, 95, 100];
+
+/// What has come out of a pot in its current window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// When the window began; of a rolling one, the newest slice.
+    pub window_start: Timestamp,
+    /// Settled and forfeited.
+    pub spent: Money,
+    /// Granted to calls in flight.
+    pub held: Money,
+    /// Which of the [`THRESHOLDS`] were told of: the first is the lowest bit.
+    pub told: u8,
+    /// What was spent in each slice of a rolling window, the newest first; what is not there is nothing.
+    pub slices: Vec<Money>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Account {
+            window_start: Timestamp::UNIX_EPOCH,
+            spent: Money::ZERO,
+            held: Money::ZERO,
+            told: 0,
+            slices: Vec::new(),
+        }
+    }
+}
+
+impl Account {
+    /// One of which nothing has come out since its window began.
+    #[must_use]
+    pub fn new(window_start: Timestamp) -> Self {
+        Account { window_start, ..Account::default() }
+    }
+
+    /// Begins anew if `window_start` is later than what it has: what is still held then belongs to its own, older window.
+    /// A rolling one begins a new slice, and forgets those that lie back too far.
+    pub fn roll(&mut self, window: Window, window_start: Timestamp) {
+        if window_start <= self.window_start {
+            return;
+        }
+        let Window::Rolling(length) = window else {
+            *self = Account::new(window_start);
+            return;
+        };
+        if window.told_since(self.window_start) != window.told_since(window_start) {
+            self.told = 0;
+        }
+        match age(length, self.window_start, window_start) {
+            Some(passed) => drop(self.slices.splice(0..0, std::iter::repeat_n(Money::ZERO, passed))),
+            None => self.slices.clear(),
+        }
+        self.slices.truncate(COUNTED);
+        while self.slices.last() == Some(&Money::ZERO) {
+            self.slices.pop();
+        }
+        self.spent = self.slices.iter().copied().fold(Money::ZERO, Money::saturating_add);
+        self.window_start = window_start;
+    }
+
+    /// Holds a grant of the window that began at `pinned`.
+    pub fn hold(&mut self, window: Window, pinned: Timestamp, granted: Money) {
+        if self.is_current(window, pinned) {
+            self.held = self.held.saturating_add(granted);
+        }
+    }
+
+    /// Whether the window that began at `pinned` is still open: of a rolling one nothing ever closes but a slice.
+    pub(crate) fn is_current(&self, window: Window, pinned: Timestamp) -> bool {
+        self.window_start == pinned || matches!(window, Window::Rolling(_))
+    }
+
+    /// Makes a grant of the window that began at `pinned` true. A window that has closed is not touched: what its calls
+    /// cost is in their own records. A forfeit is a settlement for all that was granted.
+    pub fn settle(&mut self, window: Window, pinned: Timestamp, granted: Money, actual: Money) {
+        if self.is_current(window, pinned) {
+            self.held = self.held.saturating_sub(granted);
+        }
+        self.spend(window, pinned, |spent| spent.saturating_add(actual));
+    }
+
+    /// Makes a forfeit of the window that began at `pinned` true, as [`settle`](Self::settle) does a grant.
+    pub fn correct(&mut self, window: Window, pinned: Timestamp, forfeited: Money, actual: Money) {
+        self.spend(window, pinned, |spent| spent.saturating_sub(forfeited).saturating_add(actual));
+    }
+
+    fn spend(&mut self, window: Window, pinned: Timestamp, change: impl Fn(Money) -> Money) {
+        if let Window::Rolling(length) = window {
+            let Some(age) = age(length, pinned, self.window_start) else { return };
+            if self.slices.len() <= age {
+                self.slices.resize(age + 1, Money::ZERO);
+            }
+            self.slices[age] = change(self.slices[age]);
+        } else if self.window_start != pinned {
+            return;
+        }
+        self.spent = change(self.spent);
+    }
+
+    /// The thresholds of `limit`, in hundredths, that are spent and that it was not told of; from now on it was.
+    pub fn cross(&mut self, limit: Money) -> impl Iterator<Item = u8> + use<> {
+        let (spent, limit) = (i128::from(self.spent.nanos()), i128::from(limit.nanos()));
+        let is_reached = |percent: u8| limit > 0 && spent * 100 >= limit * i128::from(percent);
+        let told = self.told;
+        let is_news = move |at: usize| told & (1 << at) == 0;
+        let reached = THRESHOLDS.into_iter().take_while(|percent| is_reached(*percent)).count();
+        self.told |= (0..reached).fold(0, |told, at| told | 1 << at);
+        (0..reached).filter(move |at| is_news(*at)).map(|at| THRESHOLDS[at])
+    }
+
+    /// When the first of what a rolling window has spent comes back, if anything is.
+    #[must_use]
+    pub fn first_back(&self, window: Window) -> Option<Timestamp> {
+        let Window::Rolling(length) = window else { return None };
+        let oldest = self.slices.iter().rposition(|spent| *spent != Money::ZERO)?;
+        let slices = i64::try_from(COUNTED - oldest).unwrap_or_default();
+        let second = self.window_start.as_second().saturating_add(slices.saturating_mul(length.slice()));
+        Timestamp::from_second(second).ok()
+    }
+}
+
+/// The slices of a rolling window that count.
+const COUNTED: usize = Window::SLICES as usize + 1;
+
+/// How many slices lie between the starts of two; `None` where the first of them no longer counts, or is none yet.
+fn age(length: Length, first: Timestamp, second: Timestamp) -> Option<usize> {
+    let slices = second.as_second().saturating_sub(first.as_second()) / length.slice();
+    usize::try_from(slices).ok().filter(|slices| first <= second && *slices < COUNTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn money(nanos: i64) -> Money {
+        Money::from_nanos(nanos)
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    #[test]
+    fn a_forfeit_is_charged_whole_until_it_is_corrected() {
+        let (now, later) = (at(0), at(86_400));
+        let mut pot = Account { spent: money(5), ..Account::default() };
+        pot.hold(Window::Day, now, money(10));
+        pot.settle(Window::Day, now, money(10), money(10));
+        assert_eq!((pot.spent, pot.held), (money(15), Money::ZERO));
+        pot.correct(Window::Day, later, money(10), money(3));
+        assert_eq!(pot.spent, money(15), "of another window");
+        pot.correct(Window::Day, now, money(10), money(3));
+        assert_eq!((pot.spent, pot.held), (money(8), Money::ZERO));
+    }
+
+    #[test]
+    fn a_settlement_counts_in_the_window_of_its_grant_and_no_other() {
+        let (monday, tuesday) = (at(0), at(86_400));
+        let mut pot = Account::default();
+        pot.hold(Window::Day, monday, money(10));
+        pot.roll(Window::Day, tuesday);
+        assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO));
+        pot.settle(Window::Day, monday, money(10), money(7));
+        assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO));
+        pot.roll(Window::Day, monday);
+        assert_eq!(pot.window_start, tuesday, "time that goes back opens no old window");
+    }
+
+    #[test]
+    fn a_rolling_window_forgets_slice_by_slice_and_keeps_what_is_held() {
+        let day = "rolling 24h".parse().expect("a window");
+        const HOUR: i64 = 3_600;
+        let mut pot = Account::default();
+        pot.roll(day, at(100 * HOUR));
+        for hour in [100, 101, 103] {
+            pot.roll(day, at(hour * HOUR));
+            pot.hold(day, at(hour * HOUR), money(hour));
+            pot.settle(day, at(hour * HOUR), money(hour), money(hour));
+        }
+        pot.hold(day, at(103 * HOUR), money(7));
+        assert_eq!((pot.spent, pot.held), (money(304), money(7)));
+        assert_eq!(pot.first_back(day), Some(at(125 * HOUR)), "24 hours and the slice that it lay in");
+        for (hour, spent, back) in [(124, 304, 125), (125, 204, 126), (126, 103, 128), (127, 103, 128)] {
+            pot.roll(day, at(hour * HOUR));
+            assert_eq!((pot.spent, pot.first_back(day)), (money(spent), Some(at(back * HOUR))), "hour {hour}");
+        }
+        // One that began when 103 did, and settles now: it lies in that slice.
+        pot.settle(day, at(103 * HOUR), money(7), money(5));
+        assert_eq!((pot.spent, pot.held), (money(108), Money::ZERO));
+        pot.correct(day, at(103 * HOUR), money(5), money(1));
+        assert_eq!(pot.spent, money(104));
+        pot.roll(day, at(128 * HOUR));
+        assert_eq!((pot.spent, pot.first_back(day), pot.slices.len()), (Money::ZERO, None, 0));
+        pot.hold(day, at(103 * HOUR), money(9));
+        pot.settle(day, at(103 * HOUR), money(9), money(5));
+        assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO), "long gone, and no longer held");
+        pot.settle(day, at(129 * HOUR), Money::ZERO, money(5));
+        assert_eq!(pot.spent, Money::ZERO, "of a slice that has not begun");
+    }
+
+    #[test]
+    fn a_threshold_is_told_once_a_window() {
+        let crossed = |pot: &mut Account, spent| {
+            pot.settle(Window::Day, pot.window_start, Money::ZERO, money(spent));
+            pot.cross(money(200)).collect::<Vec<_>>()
+        };
+        let mut pot = Account::default();
+        for (spent, told) in
+            [(99, vec![]), (1, vec![50]), (59, vec![]), (31, vec![80, 95]), (9, vec![]), (1, vec![100])]
+        {
+            assert_eq!(crossed(&mut pot, spent), told);
+        }
+        assert_eq!(crossed(&mut pot, 500), [0; 0]);
+        pot.roll(Window::Day, at(86_400));
+        assert_eq!(crossed(&mut pot, 200), [50, 80, 95, 100]);
+        assert_eq!(
+            pot.cross(Money::ZERO).count() + Account::default().cross(Money::ZERO).count(),
+            0,
+            "no parts of none"
+        );
+    }
+
+    #[test]
+    fn a_rolling_window_is_told_of_again_when_as_long_has_passed() {
+        let hour = "rolling 1h".parse().expect("a window");
+        let mut pot = Account::default();
+        let mut told = 0;
+        for minute in 1..600 {
+            pot.roll(hour, hour.around(at(minute * 60)).0);
+            pot.settle(hour, pot.window_start, Money::ZERO, money(10));
+            told += pot.cross(money(500)).filter(|percent| *percent == 100).count();
+        }
+        assert_eq!(told, 10, "it stays beyond its limit for ten hours");
+    }
+}

@@ -1,0 +1,301 @@
+//! Budgets and limits of every scope, over every window, hard and soft, and who is told.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::limit::{Limit, Measure};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
+use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
+use tollgate::store::{At, Session, StoreError};
+use tollgate::{BudgetLayer, GatewayLayer, RateLimitLayer};
+
+use crate::world::{Answer, CHAT, MESSAGES, World, get, post};
+
+const HAIKU: &str = "claude-haiku-5-5";
+const OPUS: &str = "claude-opus-5-5";
+
+fn usd(text: &str) -> Money {
+    text.parse().expect("an amount")
+}
+
+fn body(model: &str) -> Value {
+    json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+/// The same store with and without the layer's own clock: a pot is looked at by the world's.
+fn governed(
+    budgets: &MemoryBudgets,
+    change: impl FnOnce(BudgetLayer<MemoryBudgets>) -> BudgetLayer<MemoryBudgets>,
+) -> World {
+    let budgets = budgets.clone();
+    World::with(|layer| layer.budget(change(BudgetLayer::new(budgets))))
+}
+
+async fn spent(store: &MemoryBudgets, scope: Scope, window: Window) -> Money {
+    store.standing(&[Budget::new(scope, window, usd("1"))], At::Store).await.expect("memory")[0].spent
+}
+
+async fn ask(world: &World, key: &tollgate::domain::key::VirtualKey, model: &str) -> Answer {
+    let path = if model.starts_with("gpt") { CHAT } else { MESSAGES };
+    world.ask(post(path, key, &body(model))).await
+}
+
+#[tokio::test]
+async fn a_call_is_paid_from_the_pots_of_its_model_its_provider_its_tags_and_everyone() {
+    let store = MemoryBudgets::new();
+    let total = |scope| Budget::new(scope, Window::Total, usd("10"));
+    let scopes = || {
+        [
+            Scope::model("claude-opus-*"),
+            Scope::model(HAIKU),
+            Scope::provider("anthropic"),
+            Scope::provider("openai"),
+            Scope::tag("batch"),
+            Scope::team("search"),
+            Scope::user("ada@example.com"),
+            Scope::org("acme"),
+            Scope::global(),
+        ]
+    };
+    let world = governed(&store, |layer| scopes().into_iter().map(total).fold(layer, BudgetLayer::for_everyone));
+    let ada = world.mint(Principal::new("ada").user("ada@example.com").team("search").tag("batch")).await;
+    let bob = world.mint(Principal::new("bob").org("acme")).await;
+    // Which of them pay, as digits.
+    for (key, model, paying) in [
+        (&ada, OPUS, "101011101"),
+        (&ada, HAIKU, "011011101"),
+        (&bob, "gpt-5", "000100011"),
+        (&bob, HAIKU, "011000011"),
+    ] {
+        let mut before = Vec::new();
+        for scope in scopes() {
+            before.push(spent(&store, scope, Window::Total).await);
+        }
+        let answer = ask(&world, key, model).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut paid = String::new();
+        let mut amounts = Vec::new();
+        for (scope, before) in scopes().into_iter().zip(before) {
+            let amount = spent(&store, scope, Window::Total).await.saturating_sub(before);
+            paid.push(if amount > Money::ZERO { '1' } else { '0' });
+            amounts.extend((amount > Money::ZERO).then_some(amount));
+        }
+        assert_eq!(paid, paying, "{model}");
+        assert!(amounts.windows(2).all(|two| two[0] == two[1]), "{amounts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_scope_whose_budget_or_limit_it_is() {
+    let limits = MemoryLimits::new();
+    let none = |scope| Budget::new(scope, Window::Day, Money::ZERO);
+    let limited = limits.clone();
+    let world = World::with(|layer: GatewayLayer| {
+        let budgets = BudgetLayer::new(MemoryBudgets::new());
+        let few =
+            RateLimitLayer::new(limited).for_everyone(Limit::new(Scope::provider("openai"), Measure::Requests, 1));
+        layer
+            .budget(budgets.for_everyone(none(Scope::model("claude-opus-*"))).for_everyone(none(Scope::tag("batch"))))
+            .rate_limit(few)
+    });
+    let (ada, batch) = (world.mint(Principal::new("ada")).await, world.mint(Principal::new("b").tag("batch")).await);
+    let refused = ask(&world, &ada, OPUS).await;
+    assert!(refused.message().contains("the day budget of model claude-opus-*"), "{}", refused.message());
+    assert_eq!(ask(&world, &ada, HAIKU).await.status, 200);
+    let refused = ask(&world, &batch, HAIKU).await;
+    assert!(refused.message().contains("the day budget of tag batch"), "{}", refused.message());
+    assert_eq!(ask(&world, &ada, "gpt-5").await.status, 200);
+    let refused = ask(&world, &ada, "gpt-5").await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.message().contains("1 requests a minute for provider openai"), "{}", refused.message());
+    // Its holder sees them beside its own.
+    let info = world.ask(get("/v1/key", &batch)).await.json();
+    let scopes: Vec<_> = info["budgets"].as_array().expect("a list").iter().map(|one| one["scope"].clone()).collect();
+    assert_eq!(scopes, ["model", "tag"]);
+    assert_eq!(info["limits"][0]["scope"], "provider");
+    let info = world.ask(get("/v1/key", &ada)).await.json();
+    assert_eq!(info["budgets"].as_array().map(Vec::len), Some(1), "nothing of a tag that it has not");
+}
+
+#[tokio::test]
+async fn a_soft_budget_refuses_nothing_and_tells_when_it_is_reached() {
+    let (store, told) = (MemoryBudgets::new(), Arc::new(Mutex::new(Vec::new())));
+    let heard = told.clone();
+    let world = governed(&store, |layer| {
+        layer.on_threshold(move |crossing: &Crossing| {
+            heard.lock().expect("whole").push((crossing.percent, crossing.limit))
+        })
+    });
+    let soft = Budget::new(Scope::team("search"), Window::Month, usd("0.000001")).soft();
+    let key = world.mint(Principal::new("ada").budget_of(soft)).await;
+    for model in [HAIKU, HAIKU, "gpt-5"] {
+        let answer = ask(&world, &key, model).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("anthropic-ratelimit-unified-status"), None, "nothing is capped");
+        assert!(answer.header("x-tollgate-clamped").is_none());
+    }
+    assert_eq!(*told.lock().expect("whole"), [50, 80, 95, 100].map(|percent| (percent, usd("0.000001"))));
+    assert!(spent(&store, Scope::team("search"), Window::Month).await > usd("0.000001"));
+    // A cost without a bound is no reason to refuse either.
+    let mut unbounded = body(HAIKU);
+    unbounded["tools"] = json!([{ "type": "web_search_20250305", "name": "web_search" }]);
+    assert_eq!(world.ask(post(MESSAGES, &key, &unbounded)).await.status, 200);
+    let info = world.ask(get("/v1/key", &key)).await.json();
+    assert_eq!(info["budgets"][0]["soft"], true);
+}
+
+/// A store that cannot be asked, and is there again for settlements.
+#[derive(Clone)]
+struct Deaf(MemoryBudgets);
+
+#[async_trait]
+impl BudgetStore for Deaf {
+    async fn reserve(&self, _: &Reserve<'_>, _: At) -> Result<budget::Verdict, StoreError> {
+        Err(StoreError::unavailable("no answer"))
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        self.0.settle(reservation, actual, at).await
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.0.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
+        self.0.standing(budgets, at).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_answer_lets_soft_budgets_pass_and_counts_them_later_and_hard_ones_not() {
+    let store = MemoryBudgets::new();
+    let deaf = Deaf(store.clone());
+    let world = World::with(|layer| layer.budget(BudgetLayer::new(deaf)));
+    let month = Budget::new(Scope::team("search"), Window::Total, usd("10"));
+    let soft = world.mint(Principal::new("soft").budget_of(month.clone().soft())).await;
+    let both = Principal::new("both").budget_of(month.clone().soft()).budget_of(Budget::new(
+        Scope::global(),
+        Window::Day,
+        usd("1"),
+    ));
+    let both = world.mint(both).await;
+    assert_eq!(ask(&world, &soft, HAIKU).await.status, 200);
+    let charged = world.records().await[0].outcome().charged;
+    assert_eq!(Some(spent(&store, Scope::team("search"), Window::Total).await), charged);
+    assert!(charged > Some(Money::ZERO));
+    assert_eq!(ask(&world, &both, HAIKU).await.status, 529);
+}
+
+#[tokio::test]
+async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
+    let (store, told) = (MemoryBudgets::new(), Arc::new(Mutex::new(Vec::new())));
+    let heard = told.clone();
+    let world = governed(&store, |layer| {
+        layer.on_threshold(move |crossing: &Crossing| {
+            heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
+        })
+    });
+    let month = |scope, limit| Budget::new(scope, Window::Month, usd(limit));
+    let principal = Principal::new("ada")
+        .budget_of(month(Scope::team("search"), "0.02"))
+        .budget_of(month(Scope::org("acme"), "0.1"));
+    let key = world.mint(principal).await;
+    let mut calls = 0;
+    while ask(&world, &key, HAIKU).await.status == 200 {
+        calls += 1;
+        assert!(calls < 5_000, "it ends");
+    }
+    assert!(calls > 10, "{calls}");
+    let told = told.lock().expect("whole").clone();
+    let of =
+        |scope: &str| told.iter().filter(|(name, _)| name == scope).map(|(_, percent)| *percent).collect::<Vec<_>>();
+    // The last hundredths are less than a call may cost.
+    assert_eq!(of("team search"), [50, 80, 95]);
+    assert_eq!(of("org acme"), [0; 0], "not half of it");
+}
+
+#[tokio::test]
+async fn a_burn_rate_stops_a_runaway_agent_and_lets_it_go_on_an_hour_later() {
+    let world = World::new();
+    let hour: Window = "rolling 1h".parse().expect("a window");
+    let principal = Principal::new("agent").budget(hour, usd("0.001")).budget(Window::Month, usd("100"));
+    let key = world.mint(principal).await;
+    let mut calls = 0;
+    let refused = loop {
+        let answer = ask(&world, &key, HAIKU).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        calls += 1;
+        world.clock.advance(Duration::from_secs(10));
+        assert!(calls < 360, "it stops within the hour");
+    };
+    assert_eq!(refused.error(), (429, "billing_error".to_owned(), json!(null)));
+    assert!(refused.message().contains("the rolling 1h budget of this key"), "{}", refused.message());
+    assert!(refused.message().contains("the first of it comes back at 2026-11-24T10:02:30Z"), "{}", refused.message());
+    let wait: u64 = refused.header("retry-after").expect("told").parse().expect("seconds");
+    world.clock.advance(Duration::from_secs(wait - 1));
+    assert_eq!(ask(&world, &key, HAIKU).await.status, 429, "a second too early");
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(ask(&world, &key, HAIKU).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_day_ends_where_its_time_zone_says() {
+    let world = World::new();
+    let day = Window::Day.in_zone("America/New_York").expect("a zone");
+    let key = world.mint(Principal::new("ada").budget(day, usd("0.000001"))).await;
+    let refused = ask(&world, &key, HAIKU).await;
+    // Nine in the morning in Greenwich is four in New York.
+    assert_eq!(refused.header("retry-after"), Some("72000"));
+    assert!(refused.message().contains("the day (America/New_York) budget"), "{}", refused.message());
+    assert_eq!(refused.header("anthropic-ratelimit-unified-overage-period"), Some("daily"));
+}
+
+#[tokio::test]
+async fn claude_code_is_told_on_every_answer_how_its_fullest_budget_stands() {
+    let store = MemoryBudgets::new();
+    let world = governed(&store, |layer| layer);
+    let team = Budget::new(Scope::team("search"), Window::Total, usd("1"));
+    let key = world.mint(Principal::new("ada").budget_of(team.clone()).budget(Window::Month, usd("100"))).await;
+    let nobody = world.mint(Principal::new("bob")).await;
+    let session = Session::new(Duration::from_secs(300));
+    let name = |name: &str| format!("anthropic-ratelimit-unified-{name}");
+    for (spends, utilization, status, surpassed) in [
+        ("0.1", "0.10", "allowed", None),
+        ("0.65", "0.75", "allowed_warning", Some("0.75")),
+        ("0.205", "0.95", "allowed_warning", Some("0.95")),
+    ] {
+        let wish = tollgate::domain::ledger::Wish { min: usd(spends), want: usd(spends), share: 1 };
+        let pots = [team.clone()];
+        let asked = Reserve::new(uuid::Uuid::now_v7(), session, &pots, wish);
+        let Ok(budget::Verdict::Allow(grant)) = store.reserve(&asked, At::Store).await else {
+            panic!("there is enough")
+        };
+        store.settle(&grant.reservation, usd(spends), At::Store).await.expect("memory");
+        let answer = ask(&world, &key, HAIKU).await;
+        let told = |header: &str| answer.header(&name(header)).map(str::to_owned);
+        assert_eq!(answer.status, 200);
+        assert_eq!(told("status").as_deref(), Some(status));
+        assert_eq!(told("overage-status").as_deref(), Some(status));
+        assert_eq!(told("representative-claim").as_deref(), Some("overage"));
+        assert_eq!(told("overage-utilization").as_deref(), Some(utilization));
+        assert_eq!(told("overage-surpassed-threshold").as_deref(), surpassed);
+        assert_eq!((told("reset"), told("overage-reset")), (None, None), "it has no end");
+    }
+    let answer = ask(&world, &nobody, HAIKU).await;
+    assert!(!answer.headers.keys().any(|header| header.as_str().contains("unified")), "{:?}", answer.headers);
+    let monthly = world.mint(Principal::new("eve").budget(Window::Month, usd("100"))).await;
+    let answer = ask(&world, &monthly, HAIKU).await;
+    // The first of December, as a number of seconds.
+    assert_eq!(answer.header(&name("reset")), Some("1796083200"));
+    let of_openai = ask(&world, &monthly, "gpt-5").await;
+    assert_eq!(of_openai.header(&name("reset")), None, "other clients do not read it");
+}
