@@ -1,9 +1,10 @@
-//! Every store behind an `Arc` or a `Box` is a store.
+//! Every store behind an `Arc` or a `Box` is a store, and so is what has one as its part.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::admission::{self, AdmissionStore, Admit};
 use super::audit::AuditSink;
 use super::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
 use super::key::{KeyRegistry, KeyStore};
@@ -63,6 +64,14 @@ macro_rules! forward {
 
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
+        impl<T: AdmissionStore + ?Sized> AdmissionStore for $pointer<T> {
+            async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<admission::Verdict, StoreError> {
+                (**self).admit(ask, at).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
         impl<T: RateLimitStore + ?Sized> RateLimitStore for $pointer<T> {
             async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
                 (**self).acquire(ask, at).await
@@ -92,3 +101,83 @@ macro_rules! forward {
 }
 
 forward!(Arc, Box);
+
+/// A store of limits and budgets by its parts of these names.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+macro_rules! by_parts {
+    ($whole:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::store::budget::BudgetStore for $whole {
+            async fn reserve(
+                &self,
+                ask: &$crate::store::budget::Reserve<'_>,
+                at: $crate::store::At,
+            ) -> Result<$crate::store::budget::Verdict, $crate::store::StoreError> {
+                self.budgets.reserve(ask, at).await
+            }
+
+            async fn settle(
+                &self,
+                reservation: &$crate::store::budget::Reservation,
+                actual: $crate::domain::money::Money,
+                at: $crate::store::At,
+            ) -> Result<Vec<$crate::store::budget::Crossing>, $crate::store::StoreError> {
+                self.budgets.settle(reservation, actual, at).await
+            }
+
+            async fn heartbeat(
+                &self,
+                session: $crate::store::Session,
+                at: $crate::store::At,
+            ) -> Result<(), $crate::store::StoreError> {
+                self.budgets.heartbeat(session, at).await
+            }
+
+            async fn standing(
+                &self,
+                budgets: &[$crate::domain::budget::Budget],
+                at: $crate::store::At,
+            ) -> Result<Vec<$crate::store::budget::Standing>, $crate::store::StoreError> {
+                self.budgets.standing(budgets, at).await
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl $crate::store::rate_limit::RateLimitStore for $whole {
+            async fn acquire(
+                &self,
+                ask: &$crate::store::rate_limit::Acquire<'_>,
+                at: $crate::store::At,
+            ) -> Result<$crate::store::rate_limit::Verdict, $crate::store::StoreError> {
+                self.limits.acquire(ask, at).await
+            }
+
+            async fn settle(
+                &self,
+                permit: &$crate::store::rate_limit::Permit,
+                used: $crate::store::rate_limit::Used,
+                at: $crate::store::At,
+            ) -> Result<(), $crate::store::StoreError> {
+                self.limits.settle(permit, used, at).await
+            }
+
+            async fn heartbeat(
+                &self,
+                session: $crate::store::Session,
+                at: $crate::store::At,
+            ) -> Result<(), $crate::store::StoreError> {
+                self.limits.heartbeat(session, at).await
+            }
+
+            async fn standing(
+                &self,
+                limits: &[$crate::domain::limit::Limit],
+                at: $crate::store::At,
+            ) -> Result<Vec<$crate::store::rate_limit::Standing>, $crate::store::StoreError> {
+                self.limits.standing(limits, at).await
+            }
+        }
+    };
+}
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(super) use by_parts;

@@ -129,7 +129,7 @@ async fn a_soft_budget_refuses_nothing_and_tells_when_it_is_reached() {
     let heard = told.clone();
     let world = governed(&store, |layer| {
         layer.on_threshold(move |crossing: &Crossing| {
-            heard.lock().expect("whole").push((crossing.percent, crossing.limit))
+            heard.lock().expect("whole").push((crossing.percent, crossing.limit));
         })
     });
     let soft = Budget::new(Scope::team("search"), Window::Month, usd("0.000001")).soft();

@@ -52,6 +52,17 @@ async fn limits_in_sqlite_pass_the_suite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn admission_in_sqlite_passes_the_suite() {
+    let files = Files::new("suite-admission");
+    let make = async || {
+        let sqlite = files.next().await;
+        (sqlite.admission(), sqlite.keys())
+    };
+    let rules = conformance::admission(make).await;
+    assert!(rules.contains(&"a_refusal_by_a_budget_counts_nowhere"), "{rules:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn histories_of_budgets_in_sqlite_add_up() {
     let files = Files::new("histories-budgets");
     conformance::budget_histories(async || files.next().await.budgets(), 1_000..1_256, 200).await;

@@ -12,10 +12,11 @@ use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::store::admission::AdmissionStore;
 use tollgate::store::budget::{self, BudgetStore, Reserve};
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::key::{KeyRegistry, KeyStore};
-use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits, MemoryStore};
 use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session, conformance};
 use uuid::Uuid;
@@ -51,6 +52,23 @@ async fn limits_in_memory_pass_the_suite() {
     conformance::limits(async || Arc::new(MemoryLimits::new()) as Arc<dyn RateLimitStore>).await;
     conformance::limit_histories(async || MemoryLimits::new(), 1_000..1_256, 200).await;
     conformance::limit_histories(async || MemoryLimits::new(), 0..8, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admission_in_memory_passes_the_suite() {
+    let rules = conformance::admission(async || {
+        let store = MemoryStore::new();
+        (store.clone(), store.keys())
+    })
+    .await;
+    assert!(rules.contains(&"a_refusal_by_a_budget_counts_nowhere"), "{rules:?}");
+    conformance::admission(async || {
+        let store = MemoryStore::new();
+        (Arc::new(store.clone()) as Arc<dyn AdmissionStore>, store.keys())
+    })
+    .await;
+    conformance::budgets(async || MemoryStore::new()).await;
+    conformance::limits(async || MemoryStore::new()).await;
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@
 //! # }) }
 //! ```
 
+mod admission;
 mod budgets;
 mod keys;
 mod limits;
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
+use super::admission::AdmissionStore;
 use super::budget::BudgetStore;
 use super::key::KeyRegistry;
 use super::rate_limit::RateLimitStore;
@@ -70,6 +72,15 @@ pub async fn budgets<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static 
 /// When a rule does not hold, with its name.
 pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
     limits::all(&make).await
+}
+
+/// Every rule of an [`AdmissionStore`] beside those of its parts, over stores that `make` makes empty, each with its keys.
+/// Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn admission<S: AdmissionStore, K: KeyRegistry>(make: impl AsyncFn() -> (S, K)) -> Vec<&'static str> {
+    admission::all(&make).await
 }
 
 /// One history of so many random steps a seed, each step compared with a ledger that adds everything up anew.

@@ -47,7 +47,7 @@ impl MemoryBudgets {
     }
 
     /// Under the lock, at a time that never goes back, with nothing left of silent sessions.
-    fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+    pub(super) fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let now = time(at, &*self.clock);
         let mut state = lock(&self.state);
         state.now = state.now.max(now);
@@ -69,10 +69,7 @@ impl Default for MemoryBudgets {
 #[async_trait]
 impl BudgetStore for MemoryBudgets {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
-        Ok(self.decide(at, |state, now| {
-            state.leases.renew(ask.session, now);
-            state.reserve(ask)
-        }))
+        Ok(self.decide(at, |state, now| state.ask(ask, now)))
     }
 
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
@@ -89,7 +86,7 @@ impl BudgetStore for MemoryBudgets {
     }
 }
 
-struct State {
+pub(super) struct State {
     /// The latest time that was decided by.
     now: Timestamp,
     index: HashMap<Pot, usize, RandomState>,
@@ -134,6 +131,11 @@ impl Default for State {
 }
 
 impl State {
+    pub(super) fn ask(&mut self, ask: &Reserve<'_>, now: Timestamp) -> Verdict {
+        self.leases.renew(ask.session, now);
+        self.reserve(ask)
+    }
+
     fn reserve(&mut self, ask: &Reserve<'_>) -> Verdict {
         // Of a forfeit too: it stays charged until its settlement, which the one who asks again will send.
         if let Some(hold) = self.holds.get(&ask.id) {

@@ -18,7 +18,7 @@ pub struct MemoryKeys {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     by_id: HashMap<Uuid, Arc<KeyRecord>, RandomState>,
     by_digest: HashMap<KeyDigest, Arc<KeyRecord>, RandomState>,
     by_name: HashMap<Arc<str>, Arc<KeyRecord>, RandomState>,
@@ -29,6 +29,11 @@ impl MemoryKeys {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Under the lock.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&lock(&self.state))
     }
 }
 
@@ -56,6 +61,10 @@ impl KeyRegistry for MemoryKeys {
 }
 
 impl State {
+    pub(super) fn of_id(&self, id: Uuid) -> Option<&KeyRecord> {
+        self.by_id.get(&id).map(|record| &**record)
+    }
+
     fn put(&mut self, record: Arc<KeyRecord>) -> bool {
         let before = self.by_id.get(&record.id).cloned();
         let versions = before.as_ref().map_or(0, |before| before.version);

@@ -46,7 +46,7 @@ impl MemoryLimits {
     }
 
     /// Under the lock, at a time that never goes back, with no slot left to silent sessions.
-    fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+    pub(super) fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let now = time(at, &*self.clock);
         let mut state = lock(&self.state);
         state.now = state.now.max(now);
@@ -68,9 +68,9 @@ impl Default for MemoryLimits {
 #[async_trait]
 impl RateLimitStore for MemoryLimits {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError> {
-        Ok(self.decide(at, |state, now| {
-            state.leases.renew(ask.session, now);
-            state.acquire(ask, nanos(now))
+        Ok(self.decide(at, |state, now| match state.check(ask, now) {
+            Ok(taken) => Verdict::Allow(state.take(ask, taken, now)),
+            Err(denial) => Verdict::Deny(denial),
         }))
     }
 
@@ -94,7 +94,7 @@ fn nanos(now: Timestamp) -> i64 {
     i64::try_from(now.as_nanosecond()).unwrap_or(if now < Timestamp::UNIX_EPOCH { i64::MIN } else { i64::MAX })
 }
 
-struct State {
+pub(super) struct State {
     /// The latest time that was decided by.
     now: Timestamp,
     index: HashMap<Scope, usize, RandomState>,
@@ -119,7 +119,8 @@ struct Out {
     freed_at: Option<Timestamp>,
 }
 
-struct Took {
+/// What is taken of one limit.
+pub(super) struct Took {
     at: usize,
     measure: Measure,
     most: u64,
@@ -140,10 +141,12 @@ impl Default for State {
 }
 
 impl State {
-    fn acquire(&mut self, ask: &Acquire<'_>, now: i64) -> Verdict {
-        if let Some(out) = self.permits.get(&ask.id).filter(|out| out.freed_at.is_none()) {
-            let permit = self.permit(ask.id, &out.taken);
-            return Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits, now) });
+    /// What there is to take; nothing for a permit that is out.
+    pub(super) fn check(&mut self, ask: &Acquire<'_>, now: Timestamp) -> Result<Vec<Took>, Denial> {
+        self.leases.renew(ask.session, now);
+        let now = nanos(now);
+        if self.is_out(ask.id) {
+            return Ok(Vec::new());
         }
         let mut taken: Vec<Took> = Vec::with_capacity(ask.limits.len());
         let mut refused: Option<(usize, Option<i64>)> = None;
@@ -165,16 +168,26 @@ impl State {
                 }
             }
         }
-        if let Some((index, wait)) = refused {
-            let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
-            return Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits, now) });
+        let Some((index, wait)) = refused else { return Ok(taken) };
+        let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
+        Err(Denial { index, retry_after, standings: self.standings(ask.limits, now) })
+    }
+
+    /// Takes what was checked.
+    pub(super) fn take(&mut self, ask: &Acquire<'_>, mut taken: Vec<Took>, now: Timestamp) -> Allowed {
+        let now = nanos(now);
+        if !self.is_out(ask.id) {
+            for took in &mut taken {
+                took.mark = self.meters[took.at].take(took, now);
+            }
+            self.permits.insert(ask.id, Out { session: ask.session.id, taken, freed_at: None });
         }
-        for took in &mut taken {
-            took.mark = self.meters[took.at].take(took, now);
-        }
-        let permit = self.permit(ask.id, &taken);
-        self.permits.insert(ask.id, Out { session: ask.session.id, taken, freed_at: None });
-        Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits, now) })
+        let taken = self.permits.get(&ask.id).map_or(&[][..], |out| &out.taken);
+        Allowed { permit: self.permit(ask.id, taken), standings: self.standings(ask.limits, now) }
+    }
+
+    fn is_out(&self, id: Uuid) -> bool {
+        self.permits.get(&id).is_some_and(|out| out.freed_at.is_none())
     }
 
     fn permit(&self, id: Uuid, taken: &[Took]) -> Permit {

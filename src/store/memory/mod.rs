@@ -29,10 +29,12 @@ mod keys;
 mod leases;
 mod limits;
 mod settled;
+mod whole;
 
 pub use self::budgets::MemoryBudgets;
 pub use self::keys::MemoryKeys;
 pub use self::limits::MemoryLimits;
+pub use self::whole::MemoryStore;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -41,8 +41,7 @@ impl SqliteBudgets {
 #[async_trait]
 impl BudgetStore for SqliteBudgets {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
-        let (id, session, wish) = (ask.id, ask.session, ask.wish);
-        match self.ask(What::Reserve { id, session, budgets: ask.budgets.to_vec(), wish }, at).await? {
+        match self.ask(What::reserve(ask), at).await? {
             Reply::Verdict(verdict) => Ok(verdict),
             _ => Err(unexpected()),
         }
@@ -86,6 +85,18 @@ pub(super) enum What {
     Standing(Vec<Budget>),
 }
 
+impl What {
+    pub(super) fn reserve(ask: &Reserve<'_>) -> Self {
+        What::Reserve { id: ask.id, session: ask.session, budgets: ask.budgets.to_vec(), wish: ask.wish }
+    }
+
+    /// The ask that it is, if it is one.
+    pub(super) fn asked(&self) -> Option<Reserve<'_>> {
+        let What::Reserve { id, session, budgets, wish } = self else { return None };
+        Some(Reserve::new(*id, *session, budgets, *wish))
+    }
+}
+
 impl Question {
     pub(super) fn is_settlement(&self) -> bool {
         matches!(self, Question::Asked(What::Settle(..), _))
@@ -111,11 +122,10 @@ impl Question {
 /// Answers in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
-    mut times: Times,
+    times: &mut Times,
     questions: &[&Question],
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
-    let before = times.latest;
     // All of a batch is decided at one time, unless a test names several.
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
         let (now, may_be_silent) = times.step(same[0].at());
@@ -125,16 +135,16 @@ pub(super) async fn decide(
         answers.extend(same.iter().map(|question| answer(&mut ledger, question)));
         rows::save(connection, &ledger, &silent).await?;
     }
-    if times.latest > before {
-        schema::set(connection, CLOCK, times.latest).await?;
-    }
+    schema::set_later(connection, CLOCK, times).await?;
     Ok(answers)
 }
 
 fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
     match question {
-        Question::Asked(What::Reserve { id, session, budgets, wish }, _) => {
-            return ledger.reserve(*id, *session, budgets, *wish);
+        Question::Asked(what @ What::Reserve { .. }, _) => {
+            if let Some(ask) = what.asked() {
+                return ledger.reserve(&ask).map(Reply::Verdict);
+            }
         }
         Question::Asked(What::Settle(reservation, actual), _) => {
             return Ok(Reply::Settled(ledger.settle(reservation, *actual)));

@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::time::timestamp;
-use super::writer::{Answer, Reply};
 use crate::domain::budget::{Budget, Pot};
-use crate::domain::ledger::{Account, Room, Wish};
+use crate::domain::ledger::{Account, Room};
 use crate::domain::money::Money;
-use crate::store::budget::{Crossing, Denial, Grant, Pinned, Reservation, Standing, Verdict, pin};
+use crate::store::budget::{Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, pin};
 use crate::store::{Session, StoreError};
 
 /// The part of the ledger that one batch touches, at one time.
@@ -73,7 +72,8 @@ impl Ledger {
         *known = until.max(*known);
     }
 
-    pub(super) fn reserve(&mut self, id: Uuid, session: Session, budgets: &[Budget], wish: Wish) -> Answer {
+    pub(super) fn reserve(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
+        let Reserve { id, session, budgets, wish } = *ask;
         self.hear(session);
         match self.holds.get_mut(&id) {
             // A forfeit stays charged until its settlement, which the one who asks again will send.
@@ -108,14 +108,14 @@ impl Ledger {
             }
             Err(lack) => {
                 let standing = self.standing(&budgets[lack.index]);
-                Ok(Reply::Verdict(Verdict::Deny(Denial { standing, is_held: lack.is_held })))
+                Ok(Verdict::Deny(Denial { standing, is_held: lack.is_held }))
             }
         }
     }
 
-    fn granted(&mut self, reservation: Reservation, budgets: &[Budget]) -> Reply {
+    fn granted(&mut self, reservation: Reservation, budgets: &[Budget]) -> Verdict {
         let standings = budgets.iter().map(|budget| self.standing(budget)).collect();
-        Reply::Verdict(Verdict::Allow(Grant { reservation, standings }))
+        Verdict::Allow(Grant { reservation, standings })
     }
 
     pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) -> Vec<Crossing> {

@@ -40,8 +40,7 @@ impl SqliteLimits {
 #[async_trait]
 impl RateLimitStore for SqliteLimits {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError> {
-        let (id, session, tokens) = (ask.id, ask.session, ask.tokens);
-        match self.ask(What::Acquire { id, session, limits: ask.limits.to_vec(), tokens }, at).await? {
+        match self.ask(What::acquire(ask), at).await? {
             Reply::LimitVerdict(verdict) => Ok(verdict),
             _ => Err(unexpected()),
         }
@@ -83,6 +82,18 @@ pub(super) enum What {
     Standing(Vec<Limit>),
 }
 
+impl What {
+    pub(super) fn acquire(ask: &Acquire<'_>) -> Self {
+        What::Acquire { id: ask.id, session: ask.session, limits: ask.limits.to_vec(), tokens: ask.tokens }
+    }
+
+    /// The ask that it is, if it is one.
+    pub(super) fn asked(&self) -> Option<Acquire<'_>> {
+        let What::Acquire { id, session, limits, tokens } = self else { return None };
+        Some(Acquire::new(*id, *session, limits).tokens(*tokens))
+    }
+}
+
 impl Question {
     pub(super) fn is_for_its_asker(&self) -> bool {
         matches!(self, Question::Asked(What::Acquire { .. } | What::Standing(_), _))
@@ -99,11 +110,10 @@ impl Question {
 /// Answers in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
-    mut times: Times,
+    times: &mut Times,
     questions: &[&Question],
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
-    let before = times.latest;
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
         let (now, may_be_silent) = times.step(same[0].at());
         let mut meters = Meters::new(now);
@@ -112,18 +122,16 @@ pub(super) async fn decide(
         answers.extend(same.iter().map(|question| answer(&mut meters, question)));
         meter_rows::save(connection, &meters, &silent).await?;
     }
-    if times.latest > before {
-        schema::set(connection, CLOCK, times.latest).await?;
-    }
+    schema::set_later(connection, CLOCK, times).await?;
     Ok(answers)
 }
 
 fn answer(meters: &mut Meters, question: &Question) -> Answer {
     match question {
-        Question::Asked(What::Acquire { id, session, limits, tokens }, _) => {
-            let mut ask = Acquire::new(*id, *session, limits);
-            ask.tokens = *tokens;
-            return Ok(Reply::LimitVerdict(meters.acquire(&ask)));
+        Question::Asked(what @ What::Acquire { .. }, _) => {
+            if let Some(ask) = what.asked() {
+                return Ok(Reply::LimitVerdict(meters.acquire(&ask)));
+            }
         }
         Question::Asked(What::Settle { id, used, .. }, _) => meters.settle(*id, *used),
         Question::Asked(What::Beat(session), _) => meters.hear(*session),

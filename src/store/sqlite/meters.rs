@@ -70,12 +70,17 @@ impl Meters {
     }
 
     pub(super) fn acquire(&mut self, ask: &Acquire<'_>) -> Verdict {
+        match self.check(ask) {
+            Ok(taken) => Verdict::Allow(self.take(ask, taken)),
+            Err(denial) => Verdict::Deny(denial),
+        }
+    }
+
+    /// What there is to take; nothing for a permit that is out.
+    pub(super) fn check(&mut self, ask: &Acquire<'_>) -> Result<Vec<Taken>, Denial> {
         self.hear(ask.session);
-        let out = self.permits.get_mut(&ask.id).filter(|out| out.change != Change::Delete && out.freed_at.is_none());
-        if let Some(out) = out {
-            (out.asks, out.change) = (out.asks.saturating_add(1), Change::Write);
-            let permit = Permit { id: ask.id, taken: out.taken.clone() };
-            return Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) });
+        if self.out(ask.id).is_some() {
+            return Ok(Vec::new());
         }
         let now = self.now;
         let mut taken: Vec<Taken> = Vec::with_capacity(ask.limits.len());
@@ -99,17 +104,30 @@ impl Meters {
                 }
             }
         }
-        if let Some((index, wait)) = refused {
-            let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
-            return Verdict::Deny(Denial { index, retry_after, standings: self.standings(ask.limits) });
+        let Some((index, wait)) = refused else { return Ok(taken) };
+        let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
+        Err(Denial { index, retry_after, standings: self.standings(ask.limits) })
+    }
+
+    /// Takes what was checked.
+    pub(super) fn take(&mut self, ask: &Acquire<'_>, mut taken: Vec<Taken>) -> Allowed {
+        let now = self.now;
+        if let Some(out) = self.out(ask.id) {
+            (out.asks, out.change) = (out.asks.saturating_add(1), Change::Write);
+            taken = out.taken.clone();
+        } else {
+            for taken in &mut taken {
+                taken.mark = meter(&mut self.meters, &taken.limit, now).take(taken, now);
+            }
+            let (session, taken) = (ask.session.id, taken.clone());
+            self.permits.insert(ask.id, Out { session, taken, freed_at: None, asks: 1, change: Change::Write });
         }
-        for taken in &mut taken {
-            taken.mark = meter(&mut self.meters, &taken.limit, now).take(taken, now);
-        }
-        let permit = Permit { id: ask.id, taken: taken.clone() };
-        let out = Out { session: ask.session.id, taken, freed_at: None, asks: 1, change: Change::Write };
-        self.permits.insert(ask.id, out);
-        Verdict::Allow(Allowed { permit, standings: self.standings(ask.limits) })
+        Allowed { permit: Permit { id: ask.id, taken }, standings: self.standings(ask.limits) }
+    }
+
+    /// A permit that is out.
+    fn out(&mut self, id: Uuid) -> Option<&mut Out> {
+        self.permits.get_mut(&id).filter(|out| out.change != Change::Delete && out.freed_at.is_none())
     }
 
     pub(super) fn settle(&mut self, id: Uuid, used: Used) {

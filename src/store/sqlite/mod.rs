@@ -87,6 +87,7 @@
 //! [`migrate`](Sqlite::migrate), which brings it back to WAL. What was spent since the copy was made may be spent
 //! again, and keys that were disabled since are valid again.
 
+mod admission;
 mod audit;
 mod budgets;
 mod error;
@@ -103,6 +104,7 @@ mod task;
 mod time;
 mod writer;
 
+pub use self::admission::SqliteAdmission;
 pub use self::audit::SqliteAudit;
 pub use self::budgets::SqliteBudgets;
 pub use self::error::{SqliteError, SqliteErrorKind};
@@ -196,6 +198,12 @@ impl Sqlite {
     #[must_use]
     pub fn limits(&self) -> SqliteLimits {
         SqliteLimits::new(self.clone())
+    }
+
+    /// The keys, the limits and the budgets in it, asked in one step.
+    #[must_use]
+    pub fn admission(&self) -> SqliteAdmission {
+        SqliteAdmission::new(self.clone())
     }
 
     /// The audit records in it.

@@ -111,7 +111,8 @@ impl Meta {
     /// The times to decide by; `now` is what the machine says.
     pub(super) fn times(&self, clock: &str, lease: &str, now: i64) -> Times {
         let kept = |name: &str| self.0.get(name).copied();
-        Times { now, latest: kept(clock).unwrap_or(i64::MIN), first_lease: kept(lease).unwrap_or(i64::MAX) }
+        let latest = kept(clock).unwrap_or(i64::MIN);
+        Times { now, latest, read: latest, first_lease: kept(lease).unwrap_or(i64::MAX) }
     }
 }
 
@@ -120,8 +121,9 @@ impl Meta {
 pub(super) struct Times {
     /// What the machine says.
     now: i64,
-    /// The latest that the file was decided by.
-    pub(super) latest: i64,
+    /// The latest that the file was decided by, and was when it was read.
+    latest: i64,
+    read: i64,
     /// When the first of the leases ends.
     first_lease: i64,
 }
@@ -139,7 +141,20 @@ impl Times {
     }
 }
 
-pub(super) async fn set(connection: &mut SqliteConnection, name: &str, value: i64) -> Result<(), sqlx::Error> {
+/// Writes down the latest time, where it is a later one.
+pub(super) async fn set_later(
+    connection: &mut SqliteConnection,
+    clock: &str,
+    times: &mut Times,
+) -> Result<(), sqlx::Error> {
+    if times.latest > times.read {
+        set(connection, clock, times.latest).await?;
+        times.read = times.latest;
+    }
+    Ok(())
+}
+
+async fn set(connection: &mut SqliteConnection, name: &str, value: i64) -> Result<(), sqlx::Error> {
     sqlx::query(SET).bind(name.to_owned()).bind(value).execute(connection).await.map(drop)
 }
 

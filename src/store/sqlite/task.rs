@@ -15,7 +15,7 @@ use super::open::Setup;
 use super::schema::{self, Meta};
 use super::time::nanos;
 use super::writer::{Answer, Ask, Question, Reply};
-use super::{audit, budgets, keys, limits};
+use super::{admission, audit, budgets, keys, limits};
 use crate::store::StoreError;
 
 /// The most that one commit carries, so that nobody waits for a batch that never ends.
@@ -161,7 +161,7 @@ impl Task {
             uncertain: error.kind() != SqliteErrorKind::Locked,
             error,
         })?;
-        let has_holds = batch.iter().any(|ask| matches!(&ask.question, Question::Budget(q) if q.is_reserve()));
+        let has_holds = batch.iter().any(|ask| ask.question.is_reserve());
         self.unsynced = match self.unsynced {
             _ if is_full => None,
             None if has_holds => Some(Instant::now()),
@@ -204,30 +204,36 @@ struct Work<'a> {
 impl Work<'_> {
     async fn decide(&mut self, batch: &[Ask]) -> Result<Vec<Answer>, sqlx::Error> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-        let (mut money, mut counts, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut money, mut counts, mut both, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (index, ask) in batch.iter().enumerate() {
             match &ask.question {
                 Question::Budget(question) => money.push((index, question)),
                 Question::Limit(question) => counts.push((index, question)),
+                Question::Admission(question) => both.push((index, &**question)),
                 Question::Audit(more) => lines.extend(more),
                 Question::Key(record) => answers[index] = Some(keys::put(self.connection, record).await?),
                 Question::Close => {}
             }
         }
-        let questions: Vec<_> = money.iter().map(|(_, question)| *question).collect();
-        let times = self.meta.times(budgets::CLOCK, budgets::LEASE, self.now);
-        let decided = budgets::decide(self.connection, times, &questions).await?;
-        for ((index, _), answer) in money.into_iter().zip(decided) {
-            answers[index] = Some(answer);
-        }
-        let questions: Vec<_> = counts.iter().map(|(_, question)| *question).collect();
-        let times = self.meta.times(limits::CLOCK, limits::LEASE, self.now);
-        let decided = limits::decide(self.connection, times, &questions).await?;
-        for ((index, _), answer) in counts.into_iter().zip(decided) {
-            answers[index] = Some(answer);
-        }
+        let mut of_money = self.meta.times(budgets::CLOCK, budgets::LEASE, self.now);
+        let mut of_counts = self.meta.times(limits::CLOCK, limits::LEASE, self.now);
+        let (at, questions): (Vec<_>, Vec<_>) = money.into_iter().unzip();
+        put(&mut answers, at, budgets::decide(self.connection, &mut of_money, &questions).await?);
+        let (at, questions): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
+        put(&mut answers, at, limits::decide(self.connection, &mut of_counts, &questions).await?);
+        // Behind what was settled before.
+        let (at, questions): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+        let times = (&mut of_money, &mut of_counts);
+        put(&mut answers, at, admission::decide(self.connection, times, &questions).await?);
         audit::insert(self.connection, &lines).await?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Reply::Done))).collect())
+    }
+}
+
+/// Answers where they were asked for.
+fn put(answers: &mut [Option<Answer>], at: Vec<usize>, decided: Vec<Answer>) {
+    for (index, answer) in at.into_iter().zip(decided) {
+        answers[index] = Some(answer);
     }
 }
 

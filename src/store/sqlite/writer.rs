@@ -8,12 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
 use super::task::Task;
-use super::{audit, budgets, limits};
+use super::{admission, audit, budgets, limits};
 use crate::domain::key::KeyRecord;
-use crate::store::{StoreError, budget, rate_limit};
+use crate::store::{self, StoreError, budget, rate_limit};
 
 /// One thing to be done.
 pub(super) enum Question {
+    Admission(Box<admission::Question>),
     Budget(budgets::Question),
     Limit(limits::Question),
     Key(Box<KeyRecord>),
@@ -24,6 +25,7 @@ pub(super) enum Question {
 
 /// What came of it.
 pub(super) enum Reply {
+    Admission(store::admission::Verdict),
     Verdict(budget::Verdict),
     Standings(Vec<budget::Standing>),
     Settled(Vec<budget::Crossing>),
@@ -67,17 +69,20 @@ impl Letter {
 
 impl Drop for Letter {
     fn drop(&mut self) {
-        let question = match &self.answer {
-            Some(Ok(Reply::Verdict(budget::Verdict::Allow(grant)))) => {
-                Question::Budget(budgets::Question::Unheard(grant.reservation.id))
-            }
-            Some(Ok(Reply::LimitVerdict(rate_limit::Verdict::Allow(allowed)))) => {
-                Question::Limit(limits::Question::Unheard(allowed.permit.id))
+        let (permit, grant) = match &self.answer {
+            Some(Ok(Reply::Verdict(budget::Verdict::Allow(grant)))) => (None, Some(grant)),
+            Some(Ok(Reply::LimitVerdict(rate_limit::Verdict::Allow(allowed)))) => (Some(allowed), None),
+            Some(Ok(Reply::Admission(store::admission::Verdict::Allow(admitted)))) => {
+                (admitted.allowed.as_ref(), admitted.grant.as_ref())
             }
             _ => return,
         };
-        if let Some(queue) = self.back.upgrade() {
-            let _ = queue.send(Ask { question, answer: oneshot::channel().0 });
+        let permit = permit.map(|allowed| Question::Limit(limits::Question::Unheard(allowed.permit.id)));
+        let grant = grant.map(|grant| Question::Budget(budgets::Question::Unheard(grant.reservation.id)));
+        for question in permit.into_iter().chain(grant) {
+            if let Some(queue) = self.back.upgrade() {
+                let _ = queue.send(Ask { question, answer: oneshot::channel().0 });
+            }
         }
     }
 }
@@ -88,7 +93,16 @@ impl Question {
         match self {
             Question::Budget(question) => question.is_settlement(),
             Question::Key(_) | Question::Audit(_) | Question::Close => true,
-            Question::Limit(_) => false,
+            Question::Limit(_) | Question::Admission(_) => false,
+        }
+    }
+
+    /// Whether money may be held by it.
+    pub(super) fn is_reserve(&self) -> bool {
+        match self {
+            Question::Budget(question) => question.is_reserve(),
+            Question::Admission(question) => question.is_reserve(),
+            _ => false,
         }
     }
 
@@ -97,6 +111,7 @@ impl Question {
         match self {
             Question::Budget(question) => question.is_for_its_asker(),
             Question::Limit(question) => question.is_for_its_asker(),
+            Question::Admission(_) => true,
             Question::Key(_) | Question::Audit(_) | Question::Close => false,
         }
     }

@@ -1,0 +1,76 @@
+use async_trait::async_trait;
+
+use super::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use crate::domain::clock::Clock;
+use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
+use crate::store::budget;
+use crate::store::forward::by_parts;
+use crate::store::{At, StoreError};
+
+/// Keys, limits and budgets in memory, which can be asked in one step. A clone shares them, as its parts do.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    keys: MemoryKeys,
+    limits: MemoryLimits,
+    budgets: MemoryBudgets,
+}
+
+impl MemoryStore {
+    /// With nothing in it yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Decides by this clock; by the machine's unless set. Clones and parts made before keep theirs.
+    #[must_use]
+    pub fn clock(self, clock: impl Clock + Clone) -> Self {
+        MemoryStore { keys: self.keys, limits: self.limits.clock(clock.clone()), budgets: self.budgets.clock(clock) }
+    }
+
+    /// Its keys.
+    #[must_use]
+    pub fn keys(&self) -> MemoryKeys {
+        self.keys.clone()
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> MemoryLimits {
+        self.limits.clone()
+    }
+
+    /// Its budgets.
+    #[must_use]
+    pub fn budgets(&self) -> MemoryBudgets {
+        self.budgets.clone()
+    }
+}
+
+#[async_trait]
+impl AdmissionStore for MemoryStore {
+    async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<Verdict, StoreError> {
+        // Three locks, always in this order, so that what one part says is still so when the others have said theirs.
+        Ok(self.keys.look(|keys| {
+            self.limits.decide(at, |limits, now| {
+                if ask.key.is_some_and(|key| !key.is_good(keys.of_id(key.id), now)) {
+                    return Verdict::Deny(Denial::Key);
+                }
+                let taken = match ask.limits.as_ref().map(|ask| limits.check(ask, now)).transpose() {
+                    Ok(taken) => taken,
+                    Err(denial) => return Verdict::Deny(Denial::Limit(denial)),
+                };
+                let grant =
+                    match ask.budgets.as_ref().map(|ask| self.budgets.decide(at, |state, now| state.ask(ask, now))) {
+                        Some(budget::Verdict::Deny(denial)) => return Verdict::Deny(Denial::Budget(denial)),
+                        Some(budget::Verdict::Allow(grant)) => Some(grant),
+                        None => None,
+                    };
+                let allowed = ask.limits.as_ref().zip(taken).map(|(ask, taken)| limits.take(ask, taken, now));
+                Verdict::Allow(Admitted { allowed, grant })
+            })
+        }))
+    }
+}
+
+by_parts!(MemoryStore);
