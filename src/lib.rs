@@ -51,6 +51,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod admission;
 pub mod audit;
 pub mod auth;
 pub mod body;
@@ -75,6 +76,7 @@ pub mod translate;
 pub mod upstream;
 pub mod wire;
 
+pub use self::admission::AdmissionLayer;
 pub use self::audit::AuditLayer;
 pub use self::auth::KeyAuthLayer;
 pub use self::body::Body;

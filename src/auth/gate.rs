@@ -10,6 +10,7 @@ use crate::domain::key::{KeyDigest, KeyRecord, Pepper};
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
+use crate::store::admission::PresentedKey;
 use crate::store::key::KeyStore;
 
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
@@ -42,6 +43,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
                 }
             };
             call.set_principal(record.principal.clone());
+            call.set_presented_key(PresentedKey { id: record.id, digest: record.digest });
             for name in &CREDENTIALS {
                 parts.headers.remove(name);
             }

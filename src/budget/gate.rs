@@ -6,21 +6,21 @@ use async_trait::async_trait;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
-use super::bound::Bound;
 use super::layer::OverBudget;
 use super::queue::Queues;
 use super::refusal::refusal;
 use super::standing::{allowed, fullest, spent};
+use super::wanted::Wanted;
 use crate::call::{Alive, Asked, Call, Fact, Held, has_used, unavailable};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
-use crate::domain::ledger::{Account, Wish};
+use crate::domain::ledger::Account;
 use crate::domain::money::Money;
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
-use crate::store::budget::{BudgetStore, Crossing, Grant, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Reservation, Reserve, Standing, Verdict};
 use crate::store::{At, Chain, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
@@ -86,20 +86,25 @@ impl<B: BudgetStore> BudgetGate<B> {
         self
     }
 
+    /// The same gate, whatever its store.
+    pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
+        self.seen_as::<dyn BudgetStore>(|store| store)
+    }
+
+    /// The same gate over the same store, seen as another.
+    pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<B>) -> Arc<T>) -> BudgetGate<T> {
+        let BudgetGate { store, alive, everyone, over, contact, queues, on_threshold } = self;
+        BudgetGate { store: see(store), alive, everyone, over, contact, queues, on_threshold }
+    }
+}
+
+impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// With this choice, unless one was made.
     pub(crate) fn unless_chosen(mut self, over: OverBudget) -> Self {
         self.over.get_or_insert(over);
         self
     }
 
-    /// The same gate, whatever its store.
-    pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
-        let BudgetGate { store, alive, everyone, over, contact, queues, on_threshold } = self;
-        BudgetGate { store, alive, everyone, over, contact, queues, on_threshold }
-    }
-}
-
-impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     pub(crate) fn store(&self) -> Arc<B> {
         self.store.clone()
     }
@@ -110,108 +115,126 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
 
     /// What [`Gate::admit`] does, without its box.
     pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
+        let Some(wanted) = self.wanted(headers, call)? else { return Ok(()) };
+        if wanted.is_soft() {
+            self.count(call, &wanted).await;
+            return Ok(());
+        }
+        let (answer, ended) = match &self.queues {
+            None => self.ask(call, &wanted).await,
+            Some(queues) => {
+                let held = |(answer, _): &Answer<B>| match answer {
+                    Ok(Verdict::Deny(denial)) => denial.held().cloned(),
+                    _ => None,
+                };
+                queues.ask(&wanted.budgets, || self.ask(call, &wanted), held).await
+            }
+        };
+        match answer {
+            Ok(Verdict::Allow(grant)) => self.granted(call, &wanted, grant, ended),
+            Ok(Verdict::Deny(denial)) => Err(self.denied(call, &wanted, &denial)),
+            Err(error) => Err(note(call, unavailable(&error))),
+        }
+    }
+
+    /// What the call asks of its budgets, if it is paid from any.
+    pub(crate) fn wanted<'c>(&self, headers: &HeaderMap, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
             call.pass_unplaced("BudgetLayer");
-            return Ok(());
+            return Ok(None);
         }
         let principal = call.require_principal()?;
         call.check_model()?;
         if call.endpoint().operation != Operation::Generate {
-            return Ok(());
+            return Ok(None);
         }
         let budgets = call.counted(principal, &principal.budgets, &self.everyone)?;
         if budgets.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let verdict = self.reserve(headers, call, &budgets).await;
-        call.note(match &verdict {
-            Ok(()) => Decision::allow("budget", "every budget pays for it"),
-            Err(rejection) => Decision::refuse("budget", rejection.shared_message()),
+        let over = self.over.unwrap_or_default();
+        Wanted::of(headers, call, budgets, over).map(Some).map_err(|rejection| note(call, rejection))
+    }
+
+    /// As its store is asked for it.
+    pub(crate) fn reserve<'w>(&self, call: &Call, wanted: &'w Wanted<'_>) -> Reserve<'w> {
+        Reserve::new(call.id(), self.alive.session(), &wanted.budgets, wanted.wish)
+    }
+
+    /// Waits in turn, where calls may wait for what others hold.
+    pub(crate) fn queues(&self) -> Option<&Queues> {
+        self.queues.as_deref()
+    }
+
+    /// A question to the store that is under way.
+    pub(crate) fn asked<'c>(&self, call: &'c Call) -> Asked<'c, Ended<B>> {
+        Asked::new(call, self.nothing(call))
+    }
+
+    /// The call goes on, as far as the grant goes; from here on its close settles, whatever becomes of it.
+    pub(crate) fn granted(
+        &self,
+        call: &Call,
+        wanted: &Wanted<'_>,
+        grant: Grant,
+        ended: Option<Ended<B>>,
+    ) -> Result<(), Rejection> {
+        let cap = wanted.cap(grant.reservation.granted);
+        let Grant { mut reservation, standings } = grant;
+        let (granted, settlements) = (reservation.granted, call.settlements().clone());
+        call.on_close(move |outcome| {
+            let actual = outcome.charged.unwrap_or(granted);
+            if let Some(ended) = ended {
+                reservation.pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
+                settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
+            }
         });
-        verdict
+        call.set_granted(granted, cap.as_ref().ok().copied().flatten());
+        // What a soft one has left is of interest where nothing else is.
+        if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
+            show(call, REMAINING, tightest.left().max(Money::ZERO));
+        }
+        if let (Dialect::Anthropic, Some(standing)) = (call.dialect(), fullest(&standings)) {
+            call.set_answer_headers(allowed(standing));
+        }
+        if let Some(tokens) = cap.map_err(|rejection| note(call, rejection))? {
+            call.cap_max_tokens(tokens);
+            call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
+        }
+        call.note(Decision::allow("budget", "every budget pays for it"));
+        Ok(())
     }
 
-    async fn reserve(&self, headers: &HeaderMap, call: &Call, budgets: &[Budget]) -> Result<(), Rejection> {
-        if budgets.iter().all(|budget| budget.soft) {
-            self.count(headers, call, budgets).await;
-            return Ok(());
+    /// The call does not go on.
+    pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
+        show(call, REMAINING, denial.standing.left().max(Money::ZERO));
+        if call.dialect() == Dialect::Anthropic && !denial.is_held {
+            call.set_answer_headers(spent(&denial.standing));
         }
-        let bound = Bound::of(call, call.require_head()?, headers)?;
-        let wish = bound.wish(self.over.unwrap_or_default())?;
-        let ask = Reserve::new(call.id(), self.alive.session(), budgets, wish);
-        let answer = match &self.queues {
-            None => self.ask(call, &ask).await,
-            Some(queues) => self.ask_in_turn(call, &ask, queues).await,
-        };
-        match answer {
-            Ok((Verdict::Allow(grant), ended)) => {
-                let cap = bound.cap(grant.reservation.granted, wish);
-                granted(call, grant, cap.as_ref().ok().copied().flatten(), ended);
-                if let Some(tokens) = cap? {
-                    call.cap_max_tokens(tokens);
-                    call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
-                }
-                Ok(())
-            }
-            Ok((Verdict::Deny(denial), _)) => {
-                show(call, REMAINING, denial.standing.left().max(Money::ZERO));
-                if call.dialect() == Dialect::Anthropic && !denial.is_held {
-                    call.set_answer_headers(spent(&denial.standing));
-                }
-                Err(refusal(&denial, wish.min, call.now(), self.contact.as_deref()))
-            }
-            Err(error) => Err(unavailable(&error)),
-        }
+        note(call, refusal(denial, wanted.wish.min, call.now(), self.contact.as_deref()))
     }
 
-    /// Where every budget is soft nothing refuses: not a cost without a bound, and not a store that cannot answer, which
-    /// is told of what was spent all the same.
-    async fn count(&self, headers: &HeaderMap, call: &Call, budgets: &[Budget]) {
-        let bound = call.require_head().and_then(|head| Bound::of(call, head, headers));
-        let want = bound.and_then(|bound| bound.wish(OverBudget::Reject)).map_or(Money::ZERO, |wish| wish.want);
-        let ask = Reserve::new(call.id(), self.alive.session(), budgets, Wish { min: Money::ZERO, want, share: 1 });
-        let asked = Asked::new(call, self.nothing(call));
+    /// Where every budget is soft nothing refuses: not a store that cannot answer, which is told of what was spent all the
+    /// same.
+    pub(crate) async fn count(&self, call: &Call, wanted: &Wanted<'_>) {
+        let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
         let verdict = (*self.store).reserve(&ask, At::Store).await.unwrap_or_else(|error| {
             tracing::warn!(call = %call.id(), error = %Chain(&error), "let through: all its budgets are soft, and their store cannot answer");
-            let unknown = budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
+            let unknown = wanted.budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
             ask.answer(&unknown.collect::<Vec<_>>(), call.now())
         });
         if let Verdict::Allow(grant) = verdict {
-            granted(call, grant, None, asked.answered());
+            // Its output is not cut down, so that nothing can be wrong with that.
+            let _ = self.granted(call, wanted, grant, asked.answered());
         }
     }
 
-    async fn ask(&self, call: &Call, ask: &Reserve<'_>) -> Result<Answer<B>, StoreError> {
-        let asked = Asked::new(call, self.nothing(call));
+    async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer<B> {
+        let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
         // Past the pointer's own implementation, which would put the future in a box of its own.
-        match (*self.store).reserve(ask, At::Store).await {
-            Ok(verdict) => Ok((verdict, asked.answered())),
-            Err(error) => {
-                if !error.may_have_applied() {
-                    drop(asked.answered());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Behind those who wait already, and then for as long as what is missing is only held.
-    async fn ask_in_turn(&self, call: &Call, ask: &Reserve<'_>, queues: &Queues) -> Result<Answer<B>, StoreError> {
-        let pot = match queues.ahead(ask.budgets) {
-            Some(pot) => pot.clone(),
-            None => match self.ask(call, ask).await {
-                Ok((Verdict::Deny(denial), _)) if denial.is_held => denial.standing.budget.pot,
-                answer => return answer,
-            },
-        };
-        let Some(mut turn) = queues.turn(&pot).await else { return self.ask(call, ask).await };
-        loop {
-            turn.begin();
-            match self.ask(call, ask).await {
-                Ok((Verdict::Deny(denial), _)) if denial.is_held && turn.has_news().await => {}
-                answer => return answer,
-            }
-        }
+        let answer = (*self.store).reserve(&ask, At::Store).await;
+        let ended = asked.heard(&answer);
+        (answer, ended)
     }
 
     /// Of whatever is held under the call's id, and with the session kept alive until the store knows.
@@ -228,25 +251,10 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     }
 }
 
-/// From here on the call's close settles, whatever becomes of it.
-fn granted<B: BudgetStore + ?Sized>(call: &Call, grant: Grant, clamped: Option<u64>, ended: Option<Ended<B>>) {
-    let Grant { mut reservation, standings } = grant;
-    let (granted, settlements) = (reservation.granted, call.settlements().clone());
-    call.on_close(move |outcome| {
-        let actual = outcome.charged.unwrap_or(granted);
-        if let Some(ended) = ended {
-            reservation.pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
-            settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
-        }
-    });
-    call.set_granted(granted, clamped);
-    // What a soft one has left is of interest where nothing else is.
-    if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
-        show(call, REMAINING, tightest.left().max(Money::ZERO));
-    }
-    if let (Dialect::Anthropic, Some(standing)) = (call.dialect(), fullest(&standings)) {
-        call.set_answer_headers(allowed(standing));
-    }
+/// With the refusal among what was decided about the call.
+fn note(call: &Call, rejection: Rejection) -> Rejection {
+    call.note(Decision::refuse("budget", rejection.shared_message()));
+    rejection
 }
 
 #[async_trait]
@@ -257,7 +265,7 @@ impl<B: BudgetStore> Gate for BudgetGate<B> {
 }
 
 /// What has come of a call that money was held for.
-struct Ended<B: ?Sized> {
+pub(crate) struct Ended<B: ?Sized> {
     store: Arc<B>,
     reservation: Reservation,
     actual: Money,
@@ -267,7 +275,7 @@ struct Ended<B: ?Sized> {
 }
 
 /// What a store says, and who tells it how it ended.
-type Answer<B> = (Verdict, Option<Ended<B>>);
+type Answer<B> = (Result<Verdict, StoreError>, Option<Ended<B>>);
 
 impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";

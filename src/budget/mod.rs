@@ -32,6 +32,8 @@ mod layer;
 mod queue;
 mod refusal;
 mod standing;
+mod wanted;
 
 pub use self::gate::BudgetGate;
 pub use self::layer::{BudgetLayer, OverBudget};
+pub(crate) use self::wanted::Wanted;

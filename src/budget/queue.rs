@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// The calls of one gateway that wait for money which others hold: for each pot one after the other, so that the first to
 /// come is the first to be served, and a large one is not passed by for ever.
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(crate) struct Queues {
     most: Duration,
     /// How many wait, in all.
     waiting: AtomicUsize,
@@ -38,7 +38,7 @@ struct Place<'q> {
 }
 
 /// The first place.
-pub(super) struct Turn<'q> {
+struct Turn<'q> {
     settled: watch::Receiver<()>,
     deadline: Instant,
     /// Let go of before the place is, so that a queue is there as long as anyone is in it.
@@ -54,7 +54,7 @@ impl Queues {
     }
 
     /// The pot that others wait for already, if there is one: who comes now comes behind them.
-    pub(super) fn ahead<'b>(&self, budgets: &'b [Budget]) -> Option<&'b Pot> {
+    fn ahead<'b>(&self, budgets: &'b [Budget]) -> Option<&'b Pot> {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -67,8 +67,33 @@ impl Queues {
         self.settled.send_replace(());
     }
 
+    /// Asks behind those who wait already, and then for as long as what is missing is only `held`, in a pot that it names.
+    pub(crate) async fn ask<T, F>(&self, budgets: &[Budget], ask: impl Fn() -> F, held: impl Fn(&T) -> Option<Pot>) -> T
+    where
+        F: Future<Output = T>,
+    {
+        let pot = match self.ahead(budgets) {
+            Some(pot) => pot.clone(),
+            None => {
+                let answer = ask().await;
+                match held(&answer) {
+                    Some(pot) => pot,
+                    None => return answer,
+                }
+            }
+        };
+        let Some(mut turn) = self.turn(&pot).await else { return ask().await };
+        loop {
+            turn.begin();
+            let answer = ask().await;
+            if held(&answer).is_none() || !turn.has_news().await {
+                return answer;
+            }
+        }
+    }
+
     /// Waits for the first place; `None` where it does not come in time.
-    pub(super) async fn turn(&self, pot: &Pot) -> Option<Turn<'_>> {
+    async fn turn(&self, pot: &Pot) -> Option<Turn<'_>> {
         let deadline = Instant::now() + self.most;
         let (place, turn) = self.join(pot);
         let turn = timeout_at(deadline, turn.lock_owned()).await.ok()?;
@@ -90,12 +115,12 @@ impl Queues {
 
 impl Turn<'_> {
     /// To be said before the store is asked: what settles from now on is news.
-    pub(super) fn begin(&mut self) {
+    fn begin(&mut self) {
         self.settled.mark_unchanged();
     }
 
     /// Waits until there may be more than when it [began](Self::begin); false where time is up.
-    pub(super) async fn has_news(&mut self) -> bool {
+    async fn has_news(&mut self) -> bool {
         let again = (Instant::now() + AGAIN).min(self.deadline);
         let _ = timeout_at(again, self.settled.changed()).await;
         Instant::now() < self.deadline

@@ -1,5 +1,6 @@
 use super::settle::Fact;
 use super::{Call, Settlements};
+use crate::store::StoreError;
 
 /// A store that has been asked for a call, and has not answered.
 ///
@@ -14,6 +15,18 @@ pub(crate) struct Asked<'a, F: Fact> {
 impl<'a, F: Fact> Asked<'a, F> {
     pub(crate) fn new(call: &'a Call, nothing: F) -> Self {
         Asked { call, nothing: Some(nothing) }
+    }
+
+    /// What its answer leaves to be told: where it has certainly done nothing, nothing.
+    pub(crate) fn heard<T>(self, answer: &Result<T, StoreError>) -> Option<F> {
+        match answer {
+            Ok(_) => self.answered(),
+            Err(error) if error.may_have_applied() => None,
+            Err(_) => {
+                drop(self.answered());
+                None
+            }
+        }
     }
 
     /// It has answered: from here on its caller says what comes of it, beginning with nothing.

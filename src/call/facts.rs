@@ -8,6 +8,7 @@ use crate::domain::outcome::Decision;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::target::Target;
+use crate::store::admission::PresentedKey;
 
 impl Call {
     /// Who calls, if `KeyAuthLayer` or the host has said so.
@@ -31,6 +32,15 @@ impl Call {
     /// Sets who calls. The first to set it wins.
     pub fn set_principal(&self, principal: Arc<Principal>) {
         let _ = self.shared.principal.set(principal);
+    }
+
+    /// The key that it came with, if it came with one of ours.
+    pub(crate) fn presented_key(&self) -> Option<PresentedKey> {
+        self.shared.key.get().copied()
+    }
+
+    pub(crate) fn set_presented_key(&self, key: PresentedKey) {
+        let _ = self.shared.key.set(key);
     }
 
     /// The model that the caller means: the one asked for, or what its own alias stands for.

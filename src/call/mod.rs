@@ -77,6 +77,7 @@ use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
+use crate::store::admission::PresentedKey;
 
 /// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
 /// target, which says for which attempt this request was made.
@@ -97,6 +98,7 @@ struct Shared {
     settlements: Settlements,
     catalog: Catalog,
     principal: OnceLock<Arc<Principal>>,
+    key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
     route: OnceLock<Vec<Arc<Target>>>,
     state: Mutex<State>,
@@ -117,6 +119,7 @@ impl Call {
             settlements: config.settlements.clone(),
             catalog: config.catalog.clone(),
             principal: OnceLock::new(),
+            key: OnceLock::new(),
             head: OnceLock::new(),
             route: OnceLock::new(),
             state: Mutex::new(State::new(config.settlements.open())),

@@ -4,6 +4,7 @@ use http::Method;
 use http::request::Parts;
 
 use super::key_info::KeyInfo;
+use crate::admission::{AdmissionGate, AdmissionLayer};
 use crate::audit::{AuditGate, AuditLayer};
 use crate::auth::{KeyAuthGate, KeyAuthLayer};
 use crate::budget::{BudgetGate, BudgetLayer};
@@ -11,6 +12,7 @@ use crate::call::Call;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::rate_limit::{RateLimitGate, RateLimitLayer};
+use crate::store::admission::AdmissionStore;
 use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
@@ -36,6 +38,13 @@ impl Controls {
         self.keys = Some(layer.into_gate().into_gate());
     }
 
+    pub(super) fn admission<S: AdmissionStore + Clone>(&mut self, layer: AdmissionLayer<S>) {
+        let gate = layer.into_gate();
+        self.info.limits = Some((gate.limits().store(), gate.limits().everyone()));
+        self.info.budgets = Some((gate.budgets().store(), gate.budgets().everyone()));
+        self.last.whole = Some(gate);
+    }
+
     pub(super) fn limits<R: RateLimitStore>(&mut self, layer: RateLimitLayer<R>) {
         let gate = layer.into_gate().erased();
         self.info.limits = Some((gate.store(), gate.everyone()));
@@ -54,7 +63,8 @@ impl Controls {
     }
 
     fn governs(&self) -> bool {
-        self.keys.is_some() || self.last.limits.is_some() || self.last.budgets.is_some()
+        let Last { limits, budgets, whole } = &self.last;
+        self.keys.is_some() || limits.is_some() || budgets.is_some() || whole.is_some()
     }
 
     /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by
@@ -119,10 +129,15 @@ impl Door {
 pub(super) struct Last {
     limits: Option<RateLimitGate<dyn RateLimitStore>>,
     budgets: Option<BudgetGate<dyn BudgetStore>>,
+    /// In the place of both; asked besides, where a host has them all.
+    whole: Option<AdmissionGate>,
 }
 
 impl Last {
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
+        if let Some(whole) = &self.whole {
+            whole.pass(&parts.headers, call).await?;
+        }
         if let Some(limits) = &self.limits {
             limits.pass(call).await?;
         }

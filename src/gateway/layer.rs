@@ -11,6 +11,7 @@ use super::key_info::KeyInfo;
 use super::service::GatewayService;
 use super::stage::Stage;
 use super::wire::Wire;
+use crate::admission::AdmissionLayer;
 use crate::audit::AuditLayer;
 use crate::auth::KeyAuthLayer;
 use crate::body::{Body, BoxError};
@@ -26,6 +27,7 @@ use crate::meter::MeterLayer;
 use crate::rate_limit::RateLimitLayer;
 use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
 use crate::route::{RouteGate, Router};
+use crate::store::admission::AdmissionStore;
 use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
@@ -118,6 +120,14 @@ impl GatewayLayer {
         self
     }
 
+    /// Counts and pays calls in one question to one store, in the place of [`rate_limit`](Self::rate_limit) and
+    /// [`budget`](Self::budget).
+    #[must_use]
+    pub fn admission<S: AdmissionStore + Clone>(mut self, admission: AdmissionLayer<S>) -> Self {
+        self.controls.admission(admission);
+        self
+    }
+
     /// Records every call in this trail; several record in each.
     #[must_use]
     pub fn audit(mut self, audit: &AuditLayer) -> Self {
@@ -190,17 +200,17 @@ impl GatewayLayer {
     {
         // Stages that nobody asked for are not there: every one is a box more a call.
         if self.rewriters.is_empty() {
-            return self.admission(inner, surface);
+            return self.admitting(inner, surface);
         }
         let rewritten =
             self.rewriters.iter().rev().fold(Stage::by(inner), |service, rewrite| {
                 Stage::new(RewriteLayer::new(rewrite.clone()).layer(service))
             });
-        self.admission(move |request| rewritten.call(request), surface)
+        self.admitting(move |request| rewritten.call(request), surface)
     }
 
     /// The call, and everything up to the last gate.
-    fn admission<I, F, E>(&self, inner: I, surface: bool) -> Stage<E>
+    fn admitting<I, F, E>(&self, inner: I, surface: bool) -> Stage<E>
     where
         I: Fn(Request<Body>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,

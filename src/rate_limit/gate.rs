@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +47,13 @@ impl<R: RateLimitStore> RateLimitGate<R> {
 
     /// The same gate, whatever its store.
     pub(crate) fn erased(self) -> RateLimitGate<dyn RateLimitStore> {
+        self.seen_as::<dyn RateLimitStore>(|store| store)
+    }
+
+    /// The same gate over the same store, seen as another.
+    pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<R>) -> Arc<T>) -> RateLimitGate<T> {
         let RateLimitGate { store, alive, everyone, expected_output } = self;
-        RateLimitGate { store, alive, everyone, expected_output }
+        RateLimitGate { store: see(store), alive, everyone, expected_output }
     }
 }
 
@@ -62,22 +68,64 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
 
     /// What [`Gate::admit`] does, without its box.
     pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
+        let Some(wanted) = self.wanted(call)? else { return Ok(()) };
+        let (ask, asked) = (self.acquire(call, &wanted), self.asked(call));
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        let answer = (*self.store).acquire(&ask, At::Store).await;
+        let ended = asked.heard(&answer);
+        match answer {
+            Ok(Verdict::Allow(allowed)) => {
+                self.allowed(call, &wanted, allowed, ended);
+                Ok(())
+            }
+            Ok(Verdict::Deny(denial)) => Err(self.denied(call, &wanted, &denial)),
+            Err(error) => Err(note(call, unavailable(&error))),
+        }
+    }
+
+    /// What the call counts against, if anything is counted.
+    pub(crate) fn wanted<'c>(&self, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
             call.pass_unplaced("RateLimitLayer");
-            return Ok(());
+            return Ok(None);
         }
         let principal = call.require_principal()?;
         call.check_model()?;
         let limits = call.counted(principal, &principal.limits, &self.everyone)?;
         if limits.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let verdict = self.acquire(call, &limits).await;
-        call.note(match &verdict {
-            Ok(()) => Decision::allow("rate_limit", "within every limit"),
-            Err(rejection) => Decision::refuse("rate_limit", rejection.shared_message()),
+        let tokens = self.tokens(call, &limits)?;
+        Ok(Some(Wanted { limits, tokens }))
+    }
+
+    /// As its store is asked for it.
+    pub(crate) fn acquire<'w>(&self, call: &Call, wanted: &'w Wanted<'_>) -> Acquire<'w> {
+        Acquire::new(call.id(), self.alive.session(), &wanted.limits).tokens(wanted.tokens)
+    }
+
+    /// A question to the store that is under way.
+    pub(crate) fn asked<'c>(&self, call: &'c Call) -> Asked<'c, Ended<R>> {
+        Asked::new(call, self.nothing(call))
+    }
+
+    /// The call goes on; from here on its close settles.
+    pub(crate) fn allowed(&self, call: &Call, wanted: &Wanted<'_>, allowed: Allowed, ended: Option<Ended<R>>) {
+        let Allowed { permit, standings } = allowed;
+        show(call, &standings);
+        let (estimated, settlements) = (wanted.tokens, call.settlements().clone());
+        call.on_close(move |outcome| {
+            if let Some(ended) = ended {
+                settlements.settle(outcome.id, Ended { permit, used: used(outcome, estimated), ..ended });
+            }
         });
-        verdict
+        call.note(Decision::allow("rate_limit", "within every limit"));
+    }
+
+    /// The call does not go on.
+    pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
+        show(call, &denial.standings);
+        note(call, refusal(denial, &wanted.limits))
     }
 
     /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
@@ -91,36 +139,6 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         let output = call.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
         let output = output.saturating_mul(head.choices());
         Ok(estimate::likely_input(head.inputs(), model).saturating_add(output))
-    }
-
-    async fn acquire(&self, call: &Call, limits: &[Limit]) -> Result<(), Rejection> {
-        let estimated = self.tokens(call, limits)?;
-        let ask = Acquire::new(call.id(), self.alive.session(), limits).tokens(estimated);
-        let asked = Asked::new(call, self.nothing(call));
-        // Past the pointer's own implementation, which would put the future in a box of its own.
-        match (*self.store).acquire(&ask, At::Store).await {
-            Ok(Verdict::Allow(Allowed { permit, standings })) => {
-                show(call, &standings);
-                let (ended, settlements) = (asked.answered(), call.settlements().clone());
-                call.on_close(move |outcome| {
-                    if let Some(ended) = ended {
-                        settlements.settle(outcome.id, Ended { permit, used: used(outcome, estimated), ..ended });
-                    }
-                });
-                Ok(())
-            }
-            Ok(Verdict::Deny(denial)) => {
-                drop(asked.answered());
-                show(call, &denial.standings);
-                Err(refusal(&denial, limits))
-            }
-            Err(error) => {
-                if !error.may_have_applied() {
-                    drop(asked.answered());
-                }
-                Err(unavailable(&error))
-            }
-        }
     }
 
     /// Of whatever is counted under the call's id, and with the session kept alive until the store knows.
@@ -142,8 +160,21 @@ impl<R: RateLimitStore> Gate for RateLimitGate<R> {
     }
 }
 
+/// What a call counts against, before any store is asked.
+pub(crate) struct Wanted<'c> {
+    limits: Cow<'c, [Limit]>,
+    /// What it is likely to take.
+    tokens: u64,
+}
+
+/// With the refusal among what was decided about the call.
+fn note(call: &Call, rejection: Rejection) -> Rejection {
+    call.note(Decision::refuse("rate_limit", rejection.shared_message()));
+    rejection
+}
+
 /// What has come of a call that was counted.
-struct Ended<R: ?Sized> {
+pub(crate) struct Ended<R: ?Sized> {
     store: Arc<R>,
     permit: Permit,
     used: Used,

@@ -23,4 +23,5 @@ mod gate;
 mod layer;
 
 pub use self::gate::RateLimitGate;
+pub(crate) use self::gate::Wanted;
 pub use self::layer::RateLimitLayer;

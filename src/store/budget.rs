@@ -165,6 +165,13 @@ pub struct Denial {
     pub is_held: bool,
 }
 
+impl Denial {
+    /// The pot that would have enough if the calls in flight settled for nothing.
+    pub(crate) fn held(&self) -> Option<&Pot> {
+        self.is_held.then_some(&self.standing.budget.pot)
+    }
+}
+
 /// Money that is held, with all that it takes to settle it, so that a store that has lost the hold can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {

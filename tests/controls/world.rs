@@ -42,6 +42,11 @@ impl World {
         Self::with(|layer| layer)
     }
 
+    /// With these controls and no others.
+    pub(crate) fn bare(controls: impl FnOnce(GatewayLayer) -> GatewayLayer) -> Self {
+        Self::with(|_| controls(GatewayLayer::new()))
+    }
+
     /// With more, or other, stages.
     pub(crate) fn with(change: impl FnOnce(GatewayLayer) -> GatewayLayer) -> Self {
         let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
@@ -21,7 +21,8 @@ const FLOORS: [(&str, u8); 20] = [
     ("rewrite", 5),
     ("meter", 5),
     ("upstream", 6),
-    ("gateway", 6),
+    ("admission", 6),
+    ("gateway", 7),
     ("translate", 6),
     ("testing", 6),
     ("extract", 6),

@@ -8,12 +8,21 @@ use tollgate::domain::outcome::End;
 use tower::ServiceExt;
 
 use crate::calls::{Ask, Leaves, polls};
-use crate::in_process::Storm;
+use crate::in_process::{Questions, Storm};
 use crate::weather::Weather;
 
 /// Every store is pending twice on the way there, and twice on the way back.
-fn site() -> Storm {
-    Storm::new(Weather::yields(2), ["100", "100", "100"])
+fn site(questions: Questions) -> Storm {
+    Storm::asked(questions, Weather::yields(2), ["100", "100", "100"])
+}
+
+const FAMILIES: [(&str, bool); 4] = [("claude", true), ("claude", false), ("gpt", true), ("gpt", false)];
+
+/// Both ways to ask, for each family, in one piece and streamed.
+fn all() -> impl Iterator<Item = (Questions, &'static str, bool)> {
+    FAMILIES
+        .into_iter()
+        .flat_map(|(family, streams)| [Questions::Two, Questions::One].map(|questions| (questions, family, streams)))
 }
 
 /// `number` names the model, so that each call finds its own line on the bill.
@@ -31,8 +40,8 @@ fn ask(storm: &Storm, number: u64, family: &str, is_stream: bool) -> Ask {
 
 #[tokio::test(start_paused = true)]
 async fn a_governed_call_dropped_at_its_kth_poll_holds_nothing_for_every_k() {
-    for (family, is_stream) in [("claude", true), ("claude", false), ("gpt", true), ("gpt", false)] {
-        let storm = site();
+    for (questions, family, is_stream) in all() {
+        let storm = site(questions);
         let mut answered = false;
         for k in 1..1_000 {
             {
@@ -43,7 +52,8 @@ async fn a_governed_call_dropped_at_its_kth_poll_holds_nothing_for_every_k() {
             let sum = storm.reckon(k).await;
             assert_eq!((sum.abandoned, sum.complete), (usize::try_from(k).expect("small"), 0), "at poll {k}");
             if answered {
-                assert!(k > 12, "three stores were pending four times each: {k}");
+                let asked = if questions == Questions::One { 2 } else { 3 };
+                assert!(k > 4 * asked, "{asked} stores were pending four times each: {k}");
                 break;
             }
         }
@@ -53,8 +63,8 @@ async fn a_governed_call_dropped_at_its_kth_poll_holds_nothing_for_every_k() {
 
 #[tokio::test(start_paused = true)]
 async fn a_governed_answer_dropped_after_its_nth_frame_holds_nothing_for_every_n() {
-    for (family, is_stream) in [("claude", true), ("claude", false), ("gpt", true), ("gpt", false)] {
-        let storm = site();
+    for (questions, family, is_stream) in all() {
+        let storm = site(questions);
         let mut ended = false;
         for n in 0..100 {
             let request = ask(&storm, n, family, is_stream).request();
@@ -76,7 +86,7 @@ async fn a_governed_answer_dropped_after_its_nth_frame_holds_nothing_for_every_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_governed_call_dropped_on_a_thread_without_a_runtime_holds_nothing_for_every_k() {
-    let storm = site();
+    let storm = site(Questions::Two);
     for k in 1..1_000 {
         let request = ask(&storm, k, "claude", true).request();
         let mut future = Box::pin(storm.site.gateway.clone().oneshot(request));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tollgate::AdmissionLayer;
 use tollgate::budget::{BudgetLayer, OverBudget};
 use tollgate::domain::clock::ManualClock;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
@@ -14,6 +15,7 @@ use crate::seeded::{Seeded, seeds};
 use crate::site::Site;
 use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
+use crate::whole::Whole;
 
 /// So that no window ends in the middle of a storm at midnight.
 pub(crate) fn noon() -> Arc<ManualClock> {
@@ -29,18 +31,38 @@ pub(crate) struct Storm {
     pub(crate) site: Site,
 }
 
+/// How limits and budgets are asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Questions {
+    /// By a layer each.
+    Two,
+    /// In one step.
+    One,
+}
+
 impl Storm {
     pub(crate) fn new(weather: Weather, limits: [&str; 3]) -> Self {
+        Self::asked(Questions::Two, weather, limits)
+    }
+
+    pub(crate) fn asked(questions: Questions, weather: Weather, limits: [&str; 3]) -> Self {
         let keys = MemoryKeys::new();
         let crowd = Crowd::new(&keys, limits);
         let budgets = Watched::new(MemoryBudgets::new().clock(noon()), crowd.pots.clone(), weather.clone());
         let limits = MemoryLimits::new();
         let over = OverBudget::Clamp { floor: 16, share: 4 };
-        let site = Site::new(
-            Weathered { store: keys, weather: weather.clone() },
-            Weathered { store: limits.clone(), weather: weather.clone() },
-            BudgetLayer::new(budgets.clone()).over_budget(over),
-        );
+        let whole = Whole::new(&keys, &limits, &budgets);
+        let keys = Weathered { store: keys, weather: weather.clone() };
+        let site = match questions {
+            Questions::Two => {
+                let limits = Weathered { store: limits.clone(), weather: weather.clone() };
+                Site::new(keys, limits, BudgetLayer::new(budgets.clone()).over_budget(over))
+            }
+            Questions::One => {
+                let admission = AdmissionLayer::new(whole).budgets(|budgets| budgets.over_budget(over));
+                Site::whole(keys, admission)
+            }
+        };
         Storm { crowd, budgets, limits, weather, site }
     }
 
@@ -66,19 +88,21 @@ impl Storm {
     }
 }
 
-async fn storm(seed: u64, calls: u64, limits: [&str; 3]) -> Sum {
+async fn storm(questions: Questions, seed: u64, calls: u64, limits: [&str; 3]) -> Sum {
     let mut random = Seeded::new(seed);
-    let storm = Storm::new(Weather::gusts(random.next()), limits);
+    let storm = Storm::asked(questions, Weather::gusts(random.next()), limits);
     storm.rage(calls, &mut random, |_| {}).await;
     let sum = storm.reckon(calls).await;
-    eprintln!("seed {seed}: {sum:?}, closest to a limit: {:?}", storm.budgets.ledger().closest);
+    eprintln!("{questions:?}, seed {seed}: {sum:?}, closest to a limit: {:?}", storm.budgets.ledger().closest);
     sum
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a_fifth_can_be_paid() {
-    for seed in seeds(&[1, 2]) {
-        let sum = storm(seed, 1_000, ["0.02", "0.035", "0.06"]).await;
+    for (seed, questions) in
+        seeds(&[1, 2]).into_iter().flat_map(|seed| [(seed, Questions::Two), (seed, Questions::One)])
+    {
+        let sum = storm(questions, seed, 1_000, ["0.02", "0.035", "0.06"]).await;
         // How many exactly is for the scheduler to say.
         assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
         assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50, "{sum:?}");
@@ -88,8 +112,9 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
 #[tokio::test(start_paused = true)]
 async fn spent_and_held_never_exceed_the_limit_in_any_order_that_a_seed_makes() {
     let mut spent = 0;
-    for seed in seeds(&(100..110).collect::<Vec<_>>()) {
-        let sum = storm(seed, 200, ["0.005", "0.009", "0.015"]).await;
+    let seeds = seeds(&(100..110).collect::<Vec<_>>());
+    for (seed, questions) in seeds.into_iter().flat_map(|seed| [(seed, Questions::Two), (seed, Questions::One)]) {
+        let sum = storm(questions, seed, 200, ["0.005", "0.009", "0.015"]).await;
         assert!(sum.admitted > 10 && sum.refused > 10 && sum.clamped > 0, "{sum:?}");
         spent += sum.spent;
     }

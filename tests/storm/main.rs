@@ -27,3 +27,4 @@ mod sqlite;
 mod surface;
 mod watched;
 mod weather;
+mod whole;

@@ -15,6 +15,7 @@ use tollgate::domain::principal::Principal;
 use tollgate::gateway::Model;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::StoreError;
+use tollgate::store::admission::AdmissionStore;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::key::{KeyRegistry, KeyStore};
@@ -22,7 +23,7 @@ use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, Provider};
-use tollgate::{Dialect, Gateway, GatewayLayer};
+use tollgate::{AdmissionLayer, Dialect, Gateway, GatewayLayer};
 
 use crate::watched::now;
 
@@ -67,17 +68,8 @@ impl Site {
         B: BudgetStore,
     {
         let provider = Simulated::new().recording();
-        let (anthropic, openai) = providers(&provider);
-        Self::toward(provider, keys, limits, budgets, |layer, audit, records, closed, settlements, provider| {
-            let gateway = Gateway::builder()
-                .upstream("anthropic", Dialect::Anthropic, anthropic)
-                .upstream("openai", Dialect::OpenAiChat, openai)
-                .alias("fast", ["claude-storm"])
-                .models([Model::anthropic("claude-storm"), Model::openai("gpt-storm")])
-                .layer(more(layer))
-                .build();
-            Site { gateway, settlements, audit, records, closed, provider }
-        })
+        let build = served(&provider, more);
+        Self::toward(provider, keys, limits, budgets, build)
     }
 
     /// With upstreams that `build` brings.
@@ -93,14 +85,28 @@ impl Site {
         R: RateLimitStore,
         B: BudgetStore,
     {
+        Self::governed(provider, keys, |layer| layer.rate_limit(limits).budget(budgets), build)
+    }
+
+    /// Under one question for limits and budgets.
+    pub(crate) fn whole<K: KeyStore, S: AdmissionStore + Clone>(keys: K, admission: AdmissionLayer<S>) -> Self {
+        let provider = Simulated::new().recording();
+        let build = served(&provider, |layer| layer);
+        Self::governed(provider, keys, |layer| layer.admission(admission), build)
+    }
+
+    fn governed<K: KeyStore, T>(
+        provider: Simulated,
+        keys: K,
+        govern: impl FnOnce(GatewayLayer) -> GatewayLayer,
+        build: impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> T,
+    ) -> T {
         let (records, closed, settlements) = (Records::default(), Closed::default(), Settlements::new());
         let audit = AuditLayer::new(records.clone());
         let observer = closed.clone();
-        let layer = GatewayLayer::new()
+        let layer = govern(GatewayLayer::new())
             .audit(&audit)
             .auth(KeyAuthLayer::new(keys, pepper()))
-            .rate_limit(limits)
-            .budget(budgets)
             .catalog(catalog())
             .settlements(settlements.clone())
             .on_close(move |outcome| observer.lock().push(outcome.clone()));
@@ -119,6 +125,24 @@ impl Site {
         let closed = self.closed.lock();
         assert_eq!((closed.len(), self.records.lock().len()), (1, 1), "one close, one record");
         closed[0].clone()
+    }
+}
+
+/// Builds the gateway in front of both upstreams.
+fn served<M: FnOnce(GatewayLayer) -> GatewayLayer>(
+    provider: &Simulated,
+    more: M,
+) -> impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site + use<M> {
+    let (anthropic, openai) = providers(provider);
+    |layer, audit, records, closed, settlements, provider| {
+        let gateway = Gateway::builder()
+            .upstream("anthropic", Dialect::Anthropic, anthropic)
+            .upstream("openai", Dialect::OpenAiChat, openai)
+            .alias("fast", ["claude-storm"])
+            .models([Model::anthropic("claude-storm"), Model::openai("gpt-storm")])
+            .layer(more(layer))
+            .build();
+        Site { gateway, settlements, audit, records, closed, provider }
     }
 }
 

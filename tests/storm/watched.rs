@@ -61,7 +61,7 @@ impl Watched {
     }
 
     /// One step of the store and of the ledger, between which nothing else happens.
-    fn step<T>(&self, step: impl FnOnce(&MemoryBudgets, &mut Ledger) -> T) -> T {
+    pub(crate) fn step<T>(&self, step: impl FnOnce(&MemoryBudgets, &mut Ledger) -> T) -> T {
         let mut ledger = self.ledger();
         let answer = step(&self.store, &mut ledger);
         let standings = self.standings();
@@ -88,7 +88,7 @@ impl BudgetStore for Watched {
             return Err(Fault::Unheard.error());
         }
         if let Verdict::Allow(grant) = &verdict {
-            self.ledger().told.insert(ask.id, grant.reservation.granted);
+            self.ledger().tell(&grant.reservation);
         }
         Ok(verdict)
     }
@@ -117,7 +117,12 @@ impl BudgetStore for Watched {
 }
 
 impl Ledger {
-    fn reserved(&mut self, ask: &Reserve<'_>, verdict: &Verdict) {
+    /// The gateway has heard of it.
+    pub(crate) fn tell(&mut self, reservation: &Reservation) {
+        self.told.insert(reservation.id, reservation.granted);
+    }
+
+    pub(crate) fn reserved(&mut self, ask: &Reserve<'_>, verdict: &Verdict) {
         let Verdict::Allow(grant) = verdict else { return };
         let granted = grant.reservation.granted;
         if self.settled.contains_key(&ask.id) {

@@ -106,6 +106,7 @@ impl Weather {
 }
 
 /// A store of keys or of limits in that weather.
+#[derive(Clone)]
 pub(crate) struct Weathered<S> {
     pub(crate) store: S,
     pub(crate) weather: Weather,

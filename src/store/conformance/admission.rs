@@ -151,7 +151,8 @@ async fn a_key_that_is_no_longer_good_admits_nothing<S: AdmissionStore, K: KeyRe
     let mut record = KeyRecord::stored(Uuid::now_v7(), first, "last", time(0), Principal::new("ada"));
     let key = PresentedKey { id: record.id, digest: first };
     let mut left = 9;
-    let steps: [(&str, bool, &dyn Fn(&mut KeyRecord)); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut KeyRecord);
+    let steps: [(&str, bool, Change<'_>); 5] = [
         ("it was written", true, &|_| {}),
         ("its policy was changed", true, &|record| record.principal = Arc::new(Principal::new("eve"))),
         ("it was disabled", false, &|record| record.disabled = true),

@@ -22,6 +22,12 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// These, as one.
+    #[must_use]
+    pub fn of(keys: MemoryKeys, limits: MemoryLimits, budgets: MemoryBudgets) -> Self {
+        MemoryStore { keys, limits, budgets }
+    }
+
     /// Decides by this clock; by the machine's unless set. Clones and parts made before keep theirs.
     #[must_use]
     pub fn clock(self, clock: impl Clock + Clone) -> Self {

@@ -1,0 +1,129 @@
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use http::request::Parts;
+
+use crate::budget::{self, BudgetGate, OverBudget};
+use crate::call::{Call, unavailable};
+use crate::domain::outcome::Decision;
+use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::gate::Gate;
+use crate::rate_limit::{self, RateLimitGate};
+use crate::store::At;
+use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
+
+/// The policy of an [`AdmissionLayer`](super::AdmissionLayer).
+#[derive(Clone)]
+pub struct AdmissionGate {
+    store: Arc<dyn AdmissionStore>,
+    limits: RateLimitGate<dyn AdmissionStore>,
+    budgets: BudgetGate<dyn AdmissionStore>,
+}
+
+impl AdmissionGate {
+    pub(super) fn new<S: AdmissionStore>(limits: RateLimitGate<S>, budgets: BudgetGate<S>) -> Self {
+        let limits = limits.seen_as::<dyn AdmissionStore>(|store| store);
+        let budgets = budgets.seen_as::<dyn AdmissionStore>(|store| store);
+        AdmissionGate { store: budgets.store(), limits, budgets }
+    }
+
+    /// With this choice, unless one was made.
+    pub(crate) fn unless_chosen(mut self, over: OverBudget) -> Self {
+        self.budgets = self.budgets.unless_chosen(over);
+        self
+    }
+
+    pub(crate) fn limits(&self) -> &RateLimitGate<dyn AdmissionStore> {
+        &self.limits
+    }
+
+    pub(crate) fn budgets(&self) -> &BudgetGate<dyn AdmissionStore> {
+        &self.budgets
+    }
+
+    /// What [`Gate::admit`] does, without its box.
+    pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
+        let wanted = Wanted { limits: self.limits.wanted(call)?, budgets: self.budgets.wanted(headers, call)? };
+        match &wanted {
+            Wanted { limits: None, budgets: None } => return Ok(()),
+            // A store that cannot answer keeps nobody from what is only counted.
+            Wanted { limits: None, budgets: Some(budgets) } if budgets.is_soft() => {
+                self.budgets.count(call, budgets).await;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let answer = match (self.budgets.queues(), &wanted.budgets) {
+            (Some(queues), Some(budgets)) => {
+                let held = |answer: &Answer| match answer {
+                    Ok(Err(Denial::Budget(denial))) => denial.held().cloned(),
+                    _ => None,
+                };
+                queues.ask(&budgets.budgets, || self.ask(call, &wanted), held).await
+            }
+            _ => self.ask(call, &wanted).await,
+        };
+        answer?.map_err(|denial| match (denial, &wanted.limits, &wanted.budgets) {
+            (Denial::Limit(denial), Some(limits), _) => self.limits.denied(call, limits, &denial),
+            (Denial::Budget(denial), _, Some(budgets)) => self.budgets.denied(call, budgets, &denial),
+            _ => {
+                let rejection = Rejection::new(RejectionKind::Unauthenticated, "this API key is no longer valid");
+                call.note(Decision::refuse("auth", rejection.shared_message()));
+                rejection
+            }
+        })
+    }
+
+    async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer {
+        let limits = wanted.limits.as_ref().map(|wanted| self.limits.acquire(call, wanted));
+        let budgets = wanted.budgets.as_ref().map(|wanted| self.budgets.reserve(call, wanted));
+        let counted = wanted.limits.as_ref().map(|_| self.limits.asked(call));
+        let paid = wanted.budgets.as_ref().map(|_| self.budgets.asked(call));
+        let ask = Admit { key: call.presented_key(), limits, budgets };
+        // Past the pointer's own implementation, which would put the future in a box of its own.
+        let answer = (*self.store).admit(&ask, At::Store).await;
+        let counted = counted.and_then(|asked| asked.heard(&answer));
+        let paid = paid.and_then(|asked| asked.heard(&answer));
+        match answer {
+            Ok(Verdict::Allow(Admitted { allowed, grant })) => {
+                if let (Some(wanted), Some(allowed)) = (&wanted.limits, allowed) {
+                    self.limits.allowed(call, wanted, allowed, counted);
+                }
+                if let (Some(wanted), Some(grant)) = (&wanted.budgets, grant) {
+                    self.budgets.granted(call, wanted, grant, paid)?;
+                }
+                Ok(Ok(()))
+            }
+            Ok(Verdict::Deny(denial)) => Ok(Err(denial)),
+            Err(error) => {
+                let rejection = unavailable(&error);
+                call.note(Decision::refuse("admission", rejection.shared_message()));
+                Err(rejection)
+            }
+        }
+    }
+}
+
+/// What a call asks for.
+struct Wanted<'c> {
+    limits: Option<rate_limit::Wanted<'c>>,
+    budgets: Option<budget::Wanted<'c>>,
+}
+
+/// Let through or refused, unless nobody can tell.
+type Answer = Result<Result<(), Denial>, Rejection>;
+
+#[async_trait]
+impl Gate for AdmissionGate {
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.pass(&parts.headers, call).await
+    }
+}
+
+impl fmt::Debug for AdmissionGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdmissionGate").field("limits", &self.limits).field("budgets", &self.budgets).finish()
+    }
+}

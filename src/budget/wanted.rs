@@ -1,0 +1,49 @@
+use std::borrow::Cow;
+
+use http::HeaderMap;
+
+use super::OverBudget;
+use super::bound::Bound;
+use crate::call::Call;
+use crate::domain::budget::Budget;
+use crate::domain::ledger::Wish;
+use crate::domain::money::Money;
+use crate::domain::rejection::Rejection;
+
+/// What a call asks of its budgets, before any store is asked.
+pub(crate) struct Wanted<'c> {
+    /// All that it is paid from.
+    pub(crate) budgets: Cow<'c, [Budget]>,
+    pub(super) wish: Wish,
+    /// `None` where every budget is soft: nothing is cut down for them, and a cost without a bound is no reason to refuse.
+    bound: Option<Bound<'c>>,
+}
+
+impl<'c> Wanted<'c> {
+    pub(super) fn of(
+        headers: &HeaderMap,
+        call: &'c Call,
+        budgets: Cow<'c, [Budget]>,
+        over: OverBudget,
+    ) -> Result<Self, Rejection> {
+        let bound = call.require_head().and_then(|head| Bound::of(call, head, headers));
+        if budgets.iter().all(|budget| budget.soft) {
+            let most = bound.and_then(|bound| bound.wish(OverBudget::Reject));
+            let want = most.map_or(Money::ZERO, |wish| wish.want);
+            return Ok(Wanted { budgets, wish: Wish { min: Money::ZERO, want, share: 1 }, bound: None });
+        }
+        let bound = bound?;
+        let wish = bound.wish(over)?;
+        Ok(Wanted { budgets, wish, bound: Some(bound) })
+    }
+
+    /// Whether none of its budgets refuses anything.
+    pub(crate) fn is_soft(&self) -> bool {
+        self.bound.is_none()
+    }
+
+    /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.
+    pub(super) fn cap(&self, granted: Money) -> Result<Option<u64>, Rejection> {
+        self.bound.as_ref().map_or(Ok(None), |bound| bound.cap(granted, self.wish))
+    }
+}
