@@ -12,10 +12,11 @@ use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::store::admission::{AdmissionStore, Admit, Admitted, Verdict};
 use tollgate::store::budget::{self, BudgetStore, Reserve};
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::key::{KeyRegistry, KeyStore};
-use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits, MemoryStore};
 use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
@@ -29,6 +30,7 @@ pub(crate) fn run(bench: &Bench) {
     bench.case("an id, which every case below makes", Per::CALL, Uuid::now_v7);
     budgets(bench);
     limits(bench);
+    admission(bench);
     keys(bench);
 }
 
@@ -66,6 +68,42 @@ fn limits(bench: &Bench) {
             panic!("there is room");
         };
         at_once(store.settle(&allowed.permit, Used::Tokens(700), At::Store)).expect("memory");
+    });
+}
+
+/// Six claims: what a call of a user in a team asks where both have budgets, and the user limits.
+fn admission(bench: &Bench) {
+    let store: Arc<dyn AdmissionStore> = Arc::new(MemoryStore::new());
+    let (slots, money) = (Session::new(Duration::from_secs(8)), Session::new(Duration::from_secs(300)));
+    let key = Scope::key(Uuid::now_v7().to_string());
+    let limits = [
+        Limit::new(key.clone(), Measure::Requests, 60_000_000_000),
+        Limit::new(key.clone(), Measure::Tokens, 60_000_000_000_000),
+    ];
+    let pots: Vec<_> = [key, Scope::team("search")]
+        .iter()
+        .flat_map(|scope| [Window::Day, Window::Month].map(|window| Budget::new(scope.clone(), window, Money::MAX)))
+        .collect();
+    let wish = Wish { min: Money::from_nanos(1), want: Money::from_nanos(1_000), share: 4 };
+    let cycle = |store: &dyn AdmissionStore| {
+        let id = Uuid::now_v7();
+        let limits = Some(Acquire::new(id, slots, &limits).tokens(1_000));
+        let ask = Admit { key: None, limits, budgets: Some(Reserve::new(id, money, &pots, wish)) };
+        let Ok(Verdict::Allow(Admitted { allowed: Some(allowed), grant: Some(grant) })) =
+            at_once(store.admit(&ask, At::Store))
+        else {
+            panic!("there is enough");
+        };
+        at_once(RateLimitStore::settle(store, &allowed.permit, Used::Tokens(700), At::Store)).expect("memory");
+        at_once(BudgetStore::settle(store, &grant.reservation, Money::from_nanos(700), At::Store)).expect("memory");
+    };
+    bench.case("admit + settle over six claims", Per::CALL, || cycle(&*store));
+    bench.case("the same, one of four threads on the same pots", Per { bytes: 0, events: 4_000 }, || {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|_| cycle(&*store)));
+            }
+        });
     });
 }
 

@@ -9,7 +9,8 @@ use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-use super::OverBudget;
+use super::wanted::Estimate;
+use super::{Estimator, OverBudget};
 
 /// All that one call may cost, whichever of its targets serves it.
 pub(super) struct Bound<'a> {
@@ -26,13 +27,19 @@ pub(super) struct Bound<'a> {
 type Billed<'a> = (&'a ModelCard, u64);
 
 impl<'a> Bound<'a> {
-    pub(super) fn of(call: &'a Call, head: &'a Head, headers: &HeaderMap) -> Result<Self, Rejection> {
+    pub(super) fn of(
+        call: &'a Call,
+        head: &'a Head,
+        headers: &HeaderMap,
+        estimate: Estimate<'_>,
+    ) -> Result<Self, Rejection> {
+        let card = |model: &str| card(call, head, model, estimate);
         let (first, more) = match call.route() {
             Some(targets) => {
-                let mut cards = targets.iter().map(|target| card(call, head, &target.model));
+                let mut cards = targets.iter().map(|target| card(&target.model));
                 (cards.next().transpose()?, cards.collect::<Result<_, _>>()?)
             }
-            None => (Some(card(call, head, call.model().map_or(head.model(), |model| model))?), Vec::new()),
+            None => (Some(card(call.model().map_or(head.model(), |model| model))?), Vec::new()),
         };
         let cards = || first.iter().chain(&more);
         if widens(headers) && cards().any(|(card, _)| card.context_window < WIDE) {
@@ -105,12 +112,25 @@ fn widens(headers: &HeaderMap) -> bool {
     headers.get_all(&BETA).iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }
 
-fn card<'a>(call: &'a Call, head: &Head, model: &str) -> Result<Billed<'a>, Rejection> {
+fn card<'a>(call: &'a Call, head: &Head, model: &str, estimate: Estimate<'_>) -> Result<Billed<'a>, Rejection> {
     let card = call.catalog().find(model).ok_or_else(|| {
         let message = format!("model `{model}` has no price here, so no budget can pay for it");
         Rejection::new(RejectionKind::PriceUnknown, message).param("model")
     })?;
-    let input = estimate::proven_input(head.inputs(), card).map_err(|why| unbounded(&why))?;
+    let inputs = head.inputs();
+    let proven = estimate::proven_input(inputs, card).map_err(|why| unbounded(&why))?;
+    let input = match (estimate.by, call.principal()) {
+        (Estimator::Observed, Some(principal)) => {
+            let seen = estimate.observations.find(principal, model, head.prefixes());
+            seen.and_then(|seen| estimate::observed_input(inputs, card, &seen))
+                .map_or(proven, |input| input.min(proven))
+        }
+        (Estimator::Likely, _) => {
+            let likely = estimate::likely_input(inputs, model);
+            likely.saturating_add(likely / 6).min(proven)
+        }
+        _ => proven,
+    };
     Ok((card, input))
 }
 

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
-use super::layer::OverBudget;
+use super::layer::{Estimator, OverBudget};
+use super::observed::{Lesson, Observations};
 use super::queue::Queues;
 use super::refusal::refusal;
 use super::standing::{allowed, fullest, spent};
-use super::wanted::Wanted;
+use super::wanted::{Estimate, Wanted};
 use crate::call::{Alive, Asked, Call, Fact, Held, has_used, unavailable};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
@@ -37,6 +38,8 @@ pub struct BudgetGate<B: ?Sized> {
     everyone: Arc<[Budget]>,
     /// `None` for what suits the place that the gate is put in.
     over: Option<OverBudget>,
+    estimator: Estimator,
+    observations: Arc<Observations>,
     /// Whom a client may ask for more.
     contact: Option<Arc<str>>,
     /// Where calls wait for what others hold, if they may.
@@ -55,10 +58,17 @@ impl<B: BudgetStore> BudgetGate<B> {
             alive: Arc::new(Alive::new(LEASE)),
             everyone: Arc::default(),
             over: None,
+            estimator: Estimator::default(),
+            observations: Arc::default(),
             contact: None,
             queues: None,
             on_threshold: None,
         }
+    }
+
+    pub(super) fn estimator(mut self, estimator: Estimator) -> Self {
+        self.estimator = estimator;
+        self
     }
 
     pub(super) fn for_everyone(mut self, budget: Budget) -> Self {
@@ -93,8 +103,17 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     /// The same gate over the same store, seen as another.
     pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<B>) -> Arc<T>) -> BudgetGate<T> {
-        let BudgetGate { store, alive, everyone, over, contact, queues, on_threshold } = self;
-        BudgetGate { store: see(store), alive, everyone, over, contact, queues, on_threshold }
+        BudgetGate {
+            store: see(self.store),
+            alive: self.alive,
+            everyone: self.everyone,
+            over: self.over,
+            estimator: self.estimator,
+            observations: self.observations,
+            contact: self.contact,
+            queues: self.queues,
+            on_threshold: self.on_threshold,
+        }
     }
 }
 
@@ -152,8 +171,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         if budgets.is_empty() {
             return Ok(None);
         }
+        let estimate = Estimate { by: self.estimator, observations: &self.observations };
         let over = self.over.unwrap_or_default();
-        Wanted::of(headers, call, budgets, over).map(Some).map_err(|rejection| note(call, rejection))
+        Wanted::of(headers, call, budgets, estimate, over).map(Some).map_err(|rejection| note(call, rejection))
     }
 
     /// As its store is asked for it.
@@ -182,7 +202,14 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let cap = wanted.cap(grant.reservation.granted);
         let Grant { mut reservation, standings } = grant;
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
+        let lesson = match self.estimator {
+            Estimator::Observed => Lesson::of(call, &self.observations),
+            Estimator::Proven | Estimator::Likely => None,
+        };
         call.on_close(move |outcome| {
+            if let Some(lesson) = lesson {
+                lesson.learn(outcome);
+            }
             let actual = outcome.charged.unwrap_or(granted);
             if let Some(ended) = ended {
                 reservation.pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
@@ -313,6 +340,8 @@ impl<B: ?Sized> Clone for BudgetGate<B> {
             alive: self.alive.clone(),
             everyone: self.everyone.clone(),
             over: self.over,
+            estimator: self.estimator,
+            observations: self.observations.clone(),
             contact: self.contact.clone(),
             queues: self.queues.clone(),
             on_threshold: self.on_threshold.clone(),

@@ -38,6 +38,21 @@ impl Default for OverBudget {
     }
 }
 
+/// How the input tokens of a call are bounded before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Estimator {
+    /// Of a conversation that goes on, what the provider billed for its beginning, and what is new as the most that it can
+    /// be; all others are proven. Known again is what this gateway has seen since it started, of the same caller and model.
+    #[default]
+    Observed,
+    /// All as the most that it can be: [`proven_input`](crate::domain::estimate::proven_input).
+    Proven,
+    /// A guess, and a sixth more: [`likely_input`](crate::domain::estimate::likely_input). Cheap, and no bound: a call may
+    /// cost more than it was granted, and then a limit is overspent by as much.
+    Likely,
+}
+
 impl<B: BudgetStore> BudgetLayer<B> {
     /// Keeps budgets in `store`.
     pub fn new(store: B) -> Self {
@@ -58,6 +73,13 @@ impl<B: BudgetStore> BudgetLayer<B> {
     #[must_use]
     pub fn for_everyone(mut self, budget: Budget) -> Self {
         self.gate = self.gate.for_everyone(budget);
+        self
+    }
+
+    /// How input is bounded.
+    #[must_use]
+    pub fn estimator(mut self, estimator: Estimator) -> Self {
+        self.gate = self.gate.estimator(estimator);
         self
     }
 

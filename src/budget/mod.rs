@@ -29,11 +29,12 @@
 mod bound;
 mod gate;
 mod layer;
+mod observed;
 mod queue;
 mod refusal;
 mod standing;
 mod wanted;
 
 pub use self::gate::BudgetGate;
-pub use self::layer::{BudgetLayer, OverBudget};
+pub use self::layer::{BudgetLayer, Estimator, OverBudget};
 pub(crate) use self::wanted::Wanted;

@@ -2,13 +2,21 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 
-use super::OverBudget;
 use super::bound::Bound;
+use super::observed::Observations;
+use super::{Estimator, OverBudget};
 use crate::call::Call;
 use crate::domain::budget::Budget;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::Rejection;
+
+/// How input is bounded, and what is known for it.
+#[derive(Clone, Copy)]
+pub(super) struct Estimate<'o> {
+    pub(super) by: Estimator,
+    pub(super) observations: &'o Observations,
+}
 
 /// What a call asks of its budgets, before any store is asked.
 pub(crate) struct Wanted<'c> {
@@ -24,9 +32,10 @@ impl<'c> Wanted<'c> {
         headers: &HeaderMap,
         call: &'c Call,
         budgets: Cow<'c, [Budget]>,
+        estimate: Estimate<'_>,
         over: OverBudget,
     ) -> Result<Self, Rejection> {
-        let bound = call.require_head().and_then(|head| Bound::of(call, head, headers));
+        let bound = call.require_head().and_then(|head| Bound::of(call, head, headers, estimate));
         if budgets.iter().all(|budget| budget.soft) {
             let most = bound.and_then(|bound| bound.wish(OverBudget::Reject));
             let want = most.map_or(Money::ZERO, |wish| wish.want);

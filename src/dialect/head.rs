@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::inputs::{self, Reading};
+use super::prefix::Prefix;
 use crate::domain::dialect::Dialect;
 use crate::domain::estimate::Inputs;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -53,6 +54,7 @@ pub struct Head {
     choices: u64,
     includes_usage: bool,
     inputs: Inputs,
+    prefixes: Vec<Prefix>,
     len: usize,
     pub(crate) spans: Spans,
 }
@@ -114,7 +116,7 @@ impl Head {
         let includes_usage =
             flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
                 .unwrap_or(false);
-        let inputs = reading.finish(messages.as_ref(), tools.as_ref(), met);
+        let (inputs, prefixes) = reading.finish(messages.as_ref(), tools.as_ref(), met);
 
         Ok(Head {
             dialect,
@@ -125,6 +127,7 @@ impl Head {
             choices,
             includes_usage,
             inputs,
+            prefixes,
             len: body.len(),
             spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
@@ -170,6 +173,12 @@ impl Head {
     #[must_use]
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
+    }
+
+    /// How the request looks up to each of its messages; nothing for one that is short.
+    #[must_use]
+    pub fn prefixes(&self) -> &[Prefix] {
+        &self.prefixes
     }
 
     /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay

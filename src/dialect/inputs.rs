@@ -7,6 +7,8 @@
 
 mod walk;
 
+use std::ops::Range;
+
 use memchr::memmem;
 use serde_json::value::RawValue;
 
@@ -15,9 +17,11 @@ use crate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded};
 use crate::wire::json::{EACH, Found, Kind, Met, Names, Path};
 
 use super::members::{count, members, text};
+use super::prefix::{Prefix, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 27] = [
+pub(super) const PATHS: [Path; 28] = [
+    &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
     &["thinking", "budget_tokens"],
@@ -86,12 +90,23 @@ pub(super) struct Reading<'a> {
     retained: bool,
     tool_calls: Option<u64>,
     input: Option<Found>,
+    /// Where each of the messages stands.
+    each: Vec<Range<usize>>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(body: &'a [u8], dialect: Dialect) -> Self {
         let inputs = Inputs::default();
-        Reading { body, dialect, inputs, typed: false, retained: false, tool_calls: None, input: None }
+        Reading {
+            body,
+            dialect,
+            inputs,
+            typed: false,
+            retained: false,
+            tool_calls: None,
+            input: None,
+            each: Vec::new(),
+        }
     }
 
     /// Takes one member of [`PATHS`].
@@ -107,6 +122,10 @@ impl<'a> Reading<'a> {
         };
         let is_empty = matches!(found.kind, Kind::Array { len: 0 } | Kind::Object { len: 0 });
         let broken = match path {
+            ["messages", EACH] => {
+                self.each.push(found.span.clone());
+                None
+            }
             ["tools", EACH] => {
                 inputs.longest_tool = inputs.longest_tool.max(found.bytes(body).len() as u64);
                 None
@@ -179,10 +198,10 @@ impl<'a> Reading<'a> {
     }
 
     /// With what only the whole scan tells.
-    pub(super) fn finish(mut self, messages: Option<&Found>, tools: Option<&Found>, met: Met) -> Inputs {
+    pub(super) fn finish(mut self, messages: Option<&Found>, tools: Option<&Found>, met: Met) -> (Inputs, Vec<Prefix>) {
         let spelled = met.may_spell(self.body);
         self.inputs.cache_writes = self.cache_writes(met, spelled);
-        let Reading { body, dialect, mut inputs, typed, tool_calls, input, .. } = self;
+        let Reading { body, dialect, mut inputs, typed, tool_calls, input, each, .. } = self;
 
         inputs.prompted |= tools.is_some_and(|tools| !matches!(tools.kind, Kind::Array { len: 0 } | Kind::Null));
         if let Some(tools) = tools.filter(|_| typed) {
@@ -200,7 +219,9 @@ impl<'a> Reading<'a> {
             }
         }
         inputs.text_bytes = (body.len() as u64).saturating_sub(inputs.media_bytes);
-        inputs
+        let marked = spelled || met.name(CACHE_CONTROL);
+        let prefixes = messages.map(|messages| prefixes(body, messages, &each, marked)).unwrap_or_default();
+        (inputs, prefixes)
     }
 
     /// The dearest write that the request may ask for. Which block a lifetime belongs to is not asked.

@@ -23,6 +23,7 @@ mod marks;
 mod members;
 pub mod meter;
 mod openai_chat;
+pub mod prefix;
 pub mod translate;
 
 pub(crate) use self::limits::{LimitState, limit_headers};

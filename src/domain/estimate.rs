@@ -2,7 +2,8 @@
 //!
 //! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`]
 //! bounds the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits
-//! on tokens, where a bound would refuse too much. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
+//! on tokens, where a bound would refuse too much. [`observed_input`] bounds a conversation that goes on, by what was billed
+//! for its beginning. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
 //! known. What a request holds is read by its dialect, see
 //! [`Head::inputs`](crate::dialect::head::Head::inputs).
 //!
@@ -25,6 +26,7 @@
 //! ```
 
 mod family;
+mod observed;
 mod so_far;
 
 use std::borrow::Cow;
@@ -36,6 +38,7 @@ use super::money::{Cost, Money, Price};
 
 use family::Family;
 
+pub use observed::{Observation, observed_input};
 pub use so_far::{Seen, ceiling_so_far};
 
 /// Tokens of the prompts that providers add for tools or for a format: 437 was the most above the bytes of 255 recorded

@@ -7,6 +7,7 @@ mod admission;
 mod agents;
 mod auditing;
 mod budgets;
+mod conversations;
 mod info;
 mod keys;
 mod limits;

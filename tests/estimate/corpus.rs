@@ -8,7 +8,7 @@ use tollgate::Dialect;
 use tollgate::dialect::head::Head;
 use tollgate::dialect::meter::{StreamMeter, answer};
 use tollgate::domain::catalog::{Catalog, ModelCard};
-use tollgate::domain::estimate::{ceiling, likely_input, proven_input};
+use tollgate::domain::estimate::{Observation, ceiling, likely_input, observed_input, proven_input};
 use tollgate::domain::usage::Usage;
 use tollgate::wire::sse::Scanner;
 
@@ -25,6 +25,55 @@ fn the_bound_holds_for_every_recorded_anthropic_exchange() {
 #[test]
 fn the_bound_holds_for_every_recorded_chat_exchange_with_a_model_of_the_table() {
     the_bound_holds("openai-chat", Dialect::OpenAiChat, 100, None);
+}
+
+/// Every recorded conversation that goes on: what was billed for its beginning bounds the next turn. Padded by spaces
+/// behind its end, which are no tokens, a short one is worth looking at too.
+#[test]
+fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one() {
+    for (protocol, dialect, least, stand_in) in [
+        ("anthropic-messages", Dialect::Anthropic, 80, Some(STAND_IN)),
+        ("openai-chat", Dialect::OpenAiChat, 45, Some("gpt-4o")),
+    ] {
+        let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
+            say(&format!("SKIPPED: no conversation of {protocol} was continued, since TOLLGATE_CORPUS is not set"));
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI estimates recorded exchanges");
+            continue;
+        };
+        let catalog = Catalog::builtin();
+        let mut turns = Vec::new();
+        for case in cases(&Path::new(&corpus).join(protocol)) {
+            let Some(usage) = usage(&case, dialect) else { continue };
+            let mut request = std::fs::read(case.join("request.json")).expect("a request");
+            request.extend(std::iter::repeat_n(b' ', 4 << 10));
+            let head = Head::read(&request, dialect).expect("a head");
+            let Some(card) = catalog.find(head.model()).or_else(|| catalog.find(stand_in?)) else { continue };
+            turns.push((case, head, card, usage.total_input()));
+        }
+        let (mut continued, mut wrong, mut spared) = (0, Vec::new(), Vec::new());
+        for (before, first, card, billed) in &turns {
+            let Some(whole) = first.prefixes().last() else { continue };
+            let Some(seen) = Observation::new(first.inputs(), card, *billed, whole.bytes) else { continue };
+            for (after, second, _, actual) in &turns {
+                let goes_on = second.prefixes().iter().rev().skip(1).any(|prefix| prefix == whole);
+                let Some(bound) = observed_input(second.inputs(), card, &seen).filter(|_| goes_on) else { continue };
+                continued += 1;
+                if bound < *actual {
+                    wrong.push(format!("{} after {}: {bound} of {actual}", after.display(), before.display()));
+                }
+                if let Ok(proven) = proven_input(second.inputs(), card) {
+                    // Of which the padding is not a part.
+                    spared.push(bound * 100 / (proven - (4 << 10)).max(1));
+                }
+            }
+        }
+        let median = median(spared.into_iter());
+        say(&format!(
+            "{protocol}: {continued} turns go on where a recorded one ended; the median bound is {median}% of the proven one"
+        ));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(continued >= least, "{continued} turns are too few");
+    }
 }
 
 fn the_bound_holds(protocol: &str, dialect: Dialect, least: usize, stand_in: Option<&str>) {

@@ -13,7 +13,7 @@ use super::settled::Settled;
 use super::{lock, time};
 use crate::domain::budget::{Budget, Pot};
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::ledger::{Account, Room};
+use crate::domain::ledger::{Account, Lack, Room};
 use crate::domain::money::Money;
 use crate::store::budget::{
     BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed,
@@ -142,33 +142,34 @@ impl State {
             let reservation = self.reservation(ask.id, hold);
             return Verdict::Allow(Grant { reservation, standings: self.standings(ask.budgets) });
         }
-        let mut pins: Vec<Pin> = Vec::with_capacity(ask.budgets.len());
-        let granted = ask.wish.grant(ask.budgets.iter().map(|budget| {
-            let at = self.at(&budget.pot);
-            let account = &self.pots[at].account;
+        // Each pot is looked up once, however often it is asked.
+        let places: Vec<usize> = ask.budgets.iter().map(|budget| self.at(&budget.pot)).collect();
+        let placed = || places.iter().copied().zip(ask.budgets);
+        let rooms = placed().map(|(at, budget)| Room::of(&self.pots[at].account, budget));
+        let granted = match ask.wish.grant(rooms) {
+            Ok(granted) => granted,
+            Err(Lack { index, is_held }) => {
+                let standing = self.pots[places[index]].standing(&ask.budgets[index]);
+                return Verdict::Deny(Denial { standing, is_held });
+            }
+        };
+        let mut pins: Vec<Pin> = Vec::with_capacity(places.len());
+        for (at, budget) in placed() {
             // Asked under each of its limits, and held once.
-            match pins.iter_mut().find(|pin| pin.at == at) {
-                Some(pin) => pin.limit = pin.limit.min(budget.limit),
-                None => pins.push(Pin { at, window_start: account.window_start, limit: budget.limit }),
+            if let Some(pin) = pins.iter_mut().find(|pin| pin.at == at) {
+                pin.limit = pin.limit.min(budget.limit);
+                continue;
             }
-            Room::of(account, budget)
-        }));
-        match granted {
-            Ok(granted) => {
-                for pin in &pins {
-                    let Kept { pot, account, .. } = &mut self.pots[pin.at];
-                    account.hold(pot.window, pin.window_start, granted);
-                }
-                let hold = Hold { session: ask.session.id, granted, pins, forfeited_at: None };
-                let reservation = self.reservation(ask.id, &hold);
-                self.holds.insert(ask.id, hold);
-                Verdict::Allow(Grant { reservation, standings: self.standings(ask.budgets) })
-            }
-            Err(lack) => {
-                let standing = self.standing(&ask.budgets[lack.index]);
-                Verdict::Deny(Denial { standing, is_held: lack.is_held })
-            }
+            let Kept { pot, account, .. } = &mut self.pots[at];
+            let window_start = account.window_start;
+            account.hold(pot.window, window_start, granted);
+            pins.push(Pin { at, window_start, limit: budget.limit });
         }
+        let standings = placed().map(|(at, budget)| self.pots[at].standing(budget)).collect();
+        let hold = Hold { session: ask.session.id, granted, pins, forfeited_at: None };
+        let reservation = self.reservation(ask.id, &hold);
+        self.holds.insert(ask.id, hold);
+        Verdict::Allow(Grant { reservation, standings })
     }
 
     fn reservation(&self, id: Uuid, hold: &Hold) -> Reservation {
@@ -257,12 +258,16 @@ impl State {
 
     fn standing(&mut self, budget: &Budget) -> Standing {
         // Whoever looks leaves nothing behind.
-        if !self.index.contains_key(&budget.pot) {
-            return Standing::new(budget.clone(), &Account::default(), budget.pot.window.around(self.now).1);
+        match self.index.get(&budget.pot) {
+            Some(&at) => self.rolled(at).standing(budget),
+            None => Standing::new(budget.clone(), &Account::default(), budget.pot.window.around(self.now).1),
         }
-        let at = self.at(&budget.pot);
-        let Kept { account, until, .. } = &self.pots[at];
-        Standing::new(budget.clone(), account, *until)
+    }
+}
+
+impl Kept {
+    fn standing(&self, budget: &Budget) -> Standing {
+        Standing::new(budget.clone(), &self.account, self.until)
     }
 }
 

@@ -150,8 +150,15 @@ impl State {
         }
         let mut taken: Vec<Took> = Vec::with_capacity(ask.limits.len());
         let mut refused: Option<(usize, Option<i64>)> = None;
+        // Those of one scope stand together, mostly: it is looked up once.
+        let mut last: Option<(&Scope, usize)> = None;
         for (index, limit) in ask.limits.iter().enumerate() {
-            let (at, amount) = (self.at(&limit.scope, now), ask.amount(limit.measure));
+            let at = match last {
+                Some((scope, at)) if *scope == limit.scope => at,
+                _ => self.at(&limit.scope, now),
+            };
+            last = Some((&limit.scope, at));
+            let amount = ask.amount(limit.measure);
             if let Err(wait) = self.meters[at].check(limit, amount, now) {
                 // That no waiting helps is the longest wait of all.
                 let is_longer = |than: Option<i64>| than.is_some_and(|than| wait.is_none_or(|wait| wait > than));
@@ -250,7 +257,6 @@ impl State {
     }
 
     fn standings(&self, limits: &[Limit], now: i64) -> Vec<Standing> {
-        // Those of one scope stand together, mostly: it is looked up once.
         let mut last: Option<(&Scope, Option<&usize>)> = None;
         let standing = |limit| {
             let Limit { scope, most, .. }: &Limit = limit;

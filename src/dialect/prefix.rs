@@ -1,0 +1,168 @@
+//! Where a conversation begins as an earlier one did: a fingerprint of the request up to each of its messages.
+//!
+//! A provider that has billed a request for so many input tokens bills no more for the same beginning of the next one; so a
+//! budget need not guess at it again. What is compared are bytes. Everything outside of the messages counts, since the
+//! choice of a tool, for one, changes what a provider adds of its own. `cache_control` does not: clients move it along from
+//! turn to turn, and it is no text; what is left out of a fingerprint so is counted as new by whoever uses it.
+
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use foldhash::quality::RandomState;
+use memchr::memmem;
+
+use crate::wire::json::Found;
+
+/// The shortest request that is worth it: what is shorter costs next to nothing, however many tokens it may be.
+const SHORTEST: usize = 4 << 10;
+
+/// One beginning of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Prefix {
+    /// What it looks like: of this process alone, and never the same for two by anybody's design.
+    pub fingerprint: u64,
+    /// How many bytes of the request it speaks for.
+    pub bytes: u64,
+}
+
+/// Seeded anew in every process, so that nobody can prepare two requests that look the same.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+const MARKER: &[u8] = br#""cache_control""#;
+
+/// The beginnings of `body`, each with one message more than the one before. `marked` says whether it may hold a
+/// `cache_control`.
+pub(super) fn prefixes(body: &[u8], messages: &Found, each: &[Range<usize>], marked: bool) -> Vec<Prefix> {
+    if body.len() < SHORTEST {
+        return Vec::new();
+    }
+    let outside = [&body[..messages.span.start], &body[messages.span.end..]];
+    let (outer, mut bytes) = (mix(mix(0, outside[0]), outside[1]), outside[0].len() + outside[1].len());
+    let (mut inner, mut scratch) = (0, Vec::new());
+    each.iter()
+        .map(|span| {
+            let message = &body[span.clone()];
+            let text = match marked {
+                true => unmarked(message, &mut scratch),
+                false => message,
+            };
+            (inner, bytes) = (mix(inner, text), bytes + text.len());
+            Prefix { fingerprint: mix(inner, &outer.to_le_bytes()), bytes: bytes as u64 }
+        })
+        .collect()
+}
+
+fn mix(before: u64, bytes: &[u8]) -> u64 {
+    let mut hasher = SEED.build_hasher();
+    hasher.write_u64(before);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// A message without its `cache_control`. Within a text the quotes of such a key would be escaped; in what a tool was
+/// called with it is left out as well.
+fn unmarked<'a>(message: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    scratch.clear();
+    let mut rest = message;
+    while let Some(at) = memmem::find(rest, MARKER) {
+        let (before, after) = (&rest[..at], &rest[at + MARKER.len()..]);
+        match member(after) {
+            Some(len) => {
+                // With the comma in front of it, or else the one behind it.
+                let kept = before.trim_ascii_end();
+                let (kept, behind) = match (kept.strip_suffix(b","), after[len..].trim_ascii_start()) {
+                    (Some(kept), behind) => (kept, behind),
+                    (None, behind) => (kept, behind.strip_prefix(b",").unwrap_or(behind)),
+                };
+                scratch.extend_from_slice(kept);
+                rest = behind;
+            }
+            None => {
+                scratch.extend_from_slice(&rest[..at + MARKER.len()]);
+                rest = after;
+            }
+        }
+    }
+    if scratch.is_empty() {
+        return message;
+    }
+    scratch.extend_from_slice(rest);
+    scratch
+}
+
+/// The length of a colon and a flat object, which is all that a `cache_control` ever is.
+fn member(after: &[u8]) -> Option<usize> {
+    let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"{")?;
+    let end = memchr::memchr2(b'}', b'{', value).filter(|at| value[*at] == b'}')?;
+    Some(after.len() - value.len() + end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::dialect::Dialect;
+
+    /// Long enough to be worth it.
+    fn request(messages: &[&str], rest: &str) -> String {
+        format!(r#"{{"model":"m","system":"{}","messages":[{}]{rest}}}"#, "s".repeat(SHORTEST), messages.join(","))
+    }
+
+    fn of(body: &str) -> Vec<Prefix> {
+        let head = crate::dialect::head::Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head");
+        head.prefixes().to_vec()
+    }
+
+    const HI: &str = r#"{"role":"user","content":"hi"}"#;
+    const HO: &str = r#"{"role":"assistant","content":"ho"}"#;
+    const HUM: &str = r#"{"role":"user","content":[{"type":"text","text":"hum"}]}"#;
+
+    #[test]
+    fn a_conversation_that_goes_on_begins_as_it_did() {
+        let (first, second) = (of(&request(&[HI], "")), of(&request(&[HI, HO, HUM], "")));
+        assert_eq!((first.len(), second.len()), (1, 3));
+        assert_eq!(first[0], second[0]);
+        let whole = request(&[HI, HO, HUM], "").len();
+        assert_eq!(second[2].bytes as usize, whole - r#"[,,]"#.len(), "all but the commas and brackets between");
+        for other in [
+            request(&[HO], ""),
+            request(&[HUM, HI], ""),
+            request(&[HI], r#","tool_choice":{"type":"any"}"#),
+            request(&[HI], " "),
+            request(&[HI], "").replace(r#""m""#, r#""n""#),
+            request(&[HI], "").replace("sss", "sst"),
+            request(&[r#"{"role":"user","content":"hi" }"#], ""),
+        ] {
+            assert_ne!(of(&other)[0].fingerprint, first[0].fingerprint, "{}", &other[SHORTEST..]);
+        }
+        assert!(of(r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#).is_empty(), "not worth it");
+    }
+
+    #[test]
+    fn a_cache_control_that_moves_along_is_left_out_and_not_counted() {
+        let plain = r#"{"role":"user","content":[{"type":"text","text":"hum"},{"type":"text","text":"dee"}]}"#;
+        let bare = of(&request(&[plain], ""));
+        for marked in [
+            r#"{"role":"user","content":[{"type":"text","text":"hum"},{"type":"text","text":"dee","cache_control":{"type":"ephemeral"}}]}"#,
+            r#"{"role":"user","content":[{"cache_control":{"type":"ephemeral","ttl":"1h"},"type":"text","text":"hum"},{"type":"text","text":"dee"}]}"#,
+            r#"{"role":"user","content":[{"type":"text", "cache_control" : { "type":"ephemeral" },"text":"hum"},{"type":"text","text":"dee"}]}"#,
+        ] {
+            assert_eq!(of(&request(&[marked], "")), bare, "{marked}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_cache_control_counts() {
+        let words = |text: &str| request(&[&format!(r#"{{"role":"user","content":{text}}}"#)], "");
+        let same = [
+            r#""say \"cache_control\":{}""#,
+            r#""say \"cache_control\":{\"a\":1}""#,
+            r#"[{"type":"text","text":"cache_control"}]"#,
+            r#"[{"type":"text","text":"cache_control","cache_control":{"a":{}}}]"#,
+            r#"[{"type":"text","text":"cache_control","cache_control":{"a":{"b":1}}}]"#,
+        ];
+        let all: std::collections::HashSet<_> = same.iter().map(|text| of(&words(text))[0].fingerprint).collect();
+        assert_eq!(all.len(), same.len());
+    }
+}

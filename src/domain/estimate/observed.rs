@@ -1,0 +1,79 @@
+use super::family::Family;
+use super::{Inputs, ModelCard, bounded, server_tools};
+
+/// What a provider has billed for a request, of which another is the continuation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observation {
+    /// Its input tokens, cached ones included.
+    pub input: u64,
+    /// How many bytes of it the continuation has as well.
+    pub bytes: u64,
+    media_bytes: u64,
+    images: u64,
+    documents: u64,
+    tool_references: u64,
+}
+
+impl Observation {
+    /// That `input` tokens were billed for a request with these inputs, of which `bytes` are known again. `None` for one
+    /// that says nothing of the next: what it refers to may be another thing by then, and a tool that the provider runs
+    /// reads what nobody sent.
+    #[must_use]
+    pub fn new(inputs: &Inputs, card: &ModelCard, input: u64, bytes: u64) -> Option<Self> {
+        let says_nothing = inputs.references > 0 || !server_tools(inputs, card).is_empty() || bounded(inputs).is_err();
+        let Inputs { media_bytes, images, documents, tool_references, .. } = *inputs;
+        (!says_nothing).then_some(Observation { input, bytes, media_bytes, images, documents, tool_references })
+    }
+}
+
+/// The most input tokens that the provider can bill for a request that goes on where `seen` ended: what it billed then,
+/// and what is new by the rules of [`proven_input`](super::proven_input). `None` where these have no bound for what is new.
+#[must_use]
+pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> Option<u64> {
+    // A document of which nobody knows how long it is has the window as its bound, which is the other estimator's.
+    if inputs.references > 0 || inputs.documents > seen.documents || !server_tools(inputs, card).is_empty() {
+        return None;
+    }
+    bounded(inputs).ok()?;
+    let new = |now: u64, then: u64| now.checked_sub(then);
+    let body = inputs.text_bytes.saturating_add(inputs.media_bytes);
+    let bytes = new(new(body, seen.bytes)?, new(inputs.media_bytes, seen.media_bytes)?)?;
+    let images = new(inputs.images, seen.images)?.saturating_mul(Family::of(&card.name).image_tokens());
+    let repeated = new(inputs.tool_references, seen.tool_references)?.saturating_mul(inputs.longest_tool);
+    let tokens = [bytes, images, repeated].into_iter().fold(seen.input, u64::saturating_add);
+    Some(tokens.min(card.context_window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::catalog::Catalog;
+    use crate::domain::estimate::ServerTool;
+
+    #[test]
+    fn what_was_billed_stands_for_what_is_known_and_the_rest_is_bounded_by_its_bytes() {
+        let catalog = Catalog::builtin();
+        let card = catalog.find("claude-haiku-4-5").expect("a card");
+        let then = Inputs { text_bytes: 90_000, media_bytes: 10_000, images: 1, ..Inputs::default() };
+        let seen = Observation::new(&then, card, 30_000, 99_990).expect("it says something");
+        let text = |text_bytes| Inputs { text_bytes, ..then.clone() };
+        assert_eq!(observed_input(&text(90_500), card, &seen), Some(30_510));
+        assert_eq!(observed_input(&text(9_000_000), card, &seen), Some(card.context_window));
+        assert_eq!(observed_input(&text(80_000), card, &seen), None, "it cannot be its continuation");
+        let more = Inputs { images: 2, media_bytes: 15_000, ..text(90_500) };
+        let image = observed_input(&more, card, &seen).expect("bounded") - 30_510;
+        assert!((1_000..10_000).contains(&image), "{image} tokens of an image, and not its 5,000 bytes");
+        for unlike in [
+            Inputs { documents: 1, ..text(90_500) },
+            Inputs { references: 1, ..text(90_500) },
+            Inputs { images: 0, ..text(90_500) },
+            Inputs { audio: true, ..text(90_500) },
+            Inputs { server_tools: vec![ServerTool::new("web_search_20250305", Some(1))], ..text(90_500) },
+        ] {
+            assert_eq!(observed_input(&unlike, card, &seen), None, "{unlike:?}");
+        }
+        let referring = Inputs { references: 1, ..then.clone() };
+        assert_eq!(Observation::new(&referring, card, 1, 1), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a conversation was billed for so far bounds what its next turn may cost.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate::BudgetLayer;
+use tollgate::budget::Estimator;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+
+use crate::world::{CHAT, MESSAGES, World, post};
+
+/// 200 KB of what a tool has read, and little else; the last message is marked for the cache, as Claude Code marks it.
+fn turn(model: &str, number: usize) -> Value {
+    let mut messages = vec![json!({ "role": "user", "content": "0123456789".repeat(20_000) })];
+    for past in 0..number {
+        messages.push(json!({ "role": "assistant", "content": [{ "type": "text", "text": format!("turn {past}") }] }));
+        messages.push(json!({ "role": "user", "content": [{ "type": "text", "text": "go on" }] }));
+    }
+    if number > 0 && model.starts_with("claude") {
+        messages[2 * number]["content"][0]["cache_control"] = json!({ "type": "ephemeral" });
+    }
+    json!({ "model": model, "max_tokens": 100, "messages": messages })
+}
+
+async fn granted(world: &World, key: &tollgate::domain::key::VirtualKey, body: &Value) -> (Money, Money) {
+    let path = if body["model"].as_str().is_some_and(|model| model.starts_with("gpt")) { CHAT } else { MESSAGES };
+    let before = world.records().await.len();
+    let answer = world.ask(post(path, key, body)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let records = world.records().await;
+    assert_eq!(records.len(), before + 1);
+    let outcome = records[before].outcome();
+    (outcome.granted.expect("paid"), outcome.charged.expect("paid"))
+}
+
+fn rich(name: &str) -> Principal {
+    Principal::new(name).budget_of(Budget::new(
+        Scope::team("search"),
+        Window::Total,
+        "1000".parse().expect("an amount"),
+    ))
+}
+
+#[tokio::test]
+async fn a_turn_that_goes_on_holds_what_the_last_one_was_billed_and_what_is_new() {
+    for model in ["claude-haiku-5-5", "gpt-5"] {
+        let world = World::new();
+        let key = world.mint(rich("ada")).await;
+        let (first, charged) = granted(&world, &key, &turn(model, 0)).await;
+        for number in 1..5 {
+            let (next, actual) = granted(&world, &key, &turn(model, number)).await;
+            assert!(next.nanos() * 2 < first.nanos(), "{model}: {next} is held, where the first time it was {first}");
+            assert!(next > actual, "{model}: {next} is held for what costs {actual}");
+        }
+        assert!(first > charged);
+        // The last turn again, from where it began: all of it is known.
+        let (again, actual) = granted(&world, &key, &turn(model, 4)).await;
+        assert!(again >= actual && again.nanos() * 2 < first.nanos(), "{model}: {again} and {actual}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_caller_or_another_model_was_billed_says_nothing() {
+    let world = World::new();
+    let (ada, bob) = (world.mint(rich("ada")).await, world.mint(rich("bob")).await);
+    let (first, _) = granted(&world, &ada, &turn("claude-haiku-5-5", 0)).await;
+    let (known, _) = granted(&world, &ada, &turn("claude-haiku-5-5", 0)).await;
+    assert!(known < first);
+    let (of_bob, _) = granted(&world, &bob, &turn("claude-haiku-5-5", 0)).await;
+    assert_eq!(of_bob, first);
+    let mut changed = turn("claude-haiku-5-5", 1);
+    changed["system"] = json!("You are another.");
+    let (of_changed, _) = granted(&world, &ada, &changed).await;
+    assert!(of_changed > first, "nothing of it is known");
+}
+
+#[tokio::test]
+async fn a_turn_that_broke_off_teaches_nothing() {
+    let world = World::new();
+    let key = world.mint(rich("ada")).await;
+    let mut body = turn("claude-haiku-5-5", 0);
+    body["stream"] = json!(true);
+    let stream =
+        tower::ServiceExt::oneshot(world.gateway.clone(), post(MESSAGES, &key, &body)).await.expect("infallible");
+    drop(stream);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let first = world.records().await[0].outcome().granted.expect("paid");
+    let (next, _) = granted(&world, &key, &body).await;
+    assert_eq!(next, first);
+}
+
+#[tokio::test]
+async fn each_estimator_holds_what_it_says() {
+    let grant = async |estimator| {
+        let world = World::with(|layer| {
+            let budgets = BudgetLayer::new(tollgate::store::memory::MemoryBudgets::new());
+            layer.budget(budgets.estimator(estimator))
+        });
+        let key = world.mint(rich("ada")).await;
+        let (first, _) = granted(&world, &key, &turn("claude-haiku-5-5", 0)).await;
+        let (second, _) = granted(&world, &key, &turn("claude-haiku-5-5", 1)).await;
+        (first, second)
+    };
+    let (proven, observed, likely) =
+        (grant(Estimator::Proven).await, grant(Estimator::Observed).await, grant(Estimator::Likely).await);
+    assert!(proven.0 < proven.1 && proven.0 == observed.0);
+    assert!(observed.1 < proven.1 && likely.0.nanos() * 2 < proven.0.nanos(), "{observed:?} {likely:?} {proven:?}");
+}
