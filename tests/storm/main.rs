@@ -21,6 +21,7 @@ mod oracle;
 mod panics;
 mod seeded;
 mod shown;
+mod simulation;
 mod site;
 mod sockets;
 mod sqlite;

@@ -129,7 +129,7 @@ impl Site {
 }
 
 /// Builds the gateway in front of both upstreams.
-fn served<M: FnOnce(GatewayLayer) -> GatewayLayer>(
+pub(crate) fn served<M: FnOnce(GatewayLayer) -> GatewayLayer>(
     provider: &Simulated,
     more: M,
 ) -> impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site + use<M> {
