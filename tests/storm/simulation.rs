@@ -1,5 +1,6 @@
 //! Several gateways on one budget store, behind a network that loses, repeats and delays, with crashes, partitions and
 //! clocks that jump: in one thread, in any order that a seed makes. The provider's bill is the truth.
+#![expect(clippy::disallowed_methods, reason = "a network delivers whatever becomes of whoever asked")]
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
