@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Call;
 use super::closer::close;
+use super::{Call, Drain, Settlements};
 use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
 use crate::domain::outcome::{Attempt, AttemptEnd};
@@ -46,6 +46,17 @@ impl AttemptGuard {
     #[must_use]
     pub fn withholds_usage(&self) -> bool {
         self.call.as_ref().is_some_and(Call::withholds_usage)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// How its answer is read on once its client has gone, if it is; and where such work belongs.
+    pub(crate) fn drain(&self) -> Option<(Drain, Settlements)> {
+        let call = self.call.as_ref()?;
+        Some((call.shared.drain.clone()?, call.settlements().clone()))
     }
 
     /// The head of the answer has come.

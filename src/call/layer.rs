@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::{CallService, Settlements};
+use super::{CallService, Drain, Settlements};
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::dialect::Endpoint;
@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settlements: Settlements,
     pub(super) catalog: Catalog,
+    pub(super) drain: Option<Drain>,
     pub(super) observers: Vec<Observer>,
     pub(super) endpoint: Option<Endpoint>,
 }
@@ -35,6 +36,7 @@ impl CallLayer {
                 clock: Arc::new(SystemClock),
                 settlements: Settlements::new(),
                 catalog: Catalog::builtin(),
+                drain: None,
                 observers: Vec::new(),
                 endpoint: None,
             }),
@@ -67,6 +69,14 @@ impl CallLayer {
     #[must_use]
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         Arc::make_mut(&mut self.config).catalog = catalog;
+        self
+    }
+
+    /// Reads answers on whose clients have gone, as far as `drain` goes; unless set, they are hung up on. Of several layers
+    /// in one stack, that of the outermost counts.
+    #[must_use]
+    pub fn drain(mut self, drain: Drain) -> Self {
+        Arc::make_mut(&mut self.config).drain = Some(drain);
         self
     }
 

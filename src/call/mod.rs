@@ -31,6 +31,7 @@ mod body;
 mod closer;
 mod cost;
 mod discard;
+mod drain;
 mod edit;
 mod ending;
 mod facts;
@@ -42,6 +43,7 @@ mod settle;
 mod state;
 
 pub use self::attempt::AttemptGuard;
+pub use self::drain::Drain;
 pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
 pub use self::service::CallService;
@@ -97,6 +99,7 @@ struct Shared {
     opened: Duration,
     settlements: Settlements,
     catalog: Catalog,
+    drain: Option<Drain>,
     principal: OnceLock<Arc<Principal>>,
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
@@ -118,6 +121,7 @@ impl Call {
             clock,
             settlements: config.settlements.clone(),
             catalog: config.catalog.clone(),
+            drain: config.drain.clone(),
             principal: OnceLock::new(),
             key: OnceLock::new(),
             head: OnceLock::new(),

@@ -16,7 +16,7 @@ use crate::audit::AuditLayer;
 use crate::auth::KeyAuthLayer;
 use crate::body::{Body, BoxError};
 use crate::budget::BudgetLayer;
-use crate::call::{Call, CallLayer, Settlements};
+use crate::call::{Call, CallLayer, Drain, Settlements};
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::Endpoint;
@@ -96,6 +96,13 @@ impl GatewayLayer {
     #[must_use]
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         self.call = self.call.catalog(catalog);
+        self
+    }
+
+    /// Reads answers on whose clients have gone, as far as `drain` goes; unless set, they are hung up on.
+    #[must_use]
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.call = self.call.drain(drain);
         self
     }
 

@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::tap::Tap;
 use crate::body::{Body, BoxError};
@@ -12,6 +12,11 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// An upstream's answer, and the attempt that ends with it: every byte, but for a usage chunk that is ours alone.
 pub(super) struct MeterBody {
+    /// There until it is dropped.
+    answer: Option<Answer>,
+}
+
+struct Answer {
     inner: Body,
     attempt: AttemptGuard,
     tap: Tap,
@@ -25,11 +30,46 @@ pub(super) struct MeterBody {
 impl MeterBody {
     pub(super) fn new(inner: Body, attempt: AttemptGuard, tap: Tap, bodiless: bool, failed: bool) -> Self {
         let ending = Ending::new(bodiless, &inner);
-        let mut this = MeterBody { inner, attempt, tap, ending, failed, behind: None };
-        if this.ending.is_done() {
-            this.end();
+        let mut answer = Answer { inner, attempt, tap, ending, failed, behind: None };
+        if answer.ending.is_done() {
+            answer.end();
         }
-        this
+        MeterBody { answer: Some(answer) }
+    }
+}
+
+impl Answer {
+    /// Nobody takes it any more: it is over, or read on by a task of its own, or hung up on. Clients close at the mark of
+    /// the end, which comes a packet before the end itself.
+    fn leave(mut self) {
+        let reading = self.tap.so_far();
+        let is_whole = reading.ended && !reading.failed && !self.failed;
+        if !is_whole && !self.failed && self.attempt.is_open() {
+            let drain = self.attempt.drain();
+            if let Some((place, most, settlements)) =
+                drain.and_then(|(drain, to)| Some((drain.enter()?, drain.most(), to)))
+            {
+                settlements.spawn(async move {
+                    if tokio::time::timeout(most, self.read_on()).await.is_err() {
+                        self.break_off(AttemptEnd::Abandoned);
+                    }
+                    drop(place);
+                });
+                return;
+            }
+        }
+        // A no-op where the attempt has ended: the guard lets only the first end count.
+        self.break_off(if is_whole { AttemptEnd::Complete } else { AttemptEnd::Abandoned });
+    }
+
+    /// To its end, for what it says alone.
+    async fn read_on(&mut self) {
+        while self.attempt.is_open() {
+            let came = std::future::poll_fn(|cx| Pin::new(&mut self.inner).poll_frame(cx)).await;
+            if let Heard::Broken(_) = self.hear(came.as_ref()) {
+                self.break_off(AttemptEnd::Broken);
+            }
+        }
     }
 
     /// The answer came to its end; whether it was whole is for its own marks to say. Gives what had been held back of it.
@@ -94,7 +134,7 @@ impl http_body::Body for MeterBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().answer else { return Poll::Ready(None) };
         if let Some(behind) = this.behind.take() {
             return Poll::Ready(behind);
         }
@@ -120,20 +160,21 @@ impl http_body::Body for MeterBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.behind.is_none() && self.ending.is_said()
+        self.answer.as_ref().is_none_or(|answer| answer.behind.is_none() && answer.ending.is_said())
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.tap.withholds() { SizeHint::default() } else { self.inner.size_hint() }
+        match &self.answer {
+            Some(answer) if !answer.tap.withholds() => answer.inner.size_hint(),
+            _ => SizeHint::default(),
+        }
     }
 }
 
 impl Drop for MeterBody {
     fn drop(&mut self) {
-        // A no-op where the attempt has ended: the guard lets only the first end count. Clients close at the mark of the
-        // end, which comes a packet before the end itself.
-        let reading = self.tap.so_far();
-        let whole = reading.ended && !reading.failed && !self.failed;
-        self.break_off(if whole { AttemptEnd::Complete } else { AttemptEnd::Abandoned });
+        if let Some(answer) = self.answer.take() {
+            answer.leave();
+        }
     }
 }
