@@ -10,6 +10,7 @@ use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
 use crate::domain::outcome::{Attempt, AttemptEnd};
 use crate::domain::target::Target;
+use crate::domain::usage::Usage;
 
 /// An attempt that has begun and not ended. Whoever meters the answer holds it until the answer's last byte; dropped
 /// without a word, it counts as abandoned.
@@ -71,6 +72,20 @@ impl AttemptGuard {
         self.reading = reading;
     }
 
+    /// Whether anybody wants to know what it costs before it ends.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::follows_cost)
+    }
+
+    /// So much has been used of it so far.
+    pub(crate) fn used(&self, usage: &Usage) {
+        if let Some(call) = &self.call
+            && let Some(cost) = call.cost(usage)
+        {
+            call.state().so_far = Some((self.slot, cost));
+        }
+    }
+
     /// Ends the attempt. Only the first end counts.
     pub fn end(&mut self, end: AttemptEnd) {
         let Some(call) = self.call.take() else { return };
@@ -81,6 +96,7 @@ impl AttemptGuard {
         let is_known = usage_is_final || matches!(end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus) && usage.is_none();
         let attempt = Attempt {
             cost: usage.and_then(|usage| call.cost(&usage)),
+            price_version: call.card().map(|card| card.price_version.clone()),
             at_most: if is_known { None } else { call.at_most(&self.reading, took) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             end,

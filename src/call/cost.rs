@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Call;
@@ -9,7 +10,7 @@ use crate::domain::usage::Usage;
 
 impl Call {
     /// The card of the model that this handle's target serves.
-    fn card(&self) -> Option<&ModelCard> {
+    pub(super) fn card(&self) -> Option<&ModelCard> {
         let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
         self.shared.catalog.find(model)
     }
@@ -18,6 +19,26 @@ impl Call {
     pub(super) fn cost(&self, usage: &Usage) -> Option<Money> {
         let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
         self.card()?.cost(usage, terms)
+    }
+
+    /// From now on attempts say what they have cost as soon as they know.
+    pub(crate) fn follow_cost(&self) {
+        self.shared.follows_cost.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn follows_cost(&self) -> bool {
+        self.shared.follows_cost.load(Ordering::Relaxed)
+    }
+
+    /// What all attempts have cost by what their providers have said so far; `None` where any of it has no price.
+    pub(crate) fn cost_so_far(&self) -> Option<Money> {
+        let state = self.state();
+        let costs = state.attempts.iter().enumerate().map(|(slot, attempt)| match (attempt, state.so_far) {
+            (Some(attempt), _) => attempt.cost,
+            (None, Some((of, cost))) if of == slot => Some(cost),
+            (None, _) => None,
+        });
+        costs.reduce(|sum, cost| Some(sum?.saturating_add(cost?)))?
     }
 
     /// The most that an answer can have cost that said so much and took so long, if it has a bound.

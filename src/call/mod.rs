@@ -59,6 +59,7 @@ pub(crate) use self::future::is_event_stream;
 pub(crate) use self::scopes::{Scoped, has_used};
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ struct Shared {
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
     route: OnceLock<Vec<Arc<Target>>>,
+    /// Whether anybody wants to know what the call costs before it ends.
+    follows_cost: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -126,6 +129,7 @@ impl Call {
             key: OnceLock::new(),
             head: OnceLock::new(),
             route: OnceLock::new(),
+            follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),
         };
         let call = Call { shared: Arc::new(shared), target: None };

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
+    /// What an attempt has cost that has not ended, if anybody wants to know.
+    pub(super) so_far: Option<(usize, Money)>,
     pub(super) warnings: Option<Arc<str>>,
     hooks: Vec<Hook>,
     counted: Option<TaskTrackerToken>,
@@ -75,6 +77,7 @@ impl State {
             unplaced: None,
             granted: None,
             clamped: None,
+            so_far: None,
             warnings: None,
             hooks: Vec::new(),
             counted: Some(counted),

@@ -76,6 +76,8 @@ pub struct Attempt {
     pub usage_is_final: bool,
     /// What that usage costs by the catalogue; `None` where the model has no price there.
     pub cost: Option<Money>,
+    /// Of which list the prices are that it was costed by: that of the model's [card](super::catalog::ModelCard).
+    pub price_version: Option<Arc<str>>,
     /// The most that it can have cost, where that usage is not the last word and time bounds it: see
     /// [`ceiling_so_far`](super::estimate::ceiling_so_far).
     pub at_most: Option<Money>,

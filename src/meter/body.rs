@@ -104,6 +104,11 @@ impl Answer {
             let rejection = Rejection::new(RejectionKind::UpstreamGarbled, what);
             return Heard::Broken(Some(StreamBroken(rejection).into()));
         };
+        if self.attempt.is_followed()
+            && let Some(usage) = self.tap.so_far().usage
+        {
+            self.attempt.used(&usage);
+        }
         let rest = if is_last { self.end() } else { Bytes::new() };
         match part {
             None => Heard::AsItCame,

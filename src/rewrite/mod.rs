@@ -38,11 +38,13 @@
 //! ```
 
 mod body;
+mod cost;
 mod future;
 mod layer;
 mod service;
 mod usage;
 
+pub use self::cost::{CostInUsage, CostWriter};
 pub use self::future::RewriteFuture;
 pub use self::layer::RewriteLayer;
 pub use self::service::RewriteService;

@@ -109,3 +109,33 @@ async fn each_estimator_holds_what_it_says() {
     assert!(proven.0 < proven.1 && proven.0 == observed.0);
     assert!(observed.1 < proven.1 && likely.0.nanos() * 2 < proven.0.nanos(), "{observed:?} {likely:?} {proven:?}");
 }
+
+#[tokio::test]
+async fn a_stream_says_in_its_last_usage_what_the_call_has_cost_where_that_is_wanted() {
+    for (model, path, wanted) in [
+        ("claude-haiku-5-5", MESSAGES, true),
+        ("gpt-5", CHAT, true),
+        ("gpt-5", MESSAGES, true),
+        ("claude-haiku-5-5", CHAT, true),
+        ("gpt-5", CHAT, false),
+    ] {
+        let world =
+            World::with(|layer| if wanted { layer.rewrite(tollgate::rewrite::CostInUsage::new()) } else { layer });
+        let key = world.mint(rich("ada")).await;
+        let mut body = json!({ "model": model, "max_tokens": 100, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
+        if path == CHAT {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+        let answer = world.ask(post(path, &key, &body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let events =
+            answer.text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let usages: Vec<Value> =
+            events.filter_map(|event| event.get("usage").filter(|usage| !usage.is_null()).cloned()).collect();
+        let told = usages.last().expect("a usage")["cost_usd"].as_str().map(str::to_owned);
+        let records = world.records().await;
+        let cost = records[0].outcome().cost.expect("a price").to_string();
+        assert_eq!(told, wanted.then_some(cost), "{model} by {path}: {}", answer.text);
+        assert!(usages.last().expect("a usage").as_object().expect("an object").len() > 1, "beside what it was");
+    }
+}

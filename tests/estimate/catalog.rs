@@ -180,3 +180,14 @@ proptest! {
         prop_assert!(nanos * unit >= exact && nanos * unit < exact + unit);
     }
 }
+
+#[test]
+fn every_price_says_of_which_list_it_is() {
+    let table = include_str!("../../src/domain/catalog/models.txt");
+    assert!(table.contains("LiteLLM, release 1.109.1 "), "the version below is the table's own");
+    assert!(Catalog::builtin().models().all(|card| &*card.price_version == "litellm-1.109.1"));
+    let prices = Prices::new("1".parse().expect("a price"), "2".parse().expect("a price"));
+    let own = ModelCard::new("own", prices);
+    assert_eq!(&*own.price_version, "house");
+    assert_eq!(&*own.price_version("contract of 2026-11").price_version, "contract of 2026-11");
+}

@@ -32,6 +32,8 @@ pub struct ModelCard {
     pub top_speed: u64,
     /// Whether the provider writes its cache without being asked, so that any input may be billed as a cache write.
     pub caches_unasked: bool,
+    /// Of which list its prices are, for whoever looks at a cost later: `house` unless said.
+    pub price_version: Arc<str>,
     /// What it takes, where that is not what its name says: see [`Catalog::abilities`](super::Catalog::abilities).
     pub abilities: Option<Abilities>,
 }
@@ -50,6 +52,7 @@ impl ModelCard {
             fast: None,
             top_speed: u64::MAX,
             caches_unasked: false,
+            price_version: "house".into(),
             abilities: None,
         }
     }
@@ -100,6 +103,13 @@ impl ModelCard {
     #[must_use]
     pub fn top_speed(mut self, tokens_a_second: u64) -> Self {
         self.top_speed = tokens_a_second;
+        self
+    }
+
+    /// Of which list its prices are: `contract of 2026-11`. Every attempt that they price says so in the audit.
+    #[must_use]
+    pub fn price_version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.price_version = version.into();
         self
     }
 

@@ -1,3 +1,5 @@
+use std::sync::{Arc, LazyLock};
+
 use crate::domain::money::{Money, Price};
 
 use super::card::{LongContext, ModelCard, Prices};
@@ -6,6 +8,9 @@ use super::card::{LongContext, ModelCard, Prices};
 /// what others have published of these models' speeds in 2026 goes up to 218, of gpt-5.4-mini. Tiers that are sold as
 /// faster have no price here, and no budget pays for them.
 const TOP_SPEED: u64 = 500;
+
+/// Which list it is, as each row's card says: the source and the date in the head of the table.
+static VERSION: LazyLock<Arc<str>> = LazyLock::new(|| "litellm-1.109.1".into());
 
 const TABLE: &str = include_str!("models.txt");
 
@@ -40,6 +45,7 @@ fn card(row: &str) -> Option<ModelCard> {
     card.us = millionths(us)?.unwrap_or(card.us);
     card.fast = millionths(fast)?;
     card.top_speed = TOP_SPEED;
+    card.price_version = VERSION.clone();
     card.caches_unasked = provider == "openai";
     Some(card)
 }
