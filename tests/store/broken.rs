@@ -220,7 +220,7 @@ fn said(suite: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) -> String
 #[test]
 fn a_broken_budget_store_fails_by_the_rule_that_it_breaks() {
     for (fault, rule) in [
-        (ReadsThenWrites, "spent_and_held_never_exceed_the_limit_under_a_thousand_tasks"),
+        (ReadsThenWrites, "spent_and_held_never_exceed_the_limit_under_two_thousand_tasks"),
         (SettlesAgain, "spent_is_told_from_held"),
         (AsksAgain, "spent_is_told_from_held"),
         (Caps, "a_settlement_may_go_beyond_the_limit"),
@@ -245,7 +245,7 @@ fn a_broken_budget_store_fails_by_the_rule_that_it_breaks() {
 #[test]
 fn a_broken_limit_store_fails_by_the_rule_that_it_breaks() {
     for (fault, rule) in [
-        (ReadsThenWrites, "no_more_than_the_limit_goes_through_under_a_thousand_tasks"),
+        (ReadsThenWrites, "no_more_than_the_limit_goes_through_under_two_thousand_tasks"),
         (AsksAgain, "as_many_as_the_limit_go_at_once_and_come_back_evenly"),
         (Caps, "what_was_used_beyond_the_estimate_is_owed"),
         (Releases, "a_refund_gives_back_no_more_than_has_not_drained"),

@@ -1,8 +1,10 @@
 //! A gateway with everything that governs, over the simulated provider.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use http::{Request, Response};
 use tollgate::audit::AuditLayer;
 use tollgate::auth::KeyAuthLayer;
 use tollgate::budget::BudgetLayer;
@@ -23,7 +25,8 @@ use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, Provider};
-use tollgate::{AdmissionLayer, Dialect, Gateway, GatewayLayer};
+use tollgate::{AdmissionLayer, Body, Dialect, Gateway, GatewayLayer};
+use tower::Service;
 
 use crate::watched::now;
 
@@ -128,12 +131,16 @@ impl Site {
     }
 }
 
-/// Builds the gateway in front of both upstreams.
-pub(crate) fn served<M: FnOnce(GatewayLayer) -> GatewayLayer>(
-    provider: &Simulated,
+/// Builds the gateway in front of both upstreams, which are one client of ours.
+pub(crate) fn served<C, M>(
+    client: &C,
     more: M,
-) -> impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site + use<M> {
-    let (anthropic, openai) = providers(provider);
+) -> impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site + use<C, M>
+where
+    C: Client,
+    M: FnOnce(GatewayLayer) -> GatewayLayer,
+{
+    let (anthropic, openai) = providers(client);
     |layer, audit, records, closed, settlements, provider| {
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, anthropic)
@@ -146,14 +153,29 @@ pub(crate) fn served<M: FnOnce(GatewayLayer) -> GatewayLayer>(
     }
 }
 
+/// What stands for the provider.
+pub(crate) trait Client:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<C> Client for C where
+    C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The two upstreams, over one simulated provider.
-pub(crate) fn providers(provider: &Simulated) -> (Provider<Simulated>, Provider<Simulated>) {
+pub(crate) fn providers<C: Client>(client: &C) -> (Provider<C>, Provider<C>) {
     let anthropic = Credential::x_api_key(UPSTREAM_KEY).expect("plain letters");
     let openai = Credential::bearer(UPSTREAM_KEY).expect("plain letters");
     let url = "http://sim.invalid";
     (
-        Provider::with_client(Dialect::Anthropic, url, anthropic, provider.clone()).expect("a URL"),
-        Provider::with_client(Dialect::OpenAiChat, url, openai, provider.clone()).expect("a URL"),
+        Provider::with_client(Dialect::Anthropic, url, anthropic, client.clone()).expect("a URL"),
+        Provider::with_client(Dialect::OpenAiChat, url, openai, client.clone()).expect("a URL"),
     )
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn all<S: AdmissionStore, K: KeyRegistry>(make: &impl AsyncFn()
         admitting_twice_with_one_id_is_admitting_once
         what_is_not_asked_is_not_decided
         what_was_admitted_is_forfeited_and_freed_with_its_sessions
-        neither_limits_nor_budgets_are_exceeded_under_a_thousand_tasks
+        neither_limits_nor_budgets_are_exceeded_under_two_thousand_tasks
     )
 }
 
@@ -216,7 +216,7 @@ async fn what_was_admitted_is_forfeited_and_freed_with_its_sessions<S: Admission
     desk.stands(&call, 301, 1, 10, 0).await;
 }
 
-async fn neither_limits_nor_budgets_are_exceeded_under_a_thousand_tasks<S: AdmissionStore, K>(
+async fn neither_limits_nor_budgets_are_exceeded_under_two_thousand_tasks<S: AdmissionStore, K>(
     make: &impl AsyncFn() -> (S, K),
     rule: Rule,
 ) {

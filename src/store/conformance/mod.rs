@@ -2,7 +2,7 @@
 //!
 //! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every
 //! rule over a new one. The stores of this crate pass it, and nothing else is asked of them. It names the time itself,
-//! so it sleeps nowhere; it spawns a thousand tasks where a rule is about many at once, so give it a runtime with
+//! so it sleeps nowhere; it spawns two thousand tasks where a rule is about many at once, so give it a runtime with
 //! several threads.
 //!
 //! It panics at the first rule that is broken, with the rule's name and the values that break it, and otherwise gives
@@ -48,7 +48,7 @@ const SEEDS: Range<u64> = 0..64;
 /// The steps of each.
 const STEPS: usize = 100;
 /// How many there are where a rule is about many at once.
-const TASKS: u64 = 1_000;
+const TASKS: u64 = 2_000;
 
 /// Every rule of a [`KeyRegistry`], over stores that `make` makes empty. Gives the names of the rules.
 ///

@@ -9,7 +9,7 @@ use super::{Desk, ask, day, session};
 use crate::store::budget::{BudgetStore, Verdict};
 use crate::store::conformance::{Gate, Rule, TASKS, at};
 
-pub(super) async fn spent_and_held_never_exceed_the_limit_under_a_thousand_tasks<S: BudgetStore>(
+pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tasks<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {

@@ -48,7 +48,7 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         a_pot_that_is_left_out_pays_nothing
         a_billionth_is_never_lost
         the_stores_own_clock_will_do
-        spent_and_held_never_exceed_the_limit_under_a_thousand_tasks
+        spent_and_held_never_exceed_the_limit_under_two_thousand_tasks
         every_history_adds_up
     )
 }

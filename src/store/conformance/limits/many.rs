@@ -10,7 +10,7 @@ use crate::domain::limit::Measure;
 use crate::store::conformance::{Gate, Rule, TASKS, at};
 use crate::store::rate_limit::{RateLimitStore, Used, Verdict};
 
-pub(super) async fn no_more_than_the_limit_goes_through_under_a_thousand_tasks<S: RateLimitStore>(
+pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks<S: RateLimitStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {

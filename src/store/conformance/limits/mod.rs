@@ -40,7 +40,7 @@ pub(super) async fn all<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'
         slots_of_a_silent_session_are_free
         a_living_session_keeps_its_slots
         the_stores_own_clock_will_do
-        no_more_than_the_limit_goes_through_under_a_thousand_tasks
+        no_more_than_the_limit_goes_through_under_two_thousand_tasks
         every_history_follows_the_bucket
     )
 }
