@@ -8,7 +8,7 @@ use tollgate::domain::scope::Scope;
 use tollgate::store::key::KeyRegistry;
 
 /// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
-/// left out, and `budget` and `models` may come more than once. `user` and `team` say whose it is;
+/// left out, and `budget` and `models` may come more than once: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`. `user` and `team` say whose it is;
 /// `team-budget=100/month` is shared by the team.
 pub(crate) struct Mint {
     principal: Principal,

@@ -10,6 +10,8 @@ use crate::domain::estimate::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::principal::Principal;
 
+/// How many messages back an earlier end is looked for: turns are shorter, and everyone else waits meanwhile.
+const DEEPEST: usize = 64;
 /// How many are remembered for certain, and twice as many at most.
 const MOST: usize = 50_000;
 
@@ -36,7 +38,7 @@ impl Observations {
     pub(super) fn find(&self, principal: &Principal, model: &str, prefixes: &[Prefix]) -> Option<Observation> {
         let whose = self.whose(principal, model);
         let mut kept = self.lock();
-        prefixes.iter().rev().find_map(|prefix| {
+        prefixes.iter().rev().take(DEEPEST).find_map(|prefix| {
             let place = (whose, prefix.fingerprint);
             let seen = kept.get(place)?;
             (seen.bytes == prefix.bytes).then_some(seen)

@@ -38,7 +38,8 @@ pub enum ScopeKind {
     Org,
     /// A model, or those whose names start so: `claude-opus-*`. A call counts that asks for one, or may be served by one.
     Model,
-    /// A provider, by the name of its upstream. A call counts that may be served by it.
+    /// A provider, by the name of its upstream. A call counts that may be served by it, which only a route can tell: without
+    /// one it is refused.
     Provider,
     /// All that is sorted under a word.
     Tag,

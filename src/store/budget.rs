@@ -195,6 +195,7 @@ impl Reservation {
     }
 
     /// Whether it names a pot, most likely there.
+    #[cfg(any(feature = "memory", feature = "sqlite"))]
     pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
         let is_it = |pinned: &Pinned| pinned.pot == *pot;
         self.pots.get(index).is_some_and(is_it) || self.pots.iter().any(is_it)

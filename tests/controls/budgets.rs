@@ -2,11 +2,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tollgate::call::Drain;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::catalog::{Catalog, Terms};
 use tollgate::domain::money::Money;
-use tollgate::domain::outcome::End;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::domain::usage::Usage;
@@ -20,7 +18,7 @@ use crate::world::{CHAT, MESSAGES, World, post};
 
 const MODEL: &str = "claude-haiku-5-5";
 
-fn hello(max_tokens: u64) -> Value {
+pub(crate) fn hello(max_tokens: u64) -> Value {
     json!({ "model": MODEL, "max_tokens": max_tokens, "messages": [{ "role": "user", "content": "Hello" }] })
 }
 
@@ -33,16 +31,16 @@ fn team(limit: &str) -> Budget {
     Budget::new(Scope::team("search"), Window::Day, usd(limit))
 }
 
-fn ada(limit: &str) -> Principal {
+pub(crate) fn ada(limit: &str) -> Principal {
     Principal::new("ada").budget_of(team(limit))
 }
 
 /// Memory hears of a settlement at once; to drain would be to wait for calls that are meant to be open.
-async fn standing(world: &World) -> Standing {
+pub(crate) async fn standing(world: &World) -> Standing {
     world.budgets.standing(&[team("1")], At::Store).await.expect("memory").remove(0)
 }
 
-fn price(line: &Line) -> Money {
+pub(crate) fn price(line: &Line) -> Money {
     let usage = Usage { input: line.input, output: line.output, ..Usage::default() };
     Catalog::builtin().find(&line.model).expect("a price").cost(&usage, Terms::default()).expect("an amount")
 }
@@ -248,54 +246,6 @@ async fn a_client_that_hangs_up_pays_for_what_its_time_can_have_made_and_never_m
             "{charged} of {granted}"
         );
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_is_read_on_without_its_client_is_charged_to_the_unit_within_bounds_of_number_and_time() {
-    let drain = Drain::new(1, Duration::from_secs(60));
-    let shared = drain.clone();
-    let world = World::with(|layer| layer.drain(shared));
-    let key = world.mint(ada("10")).await;
-    let mut body = hello(30_000);
-    body["stream"] = json!(true);
-    // How long each takes, and whether another one is being read on as it is left.
-    for (deltas, together, exact) in [(50, 1, 1), (50, 2, 1), (100, 1, 0)] {
-        let before = world.records().await.len();
-        let mut streams = Vec::new();
-        for _ in 0..together {
-            world.provider.script(Script::new().deltas(deltas).delay(Duration::from_secs(1)));
-            let asked = world.gateway.clone().oneshot(post(MESSAGES, &key, &body));
-            let mut stream = asked.await.expect("infallible").into_body();
-            stream.frame().await.expect("a frame").expect("no error");
-            streams.push(stream);
-        }
-        drop(streams);
-        assert_eq!(drain.places_left(), 0);
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        assert_eq!(drain.places_left(), 1);
-        let records = world.records().await;
-        let lines = world.provider.bill().lines();
-        assert_eq!((records.len(), lines.len()), (before + together, before + together));
-        let mut charges: Vec<_> =
-            records[before..].iter().map(|record| record.outcome().charged.expect("held")).collect();
-        let mut bills: Vec<_> = lines[before..].iter().map(price).collect();
-        charges.sort_unstable();
-        bills.sort_unstable();
-        for record in &records[before..] {
-            let outcome = record.outcome();
-            assert_eq!(outcome.end, End::Abandoned, "its client has gone all the same");
-        }
-        let known = records[before..].iter().filter(|record| record.outcome().attempts[0].usage_is_final).count();
-        assert_eq!(known, exact, "{deltas} seconds, {together} at once");
-        for (charged, bill) in charges.iter().zip(&bills) {
-            assert!(charged >= bill, "{charged} for {bill}");
-        }
-        if exact == together {
-            assert_eq!(charges, bills);
-        }
-    }
-    let standing = standing(&world).await;
-    assert_eq!(standing.held, Money::ZERO);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod agents;
 mod auditing;
 mod budgets;
 mod conversations;
+mod drain;
 mod info;
 mod keys;
 mod limits;

@@ -17,6 +17,7 @@ mod in_process;
 mod late;
 mod limits;
 mod log;
+mod network;
 mod oracle;
 mod panics;
 mod seeded;

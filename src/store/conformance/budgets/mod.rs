@@ -5,6 +5,7 @@ pub(super) mod history;
 mod many;
 mod spent;
 mod times;
+mod vectors;
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use self::asks::*;
 use self::many::*;
 use self::spent::*;
 use self::times::*;
+use self::vectors::*;
 use super::{Rule, SEEDS, STEPS, at, run};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::ledger::Wish;
@@ -47,6 +49,7 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         a_threshold_is_told_once_a_window
         a_pot_that_is_left_out_pays_nothing
         a_billionth_is_never_lost
+        the_table_of_vectors_holds
         the_stores_own_clock_will_do
         spent_and_held_never_exceed_the_limit_under_two_thousand_tasks
         every_history_adds_up

@@ -1,0 +1,224 @@
+//! The machine that a budget store runs on, and a network to it that loses, repeats and delays.
+#![expect(clippy::disallowed_methods, reason = "a network delivers whatever becomes of whoever asked")]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use tollgate::domain::budget::{Budget, Pot};
+use tollgate::domain::clock::Clock;
+use tollgate::domain::money::Money;
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::store::{At, Session, StoreError};
+use uuid::Uuid;
+
+use crate::seeded::Seeded;
+use crate::watched::now;
+use crate::weather::Fault;
+
+/// Time as the store has it: what passes, and what its clock was set to besides.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreClock {
+    began: tokio::time::Instant,
+    set: Arc<AtomicI64>,
+}
+
+impl StoreClock {
+    pub(crate) fn new() -> Self {
+        StoreClock { began: tokio::time::Instant::now(), set: Arc::default() }
+    }
+
+    /// It jumps, to so many seconds before or behind the time.
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.set.store(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        let noon: Timestamp = "2026-11-25T12:00:00Z".parse().expect("a time");
+        let passed = SignedDuration::try_from(self.began.elapsed()).expect("short");
+        noon + passed + SignedDuration::from_secs(self.set.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// The machine that the store runs on, and what must be true of it.
+pub(crate) struct Node {
+    store: MemoryBudgets,
+    pots: Vec<Budget>,
+    pub(crate) granted: HashMap<Uuid, (Money, Vec<Pot>)>,
+    /// For how much, and by which pots: the first word counts.
+    pub(crate) settled: HashMap<Uuid, (Money, Vec<Pot>)>,
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Node {
+    /// With every pot that there is.
+    pub(crate) fn new(pots: &[Budget], clock: StoreClock) -> Self {
+        let mut distinct: Vec<Budget> = Vec::new();
+        for budget in pots {
+            if distinct.iter().all(|known| known.pot != budget.pot) {
+                distinct.push(budget.clone());
+            }
+        }
+        let store = MemoryBudgets::new().clock(clock);
+        Node { store, pots: distinct, granted: HashMap::new(), settled: HashMap::new(), wrong: Vec::new() }
+    }
+
+    fn reserve(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
+        // A question that comes after its end: nobody waits for the answer, and nobody would ever settle it.
+        if self.settled.contains_key(&ask.id) {
+            return Err(Fault::Lost.error());
+        }
+        let verdict = now(self.store.reserve(ask, At::Store))?;
+        if let Verdict::Allow(grant) = &verdict {
+            let pots: Vec<_> = grant.reservation.pots.iter().map(|pinned| pinned.pot.clone()).collect();
+            let first = self.granted.entry(ask.id).or_insert((grant.reservation.granted, pots));
+            if first.0 != grant.reservation.granted {
+                self.wrong.push(format!("{} was granted {} and then {}", ask.id, first.0, grant.reservation.granted));
+            }
+        }
+        self.check();
+        Ok(verdict)
+    }
+
+    fn settle(&mut self, reservation: &Reservation, actual: Money) -> Result<Vec<Crossing>, StoreError> {
+        let news = now(self.store.settle(reservation, actual, At::Store))?;
+        let pots = reservation.pots.iter().map(|pinned| pinned.pot.clone()).collect();
+        match self.settled.get(&reservation.id) {
+            Some((before, _)) if *before != actual => {
+                self.wrong.push(format!("{} was settled for {before}, and then for {actual}", reservation.id));
+            }
+            Some(_) => {}
+            None => drop(self.settled.insert(reservation.id, (actual, pots))),
+        }
+        self.check();
+        Ok(news)
+    }
+
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        now(self.store.standing(&self.pots, At::Store)).expect("memory")
+    }
+
+    pub(crate) fn check(&mut self) {
+        for Standing { budget, spent, held, .. } in self.standings() {
+            if spent.saturating_add(held) > budget.limit {
+                self.wrong.push(format!("{:?}: {spent} and {held} of {}", budget.pot, budget.limit));
+            }
+        }
+    }
+
+    /// What must be spent of a pot once nothing is held any more: every settlement once, and for what nobody settled all
+    /// that was granted.
+    pub(crate) fn due(&self, pot: &Pot) -> Money {
+        let settled = self.settled.values().filter(|(_, pots)| pots.contains(pot)).map(|(actual, _)| *actual);
+        let forfeited = self.granted.iter().filter(|(id, _)| !self.settled.contains_key(id));
+        let forfeited = forfeited.filter(|(_, (_, pots))| pots.contains(pot)).map(|(_, (granted, _))| *granted);
+        settled.chain(forfeited).fold(Money::ZERO, Money::saturating_add)
+    }
+}
+
+/// One gateway's way to the node. It goes with the process that it belongs to.
+#[derive(Clone)]
+pub(crate) struct Link {
+    node: Arc<Mutex<Node>>,
+    random: Arc<Mutex<Seeded>>,
+    is_dead: Arc<AtomicBool>,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Link {
+    pub(crate) fn new(node: &Arc<Mutex<Node>>, random: &Arc<Mutex<Seeded>>) -> Self {
+        Link { node: node.clone(), random: random.clone(), is_dead: Arc::default(), is_cut: Arc::default() }
+    }
+
+    /// Nothing comes through any more, or everything that may does again.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+
+    /// The process is gone: what it still asks is asked by nobody.
+    pub(crate) fn die(&self) {
+        self.is_dead.store(true, Ordering::SeqCst);
+    }
+
+    fn node(&self) -> MutexGuard<'_, Node> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pick(&self, most: u64) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).below(most)
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(match self.pick(20) {
+            0 => 1 + self.pick(5_000),
+            1..6 => self.pick(50),
+            _ => 0,
+        })
+    }
+
+    /// A question on its way, which arrives whatever becomes of whoever asked: once, twice, or not at all; and so does its
+    /// answer.
+    async fn send<T: Send + 'static>(
+        &self,
+        deliver: impl Fn(&mut Node) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
+        let (answer, answered) = oneshot::channel();
+        if !self.is_cut.load(Ordering::SeqCst) && self.pick(12) > 0 {
+            let (link, there, again) = (self.clone(), self.delay(), (self.pick(8) == 0).then(|| self.delay()));
+            tokio::spawn(async move {
+                tokio::time::sleep(there).await;
+                let said = deliver(&mut link.node());
+                if let Some(again) = again {
+                    tokio::time::sleep(again).await;
+                    let _ = deliver(&mut link.node());
+                }
+                tokio::time::sleep(link.delay()).await;
+                if !link.is_cut.load(Ordering::SeqCst) && link.pick(12) > 0 {
+                    let _ = answer.send(said);
+                }
+            });
+        }
+        let heard = tokio::time::timeout(Duration::from_secs(3), answered).await;
+        if self.is_dead.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
+        // Lost there or on the way back: nobody can tell.
+        heard.ok().and_then(Result::ok).unwrap_or_else(|| Err(Fault::Unheard.error()))
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Link {
+    async fn reserve(&self, ask: &Reserve<'_>, _: At) -> Result<Verdict, StoreError> {
+        let (id, session, budgets, wish) = (ask.id, ask.session, ask.budgets.to_vec(), ask.wish);
+        self.send(move |node| node.reserve(&Reserve::new(id, session, &budgets, wish))).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, _: At) -> Result<Vec<Crossing>, StoreError> {
+        let reservation = reservation.clone();
+        self.send(move |node| node.settle(&reservation, actual)).await
+    }
+
+    async fn heartbeat(&self, session: Session, _: At) -> Result<(), StoreError> {
+        self.send(move |node| now(node.store.heartbeat(session, At::Store))).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], _: At) -> Result<Vec<Standing>, StoreError> {
+        let budgets = budgets.to_vec();
+        self.send(move |node| now(node.store.standing(&budgets, At::Store))).await
+    }
+}
