@@ -1,7 +1,6 @@
 //! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`
 //!
-//! It keeps every call and adds them up each time: two tables, and a transaction in place of the mutex, make a database
-//! of it.
+//! It keeps every call and adds them up: two tables, and a transaction in place of the mutex, make a database of it.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};
@@ -9,8 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tollgate::domain::clock::{Clock, SystemClock};
-use tollgate::domain::{budget::Budget, budget::Pot, ledger::Account, money::Money};
+use tollgate::domain::{budget::Budget, budget::Pot, clock::Clock, clock::SystemClock, ledger::Account, money::Money};
 use tollgate::store::budget::{BudgetStore, Crossing, Grant, Reservation, Reserve, Standing, Verdict};
 use tollgate::store::{At, Session, StoreError, conformance};
 use uuid::Uuid;
@@ -19,9 +17,8 @@ use uuid::Uuid;
 struct Tables {
     now: Timestamp,
     alive_until: HashMap<Uuid, Timestamp>,
-    /// Whose call, and what was spent of what it was granted; nothing yet while it is held.
+    /// Whose call, nobody's once it is settled, and what was spent of what it was granted; nothing yet while it is held.
     calls: HashMap<Uuid, (Uuid, Reservation, Option<Money>)>,
-    settled: HashSet<Uuid>,
     /// Which thresholds were told of, since when.
     told: HashSet<(Pot, Timestamp, u8)>,
 }
@@ -72,7 +69,7 @@ impl BudgetStore for OneMutex {
 
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         let (mut tables, mut news) = (self.begin(at), Vec::new());
-        if tables.settled.insert(reservation.id) {
+        if tables.calls.get(&reservation.id).is_none_or(|call| !call.0.is_nil()) {
             // One of before a restart is not known here, and its money is spent all the same.
             tables.calls.insert(reservation.id, (Uuid::nil(), reservation.clone(), Some(actual)));
             for pinned in &reservation.pots {

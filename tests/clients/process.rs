@@ -75,7 +75,7 @@ fn bad_arguments_are_refused() {
         ("name=a,rpm=-1", "`rpm=-1`: not a whole number"),
         ("name=a,rpm=1.5", "`rpm=1.5`: not a whole number"),
         ("name=a,budget=5", "a budget is of the form 5/day"),
-        ("name=a,budget=5/fortnight", "a window is day, week, month or total"),
+        ("name=a,budget=5/fortnight", "a window is day, week, month, or one of them by the calendar of a time zone"),
         ("name=a,budget=-5/day", "an amount cannot be negative"),
         ("name=a,budget=NaN/day", "not an amount in plain decimal"),
         ("name=a,budget=1e9/day", "not an amount in plain decimal"),
