@@ -8,10 +8,19 @@ use crate::store::budget::Standing;
 
 type Header = (HeaderName, HeaderValue);
 
-const STATUS: &str = "anthropic-ratelimit-unified-status";
-const UTILIZATION: &str = "anthropic-ratelimit-unified-overage-utilization";
-const SURPASSED: &str = "anthropic-ratelimit-unified-overage-surpassed-threshold";
-const RESETS: [&str; 2] = ["anthropic-ratelimit-unified-reset", "anthropic-ratelimit-unified-overage-reset"];
+// Made when compiling: to make a name is to look at each of its bytes, and every answer has seven of them.
+const STATUS: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-status");
+const CLAIM: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-representative-claim");
+const OVERAGE: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-status");
+const UTILIZATION: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-utilization");
+const SURPASSED: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-surpassed-threshold");
+const WHY: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-disabled-reason");
+const PERIOD: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-period");
+const SCOPE: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-scope");
+const RESETS: [HeaderName; 2] = [
+    HeaderName::from_static("anthropic-ratelimit-unified-reset"),
+    HeaderName::from_static("anthropic-ratelimit-unified-overage-reset"),
+];
 
 /// Of the budgets that refuse, the one that is spent the furthest: what its holder should know first.
 pub(super) fn fullest(standings: &[Standing]) -> Option<&Standing> {
@@ -30,12 +39,8 @@ pub(super) fn allowed(standing: &Standing) -> impl Iterator<Item = Header> {
     };
     let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or_default();
     let utilization = HeaderValue::from_bytes(&[b'0', b'.', digit(percent / 10), digit(percent)]).ok();
-    let words = [
-        header(STATUS, status),
-        header("anthropic-ratelimit-unified-representative-claim", "overage"),
-        header("anthropic-ratelimit-unified-overage-status", status),
-    ];
-    let numbers = utilization.map(|value| (HeaderName::from_static(UTILIZATION), value));
+    let words = [header(STATUS, status), header(CLAIM, "overage"), header(OVERAGE, status)];
+    let numbers = utilization.map(|value| (UTILIZATION, value));
     let surpassed = surpassed.map(|threshold| header(SURPASSED, threshold));
     words.into_iter().chain(numbers).chain(surpassed).chain(resets(standing))
 }
@@ -54,21 +59,21 @@ pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = Header> {
         header(STATUS, "rejected"),
         header(UTILIZATION, "1"),
         header(SURPASSED, "1"),
-        header("anthropic-ratelimit-unified-overage-disabled-reason", "org_spend_cap_reached"),
+        header(WHY, "org_spend_cap_reached"),
     ];
     words
         .into_iter()
         .chain(resets(standing))
-        .chain(period.map(|period| header("anthropic-ratelimit-unified-overage-period", period)))
-        .chain(is_shared.then(|| header("anthropic-ratelimit-unified-overage-scope", "group_pool")))
+        .chain(period.map(|period| header(PERIOD, period)))
+        .chain(is_shared.then(|| header(SCOPE, "group_pool")))
 }
 
 /// In Unix seconds, where it does.
 fn resets(standing: &Standing) -> impl Iterator<Item = Header> + use<> {
     let at = standing.resets_at.map(|at| HeaderValue::from(at.as_second()));
-    at.into_iter().flat_map(|at| RESETS.map(|name| (HeaderName::from_static(name), at.clone())))
+    at.into_iter().flat_map(|at| RESETS.map(|name| (name, at.clone())))
 }
 
-fn header(name: &'static str, value: &'static str) -> Header {
-    (HeaderName::from_static(name), HeaderValue::from_static(value))
+fn header(name: HeaderName, value: &'static str) -> Header {
+    (name, HeaderValue::from_static(value))
 }

@@ -278,8 +278,8 @@ impl Call {
     pub(crate) fn set_answer_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
         let mut state = self.state();
         if state.answer_headers.is_empty() {
-            // Six of limits, two of budgets.
-            state.answer_headers.reserve_exact(8);
+            // Six of limits, two of budgets, and seven of how these stand.
+            state.answer_headers.reserve_exact(15);
         }
         state.answer_headers.extend(headers);
     }

@@ -17,7 +17,7 @@ use crate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded};
 use crate::wire::json::{EACH, Found, Kind, Met, Names, Path};
 
 use super::members::{count, members, text};
-use super::prefix::{Prefix, prefixes};
+use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
 pub(super) const PATHS: [Path; 28] = [
@@ -123,7 +123,9 @@ impl<'a> Reading<'a> {
         let is_empty = matches!(found.kind, Kind::Array { len: 0 } | Kind::Object { len: 0 });
         let broken = match path {
             ["messages", EACH] => {
-                self.each.push(found.span.clone());
+                if is_worth_it(self.body) {
+                    self.each.push(found.span.clone());
+                }
                 None
             }
             ["tools", EACH] => {

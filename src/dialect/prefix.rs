@@ -17,6 +17,10 @@ use crate::wire::json::Found;
 /// The shortest request that is worth it: what is shorter costs next to nothing, however many tokens it may be.
 const SHORTEST: usize = 4 << 10;
 
+pub(super) fn is_worth_it(body: &[u8]) -> bool {
+    body.len() >= SHORTEST
+}
+
 /// One beginning of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,7 +39,7 @@ const MARKER: &[u8] = br#""cache_control""#;
 /// The beginnings of `body`, each with one message more than the one before. `marked` says whether it may hold a
 /// `cache_control`.
 pub(super) fn prefixes(body: &[u8], messages: &Found, each: &[Range<usize>], marked: bool) -> Vec<Prefix> {
-    if body.len() < SHORTEST {
+    if !is_worth_it(body) {
         return Vec::new();
     }
     let outside = [&body[..messages.span.start], &body[messages.span.end..]];
