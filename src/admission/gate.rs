@@ -11,8 +11,8 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::rate_limit::{self, RateLimitGate};
-use crate::store::At;
 use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
+use crate::store::{At, StoreError};
 
 /// The policy of an [`AdmissionLayer`](super::AdmissionLayer).
 #[derive(Clone)]
@@ -46,26 +46,40 @@ impl AdmissionGate {
     /// What [`Gate::admit`] does, without its box.
     pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         let wanted = Wanted { limits: self.limits.wanted(call)?, budgets: self.budgets.wanted(headers, call)? };
-        match &wanted {
-            Wanted { limits: None, budgets: None } => return Ok(()),
-            // A store that cannot answer keeps nobody from what is only counted.
-            Wanted { limits: None, budgets: Some(budgets) } if budgets.is_soft() => {
-                self.budgets.count(call, budgets).await;
-                return Ok(());
-            }
-            _ => {}
+        if wanted.limits.is_none() && wanted.budgets.is_none() && call.presented_key().is_none() {
+            return Ok(());
         }
         let answer = match (self.budgets.queues(), &wanted.budgets) {
             (Some(queues), Some(budgets)) => {
                 let held = |answer: &Answer| match answer {
-                    Ok(Err(Denial::Budget(denial))) => denial.held().cloned(),
+                    Ok(Err(Refused::Denied(Denial::Budget(denial)))) => denial.held().cloned(),
                     _ => None,
                 };
                 queues.ask(&budgets.budgets, || self.ask(call, &wanted), held).await
             }
             _ => self.ask(call, &wanted).await,
         };
-        answer?.map_err(|denial| match (denial, &wanted.limits, &wanted.budgets) {
+        match (answer, &wanted) {
+            (Ok(Ok(())), _) => Ok(()),
+            (Ok(Err(Refused::Rejected(rejection))), _) => Err(rejection),
+            (Ok(Err(Refused::Denied(denial))), _) => Err(self.denied(call, &wanted, denial)),
+            // A store that cannot answer keeps nobody from what is not counted, or counted and no more. The key was good
+            // when it was last looked at.
+            (Err(_), Wanted { limits: None, budgets: None }) => Ok(()),
+            (Err(_), Wanted { limits: None, budgets: Some(budgets) }) if budgets.is_soft() => {
+                self.budgets.count(call, budgets).await;
+                Ok(())
+            }
+            (Err(error), _) => {
+                let rejection = unavailable(&error);
+                call.note(Decision::refuse("admission", rejection.shared_message()));
+                Err(rejection)
+            }
+        }
+    }
+
+    fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: Denial) -> Rejection {
+        match (denial, &wanted.limits, &wanted.budgets) {
             (Denial::Limit(denial), Some(limits), _) => self.limits.denied(call, limits, &denial),
             (Denial::Budget(denial), _, Some(budgets)) => self.budgets.denied(call, budgets, &denial),
             _ => {
@@ -73,7 +87,7 @@ impl AdmissionGate {
                 call.note(Decision::refuse("auth", rejection.shared_message()));
                 rejection
             }
-        })
+        }
     }
 
     async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer {
@@ -86,23 +100,17 @@ impl AdmissionGate {
         let answer = (*self.store).admit(&ask, At::Store).await;
         let counted = counted.and_then(|asked| asked.heard(&answer));
         let paid = paid.and_then(|asked| asked.heard(&answer));
-        match answer {
-            Ok(Verdict::Allow(Admitted { allowed, grant })) => {
-                if let (Some(wanted), Some(allowed)) = (&wanted.limits, allowed) {
-                    self.limits.allowed(call, wanted, allowed, counted);
-                }
-                if let (Some(wanted), Some(grant)) = (&wanted.budgets, grant) {
-                    self.budgets.granted(call, wanted, grant, paid)?;
-                }
-                Ok(Ok(()))
-            }
-            Ok(Verdict::Deny(denial)) => Ok(Err(denial)),
-            Err(error) => {
-                let rejection = unavailable(&error);
-                call.note(Decision::refuse("admission", rejection.shared_message()));
-                Err(rejection)
-            }
+        let Admitted { allowed, grant } = match answer? {
+            Verdict::Allow(admitted) => admitted,
+            Verdict::Deny(denial) => return Ok(Err(Refused::Denied(denial))),
+        };
+        if let (Some(wanted), Some(allowed)) = (&wanted.limits, allowed) {
+            self.limits.allowed(call, wanted, allowed, counted);
         }
+        if let (Some(wanted), Some(grant)) = (&wanted.budgets, grant) {
+            return Ok(self.budgets.granted(call, wanted, grant, paid).map_err(Refused::Rejected));
+        }
+        Ok(Ok(()))
     }
 }
 
@@ -112,8 +120,16 @@ struct Wanted<'c> {
     budgets: Option<budget::Wanted<'c>>,
 }
 
-/// Let through or refused, unless nobody can tell.
-type Answer = Result<Result<(), Denial>, Rejection>;
+/// Let through or refused, unless the store cannot tell.
+type Answer = Result<Result<(), Refused>, StoreError>;
+
+/// Why a call does not go on.
+enum Refused {
+    /// The store says so.
+    Denied(Denial),
+    /// What it granted is of no use.
+    Rejected(Rejection),
+}
 
 #[async_trait]
 impl Gate for AdmissionGate {

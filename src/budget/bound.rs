@@ -8,6 +8,7 @@ use crate::domain::estimate::{self, Unbounded};
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::target::Target;
 
 use super::wanted::Estimate;
 use super::{Estimator, OverBudget};
@@ -33,13 +34,13 @@ impl<'a> Bound<'a> {
         headers: &HeaderMap,
         estimate: Estimate<'_>,
     ) -> Result<Self, Rejection> {
-        let card = |model: &str| card(call, head, model, estimate);
+        let card = |target: Option<&Target>| card(call, head, target, estimate);
         let (first, more) = match call.route() {
             Some(targets) => {
-                let mut cards = targets.iter().map(|target| card(&target.model));
+                let mut cards = targets.iter().map(|target| card(Some(target)));
                 (cards.next().transpose()?, cards.collect::<Result<_, _>>()?)
             }
-            None => (Some(card(call.model().map_or(head.model(), |model| model))?), Vec::new()),
+            None => (Some(card(None)?), Vec::new()),
         };
         let cards = || first.iter().chain(&more);
         if widens(headers) && cards().any(|(card, _)| card.context_window < WIDE) {
@@ -112,24 +113,32 @@ fn widens(headers: &HeaderMap) -> bool {
     headers.get_all(&BETA).iter().any(|value| memmem::find(value.as_bytes(), b"context-1m").is_some())
 }
 
-fn card<'a>(call: &'a Call, head: &Head, model: &str, estimate: Estimate<'_>) -> Result<Billed<'a>, Rejection> {
+fn card<'a>(
+    call: &'a Call,
+    head: &Head,
+    target: Option<&Target>,
+    estimate: Estimate<'_>,
+) -> Result<Billed<'a>, Rejection> {
+    let asked = || call.model().map_or(head.model(), |model| model);
+    let model = target.map_or_else(asked, |target| &target.model);
     let card = call.catalog().find(model).ok_or_else(|| {
         let message = format!("model `{model}` has no price here, so no budget can pay for it");
         Rejection::new(RejectionKind::PriceUnknown, message).param("model")
     })?;
     let inputs = head.inputs();
     let proven = estimate::proven_input(inputs, card).map_err(|why| unbounded(&why))?;
-    let input = match (estimate.by, call.principal()) {
-        (Estimator::Observed, Some(principal)) => {
-            let seen = estimate.observations.find(principal, model, head.prefixes());
+    let input = match estimate.by {
+        Estimator::Observed if !head.prefixes().is_empty() => {
+            let setting = estimate.observations.setting(call, target, estimate.betas);
+            let seen = setting.and_then(|setting| estimate.observations.find(setting, head.prefixes()));
             seen.and_then(|seen| estimate::observed_input(inputs, card, &seen))
                 .map_or(proven, |input| input.min(proven))
         }
-        (Estimator::Likely, _) => {
+        Estimator::Likely => {
             let likely = estimate::likely_input(inputs, model);
             likely.saturating_add(likely / 6).min(proven)
         }
-        _ => proven,
+        Estimator::Observed | Estimator::Proven => proven,
     };
     Ok((card, input))
 }

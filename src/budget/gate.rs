@@ -1,4 +1,5 @@
 use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,7 +172,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         if budgets.is_empty() {
             return Ok(None);
         }
-        let estimate = Estimate { by: self.estimator, observations: &self.observations };
+        let (observations, by) = (&*self.observations, self.estimator);
+        let estimate = Estimate { by, observations, betas: observations.betas(headers) };
         let over = self.over.unwrap_or_default();
         Wanted::of(headers, call, budgets, estimate, over).map(Some).map_err(|rejection| note(call, rejection))
     }
@@ -203,7 +205,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let Grant { mut reservation, standings } = grant;
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
         let lesson = match self.estimator {
-            Estimator::Observed => Lesson::of(call, &self.observations),
+            Estimator::Observed => Lesson::of(call, wanted.betas, &self.observations),
             Estimator::Proven | Estimator::Likely => None,
         };
         call.on_close(move |outcome| {
@@ -217,6 +219,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             }
         });
         call.set_granted(granted, cap.as_ref().ok().copied().flatten());
+        if wanted.is_unbounded() {
+            call.set_unbounded();
+        }
         // What a soft one has left is of interest where nothing else is.
         if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
             show(call, REMAINING, tightest.left().max(Money::ZERO));
@@ -319,8 +324,10 @@ impl<B: ?Sized> Ended<B> {
     fn announce(&self, crossing: &Crossing) {
         let Crossing { pot, limit, percent, spent, .. } = crossing;
         tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope);
-        if let Some(tell) = &self.on_threshold {
-            tell(crossing);
+        let Some(tell) = &self.on_threshold else { return };
+        // It is the host's, and the settlement has happened.
+        if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
+            tracing::error!(percent, "who was told of a threshold panicked");
         }
     }
 }

@@ -99,7 +99,7 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
-    /// Hears of every [threshold](crate::domain::ledger::THRESHOLDS) of every pot that is reached, once in its window,
+    /// Hears of every [threshold](crate::domain::ledger::THRESHOLDS) of every pot that is reached, once at most in its window,
     /// whichever gateway reached it; the log says it too. Called where a call is settled: it must not block.
     #[must_use]
     pub fn on_threshold(mut self, tell: impl Fn(&Crossing) + Send + Sync + 'static) -> Self {

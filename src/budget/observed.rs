@@ -3,15 +3,14 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
+use http::{HeaderMap, HeaderName};
 
 use crate::call::Call;
 use crate::dialect::prefix::Prefix;
 use crate::domain::estimate::Observation;
 use crate::domain::outcome::Outcome;
-use crate::domain::principal::Principal;
+use crate::domain::target::Target;
 
-/// How many messages back an earlier end is looked for: turns are shorter, and everyone else waits meanwhile.
-const DEEPEST: usize = 64;
 /// How many are remembered for certain, and twice as many at most.
 const MOST: usize = 50_000;
 
@@ -30,28 +29,40 @@ struct Kept {
     old: HashMap<Place, Observation>,
 }
 
-/// Whose, of what model; and what it looked like.
+/// In what setting, and what it looked like.
 type Place = (u64, u64);
 
+/// In what setting a request is billed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting(u64);
+
 impl Observations {
-    /// Of the longest beginning that was billed before.
-    pub(super) fn find(&self, principal: &Principal, model: &str, prefixes: &[Prefix]) -> Option<Observation> {
-        let whose = self.whose(principal, model);
+    /// Of the longest beginning that was billed before, in the same setting.
+    pub(super) fn find(&self, setting: Setting, prefixes: &[Prefix]) -> Option<Observation> {
         let mut kept = self.lock();
-        prefixes.iter().rev().take(DEEPEST).find_map(|prefix| {
-            let place = (whose, prefix.fingerprint);
-            let seen = kept.get(place)?;
+        prefixes.iter().rev().find_map(|prefix| {
+            let seen = kept.get((setting.0, prefix.fingerprint))?;
             (seen.bytes == prefix.bytes).then_some(seen)
         })
     }
 
-    fn remember(&self, principal: &Principal, model: &str, whole: Prefix, seen: Observation) {
-        let place = (self.whose(principal, model), whole.fingerprint);
-        self.lock().insert(place, seen);
+    fn remember(&self, setting: Setting, whole: Prefix, seen: Observation) {
+        self.lock().insert((setting.0, whole.fingerprint), seen);
     }
 
-    fn whose(&self, principal: &Principal, model: &str) -> u64 {
-        self.seed.hash_one((principal.key, &principal.name, model))
+    /// All that has a say in what a request is billed, and is not in it: whose it is, what is to answer it, and which betas
+    /// it is sent with. `target` is none where the service behind is the host's own.
+    pub(super) fn setting(&self, call: &Call, target: Option<&Target>, betas: u64) -> Option<Setting> {
+        let principal = call.principal()?;
+        let model = target.map_or_else(|| call.model(), |target| Some(&target.model));
+        let upstream = target.map(|target| &target.upstream);
+        Some(Setting(self.seed.hash_one((principal.key, &principal.name, upstream, model, betas))))
+    }
+
+    /// The betas of a request, as one number.
+    pub(super) fn betas(&self, headers: &HeaderMap) -> u64 {
+        const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+        headers.get_all(BETA).iter().fold(0, |betas, value| self.seed.hash_one((betas, value.as_bytes())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -65,29 +76,34 @@ pub(super) struct Lesson {
     whole: Prefix,
     /// But for what is billed.
     seen: Observation,
-    model: Arc<str>,
+    setting: Setting,
+    target: Option<Arc<Target>>,
 }
 
 impl Lesson {
     /// Of a call that has anything to tell.
-    pub(super) fn of(call: &Call, observations: &Arc<Observations>) -> Option<Self> {
+    pub(super) fn of(call: &Call, betas: u64, observations: &Arc<Observations>) -> Option<Self> {
         let head = call.head()?;
         let whole = *head.prefixes().last()?;
-        let model = match call.route() {
-            Some(targets) => &targets.first()?.model,
-            None => call.model()?,
+        let target = match call.route() {
+            Some(targets) => Some(targets.first()?.clone()),
+            None => None,
         };
+        let model = target.as_ref().map_or_else(|| call.model(), |target| Some(&target.model))?;
         let seen = Observation::new(head.inputs(), call.catalog().find(model)?, 0, whole.bytes)?;
-        Some(Lesson { observations: observations.clone(), whole, seen, model: model.clone() })
+        let setting = observations.setting(call, target.as_deref(), betas)?;
+        Some(Lesson { observations: observations.clone(), whole, seen, setting, target })
     }
 
-    /// Of one answer, whole, by the model that was asked first: what several were billed is not one's beginning.
+    /// Of one answer, whole, by what was asked first: what several were billed is not one's beginning. That nothing went in
+    /// is what servers say that do not count.
     pub(super) fn learn(mut self, outcome: &Outcome) {
-        let ([attempt], Some(principal)) = (&outcome.attempts[..], &outcome.principal) else { return };
-        let is_its = attempt.target.as_ref().is_none_or(|target| target.model == self.model);
-        if let Some(usage) = attempt.usage.filter(|_| attempt.usage_is_final && is_its) {
-            self.seen.input = usage.total_input();
-            self.observations.remember(principal, &self.model, self.whole, self.seen);
+        let [attempt] = &outcome.attempts[..] else { return };
+        let is_its = attempt.target.as_ref() == self.target.as_deref();
+        let billed = attempt.usage.filter(|_| attempt.usage_is_final && is_its).map_or(0, |usage| usage.total_input());
+        if billed > 0 {
+            self.seen.input = billed;
+            self.observations.remember(self.setting, self.whole, self.seen);
         }
     }
 }

@@ -59,7 +59,9 @@ impl Queues {
             return None;
         }
         let queues = self.lock();
-        budgets.iter().map(|budget| &budget.pot).find(|pot| queues.contains_key(*pot))
+        // Nobody waits for one that refuses nothing.
+        let hard = budgets.iter().filter(|budget| !budget.soft);
+        hard.map(|budget| &budget.pot).find(|pot| queues.contains_key(*pot))
     }
 
     /// A call has settled, so that there may be more.
@@ -179,6 +181,7 @@ mod tests {
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             assert!(queues.ahead(&budgets("a")).is_some() && queues.ahead(&budgets("b")).is_none());
+            assert!(queues.ahead(&budgets("a").map(Budget::soft)).is_none(), "a soft one is not waited for");
             free.fetch_add(1, Ordering::SeqCst);
             queues.settled();
         }

@@ -16,6 +16,8 @@ use crate::domain::rejection::Rejection;
 pub(super) struct Estimate<'o> {
     pub(super) by: Estimator,
     pub(super) observations: &'o Observations,
+    /// Those of the request.
+    pub(super) betas: u64,
 }
 
 /// What a call asks of its budgets, before any store is asked.
@@ -23,6 +25,7 @@ pub(crate) struct Wanted<'c> {
     /// All that it is paid from.
     pub(crate) budgets: Cow<'c, [Budget]>,
     pub(super) wish: Wish,
+    pub(super) betas: u64,
     /// `None` where every budget is soft: nothing is cut down for them, and a cost without a bound is no reason to refuse.
     bound: Option<Bound<'c>>,
 }
@@ -39,16 +42,22 @@ impl<'c> Wanted<'c> {
         if budgets.iter().all(|budget| budget.soft) {
             let most = bound.and_then(|bound| bound.wish(OverBudget::Reject));
             let want = most.map_or(Money::ZERO, |wish| wish.want);
-            return Ok(Wanted { budgets, wish: Wish { min: Money::ZERO, want, share: 1 }, bound: None });
+            let wish = Wish { min: Money::ZERO, want, share: 1 };
+            return Ok(Wanted { budgets, wish, betas: estimate.betas, bound: None });
         }
         let bound = bound?;
         let wish = bound.wish(over)?;
-        Ok(Wanted { budgets, wish, bound: Some(bound) })
+        Ok(Wanted { budgets, wish, betas: estimate.betas, bound: Some(bound) })
     }
 
     /// Whether none of its budgets refuses anything.
     pub(crate) fn is_soft(&self) -> bool {
         self.bound.is_none()
+    }
+
+    /// Whether nothing bounds what it may cost: only soft budgets let that through.
+    pub(super) fn is_unbounded(&self) -> bool {
+        self.bound.is_none() && self.wish.want == Money::ZERO
     }
 
     /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.

@@ -30,15 +30,20 @@ impl Call {
         self.shared.follows_cost.load(Ordering::Relaxed)
     }
 
-    /// What all attempts have cost by what their providers have said so far; `None` where any of it has no price.
+    /// What all attempts have cost by what their providers have said so far; `None` where one that goes on has said nothing,
+    /// or has no price.
     pub(crate) fn cost_so_far(&self) -> Option<Money> {
         let state = self.state();
-        let costs = state.attempts.iter().enumerate().map(|(slot, attempt)| match (attempt, state.so_far) {
-            (Some(attempt), _) => attempt.cost,
-            (None, Some((of, cost))) if of == slot => Some(cost),
-            (None, _) => None,
-        });
-        costs.reduce(|sum, cost| Some(sum?.saturating_add(cost?)))?
+        let mut sum: Option<Money> = None;
+        for (slot, attempt) in state.attempts.iter().enumerate() {
+            let cost = match (attempt, state.so_far) {
+                (Some(attempt), _) => attempt.cost,
+                (None, Some((of, cost))) if of == slot => Some(cost),
+                (None, _) => return None,
+            };
+            sum = cost.map(|cost| sum.unwrap_or(Money::ZERO).saturating_add(cost)).or(sum);
+        }
+        sum
     }
 
     /// The most that an answer can have cost that said so much and took so long, if it has a bound.

@@ -252,6 +252,11 @@ impl Call {
         state.clamped = clamped;
     }
 
+    /// Nothing bounds what it may cost, and nothing was held for it.
+    pub(crate) fn set_unbounded(&self) {
+        self.state().unbounded = true;
+    }
+
     /// Whether money is held for this call.
     pub(crate) fn is_granted(&self) -> bool {
         self.state().granted.is_some()

@@ -74,7 +74,8 @@ pub(crate) fn has_used(outcome: &Outcome, scope: &Scope) -> bool {
     if !depends(scope) || outcome.attempts.is_empty() {
         return true;
     }
-    let asked_for = outcome.model.as_deref().is_some_and(|model| scope.names(model));
+    let resolve = |model| outcome.principal.as_ref().map_or(model, |principal| principal.resolve(model));
+    let asked_for = outcome.model.as_ref().map(resolve).is_some_and(|model| scope.names(model));
     outcome.attempts.iter().any(|attempt| match (&attempt.target, scope.kind) {
         (None, _) => true,
         (Some(target), ScopeKind::Provider) => scope.names(&target.upstream),

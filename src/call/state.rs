@@ -8,7 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Call;
 use super::edit::Edits;
 use crate::domain::money::Money;
-use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge};
+use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, count};
 use crate::domain::rejection::RejectionKind;
 use crate::domain::usage::Usage;
 
@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
+    /// Whether what was granted is no bound.
+    pub(super) unbounded: bool,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
     pub(super) warnings: Option<Arc<str>>,
@@ -77,6 +79,7 @@ impl State {
             unplaced: None,
             granted: None,
             clamped: None,
+            unbounded: false,
             so_far: None,
             warnings: None,
             hooks: Vec::new(),
@@ -155,7 +158,10 @@ impl Call {
             usage,
             cost: attempts.iter().filter_map(|a| a.cost).reduce(Money::saturating_add),
             granted: state.granted,
-            charged: state.granted.map(|granted| charge(granted, &attempts, rejection)),
+            charged: state.granted.map(|granted| match state.unbounded {
+                true => count(&attempts),
+                false => charge(granted, &attempts, rejection),
+            }),
             clamped: state.clamped,
             attempts,
             opened_at: self.shared.opened_at,

@@ -24,7 +24,7 @@ use crate::wire::json::{self, Found, Kind, Limits, Path, Plan, ScanError};
 /// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
 const MAX_MODEL: usize = 512;
 /// Most messages of one request, as the Messages API has it.
-const MAX_MESSAGES: usize = 100_000;
+pub(super) const MAX_MESSAGES: usize = 100_000;
 /// Most tools of one request.
 const MAX_TOOLS: usize = 512;
 
@@ -175,7 +175,7 @@ impl Head {
         &self.inputs
     }
 
-    /// How the request looks up to each of its messages; nothing for one that is short.
+    /// How the request looks up to each of its last messages; nothing for one that is short.
     #[must_use]
     pub fn prefixes(&self) -> &[Prefix] {
         &self.prefixes

@@ -16,6 +16,7 @@ use crate::domain::dialect::Dialect;
 use crate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded};
 use crate::wire::json::{EACH, Found, Kind, Met, Names, Path};
 
+use super::head::MAX_MESSAGES;
 use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
@@ -123,7 +124,8 @@ impl<'a> Reading<'a> {
         let is_empty = matches!(found.kind, Kind::Array { len: 0 } | Kind::Object { len: 0 });
         let broken = match path {
             ["messages", EACH] => {
-                if is_worth_it(self.body) {
+                // More than there may be are refused, and the scan is not over yet.
+                if is_worth_it(self.body) && self.each.len() < MAX_MESSAGES {
                     self.each.push(found.span.clone());
                 }
                 None

@@ -16,6 +16,8 @@ use crate::wire::json::Found;
 
 /// The shortest request that is worth it: what is shorter costs next to nothing, however many tokens it may be.
 const SHORTEST: usize = 4 << 10;
+/// How many messages back an earlier end is looked for: turns are shorter.
+const KEPT: usize = 64;
 
 pub(super) fn is_worth_it(body: &[u8]) -> bool {
     body.len() >= SHORTEST
@@ -36,7 +38,7 @@ static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 const MARKER: &[u8] = br#""cache_control""#;
 
-/// The beginnings of `body`, each with one message more than the one before. `marked` says whether it may hold a
+/// The last beginnings of `body`, each with one message more than the one before. `marked` says whether it may hold a
 /// `cache_control`.
 pub(super) fn prefixes(body: &[u8], messages: &Found, each: &[Range<usize>], marked: bool) -> Vec<Prefix> {
     if !is_worth_it(body) {
@@ -45,17 +47,20 @@ pub(super) fn prefixes(body: &[u8], messages: &Found, each: &[Range<usize>], mar
     let outside = [&body[..messages.span.start], &body[messages.span.end..]];
     let (outer, mut bytes) = (mix(mix(0, outside[0]), outside[1]), outside[0].len() + outside[1].len());
     let (mut inner, mut scratch) = (0, Vec::new());
-    each.iter()
-        .map(|span| {
-            let message = &body[span.clone()];
-            let text = match marked {
-                true => unmarked(message, &mut scratch),
-                false => message,
-            };
-            (inner, bytes) = (mix(inner, text), bytes + text.len());
-            Prefix { fingerprint: mix(inner, &outer.to_le_bytes()), bytes: bytes as u64 }
-        })
-        .collect()
+    let earlier = each.len().saturating_sub(KEPT);
+    let mut prefixes = Vec::with_capacity(each.len() - earlier);
+    for (index, span) in each.iter().enumerate() {
+        let message = &body[span.clone()];
+        let text = match marked {
+            true => unmarked(message, &mut scratch),
+            false => message,
+        };
+        (inner, bytes) = (mix(inner, text), bytes + text.len());
+        if index >= earlier {
+            prefixes.push(Prefix { fingerprint: mix(inner, &outer.to_le_bytes()), bytes: bytes as u64 });
+        }
+    }
+    prefixes
 }
 
 fn mix(before: u64, bytes: &[u8]) -> u64 {

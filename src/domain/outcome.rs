@@ -172,11 +172,25 @@ pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionK
         // Let through, and nobody saw what became of it: the service behind is not metered.
         return if rejection.is_some() { Money::ZERO } else { granted };
     }
-    let known = |attempt: &Attempt| match attempt.end {
+    let charged = |attempt: &Attempt| known(attempt).unwrap_or_else(|| attempt.at_most.unwrap_or(granted).min(granted));
+    attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)
+}
+
+/// What a call is counted for where nothing bounds what it may cost, so that nothing was held: as far as anybody knows.
+///
+/// The sum of its attempts: the cost of one that is known, of any other the most that it can have cost, or what it is known
+/// to have cost so far.
+#[must_use]
+pub fn count(attempts: &[Attempt]) -> Money {
+    let counted = |attempt: &Attempt| known(attempt).or(attempt.at_most).or(attempt.cost).unwrap_or(Money::ZERO);
+    attempts.iter().map(counted).fold(Money::ZERO, Money::saturating_add)
+}
+
+/// The cost of an attempt of which everything is known.
+fn known(attempt: &Attempt) -> Option<Money> {
+    match attempt.end {
         AttemptEnd::Unsent => Some(Money::ZERO),
         AttemptEnd::ErrorStatus if attempt.usage.is_none() => Some(Money::ZERO),
         _ => attempt.cost.filter(|_| attempt.usage_is_final),
-    };
-    let charged = |attempt| known(attempt).unwrap_or(attempt.at_most.unwrap_or(granted).min(granted));
-    attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)
+    }
 }

@@ -129,14 +129,20 @@ impl Door {
 pub(super) struct Last {
     limits: Option<RateLimitGate<dyn RateLimitStore>>,
     budgets: Option<BudgetGate<dyn BudgetStore>>,
-    /// In the place of both; asked besides, where a host has them all.
+    /// In the place of both.
     whole: Option<AdmissionGate>,
 }
 
 impl Last {
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if let Some(whole) = &self.whole {
-            whole.pass(&parts.headers, call).await?;
+            // Two who ask one store under the id of one call are one to it: the second would be given what the first got.
+            if self.limits.is_some() || self.budgets.is_some() {
+                return Err(Rejection::misconfigured(
+                    "`admission` stands in the place of `rate_limit` and `budget`: give the stack the one or the others",
+                ));
+            }
+            return whole.pass(&parts.headers, call).await;
         }
         if let Some(limits) = &self.limits {
             limits.pass(call).await?;

@@ -128,7 +128,7 @@ impl GatewayLayer {
     }
 
     /// Counts and pays calls in one question to one store, in the place of [`rate_limit`](Self::rate_limit) and
-    /// [`budget`](Self::budget).
+    /// [`budget`](Self::budget): a stack that has both answers 500.
     #[must_use]
     pub fn admission<S: AdmissionStore + Clone>(mut self, admission: AdmissionLayer<S>) -> Self {
         self.controls.admission(admission);

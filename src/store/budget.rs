@@ -64,7 +64,7 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// charged. A pot that was held and is left out of the reservation pays nothing.
     ///
     /// Gives the [thresholds](crate::domain::ledger::THRESHOLDS) that were reached by it, each once a window: nobody who
-    /// settles after is told of them again. What forfeits reach is told with the next settlement that the pot pays.
+    /// settles after is told of them again, so that one whose answer is lost on its way is told to nobody. What forfeits reach is told with the next settlement that the pot pays.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.

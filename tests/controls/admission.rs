@@ -104,6 +104,30 @@ async fn a_key_that_was_revoked_behind_the_cache_admits_nothing_from_that_moment
     assert_eq!(refused.header("x-should-retry"), Some("false"));
     assert_eq!(refused.message(), "this API key is no longer valid");
     assert_eq!(world.provider.received().len(), 1);
+    // Nor where there is nothing else to ask about.
+    let (bare, mut record) = mint(&world, &store, Principal::new("bare")).await;
+    let soft = Principal::new("soft").budget_of(Budget::new(Scope::team("search"), Window::Day, usd("0")).soft());
+    let (soft, mut other) = mint(&world, &store, soft).await;
+    for key in [&bare, &soft] {
+        assert_eq!(world.ask(post(MESSAGES, key, &hello())).await.status, 200);
+    }
+    for record in [&mut record, &mut other] {
+        record.version += 1;
+        record.disabled = true;
+        assert!(store.keys().put(record).await.expect("memory"));
+    }
+    for key in [&bare, &soft] {
+        assert_eq!(world.ask(post(MESSAGES, key, &hello())).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_stack_with_both_ways_to_ask_says_so_and_lets_nothing_through() {
+    let world = World::with(|layer| layer.admission(AdmissionLayer::new(MemoryStore::new())));
+    let key = world.mint(Principal::new("ada").budget(Window::Day, usd("1"))).await;
+    let answer = world.ask(post(MESSAGES, &key, &hello())).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    assert!(world.provider.received().is_empty());
 }
 
 #[tokio::test]

@@ -75,6 +75,11 @@ async fn what_another_caller_or_another_model_was_billed_says_nothing() {
     changed["system"] = json!("You are another.");
     let (of_changed, _) = granted(&world, &ada, &changed).await;
     assert!(of_changed > first, "nothing of it is known");
+    let mut other_way = post(MESSAGES, &ada, &turn("claude-haiku-5-5", 0));
+    other_way.headers_mut().insert("anthropic-beta", "token-efficient-tools-2025-02-19".parse().expect("a value"));
+    let before = world.records().await.len();
+    assert_eq!(world.ask(other_way).await.status, 200);
+    assert_eq!(world.records().await[before].outcome().granted, Some(first), "a beta may change what is billed");
 }
 
 #[tokio::test]

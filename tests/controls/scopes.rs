@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::limit::{Limit, Measure};
@@ -14,6 +15,7 @@ use tollgate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve}
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::{At, Session, StoreError};
 use tollgate::{BudgetLayer, GatewayLayer, RateLimitLayer};
+use tower::ServiceExt;
 
 use crate::world::{Answer, CHAT, MESSAGES, World, get, post};
 
@@ -92,6 +94,22 @@ async fn a_call_is_paid_from_the_pots_of_its_model_its_provider_its_tags_and_eve
 }
 
 #[tokio::test]
+async fn a_model_is_paid_for_under_the_name_that_it_was_asked_for_by_whatever_stands_for_it() {
+    let store = MemoryBudgets::new();
+    let total = |model: &str| Budget::new(Scope::model(model), Window::Total, usd("10"));
+    let names = ["fast", HAIKU, "default", OPUS];
+    let world = governed(&store, |layer| names.map(total).into_iter().fold(layer, BudgetLayer::for_everyone));
+    // The key's own name for the gateway's name for a model.
+    let key = world.mint(Principal::new("ada").alias("default", "fast")).await;
+    assert_eq!(ask(&world, &key, "default").await.status, 200);
+    let mut paid = Vec::new();
+    for name in names {
+        paid.push(spent(&store, Scope::model(name), Window::Total).await > Money::ZERO);
+    }
+    assert_eq!(paid, [true, true, false, false]);
+}
+
+#[tokio::test]
 async fn a_refusal_names_the_scope_whose_budget_or_limit_it_is() {
     let limits = MemoryLimits::new();
     let none = |scope| Budget::new(scope, Window::Day, Money::ZERO);
@@ -148,6 +166,29 @@ async fn a_soft_budget_refuses_nothing_and_tells_when_it_is_reached() {
     assert_eq!(world.ask(post(MESSAGES, &key, &unbounded)).await.status, 200);
     let info = world.ask(get("/v1/key", &key)).await.json();
     assert_eq!(info["budgets"][0]["soft"], true);
+}
+
+#[tokio::test]
+async fn nobody_gets_free_tokens_by_hanging_up_on_a_soft_budget_either() {
+    let store = MemoryBudgets::new();
+    let world = governed(&store, |layer| layer);
+    let soft = Budget::new(Scope::team("search"), Window::Total, usd("1")).soft();
+    let key = world.mint(Principal::new("ada").budget_of(soft)).await;
+    let mut body = body("claude-haiku-4-5");
+    body["stream"] = json!(true);
+    let mut request = post(MESSAGES, &key, &body);
+    // A larger window than it has a price for: nothing bounds what this costs.
+    request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("a value"));
+    let mut stream = world.gateway.clone().oneshot(request).await.expect("infallible").into_body();
+    for _ in 0..5 {
+        stream.frame().await.expect("a frame").expect("no error");
+    }
+    drop(stream);
+    let outcome = world.records().await[0].outcome().clone();
+    assert_eq!(outcome.granted, Some(Money::ZERO));
+    let charged = outcome.charged.expect("counted");
+    assert!(charged > Money::ZERO, "{outcome:?}");
+    assert_eq!(spent(&store, Scope::team("search"), Window::Total).await, charged);
 }
 
 /// A store that cannot be asked, and is there again for settlements.

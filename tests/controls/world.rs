@@ -70,6 +70,7 @@ impl World {
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, upstream(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, upstream(Dialect::OpenAiChat))
+            .alias("fast", ["claude-haiku-5-5"])
             .models([Model::anthropic("claude-haiku-5-5"), Model::anthropic("claude-opus-5-5"), Model::openai("gpt-5")])
             .layer(change(layer))
             .build();

@@ -3,7 +3,8 @@ use jiff::Timestamp;
 use crate::domain::money::Money;
 use crate::domain::window::{Length, Window};
 
-/// The parts of a limit, in hundredths, of which it is told once a window that they are spent.
+/// The parts of a limit, in hundredths, of which it is told once a window that they are spent. What was told under one limit
+/// is not told again in that window under another that is higher.
 pub const THRESHOLDS: [u8; 4] = [50, 80, 95, 100];
 
 /// What has come out of a pot in its current window.
