@@ -43,7 +43,8 @@ impl Default for OverBudget {
 #[non_exhaustive]
 pub enum Estimator {
     /// Of a conversation that goes on, what the provider billed for its beginning, and what is new as the most that it can
-    /// be; all others are proven. Known again is what this gateway has seen since it started, of the same caller and model.
+    /// be; all others are proven. Known again is what this gateway has seen since it started, of the same caller, upstream,
+    /// model and betas.
     #[default]
     Observed,
     /// All as the most that it can be: [`proven_input`](crate::domain::estimate::proven_input).

@@ -1,7 +1,5 @@
 //! What a conversation was billed for so far bounds what its next turn may cost.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tollgate::BudgetLayer;
 use tollgate::budget::Estimator;
@@ -91,7 +89,6 @@ async fn a_turn_that_broke_off_teaches_nothing() {
     let stream =
         tower::ServiceExt::oneshot(world.gateway.clone(), post(MESSAGES, &key, &body)).await.expect("infallible");
     drop(stream);
-    tokio::time::sleep(Duration::from_millis(10)).await;
     let first = world.records().await[0].outcome().granted.expect("paid");
     let (next, _) = granted(&world, &key, &body).await;
     assert_eq!(next, first);
