@@ -10,7 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tollgate::call::Settlements;
+use tollgate::call::{LiveCalls, Settlements};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{Dialect, Gateway, GatewayLayer};
@@ -18,10 +18,10 @@ use tollgate::{Dialect, Gateway, GatewayLayer};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://simulated.invalid", None, Simulated::new())?;
-    let settlements = Settlements::new();
+    let (settlements, live) = (Settlements::new(), LiveCalls::new());
     let gateway = Gateway::builder()
         .upstream("openai", Dialect::OpenAiChat, provider)
-        .layer(GatewayLayer::new().settlements(settlements.clone()))
+        .layer(GatewayLayer::new().settlements(settlements.clone()).live_calls(live.clone()))
         .build();
 
     // Caught from now on: whoever is told the address may press Ctrl-C at once.
@@ -51,8 +51,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         connections.spawn(async move { drop(connection.await) });
         while connections.try_join_next().is_some() {}
     }
-    // First the connections, then the work that their calls left behind.
-    let _ = tokio::time::timeout(Duration::from_secs(30), graceful.shutdown()).await;
+    // Calls may end; what is left after half a minute is told so, and has a moment to hear it.
+    let (_, cut) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(31), graceful.shutdown()),
+        live.finish(Duration::from_secs(30))
+    );
+    if cut > 0 {
+        println!("{cut} calls were cut");
+    }
+    // Then the connections, and the work that their calls left behind.
     connections.shutdown().await;
     settlements.drain().await;
     Ok(())

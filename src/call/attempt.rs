@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::closer::close;
+use super::cut::Cut;
 use super::{Call, Drain, Settlements};
 use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
@@ -49,6 +50,10 @@ impl AttemptGuard {
         self.call.as_ref().is_some_and(Call::withholds_usage)
     }
 
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+
     /// Whether it has not ended.
     pub(crate) fn is_open(&self) -> bool {
         self.call.is_some()
@@ -56,7 +61,7 @@ impl AttemptGuard {
 
     /// How its answer is read on once its client has gone, if it is; and where such work belongs.
     pub(crate) fn drain(&self) -> Option<(Drain, Settlements)> {
-        let call = self.call.as_ref()?;
+        let call = self.call.as_ref().filter(|call| !call.is_cut(Cut::HungUp))?;
         Some((call.shared.drain.clone()?, call.settlements().clone()))
     }
 
@@ -89,6 +94,11 @@ impl AttemptGuard {
     /// Ends the attempt. Only the first end counts.
     pub fn end(&mut self, end: AttemptEnd) {
         let Some(call) = self.call.take() else { return };
+        let is_unanswered = matches!(end, AttemptEnd::NoAnswer | AttemptEnd::Abandoned) && self.status.is_none();
+        let end = match end {
+            _ if is_unanswered && call.state().sent.is_kept(self.slot) => AttemptEnd::Unsent,
+            end => end,
+        };
         let usage = self.reading.usage;
         let usage_is_final = self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete;
         let took = call.elapsed().saturating_sub(self.began);

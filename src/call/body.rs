@@ -19,10 +19,12 @@ pub(super) struct CallBody {
     bytes_out: u64,
     /// The last bytes handed out of an event stream, to know whether an event stands open; `None` for other answers.
     tail: Option<[u8; 2]>,
-    /// The in-band error has been handed out; nothing may follow.
+    /// It has been given up.
     broken: bool,
-    /// An error that is told at the next poll.
-    failing: Option<BoxError>,
+    /// An event, or an error, that is told at the next poll.
+    farewell: Option<Result<Bytes, BoxError>>,
+    /// What went out before has had time to.
+    flushed: bool,
 }
 
 impl CallBody {
@@ -40,7 +42,8 @@ impl CallBody {
             bytes_out: 0,
             tail: is_event_stream.then_some(*b"\n\n"),
             broken: false,
-            failing: None,
+            farewell: None,
+            flushed: false,
         }
     }
 
@@ -85,19 +88,36 @@ impl CallBody {
 impl CallBody {
     /// Ends the client's side with an error event where there is room for one, with a cut connection where there is not.
     fn break_off(&mut self, error: BoxError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.give_up(error);
+        self.poll_farewell(cx)
+    }
+
+    /// The same, from outside, at the next poll. Nothing is left of what has ended.
+    pub(super) fn cut(&mut self, why: &Rejection) {
+        if self.closer.call().is_some() {
+            self.give_up(StreamBroken(why.clone()).into());
+        }
+    }
+
+    /// Lets go of the answer, and ends the client's side.
+    fn give_up(&mut self, error: BoxError) {
         let event = self.error_event(&error);
         self.bytes_out += event.as_ref().map_or(0, |event| event.len() as u64);
         tracing::warn!(call = self.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
+        self.broken = true;
+        self.farewell = Some(event.ok_or(error));
         self.inner = Body::empty();
         self.closer.end(ClientEnd::Failed, self.bytes_out);
-        if let Some(event) = event {
-            self.broken = true;
-            return Poll::Ready(Some(Ok(Frame::data(event))));
-        }
+    }
+
+    /// What is told of a broken answer; nothing may follow.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         // hyper drops what it has not yet flushed when a body fails; pending once, the bytes before the error go out.
-        self.failing = Some(error);
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        if matches!(self.farewell, Some(Err(_))) && !std::mem::replace(&mut self.flushed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.farewell.take().map(|told| told.map(Frame::data)))
     }
 }
 
@@ -120,10 +140,7 @@ impl http_body::Body for CallBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if this.broken {
-            return Poll::Ready(None);
-        }
-        if let Some(error) = this.failing.take() {
-            return Poll::Ready(Some(Err(error)));
+            return this.poll_farewell(cx);
         }
         // Looked at by reference, and returned where it lies: every move of it is one more for each frame.
         let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
@@ -144,11 +161,12 @@ impl http_body::Body for CallBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.broken && self.failing.is_none() && self.ending.is_said()
+        !self.broken && self.ending.is_said()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        // What is told of an answer that was cut before anybody asked for its length has none of its own.
+        if self.broken { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
 

@@ -8,10 +8,10 @@ use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 
-use super::Ending;
 use super::body::CallBody;
 use super::closer::Closer;
 use super::state::ClientEnd;
+use super::{Call, Ending};
 use crate::body::{Body, BoxError};
 use crate::dialect;
 use crate::domain::dialect::Operation;
@@ -22,15 +22,17 @@ pin_project! {
     /// The answer of a [`CallService`](super::CallService).
     pub struct CallFuture<F> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
         closer: Option<Closer>,
         is_head: bool,
+        // Whether the layers within have seen the request: before, they could not tell anybody of its end.
+        is_begun: bool,
     }
 }
 
 impl<F> CallFuture<F> {
     pub(super) fn new(inner: F, closer: Option<Closer>, is_head: bool) -> Self {
-        CallFuture { inner, closer, is_head }
+        CallFuture { inner: Some(inner), closer, is_head, is_begun: false }
     }
 }
 
@@ -43,8 +45,27 @@ where
     type Output = Result<Response<Body>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.inner.poll(cx));
+        let mut this = self.project();
+        let call = this.closer.as_ref().and_then(Closer::call);
+        let mut why = call.filter(|_| *this.is_begun).and_then(|call| call.poll_cut(cx));
+        let mut polled = Poll::Pending;
+        if why.is_none() {
+            let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Pending };
+            polled = inner.poll(cx);
+            if polled.is_pending() && !std::mem::replace(this.is_begun, true) {
+                why = call.and_then(|call| call.poll_cut(cx));
+            }
+        }
+        if let Some(why) = why {
+            // What is under way ends before the client is told.
+            this.inner.set(None);
+            let refused = Call::reject(why);
+            return Poll::Ready(Ok(match this.closer.take() {
+                Some(closer) => at_the_door(refused, closer, *this.is_head),
+                None => refused,
+            }));
+        }
+        let answer = ready!(polled);
         Poll::Ready(match (answer, this.closer.take()) {
             (Ok(response), None) => Ok(response.map(Body::new)),
             (Ok(response), Some(closer)) => Ok(at_the_door(response.map(Body::new), closer, *this.is_head)),
@@ -113,6 +134,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.rejection = rejection.as_ref().map(Rejection::kind);
         // A refusal that no layer has put its name to is some gate's, of ours or the host's.
         if let Some(rejection) = rejection.as_ref().filter(|rejection| !rejection.kind().is_upstream())
+            && state.cut.is_none()
             && state.decisions.iter().all(|decision| decision.allowed)
         {
             state.decisions.push(Decision::refuse("stack", rejection.shared_message()));
@@ -127,7 +149,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);
     }
-    response.map(|body| Body::own(CallBody::new(body, closer, is_event_stream && !is_coded)))
+    response.map(|body| call.cuttable(CallBody::new(body, closer, is_event_stream && !is_coded)))
 }
 
 /// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.

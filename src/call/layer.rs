@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::{CallService, Drain, Settlements};
+use super::{CallService, Drain, LiveCalls, Settlements};
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::dialect::Endpoint;
@@ -23,6 +23,7 @@ pub(super) struct Config {
     pub(super) settlements: Settlements,
     pub(super) catalog: Catalog,
     pub(super) drain: Option<Drain>,
+    pub(super) live: Option<LiveCalls>,
     pub(super) observers: Vec<Observer>,
     pub(super) endpoint: Option<Endpoint>,
 }
@@ -37,6 +38,7 @@ impl CallLayer {
                 settlements: Settlements::new(),
                 catalog: Catalog::builtin(),
                 drain: None,
+                live: None,
                 observers: Vec::new(),
                 endpoint: None,
             }),
@@ -77,6 +79,14 @@ impl CallLayer {
     #[must_use]
     pub fn drain(mut self, drain: Drain) -> Self {
         Arc::make_mut(&mut self.config).drain = Some(drain);
+        self
+    }
+
+    /// Keeps calls in `live` while they are under way, so that they can be cut. Of several layers in one stack, that of the
+    /// outermost counts.
+    #[must_use]
+    pub fn live_calls(mut self, live: LiveCalls) -> Self {
+        Arc::make_mut(&mut self.config).live = Some(live);
         self
     }
 

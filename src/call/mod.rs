@@ -30,6 +30,7 @@ mod attempt;
 mod body;
 mod closer;
 mod cost;
+mod cut;
 mod discard;
 mod drain;
 mod edit;
@@ -37,7 +38,10 @@ mod ending;
 mod facts;
 mod future;
 mod layer;
+mod live;
+mod live_body;
 mod scopes;
+mod sent;
 mod service;
 mod settle;
 mod state;
@@ -46,6 +50,7 @@ pub use self::attempt::AttemptGuard;
 pub use self::drain::Drain;
 pub use self::future::CallFuture;
 pub use self::layer::CallLayer;
+pub use self::live::LiveCalls;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
 pub(crate) use self::settle::{Fact, unavailable};
@@ -69,6 +74,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::closer::Closer;
+use self::cut::Door;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
@@ -88,6 +94,8 @@ use crate::store::admission::PresentedKey;
 pub struct Call {
     shared: Arc<Shared>,
     target: Option<Arc<Target>>,
+    /// Of the attempt, once it has begun.
+    slot: Option<usize>,
 }
 
 struct Shared {
@@ -101,6 +109,7 @@ struct Shared {
     settlements: Settlements,
     catalog: Catalog,
     drain: Option<Drain>,
+    door: Option<Door>,
     principal: OnceLock<Arc<Principal>>,
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
@@ -125,6 +134,7 @@ impl Call {
             settlements: config.settlements.clone(),
             catalog: config.catalog.clone(),
             drain: config.drain.clone(),
+            door: config.live.as_ref().map(LiveCalls::door),
             principal: OnceLock::new(),
             key: OnceLock::new(),
             head: OnceLock::new(),
@@ -132,8 +142,11 @@ impl Call {
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),
         };
-        let call = Call { shared: Arc::new(shared), target: None };
+        let call = Call { shared: Arc::new(shared), target: None, slot: None };
         let closer = Closer::new(call.clone());
+        if let Some(live) = &config.live {
+            live.enter(&call);
+        }
         (call, closer)
     }
 
@@ -209,7 +222,7 @@ impl Call {
     /// The same call, on its way to `target`.
     #[must_use]
     pub fn toward(&self, target: Arc<Target>) -> Self {
-        Call { shared: self.shared.clone(), target: Some(target) }
+        Call { shared: self.shared.clone(), target: Some(target), slot: None }
     }
 
     /// Caps the output tokens of the request that goes upstream. Of several caps, and the client's own, the least counts.
@@ -313,6 +326,13 @@ impl Call {
     #[must_use]
     pub fn begin_attempt(&self) -> AttemptGuard {
         AttemptGuard::begin(self.clone())
+    }
+
+    /// The same, for the request that this handle came with: who sends it can then say whether it was sent.
+    pub(crate) fn begin_attempt_of(&mut self) -> AttemptGuard {
+        let guard = self.begin_attempt();
+        self.slot = Some(guard.slot());
+        guard
     }
 
     /// An answer that carries `rejection` to the door, which renders it.

@@ -6,7 +6,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Call;
+use super::cut::Cut;
 use super::edit::Edits;
+use super::sent::Sent;
 use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, count};
 use crate::domain::rejection::RejectionKind;
@@ -20,10 +22,13 @@ pub(super) struct State {
     open: usize,
     /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
     pub(super) attempts: Vec<Option<Attempt>>,
+    pub(super) sent: Sent,
     pub(super) edits: Edits,
     /// Of one name the last counts.
     pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) client: ClientSide,
+    /// How it was ended from outside, if it was.
+    pub(super) cut: Option<(Cut, Cow<'static, str>)>,
     pub(super) decisions: Vec<Decision>,
     /// The outermost control that let the call pass without knowing what it is.
     pub(super) unplaced: Option<&'static str>,
@@ -72,9 +77,11 @@ impl State {
         State {
             open: 0,
             attempts: Vec::new(),
+            sent: Sent::default(),
             edits: Edits::default(),
             answer_headers: Vec::new(),
             client: ClientSide::default(),
+            cut: None,
             decisions: Vec::new(),
             unplaced: None,
             granted: None,
@@ -136,7 +143,10 @@ impl Call {
         }
         let outcome = Arc::new(self.outcome(&mut state));
         state.outcome = Some(outcome.clone());
-        Some(Closing { hooks: std::mem::take(&mut state.hooks), outcome, counted: state.counted.take() })
+        let closing = Closing { hooks: std::mem::take(&mut state.hooks), outcome, counted: state.counted.take() };
+        drop(state);
+        self.out_of_door();
+        Some(closing)
     }
 
     fn outcome(&self, state: &mut State) -> Outcome {
@@ -144,12 +154,20 @@ impl Call {
         attempts.extend(state.attempts.drain(..).flatten());
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         let rejection = state.client.rejection;
+        let mut end = end(&state.client, attempts.last());
+        // Its client may have had all of its answer at the same moment.
+        if end != End::Complete
+            && let Some((_, why)) = state.cut.take()
+        {
+            end = End::Cut;
+            state.decisions.push(Decision::refuse("cut", why));
+        }
         Outcome {
             id: self.shared.id,
             endpoint: self.endpoint(),
             principal: self.principal().cloned(),
             model: self.head().map(|head| head.shared_model().clone()),
-            end: end(&state.client, attempts.last()),
+            end,
             status: state.client.status,
             rejection,
             reason: state.client.reason.take(),

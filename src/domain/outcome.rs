@@ -39,6 +39,8 @@ pub enum End {
     Failed,
     /// We did not let it through.
     Refused,
+    /// It was under way, and ended from outside: see [`LiveCalls`](crate::call::LiveCalls).
+    Cut,
 }
 
 /// How one attempt ended.
@@ -50,9 +52,9 @@ pub enum AttemptEnd {
     Complete,
     /// Dropped by our side before its end, because nobody wanted it any more.
     Abandoned,
-    /// No connection was made, so the provider never saw the request.
+    /// No connection was made, or none took all of the request's body: the provider had nothing to work on.
     Unsent,
-    /// Sent, but no head of an answer came: the provider may have worked and billed.
+    /// Sent, as far as anybody knows, but no head of an answer came: the provider may have worked and billed.
     NoAnswer,
     /// The provider answered with an error status.
     ErrorStatus,

@@ -26,6 +26,8 @@ pub enum RejectionKind {
     BudgetSpent,
     /// More is in flight than the gateway holds at once; soon there will be room.
     Busy,
+    /// The client took nothing of its answer for too long.
+    ClientTooSlow,
     /// The request cannot be understood, or asks for what cannot be.
     InvalidRequest,
     /// The method is not one that this path answers.
@@ -40,6 +42,8 @@ pub enum RejectionKind {
     NotFound,
     /// A limit of requests, tokens or calls at once is reached.
     RateLimited,
+    /// The gateway stops, and has waited for the call as long as it would.
+    ShuttingDown,
     /// A store that must be asked cannot answer.
     StoreUnavailable,
     /// What the call may cost cannot be bounded, and it is paid from a budget.

@@ -16,7 +16,7 @@ use crate::audit::AuditLayer;
 use crate::auth::KeyAuthLayer;
 use crate::body::{Body, BoxError};
 use crate::budget::BudgetLayer;
-use crate::call::{Call, CallLayer, Drain, Settlements};
+use crate::call::{Call, CallLayer, Drain, LiveCalls, Settlements};
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::Endpoint;
@@ -103,6 +103,13 @@ impl GatewayLayer {
     #[must_use]
     pub fn drain(mut self, drain: Drain) -> Self {
         self.call = self.call.drain(drain);
+        self
+    }
+
+    /// Keeps calls in `live` while they are under way, so that they can be cut.
+    #[must_use]
+    pub fn live_calls(mut self, live: LiveCalls) -> Self {
+        self.call = self.call.live_calls(live);
         self
     }
 

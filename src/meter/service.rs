@@ -35,10 +35,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let call = Call::of(&request).cloned();
-        let attempt = call.as_ref().map(Call::begin_attempt);
-        let has_head = call.is_some_and(|call| call.endpoint().has_head());
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        let call = request.extensions_mut().get_mut::<Call>();
+        let has_head = call.as_ref().is_some_and(|call| call.endpoint().has_head());
+        let attempt = call.map(Call::begin_attempt_of);
         let method = request.method().clone();
         MeterFuture::new(self.inner.call(request), attempt, has_head, method)
     }

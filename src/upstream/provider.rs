@@ -22,7 +22,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// One provider over an HTTP client `C`. See the [module](crate::upstream).
 ///
 /// The client sees origin-form requests with an absolute URI, version HTTP/1.1 (a pool may still negotiate HTTP/2), and a
-/// body that is in memory.
+/// body whose length is known.
 #[derive(Clone)]
 pub struct Provider<C> {
     config: Arc<Config>,
@@ -169,7 +169,7 @@ impl Config {
         if let Some(credential) = &self.credential {
             credential.inject(&mut parts.headers);
         }
-        Ok(Request::from_parts(parts, body))
+        Ok(Request::from_parts(parts, call.watched(body)))
     }
 
     /// Ours in scheme, host and path; the client's in its query alone, which Claude Code's `?beta=true` needs.

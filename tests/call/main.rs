@@ -5,6 +5,7 @@ mod support;
 
 mod bodies;
 mod closing;
+mod cutting;
 mod dropped_futures;
 mod ends;
 mod leaving;

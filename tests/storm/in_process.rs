@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tollgate::AdmissionLayer;
 use tollgate::budget::{BudgetLayer, OverBudget};
+use tollgate::call::LiveCalls;
 use tollgate::domain::clock::ManualClock;
+use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::{AdmissionLayer, GatewayLayer, RateLimitLayer};
 
 use crate::calls::{Ask, Crowd};
 use crate::oracle::{Sum, reckon};
@@ -29,6 +31,7 @@ pub(crate) struct Storm {
     pub(crate) limits: MemoryLimits,
     pub(crate) weather: Weather,
     pub(crate) site: Site,
+    live: LiveCalls,
 }
 
 /// How limits and budgets are asked.
@@ -53,20 +56,22 @@ impl Storm {
         let over = OverBudget::Clamp { floor: 16, share: 4 };
         let whole = Whole::new(&keys, &limits, &budgets);
         let keys = Weathered { store: keys, weather: weather.clone() };
+        let live = LiveCalls::new();
+        let more = |layer: GatewayLayer| layer.live_calls(live.clone());
         let site = match questions {
             Questions::Two => {
-                let limits = Weathered { store: limits.clone(), weather: weather.clone() };
-                Site::new(keys, limits, BudgetLayer::new(budgets.clone()).over_budget(over))
+                let limits = RateLimitLayer::new(Weathered { store: limits.clone(), weather: weather.clone() });
+                Site::with(keys, limits, BudgetLayer::new(budgets.clone()).over_budget(over), more)
             }
             Questions::One => {
                 let admission = AdmissionLayer::new(whole).budgets(|budgets| budgets.over_budget(over));
-                Site::whole(keys, admission)
+                Site::whole(keys, admission, more)
             }
         };
-        Storm { crowd, budgets, limits, weather, site }
+        Storm { crowd, budgets, limits, weather, site, live }
     }
 
-    /// Sends so many calls at once, and tells `progress` of each that has ended.
+    /// Sends so many calls at once, cuts some of them whenever a few have ended, and tells `progress` of each that has.
     pub(crate) async fn rage(&self, calls: u64, random: &mut Seeded, progress: impl Fn(usize)) {
         let mut clients = JoinSet::new();
         for number in 0..calls {
@@ -76,6 +81,10 @@ impl Storm {
         while let Some(client) = clients.join_next().await {
             client.expect("no client panics");
             ended += 1;
+            if ended % 8 == 0 {
+                let unlucky = random.below(256);
+                self.live.cut(&revoked(), |call| call.id().as_u128() % 256 == u128::from(unlucky));
+            }
             progress(ended);
         }
     }
@@ -84,8 +93,13 @@ impl Storm {
     pub(crate) async fn reckon(&self, calls: u64) -> Sum {
         tokio::time::timeout(Duration::from_secs(60), self.site.settled()).await.expect("settlements come to an end");
         self.crowd.assert_no_slot_is_held(&self.limits);
+        assert!(self.live.is_empty(), "{:?}", self.live);
         reckon(&self.site, &self.budgets, usize::try_from(calls).expect("small"))
     }
+}
+
+fn revoked() -> Rejection {
+    Rejection::new(RejectionKind::Unauthenticated, "this key was revoked")
 }
 
 async fn storm(questions: Questions, seed: u64, calls: u64, limits: [&str; 3]) -> Sum {
@@ -105,18 +119,20 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
         let sum = storm(questions, seed, 1_000, ["0.02", "0.035", "0.06"]).await;
         // How many exactly is for the scheduler to say.
         assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
-        assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50, "{sum:?}");
+        assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50 && sum.cut > 0, "{sum:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn spent_and_held_never_exceed_the_limit_in_any_order_that_a_seed_makes() {
-    let mut spent = 0;
+    let (mut spent, mut cut) = (0, 0);
     let seeds = seeds(&(100..110).collect::<Vec<_>>());
     for (seed, questions) in seeds.into_iter().flat_map(|seed| [(seed, Questions::Two), (seed, Questions::One)]) {
         let sum = storm(questions, seed, 200, ["0.005", "0.009", "0.015"]).await;
         assert!(sum.admitted > 10 && sum.refused > 10 && sum.clamped > 0, "{sum:?}");
         spent += sum.spent;
+        cut += sum.cut;
     }
+    assert!(cut > 0, "some were cut");
     assert!(spent > 0, "some came when all of it was gone");
 }

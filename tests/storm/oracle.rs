@@ -20,6 +20,7 @@ pub(crate) struct Sum {
     pub(crate) clamped: usize,
     pub(crate) abandoned: usize,
     pub(crate) complete: usize,
+    pub(crate) cut: usize,
     /// Refused because of calls in flight, or because it is gone.
     pub(crate) held: usize,
     pub(crate) spent: usize,
@@ -73,6 +74,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
         sum.clamped += usize::from(outcome.clamped.is_some());
         sum.abandoned += usize::from(outcome.end == End::Abandoned);
         sum.complete += usize::from(outcome.end == End::Complete);
+        sum.cut += usize::from(outcome.end == End::Cut);
         sum.held += usize::from(outcome.rejection == Some(RejectionKind::BudgetHeld));
         sum.spent += usize::from(outcome.rejection == Some(RejectionKind::BudgetSpent));
     }

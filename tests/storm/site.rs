@@ -92,9 +92,13 @@ impl Site {
     }
 
     /// Under one question for limits and budgets.
-    pub(crate) fn whole<K: KeyStore, S: AdmissionStore + Clone>(keys: K, admission: AdmissionLayer<S>) -> Self {
+    pub(crate) fn whole<K: KeyStore, S: AdmissionStore + Clone>(
+        keys: K,
+        admission: AdmissionLayer<S>,
+        more: impl FnOnce(GatewayLayer) -> GatewayLayer,
+    ) -> Self {
         let provider = Simulated::new().recording();
-        let build = served(&provider, |layer| layer);
+        let build = served(&provider, more);
         Self::governed(provider, keys, |layer| layer.admission(admission), build)
     }
 

@@ -99,7 +99,8 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
         RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error")
         }
-        RejectionKind::StoreUnavailable => (OVERLOADED, "overloaded_error"),
+        RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => (OVERLOADED, "overloaded_error"),
+        RejectionKind::ClientTooSlow => (StatusCode::REQUEST_TIMEOUT, "timeout_error"),
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
         RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "api_error"),
         RejectionKind::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),

@@ -101,7 +101,10 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"))
         }
         // Any 5xx sets off a storm of retries in agents.
-        RejectionKind::StoreUnavailable => (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded")),
+        RejectionKind::ClientTooSlow => (StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("timeout")),
+        RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => {
+            (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded"))
+        }
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", Some("request_too_large")),
         RejectionKind::UpstreamCredential => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("upstream_auth")),
         RejectionKind::UpstreamGarbled | RejectionKind::UpstreamUnreachable => {

@@ -1,0 +1,83 @@
+//! Calls that are cut at awkward moments.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use tollgate::body::BoxError;
+use tollgate::call::LiveCalls;
+use tollgate::domain::outcome::End;
+use tollgate::domain::rejection::{Rejection, RejectionKind};
+use tollgate::{Body, CallLayer};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::bodies::{Version, try_send};
+use crate::support::{Outcomes, Server};
+
+fn why() -> Rejection {
+    Rejection::new(RejectionKind::ShuttingDown, "enough")
+}
+
+/// Cuts the call that it is the body of, in the middle of being polled, and has something or nothing to say then.
+struct CutsItself(LiveCalls, Option<&'static str>);
+
+impl http_body::Body for CutsItself {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        assert_eq!(self.0.cut(&why(), |_| true), 1, "it is not asked again");
+        match self.1.take() {
+            Some(text) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_runs_within_a_call_may_cut_it() {
+    for says in [Some("data: {}\n\n"), None] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let live = LiveCalls::new();
+        let within = live.clone();
+        let layer = CallLayer::new().live_calls(live.clone()).on_close(observer);
+        let service = layer.layer(service_fn(move |_request: Request<Body>| {
+            let response = Response::builder().header("content-type", "text/event-stream");
+            let response = response.body(Body::new(CutsItself(within.clone(), says)));
+            async { Ok::<_, Infallible>(response.expect("a response")) }
+        }));
+        let request = Request::get("/v1/messages").body(Body::empty()).expect("a request");
+        let whole = service.oneshot(request).await.expect("infallible").into_body().collect().await.expect("an event");
+        let text = String::from_utf8(whole.to_bytes().to_vec()).expect("text");
+        assert!(text.starts_with(says.unwrap_or("event: error")) && text.contains("enough"), "{text}");
+        assert_eq!(outcomes.next().await.end, End::Cut);
+        assert!(live.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_before_its_first_byte_is_not_taken_for_an_empty_one() {
+    for version in [Version::H1, Version::H2] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let live = LiveCalls::new();
+        let layer = CallLayer::new().live_calls(live.clone()).on_close(observer);
+        let service =
+            layer.layer(service_fn(|_request| async { Ok::<_, Infallible>(Response::new(Body::from("whole"))) }));
+        let between = live.clone();
+        let service = service.map_response(move |response: Response<Body>| {
+            assert_eq!(between.cut(&why(), |_| true), 1);
+            response
+        });
+        let server = Server::start(service).await;
+        let request = Request::get("/v1/messages").body(Full::new(Bytes::new())).expect("a request");
+        if let Ok(answer) = try_send(version, server.addr, request).await {
+            let body = answer.into_body().collect().await;
+            assert!(body.is_err(), "{version:?}: {body:?}");
+        }
+        assert_eq!(outcomes.next().await.end, End::Cut);
+    }
+}
