@@ -138,6 +138,10 @@ fn card<'a>(
             let likely = estimate::likely_input(inputs, model);
             likely.saturating_add(likely / 6).min(proven)
         }
+        Estimator::Counted => call
+            .counted_input()
+            .and_then(|counted| estimate::counted_input(inputs, card, counted))
+            .map_or(proven, |input| input.min(proven)),
         Estimator::Observed | Estimator::Proven => proven,
     };
     Ok((card, input))

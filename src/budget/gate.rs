@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
+use super::flights::Flights;
 use super::layer::{Estimator, OverBudget};
 use super::observed::{Lesson, Observations};
 use super::queue::Queues;
@@ -41,6 +42,7 @@ pub struct BudgetGate<B: ?Sized> {
     over: Option<OverBudget>,
     estimator: Estimator,
     observations: Arc<Observations>,
+    flights: Arc<Flights>,
     /// Whom a client may ask for more.
     contact: Option<Arc<str>>,
     /// Where calls wait for what others hold, if they may.
@@ -61,6 +63,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             over: None,
             estimator: Estimator::default(),
             observations: Arc::default(),
+            flights: Arc::default(),
             contact: None,
             queues: None,
             on_threshold: None,
@@ -111,6 +114,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             over: self.over,
             estimator: self.estimator,
             observations: self.observations,
+            flights: self.flights,
             contact: self.contact,
             queues: self.queues,
             on_threshold: self.on_threshold,
@@ -202,19 +206,24 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         ended: Option<Ended<B>>,
     ) -> Result<(), Rejection> {
         let cap = wanted.cap(grant.reservation.granted);
-        let Grant { mut reservation, standings } = grant;
+        let Grant { reservation, standings } = grant;
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
+        let (mut reservation, flights) = (Arc::new(reservation), self.flights.clone());
+        flights.begin(call.now(), reservation.clone());
         let lesson = match self.estimator {
             Estimator::Observed => Lesson::of(call, wanted.betas, &self.observations),
-            Estimator::Proven | Estimator::Likely => None,
+            Estimator::Proven | Estimator::Counted | Estimator::Likely => None,
         };
         call.on_close(move |outcome| {
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);
             }
             let actual = outcome.charged.unwrap_or(granted);
+            flights.end(outcome.id, outcome.took);
             if let Some(ended) = ended {
-                reservation.pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
+                // No copy is made: nobody else has it any more.
+                Arc::make_mut(&mut reservation).pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
+                let reservation = Arc::unwrap_or_clone(reservation);
                 settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
             }
         });
@@ -243,7 +252,15 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         if call.dialect() == Dialect::Anthropic && !denial.is_held {
             call.set_answer_headers(spent(&denial.standing));
         }
-        note(call, refusal(denial, wanted.wish.min, call.now(), self.contact.as_deref()))
+        let now = call.now();
+        let refusal = refusal(denial, wanted.wish.min, now, self.contact.as_deref());
+        note(
+            call,
+            match denial.held() {
+                Some(pot) => refusal.retry_after(self.flights.until_back(pot, now)),
+                None => refusal,
+            },
+        )
     }
 
     /// Where every budget is soft nothing refuses: not a store that cannot answer, which is told of what was spent all the
@@ -349,6 +366,7 @@ impl<B: ?Sized> Clone for BudgetGate<B> {
             over: self.over,
             estimator: self.estimator,
             observations: self.observations.clone(),
+            flights: self.flights.clone(),
             contact: self.contact.clone(),
             queues: self.queues.clone(),
             on_threshold: self.on_threshold.clone(),

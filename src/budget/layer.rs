@@ -49,6 +49,9 @@ pub enum Estimator {
     Observed,
     /// All as the most that it can be: [`proven_input`](crate::domain::estimate::proven_input).
     Proven,
+    /// By a count of its tokens, and a twentieth more: [`counted_input`](crate::domain::estimate::counted_input). As good as
+    /// [whoever counts](crate::ingest::IngestLayer::count_by), and no bound; proven where nobody has counted.
+    Counted,
     /// A guess, and a sixth more: [`likely_input`](crate::domain::estimate::likely_input). Cheap, and no bound: a call may
     /// cost more than it was granted, and then a limit is overspent by as much.
     Likely,

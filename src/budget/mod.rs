@@ -27,6 +27,7 @@
 //! ```
 
 mod bound;
+mod flights;
 mod gate;
 mod layer;
 mod observed;

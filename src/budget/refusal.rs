@@ -7,7 +7,8 @@ use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::store::budget::Denial;
 
-/// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more.
+/// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more, but for what is
+/// only held.
 pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Option<&str>) -> Rejection {
     let standing = &denial.standing;
     let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
@@ -18,7 +19,7 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
             "{of} is held by calls in flight: ${spent} of ${limit} is spent and ${held} held, and this request may cost ${min} at \
              least; try again in a moment"
         );
-        return Rejection::new(RejectionKind::BudgetHeld, message).retry_after(Duration::from_secs(1));
+        return Rejection::new(RejectionKind::BudgetHeld, message);
     }
     let left = standing.left().max(Money::ZERO);
     let what = match left {

@@ -45,15 +45,16 @@ impl Door {
 }
 
 impl Call {
-    /// Ends the call, unless its client's side has ended.
+    /// Ends the call, unless its client's side has ended, or is being told that it was refused: that goes out as it is.
     pub(super) fn cut(&self, why: &Rejection, how: Cut) -> bool {
         let Some(door) = &self.shared.door else { return false };
         {
             let mut state = self.state();
-            if state.client.end.is_some() || state.cut.is_some() {
+            let is_over = state.client.end.is_some() || state.client.rejection.is_some();
+            if is_over || state.cut.is_some() {
                 return false;
             }
-            state.cut = Some((how, why.shared_message()));
+            state.cut = Some((how, why.clone()));
         }
         let mut inside = door.inside();
         inside.why = Some(why.clone());
@@ -81,7 +82,7 @@ impl Call {
         inside.why.take()
     }
 
-    /// The body of the answer, which can be cut if the call can.
+    /// The body of an answer that is no refusal, which can be cut if the call can.
     pub(super) fn cuttable(&self, body: CallBody) -> Body {
         let Some(door) = &self.shared.door else { return Body::own(body) };
         let cell = Arc::new(Cell::new(body));

@@ -86,6 +86,17 @@ impl Call {
         }
     }
 
+    /// The input tokens of the request, if somebody has [counted](crate::ingest::TokenCounter) them.
+    #[must_use]
+    pub fn counted_input(&self) -> Option<u64> {
+        self.shared.counted_input.get().copied()
+    }
+
+    /// Sets how many they are. The first to set it wins.
+    pub fn set_counted_input(&self, tokens: u64) {
+        let _ = self.shared.counted_input.set(tokens);
+    }
+
     /// What the request's body says, if `IngestLayer` has read it.
     #[must_use]
     pub fn head(&self) -> Option<&Head> {

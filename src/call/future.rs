@@ -95,6 +95,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     let id: &str = call.id().hyphenated().encode_lower(&mut text);
 
     let rejection = response.extensions_mut().remove::<Rejection>();
+    let is_refusal = rejection.is_some();
     if let Some(rejection) = &rejection {
         log(rejection, id);
         let rendered = dialect::render(rejection, call.dialect(), id);
@@ -149,7 +150,11 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);
     }
-    response.map(|body| call.cuttable(CallBody::new(body, closer, is_event_stream && !is_coded)))
+    let is_event_stream = is_event_stream && !is_coded;
+    response.map(|body| match CallBody::new(body, closer, is_event_stream) {
+        body if is_refusal => Body::own(body),
+        body => call.cuttable(body),
+    })
 }
 
 /// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.

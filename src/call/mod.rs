@@ -113,6 +113,7 @@ struct Shared {
     principal: OnceLock<Arc<Principal>>,
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
+    counted_input: OnceLock<u64>,
     route: OnceLock<Vec<Arc<Target>>>,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
@@ -138,6 +139,7 @@ impl Call {
             principal: OnceLock::new(),
             key: OnceLock::new(),
             head: OnceLock::new(),
+            counted_input: OnceLock::new(),
             route: OnceLock::new(),
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),

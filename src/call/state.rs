@@ -11,7 +11,7 @@ use super::edit::Edits;
 use super::sent::Sent;
 use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, count};
-use crate::domain::rejection::RejectionKind;
+use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::usage::Usage;
 
 pub(super) type Hook = Box<dyn FnOnce(&Arc<Outcome>) + Send>;
@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) client: ClientSide,
     /// How it was ended from outside, if it was.
-    pub(super) cut: Option<(Cut, Cow<'static, str>)>,
+    pub(super) cut: Option<(Cut, Rejection)>,
     pub(super) decisions: Vec<Decision>,
     /// The outermost control that let the call pass without knowing what it is.
     pub(super) unplaced: Option<&'static str>,
@@ -155,12 +155,13 @@ impl Call {
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         let rejection = state.client.rejection;
         let mut end = end(&state.client, attempts.last());
-        // Its client may have had all of its answer at the same moment.
-        if end != End::Complete
-            && let Some((_, why)) = state.cut.take()
+        // Its client may have had all of its answer, or been refused, at the same moment.
+        if let Some((_, why)) = state.cut.take()
+            && end != End::Complete
+            && rejection.is_none_or(|kind| kind == why.kind())
         {
             end = End::Cut;
-            state.decisions.push(Decision::refuse("cut", why));
+            state.decisions.push(Decision::refuse("cut", why.shared_message()));
         }
         Outcome {
             id: self.shared.id,

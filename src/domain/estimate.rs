@@ -3,7 +3,7 @@
 //! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`]
 //! bounds the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits
 //! on tokens, where a bound would refuse too much. [`observed_input`] bounds a conversation that goes on, by what was billed
-//! for its beginning. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
+//! for its beginning, and [`counted_input`] goes by somebody's count. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
 //! known. What a request holds is read by its dialect, see
 //! [`Head::inputs`](crate::dialect::head::Head::inputs).
 //!
@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod counted;
 mod family;
 mod observed;
 mod so_far;
@@ -38,6 +39,7 @@ use super::money::{Cost, Money, Price};
 
 use family::Family;
 
+pub use counted::counted_input;
 pub use observed::{Observation, observed_input};
 pub use so_far::{Seen, ceiling_so_far};
 
@@ -190,9 +192,7 @@ pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded>
     } else {
         let parts = [
             inputs.text_bytes,
-            if inputs.prompted { TOOL_PROMPT } else { 0 },
-            inputs.defined_tools.saturating_mul(DEFINED_TOOL),
-            inputs.tool_references.saturating_mul(inputs.longest_tool),
+            added(inputs),
             match inputs.images {
                 0 => 0,
                 images => images.saturating_mul(Family::of(&card.name).image_tokens()),
@@ -204,6 +204,14 @@ pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded>
         u64::MAX => Err(Unbounded::new("model", "the context window of this model is not known")),
         tokens => Ok(tokens),
     }
+}
+
+/// The most tokens of what providers add to a request that has no tools of theirs: prompts, and definitions repeated.
+fn added(inputs: &Inputs) -> u64 {
+    let prompt = if inputs.prompted { TOOL_PROMPT } else { 0 };
+    prompt
+        .saturating_add(inputs.defined_tools.saturating_mul(DEFINED_TOOL))
+        .saturating_add(inputs.tool_references.saturating_mul(inputs.longest_tool))
 }
 
 /// The most that `input` tokens in and `output` tokens out can cost under these inputs, searches included.

@@ -1,23 +1,25 @@
+use std::fmt;
 use std::sync::Arc;
 
 use tower::Layer;
 
-use super::Ingest;
 use super::budget::Budget;
+use super::{Ingest, TokenCounter};
 use crate::call::CallService;
 
 /// Reads and indexes request bodies. See the [module](crate::ingest).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IngestLayer {
     pub(super) max_body: usize,
     pub(super) budget: Arc<Budget>,
+    pub(super) counter: Option<Arc<dyn TokenCounter>>,
 }
 
 impl IngestLayer {
     /// 32 MiB a body, as the Messages API has it, and 512 MiB over all calls at once.
     #[must_use]
     pub fn new() -> Self {
-        IngestLayer { max_body: 32 << 20, budget: Arc::new(Budget::new(512 << 20)) }
+        IngestLayer { max_body: 32 << 20, budget: Arc::new(Budget::new(512 << 20)), counter: None }
     }
 
     /// The largest body that is read, in bytes.
@@ -33,6 +35,14 @@ impl IngestLayer {
         self.budget = Arc::new(Budget::new(bytes));
         self
     }
+
+    /// Has the input tokens of requests counted, for limits on tokens, and for budgets that are estimated
+    /// [by it](crate::budget::Estimator::Counted).
+    #[must_use]
+    pub fn count_by(mut self, counter: impl TokenCounter) -> Self {
+        self.counter = Some(Arc::new(counter));
+        self
+    }
 }
 
 impl Default for IngestLayer {
@@ -46,5 +56,15 @@ impl<S> Layer<S> for IngestLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         CallService::standing_alone(Ingest::new(inner, self.clone()))
+    }
+}
+
+impl fmt::Debug for IngestLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestLayer")
+            .field("max_body", &self.max_body)
+            .field("budget", &self.budget)
+            .field("counts", &self.counter.is_some())
+            .finish()
     }
 }

@@ -15,10 +15,12 @@
 //! ```
 
 mod budget;
+mod count;
 mod layer;
 mod read;
 mod service;
 
+pub use self::count::TokenCounter;
 pub use self::layer::IngestLayer;
 pub use self::service::Ingest;
 

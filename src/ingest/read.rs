@@ -12,6 +12,7 @@ use super::budget::{Budget, Share};
 use crate::body::{Body, BoxError};
 use crate::call::{Call, DISCARD, discard};
 use crate::dialect::head::Head;
+use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// Gives back the request with its body in memory, where it has a head to read.
@@ -56,6 +57,12 @@ impl IngestLayer {
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
                 call.check_model()?;
+                if let Some(counter) = &self.counter
+                    && call.endpoint().operation == Operation::Generate
+                    && let Some(tokens) = counter.count(call, &bytes).await
+                {
+                    call.set_counted_input(tokens);
+                }
                 // It is in memory now, however it came.
                 parts.headers.remove(header::TRANSFER_ENCODING);
                 if declared(&parts.headers) != Some(bytes.len()) {

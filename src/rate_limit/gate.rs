@@ -138,7 +138,8 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         let model = call.model().map_or(head.model(), |model| model);
         let output = call.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
         let output = output.saturating_mul(head.choices());
-        Ok(estimate::likely_input(head.inputs(), model).saturating_add(output))
+        let input = call.counted_input().unwrap_or_else(|| estimate::likely_input(head.inputs(), model));
+        Ok(input.saturating_add(output))
     }
 
     /// Of whatever is counted under the call's id, and with the session kept alive until the store knows.

@@ -197,7 +197,12 @@ impl Reservation {
     /// Whether it names a pot, most likely there.
     #[cfg(any(feature = "memory", feature = "sqlite"))]
     pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
-        let is_it = |pinned: &Pinned| pinned.pot == *pot;
+        // Nearly always it is the very same.
+        let is_same =
+            |one: &Pot| std::sync::Arc::ptr_eq(&one.scope.id, &pot.scope.id) && one.scope.kind == pot.scope.kind;
+        let is_it = |pinned: &Pinned| {
+            pinned.pot.window == pot.window && (is_same(&pinned.pot) || pinned.pot.scope == pot.scope)
+        };
         self.pots.get(index).is_some_and(is_it) || self.pots.iter().any(is_it)
     }
 }

@@ -1,12 +1,15 @@
 //! What a conversation was billed for so far bounds what its next turn may cost.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::{Value, json};
-use tollgate::BudgetLayer;
 use tollgate::budget::Estimator;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::ingest::{IngestLayer, TokenCounter};
+use tollgate::{BudgetLayer, Call};
 
 use crate::world::{CHAT, MESSAGES, World, post};
 
@@ -94,12 +97,24 @@ async fn a_turn_that_broke_off_teaches_nothing() {
     assert_eq!(next, first);
 }
 
+/// Knows requests of up to so many bytes, and takes four of them for a token.
+struct Quarter(usize);
+
+#[async_trait]
+impl TokenCounter for Quarter {
+    async fn count(&self, call: &Call, body: &Bytes) -> Option<u64> {
+        assert!(call.model().is_some() && call.principal().is_some(), "both are known");
+        (body.len() <= self.0).then_some(body.len() as u64 / 4)
+    }
+}
+
 #[tokio::test]
 async fn each_estimator_holds_what_it_says() {
+    let first = turn("claude-haiku-5-5", 0).to_string().len();
     let grant = async |estimator| {
         let world = World::with(|layer| {
             let budgets = BudgetLayer::new(tollgate::store::memory::MemoryBudgets::new());
-            layer.budget(budgets.estimator(estimator))
+            layer.budget(budgets.estimator(estimator)).ingest(IngestLayer::new().count_by(Quarter(first)))
         });
         let key = world.mint(rich("ada")).await;
         let (first, _) = granted(&world, &key, &turn("claude-haiku-5-5", 0)).await;
@@ -109,6 +124,9 @@ async fn each_estimator_holds_what_it_says() {
     let (proven, observed, likely) =
         (grant(Estimator::Proven).await, grant(Estimator::Observed).await, grant(Estimator::Likely).await);
     assert!(proven.0 < proven.1 && proven.0 == observed.0);
+    let counted = grant(Estimator::Counted).await;
+    // A quarter of a byte and a twentieth more, against a token a byte; the second turn is too large for whoever counts.
+    assert!(counted.0.nanos() * 2 < proven.0.nanos() && counted.1 == proven.1, "{counted:?} {proven:?}");
     assert!(observed.1 < proven.1 && likely.0.nanos() * 2 < proven.0.nanos(), "{observed:?} {likely:?} {proven:?}");
 }
 

@@ -141,7 +141,6 @@ async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits
         assert_eq!(live.len(), 0);
         let outcome = last(&world).await;
         assert_eq!((outcome.end, outcome.attempts[0].end), (End::Cut, AttemptEnd::Abandoned));
-        assert_eq!(outcome.took.is_zero(), true, "by a clock that stands still");
         drop(stream);
         assert_eq!(standing(&world).await.held, Money::ZERO);
     }
@@ -156,8 +155,7 @@ async fn row_16_a_shutdown_waits_for_calls_as_long_as_it_is_told_to_and_cuts_wha
     world.provider.script(Script::new().deltas(10).delay(Duration::from_secs(1)));
     let mut body = hello(64);
     body["stream"] = json!(true);
-    let ends = tokio::spawn(world.gateway.clone().oneshot(post(MESSAGES, &key, &body)));
-    let ends = ends.await.expect("no panic").expect("infallible").into_body();
+    let ends = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
     let mut goes_on = begun(&world, CHAT, &key).await;
     let began = tokio::time::Instant::now();
     let (whole, cut) = tokio::join!(ends.collect(), live.finish(Duration::from_secs(60)));
@@ -219,11 +217,12 @@ async fn a_client_that_waits_for_more_hears_at_once_that_its_call_was_cut() {
     let mut body = hello(64);
     body["stream"] = json!(true);
     let stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
-    let waits = tokio::spawn(stream.collect());
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let began = tokio::time::Instant::now();
-    assert_eq!(live.cut(&revoked(), |_| true), 1);
-    let whole = waits.await.expect("no panic").expect("an event").to_bytes();
-    assert!(String::from_utf8_lossy(&whole).contains("this key was revoked"));
-    assert_eq!(began.elapsed(), Duration::ZERO);
+    let cut = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(live.cut(&revoked(), |_| true), 1);
+    };
+    let (whole, ()) = tokio::join!(stream.collect(), cut);
+    assert!(String::from_utf8_lossy(&whole.expect("an event").to_bytes()).contains("this key was revoked"));
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
 }

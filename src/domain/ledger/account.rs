@@ -105,6 +105,13 @@ impl Account {
         self.spent = change(self.spent);
     }
 
+    /// Whether it is worth asking [`cross`](Self::cross), which most settlements are far from.
+    #[cfg(feature = "memory")]
+    pub(crate) fn may_cross(&self, limit: Money) -> bool {
+        // Half of it is the first.
+        self.spent >= limit.saturating_sub(self.spent)
+    }
+
     /// The thresholds of `limit`, in hundredths, that are spent and that it was not told of; from now on it was.
     pub fn cross(&mut self, limit: Money) -> impl Iterator<Item = u8> + use<> {
         let (spent, limit) = (i128::from(self.spent.nanos()), i128::from(limit.nanos()));

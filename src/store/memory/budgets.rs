@@ -191,7 +191,7 @@ impl State {
                         None => account.settle(pot.window, pin.window_start, hold.granted, actual),
                         Some(_) => account.correct(pot.window, pin.window_start, hold.granted, actual),
                     }
-                    if pays {
+                    if pays && account.may_cross(pin.limit) {
                         news.extend(crossed(pot, pin.window_start, pin.limit, account));
                     }
                 }

@@ -1,33 +1,51 @@
-use std::collections::HashMap;
+use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::store::Session;
 
-/// Until when each session is believed to be alive.
+/// Until when each session is believed to be alive. There are as many as gateways share the store: a few.
 pub(super) struct Leases {
-    until: HashMap<Uuid, Timestamp, RandomState>,
+    sessions: Vec<Alive>,
     /// No lease ends before: it may lie behind the truth, since renewing does not move it.
     none_before: Timestamp,
 }
 
+struct Alive {
+    id: Uuid,
+    /// The end of its lease is worked out when somebody asks: every call says that its session is alive.
+    since: Timestamp,
+    lease: Duration,
+}
+
+impl Alive {
+    fn until(&self) -> Timestamp {
+        self.since.saturating_add(self.lease).unwrap_or(Timestamp::MAX)
+    }
+}
+
 impl Default for Leases {
     fn default() -> Self {
-        Leases { until: HashMap::default(), none_before: Timestamp::MAX }
+        Leases { sessions: Vec::new(), none_before: Timestamp::MAX }
     }
 }
 
 impl Leases {
     /// A session has said something.
     pub(super) fn renew(&mut self, session: Session, now: Timestamp) {
-        let until = now.saturating_add(session.lease).unwrap_or(Timestamp::MAX);
-        let known = self.until.entry(session.id).or_insert_with(|| {
-            self.none_before = self.none_before.min(until);
-            until
-        });
-        *known = until.max(*known);
+        let Session { id, lease, .. } = session;
+        let said = Alive { id, since: now, lease };
+        match self.sessions.iter_mut().find(|known| known.id == id) {
+            // Time does not go back.
+            Some(known) if known.lease == lease => known.since = now,
+            Some(known) if known.until() >= said.until() => {}
+            Some(known) => *known = said,
+            None => {
+                self.none_before = self.none_before.min(said.until());
+                self.sessions.push(said);
+            }
+        }
     }
 
     /// Sessions that have been silent for longer than their lease; each is told once. Costs a comparison unless a lease
@@ -36,12 +54,12 @@ impl Leases {
         if now <= self.none_before {
             return Vec::new();
         }
-        let silent = self.until.extract_if(|_, until| *until < now).map(|(id, _)| id).collect();
-        self.none_before = self.until.values().min().copied().unwrap_or(Timestamp::MAX);
+        let silent = self.sessions.extract_if(.., |known| known.until() < now).map(|known| known.id).collect();
+        self.none_before = self.sessions.iter().map(Alive::until).min().unwrap_or(Timestamp::MAX);
         silent
     }
 
     pub(super) fn len(&self) -> usize {
-        self.until.len()
+        self.sessions.len()
     }
 }

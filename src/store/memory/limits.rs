@@ -69,7 +69,7 @@ impl Default for MemoryLimits {
 impl RateLimitStore for MemoryLimits {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError> {
         Ok(self.decide(at, |state, now| match state.check(ask, now) {
-            Ok(taken) => Verdict::Allow(state.take(ask, taken, now)),
+            Ok(checked) => Verdict::Allow(state.take(ask, checked, now)),
             Err(denial) => Verdict::Deny(denial),
         }))
     }
@@ -85,7 +85,7 @@ impl RateLimitStore for MemoryLimits {
     }
 
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<Standing>, StoreError> {
-        Ok(self.decide(at, |state, now| state.standings(limits, nanos(now))))
+        Ok(self.decide(at, |state, now| state.standings(limits, &[], nanos(now))))
     }
 }
 
@@ -119,6 +119,14 @@ struct Out {
     freed_at: Option<Timestamp>,
 }
 
+/// What there is to take.
+pub(super) enum Check {
+    /// Nothing: the permit is out.
+    Out,
+    /// This.
+    Free(Vec<Took>),
+}
+
 /// What is taken of one limit.
 pub(super) struct Took {
     at: usize,
@@ -141,16 +149,15 @@ impl Default for State {
 }
 
 impl State {
-    /// What there is to take; nothing for a permit that is out.
-    pub(super) fn check(&mut self, ask: &Acquire<'_>, now: Timestamp) -> Result<Vec<Took>, Denial> {
+    /// What there is to take.
+    pub(super) fn check(&mut self, ask: &Acquire<'_>, now: Timestamp) -> Result<Check, Denial> {
         self.leases.renew(ask.session, now);
         let now = nanos(now);
-        if self.is_out(ask.id) {
-            return Ok(Vec::new());
+        if self.permits.get(&ask.id).is_some_and(|out| out.freed_at.is_none()) {
+            return Ok(Check::Out);
         }
         let mut taken: Vec<Took> = Vec::with_capacity(ask.limits.len());
         let mut refused: Option<(usize, Option<i64>)> = None;
-        // Those of one scope stand together, mostly: it is looked up once.
         let mut last: Option<(&Scope, usize)> = None;
         for (index, limit) in ask.limits.iter().enumerate() {
             let at = match last {
@@ -175,26 +182,24 @@ impl State {
                 }
             }
         }
-        let Some((index, wait)) = refused else { return Ok(taken) };
+        let Some((index, wait)) = refused else { return Ok(Check::Free(taken)) };
         let retry_after = wait.map(|wait| Duration::from_nanos(wait.unsigned_abs()));
-        Err(Denial { index, retry_after, standings: self.standings(ask.limits, now) })
+        Err(Denial { index, retry_after, standings: self.standings(ask.limits, &taken, now) })
     }
 
     /// Takes what was checked.
-    pub(super) fn take(&mut self, ask: &Acquire<'_>, mut taken: Vec<Took>, now: Timestamp) -> Allowed {
+    pub(super) fn take(&mut self, ask: &Acquire<'_>, checked: Check, now: Timestamp) -> Allowed {
         let now = nanos(now);
-        if !self.is_out(ask.id) {
-            for took in &mut taken {
-                took.mark = self.meters[took.at].take(took, now);
-            }
-            self.permits.insert(ask.id, Out { session: ask.session.id, taken, freed_at: None });
+        let Check::Free(mut taken) = checked else {
+            let taken = self.permits.get(&ask.id).map_or(&[][..], |out| &out.taken);
+            return Allowed { permit: self.permit(ask.id, taken), standings: self.standings(ask.limits, &[], now) };
+        };
+        for took in &mut taken {
+            took.mark = self.meters[took.at].take(took, now);
         }
-        let taken = self.permits.get(&ask.id).map_or(&[][..], |out| &out.taken);
-        Allowed { permit: self.permit(ask.id, taken), standings: self.standings(ask.limits, now) }
-    }
-
-    fn is_out(&self, id: Uuid) -> bool {
-        self.permits.get(&id).is_some_and(|out| out.freed_at.is_none())
+        let (permit, standings) = (self.permit(ask.id, &taken), self.standings(ask.limits, &taken, now));
+        self.permits.insert(ask.id, Out { session: ask.session.id, taken, freed_at: None });
+        Allowed { permit, standings }
     }
 
     fn permit(&self, id: Uuid, taken: &[Took]) -> Permit {
@@ -256,21 +261,15 @@ impl State {
         self.meters.len() - 1
     }
 
-    fn standings(&self, limits: &[Limit], now: i64) -> Vec<Standing> {
-        let mut last: Option<(&Scope, Option<&usize>)> = None;
-        let standing = |limit| {
-            let Limit { scope, most, .. }: &Limit = limit;
-            let at = match last {
-                Some((before, at)) if before == scope => at,
-                _ => self.index.get(scope),
+    /// How these stand. Where all was taken as it was asked for, none has to be looked for.
+    fn standings(&self, limits: &[Limit], taken: &[Took], now: i64) -> Vec<Standing> {
+        let known = |index: usize| taken.get(index).filter(|_| taken.len() == limits.len()).map(|took| took.at);
+        let standing =
+            |(index, limit): (usize, &Limit)| match known(index).or_else(|| self.index.get(&limit.scope).copied()) {
+                Some(at) => self.meters[at].standing(limit, now),
+                None => Standing { limit: limit.clone(), left: limit.most, full_after: Duration::ZERO },
             };
-            last = Some((scope, at));
-            match at {
-                Some(&at) => self.meters[at].standing(limit, now),
-                None => Standing { limit: limit.clone(), left: *most, full_after: Duration::ZERO },
-            }
-        };
-        limits.iter().map(standing).collect()
+        limits.iter().enumerate().map(standing).collect()
     }
 }
 

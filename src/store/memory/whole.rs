@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use crate::domain::clock::Clock;
@@ -57,25 +58,32 @@ impl MemoryStore {
 impl AdmissionStore for MemoryStore {
     async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<Verdict, StoreError> {
         // Three locks, always in this order, so that what one part says is still so when the others have said theirs.
-        Ok(self.keys.look(|keys| {
-            self.limits.decide(at, |limits, now| {
-                if ask.key.is_some_and(|key| !key.is_good(keys.of_id(key.id), now)) {
-                    return Verdict::Deny(Denial::Key);
-                }
-                let taken = match ask.limits.as_ref().map(|ask| limits.check(ask, now)).transpose() {
-                    Ok(taken) => taken,
-                    Err(denial) => return Verdict::Deny(Denial::Limit(denial)),
-                };
-                let grant =
-                    match ask.budgets.as_ref().map(|ask| self.budgets.decide(at, |state, now| state.ask(ask, now))) {
-                        Some(budget::Verdict::Deny(denial)) => return Verdict::Deny(Denial::Budget(denial)),
-                        Some(budget::Verdict::Allow(grant)) => Some(grant),
-                        None => None,
-                    };
-                let allowed = ask.limits.as_ref().zip(taken).map(|(ask, taken)| limits.take(ask, taken, now));
-                Verdict::Allow(Admitted { allowed, grant })
-            })
-        }))
+        Ok(match &ask.key {
+            Some(key) => self.keys.look(|keys| self.decide(ask, at, |now| key.is_good(keys.of_id(key.id), now))),
+            None => self.decide(ask, at, |_| true),
+        })
+    }
+}
+
+impl MemoryStore {
+    fn decide(&self, ask: &Admit<'_>, at: At, is_good: impl FnOnce(Timestamp) -> bool) -> Verdict {
+        self.limits.decide(at, |limits, now| {
+            if !is_good(now) {
+                return Verdict::Deny(Denial::Key);
+            }
+            let checked = match ask.limits.as_ref().map(|ask| limits.check(ask, now)).transpose() {
+                Ok(checked) => checked,
+                Err(denial) => return Verdict::Deny(Denial::Limit(denial)),
+            };
+            let grant = match ask.budgets.as_ref().map(|ask| self.budgets.decide(at, |state, now| state.ask(ask, now)))
+            {
+                Some(budget::Verdict::Deny(denial)) => return Verdict::Deny(Denial::Budget(denial)),
+                Some(budget::Verdict::Allow(grant)) => Some(grant),
+                None => None,
+            };
+            let allowed = ask.limits.as_ref().zip(checked).map(|(ask, checked)| limits.take(ask, checked, now));
+            Verdict::Allow(Admitted { allowed, grant })
+        })
     }
 }
 

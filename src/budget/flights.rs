@@ -1,0 +1,104 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::budget::Pot;
+use crate::store::budget::Reservation;
+
+/// As soon and as late as a client is ever told to come back for money that is held.
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_secs(60);
+
+/// One in so many parts of what calls usually take is the last one's.
+const WEIGHT: u64 = 8;
+
+/// The calls of one gateway that hold money, and how long they usually do: when some of it may come back.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    /// By their ids, which sort by when they began.
+    live: Mutex<BTreeMap<Uuid, Flight>>,
+    usual_millis: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    began: Timestamp,
+    reservation: Arc<Reservation>,
+}
+
+impl Flights {
+    pub(super) fn begin(&self, began: Timestamp, reservation: Arc<Reservation>) {
+        self.lock().insert(reservation.id, Flight { began, reservation });
+    }
+
+    /// A call has ended that took so long.
+    pub(super) fn end(&self, id: Uuid, took: Duration) {
+        let ended = self.lock().remove(&id);
+        drop(ended);
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let mean = |usual: u64| match usual {
+            0 => took,
+            usual => usual / WEIGHT * (WEIGHT - 1) + took / WEIGHT,
+        };
+        // What another writes meanwhile is lost, and missed by nobody.
+        self.usual_millis.store(mean(self.usual_millis.load(Ordering::Relaxed)).max(1), Ordering::Relaxed);
+    }
+
+    /// How long it will usually be until the oldest call that holds something of `pot` gives it back. Of what other gateways
+    /// hold nothing is known here.
+    pub(super) fn until_back(&self, pot: &Pot, now: Timestamp) -> Duration {
+        let live = self.lock();
+        let holds = |flight: &&Flight| flight.reservation.pots.iter().any(|pinned| pinned.pot == *pot);
+        let Some(began) = live.values().find(holds).map(|flight| flight.began) else { return SOONEST };
+        drop(live);
+        let usual = Duration::from_millis(self.usual_millis.load(Ordering::Relaxed));
+        let age = Duration::try_from(now.duration_since(began)).unwrap_or_default();
+        usual.saturating_sub(age).clamp(SOONEST, LATEST)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Flight>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::budget::Window;
+    use crate::domain::money::Money;
+    use crate::domain::scope::Scope;
+    use crate::store::budget::Pinned;
+
+    fn pot(name: &str) -> Pot {
+        Pot { scope: Scope::team(name), window: Window::Day }
+    }
+
+    #[test]
+    fn who_is_refused_for_what_others_hold_comes_back_when_the_oldest_of_them_should_be_done() {
+        let flights = Flights::default();
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let begin = |id: u128, name: &str, second| {
+            let pinned = Pinned { pot: pot(name), window_start: at(0), limit: Money::MAX };
+            let (id, granted, pots) = (Uuid::from_u128(id), Money::ZERO, vec![pinned]);
+            flights.begin(at(second), Arc::new(Reservation { id, granted, pots }));
+        };
+        let until = |name, second| flights.until_back(&pot(name), at(second)).as_secs();
+        begin(1, "a", 100);
+        assert_eq!(until("a", 100), 1, "nobody knows yet how long a call takes");
+        flights.end(Uuid::from_u128(1), Duration::from_secs(40));
+        begin(2, "a", 200);
+        begin(3, "a", 220);
+        begin(4, "b", 190);
+        assert_eq!((until("a", 230), until("b", 230), until("c", 230)), (10, 1, 1), "the oldest of its own pot");
+        flights.end(Uuid::from_u128(2), Duration::from_secs(40));
+        assert_eq!((until("a", 230), until("a", 1_000)), (30, 1));
+        for id in 5..100 {
+            flights.end(Uuid::from_u128(id), Duration::from_secs(4_000));
+        }
+        assert_eq!(until("a", 230), 60, "no longer than a client waits");
+    }
+}

@@ -1,0 +1,34 @@
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::call::Call;
+
+/// Counts the input tokens of requests: by a tokenizer, or by the provider's own endpoint for it.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use tollgate::Call;
+/// use tollgate::ingest::{IngestLayer, TokenCounter};
+///
+/// struct Tokenizer;
+///
+/// #[async_trait]
+/// impl TokenCounter for Tokenizer {
+///     async fn count(&self, call: &Call, body: &Bytes) -> Option<u64> {
+///         // Only one family is known here.
+///         call.model()?.starts_with("gpt-").then(|| tokens(body))
+///     }
+/// }
+/// # fn tokens(body: &Bytes) -> u64 { body.len() as u64 / 4 }
+/// let ingest = IngestLayer::new().count_by(Tokenizer);
+/// ```
+#[async_trait]
+pub trait TokenCounter: Send + Sync + 'static {
+    /// The input tokens of this request: its text, tools, images and documents; prompts that the provider adds itself may
+    /// be left out. `None` where it cannot tell: then the bytes say.
+    ///
+    /// Asked once for each call that generates, before limits and budgets. The call waits for it: whoever asks over a
+    /// network sets a time limit.
+    async fn count(&self, call: &Call, body: &Bytes) -> Option<u64>;
+}
