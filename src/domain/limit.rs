@@ -29,6 +29,18 @@ pub enum Measure {
     Parallel,
 }
 
+impl Measure {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::Requests => "requests",
+            Measure::Tokens => "tokens",
+            Measure::Parallel => "parallel",
+        }
+    }
+}
+
 /// A scope, what is counted of it, and the most that may be.
 ///
 /// Like a budget's, the limit travels with every ask, from the principal.

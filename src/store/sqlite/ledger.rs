@@ -1,7 +1,6 @@
 //! What of the ledger a batch is about, in memory: decided here by the rules, and written back as a whole.
 
-use std::collections::{HashMap, HashSet};
-
+use foldhash::{HashMap, HashMapExt, HashSet};
 use uuid::Uuid;
 
 use super::time::timestamp;

@@ -1,7 +1,8 @@
 //! The rows of the meters: loaded for a batch, and written back, as [`rows`](super::rows) does for the ledger's.
 
-use std::collections::HashSet;
+use std::sync::LazyLock;
 
+use foldhash::{HashSet, HashSetExt};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -9,7 +10,8 @@ use uuid::Uuid;
 
 use super::limits::{Question, What};
 use super::meters::{Change, Meter, Meters, Out};
-use super::rows::{decode, hex, json, run, skip, text};
+use super::rows::{bytes, decode, hex, json, run, skip, text};
+use super::upsert::Upsert;
 use crate::domain::bucket::{Bucket, Mark};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::{Scope, ScopeKind};
@@ -26,14 +28,22 @@ const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at, asks FROM tollga
 const METERS: &str = "SELECT asked.key AS asked, meter.full_at, meter.refunded, meter.taken FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_meters AS meter ON meter.scope_kind = asked.value ->> 0 \
      AND meter.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND meter.measure = asked.value ->> 2";
-const SAVE_METERS: &str = "INSERT INTO tollgate_meters (scope_kind, scope_id, measure, full_at, refunded, taken) \
-     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-     FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, measure) DO UPDATE \
-     SET full_at = excluded.full_at, refunded = excluded.refunded, taken = excluded.taken";
-const SAVE_PERMITS: &str = "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks) \
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true \
-     ON CONFLICT (id) DO UPDATE SET session = excluded.session, taken = excluded.taken, freed_at = excluded.freed_at, \
-     asks = excluded.asks";
+static SAVE_METERS: LazyLock<Upsert> = LazyLock::new(|| {
+    Upsert::new(
+        "INSERT INTO tollgate_meters (scope_kind, scope_id, measure, full_at, refunded, taken)",
+        6,
+        "ON CONFLICT (scope_kind, scope_id, measure) DO UPDATE SET full_at = excluded.full_at, \
+         refunded = excluded.refunded, taken = excluded.taken",
+    )
+});
+static SAVE_PERMITS: LazyLock<Upsert> = LazyLock::new(|| {
+    Upsert::new(
+        "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks)",
+        5,
+        "ON CONFLICT (id) DO UPDATE SET session = excluded.session, taken = excluded.taken, \
+         freed_at = excluded.freed_at, asks = excluded.asks",
+    )
+});
 const DELETE_PERMITS: &str = "DELETE FROM tollgate_permits WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
 const FORGET_SESSIONS: &str =
@@ -140,22 +150,26 @@ pub(super) async fn save(
     meters: &Meters,
     silent: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {
-    let changed = meters.meters.iter().filter(|(_, meter)| meter.changed);
-    let rows: Vec<_> = changed
-        .map(|((scope, measure), Meter { bucket, under_way, .. })| {
+    let changed: Vec<_> = meters.meters.iter().filter(|(_, meter)| meter.changed).collect();
+    SAVE_METERS
+        .run(connection, &changed, |row, ((scope, measure), Meter { bucket, under_way, .. })| {
+            let row = row.bind(scope.kind.as_str()).bind(scope.id.clone()).bind(measure.as_str());
             let taken = i64::try_from(*under_way).unwrap_or(i64::MAX);
-            (scope.kind.as_str(), text(&scope.id), *measure, bucket.full_at, bucket.refunded, taken)
+            row.bind(bucket.full_at).bind(bucket.refunded).bind(taken)
         })
-        .collect();
-    run(connection, SAVE_METERS, &rows).await?;
+        .await?;
     let with = |change| meters.permits.iter().filter(move |(_, out)| out.change == change);
-    let rows: Vec<_> = with(Change::Write)
-        .map(|(id, out)| {
-            let taken: Vec<_> = out.taken.iter().map(TakenRow::of).collect();
-            (hex(id), hex(&out.session), taken, out.freed_at, out.asks)
+    let mut permits = Vec::new();
+    for (id, out) in with(Change::Write) {
+        let taken: Vec<_> = out.taken.iter().map(TakenRow::of).collect();
+        permits.push((id, out, json(&taken)?));
+    }
+    SAVE_PERMITS
+        .run(connection, &permits, |row, (id, out, taken)| {
+            let row = row.bind(bytes(id)).bind(bytes(&out.session)).bind(taken.clone());
+            row.bind(out.freed_at).bind(out.asks)
         })
-        .collect();
-    run(connection, SAVE_PERMITS, &rows).await?;
+        .await?;
     let rows: Vec<_> = with(Change::Delete).map(|(id, _)| hex(id)).collect();
     run(connection, DELETE_PERMITS, &rows).await?;
     if !silent.is_empty() {

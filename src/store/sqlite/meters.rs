@@ -1,8 +1,8 @@
 //! What of the meters a batch is about, in memory: decided here by the rule of the bucket, and written back as a whole.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt, HashSet};
 use uuid::Uuid;
 
 use crate::domain::bucket::{Bucket, Mark};

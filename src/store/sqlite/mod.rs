@@ -102,6 +102,7 @@ mod rows;
 mod schema;
 mod task;
 mod time;
+mod upsert;
 mod writer;
 
 pub use self::admission::SqliteAdmission;

@@ -1,9 +1,11 @@
-//! The ledger's rows: loaded for a batch, and written back, each table in one statement whatever the size of the batch.
+//! The ledger's rows: loaded for a batch, and written back, each table in a few statements whatever the size of the batch.
 //!
-//! Lists go to SQLite as one JSON argument. Ids and names go as hex, since its JSON ends a text at a NUL.
+//! Rows are written by an [`Upsert`]. What is asked for goes to SQLite as one JSON argument; ids and names in it are hex,
+//! since its JSON ends a text at a NUL.
 
-use std::collections::HashSet;
+use std::sync::LazyLock;
 
+use foldhash::{HashSet, HashSetExt};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -12,6 +14,7 @@ use uuid::Uuid;
 use super::budgets::{Question, What};
 use super::ledger::{Hold, Kept, Ledger, State};
 use super::time::{nanos, timestamp};
+use super::upsert::Upsert;
 use crate::domain::budget::{Pot, Window};
 use crate::domain::ledger::Account;
 use crate::domain::money::Money;
@@ -26,16 +29,22 @@ const LIVE: &str = "SELECT id, session, state, granted, actual, at, pots, asks F
 const POTS: &str = "SELECT asked.key AS asked, pot.window_start, pot.spent, pot.held, pot.told, pot.slices FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_pots AS pot ON pot.scope_kind = asked.value ->> 0 \
      AND pot.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND pot.window = asked.value ->> 2";
-const SAVE_POTS: &str = "INSERT INTO tollgate_pots (scope_kind, scope_id, window, window_start, spent, held, told, slices) \
-     SELECT value ->> 0, CAST(unhex(value ->> 1) AS TEXT), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-     value ->> 7 FROM json_each(?1) WHERE true ON CONFLICT (scope_kind, scope_id, window) DO UPDATE \
-     SET window_start = excluded.window_start, spent = excluded.spent, held = excluded.held, told = excluded.told, \
-     slices = excluded.slices";
-const SAVE_HOLDS: &str = "INSERT INTO tollgate_reservations (id, session, state, granted, actual, at, pots, asks) \
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-     value ->> 7 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE \
-     SET session = excluded.session, state = excluded.state, granted = excluded.granted, \
-     actual = excluded.actual, at = excluded.at, pots = excluded.pots, asks = excluded.asks";
+static SAVE_POTS: LazyLock<Upsert> = LazyLock::new(|| {
+    Upsert::new(
+        "INSERT INTO tollgate_pots (scope_kind, scope_id, window, window_start, spent, held, told, slices)",
+        8,
+        "ON CONFLICT (scope_kind, scope_id, window) DO UPDATE SET window_start = excluded.window_start, \
+         spent = excluded.spent, held = excluded.held, told = excluded.told, slices = excluded.slices",
+    )
+});
+static SAVE_HOLDS: LazyLock<Upsert> = LazyLock::new(|| {
+    Upsert::new(
+        "INSERT INTO tollgate_reservations (id, session, state, granted, actual, at, pots, asks)",
+        8,
+        "ON CONFLICT (id) DO UPDATE SET session = excluded.session, state = excluded.state, granted = excluded.granted, \
+         actual = excluded.actual, at = excluded.at, pots = excluded.pots, asks = excluded.asks",
+    )
+});
 const DELETE_HOLDS: &str = "DELETE FROM tollgate_reservations WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const FORGET_SESSIONS: &str = "DELETE FROM tollgate_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const HEAR_SESSIONS: &str = "INSERT INTO tollgate_sessions (id, alive_until) \
@@ -157,36 +166,38 @@ fn read_slices(json: Option<&str>) -> Result<Vec<Money>, sqlx::Error> {
     Ok(nanos.into_iter().map(Money::from_nanos).collect())
 }
 
+fn write_slices(slices: &[Money]) -> Option<String> {
+    let nanos: Vec<i64> = slices.iter().map(|spent| spent.nanos()).collect();
+    (!nanos.is_empty()).then(|| serde_json::to_string(&nanos).unwrap_or_default())
+}
+
 /// Writes back what changed.
 pub(super) async fn save(
     connection: &mut SqliteConnection,
     ledger: &Ledger,
     silent: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {
-    let pots: Vec<_> = ledger
-        .pots
-        .iter()
-        .filter(|(_, kept)| kept.changed)
-        .map(|(pot, Kept { account, .. })| {
-            let (start, spent, held) = (nanos(account.window_start), account.spent.nanos(), account.held.nanos());
-            let slices: Vec<i64> = account.slices.iter().map(|spent| spent.nanos()).collect();
-            let slices = (!slices.is_empty()).then_some(slices);
-            (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window, start, spent, held, account.told, slices)
+    let pots: Vec<_> = ledger.pots.iter().filter(|(_, kept)| kept.changed).collect();
+    SAVE_POTS
+        .run(connection, &pots, |row, (Pot { scope, window }, Kept { account, .. })| {
+            let row = row.bind(scope.kind.as_str()).bind(scope.id.clone()).bind(window.to_string());
+            let row = row.bind(nanos(account.window_start)).bind(account.spent.nanos()).bind(account.held.nanos());
+            row.bind(account.told).bind(write_slices(&account.slices))
         })
-        .collect();
-    run(connection, SAVE_POTS, &pots).await?;
+        .await?;
     let changed = || ledger.holds.iter().filter(|(_, hold)| hold.changed);
-    let holds: Vec<_> = changed()
-        .filter(|(_, hold)| hold.state != State::Void)
-        .map(|(id, hold)| {
-            let pots: Vec<_> = hold.pots.iter().map(PinnedRow::of).collect();
-            let granted = hold.granted.nanos();
-            let actual = hold.actual.map(Money::nanos);
-            let session = hold.session.as_ref().map(hex);
-            (hex(id), session, hold.state.as_str(), granted, actual, hold.at, pots, hold.asks)
+    let mut holds = Vec::new();
+    for (id, hold) in changed().filter(|(_, hold)| hold.state != State::Void) {
+        let pots: Vec<_> = hold.pots.iter().map(PinnedRow::of).collect();
+        holds.push((id, hold, json(&pots)?));
+    }
+    SAVE_HOLDS
+        .run(connection, &holds, |row, (id, hold, pots)| {
+            let row = row.bind(bytes(id)).bind(hold.session.as_ref().map(bytes)).bind(hold.state.as_str());
+            let row = row.bind(hold.granted.nanos()).bind(hold.actual.map(Money::nanos)).bind(hold.at);
+            row.bind(pots.clone()).bind(hold.asks)
         })
-        .collect();
-    run(connection, SAVE_HOLDS, &holds).await?;
+        .await?;
     let void: Vec<_> = changed().filter(|(_, hold)| hold.state == State::Void).map(|(id, _)| hex(id)).collect();
     run(connection, DELETE_HOLDS, &void).await?;
     let silent: Vec<_> = silent.iter().map(hex).collect();
@@ -234,6 +245,10 @@ pub(super) fn json<T: Serialize + ?Sized>(list: &T) -> Result<String, sqlx::Erro
 
 pub(super) fn decode(error: impl Into<crate::body::BoxError>) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
+}
+
+pub(super) fn bytes(id: &Uuid) -> Vec<u8> {
+    id.as_bytes().to_vec()
 }
 
 pub(super) fn hex(id: &Uuid) -> String {
