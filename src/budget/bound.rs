@@ -140,11 +140,18 @@ fn card<'a>(
         }
         Estimator::Counted => call
             .counted_input()
+            .filter(|_| is_counted_for(call, model))
             .and_then(|counted| estimate::counted_input(inputs, card, counted))
             .map_or(proven, |input| input.min(proven)),
         Estimator::Observed | Estimator::Proven => proven,
     };
     Ok((card, input))
+}
+
+/// Whether whoever counted can have meant this model: the one that was asked for, or the only one that it stands for.
+fn is_counted_for(call: &Call, model: &str) -> bool {
+    let is_asked = call.model().is_some_and(|asked| **asked == *model);
+    is_asked || call.route().is_none_or(|targets| targets.len() == 1)
 }
 
 fn unbounded(why: &Unbounded) -> Rejection {

@@ -13,6 +13,9 @@ use crate::store::budget::Reservation;
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60);
 
+/// No more of the oldest are looked at: a store that refuses many must not make others wait.
+const MOST: usize = 1_000;
+
 /// One in so many parts of what calls usually take is the last one's.
 const WEIGHT: u64 = 8;
 
@@ -31,14 +34,15 @@ struct Flight {
 }
 
 impl Flights {
-    pub(super) fn begin(&self, began: Timestamp, reservation: Arc<Reservation>) {
-        self.lock().insert(reservation.id, Flight { began, reservation });
+    /// The call of this id holds this from now on.
+    pub(super) fn begin(&self, call: Uuid, began: Timestamp, reservation: Arc<Reservation>) {
+        self.lock().insert(call, Flight { began, reservation });
     }
 
-    /// A call has ended that took so long.
-    pub(super) fn end(&self, id: Uuid, took: Duration) {
-        let ended = self.lock().remove(&id);
-        drop(ended);
+    /// It has ended.
+    pub(super) fn end(&self, call: Uuid, now: Timestamp) {
+        let Some(ended) = self.lock().remove(&call) else { return };
+        let took = age(&ended, now);
         let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let mean = |usual: u64| match usual {
             0 => took,
@@ -53,16 +57,19 @@ impl Flights {
     pub(super) fn until_back(&self, pot: &Pot, now: Timestamp) -> Duration {
         let live = self.lock();
         let holds = |flight: &&Flight| flight.reservation.pots.iter().any(|pinned| pinned.pot == *pot);
-        let Some(began) = live.values().find(holds).map(|flight| flight.began) else { return SOONEST };
+        let Some(age) = live.values().take(MOST).find(holds).map(|flight| age(flight, now)) else { return SOONEST };
         drop(live);
         let usual = Duration::from_millis(self.usual_millis.load(Ordering::Relaxed));
-        let age = Duration::try_from(now.duration_since(began)).unwrap_or_default();
         usual.saturating_sub(age).clamp(SOONEST, LATEST)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Flight>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn age(flight: &Flight, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(flight.began)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -81,24 +88,29 @@ mod tests {
     fn who_is_refused_for_what_others_hold_comes_back_when_the_oldest_of_them_should_be_done() {
         let flights = Flights::default();
         let at = |second| Timestamp::from_second(second).expect("a time");
+        let call = Uuid::from_u128;
         let begin = |id: u128, name: &str, second| {
             let pinned = Pinned { pot: pot(name), window_start: at(0), limit: Money::MAX };
-            let (id, granted, pots) = (Uuid::from_u128(id), Money::ZERO, vec![pinned]);
-            flights.begin(at(second), Arc::new(Reservation { id, granted, pots }));
+            let (granted, pots) = (Money::ZERO, vec![pinned]);
+            flights.begin(call(id), at(second), Arc::new(Reservation { id: call(id), granted, pots }));
         };
         let until = |name, second| flights.until_back(&pot(name), at(second)).as_secs();
         begin(1, "a", 100);
         assert_eq!(until("a", 100), 1, "nobody knows yet how long a call takes");
-        flights.end(Uuid::from_u128(1), Duration::from_secs(40));
+        flights.end(call(1), at(140));
         begin(2, "a", 200);
         begin(3, "a", 220);
         begin(4, "b", 190);
         assert_eq!((until("a", 230), until("b", 230), until("c", 230)), (10, 1, 1), "the oldest of its own pot");
-        flights.end(Uuid::from_u128(2), Duration::from_secs(40));
-        assert_eq!((until("a", 230), until("a", 1_000)), (30, 1));
+        flights.end(call(2), at(240));
+        assert_eq!((until("a", 240), until("a", 1_000)), (20, 1));
         for id in 5..100 {
-            flights.end(Uuid::from_u128(id), Duration::from_secs(4_000));
+            begin(id, "c", 300);
+            flights.end(call(id), at(4_300));
         }
         assert_eq!(until("a", 230), 60, "no longer than a client waits");
+        flights.end(call(3), at(4_300));
+        flights.end(call(4), at(4_300));
+        assert!(flights.lock().is_empty());
     }
 }

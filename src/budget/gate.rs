@@ -209,7 +209,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let Grant { reservation, standings } = grant;
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
         let (mut reservation, flights) = (Arc::new(reservation), self.flights.clone());
-        flights.begin(call.now(), reservation.clone());
+        flights.begin(call.id(), call.now(), reservation.clone());
         let lesson = match self.estimator {
             Estimator::Observed => Lesson::of(call, wanted.betas, &self.observations),
             Estimator::Proven | Estimator::Counted | Estimator::Likely => None,
@@ -219,7 +219,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 lesson.learn(outcome);
             }
             let actual = outcome.charged.unwrap_or(granted);
-            flights.end(outcome.id, outcome.took);
+            flights.end(outcome.id, outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at));
             if let Some(ended) = ended {
                 // No copy is made: nobody else has it any more.
                 Arc::make_mut(&mut reservation).pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
@@ -227,10 +227,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
             }
         });
-        call.set_granted(granted, cap.as_ref().ok().copied().flatten());
-        if wanted.is_unbounded() {
-            call.set_unbounded();
-        }
+        call.set_granted(granted, wanted.holds(self.estimator), cap.as_ref().ok().copied().flatten());
         // What a soft one has left is of interest where nothing else is.
         if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
             show(call, REMAINING, tightest.left().max(Money::ZERO));

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use super::bound::Bound;
 use super::observed::Observations;
 use super::{Estimator, OverBudget};
-use crate::call::Call;
+use crate::call::{Call, Holds};
 use crate::domain::budget::Budget;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
@@ -55,9 +55,13 @@ impl<'c> Wanted<'c> {
         self.bound.is_none()
     }
 
-    /// Whether nothing bounds what it may cost: only soft budgets let that through.
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.bound.is_none() && self.wish.want == Money::ZERO
+    /// What its grant is to what it may cost. Only soft budgets let through what nothing bounds.
+    pub(super) fn holds(&self, estimator: Estimator) -> Holds {
+        match estimator {
+            _ if self.bound.is_none() && self.wish.want == Money::ZERO => Holds::Nothing,
+            Estimator::Observed | Estimator::Proven => Holds::Bound,
+            Estimator::Counted | Estimator::Likely => Holds::Guess,
+        }
     }
 
     /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.

@@ -96,7 +96,7 @@ impl AttemptGuard {
         let Some(call) = self.call.take() else { return };
         let is_unanswered = matches!(end, AttemptEnd::NoAnswer | AttemptEnd::Abandoned) && self.status.is_none();
         let end = match end {
-            _ if is_unanswered && call.state().sent.is_kept(self.slot) => AttemptEnd::Unsent,
+            _ if is_unanswered && call.state().sent.give_up(self.slot) => AttemptEnd::Unsent,
             end => end,
         };
         let usage = self.reading.usage;

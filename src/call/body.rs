@@ -94,8 +94,15 @@ impl CallBody {
 
     /// The same, from outside, at the next poll. Nothing is left of what has ended.
     pub(super) fn cut(&mut self, why: &Rejection) {
-        if self.closer.call().is_some() {
-            self.give_up(StreamBroken(why.clone()).into());
+        self.inner = Body::empty();
+        match self.closer.call() {
+            // All that there was to say had been handed out: an error behind it would make nothing of a good answer.
+            Some(call) if call.last_attempt_is_whole() => {
+                self.broken = true;
+                self.closer.end(ClientEnd::Complete, self.bytes_out);
+            }
+            Some(_) => self.give_up(StreamBroken(why.clone()).into()),
+            None => {}
         }
     }
 

@@ -23,10 +23,12 @@ impl Closer {
 
     pub(super) fn end(&mut self, end: ClientEnd, bytes_out: u64) {
         let Some(call) = self.call.take() else { return };
-        close(call.leave(|state| {
+        let last = call.leave(|state| {
             state.client.end = Some(end);
             state.client.bytes_out = bytes_out;
-        }));
+        });
+        call.out_of_door();
+        close(last);
     }
 }
 

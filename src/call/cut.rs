@@ -102,7 +102,7 @@ impl Call {
         answer.takes_nothing_since(now)
     }
 
-    /// The call has closed.
+    /// The client's side has ended.
     pub(super) fn out_of_door(&self) {
         if let Some(door) = &self.shared.door {
             door.of.leave(self.id());

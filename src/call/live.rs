@@ -12,7 +12,7 @@ use super::cut::{Cut, Door};
 use super::{Call, Shared};
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// The calls that are under way, to be ended from outside: a key was revoked, the gateway shuts down, a client takes
+/// The calls under way whose clients are there, to be ended from outside: a key was revoked, the gateway shuts down, a client takes
 /// nothing of its answer. A clone is the same set.
 ///
 /// A call that is cut lets go of its provider at once, and is settled as if its client had hung up. The client is told
@@ -26,7 +26,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// use tollgate::domain::rejection::{Rejection, RejectionKind};
 /// # use uuid::Uuid;
 ///
-/// let live = LiveCalls::new().client_timeout(Duration::from_secs(120));
+/// let live = LiveCalls::with_client_timeout(Duration::from_secs(120));
 /// let layer = GatewayLayer::new().live_calls(live.clone());
 /// // … and where keys are revoked:
 /// # let revoked = Uuid::nil();
@@ -37,11 +37,11 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 #[derive(Clone, Default)]
 pub struct LiveCalls {
     registry: Arc<Registry>,
-    client_timeout: Option<Duration>,
 }
 
 #[derive(Default)]
 struct Registry {
+    client_timeout: Option<Duration>,
     calls: Mutex<Calls>,
     emptied: Notify,
 }
@@ -60,13 +60,13 @@ impl LiveCalls {
         Self::default()
     }
 
-    /// Cuts calls whose client has taken nothing for so long, or up to a quarter more, of what there is for it: for ever
-    /// unless set. A provider that is silent is not the client's fault, and has a
+    /// An empty set, of which those are cut whose client has taken nothing for so long, or up to a quarter more, of what
+    /// there is for it. A provider that is silent is not the client's fault, and has a
     /// [timeout](crate::upstream::Provider::idle_timeout) of its own. The connection is the host's to close.
     #[must_use]
-    pub fn client_timeout(mut self, timeout: Duration) -> Self {
-        self.client_timeout = (!timeout.is_zero()).then_some(timeout);
-        self
+    pub fn with_client_timeout(timeout: Duration) -> Self {
+        let client_timeout = (!timeout.is_zero()).then_some(timeout);
+        LiveCalls { registry: Arc::new(Registry { client_timeout, ..Registry::default() }) }
     }
 
     /// How many there are.
@@ -81,7 +81,8 @@ impl LiveCalls {
         self.len() == 0
     }
 
-    /// Ends those calls, for this reason, and gives their number.
+    /// Ends those calls, for this reason, and gives their number. A refusal that is on its way already goes out as it is; an
+    /// answer that is read on without its client, as [`Drain`](super::Drain) has it, is not among them.
     pub fn cut(&self, why: &Rejection, which: impl Fn(&Call) -> bool) -> usize {
         self.all().iter().filter(|call| which(call)).filter(|call| call.cut(why, Cut::HungUp)).count()
     }
@@ -123,14 +124,15 @@ impl LiveCalls {
     pub(super) fn enter(&self, call: &Call) {
         let mut calls = self.registry.calls();
         calls.by_id.insert(call.id(), Arc::downgrade(&call.shared));
-        if let Some(timeout) = self.client_timeout.filter(|_| !std::mem::replace(&mut calls.is_watched, true)) {
+        if let Some(timeout) = self.registry.client_timeout.filter(|_| !std::mem::replace(&mut calls.is_watched, true))
+        {
             drop(calls);
             let watch = Watch(Some(self.registry.clone()));
             call.settlements().spawn_untracked(watch.for_slow_clients(timeout));
         }
     }
 
-    /// It has closed.
+    /// Its client is gone.
     pub(super) fn leave(&self, id: Uuid) {
         let mut calls = self.registry.calls();
         calls.by_id.remove(&id);
@@ -190,6 +192,9 @@ impl Drop for Watch {
 
 impl fmt::Debug for LiveCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveCalls").field("len", &self.len()).field("client_timeout", &self.client_timeout).finish()
+        f.debug_struct("LiveCalls")
+            .field("len", &self.len())
+            .field("client_timeout", &self.registry.client_timeout)
+            .finish()
     }
 }

@@ -30,7 +30,7 @@ struct Inside {
     waker: Option<Waker>,
     /// Nobody wants it any more.
     is_dropped: bool,
-    /// Something was handed out, and nothing more has been asked for.
+    /// Something was handed out, the head at first, and nothing more has been asked for.
     is_ahead: bool,
     /// Since when that has been seen.
     ahead_since: Option<Instant>,
@@ -39,7 +39,7 @@ struct Inside {
 impl Cell {
     pub(super) fn new(body: CallBody) -> Self {
         let body = Some(Box::new(body));
-        let inside = Inside { body, cut: None, waker: None, is_dropped: false, is_ahead: false, ahead_since: None };
+        let inside = Inside { body, cut: None, waker: None, is_dropped: false, is_ahead: true, ahead_since: None };
         Cell { inside: Mutex::new(inside) }
     }
 

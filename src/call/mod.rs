@@ -62,6 +62,7 @@ pub(crate) use self::discard::{DISCARD, discard};
 pub(crate) use self::ending::Ending;
 pub(crate) use self::future::is_event_stream;
 pub(crate) use self::scopes::{Scoped, has_used};
+pub(crate) use self::state::Holds;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -261,15 +262,9 @@ impl Call {
     }
 
     /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.
-    pub(crate) fn set_granted(&self, granted: Money, clamped: Option<u64>) {
+    pub(crate) fn set_granted(&self, granted: Money, holds: Holds, clamped: Option<u64>) {
         let mut state = self.state();
-        state.granted = Some(granted);
-        state.clamped = clamped;
-    }
-
-    /// Nothing bounds what it may cost, and nothing was held for it.
-    pub(crate) fn set_unbounded(&self) {
-        self.state().unbounded = true;
+        (state.granted, state.holds, state.clamped) = (Some(granted), holds, clamped);
     }
 
     /// Whether money is held for this call.

@@ -10,7 +10,7 @@ use super::cut::Cut;
 use super::edit::Edits;
 use super::sent::Sent;
 use crate::domain::money::Money;
-use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, count};
+use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, charge_guessed, count};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::usage::Usage;
 
@@ -34,8 +34,7 @@ pub(super) struct State {
     pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
-    /// Whether what was granted is no bound.
-    pub(super) unbounded: bool,
+    pub(super) holds: Holds,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
     pub(super) warnings: Option<Arc<str>>,
@@ -50,6 +49,18 @@ pub(super) struct Closing {
     pub(super) outcome: Arc<Outcome>,
     /// Until the hooks have run, the call counts as open.
     pub(super) counted: Option<TaskTrackerToken>,
+}
+
+/// What was granted is to what the call may cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Holds {
+    /// No less.
+    #[default]
+    Bound,
+    /// About as much.
+    Guess,
+    /// Nothing to go by: no bound is known.
+    Nothing,
 }
 
 /// What the client has been given.
@@ -86,7 +97,7 @@ impl State {
             unplaced: None,
             granted: None,
             clamped: None,
-            unbounded: false,
+            holds: Holds::default(),
             so_far: None,
             warnings: None,
             hooks: Vec::new(),
@@ -144,8 +155,6 @@ impl Call {
         let outcome = Arc::new(self.outcome(&mut state));
         state.outcome = Some(outcome.clone());
         let closing = Closing { hooks: std::mem::take(&mut state.hooks), outcome, counted: state.counted.take() };
-        drop(state);
-        self.out_of_door();
         Some(closing)
     }
 
@@ -177,9 +186,14 @@ impl Call {
             usage,
             cost: attempts.iter().filter_map(|a| a.cost).reduce(Money::saturating_add),
             granted: state.granted,
-            charged: state.granted.map(|granted| match state.unbounded {
-                true => count(&attempts),
-                false => charge(granted, &attempts, rejection),
+            charged: state.granted.map(|granted| {
+                // One that was cut is paid as one that was left.
+                let refused = rejection.filter(|_| end != End::Cut);
+                match state.holds {
+                    Holds::Bound => charge(granted, &attempts, refused),
+                    Holds::Guess => charge_guessed(granted, &attempts, refused),
+                    Holds::Nothing => count(&attempts),
+                }
             }),
             clamped: state.clamped,
             attempts,

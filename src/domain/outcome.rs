@@ -170,11 +170,29 @@ impl Decision {
 /// cost, or the whole grant where that is less or not known.
 #[must_use]
 pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
+    sum(granted, attempts, rejection, |at_most| at_most.unwrap_or(granted).min(granted))
+}
+
+/// What a call is charged whose grant is a guess at what it may cost.
+///
+/// As [`charge`], but for an attempt of which not all is known: the most that it can have cost, though that be more than was
+/// granted, or the grant where that is not known.
+#[must_use]
+pub fn charge_guessed(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
+    sum(granted, attempts, rejection, |at_most| at_most.unwrap_or(granted))
+}
+
+fn sum(
+    granted: Money,
+    attempts: &[Attempt],
+    rejection: Option<RejectionKind>,
+    unknown: impl Fn(Option<Money>) -> Money,
+) -> Money {
     if attempts.is_empty() {
         // Let through, and nobody saw what became of it: the service behind is not metered.
         return if rejection.is_some() { Money::ZERO } else { granted };
     }
-    let charged = |attempt: &Attempt| known(attempt).unwrap_or_else(|| attempt.at_most.unwrap_or(granted).min(granted));
+    let charged = |attempt: &Attempt| known(attempt).unwrap_or_else(|| unknown(attempt.at_most));
     attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)
 }
 

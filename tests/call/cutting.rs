@@ -12,10 +12,11 @@ use tollgate::body::BoxError;
 use tollgate::call::LiveCalls;
 use tollgate::domain::outcome::End;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
-use tollgate::{Body, CallLayer};
+use tollgate::ingest::IngestLayer;
+use tollgate::{Body, CallLayer, MeterLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::bodies::{Version, try_send};
+use crate::bodies::{Version, said, try_send};
 use crate::support::{Outcomes, Server};
 
 fn why() -> Rejection {
@@ -74,10 +75,38 @@ async fn an_answer_that_is_cut_before_its_first_byte_is_not_taken_for_an_empty_o
         });
         let server = Server::start(service).await;
         let request = Request::get("/v1/messages").body(Full::new(Bytes::new())).expect("a request");
-        if let Ok(answer) = try_send(version, server.addr, request).await {
-            let body = answer.into_body().collect().await;
-            assert!(body.is_err(), "{version:?}: {body:?}");
+        match try_send(version, server.addr, request).await {
+            Ok(answer) => {
+                let body = answer.into_body().collect().await;
+                assert!(body.is_err(), "{version:?}: {body:?}");
+            }
+            Err(error) => assert_eq!(version, Version::H1, "a stream of its own breaks off by itself: {error}"),
         }
         assert_eq!(outcomes.next().await.end, End::Cut);
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_cut_behind_its_end_stays_a_good_one() {
+    for (mark, end) in [("data: [DONE]\n\n", End::Complete), ("data: {}\n\n", End::Cut)] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let live = LiveCalls::new();
+        let layer = CallLayer::new().live_calls(live.clone()).on_close(observer);
+        let service = layer.layer(IngestLayer::new().layer(MeterLayer::new().layer(service_fn(
+            move |_: Request<Body>| async move {
+                let response = Response::builder().header("content-type", "text/event-stream");
+                Ok::<_, Infallible>(response.body(Body::new(said(mark))).expect("a response"))
+            },
+        ))));
+        let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
+        let request = Request::post("/v1/chat/completions").body(Body::from(asked)).expect("a request");
+        let mut body = service.oneshot(request).await.expect("infallible").into_body();
+        for _ in 0..2 {
+            body.frame().await.expect("a frame").expect("is well");
+        }
+        assert_eq!(live.cut(&why(), |_| true), 1);
+        let rest = body.collect().await.expect("no error").to_bytes();
+        assert_eq!(rest.is_empty(), end == End::Complete, "{rest:?}");
+        assert_eq!(outcomes.next().await.end, end, "{mark}");
     }
 }

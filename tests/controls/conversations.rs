@@ -9,6 +9,7 @@ use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::ingest::{IngestLayer, TokenCounter};
+use tollgate::testing::{Fault, Script};
 use tollgate::{BudgetLayer, Call};
 
 use crate::world::{CHAT, MESSAGES, World, post};
@@ -157,5 +158,25 @@ async fn a_stream_says_in_its_last_usage_what_the_call_has_cost_where_that_is_wa
         let cost = records[0].outcome().cost.expect("a price").to_string();
         assert_eq!(told, wanted.then_some(cost), "{model} by {path}: {}", answer.text);
         assert!(usages.last().expect("a usage").as_object().expect("an object").len() > 1, "beside what it was");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_a_call_that_was_guessed_too_small_is_charged_what_it_can_have_cost() {
+    for (estimator, beyond) in [(Estimator::Proven, false), (Estimator::Likely, true), (Estimator::Counted, true)] {
+        let world = World::with(|layer| {
+            let budgets = BudgetLayer::new(tollgate::store::memory::MemoryBudgets::new());
+            layer.budget(budgets.estimator(estimator)).ingest(IngestLayer::new().count_by(Quarter(usize::MAX)))
+        });
+        let key = world.mint(rich("ada")).await;
+        let asked = post(CHAT, &key, &turn("gpt-5", 0));
+        let stall = Script::new().fault(Fault::Stall, 1);
+        world.provider.script(stall);
+        let answer = tower::ServiceExt::oneshot(world.gateway.clone(), asked);
+        drop(tokio::time::timeout(std::time::Duration::from_millis(100), answer).await);
+        let records = world.records().await;
+        let outcome = records[0].outcome();
+        let (granted, charged) = (outcome.granted.expect("held"), outcome.charged.expect("held"));
+        assert_eq!(charged > granted, beyond, "{estimator:?}: {charged} of {granted}");
     }
 }

@@ -1,7 +1,10 @@
 //! Calls that are ended from outside: a key that was revoked, a client that takes nothing, a shutdown.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -13,8 +16,13 @@ use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
+use tollgate::ingest::IngestLayer;
+use tollgate::store::At;
+use tollgate::store::budget::BudgetStore;
+use tollgate::store::memory::MemoryBudgets;
 use tollgate::testing::{Fault, Script};
-use tower::ServiceExt;
+use tollgate::{BudgetLayer, CallLayer};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::budgets::{ada, hello, price, standing};
 use crate::support::Server;
@@ -106,7 +114,7 @@ async fn a_call_that_is_cut_while_its_answer_is_awaited_is_answered_with_the_rea
 #[tokio::test(start_paused = true)]
 async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits_is_not() {
     for drains in [false, true] {
-        let live = LiveCalls::new().client_timeout(Duration::from_secs(60));
+        let live = LiveCalls::with_client_timeout(Duration::from_secs(60));
         let world = World::with(|layer| {
             let layer = layer.live_calls(live.clone());
             if drains { layer.drain(Drain::new(1, Duration::from_secs(1_000))) } else { layer }
@@ -131,14 +139,21 @@ async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits
         assert!(frames > 10, "{frames}");
         assert_eq!(last(&world).await.end, End::Complete);
 
+        // Of one it has not even begun to take anything.
+        world.provider.script(Script::new().deltas(10_000).delay(Duration::from_secs(1)));
+        let never = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
+        tokio::time::sleep(Duration::from_secs(1_100)).await;
+        assert_eq!(last(&world).await.end, End::Cut);
+        drop(never);
+
         let stream = begun(&world, MESSAGES, &key).await;
         tokio::time::sleep(Duration::from_secs(59)).await;
         assert_eq!(live.len(), 1, "not yet");
         tokio::time::sleep(Duration::from_secs(30)).await;
-        // It is read on by nobody, or by us.
-        assert_eq!(live.len(), usize::from(drains));
-        tokio::time::sleep(Duration::from_secs(1_000)).await;
         assert_eq!(live.len(), 0);
+        // It is read on by nobody, or by us.
+        assert_eq!(world.settlements.len(), usize::from(drains) * 2, "the call, and the task that reads on");
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
         let outcome = last(&world).await;
         assert_eq!((outcome.end, outcome.attempts[0].end), (End::Cut, AttemptEnd::Abandoned));
         drop(stream);
@@ -181,7 +196,7 @@ async fn row_16_a_shutdown_waits_for_calls_as_long_as_it_is_told_to_and_cuts_wha
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_from_its_socket_holds_neither_money_nor_a_provider() {
-    let live = LiveCalls::new().client_timeout(Duration::from_millis(200));
+    let live = LiveCalls::with_client_timeout(Duration::from_millis(200));
     let world = world(&live);
     let key = world.mint(ada("100")).await;
     let server = Server::start(world.gateway.clone()).await;
@@ -225,4 +240,28 @@ async fn a_client_that_waits_for_more_hears_at_once_that_its_call_was_cut() {
     let (whole, ()) = tokio::join!(stream.collect(), cut);
     assert!(String::from_utf8_lossy(&whole.expect("an event").to_bytes()).contains("this key was revoked"));
     assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_is_paid_as_one_that_was_left_though_nobody_meters_what_is_behind() {
+    let live = LiveCalls::new();
+    let budgets = MemoryBudgets::new();
+    let behind = service_fn(|_request: Request<Body>| async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let (ingest, budget) = (IngestLayer::new(), BudgetLayer::new(budgets.clone()));
+    let service = CallLayer::new().live_calls(live.clone()).layer(ingest.layer(budget.layer(behind)));
+    let mut request = Request::post(MESSAGES).body(Body::from(hello(1_000).to_string())).expect("a request");
+    request.extensions_mut().insert(Arc::new(ada("10")));
+    let cut = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(live.cut(&revoked(), |_| true), 1);
+    };
+    let (answer, ()) = tokio::join!(service.oneshot(request), cut);
+    let answer = answer.expect("infallible");
+    assert_eq!(answer.status(), 401);
+    answer.into_body().collect().await.expect("an error");
+    let standing = budgets.standing(&ada("10").budgets, At::Store).await.expect("memory").remove(0);
+    assert!(standing.held == Money::ZERO && standing.spent > Money::ZERO, "{standing:?}");
 }

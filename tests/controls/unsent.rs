@@ -1,13 +1,20 @@
 //! Requests that no provider can have had whole.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tollgate::body::BoxError;
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::ManualClock;
 use tollgate::domain::limit::Measure;
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::AttemptEnd;
@@ -19,27 +26,30 @@ use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, BudgetLayer, Dialect, Gateway, GatewayLayer, RateLimitLayer};
-use tower::{ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::support::Outcomes;
 use crate::world::MESSAGES;
 
-/// Who pays from a pot of ten dollars, and may use five thousand tokens a minute.
-fn team() -> Principal {
+const TOKENS: u64 = 5_000;
+
+/// Who pays from a pot of ten dollars, and may use so many tokens a minute.
+fn ada() -> Principal {
     let budget = Budget::new(Scope::team("search"), Window::Total, "10".parse().expect("an amount"));
-    Principal::new("ada").budget_of(budget).limit(Measure::Tokens, 5_000)
+    Principal::new("ada").budget_of(budget).limit(Measure::Tokens, TOKENS)
 }
 
-/// Hangs up on a call with so long a prompt, and gives how its attempt ended and what it was charged.
-async fn hangs_up<S>(provider: S, prompt: usize) -> (AttemptEnd, Money)
+/// Asks `provider`, hangs up after half a second, and gives how the attempt ended and what the call was charged.
+async fn asked<S>(provider: S) -> (AttemptEnd, Money)
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
 {
-    let (budgets, limits) = (MemoryBudgets::new(), MemoryLimits::new());
+    let clock = Arc::new(ManualClock::at("2026-11-28T09:00:00Z".parse().expect("a time")));
+    let (budgets, limits) = (MemoryBudgets::new().clock(clock.clone()), MemoryLimits::new().clock(clock));
     let (mut outcomes, observer) = Outcomes::new();
     let layer = GatewayLayer::new()
         .on_close(observer)
@@ -47,29 +57,71 @@ where
         .budget(BudgetLayer::new(budgets.clone()));
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
     let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 100, "stream": true,
-        "messages": [{ "role": "user", "content": "a".repeat(prompt) }] });
+        "messages": [{ "role": "user", "content": "Hello" }] });
     let mut request = Request::post(MESSAGES).body(Body::from(body.to_string())).expect("a request");
-    let principal = team();
-    request.extensions_mut().insert(Arc::new(principal.clone()));
-    let asked = tokio::time::timeout(Duration::from_millis(500), gateway.oneshot(request)).await;
-    assert!(asked.is_err(), "nobody answers: {asked:?}");
+    request.extensions_mut().insert(Arc::new(ada()));
+    if let Ok(answer) = tokio::time::timeout(Duration::from_millis(500), gateway.oneshot(request)).await {
+        let answer = answer.expect("infallible");
+        assert_eq!(answer.status(), 504);
+        answer.into_body().collect().await.expect("an error");
+    }
     let outcome = outcomes.next().await;
     let charged = outcome.charged.expect("held");
-    let standing = budgets.standing(&principal.budgets, At::Store).await.expect("memory").remove(0);
+    let standing = budgets.standing(&ada().budgets, At::Store).await.expect("memory").remove(0);
     assert_eq!((standing.spent, standing.held), (charged, Money::ZERO));
-    let left = limits.standing(&principal.limits, At::Store).await.expect("memory").remove(0).left;
-    assert_eq!(left == 5_000, charged == Money::ZERO, "tokens that nobody used are given back");
+    let left = limits.standing(&ada().limits, At::Store).await.expect("memory").remove(0).left;
+    assert_eq!(left == TOKENS, charged == Money::ZERO, "tokens that nobody used are given back");
     (outcome.attempts[0].end, charged)
+}
+
+/// A provider over a client that does this with requests, and never answers.
+fn over<F, T>(
+    take: F,
+) -> Provider<
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync,
+>
+where
+    F: Fn(Request<Body>) -> T + Clone + Send + Sync + 'static,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let client = service_fn(move |request| {
+        let taken = take(request);
+        async move {
+            taken.await;
+            std::future::pending().await
+        }
+    });
+    Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, client).expect("a URL")
 }
 
 #[tokio::test]
 async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
-    // One that is never connected.
-    let never = service_fn(|_request: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
-    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, never).expect("a URL");
-    assert_eq!(hangs_up(provider, 10).await, (AttemptEnd::Unsent, Money::ZERO));
+    // No connection is made; the client leaves, or we do.
+    let never = over(|request| async move {
+        let _kept = request;
+        std::future::pending::<()>().await;
+    });
+    let unsent = (AttemptEnd::Unsent, Money::ZERO);
+    assert_eq!(asked(never.clone()).await, unsent);
+    assert_eq!(asked(never.first_byte_timeout(Duration::from_millis(50))).await, unsent);
 
-    // Connections that are made and never read from: what fits in between is gone, and may have been heard.
+    // One is made later, and must not get what is paid by nobody.
+    let kept = Arc::new(Mutex::new(None));
+    let slot = kept.clone();
+    let late = over(move |request: Request<Body>| {
+        *slot.lock().expect("no panic") = Some(request.into_body());
+        async {}
+    });
+    assert_eq!(asked(late).await, unsent);
+    let body = kept.lock().expect("no panic").take().expect("it came");
+    assert!(body.collect().await.is_err(), "given up");
+
+    // Taken whole, it may have been heard.
+    let taken = over(|request| async move { drop(request.into_body().collect().await) });
+    let (end, charged) = asked(taken).await;
+    assert!(end == AttemptEnd::Abandoned && charged > Money::ZERO, "{end:?} {charged}");
+
+    // So may what a real connection has taken, though nobody reads at its other end.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
     let mut listens = tokio::task::JoinSet::new();
@@ -81,7 +133,29 @@ async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
     });
     let client = HttpClient::new().expect("a client");
     let provider = Provider::with_client(Dialect::Anthropic, &url, None, client).expect("a URL");
-    let (end, charged) = hangs_up(provider, 10).await;
-    assert_eq!(end, AttemptEnd::Abandoned);
-    assert!(charged > Money::ZERO);
+    let (end, charged) = asked(provider.clone()).await;
+    assert!(end == AttemptEnd::Abandoned && charged > Money::ZERO, "{end:?} {charged}");
+
+    // And what is taken by its length alone.
+    let wrapped = service_fn(move |request: Request<Body>| {
+        provider.clone().oneshot(request.map(|body| Body::new(NeverSaysItsEnd(body))))
+    });
+    let (end, charged) = asked(wrapped).await;
+    assert!(end == AttemptEnd::Abandoned && charged > Money::ZERO, "{end:?} {charged}");
+}
+
+/// A body of a known length that leaves it at that.
+struct NeverSaysItsEnd(Body);
+
+impl http_body::Body for NeverSaysItsEnd {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
 }

@@ -100,8 +100,8 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
         RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"))
         }
-        // Any 5xx sets off a storm of retries in agents.
         RejectionKind::ClientTooSlow => (StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("timeout")),
+        // Any 5xx sets off a storm of retries in agents.
         RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded"))
         }
