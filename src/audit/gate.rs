@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use super::queue::Queue;
 use crate::call::Call;
+use crate::domain::attribution::Attribution;
 use crate::domain::audit::AuditRecord;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -26,18 +27,18 @@ impl AuditGate {
 
 #[async_trait]
 impl Gate for AuditGate {
-    async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        self.enter(call)
+    async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        self.enter(parts, call)
     }
 
-    fn decide(&self, _parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
-        Some(self.enter(call))
+    fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
+        Some(self.enter(parts, call))
     }
 }
 
 impl AuditGate {
     /// Takes the call's place in the queue, to be filled when it closes.
-    pub(crate) fn enter(&self, call: &Call) -> Result<(), Rejection> {
+    pub(crate) fn enter(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().operation == Operation::Other {
             return Ok(());
         }
@@ -49,6 +50,7 @@ impl AuditGate {
             .retry_after(Duration::from_secs(1))
             .internal("the audit queue is full: its sink fails, or is too slow"));
         };
+        call.set_client(|| Attribution::of(&parts.headers, None));
         call.on_close_shared(move |outcome| place.fill(AuditRecord::new(outcome.clone())));
         Ok(())
     }

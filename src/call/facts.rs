@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Call;
 use crate::dialect::head::Head;
+use crate::domain::attribution::Attribution;
 use crate::domain::outcome::Decision;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -84,6 +85,17 @@ impl Call {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Sets what the client says of itself, unless somebody has.
+    pub(crate) fn set_client(&self, client: impl FnOnce() -> Attribution) {
+        self.shared.client.get_or_init(client);
+    }
+
+    /// What the client says of itself, its body included, if anybody wants to know.
+    pub(super) fn client(&self) -> Attribution {
+        let user = self.head().and_then(Head::user);
+        self.shared.client.get().map_or_else(Attribution::default, |client| client.clone().and_user(user))
     }
 
     /// The input tokens of the request, if somebody has [counted](crate::ingest::TokenCounter) them.

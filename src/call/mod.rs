@@ -79,6 +79,7 @@ use self::cut::Door;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
+use crate::domain::attribution::Attribution;
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
@@ -115,6 +116,7 @@ struct Shared {
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
     counted_input: OnceLock<u64>,
+    client: OnceLock<Attribution>,
     route: OnceLock<Vec<Arc<Target>>>,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
@@ -141,6 +143,7 @@ impl Call {
             key: OnceLock::new(),
             head: OnceLock::new(),
             counted_input: OnceLock::new(),
+            client: OnceLock::new(),
             route: OnceLock::new(),
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),

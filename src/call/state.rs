@@ -176,6 +176,7 @@ impl Call {
             id: self.shared.id,
             endpoint: self.endpoint(),
             principal: self.principal().cloned(),
+            client: self.client(),
             model: self.head().map(|head| head.shared_model().clone()),
             end,
             status: state.client.status,

@@ -55,6 +55,7 @@ pub struct Head {
     includes_usage: bool,
     inputs: Inputs,
     prefixes: Vec<Prefix>,
+    user: Option<Arc<str>>,
     len: usize,
     pub(crate) spans: Spans,
 }
@@ -116,6 +117,7 @@ impl Head {
         let includes_usage =
             flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
                 .unwrap_or(false);
+        let user = reading.user();
         let (inputs, prefixes) = reading.finish(messages.as_ref(), tools.as_ref(), met);
 
         Ok(Head {
@@ -128,6 +130,7 @@ impl Head {
             includes_usage,
             inputs,
             prefixes,
+            user,
             len: body.len(),
             spans: Spans { root: index.root, model, max_tokens, stream_options, include_usage },
         })
@@ -179,6 +182,13 @@ impl Head {
     #[must_use]
     pub fn prefixes(&self) -> &[Prefix] {
         &self.prefixes
+    }
+
+    /// On whose behalf the request says that it is made: `metadata.user_id` of Messages, `safety_identifier` or `user` of
+    /// Chat Completions. Nobody has checked it, nor cleaned it.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay

@@ -8,6 +8,7 @@
 mod walk;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memmem;
 use serde_json::value::RawValue;
@@ -21,7 +22,7 @@ use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 28] = [
+pub(super) const PATHS: [Path; 31] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -50,7 +51,13 @@ pub(super) const PATHS: [Path; 28] = [
     &["prompt"],
     &["max_tool_calls"],
     &["prompt_cache_retention"],
+    &["metadata"],
+    &["safety_identifier"],
+    &["user"],
 ];
+
+/// The longest that is read of who a request is made for, in bytes of JSON.
+const LONGEST_USER: usize = 4_096;
 
 /// Tools that the provider defines and the client runs.
 const DEFINED: [&str; 4] = ["bash_20", "text_editor_20", "memory_20", "computer_20"];
@@ -91,6 +98,8 @@ pub(super) struct Reading<'a> {
     retained: bool,
     tool_calls: Option<u64>,
     input: Option<Found>,
+    /// Where it says on whose behalf it is made, the best of several.
+    user: Option<(u8, Found)>,
     /// Where each of the messages stands.
     each: Vec<Range<usize>>,
 }
@@ -106,6 +115,7 @@ impl<'a> Reading<'a> {
             retained: false,
             tool_calls: None,
             input: None,
+            user: None,
             each: Vec::new(),
         }
     }
@@ -114,6 +124,9 @@ impl<'a> Reading<'a> {
     pub(super) fn note(&mut self, path: Path, found: &Found) {
         if found.kind == Kind::Null {
             return;
+        }
+        if let ["metadata" | "safety_identifier" | "user"] = path {
+            return self.name_user(path, found);
         }
         let (body, inputs) = (self.body, &mut self.inputs);
         let is = |words: &[&str]| found.as_str(body).is_some_and(|word| words.contains(&&*word));
@@ -199,6 +212,40 @@ impl<'a> Reading<'a> {
         if let (Some(why), Some(field)) = (broken, path.first()) {
             inputs.unbounded.get_or_insert(Unbounded::new(field, why));
         }
+    }
+
+    /// `user` is what `safety_identifier` was called before, and both are none of Messages.
+    fn name_user(&mut self, path: Path, found: &Found) {
+        let rank = match (self.dialect, path) {
+            (Dialect::Anthropic, ["metadata"]) => 2,
+            (Dialect::OpenAiChat | Dialect::OpenAiResponses, ["safety_identifier"]) => 2,
+            (Dialect::OpenAiChat | Dialect::OpenAiResponses, ["user"]) => 1,
+            _ => return,
+        };
+        if self.user.as_ref().is_none_or(|(before, _)| *before <= rank) {
+            self.user = Some((rank, found.clone()));
+        }
+    }
+
+    /// On whose behalf the request is made, as far as it says so in a few words.
+    pub(super) fn user(&self) -> Option<Arc<str>> {
+        let (_, found) = self.user.as_ref()?;
+        let value = found.bytes(self.body);
+        if value.len() > LONGEST_USER {
+            return None;
+        }
+        let mut user = None;
+        match found.kind {
+            Kind::Object { .. } => {
+                members(value, |key, value| {
+                    if key == "user_id" {
+                        user = text(value).map(|user| user.as_ref().into());
+                    }
+                });
+            }
+            _ => user = found.as_str(self.body).map(|user| user.as_ref().into()),
+        }
+        user
     }
 
     /// With what only the whole scan tells.

@@ -9,6 +9,7 @@
 //! assert_eq!(usage.total_input(), 9_209);
 //! ```
 
+pub mod attribution;
 pub mod audit;
 pub mod bucket;
 pub mod budget;

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::attribution::Attribution;
 use super::dialect::Endpoint;
 use super::money::Money;
 use super::principal::Principal;
@@ -101,6 +102,8 @@ pub struct Outcome {
     pub endpoint: Endpoint,
     /// Who called, if anyone asked.
     pub principal: Option<Arc<Principal>>,
+    /// What the client says of itself, where the call is audited.
+    pub client: Attribution,
     /// The model that the client named, if its body was read.
     pub model: Option<Arc<str>>,
     /// How the call ended.

@@ -103,7 +103,7 @@ pub(super) struct Door {
 impl Door {
     pub(super) async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         for audit in &self.audits {
-            audit.enter(call)?;
+            audit.enter(parts, call)?;
         }
         let operation = match call.endpoint().operation {
             // Below it other APIs have verbs, which are nothing that a key is good for.

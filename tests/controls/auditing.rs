@@ -15,7 +15,7 @@ use tollgate::store::audit::AuditSink;
 use tollgate::{AuditLayer, Body};
 use tower::ServiceExt;
 
-use crate::world::{MESSAGES, World, post};
+use crate::world::{CHAT, MESSAGES, World, post};
 
 fn hello() -> Value {
     json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
@@ -110,4 +110,39 @@ async fn json_lines_are_appended_one_for_each_call() {
     let ids: std::collections::HashSet<String> =
         text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].to_string()).collect();
     assert_eq!((text.lines().count(), ids.len()), (6, 6));
+}
+
+#[tokio::test]
+async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    let mut claude_code = hello();
+    let id = json!({ "device_id": "d1", "account_uuid": "a1", "session_id": "s1" }).to_string();
+    claude_code["metadata"] = json!({ "user_id": id });
+    let mut request = post(MESSAGES, &key, &claude_code);
+    request.headers_mut().insert("user-agent", "claude-cli/2.1.330 (external, cli)".parse().expect("a value"));
+    assert_eq!(world.ask(request).await.status, 200);
+
+    let chat = json!({ "model": "gpt-5", "messages": [], "user": "old", "safety_identifier": "one\nof\u{1b} many",
+        "metadata": { "user_id": "not this", "User_ID": "nor this" } });
+    let mut request = post(CHAT, &key, &chat);
+    request.headers_mut().insert("user-agent", "OpenAI/Python 2.34.0".parse().expect("a value"));
+    request.headers_mut().insert("x-session-id", "s".repeat(9_000).parse().expect("a value"));
+    assert_eq!(world.ask(request).await.status, 200);
+
+    let nobody = json!({ "model": "gpt-5", "messages": [], "user": ["wrong", "type"], "metadata": null });
+    assert_eq!(world.ask(post(CHAT, &key, &nobody)).await.status, 200);
+
+    let said: Vec<_> = world
+        .records()
+        .await
+        .iter()
+        .map(|record| {
+            let record = serde_json::to_value(record).expect("JSON");
+            ["agent", "session", "client_user"].map(|member| record[member].clone())
+        })
+        .collect();
+    assert_eq!(said[0], [json!("claude-cli/2.1.330"), json!("s1"), json!("a1")]);
+    assert_eq!(said[1], [json!("OpenAI/Python 2.34.0"), json!("s".repeat(128)), json!("oneof many")]);
+    assert_eq!(said[2], [json!(null), json!(null), json!(null)]);
 }

@@ -11,6 +11,7 @@ use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::Limit;
 use tollgate::domain::money::Money;
+use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{self, BudgetStore, Pinned, Reservation, Reserve};
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
@@ -81,7 +82,7 @@ impl BudgetStore for Broken<MemoryBudgets> {
             TakesAll => ask.wish.share = 1,
             ReadsThenWrites => {
                 let standings = self.inner.standing(ask.budgets, at).await?;
-                tokio::task::yield_now().await;
+                others_read_too().await;
                 let seen = ask.answer(&standings, Timestamp::UNIX_EPOCH);
                 let verdict = self.inner.reserve(&ask, at).await?;
                 // Only another task can have come between.
@@ -161,11 +162,13 @@ impl RateLimitStore for Broken<MemoryLimits> {
             AsksAgain => ask.id = Uuid::now_v7(),
             ReadsThenWrites => {
                 let standings = self.inner.standing(ask.limits, at).await?;
-                tokio::task::yield_now().await;
+                others_read_too().await;
                 let seen = standings.iter().all(|one| one.left >= ask.amount(one.limit.measure) && one.left > 0);
                 let verdict = self.inner.acquire(&ask, at).await?;
                 if let (true, rate_limit::Verdict::Deny(_)) = (seen, &verdict) {
-                    let rich: Vec<_> = ask.limits.iter().cloned().map(|l| Limit { most: l.most * 2, ..l }).collect();
+                    // What was seen to be free is taken, though it no longer is: it counts nowhere that anybody looks.
+                    let elsewhere = |limit: &Limit| Limit { scope: Scope::team("elsewhere"), ..limit.clone() };
+                    let rich: Vec<_> = ask.limits.iter().map(elsewhere).collect();
                     let forced = Acquire::new(ask.id, ask.session, &rich).tokens(ask.tokens);
                     return self.inner.acquire(&forced, at).await;
                 }
@@ -204,6 +207,13 @@ impl RateLimitStore for Broken<MemoryLimits> {
 
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
         self.inner.standing(limits, at).await
+    }
+}
+
+/// However few tasks there are at a time, some of them have read before the first writes.
+async fn others_read_too() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -82,7 +82,7 @@ fn everywhere(key: &str, path: &str, body: &str) -> Request<Body> {
 fn prompt(path: &str, model: &str, more: &str, script: &str) -> String {
     let max = if path.contains("chat") { "max_completion_tokens" } else { "max_tokens" };
     format!(
-        r#"{{"model":"{model}","{max}":50{more},"messages":[{{"role":"user","content":"{PROMPT} {script}"}}],"metadata":{{"user_id":"{PROMPT}"}}}}"#
+        r#"{{"model":"{model}","{max}":50{more},"messages":[{{"role":"user","content":"{PROMPT} {script}"}}],"metadata":{{"other":"{PROMPT}"}}}}"#
     )
 }
 

@@ -1,10 +1,11 @@
 //! What of the ledger a batch is about, in memory: decided here by the rules, and written back as a whole.
 
 use foldhash::{HashMap, HashMapExt, HashSet};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::time::timestamp;
-use crate::domain::budget::{Budget, Pot};
+use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Room};
 use crate::domain::money::Money;
 use crate::store::budget::{Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, pin};
@@ -19,10 +20,21 @@ pub(super) struct Ledger {
     pub(super) heard: HashMap<Uuid, i64>,
 }
 
-/// A pot's account. What was not in the file is empty.
+/// A pot's account, in its window of now. What was not in the file is empty.
 pub(super) struct Kept {
     pub(super) account: Account,
+    /// When that window ends.
+    until: Option<Timestamp>,
     pub(super) changed: bool,
+}
+
+impl Kept {
+    /// That it was rolled is written with whatever happens to it next.
+    pub(super) fn rolled(mut account: Account, window: Window, now: i64) -> Self {
+        let (start, until) = window.around(timestamp(now));
+        account.roll(window, start);
+        Kept { account, until, changed: false }
+    }
 }
 
 /// A row of the ledger.
@@ -88,7 +100,7 @@ impl Ledger {
         }
         let mut pots: Vec<Pinned> = Vec::with_capacity(budgets.len());
         let granted = wish.grant(budgets.iter().map(|budget| {
-            let account = &self.rolled(&budget.pot).account;
+            let account = &self.at(&budget.pot).account;
             // Asked under each of its limits, and held once.
             pin(&mut pots, budget, || account.window_start);
             Room::of(account, budget)
@@ -124,7 +136,7 @@ impl Ledger {
         let is_lost = known.is_none();
         let pots = known.map_or(&reservation.pots, |hold| &hold.pots).clone();
         for pinned in &pots {
-            self.rolled(&pinned.pot);
+            self.at(&pinned.pot);
         }
         let hold = self.holds.entry(reservation.id).or_insert_with(|| Hold {
             session: None,
@@ -171,16 +183,13 @@ impl Ledger {
     }
 
     pub(super) fn standing(&mut self, budget: &Budget) -> Standing {
-        let until = budget.pot.window.around(timestamp(self.now)).1;
-        Standing::new(budget.clone(), &self.rolled(&budget.pot).account, until)
+        let Kept { account, until, .. } = self.at(&budget.pot);
+        Standing::new(budget.clone(), account, *until)
     }
 
-    /// A pot, in its window of now. That it was rolled is written with whatever happens to it next.
-    fn rolled(&mut self, pot: &Pot) -> &mut Kept {
-        let start = pot.window.around(timestamp(self.now)).0;
-        let kept = self.pots.entry(pot.clone()).or_insert(Kept { account: Account::default(), changed: false });
-        kept.account.roll(pot.window, start);
-        kept
+    fn at(&mut self, pot: &Pot) -> &mut Kept {
+        let now = self.now;
+        self.pots.entry(pot.clone()).or_insert_with(|| Kept::rolled(Account::default(), pot.window, now))
     }
 }
 

@@ -156,8 +156,10 @@ async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots:
             };
         }
     }
-    let kept = accounts.into_iter().map(|account| Kept { account, changed: false });
-    ledger.pots.extend(pots.into_iter().zip(kept));
+    for (pot, account) in pots.into_iter().zip(accounts) {
+        let kept = Kept::rolled(account, pot.window, ledger.now);
+        ledger.pots.insert(pot, kept);
+    }
     Ok(())
 }
 

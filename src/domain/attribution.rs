@@ -1,0 +1,147 @@
+//! What clients say of themselves, unasked: for reports, and for nothing else, since nobody has checked it.
+//!
+//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client): who spends, by session and by
+//! agent, without any set-up. Each is at most 128 bytes of one line.
+//!
+//! ```
+//! use http::HeaderMap;
+//! use tollgate::domain::attribution::Attribution;
+//! let mut headers = HeaderMap::new();
+//! headers.insert("user-agent", "claude-cli/2.1.330 (external, cli)".parse()?);
+//! headers.insert("x-claude-code-session-id", "0199".parse()?);
+//! let client = Attribution::of(&headers, None);
+//! assert_eq!((client.agent.as_deref(), client.session.as_deref()), (Some("claude-cli/2.1.330"), Some("0199")));
+//! # Ok::<(), http::header::InvalidHeaderValue>(())
+//! ```
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde::Deserialize;
+
+/// The longest of each, in bytes.
+const LONGEST: usize = 128;
+
+/// Where clients name the session that a call belongs to: Claude Code, Codex, opencode.
+const SESSIONS: [&str; 3] = ["x-claude-code-session-id", "session-id", "x-session-id"];
+
+/// What a client has said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Attribution {
+    /// Its program and version: `claude-cli/2.1.330`, `OpenAI/Python 2.34.0`.
+    pub agent: Option<Arc<str>>,
+    /// Which session it belongs to.
+    pub session: Option<Arc<str>>,
+    /// On whose behalf it was made: `metadata.user_id` of Messages, `safety_identifier` or `user` of Chat Completions.
+    pub user: Option<Arc<str>>,
+}
+
+impl Attribution {
+    /// By the headers of a request, and what its body says of the user.
+    #[must_use]
+    pub fn of(headers: &HeaderMap, user: Option<&str>) -> Self {
+        let header = |name: &str| clean(&String::from_utf8_lossy(headers.get(name)?.as_bytes()));
+        let agent = headers.get("user-agent").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        // What stands in brackets behind it is of the machine.
+        let agent = agent.and_then(|agent| clean(agent.split(" (").next().unwrap_or_default()));
+        let session = SESSIONS.iter().find_map(|name| header(name));
+        Attribution { agent, session, user: None }.and_user(user)
+    }
+
+    /// With what the body says of the user, which with Claude Code has the session in it as well.
+    #[must_use]
+    pub fn and_user(mut self, said: Option<&str>) -> Self {
+        let Some(said) = said else { return self };
+        let (user, session) = match serde_json::from_str::<ClaudeCode>(said) {
+            Ok(of) => (of.account_uuid.filter(|id| !id.is_empty()).or(of.device_id), of.session_id),
+            // Before: user_<device>_account_<uuid>_session_<uuid>.
+            Err(_) => match said.split_once("_session_").filter(|_| said.starts_with("user_")) {
+                Some((user, session)) => (Some(user.to_owned()), Some(session.to_owned())),
+                None => (Some(said.to_owned()), None),
+            },
+        };
+        self.user = user.as_deref().and_then(clean);
+        self.session = self.session.or_else(|| session.as_deref().and_then(clean));
+        self
+    }
+}
+
+/// `metadata.user_id` as Claude Code writes it.
+#[derive(Deserialize)]
+struct ClaudeCode {
+    device_id: Option<String>,
+    account_uuid: Option<String>,
+    session_id: Option<String>,
+}
+
+/// One line of at most so many bytes; nothing of what is empty.
+fn clean(text: &str) -> Option<Arc<str>> {
+    let mut clean = String::new();
+    // A letter is taken for what it is: what is left out only makes it shorter.
+    for letter in text.trim().chars().filter(|letter| !letter.is_control()) {
+        if clean.len() + letter.len_utf8() > LONGEST {
+            break;
+        }
+        clean.push(letter);
+    }
+    (!clean.is_empty()).then(|| clean.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(headers: &[(&'static str, &[u8])], user: Option<&str>) -> [Option<String>; 3] {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let Attribution { agent, session, user } = Attribution::of(&map, user);
+        [agent, session, user].map(|text| text.map(|text| text.to_string()))
+    }
+
+    #[test]
+    fn clients_say_who_they_are_each_in_its_own_way() {
+        let some = |text: &str| Some(text.to_owned());
+        let said = r#"{"device_id":"d1","account_uuid":"","session_id":"s1"}"#;
+        assert_eq!(
+            of(&[("user-agent", b"claude-cli/2.1.330 (external, cli)")], Some(said)),
+            [some("claude-cli/2.1.330"), some("s1"), some("d1")]
+        );
+        let said = r#"{"device_id":"d1","account_uuid":"a1","session_id":"s1"}"#;
+        assert_eq!(of(&[("x-claude-code-session-id", b"s2")], Some(said)), [None, some("s2"), some("a1")]);
+        assert_eq!(
+            of(&[], Some("user_d1_account_a1_session_s1")),
+            [None, some("s1"), some("user_d1_account_a1")],
+            "as it was before"
+        );
+        assert_eq!(
+            of(&[("user-agent", b"OpenAI/Python 2.34.0"), ("session-id", b"s3")], Some("ada@example.com")),
+            [some("OpenAI/Python 2.34.0"), some("s3"), some("ada@example.com")]
+        );
+        assert_eq!(
+            of(&[("x-session-id", b"s4")], Some("their_session_x")),
+            [None, some("s4"), some("their_session_x")]
+        );
+        assert_eq!(of(&[], None), [None, None, None]);
+    }
+
+    #[test]
+    fn what_they_say_is_one_short_line_whatever_it_was() {
+        let long = vec![b'a'; 65_536];
+        let [agent, session, user] = of(
+            &[("user-agent", b"\xff\xfe agent\t\x80(x"), ("session-id", &long)],
+            Some("one\nline\u{1b}[31m \u{85}and \r\nmore"),
+        );
+        assert_eq!(agent.as_deref(), Some("\u{fffd}\u{fffd} agent\u{fffd}(x"));
+        assert_eq!(session.map(|session| session.len()), Some(LONGEST));
+        assert_eq!(user.as_deref(), Some("oneline[31m and more"));
+        let [.., user] = of(&[], Some(&"ß".repeat(1_000)));
+        assert_eq!(user.map(|user| user.chars().count()), Some(LONGEST / 2), "cut between letters");
+        assert_eq!(of(&[("user-agent", b"  "), ("session-id", b"")], Some("\n")), [None, None, None]);
+        assert_eq!(of(&[], Some(r#"{"device_id":{}}"#)), [None, None, Some(r#"{"device_id":{}}"#.to_owned())]);
+    }
+}
