@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::rotating::Rotating;
 use crate::domain::audit::AuditRecord;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
@@ -30,6 +31,15 @@ impl JsonLines {
     /// When it cannot be opened for appending.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::new(OpenOptions::new().create(true).append(true).open(path)?))
+    }
+
+    /// Appends to the file at `path`, and begins a new one before it grows beyond `max_bytes`: what was there is kept as
+    /// `path.1`, then `path.2`, and so on, the highest the newest. None is ever removed. One process writes one file.
+    ///
+    /// # Errors
+    /// When it cannot be opened for appending.
+    pub fn rotating(path: impl AsRef<Path>, max_bytes: u64) -> io::Result<Self> {
+        Ok(Self::new(Rotating::open(path.as_ref(), max_bytes)?))
     }
 }
 

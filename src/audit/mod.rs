@@ -23,6 +23,7 @@ mod gate;
 mod json_lines;
 mod layer;
 mod queue;
+mod rotating;
 mod tracing_sink;
 
 pub use self::gate::AuditGate;

@@ -12,8 +12,8 @@ use super::cut::{Cut, Door};
 use super::{Call, Shared};
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// The calls under way whose clients are there, to be ended from outside: a key was revoked, the gateway shuts down, a client takes
-/// nothing of its answer. A clone is the same set.
+/// The calls under way whose clients are there, to be ended from outside: a key was revoked, the gateway shuts down, a
+/// client takes nothing of its answer. A clone is the same set.
 ///
 /// A call that is cut lets go of its provider at once, and is settled as if its client had hung up. The client is told
 /// why, in its dialect: by the status where the head of the answer has not gone out, by an event in a stream, by a cut

@@ -9,6 +9,9 @@ use uuid::Uuid;
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
 /// How much longer at most.
 const AGE: Duration = Duration::from_secs(6 * 60);
+/// How much time may pass between two settlements, for what it counts here: a clock that jumps, or a night without a call,
+/// makes nobody forget what was settled a moment ago, of which a repetition may still be on its way.
+const STEP: Duration = Duration::from_secs(60);
 /// How many ids an age has at most: as many as the processor's nearer caches hold, since every settlement adds one.
 const MOST: usize = 1 << 14;
 
@@ -17,23 +20,29 @@ const MOST: usize = 1 << 14;
 #[derive(Default)]
 pub(super) struct Settled {
     ages: VecDeque<Age>,
+    /// The time that has passed, and up to when.
+    passed: Duration,
+    latest: Option<Timestamp>,
 }
 
 struct Age {
-    until: Timestamp,
+    until: Duration,
     ids: HashSet<Uuid, RandomState>,
 }
 
 impl Settled {
     pub(super) fn remember(&mut self, id: Uuid, now: Timestamp) {
-        if self.ages.back().is_none_or(|age| age.until < now || age.ids.len() >= MOST) {
-            while self.ages.front().is_some_and(|age| after(age.until, AT_LEAST) < now) {
+        let step = self.latest.map_or(Duration::ZERO, |latest| Duration::try_from(now - latest).unwrap_or_default());
+        (self.passed, self.latest) = (self.passed + step.min(STEP), Some(now));
+        let passed = self.passed;
+        if self.ages.back().is_none_or(|age| age.until < passed || age.ids.len() >= MOST) {
+            while self.ages.front().is_some_and(|age| age.until + AT_LEAST < passed) {
                 self.ages.pop_front();
             }
             // As large as the last one grew, so that it seldom has to be copied while everyone waits.
             let size = self.ages.back().map_or(0, |age| age.ids.len());
             let ids = HashSet::with_capacity_and_hasher(size, RandomState::default());
-            self.ages.push_back(Age { until: after(now, AGE), ids });
+            self.ages.push_back(Age { until: passed + AGE, ids });
         }
         if let Some(age) = self.ages.back_mut() {
             age.ids.insert(id);
@@ -51,13 +60,13 @@ impl Settled {
     }
 }
 
-fn after(time: Timestamp, by: Duration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(Timestamp::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{AGE, AT_LEAST, Duration, Settled, Timestamp, Uuid, after};
+    use super::{AGE, AT_LEAST, Duration, Settled, Timestamp, Uuid};
+
+    fn after(time: Timestamp, by: Duration) -> Timestamp {
+        time.saturating_add(by).expect("a time")
+    }
 
     #[test]
     fn an_id_is_remembered_for_an_hour_and_forgotten_soon_after() {
@@ -79,5 +88,16 @@ mod tests {
             }
         }
         assert!(settled.len() < 90 && settled.ages.len() < 14, "{} in {}", settled.len(), settled.ages.len());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_forget() {
+        let mut settled = Settled::default();
+        let mut now = Timestamp::UNIX_EPOCH;
+        for id in 0..50 {
+            settled.remember(Uuid::from_u128(id), now);
+            now = after(now, Duration::from_secs(7_200));
+        }
+        assert!((0..50).all(|id| settled.contains(&Uuid::from_u128(id))));
     }
 }
