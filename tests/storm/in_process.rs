@@ -103,7 +103,7 @@ fn number(model: &str) -> u64 {
     model.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
-fn revoked() -> Rejection {
+pub(crate) fn revoked() -> Rejection {
     Rejection::new(RejectionKind::Unauthenticated, "this key was revoked")
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollgate::budget::{BudgetLayer, OverBudget};
+use tollgate::call::LiveCalls;
 use tollgate::domain::money::Money;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::budget::Standing;
@@ -16,6 +17,7 @@ use tollgate::testing::Simulated;
 use tower::ServiceExt;
 
 use crate::calls::{Ask, Crowd, Leaves, drain};
+use crate::in_process::revoked;
 use crate::network::{Link, Node, StoreClock};
 use crate::oracle::price;
 use crate::seeded::Seeded;
@@ -29,6 +31,7 @@ const CALLS: u64 = 40;
 struct Gateway {
     site: Site,
     link: Link,
+    live: LiveCalls,
     clients: JoinSet<()>,
 }
 
@@ -68,9 +71,10 @@ impl World {
         let over = OverBudget::Clamp { floor: 16, share: 4 };
         let budgets = BudgetLayer::new(link.clone()).over_budget(over);
         let limits = RateLimitLayer::new(MemoryLimits::new());
-        let build = served(&self.provider, |layer| layer);
+        let live = LiveCalls::new();
+        let build = served(&self.provider, |layer| layer.live_calls(live.clone()));
         let site = Site::toward(self.provider.clone(), self.keys.clone(), limits, budgets, build);
-        Gateway { site, link, clients: JoinSet::new() }
+        Gateway { site, link, live, clients: JoinSet::new() }
     }
 
     async fn run(&mut self) {
@@ -113,6 +117,8 @@ impl World {
                 let seconds = i64::try_from(self.random.below(7_200)).expect("small") - 3_600;
                 self.clock.jump(seconds);
             }
+            // Its operator ends all that is under way there.
+            5 => drop(self.gateways[which].live.cut(&revoked(), |_| true)),
             4 => tokio::time::sleep(Duration::from_secs(self.random.below(400))).await,
             _ => {}
         }
