@@ -1,4 +1,4 @@
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,21 +10,45 @@ pub(super) struct Rotating {
     /// As far as we wrote it ourselves: nobody else should.
     len: u64,
     most: u64,
+    /// The last number that was given.
+    last: u64,
+    /// A line broke off, and what comes next begins a new one.
+    is_torn: bool,
 }
 
 impl Rotating {
     pub(super) fn open(path: &Path, most: u64) -> io::Result<Self> {
         let file = append(path)?;
-        let len = file.metadata()?.len();
-        Ok(Rotating { path: path.to_owned(), file, len, most })
+        let (len, last) = (file.metadata()?.len(), highest(path)?);
+        Ok(Rotating { path: path.to_owned(), file, len, most, last, is_torn: false })
     }
 
-    /// The highest number is the newest. Nothing is ever removed: that is for whoever keeps the records.
+    /// Nothing is ever removed or written over: that is for whoever keeps the records.
     fn rotate(&mut self) -> io::Result<()> {
-        let next = numbers(&self.path)?.max().unwrap_or(0).saturating_add(1);
-        fs::rename(&self.path, numbered(&self.path, next))?;
+        let mut number = self.last.max(highest(&self.path)?);
+        let kept = loop {
+            number = number.checked_add(1).ok_or_else(|| io::Error::other("no number is left"))?;
+            let kept = numbered(&self.path, number);
+            if !kept.try_exists()? {
+                break kept;
+            }
+        };
+        match fs::rename(&self.path, kept) {
+            // Somebody has moved it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        self.last = number;
         self.file = append(&self.path)?;
-        self.len = 0;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        if std::mem::take(&mut self.is_torn) {
+            self.file.write_all(b"\n").inspect_err(|_| self.is_torn = true)?;
+        }
+        self.file.write_all(line).inspect_err(|_| self.is_torn = true)?;
+        self.len += line.len() as u64;
         Ok(())
     }
 }
@@ -39,26 +63,35 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
     name.into()
 }
 
-/// Those that are taken.
-fn numbers(path: &Path) -> io::Result<impl Iterator<Item = u64>> {
+/// The highest number that is taken, by a file that may have been compressed since.
+fn highest(path: &Path) -> io::Result<u64> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or(OsStr::new("")).to_owned();
-    Ok(fs::read_dir(directory)?.filter_map(move |entry| {
-        let entry = entry.ok()?.file_name();
-        entry.to_str()?.strip_prefix(name.to_str()?)?.strip_prefix('.')?.parse().ok()
-    }))
+    let name = path.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
+    let number = |entry: fs::DirEntry| {
+        let entry = entry.file_name();
+        let rest = entry.as_encoded_bytes().strip_prefix(name)?.strip_prefix(b".")?;
+        let digits = rest.split(|byte| *byte == b'.').next()?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    };
+    let mut highest = 0;
+    for entry in fs::read_dir(directory)? {
+        highest = highest.max(number(entry?).unwrap_or(0));
+    }
+    Ok(highest)
 }
 
 impl Write for Rotating {
-    /// All of it, each line whole in one file: one that is longer than a file may be has a file of its own.
+    /// All of it, each line in one file: one that is longer than a file may be has a file of its own.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            let len = line.len() as u64;
-            if self.len > 0 && self.len.saturating_add(len) > self.most {
-                self.rotate()?;
+            if self.len > 0 && self.len.saturating_add(line.len() as u64) > self.most {
+                // A file that is too large is better than a record that is nowhere; after as much again, another try.
+                if let Err(error) = self.rotate() {
+                    tracing::warn!(path = %self.path.display(), %error, "a file of records could not be begun anew");
+                }
+                self.len = 0;
             }
-            self.file.write_all(line)?;
-            self.len += len;
+            self.line(line)?;
         }
         Ok(lines.len())
     }
@@ -72,30 +105,71 @@ impl Write for Rotating {
 mod tests {
     use super::*;
 
+    /// A directory of a test's own.
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("tollgate-rotating-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        directory
+    }
+
+    fn write(file: &mut Rotating, lines: &str) {
+        file.write_all(lines.as_bytes()).and_then(|()| file.flush()).expect("it is written");
+    }
+
     #[test]
     fn every_line_is_in_one_file_in_order_and_none_is_lost() {
-        let directory = std::env::temp_dir().join(format!("tollgate-rotating-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory");
+        let directory = directory("order");
         let path = directory.join("audit.jsonl");
         let lines: Vec<String> = (0..200).map(|n| format!("{n} {}\n", "x".repeat(n % 37))).collect();
         // Opened again now and then, as by a process that is started anew; and one line that is too long for any file.
         for part in lines.chunks(60) {
             let mut file = Rotating::open(&path, 100).expect("it opens");
-            for batch in part.chunks(7) {
-                file.write_all(batch.concat().as_bytes()).expect("there is room");
-            }
-            file.flush().expect("it is written");
+            part.chunks(7).for_each(|batch| write(&mut file, &batch.concat()));
         }
         let long = format!("{}\n", "y".repeat(1_000));
-        Rotating::open(&path, 100).expect("it opens").write_all(long.as_bytes()).expect("there is room");
+        write(&mut Rotating::open(&path, 100).expect("it opens"), &long);
 
-        let mut old: Vec<u64> = numbers(&path).expect("a directory").collect();
-        old.sort_unstable();
-        assert!(old.len() > 10 && old.iter().copied().eq(1..=old.len() as u64), "{old:?}");
-        let files = old.iter().map(|number| numbered(&path, *number)).chain([path.clone()]);
+        let last = highest(&path).expect("a directory");
+        assert!(last > 10, "{last}");
+        let files = (1..=last).map(|number| numbered(&path, number)).chain([path.clone()]);
         let texts: Vec<String> = files.map(|file| fs::read_to_string(file).expect("a file")).collect();
         assert_eq!(texts.concat(), lines.concat() + &long);
         assert!(texts.iter().all(|text| text.ends_with('\n') && (text.len() <= 100 || *text == long)));
+        fs::remove_dir_all(&directory).expect("ours");
+    }
+
+    #[test]
+    fn whatever_is_done_to_its_files_it_goes_on_and_writes_over_none() {
+        let directory = directory("moved");
+        let path = directory.join("audit.jsonl");
+        let mut file = Rotating::open(&path, 10).expect("it opens");
+        write(&mut file, "1234567\n1234567\n");
+        assert_eq!(highest(&path).expect("a directory"), 1);
+        // Compressed, and moved away with what is being written.
+        fs::rename(numbered(&path, 1), directory.join("audit.jsonl.7.gz")).expect("renamed");
+        fs::remove_file(&path).expect("removed");
+        write(&mut file, "abcdefg\nabcdefh\n");
+        assert_eq!(fs::read_to_string(numbered(&path, 9)).expect("behind the highest"), "abcdefg\n");
+        assert_eq!(fs::read_to_string(&path).expect("anew"), "abcdefh\n");
+        // A directory that is gone: what is written goes on where it went.
+        fs::remove_dir_all(&directory).expect("ours");
+        write(&mut file, "1234567\n1234567\n1234567\n");
+        fs::create_dir_all(&directory).expect("a directory");
+        write(&mut file, "back\n1234567\n");
+        assert!(fs::read_to_string(&path).expect("anew").contains("1234567\n"));
+        fs::remove_dir_all(&directory).expect("ours");
+    }
+
+    #[test]
+    fn what_comes_behind_a_line_that_broke_off_begins_a_new_one() {
+        let directory = directory("torn");
+        let path = directory.join("audit.jsonl");
+        let mut file = Rotating::open(&path, 1_000).expect("it opens");
+        write(&mut file, "half a li");
+        file.is_torn = true;
+        write(&mut file, "whole\n");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "half a li\nwhole\n");
         fs::remove_dir_all(&directory).expect("ours");
     }
 }

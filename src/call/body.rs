@@ -97,7 +97,7 @@ impl CallBody {
         self.inner = Body::empty();
         match self.closer.call() {
             // All that there was to say had been handed out: an error behind it would make nothing of a good answer.
-            Some(call) if call.last_attempt_is_whole() => {
+            Some(call) if self.bytes_out > 0 && call.last_attempt_is_whole() => {
                 self.broken = true;
                 self.closer.end(ClientEnd::Complete, self.bytes_out);
             }

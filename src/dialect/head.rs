@@ -30,7 +30,7 @@ const MAX_TOOLS: usize = 512;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on
 /// which `max_tokens` counts, a budget would be held for one and spent by the other.
-static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES);
+static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES).lax(inputs::LAX);
 const PATHS: [Path; 10] = [
     &["model"],
     &["stream"],

@@ -56,6 +56,9 @@ pub(super) const PATHS: [Path; 31] = [
     &["user"],
 ];
 
+/// The last of them are for reports alone.
+pub(super) const LAX: usize = 3;
+
 /// The longest that is read of who a request is made for, in bytes of JSON.
 const LONGEST_USER: usize = 4_096;
 

@@ -1,7 +1,7 @@
 //! What clients say of themselves, unasked: for reports, and for nothing else, since nobody has checked it.
 //!
-//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client): who spends, by session and by
-//! agent, without any set-up. Each is at most 128 bytes of one line.
+//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client), where an
+//! [`AuditLayer`](crate::AuditLayer) is: who spends, by session and by agent. Each is at most 128 bytes of one line.
 //!
 //! ```
 //! use http::HeaderMap;
@@ -22,8 +22,14 @@ use serde::Deserialize;
 /// The longest of each, in bytes.
 const LONGEST: usize = 128;
 
-/// Where clients name the session that a call belongs to: Claude Code, Codex, opencode.
-const SESSIONS: [&str; 3] = ["x-claude-code-session-id", "session-id", "x-session-id"];
+/// Where clients name the session that a call belongs to, and what tells that it is one of theirs: under a name that is
+/// anybody's, a host may have what opens its own doors.
+const SESSIONS: [(&str, &str); 3] = [
+    ("x-claude-code-session-id", "x-claude-code-session-id"),
+    // Codex, and opencode.
+    ("session-id", "originator"),
+    ("x-session-id", "x-session-affinity"),
+];
 
 /// What a client has said of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,7 +51,8 @@ impl Attribution {
         let agent = headers.get("user-agent").map(|value| String::from_utf8_lossy(value.as_bytes()));
         // What stands in brackets behind it is of the machine.
         let agent = agent.and_then(|agent| clean(agent.split(" (").next().unwrap_or_default()));
-        let session = SESSIONS.iter().find_map(|name| header(name));
+        let its = SESSIONS.iter().filter(|(_, sign)| headers.contains_key(*sign));
+        let session = its.into_iter().find_map(|(name, _)| header(name));
         Attribution { agent, session, user: None }.and_user(user)
     }
 
@@ -53,14 +60,7 @@ impl Attribution {
     #[must_use]
     pub fn and_user(mut self, said: Option<&str>) -> Self {
         let Some(said) = said else { return self };
-        let (user, session) = match serde_json::from_str::<ClaudeCode>(said) {
-            Ok(of) => (of.account_uuid.filter(|id| !id.is_empty()).or(of.device_id), of.session_id),
-            // Before: user_<device>_account_<uuid>_session_<uuid>.
-            Err(_) => match said.split_once("_session_").filter(|_| said.starts_with("user_")) {
-                Some((user, session)) => (Some(user.to_owned()), Some(session.to_owned())),
-                None => (Some(said.to_owned()), None),
-            },
-        };
+        let (user, session) = ClaudeCode::read(said).unwrap_or_else(|| (Some(said.to_owned()), None));
         self.user = user.as_deref().and_then(clean);
         self.session = self.session.or_else(|| session.as_deref().and_then(clean));
         self
@@ -73,6 +73,21 @@ struct ClaudeCode {
     device_id: Option<String>,
     account_uuid: Option<String>,
     session_id: Option<String>,
+}
+
+impl ClaudeCode {
+    /// The user and the session, if it is Claude Code who says it.
+    fn read(said: &str) -> Option<(Option<String>, Option<String>)> {
+        if said.starts_with('{') {
+            let ClaudeCode { device_id, account_uuid, session_id } = serde_json::from_str(said).ok()?;
+            let user = account_uuid.filter(|id| !id.is_empty()).or(device_id);
+            return (user.is_some() || session_id.is_some()).then_some((user, session_id));
+        }
+        // Before: user_<device>_account_<uuid>_session_<uuid>.
+        let (user, session) = said.split_once("_session_")?;
+        let is_its = user.starts_with("user_") && user.contains("_account_");
+        is_its.then(|| (Some(user.to_owned()), Some(session.to_owned())))
+    }
 }
 
 /// One line of at most so many bytes; nothing of what is empty.
@@ -119,13 +134,15 @@ mod tests {
             "as it was before"
         );
         assert_eq!(
-            of(&[("user-agent", b"OpenAI/Python 2.34.0"), ("session-id", b"s3")], Some("ada@example.com")),
-            [some("OpenAI/Python 2.34.0"), some("s3"), some("ada@example.com")]
+            of(&[("user-agent", b"OpenAI/Python 2.34.0")], Some("ada@example.com")),
+            [some("OpenAI/Python 2.34.0"), None, some("ada@example.com")]
         );
-        assert_eq!(
-            of(&[("x-session-id", b"s4")], Some("their_session_x")),
-            [None, some("s4"), some("their_session_x")]
-        );
+        assert_eq!(of(&[("session-id", b"s3"), ("originator", b"codex_cli_rs")], None), [None, some("s3"), None]);
+        assert_eq!(of(&[("x-session-id", b"s4"), ("x-session-affinity", b"1")], None), [None, some("s4"), None]);
+        assert_eq!(of(&[("x-session-id", b"a token"), ("session-id", b"another")], None), [None, None, None]);
+        for said in ["user_7_session_9", r#"{"id":"ada"}"#, "{}", r#"["a","b","c"]"#, r#"{"session_id":7}"#] {
+            assert_eq!(of(&[], Some(said)), [None, None, some(said)], "nobody's way but its own");
+        }
         assert_eq!(of(&[], None), [None, None, None]);
     }
 
@@ -133,7 +150,7 @@ mod tests {
     fn what_they_say_is_one_short_line_whatever_it_was() {
         let long = vec![b'a'; 65_536];
         let [agent, session, user] = of(
-            &[("user-agent", b"\xff\xfe agent\t\x80(x"), ("session-id", &long)],
+            &[("user-agent", b"\xff\xfe agent\t\x80(x"), ("session-id", &long), ("originator", b"x")],
             Some("one\nline\u{1b}[31m \u{85}and \r\nmore"),
         );
         assert_eq!(agent.as_deref(), Some("\u{fffd}\u{fffd} agent\u{fffd}(x"));

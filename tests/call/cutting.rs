@@ -110,3 +110,26 @@ async fn a_whole_answer_that_is_cut_behind_its_end_stays_a_good_one() {
         assert_eq!(outcomes.next().await.end, end, "{mark}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_came_whole_and_of_which_nothing_went_out_is_not_taken_for_an_empty_one() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let live = LiveCalls::new();
+    let metered = MeterLayer::new().layer(service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(Body::from(r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#)))
+    }));
+    // Who translates has all of it before it hands out any.
+    let collected = service_fn(move |request: Request<Body>| {
+        let answering = metered.clone().oneshot(request);
+        async move {
+            let bytes = answering.await.expect("infallible").into_body().collect().await.expect("whole").to_bytes();
+            Ok::<_, Infallible>(Response::new(Body::from(bytes)))
+        }
+    });
+    let service = CallLayer::new().live_calls(live.clone()).on_close(observer).layer(collected);
+    let request = Request::post("/v1/chat/completions").body(Body::empty()).expect("a request");
+    let body = service.oneshot(request).await.expect("infallible").into_body();
+    assert_eq!(live.cut(&why(), |_| true), 1);
+    assert!(body.collect().await.is_err());
+    assert_eq!(outcomes.next().await.end, End::Cut);
+}

@@ -127,11 +127,18 @@ async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
         "metadata": { "user_id": "not this", "User_ID": "nor this" } });
     let mut request = post(CHAT, &key, &chat);
     request.headers_mut().insert("user-agent", "OpenAI/Python 2.34.0".parse().expect("a value"));
+    request.headers_mut().insert("x-session-affinity", "1".parse().expect("a value"));
     request.headers_mut().insert("x-session-id", "s".repeat(9_000).parse().expect("a value"));
     assert_eq!(world.ask(request).await.status, 200);
 
     let nobody = json!({ "model": "gpt-5", "messages": [], "user": ["wrong", "type"], "metadata": null });
     assert_eq!(world.ask(post(CHAT, &key, &nobody)).await.status, 200);
+
+    // Nothing is decided by these, so that nobody is refused for them.
+    let twice =
+        r#"{"model":"gpt-5","messages":[],"user":"one","User":"other","us\u0065r":"third","user":"two","METADATA":{}}"#;
+    let request = Request::post(CHAT).header("x-api-key", key.expose()).body(Body::from(twice)).expect("a request");
+    assert_eq!(world.ask(request).await.status, 200);
 
     let said: Vec<_> = world
         .records()
@@ -145,4 +152,5 @@ async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
     assert_eq!(said[0], [json!("claude-cli/2.1.330"), json!("s1"), json!("a1")]);
     assert_eq!(said[1], [json!("OpenAI/Python 2.34.0"), json!("s".repeat(128)), json!("oneof many")]);
     assert_eq!(said[2], [json!(null), json!(null), json!(null)]);
+    assert_eq!(said[3], [json!(null), json!(null), json!("two")]);
 }

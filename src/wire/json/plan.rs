@@ -13,6 +13,8 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(super) lengths: [u64; 32],
     /// The paths that are not the empty one.
     pub(super) inward: u64,
+    /// The paths of which it does not matter what another parser makes of them.
+    pub(super) lax: u64,
 }
 
 impl<const N: usize, const M: usize> Plan<N, M> {
@@ -31,6 +33,18 @@ impl<const N: usize, const M: usize> Plan<N, M> {
             }
             bit += 1;
         }
-        Plan { paths, more, names, initials, lengths, inward }
+        Plan { paths, more, names, initials, lengths, inward, lax: 0 }
+    }
+
+    /// The last so many of `more` may be there twice, each of which is told of, and what is spelled otherwise is none of
+    /// them: nothing is decided by these.
+    #[must_use]
+    pub const fn lax(mut self, last: usize) -> Self {
+        let mut bit = N + M.saturating_sub(last);
+        while bit < N + M {
+            self.lax |= 1 << bit;
+            bit += 1;
+        }
+        self
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Walk<'a, 'p> {
     lengths: &'p [u64; 32],
     /// The paths that are not the empty one.
     inward: u64,
+    /// Those of which it does not matter what another parser makes of them.
+    lax: u64,
     found: &'p mut [Option<Found>],
     each: &'p mut dyn FnMut(Path, &Found),
 }
@@ -28,8 +30,8 @@ impl<'a, 'p> Walk<'a, 'p> {
         found: &'p mut [Option<Found>],
         each: &'p mut dyn FnMut(Path, &Found),
     ) -> Self {
-        let Plan { paths, more, initials, lengths, inward, .. } = plan;
-        Walk { lexer, paths, more, initials, lengths, inward: *inward, found, each }
+        let Plan { paths, more, initials, lengths, inward, lax, .. } = plan;
+        Walk { lexer, paths, more, initials, lengths, inward: *inward, lax: *lax, found, each }
     }
 
     pub(super) fn document(mut self) -> Result<(Found, Met), ScanError> {
@@ -64,7 +66,7 @@ impl<'a, 'p> Walk<'a, 'p> {
             let key_at = self.lexer.at();
             let (key, escaped) = self.lexer.key().map_err(|fault| self.lexer.fault(fault))?;
             let named = self.named(key, escaped, level, wanted, key_at)?;
-            if let Some(bit) = bits(named & seen).next() {
+            if let Some(bit) = bits(named & seen & !self.lax).next() {
                 return Err(ScanError::ambiguous(self.path(bit)[level], Clash::Twice, key_at));
             }
             seen |= named;
@@ -149,7 +151,7 @@ impl<'a, 'p> Walk<'a, 'p> {
                 false if key.len() <= name.len() => key.eq_ignore_ascii_case(name.as_bytes()),
                 false => !key.is_ascii() && std::str::from_utf8(key).is_ok_and(|key| same_letters(key, name)),
             };
-            if clashes {
+            if clashes && self.lax & (1 << bit) == 0 {
                 let clash = if escaped { Clash::Escaped } else { Clash::Case };
                 return Err(ScanError::ambiguous(name, clash, key_at));
             }
