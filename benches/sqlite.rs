@@ -30,7 +30,7 @@ async fn main() {
         "calls at once", "calls/s", "hold p50 us", "hold p99 us", "settle p50", "settle p99", "CPU us/call"
     );
     for (name, durable) in [("", true), (", no fsync", false)] {
-        for at_once in [1, 8, 64, 256] {
+        for at_once in [1, 8, 64, 256, 1_024] {
             std::fs::create_dir_all(&directory).expect("a directory");
             let options = if durable { Sqlite::options() } else { Sqlite::options().without_fsync() };
             let sqlite = options.open(directory.join("bench.db")).await.expect("it opens");
