@@ -25,8 +25,10 @@ mod layer;
 mod queue;
 mod rotating;
 mod tracing_sink;
+mod webhook;
 
 pub use self::gate::AuditGate;
 pub use self::json_lines::JsonLines;
 pub use self::layer::AuditLayer;
 pub use self::tracing_sink::TracingSink;
+pub use self::webhook::{NotAWebhook, Webhook};

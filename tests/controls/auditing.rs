@@ -1,20 +1,29 @@
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use http::Request;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tollgate::audit::JsonLines;
+use sha2::Sha256;
+use tollgate::audit::{JsonLines, Webhook};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::Window;
 use tollgate::domain::outcome::End;
 use tollgate::domain::principal::Principal;
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
+use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, Body};
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
+use crate::support::Server;
 use crate::world::{CHAT, MESSAGES, World, post};
 
 fn hello() -> Value {
@@ -153,4 +162,80 @@ async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
     assert_eq!(said[1], [json!("OpenAI/Python 2.34.0"), json!("s".repeat(128)), json!("oneof many")]);
     assert_eq!(said[2], [json!(null), json!(null), json!(null)]);
     assert_eq!(said[3], [json!(null), json!(null), json!("two")]);
+}
+
+/// What a receiver got, and what it answers next.
+type Received = Arc<Mutex<(Vec<(HeaderMap, Bytes)>, Vec<u16>)>>;
+
+#[tokio::test]
+async fn a_webhook_is_signed_sent_again_until_it_is_taken_and_a_dead_letter_if_it_is_refused() {
+    let received: Received = Arc::default();
+    let answers = received.clone();
+    let receiver = service_fn(move |request: Request<Incoming>| {
+        let answers = answers.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            assert_eq!((parts.method.as_str(), parts.uri.path()), ("POST", "/calls"));
+            let body = body.collect().await.expect("whole").to_bytes();
+            let mut answers = answers.lock().expect("no panic");
+            answers.0.push((parts.headers, body));
+            let status = answers.1.pop().unwrap_or(204);
+            let response = Response::builder().status(status).body(Body::empty());
+            Ok::<_, Infallible>(response.expect("a response"))
+        }
+    });
+    let server = Server::start(receiver).await;
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dead-{}.jsonl", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let secret = [7; 32];
+    let webhook = Webhook::new(
+        &format!("{}/calls", server.url()),
+        &format!("whsec_{}", STANDARD.encode(secret)),
+        HttpClient::new().expect("a client"),
+    );
+    let dead = JsonLines::append(&path).expect("a place for temporary files");
+    let audit = AuditLayer::new(webhook.expect("a webhook").dead_letters(dead));
+    let world = World::with(|layer| layer.audit(&audit));
+    let key = world.mint(Principal::new("ada")).await;
+    for answers in [vec![204, 503, 429], vec![410]] {
+        received.lock().expect("no panic").1 = answers;
+        assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
+        audit.flush().await;
+    }
+    let got = received.lock().expect("no panic").0.clone();
+    assert_eq!(got.len(), 4);
+    let header = |at: usize, name: &str| got[at].0[name].to_str().expect("text").to_owned();
+    assert!((0..2).all(|at| header(at, "webhook-id") == header(at + 1, "webhook-id") && got[at].1 == got[at + 1].1));
+    assert_ne!(header(2, "webhook-id"), header(3, "webhook-id"));
+    for (at, (_, body)) in got.iter().enumerate() {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).expect("any length");
+        mac.update(format!("{}.{}.", header(at, "webhook-id"), header(at, "webhook-timestamp")).as_bytes());
+        mac.update(body);
+        let due = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        assert_eq!(header(at, "webhook-signature"), due);
+        let message: Value = serde_json::from_slice(body).expect("JSON");
+        assert_eq!((&message["type"], message["data"].as_array().map(Vec::len)), (&json!("tollgate.calls"), Some(1)));
+    }
+    let refused: Value = serde_json::from_slice(&got[3].1).expect("JSON");
+    let dead = std::fs::read_to_string(&path).expect("it was written");
+    std::fs::remove_file(&path).expect("it was written");
+    assert_eq!(serde_json::from_str::<Value>(&dead).expect("one line"), refused["data"][0]);
+}
+
+#[test]
+fn what_is_no_webhook_is_refused_at_once_and_says_nothing_of_its_secret() {
+    let good = format!("whsec_{}", STANDARD.encode([7; 32]));
+    for (url, secret) in [
+        ("/calls", good.as_str()),
+        ("ftp://example.com/calls", &good),
+        ("https://example.com/calls", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("https://example.com/calls", "whsec_c2hvcnQ="),
+        ("https://example.com/calls", "whsec_not base64"),
+        ("https://example.com/calls", ""),
+    ] {
+        assert!(Webhook::new(url, secret, ()).is_err(), "{url} {secret}");
+    }
+    let webhook = Webhook::new("https://example.com/canary-path", &good, ()).expect("a webhook");
+    let shown = format!("{webhook:?}");
+    assert!(!shown.contains("canary") && !shown.contains("BwcH") && shown.contains("example.com"), "{shown}");
 }

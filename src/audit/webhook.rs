@@ -1,0 +1,158 @@
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Uri, header};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tower::{Service, ServiceExt};
+
+use super::JsonLines;
+use crate::body::{Body, BoxError};
+use crate::domain::audit::AuditRecord;
+use crate::domain::clock::{Clock, SystemClock};
+use crate::store::StoreError;
+use crate::store::audit::AuditSink;
+
+/// Posts records to an endpoint of yours, a batch at a time, signed as [Standard Webhooks](https://www.standardwebhooks.com)
+/// has it: `webhook-id`, `webhook-timestamp` and `webhook-signature`, over a body of
+/// `{"type":"tollgate.calls","timestamp":…,"data":[record, …]}`.
+///
+/// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id. Any other
+/// answer but a success refuses it for good: then it goes to the [dead letters](Self::dead_letters), or else into the log.
+/// Redirects are not followed.
+///
+/// ```
+/// # #[cfg(feature = "upstream")] {
+/// use tollgate::audit::{AuditLayer, JsonLines, Webhook};
+/// use tollgate::upstream::HttpClient;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// let webhook = Webhook::new("https://example.com/calls", secret, HttpClient::new()?)?;
+/// let audit = AuditLayer::new(webhook);
+/// # Ok(()) } }
+/// ```
+pub struct Webhook<C> {
+    url: Uri,
+    keyed: Hmac<Sha256>,
+    client: C,
+    dead_letters: Option<JsonLines>,
+}
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+impl<C> Webhook<C> {
+    /// To `url`, signed with a `secret` as the specification writes it: `whsec_` and 24 to 64 bytes in base64.
+    ///
+    /// # Errors
+    /// When the URL is not an absolute `http` or `https` one, or the secret is none.
+    pub fn new(url: &str, secret: &str, client: C) -> Result<Self, NotAWebhook> {
+        let url: Uri = url.parse().map_err(|_| NotAWebhook("the URL cannot be read"))?;
+        let is_http = url.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+        if !is_http || url.authority().is_none() {
+            return Err(NotAWebhook("the URL is not an absolute one of http or https"));
+        }
+        let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());
+        let secret = secret.filter(|secret| (24..=64).contains(&secret.len()));
+        let keyed = secret.and_then(|secret| Hmac::new_from_slice(&secret).ok());
+        let keyed = keyed.ok_or(NotAWebhook("the secret is not `whsec_` and 24 to 64 bytes in base64"))?;
+        Ok(Webhook { url, keyed, client, dead_letters: None })
+    }
+
+    /// Where batches go that the endpoint refuses for good.
+    #[must_use]
+    pub fn dead_letters(mut self, lines: JsonLines) -> Self {
+        self.dead_letters = Some(lines);
+        self
+    }
+
+    fn request(&self, body: &Bytes) -> Result<Request<Body>, http::Error> {
+        // Of its content, so that it is the same whenever it is sent again.
+        let digest = Sha256::digest(body);
+        let id: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let (id, now) = (format!("msg_{id}"), SystemClock.now().as_second());
+        let mut mac = self.keyed.clone();
+        for part in [id.as_bytes(), b".", now.to_string().as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        Request::post(self.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+            .body(Body::from(body.clone()))
+    }
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: &'a [AuditRecord],
+}
+
+impl<'a> Message<'a> {
+    fn of(records: &'a [AuditRecord]) -> Self {
+        let latest = records.iter().map(|record| record.outcome().opened_at).max().unwrap_or_default();
+        Message { r#type: "tollgate.calls", timestamp: latest.to_string(), data: records }
+    }
+}
+
+#[async_trait]
+impl<C, B> AuditSink for Webhook<C>
+where
+    C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Send + 'static,
+{
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let body = serde_json::to_vec(&Message::of(records)).map_err(StoreError::broken)?.into();
+        let request = self.request(&body).map_err(StoreError::broken)?;
+        let answering = tokio::time::timeout(PATIENCE, self.client.clone().oneshot(request));
+        let answer = answering.await.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)?;
+        let status = answer.status();
+        let comes_again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        if status.is_success() {
+            return Ok(());
+        }
+        if status.is_server_error() || comes_again.contains(&status) {
+            return Err(StoreError::unavailable(format!("the webhook answered {status}")));
+        }
+        match &self.dead_letters {
+            Some(lines) => {
+                tracing::error!(%status, records = records.len(), "a webhook refused audit records: they are dead letters");
+                lines.write(records).await
+            }
+            None => Err(StoreError::broken(format!("the webhook answered {status}"))),
+        }
+    }
+}
+
+/// Neither the secret nor the path, which may be one.
+impl<C> fmt::Debug for Webhook<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("host", &self.url.host()).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no such webhook. Repeats neither the URL nor the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAWebhook(&'static str);
+
+impl fmt::Display for NotAWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for NotAWebhook {}
