@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName, USER_AGENT};
 use serde::Deserialize;
 
 /// The longest of each, in bytes.
@@ -24,11 +24,11 @@ const LONGEST: usize = 128;
 
 /// Where clients name the session that a call belongs to, and what tells that it is one of theirs: under a name that is
 /// anybody's, a host may have what opens its own doors.
-const SESSIONS: [(&str, &str); 3] = [
-    ("x-claude-code-session-id", "x-claude-code-session-id"),
+static SESSIONS: [(HeaderName, HeaderName); 3] = [
+    (HeaderName::from_static("x-claude-code-session-id"), HeaderName::from_static("x-claude-code-session-id")),
     // Codex, and opencode.
-    ("session-id", "originator"),
-    ("x-session-id", "x-session-affinity"),
+    (HeaderName::from_static("session-id"), HeaderName::from_static("originator")),
+    (HeaderName::from_static("x-session-id"), HeaderName::from_static("x-session-affinity")),
 ];
 
 /// What a client has said of itself.
@@ -47,12 +47,14 @@ impl Attribution {
     /// By the headers of a request, and what its body says of the user.
     #[must_use]
     pub fn of(headers: &HeaderMap, user: Option<&str>) -> Self {
-        let header = |name: &str| clean(&String::from_utf8_lossy(headers.get(name)?.as_bytes()));
-        let agent = headers.get("user-agent").map(|value| String::from_utf8_lossy(value.as_bytes()));
-        // What stands in brackets behind it is of the machine.
-        let agent = agent.and_then(|agent| clean(agent.split(" (").next().unwrap_or_default()));
-        let its = SESSIONS.iter().filter(|(_, sign)| headers.contains_key(*sign));
-        let session = its.into_iter().find_map(|(name, _)| header(name));
+        let agent = headers.get(USER_AGENT).and_then(|value| {
+            let agent = value.as_bytes();
+            // What stands in brackets behind it is of the machine.
+            let end = agent.windows(2).position(|two| two == b" (").unwrap_or(agent.len());
+            clean(&agent[..end])
+        });
+        let its = SESSIONS.iter().filter(|(_, sign)| headers.contains_key(sign));
+        let session = its.into_iter().find_map(|(name, _)| clean(headers.get(name)?.as_bytes()));
         Attribution { agent, session, user: None }.and_user(user)
     }
 
@@ -61,8 +63,9 @@ impl Attribution {
     pub fn and_user(mut self, said: Option<&str>) -> Self {
         let Some(said) = said else { return self };
         let (user, session) = ClaudeCode::read(said).unwrap_or_else(|| (Some(said.to_owned()), None));
-        self.user = user.as_deref().and_then(clean);
-        self.session = self.session.or_else(|| session.as_deref().and_then(clean));
+        let line = |text: Option<String>| clean(text?.as_bytes());
+        self.user = line(user);
+        self.session = self.session.or_else(|| line(session));
         self
     }
 }
@@ -91,10 +94,13 @@ impl ClaudeCode {
 }
 
 /// One line of at most so many bytes; nothing of what is empty.
-fn clean(text: &str) -> Option<Arc<str>> {
+fn clean(bytes: &[u8]) -> Option<Arc<str>> {
+    let is_plain = bytes.len() <= LONGEST && bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+    if let (true, Ok(plain)) = (is_plain, str::from_utf8(bytes)) {
+        return Some(plain.trim()).filter(|plain| !plain.is_empty()).map(Arc::from);
+    }
     let mut clean = String::new();
-    // A letter is taken for what it is: what is left out only makes it shorter.
-    for letter in text.trim().chars().filter(|letter| !letter.is_control()) {
+    for letter in String::from_utf8_lossy(bytes).trim().chars().filter(|letter| !letter.is_control()) {
         if clean.len() + letter.len_utf8() > LONGEST {
             break;
         }
