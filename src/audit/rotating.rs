@@ -167,9 +167,12 @@ mod tests {
         let path = directory.join("audit.jsonl");
         let mut file = Rotating::open(&path, 1_000).expect("it opens");
         write(&mut file, "half a li");
-        file.is_torn = true;
-        write(&mut file, "whole\n");
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "half a li\nwhole\n");
+        // Where nothing can be written: the disk is full, say.
+        let good = std::mem::replace(&mut file.file, File::open(&path).expect("to be read"));
+        assert!(file.write_all(b"ne\n").is_err());
+        file.file = good;
+        write(&mut file, "whole\nand more\n");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "half a li\nwhole\nand more\n");
         fs::remove_dir_all(&directory).expect("ours");
     }
 }

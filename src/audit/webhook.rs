@@ -30,7 +30,7 @@ use crate::store::audit::AuditSink;
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
-/// use tollgate::audit::{AuditLayer, JsonLines, Webhook};
+/// use tollgate::audit::{AuditLayer, Webhook};
 /// use tollgate::upstream::HttpClient;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

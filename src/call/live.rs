@@ -84,7 +84,7 @@ impl LiveCalls {
     /// Ends those calls, for this reason, and gives their number. A refusal that is on its way already goes out as it is; an
     /// answer that is read on without its client, as [`Drain`](super::Drain) has it, is not among them.
     pub fn cut(&self, why: &Rejection, which: impl Fn(&Call) -> bool) -> usize {
-        self.all().iter().filter(|call| which(call)).filter(|call| call.cut(why, Cut::HungUp)).count()
+        self.registry.all().iter().filter(|call| which(call)).filter(|call| call.cut(why, Cut::HungUp)).count()
     }
 
     /// Waits until there is none, and after so long cuts those that are left, giving their number. For a shutdown, once no
@@ -109,10 +109,6 @@ impl LiveCalls {
             }
             emptied.await;
         }
-    }
-
-    fn all(&self) -> Vec<Call> {
-        self.registry.all()
     }
 
     /// The door of a call that is about to be opened.

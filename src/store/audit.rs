@@ -1,6 +1,6 @@
 //! Where audit records go.
 //!
-//! Reach for it to write them to a place of your own; [`audit`](crate::audit) has sinks for `tracing` and JSON lines.
+//! Reach for it to write them to a place of your own; [`audit`](crate::audit) has sinks for `tracing`, JSON lines and webhooks.
 //!
 //! ```
 //! use async_trait::async_trait;

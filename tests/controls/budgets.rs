@@ -118,9 +118,14 @@ async fn a_budget_held_by_calls_in_flight_is_told_from_one_that_is_spent() {
     let answer = world.ask(post(MESSAGES, &key, &body)).await;
     assert_eq!(answer.error(), (429, "rate_limit_error".to_owned(), json!(null)), "{}", answer.text);
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (Some("1"), None));
+    world.clock.advance(Duration::from_secs(40));
     first.into_body().collect().await.expect("whole");
     world.settlements.drain().await;
-    assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
+    let second = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
+    assert_eq!(second.status(), 200);
+    world.clock.advance(Duration::from_secs(10));
+    let answer = world.ask(post(MESSAGES, &key, &body)).await;
+    assert_eq!(answer.header("retry-after"), Some("30"), "when the one that holds it has taken as long as one does");
 }
 
 #[tokio::test]

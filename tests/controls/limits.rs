@@ -1,11 +1,15 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tollgate::Call;
 use tollgate::domain::budget::Window;
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::ingest::{IngestLayer, TokenCounter};
 use tollgate::store::At;
 use tollgate::store::rate_limit::RateLimitStore;
 use tower::ServiceExt;
@@ -68,6 +72,26 @@ async fn tokens_are_estimated_first_and_true_after() {
     let left = world.limits.standing(&limit, At::Store).await.expect("memory")[0].left;
     let line = &world.provider.bill().lines()[0];
     assert_eq!(left, 1_000 - line.input - line.output);
+}
+
+/// Takes every request for nine thousand tokens.
+struct NineThousand;
+
+#[async_trait]
+impl TokenCounter for NineThousand {
+    async fn count(&self, _call: &Call, _body: &Bytes) -> Option<u64> {
+        Some(9_000)
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_somebody_has_counted_are_not_guessed() {
+    let world = World::with(|layer| layer.ingest(IngestLayer::new().count_by(NineThousand)));
+    let key = world.mint(Principal::new("ada").limit(Measure::Tokens, 10_000)).await;
+    let mut body = hello("gpt-5");
+    body["max_tokens"] = json!(100);
+    let answer = world.ask(post(CHAT, &key, &body)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-ratelimit-remaining-tokens")), (200, Some("900")));
 }
 
 async fn key_id(world: &World) -> String {

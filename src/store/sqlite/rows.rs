@@ -168,9 +168,9 @@ fn read_slices(json: Option<&str>) -> Result<Vec<Money>, sqlx::Error> {
     Ok(nanos.into_iter().map(Money::from_nanos).collect())
 }
 
-fn write_slices(slices: &[Money]) -> Option<String> {
+fn write_slices(slices: &[Money]) -> Result<Option<String>, sqlx::Error> {
     let nanos: Vec<i64> = slices.iter().map(|spent| spent.nanos()).collect();
-    (!nanos.is_empty()).then(|| serde_json::to_string(&nanos).unwrap_or_default())
+    (!nanos.is_empty()).then(|| json(&nanos)).transpose()
 }
 
 /// Writes back what changed.
@@ -179,12 +179,15 @@ pub(super) async fn save(
     ledger: &Ledger,
     silent: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {
-    let pots: Vec<_> = ledger.pots.iter().filter(|(_, kept)| kept.changed).collect();
+    let mut pots = Vec::new();
+    for (pot, Kept { account, .. }) in ledger.pots.iter().filter(|(_, kept)| kept.changed) {
+        pots.push((pot, account, write_slices(&account.slices)?));
+    }
     SAVE_POTS
-        .run(connection, &pots, |row, (Pot { scope, window }, Kept { account, .. })| {
+        .run(connection, &pots, |row, (Pot { scope, window }, account, slices)| {
             let row = row.bind(scope.kind.as_str()).bind(scope.id.clone()).bind(window.to_string());
             let row = row.bind(nanos(account.window_start)).bind(account.spent.nanos()).bind(account.held.nanos());
-            row.bind(account.told).bind(write_slices(&account.slices))
+            row.bind(account.told).bind(slices.clone())
         })
         .await?;
     let changed = || ledger.holds.iter().filter(|(_, hold)| hold.changed);
