@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tollgate::body::{Body, BoxError};
 use tollgate::call::{Drain, LiveCalls};
 use tollgate::domain::key::VirtualKey;
@@ -232,14 +233,27 @@ async fn a_client_that_waits_for_more_hears_at_once_that_its_call_was_cut() {
     let mut body = hello(64);
     body["stream"] = json!(true);
     let stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
+    // A task of its own: nothing else wakes it.
+    let mut waits = JoinSet::new();
+    waits.spawn(stream.collect());
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let began = tokio::time::Instant::now();
-    let cut = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(live.cut(&revoked(), |_| true), 1);
-    };
-    let (whole, ()) = tokio::join!(stream.collect(), cut);
-    assert!(String::from_utf8_lossy(&whole.expect("an event").to_bytes()).contains("this key was revoked"));
-    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert_eq!(live.cut(&revoked(), |_| true), 1);
+    let heard = tokio::time::timeout(Duration::from_secs(60), waits.join_next()).await.expect("it hears of it");
+    let whole = heard.expect("one waits").expect("no panic").expect("an event").to_bytes();
+    assert!(String::from_utf8_lossy(&whole).contains("this key was revoked"));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_ends_is_not_read_on() {
+    let (live, drain) = (LiveCalls::new(), Drain::new(1, Duration::from_secs(1_000)));
+    let world = World::with(|layer| layer.live_calls(live.clone()).drain(drain.clone()));
+    let key = world.mint(ada("10")).await;
+    let _stream = begun(&world, MESSAGES, &key).await;
+    assert_eq!(live.cut(&revoked(), |_| true), 1);
+    assert_eq!((drain.places_left(), world.settlements.len()), (1, 0), "nobody reads");
+    assert_eq!(last(&world).await.end, End::Cut);
 }
 
 #[tokio::test(start_paused = true)]
