@@ -8,7 +8,6 @@ use http::request::Parts;
 use super::queue::Queue;
 use crate::call::Call;
 use crate::domain::attribution::Attribution;
-use crate::domain::audit::AuditRecord;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
@@ -51,7 +50,7 @@ impl AuditGate {
             .internal("the audit queue is full: its sink fails, or is too slow"));
         };
         call.set_client(|| Attribution::of(&parts.headers, None));
-        call.on_close_shared(move |outcome| place.fill(AuditRecord::new(outcome.clone())));
+        call.on_close_shared(move |outcome| place.fill(outcome.clone()));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::audit::AuditRecord;
+use crate::domain::outcome::Outcome;
 use crate::store::audit::AuditSink;
 use crate::store::{Chain, StoreError};
 
@@ -26,7 +27,7 @@ pub(super) struct Queue {
 }
 
 enum Item {
-    Record(AuditRecord, OwnedSemaphorePermit),
+    Record(Arc<Outcome>, OwnedSemaphorePermit),
     /// Everything before it is written when the other end hears.
     Flush(oneshot::Sender<()>),
 }
@@ -38,9 +39,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn fill(self, record: AuditRecord) {
+    pub(super) fn fill(self, outcome: Arc<Outcome>) {
         // The other end lives as long as the queue does.
-        let _ = self.sender.send(Item::Record(record, self.permit));
+        let _ = self.sender.send(Item::Record(outcome, self.permit));
     }
 }
 
@@ -159,8 +160,8 @@ impl QueueEnd {
     fn take(&mut self, items: impl IntoIterator<Item = Item>, flushes: &mut Vec<oneshot::Sender<()>>) {
         for item in items {
             match item {
-                Item::Record(record, permit) => {
-                    self.batch.push(record);
+                Item::Record(outcome, permit) => {
+                    self.batch.push(AuditRecord::new(&outcome));
                     self.permits.push(permit);
                 }
                 Item::Flush(done) => flushes.push(done),

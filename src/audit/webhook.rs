@@ -100,7 +100,7 @@ struct Message<'a> {
 
 impl<'a> Message<'a> {
     fn of(records: &'a [AuditRecord]) -> Self {
-        let latest = records.iter().map(|record| record.outcome().opened_at).max().unwrap_or_default();
+        let latest = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
         Message { r#type: "tollgate.calls", timestamp: latest.to_string(), data: records }
     }
 }

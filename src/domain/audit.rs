@@ -1,8 +1,8 @@
 //! The record of one call: who, what, when, how much, and why not.
 //!
 //! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of
-//! what the prompts and the answers held. It serialises as one flat object, whose members are added to and not changed
-//! within one `schema`; money is decimal text.
+//! what the prompts and the answers held. It serialises as one flat object, and is read back from it: members are added to
+//! and not changed within one `schema`. Money is decimal text in dollars, times are microseconds.
 //!
 //! ```
 //! use tollgate::domain::audit::AuditRecord;
@@ -11,153 +11,194 @@
 //! }
 //! ```
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeSeq, Serializer};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::outcome::{Attempt, AttemptEnd, Decision, Outcome};
+use super::dialect::{Dialect, Operation};
+use super::money::Money;
+use super::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, Quality};
+use super::rejection::RejectionKind;
 use super::usage::Usage;
 
 /// The version of the shape that records serialise in.
 pub const SCHEMA: u32 = 1;
 
-/// One closed call. Cheap to clone.
-#[derive(Debug, Clone)]
+/// One closed call. What is not known is `null`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AuditRecord {
-    outcome: Arc<Outcome>,
+    /// [`SCHEMA`], when it was made.
+    pub schema: u32,
+    /// The call's id, which the client saw as `x-request-id` and the budgets know the reservation by.
+    pub id: Uuid,
+    /// When the call opened.
+    pub opened_at: Timestamp,
+    /// The virtual key that was presented.
+    pub key_id: Option<Uuid>,
+    /// Its name, or that of the caller whom the host has authenticated.
+    pub key_name: Option<Arc<str>>,
+    /// Whose key it is.
+    pub user: Option<Arc<str>>,
+    /// Its team.
+    pub team: Option<Arc<str>>,
+    /// Its organisation.
+    pub org: Option<Arc<str>>,
+    /// The client's program, as it says itself: see [`attribution`](super::attribution).
+    pub agent: Option<Arc<str>>,
+    /// Its session, as it says itself.
+    pub session: Option<Arc<str>>,
+    /// On whose behalf, as it says itself.
+    pub client_user: Option<Arc<str>>,
+    /// The key's words to sort costs by.
+    #[serde(default)]
+    pub tags: Vec<Arc<str>>,
+    /// What the client speaks.
+    pub dialect: Dialect,
+    /// What it asked for.
+    pub operation: Operation,
+    /// The model that it asked for.
+    pub model: Option<Arc<str>>,
+    /// How the call ended.
+    pub end: End,
+    /// The status that the client was sent.
+    pub status: Option<u16>,
+    /// Why it was refused, or which of our errors answered.
+    pub rejection: Option<RejectionKind>,
+    /// The sentence that the client was sent with it.
+    pub reason: Option<Cow<'static, str>>,
+    /// What each layer that may refuse decided, in order.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
+    /// What a translation of the request lost.
+    pub warnings: Option<Arc<str>>,
+    /// Tokens, over all attempts.
+    pub usage: Option<Usage>,
+    /// What that usage costs by the catalogue.
+    #[serde(rename = "cost_usd")]
+    pub cost: Option<Money>,
+    /// What was held of the budgets.
+    #[serde(rename = "granted_usd")]
+    pub granted: Option<Money>,
+    /// What they are charged.
+    #[serde(rename = "charged_usd")]
+    pub charged: Option<Money>,
+    /// How well that is known.
+    #[serde(default)]
+    pub quality: Option<Quality>,
+    /// The output tokens that the request was cut down to.
+    #[serde(rename = "clamped_to")]
+    pub clamped: Option<u64>,
+    /// Every attempt, in the order in which they began.
+    #[serde(default)]
+    pub attempts: Vec<AttemptRecord>,
+    /// From opening to the head of the answer.
+    pub head_us: Option<u64>,
+    /// From opening to the first byte of the answer's body.
+    pub first_byte_us: Option<u64>,
+    /// From opening to closing.
+    pub took_us: u64,
+    /// Bytes of body that the client was handed.
+    pub bytes_out: u64,
+}
+
+/// One attempt of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AttemptRecord {
+    /// The upstream, by its name here.
+    pub upstream: Option<Arc<str>>,
+    /// The model that it was asked for.
+    pub model: Option<Arc<str>>,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// The status of the answer.
+    pub status: Option<u16>,
+    /// The latest usage that the provider stated.
+    pub usage: Option<Usage>,
+    /// Whether that is its last word.
+    pub usage_is_final: bool,
+    /// What that usage costs by the catalogue.
+    #[serde(rename = "cost_usd")]
+    pub cost: Option<Money>,
+    /// Of which list the prices are.
+    pub price_version: Option<Arc<str>>,
+    /// The most that it can have cost, where that usage is not the last word.
+    #[serde(rename = "at_most_usd")]
+    pub at_most: Option<Money>,
+    /// The provider's own id of the request.
+    pub upstream_request_id: Option<String>,
+    /// From its start to the head of its answer.
+    pub head_us: Option<u64>,
+    /// From its start to its end.
+    pub took_us: u64,
 }
 
 impl AuditRecord {
     /// The record of a call that ended so.
     #[must_use]
-    pub fn new(outcome: Arc<Outcome>) -> Self {
-        AuditRecord { outcome }
-    }
-
-    /// All that is known of the call.
-    #[must_use]
-    pub fn outcome(&self) -> &Outcome {
-        &self.outcome
-    }
-}
-
-impl Serialize for AuditRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let outcome = self.outcome();
-        let principal = outcome.principal.as_deref();
-        Line {
+    pub fn new(outcome: &Outcome) -> Self {
+        let (principal, client) = (outcome.principal.as_deref(), &outcome.client);
+        AuditRecord {
             schema: SCHEMA,
-            id: outcome.id.to_string(),
-            opened_at: outcome.opened_at.to_string(),
-            key_id: principal.and_then(|p| p.key).map(|id| id.to_string()),
-            key_name: principal.map(|p| &*p.name),
-            user: principal.and_then(|p| p.user.as_deref()),
-            team: principal.and_then(|p| p.team.as_deref()),
-            org: principal.and_then(|p| p.org.as_deref()),
-            agent: outcome.client.agent.as_deref(),
-            session: outcome.client.session.as_deref(),
-            client_user: outcome.client.user.as_deref(),
-            tags: principal.map(|p| &p.tags[..]).unwrap_or_default(),
+            id: outcome.id,
+            opened_at: outcome.opened_at,
+            key_id: principal.and_then(|p| p.key),
+            key_name: principal.map(|p| p.name.clone()),
+            user: principal.and_then(|p| p.user.clone()),
+            team: principal.and_then(|p| p.team.clone()),
+            org: principal.and_then(|p| p.org.clone()),
+            agent: client.agent.clone(),
+            session: client.session.clone(),
+            client_user: client.user.clone(),
+            tags: principal.map(|p| p.tags.clone()).unwrap_or_default(),
             dialect: outcome.endpoint.dialect,
             operation: outcome.endpoint.operation,
-            model: outcome.model.as_deref(),
+            model: outcome.model.clone(),
             end: outcome.end,
-            status: outcome.status.map(|s| s.as_u16()),
+            status: outcome.status.map(|status| status.as_u16()),
             rejection: outcome.rejection,
-            reason: outcome.reason.as_deref(),
-            decisions: &outcome.decisions,
-            warnings: outcome.warnings.as_deref(),
+            reason: outcome.reason.clone(),
+            decisions: outcome.decisions.clone(),
+            warnings: outcome.warnings.clone(),
             usage: outcome.usage,
-            cost_usd: outcome.cost.map(|m| m.to_string()),
-            granted_usd: outcome.granted.map(|m| m.to_string()),
-            charged_usd: outcome.charged.map(|m| m.to_string()),
-            clamped_to: outcome.clamped,
-            attempts: Attempts(&outcome.attempts),
+            cost: outcome.cost,
+            granted: outcome.granted,
+            charged: outcome.charged,
+            quality: outcome.quality(),
+            clamped: outcome.clamped,
+            attempts: outcome.attempts.iter().map(AttemptRecord::new).collect(),
             head_us: outcome.head_after.map(micros),
             first_byte_us: outcome.first_byte_after.map(micros),
             took_us: micros(outcome.took),
             bytes_out: outcome.bytes_out,
         }
-        .serialize(serializer)
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[derive(serde::Serialize)]
-struct Line<'a> {
-    schema: u32,
-    id: String,
-    opened_at: String,
-    key_id: Option<String>,
-    key_name: Option<&'a str>,
-    user: Option<&'a str>,
-    team: Option<&'a str>,
-    org: Option<&'a str>,
-    agent: Option<&'a str>,
-    session: Option<&'a str>,
-    client_user: Option<&'a str>,
-    tags: &'a [Arc<str>],
-    dialect: super::dialect::Dialect,
-    operation: super::dialect::Operation,
-    model: Option<&'a str>,
-    end: super::outcome::End,
-    status: Option<u16>,
-    rejection: Option<super::rejection::RejectionKind>,
-    reason: Option<&'a str>,
-    decisions: &'a [Decision],
-    warnings: Option<&'a str>,
-    usage: Option<Usage>,
-    cost_usd: Option<String>,
-    granted_usd: Option<String>,
-    charged_usd: Option<String>,
-    clamped_to: Option<u64>,
-    attempts: Attempts<'a>,
-    head_us: Option<u64>,
-    first_byte_us: Option<u64>,
-    took_us: u64,
-    bytes_out: u64,
-}
-
-struct Attempts<'a>(&'a [Attempt]);
-
-impl Serialize for Attempts<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for attempt in self.0 {
-            list.serialize_element(&Try {
-                upstream: attempt.target.as_ref().map(|t| &*t.upstream),
-                model: attempt.target.as_ref().map(|t| &*t.model),
-                end: attempt.end,
-                status: attempt.status.map(|s| s.as_u16()),
-                usage: attempt.usage,
-                usage_is_final: attempt.usage_is_final,
-                cost_usd: attempt.cost.map(|m| m.to_string()),
-                price_version: attempt.price_version.as_deref(),
-                at_most_usd: attempt.at_most.map(|m| m.to_string()),
-                upstream_request_id: attempt.upstream_request_id.as_deref(),
-                head_us: attempt.head_after.map(micros),
-                took_us: micros(attempt.took),
-            })?;
+impl AttemptRecord {
+    fn new(attempt: &Attempt) -> Self {
+        AttemptRecord {
+            upstream: attempt.target.as_ref().map(|target| target.upstream.clone()),
+            model: attempt.target.as_ref().map(|target| target.model.clone()),
+            end: attempt.end,
+            status: attempt.status.map(|status| status.as_u16()),
+            usage: attempt.usage,
+            usage_is_final: attempt.usage_is_final,
+            cost: attempt.cost,
+            price_version: attempt.price_version.clone(),
+            at_most: attempt.at_most,
+            upstream_request_id: attempt.upstream_request_id.clone(),
+            head_us: attempt.head_after.map(micros),
+            took_us: micros(attempt.took),
         }
-        list.end()
     }
 }
 
-#[derive(serde::Serialize)]
-struct Try<'a> {
-    upstream: Option<&'a str>,
-    model: Option<&'a str>,
-    end: AttemptEnd,
-    status: Option<u16>,
-    usage: Option<Usage>,
-    usage_is_final: bool,
-    cost_usd: Option<String>,
-    price_version: Option<&'a str>,
-    at_most_usd: Option<String>,
-    upstream_request_id: Option<&'a str>,
-    head_us: Option<u64>,
-    took_us: u64,
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

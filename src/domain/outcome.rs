@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::attribution::Attribution;
@@ -28,7 +28,7 @@ use super::target::Target;
 use super::usage::Usage;
 
 /// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum End {
@@ -44,8 +44,21 @@ pub enum End {
     Cut,
 }
 
+/// How well it is known what a call cost that money was held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Quality {
+    /// By the provider's own last word, or because there was nothing to bill.
+    Exact,
+    /// It ended without that word: it is the most that it can have cost.
+    Estimated,
+    /// Nothing bounds what it can have cost below what was granted: that.
+    Forfeit,
+}
+
 /// How one attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AttemptEnd {
@@ -142,12 +155,30 @@ pub struct Outcome {
     pub bytes_out: u64,
 }
 
+impl Outcome {
+    /// How well it is known what the budgets are charged; `None` where nothing was held of any.
+    #[must_use]
+    pub fn quality(&self) -> Option<Quality> {
+        let granted = self.granted?;
+        if self.attempts.is_empty() {
+            let is_refused = self.rejection.is_some() && self.end != End::Cut;
+            return Some(if is_refused { Quality::Exact } else { Quality::Forfeit });
+        }
+        let mut unknown = self.attempts.iter().filter(|attempt| known(attempt).is_none()).peekable();
+        if unknown.peek().is_none() {
+            return Some(Quality::Exact);
+        }
+        let is_bounded = self.charged != Some(granted) && unknown.all(|attempt| attempt.at_most.is_some());
+        Some(if is_bounded { Quality::Estimated } else { Quality::Forfeit })
+    }
+}
+
 /// What one layer made of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Decision {
     /// Which layer.
-    pub layer: &'static str,
+    pub layer: Cow<'static, str>,
     /// Whether it let the call pass.
     pub allowed: bool,
     /// Why.
@@ -157,12 +188,12 @@ pub struct Decision {
 impl Decision {
     /// The layer called `layer` let the call pass.
     pub fn allow(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Decision { layer, allowed: true, reason: reason.into() }
+        Decision { layer: layer.into(), allowed: true, reason: reason.into() }
     }
 
     /// The layer called `layer` did not.
     pub fn refuse(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Decision { layer, allowed: false, reason: reason.into() }
+        Decision { layer: layer.into(), allowed: false, reason: reason.into() }
     }
 }
 

@@ -9,10 +9,10 @@
 //! assert_eq!(first.plus(first).output, 10);
 //! ```
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Input tokens that no cache held.
     pub input: u64,

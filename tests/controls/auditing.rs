@@ -43,9 +43,14 @@ async fn every_call_has_one_record_whatever_its_end() {
     stream["stream"] = json!(true);
     drop(world.gateway.clone().oneshot(post(MESSAGES, &key, &stream)).await.expect("infallible"));
     let records = world.records().await;
-    let ends: Vec<_> = records.iter().map(|record| record.outcome().end).collect();
+    let ends: Vec<_> = records.iter().map(|record| record.end).collect();
     assert_eq!(ends, [End::Complete, End::Refused, End::Refused, End::Refused, End::Abandoned]);
     let json: Vec<Value> = records.iter().map(|record| serde_json::to_value(record).expect("plain data")).collect();
+    for (record, json) in records.iter().zip(&json) {
+        assert_eq!(serde_json::from_value::<AuditRecord>(json.clone()).as_ref().ok(), Some(record), "read back");
+    }
+    assert_eq!((&json[0]["quality"], &json[1]["quality"]), (&json!("exact"), &json!(null)));
+    assert_eq!(json[4]["quality"], "forfeit", "a stream that was left at once");
     let decisions = |n: usize| {
         let all = json[n]["decisions"].as_array().expect("a list").iter();
         all.map(|d| format!("{} {}", d["layer"].as_str().unwrap_or(""), d["allowed"])).collect::<Vec<_>>()

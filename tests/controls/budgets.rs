@@ -59,8 +59,7 @@ async fn a_call_is_charged_what_the_provider_bills() {
     let bill: Money = world.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
     let standing = standing(&world).await;
     assert_eq!((standing.spent, standing.held), (bill, Money::ZERO));
-    let charged =
-        world.records().await.iter().filter_map(|r| r.outcome().charged).fold(Money::ZERO, Money::saturating_add);
+    let charged = world.records().await.iter().filter_map(|r| r.charged).fold(Money::ZERO, Money::saturating_add);
     assert_eq!(charged, bill);
 }
 
@@ -139,8 +138,8 @@ async fn what_is_left_cuts_the_answer_down_and_says_so() {
     assert_eq!(sent["max_tokens"], json!(cap));
     assert!((1_024..128_000).contains(&cap), "{cap}");
     let record = &world.records().await[0];
-    assert_eq!(record.outcome().clamped, Some(cap));
-    let granted = record.outcome().granted.expect("held");
+    assert_eq!(record.clamped, Some(cap));
+    let granted = record.granted.expect("held");
     assert!(granted <= usd("0.0125"), "a quarter of what was left, and it was {granted}");
 }
 
@@ -212,11 +211,11 @@ async fn what_became_of_a_call_says_what_it_is_charged() {
         let standing = standing(&world).await;
         let charged = standing.spent.saturating_sub(before);
         let record = world.records().await.pop().expect("a record");
-        let granted = record.outcome().granted.expect("held");
+        let granted = record.granted.expect("held");
         let billed: Money =
             world.provider.bill().lines()[lines..].iter().map(price).fold(Money::ZERO, Money::saturating_add);
         assert_eq!(standing.held, Money::ZERO, "{directive}");
-        assert_eq!(record.outcome().charged, Some(charged), "{directive}");
+        assert_eq!(record.charged, Some(charged), "{directive}");
         let bound = if unknown { granted } else { billed };
         assert!(charged >= billed && charged <= bound, "{directive}: {billed} <= {charged} <= {bound}");
         // In a second more tokens can be made than were asked for.
@@ -240,7 +239,7 @@ async fn a_client_that_hangs_up_pays_for_what_its_time_can_have_made_and_never_m
         drop(stream);
         let standing = standing(&world).await;
         let record = world.records().await.pop().expect("a record");
-        let outcome = record.outcome();
+        let outcome = &record;
         let (charged, granted) = (outcome.charged.expect("held"), outcome.granted.expect("held"));
         assert_eq!((standing.spent, standing.held), (charged, Money::ZERO));
         let billed = price(&world.provider.bill().lines()[0]);
@@ -273,7 +272,7 @@ async fn what_goes_upstream_is_no_more_than_was_priced() {
     let sent: Value = serde_json::from_slice(&world.provider.received()[0].body).expect("JSON");
     assert_eq!(sent["max_tokens"], json!(most));
     let record = &world.records().await[0];
-    assert!(record.outcome().charged <= record.outcome().granted, "{record:?}");
+    assert!(record.charged <= record.granted, "{record:?}");
 }
 
 #[tokio::test]
@@ -310,7 +309,7 @@ async fn a_cap_of_a_gate_before_it_lowers_what_is_held() {
     assert_eq!(world.ask(post(MESSAGES, &key, &hello(64_000))).await.status, 200);
     let output = Usage { output: 200, ..Usage::default() };
     let little = Catalog::builtin().find(MODEL).expect("a price").cost(&output, Terms::default()).expect("an amount");
-    let granted = world.records().await[0].outcome().granted.expect("held");
+    let granted = world.records().await[0].granted.expect("held");
     assert!(granted < little.saturating_add(little), "{granted} for 100 tokens of output");
 }
 

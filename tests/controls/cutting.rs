@@ -12,9 +12,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tollgate::body::{Body, BoxError};
 use tollgate::call::{Drain, LiveCalls};
+use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::key::VirtualKey;
 use tollgate::domain::money::Money;
-use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
+use tollgate::domain::outcome::{AttemptEnd, End};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::ingest::IngestLayer;
@@ -55,11 +56,11 @@ async fn frame(body: &mut Body) -> Option<Result<String, BoxError>> {
 }
 
 /// The last call's, whose provider was paid no more than it is charged.
-async fn last(world: &World) -> Outcome {
+async fn last(world: &World) -> AuditRecord {
     let records = world.records().await;
-    let outcome = records.last().expect("a record").outcome().clone();
+    let outcome = records.last().expect("a record").clone();
     let bill: Money = world.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
-    let charged = records.iter().filter_map(|record| record.outcome().charged).fold(Money::ZERO, Money::saturating_add);
+    let charged = records.iter().filter_map(|record| record.charged).fold(Money::ZERO, Money::saturating_add);
     assert!(charged >= bill, "{charged} for {bill}");
     outcome
 }
@@ -82,7 +83,7 @@ async fn row_15_a_call_that_is_cut_lets_go_of_its_provider_and_tells_its_client_
         let outcome = last(&world).await;
         assert_eq!((outcome.end, outcome.attempts[0].end), (End::Cut, AttemptEnd::Abandoned));
         let decision = outcome.decisions.last().expect("noted");
-        assert_eq!((decision.layer, decision.allowed, &*decision.reason), ("cut", false, "this key was revoked"));
+        assert_eq!((&*decision.layer, decision.allowed, &*decision.reason), ("cut", false, "this key was revoked"));
         let event = frame(&mut stream).await.expect("an event").expect("no error");
         assert!(event.contains(told) && event.contains("this key was revoked") && event.ends_with("\n\n"), "{event}");
         assert!(frame(&mut stream).await.is_none(), "nothing follows");
@@ -214,7 +215,7 @@ async fn a_client_that_reads_nothing_from_its_socket_holds_neither_money_nor_a_p
         );
         socket.write_all(request.as_bytes()).await.expect("written");
         let cut = async {
-            while world.records().await.iter().filter(|record| record.outcome().end == End::Cut).count() == before {
+            while world.records().await.iter().filter(|record| record.end == End::Cut).count() == before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

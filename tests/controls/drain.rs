@@ -39,16 +39,15 @@ async fn an_answer_that_is_read_on_without_its_client_is_charged_to_the_unit_wit
         let records = world.records().await;
         let lines = world.provider.bill().lines();
         assert_eq!((records.len(), lines.len()), (before + together, before + together));
-        let mut charges: Vec<_> =
-            records[before..].iter().map(|record| record.outcome().charged.expect("held")).collect();
+        let mut charges: Vec<_> = records[before..].iter().map(|record| record.charged.expect("held")).collect();
         let mut bills: Vec<_> = lines[before..].iter().map(price).collect();
         charges.sort_unstable();
         bills.sort_unstable();
         for record in &records[before..] {
-            let outcome = record.outcome();
+            let outcome = &record;
             assert_eq!(outcome.end, End::Abandoned, "its client has gone all the same");
         }
-        let known = records[before..].iter().filter(|record| record.outcome().attempts[0].usage_is_final).count();
+        let known = records[before..].iter().filter(|record| record.attempts[0].usage_is_final).count();
         assert_eq!(known, exact, "{deltas} seconds, {together} at once");
         for (charged, bill) in charges.iter().zip(&bills) {
             assert!(charged >= bill, "{charged} for {bill}");

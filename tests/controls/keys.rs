@@ -136,7 +136,7 @@ async fn a_host_that_knows_its_users_hands_in_a_principal() {
     request.extensions_mut().insert(Arc::new(Principal::new("ada").models(["claude-haiku-5-5"])));
     assert_eq!(world.ask(request).await.status, 400);
     let records = world.records().await;
-    let names: Vec<_> = records.iter().map(|r| r.outcome().principal.as_ref().map(|p| p.name.to_string())).collect();
+    let names: Vec<_> = records.iter().map(|r| r.key_name.as_ref().map(|name| name.to_string())).collect();
     assert_eq!(names, [Some("ada".to_owned()), Some("ada".to_owned())]);
 }
 

@@ -184,7 +184,7 @@ async fn nobody_gets_free_tokens_by_hanging_up_on_a_soft_budget_either() {
         stream.frame().await.expect("a frame").expect("no error");
     }
     drop(stream);
-    let outcome = world.records().await[0].outcome().clone();
+    let outcome = world.records().await[0].clone();
     assert_eq!(outcome.granted, Some(Money::ZERO));
     let charged = outcome.charged.expect("counted");
     assert!(charged > Money::ZERO, "{outcome:?}");
@@ -228,7 +228,7 @@ async fn a_store_that_cannot_answer_lets_soft_budgets_pass_and_counts_them_later
     ));
     let both = world.mint(both).await;
     assert_eq!(ask(&world, &soft, HAIKU).await.status, 200);
-    let charged = world.records().await[0].outcome().charged;
+    let charged = world.records().await[0].charged;
     assert_eq!(Some(spent(&store, Scope::team("search"), Window::Total).await), charged);
     assert!(charged > Some(Money::ZERO));
     assert_eq!(ask(&world, &both, HAIKU).await.status, 529);

@@ -41,7 +41,7 @@ async fn a_record_is_written_once_however_often_it_comes() {
     (full.granted, full.charged, full.cost) = (Some(money(50)), Some(money(40)), Some(money(30)));
     full.took = Duration::from_millis(3);
     let key = full.principal.as_ref().and_then(|p| p.key).map(|id| id.as_bytes().to_vec());
-    let records = [plain, full].map(|outcome| AuditRecord::new(Arc::new(outcome)));
+    let records = [plain, full].map(|outcome| AuditRecord::new(&outcome));
 
     sink.write(&records[..1]).await.expect("written");
     for _ in 0..2 {
@@ -66,7 +66,7 @@ async fn a_record_is_written_once_however_often_it_comes() {
     assert_eq!((facts.5, facts.6, facts.7, facts.8, facts.9), (9, i64::MAX, 50, 40, 3_000));
     for record in &records {
         let json: String = sqlx::query_scalar("SELECT record FROM tollgate_audit WHERE id = ?1")
-            .bind(record.outcome().id.as_bytes().to_vec())
+            .bind(record.id.as_bytes().to_vec())
             .fetch_one(&mut connection)
             .await
             .expect("a row");

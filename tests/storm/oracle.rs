@@ -43,7 +43,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
     let ids: HashSet<_> = closed.iter().map(|outcome| outcome.id).collect();
     assert_eq!((closed.len(), ids.len()), (calls, calls), "every call closed once");
     let records = site.records.lock();
-    let recorded: HashSet<_> = records.iter().map(|record| record.outcome().id).collect();
+    let recorded: HashSet<_> = records.iter().map(|record| record.id).collect();
     assert_eq!(records.len(), calls, "every call has one record");
     assert_eq!(recorded, ids, "and it is its own");
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -60,11 +61,11 @@ pub(super) struct Line {
     id: String,
     opened_at: i64,
     key_id: Option<String>,
-    key_name: Option<String>,
-    user: Option<String>,
-    team: Option<String>,
-    org: Option<String>,
-    model: Option<String>,
+    key_name: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+    team: Option<Arc<str>>,
+    org: Option<Arc<str>>,
+    model: Option<Arc<str>>,
     end: crate::domain::outcome::End,
     status: Option<u16>,
     input_tokens: Option<i64>,
@@ -80,29 +81,26 @@ pub(super) struct Line {
 
 impl Line {
     fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
-        let outcome = record.outcome();
-        let principal = outcome.principal.as_deref();
-        let usage = outcome.usage;
-        let text = |text: Option<&str>| text.map(str::to_owned);
+        let usage = record.usage;
         Ok(Line {
-            id: hex(&outcome.id),
-            opened_at: nanos(outcome.opened_at),
-            key_id: principal.and_then(|p| p.key).as_ref().map(hex),
-            key_name: principal.map(|p| p.name.to_string()),
-            user: text(principal.and_then(|p| p.user.as_deref())),
-            team: text(principal.and_then(|p| p.team.as_deref())),
-            org: text(principal.and_then(|p| p.org.as_deref())),
-            model: text(outcome.model.as_deref()),
-            end: outcome.end,
-            status: outcome.status.map(|status| status.as_u16()),
+            id: hex(&record.id),
+            opened_at: nanos(record.opened_at),
+            key_id: record.key_id.as_ref().map(hex),
+            key_name: record.key_name.clone(),
+            user: record.user.clone(),
+            team: record.team.clone(),
+            org: record.org.clone(),
+            model: record.model.clone(),
+            end: record.end,
+            status: record.status,
             input_tokens: usage.map(|u| whole(u.input)),
             cache_read_tokens: usage.map(|u| whole(u.cache_read)),
             cache_write_tokens: usage.map(|u| whole(u.cache_write_5m.saturating_add(u.cache_write_1h))),
             output_tokens: usage.map(|u| whole(u.output)),
-            granted_nanos: outcome.granted.map(Money::nanos),
-            charged_nanos: outcome.charged.map(Money::nanos),
-            cost_nanos: outcome.cost.map(Money::nanos),
-            took_us: i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX),
+            granted_nanos: record.granted.map(Money::nanos),
+            charged_nanos: record.charged.map(Money::nanos),
+            cost_nanos: record.cost.map(Money::nanos),
+            took_us: whole(record.took_us),
             record: serde_json::to_string(record)?,
         })
     }
