@@ -1,15 +1,32 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
+use tollgate::store::journal::Head;
 
 use crate::mint::Mint;
 
-/// The command line.
+/// What the command line asks for.
+pub(crate) enum Command {
+    Serve(Args),
+    /// `audit verify PATH`, `audit export DIRECTORY`.
+    Audit(Audit),
+}
+
+/// What is to be done with a journal.
+pub(crate) enum Audit {
+    Verify { path: PathBuf, anchors: Vec<Head> },
+    Export { directory: PathBuf },
+}
+
+/// How to serve.
 pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
+    /// Where calls are written down before they are sent, if they are.
+    pub(crate) journal: Option<PathBuf>,
     pub(crate) mint: Vec<Mint>,
 }
 
@@ -21,12 +38,45 @@ pub(crate) enum Database {
     Sqlite(String),
 }
 
-impl Args {
+impl Command {
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Box<dyn Error>> {
         let mut parser = lexopt::Parser::from_iter(args);
+        match parser.try_raw_args().and_then(|args| args.peek().map(|first| first == "audit")) {
+            Some(true) => Audit::parse(&mut parser).map(Command::Audit),
+            _ => Args::parse(&mut parser).map(Command::Serve),
+        }
+    }
+}
+
+impl Audit {
+    fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
+        let (mut words, mut anchors) = (Vec::new(), Vec::new());
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("anchor") => {
+                    let value = parser.value()?.string()?;
+                    anchors.push(value.parse().map_err(|error| format!("--anchor {value}: {error}"))?);
+                }
+                Value(word) => words.push(word),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let words: Vec<_> = words.iter().skip(1).collect();
+        match words[..] {
+            [verb, path] if verb == "verify" => Ok(Audit::Verify { path: path.into(), anchors }),
+            [verb, directory] if verb == "export" && anchors.is_empty() => {
+                Ok(Audit::Export { directory: directory.into() })
+            }
+            _ => Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], or audit export DIRECTORY".into()),
+        }
+    }
+}
+
+impl Args {
+    fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
         let mut database = Database::Sqlite("tollgate.db".to_owned());
-        let mut mint = Vec::new();
+        let (mut journal, mut mint) = (None, Vec::new());
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => {
@@ -36,6 +86,7 @@ impl Args {
                         .map_err(|_| format!("--listen {value}: not an address, such as 127.0.0.1:4000"))?;
                 }
                 Long("database") => database = Database::parse(&parser.value()?.string()?)?,
+                Long("journal") => journal = Some(parser.value()?.into()),
                 Long("mint") => {
                     let value = parser.value()?.string()?;
                     mint.push(Mint::parse(&value).map_err(|error| format!("--mint {value}: {error}"))?);
@@ -48,7 +99,7 @@ impl Args {
                 return Err(format!("--mint: {} is named twice", one.name()).into());
             }
         }
-        Ok(Args { listen, database, mint })
+        Ok(Args { listen, database, journal, mint })
     }
 }
 

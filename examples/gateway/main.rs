@@ -6,6 +6,10 @@
 //! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it.
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
 //! pepper from `TOLLGATE_PEPPER` or from a file beside it. Limits a minute begin anew with the process.
+//!
+//! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
+//! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
+//! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
@@ -13,6 +17,7 @@
 mod serve;
 
 mod args;
+mod audit;
 mod mint;
 mod providers;
 mod storage;
@@ -36,7 +41,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use args::Args;
+use args::{Args, Command};
 use storage::Storage;
 
 #[tokio::main]
@@ -64,9 +69,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let Args { listen, database, mint } = Args::parse(std::env::args_os())?;
+    let Args { listen, database, journal, mint } = match Command::parse(std::env::args_os())? {
+        Command::Serve(args) => args,
+        Command::Audit(audit) => return audit::run(audit),
+    };
     let stop = serve::Stop::new()?;
-    let storage = Storage::open(&database).await?;
+    let storage = Storage::open(&database, journal.as_deref()).await?;
     let has_keys = !mint.is_empty() || !storage.keys.is_empty().await?;
     if !has_keys && !listen.ip().is_loopback() {
         return Err(format!(

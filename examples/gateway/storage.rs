@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tollgate::AuditLayer;
 use tollgate::audit::TracingSink;
 use tollgate::domain::key::Pepper;
+use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
+use tollgate::store::journal::Journal;
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
 use tollgate::store::sqlite::Sqlite;
@@ -25,12 +27,13 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) async fn open(database: &Database) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn open(database: &Database, journal: Option<&Path>) -> Result<Self, Box<dyn Error>> {
         let Database::Sqlite(path) = database else {
+            let budgets = Arc::new(MemoryBudgets::new());
             return Ok(Storage {
                 keys: Arc::new(MemoryKeys::new()),
-                budgets: Arc::new(MemoryBudgets::new()),
-                audit: AuditLayer::new(TracingSink::new()),
+                audit: audit(journal, "log", TracingSink::new(), &budgets).await?,
+                budgets,
                 pepper: Pepper::new(Pepper::mint_text()?.as_bytes())?,
                 database: None,
             });
@@ -39,10 +42,11 @@ impl Storage {
         database.migrate().await?;
         let keys = database.keys();
         let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
+        let budgets = Arc::new(database.budgets());
         Ok(Storage {
             keys: Arc::new(keys),
-            budgets: Arc::new(database.budgets()),
-            audit: AuditLayer::new(database.audit()),
+            audit: audit(journal, "sqlite", database.audit(), &budgets).await?,
+            budgets,
             pepper,
             database: Some(database),
         })
@@ -56,6 +60,33 @@ impl Storage {
         }
         Ok(())
     }
+}
+
+/// Straight into the sink, or by way of a journal in this directory, which is made if it is not there.
+async fn audit(
+    journal: Option<&Path>,
+    name: &str,
+    sink: impl AuditSink,
+    budgets: &impl BudgetStore,
+) -> Result<AuditLayer, Box<dyn Error>> {
+    let Some(dir) = journal else { return Ok(AuditLayer::new(sink)) };
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(format!("--journal {}: {error}", dir.display()).into());
+        }
+        _ => {}
+    }
+    let mut journal = Journal::at(dir).open()?;
+    let corrected = journal.settle_lost(budgets).await?;
+    if corrected.lost > 0 || corrected.told_again > 0 {
+        let (lost, told_again) = (corrected.lost, corrected.told_again);
+        tracing::warn!(
+            lost,
+            told_again,
+            "a gateway before this one ended in the middle of calls; their budgets are corrected"
+        );
+    }
+    Ok(AuditLayer::journaled(journal.ship(name, sink)?))
 }
 
 /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are

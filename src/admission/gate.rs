@@ -134,7 +134,8 @@ enum Refused {
 #[async_trait]
 impl Gate for AdmissionGate {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        self.pass(&parts.headers, call).await
+        self.pass(&parts.headers, call).await?;
+        call.intend().await
     }
 }
 

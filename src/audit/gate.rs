@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use super::queue::Queue;
+use super::layer::Way;
 use crate::call::Call;
 use crate::domain::attribution::Attribution;
 use crate::domain::dialect::Operation;
@@ -15,12 +15,12 @@ use crate::gate::Gate;
 /// The policy of an [`AuditLayer`](super::AuditLayer).
 #[derive(Clone)]
 pub struct AuditGate {
-    queue: Arc<Queue>,
+    way: Way,
 }
 
 impl AuditGate {
-    pub(super) fn new(queue: Arc<Queue>) -> Self {
-        AuditGate { queue }
+    pub(super) fn new(way: Way) -> Self {
+        AuditGate { way }
     }
 }
 
@@ -36,23 +36,37 @@ impl Gate for AuditGate {
 }
 
 impl AuditGate {
-    /// Takes the call's place in the queue, to be filled when it closes.
+    /// Takes the call's place, to be filled when it closes.
     pub(crate) fn enter(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().operation == Operation::Other {
             return Ok(());
         }
-        let Some(place) = self.queue.place() else {
-            return Err(Rejection::new(
-                RejectionKind::StoreUnavailable,
-                "the gateway cannot record this request now; try again in a moment",
-            )
-            .retry_after(Duration::from_secs(1))
-            .internal("the audit queue is full: its sink fails, or is too slow"));
-        };
+        match &self.way {
+            Way::Queue(queue) => {
+                let place =
+                    queue.place().ok_or_else(|| full("the audit queue is full: its sink fails, or is too slow"))?;
+                call.on_close_shared(move |outcome| place.fill(outcome.clone()));
+            }
+            Way::Journal(journal) => {
+                let why = "the journal is full, or its disk takes nothing";
+                let trail = Arc::new(journal.begin().ok_or_else(|| full(why))?);
+                if !call.set_trail(trail.clone()) {
+                    return Err(Rejection::misconfigured(
+                        "a call is written to one journal: give it several sinks, and the stack one `AuditLayer::journaled`",
+                    ));
+                }
+                call.on_close_shared(move |outcome| trail.close(outcome));
+            }
+        }
         call.set_client(|| Attribution::of(&parts.headers, None));
-        call.on_close_shared(move |outcome| place.fill(outcome.clone()));
         Ok(())
     }
+}
+
+fn full(why: &'static str) -> Rejection {
+    Rejection::new(RejectionKind::StoreUnavailable, "the gateway cannot record this request now; try again in a moment")
+        .retry_after(Duration::from_secs(1))
+        .internal(why)
 }
 
 impl fmt::Debug for AuditGate {

@@ -9,10 +9,20 @@ use super::queue::Queue;
 use crate::call::CallService;
 use crate::gate::{GateLayer, GateService};
 use crate::store::audit::AuditSink;
+use crate::store::journal::{Journal, Trails};
 
 /// Records calls. See the [module](crate::audit). A clone is the same trail.
 pub struct AuditLayer {
-    queue: Arc<Queue>,
+    way: Way,
+}
+
+/// How records come to their sinks.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// From memory.
+    Queue(Arc<Queue>),
+    /// By way of the disk.
+    Journal(Trails),
 }
 
 /// Calls that may be open, or recorded and not yet written.
@@ -26,19 +36,34 @@ impl AuditLayer {
 
     /// Records into `sink`, with room for so many calls that are open, or recorded and not yet written; 65,536 otherwise.
     pub fn with_capacity(sink: impl AuditSink, calls: usize) -> Self {
-        AuditLayer { queue: Arc::new(Queue::new(Box::new(sink), calls.clamp(1, Semaphore::MAX_PERMITS))) }
+        let queue = Queue::new(Box::new(sink), calls.clamp(1, Semaphore::MAX_PERMITS));
+        AuditLayer { way: Way::Queue(Arc::new(queue)) }
     }
 
-    /// Waits until every call that has closed by now is written.
+    /// Records into this journal, which hands records on to its sinks: a call is let through when it is written down that it
+    /// goes, and a crash loses none. See [`journal`](crate::store::journal).
+    ///
+    /// By itself this layer writes how a call ended; that it is about to be sent is written by the gateway, and in a stack of
+    /// single layers by [`BudgetLayer`](crate::BudgetLayer) or [`AdmissionLayer`](crate::AdmissionLayer).
+    #[must_use]
+    pub fn journaled(journal: Journal) -> Self {
+        AuditLayer { way: Way::Journal(Trails::new(journal)) }
+    }
+
+    /// Waits until every call that has closed by now is written. With a journal, until it is on the disk, and then two seconds
+    /// at most for sinks to have had it: what they have not had comes after the next start.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
-        self.queue.flush().await;
+        match &self.way {
+            Way::Queue(queue) => queue.flush().await,
+            Way::Journal(journal) => journal.flush().await,
+        }
     }
 
     pub(crate) fn gate(&self) -> AuditGate {
-        AuditGate::new(self.queue.clone())
+        AuditGate::new(self.way.clone())
     }
 }
 
@@ -52,7 +77,7 @@ impl<S> Layer<S> for AuditLayer {
 
 impl Clone for AuditLayer {
     fn clone(&self) -> Self {
-        AuditLayer { queue: self.queue.clone() }
+        AuditLayer { way: self.way.clone() }
     }
 }
 

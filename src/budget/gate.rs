@@ -23,7 +23,8 @@ use crate::domain::money::Money;
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
-use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::journal::{Trail, Written};
 use crate::store::{At, Chain, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
@@ -210,19 +211,27 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
         let (mut reservation, flights) = (Arc::new(reservation), self.flights.clone());
         flights.begin(call.id(), call.now(), reservation.clone());
+        call.set_reservation(|| reservation.clone());
         let lesson = match self.estimator {
             Estimator::Observed => Lesson::of(call, wanted.betas, &self.observations),
             Estimator::Proven | Estimator::Counted | Estimator::Likely => None,
         };
-        call.on_close(move |outcome| {
+        call.on_close_shared(move |outcome| {
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);
             }
             let actual = outcome.charged.unwrap_or(granted);
             flights.end(outcome.id, outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at));
-            if let Some(ended) = ended {
+            if let Some(mut ended) = ended {
+                let pays = |pinned: &Pinned| has_used(outcome, &pinned.pot.scope);
+                if let Some(trail) = &ended.trail {
+                    let pots = reservation.pots.iter().enumerate();
+                    let paid: Vec<_> = pots.filter(|(_, pinned)| pays(pinned)).map(|(at, _)| at).collect();
+                    let paid = (paid.len() < reservation.pots.len()).then_some(paid);
+                    ended.written = Some(trail.settle(outcome, paid));
+                }
                 // No copy is made: nobody else has it any more.
-                Arc::make_mut(&mut reservation).pots.retain(|pinned| has_used(outcome, &pinned.pot.scope));
+                Arc::make_mut(&mut reservation).pots.retain(pays);
                 let reservation = Arc::unwrap_or_clone(reservation);
                 settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
             }
@@ -292,8 +301,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         });
         let reservation = Reservation { id: call.id(), granted: Money::ZERO, pots: Vec::new() };
         let (queues, on_threshold) = (self.queues.clone(), self.on_threshold.clone());
-        let (store, actual) = (self.store.clone(), Money::ZERO);
-        Ended { store, reservation, actual, queues, on_threshold, _held: held }
+        let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
+        Ended { store, reservation, actual, queues, on_threshold, trail, written: None, _held: held }
     }
 }
 
@@ -306,7 +315,8 @@ fn note(call: &Call, rejection: Rejection) -> Rejection {
 #[async_trait]
 impl<B: BudgetStore> Gate for BudgetGate<B> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        self.pass(&parts.headers, call).await
+        self.pass(&parts.headers, call).await?;
+        call.intend().await
     }
 }
 
@@ -317,6 +327,10 @@ pub(crate) struct Ended<B: ?Sized> {
     actual: Money,
     queues: Option<Arc<Queues>>,
     on_threshold: Option<OnThreshold>,
+    /// Where the call is written down.
+    trail: Option<Arc<Trail>>,
+    /// That it has ended so is written down first: what a store has heard is in the journal, whenever the process ends.
+    written: Option<Written>,
     _held: Held,
 }
 
@@ -327,7 +341,13 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
+        if let Some(written) = &self.written {
+            written.wait().await;
+        }
         let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
+        if let Some(trail) = &self.trail {
+            trail.heard(self.reservation.id);
+        }
         self.queues.iter().for_each(|queues| queues.settled());
         news.iter().for_each(|crossing| self.announce(crossing));
         Ok(())

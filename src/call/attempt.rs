@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::closer::close;
 use super::cut::Cut;
+use super::written::{Live, Said};
 use super::{Call, Drain, Settlements};
 use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
@@ -23,13 +24,21 @@ pub struct AttemptGuard {
     status: Option<StatusCode>,
     upstream_request_id: Option<String>,
     reading: Reading,
+    /// Where the call is written down, what was said.
+    said: Option<Said>,
 }
 
 impl AttemptGuard {
     pub(super) fn begin(call: Call) -> Self {
+        let (began, slot) = (call.elapsed(), call.join_as_attempt());
+        let is_written = call.trail().is_some();
+        if is_written {
+            call.state().live = Some(Live::new(slot, began, call.target().cloned()));
+        }
         AttemptGuard {
-            began: call.elapsed(),
-            slot: call.join_as_attempt(),
+            began,
+            slot,
+            said: is_written.then(Said::default),
             call: Some(call),
             head_after: None,
             status: None,
@@ -82,6 +91,20 @@ impl AttemptGuard {
         self.call.as_ref().is_some_and(Call::follows_cost)
     }
 
+    /// Whether it is written down while it goes on.
+    pub(crate) fn is_written(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// Its answer has said so much so far.
+    pub(crate) fn heard(&mut self, reading: &Reading) {
+        if let (Some(said), Some(call)) = (&mut self.said, &self.call)
+            && said.is_news(reading)
+        {
+            call.live_attempt(self.slot, reading);
+        }
+    }
+
     /// So much has been used of it so far.
     pub(crate) fn used(&self, usage: &Usage) {
         if let Some(call) = &self.call
@@ -119,6 +142,9 @@ impl AttemptGuard {
         };
         let slot = self.slot;
         close(call.leave(|state| {
+            if state.live.as_ref().is_some_and(|live| live.slot == slot) {
+                state.live = None;
+            }
             if let Some(place) = state.attempts.get_mut(slot) {
                 *place = Some(attempt);
             }

@@ -45,6 +45,7 @@ mod sent;
 mod service;
 mod settle;
 mod state;
+mod written;
 
 pub use self::attempt::AttemptGuard;
 pub use self::drain::Drain;
@@ -89,6 +90,7 @@ use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::store::admission::PresentedKey;
+use crate::store::journal::Trail;
 
 /// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
 /// target, which says for which attempt this request was made.
@@ -117,6 +119,7 @@ struct Shared {
     head: OnceLock<Head>,
     counted_input: OnceLock<u64>,
     client: OnceLock<Attribution>,
+    trail: OnceLock<Arc<Trail>>,
     route: OnceLock<Vec<Arc<Target>>>,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
@@ -144,6 +147,7 @@ impl Call {
             head: OnceLock::new(),
             counted_input: OnceLock::new(),
             client: OnceLock::new(),
+            trail: OnceLock::new(),
             route: OnceLock::new(),
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),

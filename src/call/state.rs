@@ -9,10 +9,12 @@ use super::Call;
 use super::cut::Cut;
 use super::edit::Edits;
 use super::sent::Sent;
+use super::written::Live;
 use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, charge_guessed, count};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::usage::Usage;
+use crate::store::budget::Reservation;
 
 pub(super) type Hook = Box<dyn FnOnce(&Arc<Outcome>) + Send>;
 
@@ -37,6 +39,10 @@ pub(super) struct State {
     pub(super) holds: Holds,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
+    /// The attempt that goes on, where the call is written down.
+    pub(super) live: Option<Live>,
+    /// What is held for it, until its intent is written.
+    pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
     hooks: Vec<Hook>,
     counted: Option<TaskTrackerToken>,
@@ -99,6 +105,8 @@ impl State {
             clamped: None,
             holds: Holds::default(),
             so_far: None,
+            live: None,
+            reservation: None,
             warnings: None,
             hooks: Vec::new(),
             counted: Some(counted),
@@ -173,11 +181,6 @@ impl Call {
             state.decisions.push(Decision::refuse("cut", why.shared_message()));
         }
         Outcome {
-            id: self.shared.id,
-            endpoint: self.endpoint(),
-            principal: self.principal().cloned(),
-            client: self.client(),
-            model: self.head().map(|head| head.shared_model().clone()),
             end,
             status: state.client.status,
             rejection,
@@ -198,11 +201,38 @@ impl Call {
             }),
             clamped: state.clamped,
             attempts,
-            opened_at: self.shared.opened_at,
             head_after: state.client.head_after,
             first_byte_after: state.client.first_byte_after,
-            took: self.elapsed(),
             bytes_out: state.client.bytes_out,
+            ..self.unclosed()
+        }
+    }
+
+    /// The account of a call of which nothing is known but what was asked, and by whom.
+    pub(super) fn unclosed(&self) -> Outcome {
+        Outcome {
+            id: self.shared.id,
+            endpoint: self.endpoint(),
+            principal: self.principal().cloned(),
+            client: self.client(),
+            model: self.head().map(|head| head.shared_model().clone()),
+            end: End::Lost,
+            status: None,
+            rejection: None,
+            reason: None,
+            decisions: Vec::new(),
+            warnings: None,
+            usage: None,
+            cost: None,
+            granted: None,
+            charged: None,
+            clamped: None,
+            attempts: Vec::new(),
+            opened_at: self.shared.opened_at,
+            head_after: None,
+            first_byte_after: None,
+            took: self.elapsed(),
+            bytes_out: 0,
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum End {
     Refused,
     /// It was under way, and ended from outside: see [`LiveCalls`](crate::call::LiveCalls).
     Cut,
+    /// The process that carried it ended, and nobody saw how it went on: see [`journal`](crate::store::journal).
+    Lost,
 }
 
 /// How well it is known what a call cost that money was held for.
@@ -103,6 +105,25 @@ pub struct Attempt {
     pub head_after: Option<Duration>,
     /// From the start of the attempt to its end.
     pub took: Duration,
+}
+
+impl Attempt {
+    /// One that ended so, and of which nothing else is known.
+    pub(crate) fn begun(end: AttemptEnd) -> Self {
+        Attempt {
+            target: None,
+            end,
+            status: None,
+            usage: None,
+            usage_is_final: false,
+            cost: None,
+            price_version: None,
+            at_most: None,
+            upstream_request_id: None,
+            head_after: None,
+            took: Duration::ZERO,
+        }
+    }
 }
 
 /// The account of a closed call. Made once, after its client body and its last attempt have both ended.

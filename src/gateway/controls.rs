@@ -134,7 +134,13 @@ pub(super) struct Last {
 }
 
 impl Last {
+    /// Lets the call through, when it has been written down that it goes.
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
+        self.admit(parts, call).await?;
+        call.intend().await
+    }
+
+    async fn admit(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if let Some(whole) = &self.whole {
             // Two who ask one store under the id of one call are one to it: the second would be given what the first got.
             if self.limits.is_some() || self.budgets.is_some() {

@@ -104,6 +104,9 @@ impl Answer {
             let rejection = Rejection::new(RejectionKind::UpstreamGarbled, what);
             return Heard::Broken(Some(StreamBroken(rejection).into()));
         };
+        if self.attempt.is_written() {
+            self.attempt.heard(&self.tap.so_far());
+        }
         if self.attempt.is_followed()
             && let Some(usage) = self.tap.so_far().usage
         {

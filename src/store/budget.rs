@@ -34,6 +34,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{At, Session, StoreError};
@@ -173,7 +174,7 @@ impl Denial {
 }
 
 /// Money that is held, with all that it takes to settle it, so that a store that has lost the hold can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// The caller's id.
     pub id: Uuid,
@@ -208,9 +209,10 @@ impl Reservation {
 }
 
 /// A pot, and the start of one of its windows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
     /// Whose money.
+    #[serde(flatten)]
     pub pot: Pot,
     /// Of which window; of a rolling one, of which slice.
     pub window_start: Timestamp,

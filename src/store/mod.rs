@@ -24,6 +24,7 @@ pub mod cached;
 pub mod conformance;
 mod error;
 mod forward;
+pub mod journal;
 pub mod key;
 #[cfg(feature = "memory")]
 pub mod memory;

@@ -1,0 +1,112 @@
+//! What lines say.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::chain::{Head, LineHash};
+use super::frame;
+use crate::domain::audit::AuditRecord;
+use crate::domain::money::Money;
+use crate::domain::outcome::Quality;
+use crate::domain::usage::Usage;
+use crate::store::budget::Reservation;
+
+/// The two members that every line begins with, whatever else it says.
+#[derive(Deserialize)]
+pub(super) struct Link {
+    pub(super) seq: u64,
+    pub(super) prev: LineHash,
+}
+
+/// One line.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line {
+    pub(super) seq: u64,
+    #[serde(flatten)]
+    pub(super) said: Said,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    seq: u64,
+    prev: LineHash,
+    #[serde(flatten)]
+    said: &'a Said,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Said {
+    Opened(Opened),
+    Intent(Box<Intent>),
+    Seen(Seen),
+    Final(Box<Final>),
+    Settled(Settled),
+}
+
+/// A process has begun to write here.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Opened {
+    pub(super) at: Timestamp,
+    pub(super) version: String,
+    /// The last bytes of the segment before could not be read: a write had broken off.
+    pub(super) torn: bool,
+}
+
+/// A call is about to be sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    /// Of the call, as it would stand if nothing more were heard of it.
+    pub(crate) record: AuditRecord,
+    /// What is held for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reservation: Option<Reservation>,
+}
+
+/// How a call that goes on stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) id: Uuid,
+    /// As far as its provider has stated any.
+    pub(crate) usage: Option<Usage>,
+    /// What it is charged if nothing more is heard of it.
+    #[serde(rename = "charged_usd")]
+    pub(crate) charged: Option<Money>,
+    pub(crate) quality: Option<Quality>,
+}
+
+/// A call has closed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Final {
+    pub(super) record: AuditRecord,
+    /// Which of the pots that were held pay, by their places in the reservation; all of them where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) paid: Option<Vec<usize>>,
+}
+
+/// How far nobody has to look back any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// Of every call that began before this line all is written, and its budgets have heard.
+    pub(super) before: u64,
+}
+
+/// Writes what is said behind the head, in a frame, and gives the new head.
+pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, serde_json::Error> {
+    let (start, seq) = (frame::begin(out), head.seq + 1);
+    let from = out.len();
+    let written = serde_json::to_writer(&mut *out, &Written { seq, prev: head.hash, said });
+    if let Err(error) = written {
+        out.truncate(start);
+        return Err(error);
+    }
+    let hash = LineHash::of(&out[from..]);
+    frame::end(out, start);
+    Ok(Head { seq, hash })
+}
+
+/// What a line says, where this version knows it.
+pub(super) fn read(line: &[u8]) -> Option<Line> {
+    serde_json::from_slice(line).ok()
+}

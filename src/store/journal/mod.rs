@@ -1,0 +1,68 @@
+//! An audit trail that outlives the process: every call is written to local files before it may cost anything, and again
+//! when it has closed.
+//!
+//! Reach for it where a record may not be lost to a crash, or to a sink that is slow or down; and where holds that a crash
+//! left should be charged what their calls cost, not whole. [`AuditLayer::journaled`](crate::AuditLayer::journaled) writes
+//! it, and hands records on to sinks.
+//!
+//! - **Lines.** A journal is a directory of segments of one JSON text a line. Each has a number, one more than the line
+//!   before, and the SHA-256 of that line: [`verify`] names the first that is missing or was changed. Of a call there are an
+//!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and a `final`.
+//! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
+//!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that is written, one of the machine those milliseconds.
+//! - **Crashes.** Calls that have an intent and no final are found when the journal is opened, and closed as
+//!   [`Lost`](crate::domain::outcome::End::Lost) by [`Journal::settle_lost`], which also corrects what their budgets forfeited.
+//! - **Sinks** are told of each final, in order, at least once; how far each has come is kept beside the segments. One that
+//!   stalls holds up nobody.
+//! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
+//!   through: 529, or 429 for OpenAI's clients. What all sinks have had is removed beyond
+//!   [`keep_bytes`](JournalOptions::keep_bytes).
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("tollgate-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir)?;
+//! use tollgate::AuditLayer;
+//! use tollgate::audit::TracingSink;
+//! use tollgate::store::journal::{Journal, verify};
+//! # use tollgate::store::memory::MemoryBudgets;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(format!("tollgate-doc-{}", std::process::id()));
+//! # let budgets = MemoryBudgets::new();
+//!
+//! let mut journal = Journal::at(&dir).open()?;
+//! journal.settle_lost(&budgets).await?; // the store that the `BudgetLayer` gets
+//! let audit = AuditLayer::journaled(journal.ship("log", TracingSink::new())?);
+//! // … a clone of it in the stack, and at any time, from any process:
+//! audit.flush().await;
+//! let report = verify(&dir, &[])?;
+//! assert!(report.broken.is_none());
+//! # Ok(()) }
+//! # main()?; std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod chain;
+mod error;
+mod frame;
+mod line;
+mod open;
+mod queue;
+mod recover;
+mod segment;
+mod shared;
+mod ship;
+mod sync;
+mod tail;
+mod trail;
+mod verify;
+mod writer;
+
+pub use self::chain::{Head, LineHash, NotAHead};
+pub use self::error::JournalError;
+pub(crate) use self::line::{Intent, Seen};
+pub use self::open::{Corrected, Journal, JournalOptions};
+pub(crate) use self::queue::Witness;
+pub(crate) use self::trail::{Trail, Trails, Written};
+pub use self::verify::{Break, Fault, Report, export, verify, verify_export};
+
+use self::shared::Shared;

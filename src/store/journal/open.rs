@@ -1,0 +1,241 @@
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::chain::Head;
+use super::error::JournalError;
+use super::line::{Opened, Said, Settled, put};
+use super::queue::{Closed, Item, Queue};
+use super::recover::{Left, recover};
+use super::ship::Shipments;
+use super::sync::Sync;
+use super::writer::{LONGEST, Open, Writer};
+use super::{Shared, segment};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::store::audit::AuditSink;
+use crate::store::budget::BudgetStore;
+use crate::store::{At, StoreError};
+
+/// A settlement that may have been heard is told again for so long: a store remembers for an hour at least.
+const HEARD_FOR: Duration = Duration::from_secs(55 * 60);
+/// A forfeit is corrected for so long: a store remembers for a day at least.
+const FORFEITED_FOR: Duration = Duration::from_secs(23 * 60 * 60);
+
+/// A journal that this process alone writes. See the [module](super).
+pub struct Journal {
+    shared: Arc<Shared>,
+    shipments: Shipments,
+    left: Vec<Left>,
+    /// Nobody has taken it over, who would close it.
+    is_mine: bool,
+}
+
+/// What [`Journal::settle_lost`] found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Corrected {
+    /// Calls whose end nobody saw: closed now, and their budgets charged the most that they can have cost.
+    pub lost: usize,
+    /// Calls that had closed just before, of which their budgets may not have heard: they have now.
+    pub told_again: usize,
+}
+
+/// How a journal is kept.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    dir: PathBuf,
+    segment: u64,
+    keep: u64,
+    most: u64,
+    calls: usize,
+}
+
+impl Journal {
+    /// A journal in this directory, which must be there: a volume that is not mounted is found out, not written beside.
+    #[must_use]
+    pub fn at(dir: impl AsRef<Path>) -> JournalOptions {
+        let dir = dir.as_ref().to_owned();
+        JournalOptions { dir, segment: 32 << 20, keep: 256 << 20, most: 8 << 30, calls: 65_536 }
+    }
+
+    /// Hands every final on to this sink, from where the one of this name stopped before; the first time, from the beginning.
+    ///
+    /// # Errors
+    /// When a sink has the name already, it is none of small letters, digits, `-` and `_`, or how far it came cannot be
+    /// read.
+    pub fn ship(mut self, name: &str, sink: impl AuditSink) -> Result<Self, JournalError> {
+        self.shipments.add(&self.shared, name, Box::new(sink))?;
+        Ok(self)
+    }
+
+    /// Closes the calls that an earlier process left, and tells their budgets: of one that it sent and whose end it did not
+    /// see, the most that it can have cost; of one that it closed at last, what it was charged.
+    ///
+    /// Call it at start, with the store that the budgets are kept in, before the journal is given away: what is left then is
+    /// closed and no store told, so that what they held stays charged whole.
+    ///
+    /// # Errors
+    /// When the store cannot be told. Those it was told of are done with; the rest comes with the next call.
+    pub async fn settle_lost<B: BudgetStore + ?Sized>(&mut self, budgets: &B) -> Result<Corrected, StoreError> {
+        let (now, mut corrected) = (SystemClock.now(), Corrected::default());
+        while let Some(left) = self.left.first() {
+            let memory = if left.record.is_some() { FORFEITED_FOR } else { HEARD_FOR };
+            if let Some((reservation, charged)) = &left.settlement
+                && now.duration_since(left.at).unsigned_abs() < memory
+            {
+                budgets.settle(reservation, *charged, At::Store).await?;
+            }
+            match left.record {
+                Some(_) => corrected.lost += 1,
+                None => corrected.told_again += 1,
+            }
+            let left = self.left.remove(0);
+            self.shared.close(left);
+        }
+        Ok(corrected)
+    }
+
+    /// The last line that is written.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        *self.shared.written.borrow()
+    }
+
+    pub(super) fn into_parts(mut self) -> (Arc<Shared>, Shipments) {
+        self.left.drain(..).for_each(|left| self.shared.close(left));
+        self.is_mine = false;
+        (self.shared.clone(), std::mem::take(&mut self.shipments))
+    }
+}
+
+impl Shared {
+    /// Nothing more is to be done about this call.
+    fn close(&self, left: Left) {
+        if let Some(record) = left.record {
+            self.queue.push(Item::Final(Closed::Lost(Box::new(record)), None, None));
+        }
+        self.queue.push(Item::Heard(left.id));
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if self.is_mine {
+            self.shared.queue.close();
+        }
+    }
+}
+
+impl JournalOptions {
+    /// How large a segment is; 32 MiB otherwise, and 1 MiB at least. There are never less than two.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment = bytes;
+        self
+    }
+
+    /// How much is kept of what every sink has had; 256 MiB otherwise. Without a sink nothing is removed.
+    #[must_use]
+    pub fn keep_bytes(mut self, bytes: u64) -> Self {
+        self.keep = bytes;
+        self
+    }
+
+    /// How large the journal may become before no call is let through; 8 GiB otherwise.
+    #[must_use]
+    pub fn most_bytes(mut self, bytes: u64) -> Self {
+        self.most = bytes;
+        self
+    }
+
+    /// How many calls may be open, or closed and not yet written; 65,536 otherwise.
+    #[must_use]
+    pub fn calls(mut self, calls: usize) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// Opens it: finds out what an earlier process left, and begins a new segment. Blocks until that is on the disk.
+    ///
+    /// # Errors
+    /// When the directory is not there, cannot be written, has no room for two segments, or another process writes there.
+    pub fn open(self) -> Result<Journal, JournalError> {
+        let JournalOptions { dir, segment: size, keep, most, calls } = self;
+        if size < 4 * LONGEST as u64 || most < size.saturating_mul(2) {
+            return Err(JournalError::setting(&dir, "a segment has 1 MiB at least, and a journal two segments"));
+        }
+        let io = JournalError::io(&dir);
+        let lock = lock(&dir)?;
+        let segments = segment::list(&dir).map_err(&io)?;
+        let recovered = recover(&segments).map_err(&io)?;
+        let mut lines = Vec::new();
+        let opened =
+            Opened { at: SystemClock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), torn: recovered.is_torn };
+        let first = recovered.head.seq + 1;
+        let before = recovered.left.first().map_or(first + 1, |left| left.seq);
+        let broken = |error: serde_json::Error| io(error.into());
+        let head = put(&mut lines, recovered.head, &Said::Opened(opened)).map_err(broken)?;
+        let settled = Settled { before };
+        let head = put(&mut lines, head, &Said::Settled(settled)).map_err(broken)?;
+        let file = segment::prepare(&dir, size).map_err(&io)?;
+        let path = segment::begin(&dir, first).map_err(&io)?;
+        let shared = Arc::new(Shared {
+            sync: Sync::new(dir.clone(), size, segment::prepare(&dir, size).map_err(&io)?),
+            dir: dir.clone(),
+            size,
+            keep,
+            most,
+            queue: Queue::default(),
+            places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
+            written: watch::Sender::new(Some(recovered.head)),
+            acked: Mutex::default(),
+            is_failing: AtomicBool::new(false),
+        });
+        let mut writer = Writer {
+            shared: shared.clone(),
+            file: Arc::new(file),
+            path,
+            at: 0,
+            head,
+            open: recovered.left.iter().map(|left| (left.id, Open::left(left.seq))).collect(),
+            lines,
+            ticked: SystemClock.elapsed(),
+            settled: Some(settled),
+        };
+        writer.begin().map_err(&io)?;
+        spawn("tollgate-journal", move || writer.run()).map_err(&io)?;
+        let syncing = shared.clone();
+        spawn("tollgate-journal-sync", move || {
+            syncing.sync.run();
+            drop(lock);
+        })
+        .map_err(&io)?;
+        Ok(Journal { shared, shipments: Shipments::default(), left: recovered.left, is_mine: true })
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// The lock that says who writes here; given back when the file is closed, by the process or with it.
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let io = JournalError::io(dir);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("lock")).map_err(&io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::locked(dir)),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("dir", &self.shared.dir).field("left", &self.left.len()).finish_non_exhaustive()
+    }
+}

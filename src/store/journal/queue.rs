@@ -1,0 +1,103 @@
+//! What calls have said and the writer has not yet taken.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+use super::line::{Intent, Seen};
+use crate::domain::audit::AuditRecord;
+use crate::domain::outcome::Outcome;
+
+/// How long the records of closed calls wait for others, so that a busy gateway is woken for its journal a hundred times a
+/// second and not for each call. Nobody waits for these.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// A call that is under way, as the journal asks about it.
+pub(crate) trait Witness: Send + Sync + 'static {
+    /// What stands in its intent.
+    fn intent(&self) -> Intent;
+    /// How it stands now, where that says more.
+    fn seen(&self) -> Seen;
+}
+
+pub(super) enum Item {
+    /// Whoever waits may stop waiting.
+    Intent(Arc<dyn Witness>, oneshot::Sender<()>),
+    /// A call has closed; whoever settles it waits until that is written.
+    Final(Closed, Option<OwnedSemaphorePermit>, Option<oneshot::Sender<()>>),
+    /// The budgets have heard how this call ended.
+    Heard(Uuid),
+    /// Everything before is on the disk when the other end hears.
+    Flush(oneshot::Sender<()>),
+}
+
+pub(super) enum Closed {
+    /// With the places of the pots that pay, if not all do.
+    Call(Arc<Outcome>, Option<Vec<usize>>),
+    /// Of an earlier process.
+    Lost(Box<AuditRecord>),
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    items: Vec<Item>,
+    /// Somebody waits for one of them.
+    is_urgent: bool,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, item: Item) {
+        let is_urgent = matches!(item, Item::Intent(..) | Item::Flush(_));
+        let wakes = {
+            let mut waiting = self.lock();
+            let wakes = waiting.items.is_empty() || (is_urgent && !waiting.is_urgent);
+            waiting.is_urgent |= is_urgent;
+            waiting.items.push(item);
+            wakes
+        };
+        if wakes {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    /// All that waits, into `items`, once there is anything or so long has passed. `false` at the end.
+    pub(super) fn take(&self, items: &mut Vec<Item>, most: Option<Duration>) -> bool {
+        let idle = |waiting: &mut Waiting| waiting.items.is_empty() && !waiting.is_closed;
+        let waiting = self.lock();
+        let mut waiting = match most {
+            None => self.wake.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => self.wake.wait_timeout_while(waiting, most, idle).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        if !waiting.items.is_empty() && !waiting.is_urgent && !waiting.is_closed {
+            let lingers = |waiting: &mut Waiting| !waiting.is_urgent && !waiting.is_closed;
+            let lingered = self.wake.wait_timeout_while(waiting, LINGER, lingers);
+            waiting = lingered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.is_urgent = false;
+        items.append(&mut waiting.items);
+        !(items.is_empty() && waiting.is_closed)
+    }
+}

@@ -1,0 +1,166 @@
+//! What a process that has ended left in its journal.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::chain::{Head, LineHash};
+use super::frame::{Found, Frames};
+use super::line::{Final, Intent, Line, Link, Said, Seen, read};
+use super::segment::{Segment, trim};
+use crate::domain::audit::AuditRecord;
+use crate::domain::money::Money;
+use crate::store::budget::Reservation;
+
+/// What is known of the journal when it is opened.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) head: Head,
+    /// Whether the last bytes are no line.
+    pub(super) is_torn: bool,
+    /// In the order in which they began.
+    pub(super) left: Vec<Left>,
+}
+
+/// A call of an earlier process that is not done with.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    pub(super) id: Uuid,
+    /// Of its intent.
+    pub(super) seq: u64,
+    /// When it closed; when it opened, if it did not.
+    pub(super) at: Timestamp,
+    /// To be written, where none was.
+    pub(super) record: Option<AuditRecord>,
+    /// What its budgets may not have heard.
+    pub(super) settlement: Option<(Reservation, Money)>,
+}
+
+/// Reads as far back as anything is not done with.
+pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
+    let mut recovered = Recovered {
+        head: Head { seq: segments.first().map_or(0, |segment| segment.first.saturating_sub(1)), hash: LineHash::NONE },
+        is_torn: false,
+        left: Vec::new(),
+    };
+    let mut last = None;
+    // The newest says how far back, in its first lines if it has any.
+    let mut start = 0;
+    for (at, segment) in segments.iter().enumerate().rev() {
+        let survey = survey_of(segment, last.is_none())?;
+        last = last.or_else(|| survey.head.map(|head| (head, survey.is_torn)));
+        if last.is_none() && survey.is_torn {
+            recovered.is_torn = true;
+        }
+        if let Some(before) = survey.settled_before {
+            start = segments[..=at].iter().rposition(|segment| segment.first <= before).unwrap_or(0);
+            break;
+        }
+    }
+    if let Some((head, is_torn)) = last {
+        recovered.head = head;
+        recovered.is_torn |= is_torn;
+    }
+    let mut calls = BTreeMap::new();
+    for segment in &segments[start..] {
+        let bytes = fs::read(&segment.path)?;
+        let lines = Frames::of(&bytes).filter_map(|(_, found)| match found {
+            Found::Line(line) => read(line),
+            Found::Unreadable(_) => None,
+        });
+        lines.for_each(|line| note(&mut calls, line));
+    }
+    recovered.left = calls.into_iter().filter_map(|(id, call)| call.left(id)).collect();
+    recovered.left.sort_by_key(|left| left.seq);
+    Ok(recovered)
+}
+
+/// Of one segment.
+struct Survey {
+    head: Option<Head>,
+    is_torn: bool,
+    settled_before: Option<u64>,
+}
+
+fn survey_of(segment: &Segment, is_last: bool) -> io::Result<Survey> {
+    let bytes = fs::read(&segment.path)?;
+    let mut survey = Survey { head: None, is_torn: false, settled_before: None };
+    let mut frames = Frames::of(&bytes);
+    for (_, found) in frames.by_ref() {
+        let Found::Line(line) = found else {
+            survey.is_torn = true;
+            continue;
+        };
+        survey.is_torn = false;
+        let Ok(Link { seq, .. }) = serde_json::from_slice(line) else { continue };
+        survey.head = Some(Head { seq, hash: LineHash::of(line) });
+        if line.get(..256.min(line.len())).is_some_and(|start| memchr::memmem::find(start, b"\"settled\":").is_some())
+            && let Some(Line { said: Said::Settled(settled), .. }) = read(line)
+        {
+            survey.settled_before = Some(settled.before);
+        }
+    }
+    let end = frames.at() as u64;
+    if is_last && end < bytes.len() as u64 {
+        trim(segment, end)?;
+    }
+    Ok(survey)
+}
+
+/// What lines have said of a call.
+#[derive(Default)]
+struct Call {
+    intent: Option<(u64, Box<Intent>)>,
+    seen: Option<Seen>,
+    closed: Option<Box<Final>>,
+}
+
+fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
+    match line.said {
+        Said::Intent(intent) => {
+            let call = calls.entry(intent.record.id).or_default();
+            call.intent = Some((line.seq, intent));
+        }
+        Said::Seen(seen) => {
+            let call = calls.entry(seen.id).or_default();
+            call.seen = Some(seen);
+        }
+        Said::Final(closed) => {
+            let call = calls.entry(closed.record.id).or_default();
+            call.closed = Some(closed);
+        }
+        // All before was done with when a process said so; what is named there began later.
+        Said::Settled(settled) => {
+            calls.retain(|_, call| call.intent.as_ref().is_none_or(|(seq, _)| *seq >= settled.before));
+        }
+        Said::Opened(_) => {}
+    }
+}
+
+impl Call {
+    fn left(self, id: Uuid) -> Option<Left> {
+        let (seq, intent) = self.intent?;
+        let Intent { mut record, reservation } = *intent;
+        if let Some(closed) = self.closed {
+            // Its budgets may have heard, and then hear nothing new.
+            let mut reservation = reservation?;
+            if let Some(paid) = &closed.paid {
+                let mut at = 0..;
+                reservation.pots.retain(|_| at.next().is_some_and(|at| paid.contains(&at)));
+            }
+            let Final { record, .. } = *closed;
+            let took = Duration::from_micros(record.took_us);
+            let at = record.opened_at.saturating_add(took).unwrap_or(record.opened_at);
+            return Some(Left { id, seq, at, record: None, settlement: Some((reservation, record.charged?)) });
+        }
+        if let Some(seen) = self.seen {
+            (record.usage, record.charged, record.quality) = (seen.usage, seen.charged, seen.quality);
+        }
+        let settlement = reservation.zip(record.charged);
+        Some(Left { id, seq, at: record.opened_at, record: Some(record), settlement })
+    }
+}

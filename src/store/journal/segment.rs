@@ -1,0 +1,72 @@
+//! The files of a journal: one a segment, named by the first of its lines, and each as large from the beginning as it will
+//! ever be, so that a line that is written needs no room that the disk may not have.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const SUFFIX: &str = ".seg";
+/// The one that will be next, before it has a name.
+const NEXT: &str = "next.tmp";
+
+/// A segment that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// The number of its first line.
+    pub(super) first: u64,
+    pub(super) path: PathBuf,
+}
+
+/// All segments of a directory, in order.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(first) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) {
+            found.push(Segment { first, path });
+        }
+    }
+    found.sort_by_key(|segment| segment.first);
+    Ok(found)
+}
+
+/// Makes the segment that will be next, of zeros.
+pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(dir.join(NEXT))?;
+    let zeros = vec![0; 1 << 20];
+    let mut left = size;
+    while left > 0 {
+        let part = zeros.len().min(usize::try_from(left).unwrap_or(zeros.len()));
+        file.write_all(&zeros[..part])?;
+        left -= part as u64;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Gives the prepared segment its name. What stands under that name already has no line: it is kept if it has anything.
+pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
+    let path = dir.join(format!("{first:020}{SUFFIX}"));
+    if path.try_exists()? && fs::read(&path)?.iter().any(|byte| *byte != 0) {
+        let kept = (1..).map(|n| path.with_extension(format!("unreadable-{n}"))).find(|kept| !kept.exists());
+        fs::rename(&path, kept.ok_or(io::ErrorKind::AlreadyExists)?)?;
+    }
+    fs::rename(dir.join(NEXT), &path)?;
+    sync_dir(dir)?;
+    Ok(path)
+}
+
+/// Gives back the room behind the last line of a segment that nobody will write to any more.
+pub(super) fn trim(segment: &Segment, len: u64) -> io::Result<()> {
+    OpenOptions::new().write(true).open(&segment.path)?.set_len(len)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    // Elsewhere a directory cannot be opened, and its names need no help.
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}

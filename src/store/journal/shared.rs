@@ -1,0 +1,86 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::chain::Head;
+use super::queue::Queue;
+use super::segment::{self, Segment};
+use super::sync::Sync;
+
+/// What the threads of a journal, its calls and its sinks have in common.
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    /// Of a segment.
+    pub(super) size: u64,
+    pub(super) keep: u64,
+    pub(super) most: u64,
+    pub(super) queue: Queue,
+    pub(super) sync: Sync,
+    /// Calls that may be open, or closed and not yet written.
+    pub(super) places: Arc<Semaphore>,
+    /// The last line that is written; `None` once no more will be.
+    pub(super) written: watch::Sender<Option<Head>>,
+    /// The last line that each sink has had, by its name.
+    pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
+    pub(super) is_failing: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn written(&self, head: Head) {
+        self.written.send_replace(Some(head));
+    }
+
+    /// Whether calls must wait outside.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed) || self.sync.is_failing()
+    }
+
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
+    }
+
+    pub(super) fn ack(&self, sink: &Arc<str>, seq: u64) {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).insert(sink.clone(), seq);
+    }
+
+    /// The last line that every sink has had, if there are any.
+    pub(super) fn acked(&self) -> Option<u64> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
+    }
+
+    /// Removes what everybody has had, beyond what is to be kept, and is done with: calls are open that began with this line.
+    ///
+    /// # Errors
+    /// When there is more than there may be, all the same.
+    pub(super) fn make_room(&self, open_from: u64) -> io::Result<()> {
+        let segments = segment::list(&self.dir)?;
+        let mut total = 0;
+        for segment in &segments {
+            total += fs::metadata(&segment.path)?.len();
+        }
+        let had = self.acked();
+        // Without a sink this is where records stay.
+        let had = had.map_or(0, |seq| seq.min(open_from.saturating_sub(1)));
+        for [segment, next] in segments.array_windows::<2>() {
+            if next.first > had.saturating_add(1) || total.saturating_add(self.size) <= self.keep.min(self.most) {
+                break;
+            }
+            total -= remove(segment)?;
+        }
+        if total.saturating_add(self.size) > self.most {
+            return Err(io::Error::other("there is as much of it as there may be, and sinks have not had the oldest"));
+        }
+        Ok(())
+    }
+}
+
+fn remove(segment: &Segment) -> io::Result<u64> {
+    let len = fs::metadata(&segment.path)?.len();
+    fs::remove_file(&segment.path)?;
+    Ok(len)
+}

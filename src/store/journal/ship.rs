@@ -1,0 +1,166 @@
+//! Handing finals on to sinks, each at its own pace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Shared;
+use super::error::JournalError;
+use super::tail::Tail;
+use crate::domain::audit::AuditRecord;
+use crate::store::Chain;
+use crate::store::audit::AuditSink;
+
+/// Most records that a sink is handed at once.
+const BATCH: usize = 256;
+/// How long a record waits for others.
+const LINGER: Duration = Duration::from_millis(20);
+/// How long to wait before a sink is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The sinks of a journal.
+#[derive(Default)]
+pub(super) struct Shipments {
+    all: Vec<Arc<Shipment>>,
+}
+
+struct Shipment {
+    name: Arc<str>,
+    sink: Box<dyn AuditSink>,
+    /// A task is at it, on a runtime that has not ended.
+    is_under_way: AtomicBool,
+}
+
+impl Shipments {
+    pub(super) fn add(&mut self, shared: &Shared, name: &str, sink: Box<dyn AuditSink>) -> Result<(), JournalError> {
+        let names: BTreeSet<&str> = self.all.iter().map(|shipment| &*shipment.name).collect();
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        if name.is_empty() || !name.bytes().all(is_plain) || names.contains(name) {
+            let what = "a sink has a name of its own, of small letters, digits, `-` and `_`";
+            return Err(JournalError::setting(&shared.dir, what));
+        }
+        let name: Arc<str> = name.into();
+        let had = read_position(&shared.dir, &name).map_err(JournalError::io(&shared.dir))?;
+        shared.ack(&name, had);
+        self.all.push(Arc::new(Shipment { name, sink, is_under_way: AtomicBool::new(false) }));
+        Ok(())
+    }
+
+    /// Sees to it that every sink is served, on the runtime of whoever asks if it has none.
+    pub(super) fn start(&self, shared: &Arc<Shared>) {
+        for shipment in &self.all {
+            if shipment.is_under_way.load(Ordering::Relaxed) {
+                continue;
+            }
+            let Ok(runtime) = Handle::try_current() else { return };
+            if !shipment.is_under_way.swap(true, Ordering::Relaxed) {
+                let under_way = UnderWay(shipment.clone());
+                let shared = shared.clone();
+                runtime.spawn(async move { under_way.0.run(&shared).await });
+            }
+        }
+    }
+}
+
+/// Ends with its task, though that be with its runtime.
+struct UnderWay(Arc<Shipment>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.is_under_way.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Shipment {
+    /// Until the journal is closed.
+    async fn run(&self, shared: &Arc<Shared>) {
+        let mut written = shared.written.subscribe();
+        let had = shared.acked.lock().map(|acked| acked.get(&self.name).copied()).ok().flatten().unwrap_or_default();
+        let mut tail = Tail::behind(shared.dir.clone(), had);
+        loop {
+            let Some(head) = *written.borrow_and_update() else { return };
+            if tail.seq() >= head.seq {
+                if written.changed().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(LINGER).await;
+                continue;
+            }
+            let reading = tokio::task::spawn_blocking(move || {
+                let records = tail.read(head.seq, BATCH);
+                (tail, records)
+            });
+            let Ok((read, records)) = reading.await else { return };
+            tail = read;
+            match records {
+                Ok(records) => {
+                    if !self.write(shared, &records).await {
+                        return;
+                    }
+                    self.ack(shared, tail.seq()).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, sink = &*self.name, "the journal cannot be read for a sink");
+                    tokio::time::sleep(LAST_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Until the sink has them, or says that it never will. `false` where the journal was closed meanwhile: whoever opens it
+    /// next begins with these.
+    async fn write(&self, shared: &Shared, records: &[AuditRecord]) -> bool {
+        if records.is_empty() {
+            return true;
+        }
+        let (sink, mut pause) = (&*self.name, FIRST_PAUSE);
+        while let Err(error) = self.sink.write(records).await {
+            tracing::error!(error = %Chain(&error), sink, records = records.len(), "audit records could not be handed on");
+            if !error.is_unavailable() {
+                tracing::error!(sink, first = %records[0].id, records = records.len(), "these are in the journal only");
+                return true;
+            }
+            tokio::time::sleep(pause).await;
+            if shared.written.borrow().is_none() {
+                return false;
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+        true
+    }
+
+    async fn ack(&self, shared: &Arc<Shared>, seq: u64) {
+        shared.ack(&self.name, seq);
+        let (dir, name) = (shared.dir.clone(), self.name.clone());
+        let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, seq)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
+        }
+    }
+}
+
+fn position(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.acked"))
+}
+
+fn read_position(dir: &Path, name: &str) -> io::Result<u64> {
+    match fs::read_to_string(position(dir, name)) {
+        Ok(text) => text.trim().parse().map_err(|_| io::Error::other(format!("{name}.acked holds no number"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whole, or not at all.
+fn write_position(dir: &Path, name: &str, seq: u64) -> io::Result<()> {
+    let (path, new) = (position(dir, name), dir.join(format!("{name}.acked.tmp")));
+    fs::write(&new, format!("{seq}\n"))?;
+    fs::rename(new, path)
+}

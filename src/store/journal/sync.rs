@@ -1,0 +1,130 @@
+//! What is written and not yet on the disk, and the segment that will be next: the work of a thread of its own, so that
+//! nobody who waits for a write waits for the disk.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::segment;
+
+/// From one sync to the next, so that the disk has others to serve too.
+const PACE: Duration = Duration::from_millis(20);
+
+pub(super) struct Sync {
+    dir: PathBuf,
+    size: u64,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// A segment has been made, or could not be.
+    made: Condvar,
+    /// The disk did not take what was written.
+    is_failing: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    dirty: Vec<Arc<File>>,
+    flushes: Vec<oneshot::Sender<()>>,
+    next: Option<io::Result<File>>,
+    wants_next: bool,
+    is_closed: bool,
+}
+
+impl Sync {
+    /// With the first of the segments that will be next.
+    pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
+        let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
+        Sync { dir, size, state, wake: Condvar::new(), made: Condvar::new(), is_failing: AtomicBool::new(false) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was written to this file, and these wait until it is on the disk.
+    pub(super) fn written(&self, file: &Arc<File>, flushes: Vec<oneshot::Sender<()>>) {
+        let mut state = self.lock();
+        if !state.dirty.iter().any(|one| Arc::ptr_eq(one, file)) {
+            state.dirty.push(file.clone());
+        }
+        state.flushes.extend(flushes);
+        self.wake.notify_one();
+    }
+
+    /// Has a segment made, to be taken when it is needed.
+    pub(super) fn want_next(&self) {
+        self.lock().wants_next = true;
+        self.wake.notify_one();
+    }
+
+    /// The segment that is next. Waits until it is made.
+    ///
+    /// # Errors
+    /// When there is no room for it; asked again, it is tried again.
+    pub(super) fn take_next(&self) -> io::Result<File> {
+        let mut state = self.lock();
+        if state.next.is_none() {
+            state.wants_next = true;
+            self.wake.notify_one();
+            state = self.made.wait_while(state, |state| state.next.is_none()).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.next.take().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Until it is closed and all is done.
+    pub(super) fn run(&self) {
+        loop {
+            let (dirty, flushes, wants_next, is_closed) = {
+                let idle = |state: &mut State| {
+                    state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
+                };
+                let mut state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+                let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
+                (std::mem::take(dirty), std::mem::take(flushes), std::mem::take(wants_next), *is_closed)
+            };
+            let is_idle = dirty.is_empty() && flushes.is_empty();
+            if !is_idle {
+                self.sync(&dirty);
+                for done in flushes {
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(());
+                }
+            }
+            if wants_next {
+                let made = segment::prepare(&self.dir, self.size);
+                self.lock().next = Some(made);
+                self.made.notify_one();
+            }
+            if is_closed && is_idle {
+                return;
+            }
+            if !is_closed {
+                std::thread::sleep(PACE);
+            }
+        }
+    }
+
+    fn sync(&self, files: &[Arc<File>]) {
+        let failed = files.iter().find_map(|file| file.sync_data().err());
+        if let Some(error) = &failed {
+            tracing::error!(%error, "the journal is written, and not on the disk");
+        }
+        if !files.is_empty() {
+            self.is_failing.store(failed.is_some(), Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What one call has to do with its journal.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+use super::Shared;
+use super::open::Journal;
+use super::queue::{Closed, Item, Witness};
+use super::ship::Shipments;
+use crate::domain::outcome::Outcome;
+
+/// How long a call waits for its intent to be written.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long sinks may take until a flush no longer waits for them, and how often it looks.
+const MOMENT: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// An open journal, as those who write calls down have it.
+#[derive(Clone)]
+pub(crate) struct Trails {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    shipments: Shipments,
+}
+
+impl Trails {
+    pub(crate) fn new(journal: Journal) -> Self {
+        let (shared, shipments) = journal.into_parts();
+        Trails { inner: Arc::new(Inner { shared, shipments }) }
+    }
+
+    /// A place for one more call; `None` if it could not be written down.
+    pub(crate) fn begin(&self) -> Option<Trail> {
+        self.inner.shipments.start(&self.inner.shared);
+        let shared = &self.inner.shared;
+        let place = shared.places.clone().try_acquire_owned().ok().filter(|_| !shared.is_failing())?;
+        Some(Trail { journal: self.inner.clone(), place: Mutex::new(Some(place)), is_intended: AtomicBool::new(false) })
+    }
+
+    /// Waits until every call that has closed by now is on the disk, and a moment for sinks to have had it.
+    pub(crate) async fn flush(&self) {
+        let (Inner { shared, shipments }, (done, on_disk)) = (&*self.inner, oneshot::channel());
+        shipments.start(shared);
+        shared.queue.push(Item::Flush(done));
+        let _ = on_disk.await;
+        let head = shared.written.borrow().map_or(0, |head| head.seq);
+        let shipped = async {
+            while shared.acked().is_some_and(|seq| seq < head) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(MOMENT, shipped).await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+/// One call's place in the journal.
+pub(crate) struct Trail {
+    journal: Arc<Inner>,
+    /// Until it has closed.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    is_intended: AtomicBool,
+}
+
+impl Trail {
+    /// Writes down that the call is about to be sent, once. `false` if that could not be done.
+    pub(crate) async fn intend(&self, witness: impl FnOnce() -> Arc<dyn Witness>) -> bool {
+        if self.is_intended.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        let (done, written) = oneshot::channel();
+        self.journal.shared.queue.push(Item::Intent(witness(), done));
+        matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())))
+    }
+
+    /// Writes down how the call ended, once.
+    pub(crate) fn close(&self, outcome: &Arc<Outcome>) {
+        self.end(outcome, None, None);
+    }
+
+    /// The same, for a call that money is held for: with the places of the pots that pay, if not all do. The budgets are told
+    /// when it is written, or it is certain that it will not be.
+    pub(crate) fn settle(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>) -> Written {
+        let (done, written) = oneshot::channel();
+        self.end(outcome, paid, Some(done));
+        Written(Mutex::new(Some(written)))
+    }
+
+    fn end(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>, done: Option<oneshot::Sender<()>>) {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if place.is_some() {
+            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), paid), place, done));
+        }
+    }
+
+    /// The budgets have heard how it ended.
+    pub(crate) fn heard(&self, id: Uuid) {
+        if self.is_intended.load(Ordering::Relaxed) {
+            self.journal.shared.queue.push(Item::Heard(id));
+        }
+    }
+}
+
+/// Waits until a call's end is written.
+pub(crate) struct Written(Mutex<Option<oneshot::Receiver<()>>>);
+
+impl Written {
+    pub(crate) async fn wait(&self) {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(written) = written {
+            let _ = written.await;
+        }
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").finish_non_exhaustive()
+    }
+}

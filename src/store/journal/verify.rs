@@ -1,0 +1,245 @@
+//! Proof that nothing is missing and nothing was changed.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::chain::{Head, LineHash};
+use super::frame::{Found, Frames};
+use super::line::{Link, Opened, Said, read};
+use super::segment;
+
+/// How often the end of a journal that is being written is read again, and after which pause.
+const AGAIN: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The number of the first line that is there. What came before 1 was removed, when every sink had had it.
+    pub first: Option<u64>,
+    /// The number and the hash of the last, to be kept where nobody here can change it.
+    #[serde(serialize_with = "as_text")]
+    pub head: Option<Head>,
+    /// How many there are.
+    pub lines: u64,
+    /// How many calls have closed.
+    pub finals: u64,
+    /// Where a crash broke a line off, that never was whole: the process that went on has written so at the time.
+    pub torn: Vec<String>,
+    /// The first place where a line is missing, or is not what it was.
+    pub broken: Option<Break>,
+}
+
+/// Where the chain does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Break {
+    /// Which file, and where in it.
+    pub place: String,
+    /// The number of the last line that holds.
+    pub after: Option<u64>,
+    /// What is wrong behind it.
+    pub what: Fault,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fault {
+    /// These bytes are no line.
+    Unreadable,
+    /// The next line has another number.
+    OutOfOrder,
+    /// The next line does not name the hash of this one: one of the two was changed.
+    Changed,
+    /// The line was another when its hash was written down elsewhere, or is not there.
+    NotAsAnchored,
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        match self.after {
+            Some(after) => write!(f, "behind line {after} ")?,
+            None => write!(f, "at the beginning ")?,
+        }
+        f.write_str(match self.what {
+            Fault::Unreadable => "there is something that is no line",
+            Fault::OutOfOrder => "comes one that is not the next",
+            Fault::Changed => "comes one that was written behind another: one of the two was changed",
+            Fault::NotAsAnchored => "a line is missing, or not what it was when its hash was written down elsewhere",
+        })
+    }
+}
+
+fn as_text<S: serde::Serializer>(head: &Option<Head>, serializer: S) -> Result<S::Ok, S::Error> {
+    match head {
+        Some(head) => serializer.collect_str(head),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Proves the journal in this directory, while it is written or not: its lines, and that those of `anchors`, which are heads
+/// of earlier, are in it. Reads all of it. Who can write there can make it anew from any line on, which an anchor tells.
+///
+/// # Errors
+/// When it cannot be read; what is wrong with its lines is in the report.
+pub fn verify(dir: impl AsRef<Path>, anchors: &[Head]) -> io::Result<Report> {
+    let mut chain = Chain::new(anchors);
+    let segments = segment::list(dir.as_ref())?;
+    for (at, segment) in segments.iter().enumerate() {
+        let place = |at: usize| format!("{} at {at}", segment.path.display());
+        let bytes = match at + 1 == segments.len() {
+            true => settled(&segment.path)?,
+            false => fs::read(&segment.path)?,
+        };
+        for (at, found) in Frames::of(&bytes) {
+            match found {
+                Found::Line(line) => chain.line(line, || place(at)),
+                Found::Unreadable(_) => chain.unreadable(place(at)),
+            }
+        }
+    }
+    Ok(chain.report())
+}
+
+/// The last segment, whose last line may be half written at this moment.
+fn settled(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = fs::read(path)?;
+    for _ in 0..AGAIN {
+        if !matches!(Frames::of(&bytes).last(), Some((_, Found::Unreadable(_)))) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        bytes = fs::read(path)?;
+    }
+    Ok(bytes)
+}
+
+/// Proves lines that [`export`] has written.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Report> {
+    let (mut chain, mut line, mut number) = (Chain::new(anchors), Vec::new(), 0_u64);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        number += 1;
+        let place = || format!("line {number} of the export");
+        match line.strip_suffix(b"\n") {
+            Some(line) => chain.line(line, place),
+            None => chain.unreadable(place()),
+        }
+        line.clear();
+    }
+    Ok(chain.report())
+}
+
+/// Writes every line of the journal in this directory, as it is there, and gives their number. What is no line is left out,
+/// which [`verify_export`] finds.
+///
+/// # Errors
+/// When it cannot be read, or written.
+pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
+    let mut lines = 0;
+    for segment in segment::list(dir.as_ref())? {
+        for (_, found) in Frames::of(&fs::read(&segment.path)?) {
+            if let Found::Line(line) = found {
+                out.write_all(line)?;
+                out.write_all(b"\n")?;
+                lines += 1;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(lines)
+}
+
+/// A chain, as far as it was followed.
+struct Chain<'a> {
+    anchors: &'a [Head],
+    anchored: usize,
+    first: Option<u64>,
+    head: Option<Head>,
+    lines: u64,
+    finals: u64,
+    torn: Vec<String>,
+    /// Something that is no line, which may have broken off there.
+    loose: Option<String>,
+    broken: Option<Break>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(anchors: &'a [Head]) -> Self {
+        Chain {
+            anchors,
+            anchored: 0,
+            first: None,
+            head: None,
+            lines: 0,
+            finals: 0,
+            torn: Vec::new(),
+            loose: None,
+            broken: None,
+        }
+    }
+
+    fn line(&mut self, line: &[u8], place: impl Fn() -> String) {
+        let Ok(Link { seq, prev }) = serde_json::from_slice(line) else { return self.unreadable(place()) };
+        let said = read(line).map(|line| line.said);
+        match self.loose.take() {
+            // Whoever went on behind it has seen it, and said so.
+            Some(loose) if matches!(said, Some(Said::Opened(Opened { torn: true, .. }))) => self.torn.push(loose),
+            Some(loose) => self.fail(loose, Fault::Unreadable),
+            None => {}
+        }
+        match self.head {
+            Some(head) if head.seq + 1 != seq => self.fail(place(), Fault::OutOfOrder),
+            Some(head) if head.hash != prev => self.fail(place(), Fault::Changed),
+            None if seq == 1 && prev != LineHash::NONE => self.fail(place(), Fault::Changed),
+            _ => {}
+        }
+        let head = Head { seq, hash: LineHash::of(line) };
+        let anchors = self.anchors.iter().filter(|anchor| anchor.seq == seq);
+        for anchor in anchors {
+            match anchor.hash == head.hash {
+                true => self.anchored += 1,
+                false => return self.fail(place(), Fault::NotAsAnchored),
+            }
+        }
+        self.first.get_or_insert(seq);
+        self.head = Some(head);
+        self.lines += 1;
+        self.finals += u64::from(matches!(said, Some(Said::Final(_))));
+    }
+
+    fn unreadable(&mut self, place: String) {
+        self.loose.get_or_insert(place);
+    }
+
+    /// Only the first counts.
+    fn fail(&mut self, place: String, what: Fault) {
+        let after = self.head.map(|head| head.seq);
+        self.broken.get_or_insert(Break { place, after, what });
+    }
+
+    fn report(mut self) -> Report {
+        if let Some(loose) = self.loose.take() {
+            self.fail(loose, Fault::Unreadable);
+        }
+        let first = self.first.unwrap_or(u64::MAX);
+        // What was removed since cannot be held against it.
+        let expected = self.anchors.iter().filter(|anchor| anchor.seq >= first || self.first.is_none()).count();
+        if self.anchored < expected {
+            self.fail("the end".to_owned(), Fault::NotAsAnchored);
+        }
+        let Chain { first, head, lines, finals, torn, broken, .. } = self;
+        Report { first, head, lines, finals, torn, broken }
+    }
+}

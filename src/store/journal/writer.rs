@@ -1,0 +1,259 @@
+//! The thread that writes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::chain::Head;
+use super::frame;
+use super::line::{Final, Link, Said, Seen, Settled, put};
+use super::queue::{Closed, Item, Witness};
+use super::{Shared, segment};
+use crate::domain::audit::AuditRecord;
+use crate::domain::clock::{Clock, SystemClock};
+
+/// How often it is written how calls stand that go on.
+const TICK: Duration = Duration::from_secs(2);
+/// How long to wait before a disk is tried again that takes nothing.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest line: no record is anywhere near it.
+pub(super) const LONGEST: usize = 256 << 10;
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) file: Arc<File>,
+    /// Of the segment that is written to.
+    pub(super) path: PathBuf,
+    pub(super) at: u64,
+    pub(super) head: Head,
+    /// Calls that are not done with.
+    pub(super) open: HashMap<Uuid, Open>,
+    /// Lines that are made, and not written.
+    pub(super) lines: Vec<u8>,
+    pub(super) ticked: Duration,
+    pub(super) settled: Option<Settled>,
+}
+
+/// A call that is not done with.
+pub(super) struct Open {
+    seq: u64,
+    /// Until it has closed.
+    witness: Option<(Arc<dyn Witness>, Option<Seen>)>,
+    /// Until its budgets have heard how it ended, if any hold anything for it.
+    is_held: bool,
+}
+
+impl Open {
+    /// Of an earlier process.
+    pub(super) fn left(seq: u64) -> Self {
+        Open { seq, witness: None, is_held: true }
+    }
+}
+
+impl Writer {
+    /// Writes the first lines, and waits until they are on the disk.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        self.try_flush()?;
+        self.file.sync_all()
+    }
+
+    /// Until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut items = Vec::new();
+        loop {
+            let most = (!self.open.is_empty()).then_some(TICK);
+            if !self.shared.queue.take(&mut items, most) {
+                break;
+            }
+            if !self.write(items.drain(..)) {
+                break;
+            }
+            let now = SystemClock.elapsed();
+            if now.saturating_sub(self.ticked) >= TICK {
+                self.ticked = now;
+                if !self.tick() {
+                    break;
+                }
+            }
+        }
+        self.say_settled();
+        self.flush();
+        self.shared.written.send_replace(None);
+        self.shared.sync.close();
+    }
+
+    /// `false` where it was given up, because the journal is closed and its disk takes nothing.
+    fn write(&mut self, items: impl Iterator<Item = Item>) -> bool {
+        let (mut waiting, mut places, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut goes_on = true;
+        for item in items {
+            match item {
+                Item::Intent(witness, done) => {
+                    let intent = witness.intent();
+                    let (id, is_held) = (intent.record.id, intent.reservation.is_some());
+                    if self.put(&Said::Intent(Box::new(intent))) {
+                        let witness = Some((witness, None));
+                        self.open.insert(id, Open { seq: self.head.seq, witness, is_held });
+                        waiting.push(done);
+                    }
+                }
+                Item::Final(closed, place, done) => {
+                    let (record, paid) = match closed {
+                        Closed::Call(outcome, paid) => (AuditRecord::new(&outcome), paid),
+                        Closed::Lost(record) => (*record, None),
+                    };
+                    let id = record.id;
+                    let said = Said::Final(Box::new(Final { record, paid }));
+                    if !self.put(&said) && !shortened(said).is_some_and(|said| self.put(&said)) {
+                        tracing::error!(call = %id, "a record is too long for the journal, and lost");
+                    }
+                    self.end(id, |open| open.witness = None);
+                    places.extend(place);
+                    waiting.extend(done);
+                }
+                Item::Heard(id) => self.end(id, |open| open.is_held = false),
+                Item::Flush(done) => flushes.push(done),
+            }
+            goes_on = goes_on && (self.lines.len() < LONGEST * 4 || self.flush());
+        }
+        goes_on = goes_on && self.flush();
+        if goes_on {
+            for done in waiting {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }
+        }
+        if !flushes.is_empty() {
+            self.shared.sync.written(&self.file, flushes);
+        }
+        goes_on
+    }
+
+    fn end(&mut self, id: Uuid, change: impl FnOnce(&mut Open)) {
+        if let Some(open) = self.open.get_mut(&id) {
+            change(open);
+            if open.witness.is_none() && !open.is_held {
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    /// How all calls stand that go on, and which are done with.
+    fn tick(&mut self) -> bool {
+        let seen: Vec<_> = self
+            .open
+            .values_mut()
+            .filter_map(|open| {
+                let (witness, before) = open.witness.as_mut()?;
+                let seen = witness.seen();
+                (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
+            })
+            .collect();
+        for seen in seen {
+            self.put(&Said::Seen(seen));
+            if self.lines.len() >= LONGEST * 4 && !self.flush() {
+                return false;
+            }
+        }
+        self.say_settled();
+        self.flush()
+    }
+
+    fn say_settled(&mut self) {
+        let first = self.open.values().map(|open| open.seq).min();
+        // By whoever reads on, what stands before this very line is done with.
+        let settled = Settled { before: first.unwrap_or(self.head.seq + 1) };
+        let is_news = match (self.settled, first) {
+            (Some(known), Some(_)) => known != settled,
+            // Nothing has been written since.
+            (Some(known), None) => known.before != self.head.seq,
+            (None, _) => true,
+        };
+        if is_news && self.put(&Said::Settled(settled)) {
+            self.settled = Some(settled);
+        }
+    }
+
+    /// Adds a line to those that are to be written. `false` if it is too long.
+    fn put(&mut self, said: &Said) -> bool {
+        let before = self.lines.len();
+        match put(&mut self.lines, self.head, said) {
+            Ok(head) if self.lines.len() - before <= LONGEST => {
+                self.head = head;
+                true
+            }
+            failed => {
+                if let Err(error) = failed {
+                    tracing::error!(%error, "a line of the journal cannot be written");
+                }
+                self.lines.truncate(before);
+                false
+            }
+        }
+    }
+
+    /// Writes the lines that are made, however often it takes.
+    fn flush(&mut self) -> bool {
+        while let Err(error) = self.try_flush() {
+            if !self.shared.is_failing() {
+                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
+            }
+            self.shared.set_failing(true);
+            if self.shared.queue.is_closed() {
+                tracing::error!("the journal was closed, and what it could not write is lost");
+                return false;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.shared.set_failing(false);
+        true
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        while !self.lines.is_empty() {
+            let room = self.shared.size.saturating_sub(self.at);
+            let fits = frame::whole(&self.lines, usize::try_from(room).unwrap_or(usize::MAX));
+            if fits == 0 {
+                self.roll()?;
+                continue;
+            }
+            let mut file = &*self.file;
+            file.seek(SeekFrom::Start(self.at))?;
+            file.write_all(&self.lines[..fits])?;
+            self.at += fits as u64;
+            self.lines.drain(..fits);
+            self.shared.sync.written(&self.file, Vec::new());
+        }
+        self.shared.written(self.head);
+        Ok(())
+    }
+
+    /// Goes on in the next segment.
+    fn roll(&mut self) -> io::Result<()> {
+        let first = frame::line_at(&self.lines, 0)
+            .and_then(|line| serde_json::from_slice::<Link>(line).ok())
+            .map(|link| link.seq);
+        let Some(first) = first else { return Ok(()) };
+        // The last tick may be long ago, where there was no room.
+        let before = self.open.values().map(|open| open.seq).min().unwrap_or(first);
+        self.shared.make_room(before.min(first))?;
+        let file = self.shared.sync.take_next()?;
+        self.path = segment::begin(&self.shared.dir, first)?;
+        (self.file, self.at) = (Arc::new(file), 0);
+        self.shared.sync.want_next();
+        Ok(())
+    }
+}
+
+/// Without what can grow.
+fn shortened(said: Said) -> Option<Said> {
+    let Said::Final(closed) = said else { return None };
+    let Final { record, paid } = *closed;
+    let record = AuditRecord { decisions: Vec::new(), warnings: None, reason: None, tags: Vec::new(), ..record };
+    Some(Said::Final(Box::new(Final { record, paid })))
+}

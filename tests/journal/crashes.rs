@@ -1,0 +1,130 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tollgate::domain::budget::Budget;
+use tollgate::domain::money::Money;
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::journal::{Journal, verify};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::store::{At, Session, StoreError};
+
+use crate::site::{Dir, Sink, Site, bill, kinds, lines, money, open_again, standing, until};
+
+#[tokio::test]
+async fn a_call_that_a_crash_cut_off_is_closed_as_lost_and_costs_the_most_that_it_can_have_cost() {
+    let dir = Dir::new("lost");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.settlements.drain().await;
+    let settled = standing(&site.budgets).await.spent;
+    let answer = site.ask("sim:deltas=5,stall=3").await;
+    let held = standing(&site.budgets).await.held;
+    assert!(held > Money::ZERO);
+
+    let left = dir.as_if_killed("lost-after");
+    let mut journal = Journal::at(&left.0).open().expect("what was left");
+    let corrected = journal.settle_lost(&site.budgets).await.expect("memory");
+    assert_eq!(corrected.lost, 1);
+    let now = standing(&site.budgets).await;
+    assert_eq!(now.held, Money::ZERO);
+    let charged = Money::from_nanos(now.spent.nanos() - settled.nanos());
+    assert!(charged < held, "{charged} of {held}: nobody knew better");
+    assert!(now.spent >= bill(&site), "the ledger is under the bill");
+
+    let site2 = Site::new(journal, MemoryBudgets::new());
+    site2.audit.flush().await;
+    let lines = lines(&left.0);
+    let closed: Vec<&Value> = lines.iter().map(|line| &line["final"]["record"]).filter(|r| !r.is_null()).collect();
+    assert_eq!((&closed[1]["end"], &closed[1]["quality"]), (&json!("lost"), &json!("estimated")));
+    assert_eq!(money(&closed[1]["charged_usd"]), charged);
+    assert_eq!(verify(&left.0, &[]).expect("readable").broken, None);
+    // The one whom it was taken from goes on, and is charged no more than once.
+    drop(answer);
+    site.settlements.drain().await;
+    assert_eq!(standing(&site.budgets).await.spent, now.spent);
+}
+
+/// A store that cannot be reached when it is told how calls ended.
+#[derive(Clone)]
+struct Deaf(MemoryBudgets, Arc<AtomicBool>);
+
+#[async_trait]
+impl BudgetStore for Deaf {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.0.reserve(ask, at).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Err(StoreError::unavailable("deaf")),
+            false => self.0.settle(reservation, actual, at).await,
+        }
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.0.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        self.0.standing(budgets, at).await
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_that_a_crash_kept_from_its_budget_is_told_again_exactly_once() {
+    let dir = Dir::new("unheard");
+    let deaf = Deaf(MemoryBudgets::new(), Arc::new(AtomicBool::new(true)));
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), deaf.clone());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.audit.flush().await;
+    assert_eq!(standing(&deaf).await.spent, Money::ZERO);
+
+    let left = dir.as_if_killed("unheard-after");
+    let mut journal = Journal::at(&left.0).open().expect("what was left");
+    assert!(journal.settle_lost(&deaf).await.is_err(), "it is still deaf");
+    deaf.1.store(false, Ordering::SeqCst);
+    let corrected = journal.settle_lost(&deaf).await.expect("it hears");
+    assert_eq!((corrected.lost, corrected.told_again), (0, 1));
+    let now = standing(&deaf).await;
+    let lines = lines(&left.0);
+    assert_eq!(kinds(&lines), ["opened", "intent", "final", "opened"], "it has its final already");
+    let closed = lines.iter().find(|line| !line["final"].is_null()).expect("one");
+    assert_eq!((now.spent, now.held), (money(&closed["final"]["record"]["charged_usd"]), Money::ZERO));
+    // The first process was only slow.
+    site.settlements.drain().await;
+    assert_eq!(standing(&deaf).await.spent, now.spent);
+}
+
+#[tokio::test]
+async fn what_is_done_with_is_not_looked_at_again() {
+    let dir = Dir::new("done");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    for _ in 0..3 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+    }
+    site.settlements.drain().await;
+    drop(site);
+    let elsewhere = MemoryBudgets::new();
+    let corrected = open_again(&dir).await.settle_lost(&elsewhere).await.expect("memory");
+    assert_eq!((corrected.lost, corrected.told_again), (0, 0));
+    assert_eq!(standing(&elsewhere).await.spent, Money::ZERO);
+}
+
+#[tokio::test]
+async fn calls_that_nobody_settles_are_closed_all_the_same_and_sinks_are_told() {
+    let dir = Dir::new("nobody");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    let answers = [site.ask("sim:stall=0").await, site.ask("sim:stall=1").await];
+    let left = dir.as_if_killed("nobody-after");
+    let sink = Sink::default();
+    let journal = Journal::at(&left.0).open().expect("what was left").ship("kept", sink.clone()).expect("a name");
+    let next = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(next.whole("hello").await, StatusCode::OK);
+    until("three records", || sink.records().len() == 3).await;
+    let ends: Vec<_> = sink.records().iter().map(|record| json!(record.end)).collect();
+    assert_eq!(ends, [json!("lost"), json!("lost"), json!("complete")]);
+    drop(answers);
+}

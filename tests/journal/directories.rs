@@ -1,0 +1,48 @@
+use std::fs;
+use std::path::Path;
+
+use tollgate::store::journal::{Journal, JournalError};
+
+use crate::site::{Dir, Sink, open_again, until};
+
+fn refused(dir: &Path) -> JournalError {
+    Journal::at(dir).open().expect_err("no journal can be kept here")
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_or_none_is_refused_and_named() {
+    let dir = Dir::new("none");
+    let missing = dir.0.join("missing");
+    let error = refused(&missing).to_string();
+    assert!(error.contains("missing: no journal can be kept here: No such file"), "{error}");
+    assert!(!missing.exists(), "a volume that is not mounted is not written beside");
+    let file = dir.0.join("file");
+    fs::write(&file, "").expect("writable");
+    assert!(refused(&file).to_string().contains("Not a directory"));
+}
+
+#[tokio::test]
+async fn a_directory_that_another_writes_to_is_refused() {
+    let dir = Dir::new("locked");
+    let first = Journal::at(&dir.0).open().expect("a journal");
+    let error = refused(&dir.0);
+    assert!(error.is_locked(), "{error}");
+    assert!(error.to_string().ends_with("another process writes its journal here"), "{error}");
+    drop(first);
+    until("it has ended", || Journal::at(&dir.0).open().is_ok()).await;
+}
+
+#[tokio::test]
+async fn sizes_and_names_that_make_no_sense_are_refused() {
+    let dir = Dir::new("senseless");
+    assert!(Journal::at(&dir.0).segment_bytes(0).open().is_err());
+    assert!(Journal::at(&dir.0).segment_bytes(8 << 20).most_bytes(9 << 20).open().is_err());
+    for name in ["", "Upper", "a/b", "..", "a b"] {
+        assert!(open_again(&dir).await.ship(name, Sink::default()).is_err(), "{name:?}");
+    }
+    let named = open_again(&dir).await.ship("kept", Sink::default()).expect("a name");
+    assert!(named.ship("kept", Sink::default()).is_err(), "one position is not kept for two");
+    fs::write(dir.0.join("other.acked"), "soon\n").expect("writable");
+    let error = open_again(&dir).await.ship("other", Sink::default()).expect_err("no number");
+    assert!(error.to_string().contains("other.acked holds no number"), "{error}");
+}

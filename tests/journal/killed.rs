@@ -1,0 +1,203 @@
+//! The example gateway, killed at any moment, over and over.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
+use tokio::task::JoinSet;
+use tollgate::Body;
+use tollgate::domain::catalog::{Catalog, Terms};
+use tollgate::domain::money::Money;
+use tollgate::domain::usage::Usage;
+use tollgate::store::journal::{Head, verify};
+use tollgate::testing::Simulated;
+use tollgate::upstream::HttpClient;
+use tower::ServiceExt;
+
+use crate::site::{Dir, lines, money};
+use crate::support::Server;
+
+#[path = "../support/program.rs"]
+mod program;
+
+/// How often it is killed; `.ci/long` asks for more.
+fn rounds() -> usize {
+    std::env::var("TOLLGATE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
+}
+
+/// A gateway that keeps all it has in one directory.
+struct Gateway {
+    child: Child,
+    url: String,
+    key: String,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Gateway {
+    /// Started, and its key minted anew.
+    fn start(dir: &Dir, provider: &str) -> Self {
+        let mut command = program::example("gateway");
+        let (database, journal) = (format!("sqlite://{}", dir.0.join("t.db").display()), dir.0.join("journal"));
+        command.args(["--listen", "127.0.0.1:0", "--database", &database, "--mint", "name=ada,budget=1000/total"]);
+        command.arg("--journal").arg(journal).env("ANTHROPIC_BASE_URL", provider).env("ANTHROPIC_API_KEY", "sk-sim");
+        let log = File::options().create(true).append(true).open(dir.0.join("log")).expect("writable");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the example runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut said = |start: &str| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("text");
+            let rest = line.trim_end().strip_prefix(start).map(str::to_owned);
+            rest.unwrap_or_else(|| panic!("{line:?}; see {}", dir.0.join("log").display()))
+        };
+        let (url, key) = (said("listening "), said("key ada "));
+        Gateway { child, url, key, _stdout: stdout }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process is ours");
+    }
+
+    /// What Ctrl-C does.
+    fn stop(mut self) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
+        assert!(self.child.wait().expect("the process is ours").success());
+    }
+
+    fn request(&self, prompt: &str) -> Request<Body> {
+        let body = json!({
+            "model": "claude-haiku-5-5", "max_tokens": 2_000, "stream": true,
+            "messages": [{ "role": "user", "content": prompt }],
+        });
+        Request::post(format!("{}/v1/messages", self.url))
+            .header("x-api-key", &self.key)
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .expect("a request")
+    }
+}
+
+/// Numbers as anybody would throw them, the same in each run.
+fn random(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_not_under_the_bill() {
+    let (dir, provider) = (Dir::new("killed"), Simulated::new());
+    let server = Server::start(provider.clone()).await;
+    let (mut seed, mut heads) = (7, Vec::<Head>::new());
+    for _ in 0..rounds() {
+        let gateway = Gateway::start(&dir, &server.url());
+        let client = HttpClient::new().expect("a client");
+        let mut clients = JoinSet::new();
+        for _ in 0..8 {
+            let prompts = [
+                "sim:deltas=3",
+                "sim:deltas=40,delay=5",
+                "sim:deltas=9,first=40",
+                "sim:deltas=20,delay=20",
+                "sim:stall=2",
+            ];
+            let requests: Vec<_> = (0..20)
+                .map(|_| gateway.request(prompts[usize::try_from(random(&mut seed, 5)).expect("small")]))
+                .collect();
+            let client = client.clone();
+            clients.spawn(async move {
+                for request in requests {
+                    let Ok(answer) = client.clone().oneshot(request).await else { return };
+                    // Some leave before the end.
+                    let reading = answer.into_body().collect();
+                    let _ = tokio::time::timeout(Duration::from_millis(150), reading).await;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(random(&mut seed, 250))).await;
+        gateway.kill();
+        clients.shutdown().await;
+        heads.extend(verify(dir.0.join("journal"), &[]).expect("readable").head);
+    }
+    let last = Gateway::start(&dir, &server.url());
+    let answer = HttpClient::new().expect("a client").oneshot(last.request("sim:deltas=2")).await.expect("it answers");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let _ = answer.into_body().collect().await.expect("whole");
+    last.stop();
+
+    let report = verify(dir.0.join("journal"), &heads).expect("readable");
+    assert_eq!((report.broken, report.torn.len()), (None, 0), "a kill tears nothing");
+    let lines = lines(&dir.0.join("journal"));
+    let by_id = |kind: &str| -> HashMap<String, Vec<Value>> {
+        let mut found: HashMap<String, Vec<Value>> = HashMap::new();
+        for line in lines.iter().map(|line| &line[kind]).filter(|line| !line.is_null()) {
+            let id = line["record"]["id"].as_str().expect("an id").replace('-', "");
+            found.entry(id).or_default().push(line.clone());
+        }
+        found
+    };
+    let (intents, finals) = (by_id("intent"), by_id("final"));
+    for id in intents.keys() {
+        assert_eq!(finals.get(id).map(Vec::len), Some(1), "{id} has an intent");
+    }
+    assert!(finals.values().all(|finals| finals.len() == 1), "a call has one final");
+    let lost = finals.values().filter(|finals| finals[0]["record"]["end"] == "lost").count();
+    assert!(intents.len() > 3 * rounds() && lost > rounds() / 2, "{} calls, {lost} of them lost", intents.len());
+
+    let url = format!("sqlite://{}", dir.0.join("t.db").display());
+    let mut file = SqliteConnection::connect(&url).await.expect("the file");
+    let rows: Vec<(String, String, Option<i64>, i64)> =
+        sqlx::query_as("SELECT lower(hex(id)), state, actual, granted FROM tollgate_reservations")
+            .fetch_all(&mut file)
+            .await
+            .expect("rows");
+    let mut ledger = Money::ZERO;
+    for (id, state, actual, granted) in &rows {
+        match finals.get(id) {
+            Some(finals) if intents.contains_key(id) => {
+                let charged = money(&finals[0]["record"]["charged_usd"]);
+                assert_eq!((&**state, actual.map(Money::from_nanos)), ("settled", Some(charged)), "{id}");
+            }
+            // Killed before it was written that it goes: nothing was sent, and what it holds is forfeited in its time.
+            _ => assert!(actual.is_none_or(|actual| actual <= *granted), "{id}"),
+        }
+        let held = if intents.contains_key(id) { actual.unwrap_or_default() } else { 0 };
+        ledger = ledger.saturating_add(Money::from_nanos(held));
+    }
+    let known: std::collections::HashSet<_> = rows.iter().map(|row| &row.0).collect();
+    assert!(intents.keys().all(|id| known.contains(id)), "what was sent is in the ledger");
+    let audited: Vec<(String, i64)> = sqlx::query_as("SELECT lower(hex(id)), count(*) FROM tollgate_audit GROUP BY id")
+        .fetch_all(&mut file)
+        .await
+        .expect("rows");
+    assert!(audited.iter().all(|(id, count)| *count == 1 && finals.contains_key(id)));
+    assert_eq!(audited.len(), finals.len(), "every final is a row, once");
+
+    let catalog = Catalog::builtin();
+    let cost = |usage: Usage| {
+        catalog.find("claude-haiku-5-5").and_then(|card| card.cost(&usage, Terms::default())).expect("a price")
+    };
+    let bill = provider.bill().lines();
+    let bill = bill.iter().map(|line| cost(Usage { input: line.input, output: line.output, ..Usage::default() }));
+    let bill = bill.fold(Money::ZERO, Money::saturating_add);
+    let charged = |quality: &str| {
+        let records = finals.values().map(|finals| &finals[0]["record"]).filter(|record| record["quality"] == quality);
+        records.map(|record| money(&record["charged_usd"])).fold(Money::ZERO, Money::saturating_add)
+    };
+    let [exact, estimated, forfeit] = ["exact", "estimated", "forfeit"].map(charged);
+    assert_eq!(ledger, exact.saturating_add(estimated).saturating_add(forfeit), "ledger and records agree");
+    assert!(ledger >= bill, "{ledger} is under the bill of {bill}");
+    assert!(exact <= bill, "{exact} is more than the bill of {bill}");
+    eprintln!(
+        "{} calls, {lost} lost; bill {bill}, ledger {ledger}: {exact} exact, {estimated} estimated, {forfeit} forfeited",
+        intents.len()
+    );
+}

@@ -1,0 +1,13 @@
+//! The journal: what is written before and after a call, what a crash leaves, what sinks are told, and what is proved of it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crashes;
+mod directories;
+mod killed;
+mod proofs;
+mod shipping;
+mod site;
+mod torn;
+mod writing;

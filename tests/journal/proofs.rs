@@ -1,0 +1,129 @@
+use std::fs;
+use std::path::PathBuf;
+
+use http::StatusCode;
+use serde_json::Value;
+use tollgate::store::journal::{Fault, Head, Journal, LineHash, export, verify, verify_export};
+use tollgate::store::memory::MemoryBudgets;
+
+use crate::site::{Dir, Site, ended};
+
+/// A journal of some calls, and its export.
+async fn some(dir: &Dir) -> Vec<Vec<u8>> {
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    for _ in 0..4 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+    }
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    drop(site);
+    ended(dir).await;
+    let mut text = Vec::new();
+    export(&dir.0, &mut text).expect("readable");
+    text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+fn fault(lines: &[Vec<u8>]) -> Option<(Option<u64>, Fault)> {
+    let report = verify_export(&lines.concat()[..], &[]).expect("readable");
+    report.broken.map(|broken| (broken.after, broken.what))
+}
+
+#[tokio::test]
+async fn a_line_that_is_changed_dropped_doubled_or_moved_is_found_and_named() {
+    let dir = Dir::new("proofs");
+    let lines = some(&dir).await;
+    assert!(lines.len() >= 10, "{} lines", lines.len());
+    assert_eq!(fault(&lines), None);
+    let after = |at: usize| (at > 0).then_some(at as u64);
+    for at in 0..lines.len() {
+        let is_last = at + 1 == lines.len();
+        let mut dropped = lines.clone();
+        dropped.remove(at);
+        match (at, is_last) {
+            // What begins later may have been removed by who keeps it, and of the end only an anchor knows.
+            (0, _) | (_, true) => assert_eq!(fault(&dropped), None),
+            _ => assert_eq!(fault(&dropped), Some((after(at), Fault::OutOfOrder)), "line {at} dropped"),
+        }
+        let mut doubled = lines.clone();
+        doubled.insert(at, lines[at].clone());
+        assert_eq!(fault(&doubled), Some((after(at + 1), Fault::OutOfOrder)), "line {at} doubled");
+        if !is_last {
+            let mut moved = lines.clone();
+            moved.swap(at, at + 1);
+            assert!(fault(&moved).is_some(), "line {at} moved");
+        }
+        // A figure is changed, so that all of it still reads well.
+        let text = String::from_utf8(lines[at].clone()).expect("UTF-8");
+        let Some(place) = text.rfind(|letter: char| letter.is_ascii_digit()) else { continue };
+        let mut changed = lines.clone();
+        changed[at][place] = if changed[at][place] == b'9' { b'8' } else { b'9' };
+        let _: Value = serde_json::from_slice(&changed[at]).expect("still JSON");
+        match is_last {
+            true => assert!(fault(&changed).is_none(), "of the last only an anchor knows"),
+            false => assert_eq!(fault(&changed), Some((after(at + 1), Fault::Changed)), "line {at} changed"),
+        }
+        let mut cut = lines.clone();
+        cut[at].truncate(lines[at].len() / 2);
+        assert!(fault(&cut).is_some(), "line {at} cut");
+    }
+}
+
+#[tokio::test]
+async fn an_anchor_tells_when_the_end_was_cut_off_or_all_of_it_made_anew() {
+    let dir = Dir::new("anchors");
+    let lines = some(&dir).await;
+    let report = verify(&dir.0, &[]).expect("readable");
+    let head = report.head.expect("lines");
+    assert_eq!(head.to_string().parse::<Head>().expect("as it is shown"), head);
+    let last = lines.last().expect("lines");
+    assert_eq!(head.hash, LineHash::of(&last[..last.len() - 1]));
+    let verified = |lines: &[Vec<u8>], anchors: &[Head]| {
+        verify_export(&lines.concat()[..], anchors).expect("readable").broken.map(|broken| broken.what)
+    };
+    assert_eq!(verified(&lines, &[head]), None);
+    assert_eq!(verified(&lines[..lines.len() - 1], &[head]), Some(Fault::NotAsAnchored));
+    assert_eq!(verified(&[], &[head]), Some(Fault::NotAsAnchored));
+    let other = Head { hash: LineHash::of(b"other"), ..head };
+    assert_eq!(verified(&lines, &[head, other]), Some(Fault::NotAsAnchored));
+    assert_eq!(verified(&lines[2..], &[Head { seq: 1, ..other }]), None, "what was removed cannot be held against it");
+    for text in ["", "1", "1:", "x:00", "1:zz", &format!("{}:{}", 1, "0".repeat(63)), &format!("1:{}", "A".repeat(64))]
+    {
+        assert!(text.parse::<Head>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_is_proved_as_it_lies_there_and_while_it_is_written() {
+    let dir = Dir::new("live");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    let calls = async {
+        for _ in 0..200 {
+            assert_eq!(site.whole("hello").await, StatusCode::OK);
+        }
+    };
+    let place = dir.0.clone();
+    let proving = tokio::task::spawn_blocking(move || {
+        for _ in 0..20 {
+            assert_eq!(verify(&place, &[]).expect("readable").broken, None);
+        }
+    });
+    let ((), proved) = tokio::join!(calls, proving);
+    proved.expect("it held");
+    site.audit.flush().await;
+    let segments: Vec<PathBuf> = fs::read_dir(&dir.0)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+        .collect();
+    assert_eq!(segments.len(), 1);
+    assert_eq!(fs::metadata(&segments[0]).expect("there").len(), 32 << 20, "all of it is there from the beginning");
+    let report = verify(&dir.0, &[]).expect("readable");
+    assert_eq!((report.finals, report.broken), (200, None));
+    drop(site);
+    let mut bytes = fs::read(&segments[0]).expect("readable");
+    bytes[40] ^= 1;
+    fs::write(&segments[0], bytes).expect("writable");
+    let broken = verify(&dir.0, &[]).expect("readable").broken.expect("it was changed");
+    assert_eq!((broken.after, broken.what), (None, Fault::Unreadable));
+    assert!(broken.to_string().contains("at the beginning there is something that is no line"), "{broken}");
+}

@@ -1,0 +1,221 @@
+//! A gateway with one budget and a journal, in front of a simulated provider.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::call::Settlements;
+use tollgate::domain::audit::AuditRecord;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::catalog::{Catalog, Terms};
+use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::domain::usage::Usage;
+use tollgate::store::audit::AuditSink;
+use tollgate::store::budget::{BudgetStore, Standing};
+use tollgate::store::journal::{Journal, export};
+use tollgate::store::{At, StoreError};
+use tollgate::testing::{Line, Simulated};
+use tollgate::upstream::Provider;
+use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer};
+use tower::ServiceExt;
+
+/// A directory of this test's own, removed at its end.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+    }
+
+    /// In memory, where there is such a place, for what is not about the disk.
+    pub(crate) fn in_memory(name: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::within(memory, name) } else { Self::new(name) }
+    }
+
+    fn within(parent: &Path, name: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("journal-{}-{number}-{name}", std::process::id());
+        let path = parent.join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a directory");
+        Dir(path)
+    }
+
+    /// What a process would find that starts when this one is killed now: what is written is written.
+    pub(crate) fn as_if_killed(&self, name: &str) -> Dir {
+        let copy = Dir::new(name);
+        for entry in fs::read_dir(&self.0).expect("readable") {
+            let path = entry.expect("readable").path();
+            // One that is being made may be renamed meanwhile.
+            let _ = fs::copy(&path, copy.0.join(path.file_name().expect("a name")));
+        }
+        copy
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) struct Site<B> {
+    pub(crate) gateway: Gateway,
+    pub(crate) audit: AuditLayer,
+    pub(crate) budgets: B,
+    pub(crate) provider: Simulated,
+    pub(crate) settlements: Settlements,
+}
+
+impl<B: BudgetStore + Clone> Site<B> {
+    pub(crate) fn new(journal: Journal, budgets: B) -> Self {
+        let (provider, settlements, audit) = (Simulated::new(), Settlements::new(), AuditLayer::journaled(journal));
+        let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
+        let layer = GatewayLayer::new()
+            .settlements(settlements.clone())
+            .audit(&audit)
+            .budget(BudgetLayer::new(budgets.clone()));
+        let gateway =
+            Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer).build();
+        Site { gateway, audit, budgets, provider, settlements }
+    }
+
+    pub(crate) async fn ask(&self, prompt: &str) -> Response<Body> {
+        self.gateway.clone().oneshot(request(prompt)).await.expect("infallible")
+    }
+
+    /// Its status, when all of its answer was read.
+    pub(crate) async fn whole(&self, prompt: &str) -> StatusCode {
+        let answer = self.ask(prompt).await;
+        let status = answer.status();
+        let _ = answer.into_body().collect().await.expect("whole");
+        status
+    }
+}
+
+pub(crate) fn pot() -> Budget {
+    Budget::new(Scope::team("search"), Window::Total, "100".parse().expect("money"))
+}
+
+pub(crate) fn request(prompt: &str) -> Request<Body> {
+    let body = json!({
+        "model": "claude-haiku-5-5", "max_tokens": 20_000, "stream": true,
+        "messages": [{ "role": "user", "content": prompt }],
+    });
+    let mut principal = Principal::new("ada").team("search");
+    principal.budgets = vec![pot()];
+    let mut request = Request::post("/v1/messages").body(Body::from(body.to_string())).expect("a request");
+    request.extensions_mut().insert(Arc::new(principal));
+    request
+}
+
+pub(crate) async fn standing(budgets: &impl BudgetStore) -> Standing {
+    budgets.standing(&[pot()], At::Store).await.expect("it answers").remove(0)
+}
+
+/// Every line of a journal.
+pub(crate) fn lines(dir: &Path) -> Vec<Value> {
+    let mut text = Vec::new();
+    export(dir, &mut text).expect("readable");
+    let text = String::from_utf8(text).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// What lines say, `settled` left out: that comes when it comes.
+pub(crate) fn kinds(lines: &[Value]) -> Vec<&str> {
+    let kind = |line: &Value| {
+        let members = line.as_object().expect("an object").keys();
+        ["opened", "intent", "seen", "final", "settled"].into_iter().find(|kind| members.clone().any(|m| m == kind))
+    };
+    lines.iter().map(|line| kind(line).expect("a kind")).filter(|kind| *kind != "settled").collect()
+}
+
+/// Waits until it is so, ten seconds at most.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = SystemClock.elapsed();
+    while !is_so() {
+        assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{what}: not within ten seconds");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until nobody writes there any more.
+pub(crate) async fn ended(dir: &Dir) {
+    until("it has ended", || fs::File::open(dir.0.join("lock")).map_or(true, |lock| lock.try_lock().is_ok())).await;
+}
+
+/// The journal in there, as soon as the one before has ended.
+pub(crate) async fn open_again(dir: &Dir) -> Journal {
+    ended(dir).await;
+    Journal::at(&dir.0).open().expect("a journal")
+}
+
+/// What the provider would charge.
+pub(crate) fn bill<B>(site: &Site<B>) -> Money {
+    let catalog = Catalog::builtin();
+    let cost = |line: &Line| {
+        let usage = Usage { input: line.input, output: line.output, ..Usage::default() };
+        catalog.find(&line.model).and_then(|card| card.cost(&usage, Terms::default())).expect("a price")
+    };
+    site.provider.bill().lines().iter().map(cost).fold(Money::ZERO, Money::saturating_add)
+}
+
+pub(crate) fn money(text: &Value) -> Money {
+    text.as_str().expect("a text").parse().expect("money")
+}
+
+/// A sink that keeps records, and can be told to take none.
+#[derive(Clone, Default)]
+pub(crate) struct Sink(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    records: Vec<AuditRecord>,
+    is_stalled: bool,
+    /// Takes this batch, and says that it did not.
+    lies: bool,
+}
+
+impl Sink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stall(&self, is_stalled: bool) {
+        self.lock().is_stalled = is_stalled;
+    }
+
+    pub(crate) fn lie_once(&self) {
+        self.lock().lies = true;
+    }
+
+    pub(crate) fn records(&self) -> Vec<AuditRecord> {
+        self.lock().records.clone()
+    }
+}
+
+#[async_trait]
+impl AuditSink for Sink {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let mut kept = self.lock();
+        if kept.is_stalled {
+            return Err(StoreError::unavailable("stalled"));
+        }
+        kept.records.extend_from_slice(records);
+        match std::mem::take(&mut kept.lies) {
+            true => Err(StoreError::uncertain("the answer was lost")),
+            false => Ok(()),
+        }
+    }
+}

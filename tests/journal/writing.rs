@@ -1,0 +1,91 @@
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde_json::json;
+use tollgate::store::journal::{Journal, verify};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::testing::Script;
+
+use crate::site::{Dir, Site, kinds, lines, money, request, until};
+use tollgate::{AuditLayer, Body, GatewayLayer};
+use tower::{Layer, ServiceExt, service_fn};
+
+#[tokio::test]
+async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {
+    let dir = Dir::new("both");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    let answer = site.ask("sim:deltas=5,stall=3").await;
+    // It waits for what will never come: all that is written of it is that it was sent.
+    let before = lines(&dir.0);
+    assert_eq!(kinds(&before), ["opened", "intent"]);
+    let intent = before.iter().find(|line| !line["intent"].is_null()).expect("it was sent");
+    let record = &intent["intent"]["record"];
+    assert_eq!(
+        (&record["key_name"], &record["team"], &record["end"]),
+        (&json!("ada"), &json!("search"), &json!("lost"))
+    );
+    assert_eq!(record["model"], "claude-haiku-5-5");
+    assert_eq!(record["decisions"][0]["layer"], "budget");
+    let reservation = &intent["intent"]["reservation"];
+    assert_eq!((&reservation["id"], &reservation["granted"]), (&record["id"], &record["granted_usd"]));
+    assert_eq!(reservation["pots"][0]["scope"], json!({ "kind": "team", "id": "search" }));
+    assert!(money(&record["charged_usd"]) < money(&record["granted_usd"]), "five seconds do not make 20,000 tokens");
+
+    drop(answer);
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    let after = lines(&dir.0);
+    assert_eq!(kinds(&after), ["opened", "intent", "final"]);
+    let closed = &after.iter().find(|line| !line["final"].is_null()).expect("it has closed")["final"]["record"];
+    assert_eq!(
+        (&closed["id"], &closed["end"], &closed["quality"]),
+        (&record["id"], &json!("abandoned"), &json!("estimated"))
+    );
+    let report = verify(&dir.0, &[]).expect("readable");
+    assert_eq!((report.broken, report.finals, report.first), (None, 1, Some(1)));
+}
+
+#[tokio::test]
+async fn a_refused_call_has_a_final_and_no_intent() {
+    let dir = Dir::new("refused");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    let mut refused = request("");
+    *refused.body_mut() = Body::from(r#"{"model":7}"#);
+    let answer = site.gateway.clone().oneshot(refused).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    drop(answer);
+    site.audit.flush().await;
+    let lines = lines(&dir.0);
+    assert_eq!(kinds(&lines), ["opened", "final"]);
+    assert_eq!(lines.last().expect("one")["final"]["record"]["rejection"], "invalid_request");
+}
+
+#[tokio::test]
+async fn how_a_stream_stands_is_written_while_it_goes_on() {
+    let dir = Dir::new("seen");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    site.provider.script(Script::new().deltas(400).delay(std::time::Duration::from_millis(10)));
+    let answer = site.ask("hello").await;
+    let reading = answer.into_body().collect();
+    let seen = async {
+        until("two looks at it", || kinds(&lines(&dir.0)).iter().filter(|kind| **kind == "seen").count() >= 2).await;
+        lines(&dir.0)
+    };
+    let (_, seen) = tokio::join!(reading, seen);
+    let seen: Vec<_> = seen.iter().map(|line| &line["seen"]).filter(|seen| !seen.is_null()).collect();
+    // Anthropic states the input at the beginning.
+    assert!(seen[0]["usage"]["input"].as_u64() > Some(0), "{}", seen[0]);
+    assert!(money(&seen[1]["charged_usd"]) > money(&seen[0]["charged_usd"]), "the longer the more: {seen:?}");
+    assert_eq!(seen[0]["quality"], "estimated");
+}
+
+#[tokio::test]
+async fn a_stack_with_two_journals_is_told_so() {
+    let (one, other) = (Dir::new("one"), Dir::new("other"));
+    let journaled = |dir: &Dir| AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
+    let layer = GatewayLayer::new().audit(&journaled(&one)).audit(&journaled(&other));
+    let service = layer.layer(service_fn(async |_: http::Request<Body>| {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    }));
+    let answer = service.oneshot(request("")).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}

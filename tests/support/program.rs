@@ -1,0 +1,32 @@
+//! Programs that tests run: the examples, as a user would start them.
+#![allow(dead_code, reason = "every area uses its own part")]
+
+use std::process::Command;
+
+/// An example's binary, which cargo puts next to the directory of the tests'.
+pub(crate) fn example(name: &str) -> Command {
+    let tests = std::env::current_exe().expect("a running program has a path");
+    let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "{} is missing: cargo build --examples --all-features", example.display());
+    let mut command = Command::new(example);
+    // Where nobody minds a database that is left behind.
+    command.current_dir(env!("CARGO_TARGET_TMPDIR"));
+    without_accounts(&mut command);
+    command
+}
+
+/// Takes the developer's own keys, base URLs and proxies out of a command's environment.
+pub(crate) fn without_accounts(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_uppercase();
+        if upper.starts_with("TOLLGATE_PEPPER")
+            || upper.starts_with("ANTHROPIC_")
+            || upper.starts_with("OPENAI_")
+            || upper.ends_with("_PROXY")
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
