@@ -10,7 +10,7 @@ use tollgate::audit::TracingSink;
 use tollgate::domain::key::Pepper;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
-use tollgate::store::journal::Journal;
+use tollgate::store::journal::{Corrected, Journal};
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
 use tollgate::store::sqlite::Sqlite;
@@ -78,11 +78,12 @@ async fn audit(
     }
     let mut journal = Journal::at(dir).open()?;
     let corrected = journal.settle_lost(budgets).await?;
-    if corrected.lost > 0 || corrected.told_again > 0 {
-        let (lost, told_again) = (corrected.lost, corrected.told_again);
+    if corrected != Corrected::default() {
+        let Corrected { lost, told_again, too_old, .. } = corrected;
         tracing::warn!(
             lost,
             told_again,
+            too_old,
             "a gateway before this one ended in the middle of calls; their budgets are corrected"
         );
     }

@@ -136,7 +136,7 @@ impl Taken {
             }
             let mut flushes = Vec::new();
             end.take(items.drain(..), &mut flushes);
-            if flushes.is_empty() {
+            if flushes.is_empty() && end.batch.len() < BATCH {
                 // To be woken for every record would cost more than all else that is done for it: those of a moment go
                 // together.
                 let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;

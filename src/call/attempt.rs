@@ -33,7 +33,7 @@ impl AttemptGuard {
         let (began, slot) = (call.elapsed(), call.join_as_attempt());
         let is_written = call.trail().is_some();
         if is_written {
-            call.state().live = Some(Live::new(slot, began, call.target().cloned()));
+            call.state().live.push(Live::new(slot, began, call.target().cloned()));
         }
         AttemptGuard {
             began,
@@ -142,9 +142,7 @@ impl AttemptGuard {
         };
         let slot = self.slot;
         close(call.leave(|state| {
-            if state.live.as_ref().is_some_and(|live| live.slot == slot) {
-                state.live = None;
-            }
+            state.live.retain(|live| live.slot != slot);
             if let Some(place) = state.attempts.get_mut(slot) {
                 *place = Some(attempt);
             }

@@ -39,8 +39,8 @@ pub(super) struct State {
     pub(super) holds: Holds,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
-    /// The attempt that goes on, where the call is written down.
-    pub(super) live: Option<Live>,
+    /// The attempts that go on, where the call is written down.
+    pub(super) live: Vec<Live>,
     /// What is held for it, until its intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
@@ -105,7 +105,7 @@ impl State {
             clamped: None,
             holds: Holds::default(),
             so_far: None,
-            live: None,
+            live: Vec::new(),
             reservation: None,
             warnings: None,
             hooks: Vec::new(),

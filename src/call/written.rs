@@ -12,6 +12,7 @@ use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Outcome, Quality, charge, charge_guessed, count};
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
+use crate::domain::usage::Usage;
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::journal::{Intent, Seen, Trail, Witness};
@@ -85,15 +86,13 @@ impl Call {
     }
 
     pub(super) fn live_attempt(&self, slot: usize, reading: &Reading) {
-        if let Some(live) = &mut self.state().live
-            && live.slot == slot
-        {
+        if let Some(live) = self.state().live.iter_mut().find(|live| live.slot == slot) {
             live.reading = *reading;
         }
     }
 
-    /// The account of the call if nothing more were heard of it.
-    fn if_lost(&self) -> Outcome {
+    /// The account of the call if nothing more were heard of it, and it went on for so long.
+    fn if_lost(&self, unseen: Duration) -> Outcome {
         let mut outcome = self.unclosed();
         let (held, live) = {
             let state = self.state();
@@ -101,39 +100,48 @@ impl Call {
             outcome.warnings = state.warnings.clone();
             (outcome.granted, outcome.clamped) = (state.granted, state.clamped);
             outcome.attempts = state.attempts.iter().flatten().cloned().collect();
-            let live = state.live.as_ref().map(|live| (live.began, live.target.clone(), live.reading));
-            (state.holds, live)
+            let live = state.live.iter().map(|live| (live.began, live.target.clone(), live.reading));
+            (state.holds, live.collect::<Vec<_>>())
         };
-        let nothing = Reading::default();
-        let (at_most, usage, target) = match live {
-            Some((began, target, reading)) => {
-                let took = self.elapsed().saturating_sub(began).saturating_add(UNSEEN);
-                (self.to(target.clone()).at_most(&reading, took), reading.usage, target)
-            }
-            // About to be sent, and nobody knows where to: the dearest of those that it may be sent to.
-            None => {
-                let targets = self.route().unwrap_or_default();
-                let most = |target: &Arc<Target>| self.toward(target.clone()).at_most(&nothing, UNSEEN);
-                let dearest = targets.iter().map(most).try_fold(Money::ZERO, |most, one| Some(most.max(one?)));
-                (if targets.is_empty() { self.at_most(&nothing, UNSEEN) } else { dearest }, None, None)
-            }
+        let charged = |outcome: &Outcome| {
+            outcome.granted.map(|granted| match held {
+                Holds::Bound => charge(granted, &outcome.attempts, None),
+                Holds::Guess => charge_guessed(granted, &outcome.attempts, None),
+                Holds::Nothing => count(&outcome.attempts),
+            })
         };
-        outcome.attempts.push(Attempt {
-            target: target.map(|target| Target::clone(&target)),
-            at_most,
+        let ended = if outcome.attempts.is_empty() { Some(Money::ZERO) } else { charged(&outcome) };
+        for (began, target, reading) in &live {
+            let took = self.elapsed().saturating_sub(*began).saturating_add(unseen);
+            outcome.attempts.push(self.to(target.clone()).cut_off(reading, took));
+        }
+        if live.is_empty() {
+            // One more may be about to be sent, and nobody knows where to: to the dearest place that it may be sent to.
+            let took = unseen;
+            let attempt = |target: &Arc<Target>| self.toward(target.clone()).cut_off(&Reading::default(), took);
+            let attempts = self.route().unwrap_or_default().iter().map(attempt);
+            let dearest = attempts.max_by_key(|attempt| attempt.at_most.unwrap_or(Money::MAX));
+            outcome.attempts.push(dearest.unwrap_or_else(|| self.cut_off(&Reading::default(), took)));
+        }
+        outcome.usage = outcome.attempts.iter().filter_map(|attempt| attempt.usage).reduce(Usage::plus);
+        outcome.charged = charged(&outcome).map(|charged| match (held, outcome.granted, ended) {
+            // All of them together are bounded by the grant, but for what is known to have cost more.
+            (Holds::Bound, Some(granted), Some(ended)) => charged.min(granted).max(ended),
+            _ => charged,
+        });
+        outcome
+    }
+
+    /// An attempt that said so much, and of which nothing more was heard.
+    fn cut_off(&self, reading: &Reading, took: Duration) -> Attempt {
+        let usage = reading.usage;
+        Attempt {
+            target: self.target().map(|target| Target::clone(target)),
+            at_most: self.at_most(reading, took),
             usage,
             cost: usage.and_then(|usage| self.cost(&usage)),
             ..Attempt::begun(AttemptEnd::NoAnswer)
-        });
-        outcome.usage =
-            outcome.attempts.iter().filter_map(|attempt| attempt.usage).reduce(crate::domain::usage::Usage::plus);
-        let attempts = &outcome.attempts;
-        outcome.charged = outcome.granted.map(|granted| match held {
-            Holds::Bound => charge(granted, attempts, None),
-            Holds::Guess => charge_guessed(granted, attempts, None),
-            Holds::Nothing => count(attempts),
-        });
-        outcome
+        }
     }
 
     fn to(&self, target: Option<Arc<Target>>) -> Call {
@@ -143,7 +151,7 @@ impl Call {
 
 impl Witness for Call {
     fn intent(&self) -> Intent {
-        let mut outcome = self.if_lost();
+        let mut outcome = self.if_lost(UNSEEN);
         // It has none yet.
         outcome.attempts.clear();
         let mut record = AuditRecord::new(&outcome);
@@ -153,7 +161,9 @@ impl Witness for Call {
     }
 
     fn seen(&self) -> Seen {
-        let outcome = self.if_lost();
+        // Behind a service that nobody meters, it may have been at it all the time.
+        let is_metered = !self.state().attempts.is_empty();
+        let outcome = self.if_lost(if is_metered { UNSEEN } else { self.elapsed().saturating_add(UNSEEN) });
         let quality = outcome.granted.map(|granted| quality(granted, outcome.charged));
         Seen { id: self.id(), usage: outcome.usage, charged: outcome.charged, quality }
     }

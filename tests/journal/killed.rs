@@ -1,6 +1,6 @@
 //! The example gateway, killed at any moment, over and over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
@@ -18,7 +18,7 @@ use tollgate::domain::catalog::{Catalog, Terms};
 use tollgate::domain::money::Money;
 use tollgate::domain::usage::Usage;
 use tollgate::store::journal::{Head, verify};
-use tollgate::testing::Simulated;
+use tollgate::testing::{Line, Simulated};
 use tollgate::upstream::HttpClient;
 use tower::ServiceExt;
 
@@ -73,9 +73,10 @@ impl Gateway {
         assert!(self.child.wait().expect("the process is ours").success());
     }
 
-    fn request(&self, prompt: &str) -> Request<Body> {
+    /// Of a model of its own: a date at the end of a name is no part of it, so that each call can be found on the bill.
+    fn request(&self, number: u64, prompt: &str) -> Request<Body> {
         let body = json!({
-            "model": "claude-haiku-5-5", "max_tokens": 2_000, "stream": true,
+            "model": format!("claude-haiku-5-5-{}", 20_000_000 + number), "max_tokens": 2_000, "stream": true,
             "messages": [{ "role": "user", "content": prompt }],
         });
         Request::post(format!("{}/v1/messages", self.url))
@@ -96,7 +97,7 @@ fn random(seed: &mut u64, below: u64) -> u64 {
 async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_not_under_the_bill() {
     let (dir, provider) = (Dir::new("killed"), Simulated::new());
     let server = Server::start(provider.clone()).await;
-    let (mut seed, mut heads) = (7, Vec::<Head>::new());
+    let (mut seed, mut number, mut heads) = (7, 0, Vec::<Head>::new());
     for _ in 0..rounds() {
         let gateway = Gateway::start(&dir, &server.url());
         let client = HttpClient::new().expect("a client");
@@ -109,9 +110,11 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
                 "sim:deltas=20,delay=20",
                 "sim:stall=2",
             ];
-            let requests: Vec<_> = (0..20)
-                .map(|_| gateway.request(prompts[usize::try_from(random(&mut seed, 5)).expect("small")]))
-                .collect();
+            let mut request = || {
+                number += 1;
+                gateway.request(number, prompts[usize::try_from(random(&mut seed, 5)).expect("small")])
+            };
+            let requests: Vec<_> = (0..20).map(|_| request()).collect();
             let client = client.clone();
             clients.spawn(async move {
                 for request in requests {
@@ -128,7 +131,8 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
         heads.extend(verify(dir.0.join("journal"), &[]).expect("readable").head);
     }
     let last = Gateway::start(&dir, &server.url());
-    let answer = HttpClient::new().expect("a client").oneshot(last.request("sim:deltas=2")).await.expect("it answers");
+    let answer =
+        HttpClient::new().expect("a client").oneshot(last.request(0, "sim:deltas=2")).await.expect("it answers");
     assert_eq!(answer.status(), StatusCode::OK);
     let _ = answer.into_body().collect().await.expect("whole");
     last.stop();
@@ -150,7 +154,7 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     }
     assert!(finals.values().all(|finals| finals.len() == 1), "a call has one final");
     let lost = finals.values().filter(|finals| finals[0]["record"]["end"] == "lost").count();
-    assert!(intents.len() > 3 * rounds() && lost > rounds() / 2, "{} calls, {lost} of them lost", intents.len());
+    assert!(intents.len() > rounds() && lost > rounds() / 4, "{} calls, {lost} of them lost", intents.len());
 
     let url = format!("sqlite://{}", dir.0.join("t.db").display());
     let mut file = SqliteConnection::connect(&url).await.expect("the file");
@@ -159,7 +163,6 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
             .fetch_all(&mut file)
             .await
             .expect("rows");
-    let mut ledger = Money::ZERO;
     for (id, state, actual, granted) in &rows {
         match finals.get(id) {
             Some(finals) if intents.contains_key(id) => {
@@ -169,10 +172,8 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
             // Killed before it was written that it goes: nothing was sent, and what it holds is forfeited in its time.
             _ => assert!(actual.is_none_or(|actual| actual <= *granted), "{id}"),
         }
-        let held = if intents.contains_key(id) { actual.unwrap_or_default() } else { 0 };
-        ledger = ledger.saturating_add(Money::from_nanos(held));
     }
-    let known: std::collections::HashSet<_> = rows.iter().map(|row| &row.0).collect();
+    let known: HashSet<_> = rows.iter().map(|row| &row.0).collect();
     assert!(intents.keys().all(|id| known.contains(id)), "what was sent is in the ledger");
     let audited: Vec<(String, i64)> = sqlx::query_as("SELECT lower(hex(id)), count(*) FROM tollgate_audit GROUP BY id")
         .fetch_all(&mut file)
@@ -182,22 +183,28 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     assert_eq!(audited.len(), finals.len(), "every final is a row, once");
 
     let catalog = Catalog::builtin();
-    let cost = |usage: Usage| {
-        catalog.find("claude-haiku-5-5").and_then(|card| card.cost(&usage, Terms::default())).expect("a price")
+    let card = catalog.find("claude-haiku-5-5").expect("in the catalogue");
+    let cost = |line: &Line| {
+        let usage = Usage { input: line.input, output: line.output, ..Usage::default() };
+        card.cost(&usage, Terms::default()).expect("a price")
     };
-    let bill = provider.bill().lines();
-    let bill = bill.iter().map(|line| cost(Usage { input: line.input, output: line.output, ..Usage::default() }));
-    let bill = bill.fold(Money::ZERO, Money::saturating_add);
-    let charged = |quality: &str| {
-        let records = finals.values().map(|finals| &finals[0]["record"]).filter(|record| record["quality"] == quality);
-        records.map(|record| money(&record["charged_usd"])).fold(Money::ZERO, Money::saturating_add)
-    };
-    let [exact, estimated, forfeit] = ["exact", "estimated", "forfeit"].map(charged);
-    assert_eq!(ledger, exact.saturating_add(estimated).saturating_add(forfeit), "ledger and records agree");
-    assert!(ledger >= bill, "{ledger} is under the bill of {bill}");
-    assert!(exact <= bill, "{exact} is more than the bill of {bill}");
-    eprintln!(
-        "{} calls, {lost} lost; bill {bill}, ledger {ledger}: {exact} exact, {estimated} estimated, {forfeit} forfeited",
-        intents.len()
-    );
+    let bill: HashMap<String, Money> =
+        provider.bill().lines().iter().map(|line| (line.model.clone(), cost(line))).collect();
+    let (mut exact, mut billed) = (0, HashSet::new());
+    for (id, finals) in &finals {
+        let record = &finals[0]["record"];
+        let Some(charged) = record["charged_usd"].as_str().map(|_| money(&record["charged_usd"])) else { continue };
+        let model = record["model"].as_str().expect("a model");
+        billed.insert(model);
+        let bill = bill.get(model).copied().unwrap_or(Money::ZERO);
+        match record["quality"] == "exact" {
+            true if intents.contains_key(id) => {
+                exact += 1;
+                assert_eq!(charged, bill, "{record}");
+            }
+            _ => assert!(charged >= bill, "under the bill of {bill}: {record}"),
+        }
+    }
+    assert!(bill.keys().all(|model| billed.contains(&**model)), "what was billed is written down");
+    assert!(exact > rounds() / 4, "{exact} of {} whole", finals.len());
 }

@@ -1,9 +1,12 @@
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
+use tokio::task::JoinSet;
 use tollgate::audit::JsonLines;
-use tollgate::store::journal::{Journal, verify};
+use tollgate::store::journal::{Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 
 use crate::site::{Dir, Sink, Site, open_again, until};
@@ -27,6 +30,41 @@ async fn a_sink_that_stalls_holds_up_nobody_and_then_gets_every_record_exactly_o
     assert_eq!(ids.len(), 300);
 }
 
+/// How long a sink is stalled; `.ci/long` asks for more.
+fn stalled_for() -> u64 {
+    std::env::var("TOLLGATE_STALL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_record_waits_in_memory() {
+    let (dir, sink) = (Dir::new("thousand"), Sink::default());
+    sink.stall(true);
+    // Were a record in memory until its sink has it, there would soon be no place left.
+    let journal = Journal::at(&dir.0).calls(512).open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let site = Arc::new(Site::new(journal, MemoryBudgets::new()));
+    let mut clock = tokio::time::interval(Duration::from_millis(10));
+    let (mut calls, mut made) = (JoinSet::new(), 0);
+    for _ in 0..stalled_for() * 100 {
+        clock.tick().await;
+        for _ in 0..10 {
+            let site = site.clone();
+            calls.spawn(async move { site.whole("hello").await });
+            made += 1;
+        }
+        // A machine under load makes fewer, and none of them wait for each other.
+        while calls.len() > 256 {
+            assert_eq!(calls.join_next().await.expect("one").expect("it ran"), StatusCode::OK);
+        }
+    }
+    assert!(calls.join_all().await.iter().all(|status| *status == StatusCode::OK));
+    assert!(sink.records().is_empty());
+    sink.stall(false);
+    until("every record", || sink.records().len() >= made).await;
+    let ids: HashSet<_> = sink.records().iter().map(|record| record.id).collect();
+    assert_eq!((ids.len(), sink.records().len()), (made, made), "exactly once");
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
 #[tokio::test]
 async fn after_a_restart_a_sink_goes_on_where_it_had_come_to() {
     let (dir, sink) = (Dir::new("restarted"), Sink::default());
@@ -45,7 +83,7 @@ async fn after_a_restart_a_sink_goes_on_where_it_had_come_to() {
             until("it is kept how far", || {
                 let seq = fs::read_to_string(dir.0.join("kept.acked")).unwrap_or_default();
                 let head = verify(&dir.0, &[]).expect("readable").head.expect("lines");
-                seq.trim().parse::<u64>().is_ok_and(|seq| seq + 2 >= head.seq)
+                seq.trim().parse::<Head>().is_ok_and(|had| had.seq + 2 >= head.seq)
             })
             .await;
         }
@@ -70,7 +108,7 @@ async fn a_batch_whose_answer_is_lost_comes_again() {
 async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_through() {
     let (dir, sink) = (Dir::new("full"), Sink::default());
     sink.stall(true);
-    let journal = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(2 << 20).keep_bytes(0).open();
+    let journal = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(3 << 20).keep_bytes(0).open();
     let journal = journal.expect("a journal").ship("kept", sink.clone()).expect("a name");
     let site = Site::new(journal, MemoryBudgets::new());
     let mut calls = 0;
@@ -82,7 +120,7 @@ async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_thro
         assert!(calls < 10_000, "nothing bounds the journal");
     };
     assert_eq!(refused.as_u16(), 529);
-    assert!(calls > 500, "{calls} calls in two segments of a megabyte");
+    assert!(calls > 300, "{calls} calls in a segment of a megabyte");
     sink.stall(false);
     until("room again", || verify(&dir.0, &[]).is_ok_and(|report| report.first > Some(1))).await;
     let mut status = refused;
@@ -91,7 +129,7 @@ async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_thro
         if status == StatusCode::OK {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(status, StatusCode::OK);
     let report = verify(&dir.0, &[]).expect("readable");

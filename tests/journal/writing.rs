@@ -63,7 +63,7 @@ async fn a_refused_call_has_a_final_and_no_intent() {
 async fn how_a_stream_stands_is_written_while_it_goes_on() {
     let dir = Dir::new("seen");
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
-    site.provider.script(Script::new().deltas(400).delay(std::time::Duration::from_millis(10)));
+    site.provider.script(Script::new().deltas(700).delay(std::time::Duration::from_millis(10)));
     let answer = site.ask("hello").await;
     let reading = answer.into_body().collect();
     let seen = async {

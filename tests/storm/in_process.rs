@@ -1,20 +1,25 @@
 //! The storm without sockets: as many interleavings as a seed can make.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollgate::budget::{BudgetLayer, OverBudget};
 use tollgate::call::LiveCalls;
+use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
+use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
-use tollgate::{AdmissionLayer, GatewayLayer, RateLimitLayer};
+use tollgate::{AdmissionLayer, AuditLayer, GatewayLayer, RateLimitLayer};
 
 use crate::calls::{Ask, Crowd};
 use crate::oracle::{Sum, reckon};
 use crate::seeded::{Seeded, seeds};
-use crate::site::Site;
+use crate::site::{Records, Site};
 use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
 use crate::whole::Whole;
@@ -49,6 +54,16 @@ impl Storm {
     }
 
     pub(crate) fn asked(questions: Questions, weather: Weather, limits: [&str; 3]) -> Self {
+        Self::recorded(questions, weather, limits, |layer| layer)
+    }
+
+    /// With another trail.
+    pub(crate) fn recorded(
+        questions: Questions,
+        weather: Weather,
+        limits: [&str; 3],
+        trail: impl FnOnce(GatewayLayer) -> GatewayLayer,
+    ) -> Self {
         let keys = MemoryKeys::new();
         let crowd = Crowd::new(&keys, limits);
         let budgets = Watched::new(MemoryBudgets::new().clock(noon()), crowd.pots.clone(), weather.clone());
@@ -57,7 +72,7 @@ impl Storm {
         let whole = Whole::new(&keys, &limits, &budgets);
         let keys = Weathered { store: keys, weather: weather.clone() };
         let live = LiveCalls::new();
-        let more = |layer: GatewayLayer| layer.live_calls(live.clone());
+        let more = |layer: GatewayLayer| trail(layer.live_calls(live.clone()));
         let site = match questions {
             Questions::Two => {
                 let limits = RateLimitLayer::new(Weathered { store: limits.clone(), weather: weather.clone() });
@@ -125,6 +140,36 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
         // How many exactly is for the scheduler to say.
         assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
         assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50 && sum.cut > 0, "{sum:?}");
+    }
+}
+
+/// With a journal, whose lines and sink must say what the ledger and the bill say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn journal_ledger_and_bill_agree_to_the_unit_over_a_storm() {
+    for questions in [Questions::Two, Questions::One] {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("storm-{}-{questions:?}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let shipped = Records::default();
+        let journal = Journal::at(&dir).segment_bytes(1 << 20).open().expect("a journal");
+        let audit = AuditLayer::journaled(journal.ship("records", shipped.clone()).expect("a name"));
+        let mut random = Seeded::new(11);
+        let weather = Weather::gusts(random.next());
+        let storm = Storm::recorded(questions, weather, ["0.02", "0.035", "0.06"], |layer| layer.audit(&audit));
+        storm.rage(1_000, &mut random, |_| {}).await;
+        let sum = storm.reckon(1_000).await;
+        assert!(sum.admitted > 20 && sum.refused > 300 && sum.abandoned > 20, "{sum:?}");
+        audit.flush().await;
+
+        let by_id = |records: &[AuditRecord]| {
+            records.iter().map(|record| (record.id, record.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let (written, kept) = (by_id(&shipped.lock()), by_id(&storm.site.records.lock()));
+        assert_eq!((shipped.lock().len(), written.len()), (1_000, 1_000), "every record, once");
+        assert_eq!(written, kept, "as it was recorded without a journal");
+        let report = verify(&dir, &[]).expect("readable");
+        assert_eq!((report.broken, report.finals), (None, 1_000));
+        drop((audit, storm));
+        fs::remove_dir_all(&dir).expect("ours");
     }
 }
 

@@ -72,6 +72,12 @@ impl<'a> Frames<'a> {
         Frames { bytes: &bytes[..written(bytes)], at: 0 }
     }
 
+    /// Of a part of a segment, which may end in the middle of a line: what stands there without an end may have one in the next
+    /// part, zeros at its end included.
+    pub(super) fn of_part(bytes: &'a [u8]) -> Self {
+        Frames { bytes, at: 0 }
+    }
+
     /// Where the next begins.
     pub(super) fn at(&self) -> usize {
         self.at

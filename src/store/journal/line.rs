@@ -50,8 +50,8 @@ pub(super) enum Said {
 pub(super) struct Opened {
     pub(super) at: Timestamp,
     pub(super) version: String,
-    /// The last bytes of the segment before could not be read: a write had broken off.
-    pub(super) torn: bool,
+    /// So many bytes at the end of the segment before could not be read: a write had broken off.
+    pub(super) torn: u64,
 }
 
 /// A call is about to be sent.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::error::JournalError;
 use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
+use super::segment::Segment;
 use super::ship::Shipments;
 use super::sync::Sync;
 use super::writer::{LONGEST, Open, Writer};
@@ -43,6 +44,9 @@ pub struct Corrected {
     pub lost: usize,
     /// Calls that had closed just before, of which their budgets may not have heard: they have now.
     pub told_again: usize,
+    /// Calls of either kind that were left too long ago: a store may have forgotten whether it has heard, so that it is told
+    /// nothing, and what they held stays charged whole.
+    pub too_old: usize,
 }
 
 /// How a journal is kept.
@@ -85,14 +89,22 @@ impl Journal {
         let (now, mut corrected) = (SystemClock.now(), Corrected::default());
         while let Some(left) = self.left.first() {
             let memory = if left.record.is_some() { FORFEITED_FOR } else { HEARD_FOR };
-            if let Some((reservation, charged)) = &left.settlement
-                && now.duration_since(left.at).unsigned_abs() < memory
-            {
-                budgets.settle(reservation, *charged, At::Store).await?;
+            let is_known = now.duration_since(left.at).unsigned_abs() < memory;
+            match &left.settlement {
+                Some((reservation, charged)) if is_known => {
+                    budgets.settle(reservation, *charged, At::Store).await?;
+                }
+                Some((reservation, charged)) => {
+                    corrected.too_old += 1;
+                    tracing::warn!(call = %left.id, granted = %reservation.granted, %charged, "left too long ago: no budget is told how it ended");
+                }
+                None => {}
             }
-            match left.record {
-                Some(_) => corrected.lost += 1,
-                None => corrected.told_again += 1,
+            if is_known || left.settlement.is_none() {
+                match left.record {
+                    Some(_) => corrected.lost += 1,
+                    None => corrected.told_again += 1,
+                }
             }
             let left = self.left.remove(0);
             self.shared.close(left);
@@ -173,9 +185,14 @@ impl JournalOptions {
         let lock = lock(&dir)?;
         let segments = segment::list(&dir).map_err(&io)?;
         let recovered = recover(&segments).map_err(&io)?;
+        // Made just before a machine died, and never written to: they would stand behind what is written now.
+        let lies_behind = |segment: &&Segment| segment.first > recovered.head.seq;
+        for segment in segments.iter().filter(lies_behind) {
+            segment::set_aside(segment).map_err(&io)?;
+        }
         let mut lines = Vec::new();
         let opened =
-            Opened { at: SystemClock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), torn: recovered.is_torn };
+            Opened { at: SystemClock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), torn: recovered.torn };
         let first = recovered.head.seq + 1;
         let before = recovered.left.first().map_or(first + 1, |left| left.seq);
         let broken = |error: serde_json::Error| io(error.into());
@@ -195,6 +212,7 @@ impl JournalOptions {
             written: watch::Sender::new(Some(recovered.head)),
             acked: Mutex::default(),
             is_failing: AtomicBool::new(false),
+            open_from: AtomicU64::new(before),
         });
         let mut writer = Writer {
             shared: shared.clone(),
@@ -211,7 +229,7 @@ impl JournalOptions {
         spawn("tollgate-journal", move || writer.run()).map_err(&io)?;
         let syncing = shared.clone();
         spawn("tollgate-journal-sync", move || {
-            syncing.sync.run();
+            syncing.sync.run(|| syncing.make_room());
             drop(lock);
         })
         .map_err(&io)?;

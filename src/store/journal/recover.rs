@@ -20,8 +20,8 @@ use crate::store::budget::Reservation;
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) head: Head,
-    /// Whether the last bytes are no line.
-    pub(super) is_torn: bool,
+    /// How many of the last bytes are no line.
+    pub(super) torn: u64,
     /// In the order in which they began.
     pub(super) left: Vec<Left>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Left {
 pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
     let mut recovered = Recovered {
         head: Head { seq: segments.first().map_or(0, |segment| segment.first.saturating_sub(1)), hash: LineHash::NONE },
-        is_torn: false,
+        torn: 0,
         left: Vec::new(),
     };
     let mut last = None;
@@ -52,18 +52,15 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
     let mut start = 0;
     for (at, segment) in segments.iter().enumerate().rev() {
         let survey = survey_of(segment, last.is_none())?;
-        last = last.or_else(|| survey.head.map(|head| (head, survey.is_torn)));
-        if last.is_none() && survey.is_torn {
-            recovered.is_torn = true;
-        }
+        // Of a segment that has no line there is nothing to go on behind.
+        last = last.or_else(|| survey.head.map(|head| (head, survey.torn)));
         if let Some(before) = survey.settled_before {
             start = segments[..=at].iter().rposition(|segment| segment.first <= before).unwrap_or(0);
             break;
         }
     }
-    if let Some((head, is_torn)) = last {
-        recovered.head = head;
-        recovered.is_torn |= is_torn;
+    if let Some((head, torn)) = last {
+        (recovered.head, recovered.torn) = (head, torn);
     }
     let mut calls = BTreeMap::new();
     for segment in &segments[start..] {
@@ -82,20 +79,23 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
 /// Of one segment.
 struct Survey {
     head: Option<Head>,
-    is_torn: bool,
+    torn: u64,
     settled_before: Option<u64>,
 }
 
 fn survey_of(segment: &Segment, is_last: bool) -> io::Result<Survey> {
     let bytes = fs::read(&segment.path)?;
-    let mut survey = Survey { head: None, is_torn: false, settled_before: None };
+    let mut survey = Survey { head: None, torn: 0, settled_before: None };
     let mut frames = Frames::of(&bytes);
     for (_, found) in frames.by_ref() {
-        let Found::Line(line) = found else {
-            survey.is_torn = true;
-            continue;
+        let line = match found {
+            Found::Line(line) => line,
+            Found::Unreadable(len) => {
+                survey.torn = len as u64;
+                continue;
+            }
         };
-        survey.is_torn = false;
+        survey.torn = 0;
         let Ok(Link { seq, .. }) = serde_json::from_slice(line) else { continue };
         survey.head = Some(Head { seq, hash: LineHash::of(line) });
         if line.get(..256.min(line.len())).is_some_and(|start| memchr::memmem::find(start, b"\"settled\":").is_some())

@@ -33,6 +33,10 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
 
 /// Makes the segment that will be next, of zeros.
 pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
+    fill(dir, size).map_err(|error| take_back(dir, error))
+}
+
+fn fill(dir: &Path, size: u64) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -49,16 +53,27 @@ pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives the prepared segment its name. What stands under that name already has no line: it is kept if it has anything.
+/// Takes an attempt back that found no room, or its half would keep others from theirs.
+fn take_back(dir: &Path, error: io::Error) -> io::Error {
+    let _ = fs::remove_file(dir.join(NEXT));
+    error
+}
+
+/// Gives the prepared segment its name.
 pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
     let path = dir.join(format!("{first:020}{SUFFIX}"));
-    if path.try_exists()? && fs::read(&path)?.iter().any(|byte| *byte != 0) {
-        let kept = (1..).map(|n| path.with_extension(format!("unreadable-{n}"))).find(|kept| !kept.exists());
-        fs::rename(&path, kept.ok_or(io::ErrorKind::AlreadyExists)?)?;
-    }
     fs::rename(dir.join(NEXT), &path)?;
     sync_dir(dir)?;
     Ok(path)
+}
+
+/// Puts a segment that has no line out of the way of those that have; what is in it is kept, if there is anything.
+pub(super) fn set_aside(segment: &Segment) -> io::Result<()> {
+    if fs::read(&segment.path)?.iter().all(|byte| *byte == 0) {
+        return fs::remove_file(&segment.path);
+    }
+    let kept = (1..).map(|n| segment.path.with_extension(format!("unreadable-{n}"))).find(|kept| !kept.exists());
+    fs::rename(&segment.path, kept.ok_or(io::ErrorKind::AlreadyExists)?)
 }
 
 /// Gives back the room behind the last line of a segment that nobody will write to any more.

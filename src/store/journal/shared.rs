@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     /// The last line that each sink has had, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
     pub(super) is_failing: AtomicBool,
+    /// The first line of a call that is not done with; a line that is not written yet, if all are.
+    pub(super) open_from: AtomicU64,
 }
 
 impl Shared {
@@ -53,11 +55,11 @@ impl Shared {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
     }
 
-    /// Removes what everybody has had, beyond what is to be kept, and is done with: calls are open that began with this line.
+    /// Removes what everybody has had, beyond what is to be kept, as far as it is done with.
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
-    pub(super) fn make_room(&self, open_from: u64) -> io::Result<()> {
+    pub(super) fn make_room(&self) -> io::Result<()> {
         let segments = segment::list(&self.dir)?;
         let mut total = 0;
         for segment in &segments {
@@ -65,7 +67,7 @@ impl Shared {
         }
         let had = self.acked();
         // Without a sink this is where records stay.
-        let had = had.map_or(0, |seq| seq.min(open_from.saturating_sub(1)));
+        let had = had.map_or(0, |seq| seq.min(self.open_from.load(Ordering::Relaxed).saturating_sub(1)));
         for [segment, next] in segments.array_windows::<2>() {
             if next.first > had.saturating_add(1) || total.saturating_add(self.size) <= self.keep.min(self.most) {
                 break;

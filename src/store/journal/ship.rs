@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::Shared;
+use super::chain::Head;
 use super::error::JournalError;
 use super::tail::Tail;
 use crate::domain::audit::AuditRecord;
@@ -47,7 +48,18 @@ impl Shipments {
             return Err(JournalError::setting(&shared.dir, what));
         }
         let name: Arc<str> = name.into();
-        let had = read_position(&shared.dir, &name).map_err(JournalError::io(&shared.dir))?;
+        let io = JournalError::io(&shared.dir);
+        let had = read_position(&shared.dir, &name).map_err(&io)?;
+        let had = match had {
+            Some(had) if !Tail::is_there(&shared.dir, had).map_err(&io)? => {
+                tracing::warn!(
+                    sink = &*name,
+                    "this journal is not the one that the sink was told of: it is told all that is here"
+                );
+                0
+            }
+            had => had.map_or(0, |had| had.seq),
+        };
         shared.ack(&name, had);
         self.all.push(Arc::new(Shipment { name, sink, is_under_way: AtomicBool::new(false) }));
         Ok(())
@@ -104,7 +116,7 @@ impl Shipment {
                     if !self.write(shared, &records).await {
                         return;
                     }
-                    self.ack(shared, tail.seq()).await;
+                    self.ack(shared, tail.head()).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, sink = &*self.name, "the journal cannot be read for a sink");
@@ -136,13 +148,14 @@ impl Shipment {
         true
     }
 
-    async fn ack(&self, shared: &Arc<Shared>, seq: u64) {
-        shared.ack(&self.name, seq);
+    /// Kept first: what is acknowledged may be removed.
+    async fn ack(&self, shared: &Arc<Shared>, had: Head) {
         let (dir, name) = (shared.dir.clone(), self.name.clone());
-        let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, seq)).await;
+        let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, had)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
         }
+        shared.ack(&self.name, had.seq);
     }
 }
 
@@ -150,17 +163,21 @@ fn position(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.acked"))
 }
 
-fn read_position(dir: &Path, name: &str) -> io::Result<u64> {
+/// The last line that a sink has had.
+fn read_position(dir: &Path, name: &str) -> io::Result<Option<Head>> {
     match fs::read_to_string(position(dir, name)) {
-        Ok(text) => text.trim().parse().map_err(|_| io::Error::other(format!("{name}.acked holds no number"))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Ok(text) => match text.trim().parse() {
+            Ok(head) => Ok(Some(head)),
+            Err(error) => Err(io::Error::other(format!("{name}.acked: {error}"))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Whole, or not at all.
-fn write_position(dir: &Path, name: &str, seq: u64) -> io::Result<()> {
+fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
     let (path, new) = (position(dir, name), dir.join(format!("{name}.acked.tmp")));
-    fs::write(&new, format!("{seq}\n"))?;
+    fs::write(&new, format!("{had}\n"))?;
     fs::rename(new, path)
 }

@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 
 use super::segment;
 
+/// How long to wait before a disk is asked again that had no room, or took nothing.
+const AGAIN: Duration = Duration::from_millis(250);
 /// From one sync to the next, so that the disk has others to serve too.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -24,6 +26,8 @@ pub(super) struct Sync {
     made: Condvar,
     /// The disk did not take what was written.
     is_failing: AtomicBool,
+    /// The segment that is written to is the last that there is room for.
+    has_no_next: AtomicBool,
 }
 
 #[derive(Default)]
@@ -39,7 +43,15 @@ impl Sync {
     /// With the first of the segments that will be next.
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
-        Sync { dir, size, state, wake: Condvar::new(), made: Condvar::new(), is_failing: AtomicBool::new(false) }
+        Sync {
+            dir,
+            size,
+            state,
+            wake: Condvar::new(),
+            made: Condvar::new(),
+            is_failing: AtomicBool::new(false),
+            has_no_next: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,8 +80,8 @@ impl Sync {
     /// When there is no room for it; asked again, it is tried again.
     pub(super) fn take_next(&self) -> io::Result<File> {
         let mut state = self.lock();
-        if state.next.is_none() {
-            state.wants_next = true;
+        if !matches!(state.next, Some(Ok(_))) {
+            (state.next, state.wants_next) = (None, true);
             self.wake.notify_one();
             state = self.made.wait_while(state, |state| state.next.is_none()).unwrap_or_else(PoisonError::into_inner);
         }
@@ -77,7 +89,7 @@ impl Sync {
     }
 
     pub(super) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
+        self.is_failing.load(Ordering::Relaxed) || self.has_no_next.load(Ordering::Relaxed)
     }
 
     pub(super) fn close(&self) {
@@ -85,27 +97,42 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Until it is closed and all is done.
-    pub(super) fn run(&self) {
+    /// Until it is closed and all is done. Makes room for a segment by `make_room` before it makes one.
+    pub(super) fn run(&self, make_room: impl Fn() -> io::Result<()>) {
+        let mut lacks_next = false;
         loop {
-            let (dirty, flushes, wants_next, is_closed) = {
-                let idle = |state: &mut State| {
-                    state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
+            let idle = |state: &mut State| {
+                state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
+            };
+            let work = {
+                let state = self.lock();
+                let mut state = match lacks_next {
+                    false => self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+                    true => self.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
-                let mut state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
                 let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
                 (std::mem::take(dirty), std::mem::take(flushes), std::mem::take(wants_next), *is_closed)
             };
+            let (dirty, flushes, wants_next, is_closed) = work;
             let is_idle = dirty.is_empty() && flushes.is_empty();
-            if !is_idle {
-                self.sync(&dirty);
-                for done in flushes {
+            let failed = self.sync(&dirty);
+            match failed.is_empty() || is_closed {
+                true => flushes.into_iter().for_each(|done| {
                     // Whoever asked may have stopped waiting.
                     let _ = done.send(());
-                }
+                }),
+                false => self.later(failed, flushes),
             }
-            if wants_next {
-                let made = segment::prepare(&self.dir, self.size);
+            if wants_next || lacks_next && !is_closed {
+                let made = make_room().and_then(|()| segment::prepare(&self.dir, self.size));
+                match &made {
+                    Ok(_) => self.has_no_next.store(false, Ordering::Relaxed),
+                    Err(error) if !self.has_no_next.swap(true, Ordering::Relaxed) => {
+                        tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
+                    }
+                    Err(_) => {}
+                }
+                lacks_next = made.is_err();
                 self.lock().next = Some(made);
                 self.made.notify_one();
             }
@@ -118,13 +145,30 @@ impl Sync {
         }
     }
 
-    fn sync(&self, files: &[Arc<File>]) {
-        let failed = files.iter().find_map(|file| file.sync_data().err());
-        if let Some(error) = &failed {
-            tracing::error!(%error, "the journal is written, and not on the disk");
+    /// Those that the disk did not take.
+    fn sync(&self, files: &[Arc<File>]) -> Vec<Arc<File>> {
+        let mut failed = Vec::new();
+        for file in files {
+            if let Err(error) = file.sync_data() {
+                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
+                failed.push(file.clone());
+            }
         }
         if !files.is_empty() {
-            self.is_failing.store(failed.is_some(), Ordering::Relaxed);
+            self.is_failing.store(!failed.is_empty(), Ordering::Relaxed);
+        }
+        failed
+    }
+
+    /// Tries these again, after a while.
+    fn later(&self, failed: Vec<Arc<File>>, flushes: Vec<oneshot::Sender<()>>) {
+        std::thread::sleep(AGAIN);
+        let mut state = self.lock();
+        state.flushes.extend(flushes);
+        for file in failed {
+            if !state.dirty.iter().any(|one| Arc::ptr_eq(one, &file)) {
+                state.dirty.push(file);
+            }
         }
     }
 }

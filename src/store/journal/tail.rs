@@ -1,9 +1,10 @@
 //! Reading a journal while it is written, from some line on.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
 use super::line::{Link, Said, read};
 use super::segment::{self, Segment};
@@ -17,8 +18,9 @@ const CHUNK: usize = 4 * LONGEST;
 #[derive(Debug)]
 pub(super) struct Tail {
     dir: PathBuf,
-    /// The line before.
+    /// The line before, and its hash if it was read.
     seq: u64,
+    hash: LineHash,
     /// Where the next is looked for.
     at: Option<(Segment, u64)>,
 }
@@ -26,7 +28,7 @@ pub(super) struct Tail {
 impl Tail {
     /// Behind the line of this number.
     pub(super) fn behind(dir: PathBuf, seq: u64) -> Self {
-        Tail { dir, seq, at: None }
+        Tail { dir, seq, hash: LineHash::NONE, at: None }
     }
 
     /// Which line was read last.
@@ -34,43 +36,81 @@ impl Tail {
         self.seq
     }
 
+    /// The same, with its hash.
+    pub(super) fn head(&self) -> Head {
+        Head { seq: self.seq, hash: self.hash }
+    }
+
+    /// Whether a journal holds this line, or begins behind it.
+    pub(super) fn is_there(dir: &Path, head: Head) -> io::Result<bool> {
+        let segments = segment::list(dir)?;
+        let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.seq) else {
+            return Ok(segments.first().is_some_and(|first| first.first > 1));
+        };
+        let bytes = fs::read(&segment.path)?;
+        let is_it = |found| match found {
+            Found::Line(line) => {
+                LineHash::of(line) == head.hash
+                    && serde_json::from_slice::<Link>(line).is_ok_and(|link| link.seq == head.seq)
+            }
+            Found::Unreadable(_) => false,
+        };
+        Ok(Frames::of(&bytes).any(|(_, found)| is_it(found)))
+    }
+
     /// The next finals, as many as this at most, none behind the line `upto`, which is written. Less than as many says that
-    /// there is none before it.
+    /// there is none before it, or that what comes next cannot be read now.
     pub(super) fn read(&mut self, upto: u64, most: usize) -> io::Result<Vec<AuditRecord>> {
         let mut records = Vec::new();
         while self.seq < upto && records.len() < most {
-            let Some((segment, at)) = self.place()? else { break };
-            let bytes = chunk(&segment, at)?;
-            let is_last = bytes.len() < CHUNK;
-            let mut frames = Frames::of(&bytes);
-            let mut done = 0;
-            while self.seq < upto && records.len() < most {
-                let Some((start, found)) = frames.next() else { break };
-                match found {
-                    Found::Line(line) => {
-                        self.take(line, &mut records);
-                        done = start + frame::len(line);
-                    }
-                    // Perhaps whole in the next chunk.
-                    Found::Unreadable(_) if !is_last && frames.at() == bytes.len() => break,
-                    Found::Unreadable(len) => {
-                        tracing::error!(path = %segment.path.display(), at = at + start as u64, len, "lines of the journal cannot be read, and no sink is told of them");
-                        done = start + len;
-                    }
+            match self.step(upto, most, &mut records) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    // It may have been removed, when all had had it: the next is found by its number.
+                    self.at = None;
+                    // What was read has been passed, and must not be lost.
+                    return if records.is_empty() { Err(error) } else { Ok(records) };
                 }
-            }
-            // What is longer than any line may be is none.
-            if done == 0 && !is_last {
-                done = CHUNK - LONGEST;
-            }
-            let is_over = done == 0 && self.seq < upto;
-            self.at = if is_over { self.next(&segment)? } else { Some((segment, at + done as u64)) };
-            if is_over && self.at.is_none() {
-                // Its last lines cannot be read.
-                self.seq = upto;
             }
         }
         Ok(records)
+    }
+
+    /// One chunk. `false` where there is no more.
+    fn step(&mut self, upto: u64, most: usize, records: &mut Vec<AuditRecord>) -> io::Result<bool> {
+        let Some((segment, at)) = self.place()? else { return Ok(false) };
+        let bytes = chunk(&segment, at)?;
+        let is_last = bytes.len() < CHUNK;
+        let mut frames = if is_last { Frames::of(&bytes) } else { Frames::of_part(&bytes) };
+        let mut done = 0;
+        while self.seq < upto && records.len() < most {
+            let Some((start, found)) = frames.next() else { break };
+            match found {
+                Found::Line(line) => {
+                    self.take(line, records);
+                    done = start + frame::len(line);
+                }
+                // Perhaps whole in the next chunk.
+                Found::Unreadable(_) if !is_last && frames.at() == bytes.len() => break,
+                Found::Unreadable(len) => {
+                    let at = at + start as u64;
+                    tracing::error!(path = %segment.path.display(), at, len, "lines of the journal cannot be read, and no sink is told of them");
+                    done = start + len;
+                }
+            }
+        }
+        // What is longer than any line may be is none.
+        if done == 0 && !is_last {
+            done = CHUNK - LONGEST;
+        }
+        let is_over = done == 0 && self.seq < upto;
+        self.at = if is_over { self.next(&segment)? } else { Some((segment, at + done as u64)) };
+        if is_over && self.at.is_none() {
+            // Its last lines cannot be read.
+            self.seq = upto;
+        }
+        Ok(true)
     }
 
     fn take(&mut self, line: &[u8], records: &mut Vec<AuditRecord>) {
@@ -78,7 +118,10 @@ impl Tail {
         if seq <= self.seq {
             return;
         }
-        self.seq = seq;
+        if self.hash != LineHash::NONE && seq != self.seq + 1 {
+            tracing::error!(after = self.seq, seq, "lines of the journal are missing, and no sink is told of them");
+        }
+        (self.seq, self.hash) = (seq, LineHash::of(line));
         match read(line).map(|line| line.said) {
             Some(Said::Final(closed)) => records.push(closed.record),
             Some(_) => {}
@@ -112,4 +155,46 @@ fn chunk(segment: &Segment, at: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(CHUNK);
     file.take(CHUNK as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::{Final, put};
+    use super::*;
+
+    fn line(out: &mut Vec<u8>, head: Head, pad: usize) -> Head {
+        let record = serde_json::json!({
+            "schema": 1, "id": uuid::Uuid::from_u128(head.seq.into()), "opened_at": "2026-11-28T09:00:00Z",
+            "dialect": "anthropic", "operation": "generate", "end": "complete", "took_us": 1, "bytes_out": 1,
+            "reason": "x".repeat(pad),
+        });
+        let record = serde_json::from_value(record).expect("a record");
+        put(out, head, &Said::Final(Box::new(Final { record, paid: None }))).expect("a line")
+    }
+
+    #[test]
+    fn wherever_a_chunk_ends_no_final_is_passed_over() {
+        const PAD: usize = 200_000;
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(format!("tail-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let first = Head { seq: 0, hash: LineHash::NONE };
+        let mut some = Vec::new();
+        (0..5).fold(first, |head, _| line(&mut some, head, PAD));
+        for before in 0..24 {
+            // The sixth begins so many bytes before the end of the first chunk.
+            let mut bytes = Vec::new();
+            let head = line(&mut bytes, first, PAD + (CHUNK - some.len()) - before);
+            let head = (1..5).fold(head, |head, _| line(&mut bytes, head, PAD));
+            assert_eq!(bytes.len(), CHUNK - before);
+            (5..12).fold(head, |head, _| line(&mut bytes, head, PAD));
+            bytes.resize(bytes.len() + 100_000, 0);
+            fs::write(dir.join("00000000000000000001.seg"), &bytes).expect("writable");
+            let (mut tail, mut seen) = (Tail::behind(dir.clone(), 0), Vec::new());
+            while tail.seq() < 12 {
+                seen.extend(tail.read(12, 5).expect("readable").into_iter().map(|record| record.id.as_u128()));
+            }
+            assert_eq!(seen, (0..12).collect::<Vec<_>>(), "{before} bytes before");
+        }
+        fs::remove_dir_all(&dir).expect("ours");
+    }
 }

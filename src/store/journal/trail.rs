@@ -14,9 +14,11 @@ use super::queue::{Closed, Item, Witness};
 use super::ship::Shipments;
 use crate::domain::outcome::Outcome;
 
-/// How long a call waits for its intent to be written.
+/// How long a call waits for its intent to be written, and its settlement for its final.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a flush waits for a disk that takes nothing.
+const LONG: Duration = Duration::from_secs(30);
 /// How long sinks may take until a flush no longer waits for them, and how often it looks.
 const MOMENT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
@@ -35,6 +37,8 @@ struct Inner {
 impl Trails {
     pub(crate) fn new(journal: Journal) -> Self {
         let (shared, shipments) = journal.into_parts();
+        // What was left is handed on before the first call comes, where there is a runtime to do it on.
+        shipments.start(&shared);
         Trails { inner: Arc::new(Inner { shared, shipments }) }
     }
 
@@ -43,7 +47,12 @@ impl Trails {
         self.inner.shipments.start(&self.inner.shared);
         let shared = &self.inner.shared;
         let place = shared.places.clone().try_acquire_owned().ok().filter(|_| !shared.is_failing())?;
-        Some(Trail { journal: self.inner.clone(), place: Mutex::new(Some(place)), is_intended: AtomicBool::new(false) })
+        Some(Trail {
+            journal: self.inner.clone(),
+            place: Mutex::new(Some(place)),
+            is_intended: AtomicBool::new(false),
+            was_asked: AtomicBool::new(false),
+        })
     }
 
     /// Waits until every call that has closed by now is on the disk, and a moment for sinks to have had it.
@@ -51,7 +60,7 @@ impl Trails {
         let (Inner { shared, shipments }, (done, on_disk)) = (&*self.inner, oneshot::channel());
         shipments.start(shared);
         shared.queue.push(Item::Flush(done));
-        let _ = on_disk.await;
+        let _ = tokio::time::timeout(LONG, on_disk).await;
         let head = shared.written.borrow().map_or(0, |head| head.seq);
         let shipped = async {
             while shared.acked().is_some_and(|seq| seq < head) {
@@ -73,7 +82,10 @@ pub(crate) struct Trail {
     journal: Arc<Inner>,
     /// Until it has closed.
     place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Its intent is written, or about to be.
     is_intended: AtomicBool,
+    /// One has been asked for, which may be written still.
+    was_asked: AtomicBool,
 }
 
 impl Trail {
@@ -82,9 +94,12 @@ impl Trail {
         if self.is_intended.swap(true, Ordering::Relaxed) {
             return true;
         }
+        self.was_asked.store(true, Ordering::Relaxed);
         let (done, written) = oneshot::channel();
         self.journal.shared.queue.push(Item::Intent(witness(), done));
-        matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())))
+        let is_written = matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())));
+        self.is_intended.store(is_written, Ordering::Relaxed);
+        is_written
     }
 
     /// Writes down how the call ended, once.
@@ -109,7 +124,7 @@ impl Trail {
 
     /// The budgets have heard how it ended.
     pub(crate) fn heard(&self, id: Uuid) {
-        if self.is_intended.load(Ordering::Relaxed) {
+        if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::Heard(id));
         }
     }
@@ -122,7 +137,9 @@ impl Written {
     pub(crate) async fn wait(&self) {
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(written) = written {
-            let _ = written.await;
+            // A disk that takes nothing must not keep money for ever: what is not in the journal then is told again at the
+            // next start, and counts once.
+            let _ = tokio::time::timeout(PATIENCE, written).await;
         }
     }
 }

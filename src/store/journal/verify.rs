@@ -92,8 +92,23 @@ fn as_text<S: serde::Serializer>(head: &Option<Head>, serializer: S) -> Result<S
 /// # Errors
 /// When it cannot be read; what is wrong with its lines is in the report.
 pub fn verify(dir: impl AsRef<Path>, anchors: &[Head]) -> io::Result<Report> {
+    again(|| verify_once(dir.as_ref(), anchors))
+}
+
+/// Once more, where a segment was removed between being listed and being read.
+fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut left = AGAIN;
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => left -= 1,
+            done => return done,
+        }
+    }
+}
+
+fn verify_once(dir: &Path, anchors: &[Head]) -> io::Result<Report> {
     let mut chain = Chain::new(anchors);
-    let segments = segment::list(dir.as_ref())?;
+    let segments = segment::list(dir)?;
     for (at, segment) in segments.iter().enumerate() {
         let place = |at: usize| format!("{} at {at}", segment.path.display());
         let bytes = match at + 1 == segments.len() {
@@ -103,18 +118,18 @@ pub fn verify(dir: impl AsRef<Path>, anchors: &[Head]) -> io::Result<Report> {
         for (at, found) in Frames::of(&bytes) {
             match found {
                 Found::Line(line) => chain.line(line, || place(at)),
-                Found::Unreadable(_) => chain.unreadable(place(at)),
+                Found::Unreadable(len) => chain.unreadable(place(at), len),
             }
         }
     }
     Ok(chain.report())
 }
 
-/// The last segment, whose last line may be half written at this moment.
+/// The last segment, some of whose lines may be half written at this moment.
 fn settled(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     for _ in 0..AGAIN {
-        if !matches!(Frames::of(&bytes).last(), Some((_, Found::Unreadable(_)))) {
+        if !Frames::of(&bytes).any(|(_, found)| matches!(found, Found::Unreadable(_))) {
             break;
         }
         std::thread::sleep(PAUSE);
@@ -134,7 +149,7 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
         let place = || format!("line {number} of the export");
         match line.strip_suffix(b"\n") {
             Some(line) => chain.line(line, place),
-            None => chain.unreadable(place()),
+            None => chain.unreadable(place(), line.len()),
         }
         line.clear();
     }
@@ -171,7 +186,7 @@ struct Chain<'a> {
     finals: u64,
     torn: Vec<String>,
     /// Something that is no line, which may have broken off there.
-    loose: Option<String>,
+    loose: Option<(String, u64)>,
     broken: Option<Break>,
 }
 
@@ -191,12 +206,14 @@ impl<'a> Chain<'a> {
     }
 
     fn line(&mut self, line: &[u8], place: impl Fn() -> String) {
-        let Ok(Link { seq, prev }) = serde_json::from_slice(line) else { return self.unreadable(place()) };
+        let Ok(Link { seq, prev }) = serde_json::from_slice(line) else { return self.unreadable(place(), line.len()) };
         let said = read(line).map(|line| line.said);
         match self.loose.take() {
             // Whoever went on behind it has seen it, and said so.
-            Some(loose) if matches!(said, Some(Said::Opened(Opened { torn: true, .. }))) => self.torn.push(loose),
-            Some(loose) => self.fail(loose, Fault::Unreadable),
+            Some((loose, len)) if matches!(said, Some(Said::Opened(Opened { torn, .. })) if torn == len) => {
+                self.torn.push(format!("{loose}, {len} bytes"));
+            }
+            Some((loose, _)) => self.fail(loose, Fault::Unreadable),
             None => {}
         }
         match self.head {
@@ -219,8 +236,11 @@ impl<'a> Chain<'a> {
         self.finals += u64::from(matches!(said, Some(Said::Final(_))));
     }
 
-    fn unreadable(&mut self, place: String) {
-        self.loose.get_or_insert(place);
+    fn unreadable(&mut self, place: String, len: usize) {
+        match &self.loose {
+            Some((loose, _)) => self.fail(loose.clone(), Fault::Unreadable),
+            None => self.loose = Some((place, len as u64)),
+        }
     }
 
     /// Only the first counts.
@@ -230,7 +250,7 @@ impl<'a> Chain<'a> {
     }
 
     fn report(mut self) -> Report {
-        if let Some(loose) = self.loose.take() {
+        if let Some((loose, _)) = self.loose.take() {
             self.fail(loose, Fault::Unreadable);
         }
         let first = self.first.unwrap_or(u64::MAX);

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -64,9 +66,11 @@ impl Writer {
 
     /// Until the queue is closed and empty.
     pub(super) fn run(mut self) {
+        let _end = End(self.shared.clone());
         let mut items = Vec::new();
         loop {
-            let most = (!self.open.is_empty()).then_some(TICK);
+            let since = SystemClock.elapsed().saturating_sub(self.ticked);
+            let most = (!self.open.is_empty()).then(|| TICK.saturating_sub(since));
             if !self.shared.queue.take(&mut items, most) {
                 break;
             }
@@ -83,8 +87,6 @@ impl Writer {
         }
         self.say_settled();
         self.flush();
-        self.shared.written.send_replace(None);
-        self.shared.sync.close();
     }
 
     /// `false` where it was given up, because the journal is closed and its disk takes nothing.
@@ -94,7 +96,7 @@ impl Writer {
         for item in items {
             match item {
                 Item::Intent(witness, done) => {
-                    let intent = witness.intent();
+                    let Some(intent) = asked(|| witness.intent()) else { continue };
                     let (id, is_held) = (intent.record.id, intent.reservation.is_some());
                     if self.put(&Said::Intent(Box::new(intent))) {
                         let witness = Some((witness, None));
@@ -150,7 +152,7 @@ impl Writer {
             .values_mut()
             .filter_map(|open| {
                 let (witness, before) = open.witness.as_mut()?;
-                let seen = witness.seen();
+                let seen = asked(|| witness.seen())?;
                 (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
             })
             .collect();
@@ -164,8 +166,15 @@ impl Writer {
         self.flush()
     }
 
-    fn say_settled(&mut self) {
+    /// Before which line segments may go.
+    fn say_open_from(&self) -> Option<u64> {
         let first = self.open.values().map(|open| open.seq).min();
+        self.shared.open_from.store(first.unwrap_or(self.head.seq + 1), Ordering::Relaxed);
+        first
+    }
+
+    fn say_settled(&mut self) {
+        let first = self.say_open_from();
         // By whoever reads on, what stands before this very line is done with.
         let settled = Settled { before: first.unwrap_or(self.head.seq + 1) };
         let is_news = match (self.settled, first) {
@@ -239,14 +248,38 @@ impl Writer {
             .and_then(|line| serde_json::from_slice::<Link>(line).ok())
             .map(|link| link.seq);
         let Some(first) = first else { return Ok(()) };
-        // The last tick may be long ago, where there was no room.
-        let before = self.open.values().map(|open| open.seq).min().unwrap_or(first);
-        self.shared.make_room(before.min(first))?;
         let file = self.shared.sync.take_next()?;
         self.path = segment::begin(&self.shared.dir, first)?;
         (self.file, self.at) = (Arc::new(file), 0);
+        self.say_open_from();
         self.shared.sync.want_next();
         Ok(())
+    }
+}
+
+/// What a call says of itself. Prices and estimates are made here, and a panic in them must not end the journal.
+fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    let said = catch_unwind(AssertUnwindSafe(ask)).ok();
+    if said.is_none() {
+        tracing::error!("a call panicked when it was asked how it stands");
+    }
+    said
+}
+
+/// However the writer ends, nobody waits for it any more.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer of the journal panicked; no call is let through any more");
+            self.0.set_failing(true);
+        }
+        self.0.queue.close();
+        // What is in it has others waiting.
+        self.0.queue.take(&mut Vec::new(), None);
+        self.0.written.send_replace(None);
+        self.0.sync.close();
     }
 }
 
