@@ -24,7 +24,7 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
-use crate::store::journal::{Trail, Written};
+use crate::store::journal::Trail;
 use crate::store::{At, Chain, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
@@ -222,18 +222,25 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             }
             let actual = outcome.charged.unwrap_or(granted);
             flights.end(outcome.id, outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at));
-            if let Some(mut ended) = ended {
-                let pays = |pinned: &Pinned| has_used(outcome, &pinned.pot.scope);
-                if let Some(trail) = &ended.trail {
-                    let pots = reservation.pots.iter().enumerate();
-                    let paid: Vec<_> = pots.filter(|(_, pinned)| pays(pinned)).map(|(at, _)| at).collect();
-                    let paid = (paid.len() < reservation.pots.len()).then_some(paid);
-                    ended.written = Some(trail.settle(outcome, paid));
+            let Some(ended) = ended else { return };
+            let pays = |pinned: &Pinned| has_used(outcome, &pinned.pot.scope);
+            let paid: Option<Vec<_>> = ended.trail.as_ref().map(|_| {
+                let pots = reservation.pots.iter().enumerate();
+                pots.filter(|(_, pinned)| pays(pinned)).map(|(at, _)| at).collect()
+            });
+            let paid = paid.filter(|paid| paid.len() < reservation.pots.len());
+            // No copy is made: nobody else has it any more.
+            Arc::make_mut(&mut reservation).pots.retain(pays);
+            let ended = Ended { reservation: Arc::unwrap_or_clone(reservation), actual, ..ended };
+            match ended.trail.clone() {
+                None => settlements.settle(outcome.id, ended),
+                Some(trail) => {
+                    let (id, waited_for) = (outcome.id, settlements.open());
+                    trail.settle(outcome, paid, move || {
+                        settlements.settle(id, ended);
+                        drop(waited_for);
+                    });
                 }
-                // No copy is made: nobody else has it any more.
-                Arc::make_mut(&mut reservation).pots.retain(pays);
-                let reservation = Arc::unwrap_or_clone(reservation);
-                settlements.settle(outcome.id, Ended { reservation, actual, ..ended });
             }
         });
         call.set_granted(granted, wanted.holds(self.estimator), cap.as_ref().ok().copied().flatten());
@@ -302,7 +309,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let reservation = Reservation { id: call.id(), granted: Money::ZERO, pots: Vec::new() };
         let (queues, on_threshold) = (self.queues.clone(), self.on_threshold.clone());
         let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
-        Ended { store, reservation, actual, queues, on_threshold, trail, written: None, _held: held }
+        Ended { store, reservation, actual, queues, on_threshold, trail, _held: held }
     }
 }
 
@@ -327,10 +334,8 @@ pub(crate) struct Ended<B: ?Sized> {
     actual: Money,
     queues: Option<Arc<Queues>>,
     on_threshold: Option<OnThreshold>,
-    /// Where the call is written down.
+    /// Where the call is written down: what a store has heard is there, whenever the process ends.
     trail: Option<Arc<Trail>>,
-    /// That it has ended so is written down first: what a store has heard is in the journal, whenever the process ends.
-    written: Option<Written>,
     _held: Held,
 }
 
@@ -341,9 +346,6 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const WHAT: &'static str = "a budget";
 
     async fn tell(&self) -> Result<(), StoreError> {
-        if let Some(written) = &self.written {
-            written.wait().await;
-        }
         let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
         if let Some(trail) = &self.trail {
             trail.heard(self.reservation.id);

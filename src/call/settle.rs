@@ -51,7 +51,7 @@ impl Settlements {
     /// Counts a call until it has closed: a server that has let go of its connections may still hold calls of them in
     /// tasks of their own, as hyper's does for HTTP/2, and what those hold is settled when they are dropped. Remembers the
     /// runtime that the caller runs on, unless one is known.
-    pub(super) fn open(&self) -> TaskTrackerToken {
+    pub(crate) fn open(&self) -> TaskTrackerToken {
         if self.inner.runtime.get().is_none()
             && let Ok(handle) = Handle::try_current()
         {

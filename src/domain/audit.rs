@@ -2,7 +2,7 @@
 //!
 //! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of
 //! what the prompts and the answers held. It serialises as one flat object, and is read back from it: members are added to
-//! and not changed within one `schema`. Money is decimal text in dollars, times are microseconds.
+//! and not changed within one `schema`, and what is not known is left out. Money is decimal text in dollars, times are microseconds.
 //!
 //! ```
 //! use tollgate::domain::audit::AuditRecord;
@@ -28,7 +28,7 @@ use super::usage::Usage;
 /// The version of the shape that records serialise in.
 pub const SCHEMA: u32 = 1;
 
-/// One closed call. What is not known is `null`.
+/// One closed call. What is not known, or is none, is left out of its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
@@ -39,66 +39,82 @@ pub struct AuditRecord {
     /// When the call opened.
     pub opened_at: Timestamp,
     /// The virtual key that was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Uuid>,
     /// Its name, or that of the caller whom the host has authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_name: Option<Arc<str>>,
     /// Whose key it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
     /// Its team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<Arc<str>>,
     /// Its organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org: Option<Arc<str>>,
     /// The client's program, as it says itself: see [`attribution`](super::attribution).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Arc<str>>,
     /// Its session, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
     /// On whose behalf, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_user: Option<Arc<str>>,
     /// The key's words to sort costs by.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
     /// What the client speaks.
     pub dialect: Dialect,
     /// What it asked for.
     pub operation: Operation,
     /// The model that it asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
     /// How the call ended.
     pub end: End,
     /// The status that the client was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why it was refused, or which of our errors answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<RejectionKind>,
     /// The sentence that the client was sent with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
     /// What each layer that may refuse decided, in order.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Decision>,
     /// What a translation of the request lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Arc<str>>,
     /// Tokens, over all attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// What that usage costs by the catalogue.
-    #[serde(rename = "cost_usd")]
+    #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// What was held of the budgets.
-    #[serde(rename = "granted_usd")]
+    #[serde(rename = "granted_usd", default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Money>,
     /// What they are charged.
-    #[serde(rename = "charged_usd")]
+    #[serde(rename = "charged_usd", default, skip_serializing_if = "Option::is_none")]
     pub charged: Option<Money>,
     /// How well that is known.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
     /// The output tokens that the request was cut down to.
-    #[serde(rename = "clamped_to")]
+    #[serde(rename = "clamped_to", default, skip_serializing_if = "Option::is_none")]
     pub clamped: Option<u64>,
     /// Every attempt, in the order in which they began.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
     /// From opening to the head of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,
     /// From opening to the first byte of the answer's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     /// From opening to closing.
     pub took_us: u64,
@@ -111,28 +127,35 @@ pub struct AuditRecord {
 #[non_exhaustive]
 pub struct AttemptRecord {
     /// The upstream, by its name here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Arc<str>>,
     /// The model that it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
     /// How it ended.
     pub end: AttemptEnd,
     /// The status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The latest usage that the provider stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Whether that is its last word.
     pub usage_is_final: bool,
     /// What that usage costs by the catalogue.
-    #[serde(rename = "cost_usd")]
+    #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// Of which list the prices are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_version: Option<Arc<str>>,
     /// The most that it can have cost, where that usage is not the last word.
-    #[serde(rename = "at_most_usd")]
+    #[serde(rename = "at_most_usd", default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Money>,
     /// The provider's own id of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_request_id: Option<String>,
     /// From its start to the head of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,
     /// From its start to its end.
     pub took_us: u64,

@@ -62,7 +62,7 @@ pub use self::error::JournalError;
 pub(crate) use self::line::{Intent, Seen};
 pub use self::open::{Corrected, Journal, JournalOptions};
 pub(crate) use self::queue::Witness;
-pub(crate) use self::trail::{Trail, Trails, Written};
+pub(crate) use self::trail::{Trail, Trails};
 pub use self::verify::{Break, Fault, Report, export, verify, verify_export};
 
 use self::shared::Shared;

@@ -224,6 +224,7 @@ impl JournalOptions {
             lines,
             ticked: SystemClock.elapsed(),
             settled: Some(settled),
+            unsettled: Vec::new(),
         };
         writer.begin().map_err(&io)?;
         spawn("tollgate-journal", move || writer.run()).map_err(&io)?;

@@ -1,5 +1,6 @@
 //! What calls have said and the writer has not yet taken.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,12 +26,30 @@ pub(crate) trait Witness: Send + Sync + 'static {
 pub(super) enum Item {
     /// Whoever waits may stop waiting.
     Intent(Arc<dyn Witness>, oneshot::Sender<()>),
-    /// A call has closed; whoever settles it waits until that is written.
-    Final(Closed, Option<OwnedSemaphorePermit>, Option<oneshot::Sender<()>>),
+    /// A call has closed; what is to be done when that is written is done.
+    Final(Closed, Option<OwnedSemaphorePermit>, Option<Then>),
     /// The budgets have heard how this call ended.
     Heard(Uuid),
     /// Everything before is on the disk when the other end hears.
     Flush(oneshot::Sender<()>),
+}
+
+/// Done once, on the thread that writes, or wherever it turns out that nothing will be written. Must not take long.
+pub(super) struct Then(Option<Box<dyn FnOnce() + Send>>);
+
+impl Then {
+    pub(super) fn new(then: impl FnOnce() + Send + 'static) -> Self {
+        Then(Some(Box::new(then)))
+    }
+}
+
+impl Drop for Then {
+    fn drop(&mut self) {
+        let then = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| then.map(|then| then()))).is_err() {
+            tracing::error!("what was to be done after a call had been written down panicked");
+        }
+    }
 }
 
 pub(super) enum Closed {

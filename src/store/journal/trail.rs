@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::open::Journal;
-use super::queue::{Closed, Item, Witness};
+use super::queue::{Closed, Item, Then, Witness};
 use super::ship::Shipments;
 use crate::domain::outcome::Outcome;
 
-/// How long a call waits for its intent to be written, and its settlement for its final.
+/// How long a call waits for its intent to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a flush waits for a disk that takes nothing.
@@ -107,18 +107,21 @@ impl Trail {
         self.end(outcome, None, None);
     }
 
-    /// The same, for a call that money is held for: with the places of the pots that pay, if not all do. The budgets are told
-    /// when it is written, or it is certain that it will not be.
-    pub(crate) fn settle(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>) -> Written {
-        let (done, written) = oneshot::channel();
-        self.end(outcome, paid, Some(done));
-        Written(Mutex::new(Some(written)))
+    /// The same, for a call that money is held for, with the places of the pots that pay, if not all do: its budgets are told
+    /// by `settle`, when it is written, or it is certain that it will not be.
+    pub(crate) fn settle(
+        &self,
+        outcome: &Arc<Outcome>,
+        paid: Option<Vec<usize>>,
+        settle: impl FnOnce() + Send + 'static,
+    ) {
+        self.end(outcome, paid, Some(Then::new(settle)));
     }
 
-    fn end(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>, done: Option<oneshot::Sender<()>>) {
+    fn end(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>, then: Option<Then>) {
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         if place.is_some() {
-            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), paid), place, done));
+            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), paid), place, then));
         }
     }
 
@@ -126,20 +129,6 @@ impl Trail {
     pub(crate) fn heard(&self, id: Uuid) {
         if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::Heard(id));
-        }
-    }
-}
-
-/// Waits until a call's end is written.
-pub(crate) struct Written(Mutex<Option<oneshot::Receiver<()>>>);
-
-impl Written {
-    pub(crate) async fn wait(&self) {
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(written) = written {
-            // A disk that takes nothing must not keep money for ever: what is not in the journal then is told again at the
-            // next start, and counts once.
-            let _ = tokio::time::timeout(PATIENCE, written).await;
         }
     }
 }

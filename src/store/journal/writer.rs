@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::chain::Head;
 use super::frame;
 use super::line::{Final, Link, Said, Seen, Settled, put};
-use super::queue::{Closed, Item, Witness};
+use super::queue::{Closed, Item, Then, Witness};
 use super::{Shared, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
@@ -23,6 +23,8 @@ use crate::domain::clock::{Clock, SystemClock};
 const TICK: Duration = Duration::from_secs(2);
 /// How long to wait before a disk is tried again that takes nothing.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often, until what waits for it is done all the same.
+const PATIENCE: u32 = 50;
 /// The longest line: no record is anywhere near it.
 pub(super) const LONGEST: usize = 256 << 10;
 
@@ -39,6 +41,8 @@ pub(super) struct Writer {
     pub(super) lines: Vec<u8>,
     pub(super) ticked: Duration,
     pub(super) settled: Option<Settled>,
+    /// What is done when those lines are written.
+    pub(super) unsettled: Vec<Then>,
 }
 
 /// A call that is not done with.
@@ -104,7 +108,7 @@ impl Writer {
                         waiting.push(done);
                     }
                 }
-                Item::Final(closed, place, done) => {
+                Item::Final(closed, place, then) => {
                     let (record, paid) = match closed {
                         Closed::Call(outcome, paid) => (AuditRecord::new(&outcome), paid),
                         Closed::Lost(record) => (*record, None),
@@ -115,8 +119,8 @@ impl Writer {
                         tracing::error!(call = %id, "a record is too long for the journal, and lost");
                     }
                     self.end(id, |open| open.witness = None);
+                    self.unsettled.extend(then);
                     places.extend(place);
-                    waiting.extend(done);
                 }
                 Item::Heard(id) => self.end(id, |open| open.is_held = false),
                 Item::Flush(done) => flushes.push(done),
@@ -208,11 +212,18 @@ impl Writer {
 
     /// Writes the lines that are made, however often it takes.
     fn flush(&mut self) -> bool {
+        let mut tries = 0;
         while let Err(error) = self.try_flush() {
             if !self.shared.is_failing() {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
             }
             self.shared.set_failing(true);
+            tries += 1;
+            if tries >= PATIENCE {
+                // A disk that takes nothing must not keep money for ever. What is not in the journal then is told again at the
+                // next start, and counts once.
+                self.unsettled.clear();
+            }
             if self.shared.queue.is_closed() {
                 tracing::error!("the journal was closed, and what it could not write is lost");
                 return false;
@@ -220,6 +231,7 @@ impl Writer {
             std::thread::sleep(PAUSE);
         }
         self.shared.set_failing(false);
+        self.unsettled.clear();
         true
     }
 
