@@ -26,6 +26,7 @@
 //!
 //! - [`GatewayLayer`] and [`Gateway`]: everything, in the one right order. [`docs::ordering`] says why that order.
 //! - [`gate`]: a rule of your own in ten lines. [`rewrite`]: changing streams. [`upstream`]: where calls go.
+//! - [`audit`], [`store::journal`]: records that outlive a crash. [`telemetry`]: spans and metrics.
 //! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the
 //!   bytes.
 //! - [`docs::design`]: how the house is built.
@@ -38,6 +39,7 @@
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
+//! | `metrics` | [`telemetry::Metrics`]: counters and histograms through the `metrics` facade |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
 //! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
 //! | `full` | all of them |
@@ -70,6 +72,7 @@ pub mod rate_limit;
 pub mod rewrite;
 pub mod route;
 pub mod store;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod translate;

@@ -78,7 +78,13 @@ impl AttemptGuard {
     pub fn head(&mut self, status: StatusCode, upstream_request_id: Option<String>) {
         self.status = Some(status);
         self.upstream_request_id = upstream_request_id;
-        self.head_after = self.call.as_ref().map(|call| call.elapsed().saturating_sub(self.began));
+        let Some(call) = &self.call else { return };
+        let took = call.elapsed().saturating_sub(self.began);
+        self.head_after = Some(took);
+        if call.shared.server_timing {
+            let mut state = call.state();
+            state.upstream_took = state.upstream_took.saturating_add(took);
+        }
     }
 
     /// What the answer has said so far. The latest counts.

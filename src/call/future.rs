@@ -1,6 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -89,6 +90,20 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The name that the Anthropic SDKs read.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// In milliseconds (W3C Server Timing, section 3.1).
+fn server_timing(all: Duration, upstream: Duration) -> HeaderValue {
+    let millis = |took: Duration| format!("{}.{:03}", took.as_millis(), took.subsec_micros() % 1_000);
+    let own = millis(all.saturating_sub(upstream));
+    let text = match upstream.is_zero() {
+        true => format!("gateway;dur={own}"),
+        false => format!("gateway;dur={own}, upstream;dur={}", millis(upstream)),
+    };
+    // Digits and plain letters are a value.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("gateway"))
+}
+
 fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> Response<Body> {
     let Some(call) = closer.call().cloned() else { return response };
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -142,6 +157,9 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         }
         state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
+        if call.shared.server_timing && ours {
+            headers.insert(SERVER_TIMING, server_timing(after, state.upstream_took));
+        }
         headers.reserve(state.answer_headers.len());
         for (name, value) in state.answer_headers.drain(..) {
             headers.insert(name, value);

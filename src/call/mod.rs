@@ -121,6 +121,8 @@ struct Shared {
     client: OnceLock<Attribution>,
     trail: OnceLock<Arc<Trail>>,
     route: OnceLock<Vec<Arc<Target>>>,
+    /// Whether the client is told how long its answer took.
+    server_timing: bool,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
     state: Mutex<State>,
@@ -149,6 +151,7 @@ impl Call {
             client: OnceLock::new(),
             trail: OnceLock::new(),
             route: OnceLock::new(),
+            server_timing: config.server_timing,
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),
         };

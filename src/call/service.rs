@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -85,6 +86,11 @@ impl CallLayer {
         for observer in &config.observers {
             let observer = observer.clone();
             call.on_close(move |outcome| observer(outcome));
+        }
+        for opener in &config.openers {
+            if catch_unwind(AssertUnwindSafe(|| opener(call))).is_err() {
+                tracing::error!(call = %call.id(), "an on_open hook panicked");
+            }
         }
         let (call, closer) = opened?;
         request.extensions_mut().insert(call);

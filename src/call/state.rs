@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) holds: Holds,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
+    /// How long attempts took to the heads of their answers, where the client is told.
+    pub(super) upstream_took: Duration,
     /// The attempts that go on, where the call is written down.
     pub(super) live: Vec<Live>,
     /// What is held for it, until its intent is written.
@@ -105,6 +107,7 @@ impl State {
             clamped: None,
             holds: Holds::default(),
             so_far: None,
+            upstream_took: Duration::ZERO,
             live: Vec::new(),
             reservation: None,
             warnings: None,

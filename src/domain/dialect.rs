@@ -26,6 +26,18 @@ pub enum Dialect {
     OpenAiResponses,
 }
 
+impl Dialect {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::Anthropic => "anthropic",
+            Dialect::OpenAiChat => "open_ai_chat",
+            Dialect::OpenAiResponses => "open_ai_responses",
+        }
+    }
+}
+
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,6 +65,21 @@ pub enum Operation {
     Usage,
     /// Anything else; its dialect serves the shape of errors only.
     Other,
+}
+
+impl Operation {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Generate => "generate",
+            Operation::CountTokens => "count_tokens",
+            Operation::ListModels => "list_models",
+            Operation::KeyInfo => "key_info",
+            Operation::Usage => "usage",
+            Operation::Other => "other",
+        }
+    }
 }
 
 /// A dialect and an operation of it.

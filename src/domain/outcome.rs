@@ -46,6 +46,21 @@ pub enum End {
     Lost,
 }
 
+impl End {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::Abandoned => "abandoned",
+            End::Failed => "failed",
+            End::Refused => "refused",
+            End::Cut => "cut",
+            End::Lost => "lost",
+        }
+    }
+}
+
 /// How well it is known what a call cost that money was held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +72,18 @@ pub enum Quality {
     Estimated,
     /// Nothing bounds what it can have cost below what was granted: that.
     Forfeit,
+}
+
+impl Quality {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Quality::Exact => "exact",
+            Quality::Estimated => "estimated",
+            Quality::Forfeit => "forfeit",
+        }
+    }
 }
 
 /// How one attempt ended.
@@ -76,6 +103,21 @@ pub enum AttemptEnd {
     ErrorStatus,
     /// The answer broke off, stalled, said in its stream that it failed, or ended without the mark of its end.
     Broken,
+}
+
+impl AttemptEnd {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptEnd::Complete => "complete",
+            AttemptEnd::Abandoned => "abandoned",
+            AttemptEnd::Unsent => "unsent",
+            AttemptEnd::NoAnswer => "no_answer",
+            AttemptEnd::ErrorStatus => "error_status",
+            AttemptEnd::Broken => "broken",
+        }
+    }
 }
 
 /// What is known of one attempt when its call has closed.

@@ -65,6 +65,34 @@ pub enum RejectionKind {
 }
 
 impl RejectionKind {
+    /// As records and metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RejectionKind::BudgetHeld => "budget_held",
+            RejectionKind::BudgetSpent => "budget_spent",
+            RejectionKind::Busy => "busy",
+            RejectionKind::ClientTooSlow => "client_too_slow",
+            RejectionKind::InvalidRequest => "invalid_request",
+            RejectionKind::MethodNotAllowed => "method_not_allowed",
+            RejectionKind::Misconfigured => "misconfigured",
+            RejectionKind::ModelNotAllowed => "model_not_allowed",
+            RejectionKind::ModelNotFound => "model_not_found",
+            RejectionKind::NotFound => "not_found",
+            RejectionKind::RateLimited => "rate_limited",
+            RejectionKind::ShuttingDown => "shutting_down",
+            RejectionKind::StoreUnavailable => "store_unavailable",
+            RejectionKind::PriceUnknown => "price_unknown",
+            RejectionKind::TooLarge => "too_large",
+            RejectionKind::Unsupported => "unsupported",
+            RejectionKind::Unauthenticated => "unauthenticated",
+            RejectionKind::UpstreamCredential => "upstream_credential",
+            RejectionKind::UpstreamGarbled => "upstream_garbled",
+            RejectionKind::UpstreamTimeout => "upstream_timeout",
+            RejectionKind::UpstreamUnreachable => "upstream_unreachable",
+        }
+    }
+
     /// Whether the call had been let through, and the way upstream failed it.
     #[must_use]
     pub fn is_upstream(self) -> bool {

@@ -157,6 +157,20 @@ impl GatewayLayer {
         self
     }
 
+    /// Tells clients what of the wait was whose: see [`CallLayer::server_timing`](crate::CallLayer::server_timing).
+    #[must_use]
+    pub fn server_timing(mut self) -> Self {
+        self.call = self.call.server_timing();
+        self
+    }
+
+    /// Runs `opener` when a call has opened: see [`CallLayer::on_open`](crate::CallLayer::on_open).
+    #[must_use]
+    pub fn on_open(mut self, opener: impl Fn(&Call) + Send + Sync + 'static) -> Self {
+        self.call = self.call.on_open(opener);
+        self
+    }
+
     /// Runs `observer` once at the end of every call.
     #[must_use]
     pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {

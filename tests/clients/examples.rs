@@ -1,11 +1,13 @@
 //! Every example runs as the cookbook has it, with no key and no network.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::Stdio;
+use std::net::{TcpListener, TcpStream};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 
 use crate::gateway::{Process, example};
 
@@ -25,6 +27,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             Ok(())
         }),
     ];
+    trials.push(Trial::test("the example prometheus is scraped, and has all that its dashboard asks for", || {
+        prometheus();
+        Ok(())
+    }));
+    trials.push(Trial::test("the example otel sends a span a call to a collector", || {
+        otel();
+        Ok(())
+    }));
     trials.extend(served.map(|(name, path, model)| {
         Trial::test(format!("the example {name} serves, then exits 0 on Ctrl-C"), move || {
             serves(name, path, model);
@@ -47,25 +57,161 @@ fn custom_store() {
 }
 
 fn serves(name: &str, path: &str, model: &str) {
-    let mut child = example(name).stdout(Stdio::piped()).spawn().expect("the example runs");
-    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
-    let mut process = Process(child);
-    let mut line = String::new();
-    stdout.read_line(&mut line).expect("a line of text");
-    let rest = line.split_once("http://").expect("where it listens").1;
-    let address: String = rest.chars().take_while(|c| matches!(c, '0'..='9' | '.' | ':')).collect();
-
-    let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[]}}"#);
-    let mut stream = TcpStream::connect(&address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-    let length = body.len();
-    write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-        .expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    let mut running = Running::start(example(name), name);
+    let answer = running.post(path, model);
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    running.stop();
+}
 
-    process.interrupt();
-    let status = process.exit();
-    assert!(status.success(), "{name} ended by {status}");
+/// An example that serves.
+struct Running {
+    name: String,
+    process: Process,
+    address: String,
+    /// Held open: a program that prints to a closed pipe fails.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(mut example: Command, name: &str) -> Self {
+        let mut child = example.stdout(Stdio::piped()).spawn().expect("the example runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line of text");
+        let rest = line.split_once("http://").expect("where it listens").1;
+        let address = rest.chars().take_while(|c| matches!(c, '0'..='9' | '.' | ':')).collect();
+        Running { name: name.to_owned(), process: Process(child), address, _stdout: stdout }
+    }
+
+    fn post(&mut self, path: &str, model: &str) -> String {
+        let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[]}}"#);
+        self.ask(&format!("POST {path}"), &body)
+    }
+
+    fn ask(&mut self, what: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        let length = body.len();
+        write!(stream, "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// What Ctrl-C does.
+    fn stop(mut self) {
+        self.process.interrupt();
+        let status = self.process.exit();
+        assert!(status.success(), "{} ended by {status}", self.name);
+    }
+}
+
+fn prometheus() {
+    let mut running = Running::start(example("prometheus"), "prometheus");
+    for model in ["claude-haiku-5-5", "claude-haiku-5-5", "claude-not-yet-known", "evil\\\",\\n}"] {
+        let _ = running.post("/v1/messages", model);
+    }
+    let scraped = running.ask("GET /metrics", "");
+    let line = |start: &str| {
+        let found: Vec<_> = scraped.lines().filter(|line| line.starts_with(start)).collect();
+        assert!(!found.is_empty(), "no {start} in {scraped}");
+        found.join("\n")
+    };
+    let calls = line("tollgate_calls_total{");
+    assert!(
+        calls.contains(
+            r#"dialect="anthropic",operation="generate",model="claude-haiku-5-5",end="complete",reason="none"} 2"#
+        ),
+        "{calls}"
+    );
+    assert!(calls.contains(r#"model="other",end="refused",reason="price_unknown"}"#), "{calls}");
+    assert!(!scraped.contains("not-yet-known") && !scraped.contains("evil"), "labels are bounded: {scraped}");
+    assert!(
+        line("tollgate_tokens_total{")
+            .contains(r#"upstream="anthropic",model="claude-haiku-5-5",type="output",team="search"} 18"#)
+    );
+    assert!(line("tollgate_calls_in_flight").ends_with(" 0"));
+    assert!(
+        line("gen_ai_client_token_usage_bucket{")
+            .contains(r#"gen_ai_system="anthropic",gen_ai_request_model="claude-haiku-5-5",gen_ai_token_type="input""#)
+    );
+
+    // What the dashboard asks for is there.
+    let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prometheus/dashboard.json"));
+    let dashboard: Value = serde_json::from_str(&dashboard.expect("beside the example")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("a list");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("a list"));
+    let mut asked = 0;
+    for target in targets {
+        let expression = target["expr"].as_str().expect("an expression");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let names = expression
+            .split(|c| !is_name(c))
+            .filter(|word| word.starts_with("tollgate_") || word.starts_with("gen_ai_client"));
+        for name in names {
+            line(name);
+            asked += 1;
+        }
+    }
+    assert!(asked >= panels.len(), "{asked} names in {} panels", panels.len());
+    running.stop();
+}
+
+fn otel() {
+    let collector = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = collector.local_addr().expect("bound");
+    let (sender, received) = channel();
+    std::thread::spawn(move || {
+        for stream in collector.incoming() {
+            let _ = sender.send(take_spans(stream.expect("a connection")));
+        }
+    });
+    for (opt_in, provider, cache) in
+        [("", "gen_ai.system", false), ("gen_ai_latest_experimental", "gen_ai.provider.name", true)]
+    {
+        let mut command = example("otel");
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
+            .env("OTEL_SEMCONV_STABILITY_OPT_IN", opt_in);
+        let mut running = Running::start(command, "otel");
+        assert!(running.post("/v1/messages", "claude-haiku-5-5").starts_with("HTTP/1.1 200 OK"));
+        // What is on its way is sent when it stops.
+        running.stop();
+        let spans = received.recv_timeout(Duration::from_secs(10)).expect("spans came");
+        let span = &spans["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["name"], "chat claude-haiku-5-5", "{spans}");
+        let attribute = |key: &str| {
+            let all = span["attributes"].as_array().expect("a list");
+            all.iter().find(|attribute| attribute["key"] == key).map(|attribute| attribute["value"].to_string())
+        };
+        assert_eq!(attribute(provider).as_deref(), Some(r#"{"stringValue":"anthropic"}"#), "{span}");
+        assert_eq!(attribute("gen_ai.operation.name").as_deref(), Some(r#"{"stringValue":"chat"}"#));
+        assert!(attribute("gen_ai.usage.output_tokens").is_some_and(|value| value.contains('9')), "{span}");
+        assert_eq!(attribute("gen_ai.usage.cache_read.input_tokens").is_some(), cache, "{span}");
+        assert_eq!(attribute("tollgate.end").as_deref(), Some(r#"{"stringValue":"complete"}"#));
+    }
+}
+
+/// One export, which is answered.
+fn take_spans(mut stream: TcpStream) -> Value {
+    let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+    let body = loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(usize::MAX) {
+                assert!(head.starts_with("POST /v1/traces HTTP/1.1"), "{head}");
+                break body.to_owned();
+            }
+        }
+        let read = stream.read(&mut part).expect("more of the request");
+        assert!(read > 0, "the request broke off: {text}");
+        bytes.extend_from_slice(&part[..read]);
+    };
+    let answer =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    stream.write_all(answer.as_bytes()).expect("it listens");
+    serde_json::from_str(&body).expect("JSON")
 }

@@ -14,5 +14,6 @@ mod info;
 mod keys;
 mod limits;
 mod scopes;
+mod telemetry;
 mod unsent;
 mod world;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 21] = [
+const FLOORS: [(&str, u8); 22] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 21] = [
     ("route", 5),
     ("rewrite", 5),
     ("meter", 5),
+    ("telemetry", 5),
     ("upstream", 6),
     ("admission", 6),
     ("gateway", 7),
@@ -89,4 +90,28 @@ fn no_file_is_longer_than_four_hundred_lines() {
             assert!(code.lines().count() <= 400, "{} has {} lines", path.display(), code.lines().count());
         }
     }
+}
+
+#[test]
+fn every_header_is_in_the_table() {
+    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs/headers.md")).expect("a page");
+    let (mut named, mut missing) = (0, Vec::new());
+    for (room, _) in FLOORS {
+        for (path, code) in sources(room) {
+            for part in code.split("HeaderName::from_static(\"").skip(1) {
+                let name = part.split('"').next().unwrap_or_default();
+                named += 1;
+                // Of these the table has families.
+                let family = ["anthropic-ratelimit-unified-", "anthropic-ratelimit-", "x-ratelimit-"];
+                let is_there = match family.iter().find(|family| name.starts_with(**family)) {
+                    Some(family) => table.contains(&format!("`{family}")),
+                    None => table.contains(&format!("`{name}`")) || table.contains(&format!("`{name}:")),
+                };
+                if !is_there {
+                    missing.push(format!("{name} of {}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty() && named > 20, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
 }

@@ -1,0 +1,237 @@
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{
+    Label, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use super::semconv::{self, Conventions};
+use crate::call::Call;
+use crate::domain::catalog::Catalog;
+use crate::domain::outcome::{Attempt, AttemptEnd, Outcome};
+use crate::domain::usage::Usage;
+
+/// What stands for every name that is not known.
+const OTHER: &str = "other";
+
+/// Counters and histograms of calls, through the facade of the [`metrics`](https://docs.rs/metrics) crate: whichever recorder
+/// the host has installed takes them. The [module](super) lists them.
+///
+/// Labels are bounded by construction: models by the catalogue, upstreams by the router's configuration, teams by a number that
+/// you give; whatever else clients may say is `other`.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    conventions: Conventions,
+    catalog: Catalog,
+    teams: Option<Arc<Bounded>>,
+}
+
+impl Metrics {
+    /// Describes what there is to the recorder, which is best installed before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe();
+        Metrics {
+            inner: Arc::new(Inner { conventions: Conventions::default(), catalog: Catalog::builtin(), teams: None }),
+        }
+    }
+
+    /// With OpenTelemetry's names of this generation.
+    #[must_use]
+    pub fn conventions(mut self, conventions: Conventions) -> Self {
+        Arc::make_mut(&mut self.inner).conventions = conventions;
+        self
+    }
+
+    /// Knows the models of this catalogue by their names.
+    #[must_use]
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        Arc::make_mut(&mut self.inner).catalog = catalog;
+        self
+    }
+
+    /// Says whose money it is, for as many teams: those that come after are `other`, and who has none is `none`.
+    #[must_use]
+    pub fn by_team(mut self, most: usize) -> Self {
+        Arc::make_mut(&mut self.inner).teams = Some(Arc::new(Bounded { most, seen: Mutex::default() }));
+        self
+    }
+
+    /// Counts a call, now and when it closes: for [`on_open`](crate::GatewayLayer::on_open).
+    pub fn begin(&self, call: &Call) {
+        gauge!("tollgate_calls_in_flight").increment(1);
+        let inner = self.inner.clone();
+        call.on_close(move |outcome| {
+            gauge!("tollgate_calls_in_flight").decrement(1);
+            inner.record(outcome);
+        });
+    }
+}
+
+impl Inner {
+    fn record(&self, outcome: &Outcome) {
+        let dialect = Label::from_static_parts("dialect", outcome.endpoint.dialect.as_str());
+        let model = Label::new("model", self.model(outcome.model.as_ref()));
+        let end = Label::from_static_parts("end", outcome.end.as_str());
+        let operation = Label::from_static_parts("operation", outcome.endpoint.operation.as_str());
+        let reason = Label::from_static_parts("reason", outcome.rejection.map_or("none", |kind| kind.as_str()));
+        histogram!("tollgate_call_seconds", vec![dialect.clone(), operation.clone(), model.clone(), end.clone()])
+            .record(outcome.took);
+        counter!("tollgate_calls_total", vec![dialect.clone(), operation, model.clone(), end, reason]).increment(1);
+        if let Some(first) = outcome.first_byte_after {
+            histogram!("tollgate_first_byte_seconds", vec![dialect.clone(), model.clone()]).record(first);
+        }
+        if let Some(own) = overhead(outcome) {
+            histogram!("tollgate_overhead_seconds", vec![dialect]).record(own);
+        }
+        let team = self.teams.as_ref().map(|teams| Label::new("team", teams.label(outcome)));
+        if let (Some(charged), Some(quality)) = (outcome.charged, outcome.quality()) {
+            let labels = [model, Label::from_static_parts("quality", quality.as_str())].into_iter().chain(team.clone());
+            let nanos = u64::try_from(charged.nanos()).unwrap_or_default();
+            counter!("tollgate_charged_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos);
+        }
+        for attempt in &outcome.attempts {
+            self.attempt(outcome, attempt, team.as_ref());
+        }
+    }
+
+    fn attempt(&self, outcome: &Outcome, attempt: &Attempt, team: Option<&Label>) {
+        let target = attempt.target.as_ref();
+        let asked = self.model(target.map(|target| &target.model).or(outcome.model.as_ref()));
+        let model = Label::new("model", asked.clone());
+        let upstream = target.map_or(SharedString::const_str("none"), |target| target.upstream.clone().into());
+        let upstream = Label::new("upstream", upstream);
+        let end = Label::from_static_parts("end", attempt.end.as_str());
+        counter!("tollgate_attempts_total", vec![upstream.clone(), model.clone(), end]).increment(1);
+
+        let dialect = target.map_or(outcome.endpoint.dialect, |target| target.dialect);
+        let mut labels = vec![
+            Label::from_static_parts(semconv::OPERATION_NAME, semconv::operation(outcome.endpoint.operation)),
+            Label::from_static_parts(self.conventions.provider_key(), semconv::provider(dialect)),
+            Label::new(semconv::REQUEST_MODEL, asked),
+        ];
+        if let Some(usage) = &attempt.usage {
+            for (kind, tokens) in kinds(usage) {
+                let kind = Label::from_static_parts("type", kind);
+                let labels = [upstream.clone(), model.clone(), kind].into_iter().chain(team.cloned());
+                counter!("tollgate_tokens_total", labels.collect::<Vec<_>>()).increment(tokens);
+            }
+            self.usage(usage, &labels);
+        }
+        if attempt.end != AttemptEnd::Complete {
+            labels.push(Label::from_static_parts(semconv::ERROR_TYPE, attempt.end.as_str()));
+        }
+        let name = match self.conventions {
+            Conventions::V1_36 => semconv::OPERATION_DURATION,
+            Conventions::Latest => semconv::DURATION,
+        };
+        histogram!(name, labels).record(attempt.took);
+    }
+
+    fn usage(&self, usage: &Usage, labels: &[Label]) {
+        match self.conventions {
+            Conventions::V1_36 => {
+                for (kind, tokens) in [("input", usage.total_input()), ("output", usage.output)] {
+                    let kind = Label::from_static_parts(semconv::TOKEN_TYPE, kind);
+                    let labels: Vec<_> = labels.iter().cloned().chain([kind]).collect();
+                    histogram!(semconv::TOKEN_USAGE, labels).record(figure(tokens));
+                }
+            }
+            Conventions::Latest => {
+                let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+                for (name, tokens) in [
+                    (semconv::INPUT_TOKENS, usage.total_input()),
+                    (semconv::OUTPUT_TOKENS, usage.output),
+                    (semconv::CACHE_READ_TOKENS, usage.cache_read),
+                    (semconv::CACHE_WRITE_TOKENS, cache_write),
+                    (semconv::REASONING_TOKENS, usage.reasoning),
+                ] {
+                    histogram!(name, labels.to_vec()).record(figure(tokens));
+                }
+            }
+        }
+    }
+
+    /// By the catalogue's name, however a client may have written it.
+    fn model(&self, asked: Option<&Arc<str>>) -> SharedString {
+        let Some(asked) = asked else { return SharedString::const_str("none") };
+        self.catalog.find(asked).map_or(SharedString::const_str(OTHER), |card| card.name.clone().into())
+    }
+}
+
+/// Each class exclusive of the others, as in [`Usage`].
+fn kinds(usage: &Usage) -> [(&'static str, u64); 4] {
+    let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+    [("input", usage.input), ("cache_read", usage.cache_read), ("cache_write", cache_write), ("output", usage.output)]
+}
+
+/// As a recorder takes it. Beyond four billion tokens an answer is no answer.
+fn figure(tokens: u64) -> f64 {
+    u32::try_from(tokens).unwrap_or(u32::MAX).into()
+}
+
+/// What of the wait for the head of the answer was ours: reading the request, deciding, translating, waiting for a budget.
+fn overhead(outcome: &Outcome) -> Option<Duration> {
+    let upstream = outcome.attempts.iter().map(|attempt| attempt.head_after.unwrap_or(attempt.took)).sum();
+    Some(outcome.head_after?.saturating_sub(upstream))
+}
+
+/// So many names, and no more.
+struct Bounded {
+    most: usize,
+    seen: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Bounded {
+    fn label(&self, outcome: &Outcome) -> SharedString {
+        let Some(team) = outcome.principal.as_ref().and_then(|principal| principal.team.clone()) else {
+            return SharedString::const_str("none");
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.contains(&team) || seen.len() < self.most {
+            true => {
+                seen.insert(team.clone());
+                team.into()
+            }
+            false => SharedString::const_str(OTHER),
+        }
+    }
+}
+
+fn describe() {
+    describe_gauge!("tollgate_calls_in_flight", "Calls that have opened and not closed");
+    describe_counter!("tollgate_calls_total", "Calls that have closed");
+    describe_counter!("tollgate_attempts_total", "Attempts at upstreams");
+    describe_counter!("tollgate_tokens_total", "Tokens as providers stated them, each class exclusive of the others");
+    describe_counter!("tollgate_charged_nanodollars_total", "What budgets were charged, in billionths of a dollar");
+    describe_histogram!("tollgate_call_seconds", Unit::Seconds, "From a call's opening to its close");
+    describe_histogram!(
+        "tollgate_first_byte_seconds",
+        Unit::Seconds,
+        "From a call's opening to the first byte of its answer"
+    );
+    describe_histogram!(
+        "tollgate_overhead_seconds",
+        Unit::Seconds,
+        "What of the wait for the head of an answer was the gateway's own"
+    );
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("conventions", &self.inner.conventions).finish_non_exhaustive()
+    }
+}

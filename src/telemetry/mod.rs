@@ -1,0 +1,45 @@
+//! What dashboards are made of: a `tracing` span a call, and (feature `metrics`) counters and histograms.
+//!
+//! Reach for it to see what a gateway does without reading its records. Neither knows an SDK: a host brings the subscriber and
+//! the recorder that it has, `examples/otel.rs` a bridge to OpenTelemetry, `examples/prometheus` an endpoint to scrape and a
+//! dashboard for Grafana.
+//!
+//! - **Reads:** the call when it opens, the outcome when it closes. **Adds** nothing to either.
+//! - **Where:** [`GatewayLayer::on_open`](crate::GatewayLayer::on_open), or [`CallLayer::on_open`](crate::CallLayer::on_open) of
+//!   the outermost of single layers.
+//!
+//! | metric | kind | labels |
+//! |---|---|---|
+//! | `tollgate_calls_in_flight` | gauge | |
+//! | `tollgate_calls_total` | counter | `dialect`, `operation`, `model`, `end`, `reason` |
+//! | `tollgate_call_seconds` | histogram | `dialect`, `operation`, `model`, `end` |
+//! | `tollgate_first_byte_seconds` | histogram | `dialect`, `model` |
+//! | `tollgate_overhead_seconds` | histogram | `dialect` |
+//! | `tollgate_charged_nanodollars_total` | counter | `model`, `quality`, perhaps `team` |
+//! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, perhaps `team` |
+//! | `tollgate_attempts_total` | counter | `upstream`, `model`, `end` |
+//! | `gen_ai.client.operation.duration`, or `gen_ai.client.inference.duration` | histogram, seconds | `gen_ai.operation.name`, `gen_ai.system` or `gen_ai.provider.name`, `gen_ai.request.model`, `error.type` |
+//! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.usage.*` | histogram, tokens | the same, and `gen_ai.token.type` with the former |
+//!
+//! The last two are an attempt's, under the names of OpenTelemetry's conventions of a [generation](Conventions).
+//!
+//! ```
+//! use tollgate::GatewayLayer;
+//! use tollgate::telemetry::Spans;
+//! let spans = Spans::new();
+//! let layer = GatewayLayer::new().on_open(move |call| spans.begin(call));
+//! # #[cfg(feature = "metrics")] {
+//! let metrics = tollgate::telemetry::Metrics::new().by_team(50);
+//! let layer = layer.on_open(move |call| metrics.begin(call));
+//! # }
+//! ```
+
+#[cfg(feature = "metrics")]
+mod metrics;
+mod semconv;
+mod spans;
+
+#[cfg(feature = "metrics")]
+pub use self::metrics::Metrics;
+pub use self::semconv::Conventions;
+pub use self::spans::Spans;

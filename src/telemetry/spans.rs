@@ -1,0 +1,124 @@
+use tracing::field::Empty;
+use tracing::{Level, Span};
+
+use super::semconv::{Conventions, operation, provider};
+use crate::call::Call;
+use crate::domain::dialect::Operation;
+use crate::domain::outcome::{End, Outcome};
+
+/// A `tracing` span for each call, from its opening to its close, with the names of OpenTelemetry's conventions for
+/// generative AI. A child of the span in which the call was opened.
+///
+/// Under the target `tollgate::call`, at the level INFO, and named `call`; a bridge to OpenTelemetry names it `chat MODEL`, of
+/// the kind `client`. What no subscriber wants is not made. Nothing of what prompts and answers held is in it.
+///
+/// | field | what |
+/// |---|---|
+/// | `gen_ai.operation.name` | `chat`, `count_tokens`, … |
+/// | `gen_ai.system`, or `gen_ai.provider.name` | `anthropic`, `openai`: whom the last attempt asked |
+/// | `gen_ai.request.model` | the model that the last attempt asked for |
+/// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for |
+/// | `gen_ai.conversation.id` | the session, as the client says itself, where the call is audited |
+/// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input with what caches held |
+/// | `gen_ai.usage.{cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | of these; with the latest names alone |
+/// | `error.type` | why it was refused, or how it failed |
+/// | `http.response.status_code` | what the client was sent |
+/// | `tollgate.{call_id, key, team, end, charged_usd, quality, attempts}` | as in the record |
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spans {
+    conventions: Conventions,
+}
+
+impl Spans {
+    /// With the names that dashboards of today read.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With the names of this generation.
+    #[must_use]
+    pub fn conventions(mut self, conventions: Conventions) -> Self {
+        self.conventions = conventions;
+        self
+    }
+
+    /// Begins a call's span, which ends when the call closes: for [`on_open`](crate::GatewayLayer::on_open).
+    pub fn begin(&self, call: &Call) {
+        if call.endpoint().operation == Operation::Other || !tracing::enabled!(target: "tollgate::call", Level::INFO) {
+            return;
+        }
+        let span = tracing::info_span!(
+            target: "tollgate::call",
+            "call",
+            otel.name = Empty,
+            otel.kind = "client",
+            otel.status_code = Empty,
+            error.type = Empty,
+            http.response.status_code = Empty,
+            gen_ai.operation.name = operation(call.endpoint().operation),
+            gen_ai.system = Empty,
+            gen_ai.provider.name = Empty,
+            gen_ai.request.model = Empty,
+            gen_ai.request.stream = Empty,
+            gen_ai.request.max_tokens = Empty,
+            gen_ai.conversation.id = Empty,
+            gen_ai.usage.input_tokens = Empty,
+            gen_ai.usage.output_tokens = Empty,
+            gen_ai.usage.cache_read.input_tokens = Empty,
+            gen_ai.usage.cache_write.input_tokens = Empty,
+            gen_ai.usage.reasoning.output_tokens = Empty,
+            tollgate.call_id = %call.id(),
+            tollgate.key = Empty,
+            tollgate.team = Empty,
+            tollgate.end = Empty,
+            tollgate.charged_usd = Empty,
+            tollgate.quality = Empty,
+            tollgate.attempts = Empty,
+        );
+        let (conventions, of) = (self.conventions, call.clone());
+        call.on_close(move |outcome| end(&span, conventions, &of, outcome));
+    }
+}
+
+fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
+    let last = outcome.attempts.last().and_then(|attempt| attempt.target.as_ref());
+    let system = provider(last.map_or(outcome.endpoint.dialect, |target| target.dialect));
+    span.record(if conventions == Conventions::Latest { "gen_ai.provider.name" } else { "gen_ai.system" }, system);
+    let operation = operation(outcome.endpoint.operation);
+    match last.map(|target| &target.model).or(outcome.model.as_ref()) {
+        Some(model) => {
+            span.record("gen_ai.request.model", &**model);
+            span.record("otel.name", format!("{operation} {model}"));
+        }
+        None => drop(span.record("otel.name", operation)),
+    }
+    if let Some(head) = call.head() {
+        span.record("gen_ai.request.stream", head.is_stream());
+        head.max_tokens().map(|tokens| span.record("gen_ai.request.max_tokens", tokens));
+    }
+    outcome.client.session.as_deref().map(|session| span.record("gen_ai.conversation.id", session));
+    if let Some(usage) = outcome.usage {
+        span.record("gen_ai.usage.input_tokens", usage.total_input());
+        span.record("gen_ai.usage.output_tokens", usage.output);
+        if conventions == Conventions::Latest {
+            let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+            span.record("gen_ai.usage.cache_read.input_tokens", usage.cache_read);
+            span.record("gen_ai.usage.cache_write.input_tokens", cache_write);
+            span.record("gen_ai.usage.reasoning.output_tokens", usage.reasoning);
+        }
+    }
+    if outcome.end != End::Complete {
+        span.record("error.type", outcome.rejection.map_or(outcome.end.as_str(), |kind| kind.as_str()));
+        span.record("otel.status_code", "ERROR");
+    }
+    outcome.status.map(|status| span.record("http.response.status_code", status.as_u16()));
+    if let Some(principal) = &outcome.principal {
+        span.record("tollgate.key", &*principal.name);
+        principal.team.as_deref().map(|team| span.record("tollgate.team", team));
+    }
+    span.record("tollgate.end", outcome.end.as_str());
+    outcome.charged.map(|charged| span.record("tollgate.charged_usd", charged.to_string()));
+    outcome.quality().map(|quality| span.record("tollgate.quality", quality.as_str()));
+    span.record("tollgate.attempts", outcome.attempts.len() as u64);
+}

@@ -1,0 +1,155 @@
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Request;
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::json;
+use tollgate::domain::clock::ManualClock;
+use tollgate::domain::dialect::{Dialect, Operation};
+use tollgate::domain::outcome::{AttemptEnd, End, Quality};
+use tollgate::domain::principal::Principal;
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::telemetry::{Conventions, Spans};
+use tollgate::{Body, Call, Gate, Rejection};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+use crate::world::{MESSAGES, World, post};
+
+/// What spans said, by their ids, in the order in which they ended.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Of>>);
+
+/// Those that go on, and those that have ended.
+type Of = (HashMap<u64, Fields>, Vec<Fields>);
+type Fields = HashMap<&'static str, String>;
+
+struct Into<'a>(&'a mut Fields);
+
+impl Visit for Into<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Seen {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        if attributes.metadata().target() == "tollgate::call" {
+            let mut fields = Fields::from([("name", attributes.metadata().name().to_owned())]);
+            attributes.record(&mut Into(&mut fields));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).0.insert(id.into_u64(), fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, _: Context<'_, S>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fields) = seen.0.get_mut(&id.into_u64()) {
+            record.record(&mut Into(fields));
+        }
+    }
+
+    fn on_close(&self, id: Id, _: Context<'_, S>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = seen.0.remove(&id.into_u64());
+        seen.1.extend(ended);
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_its_content() {
+    let hello = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "stream": true,
+        "messages": [{ "role": "user", "content": "canary" }] });
+    for (conventions, provider, other) in [
+        (Conventions::V1_36, "gen_ai.system", "gen_ai.provider.name"),
+        (Conventions::opted_in("http, gen_ai_latest_experimental"), "gen_ai.provider.name", "gen_ai.system"),
+    ] {
+        let seen = Seen::default();
+        let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+        let spans = Spans::new().conventions(conventions);
+        let world = World::with(|layer| layer.on_open(move |call| spans.begin(call)));
+        let key = world.mint(Principal::new("ada").team("search")).await;
+        assert_eq!(world.ask(post(MESSAGES, &key, &hello)).await.status, 200);
+        world.ask(Request::post(MESSAGES).body(Body::from("{}")).expect("a request")).await;
+        world.ask(Request::get("/elsewhere").body(Body::empty()).expect("a request")).await;
+
+        let ended = seen.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        assert_eq!(ended.len(), 2, "what is no LLM endpoint is no call: {ended:?}");
+        let field = |n: usize, name: &str| ended[n].get(name).map(String::as_str);
+        for (name, value) in [
+            ("name", "call"),
+            ("otel.name", "chat claude-haiku-5-5"),
+            (provider, "anthropic"),
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.request.model", "claude-haiku-5-5"),
+            ("gen_ai.request.stream", "true"),
+            ("gen_ai.request.max_tokens", "64"),
+            ("gen_ai.usage.output_tokens", "9"),
+            ("http.response.status_code", "200"),
+            ("tollgate.key", "ada"),
+            ("tollgate.team", "search"),
+            ("tollgate.end", "complete"),
+            ("tollgate.attempts", "1"),
+        ] {
+            assert_eq!(field(0, name), Some(value), "{name}: {ended:?}");
+        }
+        assert_eq!((field(0, other), field(0, "error.type")), (None, None));
+        assert_eq!(field(0, "gen_ai.usage.cache_read.input_tokens").is_some(), conventions == Conventions::Latest);
+        assert_eq!((field(1, "error.type"), field(1, "otel.status_code")), (Some("unauthenticated"), Some("ERROR")));
+        assert_eq!((field(1, "otel.name"), field(1, "tollgate.end")), (Some("chat"), Some("refused")));
+        assert!(!format!("{ended:?}").contains("canary"), "prompts are nobody's business");
+    }
+}
+
+/// Takes a moment to decide.
+struct Slow(Arc<ManualClock>);
+
+#[async_trait]
+impl Gate for Slow {
+    async fn admit(&self, _: &mut Parts, _: &Call) -> Result<(), Rejection> {
+        self.0.advance(Duration::from_micros(1_500));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_asked_for() {
+    let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+    let hello = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] });
+    let slow = Slow(clock.clone());
+    let world = World::with(|layer| layer.clock(clock).gate(slow).server_timing());
+    let key = world.mint(Principal::new("ada")).await;
+    let answer = world.ask(post(MESSAGES, &key, &hello)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("server-timing")), (200, Some("gateway;dur=1.500")));
+    let silent = World::new();
+    let key = silent.mint(Principal::new("ada")).await;
+    assert_eq!(silent.ask(post(MESSAGES, &key, &hello)).await.header("server-timing"), None);
+}
+
+#[test]
+fn a_word_is_the_same_in_records_and_in_metrics() {
+    fn same<T: Serialize + Copy>(all: &[T], word: impl Fn(T) -> &'static str) {
+        for one in all {
+            assert_eq!(json!(one), json!(word(*one)));
+        }
+    }
+    use {AttemptEnd as A, Dialect as D, End as E, Operation as O, RejectionKind as R};
+    same(&[E::Complete, E::Abandoned, E::Failed, E::Refused, E::Cut, E::Lost], E::as_str);
+    same(&[A::Complete, A::Abandoned, A::Unsent, A::NoAnswer, A::ErrorStatus, A::Broken], A::as_str);
+    same(&[Quality::Exact, Quality::Estimated, Quality::Forfeit], Quality::as_str);
+    same(&[D::Anthropic, D::OpenAiChat, D::OpenAiResponses], D::as_str);
+    same(&[O::Generate, O::CountTokens, O::ListModels, O::KeyInfo, O::Usage, O::Other], O::as_str);
+    same(
+        &[R::BudgetHeld, R::BudgetSpent, R::Busy, R::ClientTooSlow, R::InvalidRequest, R::MethodNotAllowed],
+        R::as_str,
+    );
+    same(&[R::Misconfigured, R::ModelNotAllowed, R::ModelNotFound, R::NotFound, R::RateLimited], R::as_str);
+    same(&[R::ShuttingDown, R::StoreUnavailable, R::PriceUnknown, R::TooLarge, R::Unsupported], R::as_str);
+    same(&[R::Unauthenticated, R::UpstreamCredential, R::UpstreamGarbled], R::as_str);
+    same(&[R::UpstreamTimeout, R::UpstreamUnreachable], R::as_str);
+}
