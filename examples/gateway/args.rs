@@ -25,9 +25,16 @@ pub(crate) enum Audit {
 pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
+    pub(crate) trail: Trail,
+    pub(crate) mint: Vec<Mint>,
+}
+
+/// What becomes of records and events on their way.
+pub(crate) struct Trail {
     /// Where calls are written down before they are sent, if they are.
     pub(crate) journal: Option<PathBuf>,
-    pub(crate) mint: Vec<Mint>,
+    /// Who is told of what somebody should hear of: a webhook as Slack has them.
+    pub(crate) notify: Option<String>,
 }
 
 /// Where keys, budgets and the audit trail are kept.
@@ -76,7 +83,7 @@ impl Args {
     fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
         let mut database = Database::Sqlite("tollgate.db".to_owned());
-        let (mut journal, mut mint) = (None, Vec::new());
+        let (mut journal, mut notify, mut mint) = (None, None, Vec::new());
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => {
@@ -87,6 +94,7 @@ impl Args {
                 }
                 Long("database") => database = Database::parse(&parser.value()?.string()?)?,
                 Long("journal") => journal = Some(parser.value()?.into()),
+                Long("notify") => notify = Some(parser.value()?.string()?),
                 Long("mint") => {
                     let value = parser.value()?.string()?;
                     mint.push(Mint::parse(&value).map_err(|error| format!("--mint {value}: {error}"))?);
@@ -99,7 +107,10 @@ impl Args {
                 return Err(format!("--mint: {} is named twice", one.name()).into());
             }
         }
-        Ok(Args { listen, database, journal, mint })
+        if notify.is_some() && journal.is_none() {
+            return Err("--notify: events go by way of a journal; say where with --journal DIR".into());
+        }
+        Ok(Args { listen, database, trail: Trail { journal, notify }, mint })
     }
 }
 

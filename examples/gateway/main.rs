@@ -9,7 +9,8 @@
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
-//! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that.
+//! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
+//! has them, it tells when a budget runs out, and when a provider is down.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tollgate::call::Settlements;
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::store::cached::CachedKeys;
+use tollgate::store::journal::UpstreamWatch;
 use tollgate::store::memory::MemoryLimits;
 use tollgate::{BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 
@@ -69,12 +71,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let Args { listen, database, journal, mint } = match Command::parse(std::env::args_os())? {
+    let Args { listen, database, trail, mint } = match Command::parse(std::env::args_os())? {
         Command::Serve(args) => args,
         Command::Audit(audit) => return audit::run(audit),
     };
     let stop = serve::Stop::new()?;
-    let storage = Storage::open(&database, journal.as_deref()).await?;
+    let storage = Storage::open(&database, &trail).await?;
     let has_keys = !mint.is_empty() || !storage.keys.is_empty().await?;
     if !has_keys && !listen.ip().is_loopback() {
         return Err(format!(
@@ -93,11 +95,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let settlements = Settlements::new();
     let mut layer = GatewayLayer::new().settlements(settlements.clone()).audit(&storage.audit).on_close(log);
+    let mut budgets = BudgetLayer::new(storage.budgets.clone());
+    if let Some(events) = storage.events.clone() {
+        let watch = UpstreamWatch::new(events.clone(), 5);
+        budgets = budgets.on_threshold(move |crossing| events.crossing(crossing));
+        layer = layer.on_close(move |outcome| watch.see(outcome));
+    }
     if has_keys {
         layer = layer
             .auth(KeyAuthLayer::new(CachedKeys::new(storage.keys.clone()), storage.pepper.clone()))
             .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
-            .budget(BudgetLayer::new(storage.budgets.clone()));
+            .budget(budgets);
     }
     let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
     let app = Router::new()

@@ -6,33 +6,38 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tollgate::AuditLayer;
-use tollgate::audit::TracingSink;
+use tollgate::audit::{Slack, TracingSink};
 use tollgate::domain::key::Pepper;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
-use tollgate::store::journal::{Corrected, Journal};
+use tollgate::store::journal::{Corrected, Events, Journal};
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
 use tollgate::store::sqlite::Sqlite;
+use tollgate::upstream::HttpClient;
 
-use crate::args::Database;
+use crate::args::{Database, Trail};
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
     pub(crate) keys: Arc<dyn KeyRegistry>,
     pub(crate) budgets: Arc<dyn BudgetStore>,
     pub(crate) audit: AuditLayer,
+    /// Where it is said what somebody should hear of, if there is a journal that keeps it.
+    pub(crate) events: Option<Events>,
     pub(crate) pepper: Pepper,
     database: Option<Sqlite>,
 }
 
 impl Storage {
-    pub(crate) async fn open(database: &Database, journal: Option<&Path>) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn open(database: &Database, journal: &Trail) -> Result<Self, Box<dyn Error>> {
         let Database::Sqlite(path) = database else {
             let budgets = Arc::new(MemoryBudgets::new());
+            let (audit, events) = audit(journal, "log", TracingSink::new(), &budgets).await?;
             return Ok(Storage {
                 keys: Arc::new(MemoryKeys::new()),
-                audit: audit(journal, "log", TracingSink::new(), &budgets).await?,
+                audit,
+                events,
                 budgets,
                 pepper: Pepper::new(Pepper::mint_text()?.as_bytes())?,
                 database: None,
@@ -43,13 +48,8 @@ impl Storage {
         let keys = database.keys();
         let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
         let budgets = Arc::new(database.budgets());
-        Ok(Storage {
-            keys: Arc::new(keys),
-            audit: audit(journal, "sqlite", database.audit(), &budgets).await?,
-            budgets,
-            pepper,
-            database: Some(database),
-        })
+        let (audit, events) = audit(journal, "sqlite", database.audit(), &budgets).await?;
+        Ok(Storage { keys: Arc::new(keys), audit, events, budgets, pepper, database: Some(database) })
     }
 
     /// After the last settlement.
@@ -64,12 +64,12 @@ impl Storage {
 
 /// Straight into the sink, or by way of a journal in this directory, which is made if it is not there.
 async fn audit(
-    journal: Option<&Path>,
+    trail: &Trail,
     name: &str,
     sink: impl AuditSink,
     budgets: &impl BudgetStore,
-) -> Result<AuditLayer, Box<dyn Error>> {
-    let Some(dir) = journal else { return Ok(AuditLayer::new(sink)) };
+) -> Result<(AuditLayer, Option<Events>), Box<dyn Error>> {
+    let Some(dir) = &trail.journal else { return Ok((AuditLayer::new(sink), None)) };
     match std::fs::create_dir(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(format!("--journal {}: {error}", dir.display()).into());
@@ -87,7 +87,12 @@ async fn audit(
             "a gateway before this one ended in the middle of calls; their budgets are corrected"
         );
     }
-    Ok(AuditLayer::journaled(journal.ship(name, sink)?))
+    let (events, mut journal) = (journal.events(), journal.ship(name, sink)?);
+    if let Some(url) = &trail.notify {
+        let slack = Slack::new(url, HttpClient::new()?).map_err(|error| format!("--notify: {error}"))?;
+        journal = journal.notify("slack", slack)?;
+    }
+    Ok((AuditLayer::journaled(journal), Some(events)))
 }
 
 /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are

@@ -22,13 +22,16 @@
 mod gate;
 mod json_lines;
 mod layer;
+mod post;
 mod queue;
 mod rotating;
+mod slack;
 mod tracing_sink;
 mod webhook;
 
 pub use self::gate::AuditGate;
 pub use self::json_lines::JsonLines;
 pub use self::layer::AuditLayer;
+pub use self::slack::Slack;
 pub use self::tracing_sink::TracingSink;
 pub use self::webhook::{NotAWebhook, Webhook};

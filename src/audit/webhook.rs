@@ -1,24 +1,26 @@
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, Uri, header};
+use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::JsonLines;
+use super::post::{endpoint, post};
 use crate::body::{Body, BoxError};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::event::Event;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
+use crate::store::event::EventSink;
 
 /// Posts records to an endpoint of yours, a batch at a time, signed as [Standard Webhooks](https://www.standardwebhooks.com)
 /// has it: `webhook-id`, `webhook-timestamp` and `webhook-signature`, over a body of
@@ -45,20 +47,13 @@ pub struct Webhook<C> {
     dead_letters: Option<JsonLines>,
 }
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 impl<C> Webhook<C> {
     /// To `url`, signed with a `secret` as the specification writes it: `whsec_` and 24 to 64 bytes in base64.
     ///
     /// # Errors
     /// When the URL is not an absolute `http` or `https` one, or the secret is none.
     pub fn new(url: &str, secret: &str, client: C) -> Result<Self, NotAWebhook> {
-        let url: Uri = url.parse().map_err(|_| NotAWebhook("the URL cannot be read"))?;
-        let is_http = url.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-        if !is_http || url.authority().is_none() {
-            return Err(NotAWebhook("the URL is not an absolute one of http or https"));
-        }
+        let url = endpoint(url)?;
         let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());
         let secret = secret.filter(|secret| (24..=64).contains(&secret.len()));
         let keyed = secret.and_then(|secret| Hmac::new_from_slice(&secret).ok());
@@ -91,18 +86,12 @@ impl<C> Webhook<C> {
     }
 }
 
+/// As the specification has it.
 #[derive(Serialize)]
-struct Message<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a [AuditRecord],
-}
-
-impl<'a> Message<'a> {
-    fn of(records: &'a [AuditRecord]) -> Self {
-        let latest = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
-        Message { r#type: "tollgate.calls", timestamp: latest.to_string(), data: records }
-    }
+struct Message<'a, T: ?Sized> {
+    r#type: &'a str,
+    timestamp: Timestamp,
+    data: &'a T,
 }
 
 #[async_trait]
@@ -116,24 +105,41 @@ where
     B: Send + 'static,
 {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        let body = serde_json::to_vec(&Message::of(records)).map_err(StoreError::broken)?.into();
+        let timestamp = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
+        let message = Message { r#type: "tollgate.calls", timestamp, data: records };
+        let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
         let request = self.request(&body).map_err(StoreError::broken)?;
-        let answering = tokio::time::timeout(PATIENCE, self.client.clone().oneshot(request));
-        let answer = answering.await.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)?;
-        let status = answer.status();
-        let comes_again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        if status.is_success() {
-            return Ok(());
-        }
-        if status.is_server_error() || comes_again.contains(&status) {
-            return Err(StoreError::unavailable(format!("the webhook answered {status}")));
-        }
-        match &self.dead_letters {
-            Some(lines) => {
+        match (post(self.client.clone(), request).await?, &self.dead_letters) {
+            (None, _) => Ok(()),
+            (Some(status), Some(lines)) => {
                 tracing::error!(%status, records = records.len(), "a webhook refused audit records: they are dead letters");
                 lines.write(records).await
             }
-            None => Err(StoreError::broken(format!("the webhook answered {status}"))),
+            (Some(status), None) => Err(StoreError::broken(format!("the webhook answered {status}"))),
+        }
+    }
+}
+
+/// Each event as a message of its own: `{"type":"tollgate.budget_threshold","timestamp":…,"data":{…}}`. One that is refused
+/// for good goes into the log.
+#[async_trait]
+impl<C, B> EventSink for Webhook<C>
+where
+    C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Send + 'static,
+{
+    async fn tell(&self, event: &Event) -> Result<(), StoreError> {
+        let name = format!("tollgate.{}", event.what.as_str());
+        let message = Message { r#type: &name, timestamp: event.at, data: event };
+        let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
+        let request = self.request(&body).map_err(StoreError::broken)?;
+        match post(self.client.clone(), request).await? {
+            None => Ok(()),
+            Some(status) => Err(StoreError::broken(format!("the webhook answered {status}"))),
         }
     }
 }
@@ -147,7 +153,7 @@ impl<C> fmt::Debug for Webhook<C> {
 
 /// Why there is no such webhook. Repeats neither the URL nor the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAWebhook(&'static str);
+pub struct NotAWebhook(pub(super) &'static str);
 
 impl fmt::Display for NotAWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

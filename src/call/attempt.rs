@@ -81,10 +81,7 @@ impl AttemptGuard {
         let Some(call) = &self.call else { return };
         let took = call.elapsed().saturating_sub(self.began);
         self.head_after = Some(took);
-        if call.shared.server_timing {
-            let mut state = call.state();
-            state.upstream_took = state.upstream_took.saturating_add(took);
-        }
+        call.waited_upstream(took);
     }
 
     /// What the answer has said so far. The latest counts.
@@ -131,6 +128,9 @@ impl AttemptGuard {
         let usage = self.reading.usage;
         let usage_is_final = self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete;
         let took = call.elapsed().saturating_sub(self.began);
+        if self.head_after.is_none() {
+            call.waited_upstream(took);
+        }
         // What was not sent, or refused, is not billed.
         let is_known = usage_is_final || matches!(end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus) && usage.is_none();
         let attempt = Attempt {
@@ -153,6 +153,16 @@ impl AttemptGuard {
                 *place = Some(attempt);
             }
         }));
+    }
+}
+
+impl Call {
+    /// Of the wait for the head of the answer, so much was an attempt's.
+    fn waited_upstream(&self, took: Duration) {
+        if self.shared.server_timing {
+            let mut state = self.state();
+            state.upstream_took = state.upstream_took.saturating_add(took);
+        }
     }
 }
 

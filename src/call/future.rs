@@ -158,7 +158,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.reason = rejection.map(|rejection| rejection.shared_message());
         state.client.head_after = Some(after);
         if call.shared.server_timing && ours {
-            headers.insert(SERVER_TIMING, server_timing(after, state.upstream_took));
+            headers.append(SERVER_TIMING, server_timing(after, state.upstream_took));
         }
         headers.reserve(state.answer_headers.len());
         for (name, value) in state.answer_headers.drain(..) {

@@ -94,14 +94,14 @@ impl Call {
     /// The account of the call if nothing more were heard of it, and it went on for so long.
     fn if_lost(&self, unseen: Duration) -> Outcome {
         let mut outcome = self.unclosed();
-        let (held, live) = {
+        let (held, live, is_answered) = {
             let state = self.state();
             outcome.decisions = state.decisions.clone();
             outcome.warnings = state.warnings.clone();
             (outcome.granted, outcome.clamped) = (state.granted, state.clamped);
             outcome.attempts = state.attempts.iter().flatten().cloned().collect();
             let live = state.live.iter().map(|live| (live.began, live.target.clone(), live.reading));
-            (state.holds, live.collect::<Vec<_>>())
+            (state.holds, live.collect::<Vec<_>>(), state.client.head_after.is_some())
         };
         let charged = |outcome: &Outcome| {
             outcome.granted.map(|granted| match held {
@@ -115,7 +115,7 @@ impl Call {
             let took = self.elapsed().saturating_sub(*began).saturating_add(unseen);
             outcome.attempts.push(self.to(target.clone()).cut_off(reading, took));
         }
-        if live.is_empty() {
+        if live.is_empty() && (outcome.attempts.is_empty() || !is_answered) {
             // One more may be about to be sent, and nobody knows where to: to the dearest place that it may be sent to.
             let took = unseen;
             let attempt = |target: &Arc<Target>| self.toward(target.clone()).cut_off(&Reading::default(), took);

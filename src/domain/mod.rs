@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod clock;
 pub mod dialect;
 pub mod estimate;
+pub mod event;
 pub mod key;
 pub mod ledger;
 pub mod limit;

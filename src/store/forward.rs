@@ -12,9 +12,11 @@ use super::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use super::{At, Session, StoreError};
 use crate::domain::audit::AuditRecord;
 use crate::domain::budget::Budget;
+use crate::domain::event::Event;
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::domain::limit::Limit;
 use crate::domain::money::Money;
+use crate::store::event::EventSink;
 
 macro_rules! forward {
     ($($pointer:ident),*) => {$(
@@ -95,6 +97,14 @@ macro_rules! forward {
         impl<T: AuditSink + ?Sized> AuditSink for $pointer<T> {
             async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
                 (**self).write(records).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: EventSink + ?Sized> EventSink for $pointer<T> {
+            async fn tell(&self, event: &Event) -> Result<(), StoreError> {
+                (**self).tell(event).await
             }
         }
     )*};

@@ -23,6 +23,7 @@ pub mod cached;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+pub mod event;
 mod forward;
 pub mod journal;
 pub mod key;

@@ -10,7 +10,8 @@ use metrics::{
 use super::semconv::{self, Conventions};
 use crate::call::Call;
 use crate::domain::catalog::Catalog;
-use crate::domain::outcome::{Attempt, AttemptEnd, Outcome};
+use crate::domain::dialect::Operation;
+use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
 use crate::domain::usage::Usage;
 
 /// What stands for every name that is not known.
@@ -29,7 +30,6 @@ pub struct Metrics {
 #[derive(Clone)]
 struct Inner {
     conventions: Conventions,
-    catalog: Catalog,
     teams: Option<Arc<Bounded>>,
 }
 
@@ -38,22 +38,13 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         describe();
-        Metrics {
-            inner: Arc::new(Inner { conventions: Conventions::default(), catalog: Catalog::builtin(), teams: None }),
-        }
+        Metrics { inner: Arc::new(Inner { conventions: Conventions::default(), teams: None }) }
     }
 
     /// With OpenTelemetry's names of this generation.
     #[must_use]
     pub fn conventions(mut self, conventions: Conventions) -> Self {
         Arc::make_mut(&mut self.inner).conventions = conventions;
-        self
-    }
-
-    /// Knows the models of this catalogue by their names.
-    #[must_use]
-    pub fn catalog(mut self, catalog: Catalog) -> Self {
-        Arc::make_mut(&mut self.inner).catalog = catalog;
         self
     }
 
@@ -64,21 +55,25 @@ impl Metrics {
         self
     }
 
-    /// Counts a call, now and when it closes: for [`on_open`](crate::GatewayLayer::on_open).
+    /// Counts a call, now and when it closes: for [`on_open`](crate::GatewayLayer::on_open) of one layer of a stack. What is no
+    /// LLM endpoint is not counted.
     pub fn begin(&self, call: &Call) {
+        if call.endpoint().operation == Operation::Other {
+            return;
+        }
         gauge!("tollgate_calls_in_flight").increment(1);
-        let inner = self.inner.clone();
+        let (inner, catalog) = (self.inner.clone(), call.catalog().clone());
         call.on_close(move |outcome| {
             gauge!("tollgate_calls_in_flight").decrement(1);
-            inner.record(outcome);
+            inner.record(outcome, &catalog);
         });
     }
 }
 
 impl Inner {
-    fn record(&self, outcome: &Outcome) {
+    fn record(&self, outcome: &Outcome, catalog: &Catalog) {
         let dialect = Label::from_static_parts("dialect", outcome.endpoint.dialect.as_str());
-        let model = Label::new("model", self.model(outcome.model.as_ref()));
+        let model = Label::new("model", name(catalog, outcome.model.as_ref()));
         let end = Label::from_static_parts("end", outcome.end.as_str());
         let operation = Label::from_static_parts("operation", outcome.endpoint.operation.as_str());
         let reason = Label::from_static_parts("reason", outcome.rejection.map_or("none", |kind| kind.as_str()));
@@ -98,13 +93,13 @@ impl Inner {
             counter!("tollgate_charged_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos);
         }
         for attempt in &outcome.attempts {
-            self.attempt(outcome, attempt, team.as_ref());
+            self.attempt(outcome, attempt, catalog, team.as_ref());
         }
     }
 
-    fn attempt(&self, outcome: &Outcome, attempt: &Attempt, team: Option<&Label>) {
+    fn attempt(&self, outcome: &Outcome, attempt: &Attempt, catalog: &Catalog, team: Option<&Label>) {
         let target = attempt.target.as_ref();
-        let asked = self.model(target.map(|target| &target.model).or(outcome.model.as_ref()));
+        let asked = name(catalog, target.map(|target| &target.model).or(outcome.model.as_ref()));
         let model = Label::new("model", asked.clone());
         let upstream = target.map_or(SharedString::const_str("none"), |target| target.upstream.clone().into());
         let upstream = Label::new("upstream", upstream);
@@ -145,6 +140,9 @@ impl Inner {
                 }
             }
             Conventions::Latest => {
+                // Of how much of it was text providers say nothing.
+                let modality = Label::from_static_parts(semconv::TOKEN_MODALITY, "unknown");
+                let counted: Vec<_> = labels.iter().cloned().chain([modality]).collect();
                 let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
                 for (name, tokens) in [
                     (semconv::INPUT_TOKENS, usage.total_input()),
@@ -153,17 +151,22 @@ impl Inner {
                     (semconv::CACHE_WRITE_TOKENS, cache_write),
                     (semconv::REASONING_TOKENS, usage.reasoning),
                 ] {
+                    counter!(name, counted.clone()).increment(tokens);
+                }
+                for (name, tokens) in
+                    [(semconv::INPUT_TOKENS_EACH, usage.total_input()), (semconv::OUTPUT_TOKENS_EACH, usage.output)]
+                {
                     histogram!(name, labels.to_vec()).record(figure(tokens));
                 }
             }
         }
     }
+}
 
-    /// By the catalogue's name, however a client may have written it.
-    fn model(&self, asked: Option<&Arc<str>>) -> SharedString {
-        let Some(asked) = asked else { return SharedString::const_str("none") };
-        self.catalog.find(asked).map_or(SharedString::const_str(OTHER), |card| card.name.clone().into())
-    }
+/// By the catalogue's name, however a client may have written it.
+fn name(catalog: &Catalog, asked: Option<&Arc<str>>) -> SharedString {
+    let Some(asked) = asked else { return SharedString::const_str("none") };
+    catalog.find(asked).map_or(SharedString::const_str(OTHER), |card| card.name.clone().into())
 }
 
 /// Each class exclusive of the others, as in [`Usage`].
@@ -180,7 +183,9 @@ fn figure(tokens: u64) -> f64 {
 /// What of the wait for the head of the answer was ours: reading the request, deciding, translating, waiting for a budget.
 fn overhead(outcome: &Outcome) -> Option<Duration> {
     let upstream = outcome.attempts.iter().map(|attempt| attempt.head_after.unwrap_or(attempt.took)).sum();
-    Some(outcome.head_after?.saturating_sub(upstream))
+    // Where nobody saw an attempt, the answer is a host's own, and so is its time.
+    let is_ours = !outcome.attempts.is_empty() || outcome.end == End::Refused;
+    Some(outcome.head_after?.saturating_sub(upstream)).filter(|_| is_ours)
 }
 
 /// So many names, and no more.
@@ -206,11 +211,28 @@ impl Bounded {
 }
 
 fn describe() {
+    describe_histogram!(semconv::TOKEN_USAGE, "Tokens of an attempt, by their type");
+    describe_histogram!(semconv::OPERATION_DURATION, Unit::Seconds, "How long an attempt took");
+    describe_histogram!(semconv::DURATION, Unit::Seconds, "How long an attempt took");
+    describe_histogram!(semconv::INPUT_TOKENS_EACH, "Input tokens of an attempt");
+    describe_histogram!(semconv::OUTPUT_TOKENS_EACH, "Output tokens of an attempt");
+    for name in [
+        semconv::INPUT_TOKENS,
+        semconv::OUTPUT_TOKENS,
+        semconv::CACHE_READ_TOKENS,
+        semconv::CACHE_WRITE_TOKENS,
+        semconv::REASONING_TOKENS,
+    ] {
+        describe_counter!(name, "Tokens as providers stated them");
+    }
     describe_gauge!("tollgate_calls_in_flight", "Calls that have opened and not closed");
     describe_counter!("tollgate_calls_total", "Calls that have closed");
     describe_counter!("tollgate_attempts_total", "Attempts at upstreams");
     describe_counter!("tollgate_tokens_total", "Tokens as providers stated them, each class exclusive of the others");
-    describe_counter!("tollgate_charged_nanodollars_total", "What budgets were charged, in billionths of a dollar");
+    describe_counter!(
+        "tollgate_charged_nanodollars_total",
+        "What budgets were charged for calls that closed here, in billionths of a dollar"
+    );
     describe_histogram!("tollgate_call_seconds", Unit::Seconds, "From a call's opening to its close");
     describe_histogram!(
         "tollgate_first_byte_seconds",

@@ -19,9 +19,10 @@
 //! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, perhaps `team` |
 //! | `tollgate_attempts_total` | counter | `upstream`, `model`, `end` |
 //! | `gen_ai.client.operation.duration`, or `gen_ai.client.inference.duration` | histogram, seconds | `gen_ai.operation.name`, `gen_ai.system` or `gen_ai.provider.name`, `gen_ai.request.model`, `error.type` |
-//! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.usage.*` | histogram, tokens | the same, and `gen_ai.token.type` with the former |
+//! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.operation.{input,output}_tokens` | histogram | the same but `error.type`, and `gen_ai.token.type` with the former |
+//! | with the latest names also `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same, and `gen_ai.token.modality` |
 //!
-//! The last two are an attempt's, under the names of OpenTelemetry's conventions of a [generation](Conventions).
+//! The last three are an attempt's, under the names of OpenTelemetry's conventions of a [generation](Conventions).
 //!
 //! ```
 //! use tollgate::GatewayLayer;

@@ -25,7 +25,6 @@ impl Conventions {
     }
 
     /// What the provider is called by.
-    #[cfg(feature = "metrics")]
     pub(super) fn provider_key(self) -> &'static str {
         match self {
             Conventions::V1_36 => SYSTEM,
@@ -53,8 +52,8 @@ pub(super) fn operation(operation: Operation) -> &'static str {
 #[cfg(feature = "metrics")]
 pub(super) use self::metrics::*;
 
-pub(super) const SYSTEM: &str = "gen_ai.system";
-pub(super) const PROVIDER_NAME: &str = "gen_ai.provider.name";
+const SYSTEM: &str = "gen_ai.system";
+const PROVIDER_NAME: &str = "gen_ai.provider.name";
 
 #[cfg(feature = "metrics")]
 mod metrics {
@@ -67,7 +66,10 @@ mod metrics {
     pub(crate) const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
     pub(crate) const OPERATION_DURATION: &str = "gen_ai.client.operation.duration";
 
-    /// The latest.
+    /// The latest: usage is counted, and how it is spread over operations is another two.
+    pub(crate) const TOKEN_MODALITY: &str = "gen_ai.token.modality";
+    pub(crate) const INPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.input_tokens";
+    pub(crate) const OUTPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.output_tokens";
     pub(crate) const DURATION: &str = "gen_ai.client.inference.duration";
     pub(crate) const INPUT_TOKENS: &str = "gen_ai.client.inference.usage.input_tokens";
     pub(crate) const OUTPUT_TOKENS: &str = "gen_ai.client.inference.usage.output_tokens";

@@ -9,7 +9,8 @@ use crate::domain::outcome::{End, Outcome};
 /// A `tracing` span for each call, from its opening to its close, with the names of OpenTelemetry's conventions for
 /// generative AI. A child of the span in which the call was opened.
 ///
-/// Under the target `tollgate::call`, at the level INFO, and named `call`; a bridge to OpenTelemetry names it `chat MODEL`, of
+/// Under the target `tollgate::call`, at the level INFO, and named `call`; a bridge to OpenTelemetry names it `chat MODEL`, or
+/// `chat` where the catalogue does not know the model, of
 /// the kind `client`. What no subscriber wants is not made. Nothing of what prompts and answers held is in it.
 ///
 /// | field | what |
@@ -84,12 +85,14 @@ impl Spans {
 fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
     let last = outcome.attempts.last().and_then(|attempt| attempt.target.as_ref());
     let system = provider(last.map_or(outcome.endpoint.dialect, |target| target.dialect));
-    span.record(if conventions == Conventions::Latest { "gen_ai.provider.name" } else { "gen_ai.system" }, system);
+    span.record(conventions.provider_key(), system);
     let operation = operation(outcome.endpoint.operation);
     match last.map(|target| &target.model).or(outcome.model.as_ref()) {
         Some(model) => {
             span.record("gen_ai.request.model", &**model);
-            span.record("otel.name", format!("{operation} {model}"));
+            // What a client makes up is no name of a span: those are counted by.
+            let known = call.catalog().find(model);
+            span.record("otel.name", known.map_or(operation.to_owned(), |card| format!("{operation} {}", card.name)));
         }
         None => drop(span.record("otel.name", operation)),
     }

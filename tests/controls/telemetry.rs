@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::Request;
 use http::request::Parts;
+use http::{Request, Response};
 use serde::Serialize;
 use serde_json::json;
 use tollgate::domain::clock::ManualClock;
@@ -14,13 +14,15 @@ use tollgate::domain::outcome::{AttemptEnd, End, Quality};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::telemetry::{Conventions, Spans};
-use tollgate::{Body, Call, Gate, Rejection};
+use tollgate::upstream::Provider;
+use tollgate::{Body, Call, Gate, Gateway, GatewayLayer, Rejection};
+use tower::service_fn;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::world::{MESSAGES, World, post};
+use crate::world::{MESSAGES, World, ask, post};
 
 /// What spans said, by their ids, in the order in which they ended.
 #[derive(Clone, Default)]
@@ -126,6 +128,20 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     let key = world.mint(Principal::new("ada")).await;
     let answer = world.ask(post(MESSAGES, &key, &hello)).await;
     assert_eq!((answer.status.as_u16(), answer.header("server-timing")), (200, Some("gateway;dur=1.500")));
+    // What a provider kept it waiting is the provider's, whether or not it ever answered.
+    let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+    let dead = clock.clone();
+    let client = service_fn(move |_: Request<Body>| {
+        dead.advance(Duration::from_millis(30));
+        std::future::ready(Err::<Response<Body>, _>(std::io::Error::other("hung up")))
+    });
+    let provider = Provider::with_client(Dialect::Anthropic, "http://dead.invalid", None, client).expect("a URL");
+    let layer = GatewayLayer::new().clock(clock).server_timing();
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
+    let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
+    let answer = ask(gateway, request).await;
+    let told = answer.header("server-timing");
+    assert_eq!((answer.status.as_u16(), told), (502, Some("gateway;dur=0.000, upstream;dur=30.000")));
     let silent = World::new();
     let key = silent.mint(Principal::new("ada")).await;
     assert_eq!(silent.ask(post(MESSAGES, &key, &hello)).await.header("server-timing"), None);

@@ -42,7 +42,7 @@ async fn sizes_and_names_that_make_no_sense_are_refused() {
     }
     let named = open_again(&dir).await.ship("kept", Sink::default()).expect("a name");
     assert!(named.ship("kept", Sink::default()).is_err(), "one position is not kept for two");
-    fs::write(dir.0.join("other.acked"), "soon\n").expect("writable");
-    let error = open_again(&dir).await.ship("other", Sink::default()).expect_err("no number");
-    assert!(error.to_string().contains("other.acked: not the head of a journal"), "{error}");
+    // After a power loss it may be empty: a sink is told again, and the gateway starts.
+    fs::write(dir.0.join("other.acked"), "").expect("writable");
+    assert!(open_again(&dir).await.ship("other", Sink::default()).is_ok());
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod crashes;
 mod directories;
+mod events;
 mod killed;
 mod proofs;
 mod shipping;

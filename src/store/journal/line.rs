@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::frame;
 use crate::domain::audit::AuditRecord;
+use crate::domain::event::Event;
 use crate::domain::money::Money;
 use crate::domain::outcome::Quality;
 use crate::domain::usage::Usage;
@@ -43,6 +44,7 @@ pub(super) enum Said {
     Seen(Seen),
     Final(Box<Final>),
     Settled(Settled),
+    Event(Box<Event>),
 }
 
 /// A process has begun to write here.
@@ -86,10 +88,13 @@ pub(super) struct Final {
 }
 
 /// How far nobody has to look back any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Settled {
     /// Of every call that began before this line all is written, and its budgets have heard.
     pub(super) before: u64,
+    /// So it is of these, which began later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) done: Vec<Uuid>,
 }
 
 /// Writes what is said behind the head, in a frame, and gives the new head.

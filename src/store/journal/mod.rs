@@ -14,6 +14,8 @@
 //!   [`Lost`](crate::domain::outcome::End::Lost) by [`Journal::settle_lost`], which also corrects what their budgets forfeited.
 //! - **Sinks** are told of each final, in order, at least once; how far each has come is kept beside the segments. One that
 //!   stalls holds up nobody.
+//! - **Events** that somebody should hear of ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them,
+//!   [`Journal::notify`] says who hears.
 //! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
 //!   through: 529, or 429 for OpenAI's clients. What all sinks have had is removed beyond
 //!   [`keep_bytes`](JournalOptions::keep_bytes).
@@ -43,6 +45,7 @@
 
 mod chain;
 mod error;
+mod events;
 mod frame;
 mod line;
 mod open;
@@ -59,6 +62,7 @@ mod writer;
 
 pub use self::chain::{Head, LineHash, NotAHead};
 pub use self::error::JournalError;
+pub use self::events::{Events, UpstreamWatch};
 pub(crate) use self::line::{Intent, Seen};
 pub use self::open::{Corrected, Journal, JournalOptions};
 pub(crate) use self::queue::Witness;

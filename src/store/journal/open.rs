@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -9,17 +10,19 @@ use tokio::sync::{Semaphore, watch};
 
 use super::chain::Head;
 use super::error::JournalError;
+use super::events::Events;
 use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
 use super::segment::Segment;
-use super::ship::Shipments;
+use super::ship::{Shipments, Sink};
 use super::sync::Sync;
 use super::writer::{LONGEST, Open, Writer};
 use super::{Shared, segment};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::audit::AuditSink;
 use crate::store::budget::BudgetStore;
+use crate::store::event::EventSink;
 use crate::store::{At, StoreError};
 
 /// A settlement that may have been heard is told again for so long: a store remembers for an hour at least.
@@ -31,7 +34,7 @@ const FORFEITED_FOR: Duration = Duration::from_secs(23 * 60 * 60);
 pub struct Journal {
     shared: Arc<Shared>,
     shipments: Shipments,
-    left: Vec<Left>,
+    left: VecDeque<Left>,
     /// Nobody has taken it over, who would close it.
     is_mine: bool,
 }
@@ -73,8 +76,24 @@ impl Journal {
     /// When a sink has the name already, it is none of small letters, digits, `-` and `_`, or how far it came cannot be
     /// read.
     pub fn ship(mut self, name: &str, sink: impl AuditSink) -> Result<Self, JournalError> {
-        self.shipments.add(&self.shared, name, Box::new(sink))?;
+        self.shipments.add(&self.shared, name, Sink::Records(Box::new(sink)))?;
         Ok(self)
+    }
+
+    /// Tells this sink of every [event](crate::domain::event), from where the one of this name stopped before; the first time,
+    /// from the beginning.
+    ///
+    /// # Errors
+    /// As [`ship`](Self::ship).
+    pub fn notify(mut self, name: &str, sink: impl EventSink) -> Result<Self, JournalError> {
+        self.shipments.add(&self.shared, name, Sink::Events(Box::new(sink)))?;
+        Ok(self)
+    }
+
+    /// Where events are told of that somebody should hear of.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.shared.clone())
     }
 
     /// Closes the calls that an earlier process left, and tells their budgets: of one that it sent and whose end it did not
@@ -87,7 +106,7 @@ impl Journal {
     /// When the store cannot be told. Those it was told of are done with; the rest comes with the next call.
     pub async fn settle_lost<B: BudgetStore + ?Sized>(&mut self, budgets: &B) -> Result<Corrected, StoreError> {
         let (now, mut corrected) = (SystemClock.now(), Corrected::default());
-        while let Some(left) = self.left.first() {
+        while let Some(left) = self.left.front() {
             let memory = if left.record.is_some() { FORFEITED_FOR } else { HEARD_FOR };
             let is_known = now.duration_since(left.at).unsigned_abs() < memory;
             match &left.settlement {
@@ -106,8 +125,9 @@ impl Journal {
                     None => corrected.told_again += 1,
                 }
             }
-            let left = self.left.remove(0);
-            self.shared.close(left);
+            if let Some(left) = self.left.pop_front() {
+                self.shared.close(left);
+            }
         }
         Ok(corrected)
     }
@@ -197,7 +217,7 @@ impl JournalOptions {
         let before = recovered.left.first().map_or(first + 1, |left| left.seq);
         let broken = |error: serde_json::Error| io(error.into());
         let head = put(&mut lines, recovered.head, &Said::Opened(opened)).map_err(broken)?;
-        let settled = Settled { before };
+        let settled = Settled { before, done: Vec::new() };
         let head = put(&mut lines, head, &Said::Settled(settled)).map_err(broken)?;
         let file = segment::prepare(&dir, size).map_err(&io)?;
         let path = segment::begin(&dir, first).map_err(&io)?;
@@ -223,18 +243,20 @@ impl JournalOptions {
             open: recovered.left.iter().map(|left| (left.id, Open::left(left.seq))).collect(),
             lines,
             ticked: SystemClock.elapsed(),
-            settled: Some(settled),
+            settled: before,
             unsettled: Vec::new(),
+            backlog: Vec::new(),
+            done: Vec::new(),
         };
         writer.begin().map_err(&io)?;
         spawn("tollgate-journal", move || writer.run()).map_err(&io)?;
         let syncing = shared.clone();
         spawn("tollgate-journal-sync", move || {
-            syncing.sync.run(|| syncing.make_room());
+            Sync::run(&syncing);
             drop(lock);
         })
         .map_err(&io)?;
-        Ok(Journal { shared, shipments: Shipments::default(), left: recovered.left, is_mine: true })
+        Ok(Journal { shared, shipments: Shipments::default(), left: recovered.left.into(), is_mine: true })
     }
 }
 

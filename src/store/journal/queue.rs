@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::line::{Intent, Seen};
 use crate::domain::audit::AuditRecord;
+use crate::domain::event::Event;
 use crate::domain::outcome::Outcome;
 
 /// How long the records of closed calls wait for others, so that a busy gateway is woken for its journal a hundred times a
@@ -28,6 +29,8 @@ pub(super) enum Item {
     Intent(Arc<dyn Witness>, oneshot::Sender<()>),
     /// A call has closed; what is to be done when that is written is done.
     Final(Closed, Option<OwnedSemaphorePermit>, Option<Then>),
+    /// Somebody should hear of it.
+    Event(Box<Event>),
     /// The budgets have heard how this call ended.
     Heard(Uuid),
     /// Everything before is on the disk when the other end hears.
@@ -71,6 +74,8 @@ struct Waiting {
     /// Somebody waits for one of them.
     is_urgent: bool,
     is_closed: bool,
+    /// Nobody takes anything any more.
+    is_gone: bool,
 }
 
 impl Queue {
@@ -82,6 +87,11 @@ impl Queue {
         let is_urgent = matches!(item, Item::Intent(..) | Item::Flush(_));
         let wakes = {
             let mut waiting = self.lock();
+            if waiting.is_gone {
+                drop(waiting);
+                // Outside of the lock: what is to be done after it is done when it is dropped.
+                return drop(item);
+            }
             let wakes = waiting.items.is_empty() || (is_urgent && !waiting.is_urgent);
             waiting.is_urgent |= is_urgent;
             waiting.items.push(item);
@@ -100,6 +110,23 @@ impl Queue {
 
     pub(super) fn is_closed(&self) -> bool {
         self.lock().is_closed
+    }
+
+    /// All that waits, into `items`, here and now.
+    pub(super) fn take_now(&self, items: &mut Vec<Item>) {
+        let mut waiting = self.lock();
+        waiting.is_urgent = false;
+        items.append(&mut waiting.items);
+    }
+
+    /// The end: what is in it is dropped, and whatever comes.
+    pub(super) fn abandon(&self) {
+        let items = {
+            let mut waiting = self.lock();
+            (waiting.is_closed, waiting.is_gone) = (true, true);
+            std::mem::take(&mut waiting.items)
+        };
+        drop(items);
     }
 
     /// All that waits, into `items`, once there is anything or so long has passed. `false` at the end.

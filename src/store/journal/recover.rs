@@ -117,6 +117,8 @@ struct Call {
     intent: Option<(u64, Box<Intent>)>,
     seen: Option<Seen>,
     closed: Option<Box<Final>>,
+    /// All that is to be told of it was.
+    is_done: bool,
 }
 
 fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
@@ -135,9 +137,16 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
         }
         // All before was done with when a process said so; what is named there began later.
         Said::Settled(settled) => {
-            calls.retain(|_, call| call.intent.as_ref().is_none_or(|(seq, _)| *seq >= settled.before));
+            for call in calls.values_mut() {
+                call.is_done |= call.intent.as_ref().is_some_and(|(seq, _)| *seq < settled.before);
+            }
+            for id in settled.done {
+                calls.entry(id).or_default().is_done = true;
+            }
+            // A final that was written and cannot be read is missing, whoever has been told of it.
+            calls.retain(|_, call| !(call.is_done && (call.closed.is_some() || call.intent.is_none())));
         }
-        Said::Opened(_) => {}
+        Said::Opened(_) | Said::Event(_) => {}
     }
 }
 
@@ -160,7 +169,7 @@ impl Call {
         if let Some(seen) = self.seen {
             (record.usage, record.charged, record.quality) = (seen.usage, seen.charged, seen.quality);
         }
-        let settlement = reservation.zip(record.charged);
+        let settlement = reservation.zip(record.charged).filter(|_| !self.is_done);
         Some(Left { id, seq, at: record.opened_at, record: Some(record), settlement })
     }
 }

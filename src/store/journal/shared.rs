@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, watch};
 
 use super::chain::Head;
-use super::queue::Queue;
+use super::queue::{Item, Queue};
 use super::segment::{self, Segment};
 use super::sync::Sync;
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::event::{Event, What};
 
 /// What the threads of a journal, its calls and its sinks have in common.
 pub(super) struct Shared {
@@ -35,6 +37,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn written(&self, head: Head) {
         self.written.send_replace(Some(head));
+    }
+
+    /// Somebody should hear of this.
+    pub(super) fn tell(&self, what: What) {
+        self.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
     }
 
     /// Whether calls must wait outside.

@@ -1,22 +1,23 @@
 //! Handing finals on to sinks, each at its own pace.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::Shared;
-use super::chain::Head;
+use super::chain::{Head, LineHash};
 use super::error::JournalError;
-use super::tail::Tail;
-use crate::domain::audit::AuditRecord;
-use crate::store::Chain;
+use super::tail::{Tail, Told};
 use crate::store::audit::AuditSink;
+use crate::store::event::EventSink;
+use crate::store::{Chain, StoreError};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -34,13 +35,19 @@ pub(super) struct Shipments {
 
 struct Shipment {
     name: Arc<str>,
-    sink: Box<dyn AuditSink>,
+    sink: Sink,
     /// A task is at it, on a runtime that has not ended.
     is_under_way: AtomicBool,
 }
 
+/// Who is told.
+pub(super) enum Sink {
+    Records(Box<dyn AuditSink>),
+    Events(Box<dyn EventSink>),
+}
+
 impl Shipments {
-    pub(super) fn add(&mut self, shared: &Shared, name: &str, sink: Box<dyn AuditSink>) -> Result<(), JournalError> {
+    pub(super) fn add(&mut self, shared: &Shared, name: &str, sink: Sink) -> Result<(), JournalError> {
         let names: BTreeSet<&str> = self.all.iter().map(|shipment| &*shipment.name).collect();
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
         if name.is_empty() || !name.bytes().all(is_plain) || names.contains(name) {
@@ -112,8 +119,8 @@ impl Shipment {
             let Ok((read, records)) = reading.await else { return };
             tail = read;
             match records {
-                Ok(records) => {
-                    if !self.write(shared, &records).await {
+                Ok(told) => {
+                    if !self.tell(shared, told).await {
                         return;
                     }
                     self.ack(shared, tail.head()).await;
@@ -126,17 +133,41 @@ impl Shipment {
         }
     }
 
-    /// Until the sink has them, or says that it never will. `false` where the journal was closed meanwhile: whoever opens it
-    /// next begins with these.
-    async fn write(&self, shared: &Shared, records: &[AuditRecord]) -> bool {
-        if records.is_empty() {
-            return true;
+    /// Until the sink has heard of all that is its business, or says that it never will. `false` where the journal was closed
+    /// meanwhile: whoever opens it next begins with these.
+    async fn tell(&self, shared: &Shared, told: Vec<Told>) -> bool {
+        let (mut records, mut events) = (Vec::new(), Vec::new());
+        for one in told {
+            match one {
+                Told::Record(record) => records.push(*record),
+                Told::Event(event) => events.push(event),
+            }
         }
+        match &self.sink {
+            Sink::Records(_) if records.is_empty() => true,
+            Sink::Records(sink) => self.until_told(shared, &records[0].id, || sink.write(&records)).await,
+            Sink::Events(sink) => {
+                for event in &events {
+                    if !self.until_told(shared, &event.id, || sink.tell(event)).await {
+                        return false;
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    async fn until_told<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        shared: &Shared,
+        first: &Uuid,
+        tell: impl Fn() -> F,
+    ) -> bool {
         let (sink, mut pause) = (&*self.name, FIRST_PAUSE);
-        while let Err(error) = self.sink.write(records).await {
-            tracing::error!(error = %Chain(&error), sink, records = records.len(), "audit records could not be handed on");
+        while let Err(error) = tell().await {
+            tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
             if !error.is_unavailable() {
-                tracing::error!(sink, first = %records[0].id, records = records.len(), "these are in the journal only");
+                tracing::error!(sink, %first, "this, and what was handed on with it, is in the journal only");
                 return true;
             }
             tokio::time::sleep(pause).await;
@@ -151,6 +182,10 @@ impl Shipment {
     /// Kept first: what is acknowledged may be removed.
     async fn ack(&self, shared: &Arc<Shared>, had: Head) {
         let (dir, name) = (shared.dir.clone(), self.name.clone());
+        if had.hash == LineHash::NONE {
+            // Behind lines that cannot be read there is nothing to know it by.
+            return shared.ack(&self.name, had.seq);
+        }
         let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, had)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
@@ -166,10 +201,13 @@ fn position(dir: &Path, name: &str) -> PathBuf {
 /// The last line that a sink has had.
 fn read_position(dir: &Path, name: &str) -> io::Result<Option<Head>> {
     match fs::read_to_string(position(dir, name)) {
-        Ok(text) => match text.trim().parse() {
-            Ok(head) => Ok(Some(head)),
-            Err(error) => Err(io::Error::other(format!("{name}.acked: {error}"))),
-        },
+        Ok(text) => {
+            let head = text.trim().parse();
+            if let Err(error) = &head {
+                tracing::warn!(%error, sink = name, "how far a sink has come cannot be read: it is told again");
+            }
+            Ok(head.ok())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -178,6 +216,8 @@ fn read_position(dir: &Path, name: &str) -> io::Result<Option<Head>> {
 /// Whole, or not at all.
 fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
     let (path, new) = (position(dir, name), dir.join(format!("{name}.acked.tmp")));
-    fs::write(&new, format!("{had}\n"))?;
+    let mut file = File::create(&new)?;
+    file.write_all(format!("{had}\n").as_bytes())?;
+    file.sync_data()?;
     fs::rename(new, path)
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::segment;
+use super::{Shared, segment};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::event::What;
 
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -97,44 +99,51 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Until it is closed and all is done. Makes room for a segment by `make_room` before it makes one.
-    pub(super) fn run(&self, make_room: impl Fn() -> io::Result<()>) {
-        let mut lacks_next = false;
+    /// Until it is closed and all is done.
+    pub(super) fn run(journal: &Shared) {
+        let this = &journal.sync;
+        let (mut lacks_next, mut tried) = (false, Duration::ZERO);
         loop {
             let idle = |state: &mut State| {
                 state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
             };
             let work = {
-                let state = self.lock();
+                let state = this.lock();
                 let mut state = match lacks_next {
-                    false => self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
-                    true => self.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
+                    false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+                    true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
                 let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
                 (std::mem::take(dirty), std::mem::take(flushes), std::mem::take(wants_next), *is_closed)
             };
             let (dirty, flushes, wants_next, is_closed) = work;
             let is_idle = dirty.is_empty() && flushes.is_empty();
-            let failed = self.sync(&dirty);
+            let failed = this.sync(&dirty);
             match failed.is_empty() || is_closed {
                 true => flushes.into_iter().for_each(|done| {
                     // Whoever asked may have stopped waiting.
                     let _ = done.send(());
                 }),
-                false => self.later(failed, flushes),
+                false => this.later(failed, flushes),
             }
-            if wants_next || lacks_next && !is_closed {
-                let made = make_room().and_then(|()| segment::prepare(&self.dir, self.size));
-                match &made {
-                    Ok(_) => self.has_no_next.store(false, Ordering::Relaxed),
-                    Err(error) if !self.has_no_next.swap(true, Ordering::Relaxed) => {
+            // A disk that is full is asked again, and not all the time: others want what is left of it.
+            let is_due = !lacks_next || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
+            if (wants_next || lacks_next) && is_due && !is_closed {
+                tried = SystemClock.elapsed();
+                let made = journal.make_room().and_then(|()| segment::prepare(&this.dir, this.size));
+                match (&made, this.has_no_next.swap(made.is_err(), Ordering::Relaxed)) {
+                    (Ok(_), true) => journal.tell(What::AuditRestored),
+                    (Err(error), false) => {
                         tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
+                        // There still is some in the last.
+                        journal
+                            .tell(What::AuditDegraded { reason: format!("no room for the journal: {error}").into() });
                     }
-                    Err(_) => {}
+                    _ => {}
                 }
                 lacks_next = made.is_err();
-                self.lock().next = Some(made);
-                self.made.notify_one();
+                this.lock().next = Some(made);
+                this.made.notify_one();
             }
             if is_closed && is_idle {
                 return;

@@ -10,9 +10,17 @@ use super::line::{Link, Said, read};
 use super::segment::{self, Segment};
 use super::writer::LONGEST;
 use crate::domain::audit::AuditRecord;
+use crate::domain::event::Event;
 
 /// How much is read at once: several of the longest lines.
 const CHUNK: usize = 4 * LONGEST;
+
+/// What sinks are told of.
+#[derive(Debug)]
+pub(super) enum Told {
+    Record(Box<AuditRecord>),
+    Event(Box<Event>),
+}
 
 /// A place in a journal, between two lines.
 #[derive(Debug)]
@@ -58,9 +66,9 @@ impl Tail {
         Ok(Frames::of(&bytes).any(|(_, found)| is_it(found)))
     }
 
-    /// The next finals, as many as this at most, none behind the line `upto`, which is written. Less than as many says that
+    /// The next that sinks are told of, as many as this at most, none behind the line `upto`, which is written. Less than as many says that
     /// there is none before it, or that what comes next cannot be read now.
-    pub(super) fn read(&mut self, upto: u64, most: usize) -> io::Result<Vec<AuditRecord>> {
+    pub(super) fn read(&mut self, upto: u64, most: usize) -> io::Result<Vec<Told>> {
         let mut records = Vec::new();
         while self.seq < upto && records.len() < most {
             match self.step(upto, most, &mut records) {
@@ -78,7 +86,7 @@ impl Tail {
     }
 
     /// One chunk. `false` where there is no more.
-    fn step(&mut self, upto: u64, most: usize, records: &mut Vec<AuditRecord>) -> io::Result<bool> {
+    fn step(&mut self, upto: u64, most: usize, records: &mut Vec<Told>) -> io::Result<bool> {
         let Some((segment, at)) = self.place()? else { return Ok(false) };
         let bytes = chunk(&segment, at)?;
         let is_last = bytes.len() < CHUNK;
@@ -108,12 +116,12 @@ impl Tail {
         self.at = if is_over { self.next(&segment)? } else { Some((segment, at + done as u64)) };
         if is_over && self.at.is_none() {
             // Its last lines cannot be read.
-            self.seq = upto;
+            (self.seq, self.hash) = (upto, LineHash::NONE);
         }
         Ok(true)
     }
 
-    fn take(&mut self, line: &[u8], records: &mut Vec<AuditRecord>) {
+    fn take(&mut self, line: &[u8], records: &mut Vec<Told>) {
         let Ok(Link { seq, .. }) = serde_json::from_slice(line) else { return };
         if seq <= self.seq {
             return;
@@ -123,7 +131,8 @@ impl Tail {
         }
         (self.seq, self.hash) = (seq, LineHash::of(line));
         match read(line).map(|line| line.said) {
-            Some(Said::Final(closed)) => records.push(closed.record),
+            Some(Said::Final(closed)) => records.push(Told::Record(Box::new(closed.record))),
+            Some(Said::Event(event)) => records.push(Told::Event(event)),
             Some(_) => {}
             None => {
                 tracing::error!(
@@ -191,7 +200,10 @@ mod tests {
             fs::write(dir.join("00000000000000000001.seg"), &bytes).expect("writable");
             let (mut tail, mut seen) = (Tail::behind(dir.clone(), 0), Vec::new());
             while tail.seq() < 12 {
-                seen.extend(tail.read(12, 5).expect("readable").into_iter().map(|record| record.id.as_u128()));
+                seen.extend(tail.read(12, 5).expect("readable").into_iter().map(|told| match told {
+                    Told::Record(record) => record.id.as_u128(),
+                    Told::Event(event) => panic!("{event}"),
+                }));
             }
             assert_eq!(seen, (0..12).collect::<Vec<_>>(), "{before} bytes before");
         }

@@ -94,9 +94,16 @@ impl Trail {
         if self.is_intended.swap(true, Ordering::Relaxed) {
             return true;
         }
-        self.was_asked.store(true, Ordering::Relaxed);
         let (done, written) = oneshot::channel();
-        self.journal.shared.queue.push(Item::Intent(witness(), done));
+        {
+            // Never behind its final: nobody would close it again.
+            let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            if place.is_none() {
+                return false;
+            }
+            self.was_asked.store(true, Ordering::Relaxed);
+            self.journal.shared.queue.push(Item::Intent(witness(), done));
+        }
         let is_written = matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())));
         self.is_intended.store(is_written, Ordering::Relaxed);
         is_written

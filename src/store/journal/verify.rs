@@ -1,8 +1,8 @@
 //! Proof that nothing is missing and nothing was changed.
 
 use std::fmt;
-use std::fs;
-use std::io::{self, BufRead, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -162,9 +162,14 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
 /// # Errors
 /// When it cannot be read, or written.
 pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
-    let mut lines = 0;
-    for segment in segment::list(dir.as_ref())? {
-        for (_, found) in Frames::of(&fs::read(&segment.path)?) {
+    // All are held open from the beginning: some may be removed meanwhile.
+    let open =
+        || segment::list(dir.as_ref())?.iter().map(|segment| File::open(&segment.path)).collect::<io::Result<Vec<_>>>();
+    let (mut lines, mut bytes) = (0, Vec::new());
+    for mut file in again(open)? {
+        bytes.clear();
+        file.read_to_end(&mut bytes)?;
+        for (_, found) in Frames::of(&bytes) {
             if let Found::Line(line) = found {
                 out.write_all(line)?;
                 out.write_all(b"\n")?;

@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often, until what waits for it is done all the same.
 const PATIENCE: u32 = 50;
+/// The most calls that one line names: each takes 39 bytes.
+const NAMED: usize = 4_096;
 /// The longest line: no record is anywhere near it.
 pub(super) const LONGEST: usize = 256 << 10;
 
@@ -40,9 +42,14 @@ pub(super) struct Writer {
     /// Lines that are made, and not written.
     pub(super) lines: Vec<u8>,
     pub(super) ticked: Duration,
-    pub(super) settled: Option<Settled>,
+    /// What was said last of how far all is done with.
+    pub(super) settled: u64,
     /// What is done when those lines are written.
     pub(super) unsettled: Vec<Then>,
+    /// Taken while they could not be.
+    pub(super) backlog: Vec<Item>,
+    /// Calls that are done with, and began after one that goes on.
+    pub(super) done: Vec<(u64, Uuid)>,
 }
 
 /// A call that is not done with.
@@ -75,7 +82,8 @@ impl Writer {
         loop {
             let since = SystemClock.elapsed().saturating_sub(self.ticked);
             let most = (!self.open.is_empty()).then(|| TICK.saturating_sub(since));
-            if !self.shared.queue.take(&mut items, most) {
+            items.append(&mut self.backlog);
+            if items.is_empty() && !self.shared.queue.take(&mut items, most) {
                 break;
             }
             if !self.write(items.drain(..)) {
@@ -122,10 +130,17 @@ impl Writer {
                     self.unsettled.extend(then);
                     places.extend(place);
                 }
+                Item::Event(event) => {
+                    self.put(&Said::Event(event));
+                }
                 Item::Heard(id) => self.end(id, |open| open.is_held = false),
                 Item::Flush(done) => flushes.push(done),
             }
             goes_on = goes_on && (self.lines.len() < LONGEST * 4 || self.flush());
+        }
+        if !flushes.is_empty() {
+            // Perhaps the last that is heard: what is done with is said.
+            self.say_settled();
         }
         goes_on = goes_on && self.flush();
         if goes_on {
@@ -144,6 +159,7 @@ impl Writer {
         if let Some(open) = self.open.get_mut(&id) {
             change(open);
             if open.witness.is_none() && !open.is_held {
+                self.done.push((open.seq, id));
                 self.open.remove(&id);
             }
         }
@@ -180,15 +196,20 @@ impl Writer {
     fn say_settled(&mut self) {
         let first = self.say_open_from();
         // By whoever reads on, what stands before this very line is done with.
-        let settled = Settled { before: first.unwrap_or(self.head.seq + 1) };
-        let is_news = match (self.settled, first) {
-            (Some(known), Some(_)) => known != settled,
+        let before = first.unwrap_or(self.head.seq + 1);
+        let is_news = match first {
+            Some(first) => self.settled != first,
             // Nothing has been written since.
-            (Some(known), None) => known.before != self.head.seq,
-            (None, _) => true,
+            None => self.settled != self.head.seq,
         };
-        if is_news && self.put(&Said::Settled(settled)) {
-            self.settled = Some(settled);
+        let mut done: Vec<_> = self.done.drain(..).filter(|(seq, _)| *seq > before).map(|(_, id)| id).collect();
+        if is_news || !done.is_empty() {
+            let rest = done.split_off(done.len().min(NAMED));
+            self.put(&Said::Settled(Settled { before, done }));
+            for done in rest.chunks(NAMED) {
+                self.put(&Said::Settled(Settled { before, done: done.to_vec() }));
+            }
+            self.settled = before;
         }
     }
 
@@ -223,6 +244,12 @@ impl Writer {
                 // A disk that takes nothing must not keep money for ever. What is not in the journal then is told again at the
                 // next start, and counts once.
                 self.unsettled.clear();
+                self.shared.queue.take_now(&mut self.backlog);
+                for item in &mut self.backlog {
+                    if let Item::Final(_, _, then) = item {
+                        drop(then.take());
+                    }
+                }
             }
             if self.shared.queue.is_closed() {
                 tracing::error!("the journal was closed, and what it could not write is lost");
@@ -287,9 +314,7 @@ impl Drop for End {
             tracing::error!("the writer of the journal panicked; no call is let through any more");
             self.0.set_failing(true);
         }
-        self.0.queue.close();
-        // What is in it has others waiting.
-        self.0.queue.take(&mut Vec::new(), None);
+        self.0.queue.abandon();
         self.0.written.send_replace(None);
         self.0.sync.close();
     }

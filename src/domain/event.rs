@@ -1,0 +1,130 @@
+//! What somebody should hear of, when it happens: a budget that runs out, a provider that is down.
+//!
+//! Reach for it when you write an [`EventSink`](crate::store::event::EventSink), or tell of something yourself. Its text is a
+//! sentence for people; it serialises as one flat object with a `type`.
+//!
+//! ```
+//! use tollgate::domain::event::{Event, What};
+//! let event = Event::new("2026-11-28T09:00:00Z".parse()?, What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 });
+//! assert_eq!(event.to_string(), "upstream anthropic is down: its last 5 attempts had no answer");
+//! assert_eq!(serde_json::to_value(&event)?["type"], "upstream_down");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::budget::Pot;
+use super::money::Money;
+
+/// Something that has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// Its own, by which a sink knows one that comes again.
+    pub id: Uuid,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// So much of a budget is spent; at 100 percent nothing more is, unless it is soft.
+    BudgetThreshold {
+        /// Whose money.
+        pot: Pot,
+        /// Its limit.
+        limit_usd: Money,
+        /// What is spent.
+        spent_usd: Money,
+        /// Which part of the limit was reached, in hundredths.
+        percent: u8,
+    },
+    /// A key opens nothing any more.
+    KeyRevoked {
+        /// Its id.
+        key_id: Uuid,
+        /// Its name.
+        key_name: Arc<str>,
+    },
+    /// An upstream does not answer.
+    UpstreamDown {
+        /// Its name.
+        upstream: Arc<str>,
+        /// How many attempts in a row had no answer.
+        attempts: u64,
+    },
+    /// It answers again.
+    UpstreamUp {
+        /// Its name.
+        upstream: Arc<str>,
+    },
+    /// Records are not written as they should be, and calls are refused.
+    AuditDegraded {
+        /// Why.
+        reason: Cow<'static, str>,
+    },
+    /// They are written again.
+    AuditRestored,
+}
+
+impl Event {
+    /// This has happened then.
+    #[must_use]
+    pub fn new(at: Timestamp, what: What) -> Self {
+        Event { id: Uuid::now_v7(), at, what }
+    }
+}
+
+impl What {
+    /// Its type, as its JSON has it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            What::BudgetThreshold { .. } => "budget_threshold",
+            What::KeyRevoked { .. } => "key_revoked",
+            What::UpstreamDown { .. } => "upstream_down",
+            What::UpstreamUp { .. } => "upstream_up",
+            What::AuditDegraded { .. } => "audit_degraded",
+            What::AuditRestored => "audit_restored",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.what, f)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::BudgetThreshold { pot, limit_usd, spent_usd, percent: 100 } => {
+                write!(f, "the {} budget of {} is spent: ${spent_usd} of ${limit_usd}", pot.window, pot.scope)
+            }
+            What::BudgetThreshold { pot, limit_usd, spent_usd, percent } => {
+                let (window, scope) = (pot.window, &pot.scope);
+                write!(f, "{percent}% of the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
+            }
+            What::KeyRevoked { key_name, .. } => write!(f, "key {key_name} was revoked"),
+            What::UpstreamDown { upstream, attempts } => {
+                write!(f, "upstream {upstream} is down: its last {attempts} attempts had no answer")
+            }
+            What::UpstreamUp { upstream } => write!(f, "upstream {upstream} answers again"),
+            What::AuditDegraded { reason } => write!(f, "calls are refused, because they cannot be recorded: {reason}"),
+            What::AuditRestored => f.write_str("calls are recorded again"),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use super::Shared;
+use super::queue::Item;
+use crate::domain::event::{Event, What};
+use crate::domain::outcome::{AttemptEnd, Outcome};
+use crate::store::budget::Crossing;
+
+/// Takes events into a journal, which hands them on. A clone is the same journal.
+///
+/// ```
+/// # let dir = std::env::temp_dir().join(format!("tollgate-doc-events-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// use tollgate::store::journal::{Journal, UpstreamWatch};
+/// use tollgate::store::memory::MemoryBudgets;
+/// use tollgate::{BudgetLayer, GatewayLayer};
+///
+/// let journal = Journal::at(&dir).open()?; // `.notify("slack", …)` says who hears
+/// let events = journal.events();
+/// let watch = UpstreamWatch::new(events.clone(), 5);
+/// let layer = GatewayLayer::new()
+///     .budget(BudgetLayer::new(MemoryBudgets::new()).on_threshold(move |crossing| events.crossing(crossing)))
+///     .on_close(move |outcome| watch.see(outcome));
+/// # drop((layer, journal)); std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Events {
+    shared: Arc<Shared>,
+}
+
+impl Events {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Events { shared }
+    }
+
+    /// Takes this one. Does not wait until it is written.
+    pub fn tell(&self, event: Event) {
+        self.shared.queue.push(Item::Event(Box::new(event)));
+    }
+
+    /// A budget has reached a threshold: for [`BudgetLayer::on_threshold`](crate::BudgetLayer::on_threshold).
+    pub fn crossing(&self, crossing: &Crossing) {
+        let Crossing { pot, limit, percent, spent, .. } = crossing;
+        self.shared.tell(What::BudgetThreshold {
+            pot: pot.clone(),
+            limit_usd: *limit,
+            spent_usd: *spent,
+            percent: *percent,
+        });
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+/// Tells when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
+///
+/// Down is one of whose attempts so many in a row had no answer: no connection, no head in time, or a status of 500 and
+/// above. Up is one that answered since.
+#[derive(Debug)]
+pub struct UpstreamWatch {
+    events: Events,
+    after: u64,
+    /// How many in a row, of each.
+    failed: Mutex<HashMap<Arc<str>, u64>>,
+}
+
+impl UpstreamWatch {
+    /// Tells `events` of upstreams whose last `after` attempts had no answer.
+    #[must_use]
+    pub fn new(events: Events, after: u64) -> Self {
+        UpstreamWatch { events, after: after.max(1), failed: Mutex::default() }
+    }
+
+    /// A call has closed.
+    pub fn see(&self, outcome: &Outcome) {
+        let at = outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at);
+        for attempt in &outcome.attempts {
+            let Some(target) = &attempt.target else { continue };
+            let is_failure = match attempt.end {
+                // Somebody on our side let go of it before anybody could know.
+                AttemptEnd::Abandoned if attempt.status.is_none() => continue,
+                AttemptEnd::Unsent | AttemptEnd::NoAnswer => true,
+                _ => attempt.status.is_some_and(|status| status.is_server_error()),
+            };
+            self.count(&target.upstream, is_failure, at);
+        }
+    }
+
+    fn count(&self, upstream: &Arc<str>, is_failure: bool, at: Timestamp) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failed.entry(upstream.clone()).or_default();
+        let before = *count;
+        *count = if is_failure { before.saturating_add(1) } else { 0 };
+        let upstream = upstream.clone();
+        let what = match *count {
+            attempts if attempts == self.after => What::UpstreamDown { upstream, attempts },
+            0 if before >= self.after => What::UpstreamUp { upstream },
+            _ => return,
+        };
+        drop(failed);
+        self.events.tell(Event::new(at, what));
+    }
+}

@@ -1,0 +1,240 @@
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tollgate::audit::{Slack, Webhook};
+use tollgate::call::Settlements;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::event::{Event, What};
+use tollgate::domain::outcome::Outcome;
+use tollgate::domain::scope::Scope;
+use tollgate::store::StoreError;
+use tollgate::store::event::EventSink;
+use tollgate::store::journal::{Events, Journal, UpstreamWatch};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::testing::{Script, Simulated};
+use tollgate::upstream::{HttpClient, Provider};
+use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer};
+use tower::{ServiceExt, service_fn};
+
+use crate::site::{Dir, Sink, Site, ended, request, until};
+use crate::support::Server;
+
+/// Hears, unless it is told to be deaf.
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<(Vec<Event>, bool)>>);
+
+impl Ear {
+    fn deaf(&self, is_deaf: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = is_deaf;
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[async_trait]
+impl EventSink for Ear {
+    async fn tell(&self, event: &Event) -> Result<(), StoreError> {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.1 {
+            return Err(StoreError::unavailable("deaf"));
+        }
+        heard.0.push(event.clone());
+        Ok(())
+    }
+}
+
+/// A gateway in front of this provider, which says what somebody should hear of.
+fn gateway(journal: Journal, provider: &Simulated) -> (Gateway, AuditLayer, Settlements) {
+    let (events, settlements) = (journal.events(), Settlements::new());
+    let watch = UpstreamWatch::new(events.clone(), 3);
+    let audit = AuditLayer::journaled(journal);
+    let budgets = BudgetLayer::new(MemoryBudgets::new())
+        .for_everyone(Budget::new(Scope::team("search"), Window::Day, "0.00004".parse().expect("money")).soft())
+        .on_threshold(move |crossing| events.crossing(crossing));
+    let layer = GatewayLayer::new()
+        .settlements(settlements.clone())
+        .audit(&audit)
+        .budget(budgets)
+        .on_close(move |outcome: &Outcome| watch.see(outcome));
+    let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer);
+    (gateway.build(), audit, settlements)
+}
+
+async fn ask(gateway: &Gateway, prompt: &str) -> StatusCode {
+    let answer = gateway.clone().oneshot(request(prompt)).await.expect("infallible");
+    let status = answer.status();
+    let _ = answer.into_body().collect().await;
+    status
+}
+
+#[tokio::test]
+async fn a_budget_that_runs_out_is_told_once_a_threshold_however_late_and_though_the_process_dies() {
+    let (dir, ear) = (Dir::new("thresholds"), Ear::default());
+    ear.deaf(true);
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let (gateway, audit, settlements) = gateway(journal, &Simulated::new());
+    for _ in 0..20 {
+        assert_eq!(ask(&gateway, "sim:deltas=8").await, StatusCode::OK);
+    }
+    settlements.drain().await;
+    audit.flush().await;
+    assert_eq!(ear.heard(), [""; 0]);
+
+    let left = dir.as_if_killed("thresholds-after");
+    ear.deaf(false);
+    let journal =
+        Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let audit = AuditLayer::journaled(journal);
+    until("what was never told", || ear.heard().len() >= 4).await;
+    audit.flush().await;
+    let heard = ear.heard();
+    let starts = [
+        "50% of the day budget of team search is spent: $0.0000",
+        "80% of",
+        "95% of",
+        "the day budget of team search is spent",
+    ];
+    assert_eq!(heard.len(), starts.len(), "each once: {heard:?}");
+    for (said, start) in heard.iter().zip(starts) {
+        assert!(said.starts_with(start), "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_goes_down_is_told_once_and_once_when_it_is_up_again() {
+    let (dir, ear, provider) = (Dir::new("upstreams"), Ear::default(), Simulated::new());
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let (gateway, audit, settlements) = gateway(journal, &provider);
+    let fail = || provider.script(Script::new().status(503));
+    // Two in a row are no outage, nor are clients who leave.
+    fail();
+    fail();
+    assert_eq!(ask(&gateway, "").await, 503);
+    assert_eq!(ask(&gateway, "").await, 503);
+    assert_eq!(ask(&gateway, "").await, 200);
+    for _ in 0..5 {
+        fail();
+        assert_eq!(ask(&gateway, "").await, 503);
+    }
+    assert_eq!(ask(&gateway, "").await, 200);
+    assert_eq!(ask(&gateway, "").await, 200);
+    settlements.drain().await;
+    audit.flush().await;
+    let heard: Vec<_> = ear.heard().into_iter().filter(|said| said.contains("upstream")).collect();
+    assert_eq!(
+        heard,
+        ["upstream anthropic is down: its last 3 attempts had no answer", "upstream anthropic answers again"]
+    );
+}
+
+#[tokio::test]
+async fn that_calls_are_refused_because_they_cannot_be_recorded_is_told_while_they_are() {
+    let (dir, ear, sink) = (Dir::new("degraded"), Ear::default(), Sink::default());
+    sink.stall(true);
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(3 << 20).keep_bytes(0);
+    let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone()));
+    let journal = journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let site = Site::new(journal, MemoryBudgets::new());
+    while site.whole("hello").await == StatusCode::OK {}
+    until("it is told", || !ear.heard().is_empty()).await;
+    assert!(
+        ear.heard()[0].starts_with("calls are refused, because they cannot be recorded: no room"),
+        "{:?}",
+        ear.heard()
+    );
+    assert!(sink.records().is_empty(), "nothing has made room meanwhile");
+    sink.stall(false);
+    until("it is told", || ear.heard().len() == 2).await;
+    assert_eq!(ear.heard()[1], "calls are recorded again");
+}
+
+/// What came, and what is answered next.
+type Received = Arc<Mutex<(Vec<(http::HeaderMap, Value)>, Vec<u16>)>>;
+
+async fn receiver(received: &Received) -> Server {
+    let received = received.clone();
+    Server::start(service_fn(move |request: Request<Incoming>| {
+        let received = received.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.expect("whole").to_bytes();
+            let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+            received.0.push((parts.headers, serde_json::from_slice(&body).expect("JSON")));
+            let status = received.1.pop().unwrap_or(200);
+            Ok::<_, Infallible>(Response::builder().status(status).body(Body::empty()).expect("a response"))
+        }
+    }))
+    .await
+}
+
+fn tell(events: &Events, key_name: &str) {
+    let what = What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: key_name.into() };
+    events.tell(Event::new("2026-11-28T09:00:00Z".parse().expect("a time"), what));
+}
+
+#[tokio::test]
+async fn slack_and_a_webhook_are_told_in_their_own_words_again_until_they_take_it() {
+    let (dir, to_slack, to_webhook) = (Dir::new("slack"), Received::default(), Received::default());
+    let (slack, webhook) = (receiver(&to_slack).await, receiver(&to_webhook).await);
+    to_slack.lock().unwrap_or_else(PoisonError::into_inner).1 = vec![404, 200, 503];
+    let client = HttpClient::new().expect("a client");
+    let channel = Slack::new(&format!("{}/services/secret", slack.url()), client.clone()).expect("a URL");
+    assert!(!format!("{channel:?}").contains("secret"));
+    let secret = format!("whsec_{}", STANDARD.encode([7; 32]));
+    let hook = Webhook::new(&format!("{}/events", webhook.url()), &secret, client).expect("a webhook");
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let journal = journal.notify("slack", channel).and_then(|journal| journal.notify("hook", hook)).expect("two names");
+    let events = journal.events();
+    let audit = AuditLayer::journaled(journal);
+    for name in ["a <b> & c", "refused", "last"] {
+        tell(&events, name);
+    }
+    audit.flush().await;
+
+    let texts: Vec<_> =
+        to_slack.lock().unwrap_or_else(PoisonError::into_inner).0.iter().map(|(_, body)| body.clone()).collect();
+    let first = json!({ "text": "tollgate: key a &lt;b&gt; &amp; c was revoked" });
+    // Not taken, taken, refused for good, and on.
+    let [refused, last] =
+        ["refused", "last"].map(|name| json!({ "text": format!("tollgate: key {name} was revoked") }));
+    assert_eq!(texts, [first.clone(), first, refused, last]);
+    let received = to_webhook.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+    assert_eq!(received.len(), 3);
+    let (headers, body) = &received[0];
+    assert_eq!((&body["type"], &body["data"]["type"]), (&json!("tollgate.key_revoked"), &json!("key_revoked")));
+    assert_eq!((&body["timestamp"], &body["data"]["key_name"]), (&json!("2026-11-28T09:00:00Z"), &json!("a <b> & c")));
+    assert!(headers.contains_key("webhook-signature") && headers.contains_key("webhook-id"));
+    assert!(Slack::new("not a url", HttpClient::new().expect("a client")).is_err());
+    drop((audit, events));
+    ended(&dir).await;
+}
+
+#[test]
+fn an_event_is_read_back_as_it_was_written() {
+    let pot = Budget::new(Scope::team("search"), Window::Day, "5".parse().expect("money")).pot;
+    let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4.02".parse().expect("money"));
+    for what in [
+        What::BudgetThreshold { pot: pot.clone(), limit_usd, spent_usd, percent: 80 },
+        What::BudgetThreshold { pot, limit_usd, spent_usd, percent: 100 },
+        What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: "ada".into() },
+        What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 },
+        What::UpstreamUp { upstream: "anthropic".into() },
+        What::AuditDegraded { reason: "the disk is full".into() },
+        What::AuditRestored,
+    ] {
+        let event = Event::new("2026-11-28T09:00:00Z".parse().expect("a time"), what);
+        let json = serde_json::to_value(&event).expect("plain data");
+        assert_eq!(json["type"], event.what.as_str());
+        assert_eq!(serde_json::from_value::<Event>(json).expect("as it was written"), event);
+    }
+}
