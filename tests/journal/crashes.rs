@@ -3,15 +3,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tollgate::domain::budget::Budget;
+use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::money::Money;
+use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
 use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
+use tower::ServiceExt;
 
-use crate::site::{Dir, Sink, Site, bill, kinds, lines, money, open_again, standing, until};
+use crate::site::{Dir, Sink, Site, bill, kinds, lines, money, open_again, pot, request_of, standing, until};
 
 #[tokio::test]
 async fn a_call_that_a_crash_cut_off_is_closed_as_lost_and_costs_the_most_that_it_can_have_cost() {
@@ -127,4 +130,89 @@ async fn calls_that_nobody_settles_are_closed_all_the_same_and_sinks_are_told() 
     let ends: Vec<_> = sink.records().iter().map(|record| json!(record.end)).collect();
     assert_eq!(ends, [json!("lost"), json!("lost"), json!("complete")]);
     drop(answers);
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_is_found_however_many_segments_have_gone_since() {
+    let (dir, sink) = (Dir::new("old"), Sink::default());
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).keep_bytes(0);
+    let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone())).expect("a journal");
+    let site = Site::new(journal, MemoryBudgets::new());
+    let answer = site.ask("sim:stall=0").await;
+    // As many as fill three segments, so that two could go.
+    let mut calls = 0;
+    while segments(&dir) < 4 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+        calls += 1;
+        assert!(calls < 10_000, "no segment is ever full");
+    }
+    until("sinks have had them", || sink.records().len() == calls).await;
+    site.audit.flush().await;
+    let left = dir.as_if_killed("old-after");
+    let corrected =
+        Journal::at(&left.0).open().expect("what was left").settle_lost(&site.budgets).await.expect("memory");
+    // Of the others all that is to be told was, but for those of the last moment.
+    assert_eq!(corrected.lost, 1, "{corrected:?}");
+    assert!(corrected.told_again < calls / 2, "{corrected:?} of {calls}");
+    assert_eq!(standing(&site.budgets).await.held, Money::ZERO);
+
+    // When it has closed too, they go.
+    drop(answer);
+    site.settlements.drain().await;
+    let before = calls;
+    while segments(&dir) >= 4 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+        calls += 1;
+        assert!(calls < before + 10_000, "none is ever removed");
+    }
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+fn segments(dir: &Dir) -> usize {
+    let files = std::fs::read_dir(&dir.0).expect("readable").map(|entry| entry.expect("readable").path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "seg")).count()
+}
+
+#[tokio::test]
+async fn a_segment_that_was_made_and_never_written_to_stands_in_nobodys_way() {
+    let (dir, sink) = (Dir::new("empty"), Sink::default());
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.ship("kept", sink.clone())).expect("a journal");
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    until("a record", || sink.records().len() == 1).await;
+    site.audit.flush().await;
+    // A power loss just after the next was made; one that has something in it which is no line is kept.
+    let left = dir.as_if_killed("empty-after");
+    std::fs::write(left.0.join("00000000000000000900.seg"), vec![0; 1 << 20]).expect("writable");
+    std::fs::write(left.0.join("00000000000000001000.seg"), b"half a line").expect("writable");
+    let journal =
+        Journal::at(&left.0).open().and_then(|journal| journal.ship("kept", sink.clone())).expect("a journal");
+    let next = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(next.whole("hello").await, StatusCode::OK);
+    until("another record", || sink.records().len() == 2).await;
+    assert_eq!(verify(&left.0, &[]).expect("readable").broken, None);
+    assert!(!left.0.join("00000000000000000900.seg").exists());
+    assert!(left.0.join("00000000000000001000.unreadable-1").exists());
+}
+
+#[tokio::test]
+async fn what_is_told_again_is_charged_to_those_pots_alone_that_pay() {
+    let dir = Dir::new("paid");
+    let deaf = Deaf(MemoryBudgets::new(), Arc::new(AtomicBool::new(true)));
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), deaf.clone());
+    // Two providers may serve it, and the first does.
+    let pots = ["anthropic", "spare"].map(|name| Budget::new(Scope::provider(name), Window::Total, pot().limit));
+    let request = request_of("hello", pots.to_vec());
+    let answer = site.fallback().oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let _ = answer.into_body().collect().await.expect("whole");
+    site.audit.flush().await;
+    let left = dir.as_if_killed("paid-after");
+    deaf.1.store(false, Ordering::SeqCst);
+    let elsewhere = MemoryBudgets::new();
+    let corrected = Journal::at(&left.0).open().expect("what was left").settle_lost(&elsewhere).await.expect("memory");
+    assert_eq!(corrected.told_again, 1);
+    let standings = elsewhere.standing(&pots, At::Store).await.expect("memory");
+    assert!(standings[0].spent > Money::ZERO, "{standings:?}");
+    assert_eq!(standings[1].spent, Money::ZERO, "nobody asked it: {standings:?}");
 }

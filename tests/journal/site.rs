@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::call::Settlements;
+use tollgate::dialect::head::Head;
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::catalog::{Catalog, Terms};
@@ -18,14 +19,16 @@ use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::domain::target::Target;
 use tollgate::domain::usage::Usage;
+use tollgate::route::Router;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::{BudgetStore, Standing};
 use tollgate::store::journal::{Journal, export};
 use tollgate::store::{At, StoreError};
 use tollgate::testing::{Line, Simulated};
 use tollgate::upstream::Provider;
-use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer};
+use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::ServiceExt;
 
 /// A directory of this test's own, removed at its end.
@@ -81,14 +84,33 @@ pub(crate) struct Site<B> {
 impl<B: BudgetStore + Clone> Site<B> {
     pub(crate) fn new(journal: Journal, budgets: B) -> Self {
         let (provider, settlements, audit) = (Simulated::new(), Settlements::new(), AuditLayer::journaled(journal));
-        let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
+        let gateway = Self::gateway(&provider, &settlements, &audit, &budgets, &["anthropic"]);
+        Site { gateway, audit, budgets, provider, settlements }
+    }
+
+    /// The same with a second upstream, for when the first cannot be reached.
+    pub(crate) fn fallback(&self) -> Gateway {
+        let upstreams = &["anthropic", "spare"];
+        Self::gateway(&self.provider, &self.settlements, &self.audit, &self.budgets, upstreams)
+    }
+
+    fn gateway(
+        provider: &Simulated,
+        settlements: &Settlements,
+        audit: &AuditLayer,
+        budgets: &B,
+        upstreams: &'static [&'static str],
+    ) -> Gateway {
         let layer = GatewayLayer::new()
             .settlements(settlements.clone())
-            .audit(&audit)
-            .budget(BudgetLayer::new(budgets.clone()));
-        let gateway =
-            Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer).build();
-        Site { gateway, audit, budgets, provider, settlements }
+            .audit(audit)
+            .budget(BudgetLayer::new(budgets.clone()))
+            .router(All(upstreams));
+        let gateway = upstreams.iter().fold(Gateway::builder().layer(layer), |gateway, name| {
+            let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
+            gateway.upstream(*name, Dialect::Anthropic, upstream.expect("a URL"))
+        });
+        gateway.build()
     }
 
     pub(crate) async fn ask(&self, prompt: &str) -> Response<Body> {
@@ -104,17 +126,31 @@ impl<B: BudgetStore + Clone> Site<B> {
     }
 }
 
+/// Every call to each of these, in order.
+struct All(&'static [&'static str]);
+
+impl Router for All {
+    fn route(&self, _: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+        Ok(self.0.iter().map(|name| Arc::new(Target::new(*name, Dialect::Anthropic, head.model()))).collect())
+    }
+}
+
 pub(crate) fn pot() -> Budget {
     Budget::new(Scope::team("search"), Window::Total, "100".parse().expect("money"))
 }
 
 pub(crate) fn request(prompt: &str) -> Request<Body> {
+    request_of(prompt, vec![pot()])
+}
+
+/// Paid from these.
+pub(crate) fn request_of(prompt: &str, budgets: Vec<Budget>) -> Request<Body> {
     let body = json!({
         "model": "claude-haiku-5-5", "max_tokens": 20_000, "stream": true,
         "messages": [{ "role": "user", "content": prompt }],
     });
     let mut principal = Principal::new("ada").team("search");
-    principal.budgets = vec![pot()];
+    principal.budgets = budgets;
     let mut request = Request::post("/v1/messages").body(Body::from(body.to_string())).expect("a request");
     request.extensions_mut().insert(Arc::new(principal));
     request
