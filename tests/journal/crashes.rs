@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::StatusCode;
@@ -50,30 +51,71 @@ async fn a_call_that_a_crash_cut_off_is_closed_as_lost_and_costs_the_most_that_i
     assert_eq!(standing(&site.budgets).await.spent, now.spent);
 }
 
-/// A store that cannot be reached when it is told how calls ended.
+/// A store that cannot be reached when it is told how calls ended; or that looks, when it is told, whether that is in the
+/// journal in this directory.
 #[derive(Clone)]
 struct Deaf(MemoryBudgets, Arc<AtomicBool>);
 
-#[async_trait]
-impl BudgetStore for Deaf {
-    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
-        self.0.reserve(ask, at).await
-    }
+#[derive(Clone)]
+struct Looking(MemoryBudgets, PathBuf, Arc<Mutex<Vec<bool>>>);
 
-    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+impl Deaf {
+    fn hear(&self, _: &Reservation) -> Result<(), StoreError> {
         match self.1.load(Ordering::SeqCst) {
             true => Err(StoreError::unavailable("deaf")),
-            false => self.0.settle(reservation, actual, at).await,
+            false => Ok(()),
         }
     }
+}
 
-    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        self.0.heartbeat(session, at).await
+impl Looking {
+    fn hear(&self, reservation: &Reservation) -> Result<(), StoreError> {
+        let id = json!(reservation.id);
+        let is_there = lines(&self.1).iter().any(|line| line["final"]["record"]["id"] == id);
+        self.2.lock().unwrap_or_else(PoisonError::into_inner).push(is_there);
+        Ok(())
     }
+}
 
-    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
-        self.0.standing(budgets, at).await
+macro_rules! in_front {
+    ($store:ty) => {
+        #[async_trait]
+        impl BudgetStore for $store {
+            async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+                self.0.reserve(ask, at).await
+            }
+
+            async fn settle(&self, one: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+                self.hear(one)?;
+                self.0.settle(one, actual, at).await
+            }
+
+            async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+                self.0.heartbeat(session, at).await
+            }
+
+            async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+                self.0.standing(budgets, at).await
+            }
+        }
+    };
+}
+
+in_front!(Deaf);
+in_front!(Looking);
+
+#[tokio::test]
+async fn a_budget_is_told_how_a_call_ended_when_that_is_written() {
+    let dir = Dir::new("order");
+    let looking = Looking(MemoryBudgets::new(), dir.0.clone(), Arc::default());
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), looking.clone());
+    for _ in 0..5 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
     }
+    drop(site.ask("sim:stall=1").await);
+    site.settlements.drain().await;
+    assert_eq!(*looking.2.lock().unwrap_or_else(PoisonError::into_inner), [true; 6]);
+    assert_eq!(standing(&looking).await.held, Money::ZERO);
 }
 
 #[tokio::test]
