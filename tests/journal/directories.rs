@@ -1,5 +1,8 @@
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use tollgate::store::journal::{Journal, JournalError};
 
@@ -45,4 +48,36 @@ async fn sizes_and_names_that_make_no_sense_are_refused() {
     // After a power loss it may be empty: a sink is told again, and the gateway starts.
     fs::write(dir.0.join("other.acked"), "").expect("writable");
     assert!(open_again(&dir).await.ship("other", Sink::default()).is_ok());
+}
+
+const READ_ONLY: &str = "TOLLGATE_TEST_JOURNAL_READ_ONLY";
+const NOBODY: u32 = 65_534;
+
+/// As somebody to whom not everything is writable; `None` in the run of all tests.
+#[test]
+fn child_that_may_not_write() {
+    let Some(dir) = std::env::var_os(READ_ONLY) else { return };
+    let error = refused(Path::new(&dir)).to_string();
+    assert!(error.contains("no journal can be kept here: Permission denied"), "{error}");
+}
+
+#[test]
+fn a_directory_that_this_process_may_only_read_is_refused_when_it_is_opened() {
+    let dir = Dir::new("read-only");
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o555)).expect("ours");
+    if fs::metadata(&dir.0).expect("it is there").uid() != 0 {
+        assert!(refused(&dir.0).to_string().contains("Permission denied"));
+        return fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    // To root all is writable.
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["directories::child_that_may_not_write", "--exact"])
+        .env(READ_ONLY, &dir.0)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("root may start one that is nobody");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).expect("ours");
 }
