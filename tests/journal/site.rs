@@ -236,6 +236,10 @@ impl Sink {
         self.lock().lies = true;
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().records.len()
+    }
+
     pub(crate) fn records(&self) -> Vec<AuditRecord> {
         self.lock().records.clone()
     }
