@@ -9,7 +9,8 @@
 //!   before, and the SHA-256 of that line: [`verify`] names the first that is missing or was changed. Of a call there are an
 //!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and a `final`.
 //! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
-//!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that is written, one of the machine those milliseconds.
+//!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that
+//!   is written, one of the machine those milliseconds.
 //! - **Crashes.** Calls that have an intent and no final are found when the journal is opened, and closed as
 //!   [`Lost`](crate::domain::outcome::End::Lost) by [`Journal::settle_lost`], which also corrects what their budgets forfeited.
 //! - **Sinks** are told of each final, in order, at least once; how far each has come is kept beside the segments. One that

@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_millis(10);
 pub(crate) trait Witness: Send + Sync + 'static {
     /// What stands in its intent.
     fn intent(&self) -> Intent;
-    /// How it stands now, where that says more.
+    /// How it stands now.
     fn seen(&self) -> Seen;
 }
 

@@ -66,8 +66,8 @@ impl Tail {
         Ok(Frames::of(&bytes).any(|(_, found)| is_it(found)))
     }
 
-    /// The next that sinks are told of, as many as this at most, none behind the line `upto`, which is written. Less than as many says that
-    /// there is none before it, or that what comes next cannot be read now.
+    /// The next that sinks are told of, as many as this at most, none behind the line `upto`, which is written. Less than as
+    /// many says that there is none before it, or that what comes next cannot be read now.
     pub(super) fn read(&mut self, upto: u64, most: usize) -> io::Result<Vec<Told>> {
         let mut records = Vec::new();
         while self.seq < upto && records.len() < most {

@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The number of the first line that is there. What came before 1 was removed, when every sink had had it.
+    /// The number of the first line that is there. Where that is not 1, what came before was removed: by the journal, when every
+    /// sink had had it, or by somebody.
     pub first: Option<u64>,
     /// The number and the hash of the last, to be kept where nobody here can change it.
     #[serde(serialize_with = "as_text")]

@@ -239,6 +239,8 @@ impl Writer {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
             }
             self.shared.set_failing(true);
+            // No tick says so meanwhile, and room may wait for it.
+            self.say_open_from();
             tries += 1;
             if tries >= PATIENCE {
                 // A disk that takes nothing must not keep money for ever. What is not in the journal then is told again at the
