@@ -9,7 +9,7 @@ use tollgate::audit::JsonLines;
 use tollgate::store::journal::{Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 
-use crate::site::{Dir, Sink, Site, open_again, until};
+use crate::site::{Dir, Sink, Site, lines, open_again, until};
 
 #[tokio::test]
 async fn a_sink_that_stalls_holds_up_nobody_and_then_gets_every_record_exactly_once() {
@@ -107,6 +107,19 @@ async fn a_batch_whose_answer_is_lost_comes_again() {
     assert_eq!(records[0], records[1], "its id tells");
 }
 
+/// What is done with makes room, within a moment.
+async fn is_served_again(site: &Site<MemoryBudgets>) {
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    for _ in 0..100 {
+        status = site.whole("hello").await;
+        if status == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_through() {
     let (dir, sink) = (Dir::new("full"), Sink::default());
@@ -126,20 +139,39 @@ async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_thro
     assert!(calls > 300, "{calls} calls in a segment of a megabyte");
     sink.stall(false);
     until("room again", || verify(&dir.0, &[]).is_ok_and(|report| report.first > Some(1))).await;
-    let mut status = refused;
-    for _ in 0..100 {
-        status = site.whole("hello").await;
-        if status == StatusCode::OK {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(status, StatusCode::OK);
+    is_served_again(&site).await;
     let report = verify(&dir.0, &[]).expect("readable");
     assert_eq!(report.broken, None);
     // Every call that was let through has its record, and the refused ones that found a place.
     until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls + 1)
         .await;
+}
+
+#[tokio::test]
+async fn however_full_it_is_the_end_of_a_call_that_was_let_through_is_written() {
+    let (dir, sink) = (Dir::new("over"), Sink::default());
+    sink.stall(true);
+    let journal = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(3 << 20).keep_bytes(0).open();
+    let journal = journal.expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let site = Site::new(journal, MemoryBudgets::new());
+    let mut under_way = Vec::new();
+    loop {
+        let answer = site.ask("hello").await;
+        if answer.status() != StatusCode::OK {
+            break;
+        }
+        under_way.push(answer);
+        assert!(under_way.len() < 10_000, "nothing bounds the journal");
+    }
+    // What is to be written of them is more than a segment holds, and there is to be no further one.
+    let calls = under_way.len();
+    drop(under_way);
+    let ends = || lines(&dir.0).iter().filter(|line| line.get("final").is_some()).count();
+    until("every end", || ends() == calls).await;
+    sink.stall(false);
+    until("every record", || sink.len() == calls).await;
+    is_served_again(&site).await;
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
 }
 
 #[tokio::test]

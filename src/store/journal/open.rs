@@ -178,7 +178,7 @@ impl JournalOptions {
         self
     }
 
-    /// How large the journal may become before no call is let through; 8 GiB otherwise.
+    /// How large the journal may become before no call is let through; 8 GiB otherwise. The ends of those that were go beyond.
     #[must_use]
     pub fn most_bytes(mut self, bytes: u64) -> Self {
         self.most = bytes;

@@ -38,6 +38,8 @@ struct State {
     flushes: Vec<oneshot::Sender<()>>,
     next: Option<io::Result<File>>,
     wants_next: bool,
+    /// The writer waits for it, with the ends of calls that were let through.
+    needs_next: bool,
     is_closed: bool,
 }
 
@@ -76,14 +78,15 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// The segment that is next. Waits until it is made.
+    /// The segment that is next. Waits until it is made, beyond what there may be of the journal too: that keeps calls out,
+    /// and never holds back the end of one that was let through, which would keep the oldest segments for ever.
     ///
     /// # Errors
-    /// When there is no room for it; asked again, it is tried again.
+    /// When the disk has no room for it; asked again, it is tried again.
     pub(super) fn take_next(&self) -> io::Result<File> {
         let mut state = self.lock();
         if !matches!(state.next, Some(Ok(_))) {
-            (state.next, state.wants_next) = (None, true);
+            (state.next, state.wants_next, state.needs_next) = (None, true, true);
             self.wake.notify_one();
             state = self.made.wait_while(state, |state| state.next.is_none()).unwrap_or_else(PoisonError::into_inner);
         }
@@ -102,21 +105,20 @@ impl Sync {
     /// Until it is closed and all is done.
     pub(super) fn run(journal: &Shared) {
         let this = &journal.sync;
-        let (mut lacks_next, mut tried) = (false, Duration::ZERO);
+        let (mut is_full, mut wants_next, mut tried) = (false, false, Duration::ZERO);
         loop {
             let idle = |state: &mut State| {
                 state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
             };
-            let work = {
+            let (dirty, flushes, is_closed) = {
                 let state = this.lock();
-                let mut state = match lacks_next {
+                let mut state = match is_full {
                     false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
-                let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
-                (std::mem::take(dirty), std::mem::take(flushes), std::mem::take(wants_next), *is_closed)
+                wants_next |= std::mem::take(&mut state.wants_next);
+                (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes), state.is_closed)
             };
-            let (dirty, flushes, wants_next, is_closed) = work;
             let is_idle = dirty.is_empty() && flushes.is_empty();
             let failed = this.sync(&dirty);
             match failed.is_empty() || is_closed {
@@ -127,23 +129,10 @@ impl Sync {
                 false => this.later(failed, flushes),
             }
             // A disk that is full is asked again, and not all the time: others want what is left of it.
-            let is_due = !lacks_next || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
-            if (wants_next || lacks_next) && is_due && !is_closed {
+            let is_due = !is_full || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
+            if (wants_next || is_full) && is_due && !is_closed {
                 tried = SystemClock.elapsed();
-                let made = journal.make_room().and_then(|()| segment::prepare(&this.dir, this.size));
-                match (&made, this.has_no_next.swap(made.is_err(), Ordering::Relaxed)) {
-                    (Ok(_), true) => journal.tell(What::AuditRestored),
-                    (Err(error), false) => {
-                        tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
-                        // There still is some in the last.
-                        journal
-                            .tell(What::AuditDegraded { reason: format!("no room for the journal: {error}").into() });
-                    }
-                    _ => {}
-                }
-                lacks_next = made.is_err();
-                this.lock().next = Some(made);
-                this.made.notify_one();
+                is_full = this.look_for_room(journal, std::mem::take(&mut wants_next));
             }
             if is_closed && is_idle {
                 return;
@@ -152,6 +141,38 @@ impl Sync {
                 std::thread::sleep(PACE);
             }
         }
+    }
+
+    /// Makes the segment that is next, where none is. Whether calls must wait outside for want of room.
+    fn look_for_room(&self, journal: &Shared, wants_next: bool) -> bool {
+        let (is_missing, is_needed) = {
+            let state = self.lock();
+            (wants_next || matches!(state.next, Some(Err(_))), state.needs_next)
+        };
+        let mut room = journal.make_room();
+        if is_missing {
+            let made = match &room {
+                Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
+                _ => segment::prepare(&self.dir, self.size),
+            };
+            if let (Ok(()), Err(error)) = (&room, &made) {
+                room = Err(io::Error::other(error.to_string()));
+            }
+            let mut state = self.lock();
+            state.needs_next &= made.is_err();
+            state.next = Some(made);
+            self.made.notify_one();
+        }
+        match (&room, self.has_no_next.swap(room.is_err(), Ordering::Relaxed)) {
+            (Ok(()), true) => journal.tell(What::AuditRestored),
+            (Err(error), false) => {
+                tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
+                // There still is some in the last.
+                journal.tell(What::AuditDegraded { reason: format!("no room for the journal: {error}").into() });
+            }
+            _ => {}
+        }
+        room.is_err()
     }
 
     /// Those that the disk did not take.

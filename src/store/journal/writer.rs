@@ -89,6 +89,10 @@ impl Writer {
             if !self.write(items.drain(..)) {
                 break;
             }
+            if self.open.is_empty() {
+                // No tick comes until the next call does, and that may have to wait for the room.
+                self.say_open_from();
+            }
             let now = SystemClock.elapsed();
             if now.saturating_sub(self.ticked) >= TICK {
                 self.ticked = now;
