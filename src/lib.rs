@@ -39,6 +39,7 @@
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
 //! | `axum` | [`Call`] as an extractor |
+//! | `redact` | [`content::Patterns`]: takes addresses, card numbers and secrets out of what is kept of bodies, through `regex` |
 //! | `metrics` | [`telemetry::Metrics`]: counters and histograms through the `metrics` facade |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |
 //! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
@@ -59,6 +60,7 @@ pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod call;
+pub mod content;
 pub mod dialect;
 pub mod docs;
 pub mod domain;
@@ -85,6 +87,7 @@ pub use self::auth::KeyAuthLayer;
 pub use self::body::Body;
 pub use self::budget::BudgetLayer;
 pub use self::call::{Call, CallLayer};
+pub use self::content::ContentLayer;
 pub use self::domain::dialect::Dialect;
 pub use self::domain::rejection::Rejection;
 pub use self::gate::{Gate, GateLayer};

@@ -9,8 +9,10 @@
 //! assert_eq!(http_body::Body::size_hint(&Body::new(body)).exact(), Some(5));
 //! ```
 
+mod budget;
 mod gunzip;
 
+pub(crate) use self::budget::{Budget, Share};
 pub(crate) use self::gunzip::Gunzip;
 
 use std::any::Any;
@@ -67,6 +69,14 @@ impl Body {
     #[must_use]
     pub const fn empty() -> Self {
         Body(Repr::Full(None))
+    }
+
+    /// The bytes of a body that is wholly in memory, left where they are.
+    pub(crate) fn in_memory(&self) -> Option<Bytes> {
+        match &self.0 {
+            Repr::Full(bytes) => Some(bytes.clone().unwrap_or_default()),
+            Repr::Boxed(_) => None,
+        }
     }
 
     /// The bytes of a body that is wholly in memory; anything else comes back untouched.

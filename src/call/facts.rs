@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Call;
 use crate::dialect::head::Head;
 use crate::domain::attribution::Attribution;
+use crate::domain::content::Keep;
 use crate::domain::outcome::Decision;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -132,6 +133,22 @@ impl Call {
     /// `IngestLayer`'s place.
     pub fn set_head(&self, head: Head) {
         let _ = self.shared.head.set(head);
+    }
+
+    /// Keeps so much of what this call's prompt and answer hold, whatever its key says and the layer that keeps it. The first
+    /// to say so wins; nothing is kept where there is no [`ContentLayer`](crate::ContentLayer).
+    pub fn keep_content(&self, keep: Keep) {
+        let _ = self.shared.keep.set(keep);
+    }
+
+    /// How much of it is kept where no more is said than `otherwise`; noted for the outcome.
+    pub(crate) fn content(&self, otherwise: Keep) -> Keep {
+        let by_key = self.principal().and_then(|principal| principal.content);
+        let keep = self.shared.keep.get().copied().or(by_key).unwrap_or(otherwise);
+        if keep != Keep::Nothing {
+            self.state().content = Some(keep);
+        }
+        keep
     }
 
     /// The targets that may serve this call, in the order in which they are tried.

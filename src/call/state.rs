@@ -10,6 +10,7 @@ use super::cut::Cut;
 use super::edit::Edits;
 use super::sent::Sent;
 use super::written::Live;
+use crate::domain::content::Keep;
 use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, charge, charge_guessed, count};
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -46,6 +47,8 @@ pub(super) struct State {
     /// What is held for it, until its intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
+    /// How much is kept of what it says.
+    pub(super) content: Option<Keep>,
     hooks: Vec<Hook>,
     counted: Option<TaskTrackerToken>,
     outcome: Option<Arc<Outcome>>,
@@ -111,6 +114,7 @@ impl State {
             live: Vec::new(),
             reservation: None,
             warnings: None,
+            content: None,
             hooks: Vec::new(),
             counted: Some(counted),
             outcome: None,
@@ -207,6 +211,7 @@ impl Call {
             head_after: state.client.head_after,
             first_byte_after: state.client.first_byte_after,
             bytes_out: state.client.bytes_out,
+            content: state.content,
             ..self.unclosed()
         }
     }
@@ -235,7 +240,9 @@ impl Call {
             head_after: None,
             first_byte_after: None,
             took: self.elapsed(),
+            bytes_in: self.head().map(|head| head.len() as u64),
             bytes_out: 0,
+            content: None,
         }
     }
 }

@@ -98,6 +98,7 @@ impl Call {
             let state = self.state();
             outcome.decisions = state.decisions.clone();
             outcome.warnings = state.warnings.clone();
+            outcome.content = state.content;
             (outcome.granted, outcome.clamped) = (state.granted, state.clamped);
             outcome.attempts = state.attempts.iter().flatten().cloned().collect();
             let live = state.live.iter().map(|live| (live.began, live.target.clone(), live.reading));

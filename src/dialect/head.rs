@@ -142,6 +142,11 @@ impl Head {
         self.dialect
     }
 
+    /// How long the body is, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The model that the client asked for, decoded.
     #[must_use]
     pub fn model(&self) -> &str {

@@ -43,6 +43,7 @@
 mod answer;
 mod error;
 mod fit;
+mod gather;
 mod request;
 mod stream;
 
@@ -53,6 +54,7 @@ pub use self::stream::StreamTranslator;
 
 pub(crate) use self::answer::{try_answer, try_answer_as_stream};
 pub(crate) use self::error::{fault, of_fault};
+pub(crate) use self::gather::gathered;
 
 use super::canon::needs::Needs;
 use crate::domain::dialect::Dialect;

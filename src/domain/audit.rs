@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::content::Keep;
 use super::dialect::{Dialect, Operation};
 use super::money::Money;
 use super::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, Quality};
@@ -118,8 +119,14 @@ pub struct AuditRecord {
     pub first_byte_us: Option<u64>,
     /// From opening to closing.
     pub took_us: u64,
+    /// Bytes of the request's body, if it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_in: Option<u64>,
     /// Bytes of body that the client was handed.
     pub bytes_out: u64,
+    /// How much is kept of what the two held, if any is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Keep>,
 }
 
 /// One attempt of a call.
@@ -198,7 +205,9 @@ impl AuditRecord {
             head_us: outcome.head_after.map(micros),
             first_byte_us: outcome.first_byte_after.map(micros),
             took_us: micros(outcome.took),
+            bytes_in: outcome.bytes_in,
             bytes_out: outcome.bytes_out,
+            content: outcome.content,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod bucket;
 pub mod budget;
 pub mod catalog;
 pub mod clock;
+pub mod content;
 pub mod dialect;
 pub mod estimate;
 pub mod event;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::attribution::Attribution;
+use super::content::Keep;
 use super::dialect::Endpoint;
 use super::money::Money;
 use super::principal::Principal;
@@ -214,8 +215,12 @@ pub struct Outcome {
     pub first_byte_after: Option<Duration>,
     /// From opening to closing.
     pub took: Duration,
+    /// Bytes of the request's body, if it was read.
+    pub bytes_in: Option<u64>,
     /// Bytes of body that the client was handed.
     pub bytes_out: u64,
+    /// How much is kept of what the two held, if any is: see [`ContentLayer`](crate::ContentLayer).
+    pub content: Option<Keep>,
 }
 
 impl Outcome {

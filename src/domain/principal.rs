@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::budget::{Budget, Window};
+use super::content::Keep;
 use super::limit::{Limit, Measure};
 use super::money::Money;
 use super::pattern;
@@ -56,6 +57,9 @@ pub struct Principal {
     pub budgets: Vec<Budget>,
     /// The limits that every call counts against, all of them.
     pub limits: Vec<Limit>,
+    /// How much is kept of what its calls hold, where the stack keeps any; `None` as of everybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<Keep>,
 }
 
 impl Default for Principal {
@@ -78,6 +82,7 @@ impl Principal {
             aliases: BTreeMap::new(),
             budgets: Vec::new(),
             limits: Vec::new(),
+            content: None,
         }
     }
 
@@ -148,6 +153,13 @@ impl Principal {
     #[must_use]
     pub fn limit_of(mut self, limit: Limit) -> Self {
         self.limits.push(limit);
+        self
+    }
+
+    /// So much is kept of what its calls hold, where the stack keeps any.
+    #[must_use]
+    pub fn content(mut self, keep: Keep) -> Self {
+        self.content = Some(keep);
         self
     }
 

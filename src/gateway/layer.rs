@@ -17,6 +17,7 @@ use crate::auth::KeyAuthLayer;
 use crate::body::{Body, BoxError};
 use crate::budget::BudgetLayer;
 use crate::call::{Call, CallLayer, Drain, LiveCalls, Settlements};
+use crate::content::ContentLayer;
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::Endpoint;
@@ -54,6 +55,7 @@ pub struct GatewayLayer {
     router: Option<Arc<dyn Router>>,
     gates: Vec<Arc<dyn Gate>>,
     rewriters: Vec<Arc<dyn Rewrite<Rewriter = Box<dyn Rewriter>>>>,
+    content: Option<ContentLayer>,
     controls: Controls,
 }
 
@@ -67,6 +69,7 @@ impl GatewayLayer {
             router: None,
             gates: Vec::new(),
             rewriters: Vec::new(),
+            content: None,
             controls: Controls::default(),
         }
     }
@@ -149,6 +152,13 @@ impl GatewayLayer {
         self
     }
 
+    /// Keeps what prompts and answers hold, as far as `content` says.
+    #[must_use]
+    pub fn content(mut self, content: &ContentLayer) -> Self {
+        self.content = Some(content.clone());
+        self
+    }
+
     /// Lets paths that are no LLM endpoint through to your own service, for those who have a key. A stack with keys,
     /// limits or budgets answers them 404 otherwise: what passes unread passes unpaid.
     #[must_use]
@@ -227,14 +237,17 @@ impl GatewayLayer {
         E: 'static,
     {
         // Stages that nobody asked for are not there: every one is a box more a call.
-        if self.rewriters.is_empty() {
+        if self.rewriters.is_empty() && self.content.is_none() {
             return self.admitting(inner, surface);
         }
-        let rewritten =
+        let mut stage =
             self.rewriters.iter().rev().fold(Stage::by(inner), |service, rewrite| {
                 Stage::new(RewriteLayer::new(rewrite.clone()).layer(service))
             });
-        self.admitting(move |request| rewritten.call(request), surface)
+        if let Some(content) = &self.content {
+            stage = Stage::new(content.around(stage));
+        }
+        self.admitting(move |request| stage.call(request), surface)
     }
 
     /// The call, and everything up to the last gate.

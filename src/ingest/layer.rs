@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::budget::Budget;
 use super::{Ingest, TokenCounter};
+use crate::body::Budget;
 use crate::call::CallService;
 
 /// Reads and indexes request bodies. See the [module](crate::ingest).

@@ -14,7 +14,6 @@
 //! let small = IngestLayer::new().max_body(1 << 20).max_in_memory(64 << 20);
 //! ```
 
-mod budget;
 mod count;
 mod layer;
 mod read;

@@ -8,8 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
 use super::IngestLayer;
-use super::budget::{Budget, Share};
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, Budget, Share};
 use crate::call::{Call, DISCARD, discard};
 use crate::dialect::head::Head;
 use crate::domain::dialect::Operation;

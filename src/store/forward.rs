@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::admission::{self, AdmissionStore, Admit};
 use super::audit::AuditSink;
 use super::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
+use super::content::ContentSink;
 use super::key::{KeyRegistry, KeyStore};
 use super::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use super::{At, Session, StoreError};
 use crate::domain::audit::AuditRecord;
 use crate::domain::budget::Budget;
+use crate::domain::content::Content;
 use crate::domain::event::Event;
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::domain::limit::Limit;
@@ -97,6 +100,18 @@ macro_rules! forward {
         impl<T: AuditSink + ?Sized> AuditSink for $pointer<T> {
             async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
                 (**self).write(records).await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: ContentSink + ?Sized> ContentSink for $pointer<T> {
+            async fn write(&self, contents: &[Content]) -> Result<(), StoreError> {
+                (**self).write(contents).await
+            }
+
+            async fn delete_before(&self, end: Timestamp) -> Result<u64, StoreError> {
+                (**self).delete_before(end).await
             }
         }
 

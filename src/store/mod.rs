@@ -22,6 +22,7 @@ pub mod budget;
 pub mod cached;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod content;
 mod error;
 pub mod event;
 mod forward;

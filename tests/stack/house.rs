@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 23] = [
     ("wire", 0),
     ("body", 0),
     ("domain", 1),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("ingest", 5),
     ("rate_limit", 5),
     ("budget", 5),
+    ("content", 5),
     ("route", 5),
     ("rewrite", 5),
     ("meter", 5),

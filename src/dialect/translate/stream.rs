@@ -3,7 +3,7 @@ use std::fmt;
 use bytes::BytesMut;
 
 use super::fit::Fit;
-use super::{Reply, answer};
+use super::{Reply, answer, gather};
 use crate::dialect::anthropic::stream::Content;
 use crate::dialect::canon::event::Event;
 use crate::dialect::canon::fault::Fault;
@@ -48,11 +48,7 @@ impl StreamTranslator {
         if upstream == client {
             return None;
         }
-        let reader: Box<dyn StreamReader + Send + Sync> = match upstream {
-            Dialect::Anthropic => Box::new(anthropic::stream::Reader::new()),
-            Dialect::OpenAiChat => Box::new(openai_chat::stream::Reader::new()),
-            Dialect::OpenAiResponses => return None,
-        };
+        let reader = gather::reader(upstream)?;
         let fit = Fit::new(reply.needs.clone());
         Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, content: None, is_over: false })
     }

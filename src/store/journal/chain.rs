@@ -19,6 +19,10 @@ impl LineHash {
         LineHash(Sha256::digest(line).into())
     }
 
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        LineHash(bytes)
+    }
+
     fn digits(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 64];

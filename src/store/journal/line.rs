@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
 use super::frame;
+use super::seal::{Deleted, Sealed};
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 use crate::domain::money::Money;
@@ -45,6 +46,8 @@ pub(super) enum Said {
     Final(Box<Final>),
     Settled(Settled),
     Event(Box<Event>),
+    Content(Sealed),
+    ContentDeleted(Deleted),
 }
 
 /// A process has begun to write here.

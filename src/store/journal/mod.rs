@@ -15,6 +15,8 @@
 //!   [`Lost`](crate::domain::outcome::End::Lost) by [`Journal::settle_lost`], which also corrects what their budgets forfeited.
 //! - **Sinks** are told of each final, in order, at least once; how far each has come is kept beside the segments. One that
 //!   stalls holds up nobody.
+//! - **Content**, where a [`ContentLayer`](crate::ContentLayer) keeps any: a line of each body, with a hash that tells
+//!   nothing of it by itself, and of what was deleted; [`Seals`] proves what a sink has.
 //! - **Events** that somebody should hear of ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them,
 //!   [`Journal::notify`] says who hears.
 //! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
@@ -52,6 +54,7 @@ mod line;
 mod open;
 mod queue;
 mod recover;
+mod seal;
 mod segment;
 mod shared;
 mod ship;
@@ -67,6 +70,7 @@ pub use self::events::{Events, UpstreamWatch};
 pub(crate) use self::line::{Intent, Seen};
 pub use self::open::{Corrected, Journal, JournalOptions};
 pub(crate) use self::queue::Witness;
+pub use self::seal::{Proof, Sealer, Seals};
 pub(crate) use self::trail::{Trail, Trails};
 pub use self::verify::{Break, Fault, Report, export, verify, verify_export};
 

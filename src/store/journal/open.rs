@@ -14,6 +14,7 @@ use super::events::Events;
 use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
+use super::seal::Sealer;
 use super::segment::Segment;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
@@ -130,6 +131,12 @@ impl Journal {
             }
         }
         Ok(corrected)
+    }
+
+    /// Where it is written down what content is kept: for [`ContentLayer::sealed_by`](crate::ContentLayer::sealed_by).
+    #[must_use]
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(self.shared.clone())
     }
 
     /// The last line that is written.

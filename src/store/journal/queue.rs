@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::line::{Intent, Seen};
+use super::seal::{Deleted, Sealed};
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 use crate::domain::outcome::Outcome;
@@ -31,6 +32,10 @@ pub(super) enum Item {
     Final(Closed, Option<OwnedSemaphorePermit>, Option<Then>),
     /// Somebody should hear of it.
     Event(Box<Event>),
+    /// Content is about to be kept; whoever waits may stop waiting.
+    Sealed(Vec<Sealed>, oneshot::Sender<()>),
+    /// Content is kept no longer.
+    Deleted(Deleted),
     /// The budgets have heard how this call ended.
     Heard(Uuid),
     /// Everything before is on the disk when the other end hears.
@@ -84,7 +89,7 @@ impl Queue {
     }
 
     pub(super) fn push(&self, item: Item) {
-        let is_urgent = matches!(item, Item::Intent(..) | Item::Flush(_));
+        let is_urgent = matches!(item, Item::Intent(..) | Item::Sealed(..) | Item::Flush(_));
         let wakes = {
             let mut waiting = self.lock();
             if waiting.is_gone {

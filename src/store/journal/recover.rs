@@ -146,7 +146,7 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
             // A final that was written and cannot be read is missing, whoever has been told of it.
             calls.retain(|_, call| !(call.is_done && (call.closed.is_some() || call.intent.is_none())));
         }
-        Said::Opened(_) | Said::Event(_) => {}
+        Said::Opened(_) | Said::Event(_) | Said::Content(_) | Said::ContentDeleted(_) => {}
     }
 }
 

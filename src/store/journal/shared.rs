@@ -62,11 +62,12 @@ impl Shared {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
     }
 
-    /// Removes what everybody has had, beyond what is to be kept, as far as it is done with.
+    /// Removes what everybody has had, beyond what is to be kept, as far as it is done with, and says how much there may still
+    /// be beyond the next segment.
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
-    pub(super) fn make_room(&self) -> io::Result<()> {
+    pub(super) fn make_room(&self) -> io::Result<u64> {
         let segments = segment::list(&self.dir)?;
         let mut total = 0;
         for segment in &segments {
@@ -81,10 +82,9 @@ impl Shared {
             }
             total -= remove(segment)?;
         }
-        if total.saturating_add(self.size) > self.most {
-            return Err(io::Error::other("there is as much of it as there may be, and sinks have not had the oldest"));
-        }
-        Ok(())
+        self.most.checked_sub(total.saturating_add(self.size)).ok_or_else(|| {
+            io::Error::other("there is as much of it as there may be, and sinks have not had the oldest")
+        })
     }
 }
 

@@ -17,6 +17,8 @@ use crate::domain::event::What;
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
 /// From one sync to the next, so that the disk has others to serve too.
+/// With room for so many segments or less, what is not a record is kept no longer.
+const SPARE: u64 = 2;
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Sync {
@@ -30,6 +32,8 @@ pub(super) struct Sync {
     is_failing: AtomicBool,
     /// The segment that is written to is the last that there is room for.
     has_no_next: AtomicBool,
+    /// There is little room beyond that.
+    is_short: AtomicBool,
 }
 
 #[derive(Default)]
@@ -55,6 +59,7 @@ impl Sync {
             made: Condvar::new(),
             is_failing: AtomicBool::new(false),
             has_no_next: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +102,11 @@ impl Sync {
         self.is_failing.load(Ordering::Relaxed) || self.has_no_next.load(Ordering::Relaxed)
     }
 
+    /// Whether there may soon be no room.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.wake.notify_one();
@@ -105,14 +115,14 @@ impl Sync {
     /// Until it is closed and all is done.
     pub(super) fn run(journal: &Shared) {
         let this = &journal.sync;
-        let (mut is_full, mut wants_next, mut tried) = (false, false, Duration::ZERO);
+        let (mut is_tight, mut wants_next, mut tried) = (false, false, Duration::ZERO);
         loop {
             let idle = |state: &mut State| {
                 state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
             };
             let (dirty, flushes, is_closed) = {
                 let state = this.lock();
-                let mut state = match is_full {
+                let mut state = match is_tight {
                     false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
@@ -129,10 +139,10 @@ impl Sync {
                 false => this.later(failed, flushes),
             }
             // A disk that is full is asked again, and not all the time: others want what is left of it.
-            let is_due = !is_full || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
-            if (wants_next || is_full) && is_due && !is_closed {
+            let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
+            if (wants_next || is_tight) && is_due && !is_closed {
                 tried = SystemClock.elapsed();
-                is_full = this.look_for_room(journal, std::mem::take(&mut wants_next));
+                is_tight = this.look_for_room(journal, std::mem::take(&mut wants_next));
             }
             if is_closed && is_idle {
                 return;
@@ -143,7 +153,8 @@ impl Sync {
         }
     }
 
-    /// Makes the segment that is next, where none is. Whether calls must wait outside for want of room.
+    /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
+    /// looked again in a while, because there is little or none.
     fn look_for_room(&self, journal: &Shared, wants_next: bool) -> bool {
         let (is_missing, is_needed) = {
             let state = self.lock();
@@ -155,7 +166,7 @@ impl Sync {
                 Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
                 _ => segment::prepare(&self.dir, self.size),
             };
-            if let (Ok(()), Err(error)) = (&room, &made) {
+            if let (Ok(_), Err(error)) = (&room, &made) {
                 room = Err(io::Error::other(error.to_string()));
             }
             let mut state = self.lock();
@@ -164,7 +175,7 @@ impl Sync {
             self.made.notify_one();
         }
         match (&room, self.has_no_next.swap(room.is_err(), Ordering::Relaxed)) {
-            (Ok(()), true) => journal.tell(What::AuditRestored),
+            (Ok(_), true) => journal.tell(What::AuditRestored),
             (Err(error), false) => {
                 tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
                 // There still is some in the last.
@@ -172,7 +183,9 @@ impl Sync {
             }
             _ => {}
         }
-        room.is_err()
+        let is_short = room.as_ref().map_or(true, |left| *left < SPARE * self.size);
+        self.is_short.store(is_short, Ordering::Relaxed);
+        is_short
     }
 
     /// Those that the disk did not take.

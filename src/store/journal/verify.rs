@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -163,23 +163,48 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
 /// # Errors
 /// When it cannot be read, or written.
 pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
-    // All are held open from the beginning: some may be removed meanwhile.
-    let open =
-        || segment::list(dir.as_ref())?.iter().map(|segment| File::open(&segment.path)).collect::<io::Result<Vec<_>>>();
-    let (mut lines, mut bytes) = (0, Vec::new());
-    for mut file in again(open)? {
+    let (mut lines, mut failed) = (0, Ok(()));
+    each_line_in(dir.as_ref(), |line| {
+        if failed.is_ok() {
+            failed = out.write_all(line).and_then(|()| out.write_all(b"\n"));
+            lines += 1;
+        }
+    })?;
+    failed?;
+    out.flush()?;
+    Ok(lines)
+}
+
+/// Hands every line of a journal, in its directory or exported to a file, to `each`; passes over what is none.
+pub(super) fn each_line(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    if path.is_dir() {
+        return each_line_in(path, each);
+    }
+    let (mut lines, mut line) = (BufReader::new(File::open(path)?), Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        each(line.strip_suffix(b"\n").unwrap_or(&line));
+        line.clear();
+    }
+    Ok(())
+}
+
+fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for mut file in all_open(dir)? {
         bytes.clear();
         file.read_to_end(&mut bytes)?;
         for (_, found) in Frames::of(&bytes) {
             if let Found::Line(line) = found {
-                out.write_all(line)?;
-                out.write_all(b"\n")?;
-                lines += 1;
+                each(line);
             }
         }
     }
-    out.flush()?;
-    Ok(lines)
+    Ok(())
+}
+
+/// Every segment. All are held open from the beginning: some may be removed meanwhile.
+fn all_open(dir: &Path) -> io::Result<Vec<File>> {
+    again(|| segment::list(dir)?.iter().map(|segment| File::open(&segment.path)).collect())
 }
 
 /// A chain, as far as it was followed.

@@ -137,6 +137,15 @@ impl Writer {
                 Item::Event(event) => {
                     self.put(&Said::Event(event));
                 }
+                Item::Sealed(sealed, done) => {
+                    for one in sealed {
+                        self.put(&Said::Content(one));
+                    }
+                    waiting.push(done);
+                }
+                Item::Deleted(deleted) => {
+                    self.put(&Said::ContentDeleted(deleted));
+                }
                 Item::Heard(id) => self.end(id, |open| open.is_held = false),
                 Item::Flush(done) => flushes.push(done),
             }

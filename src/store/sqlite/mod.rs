@@ -1,4 +1,4 @@
-//! Keys, budgets, limits and audit records in one SQLite file.
+//! Keys, budgets, limits, audit records and content in one SQLite file.
 //!
 //! Reach for it when one machine is enough: what is spent survives the process, and nothing else has to be run. Several
 //! processes may share a file; they never overspend a budget between them.
@@ -90,6 +90,7 @@
 mod admission;
 mod audit;
 mod budgets;
+mod contents;
 mod error;
 mod keys;
 mod ledger;
@@ -108,6 +109,7 @@ mod writer;
 pub use self::admission::SqliteAdmission;
 pub use self::audit::SqliteAudit;
 pub use self::budgets::SqliteBudgets;
+pub use self::contents::SqliteContents;
 pub use self::error::{SqliteError, SqliteErrorKind};
 pub use self::keys::SqliteKeys;
 pub use self::limits::SqliteLimits;
@@ -211,6 +213,12 @@ impl Sqlite {
     #[must_use]
     pub fn audit(&self) -> SqliteAudit {
         SqliteAudit::new(self.clone())
+    }
+
+    /// What is kept of prompts and answers in it.
+    #[must_use]
+    pub fn contents(&self) -> SqliteContents {
+        SqliteContents::new(self.clone())
     }
 
     /// Writes what is left to be written, leaves all of it in the file itself, and lets go of it. Whoever asks after

@@ -10,10 +10,11 @@ use super::time::nanos;
 use crate::store::At;
 
 /// The version that this code reads and writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// What leads from each version to the next, from a file without tables on.
-const STEPS: [&str; VERSION as usize] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; VERSION as usize] =
+    [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tollgate_meta'";
 /// With it, when the first of the leases ends: nobody has to look for silent sessions before.

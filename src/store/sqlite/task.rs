@@ -15,7 +15,7 @@ use super::open::Setup;
 use super::schema::{self, Meta};
 use super::time::nanos;
 use super::writer::{Answer, Ask, Question, Reply};
-use super::{admission, audit, budgets, keys, limits};
+use super::{admission, audit, budgets, contents, keys, limits};
 use crate::store::StoreError;
 
 /// The most that one commit carries, so that nobody waits for a batch that never ends.
@@ -212,6 +212,9 @@ impl Work<'_> {
                 Question::Admission(question) => both.push((index, &**question)),
                 Question::Audit(more) => lines.extend(more),
                 Question::Key(record) => answers[index] = Some(keys::put(self.connection, record).await?),
+                Question::Content(question) => {
+                    answers[index] = Some(contents::decide(self.connection, question).await?);
+                }
                 Question::Close => {}
             }
         }

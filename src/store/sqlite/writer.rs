@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
 use super::task::Task;
-use super::{admission, audit, budgets, limits};
+use super::{admission, audit, budgets, contents, limits};
 use crate::domain::key::KeyRecord;
 use crate::store::{self, StoreError, budget, rate_limit};
 
@@ -19,6 +19,7 @@ pub(super) enum Question {
     Limit(limits::Question),
     Key(Box<KeyRecord>),
     Audit(Vec<audit::Line>),
+    Content(contents::Question),
     /// To be on the disk, and to let go of the file.
     Close,
 }
@@ -32,6 +33,7 @@ pub(super) enum Reply {
     LimitVerdict(rate_limit::Verdict),
     LimitStandings(Vec<rate_limit::Standing>),
     Written(bool),
+    Deleted(u64),
     Done,
 }
 
@@ -92,7 +94,7 @@ impl Question {
     pub(super) fn is_durable(&self) -> bool {
         match self {
             Question::Budget(question) => question.is_settlement(),
-            Question::Key(_) | Question::Audit(_) | Question::Close => true,
+            Question::Key(_) | Question::Audit(_) | Question::Content(_) | Question::Close => true,
             Question::Limit(_) | Question::Admission(_) => false,
         }
     }
@@ -112,7 +114,7 @@ impl Question {
             Question::Budget(question) => question.is_for_its_asker(),
             Question::Limit(question) => question.is_for_its_asker(),
             Question::Admission(_) => true,
-            Question::Key(_) | Question::Audit(_) | Question::Close => false,
+            Question::Key(_) | Question::Audit(_) | Question::Content(_) | Question::Close => false,
         }
     }
 }

@@ -3,33 +3,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Bytes of request bodies that may be in memory at once, over all calls of a layer.
+/// Bytes of bodies that may be in memory at once, over all calls of a layer.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     most: usize,
     held: AtomicUsize,
 }
 
 impl Budget {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Budget { most, held: AtomicUsize::new(0) }
     }
 }
 
 /// Bytes taken from the budget, given back on drop.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Share {
-    pub(super) fn none(budget: &Arc<Budget>) -> Self {
+    pub(crate) fn none(budget: &Arc<Budget>) -> Self {
         Share { budget: budget.clone(), bytes: 0 }
     }
 
     /// Takes `more` bytes, or nothing at all if the budget has no room for them.
-    pub(super) fn grow(&mut self, more: usize) -> bool {
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
         let most = self.budget.most;
         let taken = self.budget.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             held.checked_add(more).filter(|sum| *sum <= most)
@@ -41,7 +41,7 @@ impl Share {
     }
 
     /// Ties the share to the bytes: it is given back when the last handle on them is gone.
-    pub(super) fn guard(self, bytes: Bytes) -> Bytes {
+    pub(crate) fn guard(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
     }
 }

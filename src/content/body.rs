@@ -1,0 +1,108 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+
+use super::layer::Shared;
+use super::queue::Taken;
+use super::task;
+use crate::body::{Body, BoxError};
+use crate::call::{Call, Ending};
+
+/// An answer that is kept: every byte of it, and a copy of each.
+pub(super) struct ContentBody {
+    inner: Body,
+    ending: Ending,
+    copy: Option<Copy>,
+}
+
+/// What has come so far.
+struct Copy {
+    shared: Arc<Shared>,
+    call: Call,
+    taken: Taken,
+    /// Until there is no room for more of it.
+    body: Option<BytesMut>,
+    bytes: u64,
+    is_dropped: bool,
+}
+
+impl ContentBody {
+    pub(super) fn new(inner: Body, is_bodiless: bool, shared: Arc<Shared>, call: Call, taken: Taken) -> Self {
+        let ending = Ending::new(is_bodiless, &inner);
+        let copy = Copy { shared, call, taken, body: Some(BytesMut::new()), bytes: 0, is_dropped: false };
+        let mut body = ContentBody { inner, ending, copy: Some(copy) };
+        body.look();
+        body
+    }
+
+    /// Whether it is over by now.
+    fn look(&mut self) {
+        if self.ending.is_done()
+            && let Some(copy) = self.copy.take()
+        {
+            copy.end(true);
+        }
+    }
+}
+
+impl Copy {
+    fn push(&mut self, data: &Bytes) {
+        self.bytes += data.len() as u64;
+        let Some(body) = &mut self.body else { return };
+        if body.len() + data.len() > self.shared.settings.most {
+            self.body = None;
+        } else if !self.taken.share.grow(data.len()) {
+            (self.body, self.is_dropped) = (None, true);
+        } else {
+            body.extend_from_slice(data);
+        }
+    }
+
+    fn end(self, is_whole: bool) {
+        let Copy { shared, call, mut taken, body, bytes, is_dropped } = self;
+        if is_dropped {
+            return shared.queue.drop_one("there is no room for more bodies");
+        }
+        taken.ended(call.now(), is_whole, bytes, body.map(BytesMut::freeze));
+        task::push(&shared, taken);
+    }
+}
+
+impl http_body::Body for ContentBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(came) = &polled {
+            if let (Some(Ok(frame)), Some(copy)) = (came, &mut this.copy)
+                && let Some(data) = frame.data_ref()
+            {
+                copy.push(data);
+            }
+            this.ending.after(came.as_ref(), &this.inner);
+            this.look();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ending.is_said()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for ContentBody {
+    fn drop(&mut self) {
+        if let Some(copy) = self.copy.take() {
+            copy.end(false);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What is kept of a body, made of it. Takes its time: not on the way of any call.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::queue::Taken;
+use super::redact::{self, Form, Redactor};
+use crate::domain::content::{Content, Keep, LeftOut, Seal};
+
+/// What the sink gets.
+pub(super) fn prepared(taken: Taken, redactor: Option<&dyn Redactor>) -> Content {
+    let Taken { mut content, body, form, model, share } = taken;
+    let Some(body) = body else { return content };
+    match content.keep {
+        Keep::Full => {
+            content.seal = Some(Seal::of(&body));
+            content.body = Some(body);
+        }
+        Keep::Redacted => match redactor.and_then(|with| left_by(with, &body, form, &model)) {
+            Some(left) => {
+                content.seal = Some(Seal::of(left.as_bytes()));
+                (content.media_type, content.coding) = (Some("application/json".into()), None);
+                content.body = Some(left.into());
+            }
+            None => content.left_out = Some(LeftOut::Unreadable),
+        },
+        _ => content.seal = Some(Seal::of(&body)),
+    }
+    // It is in nobody's way any more: what is kept of it goes with the batch.
+    drop(share);
+    content
+}
+
+fn left_by(with: &dyn Redactor, body: &[u8], form: Form, model: &str) -> Option<String> {
+    let left = catch_unwind(AssertUnwindSafe(|| redact::redacted(body, form, model, with)));
+    left.unwrap_or_else(|_| {
+        tracing::error!("a redactor panicked, and the body that it was given is left out");
+        None
+    })
+}

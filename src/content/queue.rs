@@ -1,0 +1,152 @@
+//! Bodies on their way to the sink.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::redact::Form;
+use crate::body::{Budget, Share};
+use crate::call::Call;
+use crate::domain::content::{Content, LeftOut, Side};
+
+/// A body that has come to its end, or as far as it came.
+pub(super) struct Taken {
+    /// All that is known of it, without what is kept.
+    pub(super) content: Content,
+    /// The body, unless it was too long.
+    pub(super) body: Option<Bytes>,
+    /// The room that it takes.
+    pub(super) share: Share,
+    pub(super) form: Form,
+    pub(super) model: Arc<str>,
+}
+
+impl Taken {
+    pub(super) fn new(call: &Call, side: Side, keep: crate::domain::content::Keep, form: Form, share: Share) -> Self {
+        let principal = call.principal();
+        let content = Content {
+            call: call.id(),
+            side,
+            at: call.now(),
+            key_id: principal.and_then(|principal| principal.key),
+            user: principal.and_then(|principal| principal.user.clone()),
+            keep,
+            left_out: None,
+            is_whole: true,
+            bytes: 0,
+            media_type: None,
+            coding: None,
+            body: None,
+            seal: None,
+        };
+        let model = call.head().map_or_else(|| "".into(), |head| head.shared_model().clone());
+        Taken { content, body: None, share, form, model }
+    }
+
+    /// It came to its end then, or no further.
+    pub(super) fn ended(&mut self, at: Timestamp, is_whole: bool, bytes: u64, body: Option<Bytes>) {
+        (self.content.at, self.content.is_whole, self.content.bytes) = (at, is_whole, bytes);
+        self.content.left_out = body.is_none().then_some(LeftOut::TooLong);
+        self.body = body;
+    }
+}
+
+/// What comes out of the queue.
+pub(super) enum Item {
+    Body(Box<Taken>),
+    /// Everything before it is kept, or given up, when the other end hears.
+    Flush(oneshot::Sender<()>),
+}
+
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<Item>>,
+    /// The room that all of it may take, with what is still being read.
+    pub(super) room: Arc<Budget>,
+    /// Bodies that were not kept for want of room.
+    dropped: AtomicU64,
+    /// The last one found no room.
+    is_full: AtomicBool,
+}
+
+/// The most bodies that wait at once, however short they are.
+const MOST: usize = 65_536;
+
+impl Queue {
+    pub(super) fn new(room: usize) -> Self {
+        Queue {
+            waiting: Mutex::default(),
+            room: Arc::new(Budget::new(room)),
+            dropped: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Item>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, taken: Taken) {
+        let refused = {
+            let mut waiting = self.lock();
+            match waiting.len() < MOST {
+                true => {
+                    waiting.push_back(Item::Body(Box::new(taken)));
+                    None
+                }
+                false => Some(taken),
+            }
+        };
+        match refused {
+            Some(_) => self.drop_one("too many bodies wait for their sink"),
+            None => {
+                if self.is_full.swap(false, Ordering::Relaxed) {
+                    tracing::info!(dropped = self.dropped(), "content is kept again");
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    pub(super) fn flush(&self) -> oneshot::Receiver<()> {
+        let (done, written) = oneshot::channel();
+        self.lock().push_back(Item::Flush(done));
+        written
+    }
+
+    /// What waits, until there is enough of it for one batch: so many bodies, and so many bytes.
+    pub(super) fn take(&self, most: usize, most_bytes: u64) -> Vec<Item> {
+        let mut waiting = self.lock();
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < most && bytes < most_bytes {
+            let Some(item) = waiting.pop_front() else { break };
+            if let Item::Body(taken) = &item {
+                bytes += taken.body.as_ref().map_or(0, |body| body.len() as u64);
+            }
+            let is_flush = matches!(item, Item::Flush(_));
+            items.push(item);
+            if is_flush {
+                break;
+            }
+        }
+        items
+    }
+
+    /// A body is not kept.
+    pub(super) fn drop_one(&self, why: &'static str) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if !self.is_full.swap(true, Ordering::Relaxed) {
+            tracing::error!(why, "content is not kept; calls and their records go on");
+        }
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

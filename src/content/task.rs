@@ -1,0 +1,158 @@
+//! What takes bodies from the queue to the sink, and lets go of those that have been kept for long enough.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::layer::{Settings, Shared};
+use super::prepare::prepared;
+use super::queue::{Item, Taken};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::content::Content;
+use crate::store::Chain;
+
+/// Most that a sink is handed at once: bodies, and bytes of them but for the last.
+const BATCH: usize = 128;
+const BATCH_BYTES: u64 = 1 << 20;
+/// How long to wait before a sink is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is looked for what has been kept for long enough.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// A body is to be kept.
+pub(super) fn push(shared: &Arc<Shared>, taken: Taken) {
+    shared.queue.push(taken);
+    start(shared);
+}
+
+/// Has what waits taken to the sink, where there is a runtime to do it on.
+pub(super) fn start(shared: &Arc<Shared>) {
+    if let Ok(runtime) = Handle::try_current()
+        && shared.queue.has_any()
+        && !shared.is_running.swap(true, Ordering::AcqRel)
+    {
+        runtime.spawn(run(Running(shared.clone())));
+    }
+}
+
+/// Has what has been kept for long enough deleted, from now on.
+pub(super) fn sweep_too(shared: &Arc<Shared>) {
+    if let Some(retention) = shared.settings.retention
+        && !shared.is_sweeping.load(Ordering::Relaxed)
+        && let Ok(runtime) = Handle::try_current()
+        && !shared.is_sweeping.swap(true, Ordering::AcqRel)
+    {
+        runtime.spawn(sweep(Sweeping(Arc::downgrade(shared)), retention));
+    }
+}
+
+/// Says when it has ended, however it does: its runtime may end before the queue.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.is_running.store(false, Ordering::Release);
+    }
+}
+
+/// Until the queue is empty.
+async fn run(running: Running) {
+    let shared = running.0.clone();
+    loop {
+        let items = shared.queue.take(BATCH, BATCH_BYTES);
+        if items.is_empty() {
+            drop(running);
+            // Whoever came in between has found it running.
+            start(&shared);
+            return;
+        }
+        let (mut bodies, mut flushes) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                Item::Body(taken) => bodies.push(*taken),
+                Item::Flush(done) => flushes.push(done),
+            }
+        }
+        if !bodies.is_empty() {
+            keep(&shared, bodies).await;
+        }
+        for done in flushes {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+}
+
+async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
+    let count = bodies.len();
+    let Settings { sink, redactor, sealer, .. } = &shared.settings;
+    if sealer.as_ref().is_some_and(|sealer| sealer.is_short()) {
+        // What is left of the disk is for records.
+        return give_up(shared, count, "the journal is short of room, and content goes first");
+    }
+    let redactor = redactor.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        bodies.into_iter().map(|taken| prepared(taken, redactor.as_deref())).collect::<Vec<Content>>()
+    });
+    // Only a runtime that ends takes it otherwise.
+    let Ok(contents) = made.await else { return give_up(shared, count, "the runtime has ended") };
+    if let Some(sealer) = sealer
+        && !sealer.seal(&contents).await
+    {
+        return give_up(shared, count, "the journal cannot write down what they were");
+    }
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = sink.write(&contents).await {
+        tracing::error!(error = %Chain(&error), bodies = count, "content could not be kept");
+        if !error.is_unavailable() {
+            return give_up(shared, count, "their sink will not take them");
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+fn give_up(shared: &Shared, count: usize, why: &'static str) {
+    for _ in 0..count {
+        shared.queue.drop_one(why);
+    }
+}
+
+struct Sweeping(Weak<Shared>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.is_sweeping.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Until nobody has the layer any more.
+async fn sweep(sweeping: Sweeping, retention: Duration) {
+    while let Some(shared) = sweeping.0.upgrade() {
+        let end = SystemClock.now().saturating_sub(retention).unwrap_or(jiff::Timestamp::MIN);
+        let mut deleted = 0_u64;
+        loop {
+            match shared.settings.sink.delete_before(end).await {
+                Ok(0) => break,
+                Ok(bodies) => deleted += bodies,
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "content that is to be kept no longer could not be deleted");
+                    break;
+                }
+            }
+        }
+        if deleted > 0 {
+            tracing::info!(bodies = deleted, %end, "content was deleted: it was to be kept no longer");
+            if let Some(sealer) = &shared.settings.sealer {
+                sealer.deleted(end, deleted);
+            }
+        }
+        drop(shared);
+        tokio::time::sleep(SWEEP).await;
+    }
+}

@@ -1,0 +1,73 @@
+use super::{Reply, answer};
+use crate::dialect::canon::StreamReader;
+use crate::dialect::{anthropic, openai_chat};
+use crate::domain::dialect::Dialect;
+use crate::wire::sse::Scanner;
+
+/// A reader of streams of `upstream`; `None` for Responses.
+pub(super) fn reader(upstream: Dialect) -> Option<Box<dyn StreamReader + Send + Sync>> {
+    match upstream {
+        Dialect::Anthropic => Some(Box::new(anthropic::stream::Reader::new())),
+        Dialect::OpenAiChat => Some(Box::new(openai_chat::stream::Reader::new())),
+        Dialect::OpenAiResponses => None,
+    }
+}
+
+/// The one answer that a stream makes, in its own dialect, as far as it came before it broke off or failed; `None` for
+/// Responses. Of several choices the first.
+pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option<String> {
+    let (mut reader, mut writer) = (reader(dialect)?, answer::writer(dialect, reply)?);
+    let mut verdict = Ok(());
+    let mut scanner = Scanner::new();
+    let scanned = scanner.push(stream, |block| {
+        if verdict.is_ok() {
+            verdict = reader.block(&block, &mut |event| writer.event(event));
+        }
+    });
+    if scanned.is_ok() {
+        // Half an event says nothing.
+        let _ = scanner.finish(|block| {
+            if verdict.is_ok() {
+                verdict = reader.block(&block, &mut |event| writer.event(event));
+            }
+        });
+    }
+    if verdict.is_ok() {
+        // Whether it was whole is for others to say.
+        let _ = reader.finish(&mut |event| writer.event(event));
+    }
+    Some(writer.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(stream: &str, dialect: Dialect) -> String {
+        gathered(stream.as_bytes(), dialect, &Reply::new("m", "r")).expect("a dialect that is read")
+    }
+
+    #[test]
+    fn a_stream_is_gathered_as_far_as_it_came() {
+        let piece = |text: &str| {
+            format!(
+                "data: {{\"id\":\"1\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+            )
+        };
+        let stream = piece("one@ex") + &piece("ample.com");
+        assert!(text(&stream, Dialect::OpenAiChat).contains(r#""content":"one@example.com""#));
+        let whole = stream.clone() + "data: [DONE]\n\n";
+        assert!(text(&whole, Dialect::OpenAiChat).contains(r#""content":"one@example.com""#));
+        let failed = stream + "data: {\"error\":{\"message\":\"no\"}}\n\n" + &piece("not this");
+        let failed = text(&failed, Dialect::OpenAiChat);
+        assert!(failed.contains("one@example.com") && !failed.contains("not this"));
+        let messages = concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m1\",\"usage\":{}}}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"he\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"llo\"}}\n\n",
+        );
+        assert!(text(messages, Dialect::Anthropic).contains(r#""content":[{"type":"text","text":"hello"}]"#));
+        assert!(gathered(b"", Dialect::OpenAiResponses, &Reply::new("m", "r")).is_none());
+    }
+}

@@ -1,0 +1,97 @@
+use bytes::Bytes;
+use jiff::Timestamp;
+use tollgate::domain::content::{Content, Keep, Seal};
+use tollgate::store::content::ContentSink;
+use tollgate::store::journal::{Journal, Proof, Seals, export, verify};
+use tollgate::{AuditLayer, GatewayLayer};
+
+use crate::site::{Dir, Kept, ask, gateway, layer, messages, post, until};
+
+/// What is kept of two calls, written down in a journal in there.
+async fn some(dir: &Dir, keep: Keep) -> (Kept, AuditLayer) {
+    let (content, kept) = layer();
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let content = content.keep(keep).sealed_by(journal.sealer());
+    let audit = AuditLayer::journaled(journal);
+    let gateway = gateway(GatewayLayer::new().audit(&audit).content(&content), &[]);
+    for prompt in ["a canary", "another canary"] {
+        ask(&gateway, post("/v1/messages", &messages(prompt))).await;
+    }
+    content.flush().await;
+    audit.flush().await;
+    (kept, audit)
+}
+
+#[tokio::test]
+async fn whoever_changes_what_is_kept_is_found_out() {
+    let dir = Dir::new("changed");
+    let (kept, _audit) = some(&dir, Keep::Full).await;
+    let seals = Seals::read(&dir.0).expect("readable");
+    let all = kept.all();
+    assert_eq!((seals.len(), all.len()), (4, 4));
+    assert!(all.iter().all(|one| seals.prove(one) == Proof::Holds));
+    let changed = |change: fn(&mut Content)| {
+        let mut one = all[0].clone();
+        change(&mut one);
+        seals.prove(&one)
+    };
+    assert_eq!(changed(|one| one.body = Some(Bytes::from_static(b"{}"))), Proof::Changed);
+    assert_eq!(changed(|one| one.body = None), Proof::Holds, "what was taken out of it is missing, not wrong");
+    assert_eq!(changed(|one| one.bytes += 1), Proof::Changed);
+    assert_eq!(changed(|one| one.keep = Keep::Hashed), Proof::Changed);
+    // A new seal fits the new body, and not the line.
+    let forged = |one: &mut Content| {
+        let body = Bytes::from_static(b"{}");
+        (one.seal, one.body) = (Some(Seal::of(&body)), Some(body));
+    };
+    assert_eq!(changed(forged), Proof::Changed);
+    assert_eq!(changed(|one| one.call = uuid::Uuid::nil()), Proof::NotWrittenDown);
+
+    let mut exported = Vec::new();
+    export(&dir.0, &mut exported).expect("readable");
+    let file = dir.0.join("export.jsonl");
+    std::fs::write(&file, exported).expect("writable");
+    let seals = Seals::read(&file).expect("readable");
+    assert!(all.iter().all(|one| seals.prove(one) == Proof::Holds), "an export proves as much");
+}
+
+#[tokio::test]
+async fn the_journal_has_no_word_of_it_and_holds_when_it_is_deleted() {
+    for keep in [Keep::Full, Keep::Hashed] {
+        let dir = Dir::new("deleted");
+        let (kept, audit) = some(&dir, keep).await;
+        let seals = kept.all();
+        assert_eq!(kept.delete_before(Timestamp::MAX).await.expect("deleted"), 4);
+        audit.flush().await;
+        assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+        let mut exported = Vec::new();
+        export(&dir.0, &mut exported).expect("readable");
+        let exported = String::from_utf8(exported).expect("UTF-8");
+        assert!(exported.contains(r#""content":{"call":"#) && !exported.contains("canary"));
+        // By the hash alone nobody can tell whether a guess is right: the salt is gone with the body.
+        for one in seals {
+            let salt: String = one.seal.expect("one").salt().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(!exported.contains(&salt));
+        }
+    }
+}
+
+#[tokio::test]
+async fn that_content_was_deleted_in_time_is_written_down() {
+    let (dir, (content, kept)) = (Dir::new("swept"), layer());
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let content = content.keep(Keep::Full).sealed_by(journal.sealer());
+    let audit = AuditLayer::journaled(journal);
+    ask(&gateway(GatewayLayer::new().audit(&audit).content(&content), &[]), post("/v1/messages", &messages("old")))
+        .await;
+    content.flush().await;
+    let content = content.keep(Keep::Nothing).retain(std::time::Duration::ZERO);
+    ask(&gateway(GatewayLayer::new().audit(&audit).content(&content), &[]), post("/v1/messages", &messages("new")))
+        .await;
+    until("deleted", || kept.all().is_empty()).await;
+    audit.flush().await;
+    let mut exported = Vec::new();
+    export(&dir.0, &mut exported).expect("readable");
+    let exported = String::from_utf8(exported).expect("UTF-8");
+    assert!(exported.contains(r#""content_deleted":{"before":"#) && exported.contains(r#""bodies":2"#), "{exported}");
+}

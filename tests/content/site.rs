@@ -1,0 +1,170 @@
+//! A gateway that keeps content, in front of a provider that says what it is told to.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Channel};
+use jiff::Timestamp;
+use serde_json::json;
+use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::content::{Content, Side};
+use tollgate::domain::principal::Principal;
+use tollgate::route::ModelTable;
+use tollgate::store::StoreError;
+use tollgate::store::content::ContentSink;
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::{Body, ContentLayer, Dialect, Gateway, GatewayLayer};
+use tower::{ServiceExt, service_fn};
+use uuid::Uuid;
+
+/// A sink that keeps all it is given, and can be told to take nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    contents: Vec<Content>,
+    is_stalled: bool,
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stall(&self, is_stalled: bool) {
+        self.lock().is_stalled = is_stalled;
+    }
+
+    pub(crate) fn all(&self) -> Vec<Content> {
+        self.lock().contents.clone()
+    }
+
+    pub(crate) fn of(&self, side: Side) -> Vec<Content> {
+        self.all().into_iter().filter(|content| content.side == side).collect()
+    }
+
+    /// All that is kept, as text.
+    pub(crate) fn text(&self) -> String {
+        self.all().iter().map(text).collect()
+    }
+}
+
+#[async_trait]
+impl ContentSink for Kept {
+    async fn write(&self, contents: &[Content]) -> Result<(), StoreError> {
+        let mut inside = self.lock();
+        if inside.is_stalled {
+            return Err(StoreError::unavailable("stalled"));
+        }
+        inside.contents.extend_from_slice(contents);
+        Ok(())
+    }
+
+    async fn delete_before(&self, end: Timestamp) -> Result<u64, StoreError> {
+        let mut inside = self.lock();
+        let before = inside.contents.len();
+        inside.contents.retain(|content| content.at >= end);
+        Ok((before - inside.contents.len()) as u64)
+    }
+}
+
+pub(crate) fn text(content: &Content) -> String {
+    String::from_utf8_lossy(content.body.as_deref().unwrap_or_default()).into_owned()
+}
+
+/// Claude from a simulated provider, and models called `own` that answer with these chunks, one a moment.
+pub(crate) fn gateway(layer: GatewayLayer, chunks: &'static [&'static str]) -> Gateway {
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    let own = service_fn(move |_: Request<Body>| async move {
+        let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+        tokio::runtime::Handle::current().spawn(async move {
+            for chunk in chunks {
+                if sender.send_data(Bytes::from_static(chunk.as_bytes())).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream").body(Body::new(body));
+        Ok::<_, Infallible>(answer.expect("an answer"))
+    });
+    let table = ModelTable::new().pattern("claude*", "anthropic", Dialect::Anthropic).pattern(
+        "own",
+        "own",
+        Dialect::OpenAiChat,
+    );
+    Gateway::builder()
+        .layer(layer.router(table))
+        .upstream("anthropic", Dialect::Anthropic, provider.expect("a URL"))
+        .upstream("own", Dialect::OpenAiChat, own)
+        .build()
+}
+
+pub(crate) fn messages(prompt: &str) -> String {
+    json!({
+        "model": "claude-haiku-5-5", "max_tokens": 100, "stream": true,
+        "messages": [{ "role": "user", "content": prompt }],
+    })
+    .to_string()
+}
+
+pub(crate) fn post(path: &str, body: &str) -> Request<Body> {
+    Request::post(path).body(Body::from(body.to_owned())).expect("a request")
+}
+
+pub(crate) fn of(principal: Principal, mut request: Request<Body>) -> Request<Body> {
+    request.extensions_mut().insert(Arc::new(principal));
+    request
+}
+
+/// The id of the call, and its answer whole.
+pub(crate) async fn ask(gateway: &Gateway, request: Request<Body>) -> (Uuid, Bytes) {
+    let answer = gateway.clone().oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+    let id = answer.headers()["x-request-id"].to_str().expect("a text").parse().expect("an id");
+    (id, answer.into_body().collect().await.expect("whole").to_bytes())
+}
+
+/// A layer over a sink that keeps all, and the sink.
+pub(crate) fn layer() -> (ContentLayer, Kept) {
+    let kept = Kept::default();
+    (ContentLayer::new(kept.clone()), kept)
+}
+
+/// A directory of this test's own, removed at its end.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new(name: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("content-{}-{number}-{name}", std::process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a directory");
+        Dir(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits until it is so, ten seconds at most.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = SystemClock.elapsed();
+    while !is_so() {
+        assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{what}: not within ten seconds");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
