@@ -4,21 +4,24 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
+use tollgate::domain::content::Keep;
 use tollgate::store::journal::Head;
+use uuid::Uuid;
 
 use crate::mint::Mint;
 
 /// What the command line asks for.
 pub(crate) enum Command {
     Serve(Args),
-    /// `audit verify PATH`, `audit export DIRECTORY`.
+    /// `audit verify PATH`, `audit export DIRECTORY`, `audit content FILE CALL [JOURNAL]`.
     Audit(Audit),
 }
 
-/// What is to be done with a journal.
+/// What is to be done with a journal, or with what is kept beside it.
 pub(crate) enum Audit {
     Verify { path: PathBuf, anchors: Vec<Head> },
     Export { directory: PathBuf },
+    Content { file: PathBuf, call: Uuid, journal: Option<PathBuf> },
 }
 
 /// How to serve.
@@ -26,6 +29,7 @@ pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
     pub(crate) trail: Trail,
+    pub(crate) content: Option<Content>,
     pub(crate) mint: Vec<Mint>,
 }
 
@@ -35,6 +39,15 @@ pub(crate) struct Trail {
     pub(crate) journal: Option<PathBuf>,
     /// Who is told of what somebody should hear of: a webhook as Slack has them.
     pub(crate) notify: Option<String>,
+}
+
+/// What is kept of what prompts and answers hold.
+pub(crate) struct Content {
+    /// In this file of its own.
+    pub(crate) file: PathBuf,
+    /// Of every call whose key does not say otherwise.
+    pub(crate) keep: Keep,
+    pub(crate) days: Option<u32>,
 }
 
 /// Where keys, budgets and the audit trail are kept.
@@ -74,7 +87,11 @@ impl Audit {
             [verb, directory] if verb == "export" && anchors.is_empty() => {
                 Ok(Audit::Export { directory: directory.into() })
             }
-            _ => Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], or audit export DIRECTORY".into()),
+            [verb, file, call, ref journal @ ..] if verb == "content" && anchors.is_empty() && journal.len() < 2 => {
+                let call = call.to_str().and_then(|call| call.parse().ok()).ok_or("that is no id of a call")?;
+                Ok(Audit::Content { file: file.into(), call, journal: journal.first().map(PathBuf::from) })
+            }
+            _ => Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
         }
     }
 }
@@ -84,6 +101,7 @@ impl Args {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
         let mut database = Database::Sqlite("tollgate.db".to_owned());
         let (mut journal, mut notify, mut mint) = (None, None, Vec::new());
+        let (mut content, mut keep, mut days) = (None, None, None);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => {
@@ -95,6 +113,14 @@ impl Args {
                 Long("database") => database = Database::parse(&parser.value()?.string()?)?,
                 Long("journal") => journal = Some(parser.value()?.into()),
                 Long("notify") => notify = Some(parser.value()?.string()?),
+                Long("content") => content = Some(parser.value()?.into()),
+                Long("keep") => {
+                    keep = Some(kept(&parser.value()?.string()?).map_err(|error| format!("--keep: {error}"))?);
+                }
+                Long("keep-days") => {
+                    let value = parser.value()?.string()?;
+                    days = Some(value.parse().map_err(|_| format!("--keep-days {value}: not a whole number"))?);
+                }
                 Long("mint") => {
                     let value = parser.value()?.string()?;
                     mint.push(Mint::parse(&value).map_err(|error| format!("--mint {value}: {error}"))?);
@@ -110,7 +136,28 @@ impl Args {
         if notify.is_some() && journal.is_none() {
             return Err("--notify: events go by way of a journal; say where with --journal DIR".into());
         }
-        Ok(Args { listen, database, trail: Trail { journal, notify }, mint })
+        let content = match content {
+            Some(file) => Some(Content { file, keep: keep.unwrap_or_default(), days }),
+            None if keep.is_some() || days.is_some() => {
+                return Err("--keep, --keep-days: say with --content FILE where".into());
+            }
+            None if mint.iter().any(Mint::keeps_content) => {
+                return Err("--mint: what is kept of `content` goes to a file; say which with --content FILE".into());
+            }
+            None => None,
+        };
+        Ok(Args { listen, database, trail: Trail { journal, notify }, content, mint })
+    }
+}
+
+/// How much is to be kept.
+pub(crate) fn kept(text: &str) -> Result<Keep, String> {
+    match text.parse() {
+        Ok(Keep::Redacted) if !cfg!(feature = "redact") => {
+            Err("redacted: build the example with the feature `redact` too".to_owned())
+        }
+        Ok(keep) => Ok(keep),
+        Err(error) => Err(format!("{text}: {error}")),
     }
 }
 

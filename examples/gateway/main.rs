@@ -11,6 +11,10 @@
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
 //! has them, it tells when a budget runs out, and when a provider is down.
+//!
+//! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
+//! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
+//! what is kept of a call, and proves it.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
@@ -43,7 +47,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use args::{Args, Command};
+use args::Command;
 use storage::Storage;
 
 #[tokio::main]
@@ -71,12 +75,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let Args { listen, database, trail, mint } = match Command::parse(std::env::args_os())? {
+    let mut args = match Command::parse(std::env::args_os())? {
         Command::Serve(args) => args,
-        Command::Audit(audit) => return audit::run(audit),
+        Command::Audit(audit) => return audit::run(audit).await,
     };
     let stop = serve::Stop::new()?;
-    let storage = Storage::open(&database, &trail).await?;
+    let storage = Storage::open(&args).await?;
+    let (listen, mint) = (args.listen, std::mem::take(&mut args.mint));
     let has_keys = !mint.is_empty() || !storage.keys.is_empty().await?;
     if !has_keys && !listen.ip().is_loopback() {
         return Err(format!(
@@ -106,6 +111,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
             .auth(KeyAuthLayer::new(CachedKeys::new(storage.keys.clone()), storage.pepper.clone()))
             .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
             .budget(budgets);
+    }
+    if let Some(content) = &storage.content {
+        layer = layer.content(content);
     }
     let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
     let app = Router::new()

@@ -1,15 +1,18 @@
 use std::error::Error;
 
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::content::Keep;
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::store::key::KeyRegistry;
 
+use crate::args::kept;
+
 /// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
 /// left out, and `budget` and `models` may come more than once: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`. `user` and `team` say whose it is;
-/// `team-budget=100/month` is shared by the team.
+/// `team-budget=100/month` is shared by the team; `content=redacted` is how much is kept of what its calls hold.
 pub(crate) struct Mint {
     principal: Principal,
     /// Nothing but the name was given: whoever has such a key keeps its powers.
@@ -45,9 +48,12 @@ impl Mint {
                     principal.limit(measure, most.parse().map_err(|_| format!("`{key}={most}`: not a whole number"))?);
             }
         }
+        if let Some(keep) = single("content")? {
+            principal = principal.content(kept(keep)?);
+        }
         for (key, value) in &parts {
             principal = match *key {
-                "name" | "user" | "team" | "rpm" | "tpm" | "parallel" => principal,
+                "name" | "user" | "team" | "rpm" | "tpm" | "parallel" | "content" => principal,
                 "models" => principal.models([*value]),
                 "budget" => {
                     let (window, limit) = budget(value)?;
@@ -62,6 +68,11 @@ impl Mint {
             };
         }
         Ok(Mint { principal, is_bare: parts.len() == 1 })
+    }
+
+    /// Whether anything of what its calls hold is to be kept.
+    pub(crate) fn keeps_content(&self) -> bool {
+        self.principal.content.is_some_and(|keep| keep != Keep::Nothing)
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -4,19 +4,20 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tollgate::AuditLayer;
 use tollgate::audit::{Slack, TracingSink};
 use tollgate::domain::key::Pepper;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
-use tollgate::store::journal::{Corrected, Events, Journal};
+use tollgate::store::journal::{Corrected, Events, Journal, Sealer};
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
 use tollgate::store::sqlite::Sqlite;
 use tollgate::upstream::HttpClient;
+use tollgate::{AuditLayer, ContentLayer};
 
-use crate::args::{Database, Trail};
+use crate::args::{Args, Content, Database, Trail};
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
@@ -25,51 +26,97 @@ pub(crate) struct Storage {
     pub(crate) audit: AuditLayer,
     /// Where it is said what somebody should hear of, if there is a journal that keeps it.
     pub(crate) events: Option<Events>,
+    /// What prompts and answers hold, if any of it is kept.
+    pub(crate) content: Option<ContentLayer>,
     pub(crate) pepper: Pepper,
     database: Option<Sqlite>,
+    contents: Option<Sqlite>,
+}
+
+/// What is there of calls besides their ledger.
+struct Trails {
+    audit: AuditLayer,
+    events: Option<Events>,
+    sealer: Option<Sealer>,
 }
 
 impl Storage {
-    pub(crate) async fn open(database: &Database, journal: &Trail) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn open(args: &Args) -> Result<Self, Box<dyn Error>> {
+        let Args { database, trail, content, .. } = args;
         let Database::Sqlite(path) = database else {
             let budgets = Arc::new(MemoryBudgets::new());
-            let (audit, events) = audit(journal, "log", TracingSink::new(), &budgets).await?;
-            return Ok(Storage {
-                keys: Arc::new(MemoryKeys::new()),
-                audit,
-                events,
-                budgets,
-                pepper: Pepper::new(Pepper::mint_text()?.as_bytes())?,
-                database: None,
-            });
+            let trails = trails(trail, "log", TracingSink::new(), &budgets).await?;
+            let pepper = Pepper::new(Pepper::mint_text()?.as_bytes())?;
+            return Self::with(trails, content, Arc::new(MemoryKeys::new()), budgets, pepper, None).await;
         };
         let database = Sqlite::open(path).await?;
         database.migrate().await?;
         let keys = database.keys();
         let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
         let budgets = Arc::new(database.budgets());
-        let (audit, events) = audit(journal, "sqlite", database.audit(), &budgets).await?;
-        Ok(Storage { keys: Arc::new(keys), audit, events, budgets, pepper, database: Some(database) })
+        let trails = trails(trail, "sqlite", database.audit(), &budgets).await?;
+        Self::with(trails, content, Arc::new(keys), budgets, pepper, Some(database)).await
+    }
+
+    async fn with(
+        trails: Trails,
+        content: &Option<Content>,
+        keys: Arc<dyn KeyRegistry>,
+        budgets: Arc<dyn BudgetStore>,
+        pepper: Pepper,
+        database: Option<Sqlite>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let Trails { audit, events, sealer } = trails;
+        let (content, contents) = match content {
+            Some(content) => {
+                let contents = Sqlite::open(&content.file).await?;
+                contents.migrate().await?;
+                (Some(kept(content, &contents, sealer)), Some(contents))
+            }
+            None => (None, None),
+        };
+        Ok(Storage { keys, budgets, audit, events, content, pepper, database, contents })
     }
 
     /// After the last settlement.
     pub(crate) async fn close(self) -> Result<(), Box<dyn Error>> {
+        if let Some(content) = self.content {
+            // It may be lost; records may not.
+            let _ = tokio::time::timeout(Duration::from_secs(10), content.flush()).await;
+        }
         self.audit.flush().await;
-        if let Some(database) = self.database {
+        for database in [self.contents, self.database].into_iter().flatten() {
             database.close().await?;
         }
         Ok(())
     }
 }
 
+fn kept(content: &Content, contents: &Sqlite, sealer: Option<Sealer>) -> ContentLayer {
+    let mut layer = ContentLayer::new(contents.contents()).keep(content.keep);
+    #[cfg(feature = "redact")]
+    {
+        layer = layer.redact_by(tollgate::content::Patterns::common());
+    }
+    if let Some(days) = content.days {
+        layer = layer.retain(Duration::from_secs(u64::from(days) * 86_400));
+    }
+    if let Some(sealer) = sealer {
+        layer = layer.sealed_by(sealer);
+    }
+    layer
+}
+
 /// Straight into the sink, or by way of a journal in this directory, which is made if it is not there.
-async fn audit(
+async fn trails(
     trail: &Trail,
     name: &str,
     sink: impl AuditSink,
     budgets: &impl BudgetStore,
-) -> Result<(AuditLayer, Option<Events>), Box<dyn Error>> {
-    let Some(dir) = &trail.journal else { return Ok((AuditLayer::new(sink), None)) };
+) -> Result<Trails, Box<dyn Error>> {
+    let Some(dir) = &trail.journal else {
+        return Ok(Trails { audit: AuditLayer::new(sink), events: None, sealer: None });
+    };
     match std::fs::create_dir(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(format!("--journal {}: {error}", dir.display()).into());
@@ -87,12 +134,12 @@ async fn audit(
             "a gateway before this one ended in the middle of calls; their budgets are corrected"
         );
     }
-    let (events, mut journal) = (journal.events(), journal.ship(name, sink)?);
+    let (events, sealer, mut journal) = (journal.events(), journal.sealer(), journal.ship(name, sink)?);
     if let Some(url) = &trail.notify {
         let slack = Slack::new(url, HttpClient::new()?).map_err(|error| format!("--notify: {error}"))?;
         journal = journal.notify("slack", slack)?;
     }
-    Ok((AuditLayer::journaled(journal), Some(events)))
+    Ok(Trails { audit: AuditLayer::journaled(journal), events: Some(events), sealer: Some(sealer) })
 }
 
 /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are

@@ -135,19 +135,19 @@ impl Call {
         let _ = self.shared.head.set(head);
     }
 
-    /// Keeps so much of what this call's prompt and answer hold, whatever its key says and the layer that keeps it. The first
-    /// to say so wins; nothing is kept where there is no [`ContentLayer`](crate::ContentLayer).
+    /// Has no more kept of what this call's prompt and answer hold than so much. Of all who say so, and its key, who says the
+    /// least is heard; what a [`ContentLayer`](crate::ContentLayer) keeps of everyone's counts where nobody has said anything.
     pub fn keep_content(&self, keep: Keep) {
-        let _ = self.shared.keep.set(keep);
+        let wish = &mut self.state().keep;
+        *wish = Some(wish.map_or(keep, |before| before.min(keep)));
     }
 
-    /// How much of it is kept where no more is said than `otherwise`; noted for the outcome.
+    /// How much of it is to be kept where nobody says anything but `otherwise`; noted for the outcome.
     pub(crate) fn content(&self, otherwise: Keep) -> Keep {
         let by_key = self.principal().and_then(|principal| principal.content);
-        let keep = self.shared.keep.get().copied().or(by_key).unwrap_or(otherwise);
-        if keep != Keep::Nothing {
-            self.state().content = Some(keep);
-        }
+        let mut state = self.state();
+        let keep = by_key.into_iter().chain(state.keep).min().unwrap_or(otherwise);
+        state.content = Some(keep).filter(|keep| *keep != Keep::Nothing);
         keep
     }
 

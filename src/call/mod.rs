@@ -83,7 +83,6 @@ use crate::dialect::head::Head;
 use crate::domain::attribution::Attribution;
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
-use crate::domain::content::Keep;
 use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Decision, Outcome};
@@ -121,7 +120,6 @@ struct Shared {
     counted_input: OnceLock<u64>,
     client: OnceLock<Attribution>,
     trail: OnceLock<Arc<Trail>>,
-    keep: OnceLock<Keep>,
     route: OnceLock<Vec<Arc<Target>>>,
     /// Whether the client is told how long its answer took.
     server_timing: bool,
@@ -152,7 +150,6 @@ impl Call {
             counted_input: OnceLock::new(),
             client: OnceLock::new(),
             trail: OnceLock::new(),
-            keep: OnceLock::new(),
             route: OnceLock::new(),
             server_timing: config.server_timing,
             follows_cost: AtomicBool::new(false),

@@ -47,7 +47,8 @@ pub(super) struct State {
     /// What is held for it, until its intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
-    /// How much is kept of what it says.
+    /// How much is to be kept of what it holds, if anybody keeps it, and if somebody does.
+    pub(super) keep: Option<Keep>,
     pub(super) content: Option<Keep>,
     hooks: Vec<Hook>,
     counted: Option<TaskTrackerToken>,
@@ -114,6 +115,7 @@ impl State {
             live: Vec::new(),
             reservation: None,
             warnings: None,
+            keep: None,
             content: None,
             hooks: Vec::new(),
             counted: Some(counted),

@@ -6,20 +6,20 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 
 use super::layer::Shared;
-use super::queue::Taken;
+use super::queue::{NO_ROOM, Taken};
 use super::task;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, Share};
 use crate::call::{Call, Ending};
 
 /// An answer that is kept: every byte of it, and a copy of each.
 pub(super) struct ContentBody {
     inner: Body,
     ending: Ending,
-    copy: Option<Copy>,
+    copy: Option<Copied>,
 }
 
 /// What has come so far.
-struct Copy {
+struct Copied {
     shared: Arc<Shared>,
     call: Call,
     taken: Taken,
@@ -32,7 +32,7 @@ struct Copy {
 impl ContentBody {
     pub(super) fn new(inner: Body, is_bodiless: bool, shared: Arc<Shared>, call: Call, taken: Taken) -> Self {
         let ending = Ending::new(is_bodiless, &inner);
-        let copy = Copy { shared, call, taken, body: Some(BytesMut::new()), bytes: 0, is_dropped: false };
+        let copy = Copied { shared, call, taken, body: Some(BytesMut::new()), bytes: 0, is_dropped: false };
         let mut body = ContentBody { inner, ending, copy: Some(copy) };
         body.look();
         body
@@ -48,23 +48,23 @@ impl ContentBody {
     }
 }
 
-impl Copy {
+impl Copied {
     fn push(&mut self, data: &Bytes) {
         self.bytes += data.len() as u64;
         let Some(body) = &mut self.body else { return };
-        if body.len() + data.len() > self.shared.settings.most {
-            self.body = None;
-        } else if !self.taken.share.grow(data.len()) {
-            (self.body, self.is_dropped) = (None, true);
-        } else {
-            body.extend_from_slice(data);
+        let fits = body.len() + data.len() <= self.shared.settings.most;
+        if fits && self.taken.share.grow(data.len()) {
+            return body.extend_from_slice(data);
         }
+        // What was copied goes, and the room that it took.
+        (self.body, self.is_dropped) = (None, fits);
+        self.taken.share = Share::none(&self.shared.queue.room);
     }
 
     fn end(self, is_whole: bool) {
-        let Copy { shared, call, mut taken, body, bytes, is_dropped } = self;
+        let Copied { shared, call, mut taken, body, bytes, is_dropped } = self;
         if is_dropped {
-            return shared.queue.drop_one("there is no room for more bodies");
+            return shared.queue.drop_one(NO_ROOM);
         }
         taken.ended(call.now(), is_whole, bytes, body.map(BytesMut::freeze));
         task::push(&shared, taken);

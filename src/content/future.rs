@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use super::body::ContentBody;
 use super::layer::Shared;
 use super::queue::Taken;
-use super::redact::Form;
+use super::redact::{Coding, Form};
 use crate::body::{Body, BoxError, Gunzip, Share};
 use crate::call::{Call, Ending, is_event_stream};
 use crate::domain::content::{Keep, Side};
@@ -73,9 +73,9 @@ impl Kept {
         let Kept { shared, call, keep, method } = self;
         let (parts, body) = response.into_parts();
         let form = Form {
-            dialect: call.dialect(),
             is_event_stream: is_event_stream(&parts.headers),
-            is_gzip: Gunzip::is_needed(&parts.headers),
+            coding: coding(&parts.headers),
+            ..Form::of(&call, shared.settings.most)
         };
         let mut taken = Taken::new(&call, Side::Answer, keep, form, Share::none(&shared.queue.room));
         taken.content.media_type = text(&parts.headers, &header::CONTENT_TYPE);
@@ -83,6 +83,15 @@ impl Kept {
         let is_bodiless = Ending::is_bodiless(&method, parts.status);
         let body = ContentBody::new(body, is_bodiless, shared, call, taken);
         Response::from_parts(parts, Body::own(body))
+    }
+}
+
+fn coding(headers: &HeaderMap) -> Coding {
+    match headers.get(header::CONTENT_ENCODING) {
+        None => Coding::None,
+        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => Coding::None,
+        Some(_) if Gunzip::is_needed(headers) => Coding::Gzip,
+        Some(_) => Coding::Other,
     }
 }
 

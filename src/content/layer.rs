@@ -15,6 +15,8 @@ use crate::store::journal::Sealer;
 
 /// The longest body of which more is kept than its length, unless set.
 const MOST: usize = 8 << 20;
+/// How long a flush waits.
+const LONG: Duration = Duration::from_secs(30);
 /// The room that bodies take on their way, unless set.
 const ROOM: usize = 64 << 20;
 
@@ -88,7 +90,7 @@ impl ContentLayer {
         self.with(|settings| settings.sealer = Some(sealer))
     }
 
-    /// Deletes what came to its end so long ago: looks every minute, from the first call on. Kept for ever unless set.
+    /// Deletes what came to its end so long ago: looks every minute, from when it is in a stack. Kept for ever unless set.
     #[must_use]
     pub fn retain(self, time: Duration) -> Self {
         self.with(|settings| settings.retention = Some(time))
@@ -120,19 +122,20 @@ impl ContentLayer {
         self.shared.queue.dropped()
     }
 
-    /// Waits until all that has come to its end by now is kept, or given up.
+    /// Waits until all that has come to its end by now is kept, or given up; half a minute at most, for a sink that takes
+    /// nothing.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         let written = self.shared.queue.flush();
         task::start(&self.shared);
-        // Its runtime may end before.
-        let _ = written.await;
+        let _ = tokio::time::timeout(LONG, written).await;
     }
 
     /// The service in front of `inner`, within a call that is open.
     pub(crate) fn around<S>(&self, inner: S) -> ContentService<S> {
+        task::sweep_too(&self.shared);
         ContentService::new(inner, self.shared.clone())
     }
 }

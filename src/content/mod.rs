@@ -45,6 +45,8 @@
 //! ```
 
 mod body;
+mod data;
+mod document;
 mod future;
 mod layer;
 #[cfg(feature = "redact")]

@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::queue::Taken;
 use super::redact::{self, Form, Redactor};
+use crate::body::Share;
 use crate::domain::content::{Content, Keep, LeftOut, Seal};
 
-/// What the sink gets.
-pub(super) fn prepared(taken: Taken, redactor: Option<&dyn Redactor>) -> Content {
+/// What the sink gets, and the room that it takes until then.
+pub(super) fn prepared(taken: Taken, redactor: Option<&dyn Redactor>) -> (Content, Share) {
     let Taken { mut content, body, form, model, share } = taken;
-    let Some(body) = body else { return content };
+    let Some(body) = body else { return (content, share) };
     match content.keep {
         Keep::Full => {
             content.seal = Some(Seal::of(&body));
@@ -25,9 +26,7 @@ pub(super) fn prepared(taken: Taken, redactor: Option<&dyn Redactor>) -> Content
         },
         _ => content.seal = Some(Seal::of(&body)),
     }
-    // It is in nobody's way any more: what is kept of it goes with the batch.
-    drop(share);
-    content
+    (content, share)
 }
 
 fn left_by(with: &dyn Redactor, body: &[u8], form: Form, model: &str) -> Option<String> {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::redact::Form;
 use crate::body::{Budget, Share};
 use crate::call::Call;
-use crate::domain::content::{Content, LeftOut, Side};
+use crate::domain::content::{Content, Keep, LeftOut, Side};
 
 /// A body that has come to its end, or as far as it came.
 pub(super) struct Taken {
@@ -26,7 +26,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(call: &Call, side: Side, keep: crate::domain::content::Keep, form: Form, share: Share) -> Self {
+    pub(super) fn new(call: &Call, side: Side, keep: Keep, form: Form, share: Share) -> Self {
         let principal = call.principal();
         let content = Content {
             call: call.id(),
@@ -55,6 +55,9 @@ impl Taken {
     }
 }
 
+/// Why a body that came is not kept.
+pub(super) const NO_ROOM: &str = "there is no room for more bodies";
+
 /// What comes out of the queue.
 pub(super) enum Item {
     Body(Box<Taken>),
@@ -66,10 +69,10 @@ pub(super) struct Queue {
     waiting: Mutex<VecDeque<Item>>,
     /// The room that all of it may take, with what is still being read.
     pub(super) room: Arc<Budget>,
-    /// Bodies that were not kept for want of room.
+    /// Bodies that should have been kept, and were not.
     dropped: AtomicU64,
-    /// The last one found no room.
-    is_full: AtomicBool,
+    /// So it was with the last.
+    is_losing: AtomicBool,
 }
 
 /// The most bodies that wait at once, however short they are.
@@ -81,7 +84,7 @@ impl Queue {
             waiting: Mutex::default(),
             room: Arc::new(Budget::new(room)),
             dropped: AtomicU64::new(0),
-            is_full: AtomicBool::new(false),
+            is_losing: AtomicBool::new(false),
         }
     }
 
@@ -100,13 +103,15 @@ impl Queue {
                 false => Some(taken),
             }
         };
-        match refused {
-            Some(_) => self.drop_one("too many bodies wait for their sink"),
-            None => {
-                if self.is_full.swap(false, Ordering::Relaxed) {
-                    tracing::info!(dropped = self.dropped(), "content is kept again");
-                }
-            }
+        if refused.is_some() {
+            self.drop_one("too many bodies wait for their sink");
+        }
+    }
+
+    /// The sink has taken some.
+    pub(super) fn kept(&self) {
+        if self.is_losing.swap(false, Ordering::Relaxed) {
+            tracing::info!(dropped = self.dropped(), "content is kept again");
         }
     }
 
@@ -141,7 +146,7 @@ impl Queue {
     /// A body is not kept.
     pub(super) fn drop_one(&self, why: &'static str) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
-        if !self.is_full.swap(true, Ordering::Relaxed) {
+        if !self.is_losing.swap(true, Ordering::Relaxed) {
             tracing::error!(why, "content is not kept; calls and their records go on");
         }
     }

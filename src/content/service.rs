@@ -9,7 +9,7 @@ use tower::Service;
 use super::ContentFuture;
 use super::future::Kept;
 use super::layer::Shared;
-use super::queue::Taken;
+use super::queue::{NO_ROOM, Taken};
 use super::redact::Form;
 use super::task;
 use crate::body::{Body, BoxError, Share};
@@ -54,8 +54,8 @@ where
 
 /// Has the request kept, and its answer later, if they are to be.
 fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, Rejection> {
-    let Some(call) = Call::of(request).filter(|call| call.endpoint().has_head()) else { return Ok(None) };
     task::sweep_too(shared);
+    let Some(call) = Call::of(request).filter(|call| call.endpoint().has_head()) else { return Ok(None) };
     let keep = call.content(shared.settings.keep);
     if keep == Keep::Nothing {
         return Ok(None);
@@ -67,7 +67,7 @@ fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, R
     let fits = body.len() <= shared.settings.most;
     match !fits || share.grow(body.len()) {
         true => {
-            let form = Form { dialect: call.dialect(), is_event_stream: false, is_gzip: false };
+            let form = Form::of(call, shared.settings.most);
             let mut taken = Taken::new(call, Side::Request, keep, form, share);
             taken.content.media_type = Some("application/json".into());
             // A copy: the bytes themselves count as those of a call that is under way, and a sink may take its time.
@@ -75,7 +75,7 @@ fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, R
             taken.ended(call.now(), true, body.len() as u64, copy);
             task::push(shared, taken);
         }
-        false => shared.queue.drop_one("there is no room for more bodies"),
+        false => shared.queue.drop_one(NO_ROOM),
     }
     let (shared, call, method) = (shared.clone(), call.clone(), request.method().clone());
     Ok(Some(Kept { shared, call, keep, method }))

@@ -10,15 +10,17 @@ use super::layer::{Settings, Shared};
 use super::prepare::prepared;
 use super::queue::{Item, Taken};
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::content::Content;
 use crate::store::Chain;
+use crate::store::journal::Sealer;
 
 /// Most that a sink is handed at once: bodies, and bytes of them but for the last.
-const BATCH: usize = 128;
+const BATCH: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Why bodies are given up that could be kept.
+const SHORT: &str = "the journal is short of room, and content goes first";
 /// How often it is looked for what has been kept for long enough.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -77,7 +79,12 @@ async fn run(running: Running) {
             }
         }
         if !bodies.is_empty() {
-            keep(&shared, bodies).await;
+            let (count, of_batch) = (bodies.len(), shared.clone());
+            // In a task of its own: a sink that panics costs its batch, and not those that wait behind it.
+            let kept = Handle::current().spawn(async move { keep(&of_batch, bodies).await });
+            if kept.await.is_err() {
+                give_up(&shared, count, "their sink panicked");
+            }
         }
         for done in flushes {
             // Whoever asked may have stopped waiting.
@@ -89,16 +96,17 @@ async fn run(running: Running) {
 async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
     let count = bodies.len();
     let Settings { sink, redactor, sealer, .. } = &shared.settings;
-    if sealer.as_ref().is_some_and(|sealer| sealer.is_short()) {
-        // What is left of the disk is for records.
-        return give_up(shared, count, "the journal is short of room, and content goes first");
+    // What is left of the disk is for records.
+    let is_short = || sealer.as_ref().is_some_and(Sealer::is_short);
+    if is_short() {
+        return give_up(shared, count, SHORT);
     }
     let redactor = redactor.clone();
     let made = tokio::task::spawn_blocking(move || {
-        bodies.into_iter().map(|taken| prepared(taken, redactor.as_deref())).collect::<Vec<Content>>()
+        bodies.into_iter().map(|taken| prepared(taken, redactor.as_deref())).unzip::<_, _, Vec<_>, Vec<_>>()
     });
-    // Only a runtime that ends takes it otherwise.
-    let Ok(contents) = made.await else { return give_up(shared, count, "the runtime has ended") };
+    // What they take of the room they give back when their sink has them.
+    let Ok((contents, _shares)) = made.await else { return give_up(shared, count, "they could not be made ready") };
     if let Some(sealer) = sealer
         && !sealer.seal(&contents).await
     {
@@ -111,8 +119,12 @@ async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
             return give_up(shared, count, "their sink will not take them");
         }
         tokio::time::sleep(pause).await;
+        if is_short() {
+            return give_up(shared, count, SHORT);
+        }
         pause = (pause * 2).min(LAST_PAUSE);
     }
+    shared.queue.kept();
 }
 
 fn give_up(shared: &Shared, count: usize, why: &'static str) {
@@ -149,7 +161,7 @@ async fn sweep(sweeping: Sweeping, retention: Duration) {
         if deleted > 0 {
             tracing::info!(bodies = deleted, %end, "content was deleted: it was to be kept no longer");
             if let Some(sealer) = &shared.settings.sealer {
-                sealer.deleted(end, deleted);
+                sealer.deleted_before(end, deleted);
             }
         }
         drop(shared);

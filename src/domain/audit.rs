@@ -124,7 +124,7 @@ pub struct AuditRecord {
     pub bytes_in: Option<u64>,
     /// Bytes of body that the client was handed.
     pub bytes_out: u64,
-    /// How much is kept of what the two held, if any is.
+    /// How much of what the two held was to be kept, if any was; there may have been no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }

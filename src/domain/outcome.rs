@@ -219,7 +219,7 @@ pub struct Outcome {
     pub bytes_in: Option<u64>,
     /// Bytes of body that the client was handed.
     pub bytes_out: u64,
-    /// How much is kept of what the two held, if any is: see [`ContentLayer`](crate::ContentLayer).
+    /// How much of what the two held was to be kept, if any was: see [`ContentLayer`](crate::ContentLayer).
     pub content: Option<Keep>,
 }
 

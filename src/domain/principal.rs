@@ -57,7 +57,7 @@ pub struct Principal {
     pub budgets: Vec<Budget>,
     /// The limits that every call counts against, all of them.
     pub limits: Vec<Limit>,
-    /// How much is kept of what its calls hold, where the stack keeps any; `None` as of everybody's.
+    /// How much is kept of what its calls hold, where the stack keeps any; `None` for as much as of everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
+        trial("what a key's calls hold is kept as its minting says, and proved", content_is_kept),
     ]
 }
 
@@ -84,13 +85,19 @@ fn spent(gateway: &Gateway, key: &str) -> String {
 }
 
 fn ask(gateway: &Gateway, head: &str, body: &str) -> (u16, String) {
+    let answer = whole(gateway, head, body);
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// The answer with its head.
+fn whole(gateway: &Gateway, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(gateway.addr).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
     write!(stream, "{head}host: gateway\r\nconnection: close\r\n\r\n{body}").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
-    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    answer
 }
 
 fn a_key_outlives_its_gateway() {
@@ -177,4 +184,51 @@ fn a_key_is_asked_for() {
     assert_eq!(ask(&gateway, "GET /healthz HTTP/1.1\r\n", "").0, 200);
     gateway.interrupt();
     gateway.assert_exits_well();
+}
+
+fn content_is_kept() {
+    let (path, contents, journal) = (temporary("content"), temporary("contents"), temporary("content-journal"));
+    let journal = journal.with_extension("dir");
+    let _ = fs::remove_dir_all(&journal);
+    let [database, contents, journal] = [&path, &contents, &journal].map(|path| path.display().to_string());
+    let database = format!("sqlite://{database}");
+    let args = [
+        "--database",
+        &database,
+        "--journal",
+        &journal,
+        "--content",
+        &contents,
+        "--keep",
+        "hashed",
+        "--keep-days",
+        "30",
+    ];
+    let mints = ["--mint", "name=ada,content=full", "--mint", "name=bob,content=nothing", "--mint", "name=eve"];
+    let gateway = Gateway::with("content", &[&args[..], &mints].concat(), 3);
+    let calls = ["ada", "bob", "eve"].map(|name| {
+        let body = r#"{"model":"claude-haiku-5-5","max_tokens":64,"messages":[{"role":"user","content":"tulip"}]}"#;
+        let head = format!(
+            "POST /v1/messages HTTP/1.1\r\nx-api-key: {}\r\ncontent-length: {}\r\n",
+            gateway.key(name),
+            body.len()
+        );
+        let answer = whole(&gateway, &head, body);
+        let id = answer.split_once("x-request-id: ").expect("an id").1;
+        id.split_once("\r\n").expect("a line").0.to_owned()
+    });
+    gateway.interrupt();
+    gateway.assert_exits_well();
+    let said = |call: &str| {
+        let output =
+            command().args(["audit", "content", &contents, call, &journal]).output().expect("the example runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let [of_ada, of_bob, of_eve] = calls.map(|call| said(&call));
+    let lines: Vec<_> = of_ada.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("tulip") && lines[0].contains(r#""proof":"Holds""#), "{of_ada}");
+    assert!(lines[1].contains(r#""side":"answer""#) && lines[1].contains("msg_"), "{of_ada}");
+    assert_eq!(of_bob, "");
+    assert!(of_eve.lines().count() == 2 && of_eve.contains(r#""body":null"#) && !of_eve.contains("tulip"), "{of_eve}");
 }

@@ -85,6 +85,14 @@ fn bad_arguments_are_refused() {
     ] {
         assert_refused(&["--database", "memory:", "--mint", mint], &[], why);
     }
+    for (args, why) in [
+        (&["--keep", "full"][..], "say with --content FILE where"),
+        (&["--keep", "everything"], "content is kept as one of nothing, hashed, redacted, full"),
+        (&["--content", "unused.db", "--keep-days", "-1"], "--keep-days -1: not a whole number"),
+        (&["--mint", "name=a,content=full"], "say which with --content FILE"),
+    ] {
+        assert_refused(&[&["--database", "memory:"], args].concat(), &[], why);
+    }
     for url in ["postgres://x", "sqlite://gateway.db?mode=rwc"] {
         assert_refused(&["--database", url], &[], "neither sqlite://FILE nor memory:");
     }

@@ -85,19 +85,22 @@ impl Gate for Wish {
 }
 
 #[tokio::test]
-async fn a_keys_word_stands_over_the_layers_and_a_gates_over_both() {
+async fn a_key_or_a_gate_says_otherwise_than_the_layer_and_who_says_less_is_heard() {
     let (content, kept) = layer();
     let content = content.keep(Keep::Hashed);
-    let gateway = gateway(GatewayLayer::new().gate(Wish(Keep::Full)).content(&content), &[]);
+    let gates = GatewayLayer::new().gate(Wish(Keep::Full)).gate(Wish(Keep::Redacted)).gate(Wish(Keep::Full));
+    let gateway = gateway(gates.content(&content), &[]);
     let (of_all, of_opus) = (messages("hello"), messages("hello").replace("haiku", "opus"));
-    let of_key = |keep| of(Principal::new("ada").content(keep), post("/v1/messages", &of_all));
+    let of_key = |keep, body: &str| of(Principal::new("ada").content(keep), post("/v1/messages", body));
     ask(&gateway, post("/v1/messages", &of_all)).await;
-    ask(&gateway, of_key(Keep::Full)).await;
-    ask(&gateway, of_key(Keep::Nothing)).await;
-    ask(&gateway, of(Principal::new("ada").content(Keep::Nothing), post("/v1/messages", &of_opus))).await;
+    ask(&gateway, of_key(Keep::Full, &of_all)).await;
+    ask(&gateway, of_key(Keep::Nothing, &of_all)).await;
+    ask(&gateway, post("/v1/messages", &of_opus)).await;
+    ask(&gateway, of_key(Keep::Nothing, &of_opus)).await;
+    ask(&gateway, of_key(Keep::Full, &of_opus)).await;
     content.flush().await;
     let keeps: Vec<_> = kept.of(Side::Request).iter().map(|one| one.keep).collect();
-    assert_eq!(keeps, [Keep::Hashed, Keep::Full, Keep::Full]);
+    assert_eq!(keeps, [Keep::Hashed, Keep::Full, Keep::Redacted, Keep::Redacted]);
 }
 
 #[tokio::test]

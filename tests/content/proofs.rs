@@ -39,6 +39,9 @@ async fn whoever_changes_what_is_kept_is_found_out() {
     assert_eq!(changed(|one| one.body = None), Proof::Holds, "what was taken out of it is missing, not wrong");
     assert_eq!(changed(|one| one.bytes += 1), Proof::Changed);
     assert_eq!(changed(|one| one.keep = Keep::Hashed), Proof::Changed);
+    assert_eq!(changed(|one| one.at = Timestamp::MAX), Proof::Changed);
+    assert_eq!(changed(|one| one.key_id = Some(uuid::Uuid::nil())), Proof::Changed);
+    assert_eq!(changed(|one| one.is_whole = false), Proof::Changed);
     // A new seal fits the new body, and not the line.
     let forged = |one: &mut Content| {
         let body = Bytes::from_static(b"{}");

@@ -54,6 +54,7 @@ async fn of_a_request_texts_names_and_arguments_are_redacted_and_images_left_out
                 { "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": image } },
             ] },
             { "role": "assistant", "content": [
+                { "type": "tool_use", "id": "toolu_0", "name": "log_in", "input": { "user": "ada", "password": "tulip" } },
                 { "type": "tool_use", "id": "toolu_1", "name": "pay", "input": { "ada@example.com": 4111111111111111_u64 } },
             ] },
             { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "toolu_1", "content": "DE89 3704 0044 0532 0130 00" }] },
@@ -68,9 +69,29 @@ async fn of_a_request_texts_names_and_arguments_are_redacted_and_images_left_out
     let [said, called, result] = [0, 1, 2].map(|at| left["messages"][at]["content"].clone());
     assert_eq!(said[0]["text"], "I am [email]");
     assert_eq!(said[1]["source"]["data"], "[400 bytes]");
-    assert_eq!(called[0]["input"], json!({ "[email]": "[card]" }));
+    assert_eq!(called[0]["input"], json!({ "user": "ada", "password": "[secret]" }));
+    assert_eq!(called[1]["input"], json!({ "[email]": "[card]" }));
     assert_eq!(result[0]["content"], "[iban]");
     assert_eq!(left["max_tokens"], 100, "what is nothing of the kind stays");
+}
+
+#[tokio::test]
+async fn the_arguments_of_a_tool_are_read_as_the_document_that_they_are() {
+    let (content, kept) = layer();
+    let content = content.keep(Keep::Redacted).redact_by(Patterns::common());
+    let gateway = gateway(GatewayLayer::new().content(&content), CHUNKS);
+    let arguments = json!({ "note": "card:\n4111 1111 1111 1111\tada@example.com", "apiKey": "tulip" }).to_string();
+    let prompt = json!({ "model": "own", "messages": [
+        { "role": "user", "content": "pay" },
+        { "role": "assistant", "tool_calls": [{ "id": "1", "type": "function", "function": { "name": "pay", "arguments": arguments } }] },
+        { "role": "tool", "tool_call_id": "1", "content": "paid" },
+    ] });
+    ask(&gateway, post("/v1/chat/completions", &prompt.to_string())).await;
+    content.flush().await;
+    let left: Value = serde_json::from_str(&text(&kept.of(Side::Request)[0])).expect("JSON");
+    let arguments = left["messages"][1]["tool_calls"][0]["function"]["arguments"].as_str().expect("a text");
+    let arguments: Value = serde_json::from_str(arguments).expect("a document still");
+    assert_eq!(arguments, json!({ "note": "card:\n[card]\t[email]", "apiKey": "[secret]" }));
 }
 
 struct Fussy;

@@ -6,6 +6,7 @@ mod support;
 mod crashes;
 mod directories;
 mod events;
+mod full;
 mod killed;
 mod proofs;
 mod shipping;

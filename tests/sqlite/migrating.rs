@@ -43,5 +43,6 @@ async fn a_file_of_the_first_version_is_taken_over_with_all_that_it_holds() {
     let next = hold(&sqlite.budgets(), session(), &pot(100), 40, at(NINE)).await;
     let news = sqlite.budgets().settle(&next, money(40), at(NINE)).await.expect("it settles");
     assert_eq!(news.iter().map(|one| one.percent).collect::<Vec<_>>(), [50, 80]);
+    assert_eq!(sqlite.contents().find(id).await.expect("there is a table for it"), []);
     sqlite.close().await.expect("it closes");
 }

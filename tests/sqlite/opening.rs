@@ -167,7 +167,7 @@ async fn a_file_of_a_later_version_is_refused_and_left_as_it_was() {
     sqlx::Connection::close(connection).await.expect("closed");
 
     for dir in [&dir, &killed] {
-        let kind = SqliteErrorKind::NewerSchema { found: 99, known: 2 };
+        let kind = SqliteErrorKind::NewerSchema { found: 99, known: 3 };
         let error = refuses(dir, kind).await;
         assert!(error.to_string().contains("schema 99"), "{error}");
     }
@@ -176,7 +176,7 @@ async fn a_file_of_a_later_version_is_refused_and_left_as_it_was() {
     let pool = SqlitePoolOptions::new().connect(&dir.file().display().to_string()).await.expect("a pool");
     let sqlite = Sqlite::with_pool(pool.clone());
     let before = dir.bytes();
-    let kind = SqliteErrorKind::NewerSchema { found: 99, known: 2 };
+    let kind = SqliteErrorKind::NewerSchema { found: 99, known: 3 };
     assert_eq!(sqlite.migrate().await.expect_err("refused").kind(), kind);
     assert_eq!(cause(&sqlite.budgets().standing(&pot(1), At::Store).await.expect_err("refused")), kind);
     assert_eq!(cause(&sqlite.keys().find(&KeyDigest::from_bytes([0; 32])).await.expect_err("refused")), kind);

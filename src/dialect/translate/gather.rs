@@ -1,5 +1,6 @@
 use super::{Reply, answer};
 use crate::dialect::canon::StreamReader;
+use crate::dialect::canon::event::Event;
 use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::Scanner;
@@ -13,30 +14,34 @@ pub(super) fn reader(upstream: Dialect) -> Option<Box<dyn StreamReader + Send + 
     }
 }
 
-/// The one answer that a stream makes, in its own dialect, as far as it came before it broke off or failed; `None` for
-/// Responses. Of several choices the first.
+/// The one answer that a stream makes, in its own dialect, as far as it came before it broke off or failed. Of several choices
+/// the first; `None` for Responses, and for what does not begin as an answer.
 pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option<String> {
     let (mut reader, mut writer) = (reader(dialect)?, answer::writer(dialect, reply)?);
-    let mut verdict = Ok(());
+    let (mut verdict, mut has_begun) = (Ok(()), false);
+    let mut sink = |event: Event<'_>| {
+        has_begun |= matches!(event, Event::Start { .. });
+        writer.event(event);
+    };
     let mut scanner = Scanner::new();
-    let scanned = scanner.push(stream, |block| {
+    scanner
+        .push(stream, |block| {
+            if verdict.is_ok() {
+                verdict = reader.block(&block, &mut sink);
+            }
+        })
+        .ok()?;
+    // Half an event says nothing.
+    let _ = scanner.finish(|block| {
         if verdict.is_ok() {
-            verdict = reader.block(&block, &mut |event| writer.event(event));
+            verdict = reader.block(&block, &mut sink);
         }
     });
-    if scanned.is_ok() {
-        // Half an event says nothing.
-        let _ = scanner.finish(|block| {
-            if verdict.is_ok() {
-                verdict = reader.block(&block, &mut |event| writer.event(event));
-            }
-        });
-    }
     if verdict.is_ok() {
         // Whether it was whole is for others to say.
-        let _ = reader.finish(&mut |event| writer.event(event));
+        let _ = reader.finish(&mut sink);
     }
-    Some(writer.finish())
+    has_begun.then(|| writer.finish())
 }
 
 #[cfg(test)]
@@ -68,6 +73,10 @@ mod tests {
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"llo\"}}\n\n",
         );
         assert!(text(messages, Dialect::Anthropic).contains(r#""content":[{"type":"text","text":"hello"}]"#));
-        assert!(gathered(b"", Dialect::OpenAiResponses, &Reply::new("m", "r")).is_none());
+        for (stream, dialect) in
+            [("", Dialect::OpenAiResponses), ("", Dialect::Anthropic), (": hello\n\n\u{fffd}", Dialect::OpenAiChat)]
+        {
+            assert!(gathered(stream.as_bytes(), dialect, &Reply::new("m", "r")).is_none());
+        }
     }
 }

@@ -20,7 +20,8 @@
 //! - **Events** that somebody should hear of ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them,
 //!   [`Journal::notify`] says who hears.
 //! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
-//!   through: 529, or 429 for OpenAI's clients. What all sinks have had is removed beyond
+//!   through: 529, or 429 for OpenAI's clients. The ends of those that were go beyond, as far as the disk has room; what is no
+//!   record stops before. What all sinks have had is removed beyond
 //!   [`keep_bytes`](JournalOptions::keep_bytes).
 //!
 //! ```

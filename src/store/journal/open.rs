@@ -226,6 +226,7 @@ impl JournalOptions {
         let head = put(&mut lines, recovered.head, &Said::Opened(opened)).map_err(broken)?;
         let settled = Settled { before, done: Vec::new() };
         let head = put(&mut lines, head, &Said::Settled(settled)).map_err(broken)?;
+        segment::forget_spare(&dir);
         let file = segment::prepare(&dir, size).map_err(&io)?;
         let path = segment::begin(&dir, first).map_err(&io)?;
         let shared = Arc::new(Shared {
@@ -239,6 +240,7 @@ impl JournalOptions {
             written: watch::Sender::new(Some(recovered.head)),
             acked: Mutex::default(),
             is_failing: AtomicBool::new(false),
+            has_sealer: AtomicBool::new(false),
             open_from: AtomicU64::new(before),
         });
         let mut writer = Writer {
@@ -252,7 +254,8 @@ impl JournalOptions {
             ticked: SystemClock.elapsed(),
             settled: before,
             unsettled: Vec::new(),
-            backlog: Vec::new(),
+            closed: Vec::new(),
+            backlog: VecDeque::new(),
             done: Vec::new(),
         };
         writer.begin().map_err(&io)?;

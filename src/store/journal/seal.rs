@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,6 +32,10 @@ pub(super) struct Sealed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOut>,
     bytes: u64,
+    at: Timestamp,
+    is_whole: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_id: Option<Uuid>,
     /// Of what is kept, under a salt that is not in here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<LineHash>,
@@ -38,16 +43,18 @@ pub(super) struct Sealed {
 
 impl Sealed {
     fn of(content: &Content) -> Self {
-        let Content { call, side, keep, left_out, bytes, seal, .. } = content;
-        let hash = seal.as_ref().map(|seal| LineHash::from_bytes(*seal.hash()));
-        Sealed { call: *call, side: *side, keep: *keep, left_out: *left_out, bytes: *bytes, hash }
+        let &Content { call, side, keep, left_out, bytes, at, is_whole, key_id, .. } = content;
+        let hash = content.seal.map(|seal| LineHash::from_bytes(*seal.hash()));
+        Sealed { call, side, keep, left_out, bytes, at, is_whole, key_id, hash }
     }
 }
 
-/// What came to its end before then is kept no longer.
+/// So many bodies are kept no longer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Deleted {
-    before: Timestamp,
+    /// Because they came to their end before then; else somebody has deleted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Timestamp>,
     bodies: u64,
 }
 
@@ -59,6 +66,7 @@ pub struct Sealer {
 
 impl Sealer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.has_sealer.store(true, Ordering::Relaxed);
         Sealer { shared }
     }
 
@@ -69,8 +77,14 @@ impl Sealer {
         matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())))
     }
 
-    pub(crate) fn deleted(&self, before: Timestamp, bodies: u64) {
-        self.shared.queue.push(Item::Deleted(Deleted { before, bodies }));
+    /// Writes down that so many bodies were deleted: for who deletes them by call, key or user. What a layer deletes in time it
+    /// writes down itself.
+    pub fn deleted(&self, bodies: u64) {
+        self.shared.queue.push(Item::Deleted(Deleted { before: None, bodies }));
+    }
+
+    pub(crate) fn deleted_before(&self, before: Timestamp, bodies: u64) {
+        self.shared.queue.push(Item::Deleted(Deleted { before: Some(before), bodies }));
     }
 
     /// Whether what room there is had better be kept for records.
@@ -105,7 +119,7 @@ pub struct Seals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proof {
-    /// It is what was kept.
+    /// It is what was kept, of that key, at that time.
     Holds,
     /// It is something else.
     Changed,
@@ -125,6 +139,7 @@ impl Seals {
                 // There is one of each; of more, whoever added them came later.
                 by_body.entry((sealed.call, sealed.side)).or_insert(sealed);
             }
+            Ok(())
         })?;
         Ok(Seals { by_body })
     }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 const SUFFIX: &str = ".seg";
 /// The one that will be next, before it has a name.
 const NEXT: &str = "next.tmp";
+/// The one after that, where there is one.
+const SPARE: &str = "spare.tmp";
 
 /// A segment that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +35,35 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
 
 /// Makes the segment that will be next, of zeros.
 pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
-    fill(dir, size).map_err(|error| take_back(dir, error))
+    made(&dir.join(NEXT), size)
 }
 
-fn fill(dir: &Path, size: u64) -> io::Result<File> {
+/// Makes the one after that.
+pub(super) fn prepare_spare(dir: &Path, size: u64) -> io::Result<File> {
+    made(&dir.join(SPARE), size)
+}
+
+/// An earlier process may have left one.
+pub(super) fn forget_spare(dir: &Path) {
+    let _ = fs::remove_file(dir.join(SPARE));
+}
+
+/// Makes the spare one the next.
+pub(super) fn promote(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(SPARE), dir.join(NEXT))
+}
+
+fn made(path: &Path, size: u64) -> io::Result<File> {
+    // An attempt that found no room is taken back, or its half would keep others from theirs.
+    fill(path, size).inspect_err(|_| _ = fs::remove_file(path))
+}
+
+fn fill(path: &Path, size: u64) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(dir.join(NEXT))?;
+    let mut file = options.open(path)?;
     let zeros = vec![0; 1 << 20];
     let mut left = size;
     while left > 0 {
@@ -51,12 +73,6 @@ fn fill(dir: &Path, size: u64) -> io::Result<File> {
     }
     file.sync_all()?;
     Ok(file)
-}
-
-/// Takes an attempt back that found no room, or its half would keep others from theirs.
-fn take_back(dir: &Path, error: io::Error) -> io::Error {
-    let _ = fs::remove_file(dir.join(NEXT));
-    error
 }
 
 /// Gives the prepared segment its name.

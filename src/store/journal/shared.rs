@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::chain::Head;
 use super::queue::{Item, Queue};
-use super::segment::{self, Segment};
+use super::segment;
 use super::sync::Sync;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::{Event, What};
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// The last line that each sink has had, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
     pub(super) is_failing: AtomicBool,
+    /// Something is kept that is no record, and stops first where room is short.
+    pub(super) has_sealer: AtomicBool,
     /// The first line of a call that is not done with; a line that is not written yet, if all are.
     pub(super) open_from: AtomicU64,
 }
@@ -49,6 +51,10 @@ impl Shared {
         self.is_failing.load(Ordering::Relaxed) || self.sync.is_failing()
     }
 
+    pub(super) fn has_sealer(&self) -> bool {
+        self.has_sealer.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_failing(&self, is_failing: bool) {
         self.is_failing.store(is_failing, Ordering::Relaxed);
     }
@@ -63,33 +69,32 @@ impl Shared {
     }
 
     /// Removes what everybody has had, beyond what is to be kept, as far as it is done with, and says how much there may still
-    /// be beyond the next segment.
+    /// be beyond the next segment, what was kept to be looked at left aside.
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
     pub(super) fn make_room(&self) -> io::Result<u64> {
         let segments = segment::list(&self.dir)?;
-        let mut total = 0;
-        for segment in &segments {
-            total += fs::metadata(&segment.path)?.len();
-        }
+        let lens =
+            segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
         let had = self.acked();
         // Without a sink this is where records stay.
         let had = had.map_or(0, |seq| seq.min(self.open_from.load(Ordering::Relaxed).saturating_sub(1)));
-        for [segment, next] in segments.array_windows::<2>() {
-            if next.first > had.saturating_add(1) || total.saturating_add(self.size) <= self.keep.min(self.most) {
+        let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
+        for ([segment, next], len) in segments.array_windows::<2>().zip(lens) {
+            if next.first > had.saturating_add(1) {
                 break;
             }
-            total -= remove(segment)?;
+            match total.saturating_add(self.size) > self.keep.min(self.most) {
+                true => {
+                    fs::remove_file(&segment.path)?;
+                    total -= len;
+                }
+                false => kept += len,
+            }
         }
-        self.most.checked_sub(total.saturating_add(self.size)).ok_or_else(|| {
-            io::Error::other("there is as much of it as there may be, and sinks have not had the oldest")
-        })
+        let left = self.most.checked_sub(total.saturating_add(self.size));
+        let full = "there is as much of it as there may be, and sinks have not had the oldest";
+        Ok(left.ok_or_else(|| io::Error::other(full))?.saturating_add(kept))
     }
-}
-
-fn remove(segment: &Segment) -> io::Result<u64> {
-    let len = fs::metadata(&segment.path)?.len();
-    fs::remove_file(&segment.path)?;
-    Ok(len)
 }

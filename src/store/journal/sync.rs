@@ -16,9 +16,9 @@ use crate::domain::event::What;
 
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
-/// From one sync to the next, so that the disk has others to serve too.
-/// With room for so many segments or less, what is not a record is kept no longer.
+/// With room for fewer segments than these beyond the next, what is no record is not kept.
 const SPARE: u64 = 2;
+/// From one sync to the next, so that the disk has others to serve too.
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Sync {
@@ -115,19 +115,20 @@ impl Sync {
     /// Until it is closed and all is done.
     pub(super) fn run(journal: &Shared) {
         let this = &journal.sync;
-        let (mut is_tight, mut wants_next, mut tried) = (false, false, Duration::ZERO);
+        // How it stands is not known yet.
+        let (mut is_tight, mut tried, mut spare) = (true, Duration::ZERO, None);
         loop {
             let idle = |state: &mut State| {
                 state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
             };
-            let (dirty, flushes, is_closed) = {
+            let (dirty, flushes, wants_next, is_closed) = {
                 let state = this.lock();
                 let mut state = match is_tight {
                     false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
-                wants_next |= std::mem::take(&mut state.wants_next);
-                (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes), state.is_closed)
+                let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
+                (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
             };
             let is_idle = dirty.is_empty() && flushes.is_empty();
             let failed = this.sync(&dirty);
@@ -142,7 +143,7 @@ impl Sync {
             let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
             if (wants_next || is_tight) && is_due && !is_closed {
                 tried = SystemClock.elapsed();
-                is_tight = this.look_for_room(journal, std::mem::take(&mut wants_next));
+                is_tight = this.look_for_room(journal, &mut spare);
             }
             if is_closed && is_idle {
                 return;
@@ -155,25 +156,39 @@ impl Sync {
 
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
     /// looked again in a while, because there is little or none.
-    fn look_for_room(&self, journal: &Shared, wants_next: bool) -> bool {
+    fn look_for_room(&self, journal: &Shared, spare: &mut Option<File>) -> bool {
         let (is_missing, is_needed) = {
-            let state = self.lock();
-            (wants_next || matches!(state.next, Some(Err(_))), state.needs_next)
+            let State { next, wants_next, needs_next, .. } = &*self.lock();
+            // What is there is the writer's, to name and to write to.
+            let is_missing = !matches!(next, Some(Ok(_))) && (*wants_next || next.is_some());
+            (is_missing, *needs_next)
         };
         let mut room = journal.make_room();
         if is_missing {
-            let made = match &room {
-                Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
-                _ => segment::prepare(&self.dir, self.size),
+            let made = match (&room, spare.take()) {
+                (Err(error), kept) if !is_needed => {
+                    *spare = kept;
+                    Err(io::Error::other(error.to_string()))
+                }
+                (_, Some(spare)) => segment::promote(&self.dir).map(|()| spare),
+                (_, None) => segment::prepare(&self.dir, self.size),
             };
             if let (Ok(_), Err(error)) = (&room, &made) {
                 room = Err(io::Error::other(error.to_string()));
             }
             let mut state = self.lock();
-            state.needs_next &= made.is_err();
+            (state.wants_next, state.needs_next) = (false, state.needs_next && made.is_err());
             state.next = Some(made);
             self.made.notify_one();
         }
+        let mut is_short = room.as_ref().map_or(true, |left| *left < SPARE * self.size);
+        if !is_short && spare.is_none() && journal.has_sealer() {
+            // That it can be made is the sign that there is room; without it, content stops before calls do.
+            let made = segment::prepare_spare(&self.dir, self.size);
+            is_short = made.is_err();
+            *spare = made.ok();
+        }
+        self.is_short.store(is_short, Ordering::Relaxed);
         match (&room, self.has_no_next.swap(room.is_err(), Ordering::Relaxed)) {
             (Ok(_), true) => journal.tell(What::AuditRestored),
             (Err(error), false) => {
@@ -183,8 +198,6 @@ impl Sync {
             }
             _ => {}
         }
-        let is_short = room.as_ref().map_or(true, |left| *left < SPARE * self.size);
-        self.is_short.store(is_short, Ordering::Relaxed);
         is_short
     }
 

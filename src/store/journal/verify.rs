@@ -163,39 +163,37 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
 /// # Errors
 /// When it cannot be read, or written.
 pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
-    let (mut lines, mut failed) = (0, Ok(()));
+    let mut lines = 0;
     each_line_in(dir.as_ref(), |line| {
-        if failed.is_ok() {
-            failed = out.write_all(line).and_then(|()| out.write_all(b"\n"));
-            lines += 1;
-        }
+        lines += 1;
+        out.write_all(line)?;
+        out.write_all(b"\n")
     })?;
-    failed?;
     out.flush()?;
     Ok(lines)
 }
 
 /// Hands every line of a journal, in its directory or exported to a file, to `each`; passes over what is none.
-pub(super) fn each_line(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) fn each_line(path: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return each_line_in(path, each);
     }
     let (mut lines, mut line) = (BufReader::new(File::open(path)?), Vec::new());
     while lines.read_until(b'\n', &mut line)? > 0 {
-        each(line.strip_suffix(b"\n").unwrap_or(&line));
+        each(line.strip_suffix(b"\n").unwrap_or(&line))?;
         line.clear();
     }
     Ok(())
 }
 
-fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut bytes = Vec::new();
     for mut file in all_open(dir)? {
         bytes.clear();
         file.read_to_end(&mut bytes)?;
         for (_, found) in Frames::of(&bytes) {
             if let Found::Line(line) = found {
-                each(line);
+                each(line)?;
             }
         }
     }

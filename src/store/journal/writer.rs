@@ -1,6 +1,6 @@
 //! The thread that writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::chain::Head;
-use super::frame;
+use super::chain::{Head, LineHash};
+use super::frame::{self, Found, Frames};
 use super::line::{Final, Link, Said, Seen, Settled, put};
 use super::queue::{Closed, Item, Then, Witness};
 use super::{Shared, segment};
@@ -44,10 +44,12 @@ pub(super) struct Writer {
     pub(super) ticked: Duration,
     /// What was said last of how far all is done with.
     pub(super) settled: u64,
-    /// What is done when those lines are written.
-    pub(super) unsettled: Vec<Then>,
-    /// Taken while they could not be.
-    pub(super) backlog: Vec<Item>,
+    /// What is done when those lines are written, by their numbers.
+    pub(super) unsettled: Vec<(u64, Then)>,
+    /// The calls that have ended by then.
+    pub(super) closed: Vec<(u64, Uuid)>,
+    /// Taken, and not yet put into lines.
+    pub(super) backlog: VecDeque<Item>,
     /// Calls that are done with, and began after one that goes on.
     pub(super) done: Vec<(u64, Uuid)>,
 }
@@ -82,11 +84,11 @@ impl Writer {
         loop {
             let since = SystemClock.elapsed().saturating_sub(self.ticked);
             let most = (!self.open.is_empty()).then(|| TICK.saturating_sub(since));
-            items.append(&mut self.backlog);
-            if items.is_empty() && !self.shared.queue.take(&mut items, most) {
+            if !self.shared.queue.take(&mut items, most) {
                 break;
             }
-            if !self.write(items.drain(..)) {
+            self.take_in(items.drain(..));
+            if !self.write() {
                 break;
             }
             if self.open.is_empty() {
@@ -105,11 +107,21 @@ impl Writer {
         self.flush();
     }
 
+    /// That budgets have heard needs no line, and waits for none: what is done with makes room.
+    fn take_in(&mut self, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            match item {
+                Item::Heard(id) if self.open.contains_key(&id) => self.end(id, |open| open.is_held = false),
+                item => self.backlog.push_back(item),
+            }
+        }
+    }
+
     /// `false` where it was given up, because the journal is closed and its disk takes nothing.
-    fn write(&mut self, items: impl Iterator<Item = Item>) -> bool {
+    fn write(&mut self) -> bool {
         let (mut waiting, mut places, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         let mut goes_on = true;
-        for item in items {
+        while let Some(item) = self.backlog.pop_front() {
             match item {
                 Item::Intent(witness, done) => {
                     let Some(intent) = asked(|| witness.intent()) else { continue };
@@ -130,8 +142,8 @@ impl Writer {
                     if !self.put(&said) && !shortened(said).is_some_and(|said| self.put(&said)) {
                         tracing::error!(call = %id, "a record is too long for the journal, and lost");
                     }
-                    self.end(id, |open| open.witness = None);
-                    self.unsettled.extend(then);
+                    self.closed.push((self.head.seq, id));
+                    self.unsettled.extend(then.map(|then| (self.head.seq, then)));
                     places.extend(place);
                 }
                 Item::Event(event) => {
@@ -252,20 +264,10 @@ impl Writer {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
             }
             self.shared.set_failing(true);
+            tries += 1;
+            self.hear(tries >= PATIENCE);
             // No tick says so meanwhile, and room may wait for it.
             self.say_open_from();
-            tries += 1;
-            if tries >= PATIENCE {
-                // A disk that takes nothing must not keep money for ever. What is not in the journal then is told again at the
-                // next start, and counts once.
-                self.unsettled.clear();
-                self.shared.queue.take_now(&mut self.backlog);
-                for item in &mut self.backlog {
-                    if let Item::Final(_, _, then) = item {
-                        drop(then.take());
-                    }
-                }
-            }
             if self.shared.queue.is_closed() {
                 tracing::error!("the journal was closed, and what it could not write is lost");
                 return false;
@@ -273,8 +275,36 @@ impl Writer {
             std::thread::sleep(PAUSE);
         }
         self.shared.set_failing(false);
-        self.unsettled.clear();
         true
+    }
+
+    /// Takes what comes while nothing can be written.
+    ///
+    /// A disk that takes nothing must not keep money for ever: when it has had its time, they are told. What is not in the
+    /// journal then is told again at the next start, and counts once.
+    fn hear(&mut self, tells: bool) {
+        let mut came = Vec::new();
+        self.shared.queue.take_now(&mut came);
+        self.take_in(came);
+        if tells {
+            self.unsettled.clear();
+            for item in &mut self.backlog {
+                if let Item::Final(_, _, then) = item {
+                    drop(then.take());
+                }
+            }
+        }
+    }
+
+    /// All lines up to this one are written.
+    fn written(&mut self, head: Head) {
+        self.shared.written(head);
+        let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
+        for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
+            self.end(id, |open| open.witness = None);
+        }
+        let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);
+        self.unsettled.drain(..settled);
     }
 
     fn try_flush(&mut self) -> io::Result<()> {
@@ -289,10 +319,14 @@ impl Writer {
             file.seek(SeekFrom::Start(self.at))?;
             file.write_all(&self.lines[..fits])?;
             self.at += fits as u64;
-            self.lines.drain(..fits);
             self.shared.sync.written(&self.file, Vec::new());
+            let last = if fits == self.lines.len() { Some(self.head) } else { last(&self.lines[..fits]) };
+            self.lines.drain(..fits);
+            // Those before are told of though there be no room for the rest: that they are done with may make it.
+            if let Some(last) = last {
+                self.written(last);
+            }
         }
-        self.shared.written(self.head);
         Ok(())
     }
 
@@ -309,6 +343,17 @@ impl Writer {
         self.shared.sync.want_next();
         Ok(())
     }
+}
+
+/// The last of these lines.
+fn last(lines: &[u8]) -> Option<Head> {
+    let found = Frames::of(lines).filter_map(|(_, found)| match found {
+        Found::Line(line) => Some(line),
+        Found::Unreadable(_) => None,
+    });
+    let line = found.last()?;
+    let Link { seq, .. } = serde_json::from_slice(line).ok()?;
+    Some(Head { seq, hash: LineHash::of(line) })
 }
 
 /// What a call says of itself. Prices and estimates are made here, and a panic in them must not end the journal.

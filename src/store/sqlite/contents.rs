@@ -27,17 +27,20 @@ const OF_CALL: &str = "SELECT call, side, at, key_id, user, keep, left_out, is_w
      FROM tollgate_content WHERE call = ?1 ORDER BY side DESC";
 /// In slices: one large one would keep everyone waiting.
 const DELETE_BEFORE: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE at < ?1 LIMIT 256)";
+     (SELECT rowid FROM tollgate_content WHERE at < ?1 LIMIT 64)";
 const DELETE_CALL: &str = "DELETE FROM tollgate_content WHERE call = ?1";
 const DELETE_KEY: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE key_id = ?1 LIMIT 256)";
+     (SELECT rowid FROM tollgate_content WHERE key_id = ?1 LIMIT 64)";
 const DELETE_USER: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE user = ?1 LIMIT 256)";
+     (SELECT rowid FROM tollgate_content WHERE user = ?1 LIMIT 64)";
 
 /// What is kept of prompts and answers in the file, in `tollgate_content`: one row a body, and on the disk when `write`
 /// answers. A body that comes again is not written again.
 ///
 /// Let it be a file of its own, beside that of the ledger: bodies are large, and whoever settles a call would wait for them.
+///
+/// Whoever deletes what a running gateway has kept [flushes](crate::ContentLayer::flush) its layer before, and has its journal
+/// say so ([`Sealer::deleted`](crate::store::journal::Sealer::deleted)), if it has one.
 ///
 /// What is deleted is overwritten in the file, and gone from its log when that has come round: at the latest when it is
 /// closed. Copies that were made of the file have it still.

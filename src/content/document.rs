@@ -1,0 +1,193 @@
+//! A JSON document with all that it says redacted, and all else as it is spelled.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+use serde::de::IgnoredAny;
+
+use super::Redactor;
+use super::data::without_data;
+use crate::wire::json::Raw;
+
+/// Members that say once more, in pieces, what the text beside them says.
+const PIECES: [&str; 2] = ["logprobs", "top_logprobs"];
+/// How deep a document may stand in the text of another.
+const NESTED: usize = 4;
+
+/// `None` if it is no document.
+pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
+    nested(document, with, NESTED)
+}
+
+fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
+    serde_json::from_str::<IgnoredAny>(document).ok()?;
+    let (mut out, mut rest) = (String::with_capacity(document.len()), document);
+    // Of the member whose value comes next.
+    let mut name: Option<Cow<'_, str>> = None;
+    while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '{', '[']) {
+        let (before, token) = rest.split_at(at);
+        out.push_str(before);
+        if token.starts_with(['{', '[']) {
+            name = None;
+            out.push_str(&token[..1]);
+            rest = &token[1..];
+            continue;
+        }
+        let len = if token.starts_with('"') { string(token)? } else { number(token) };
+        let (token, behind) = token.split_at(len);
+        let text = said(token);
+        if token.starts_with('"') && behind.trim_ascii_start().starts_with(':') {
+            out.push_str(&spelled(token, &text, &with.redact(&text))?);
+            rest = behind;
+            if PIECES.contains(&&*text) {
+                let value = behind.find(':')? + 1;
+                out.push_str(&behind[..value]);
+                out.push_str("null");
+                rest = behind_value(&behind[value..])?;
+            }
+            name = Some(text);
+        } else {
+            let name = name.take();
+            let left = match token.starts_with('"') {
+                true => value(name.as_deref(), &text, with, depth),
+                false => by(with, name.as_deref(), &text),
+            };
+            out.push_str(&spelled(token, &text, &left)?);
+            rest = behind;
+        }
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+/// One text, redacted.
+fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usize) -> Cow<'a, str> {
+    // The arguments of a tool, and often what it says, are a document of their own.
+    if depth > 0
+        && text.trim_ascii_start().starts_with(['{', '['])
+        && let Some(left) = nested(text, with, depth - 1)
+    {
+        return Cow::Owned(left);
+    }
+    match without_data(name, text) {
+        Cow::Borrowed(text) => by(with, name, text),
+        Cow::Owned(text) => Cow::Owned(by(with, name, &text).into_owned()),
+    }
+}
+
+fn by<'a>(with: &dyn Redactor, name: Option<&str>, text: &'a str) -> Cow<'a, str> {
+    match name {
+        Some(name) => with.redact_member(name, text),
+        None => with.redact(text),
+    }
+}
+
+/// What a token says. A half of a pair of surrogates, which is no text, becomes U+FFFD.
+fn said(token: &str) -> Cow<'_, str> {
+    Raw::new(token).text().map_or(Cow::Borrowed(token), |text| text.into_plain())
+}
+
+/// As it was, if that is what is left; else what is left, as a string.
+fn spelled<'a>(token: &'a str, text: &str, left: &str) -> Option<Cow<'a, str>> {
+    match left == text {
+        true => Some(Cow::Borrowed(token)),
+        false => serde_json::to_string(left).ok().map(Cow::Owned),
+    }
+}
+
+/// How long the string is that a document goes on with, its quotes among it.
+fn string(token: &str) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let found = at + memchr2(b'"', b'\\', token.as_bytes().get(at..)?)?;
+        at = match token.as_bytes()[found] {
+            b'"' => return Some(found + 1),
+            _ => found + 2,
+        };
+    }
+}
+
+fn number(token: &str) -> usize {
+    token.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(token.len())
+}
+
+/// What stands behind the value that comes next.
+fn behind_value(rest: &str) -> Option<&str> {
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    rest.get(values.byte_offset()..)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Some4111;
+
+    impl Redactor for Some4111 {
+        fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+            text.replace("secret", "[-]").replace("4111", "[card]").into()
+        }
+
+        fn redact_member<'a>(&self, name: &str, text: &'a str) -> Cow<'a, str> {
+            if name == "password" { "[password]".into() } else { self.redact(text) }
+        }
+    }
+
+    struct Nothing;
+
+    impl Redactor for Nothing {
+        fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+            text.into()
+        }
+    }
+
+    #[test]
+    fn texts_names_and_numbers_are_redacted_and_all_else_stays_as_it_is_spelled() {
+        for (document, left) in [
+            (r#"{"a": "a secret", "b":1.0e3 , "c":null}"#, r#"{"a": "a [-]", "b":1.0e3 , "c":null}"#),
+            (r#"{"secret":["\u0073ecret","caf\u00e9","\"secret\\"]}"#, r#"{"[-]":["[-]","caf\u00e9","\"[-]\\"]}"#),
+            (r#"[4111, -4111.5,true]"#, r#"["[card]", "-[card].5",true]"#),
+            (r#""secret""#, r#""[-]""#),
+            (r#"{"lone":"\ud800\nsecret\u0034111"}"#, "{\"lone\":\"\u{fffd}\\n[-][card]\"}"),
+            (r#"{"password" : "x","a":["password","x"]}"#, r#"{"password" : "[password]","a":["password","x"]}"#),
+            (
+                r#"{"password":{"a":12},"b":[{"password":12}]}"#,
+                r#"{"password":{"a":12},"b":[{"password":"[password]"}]}"#,
+            ),
+            (
+                r#"{"arguments":"{\"a\":\"x\\n4111\",\"password\":\"y\"}"}"#,
+                r#"{"arguments":"{\"a\":\"x\\n[card]\",\"password\":\"[password]\"}"}"#,
+            ),
+            (r#"{"cut":"{\"a\":\"x 4111"}"#, r#"{"cut":"{\"a\":\"x [card]"}"#),
+            (r#"{"logprobs" : {"content":[{"token":"sec"}]},"a":1}"#, r#"{"logprobs" :null,"a":1}"#),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(redacted(document, &Some4111).as_deref(), Some(left), "{document}");
+        }
+        for document in ["", "{", r#"{"a":"#, "secret", r#"{"a":"b}"#, "{} {}"] {
+            assert_eq!(redacted(document, &Some4111), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn documents_within_documents_are_followed_as_deep_as_anybody_sends_them() {
+        let mut document = r#"{"password":"x"}"#.to_owned();
+        for _ in 0..NESTED {
+            document = serde_json::json!({ "in": document }).to_string();
+        }
+        let left = redacted(&document, &Some4111).expect("a document");
+        assert!(left.contains("[password]"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_in_which_nothing_is_found_stays_as_it_is(text in ".*", number in any::<f64>()) {
+            let inner = serde_json::json!([text, { "data": number }]).to_string();
+            let document = serde_json::json!({ "text": [text, number, inner], "é\"": { "n": null } }).to_string();
+            prop_assert_eq!(redacted(&document, &Nothing), Some(document));
+        }
+    }
+}

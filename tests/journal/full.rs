@@ -1,0 +1,88 @@
+//! A disk that has no room: here a limit on how large a file may become, which the kernel keeps too; on a real small disk in
+//! `.ci/long`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use http::StatusCode;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tollgate::store::journal::{Journal, verify};
+use tollgate::store::memory::MemoryBudgets;
+
+use crate::site::{Dir, Sink, Site, until};
+
+/// The directory that a child is to work in.
+const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";
+/// A directory on a disk of some megabytes, if there is one: then nothing needs to be limited.
+const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
+
+/// Files may become so large, and no larger.
+fn limit_files(bytes: Option<u64>) {
+    let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
+    setrlimit(Resource::RLIMIT_FSIZE, bytes.unwrap_or(most), most).expect("ours to set");
+}
+
+/// A process whose disk fills up; `None` in the run of all tests.
+#[tokio::test]
+async fn child_whose_disk_fills_up() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let (dir, is_small) = (PathBuf::from(dir), std::env::var_os(SMALL_DISK).is_some());
+    let ballast = dir.join("ballast");
+    fs::write(&ballast, vec![0; 2 << 20]).expect("room");
+    let sink = Sink::default();
+    sink.stall(true);
+    let options = Journal::at(&dir).segment_bytes(1 << 20).most_bytes(1 << 30).keep_bytes(0);
+    let site =
+        Site::new(options.open().expect("a journal").ship("kept", sink.clone()).expect("a name"), MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    if !is_small {
+        limit_files(Some(512 << 10));
+    }
+    let (mut calls, mut under_way) = (1, Vec::new());
+    loop {
+        let answer = site.ask("hello").await;
+        if answer.status() != StatusCode::OK {
+            assert_eq!(answer.status().as_u16(), 529);
+            break;
+        }
+        calls += 1;
+        under_way.push(answer);
+        assert!(calls < 20_000, "the disk is never full");
+    }
+    drop(under_way);
+    match is_small {
+        true => fs::remove_file(&ballast).expect("ours"),
+        false => limit_files(None),
+    }
+    sink.stall(false);
+    // Those that were refused have one too, where they had found a place.
+    until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls).await;
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    for _ in 0..200 {
+        status = site.whole("hello").await;
+        if status == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(status, StatusCode::OK, "there is room again");
+    assert_eq!(verify(&dir, &[]).expect("readable").broken, None);
+}
+
+#[test]
+fn a_disk_that_fills_up_keeps_calls_out_until_it_has_room_and_no_record_is_lost() {
+    let dir = Dir::new("full-disk");
+    let small = std::env::var_os(SMALL_DISK).map(PathBuf::from);
+    let within: &Path = small.as_deref().unwrap_or(&dir.0);
+    // `trap '' XFSZ`: a write beyond the limit is an error, and not the end of the process.
+    let output = Command::new("sh")
+        .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["full::child_whose_disk_fills_up", "--exact", "--nocapture"])
+        .env(CHILD, within)
+        .output()
+        .expect("a shell");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
