@@ -138,6 +138,7 @@ impl AttemptGuard {
             price_version: call.card().map(|card| card.price_version.clone()),
             at_most: if is_known { None } else { call.at_most(&self.reading, took) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
+            answered: self.reading.model.map(|model| call.shared_name(model.as_str())),
             end,
             status: self.status,
             usage,
@@ -157,6 +158,14 @@ impl AttemptGuard {
 }
 
 impl Call {
+    /// The name of a model, which is nearly always that of its target.
+    fn shared_name(&self, name: &str) -> Arc<str> {
+        match self.target() {
+            Some(target) if *target.model == *name => target.model.clone(),
+            _ => name.into(),
+        }
+    }
+
     /// Of the wait for the head of the answer, so much was an attempt's.
     fn waited_upstream(&self, took: Duration) {
         if self.shared.server_timing {

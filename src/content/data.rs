@@ -18,7 +18,8 @@ pub(super) fn without_data<'a>(name: Option<&str>, text: &'a str) -> Cow<'a, str
     let (mut copied, mut at) = (0, 0);
     while at < text.len() {
         let run = run(&text[at..]);
-        let is_data = run >= LONG || (run >= SHORT && is_member) || (run > 0 && is_behind_mark(&text[..at]));
+        let is_data =
+            run >= LONG || (run >= SHORT && is_member && run == text.len()) || (run > 0 && is_behind_mark(&text[..at]));
         if is_data {
             out.push_str(&text[copied..at]);
             out.push_str(&format!("[{run} bytes]"));
@@ -72,6 +73,7 @@ mod tests {
             (Some("text"), &format!("see {long} there"), "see [400 bytes] there".to_owned()),
             (Some("data"), "c2hvcnQgYnV0IGRhdGE=", "[20 bytes]".to_owned()),
             (Some("data"), "c2hvcnQ=", "c2hvcnQ=".to_owned()),
+            (Some("data"), "see src/content/document.rs", "see src/content/document.rs".to_owned()),
             (Some("text"), "c2hvcnQgYnV0IGRhdGE=", "c2hvcnQgYnV0IGRhdGE=".to_owned()),
             (None, "![x](DATA:image/png;BASE64,QUJD) and é", "![x](DATA:image/png;BASE64,[4 bytes]) and é".to_owned()),
             (None, "data:;base64,QUJD", "data:;base64,[4 bytes]".to_owned()),

@@ -11,6 +11,8 @@ use crate::wire::json::Raw;
 
 /// Members that say once more, in pieces, what the text beside them says.
 const PIECES: [&str; 2] = ["logprobs", "top_logprobs"];
+/// A number of so many digits may be one by which somebody is known.
+const IDENTIFIER: usize = 8;
 /// How deep a document may stand in the text of another.
 const NESTED: usize = 4;
 
@@ -22,39 +24,35 @@ pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
 fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(document).ok()?;
     let (mut out, mut rest) = (String::with_capacity(document.len()), document);
-    // Of the member whose value comes next.
+    // Of the member whose text comes next.
     let mut name: Option<Cow<'_, str>> = None;
-    while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '{', '[']) {
+    while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let (before, token) = rest.split_at(at);
         out.push_str(before);
-        if token.starts_with(['{', '[']) {
-            name = None;
-            out.push_str(&token[..1]);
-            rest = &token[1..];
-            continue;
-        }
         let len = if token.starts_with('"') { string(token)? } else { number(token) };
         let (token, behind) = token.split_at(len);
-        let text = said(token);
-        if token.starts_with('"') && behind.trim_ascii_start().starts_with(':') {
-            out.push_str(&spelled(token, &text, &with.redact(&text))?);
-            rest = behind;
-            if PIECES.contains(&&*text) {
-                let value = behind.find(':')? + 1;
-                out.push_str(&behind[..value]);
-                out.push_str("null");
-                rest = behind_value(&behind[value..])?;
-            }
-            name = Some(text);
-        } else {
-            let name = name.take();
-            let left = match token.starts_with('"') {
-                true => value(name.as_deref(), &text, with, depth),
-                false => by(with, name.as_deref(), &text),
-            };
-            out.push_str(&spelled(token, &text, &left)?);
-            rest = behind;
+        rest = behind;
+        if !token.starts_with('"') {
+            out.push_str(&spelled(token, token, &digits(token, with))?);
+            continue;
         }
+        let text = said(token);
+        let Some(value) = behind.trim_ascii_start().strip_prefix(':').map(str::trim_ascii_start) else {
+            out.push_str(&spelled(token, &text, &value(name.take().as_deref(), &text, with, depth))?);
+            continue;
+        };
+        out.push_str(&spelled(token, &text, &with.redact(&text))?);
+        let instead = match value.as_bytes().first()? {
+            _ if PIECES.contains(&&*text) => Some("null"),
+            b'{' | b't' | b'f' | b'n' => None,
+            _ => with.hides(&text).then_some(r#""[secret]""#),
+        };
+        if let Some(instead) = instead {
+            out.push_str(&behind[..behind.len() - value.len()]);
+            out.push_str(instead);
+            rest = behind_value(value)?;
+        }
+        name = (instead.is_none() && value.starts_with('"')).then_some(text);
     }
     out.push_str(rest);
     Some(out)
@@ -70,15 +68,16 @@ fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usiz
         return Cow::Owned(left);
     }
     match without_data(name, text) {
-        Cow::Borrowed(text) => by(with, name, text),
-        Cow::Owned(text) => Cow::Owned(by(with, name, &text).into_owned()),
+        Cow::Borrowed(text) => with.redact(text),
+        Cow::Owned(text) => Cow::Owned(with.redact(&text).into_owned()),
     }
 }
 
-fn by<'a>(with: &dyn Redactor, name: Option<&str>, text: &'a str) -> Cow<'a, str> {
-    match name {
-        Some(name) => with.redact_member(name, text),
-        None => with.redact(text),
+/// One number: only one that is an identifier, and no measure, may be what is looked for.
+fn digits<'a>(number: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
+    match number.len() >= IDENTIFIER && number.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => with.redact(number),
+        false => Cow::Borrowed(number),
     }
 }
 
@@ -131,8 +130,8 @@ mod tests {
             text.replace("secret", "[-]").replace("4111", "[card]").into()
         }
 
-        fn redact_member<'a>(&self, name: &str, text: &'a str) -> Cow<'a, str> {
-            if name == "password" { "[password]".into() } else { self.redact(text) }
+        fn hides(&self, name: &str) -> bool {
+            name == "password"
         }
     }
 
@@ -149,20 +148,28 @@ mod tests {
         for (document, left) in [
             (r#"{"a": "a secret", "b":1.0e3 , "c":null}"#, r#"{"a": "a [-]", "b":1.0e3 , "c":null}"#),
             (r#"{"secret":["\u0073ecret","caf\u00e9","\"secret\\"]}"#, r#"{"[-]":["[-]","caf\u00e9","\"[-]\\"]}"#),
-            (r#"[4111, -4111.5,true]"#, r#"["[card]", "-[card].5",true]"#),
+            (
+                r#"[41110000, -41110000.5,4111,0.4111000041110000,true]"#,
+                r#"["[card]0000", -41110000.5,4111,0.4111000041110000,true]"#,
+            ),
             (r#""secret""#, r#""[-]""#),
             (r#"{"lone":"\ud800\nsecret\u0034111"}"#, "{\"lone\":\"\u{fffd}\\n[-][card]\"}"),
-            (r#"{"password" : "x","a":["password","x"]}"#, r#"{"password" : "[password]","a":["password","x"]}"#),
+            (r#"{"password" : "x","a":["password","x"]}"#, r#"{"password" : "[secret]","a":["password","x"]}"#),
             (
                 r#"{"password":{"a":12},"b":[{"password":12}]}"#,
-                r#"{"password":{"a":12},"b":[{"password":"[password]"}]}"#,
+                r#"{"password":{"a":12},"b":[{"password":"[secret]"}]}"#,
             ),
             (
+                r#"[{"password":["x",{"y":1}]},{"password":null},"x"]"#,
+                r#"[{"password":"[secret]"},{"password":null},"x"]"#,
+            ),
+            (r#"{"password":"{\"k\":1}"}"#, r#"{"password":"[secret]"}"#),
+            (
                 r#"{"arguments":"{\"a\":\"x\\n4111\",\"password\":\"y\"}"}"#,
-                r#"{"arguments":"{\"a\":\"x\\n[card]\",\"password\":\"[password]\"}"}"#,
+                r#"{"arguments":"{\"a\":\"x\\n[card]\",\"password\":\"[secret]\"}"}"#,
             ),
             (r#"{"cut":"{\"a\":\"x 4111"}"#, r#"{"cut":"{\"a\":\"x [card]"}"#),
-            (r#"{"logprobs" : {"content":[{"token":"sec"}]},"a":1}"#, r#"{"logprobs" :null,"a":1}"#),
+            (r#"{"logprobs" : {"content":[{"token":"sec"}]},"a":1}"#, r#"{"logprobs" : null,"a":1}"#),
             ("{}", "{}"),
         ] {
             assert_eq!(redacted(document, &Some4111).as_deref(), Some(left), "{document}");
@@ -179,7 +186,7 @@ mod tests {
             document = serde_json::json!({ "in": document }).to_string();
         }
         let left = redacted(&document, &Some4111).expect("a document");
-        assert!(left.contains("[password]"));
+        assert!(left.contains("[secret]"));
     }
 
     proptest! {

@@ -103,7 +103,7 @@ impl ContentLayer {
     }
 
     /// So many bytes of bodies may be on their way to the sink, with those of answers that still come; 64 MiB unless set. What
-    /// finds no room is not kept.
+    /// finds no room is not kept. What is compressed counts as it came.
     #[must_use]
     pub fn max_in_memory(self, bytes: usize) -> Self {
         self.with(|settings| settings.room = bytes)

@@ -19,8 +19,8 @@
 //!   [`Seals`](crate::store::journal::Seals), and when it is deleted the chain still holds, and tells nothing of it.
 //! - **Retention.** [`ContentLayer::retain`] deletes what is older, and has the journal say so.
 //! - **Redaction.** By a [`Redactor`]: `Patterns` (feature `redact`), or your own. Every string and number of the JSON is
-//!   redacted, images and documents are left out, and a stream is put together before: what is to be found may be split over
-//!   events. What cannot be read is not kept.
+//!   redacted, documents within texts too; images and documents are left out, and `logprobs`, which say all once more. A stream is
+//!   put together before: what is to be found may be split over events. What cannot be read is not kept.
 //!
 //! ```
 //! # #[cfg(all(feature = "sqlite", feature = "redact"))] {

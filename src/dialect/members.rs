@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::meter::ModelName;
+
 pub(crate) use crate::wire::json::members;
 
 /// A string member, if it is one.
@@ -14,6 +16,11 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
         true => serde_json::from_str(raw).ok().map(Cow::Owned),
         false => Some(Cow::Borrowed(inside)),
     }
+}
+
+/// What an answer calls its model.
+pub(crate) fn model(raw: &str) -> Option<ModelName> {
+    text(raw).and_then(|name| ModelName::new(&name))
 }
 
 /// A count as providers send it; anything but a plain unsigned number is no count.

@@ -18,6 +18,8 @@
 //! # Ok::<(), tollgate::wire::sse::EventTooLarge>(())
 //! ```
 
+use std::fmt;
+
 use super::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::domain::usage::Usage;
@@ -36,6 +38,35 @@ pub struct Reading {
     pub failed: bool,
     /// How many events came, if it is a stream.
     pub events: u64,
+    /// The model that it says it is of.
+    pub model: Option<ModelName>,
+}
+
+/// What an answer calls its model, where that is a name of 63 bytes at most: read for every call, so it is not on the heap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ModelName {
+    len: u8,
+    text: [u8; 63],
+}
+
+impl ModelName {
+    pub(crate) fn new(name: &str) -> Option<Self> {
+        let mut text = [0; 63];
+        text.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        u8::try_from(name.len()).ok().filter(|len| *len > 0).map(|len| ModelName { len, text })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 /// Reads the events of one stream.

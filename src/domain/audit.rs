@@ -114,6 +114,9 @@ pub struct AuditRecord {
     /// From opening to the head of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,
+    /// What of that was spent here, and not on waiting for upstreams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_us: Option<u64>,
     /// From opening to the first byte of the answer's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
@@ -136,9 +139,15 @@ pub struct AttemptRecord {
     /// The upstream, by its name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Arc<str>>,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
     /// The model that it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
+    /// The model that its answer says it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Arc<str>>,
     /// How it ended.
     pub end: AttemptEnd,
     /// The status of the answer.
@@ -203,6 +212,7 @@ impl AuditRecord {
             clamped: outcome.clamped,
             attempts: outcome.attempts.iter().map(AttemptRecord::new).collect(),
             head_us: outcome.head_after.map(micros),
+            own_us: own(outcome).map(micros),
             first_byte_us: outcome.first_byte_after.map(micros),
             took_us: micros(outcome.took),
             bytes_in: outcome.bytes_in,
@@ -216,7 +226,9 @@ impl AttemptRecord {
     fn new(attempt: &Attempt) -> Self {
         AttemptRecord {
             upstream: attempt.target.as_ref().map(|target| target.upstream.clone()),
+            dialect: attempt.target.as_ref().map(|target| target.dialect),
             model: attempt.target.as_ref().map(|target| target.model.clone()),
+            answered: attempt.answered.clone(),
             end: attempt.end,
             status: attempt.status.map(|status| status.as_u16()),
             usage: attempt.usage,
@@ -229,6 +241,15 @@ impl AttemptRecord {
             took_us: micros(attempt.took),
         }
     }
+}
+
+/// Of the wait for the head, what was nobody else's.
+fn own(outcome: &Outcome) -> Option<Duration> {
+    let answered = |attempt: &Attempt| attempt.head_after.is_some() && attempt.end != AttemptEnd::ErrorStatus;
+    // Those behind it go on with an answer that had begun.
+    let before = outcome.attempts.iter().position(answered).map_or(outcome.attempts.len(), |at| at + 1);
+    let waited = outcome.attempts[..before].iter().map(|attempt| attempt.head_after.unwrap_or(attempt.took));
+    Some(waited.fold(outcome.head_after?, Duration::saturating_sub))
 }
 
 fn micros(duration: Duration) -> u64 {

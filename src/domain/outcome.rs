@@ -127,6 +127,8 @@ impl AttemptEnd {
 pub struct Attempt {
     /// Where it went; `None` where the service behind the layers is the host's own.
     pub target: Option<Target>,
+    /// The model that the answer says it is of.
+    pub answered: Option<Arc<str>>,
     /// How it ended.
     pub end: AttemptEnd,
     /// The status of the answer, if its head came.
@@ -155,6 +157,7 @@ impl Attempt {
     pub(crate) fn begun(end: AttemptEnd) -> Self {
         Attempt {
             target: None,
+            answered: None,
             end,
             status: None,
             usage: None,

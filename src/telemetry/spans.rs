@@ -18,6 +18,7 @@ use crate::domain::outcome::{End, Outcome};
 /// | `gen_ai.operation.name` | `chat`, `count_tokens`, … |
 /// | `gen_ai.system`, or `gen_ai.provider.name` | `anthropic`, `openai`: whom the last attempt asked |
 /// | `gen_ai.request.model` | the model that the last attempt asked for |
+/// | `gen_ai.response.model` | the model that the last answer says it is of |
 /// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for |
 /// | `gen_ai.conversation.id` | the session, as the client says itself, where the call is audited |
 /// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input with what caches held |
@@ -61,6 +62,7 @@ impl Spans {
             gen_ai.system = Empty,
             gen_ai.provider.name = Empty,
             gen_ai.request.model = Empty,
+            gen_ai.response.model = Empty,
             gen_ai.request.stream = Empty,
             gen_ai.request.max_tokens = Empty,
             gen_ai.conversation.id = Empty,
@@ -96,6 +98,8 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
         }
         None => drop(span.record("otel.name", operation)),
     }
+    let answered = outcome.attempts.last().and_then(|attempt| attempt.answered.as_deref());
+    answered.map(|model| span.record("gen_ai.response.model", model));
     if let Some(head) = call.head() {
         span.record("gen_ai.request.stream", head.is_stream());
         head.max_tokens().map(|tokens| span.record("gen_ai.request.max_tokens", tokens));

@@ -59,7 +59,15 @@ async fn every_call_has_one_record_whatever_its_end() {
     assert_eq!(decisions(1), ["auth false"]);
     assert_eq!((&json[0]["schema"], &json[0]["key_name"], &json[0]["status"]), (&json!(1), &json!("ada"), &json!(200)));
     assert_eq!(json[0]["cost_usd"], json[0]["charged_usd"]);
-    assert_eq!(json[0]["attempts"][0]["price_version"], "litellm-1.109.1");
+    let attempt = &json[0]["attempts"][0];
+    assert_eq!(attempt["price_version"], "litellm-1.109.1");
+    assert_eq!(
+        (&attempt["dialect"], &attempt["model"], &attempt["answered"]),
+        (&json!("anthropic"), &json!("claude-haiku-5-5"), &json!("claude-haiku-5-5"))
+    );
+    assert_eq!(json[0]["bytes_in"], hello().to_string().len());
+    let micros = |name: &str| json[0][name].as_u64().expect("a time");
+    assert_eq!(micros("own_us"), micros("head_us") - attempt["head_us"].as_u64().expect("a time"));
     assert_eq!((&json[1]["rejection"], &json[1]["key_name"]), (&json!("unauthenticated"), &json!(null)));
     assert!(json[2]["reason"].as_str().expect("text").contains("`model` must be a string"), "{}", json[2]);
     assert_eq!(json[3]["rejection"], "model_not_allowed");

@@ -89,6 +89,7 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
             (provider, "anthropic"),
             ("gen_ai.operation.name", "chat"),
             ("gen_ai.request.model", "claude-haiku-5-5"),
+            ("gen_ai.response.model", "claude-haiku-5-5"),
             ("gen_ai.request.stream", "true"),
             ("gen_ai.request.max_tokens", "64"),
             ("gen_ai.usage.output_tokens", "9"),

@@ -4,9 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::event::{Event, What};
 use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 
@@ -33,8 +36,8 @@ async fn child_whose_disk_fills_up() {
     let sink = Sink::default();
     sink.stall(true);
     let options = Journal::at(&dir).segment_bytes(1 << 20).most_bytes(1 << 30).keep_bytes(0);
-    let site =
-        Site::new(options.open().expect("a journal").ship("kept", sink.clone()).expect("a name"), MemoryBudgets::new());
+    let journal = options.open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     if !is_small {
         limit_files(Some(512 << 10));
@@ -51,11 +54,17 @@ async fn child_whose_disk_fills_up() {
         assert!(calls < 20_000, "the disk is never full");
     }
     drop(under_way);
-    match is_small {
-        true => fs::remove_file(&ballast).expect("ours"),
-        false => limit_files(None),
-    }
-    sink.stall(false);
+    // Asked for while nothing can be written, and answered as soon as all is.
+    let (flushed, room) = (site.audit.flush(), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        match is_small {
+            true => fs::remove_file(&ballast).expect("ours"),
+            false => limit_files(None),
+        }
+        sink.stall(false);
+    });
+    let both = async { tokio::join!(flushed, room) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("what waits is written when there is room");
     // Those that were refused have one too, where they had found a place.
     until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls).await;
     let mut status = StatusCode::SERVICE_UNAVAILABLE;
@@ -64,9 +73,22 @@ async fn child_whose_disk_fills_up() {
         if status == StatusCode::OK {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(status, StatusCode::OK, "there is room again");
+    if !is_small {
+        // With no call under way nothing but what was asked for wakes the writer.
+        site.audit.flush().await;
+        limit_files(Some(0));
+        events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "anthropic".into() }));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (flushed, room) = (site.audit.flush(), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            limit_files(None);
+        });
+        let both = async { tokio::join!(flushed, room) };
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("what waits is written when the disk is well");
+    }
     assert_eq!(verify(&dir, &[]).expect("readable").broken, None);
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tollgate::Dialect;
 use tollgate::domain::outcome::End;
 
-use crate::reading::{usage, without_usage};
+use crate::reading::{model, usage, without_usage};
 use crate::stack::{Answer, Stack, block_on, same};
 
 const PROTOCOLS: [(&str, Dialect); 2] =
@@ -98,6 +98,8 @@ async fn replay(dialect: Dialect, case: &Path, cuts: &[usize]) -> bool {
     let stated = if status.is_success() { usage(dialect, &body, is_stream) } else { None };
     assert_eq!(exchange.outcome.usage, stated, "{why}");
     if status.is_success() && stated.is_some() {
+        let answered = exchange.outcome.attempts.last().and_then(|attempt| attempt.answered.as_deref());
+        assert_eq!(answered, model(dialect, &body, is_stream).as_deref(), "{why}");
         assert_eq!(exchange.outcome.end, End::Complete, "{why}");
     }
     stated.is_some()

@@ -23,6 +23,13 @@ pub(crate) fn usage(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<Us
     }
 }
 
+/// The model that an answer says it is of.
+pub(crate) fn model(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<String> {
+    let answers = if is_stream { events(body) } else { serde_json::from_slice(body).into_iter().collect() };
+    let pointer = if dialect == Dialect::Anthropic && is_stream { "/message/model" } else { "/model" };
+    answers.iter().find_map(|answer| answer.pointer(pointer)?.as_str()).map(str::to_owned)
+}
+
 /// The latest of each field: figures are cumulative.
 fn anthropic(answers: &[Value]) -> Option<Usage> {
     let stated: Vec<&Value> = answers

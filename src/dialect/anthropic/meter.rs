@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, MESSAGE};
-use crate::dialect::members::{count, is_object, members, text};
+use crate::dialect::members::{count, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
@@ -25,12 +25,14 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
         Some("message_start") => {
             if let Some(message) = message {
-                members(message.as_bytes(), |key, value| {
-                    if key == "usage" {
+                members(message.as_bytes(), |key, value| match key {
+                    "usage" => {
                         // With a placeholder for the output.
                         overwrite(value, reading);
                         reading.usage_is_final = false;
                     }
+                    "model" => reading.model = model(value),
+                    _ => {}
                 });
             }
         }
@@ -52,6 +54,7 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     let whole = members(json, |key, value| match key {
         "type" => failed = text(value).as_deref() == Some("error"),
         "usage" => overwrite(value, &mut reading),
+        "model" => reading.model = model(value),
         _ => {}
     });
     Reading { ended: whole, failed, ..reading }

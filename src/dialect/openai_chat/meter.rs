@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, USAGE};
-use crate::dialect::members::{count, is_object, members};
+use crate::dialect::members::{count, is_object, members, model};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 
@@ -42,9 +42,10 @@ struct Read {
 }
 
 fn read(json: &[u8], reading: &mut Reading) -> Read {
-    let (mut usage, mut failed, mut has_no_choices) = (None, false, false);
+    let (mut usage, mut failed, mut has_no_choices, mut named) = (None, false, false, None);
     let whole = members(json, |key, value| match key {
         "usage" if is_object(value) => usage = Some(counts(value)),
+        "model" => named = model(value),
         "choices" => has_no_choices = is_empty_array(value),
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
@@ -54,6 +55,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         (reading.usage, reading.usage_is_final) = (Some(counts.usage), counts.is_final);
     }
     reading.failed |= failed;
+    reading.model = named.or(reading.model);
     Read { whole, usage_alone: states_usage && has_no_choices }
 }
 

@@ -249,7 +249,7 @@ impl JournalOptions {
             path,
             at: 0,
             head,
-            open: recovered.left.iter().map(|left| (left.id, Open::left(left.seq))).collect(),
+            open: recovered.left.iter().map(|left| (left.id, Open::left(left.seq, left.record.is_some()))).collect(),
             lines,
             ticked: SystemClock.elapsed(),
             settled: before,

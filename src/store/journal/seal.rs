@@ -67,6 +67,7 @@ pub struct Sealer {
 impl Sealer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         shared.has_sealer.store(true, Ordering::Relaxed);
+        shared.sync.look();
         Sealer { shared }
     }
 
@@ -121,6 +122,8 @@ pub struct Seals {
 pub enum Proof {
     /// It is what was kept, of that key, at that time.
     Holds,
+    /// What was kept of it is not there any more.
+    Missing,
     /// It is something else.
     Changed,
     /// The journal says nothing of it: it is older than its first line, or was never kept.
@@ -160,12 +163,13 @@ impl Seals {
     #[must_use]
     pub fn prove(&self, content: &Content) -> Proof {
         let Some(sealed) = self.by_body.get(&(content.call, content.side)) else { return Proof::NotWrittenDown };
-        let fits = match (&content.body, &content.seal) {
-            (Some(body), Some(seal)) => seal.fits(body),
+        match (&content.body, &content.seal) {
+            _ if *sealed != Sealed::of(content) => Proof::Changed,
+            (Some(body), Some(seal)) if seal.fits(body) => Proof::Holds,
+            (Some(_), _) => Proof::Changed,
+            (None, Some(_)) if content.keep != Keep::Hashed => Proof::Missing,
             // A hash alone, or nothing at all.
-            (None, _) => true,
-            (Some(_), None) => false,
-        };
-        if fits && *sealed == Sealed::of(content) { Proof::Holds } else { Proof::Changed }
+            (None, _) => Proof::Holds,
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use crate::domain::event::What;
 
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long to wait before it is tried again to make a spare segment: each try takes what room there is, for a moment.
+const SPARE_AGAIN: Duration = Duration::from_secs(10);
 /// With room for fewer segments than these beyond the next, what is no record is not kept.
 const SPARE: u64 = 2;
 /// From one sync to the next, so that the disk has others to serve too.
@@ -42,6 +44,8 @@ struct State {
     flushes: Vec<oneshot::Sender<()>>,
     next: Option<io::Result<File>>,
     wants_next: bool,
+    /// How it stands with the room is to be looked at.
+    wants_look: bool,
     /// The writer waits for it, with the ends of calls that were let through.
     needs_next: bool,
     is_closed: bool,
@@ -74,6 +78,12 @@ impl Sync {
             state.dirty.push(file.clone());
         }
         state.flushes.extend(flushes);
+        self.wake.notify_one();
+    }
+
+    /// Has it looked how much room there is: who removes what, and who needs more, is known now.
+    pub(super) fn look(&self) {
+        self.lock().wants_look = true;
         self.wake.notify_one();
     }
 
@@ -115,11 +125,12 @@ impl Sync {
     /// Until it is closed and all is done.
     pub(super) fn run(journal: &Shared) {
         let this = &journal.sync;
-        // How it stands is not known yet.
-        let (mut is_tight, mut tried, mut spare) = (true, Duration::ZERO, None);
+        let (mut is_tight, mut wants_look, mut tried) = (false, false, Duration::ZERO);
+        let mut spare = Spare::default();
         loop {
             let idle = |state: &mut State| {
-                state.dirty.is_empty() && state.flushes.is_empty() && !state.wants_next && !state.is_closed
+                let State { dirty, flushes, wants_next, wants_look, is_closed, .. } = state;
+                dirty.is_empty() && flushes.is_empty() && !*wants_next && !*wants_look && !*is_closed
             };
             let (dirty, flushes, wants_next, is_closed) = {
                 let state = this.lock();
@@ -127,6 +138,7 @@ impl Sync {
                     false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
+                wants_look |= std::mem::take(&mut state.wants_look);
                 let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
                 (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
             };
@@ -141,8 +153,8 @@ impl Sync {
             }
             // A disk that is full is asked again, and not all the time: others want what is left of it.
             let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
-            if (wants_next || is_tight) && is_due && !is_closed {
-                tried = SystemClock.elapsed();
+            if (wants_next || wants_look || is_tight) && is_due && !is_closed {
+                (tried, wants_look) = (SystemClock.elapsed(), false);
                 is_tight = this.look_for_room(journal, &mut spare);
             }
             if is_closed && is_idle {
@@ -156,7 +168,7 @@ impl Sync {
 
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
     /// looked again in a while, because there is little or none.
-    fn look_for_room(&self, journal: &Shared, spare: &mut Option<File>) -> bool {
+    fn look_for_room(&self, journal: &Shared, spare: &mut Spare) -> bool {
         let (is_missing, is_needed) = {
             let State { next, wants_next, needs_next, .. } = &*self.lock();
             // What is there is the writer's, to name and to write to.
@@ -165,13 +177,12 @@ impl Sync {
         };
         let mut room = journal.make_room();
         if is_missing {
-            let made = match (&room, spare.take()) {
-                (Err(error), kept) if !is_needed => {
-                    *spare = kept;
-                    Err(io::Error::other(error.to_string()))
-                }
-                (_, Some(spare)) => segment::promote(&self.dir).map(|()| spare),
-                (_, None) => segment::prepare(&self.dir, self.size),
+            let made = match &room {
+                Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
+                _ => match spare.file.take() {
+                    Some(spare) => segment::promote(&self.dir).map(|()| spare),
+                    None => segment::prepare(&self.dir, self.size),
+                },
             };
             if let (Ok(_), Err(error)) = (&room, &made) {
                 room = Err(io::Error::other(error.to_string()));
@@ -182,11 +193,8 @@ impl Sync {
             self.made.notify_one();
         }
         let mut is_short = room.as_ref().map_or(true, |left| *left < SPARE * self.size);
-        if !is_short && spare.is_none() && journal.has_sealer() {
-            // That it can be made is the sign that there is room; without it, content stops before calls do.
-            let made = segment::prepare_spare(&self.dir, self.size);
-            is_short = made.is_err();
-            *spare = made.ok();
+        if !is_short && journal.has_sealer() {
+            is_short = !spare.is_there(&self.dir, self.size);
         }
         self.is_short.store(is_short, Ordering::Relaxed);
         match (&room, self.has_no_next.swap(room.is_err(), Ordering::Relaxed)) {
@@ -226,5 +234,32 @@ impl Sync {
                 state.dirty.push(file);
             }
         }
+    }
+}
+
+/// A segment beyond the next, where content is kept: that it can be made is the sign that there is room. Without it content
+/// stops, before calls do.
+#[derive(Default)]
+struct Spare {
+    file: Option<File>,
+    failed: Option<Duration>,
+}
+
+impl Spare {
+    /// Whether it is there, or can be made.
+    fn is_there(&mut self, dir: &Path, size: u64) -> bool {
+        let now = SystemClock.elapsed();
+        let is_due = self.failed.is_none_or(|failed| now.saturating_sub(failed) >= SPARE_AGAIN);
+        if self.file.is_none() && is_due {
+            match segment::prepare_spare(dir, size) {
+                Ok(file) => (self.file, self.failed) = (Some(file), None),
+                Err(error) => {
+                    if self.failed.replace(now).is_none() {
+                        tracing::error!(%error, "there is no room for a spare segment of the journal; no content is kept until there is");
+                    }
+                }
+            }
+        }
+        self.file.is_some()
     }
 }

@@ -59,14 +59,16 @@ pub(super) struct Open {
     seq: u64,
     /// Until it has closed.
     witness: Option<(Arc<dyn Witness>, Option<Seen>)>,
+    /// Until its final is written.
+    is_unwritten: bool,
     /// Until its budgets have heard how it ended, if any hold anything for it.
     is_held: bool,
 }
 
 impl Open {
-    /// Of an earlier process.
-    pub(super) fn left(seq: u64) -> Self {
-        Open { seq, witness: None, is_held: true }
+    /// Of an earlier process, which may not have lived to write its final.
+    pub(super) fn left(seq: u64, is_unwritten: bool) -> Self {
+        Open { seq, witness: None, is_unwritten, is_held: true }
     }
 }
 
@@ -84,7 +86,8 @@ impl Writer {
         loop {
             let since = SystemClock.elapsed().saturating_sub(self.ticked);
             let most = (!self.open.is_empty()).then(|| TICK.saturating_sub(since));
-            if !self.shared.queue.take(&mut items, most) {
+            // What came while a disk took nothing goes first.
+            if self.backlog.is_empty() && !self.shared.queue.take(&mut items, most) {
                 break;
             }
             self.take_in(items.drain(..));
@@ -128,7 +131,7 @@ impl Writer {
                     let (id, is_held) = (intent.record.id, intent.reservation.is_some());
                     if self.put(&Said::Intent(Box::new(intent))) {
                         let witness = Some((witness, None));
-                        self.open.insert(id, Open { seq: self.head.seq, witness, is_held });
+                        self.open.insert(id, Open { seq: self.head.seq, witness, is_unwritten: true, is_held });
                         waiting.push(done);
                     }
                 }
@@ -183,7 +186,7 @@ impl Writer {
     fn end(&mut self, id: Uuid, change: impl FnOnce(&mut Open)) {
         if let Some(open) = self.open.get_mut(&id) {
             change(open);
-            if open.witness.is_none() && !open.is_held {
+            if !open.is_unwritten && !open.is_held {
                 self.done.push((open.seq, id));
                 self.open.remove(&id);
             }
@@ -275,6 +278,8 @@ impl Writer {
             std::thread::sleep(PAUSE);
         }
         self.shared.set_failing(false);
+        // A line that was too long to be put is waited for no longer.
+        self.written(self.head);
         true
     }
 
@@ -301,7 +306,7 @@ impl Writer {
         self.shared.written(head);
         let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
         for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
-            self.end(id, |open| open.witness = None);
+            self.end(id, |open| (open.witness, open.is_unwritten) = (None, false));
         }
         let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);
         self.unsettled.drain(..settled);
