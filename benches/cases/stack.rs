@@ -1,5 +1,6 @@
 //! What a call through the whole gateway costs, above the upstream that answers it: time and allocations, no sockets.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use http::{Request, Response};
 use tokio::runtime::Runtime;
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::content::{Content, Keep};
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::limit::Measure;
 use tollgate::domain::money::Money;
@@ -22,10 +24,13 @@ use tollgate::domain::scope::Scope;
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::cached::CachedKeys;
+use tollgate::store::content::ContentSink;
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::upstream::{Credential, Provider};
-use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
+use tollgate::{
+    AuditLayer, Body, BudgetLayer, ContentLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer,
+};
 use tower::{Service, ServiceExt, service_fn};
 
 const ANSWER: &str = r#"{"id":"msg_01ABCDEFGHJKLMNPQRSTUVWX","type":"message","role":"assistant","model":"claude-haiku-5-5","content":[{"type":"text","text":"Hello, I am simulated: no provider was asked."}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":2095,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":503}}"#;
@@ -53,6 +58,21 @@ pub(crate) fn run(bench: &Bench) {
     for (size, bytes) in [("1 KB", 1 << 10), ("100 KB", 100 << 10)] {
         let body = conversation("claude-haiku-5-5", false, bytes);
         governed.case(bench, &runtime, &format!("anthropic {size}: governed"), &body);
+    }
+
+    bench.group("Anthropic, JSON, with every body kept by a task of its own, whose work is counted too");
+    let content = ContentLayer::new(Nowhere).keep(Keep::Full);
+    let keeping = build(Dialect::Anthropic, json.clone(), GatewayLayer::new().content(&content));
+    for (size, bytes) in [("1 KB", 1 << 10), ("100 KB", 100 << 10)] {
+        let body = conversation("claude-haiku-5-5", false, bytes);
+        let calls = Cell::new(0_u32);
+        case(bench, &format!("anthropic {size}: gateway, content kept"), &keeping, "/v1/messages", || {
+            calls.set(calls.get() + 1);
+            if calls.get().is_multiple_of(64) {
+                runtime.block_on(content.flush());
+            }
+            Body::from(body.clone())
+        });
     }
 
     let stream = Stream::openai(9, true);
@@ -154,6 +174,17 @@ struct Nowhere;
 impl AuditSink for Nowhere {
     async fn write(&self, _records: &[AuditRecord]) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl ContentSink for Nowhere {
+    async fn write(&self, _contents: &[Content]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn delete_before(&self, _end: jiff::Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 

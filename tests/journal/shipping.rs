@@ -107,19 +107,6 @@ async fn a_batch_whose_answer_is_lost_comes_again() {
     assert_eq!(records[0], records[1], "its id tells");
 }
 
-/// What is done with makes room, within a moment.
-async fn is_served_again(site: &Site<MemoryBudgets>) {
-    let mut status = StatusCode::SERVICE_UNAVAILABLE;
-    for _ in 0..100 {
-        status = site.whole("hello").await;
-        if status == StatusCode::OK {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(status, StatusCode::OK);
-}
-
 #[tokio::test]
 async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_through() {
     let (dir, sink) = (Dir::new("full"), Sink::default());
@@ -139,7 +126,7 @@ async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_thro
     assert!(calls > 300, "{calls} calls in a segment of a megabyte");
     sink.stall(false);
     until("room again", || verify(&dir.0, &[]).is_ok_and(|report| report.first > Some(1))).await;
-    is_served_again(&site).await;
+    site.serves_again().await;
     let report = verify(&dir.0, &[]).expect("readable");
     assert_eq!(report.broken, None);
     // Every call that was let through has its record, and the refused ones that found a place.
@@ -170,7 +157,7 @@ async fn however_full_it_is_the_end_of_a_call_that_was_let_through_is_written() 
     until("every end", || ends() == calls).await;
     sink.stall(false);
     until("every record", || sink.len() == calls).await;
-    is_served_again(&site).await;
+    site.serves_again().await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
 }
 

@@ -25,6 +25,7 @@ use tollgate::route::Router;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::{BudgetStore, Standing};
 use tollgate::store::journal::{Journal, export};
+use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, StoreError};
 use tollgate::testing::{Line, Simulated};
 use tollgate::upstream::Provider;
@@ -123,6 +124,21 @@ impl<B: BudgetStore + Clone> Site<B> {
         let status = answer.status();
         let _ = answer.into_body().collect().await.expect("whole");
         status
+    }
+}
+
+impl Site<MemoryBudgets> {
+    /// What is done with makes room, within a moment.
+    pub(crate) async fn serves_again(&self) {
+        let began = SystemClock.elapsed();
+        loop {
+            let status = self.whole("hello").await;
+            if status == StatusCode::OK {
+                return;
+            }
+            assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{status} for ten seconds");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
