@@ -156,7 +156,7 @@ impl Call {
     }
 
     /// Whether the attempt that answered has ended, and well.
-    pub(super) fn last_attempt_is_whole(&self) -> bool {
+    pub(crate) fn last_attempt_is_whole(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
     }
 

@@ -101,8 +101,12 @@ impl http_body::Body for ContentBody {
 
 impl Drop for ContentBody {
     fn drop(&mut self) {
+        // The inner body first: its attempt ends before the call is asked how it ended.
+        self.inner = Body::empty();
         if let Some(copy) = self.copy.take() {
-            copy.end(false);
+            // Clients close at the mark of the end, which comes before the end itself.
+            let is_whole = copy.call.last_attempt_is_whole();
+            copy.end(is_whole);
         }
     }
 }

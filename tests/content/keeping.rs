@@ -124,6 +124,30 @@ async fn an_answer_is_kept_as_far_as_its_client_took_it() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_client_closes_at_the_mark_of_its_end_is_whole() {
+    let (content, kept) = layer();
+    let content = content.keep(Keep::Full);
+    const CHUNKS: &[&str] = &[
+        "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n",
+        "data: [DONE]\n\n",
+        ": this takes its time\n\n",
+    ];
+    let gateway = gateway(GatewayLayer::new().content(&content), CHUNKS);
+    for (until, is_whole) in [("[DONE]", true), ("hi", false)] {
+        let prompt = messages("hello").replace("claude-haiku-5-5", "own");
+        let answer = gateway.clone().oneshot(post("/v1/chat/completions", &prompt)).await.expect("infallible");
+        let (mut body, mut taken) = (answer.into_body(), Vec::new());
+        while !String::from_utf8_lossy(&taken).contains(until) {
+            let frame = body.frame().await.expect("more").expect("whole");
+            taken.extend_from_slice(&frame.into_data().expect("data"));
+        }
+        drop(body);
+        content.flush().await;
+        assert_eq!(kept.of(Side::Answer).last().map(|one| one.is_whole), Some(is_whole), "{until}");
+    }
+}
+
+#[tokio::test]
 async fn of_what_is_longer_than_is_kept_only_the_length_is() {
     let (content, kept) = layer();
     let content = content.keep(Keep::Full).max_body(1_000);
