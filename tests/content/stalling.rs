@@ -9,7 +9,7 @@ use tollgate::audit::TracingSink;
 use tollgate::domain::content::{Content, Keep};
 use tollgate::store::StoreError;
 use tollgate::store::content::ContentSink;
-use tollgate::store::journal::Journal;
+use tollgate::store::journal::{Journal, verify};
 use tollgate::{AuditLayer, ContentLayer, GatewayLayer};
 use tower::ServiceExt;
 
@@ -171,6 +171,8 @@ async fn a_journal_that_keeps_all_it_may_is_not_short_of_room() {
     audit.flush().await;
     assert!(std::fs::metadata(dir.0.join("00000000000000000001.seg")).is_err(), "its first segment has gone by now");
     assert_eq!((content.dropped(), kept.all().len()), (0, 9_000));
+    // Each segment after the first has been the spare one.
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
 }
 
 #[tokio::test]
