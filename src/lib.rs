@@ -27,6 +27,7 @@
 //! - [`GatewayLayer`] and [`Gateway`]: everything, in the one right order. [`docs::ordering`] says why that order.
 //! - [`gate`]: a rule of your own in ten lines. [`rewrite`]: changing streams. [`upstream`]: where calls go.
 //! - [`audit`], [`store::journal`]: records that outlive a crash. [`telemetry`]: spans and metrics.
+//! - [`content`]: what prompts and answers held, kept where somebody asks for it.
 //! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the
 //!   bytes.
 //! - [`docs::design`]: how the house is built.

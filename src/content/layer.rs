@@ -72,7 +72,7 @@ impl ContentLayer {
         ContentLayer { shared: Arc::new(shared) }
     }
 
-    /// So much of every call of this stack, unless its key says otherwise; nothing unless set.
+    /// So much of every call of this stack, unless its key or a gate says otherwise; nothing unless set.
     #[must_use]
     pub fn keep(self, keep: Keep) -> Self {
         self.with(|settings| settings.keep = keep)

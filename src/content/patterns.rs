@@ -100,9 +100,9 @@ impl Patterns {
         Patterns { set: RegexSet::empty(), each: Vec::new(), by_name: false }
     }
 
-    /// Addresses of e-mail, social security numbers of the US, numbers of cards (ISO/IEC 7812) and accounts (ISO 13616) whose check digits are right, and secrets:
-    /// private keys, tokens by what the providers' begin with, passwords that are called so. A beginning, and no promise:
-    /// names, addresses and telephone numbers have no shape that could be found so.
+    /// Addresses of e-mail, social security numbers of the US, numbers of cards (ISO/IEC 7812) and accounts (ISO 13616) whose
+    /// check digits are right, and secrets: private keys, tokens by what the providers' begin with, passwords that are called so.
+    /// A beginning, and no promise: names, addresses and telephone numbers have no shape that could be found so.
     #[must_use]
     pub fn common() -> Self {
         let of = |&(name, pattern, checked): &Common| {
