@@ -1,5 +1,7 @@
 //! Strings, a block of bytes at a time.
 
+use wide::u8x16;
+
 use super::{Fault, Lexer};
 
 impl Lexer<'_> {
@@ -91,17 +93,14 @@ const SHORT_ESCAPES: [bool; 256] = {
 const BLOCK: usize = 64;
 
 /// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
-///
-/// No early exit and nothing but bytes in the first loop: that is what lets it compile to vector code, which is why it is
-/// kept apart from code that would take it to pieces.
-#[inline(never)]
+#[inline(always)]
 fn specials(block: &[u8; BLOCK]) -> u64 {
-    let mut flags = [0_u8; BLOCK];
-    for (flag, &byte) in flags.iter_mut().zip(block) {
-        *flag = u8::from((byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    }
-    // The product has the lowest bits of eight bytes, in order, in its highest byte.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    let eights = flags.as_chunks::<8>().0.iter().enumerate();
-    eights.fold(0, |bits, (i, eight)| bits | (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * i))
+    let [control, quote, backslash] = [0x1f, b'"', b'\\'].map(u8x16::splat);
+    let sixteens = block.as_chunks::<16>().0.iter().enumerate();
+    sixteens.fold(0, |bits, (i, sixteen)| {
+        let sixteen = u8x16::new(*sixteen);
+        let is_control = sixteen.min(control).simd_eq(sixteen);
+        let found = is_control | sixteen.simd_eq(quote) | sixteen.simd_eq(backslash);
+        bits | u64::from(found.to_bitmask()) << (16 * i)
+    })
 }
