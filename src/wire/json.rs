@@ -24,6 +24,7 @@
 //! ```
 
 pub(crate) mod cursor;
+mod escaped;
 mod lexer;
 mod names;
 mod out;
@@ -40,8 +41,9 @@ use walk::Walk;
 pub use names::{Met, Names};
 pub use plan::Plan;
 
+pub(crate) use escaped::Escaped;
 pub(crate) use out::Out;
-pub(crate) use raw::{Escaped, Raw};
+pub(crate) use raw::Raw;
 pub(crate) use tape::Tape;
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.

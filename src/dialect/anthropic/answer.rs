@@ -50,7 +50,7 @@ impl Writer {
             Open::Text => Block::Text { text: String::new(), citations: Vec::new() },
             Open::Thinking => Block::Thinking { text: String::new(), signature: String::new() },
             Open::RedactedThinking { data } => {
-                self.content.open('{').key("type").plain("redacted_thinking").key("data").text(data).close('}');
+                self.content.open('{').key("type").word("redacted_thinking").key("data").text(data).close('}');
                 Block::Whole
             }
             Open::Tool { id, name, .. } => {
@@ -71,7 +71,7 @@ impl Writer {
         match self.open.take() {
             None | Some(Block::Whole) => return,
             Some(Block::Text { text, citations }) => {
-                out.open('{').key("type").plain("text").key("text").pieces(&[&text]);
+                out.open('{').key("type").word("text").key("text").pieces(&[&text]);
                 if !citations.is_empty() {
                     out.key("citations").open('[');
                     citations.iter().for_each(|citation| _ = out.raw(citation));
@@ -80,11 +80,11 @@ impl Writer {
             }
             Some(Block::Thinking { text, signature }) => {
                 let signature = if signature.is_empty() { PLACEHOLDER_SIGNATURE } else { &signature };
-                out.open('{').key("type").plain("thinking").key("thinking").pieces(&[&text]);
+                out.open('{').key("type").word("thinking").key("thinking").pieces(&[&text]);
                 out.key("signature").pieces(&[signature]);
             }
             Some(Block::Tool { id, name, input }) => {
-                out.open('{').key("type").plain("tool_use").key("id").pieces(&[&id]);
+                out.open('{').key("type").word("tool_use").key("id").pieces(&[&id]);
                 out.key("name").pieces(&[&name]).key("input").raw(&object(&input, is_truncated));
             }
         }
@@ -122,7 +122,7 @@ impl AnswerWriter for Writer {
         let content = content.finish();
         let mut out = Out::with_capacity(content.len() + 512);
         out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
-        out.key("type").plain("message").key("role").plain("assistant").key("model").plain(&self.model);
+        out.key("type").word("message").key("role").word("assistant").key("model").plain(&self.model);
         out.key("content").raw(&content);
         // The members of the delta that says so in a stream.
         for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {

@@ -42,14 +42,15 @@ impl<'a> Conversation<'a> {
     /// All cache breakpoints, in the order in which the prompt is read: tools, system, messages.
     pub(crate) fn breakpoints(&mut self) -> Vec<&mut Option<Cache>> {
         let tools = self.tools.iter_mut().map(|tool| &mut tool.cache);
-        let mut points: Vec<_> = tools.chain(self.system.iter_mut().map(|block| &mut block.cache)).collect();
+        let is_one = |point: &&mut Option<Cache>| point.is_some();
+        let before = tools.chain(self.system.iter_mut().map(|block| &mut block.cache));
+        let mut points: Vec<_> = before.filter(is_one).collect();
         for block in self.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
             if let BlockKind::ToolResult { content: Content::Blocks(within), .. } = &mut block.kind {
-                points.extend(within.iter_mut().map(|block| &mut block.cache));
+                points.extend(within.iter_mut().map(|block| &mut block.cache).filter(is_one));
             }
-            points.push(&mut block.cache);
+            points.extend(Some(&mut block.cache).filter(is_one));
         }
-        points.retain(|point| point.is_some());
         points
     }
 

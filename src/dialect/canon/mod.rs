@@ -3,6 +3,7 @@
 //!
 //! Text is [`Escaped`](crate::wire::json::Escaped): it goes from one document into the other as it is spelled.
 
+pub(crate) mod called;
 pub(crate) mod conversation;
 pub(crate) mod event;
 pub(crate) mod fault;

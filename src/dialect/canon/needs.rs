@@ -13,6 +13,8 @@ pub(crate) struct Aim<'a> {
     pub(crate) limit: Option<u64>,
     /// Thinking that no longer fits what stands before it is left out by the provider, and no error.
     pub(crate) drops_stale_thinking: bool,
+    /// How long the request is likely to be, in bytes.
+    pub(crate) size: usize,
 }
 
 /// The name of the tool that stands in for a format where the model has no other way to keep to one.

@@ -113,7 +113,7 @@ impl Writer {
     }
 
     fn message(&self, out: &mut Out) {
-        out.open('{').key("role").plain("assistant").key("content");
+        out.open('{').key("role").word("assistant").key("content");
         match self.has_text || self.calls.is_empty() {
             true => out.pieces(&[&self.content]),
             false => out.raw("null"),
@@ -174,7 +174,7 @@ impl AnswerWriter for Writer {
     fn finish(&mut self) -> String {
         self.close();
         let mut out = Out::with_capacity(self.content.len() + 512);
-        out.open('{').key("id").pieces(&["chatcmpl-", &self.id]).key("object").plain("chat.completion");
+        out.open('{').key("id").pieces(&["chatcmpl-", &self.id]).key("object").word("chat.completion");
         out.key("created").raw(&self.created.to_string()).key("model").plain(&self.model);
         out.key("choices").open('[').open('{').key("index").raw("0").key("message");
         self.message(&mut out);

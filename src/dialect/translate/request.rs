@@ -192,6 +192,7 @@ pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_
         max_output: asked.max_output.unwrap_or(u64::MAX),
         limit: asked.limit,
         drops_stale_thinking: asked.drops_stale_thinking,
+        size: body.len() + body.len() / 8 + 256,
     };
     let (wants_nothing, include_usage) = (conversation.max_tokens == Some(0), conversation.include_usage);
     let mut needs = Needs::default();

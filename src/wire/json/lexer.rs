@@ -2,6 +2,8 @@
 
 mod strings;
 
+pub(super) use strings::first_special;
+
 use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
 /// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for

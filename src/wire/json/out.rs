@@ -51,9 +51,18 @@ impl Out {
         self
     }
 
+    /// A string that needs no escape.
+    pub(crate) fn word(&mut self, word: &str) -> &mut Self {
+        self.pieces(&[word])
+    }
+
     /// A string of plain text.
     pub(crate) fn plain(&mut self, text: &str) -> &mut Self {
-        self.text(&Escaped::new(text))
+        self.comma();
+        self.0.push('"');
+        Escaped::write(text, &mut self.0);
+        self.0.push('"');
+        self
     }
 
     pub(crate) fn number(&mut self, number: u64) -> &mut Self {
@@ -91,7 +100,7 @@ mod tests {
     #[test]
     fn commas_are_where_json_wants_them() {
         let mut out = Out::default();
-        out.open('{').key("a").open('[').raw("1").plain("{[:").open('{').close('}').close(']');
+        out.open('{').key("a").open('[').raw("1").word("{[:").open('{').close('}').close(']');
         out.key("b").plain("\"").member("c", Some(Raw::new("null"))).member("d", None).close('}');
         let json = out.finish();
         assert_eq!(json, r#"{"a":[1,"{[:",{}],"b":"\"","c":null}"#);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::escaped::Escaped;
 use super::lexer::Lexer;
 use super::names::Names;
 use super::spelled_out;
@@ -53,7 +54,7 @@ impl<'a> Raw<'a> {
     /// A string's inside, as it is escaped.
     pub(crate) fn text(self) -> Option<Escaped<'a>> {
         let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
-        Some(Escaped(Cow::Borrowed(inside)))
+        Some(Escaped::cut(inside))
     }
 
     pub(crate) fn bool(self) -> Option<bool> {
@@ -84,8 +85,38 @@ impl<'a> Raw<'a> {
     }
 
     /// The last member of that name, unless it is `null`.
+    #[inline]
     pub(crate) fn member(self, name: &str) -> Option<Raw<'a>> {
-        self.members().filter(|(key, _)| key == name).last().map(|(_, value)| value)
+        let [member] = self.pick([name]);
+        member
+    }
+
+    /// The last member of each of these names, unless it is `null`: all of them at once.
+    pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Raw<'a>>; N] {
+        let mut picked = [None; N];
+        let Raw { text, nodes } = self;
+        let Some((object, members)) = nodes.split_first() else {
+            for (key, value) in self.members() {
+                picked.iter_mut().zip(names).filter(|(_, name)| key == *name).for_each(|(slot, _)| *slot = Some(value));
+            }
+            return picked;
+        };
+        let mut rest = if self.is_object() { members } else { &[] };
+        while let [key, value, ..] = rest {
+            let inside = (key.start - object.start) as usize + 1..(key.end - object.start) as usize - 1;
+            let spelled = text.as_bytes().get(inside.clone()).unwrap_or_default();
+            let decoded = if key.len != 0 { text.get(inside).map(|key| spelled_out(key, true)) } else { None };
+            let key = decoded.as_deref().map_or(spelled, str::as_bytes);
+            let Some((nodes, behind)) = rest[1..].split_at_checked(value.len as usize) else { break };
+            // Most keys are told apart by their length.
+            if let Some(at) = names.iter().position(|name| name.len() == key.len() && name.as_bytes() == key) {
+                let here = (value.start - object.start) as usize..(value.end - object.start) as usize;
+                let value = text.get(here).map(|text| Raw { text, nodes }).filter(|value| !value.is_null());
+                picked[at] = value.or(picked[at]);
+            }
+            rest = behind;
+        }
+        picked
     }
 
     /// Its elements in order. None for what is no array.
@@ -126,6 +157,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next key, and whether there is an escape in it.
+    #[inline]
     fn key(&mut self) -> Option<(&'a str, bool)> {
         match self {
             Walk::Known { text, base, rest } => {
@@ -140,6 +172,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next value.
+    #[inline]
     fn value(&mut self, closing: u8) -> Option<Raw<'a>> {
         match self {
             Walk::Known { text, base, rest } => {
@@ -191,129 +224,10 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The inside of a JSON string as it is escaped: what goes from one document into another is never decoded or escaped
-/// again, so that nothing about it can change.
-///
-/// Compared as it is spelled; [`Escaped::decoded`] is what it says.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Escaped<'a>(Cow<'a, str>);
-
-impl<'a> Escaped<'a> {
-    /// Escapes plain text.
-    pub(crate) fn new(text: &'a str) -> Self {
-        if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-            return Escaped(Cow::Borrowed(text));
-        }
-        let quoted = serde_json::to_string(text).unwrap_or_default();
-        Escaped(Cow::Owned(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()))
-    }
-
-    /// Puts pieces that are escaped already behind each other.
-    pub(crate) fn join(pieces: &[&str]) -> Escaped<'static> {
-        Escaped(Cow::Owned(pieces.concat()))
-    }
-
-    /// What is escaped already.
-    pub(crate) fn owned(escaped: String) -> Escaped<'static> {
-        Escaped(Cow::Owned(escaped))
-    }
-
-    /// As it is spelled, without quotes.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What it says. An escape that is no text (a lone surrogate) becomes U+FFFD.
-    pub(crate) fn decoded(&self) -> Cow<'_, str> {
-        if !self.0.contains('\\') {
-            return Cow::Borrowed(&self.0);
-        }
-        let quoted = format!("\"{}\"", self.0);
-        match serde_json::from_str(&quoted) {
-            Ok(text) => Cow::Owned(text),
-            Err(_) => Cow::Owned(without_lone_surrogates(&self.0)),
-        }
-    }
-
-    /// What it says, for as long as what it was cut out of.
-    pub(crate) fn into_plain(self) -> Cow<'a, str> {
-        match self.0 {
-            Cow::Borrowed(text) if !text.contains('\\') => Cow::Borrowed(text),
-            text => Cow::Owned(Escaped(text).decoded().into_owned()),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether it says nothing but white space.
-    pub(crate) fn is_blank(&self) -> bool {
-        let may_be = |c: char| c == '\\' || c.is_whitespace();
-        self.0.is_empty() || (self.0.starts_with(may_be) && self.decoded().trim().is_empty())
-    }
-
-    /// How many characters it says, counted where it lies.
-    pub(crate) fn chars(&self) -> usize {
-        let (mut chars, mut after_high, mut rest) = (0, false, &*self.0);
-        while let Some(at) = rest.find('\\') {
-            let (before, escape) = rest.split_at(at);
-            chars += before.chars().count();
-            after_high &= before.is_empty();
-            let unit = code_unit(escape);
-            let is_second = after_high && unit.is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
-            chars += usize::from(!is_second);
-            after_high = unit.is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
-            rest = escape.get(if unit.is_some() { 6 } else { 2 }..).unwrap_or_default();
-        }
-        chars + rest.chars().count()
-    }
-
-    pub(crate) fn into_owned(self) -> Escaped<'static> {
-        Escaped(Cow::Owned(self.0.into_owned()))
-    }
-
-    /// The same, for as long as this one lives.
-    pub(crate) fn by_ref(&self) -> Escaped<'_> {
-        Escaped(Cow::Borrowed(&self.0))
-    }
-}
-
-/// The unit that an escape such as `\u00e9` stands for, if that is what `text` begins with.
-fn code_unit(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
-}
-
-/// Decodes unit by unit what the decoder refuses.
-fn without_lone_surrogates(escaped: &str) -> String {
-    let mut mended = String::with_capacity(escaped.len() + 2);
-    mended.push('"');
-    let mut rest = escaped;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
-        let low = |text: &str| code_unit(text).is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
-        let len = match code_unit(escape) {
-            Some(0xD800..0xDC00) if escape.get(6..).is_some_and(low) => 12,
-            Some(0xD800..0xE000) => {
-                mended.push('\u{FFFD}');
-                rest = escape.get(6..).unwrap_or_default();
-                continue;
-            }
-            Some(_) => 6,
-            None => 2,
-        };
-        mended.push_str(escape.get(..len).unwrap_or(escape));
-        rest = escape.get(len..).unwrap_or_default();
-    }
-    mended.push_str(rest);
-    mended.push('"');
-    serde_json::from_str(&mended).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::json::Tape;
 
     #[test]
     fn values_are_walked_as_they_are_spelled() {
@@ -328,23 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn text_that_no_string_can_hold_is_replaced_and_the_rest_kept() {
-        for (escaped, text) in [
-            (r"a\ud83d\ude00b", "a😀b"),
-            (r"a\ud83db\n", "a\u{FFFD}b\n"),
-            (r"\ude00\ud83d", "\u{FFFD}\u{FFFD}"),
-            (r"\\ud83d\ud83d", "\\ud83d\u{FFFD}"),
-        ] {
-            let escaped = Escaped(Cow::Borrowed(escaped));
-            assert_eq!((&*escaped.decoded(), escaped.chars()), (text, text.chars().count()), "{escaped:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_escaped_decodes_to_what_it_was() {
-        for text in ["plain", "a\"b\\c\n\u{1}é😀", ""] {
-            assert_eq!(Escaped::new(text).decoded(), text);
-            assert_eq!(Escaped::new(text).chars(), text.chars().count());
+    fn members_are_picked_alike_with_an_index_and_without() {
+        let json = r#"{"a":1,"b":null,"a":2,"\u0063":[{"a":3}],"c":null,"ab":{"b":4},"":5}"#;
+        let mut tape = Tape::default();
+        for raw in [Raw::new(json), tape.read(json, 8).expect("it is one")] {
+            let picked = raw.pick(["a", "b", "c", "d", ""]).map(|value| value.map(Raw::as_str));
+            assert_eq!(picked, [Some("2"), None, Some(r#"[{"a":3}]"#), None, Some("5")]);
+            // As the walk has it.
+            let last = |name| raw.members().filter(|(key, _)| key == name).last().map(|(_, value)| value.as_str());
+            assert_eq!(picked, ["a", "b", "c", "d", ""].map(last));
+            let within = raw.member("ab").and_then(|ab| ab.member("b")).map(Raw::as_str);
+            assert_eq!(within, Some("4"));
+            assert!(raw.member("c").is_some_and(|list| list.member("a").is_none()));
         }
     }
 }

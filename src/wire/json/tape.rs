@@ -35,6 +35,7 @@ impl Tape {
         self.nodes.clear();
         self.parent = 0;
         self.most = if u32::try_from(text.len()).is_ok() { text.len() / BYTES_A_NODE + FREE } else { 0 };
+        self.nodes.reserve(self.most.min(text.len() / USUAL_BYTES_A_NODE + FREE));
         Lexer::new(text, depth, &Names::NONE).traced(self).ok()?;
         let nodes = if self.nodes.len() < self.most { &*self.nodes } else { &[] };
         Some(Raw::indexed(text, nodes))
@@ -51,6 +52,8 @@ impl Tape {
 
 /// Real requests and events have fewer by far.
 const BYTES_A_NODE: usize = 8;
+/// What room is made for before it is known.
+const USUAL_BYTES_A_NODE: usize = 32;
 
 /// What a small document may have at least.
 const FREE: usize = 64;

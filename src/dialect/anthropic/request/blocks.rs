@@ -23,28 +23,28 @@ fn block(out: &mut Out, block: &Block<'_>) {
     }
     out.open('{').key("type");
     match &block.kind {
-        BlockKind::Text(text) => _ = out.plain("text").key("text").text(text),
+        BlockKind::Text(text) => _ = out.word("text").key("text").text(text),
         BlockKind::Image(image) => {
-            out.plain("image").key("source");
+            out.word("image").key("source");
             source(out, image);
         }
         BlockKind::Document { source: document, title } => {
-            out.plain("document").key("source");
+            out.word("document").key("source");
             source(out, document);
             if let Some(title) = title {
                 out.key("title").text(title);
             }
         }
         BlockKind::Thinking { text, signature } => {
-            out.plain("thinking").key("thinking").text(text).key("signature").text(signature);
+            out.word("thinking").key("thinking").text(text).key("signature").text(signature);
         }
-        BlockKind::RedactedThinking { data } => _ = out.plain("redacted_thinking").key("data").text(data),
+        BlockKind::RedactedThinking { data } => _ = out.word("redacted_thinking").key("data").text(data),
         BlockKind::ToolUse { id, name, input } => {
-            out.plain("tool_use").key("id").text(id).key("name").pieces(&[&tool_name(name)]);
+            out.word("tool_use").key("id").text(id).key("name").pieces(&[&tool_name(name)]);
             out.key("input").raw(input);
         }
         BlockKind::ToolResult { id, content, is_error } => {
-            out.plain("tool_result").key("tool_use_id").text(id);
+            out.word("tool_result").key("tool_use_id").text(id);
             match content {
                 Content::None => {}
                 Content::Text(text) => _ = out.key("content").text(text),
@@ -67,10 +67,10 @@ fn source(out: &mut Out, source: &Source<'_>) {
     out.open('{').key("type");
     match source {
         Source::Base64 { media_type, data } => {
-            out.plain("base64").key("media_type").plain(media_type).key("data").pieces(&[data]);
+            out.word("base64").key("media_type").plain(media_type).key("data").pieces(&[data]);
         }
-        Source::Text(text) => _ = out.plain("text").key("media_type").plain("text/plain").key("data").text(text),
-        Source::Url(url) => _ = out.plain("url").key("url").text(url),
+        Source::Text(text) => _ = out.word("text").key("media_type").word("text/plain").key("data").text(text),
+        Source::Url(url) => _ = out.word("url").key("url").text(url),
     }
     out.close('}');
 }

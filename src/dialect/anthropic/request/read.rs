@@ -68,14 +68,15 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     let list = Path::root("messages");
     for (at, message) in messages.elements().enumerate() {
         let path = list.at(at);
-        let role = message.member("role").and_then(Raw::text).unwrap_or_default();
+        let [role, content] = message.pick(["role", "content"]);
+        let role = role.and_then(Raw::text).unwrap_or_default();
         let role = match role.as_str() {
             "user" => Role::User,
             "assistant" => Role::Assistant,
             "system" => Role::System,
             _ => return Err(invalid(format!("{path}.role"), "must be user, assistant or system")),
         };
-        let blocks = turns::content(&path.member("content"), message.member("content"), warnings)?;
+        let blocks = turns::content(&path.member("content"), content, warnings)?;
         conversation.turns.push(Turn { role, blocks, at });
     }
     if conversation.turns.is_empty() {

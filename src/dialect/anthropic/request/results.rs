@@ -1,7 +1,11 @@
 //! Calls and their results: an id for each call that is its alone, one result for each, and none for what was never called.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
+
+use crate::dialect::canon::called::Called;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Role, Turn};
 use crate::dialect::canon::name::anthropic_tool_id;
 use crate::dialect::canon::warning::Warnings;
@@ -12,33 +16,12 @@ pub(super) fn is_result(block: &Block<'_>) -> bool {
     matches!(block.kind, BlockKind::ToolResult { .. })
 }
 
-/// The calls of the last assistant turn that have no result yet: by their ids in the client's words, those in ours.
-#[derive(Default)]
-struct Called {
-    ours: Vec<Option<Escaped<'static>>>,
-    by_id: HashMap<String, VecDeque<usize>>,
-}
-
-impl Called {
-    fn push(&mut self, id: &Escaped<'_>, ours: Escaped<'static>) {
-        self.by_id.entry(id.as_str().to_owned()).or_default().push_back(self.ours.len());
-        self.ours.push(Some(ours));
+/// Results for the calls that nobody answered.
+fn missing<'a>(called: &mut Called<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
+    if called.waits() {
+        warnings.adapted("messages.tool_calls")?;
     }
-
-    /// The call that a result of this id answers; each is answered once.
-    fn answered(&mut self, id: &Escaped<'_>) -> Option<Escaped<'static>> {
-        let at = self.by_id.get_mut(id.as_str())?.pop_front()?;
-        self.ours.get_mut(at)?.take()
-    }
-
-    /// Results for those that nobody answered.
-    fn missing(&mut self, warnings: &mut Warnings) -> Result<Vec<Block<'static>>, Rejection> {
-        let missing: Vec<_> = std::mem::take(self).ours.into_iter().flatten().map(no_result).collect();
-        if !missing.is_empty() {
-            warnings.adapted("messages.tool_calls")?;
-        }
-        Ok(missing)
-    }
+    Ok(called.unanswered().map(no_result).collect())
 }
 
 pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Result<Vec<Turn<'a>>, Rejection> {
@@ -48,7 +31,7 @@ pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Resul
         match turn.role {
             Role::Assistant => {
                 unanswered(&mut out, &mut called, turn.at, warnings)?;
-                called = ids.of_calls(&mut turn);
+                ids.of_calls(&mut turn, &mut called);
             }
             Role::User => answer(&mut turn, &mut called, warnings)?,
             Role::System => {}
@@ -59,41 +42,48 @@ pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Resul
     Ok(out)
 }
 
-/// The ids that calls have so far.
+/// The ids that calls have so far, and how often each was wanted.
 #[derive(Default)]
-struct Ids {
-    taken: HashSet<String>,
-    /// How often one was wanted.
-    wanted: HashMap<String, u64>,
+struct Ids<'a> {
+    wanted: HashMap<Escaped<'a>, u64, RandomState>,
 }
 
-impl Ids {
+impl<'a> Ids<'a> {
     /// Gives each call of a turn an id that no earlier one has: some servers begin anew with `call_0`.
-    fn of_calls(&mut self, turn: &mut Turn<'_>) -> Called {
-        let mut called = Called::default();
+    fn of_calls(&mut self, turn: &mut Turn<'a>, called: &mut Called<'a>) {
         for block in &mut turn.blocks {
             let BlockKind::ToolUse { id, .. } = &mut block.kind else { continue };
-            let ours = Escaped::owned(self.take(&anthropic_tool_id(id)));
-            called.push(id, ours.clone());
-            *id = ours;
+            let theirs = std::mem::take(id);
+            *id = self.take(&theirs);
+            called.push(theirs, |_| id.clone());
         }
-        called
     }
 
-    fn take(&mut self, plain: &str) -> String {
-        let times = self.wanted.entry(plain.to_owned()).or_insert(0);
-        loop {
-            *times += 1;
-            let id = if *times == 1 { plain.to_owned() } else { format!("{plain}_{times}") };
-            if self.taken.insert(id.clone()) {
-                return id;
+    fn take(&mut self, theirs: &Escaped<'a>) -> Escaped<'a> {
+        let plain = match anthropic_tool_id(theirs) {
+            Cow::Borrowed(_) => theirs.clone(),
+            Cow::Owned(id) => Escaped::owned(id),
+        };
+        let Some(&before) = self.wanted.get(&plain) else {
+            self.wanted.insert(plain.clone(), 1);
+            return plain;
+        };
+        let mut times = before;
+        let id = loop {
+            times += 1;
+            let id = Escaped::owned(format!("{}_{times}", plain.as_str()));
+            if !self.wanted.contains_key(&id) {
+                break id;
             }
-        }
+        };
+        self.wanted.insert(plain, times);
+        self.wanted.insert(id.clone(), 1);
+        id
     }
 }
 
 /// Results take the ids of their calls, and come first. What answers none is something that the user says.
-fn answer(turn: &mut Turn<'_>, called: &mut Called, warnings: &mut Warnings) -> Result<(), Rejection> {
+fn answer<'a>(turn: &mut Turn<'a>, called: &mut Called<'a>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let blocks = std::mem::take(&mut turn.blocks);
     let (mut results, mut others) = (Vec::with_capacity(blocks.len()), Vec::new());
     for mut block in blocks {
@@ -112,7 +102,7 @@ fn answer(turn: &mut Turn<'_>, called: &mut Called, warnings: &mut Warnings) -> 
             _ => others.push(block),
         }
     }
-    results.extend(called.missing(warnings)?);
+    results.extend(missing(called, warnings)?);
     results.append(&mut others);
     turn.blocks = results;
     Ok(())
@@ -133,20 +123,20 @@ fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a>> {
 }
 
 /// Answers the calls that no user turn follows, by one of its own.
-fn unanswered(
-    out: &mut Vec<Turn<'_>>,
-    called: &mut Called,
+fn unanswered<'a>(
+    out: &mut Vec<Turn<'a>>,
+    called: &mut Called<'a>,
     at: usize,
     warnings: &mut Warnings,
 ) -> Result<(), Rejection> {
-    let blocks = called.missing(warnings)?;
+    let blocks = missing(called, warnings)?;
     if !blocks.is_empty() {
         out.push(Turn { role: Role::User, blocks, at });
     }
     Ok(())
 }
 
-fn no_result(id: Escaped<'static>) -> Block<'static> {
+fn no_result(id: Escaped<'_>) -> Block<'_> {
     let content = Content::Text(Escaped::new("No result provided."));
     Block::new(BlockKind::ToolResult { id, content, is_error: true })
 }

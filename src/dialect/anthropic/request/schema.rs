@@ -60,7 +60,7 @@ fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<
     let mut out = Out::default();
     out.open('{');
     if found.member("type").is_none() {
-        out.key("type").plain("object");
+        out.key("type").word("object");
     }
     for (key, value) in found.members() {
         out.key(Escaped::new(&key).as_str()).raw(value.as_str());
@@ -89,7 +89,7 @@ fn flattened(schema: Raw<'_>, note: &mut String) -> String {
     }
     flat.all(schema);
     let mut out = Out::default();
-    out.open('{').key("type").plain("object").key("properties").open('{');
+    out.open('{').key("type").word("object").key("properties").open('{');
     for (key, value) in &flat.properties {
         out.key(Escaped::new(key).as_str()).raw(value.as_str());
     }

@@ -87,7 +87,7 @@ pub(super) fn choice(
         Some(ToolChoice::None) => ("none", None),
         Some(ToolChoice::Named(name)) => ("tool", Some(name)),
     };
-    out.key("tool_choice").open('{').key("type").plain(kind);
+    out.key("tool_choice").open('{').key("type").word(kind);
     if let Some(name) = name {
         out.key("name").pieces(&[&tool_name(name)]);
     }
@@ -103,9 +103,9 @@ const SEARCH: &str = "web_search_20250305";
 
 /// The provider's own search of the web.
 pub(super) fn search(out: &mut Out, search: &Search<'_>) {
-    out.open('{').key("type").plain(SEARCH).key("name").plain("web_search").key("max_uses").number(search.max_uses);
+    out.open('{').key("type").word(SEARCH).key("name").word("web_search").key("max_uses").number(search.max_uses);
     if let Some(near) = search.near {
-        out.key("user_location").open('{').key("type").plain("approximate");
+        out.key("user_location").open('{').key("type").word("approximate");
         ["city", "country", "region", "timezone"].iter().for_each(|name| _ = out.member(name, near.member(name)));
         out.close('}');
     }

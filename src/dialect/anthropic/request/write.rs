@@ -49,7 +49,7 @@ pub(crate) fn write(
     let default = if aim.max_output == u64::MAX { DEFAULT_OUTPUT } else { aim.max_output };
     let max_tokens = asked.unwrap_or(default.max(plan.wants.unwrap_or(0))).min(most);
 
-    let mut out = Out::with_capacity(1024);
+    let mut out = Out::with_capacity(aim.size);
     out.open('{').key("model").plain(aim.model).key("max_tokens").number(max_tokens);
     sampling(&mut out, &conversation, aim, &plan, warnings)?;
     if !conversation.stops.is_empty() {
@@ -61,8 +61,8 @@ pub(crate) fn write(
         out.key("metadata").open('{').key("user_id").plain(&anonymous(user)).close('}');
     }
     match conversation.tier {
-        Some(Tier::Auto | Tier::Priority) => _ = out.key("service_tier").plain("auto"),
-        Some(Tier::Standard) => _ = out.key("service_tier").plain("standard_only"),
+        Some(Tier::Auto | Tier::Priority) => _ = out.key("service_tier").word("auto"),
+        Some(Tier::Standard) => _ = out.key("service_tier").word("standard_only"),
         None => {}
     }
     if let Some(thinking) = &plan.thinking {
@@ -101,7 +101,7 @@ pub(crate) fn write(
             Role::User => "user",
             Role::Assistant => "assistant",
         };
-        out.open('{').key("role").plain(role).key("content");
+        out.open('{').key("role").word(role).key("content");
         blocks(&mut out, &turn.blocks);
         out.close('}');
     }
@@ -146,7 +146,7 @@ fn ask_for(
             }
             let description = description.unwrap_or_else(|| Escaped::new("Answers the user. Call it with the answer."));
             let mut tool = Out::default();
-            tool.open('{').key("name").plain(JSON_TOOL).key("description").text(&description);
+            tool.open('{').key("name").word(JSON_TOOL).key("description").text(&description);
             tool.key("input_schema").raw(&schema).close('}');
             Ok(Some(tool.finish()))
         }
@@ -159,10 +159,10 @@ fn output_config(out: &mut Out, effort: Option<Effort>, schema: Option<&str>) {
     }
     out.key("output_config").open('{');
     if let Some(effort) = effort {
-        out.key("effort").plain(effort.name());
+        out.key("effort").word(effort.name());
     }
     if let Some(schema) = schema {
-        out.key("format").open('{').key("type").plain("json_schema").key("schema").raw(schema).close('}');
+        out.key("format").open('{').key("type").word("json_schema").key("schema").raw(schema).close('}');
     }
     out.close('}');
 }

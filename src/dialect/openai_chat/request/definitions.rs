@@ -54,11 +54,11 @@ pub(super) fn tools(
     out.close(']');
     match &conversation.choice {
         None => {}
-        Some(ToolChoice::Auto) => _ = out.key("tool_choice").plain("auto"),
-        Some(ToolChoice::Any) => _ = out.key("tool_choice").plain("required"),
-        Some(ToolChoice::None) => _ = out.key("tool_choice").plain("none"),
+        Some(ToolChoice::Auto) => _ = out.key("tool_choice").word("auto"),
+        Some(ToolChoice::Any) => _ = out.key("tool_choice").word("required"),
+        Some(ToolChoice::None) => _ = out.key("tool_choice").word("none"),
         Some(ToolChoice::Named(name)) => {
-            out.key("tool_choice").open('{').key("type").plain("function").key("function");
+            out.key("tool_choice").open('{').key("type").word("function").key("function");
             out.open('{').key("name").pieces(&[&tool_name(name)]).close('}').close('}');
         }
     }
@@ -98,7 +98,7 @@ fn tool(
             (if name.is_empty() { *usual } else { &*name }, Some(*description), Raw::new(schema), false)
         }
     };
-    out.open('{').key("type").plain("function").key("function").open('{').key("name").pieces(&[name]);
+    out.open('{').key("type").word("function").key("function").open('{').key("name").pieces(&[name]);
     if let Some(description) = described.or(description) {
         out.key("description").pieces(&[description]);
     }

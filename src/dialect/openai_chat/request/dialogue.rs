@@ -1,6 +1,6 @@
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::dialect::canon::called::Called;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Source, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
 use crate::dialect::canon::needs::Aim;
@@ -16,17 +16,15 @@ pub(super) struct Dialogue<'w, 'o> {
     out: &'o mut Out,
     aim: &'w Aim<'w>,
     warnings: &'w mut Warnings,
-    /// Calls of the last assistant message, in order, that have no result yet.
-    open: Vec<String>,
-    /// The same by what the client calls them: one name may be several calls.
-    by_id: HashMap<String, VecDeque<String>>,
+    /// Calls of the last assistant message.
+    called: Called<'w>,
     /// What the operator said between calls and results.
     held: Vec<&'w Turn<'w>>,
 }
 
 impl<'w, 'o> Dialogue<'w, 'o> {
     pub(super) fn new(out: &'o mut Out, aim: &'w Aim<'w>, warnings: &'w mut Warnings) -> Self {
-        Dialogue { out, aim, warnings, open: Vec::new(), by_id: HashMap::new(), held: Vec::new() }
+        Dialogue { out, aim, warnings, called: Called::default(), held: Vec::new() }
     }
 
     pub(super) fn write(mut self, conversation: &'w Conversation<'w>) -> Result<(), Rejection> {
@@ -37,7 +35,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         };
         for (at, turn) in conversation.turns.iter().enumerate() {
             match turn.role {
-                Role::System if !self.open.is_empty() => self.held.push(turn),
+                Role::System if self.called.waits() => self.held.push(turn),
                 Role::System => self.system(turn)?,
                 Role::User => self.user(turn)?,
                 Role::Assistant => {
@@ -74,7 +72,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             return Ok(());
         }
         let role = self.role();
-        self.out.open('{').key("role").plain(role).key("content");
+        self.out.open('{').key("role").word(role).key("content");
         self.texts(&kept);
         self.out.close('}');
         Ok(())
@@ -91,11 +89,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         }
         if self.aim.abilities.system_turns {
             let role = self.role();
-            self.out.open('{').key("role").plain(role).key("content");
+            self.out.open('{').key("role").word(role).key("content");
             self.texts(&kept);
         } else {
             self.warnings.adapted("messages.role")?;
-            self.out.open('{').key("role").plain("user").key("content");
+            self.out.open('{').key("role").word("user").key("content");
             let text = joined(&kept);
             self.out.pieces(&[r"<system-reminder>\n", &text, r"\n</system-reminder>"]);
         }
@@ -114,7 +112,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         self.out.open('[');
         for block in blocks {
             if let BlockKind::Text(text) = &block.kind {
-                self.out.open('{').key("type").plain("text").key("text").text(text);
+                self.out.open('{').key("type").word("text").key("text").text(text);
                 self.breakpoint(block);
                 self.out.close('}');
             }
@@ -131,13 +129,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     /// Results first, each a message; what cannot stand in one follows in the user's.
     fn user(&mut self, turn: &'w Turn<'w>) -> Result<(), Rejection> {
         let (mut rest, mut attached) = (Vec::new(), Vec::new());
-        let mut answered = HashSet::new();
         for block in &turn.blocks {
             match &block.kind {
                 BlockKind::ToolResult { id, content, is_error } => {
-                    if let Some(ours) = self.by_id.get_mut(id.as_str()).and_then(VecDeque::pop_front) {
+                    if let Some(ours) = self.called.answered(id) {
                         self.result(turn.at, &ours, content, *is_error, &mut attached)?;
-                        answered.insert(ours);
                     } else {
                         self.warnings.adapted("messages.tool_use_id")?;
                         rest.push(orphan(id, content));
@@ -148,12 +144,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 _ => rest.push(Cow::Borrowed(block)),
             }
         }
-        self.open.retain(|id| !answered.contains(id));
         self.unanswered()?;
         if attached.is_empty() && rest.is_empty() {
             return Ok(());
         }
-        self.out.open('{').key("role").plain("user").key("content");
+        self.out.open('{').key("role").word("user").key("content");
         match (&attached[..], &rest[..]) {
             ([], [only]) if only.cache.is_none() && matches!(only.kind, BlockKind::Text(_)) => {
                 if let BlockKind::Text(text) = &only.kind {
@@ -163,8 +158,8 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             _ => {
                 self.out.open('[');
                 for (id, blocks) in &attached {
-                    let text = ["Attachment(s) from tool call ", id, ":"];
-                    self.out.open('{').key("type").plain("text").key("text").pieces(&text).close('}');
+                    let text = ["Attachment(s) from tool call ", id.as_str(), ":"];
+                    self.out.open('{').key("type").word("text").key("text").pieces(&text).close('}');
                     for block in blocks {
                         self.part(turn.at, block)?;
                     }
@@ -182,10 +177,10 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     fn result(
         &mut self,
         at: usize,
-        id: &str,
+        id: &Escaped<'w>,
         content: &'w Content<'w>,
         is_error: bool,
-        attached: &mut Vec<(String, Vec<&'w Block<'w>>)>,
+        attached: &mut Vec<(Escaped<'w>, Vec<&'w Block<'w>>)>,
     ) -> Result<(), Rejection> {
         let mut lines: Vec<Cow<'_, str>> = Vec::new();
         match content {
@@ -211,13 +206,17 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 if !media.is_empty() {
                     // A tool's message holds text alone, and base64 in it would be read as such.
                     self.warnings.adapted("messages.content.tool_result")?;
-                    attached.push((id.to_owned(), media));
+                    attached.push((id.clone(), media));
                 }
             }
         }
         let before = if is_error { "[tool error] " } else { "" };
-        self.out.open('{').key("role").plain("tool").key("tool_call_id").pieces(&[id]);
-        self.out.key("content").pieces(&[before, &lines.join(r"\n")]).close('}');
+        self.out.open('{').key("role").word("tool").key("tool_call_id").text(id);
+        let mut pieces = vec![before];
+        for (at, line) in lines.iter().enumerate() {
+            pieces.extend([if at == 0 { "" } else { r"\n" }, &**line]);
+        }
+        self.out.key("content").pieces(&pieces).close('}');
         Ok(())
     }
 
@@ -226,9 +225,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         let path = || format!("messages.{at}.content");
         self.out.open('{').key("type");
         match &block.kind {
-            BlockKind::Text(text) => _ = self.out.plain("text").key("text").text(text),
+            BlockKind::Text(text) => _ = self.out.word("text").key("text").text(text),
             BlockKind::Image(source) => {
-                self.out.plain("image_url").key("image_url").open('{').key("url");
+                self.out.word("image_url").key("image_url").open('{').key("url");
                 match source {
                     Source::Url(url) => _ = self.out.text(url),
                     Source::Base64 { media_type, data } => {
@@ -242,12 +241,12 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             BlockKind::Document { source: Source::Text(text), title } => {
                 let title = title.as_ref().map_or("document", Escaped::as_str);
                 let pieces = [r#"<document title=\""#, title, r#"\">\n"#, text.as_str(), r"\n</document>"];
-                self.out.plain("text").key("text").pieces(&pieces);
+                self.out.word("text").key("text").pieces(&pieces);
             }
             BlockKind::Document { source: Source::Base64 { media_type, data }, title } if self.aim.abilities.files => {
                 let media_type = Escaped::new(media_type);
                 let name = title.as_ref().map_or("document.pdf", Escaped::as_str);
-                self.out.plain("file").key("file").open('{').key("filename").pieces(&[name]);
+                self.out.word("file").key("file").open('{').key("filename").pieces(&[name]);
                 self.out.key("file_data").pieces(&["data:", media_type.as_str(), ";base64,", data]).close('}');
             }
             _ => return Err(unsupported(path())),
@@ -258,63 +257,59 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 
     /// One that has nothing left to say still stands between two users.
-    fn assistant(&mut self, turn: &Turn<'_>, is_between_users: bool) -> Result<(), Rejection> {
-        let (mut text, mut thoughts, mut has_text) = (String::new(), String::new(), false);
-        let (mut calls, mut by_id) = (Vec::new(), HashMap::<_, VecDeque<String>>::new());
+    fn assistant(&mut self, turn: &'w Turn<'w>, is_between_users: bool) -> Result<(), Rejection> {
+        let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+        let mut called = Called::default();
         for block in &turn.blocks {
             match &block.kind {
-                BlockKind::Text(piece) => {
-                    has_text = true;
-                    text.push_str(piece.as_str());
-                }
-                BlockKind::Thinking { text: thought, .. } => thoughts.push_str(thought.as_str()),
+                BlockKind::Text(piece) => texts.push(piece.as_str()),
+                BlockKind::Thinking { text, .. } => thoughts.push(text.as_str()),
                 // Sealed for one provider, it says nothing to another.
                 BlockKind::RedactedThinking { .. } => {}
-                BlockKind::ToolUse { id, name, input } => {
-                    let mut ours = openai_tool_id(id).into_owned();
-                    let same = by_id.entry(id.as_str().to_owned()).or_default();
-                    if !same.is_empty() {
-                        ours = format!("{ours}_{}", same.len() + 1);
-                    }
-                    same.push_back(ours.clone());
-                    calls.push((ours, name, input));
-                }
+                BlockKind::ToolUse { id, name, input } => called.push(id.by_ref(), |before| {
+                    let ours = match (openai_tool_id(id), before) {
+                        (Cow::Borrowed(_), 0) => id.by_ref(),
+                        (ours, 0) => Escaped::owned(ours.into_owned()),
+                        (ours, _) => Escaped::owned(format!("{ours}_{}", before + 1)),
+                    };
+                    calls.push((ours.clone(), name, input));
+                    ours
+                }),
                 _ => self.warnings.dropped("messages.content")?,
             }
         }
-        if text.is_empty() && calls.is_empty() && !is_between_users {
+        let says = |texts: &[&str]| texts.iter().any(|text| !text.is_empty());
+        if !says(&texts) && calls.is_empty() && !is_between_users {
             return Ok(());
         }
-        self.out.open('{').key("role").plain("assistant").key("content");
-        match has_text || calls.is_empty() {
-            true => _ = self.out.pieces(&[&text]),
-            false => _ = self.out.raw("null"),
+        self.out.open('{').key("role").word("assistant").key("content");
+        match texts.is_empty() && !calls.is_empty() {
+            true => _ = self.out.raw("null"),
+            false => _ = self.out.pieces(&texts),
         }
-        if self.aim.abilities.replays_reasoning && !thoughts.is_empty() {
-            self.out.key("reasoning_content").pieces(&[&thoughts]);
+        if self.aim.abilities.replays_reasoning && says(&thoughts) {
+            self.out.key("reasoning_content").pieces(&thoughts);
         }
         if !calls.is_empty() {
             self.out.key("tool_calls").open('[');
             for (id, name, input) in &calls {
-                self.out.open('{').key("id").pieces(&[id]).key("type").plain("function").key("function");
+                self.out.open('{').key("id").text(id).key("type").word("function").key("function");
                 self.out.open('{').key("name").pieces(&[&tool_name(name)]).key("arguments").plain(input);
                 self.out.close('}').close('}');
             }
             self.out.close(']');
         }
         self.out.close('}');
-        self.open = calls.into_iter().map(|(id, ..)| id).collect();
-        self.by_id = by_id;
+        self.called = called;
         Ok(())
     }
 
     /// A call without a result is an error: the result says so. Then what the operator said meanwhile.
     fn unanswered(&mut self) -> Result<(), Rejection> {
-        self.by_id.clear();
-        for id in std::mem::take(&mut self.open) {
+        for id in self.called.unanswered() {
             self.warnings.adapted("messages.tool_use")?;
-            self.out.open('{').key("role").plain("tool").key("tool_call_id").pieces(&[&id]);
-            self.out.key("content").plain("No result provided.").close('}');
+            self.out.open('{').key("role").word("tool").key("tool_call_id").text(&id);
+            self.out.key("content").word("No result provided.").close('}');
         }
         for turn in std::mem::take(&mut self.held) {
             self.system(turn)?;

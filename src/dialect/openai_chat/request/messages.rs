@@ -26,9 +26,10 @@ impl<'w> Messages<'w> {
         let list = Path::root("messages");
         for (at, message) in messages.elements().enumerate() {
             let path = list.at(at);
-            let role = message.member("role").and_then(Raw::text);
+            let [role, name, cache] = message.pick(["role", "name", "cache_control"]);
+            let role = role.and_then(Raw::text);
             let role = role.ok_or_else(|| invalid(format!("{path}.role"), "must be a string"))?;
-            let cache = cache_control(message.member("cache_control"));
+            let cache = cache_control(cache);
             let (role, mut blocks) = match role.as_str() {
                 "system" | "developer" => (Role::System, operator(&path, message)?),
                 "user" => (Role::User, self.user(&path, message)?),
@@ -36,7 +37,7 @@ impl<'w> Messages<'w> {
                 "tool" | "function" => (Role::User, vec![self.result(&path, message)?]),
                 _ => return Err(invalid(format!("{path}.role"), "is no known role")),
             };
-            if message.member("name").is_some() && role != Role::User {
+            if name.is_some() && role != Role::User {
                 self.warnings.dropped("messages.name")?;
             }
             if let (Some(_), Some(last)) = (cache, blocks.last_mut()) {
@@ -52,10 +53,11 @@ impl<'w> Messages<'w> {
 
     fn user<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
         let path = path.member("content");
-        if message.member("name").is_some() {
+        let [content, name] = message.pick(["content", "name"]);
+        if name.is_some() {
             self.warnings.dropped("messages.name")?;
         }
-        parts(&path, message.member("content"), |part, kind, path| match kind {
+        parts(&path, content, |part, kind, path| match kind {
             "text" | "input_text" => text(part, path).map(Some),
             "image_url" => media::image(path, part).map(Some),
             "file" => media::file(path, part).map(Some),
@@ -109,20 +111,19 @@ impl<'w> Messages<'w> {
     }
 
     fn call<'a>(&mut self, path: &Path<'_>, call: Raw<'a>) -> Result<Block<'a>, Rejection> {
-        let custom = call.member("custom");
-        let definition = call.member("function").or(custom).unwrap_or(call);
-        let name = definition.member("name").and_then(Raw::text);
+        let [id, function, custom, cache] = call.pick(["id", "function", "custom", "cache_control"]);
+        let [name, arguments] = function.or(custom).unwrap_or(call).pick(["name", "arguments"]);
+        let name = name.and_then(Raw::text);
         let name = name.ok_or_else(|| invalid(format!("{path}.function.name"), "must be a string"))?;
-        let id =
-            call.member("id").and_then(Raw::text).ok_or_else(|| invalid(format!("{path}.id"), "must be a string"))?;
+        let id = id.and_then(Raw::text).ok_or_else(|| invalid(format!("{path}.id"), "must be a string"))?;
         let input = match custom {
             Some(custom) => {
                 let text = custom.member("input").and_then(Raw::text).unwrap_or_default();
                 Cow::Owned(format!(r#"{{"input":"{}"}}"#, text.as_str()))
             }
-            None => self.input(&path.member("function.arguments"), definition.member("arguments"))?,
+            None => self.input(&path.member("function.arguments"), arguments)?,
         };
-        Ok(Block { cache: cache_control(call.member("cache_control")), kind: BlockKind::ToolUse { id, name, input } })
+        Ok(Block { cache: cache_control(cache), kind: BlockKind::ToolUse { id, name, input } })
     }
 
     /// The JSON object within the string; what is none is wrapped into one.
@@ -145,16 +146,17 @@ impl<'w> Messages<'w> {
     }
 
     fn result<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Block<'a>, Rejection> {
-        let id = match message.member("tool_call_id").and_then(Raw::text) {
+        let [id, name, content, is_error] = message.pick(["tool_call_id", "name", "content", "is_error"]);
+        let id = match id.and_then(Raw::text) {
             Some(id) => id,
             None => {
-                let name = message.member("name").and_then(Raw::text).unwrap_or_default();
+                let name = name.and_then(Raw::text).unwrap_or_default();
                 let id = self.functions.get(name.as_str());
                 let id = id.ok_or_else(|| invalid(format!("{path}.tool_call_id"), "must be a string"))?;
                 Escaped::new(id).into_owned()
             }
         };
-        let content = match message.member("content") {
+        let content = match content {
             None => Content::None,
             Some(content) => match content.text() {
                 Some(text) => Content::Text(text),
@@ -168,7 +170,7 @@ impl<'w> Messages<'w> {
                 }
             },
         };
-        let is_error = message.member("is_error").and_then(Raw::bool).unwrap_or(false);
+        let is_error = is_error.and_then(Raw::bool).unwrap_or(false);
         Ok(Block::new(BlockKind::ToolResult { id, content, is_error }))
     }
 }
@@ -203,9 +205,10 @@ fn parts<'a>(
             blocks.push(Block::text(text));
             continue;
         }
-        let kind = part.member("type").and_then(Raw::text);
+        let [kind, cache, breakpoint] = part.pick(["type", "cache_control", "prompt_cache_breakpoint"]);
+        let kind = kind.and_then(Raw::text);
         let kind = kind.ok_or_else(|| invalid(format!("{path}.type"), "must be a string"))?;
-        let cache = cache_control(part.member("cache_control").or_else(|| part.member("prompt_cache_breakpoint")));
+        let cache = cache_control(cache.or(breakpoint));
         blocks.extend(each(part, kind.as_str(), &path)?.map(|kind| Block { kind, cache }));
     }
     Ok(blocks)

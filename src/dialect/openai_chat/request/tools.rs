@@ -38,14 +38,15 @@ pub(super) fn read<'a>(
 }
 
 fn tool<'a>(path: &Path<'_>, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
-    let kind = entry.member("type").and_then(Raw::text);
+    let [kind, function, custom] = entry.pick(["type", "function", "custom"]);
+    let kind = kind.and_then(Raw::text);
     match kind.as_ref().map_or("function", Escaped::as_str) {
         "function" => {
-            let definition = entry.member("function").filter(|function| function.is_object());
-            function(path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
+            let definition = function.filter(|function| function.is_object());
+            self::function(path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
         }
         "custom" => {
-            let definition = entry.member("custom").filter(|custom| custom.is_object());
+            let definition = custom.filter(|custom| custom.is_object());
             let definition = definition.ok_or_else(|| invalid(format!("{path}.custom"), "is missing"))?;
             let grammar = definition.member("format").and_then(|format| {
                 let grammar = format.member("grammar").unwrap_or(format);
@@ -59,23 +60,25 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
 }
 
 fn function<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<'a>, Rejection> {
-    let schema = definition.member("parameters");
+    let [schema, strict] = definition.pick(["parameters", "strict"]);
     if schema.is_some_and(|schema| !schema.is_object()) {
         return Err(invalid(format!("{path}.function.parameters"), "must be an object"));
     }
-    let strict = definition.member("strict").and_then(Raw::bool).unwrap_or(false);
+    let strict = strict.and_then(Raw::bool).unwrap_or(false);
     named(path, entry, definition, ToolKind::Function { schema, strict })
 }
 
 fn named<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKind<'a>) -> Result<Tool<'a>, Rejection> {
-    let name = definition.member("name").and_then(Raw::text).filter(|name| !name.is_empty());
-    let either = |name: &str| entry.member(name).or_else(|| definition.member(name));
+    let [name, description, cache] = definition.pick(["name", "description", "cache_control"]);
+    let name = name.and_then(Raw::text).filter(|name| !name.is_empty());
+    // Beside the definition, or in it.
+    let extras = EXTRAS.into_iter().zip(entry.pick(EXTRAS).into_iter().zip(definition.pick(EXTRAS)));
     Ok(Tool {
         name: name.ok_or_else(|| invalid(format!("{path}.name"), "must be a string"))?,
-        description: definition.member("description").and_then(Raw::text),
+        description: description.and_then(Raw::text),
         kind,
-        cache: cache_control(either("cache_control")),
-        extras: EXTRAS.iter().filter_map(|name| Some((*name, either(name)?))).collect(),
+        cache: cache_control(entry.member("cache_control").or(cache)),
+        extras: extras.filter_map(|(name, (beside, within))| Some((name, beside.or(within)?))).collect(),
     })
 }
 

@@ -36,16 +36,16 @@ pub(crate) fn write(
         false => _ = conversation.keep_breakpoints(0),
     }
 
-    let mut out = Out::with_capacity(1024);
+    let mut out = Out::with_capacity(aim.size);
     out.open('{').key("model").plain(aim.model);
     tokens(&mut out, &conversation, aim, warnings)?;
     sampling(&mut out, &conversation, abilities.sampling, warnings)?;
     stops(&mut out, &conversation, abilities.stops, warnings)?;
     if let Some(effort) = effort(&conversation, aim, warnings)? {
-        out.key("reasoning_effort").plain(effort.name());
+        out.key("reasoning_effort").word(effort.name());
     }
     if let Some(Format::Schema { schema, name, .. }) = &conversation.format {
-        out.key("response_format").open('{').key("type").plain("json_schema").key("json_schema").open('{');
+        out.key("response_format").open('{').key("type").word("json_schema").key("json_schema").open('{');
         out.key("name").text(name.as_ref().unwrap_or(&Escaped::new("response"))).key("schema").raw(schema.as_str());
         out.key("strict").raw(if schema::is_strict(*schema) { "true" } else { "false" }).close('}').close('}');
     } else if conversation.format.is_some() {
@@ -53,8 +53,8 @@ pub(crate) fn write(
     }
     user(&mut out, conversation.user.as_deref(), abilities.completion_tokens);
     match conversation.tier {
-        Some(Tier::Standard) => _ = out.key("service_tier").plain("default"),
-        Some(Tier::Priority) => _ = out.key("service_tier").plain("priority"),
+        Some(Tier::Standard) => _ = out.key("service_tier").word("default"),
+        Some(Tier::Priority) => _ = out.key("service_tier").word("priority"),
         Some(Tier::Auto) | None => {}
     }
     if conversation.stream {

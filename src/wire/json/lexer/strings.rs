@@ -56,15 +56,7 @@ impl Lexer<'_> {
     #[inline(never)]
     fn look(&mut self, block: usize) {
         self.block = block;
-        let rest = self.doc.get(block * BLOCK..).unwrap_or_default();
-        self.specials = match rest.first_chunk() {
-            Some(block) => specials(block),
-            None => {
-                let mut block = [b' '; BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                specials(&block)
-            }
-        };
+        self.specials = specials_of_first(self.doc.get(block * BLOCK..).unwrap_or_default());
     }
 
     /// The four digits of an escape.
@@ -91,6 +83,26 @@ const SHORT_ESCAPES: [bool; 256] = {
 
 /// How many bytes are looked at together.
 const BLOCK: usize = 64;
+
+/// Where the first byte is that a string cannot hold as it is.
+pub(in super::super) fn first_special(text: &[u8]) -> Option<usize> {
+    let mut blocks = text.chunks(BLOCK).map(specials_of_first).enumerate();
+    let (at, specials) = blocks.find(|(_, specials)| *specials != 0)?;
+    Some(at * BLOCK + specials.trailing_zeros() as usize)
+}
+
+/// [`specials`] of the block that begins here, or of what there is of it.
+#[inline(always)]
+fn specials_of_first(rest: &[u8]) -> u64 {
+    match rest.first_chunk() {
+        Some(block) => specials(block),
+        None => {
+            let mut block = [b' '; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            specials(&block)
+        }
+    }
+}
 
 /// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
 #[inline(always)]
