@@ -169,6 +169,34 @@ fn rows_17_and_18_usage_comes_in_a_chunk_of_its_own_and_null_is_none() {
 }
 
 #[test]
+fn what_chunks_begin_alike_with_is_heard_however_often_it_changes() {
+    let said = |text: &str| format!(r#"[{{"index":0,"delta":{{"content":"{text}"}}}}]"#);
+    let usage = |output: u64| format!(r#""usage":{{"prompt_tokens":7,"completion_tokens":{output}}}"#);
+    let (a, b, c) = (said("a"), said("b"), said("c"));
+    let stream: String = [
+        // Usage in front of what is said, as some servers have it; choices said twice; and what stands behind them.
+        format!(r#"{{"id":"x1",{},"choices":{a}}}"#, usage(1)),
+        format!(r#"{{"id":"x1",{},"choices":{b}}}"#, usage(1)),
+        format!(r#"{{"id":"x1",{},"choices":{c}}}"#, usage(2)),
+        format!(r#"{{"id":"x1","choices":{a},"choices":{b}}}"#),
+        format!(r#"{{"id":"x1","choices":{a},"choices":{c}}}"#),
+        format!(r#"{{"id":"x1","choices":{c},{}}}"#, usage(3)),
+        format!(r#"{{"id":"x1","ch\u006fices":{a}}}"#),
+        r#"{"id":"x1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#.to_owned(),
+    ]
+    .into_iter()
+    .map(|chunk| format!("data: {chunk}\n\n"))
+    .chain(["data: [DONE]\n\n".to_owned()])
+    .collect();
+    let answer = messages(&translate(OpenAiChat, &[stream.as_bytes()]), true);
+    assert_eq!((&*answer.text, answer.usage.map(|usage| usage.output)), ("abcabacca", Some(3)));
+    // Nor is what breaks off behind such a beginning taken for whole.
+    let broken = stream.replacen(&format!(r#""choices":{b}}}"#), r#""choices":[{"index":0}"#, 1);
+    let out = translate(OpenAiChat, &[broken.as_bytes()]);
+    assert_eq!(last(&out)["type"], "error");
+}
+
+#[test]
 fn row_19_a_role_that_is_empty_or_in_every_chunk_says_nothing() {
     for role in ["", "assistant"] {
         let pieces = ["a", "b", "c"].map(|text| json!({"role": role, "content": text}));

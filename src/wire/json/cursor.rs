@@ -25,6 +25,26 @@ pub(crate) fn object<'a>(document: &'a str, each: impl FnMut(&str, Value<'_, 'a>
     lexer.peek().is_none().then_some(passed)
 }
 
+/// [`object`] for one of many documents that begin alike: goes on at the value of member `key`, which stands behind `head`.
+///
+/// The document begins with `head`, and so did another, whose reading came to that value by way of [`Value::at`]: what
+/// stands before it is not looked at again.
+#[inline]
+pub(crate) fn object_behind<'a>(
+    head: &str,
+    key: &str,
+    document: &'a str,
+    mut each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>,
+) -> Option<Passed> {
+    let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
+    lexer.go_to(head.len());
+    each(key, Value { lexer: &mut lexer, depth: 1 })?;
+    let more = lexer.comma(b'}').ok()?;
+    let passed = Value { lexer: &mut lexer, depth: 1 }.further_members(more, each)?;
+    lexer.space();
+    lexer.peek().is_none().then_some(passed)
+}
+
 /// A value that has not been read: to be taken, gone into, or passed.
 pub(crate) struct Value<'l, 'a> {
     lexer: &'l mut Lexer<'a>,
@@ -57,20 +77,37 @@ impl<'a> Value<'_, 'a> {
         Some(Passed(()))
     }
 
+    /// Where in the document it begins.
+    #[inline]
+    pub(crate) fn at(&self) -> usize {
+        self.lexer.at()
+    }
+
     /// Goes through its members. What is no object is passed.
     #[inline]
-    pub(crate) fn members(self, mut each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
+    pub(crate) fn members(self, each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
         if self.lexer.peek() != Some(b'{') {
             return self.pass();
         }
         let depth = self.depth + 1;
         self.lexer.open(depth).ok()?;
-        let mut more = !self.lexer.closes(b'}');
+        let more = !self.lexer.closes(b'}');
+        Value { lexer: self.lexer, depth }.further_members(more, each)
+    }
+
+    /// With the cursor at a key, if there are more, of the object whose members are at this depth.
+    #[inline]
+    fn further_members(
+        self,
+        mut more: bool,
+        mut each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>,
+    ) -> Option<Passed> {
+        let Value { lexer, depth } = self;
         while more {
-            let (key, escaped) = self.lexer.text_key().ok()?;
-            let value = Value { lexer: self.lexer, depth };
+            let (key, escaped) = lexer.text_key().ok()?;
+            let value = Value { lexer: &mut *lexer, depth };
             if escaped { each(&spelled_out(key, escaped), value) } else { each(key, value) }?;
-            more = self.lexer.comma(b'}').ok()?;
+            more = lexer.comma(b'}').ok()?;
         }
         Some(Passed(()))
     }
@@ -117,6 +154,36 @@ mod tests {
         assert_eq!(deep.map(Raw::as_str), Some(r#"[1, {"c":"d"}]"#));
         assert_eq!(list, ["true", r#"{"z":2}"#]);
         assert_eq!((gone, other.map(Raw::as_str)), (None, Some("\"{\"")));
+    }
+
+    #[test]
+    fn documents_that_begin_alike_are_read_on_behind_their_head() {
+        let (first, mut at) = (r#" {"id":"{\"x\":","n":[1], "choices" : [1,{"choices":2}],"last":3}"#, 0);
+        let read = object(first, |key, value| {
+            if key == "choices" {
+                at = value.at();
+            }
+            value.pass()
+        });
+        assert!(read.is_some());
+        let head = &first[..at];
+        assert!(head.ends_with(r#""choices" : "#));
+        let read_on = |document: &str| {
+            let mut members = Vec::new();
+            let read = object_behind(head, "choices", document, |key, value| {
+                value.spelled(|value| members.push(format!("{key}={value}")))
+            });
+            read.map(|_| members)
+        };
+        let ends = |ends: &str| read_on(&format!("{head}{ends}"));
+        assert_eq!(read_on(first), Some(vec![r#"choices=[1,{"choices":2}]"#.to_owned(), "last=3".to_owned()]));
+        assert_eq!(ends("{} } "), Some(vec!["choices={}".to_owned()]));
+        for broken in ["", "1", "1,", "1}}", "1,}", "[}", r#"1,"a"}"#] {
+            assert_eq!(ends(broken), None, "{broken}");
+        }
+        // As deep as if it had been read from the front.
+        let deep = |n: usize| ends(&format!("{}{}}}", "[".repeat(n), "]".repeat(n))).is_some();
+        assert!(deep(1023) && !deep(1024));
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl<'a> Lexer<'a> {
         self.at
     }
 
+    /// On to what has been read of another document that begins alike.
+    #[inline]
+    pub(super) fn go_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
         self.byte(self.at)

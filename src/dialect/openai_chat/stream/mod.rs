@@ -1,6 +1,7 @@
 //! Chat Completions streams, read and written.
 
 mod calls;
+mod chunk;
 mod read;
 mod write;
 

@@ -1,9 +1,9 @@
 use super::calls::{Calls, says_nothing};
+use super::chunk::{Choice, Chunk, Delta, SOURCES};
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::openai_chat::{error, meter};
-use crate::wire::json::cursor::{self, Passed, Value};
 use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse::Block;
 use crate::wire::text;
@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     /// vLLM names the sequence.
     sequence: Option<String>,
     is_over: bool,
+    /// What the last chunk had in front of its choices, and most likely the next one has too: most of it.
+    head: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,101 +33,6 @@ enum Kind {
     Text,
     Thinking,
 }
-
-/// What of a chunk anything depends on.
-#[derive(Default)]
-struct Chunk<'a> {
-    id: Option<Raw<'a>>,
-    /// We ask for one, of index 0; servers may say more than one thing of it at once.
-    choice: Option<Choice<'a>>,
-    more: Vec<Choice<'a>>,
-    usage: Option<Raw<'a>>,
-    error: Option<Raw<'a>>,
-}
-
-#[derive(Default)]
-struct Choice<'a> {
-    index: Option<Raw<'a>>,
-    delta: Option<Delta<'a>>,
-    finish_reason: Option<Raw<'a>>,
-    /// vLLM's.
-    stop_reason: Option<Raw<'a>>,
-}
-
-/// What is said, of a whole answer or a piece of it.
-#[derive(Default)]
-struct Delta<'a> {
-    content: Option<Raw<'a>>,
-    refusal: Option<Raw<'a>>,
-    calls: Option<Raw<'a>>,
-    legacy: Option<Raw<'a>>,
-    /// By [`SOURCES`].
-    reasoning: [Option<Raw<'a>>; 4],
-    thinking_blocks: Option<Raw<'a>>,
-}
-
-impl<'a> Chunk<'a> {
-    /// Whether it is a JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
-    fn read(&mut self, json: &'a str) -> bool {
-        let read = cursor::object(json, |key, value| match key {
-            "id" => value.into(&mut self.id),
-            "choices" => value.elements(|value| match &mut self.choice {
-                None => {
-                    let passed = self.choice.insert(Choice::default()).read(value);
-                    self.choice.take_if(|choice| choice.is_another());
-                    passed
-                }
-                Some(_) => {
-                    let mut choice = Choice::default();
-                    let passed = choice.read(value);
-                    self.more.extend(Some(choice).filter(|choice| !choice.is_another()));
-                    passed
-                }
-            }),
-            "usage" => value.into(&mut self.usage),
-            "error" => value.into(&mut self.error),
-            _ => value.pass(),
-        });
-        read.is_some()
-    }
-}
-
-impl<'a> Choice<'a> {
-    #[inline]
-    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
-        value.members(|key, value| match key {
-            "index" => value.into(&mut self.index),
-            "delta" | "message" => self.delta.get_or_insert_default().read(value),
-            "finish_reason" => value.into(&mut self.finish_reason),
-            "stop_reason" => value.into(&mut self.stop_reason),
-            _ => value.pass(),
-        })
-    }
-
-    fn is_another(&self) -> bool {
-        self.index.and_then(Raw::count).is_some_and(|index| index > 0)
-    }
-}
-
-impl<'a> Delta<'a> {
-    #[inline]
-    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
-        value.members(|key, value| match key {
-            "content" => value.into(&mut self.content),
-            "refusal" => value.into(&mut self.refusal),
-            "tool_calls" => value.into(&mut self.calls),
-            "function_call" => value.into(&mut self.legacy),
-            "thinking_blocks" => value.into(&mut self.thinking_blocks),
-            name => match SOURCES.iter().zip(&mut self.reasoning).find(|(source, _)| **source == name) {
-                Some((_, reasoning)) => value.into(reasoning),
-                None => value.pass(),
-            },
-        })
-    }
-}
-
-/// The names under which servers give reasoning.
-const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reasoning_details"];
 
 impl Reader {
     pub(crate) fn new() -> Self {
@@ -339,7 +246,7 @@ impl StreamReader for Reader {
         }
         let text = text(data);
         let mut chunk = Chunk::default();
-        if !chunk.read(&text) {
+        if !chunk.read_on(&text, &mut self.head) {
             return Err(Fault::garbled("the upstream sent an event that is not a JSON object"));
         }
         match chunk.error.filter(|error| error.bool() != Some(false)) {

@@ -1,0 +1,123 @@
+//! What a chunk says, read once, front to back.
+
+use crate::wire::json::Raw;
+use crate::wire::json::cursor::{self, Passed, Value};
+
+/// What of a chunk anything depends on.
+#[derive(Default)]
+pub(super) struct Chunk<'a> {
+    pub(super) id: Option<Raw<'a>>,
+    /// We ask for one, of index 0; servers may say more than one thing of it at once.
+    pub(super) choice: Option<Choice<'a>>,
+    pub(super) more: Vec<Choice<'a>>,
+    pub(super) usage: Option<Raw<'a>>,
+    pub(super) error: Option<Raw<'a>>,
+}
+
+#[derive(Default)]
+pub(super) struct Choice<'a> {
+    index: Option<Raw<'a>>,
+    pub(super) delta: Option<Delta<'a>>,
+    pub(super) finish_reason: Option<Raw<'a>>,
+    /// vLLM's.
+    pub(super) stop_reason: Option<Raw<'a>>,
+}
+
+/// What is said, of a whole answer or a piece of it.
+#[derive(Default)]
+pub(super) struct Delta<'a> {
+    pub(super) content: Option<Raw<'a>>,
+    pub(super) refusal: Option<Raw<'a>>,
+    pub(super) calls: Option<Raw<'a>>,
+    pub(super) legacy: Option<Raw<'a>>,
+    /// By [`SOURCES`].
+    pub(super) reasoning: [Option<Raw<'a>>; 4],
+    pub(super) thinking_blocks: Option<Raw<'a>>,
+}
+
+impl<'a> Chunk<'a> {
+    /// Whether it is a JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
+    pub(super) fn read(&mut self, json: &'a str) -> bool {
+        cursor::object(json, |key, value| self.member(key, value)).is_some()
+    }
+
+    /// The same of a chunk of a stream, most of which begin alike: by `head`, as the one before did, in which case what is
+    /// said there was heard already; otherwise how this one begins goes there.
+    pub(super) fn read_on(&mut self, json: &'a str, head: &mut String) -> bool {
+        if !head.is_empty() && json.starts_with(&**head) {
+            return cursor::object_behind(head, CHOICES, json, |key, value| self.member(key, value)).is_some();
+        }
+        let mut choices_at = None;
+        let read = cursor::object(json, |key, value| {
+            if key == CHOICES {
+                choices_at.get_or_insert(value.at());
+            }
+            self.member(key, value)
+        });
+        head.clear();
+        head.push_str(&json[..choices_at.unwrap_or(0)]);
+        read.is_some()
+    }
+
+    #[inline]
+    fn member(&mut self, key: &str, value: Value<'_, 'a>) -> Option<Passed> {
+        match key {
+            "id" => value.into(&mut self.id),
+            CHOICES => value.elements(|value| match &mut self.choice {
+                None => {
+                    let passed = self.choice.insert(Choice::default()).read(value);
+                    self.choice.take_if(|choice| choice.is_another());
+                    passed
+                }
+                Some(_) => {
+                    let mut choice = Choice::default();
+                    let passed = choice.read(value);
+                    self.more.extend(Some(choice).filter(|choice| !choice.is_another()));
+                    passed
+                }
+            }),
+            "usage" => value.into(&mut self.usage),
+            "error" => value.into(&mut self.error),
+            _ => value.pass(),
+        }
+    }
+}
+
+const CHOICES: &str = "choices";
+
+impl<'a> Choice<'a> {
+    #[inline]
+    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
+        value.members(|key, value| match key {
+            "index" => value.into(&mut self.index),
+            "delta" | "message" => self.delta.get_or_insert_default().read(value),
+            "finish_reason" => value.into(&mut self.finish_reason),
+            "stop_reason" => value.into(&mut self.stop_reason),
+            _ => value.pass(),
+        })
+    }
+
+    fn is_another(&self) -> bool {
+        self.index.and_then(Raw::count).is_some_and(|index| index > 0)
+    }
+}
+
+impl<'a> Delta<'a> {
+    #[inline]
+    fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
+        value.members(|key, value| match key {
+            "content" => value.into(&mut self.content),
+            "refusal" => value.into(&mut self.refusal),
+            "tool_calls" => value.into(&mut self.calls),
+            "function_call" => value.into(&mut self.legacy),
+            "thinking_blocks" => value.into(&mut self.thinking_blocks),
+            name => match SOURCES.iter().zip(&mut self.reasoning).find(|(source, _)| **source == name) {
+                Some((_, reasoning)) => value.into(reasoning),
+                None => value.pass(),
+            },
+        })
+    }
+}
+
+/// The names under which servers give reasoning.
+pub(super) const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reasoning_details"];
