@@ -1,7 +1,8 @@
 //! What writing calls down before they are sent costs: processor time on the path of a call, the wait, records a second,
 //! and bytes a record.
 //!
-//! `cargo bench --bench journal --features testing`; `-- SECONDS` for longer cases. The journal lies under `target/tmp`. A
+//! `cargo bench --bench journal --features memory,testing,upstream`; `-- SECONDS` for longer cases, `-- WORDS` for those
+//! whose name has the words. The journal lies under `target/tmp`. A
 //! call goes through the whole gateway, pays from one budget in memory, and is answered at once.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -43,7 +44,9 @@ impl AuditSink for Sink {
 }
 
 fn main() {
-    let seconds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(3);
+    let arguments = || std::env::args().skip(1);
+    let seconds = arguments().find_map(|arg| arg.parse().ok()).unwrap_or(3);
+    let words = arguments().find(|arg| !arg.starts_with("--") && arg.parse::<u64>().is_err()).unwrap_or_default();
     // All that runs on this thread is the path of a call, and the reading for sinks that is not on a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     println!(
@@ -52,13 +55,15 @@ fn main() {
     );
     for at_once in [1, 64, 1_024] {
         for way in ["no audit", "memory", "journal", "journal and sink", "stalled sink"] {
-            let time = Duration::from_secs(seconds);
-            LocalSet::new().block_on(&runtime, case(way, at_once, time));
+            let name = format!("{at_once}, {way}");
+            if name.contains(&words) {
+                LocalSet::new().block_on(&runtime, case(&name, way, at_once, Duration::from_secs(seconds)));
+            }
         }
     }
 }
 
-async fn case(way: &'static str, at_once: usize, time: Duration) {
+async fn case(name: &str, way: &str, at_once: usize, time: Duration) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-journal-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory");
@@ -97,10 +102,7 @@ async fn case(way: &'static str, at_once: usize, time: Duration) {
         audit.flush().await;
     }
     let bytes = a_record(&dir).map_or("-".to_owned(), |bytes| bytes.to_string());
-    println!(
-        "{:<32} {a_second:>10} {p50:>10} {p99:>10} {thread:>12} {process:>12} {bytes:>10}",
-        format!("{at_once}, {way}")
-    );
+    println!("{name:<32} {a_second:>10} {p50:>10} {p99:>10} {thread:>12} {process:>12} {bytes:>10}");
     drop((gateway, audit));
     std::fs::remove_dir_all(&dir).expect("ours");
 }

@@ -107,7 +107,10 @@ where
     // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+    // Who knows that there is no more is not asked for more, which a server's task would be woken for.
+    while !body.is_end_stream()
+        && let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await
+    {
         let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
         if data.len() > max_body - first.len() - rest.len() {
             return Err(too_large(max_body));

@@ -114,7 +114,42 @@ pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, se
     Ok(Head { seq, hash })
 }
 
+/// Where a line stands, what it says by its name, and how: without looking at that any closer.
+///
+/// Lines are written member by member as they stand here; what is spelled otherwise is none of ours, and `None`.
+pub(super) fn look(line: &[u8]) -> Option<(u64, &str, &[u8])> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (seq, rest) = line.strip_prefix("{\"seq\":")?.split_once(",\"prev\":\"")?;
+    let (name, said) = rest.split_at_checked(64)?.1.strip_prefix("\",\"")?.split_once("\":")?;
+    Some((seq.parse().ok()?, name, said.strip_suffix('}')?.as_bytes()))
+}
+
 /// What a line says, where this version knows it.
 pub(super) fn read(line: &[u8]) -> Option<Line> {
     serde_json::from_slice(line).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_of_a_line_is_what_it_says() {
+        let head = Head { seq: 41, hash: LineHash::of(b"the one before") };
+        let opened = Opened { at: Timestamp::UNIX_EPOCH, version: "\":{".to_owned(), torn: 7 };
+        let said = [Said::Opened(opened), Said::Settled(Settled { before: 3, done: vec![Uuid::nil()] })].map(|said| {
+            let mut out = Vec::new();
+            put(&mut out, head, &said).expect("a line");
+            let line = frame::line_at(&out, 0).expect("a frame").to_vec();
+            let (seq, name, how) = look(&line).expect("as it is written");
+            let whole: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+            let how: serde_json::Value = serde_json::from_slice(how).expect("JSON too");
+            assert_eq!((seq, &whole[name]), (42, &how));
+            name.to_owned()
+        });
+        assert_eq!(said, ["opened", "settled"]);
+        for other in ["", "{}", r#"{"seq":1}"#, r#"{"seq":1,"prev":"00"}"#, r#"{"seq": 1,"prev":"","x":1}"#] {
+            assert_eq!(look(other.as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
-use super::line::{Link, Said, read};
+use super::line::{Final, Link, Said, look, read};
 use super::segment::{self, Segment};
 use super::writer::LONGEST;
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 
-/// How much is read at once: several of the longest lines.
+/// How much is read at once, where lines are as long as they mostly are: what a sink is handed at once.
+const USUAL: usize = LONGEST;
+/// How much is read where that was less than a line.
 const CHUNK: usize = 4 * LONGEST;
 
 /// What sinks are told of.
@@ -28,15 +30,19 @@ pub(super) struct Tail {
     dir: PathBuf,
     /// The line before, and its hash if it was read.
     seq: u64,
+    is_read: bool,
     hash: LineHash,
     /// Where the next is looked for.
     at: Option<(Segment, u64)>,
+    /// How much of it is read, and what was.
+    len: usize,
+    bytes: Vec<u8>,
 }
 
 impl Tail {
     /// Behind the line of this number.
     pub(super) fn behind(dir: PathBuf, seq: u64) -> Self {
-        Tail { dir, seq, hash: LineHash::NONE, at: None }
+        Tail { dir, seq, is_read: false, hash: LineHash::NONE, at: None, len: USUAL, bytes: Vec::new() }
     }
 
     /// Which line was read last.
@@ -88,15 +94,16 @@ impl Tail {
     /// One chunk. `false` where there is no more.
     fn step(&mut self, upto: u64, most: usize, records: &mut Vec<Told>) -> io::Result<bool> {
         let Some((segment, at)) = self.place()? else { return Ok(false) };
-        let bytes = chunk(&segment, at)?;
-        let is_last = bytes.len() < CHUNK;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        chunk(&segment, at, self.len, &mut bytes)?;
+        let is_last = bytes.len() < self.len;
         let mut frames = if is_last { Frames::of(&bytes) } else { Frames::of_part(&bytes) };
-        let mut done = 0;
+        let (mut done, mut last) = (0, None);
         while self.seq < upto && records.len() < most {
             let Some((start, found)) = frames.next() else { break };
             match found {
                 Found::Line(line) => {
-                    self.take(line, records);
+                    last = if self.take(line, records) { Some(line) } else { last };
                     done = start + frame::len(line);
                 }
                 // Perhaps whole in the next chunk.
@@ -108,28 +115,47 @@ impl Tail {
                 }
             }
         }
+        // By the one that was read last a place is known.
+        self.hash = last.map_or(self.hash, LineHash::of);
+        self.bytes = bytes;
+        if done == 0 && !is_last && self.len < CHUNK {
+            self.len = CHUNK;
+            return Ok(true);
+        }
         // What is longer than any line may be is none.
         if done == 0 && !is_last {
             done = CHUNK - LONGEST;
         }
+        self.len = USUAL;
         let is_over = done == 0 && self.seq < upto;
         self.at = if is_over { self.next(&segment)? } else { Some((segment, at + done as u64)) };
         if is_over && self.at.is_none() {
             // Its last lines cannot be read.
-            (self.seq, self.hash) = (upto, LineHash::NONE);
+            (self.seq, self.is_read, self.hash) = (upto, false, LineHash::NONE);
         }
         Ok(true)
     }
 
-    fn take(&mut self, line: &[u8], records: &mut Vec<Told>) {
-        let Ok(Link { seq, .. }) = serde_json::from_slice(line) else { return };
-        if seq <= self.seq {
-            return;
-        }
-        if self.hash != LineHash::NONE && seq != self.seq + 1 {
+    /// `false` for what had been read, or is no line.
+    fn take(&mut self, line: &[u8], records: &mut Vec<Told>) -> bool {
+        let seen = look(line);
+        let link = || serde_json::from_slice(line).ok().map(|Link { seq, .. }| seq);
+        let Some(seq) = seen.map(|(seq, ..)| seq).or_else(link).filter(|seq| *seq > self.seq) else { return false };
+        if self.is_read && seq != self.seq + 1 {
             tracing::error!(after = self.seq, seq, "lines of the journal are missing, and no sink is told of them");
         }
-        (self.seq, self.hash) = (seq, LineHash::of(line));
+        (self.seq, self.is_read) = (seq, true);
+        match seen {
+            // Most of what there is, and nothing that a sink is told of.
+            Some((_, "opened" | "intent" | "seen" | "settled" | "content" | "content_deleted", _)) => return true,
+            Some((_, "final", said)) => {
+                if let Ok(Final { record, .. }) = serde_json::from_slice(said) {
+                    records.push(Told::Record(Box::new(record)));
+                    return true;
+                }
+            }
+            _ => {}
+        }
         match read(line).map(|line| line.said) {
             Some(Said::Final(closed)) => records.push(Told::Record(Box::new(closed.record))),
             Some(Said::Event(event)) => records.push(Told::Event(event)),
@@ -141,6 +167,7 @@ impl Tail {
                 );
             }
         }
+        true
     }
 
     fn place(&mut self) -> io::Result<Option<(Segment, u64)>> {
@@ -158,12 +185,12 @@ impl Tail {
     }
 }
 
-fn chunk(segment: &Segment, at: u64) -> io::Result<Vec<u8>> {
+fn chunk(segment: &Segment, at: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut file = File::open(&segment.path)?;
     file.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::with_capacity(CHUNK);
-    file.take(CHUNK as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    bytes.clear();
+    file.take(len as u64).read_to_end(bytes)?;
+    Ok(())
 }
 
 #[cfg(test)]
