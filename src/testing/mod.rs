@@ -4,6 +4,9 @@
 //! Completions, in JSON and in streams, and does as its [`Script`] says: slow, broken off, garbled, compressed, refusing.
 //! Every token that it produces stands on its [`Bill`], which is the oracle that accounts are checked against.
 //!
+//! With this feature the process ends, as if it had been killed, at the moment that the environment variable
+//! `TOLLGATE_END_AT` names, if it writes a journal: what a crash leaves can be looked at that way. It has no other use.
+//!
 //! A client can write the script into its prompt: the text `sim:deltas=3,delay=10` anywhere in the request's body. See
 //! [`Script::directive`] for the words.
 //!

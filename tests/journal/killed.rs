@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -42,23 +43,30 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Started, and its key minted anew.
-    fn start(dir: &Dir, provider: &str) -> Self {
+    /// A process that ends by itself at this moment.
+    fn command(dir: &Dir, provider: &str, moment: &str) -> Command {
         let mut command = program::example("gateway");
         let (database, journal) = (format!("sqlite://{}", dir.0.join("t.db").display()), dir.0.join("journal"));
         command.args(["--listen", "127.0.0.1:0", "--database", &database, "--mint", "name=ada,budget=1000/total"]);
         command.arg("--journal").arg(journal).env("ANTHROPIC_BASE_URL", provider).env("ANTHROPIC_API_KEY", "sk-sim");
         let log = File::options().create(true).append(true).open(dir.0.join("log")).expect("writable");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the example runs");
+        command.env("TOLLGATE_END_AT", moment).stdout(Stdio::piped()).stderr(log);
+        command
+    }
+
+    /// Started, and its key minted anew; or the process, if it ends before it has said so.
+    fn start(dir: &Dir, provider: &str, moment: &str) -> Result<Self, Child> {
+        let mut child = Self::command(dir, provider, moment).spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut said = |start: &str| {
             let mut line = String::new();
             stdout.read_line(&mut line).expect("text");
-            let rest = line.trim_end().strip_prefix(start).map(str::to_owned);
-            rest.unwrap_or_else(|| panic!("{line:?}; see {}", dir.0.join("log").display()))
+            line.trim_end().strip_prefix(start).map(str::to_owned)
         };
-        let (url, key) = (said("listening "), said("key ada "));
-        Gateway { child, url, key, _stdout: stdout }
+        match (said("listening "), said("key ada ")) {
+            (Some(url), Some(key)) => Ok(Gateway { child, url, key, _stdout: stdout }),
+            _ => Err(child),
+        }
     }
 
     fn kill(mut self) {
@@ -99,32 +107,9 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     let server = Server::start(provider.clone()).await;
     let (mut seed, mut number, mut heads) = (7, 0, Vec::<Head>::new());
     for round in 0..rounds() {
-        let gateway = Gateway::start(&dir, &server.url());
-        let client = HttpClient::new().expect("a client");
-        let mut clients = JoinSet::new();
-        for _ in 0..8 {
-            let prompts = [
-                "sim:deltas=3",
-                "sim:deltas=40,delay=5",
-                "sim:deltas=9,first=40",
-                "sim:deltas=20,delay=20",
-                "sim:stall=2",
-            ];
-            let mut request = || {
-                number += 1;
-                gateway.request(number, prompts[usize::try_from(random(&mut seed, 5)).expect("small")])
-            };
-            let requests: Vec<_> = (0..20).map(|_| request()).collect();
-            let client = client.clone();
-            clients.spawn(async move {
-                for request in requests {
-                    let Ok(answer) = client.clone().oneshot(request).await else { return };
-                    // Some leave before the end.
-                    let reading = answer.into_body().collect();
-                    let _ = tokio::time::timeout(Duration::from_millis(150), reading).await;
-                }
-            });
-        }
+        let gateway = Gateway::start(&dir, &server.url(), "").expect("it starts");
+        // Some leave before the end.
+        let mut clients = clients(&gateway, &mut seed, &mut number, Duration::from_millis(150));
         tokio::time::sleep(Duration::from_millis(random(&mut seed, 250))).await;
         gateway.kill();
         clients.shutdown().await;
@@ -133,14 +118,98 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
             heads.extend(verify(dir.0.join("journal"), &[]).expect("readable").head);
         }
     }
-    let last = Gateway::start(&dir, &server.url());
+    check(&dir, &server, &provider, &heads, rounds()).await;
+}
+
+/// Moments in the life of a call, and how often each comes before the process ends. What writes in the background is
+/// reached again and again.
+const MOMENTS: [&str; 12] = [
+    "held",
+    "held:9",
+    "intent-made:2",
+    "intent-written",
+    "intent-written:7",
+    "seen-made",
+    "final-made",
+    "final-written:3",
+    "budgets-told",
+    "budgets-told:8",
+    "sink-told:2",
+    "position-made",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_ledger_is_not_under_the_bill() {
+    let (dir, provider) = (Dir::new("moments"), Simulated::new());
+    let server = Server::start(provider.clone()).await;
+    let (mut seed, mut number) = (11, 0);
+    let ended = |mut child: Child, moment: &'static str| async move {
+        let soon = async {
+            loop {
+                match child.try_wait().expect("the process is ours") {
+                    Some(status) => break status,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let status = tokio::time::timeout(Duration::from_secs(20), soon).await;
+        let status = status.unwrap_or_else(|_| panic!("{moment} never comes"));
+        assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{moment}");
+    };
+    for moment in MOMENTS {
+        match Gateway::start(&dir, &server.url(), moment) {
+            // Long enough for a call to be seen while it goes on.
+            Ok(gateway) => {
+                let mut clients = clients(&gateway, &mut seed, &mut number, Duration::from_secs(4));
+                ended(gateway.child, moment).await;
+                clients.shutdown().await;
+            }
+            // Sinks are told at once of what is left.
+            Err(child) => ended(child, moment).await,
+        }
+        // And once more, while the next is at what that one left.
+        if moment.starts_with("intent-written") {
+            let again = Gateway::command(&dir, &server.url(), "loss-told").spawn().expect("the example runs");
+            ended(again, "loss-told").await;
+        }
+    }
+    check(&dir, &server, &provider, &[], MOMENTS.len()).await;
+}
+
+/// Eight clients of twenty calls each, who wait so long for the end of an answer.
+fn clients(gateway: &Gateway, seed: &mut u64, number: &mut u64, patience: Duration) -> JoinSet<()> {
+    let client = HttpClient::new().expect("a client");
+    let mut clients = JoinSet::new();
+    for _ in 0..8 {
+        let prompts =
+            ["sim:deltas=3", "sim:deltas=40,delay=5", "sim:deltas=9,first=40", "sim:deltas=20,delay=20", "sim:stall=2"];
+        let mut request = || {
+            *number += 1;
+            gateway.request(*number, prompts[usize::try_from(random(seed, 5)).expect("small")])
+        };
+        let requests: Vec<_> = (0..20).map(|_| request()).collect();
+        let client = client.clone();
+        clients.spawn(async move {
+            for request in requests {
+                let Ok(answer) = client.clone().oneshot(request).await else { return };
+                let reading = answer.into_body().collect();
+                let _ = tokio::time::timeout(patience, reading).await;
+            }
+        });
+    }
+    clients
+}
+
+/// What is left is what it should be, once one has been started that nobody kills.
+async fn check(dir: &Dir, server: &Server, provider: &Simulated, heads: &[Head], rounds: usize) {
+    let last = Gateway::start(dir, &server.url(), "").expect("it starts");
     let answer =
         HttpClient::new().expect("a client").oneshot(last.request(0, "sim:deltas=2")).await.expect("it answers");
     assert_eq!(answer.status(), StatusCode::OK);
     let _ = answer.into_body().collect().await.expect("whole");
     last.stop();
 
-    let report = verify(dir.0.join("journal"), &heads).expect("readable");
+    let report = verify(dir.0.join("journal"), heads).expect("readable");
     // A write may be cut between two pages, which the next to open has seen.
     assert_eq!(report.broken, None);
     let lines = lines(&dir.0.join("journal"));
@@ -158,7 +227,7 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     }
     assert!(finals.values().all(|finals| finals.len() == 1), "a call has one final");
     let lost = finals.values().filter(|finals| finals[0]["record"]["end"] == "lost").count();
-    assert!(intents.len() > rounds() && lost > rounds() / 4, "{} calls, {lost} of them lost", intents.len());
+    assert!(intents.len() > rounds && lost > rounds / 4, "{} calls, {lost} of them lost", intents.len());
 
     let url = format!("sqlite://{}", dir.0.join("t.db").display());
     let mut file = SqliteConnection::connect(&url).await.expect("the file");
@@ -210,5 +279,5 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
         }
     }
     assert!(bill.keys().all(|model| billed.contains(&**model)), "what was billed is written down");
-    assert!(exact > rounds() / 4, "{exact} of {} whole", finals.len());
+    assert!(exact > rounds / 4, "{exact} of {} whole", finals.len());
 }

@@ -52,6 +52,7 @@ mod error;
 mod events;
 mod frame;
 mod line;
+mod moments;
 mod open;
 mod queue;
 mod recover;

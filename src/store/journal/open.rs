@@ -19,7 +19,7 @@ use super::segment::Segment;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
 use super::writer::{LONGEST, Open, Writer};
-use super::{Shared, segment};
+use super::{Shared, moments, segment};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::audit::AuditSink;
 use crate::store::budget::BudgetStore;
@@ -113,6 +113,7 @@ impl Journal {
             match &left.settlement {
                 Some((reservation, charged)) if is_known => {
                     budgets.settle(reservation, *charged, At::Store).await?;
+                    moments::at("loss-told");
                 }
                 Some((reservation, charged)) => {
                     corrected.too_old += 1;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::Shared;
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
 use super::tail::{Tail, Told};
+use super::{Shared, moments};
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
 use crate::store::{Chain, StoreError};
@@ -181,6 +181,7 @@ impl Shipment {
 
     /// Kept first: what is acknowledged may be removed.
     async fn ack(&self, shared: &Arc<Shared>, had: Head) {
+        moments::at("sink-told");
         let (dir, name) = (shared.dir.clone(), self.name.clone());
         if had.hash == LineHash::NONE {
             // Behind lines that cannot be read there is nothing to know it by.
@@ -219,5 +220,6 @@ fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
     let mut file = File::create(&new)?;
     file.write_all(format!("{had}\n").as_bytes())?;
     file.sync_data()?;
+    moments::at("position-made");
     fs::rename(new, path)
 }

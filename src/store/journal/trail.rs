@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::Shared;
 use super::open::Journal;
 use super::queue::{Closed, Item, Then, Witness};
 use super::ship::Shipments;
+use super::{Shared, moments};
 use crate::domain::outcome::Outcome;
 
 /// How long a call waits for its intent to be written.
@@ -103,6 +103,7 @@ impl Trail {
                 return false;
             }
             self.was_asked.store(true, Ordering::Relaxed);
+            moments::at("held");
             self.journal.shared.queue.push(Item::Intent(witness(), done));
         }
         let is_written = matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())));
@@ -135,6 +136,7 @@ impl Trail {
 
     /// The budgets have heard how it ended.
     pub(crate) fn heard(&self, id: Uuid) {
+        moments::at("budgets-told");
         if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::Heard(id));
         }

@@ -15,7 +15,7 @@ use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
 use super::line::{Final, Link, Said, Seen, Settled, put};
 use super::queue::{Closed, Item, Then, Witness};
-use super::{Shared, segment};
+use super::{Shared, moments, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 
@@ -132,6 +132,7 @@ impl Writer {
                     if self.put(&Said::Intent(Box::new(intent))) {
                         let witness = Some((witness, None));
                         self.open.insert(id, Open { seq: self.head.seq, witness, is_unwritten: true, is_held });
+                        moments::at("intent-made");
                         waiting.push(done);
                     }
                 }
@@ -145,6 +146,7 @@ impl Writer {
                     if !self.put(&said) && !shortened(said).is_some_and(|said| self.put(&said)) {
                         tracing::error!(call = %id, "a record is too long for the journal, and lost");
                     }
+                    moments::at("final-made");
                     self.closed.push((self.head.seq, id));
                     self.unsettled.extend(then.map(|then| (self.head.seq, then)));
                     places.extend(place);
@@ -171,7 +173,8 @@ impl Writer {
             self.say_settled();
         }
         goes_on = goes_on && self.flush();
-        if goes_on {
+        if goes_on && !waiting.is_empty() {
+            moments::at("intent-written");
             for done in waiting {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
@@ -206,6 +209,7 @@ impl Writer {
             .collect();
         for seen in seen {
             self.put(&Said::Seen(seen));
+            moments::at("seen-made");
             if self.lines.len() >= LONGEST * 4 && !self.flush() {
                 return false;
             }
@@ -306,6 +310,7 @@ impl Writer {
         self.shared.written(head);
         let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
         for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
+            moments::at("final-written");
             self.end(id, |open| (open.witness, open.is_unwritten) = (None, false));
         }
         let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);

@@ -1,0 +1,28 @@
+//! Moments at which a process may end, by name.
+//!
+//! With the feature `testing`, `TOLLGATE_END_AT` names one, and the process ends there as if it had been killed: without
+//! cleaning up, at the first time or, as in `final-written:3`, at a later one. Tests start a gateway that way and look what
+//! the next one makes of what is left.
+
+/// The process is at this moment.
+#[cfg(feature = "testing")]
+pub(super) fn at(moment: &'static str) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static END: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
+        let asked = std::env::var("TOLLGATE_END_AT").ok()?;
+        let (name, time) = asked.split_once(':').unwrap_or((&asked, "1"));
+        Some((name.to_owned(), AtomicU32::new(time.parse().ok()?)))
+    });
+    if let Some((name, left)) = &*END
+        && name == moment
+        && left.fetch_sub(1, Ordering::Relaxed) == 1
+    {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub(super) fn at(_moment: &'static str) {}
