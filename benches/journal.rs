@@ -2,8 +2,8 @@
 //! and bytes a record.
 //!
 //! `cargo bench --bench journal --features memory,testing,upstream`; `-- SECONDS` for longer cases, `-- WORDS` for those
-//! whose name has the words. The journal lies under `target/tmp`. A
-//! call goes through the whole gateway, pays from one budget in memory, and is answered at once.
+//! whose name has the words. The journal lies under `target/tmp`. A call goes through the whole gateway, pays from one
+//! budget in memory, and is answered at once.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 

@@ -107,7 +107,7 @@ where
     // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    // Who knows that there is no more is not asked for more, which a server's task would be woken for.
+    // A body that says that it has ended is not polled again, for whose end it would wait.
     while !body.is_end_stream()
         && let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await
     {

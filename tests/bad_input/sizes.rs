@@ -1,14 +1,20 @@
 //! Too much: of bytes, of depth, of tools, of calls at once.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
 use tollgate::domain::outcome::End;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Script;
 use tollgate::{Body, Dialect, IngestLayer};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::raw::ask;
 use crate::shape::{Expected, INVALID};
@@ -191,4 +197,33 @@ async fn tools_pass_at_512_and_are_refused_at_513() {
         let messages = format!(r#"{{"model":"{}","messages":[{}]}}"#, model(dialect), vec!["1"; 100_001].join(","));
         stack.refuses(dialect, messages.as_bytes(), INVALID, "100,001 messages").await;
     }
+}
+
+/// One frame, after which it has ended, and says so. Whoever asks for more waits for ever.
+struct Ended(Option<Bytes>);
+
+impl http_body::Body for Ended {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_says_that_it_has_ended_is_not_waited_for() {
+    let inner = service_fn(|request: Request<Body>| async {
+        let body = request.into_body().collect().await.expect("in memory").to_bytes();
+        Ok::<_, Infallible>(Response::new(Body::from(body)))
+    });
+    let body = Bytes::from_static(br#"{"model":"claude-x","max_tokens":9,"messages":[]}"#);
+    let request = Request::post("/v1/messages").body(Ended(Some(body.clone()))).expect("a request");
+    let answer = IngestLayer::new().layer(inner).oneshot(request);
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.expect("at once").expect("infallible");
+    assert_eq!(answer.into_body().collect().await.expect("whole").to_bytes(), body);
 }

@@ -43,7 +43,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// A process that ends by itself at this moment.
+    /// A process that ends by itself at this moment, if it is one.
     fn command(dir: &Dir, provider: &str, moment: &str) -> Command {
         let mut command = program::example("gateway");
         let (database, journal) = (format!("sqlite://{}", dir.0.join("t.db").display()), dir.0.join("journal"));
@@ -67,6 +67,11 @@ impl Gateway {
             (Some(url), Some(key)) => Ok(Gateway { child, url, key, _stdout: stdout }),
             _ => Err(child),
         }
+    }
+
+    /// One that nobody ends but who started it.
+    fn lasting(dir: &Dir, provider: &str) -> Self {
+        Self::start(dir, provider, "").unwrap_or_else(|_| panic!("see {}", dir.0.join("log").display()))
     }
 
     fn kill(mut self) {
@@ -107,7 +112,7 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     let server = Server::start(provider.clone()).await;
     let (mut seed, mut number, mut heads) = (7, 0, Vec::<Head>::new());
     for round in 0..rounds() {
-        let gateway = Gateway::start(&dir, &server.url(), "").expect("it starts");
+        let gateway = Gateway::lasting(&dir, &server.url());
         // Some leave before the end.
         let mut clients = clients(&gateway, &mut seed, &mut number, Duration::from_millis(150));
         tokio::time::sleep(Duration::from_millis(random(&mut seed, 250))).await;
@@ -127,8 +132,8 @@ const MOMENTS: [&str; 12] = [
     "held",
     "held:9",
     "intent-made:2",
-    "intent-written",
-    "intent-written:7",
+    "written",
+    "written:7",
     "seen-made",
     "final-made",
     "final-written:3",
@@ -143,7 +148,7 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
     let (dir, provider) = (Dir::new("moments"), Simulated::new());
     let server = Server::start(provider.clone()).await;
     let (mut seed, mut number) = (11, 0);
-    let ended = |mut child: Child, moment: &'static str| async move {
+    let ended = async |mut child: Child, moment: &'static str| {
         let soon = async {
             loop {
                 match child.try_wait().expect("the process is ours") {
@@ -153,7 +158,10 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
             }
         };
         let status = tokio::time::timeout(Duration::from_secs(20), soon).await;
-        let status = status.unwrap_or_else(|_| panic!("{moment} never comes"));
+        let Ok(status) = status else {
+            child.kill().expect("the process is ours");
+            panic!("{moment} never comes");
+        };
         assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{moment}");
     };
     for moment in MOMENTS {
@@ -168,7 +176,7 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
             Err(child) => ended(child, moment).await,
         }
         // And once more, while the next is at what that one left.
-        if moment.starts_with("intent-written") {
+        if moment.starts_with("written") {
             let again = Gateway::command(&dir, &server.url(), "loss-told").spawn().expect("the example runs");
             ended(again, "loss-told").await;
         }
@@ -202,7 +210,7 @@ fn clients(gateway: &Gateway, seed: &mut u64, number: &mut u64, patience: Durati
 
 /// What is left is what it should be, once one has been started that nobody kills.
 async fn check(dir: &Dir, server: &Server, provider: &Simulated, heads: &[Head], rounds: usize) {
-    let last = Gateway::start(dir, &server.url(), "").expect("it starts");
+    let last = Gateway::lasting(dir, &server.url());
     let answer =
         HttpClient::new().expect("a client").oneshot(last.request(0, "sim:deltas=2")).await.expect("it answers");
     assert_eq!(answer.status(), StatusCode::OK);

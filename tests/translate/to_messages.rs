@@ -190,6 +190,23 @@ fn what_chunks_begin_alike_with_is_heard_however_often_it_changes() {
     .collect();
     let answer = messages(&translate(OpenAiChat, &[stream.as_bytes()]), true);
     assert_eq!((&*answer.text, answer.usage.map(|usage| usage.output)), ("abcabacca", Some(3)));
+    // Alike but for what is no part of it; and what stands in front of the choices said otherwise behind them.
+    let apart = stream.replace(
+        r#""choices":[{"index":0,"delta":{"content":"b"#,
+        "\"choices\" : \t[{\"index\":0,\"delta\":{\"content\":\"b",
+    );
+    let spaced = stream.replace(&format!(r#""choices":{b}"#), &format!("\"choices\":\t {b}"));
+    for stream in [apart, spaced] {
+        assert_eq!(messages(&translate(OpenAiChat, &[stream.as_bytes()]), true).text, "abcabacca", "{stream}");
+    }
+    let overruled = format!(
+        "data: {{\"id\":\"x1\",{},\"choices\":{a},\"usage\":null}}\n\ndata: {{\"id\":\"x1\",{},\"choices\":{b}}}\n\n{}",
+        usage(5),
+        usage(5),
+        "data: {\"id\":\"x1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"
+    );
+    let answer = messages(&translate(OpenAiChat, &[overruled.as_bytes()]), true);
+    assert_eq!((&*answer.text, answer.usage.map(|usage| usage.output)), ("ab", Some(5)));
     // Nor is what breaks off behind such a beginning taken for whole.
     let broken = stream.replacen(&format!(r#""choices":{b}}}"#), r#""choices":[{"index":0}"#, 1);
     let out = translate(OpenAiChat, &[broken.as_bytes()]);

@@ -41,6 +41,8 @@ impl<'a> Called<'a> {
             Entry::Occupied(mut several) => {
                 let same = several.get_mut();
                 self.calls[same.last].next = here;
+                // All before may have been answered.
+                same.first = same.first.min(here);
                 same.last = here;
                 same.times += 1;
                 same.times - 1
@@ -89,5 +91,9 @@ mod tests {
         assert_eq!(called.unanswered().map(|id| id.as_str().to_owned()).collect::<Vec<_>>(), ["b0"]);
         assert!(!called.waits() && called.unanswered().next().is_none());
         assert_eq!(called.answered(&Escaped::new("b")), None);
+        for time in ["first", "second"] {
+            called.push(Escaped::new("a"), |before| Escaped::owned(before.to_string()));
+            assert!(called.answered(&Escaped::new("a")).is_some(), "{time}");
+        }
     }
 }

@@ -13,7 +13,9 @@ pub(super) fn at(moment: &'static str) {
     static END: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
         let asked = std::env::var("TOLLGATE_END_AT").ok()?;
         let (name, time) = asked.split_once(':').unwrap_or((&asked, "1"));
-        Some((name.to_owned(), AtomicU32::new(time.parse().ok()?)))
+        // Whoever asks for what never comes would wait for it.
+        let time = time.parse().ok().filter(|time| *time > 0).expect("TOLLGATE_END_AT: a moment, or one and a number");
+        Some((name.to_owned(), AtomicU32::new(time)))
     });
     if let Some((name, left)) = &*END
         && name == moment

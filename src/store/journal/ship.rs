@@ -145,7 +145,11 @@ impl Shipment {
         }
         match &self.sink {
             Sink::Records(_) if records.is_empty() => true,
-            Sink::Records(sink) => self.until_told(shared, &records[0].id, || sink.write(&records)).await,
+            Sink::Records(sink) => {
+                let is_told = self.until_told(shared, &records[0].id, || sink.write(&records)).await;
+                moments::at("sink-told");
+                is_told
+            }
             Sink::Events(sink) => {
                 for event in &events {
                     if !self.until_told(shared, &event.id, || sink.tell(event)).await {
@@ -181,7 +185,6 @@ impl Shipment {
 
     /// Kept first: what is acknowledged may be removed.
     async fn ack(&self, shared: &Arc<Shared>, had: Head) {
-        moments::at("sink-told");
         let (dir, name) = (shared.dir.clone(), self.name.clone());
         if had.hash == LineHash::NONE {
             // Behind lines that cannot be read there is nothing to know it by.

@@ -12,9 +12,9 @@ use super::writer::LONGEST;
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 
-/// How much is read at once, where lines are as long as they mostly are: what a sink is handed at once.
+/// How much is read at once: hundreds of lines as they mostly are, and the longest that there may be.
 const USUAL: usize = LONGEST;
-/// How much is read where that was less than a line.
+/// How much is read where there is none in that: zeros, or what cannot be read.
 const CHUNK: usize = 4 * LONGEST;
 
 /// What sinks are told of.
@@ -34,8 +34,9 @@ pub(super) struct Tail {
     hash: LineHash,
     /// Where the next is looked for.
     at: Option<(Segment, u64)>,
-    /// How much of it is read, and what was.
+    /// How much of it is read at once.
     len: usize,
+    /// Room for that, kept for the next.
     bytes: Vec<u8>,
 }
 
@@ -127,6 +128,8 @@ impl Tail {
             done = CHUNK - LONGEST;
         }
         self.len = USUAL;
+        self.bytes.clear();
+        self.bytes.shrink_to(USUAL);
         let is_over = done == 0 && self.seq < upto;
         self.at = if is_over { self.next(&segment)? } else { Some((segment, at + done as u64)) };
         if is_over && self.at.is_none() {
@@ -208,32 +211,52 @@ mod tests {
         put(out, head, &Said::Final(Box::new(Final { record, paid: None }))).expect("a line")
     }
 
+    /// What a tail of these bytes tells, by the numbers of the lines before.
+    fn told(dir: &str, bytes: &[u8], upto: u64) -> Vec<u128> {
+        let name = format!("{dir}-{}", std::process::id());
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
+        fs::create_dir_all(&dir).expect("a directory");
+        fs::write(dir.join("00000000000000000001.seg"), bytes).expect("writable");
+        let (mut tail, mut seen) = (Tail::behind(dir.clone(), 0), Vec::new());
+        while tail.seq() < upto {
+            seen.extend(tail.read(upto, 100).expect("readable").into_iter().map(|told| match told {
+                Told::Record(record) => record.id.as_u128(),
+                Told::Event(event) => panic!("{event}"),
+            }));
+        }
+        assert!(tail.bytes.capacity() <= USUAL * 2, "{} bytes are kept", tail.bytes.capacity());
+        fs::remove_dir_all(&dir).expect("ours");
+        seen
+    }
+
+    const FIRST: Head = Head { seq: 0, hash: LineHash::NONE };
+
     #[test]
     fn wherever_a_chunk_ends_no_final_is_passed_over() {
-        const PAD: usize = 200_000;
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(format!("tail-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
-        let first = Head { seq: 0, hash: LineHash::NONE };
+        const PAD: usize = 40_000;
         let mut some = Vec::new();
-        (0..5).fold(first, |head, _| line(&mut some, head, PAD));
+        (0..5).fold(FIRST, |head, _| line(&mut some, head, PAD));
         for before in 0..24 {
             // The sixth begins so many bytes before the end of the first chunk.
             let mut bytes = Vec::new();
-            let head = line(&mut bytes, first, PAD + (CHUNK - some.len()) - before);
+            let head = line(&mut bytes, FIRST, PAD + (USUAL - some.len()) - before);
             let head = (1..5).fold(head, |head, _| line(&mut bytes, head, PAD));
-            assert_eq!(bytes.len(), CHUNK - before);
+            assert_eq!(bytes.len(), USUAL - before);
             (5..12).fold(head, |head, _| line(&mut bytes, head, PAD));
             bytes.resize(bytes.len() + 100_000, 0);
-            fs::write(dir.join("00000000000000000001.seg"), &bytes).expect("writable");
-            let (mut tail, mut seen) = (Tail::behind(dir.clone(), 0), Vec::new());
-            while tail.seq() < 12 {
-                seen.extend(tail.read(12, 5).expect("readable").into_iter().map(|told| match told {
-                    Told::Record(record) => record.id.as_u128(),
-                    Told::Event(event) => panic!("{event}"),
-                }));
-            }
-            assert_eq!(seen, (0..12).collect::<Vec<_>>(), "{before} bytes before");
+            assert_eq!(told("tail", &bytes, 12), (0..12).collect::<Vec<_>>(), "{before} bytes before");
         }
-        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_however_long_it_is() {
+        for (unreadable, byte) in [(USUAL + 7, 0), (USUAL, 1), (CHUNK - LONGEST, 0), (CHUNK + 7, 0), (3 * CHUNK, 1)] {
+            let mut bytes = Vec::new();
+            let head = line(&mut bytes, FIRST, 10);
+            bytes.resize(bytes.len() + unreadable, byte);
+            let head = line(&mut bytes, head, 200_000);
+            line(&mut bytes, head, 10);
+            assert_eq!(told("tail-gap", &bytes, 3), [0, 1, 2], "{unreadable} bytes of {byte}");
+        }
     }
 }

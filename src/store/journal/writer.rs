@@ -174,7 +174,7 @@ impl Writer {
         }
         goes_on = goes_on && self.flush();
         if goes_on && !waiting.is_empty() {
-            moments::at("intent-written");
+            moments::at("written");
             for done in waiting {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());

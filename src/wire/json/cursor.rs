@@ -38,6 +38,7 @@ pub(crate) fn object_behind<'a>(
 ) -> Option<Passed> {
     let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
     lexer.go_to(head.len());
+    lexer.space();
     each(key, Value { lexer: &mut lexer, depth: 1 })?;
     let more = lexer.comma(b'}').ok()?;
     let passed = Value { lexer: &mut lexer, depth: 1 }.further_members(more, each)?;
@@ -177,7 +178,10 @@ mod tests {
         };
         let ends = |ends: &str| read_on(&format!("{head}{ends}"));
         assert_eq!(read_on(first), Some(vec![r#"choices=[1,{"choices":2}]"#.to_owned(), "last=3".to_owned()]));
-        assert_eq!(ends("{} } "), Some(vec!["choices={}".to_owned()]));
+        // The other had none in front of its value.
+        for alike in ["{} } ", " {}}", "\n\t{}}"] {
+            assert_eq!(ends(alike), Some(vec!["choices={}".to_owned()]), "{alike:?}");
+        }
         for broken in ["", "1", "1,", "1}}", "1,}", "[}", r#"1,"a"}"#] {
             assert_eq!(ends(broken), None, "{broken}");
         }

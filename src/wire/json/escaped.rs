@@ -43,8 +43,10 @@ impl<'a> Escaped<'a> {
                 b'\t' => out.push_str("\\t"),
                 0x8 => out.push_str("\\b"),
                 0xc => out.push_str("\\f"),
-                // Rare enough.
-                control => out.push_str(&format!("\\u{control:04x}")),
+                control => {
+                    out.push_str(if control < 0x10 { "\\u000" } else { "\\u001" });
+                    out.extend(char::from_digit(u32::from(control % 16), 16));
+                }
             }
             rest = &special[1..];
         }
@@ -141,7 +143,7 @@ fn unescaped(escaped: &str, first: usize) -> String {
             Some(b'r') => ('\r', 2),
             Some(b'b') => ('\u{8}', 2),
             Some(b'f') => ('\u{c}', 2),
-            Some(b'u') => spelled(rest),
+            Some(b'u') => character(rest),
             Some(itself @ (b'"' | b'\\' | b'/')) => (char::from(*itself), 2),
             Some(_) | None => (char::REPLACEMENT_CHARACTER, 2),
         };
@@ -154,8 +156,8 @@ fn unescaped(escaped: &str, first: usize) -> String {
     text
 }
 
-/// What the escape of a unit says, by the next one too if two make a character, and how long that is.
-fn spelled(escape: &str) -> (char, usize) {
+/// The character of a unit's escape, or of two, and how long that is.
+fn character(escape: &str) -> (char, usize) {
     match code_unit(escape) {
         Some(high @ 0xD800..0xDC00) => match escape.get(6..).and_then(code_unit) {
             Some(low @ 0xDC00..0xE000) => {

@@ -51,8 +51,8 @@ impl Out {
         self
     }
 
-    /// A string that needs no escape.
-    pub(crate) fn word(&mut self, word: &str) -> &mut Self {
+    /// A string of ours, which needs no escape.
+    pub(crate) fn word(&mut self, word: &'static str) -> &mut Self {
         self.pieces(&[word])
     }
 

@@ -91,7 +91,7 @@ impl<'a> Raw<'a> {
         member
     }
 
-    /// The last member of each of these names, unless it is `null`: all of them at once.
+    /// The last member of each of these names, no two of which are alike, unless it is `null`: all of them at once.
     pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Raw<'a>>; N] {
         let mut picked = [None; N];
         let Raw { text, nodes } = self;
@@ -108,8 +108,7 @@ impl<'a> Raw<'a> {
             let decoded = if key.len != 0 { text.get(inside).map(|key| spelled_out(key, true)) } else { None };
             let key = decoded.as_deref().map_or(spelled, str::as_bytes);
             let Some((nodes, behind)) = rest[1..].split_at_checked(value.len as usize) else { break };
-            // Most keys are told apart by their length.
-            if let Some(at) = names.iter().position(|name| name.len() == key.len() && name.as_bytes() == key) {
+            if let Some(at) = names.iter().position(|name| name.as_bytes() == key) {
                 let here = (value.start - object.start) as usize..(value.end - object.start) as usize;
                 let value = text.get(here).map(|text| Raw { text, nodes }).filter(|value| !value.is_null());
                 picked[at] = value.or(picked[at]);

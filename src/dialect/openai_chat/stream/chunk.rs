@@ -41,8 +41,8 @@ impl<'a> Chunk<'a> {
         cursor::object(json, |key, value| self.member(key, value)).is_some()
     }
 
-    /// The same of a chunk of a stream, most of which begin alike: by `head`, as the one before did, in which case what is
-    /// said there was heard already; otherwise how this one begins goes there.
+    /// The same of a chunk of a stream, most of which begin alike: with `head`, as the one before did, in which case that is
+    /// not read again; otherwise how this one begins goes there.
     pub(super) fn read_on(&mut self, json: &'a str, head: &mut String) -> bool {
         if !head.is_empty() && json.starts_with(&**head) {
             return cursor::object_behind(head, CHOICES, json, |key, value| self.member(key, value)).is_some();
@@ -50,12 +50,16 @@ impl<'a> Chunk<'a> {
         let mut choices_at = None;
         let read = cursor::object(json, |key, value| {
             if key == CHOICES {
-                choices_at.get_or_insert(value.at());
+                // What is said of the whole may be said otherwise further on, and must be heard each time.
+                let says_nothing = self.usage.is_none() && self.error.is_none();
+                choices_at.get_or_insert(if says_nothing { value.at() } else { 0 });
             }
             self.member(key, value)
         });
         head.clear();
-        head.push_str(&json[..choices_at.unwrap_or(0)]);
+        head.push_str(
+            json.get(..choices_at.unwrap_or(0)).filter(|head| head.len() <= LONGEST_HEAD).unwrap_or_default(),
+        );
         read.is_some()
     }
 
@@ -84,6 +88,9 @@ impl<'a> Chunk<'a> {
 }
 
 const CHOICES: &str = "choices";
+
+/// Several times as long as any server's.
+const LONGEST_HEAD: usize = 2 << 10;
 
 impl<'a> Choice<'a> {
     #[inline]
