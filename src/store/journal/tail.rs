@@ -250,7 +250,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_passed_however_long_it_is() {
-        for (unreadable, byte) in [(USUAL + 7, 0), (USUAL, 1), (CHUNK - LONGEST, 0), (CHUNK + 7, 0), (3 * CHUNK, 1)] {
+        for (unreadable, byte) in [
+            (USUAL + 7, 0),
+            (USUAL, 1),
+            (CHUNK - LONGEST, 0),
+            // The line behind it begins in the chunk, and ends in the next.
+            (CHUNK - 100_000, 0),
+            (CHUNK - 100_000, 1),
+            (CHUNK + 7, 0),
+            (3 * CHUNK, 1),
+        ] {
             let mut bytes = Vec::new();
             let head = line(&mut bytes, FIRST, 10);
             bytes.resize(bytes.len() + unreadable, byte);
