@@ -153,6 +153,7 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
             loop {
                 match child.try_wait().expect("the process is ours") {
                     Some(status) => break status,
+                    // Nothing says when a process has ended but asking.
                     None => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }

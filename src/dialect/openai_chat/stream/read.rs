@@ -24,7 +24,7 @@ pub(crate) struct Reader {
     /// vLLM names the sequence.
     sequence: Option<String>,
     is_over: bool,
-    /// What the last chunk had in front of its choices, and most likely the next one has too: most of it.
+    /// How the last chunk began, up to its choices, which is most of it: the next one is likely to begin alike.
     head: String,
 }
 
