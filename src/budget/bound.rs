@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName};
 use memchr::memmem;
 
@@ -66,6 +68,11 @@ impl<'a> Bound<'a> {
             dearest = dearest.max(cost);
         }
         Ok(dearest)
+    }
+
+    /// The input tokens that each card may be billed for.
+    pub(super) fn inputs(&self) -> Vec<(Arc<str>, u64)> {
+        self.first.iter().chain(&self.more).map(|(card, input)| (card.name.clone(), *input)).collect()
     }
 
     pub(super) fn wish(&self, over: OverBudget) -> Result<Wish, Rejection> {

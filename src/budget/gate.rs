@@ -8,6 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::flights::Flights;
+use super::guard::Guard;
 use super::layer::{Estimator, OverBudget};
 use super::observed::{Lesson, Observations};
 use super::queue::Queues;
@@ -220,7 +221,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);
             }
-            let actual = outcome.charged.unwrap_or(granted);
+            let actual = outcome.charged.or(outcome.granted).unwrap_or(granted);
             flights.end(outcome.id, outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at));
             let Some(ended) = ended else { return };
             let pays = |pinned: &Pinned| has_used(outcome, &pinned.pot.scope);
@@ -243,6 +244,12 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 }
             }
         });
+        if let Some(guess) = wanted.guess(self.estimator) {
+            let (store, session, contact) = (self.store.clone(), self.alive.session(), self.contact.clone());
+            let paid = (wanted.budgets.to_vec(), granted);
+            let guard = Guard::new(store, session, paid, wanted.wish.share, guess, contact);
+            call.watch_by(Arc::new(guard));
+        }
         call.set_granted(granted, wanted.holds(self.estimator), cap.as_ref().ok().copied().flatten());
         // What a soft one has left is of interest where nothing else is.
         if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {

@@ -53,7 +53,8 @@ pub enum Estimator {
     /// [whoever counts](crate::ingest::IngestLayer::count_by), and no bound; proven where nobody has counted.
     Counted,
     /// A guess, and a sixth more: [`likely_input`](crate::domain::estimate::likely_input). Cheap, and no bound: a call may
-    /// cost more than it was granted, and then a limit is overspent by as much.
+    /// cost more than it was granted. A stream that says so while it goes on is granted more, or ends where its budgets do;
+    /// by what is known only at the end, a limit is overspent.
     Likely,
 }
 

@@ -15,6 +15,10 @@
 //! at the dearest price of any target. It is settled once, at the close, for what
 //! [`charge`](crate::domain::outcome::charge) says. A gateway that dies forfeits what it held.
 //!
+//! Where it was only a guess ([`Estimator::Counted`], [`Likely`](Estimator::Likely)), a stream that comes to cost nearly all of
+//! it is granted more while it goes on. Where there is no more it ends with an error event, and its call as
+//! [cut](crate::domain::outcome::End::Cut).
+//!
 //! A caller without budgets is not asked about, and a count of tokens costs nothing.
 //!
 //! ```
@@ -29,6 +33,7 @@
 mod bound;
 mod flights;
 mod gate;
+mod guard;
 mod layer;
 mod observed;
 mod queue;

@@ -42,3 +42,21 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
         }
     }
 }
+
+/// Why an answer ends that was granted `held`, has come to `cost`, and gets no more. What it holds itself keeps nothing
+/// from it: only what others hold may come back.
+pub(super) fn used_up(denial: &Denial, held: Money, cost: Money, contact: Option<&str>) -> Rejection {
+    let standing = &denial.standing;
+    let (pot, limit, spent) = (&standing.budget.pot, standing.budget.limit, standing.spent);
+    let others = standing.held.saturating_sub(held).max(Money::ZERO);
+    let message = format!(
+        "this answer has come to ${cost}, and the {} budget of {} pays for no more of it: ${spent} of ${limit} is spent, and \
+         ${others} held by other calls",
+        pot.window, pot.scope
+    );
+    if others > Money::ZERO && denial.is_held {
+        return Rejection::new(RejectionKind::BudgetHeld, message);
+    }
+    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
+    Rejection::new(RejectionKind::BudgetSpent, format!("{message}{ask}"))
+}

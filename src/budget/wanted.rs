@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
@@ -62,6 +63,12 @@ impl<'c> Wanted<'c> {
             Estimator::Observed | Estimator::Proven => Holds::Bound,
             Estimator::Counted | Estimator::Likely => Holds::Guess,
         }
+    }
+
+    /// By how much input of each model it goes, where that is a guess and something can be refused for it.
+    pub(super) fn guess(&self, estimator: Estimator) -> Option<Vec<(Arc<str>, u64)>> {
+        let bound = self.bound.as_ref()?;
+        matches!(self.holds(estimator), Holds::Guess).then(|| bound.inputs())
     }
 
     /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.

@@ -11,6 +11,7 @@ use super::{Call, Drain, Settlements};
 use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
 use crate::domain::outcome::{Attempt, AttemptEnd};
+use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::domain::usage::Usage;
 
@@ -106,6 +107,20 @@ impl AttemptGuard {
         {
             call.live_attempt(self.slot, reading);
         }
+    }
+
+    /// Whether somebody may end it for what it says.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.watch().is_some())
+    }
+
+    /// Why it may go on no longer, having said so much: its call is cut then.
+    pub(crate) fn must_end(&self, reading: &Reading) -> Option<Rejection> {
+        let call = self.call.as_ref().filter(|_| !reading.ended)?;
+        let took = call.elapsed().saturating_sub(self.began);
+        let why = call.watch()?.clone().look(call, reading, took)?;
+        call.break_off(&why);
+        Some(why)
     }
 
     /// So much has been used of it so far.

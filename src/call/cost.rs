@@ -48,10 +48,21 @@ impl Call {
 
     /// The most that an answer can have cost that said so much and took so long, if it has a bound.
     pub(super) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
-        let head = self.head()?;
+        self.at_most_of(reading, took, |_| None)
+    }
+
+    /// The same, where what went in is `input` of the model's card unless the provider has said.
+    pub(crate) fn at_most_of(
+        &self,
+        reading: &Reading,
+        took: Duration,
+        input: impl FnOnce(&ModelCard) -> Option<u64>,
+    ) -> Option<Money> {
+        let (head, card) = (self.head()?, self.card()?);
         let mut seen = Seen::nothing_for(took);
         (seen.usage, seen.events) = (reading.usage, reading.events);
-        (seen.choices, seen.max_output) = (head.choices(), self.max_tokens());
-        ceiling_so_far(head.inputs(), self.card()?, &seen).ok()
+        (seen.choices, seen.max_output) = (head.choices(), Some(self.max_tokens().unwrap_or(card.max_output)));
+        seen.input = input(card);
+        ceiling_so_far(head.inputs(), card, &seen).ok()
     }
 }

@@ -48,13 +48,8 @@ impl Call {
     /// Ends the call, unless its client's side has ended, or is being told that it was refused: that goes out as it is.
     pub(super) fn cut(&self, why: &Rejection, how: Cut) -> bool {
         let Some(door) = &self.shared.door else { return false };
-        {
-            let mut state = self.state();
-            let is_over = state.client.end.is_some() || state.client.rejection.is_some();
-            if is_over || state.cut.is_some() {
-                return false;
-            }
-            state.cut = Some((how, why.clone()));
+        if !self.note_cut(why, how) {
+            return false;
         }
         let mut inside = door.inside();
         inside.why = Some(why.clone());
@@ -67,6 +62,22 @@ impl Call {
             waker.wake();
         }
         true
+    }
+
+    /// Whoever says so ends it.
+    fn note_cut(&self, why: &Rejection, how: Cut) -> bool {
+        let mut state = self.state();
+        let is_over = state.client.end.is_some() || state.client.rejection.is_some();
+        if is_over || state.cut.is_some() {
+            return false;
+        }
+        state.cut = Some((how, why.clone()));
+        true
+    }
+
+    /// Its answer breaks off here, for this reason.
+    pub(super) fn break_off(&self, why: &Rejection) {
+        self.note_cut(why, Cut::HungUp);
     }
 
     pub(super) fn is_cut(&self, how: Cut) -> bool {

@@ -45,6 +45,7 @@ mod sent;
 mod service;
 mod settle;
 mod state;
+mod watch;
 mod written;
 
 pub use self::attempt::AttemptGuard;
@@ -64,6 +65,8 @@ pub(crate) use self::ending::Ending;
 pub(crate) use self::future::is_event_stream;
 pub(crate) use self::scopes::{Scoped, has_used};
 pub(crate) use self::state::Holds;
+pub(crate) use self::watch::Watch;
+pub(crate) use self::written::Said;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -120,6 +123,7 @@ struct Shared {
     counted_input: OnceLock<u64>,
     client: OnceLock<Attribution>,
     trail: OnceLock<Arc<Trail>>,
+    watch: OnceLock<Arc<dyn Watch>>,
     route: OnceLock<Vec<Arc<Target>>>,
     /// Whether the client is told how long its answer took.
     server_timing: bool,
@@ -150,6 +154,7 @@ impl Call {
             counted_input: OnceLock::new(),
             client: OnceLock::new(),
             trail: OnceLock::new(),
+            watch: OnceLock::new(),
             route: OnceLock::new(),
             server_timing: config.server_timing,
             follows_cost: AtomicBool::new(false),
@@ -275,6 +280,11 @@ impl Call {
     pub(crate) fn set_granted(&self, granted: Money, holds: Holds, clamped: Option<u64>) {
         let mut state = self.state();
         (state.granted, state.holds, state.clamped) = (Some(granted), holds, clamped);
+    }
+
+    /// More of it than before.
+    pub(crate) fn raise_granted(&self, granted: Money) {
+        self.state().granted = Some(granted);
     }
 
     /// Whether money is held for this call.

@@ -39,6 +39,13 @@ impl Room {
         Room { spent: account.spent, held: account.held, limit: budget.limit, soft: budget.soft }
     }
 
+    /// With so much more held.
+    #[must_use]
+    pub fn holding(mut self, more: Money) -> Self {
+        self.held = self.held.saturating_add(more);
+        self
+    }
+
     /// What may still be granted; less than nothing where more was spent than there was.
     #[must_use]
     pub fn left(self) -> Money {

@@ -41,7 +41,8 @@ pub enum End {
     Failed,
     /// We did not let it through.
     Refused,
-    /// It was under way, and ended from outside: see [`LiveCalls`](crate::call::LiveCalls).
+    /// It was under way, and ended from outside, see [`LiveCalls`](crate::call::LiveCalls), or by its
+    /// [budget](crate::budget).
     Cut,
     /// The process that carried it ended, and nobody saw how it went on: see [`journal`](crate::store::journal).
     Lost,

@@ -25,12 +25,14 @@ struct Answer {
     failed: bool,
     /// Trailers, or the end, that wait until what the tap held back has gone.
     behind: Option<Option<Result<Frame<Bytes>, BoxError>>>,
+    /// Why it may go on no longer; what has come of it goes out before.
+    over: Option<Rejection>,
 }
 
 impl MeterBody {
     pub(super) fn new(inner: Body, attempt: AttemptGuard, tap: Tap, bodiless: bool, failed: bool) -> Self {
         let ending = Ending::new(bodiless, &inner);
-        let mut answer = Answer { inner, attempt, tap, ending, failed, behind: None };
+        let mut answer = Answer { inner, attempt, tap, ending, failed, behind: None, over: None };
         if answer.ending.is_done() {
             answer.end();
         }
@@ -69,6 +71,9 @@ impl Answer {
             if let Heard::Broken(_) = self.hear(came.as_ref()) {
                 self.break_off(AttemptEnd::Broken);
             }
+            if self.over.is_some() {
+                self.break_off(AttemptEnd::Abandoned);
+            }
         }
     }
 
@@ -106,6 +111,9 @@ impl Answer {
         };
         if self.attempt.is_written() {
             self.attempt.heard(&self.tap.so_far());
+        }
+        if self.attempt.is_watched() {
+            self.over = self.over.take().or_else(|| self.attempt.must_end(&self.tap.so_far()));
         }
         if self.attempt.is_followed()
             && let Some(usage) = self.tap.so_far().usage
@@ -147,6 +155,11 @@ impl http_body::Body for MeterBody {
             return Poll::Ready(behind);
         }
         loop {
+            if let Some(why) = this.over.take_if(|_| this.attempt.is_open() && this.tap.is_between_events()) {
+                this.break_off(AttemptEnd::Abandoned);
+                this.inner = Body::empty();
+                return Poll::Ready(Some(Err(StreamBroken(why).into())));
+            }
             let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
             if let Poll::Ready(came) = &mut polled {
                 match this.hear(came.as_ref()) {

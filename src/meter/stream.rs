@@ -25,6 +25,10 @@ impl Stream {
         self.meter.reading()
     }
 
+    pub(super) fn is_between_events(&self) -> bool {
+        self.scanner.pending().is_empty()
+    }
+
     /// What goes on of a chunk: whole events, those before it that it completed, and not ours. `None` is all of it.
     pub(super) fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         let Stream { scanner, meter, .. } = self;

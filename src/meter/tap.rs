@@ -76,6 +76,14 @@ impl Tap {
         matches!(&self.listener, Listener::Stream(stream) if stream.withholds)
     }
 
+    /// Whether no event stands open in what has come.
+    pub(super) fn is_between_events(&self) -> bool {
+        match &self.listener {
+            Listener::Stream(stream) => stream.is_between_events(),
+            _ => true,
+        }
+    }
+
     /// What a stream has said so far; a JSON answer says nothing before its end.
     pub(super) fn so_far(&self) -> Reading {
         match &self.listener {

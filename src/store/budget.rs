@@ -59,6 +59,25 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// When the store cannot decide.
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
 
+    /// Adds to the live hold of the ask's id, for a call that turns out to cost more than it was granted, while it goes on:
+    /// the budgets are those that it was reserved with, and the wish is for what is added, in every pot, by the rule of
+    /// [`Wish::grant`]. Denied, it leaves the hold as it was. What is allowed is the whole of what is held from now on; the
+    /// settlement that follows is for all of it. A pot whose window has closed meanwhile takes the whole hold into the one
+    /// that is open, see [`Account::extend`].
+    ///
+    /// Asking twice adds twice.
+    ///
+    /// # Cancellation
+    /// It may be added all the same; its settlement makes it true.
+    ///
+    /// # Errors
+    /// When the store cannot decide, or there is no such hold, or it is of other pots; and always where a store leaves this
+    /// to the default: what is held there for a call never grows.
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        let _ = (ask, at);
+        Err(StoreError::broken("this store adds nothing to what it holds"))
+    }
+
     /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it
     /// corrects a forfeit, and it counts in the window in which the grant was made. Settling twice is settling once:
     /// for an hour at least, as a forfeit may be corrected for a day at least; a hold that the store does not know is
@@ -137,6 +156,24 @@ pub(crate) fn pin(pots: &mut Vec<Pinned>, budget: &Budget, window_start: impl Fn
             pots.push(Pinned { pot, window_start: window_start(), limit });
         }
     }
+}
+
+/// Whether a hold is extended in all of its pots, and in no others: one may be named twice.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(crate) fn same_pots<P: PartialEq>(held: &[P], asked: &[P]) -> bool {
+    held.iter().all(|pot| asked.contains(pot)) && asked.iter().all(|pot| held.contains(pot))
+}
+
+/// There is nothing that could be extended.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(crate) fn no_live_hold() -> StoreError {
+    StoreError::broken("there is no live hold of this id")
+}
+
+/// What is there is held in other pots.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(crate) fn other_pots() -> StoreError {
+    StoreError::broken("the hold of this id is of other pots")
 }
 
 /// A store's answer.

@@ -54,6 +54,10 @@ macro_rules! forward {
                 (**self).reserve(ask, at).await
             }
 
+            async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+                (**self).extend(ask, at).await
+            }
+
             async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
                 (**self).settle(reservation, actual, at).await
             }
@@ -132,6 +136,7 @@ forward!(Arc, Box);
 macro_rules! by_parts {
     ($whole:ty) => {
         #[async_trait::async_trait]
+        #[deny(clippy::missing_trait_methods)]
         impl $crate::store::budget::BudgetStore for $whole {
             async fn reserve(
                 &self,
@@ -139,6 +144,14 @@ macro_rules! by_parts {
                 at: $crate::store::At,
             ) -> Result<$crate::store::budget::Verdict, $crate::store::StoreError> {
                 self.budgets.reserve(ask, at).await
+            }
+
+            async fn extend(
+                &self,
+                ask: &$crate::store::budget::Reserve<'_>,
+                at: $crate::store::At,
+            ) -> Result<$crate::store::budget::Verdict, $crate::store::StoreError> {
+                self.budgets.extend(ask, at).await
             }
 
             async fn settle(
@@ -168,6 +181,7 @@ macro_rules! by_parts {
         }
 
         #[async_trait::async_trait]
+        #[deny(clippy::missing_trait_methods)]
         impl $crate::store::rate_limit::RateLimitStore for $whole {
             async fn acquire(
                 &self,

@@ -10,6 +10,7 @@ mod budgets;
 mod conversations;
 mod cutting;
 mod drain;
+mod guards;
 mod info;
 mod keys;
 mod limits;

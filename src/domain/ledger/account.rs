@@ -73,6 +73,22 @@ impl Account {
         }
     }
 
+    /// What an extension of a live grant of the window that began at `pinned` holds here besides: nothing in that window,
+    /// and once it has closed the grant itself, which moves with it into the one that is open.
+    #[must_use]
+    pub fn moving(&self, window: Window, pinned: Timestamp, granted: Money) -> Money {
+        if self.is_current(window, pinned) { Money::ZERO } else { granted }
+    }
+
+    /// Holds so much more of a live grant of the window that began at `pinned`, and what is [`moving`](Self::moving) with
+    /// it. Gives the start of the window that the whole grant belongs to from now on.
+    pub fn extend(&mut self, window: Window, pinned: Timestamp, granted: Money, more: Money) -> Timestamp {
+        let moving = self.moving(window, pinned, granted);
+        let pinned = if self.is_current(window, pinned) { pinned } else { self.window_start };
+        self.hold(window, pinned, more.saturating_add(moving));
+        pinned
+    }
+
     /// Whether the window that began at `pinned` is still open: of a rolling one nothing ever closes but a slice.
     pub(crate) fn is_current(&self, window: Window, pinned: Timestamp) -> bool {
         self.window_start == pinned || matches!(window, Window::Rolling(_))
@@ -179,6 +195,27 @@ mod tests {
         assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO));
         pot.roll(Window::Day, monday);
         assert_eq!(pot.window_start, tuesday, "time that goes back opens no old window");
+    }
+
+    #[test]
+    fn what_is_extended_after_its_window_has_closed_moves_into_the_one_that_is_open() {
+        let (monday, tuesday) = (at(0), at(86_400));
+        let mut pot = Account::default();
+        pot.hold(Window::Day, monday, money(10));
+        assert_eq!(pot.moving(Window::Day, monday, money(10)), Money::ZERO);
+        assert_eq!((pot.extend(Window::Day, monday, money(10), money(5)), pot.held), (monday, money(15)));
+        pot.roll(Window::Day, tuesday);
+        assert_eq!(pot.moving(Window::Day, monday, money(15)), money(15));
+        assert_eq!((pot.extend(Window::Day, monday, money(15), money(3)), pot.held), (tuesday, money(18)));
+        pot.settle(Window::Day, tuesday, money(18), money(17));
+        assert_eq!((pot.spent, pot.held), (money(17), Money::ZERO));
+
+        let rolling = "rolling 24h".parse().expect("a window");
+        let mut pot = Account::default();
+        pot.hold(rolling, monday, money(10));
+        pot.roll(rolling, tuesday);
+        assert_eq!(pot.extend(rolling, monday, money(10), money(5)), monday, "of a rolling one nothing closes");
+        assert_eq!(pot.held, money(15));
     }
 
     #[test]

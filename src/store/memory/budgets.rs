@@ -16,7 +16,8 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ledger::{Account, Lack, Room};
 use crate::domain::money::Money;
 use crate::store::budget::{
-    BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed,
+    BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed, no_live_hold,
+    other_pots, same_pots,
 };
 use crate::store::{At, Session, StoreError};
 
@@ -70,6 +71,13 @@ impl Default for MemoryBudgets {
 impl BudgetStore for MemoryBudgets {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         Ok(self.decide(at, |state, now| state.ask(ask, now)))
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.decide(at, |state, now| {
+            state.leases.renew(ask.session, now);
+            state.extend(ask)
+        })
     }
 
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
@@ -170,6 +178,43 @@ impl State {
         let reservation = self.reservation(ask.id, &hold);
         self.holds.insert(ask.id, hold);
         Verdict::Allow(Grant { reservation, standings })
+    }
+
+    fn extend(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
+        let pins = match self.holds.get(&ask.id) {
+            Some(hold) if hold.forfeited_at.is_none() => hold.pins.iter().map(|pin| pin.at).collect::<Vec<_>>(),
+            _ => return Err(no_live_hold()),
+        };
+        let places: Vec<_> = ask.budgets.iter().filter_map(|budget| self.index.get(&budget.pot).copied()).collect();
+        if places.len() < ask.budgets.len() || !same_pots(&pins, &places) {
+            return Err(other_pots());
+        }
+        for at in &pins {
+            self.rolled(*at);
+        }
+        let State { pots, holds, .. } = self;
+        let Some(hold) = holds.get_mut(&ask.id) else { return Err(no_live_hold()) };
+        let placed = || places.iter().copied().zip(ask.budgets);
+        let room = |(at, budget): (usize, &Budget)| {
+            let Kept { pot, account, .. } = &pots[at];
+            let pinned = hold.pins.iter().find(|pin| pin.at == at).map_or(account.window_start, |pin| pin.window_start);
+            Room::of(account, budget).holding(account.moving(pot.window, pinned, hold.granted))
+        };
+        let more = match ask.wish.grant(placed().map(room)) {
+            Ok(more) => more,
+            Err(Lack { index, is_held }) => {
+                let standing = pots[places[index]].standing(&ask.budgets[index]);
+                return Ok(Verdict::Deny(Denial { standing, is_held }));
+            }
+        };
+        for pin in &mut hold.pins {
+            let Kept { pot, account, .. } = &mut pots[pin.at];
+            pin.window_start = account.extend(pot.window, pin.window_start, hold.granted, more);
+        }
+        hold.granted = hold.granted.saturating_add(more);
+        let standings = placed().map(|(at, budget)| pots[at].standing(budget)).collect();
+        let reservation = self.reservation(ask.id, &self.holds[&ask.id]);
+        Ok(Verdict::Allow(Grant { reservation, standings }))
     }
 
     fn reservation(&self, id: Uuid, hold: &Hold) -> Reservation {

@@ -47,6 +47,13 @@ impl BudgetStore for SqliteBudgets {
         }
     }
 
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        match self.ask(What::extend(ask), at).await? {
+            Reply::Extended(verdict) => Ok(verdict),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         match self.ask(What::Settle(reservation.clone(), actual), at).await? {
             Reply::Settled(news) => Ok(news),
@@ -78,8 +85,27 @@ pub(super) enum Question {
     Unheard(Uuid),
 }
 
+/// An ask that waits in the queue.
+pub(super) struct Asking {
+    pub(super) id: Uuid,
+    session: Session,
+    pub(super) budgets: Vec<Budget>,
+    wish: Wish,
+}
+
+impl Asking {
+    fn new(ask: &Reserve<'_>) -> Self {
+        Asking { id: ask.id, session: ask.session, budgets: ask.budgets.to_vec(), wish: ask.wish }
+    }
+
+    pub(super) fn ask(&self) -> Reserve<'_> {
+        Reserve::new(self.id, self.session, &self.budgets, self.wish)
+    }
+}
+
 pub(super) enum What {
-    Reserve { id: Uuid, session: Session, budgets: Vec<Budget>, wish: Wish },
+    Reserve(Asking),
+    Extend(Asking),
     Settle(Reservation, Money),
     Beat(Session),
     Standing(Vec<Budget>),
@@ -87,13 +113,17 @@ pub(super) enum What {
 
 impl What {
     pub(super) fn reserve(ask: &Reserve<'_>) -> Self {
-        What::Reserve { id: ask.id, session: ask.session, budgets: ask.budgets.to_vec(), wish: ask.wish }
+        What::Reserve(Asking::new(ask))
+    }
+
+    fn extend(ask: &Reserve<'_>) -> Self {
+        What::Extend(Asking::new(ask))
     }
 
     /// The ask that it is, if it is one.
     pub(super) fn asked(&self) -> Option<Reserve<'_>> {
-        let What::Reserve { id, session, budgets, wish } = self else { return None };
-        Some(Reserve::new(*id, *session, budgets, *wish))
+        let What::Reserve(asking) = self else { return None };
+        Some(asking.ask())
     }
 }
 
@@ -103,11 +133,11 @@ impl Question {
     }
 
     pub(super) fn is_reserve(&self) -> bool {
-        matches!(self, Question::Asked(What::Reserve { .. }, _))
+        matches!(self, Question::Asked(What::Reserve(_) | What::Extend(_), _))
     }
 
     pub(super) fn is_for_its_asker(&self) -> bool {
-        matches!(self, Question::Asked(What::Reserve { .. } | What::Standing(_), _))
+        matches!(self, Question::Asked(What::Reserve(_) | What::Extend(_) | What::Standing(_), _))
     }
 
     /// The time to decide by; what takes back does it at the latest time there was.
@@ -141,11 +171,9 @@ pub(super) async fn decide(
 
 fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
     match question {
-        Question::Asked(what @ What::Reserve { .. }, _) => {
-            if let Some(ask) = what.asked() {
-                return ledger.reserve(&ask).map(Reply::Verdict);
-            }
-        }
+        Question::Asked(What::Reserve(asking), _) => return ledger.reserve(&asking.ask()).map(Reply::Verdict),
+        // What nobody hears of is not taken back: the hold goes on, and its settlement is for all of it.
+        Question::Asked(What::Extend(asking), _) => return ledger.extend(&asking.ask()).map(Reply::Extended),
         Question::Asked(What::Settle(reservation, actual), _) => {
             return Ok(Reply::Settled(ledger.settle(reservation, *actual)));
         }

@@ -8,7 +8,9 @@ use super::time::timestamp;
 use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Room};
 use crate::domain::money::Money;
-use crate::store::budget::{Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, pin};
+use crate::store::budget::{
+    Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, no_live_hold, other_pots, pin, same_pots,
+};
 use crate::store::{Session, StoreError};
 
 /// The part of the ledger that one batch touches, at one time.
@@ -122,6 +124,42 @@ impl Ledger {
                 Ok(Verdict::Deny(Denial { standing, is_held: lack.is_held }))
             }
         }
+    }
+
+    pub(super) fn extend(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
+        let Reserve { id, session, budgets, wish } = *ask;
+        self.hear(session);
+        let Some(hold) = self.holds.get(&id).filter(|hold| hold.state == State::Live) else {
+            return Err(no_live_hold());
+        };
+        let (granted, mut pots) = (hold.granted, hold.pots.clone());
+        let held: Vec<_> = pots.iter().map(|pinned| &pinned.pot).collect();
+        if !same_pots(&held, &budgets.iter().map(|budget| &budget.pot).collect::<Vec<_>>()) {
+            return Err(other_pots());
+        }
+        let more = wish.grant(budgets.iter().map(|budget| {
+            let account = &self.at(&budget.pot).account;
+            let pinned = pots.iter().find(|pinned| pinned.pot == budget.pot);
+            let pinned = pinned.map_or(account.window_start, |pinned| pinned.window_start);
+            Room::of(account, budget).holding(account.moving(budget.pot.window, pinned, granted))
+        }));
+        let more = match more {
+            Ok(more) => more,
+            Err(lack) => {
+                let standing = self.standing(&budgets[lack.index]);
+                return Ok(Verdict::Deny(Denial { standing, is_held: lack.is_held }));
+            }
+        };
+        for pinned in &mut pots {
+            let kept = self.at(&pinned.pot);
+            pinned.window_start = kept.account.extend(pinned.pot.window, pinned.window_start, granted, more);
+            kept.changed = true;
+        }
+        let granted = granted.saturating_add(more);
+        if let Some(hold) = self.holds.get_mut(&id) {
+            (hold.granted, hold.pots, hold.changed) = (granted, pots.clone(), true);
+        }
+        Ok(self.granted(Reservation { id, granted, pots }, budgets))
     }
 
     fn granted(&mut self, reservation: Reservation, budgets: &[Budget]) -> Verdict {

@@ -67,9 +67,9 @@ pub(super) async fn load(
     }
     for question in questions {
         match question {
-            Question::Asked(What::Reserve { id, budgets, .. }, _) => {
-                ids.push(hex(id));
-                pots.extend(budgets.iter().map(|budget| budget.pot.clone()));
+            Question::Asked(What::Reserve(asking) | What::Extend(asking), _) => {
+                ids.push(hex(&asking.id));
+                pots.extend(asking.budgets.iter().map(|budget| budget.pot.clone()));
             }
             Question::Asked(What::Settle(reservation, _), _) => {
                 ids.push(hex(&reservation.id));

@@ -28,6 +28,7 @@ pub(super) enum Question {
 pub(super) enum Reply {
     Admission(store::admission::Verdict),
     Verdict(budget::Verdict),
+    Extended(budget::Verdict),
     Standings(Vec<budget::Standing>),
     Settled(Vec<budget::Crossing>),
     LimitVerdict(rate_limit::Verdict),

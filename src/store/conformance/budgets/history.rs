@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::extends::can_grow;
 use super::{HOUR, LEASE, day, money, session};
 use crate::domain::budget::{Budget, Pot, Window};
-use crate::domain::ledger::{Account, Wish};
+use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
 use crate::domain::scope::Scope;
-use crate::store::budget::{BudgetStore, Crossing, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
 use crate::store::conformance::random::Random;
 use crate::store::conformance::{Rule, time};
 use crate::store::{At, Session};
@@ -18,9 +19,11 @@ pub(in crate::store::conformance) async fn run<S: BudgetStore>(
     seeds: std::ops::Range<u64>,
     steps: usize,
 ) {
+    let can_grow = can_grow(make, RULE).await;
     for seed in seeds {
         let store = make().await;
         let mut history = History::new(seed);
+        history.can_grow = can_grow;
         for step in 0..steps {
             let when = format!("seed {seed}, step {step}");
             history.step(&store, &when).await;
@@ -38,6 +41,8 @@ struct History {
     random: Random,
     /// In seconds, as the suite has it.
     clock: i64,
+    /// Whether holds of the store do.
+    can_grow: bool,
     sessions: [Session; 3],
     pots: Vec<Budget>,
     ledger: Ledger,
@@ -52,7 +57,7 @@ impl History {
         pots.extend([day("lab", 50).soft(), team(Window::Week).soft()]);
         let mut random = Random::new(seed);
         let sessions = [(); 3].map(|()| Session { id: random.id(), ..session() });
-        History { random, clock: 0, sessions, pots, ledger: Ledger::default() }
+        History { random, clock: 0, can_grow: false, sessions, pots, ledger: Ledger::default() }
     }
 
     async fn step<S: BudgetStore>(&mut self, store: &S, when: &str) {
@@ -61,7 +66,9 @@ impl History {
         self.ledger.pass(time(self.clock));
         let session = *self.random.of(&self.sessions).unwrap_or(&self.sessions[0]);
         match self.random.below(10) {
-            0..5 => self.reserve(store, session, at, when).await,
+            0..4 => self.reserve(store, session, at, when).await,
+            4 if self.can_grow && self.random.one_in(2) => self.extend(store, at, when).await,
+            4 => self.reserve(store, session, at, when).await,
             5..9 => self.settle(store, at, when).await,
             _ => {
                 RULE.answer(store.heartbeat(session, at).await);
@@ -121,6 +128,27 @@ impl History {
         }
     }
 
+    async fn extend<S: BudgetStore>(&mut self, store: &S, at: At, when: &str) {
+        let Some(found) = self.ledger.any(&mut self.random, |hold| hold.stage == Stage::Live) else {
+            return self.look(store, when).await;
+        };
+        let hold = &self.ledger.holds[found];
+        let (id, asked) = (hold.reservation.id, hold.asked.clone());
+        let session = self.sessions.iter().find(|session| session.id == hold.session);
+        let session = *session.unwrap_or(&self.sessions[0]);
+        let min = self.random.up_to(20);
+        let wish = Wish { min: money(min), want: money(min + self.random.up_to(40)), share: 1 };
+        let ask = Reserve::new(id, session, &asked, wish);
+        let got = match RULE.answer(store.extend(&ask, at).await) {
+            Verdict::Allow(Grant { reservation, standings }) => {
+                Verdict::Allow(Grant { reservation: sorted(reservation), standings })
+            }
+            denied @ Verdict::Deny(_) => denied,
+        };
+        self.ledger.renew(session);
+        RULE.same(&format!("{when}: the answer to more, {ask:?}"), &got, &self.ledger.extend(found, &ask));
+    }
+
     async fn settle<S: BudgetStore>(&mut self, store: &S, at: At, when: &str) {
         // A forfeit may be corrected for a day; that a call was settled is remembered for an hour.
         let now = self.ledger.now;
@@ -137,7 +165,10 @@ impl History {
         let actual = money(self.random.up_to(reservation.granted.nanos() * 3 / 2));
         // Some pots turn out to have nothing to pay.
         reservation.pots.retain(|_| !self.random.one_in(8));
-        let mut news = RULE.answer(store.settle(&reservation, actual, at).await);
+        // Who settles may not have heard that it grew.
+        let mut told = if self.random.one_in(2) { self.ledger.holds[found].first.clone() } else { reservation.clone() };
+        told.pots.retain(|pinned| reservation.pots.iter().any(|pays| pays.pot == pinned.pot));
+        let mut news = RULE.answer(store.settle(&told, actual, at).await);
         news.sort_by(|one, other| (&one.pot, one.percent).cmp(&(&other.pot, other.percent)));
         let want = self.ledger.settle(found, &reservation, actual);
         RULE.same(&format!("{when}: what the settlement of {reservation:?} reaches"), &news, &want);
@@ -161,6 +192,9 @@ struct Ledger {
 
 struct Hold {
     reservation: Reservation,
+    /// As it was before it grew, and what was asked for it.
+    first: Reservation,
+    asked: Vec<Budget>,
     session: Uuid,
     stage: Stage,
     /// What pays once it is settled.
@@ -296,11 +330,39 @@ impl Ledger {
         if let Verdict::Allow(Grant { reservation, standings: _ }) = verdict {
             let reservation = sorted(reservation);
             let (session, stage, paying) = (ask.session.id, Stage::Live, Vec::new());
-            self.holds.push(Hold { reservation: reservation.clone(), session, stage, paying });
+            let (first, asked) = (reservation.clone(), ask.budgets.to_vec());
+            self.holds.push(Hold { reservation: reservation.clone(), first, asked, session, stage, paying });
             let standings = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
             return Verdict::Allow(Grant { reservation, standings });
         }
         verdict
+    }
+
+    fn extend(&mut self, found: usize, ask: &Reserve<'_>) -> Verdict {
+        let standings: Vec<_> = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
+        let (now, Reservation { mut pots, granted, id }) = (self.now, self.holds[found].reservation.clone());
+        let newest = |pinned: &Pinned| match pinned.pot.window {
+            Window::Rolling(_) => pinned.window_start,
+            window => window.around(now).0,
+        };
+        let has_closed = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && one.window_start != newest(one));
+        let rooms = standings.iter().map(|standing| {
+            let moving = if has_closed(&standing.budget.pot) { granted } else { Money::ZERO };
+            Room { held: standing.held.saturating_add(moving), ..standing.room() }
+        });
+        let more = match ask.wish.grant(rooms) {
+            Ok(more) => more,
+            Err(lack) => {
+                return Verdict::Deny(Denial { standing: standings[lack.index].clone(), is_held: lack.is_held });
+            }
+        };
+        for pinned in &mut pots {
+            pinned.window_start = newest(pinned);
+        }
+        let reservation = Reservation { id, granted: granted.saturating_add(more), pots };
+        self.holds[found].reservation = reservation.clone();
+        let standings = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
+        Verdict::Allow(Grant { reservation, standings })
     }
 
     /// Where one of the holds of which this is so is, the youngest sooner than others.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::task::JoinSet;
 
+use super::extends::{can_grow, more};
 use super::{Desk, ask, day, session};
 use crate::store::budget::{BudgetStore, Verdict};
 use crate::store::conformance::{Gate, Rule, TASKS, at};
@@ -13,6 +14,7 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {
+    let can_grow = can_grow(make, rule).await;
     let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
     // Enough for a fifth of them, in two pots that are asked for in either order.
     let (most, each) = (i64::try_from(TASKS).unwrap_or(0), 5);
@@ -27,9 +29,18 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
             gate.pass().await;
             let own = day(&format!("own {}", task % 3), most);
             let pots = if task % 2 == 0 { [own, team] } else { [team, own] };
-            let Verdict::Allow(grant) = desk.reserve(&ask(session, &pots, each), 0).await else { return (0, 0) };
+            let (first, mut held) = (ask(session, &pots, each), each);
+            let Verdict::Allow(grant) = desk.reserve(&first, 0).await else { return (0, 0) };
             let now = sum.fetch_add(each, Ordering::SeqCst) + each;
             rule.holds(&format!("{now} were granted of {most}"), now <= most);
+            if can_grow
+                && task % 3 == 0
+                && let Some(grown) = desk.extended(&more(&first, 1, 4, 1), 0).await
+            {
+                held = grown.reservation.granted.nanos();
+                let now = sum.fetch_add(held - each, Ordering::SeqCst) + held - each;
+                rule.holds(&format!("{now} were granted of {most}, some of it later"), now <= most);
+            }
             tokio::task::yield_now().await;
             if task % 7 == 0 {
                 for standing in rule.answer(desk.store.standing(&pots, at(0)).await) {
@@ -39,9 +50,9 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
             }
             if task % 5 == 0 {
                 // Never settled.
-                return (0, each);
+                return (0, held);
             }
-            sum.fetch_sub(each - 3, Ordering::SeqCst);
+            sum.fetch_sub(held - 3, Ordering::SeqCst);
             match task % 5 {
                 // Settled twice, both at once.
                 1 => {

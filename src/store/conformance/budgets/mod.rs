@@ -1,6 +1,7 @@
 //! The rules of a `BudgetStore`.
 
 mod asks;
+mod extends;
 pub(super) mod history;
 mod many;
 mod spent;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use self::asks::*;
+use self::extends::*;
 use self::many::*;
 use self::spent::*;
 use self::times::*;
@@ -26,7 +28,7 @@ use crate::store::Session;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Reservation, Reserve, Standing, Verdict};
 
 pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
-    run!(make,
+    let mut rules = run!(make,
         spent_is_told_from_held
         a_refused_ask_holds_nothing_anywhere
         limits_of_zero_let_nothing_through
@@ -53,7 +55,16 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         the_stores_own_clock_will_do
         spent_and_held_never_exceed_the_limit_under_two_thousand_tasks
         every_history_adds_up
-    )
+    );
+    if can_grow(make, Rule("a_store_whose_holds_do_not_grow_says_so_and_leaves_them_alone")).await {
+        rules.extend(run!(make,
+            a_hold_grows_within_its_limits
+            what_is_added_to_a_hold_is_settled_with_it
+            a_hold_that_grows_after_midnight_is_todays
+            only_a_live_hold_grows_and_in_all_of_its_pots
+        ));
+    }
+    rules
 }
 
 async fn every_history_adds_up<S: BudgetStore>(make: &impl AsyncFn() -> S, _: Rule) {
@@ -93,6 +104,14 @@ impl<S: BudgetStore> Desk<S> {
         match self.reserve(ask, seconds).await {
             Verdict::Deny(denial) => denial,
             Verdict::Allow(grant) => panic!("{}: after {seconds} s, {ask:?} is granted: {grant:?}", self.rule.0),
+        }
+    }
+
+    /// `None` where it is denied.
+    async fn extended(&self, ask: &Reserve<'_>, seconds: i64) -> Option<Grant> {
+        match self.rule.answer(self.store.extend(ask, at(seconds)).await) {
+            Verdict::Allow(grant) => Some(grant),
+            Verdict::Deny(_) => None,
         }
     }
 

@@ -1,0 +1,279 @@
+//! Streams whose cost was guessed, and turns out to be more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tollgate::budget::{Estimator, OverBudget};
+use tollgate::call::Call;
+use tollgate::domain::audit::AuditRecord;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::catalog::{Catalog, Terms};
+use tollgate::domain::money::Money;
+use tollgate::domain::outcome::{End, Quality};
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::domain::usage::Usage;
+use tollgate::ingest::{IngestLayer, TokenCounter};
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::store::{At, Session, StoreError};
+use tollgate::testing::{Fault, Script};
+use tollgate::{Body, BudgetLayer};
+use tower::ServiceExt;
+
+use crate::budgets::price;
+use crate::world::{Answer, CHAT, MESSAGES, World, ask, post};
+
+/// A dollar and five a million tokens.
+const MODEL: &str = "claude-haiku-4-5";
+/// The provider takes four bytes for a token: a cent of input.
+const BYTES: usize = 40_000;
+const MAX_TOKENS: u64 = 1_000;
+/// Between two looks at a stream.
+const EVENTS: u64 = 64;
+
+fn usd(text: &str) -> Money {
+    text.parse().expect("an amount")
+}
+
+fn output(tokens: u64) -> Money {
+    let usage = Usage { output: tokens, ..Usage::default() };
+    Catalog::builtin().find(MODEL).expect("a price").cost(&usage, Terms::default()).expect("an amount")
+}
+
+/// Counts a hundredth of what the provider will.
+struct Blind;
+
+#[async_trait]
+impl TokenCounter for Blind {
+    async fn count(&self, _: &Call, body: &Bytes) -> Option<u64> {
+        Some(body.len() as u64 / 400)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    AtOnce,
+    /// In a moment.
+    Late,
+    /// Never, as far as anybody waits.
+    Silent,
+    /// As a store that has no such verb.
+    Unable,
+}
+
+/// Memory that counts how often more is asked of it, and answers in its own way.
+#[derive(Clone)]
+struct Grows {
+    store: MemoryBudgets,
+    how: How,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl BudgetStore for Grows {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.store.reserve(ask, at).await
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match self.how {
+            How::AtOnce => {}
+            How::Late => tokio::time::sleep(Duration::from_millis(20)).await,
+            How::Silent => std::future::pending().await,
+            How::Unable => return Err(StoreError::broken("this store adds nothing to what it holds")),
+        }
+        self.store.extend(ask, at).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        self.store.settle(reservation, actual, at).await
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.store.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        self.store.standing(budgets, at).await
+    }
+}
+
+struct Site {
+    world: World,
+    store: Grows,
+    pot: Budget,
+    key: tollgate::domain::key::VirtualKey,
+}
+
+impl Site {
+    async fn new(estimator: Estimator, how: How, pot: Budget) -> Self {
+        let store = Grows { store: MemoryBudgets::new(), how, asked: Arc::default() };
+        let layer = BudgetLayer::new(store.clone()).estimator(estimator).over_budget(OverBudget::Reject);
+        let world = World::with(|stack| stack.budget(layer).ingest(IngestLayer::new().count_by(Blind)));
+        let key = world.mint(Principal::new("ada").budget_of(pot.clone())).await;
+        Site { world, store, pot, key }
+    }
+
+    async fn guessing(how: How, limit: &str) -> Self {
+        Self::new(Estimator::Counted, how, Budget::new(Scope::team("search"), Window::Day, usd(limit))).await
+    }
+
+    fn request(&self, path: &str, stream: bool) -> http::Request<Body> {
+        let text = "x".repeat(BYTES);
+        let messages = json!([{ "role": "user", "content": text }]);
+        let body = json!({ "model": MODEL, "max_tokens": MAX_TOKENS, "stream": stream, "messages": messages });
+        post(path, &self.key, &body)
+    }
+
+    async fn ask(&self, path: &str, script: Script) -> (Answer, AuditRecord) {
+        self.world.provider.script(script);
+        let answer = ask(self.world.gateway.clone(), self.request(path, true)).await;
+        self.world.settlements.drain().await;
+        (answer, self.world.records().await.remove(0))
+    }
+
+    async fn standing(&self) -> Standing {
+        self.store.standing(std::slice::from_ref(&self.pot), At::Store).await.expect("memory").remove(0)
+    }
+
+    fn asked(&self) -> usize {
+        self.store.asked.load(Ordering::SeqCst)
+    }
+
+    fn bill(&self) -> Money {
+        self.world.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add)
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_was_guessed_too_small_is_granted_more_while_it_goes_on() {
+    for (how, path) in [(How::AtOnce, MESSAGES), (How::AtOnce, CHAT), (How::Late, MESSAGES)] {
+        let site = Site::guessing(how, "1").await;
+        site.world.provider.script(Script::new().deltas(200).delay(Duration::from_millis(1)));
+        let answer = site.world.gateway.clone().oneshot(site.request(path, true)).await.expect("infallible");
+        // Translation waits for the first event before it answers.
+        let guessed = site.standing().await.held;
+        assert!(guessed < usd("0.01") || path == CHAT, "{guessed} is less than what goes in");
+        let mut body = answer.into_body();
+        let mut held = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frame.expect("no error");
+            held.push(site.standing().await.held);
+        }
+        let whole = usd("0.01").saturating_add(output(MAX_TOKENS));
+        let most = held.iter().copied().max().expect("frames");
+        assert!(most >= whole && most < whole.saturating_add(usd("0.0002")), "{how:?}: {most} of {whole}");
+        assert_eq!(site.asked(), 1, "{how:?}: as much as the rest can cost");
+        site.world.settlements.drain().await;
+        let (record, standing) = (site.world.records().await.remove(0), site.standing().await);
+        assert_eq!((record.end, record.granted), (End::Complete, Some(most)));
+        assert_eq!((standing.spent, standing.held, record.charged), (site.bill(), Money::ZERO, Some(site.bill())));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_was_guessed_too_small_ends_where_its_budget_does() {
+    for path in [MESSAGES, CHAT] {
+        let site = Site::guessing(How::AtOnce, "0.013").await;
+        let (answer, record) = site.ask(path, Script::new().deltas(900)).await;
+        assert_eq!(answer.status, 200);
+        let last: Value = answer
+            .text
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+            .expect("an event");
+        let kind = if path == MESSAGES { "billing_error" } else { "insufficient_quota" };
+        assert_eq!(last["error"]["type"], kind, "{last}");
+        assert!(
+            last["error"]["message"]
+                .as_str()
+                .expect("a sentence")
+                .contains("the day budget of team search pays for no more of it")
+        );
+        let deltas = answer.text.matches(if path == MESSAGES { "text_delta" } else { "\"content\":\"" }).count();
+        assert!((600..700).contains(&deltas), "{path}: {deltas} of 900 came, of which 0.013 pays for 600");
+        assert_eq!(
+            (record.end, record.quality, record.granted),
+            (End::Cut, Some(Quality::Estimated), Some(usd("0.013")))
+        );
+        let reason = &record.decisions.last().expect("one").reason;
+        assert!(reason.contains("the day budget of team search pays for no more of it"), "{reason}");
+        let (charged, standing) = (record.charged.expect("held"), site.standing().await);
+        assert_eq!((standing.spent, standing.held), (charged, Money::ZERO));
+        let beyond = charged.saturating_sub(usd("0.013"));
+        assert!(charged >= site.bill() && beyond <= output(EVENTS), "{charged}, and the bill is {}", site.bill());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_for_what_others_hold_is_told_so() {
+    let site = Site::guessing(How::AtOnce, "0.0205").await;
+    site.world.provider.script(Script::new().fault(Fault::Stall, 1));
+    let mut first =
+        site.world.gateway.clone().oneshot(site.request(MESSAGES, true)).await.expect("infallible").into_body();
+    while site.standing().await.held < usd("0.015") {
+        first.frame().await.expect("a frame").expect("no error");
+    }
+    site.world.provider.script(Script::new().deltas(900));
+    let answer = ask(site.world.gateway.clone(), site.request(MESSAGES, true)).await;
+    let told = "is spent, and $0.015026 held by other calls";
+    assert!(answer.text.contains("rate_limit_error") && answer.text.contains(told), "{}", answer.text);
+    drop(first);
+    site.world.settlements.drain().await;
+    assert_eq!(site.standing().await.held, Money::ZERO);
+}
+
+#[tokio::test]
+async fn a_store_that_gives_no_more_ends_a_stream_when_what_is_held_is_used_up() {
+    for (how, kind, sentence) in [
+        (How::Unable, "billing_error", "what was held for this answer is used up"),
+        (How::Silent, "overloaded_error", "cannot check this request now"),
+    ] {
+        let site = Site::guessing(how, "1").await;
+        let script = Script::new().deltas(900).delay(Duration::from_millis(if how == How::Silent { 10 } else { 0 }));
+        let (answer, record) = site.ask(MESSAGES, script).await;
+        assert!(answer.text.contains(kind) && answer.text.contains(sentence), "{how:?}: {}", answer.text);
+        assert!(answer.text.contains("event: error") && !answer.text.contains("message_stop"));
+        assert_eq!(record.end, End::Cut);
+        assert!(record.charged.expect("held") >= site.bill());
+        let standing = site.standing().await;
+        assert_eq!((Some(standing.spent), standing.held), (record.charged, Money::ZERO));
+        assert_eq!(site.asked(), 1, "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_asks_for_more_where_what_is_held_is_enough_or_refuses_nothing() {
+    let pot = |limit| Budget::new(Scope::team("search"), Window::Day, usd(limit));
+    for (estimator, pot) in [
+        (Estimator::Proven, pot("1")),
+        (Estimator::Observed, pot("1")),
+        // Four bytes a token, and the guess is 2.6.
+        (Estimator::Likely, pot("1")),
+        (Estimator::Counted, pot("0.001").soft()),
+    ] {
+        let site = Site::new(estimator, How::AtOnce, pot).await;
+        let (answer, record) = site.ask(MESSAGES, Script::new().deltas(900)).await;
+        assert!(answer.text.contains("message_stop"), "{estimator:?}: {}", answer.text);
+        assert_eq!((record.end, site.asked(), record.charged), (End::Complete, 0, Some(site.bill())), "{estimator:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_whole_is_not_ended_for_what_it_cost() {
+    let site = Site::guessing(How::AtOnce, "0.008").await;
+    site.world.provider.script(Script::new());
+    let answer = ask(site.world.gateway.clone(), site.request(MESSAGES, false)).await;
+    assert_eq!(answer.status, 200, "one that is no stream says what it took at its end: {}", answer.text);
+    let record = site.world.records().await.remove(0);
+    assert_eq!((record.end, record.charged, site.asked()), (End::Complete, Some(site.bill()), 0));
+    assert!(site.standing().await.spent > usd("0.008"), "it was a guess, and is charged all the same");
+}
