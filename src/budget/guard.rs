@@ -2,23 +2,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::refusal::used_up;
-use crate::call::{Call, Said, Watch, unavailable};
+use crate::call::{Call, Watch, unavailable};
 use crate::dialect::meter::Reading;
 use crate::domain::budget::Budget;
+use crate::domain::estimate::ceiling;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::usage::Usage;
 use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::{At, Chain, Session, StoreError};
 
 /// How long a store may take to answer; the stream goes on meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The least that is of use, in tokens.
+const AHEAD: u64 = 128;
+
 /// Keeps a stream within what is held for it, where that was a guess.
 ///
-/// When what it would be charged if it ended here comes to nine tenths of what is held, as much more is asked for as the
-/// rest of it can cost. Where there is no more, it goes on until all is used up, and ends there.
+/// When it can have cost nine tenths of what is held, all that it may come to is asked for. Where there is not as much, it
+/// goes on until what has come of it costs as much as is held, and ends there unless there is more by then.
 pub(super) struct Guard<B: ?Sized> {
     store: Arc<B>,
     session: Session,
@@ -31,13 +38,12 @@ pub(super) struct Guard<B: ?Sized> {
 }
 
 struct State {
-    said: Said,
     held: Money,
-    /// What the stream would be charged if it ended here.
+    /// What has come of the call costs so much.
     cost: Money,
-    /// What that must come to before the store is asked.
-    from: Money,
     is_asking: bool,
+    /// There was not as much as it may come to.
+    is_short: bool,
     over: Option<Rejection>,
 }
 
@@ -46,13 +52,12 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
     pub(super) fn new(
         store: Arc<B>,
         session: Session,
-        (budgets, granted): (Vec<Budget>, Money),
+        (budgets, held): (Vec<Budget>, Money),
         share: u32,
         guess: Vec<(Arc<str>, u64)>,
         contact: Option<Arc<str>>,
     ) -> Self {
-        let (said, from) = (Said::default(), nearly(granted));
-        let state = State { said, held: granted, cost: Money::ZERO, from, is_asking: false, over: None };
+        let state = State { held, cost: Money::ZERO, is_asking: false, is_short: false, over: None };
         Guard { store, session, budgets, share, guess, contact, state: Mutex::new(state) }
     }
 
@@ -60,28 +65,39 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_most(&self, call: &Call, reading: &Reading, took: Duration) -> Option<Money> {
-        call.at_most_of(reading, took, |card| {
-            self.guess.iter().find(|(model, _)| *model == card.name).map(|(_, tokens)| *tokens)
-        })
+    /// What an answer costs of so many output tokens, with the input that it has stated, or that was guessed.
+    fn cost(&self, call: &Call, reading: &Reading, output: u64) -> Option<Money> {
+        let card = call.card()?;
+        if let Some(usage) = reading.usage.filter(|usage| usage.total_input() > 0) {
+            return call.cost(&Usage { output, ..usage });
+        }
+        let (_, input) = self.guess.iter().find(|(model, _)| *model == card.name)?;
+        ceiling(call.head()?.inputs(), card, *input, output).ok()
     }
 
     /// What to ask the store for, if it is time to.
     fn wish(&self, call: &Call, reading: &Reading, took: Duration) -> Option<Wish> {
-        let cost = self.at_most(call, reading, took)?;
+        let card = call.card()?;
+        let ended = call.charged_so_far();
+        let all = |cost: Money| cost.saturating_add(ended);
+        let came = reading.events.max(reading.usage.map_or(0, |usage| usage.output));
+        let most = call.max_tokens().unwrap_or(card.max_output);
+        let most = most.saturating_mul(call.head()?.choices().max(1)).max(came);
+        let cost = all(self.cost(call, reading, came)?);
+        // Hidden thinking is billed, and not seen.
+        let is_stated = reading.usage.is_some_and(|usage| usage.total_input() > 0);
+        let can_have_cost = call.at_most(reading, took).filter(|_| is_stated).map_or(cost, all);
+        let min = all(self.cost(call, reading, came.saturating_add(AHEAD).min(most))?);
+        let worst = all(self.cost(call, reading, most)?);
+
         let mut state = self.state();
         state.cost = cost;
-        if cost < state.from || state.is_asking {
-            return None;
-        }
-        let want = self.at_most(call, reading, Duration::MAX)?.saturating_sub(state.held);
-        if want <= Money::ZERO {
+        let is_time = if state.is_short { cost >= state.held } else { cost.max(can_have_cost) >= nearly(state.held) };
+        if state.is_asking || !is_time || worst <= state.held {
             return None;
         }
         state.is_asking = true;
-        // Any of it lets the stream go on for a while.
-        let min = cost.saturating_sub(state.held).max(Money::from_nanos(1)).min(want);
-        Some(Wish { min, want, share: self.share })
+        Some(Wish { min: min.max(state.held), want: worst, share: self.share })
     }
 
     async fn ask(&self, call: &Call, wish: Wish) {
@@ -89,28 +105,25 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         let answer = tokio::time::timeout(PATIENCE, (*self.store).extend(&ask, At::Store)).await;
         let answer = answer.unwrap_or_else(|late| Err(StoreError::unavailable(late)));
         let mut state = self.state();
-        state.is_asking = false;
         let why = match answer {
             Ok(Verdict::Allow(grant)) => {
                 let held = grant.reservation.granted;
-                (state.held, state.from) = (held, nearly(held));
+                (state.held, state.is_short) = (held, held < wish.want);
                 drop(state);
                 call.raise_granted(held);
                 return;
             }
-            Ok(Verdict::Deny(denial)) => used_up(&denial, state.held, state.cost, self.contact.as_deref()),
+            Ok(Verdict::Deny(denial)) => used_up(&denial, state.cost, self.contact.as_deref()),
             Err(error) => {
-                tracing::warn!(call = %call.id(), error = %Chain(&error), "a stream that comes to cost more than was held for it was granted no more");
+                tracing::warn!(call = %call.id(), error = %Chain(&error), "a stream that may cost more than is held for it was granted no more");
                 match error.is_unavailable() {
                     true => unavailable(&error),
                     false => Rejection::new(RejectionKind::BudgetSpent, "what was held for this answer is used up"),
                 }
             }
         };
-        // It is asked once more when that is so.
-        if state.cost < state.held {
-            state.from = state.held;
-        } else {
+        state.is_short = true;
+        if state.cost >= state.held {
             state.over = Some(why);
         }
     }
@@ -121,21 +134,29 @@ fn nearly(held: Money) -> Money {
     held.saturating_sub(Money::from_nanos(held.nanos() / 10))
 }
 
+/// A question that is under way, until it is dropped.
+struct Asking<B: ?Sized>(Arc<Guard<B>>);
+
+impl<B: ?Sized> Drop for Asking<B> {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).is_asking = false;
+    }
+}
+
 impl<B: BudgetStore + ?Sized> Watch for Guard<B> {
-    fn look(self: Arc<Self>, call: &Call, reading: &Reading, took: Duration) -> Option<Rejection> {
-        {
-            let mut state = self.state();
-            if state.over.is_some() || !state.said.is_news(reading) {
-                return state.over.clone();
-            }
-        }
-        let wish = self.wish(call, reading, took)?;
-        let (guard, of) = (self.clone(), call.clone());
-        let mut asked = Box::pin(async move { guard.ask(&of, wish).await });
+    fn look(self: Arc<Self>, call: &Call, reading: &Reading, took: Duration) {
+        let Some(wish) = self.wish(call, reading, took) else { return };
+        let (asking, of) = (Asking(self), call.clone());
+        let mut asked = Box::pin(async move { asking.0.ask(&of, wish).await });
         // A store that needs no waiting, as in memory, answers here and now.
-        if asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        let is_answered =
+            Handle::try_current().is_ok() && asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        if !is_answered {
             call.settlements().spawn(asked);
         }
+    }
+
+    fn over(&self) -> Option<Rejection> {
         self.state().over.clone()
     }
 }

@@ -43,18 +43,17 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     }
 }
 
-/// Why an answer ends that was granted `held`, has come to `cost`, and gets no more. What it holds itself keeps nothing
-/// from it: only what others hold may come back.
-pub(super) fn used_up(denial: &Denial, held: Money, cost: Money, contact: Option<&str>) -> Rejection {
+/// Why an answer ends of which so much has come, and for which there is no more. The denial says how the pot stands without
+/// it: only what others hold may come back.
+pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Rejection {
     let standing = &denial.standing;
-    let (pot, limit, spent) = (&standing.budget.pot, standing.budget.limit, standing.spent);
-    let others = standing.held.saturating_sub(held).max(Money::ZERO);
+    let (pot, limit, spent, others) = (&standing.budget.pot, standing.budget.limit, standing.spent, standing.held);
     let message = format!(
         "this answer has come to ${cost}, and the {} budget of {} pays for no more of it: ${spent} of ${limit} is spent, and \
          ${others} held by other calls",
         pot.window, pot.scope
     );
-    if others > Money::ZERO && denial.is_held {
+    if denial.is_held {
         return Rejection::new(RejectionKind::BudgetHeld, message);
     }
     let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();

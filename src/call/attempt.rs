@@ -25,7 +25,7 @@ pub struct AttemptGuard {
     status: Option<StatusCode>,
     upstream_request_id: Option<String>,
     reading: Reading,
-    /// Where the call is written down, what was said.
+    /// What was said, where somebody listens.
     said: Option<Said>,
 }
 
@@ -39,7 +39,7 @@ impl AttemptGuard {
         AttemptGuard {
             began,
             slot,
-            said: is_written.then(Said::default),
+            said: (is_written || call.watch().is_some()).then(Said::default),
             call: Some(call),
             head_after: None,
             status: None,
@@ -95,32 +95,31 @@ impl AttemptGuard {
         self.call.as_ref().is_some_and(Call::follows_cost)
     }
 
-    /// Whether it is written down while it goes on.
-    pub(crate) fn is_written(&self) -> bool {
+    /// Whether anybody wants to know what it says before it ends.
+    pub(crate) fn is_listened_to(&self) -> bool {
         self.said.is_some()
     }
 
-    /// Its answer has said so much so far.
-    pub(crate) fn heard(&mut self, reading: &Reading) {
-        if let (Some(said), Some(call)) = (&mut self.said, &self.call)
-            && said.is_news(reading)
-        {
+    /// Its answer has said so much so far. Gives why it may go on no longer, if so.
+    pub(crate) fn heard(&mut self, reading: &Reading) -> Option<Rejection> {
+        let (said, call) = (self.said.as_mut()?, self.call.as_ref()?);
+        let is_news = said.is_news(reading);
+        if is_news {
             call.live_attempt(self.slot, reading);
         }
+        // All of its cost is known once it has said its last word, and nothing is saved by ending it.
+        let watch = call.watch().filter(|_| !reading.ended && !reading.usage_is_final)?;
+        if is_news {
+            watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
+        }
+        watch.over()
     }
 
-    /// Whether somebody may end it for what it says.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.call.as_ref().is_some_and(|call| call.watch().is_some())
-    }
-
-    /// Why it may go on no longer, having said so much: its call is cut then.
-    pub(crate) fn must_end(&self, reading: &Reading) -> Option<Rejection> {
-        let call = self.call.as_ref().filter(|_| !reading.ended)?;
-        let took = call.elapsed().saturating_sub(self.began);
-        let why = call.watch()?.clone().look(call, reading, took)?;
-        call.break_off(&why);
-        Some(why)
+    /// It ends here, for this reason.
+    pub(crate) fn cut(&self, why: &Rejection) {
+        if let Some(call) = &self.call {
+            call.cut_by_itself(why);
+        }
     }
 
     /// So much has been used of it so far.

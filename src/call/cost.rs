@@ -6,17 +6,18 @@ use crate::dialect::meter::Reading;
 use crate::domain::catalog::ModelCard;
 use crate::domain::estimate::{Seen, ceiling_so_far};
 use crate::domain::money::Money;
+use crate::domain::outcome::charge_guessed;
 use crate::domain::usage::Usage;
 
 impl Call {
     /// The card of the model that this handle's target serves.
-    pub(super) fn card(&self) -> Option<&ModelCard> {
+    pub(crate) fn card(&self) -> Option<&ModelCard> {
         let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
         self.shared.catalog.find(model)
     }
 
     /// What this usage costs, if the model has a price.
-    pub(super) fn cost(&self, usage: &Usage) -> Option<Money> {
+    pub(crate) fn cost(&self, usage: &Usage) -> Option<Money> {
         let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
         self.card()?.cost(usage, terms)
     }
@@ -46,23 +47,22 @@ impl Call {
         sum
     }
 
-    /// The most that an answer can have cost that said so much and took so long, if it has a bound.
-    pub(super) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
-        self.at_most_of(reading, took, |_| None)
+    /// What the attempts that have ended will be charged.
+    pub(crate) fn charged_so_far(&self) -> Money {
+        let state = self.state();
+        let ended: Vec<_> = state.attempts.iter().flatten().cloned().collect();
+        match (ended.is_empty(), state.granted) {
+            (false, Some(granted)) => charge_guessed(granted, &ended, None),
+            _ => Money::ZERO,
+        }
     }
 
-    /// The same, where what went in is `input` of the model's card unless the provider has said.
-    pub(crate) fn at_most_of(
-        &self,
-        reading: &Reading,
-        took: Duration,
-        input: impl FnOnce(&ModelCard) -> Option<u64>,
-    ) -> Option<Money> {
+    /// The most that an answer can have cost that said so much and took so long, if it has a bound.
+    pub(crate) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
         let (head, card) = (self.head()?, self.card()?);
         let mut seen = Seen::nothing_for(took);
         (seen.usage, seen.events) = (reading.usage, reading.events);
         (seen.choices, seen.max_output) = (head.choices(), Some(self.max_tokens().unwrap_or(card.max_output)));
-        seen.input = input(card);
         ceiling_so_far(head.inputs(), card, &seen).ok()
     }
 }

@@ -8,6 +8,7 @@ use super::body::CallBody;
 use super::live::LiveCalls;
 use super::live_body::{Cell, LiveBody};
 use crate::body::Body;
+use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
 
 /// How a call was cut.
@@ -75,9 +76,11 @@ impl Call {
         true
     }
 
-    /// Its answer breaks off here, for this reason.
-    pub(super) fn break_off(&self, why: &Rejection) {
-        self.note_cut(why, Cut::HungUp);
+    /// Its answer breaks off here, for this reason. Whose client has left is told nothing.
+    pub(super) fn cut_by_itself(&self, why: &Rejection) {
+        if !self.note_cut(why, Cut::HungUp) {
+            self.note(Decision::refuse("cut", why.shared_message()));
+        }
     }
 
     pub(super) fn is_cut(&self, how: Cut) -> bool {

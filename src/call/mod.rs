@@ -66,7 +66,6 @@ pub(crate) use self::future::is_event_stream;
 pub(crate) use self::scopes::{Scoped, has_used};
 pub(crate) use self::state::Holds;
 pub(crate) use self::watch::Watch;
-pub(crate) use self::written::Said;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;

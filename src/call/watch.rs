@@ -9,9 +9,11 @@ use crate::domain::rejection::Rejection;
 
 /// Looks at an attempt's stream while it goes on.
 pub(crate) trait Watch: Send + Sync {
-    /// Why it may go on no longer, if so: it has said so much, after so long. Asked for whatever comes of it, so that an
-    /// answer costs next to nothing.
-    fn look(self: Arc<Self>, call: &Call, reading: &Reading, took: Duration) -> Option<Rejection>;
+    /// It has said so much, after so long, and more than before.
+    fn look(self: Arc<Self>, call: &Call, reading: &Reading, took: Duration);
+
+    /// Why it may go on no longer, if so. Asked for whatever comes of it, so that an answer costs next to nothing.
+    fn over(&self) -> Option<Rejection>;
 }
 
 impl Call {

@@ -38,15 +38,15 @@ impl Live {
     }
 }
 
-/// What an attempt has said of itself, as whoever listens remembers it.
+/// What an attempt has said of itself, as its meter remembers it.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(super) struct Said {
     reading: Reading,
 }
 
 impl Said {
     /// Whether this says more than was said, so that it is worth a look.
-    pub(crate) fn is_news(&mut self, reading: &Reading) -> bool {
+    pub(super) fn is_news(&mut self, reading: &Reading) -> bool {
         let is_news = reading.usage != self.reading.usage || reading.events >= self.reading.events + EVENTS;
         if is_news {
             self.reading = *reading;

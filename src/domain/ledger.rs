@@ -39,10 +39,10 @@ impl Room {
         Room { spent: account.spent, held: account.held, limit: budget.limit, soft: budget.soft }
     }
 
-    /// With so much more held.
+    /// As there is for who holds so much of it already.
     #[must_use]
-    pub fn holding(mut self, more: Money) -> Self {
-        self.held = self.held.saturating_add(more);
+    pub fn without(mut self, own: Money) -> Self {
+        self.held = self.held.saturating_sub(own);
         self
     }
 

@@ -25,7 +25,7 @@ struct Answer {
     failed: bool,
     /// Trailers, or the end, that wait until what the tap held back has gone.
     behind: Option<Option<Result<Frame<Bytes>, BoxError>>>,
-    /// Why it may go on no longer; what has come of it goes out before.
+    /// Why it goes on no longer; what has come of it goes out before.
     over: Option<Rejection>,
 }
 
@@ -71,7 +71,8 @@ impl Answer {
             if let Heard::Broken(_) = self.hear(came.as_ref()) {
                 self.break_off(AttemptEnd::Broken);
             }
-            if self.over.is_some() {
+            if let Some(why) = self.over.take() {
+                self.attempt.cut(&why);
                 self.break_off(AttemptEnd::Abandoned);
             }
         }
@@ -109,16 +110,21 @@ impl Answer {
             let rejection = Rejection::new(RejectionKind::UpstreamGarbled, what);
             return Heard::Broken(Some(StreamBroken(rejection).into()));
         };
-        if self.attempt.is_written() {
-            self.attempt.heard(&self.tap.so_far());
-        }
-        if self.attempt.is_watched() {
-            self.over = self.over.take().or_else(|| self.attempt.must_end(&self.tap.so_far()));
-        }
+        let over = match self.attempt.is_listened_to() {
+            true => self.attempt.heard(&self.tap.so_far()),
+            false => None,
+        };
         if self.attempt.is_followed()
             && let Some(usage) = self.tap.so_far().usage
         {
             self.attempt.used(&usage);
+        }
+        // It ends behind the last event that is whole. One that began before this chunk, and goes on, is waited for.
+        if let Some(why) = over.filter(|_| !is_last)
+            && let Some(whole) = data.len().checked_sub(self.tap.pending())
+        {
+            self.over = Some(why);
+            return Heard::Part(part.unwrap_or_else(|| data.slice(..whole)));
         }
         let rest = if is_last { self.end() } else { Bytes::new() };
         match part {
@@ -155,7 +161,8 @@ impl http_body::Body for MeterBody {
             return Poll::Ready(behind);
         }
         loop {
-            if let Some(why) = this.over.take_if(|_| this.attempt.is_open() && this.tap.is_between_events()) {
+            if let Some(why) = this.over.take() {
+                this.attempt.cut(&why);
                 this.break_off(AttemptEnd::Abandoned);
                 this.inner = Body::empty();
                 return Poll::Ready(Some(Err(StreamBroken(why).into())));

@@ -25,8 +25,8 @@ impl Stream {
         self.meter.reading()
     }
 
-    pub(super) fn is_between_events(&self) -> bool {
-        self.scanner.pending().is_empty()
+    pub(super) fn pending(&self) -> usize {
+        self.scanner.pending().len()
     }
 
     /// What goes on of a chunk: whole events, those before it that it completed, and not ours. `None` is all of it.

@@ -76,11 +76,12 @@ impl Tap {
         matches!(&self.listener, Listener::Stream(stream) if stream.withholds)
     }
 
-    /// Whether no event stands open in what has come.
-    pub(super) fn is_between_events(&self) -> bool {
+    /// How many of the last bytes that came belong to an event that stands open.
+    pub(super) fn pending(&self) -> usize {
         match &self.listener {
-            Listener::Stream(stream) => stream.is_between_events(),
-            _ => true,
+            // Within what is compressed nothing can be told apart.
+            Listener::Stream(stream) if self.gunzip.is_none() => stream.pending(),
+            _ => 0,
         }
     }
 

@@ -59,23 +59,23 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// When the store cannot decide.
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
 
-    /// Adds to the live hold of the ask's id, for a call that turns out to cost more than it was granted, while it goes on:
-    /// the budgets are those that it was reserved with, and the wish is for what is added, in every pot, by the rule of
-    /// [`Wish::grant`]. Denied, it leaves the hold as it was. What is allowed is the whole of what is held from now on; the
-    /// settlement that follows is for all of it. A pot whose window has closed meanwhile takes the whole hold into the one
-    /// that is open, see [`Account::extend`].
+    /// Raises the live hold of the ask's id, for a call that turns out to cost more than it was granted, while it goes on. The
+    /// budgets are those that it was reserved with, and the wish is for all that it holds from then on, in every pot, by the
+    /// rule of [`Wish::grant`], as if it held nothing yet; a hold never shrinks, so that asking twice is asking once. The
+    /// settlement that follows is for all of it. In a pot whose window has closed meanwhile, the whole hold moves into the
+    /// one that is open: see [`Account::extend`].
     ///
-    /// Asking twice adds twice.
+    /// Denied, the hold stays as it was, and the denial says how the pot stands without it.
     ///
     /// # Cancellation
-    /// It may be added all the same; its settlement makes it true.
+    /// It may be raised all the same; its settlement makes it true.
     ///
     /// # Errors
     /// When the store cannot decide, or there is no such hold, or it is of other pots; and always where a store leaves this
     /// to the default: what is held there for a call never grows.
     async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         let _ = (ask, at);
-        Err(StoreError::broken("this store adds nothing to what it holds"))
+        Err(StoreError::broken("what this store holds does not grow"))
     }
 
     /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it
@@ -162,6 +162,13 @@ pub(crate) fn pin(pots: &mut Vec<Pinned>, budget: &Budget, window_start: impl Fn
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn same_pots<P: PartialEq>(held: &[P], asked: &[P]) -> bool {
     held.iter().all(|pot| asked.contains(pot)) && asked.iter().all(|pot| held.contains(pot))
+}
+
+/// The denial of an extension, by a pot that stands so with `own` of it held by who asks.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(crate) fn denied_more(mut standing: Standing, own: Money, is_held: bool) -> Verdict {
+    standing.held = standing.held.saturating_sub(own);
+    Verdict::Deny(Denial { standing, is_held })
 }
 
 /// There is nothing that could be extended.

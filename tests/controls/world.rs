@@ -49,6 +49,21 @@ impl World {
 
     /// With more, or other, stages.
     pub(crate) fn with(change: impl FnOnce(GatewayLayer) -> GatewayLayer) -> Self {
+        Self::behind(|provider| provider, change)
+    }
+
+    /// The same, with something of one's own in front of the provider.
+    pub(crate) fn behind<C>(
+        front: impl FnOnce(Simulated) -> C,
+        change: impl FnOnce(GatewayLayer) -> GatewayLayer,
+    ) -> Self
+    where
+        C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
         let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
         let provider = Simulated::new().recording();
         let keys = CachedKeys::new(MemoryKeys::new());
@@ -63,9 +78,10 @@ impl World {
             .auth(KeyAuthLayer::new(keys.clone(), pepper.clone()))
             .rate_limit(RateLimitLayer::new(limits.clone()))
             .budget(BudgetLayer::new(budgets.clone()));
+        let client = front(provider.clone());
         let upstream = |dialect| {
             let credential = Credential::x_api_key("sk-upstream").expect("plain letters");
-            Provider::with_client(dialect, "http://sim.invalid", credential, provider.clone()).expect("a URL")
+            Provider::with_client(dialect, "http://sim.invalid", credential, client.clone()).expect("a URL")
         };
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, upstream(Dialect::Anthropic))

@@ -22,8 +22,6 @@ pub struct Seen {
     pub choices: u64,
     /// The most output tokens that each could have.
     pub max_output: Option<u64>,
-    /// The input tokens to go by where it stated none; the most that they can be unless given.
-    pub input: Option<u64>,
 }
 
 impl Seen {
@@ -51,8 +49,7 @@ impl Seen {
 /// The most that an answer can have cost that broke off, or that nobody waited for: its input, and what the model can have
 /// made in the time at its [top speed](ModelCard::top_speed), since hidden thinking is billed and not seen.
 ///
-/// The input is what the provider stated of it, as Anthropic does when it begins, or else what is [given](Seen::input), or
-/// the most that it can be.
+/// The input is what the provider stated of it, as Anthropic does when it begins, or else the most that it can be.
 ///
 /// # Errors
 /// What no bound covers: a model of unknown speed, tools that the provider runs, which read on by themselves, and whatever
@@ -68,10 +65,7 @@ pub fn ceiling_so_far(inputs: &Inputs, card: &ModelCard, seen: &Seen) -> Result<
             let cost = card.cost(&Usage { output, ..usage }, inputs.terms);
             cost.ok_or(Unbounded::new("model", "this usage has no price"))
         }
-        None => {
-            let input = seen.input.map_or_else(|| proven_input(inputs, card), Ok)?;
-            ceiling(inputs, card, input, output)
-        }
+        None => ceiling(inputs, card, proven_input(inputs, card)?, output),
     }
 }
 

@@ -73,19 +73,18 @@ impl Account {
         }
     }
 
-    /// What an extension of a live grant of the window that began at `pinned` holds here besides: nothing in that window,
-    /// and once it has closed the grant itself, which moves with it into the one that is open.
+    /// What is held here of a live grant of the window that began at `pinned`: nothing once that has closed.
     #[must_use]
-    pub fn moving(&self, window: Window, pinned: Timestamp, granted: Money) -> Money {
-        if self.is_current(window, pinned) { Money::ZERO } else { granted }
+    pub fn holds_of(&self, window: Window, pinned: Timestamp, granted: Money) -> Money {
+        if self.is_current(window, pinned) { granted } else { Money::ZERO }
     }
 
-    /// Holds so much more of a live grant of the window that began at `pinned`, and what is [`moving`](Self::moving) with
-    /// it. Gives the start of the window that the whole grant belongs to from now on.
-    pub fn extend(&mut self, window: Window, pinned: Timestamp, granted: Money, more: Money) -> Timestamp {
-        let moving = self.moving(window, pinned, granted);
+    /// Raises a live grant of the window that began at `pinned` to `total`, which all belongs to the window that is open from
+    /// now on. Gives its start.
+    pub fn extend(&mut self, window: Window, pinned: Timestamp, granted: Money, total: Money) -> Timestamp {
+        let more = total.saturating_sub(self.holds_of(window, pinned, granted));
         let pinned = if self.is_current(window, pinned) { pinned } else { self.window_start };
-        self.hold(window, pinned, more.saturating_add(moving));
+        self.hold(window, pinned, more);
         pinned
     }
 
@@ -202,11 +201,11 @@ mod tests {
         let (monday, tuesday) = (at(0), at(86_400));
         let mut pot = Account::default();
         pot.hold(Window::Day, monday, money(10));
-        assert_eq!(pot.moving(Window::Day, monday, money(10)), Money::ZERO);
-        assert_eq!((pot.extend(Window::Day, monday, money(10), money(5)), pot.held), (monday, money(15)));
+        assert_eq!(pot.holds_of(Window::Day, monday, money(10)), money(10));
+        assert_eq!((pot.extend(Window::Day, monday, money(10), money(15)), pot.held), (monday, money(15)));
         pot.roll(Window::Day, tuesday);
-        assert_eq!(pot.moving(Window::Day, monday, money(15)), money(15));
-        assert_eq!((pot.extend(Window::Day, monday, money(15), money(3)), pot.held), (tuesday, money(18)));
+        assert_eq!(pot.holds_of(Window::Day, monday, money(15)), Money::ZERO);
+        assert_eq!((pot.extend(Window::Day, monday, money(15), money(18)), pot.held), (tuesday, money(18)));
         pot.settle(Window::Day, tuesday, money(18), money(17));
         assert_eq!((pot.spent, pot.held), (money(17), Money::ZERO));
 
@@ -214,7 +213,7 @@ mod tests {
         let mut pot = Account::default();
         pot.hold(rolling, monday, money(10));
         pot.roll(rolling, tuesday);
-        assert_eq!(pot.extend(rolling, monday, money(10), money(5)), monday, "of a rolling one nothing closes");
+        assert_eq!(pot.extend(rolling, monday, money(10), money(15)), monday, "of a rolling one nothing closes");
         assert_eq!(pot.held, money(15));
     }
 

@@ -16,8 +16,8 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ledger::{Account, Lack, Room};
 use crate::domain::money::Money;
 use crate::store::budget::{
-    BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed, no_live_hold,
-    other_pots, same_pots,
+    BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, crossed, denied_more,
+    no_live_hold, other_pots, same_pots,
 };
 use crate::store::{At, Session, StoreError};
 
@@ -195,23 +195,24 @@ impl State {
         let State { pots, holds, .. } = self;
         let Some(hold) = holds.get_mut(&ask.id) else { return Err(no_live_hold()) };
         let placed = || places.iter().copied().zip(ask.budgets);
-        let room = |(at, budget): (usize, &Budget)| {
+        let own = |at: usize| {
             let Kept { pot, account, .. } = &pots[at];
-            let pinned = hold.pins.iter().find(|pin| pin.at == at).map_or(account.window_start, |pin| pin.window_start);
-            Room::of(account, budget).holding(account.moving(pot.window, pinned, hold.granted))
+            let pin = hold.pins.iter().find(|pin| pin.at == at);
+            pin.map_or(Money::ZERO, |pin| account.holds_of(pot.window, pin.window_start, hold.granted))
         };
-        let more = match ask.wish.grant(placed().map(room)) {
-            Ok(more) => more,
+        let rooms = placed().map(|(at, budget)| Room::of(&pots[at].account, budget).without(own(at)));
+        let total = match ask.wish.grant(rooms) {
+            Ok(total) => total.max(hold.granted),
             Err(Lack { index, is_held }) => {
-                let standing = pots[places[index]].standing(&ask.budgets[index]);
-                return Ok(Verdict::Deny(Denial { standing, is_held }));
+                let at = places[index];
+                return Ok(denied_more(pots[at].standing(&ask.budgets[index]), own(at), is_held));
             }
         };
         for pin in &mut hold.pins {
             let Kept { pot, account, .. } = &mut pots[pin.at];
-            pin.window_start = account.extend(pot.window, pin.window_start, hold.granted, more);
+            pin.window_start = account.extend(pot.window, pin.window_start, hold.granted, total);
         }
-        hold.granted = hold.granted.saturating_add(more);
+        hold.granted = total;
         let standings = placed().map(|(at, budget)| pots[at].standing(budget)).collect();
         let reservation = self.reservation(ask.id, &self.holds[&ask.id]);
         Ok(Verdict::Allow(Grant { reservation, standings }))

@@ -9,7 +9,8 @@ use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Room};
 use crate::domain::money::Money;
 use crate::store::budget::{
-    Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, no_live_hold, other_pots, pin, same_pots,
+    Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict, denied_more, no_live_hold, other_pots,
+    pin, same_pots,
 };
 use crate::store::{Session, StoreError};
 
@@ -137,29 +138,31 @@ impl Ledger {
         if !same_pots(&held, &budgets.iter().map(|budget| &budget.pot).collect::<Vec<_>>()) {
             return Err(other_pots());
         }
-        let more = wish.grant(budgets.iter().map(|budget| {
+        let own = |account: &Account, pot: &Pot| {
+            let pinned = pots.iter().find(|pinned| pinned.pot == *pot);
+            pinned.map_or(Money::ZERO, |pinned| account.holds_of(pot.window, pinned.window_start, granted))
+        };
+        let total = wish.grant(budgets.iter().map(|budget| {
             let account = &self.at(&budget.pot).account;
-            let pinned = pots.iter().find(|pinned| pinned.pot == budget.pot);
-            let pinned = pinned.map_or(account.window_start, |pinned| pinned.window_start);
-            Room::of(account, budget).holding(account.moving(budget.pot.window, pinned, granted))
+            Room::of(account, budget).without(own(account, &budget.pot))
         }));
-        let more = match more {
-            Ok(more) => more,
+        let total = match total {
+            Ok(total) => total.max(granted),
             Err(lack) => {
-                let standing = self.standing(&budgets[lack.index]);
-                return Ok(Verdict::Deny(Denial { standing, is_held: lack.is_held }));
+                let budget = &budgets[lack.index];
+                let own = own(&self.at(&budget.pot).account, &budget.pot);
+                return Ok(denied_more(self.standing(budget), own, lack.is_held));
             }
         };
         for pinned in &mut pots {
             let kept = self.at(&pinned.pot);
-            pinned.window_start = kept.account.extend(pinned.pot.window, pinned.window_start, granted, more);
+            pinned.window_start = kept.account.extend(pinned.pot.window, pinned.window_start, granted, total);
             kept.changed = true;
         }
-        let granted = granted.saturating_add(more);
         if let Some(hold) = self.holds.get_mut(&id) {
-            (hold.granted, hold.pots, hold.changed) = (granted, pots.clone(), true);
+            (hold.granted, hold.pots, hold.changed) = (total, pots.clone(), true);
         }
-        Ok(self.granted(Reservation { id, granted, pots }, budgets))
+        Ok(self.granted(Reservation { id, granted: total, pots }, budgets))
     }
 
     fn granted(&mut self, reservation: Reservation, budgets: &[Budget]) -> Verdict {

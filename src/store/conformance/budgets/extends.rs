@@ -4,11 +4,11 @@ use super::{Desk, HOUR, LEASE, ask, day, left, money, session};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::ledger::Wish;
 use crate::domain::scope::Scope;
-use crate::store::budget::{BudgetStore, Reserve};
+use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::conformance::{Rule, at};
 
-/// The same ask, for so much more.
-pub(super) fn more<'a>(of: &Reserve<'a>, min: i64, want: i64, share: u32) -> Reserve<'a> {
+/// The same ask, for so much in all.
+pub(super) fn in_all<'a>(of: &Reserve<'a>, min: i64, want: i64, share: u32) -> Reserve<'a> {
     Reserve { wish: Wish { min: money(min), want: money(want), share }, ..*of }
 }
 
@@ -17,7 +17,7 @@ pub(super) async fn can_grow<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: R
     let (desk, pots) = (Desk::open(make, rule).await, [day("search", 100)]);
     let ask = ask(session(), &pots, 10);
     desk.granted(&ask, 0).await;
-    match desk.store.extend(&more(&ask, 1, 10, 1), at(0)).await {
+    match desk.store.extend(&in_all(&ask, 11, 20, 1), at(0)).await {
         Ok(_) => true,
         Err(error) => {
             rule.holds(&format!("{error} will not pass"), !error.is_unavailable());
@@ -33,19 +33,25 @@ pub(super) async fn a_hold_grows_within_its_limits<S: BudgetStore>(make: &impl A
     let first = ask(session, &pots, 20);
     let other = desk.granted(&ask(session, &pots[..1], 30), 0).await;
     desk.granted(&first, 0).await;
-    for (min, want, share, held) in [(5, 20, 4, 10), (1, 5, 1, 5), (10, 100, 1, 25)] {
-        let before = desk.granted(&first, 0).await.reservation.granted;
-        let grant = desk.extended(&more(&first, min, want, share), 0).await.expect(rule.0);
-        rule.same("what is added", &grant.reservation.granted.saturating_sub(before), &money(held));
+    // A quarter of the 70 that there are for it; 35 as the least, then as much as is wanted; all of the lab's.
+    for (min, want, share, total) in
+        [(5, 60, 4, 20), (35, 60, 4, 35), (36, 40, 1, 40), (40, 40, 1, 40), (41, 900, 1, 60)]
+    {
+        let grant = desk.extended(&in_all(&first, min, want, share), 0).await.expect(rule.0);
+        rule.same("what is held in all", &grant.reservation.granted, &money(total));
         rule.same("how all of it stands", &grant, &desk.granted(&first, 0).await);
     }
     desk.stands(&pots[0], 0, 0, 90).await;
     desk.stands(&pots[1], 0, 0, 60).await;
-    let denied = rule.answer(desk.store.extend(&more(&first, 1, 1, 1), at(0)).await);
-    rule.holds(&format!("{denied:?} is of the lab, which is held"), {
-        matches!(&denied, crate::store::budget::Verdict::Deny(denial)
-            if denial.is_held && denial.standing.budget == pots[1] && denial.standing.held == money(60))
-    });
+    let denied = rule.answer(desk.store.extend(&in_all(&first, 61, 61, 1), at(0)).await);
+    let is_of_the_lab = matches!(&denied, Verdict::Deny(denial)
+        if !denial.is_held && denial.standing.budget == pots[1] && denial.standing.held == money(0));
+    rule.holds(&format!("{denied:?} is of the lab, where nobody else holds anything"), is_of_the_lab);
+    let denied = rule.answer(desk.store.extend(&in_all(&first, 71, 71, 1), at(0)).await);
+    rule.holds(
+        &format!("{denied:?} is of the first that is spent"),
+        matches!(&denied, Verdict::Deny(denial) if !denial.is_held),
+    );
     desk.stands(&pots[0], 0, 0, 90).await;
     desk.settle(&other.reservation, 30, 0).await;
     desk.stands(&pots[0], 0, 30, 60).await;
@@ -57,7 +63,7 @@ pub(super) async fn what_is_added_to_a_hold_is_settled_with_it<S: BudgetStore>(m
     let (one, two) = (ask(session, &pots, 20), ask(session, &pots, 20));
     let (first, lost) = (desk.granted(&one, 0).await, desk.granted(&two, 0).await);
     for of in [&one, &two] {
-        desk.extended(&more(of, 10, 10, 1), 0).await.expect(rule.0);
+        desk.extended(&in_all(of, 30, 30, 1), 0).await.expect(rule.0);
     }
     desk.stands(&pots[1], 0, 0, 60).await;
     // By what was granted at first: who settles may not have heard of more.
@@ -79,9 +85,9 @@ pub(super) async fn a_hold_that_grows_after_midnight_is_todays<S: BudgetStore>(m
     let (midnight, one) = (15 * HOUR, ask(session, &pots, 30));
     let first = desk.granted(&one, midnight - 1).await;
     desk.stands(&pots[0], midnight, 0, 0).await;
-    rule.holds("today pays for all of it", desk.extended(&more(&one, 21, 21, 1), midnight).await.is_none());
+    rule.holds("today pays for all of it", desk.extended(&in_all(&one, 51, 51, 1), midnight).await.is_none());
     desk.stands(&pots[0], midnight, 0, 0).await;
-    let grant = desk.extended(&more(&one, 20, 20, 1), midnight).await.expect(rule.0);
+    let grant = desk.extended(&in_all(&one, 50, 50, 1), midnight).await.expect(rule.0);
     rule.same("what is left", &left(&grant), &money(0));
     desk.stands(&pots[0], midnight, 0, 50).await;
     desk.stands(&pots[1], midnight, 0, 50).await;
@@ -99,7 +105,7 @@ pub(super) async fn only_a_live_hold_grows_and_in_all_of_its_pots<S: BudgetStore
     let one = ask(session, &pots[..2], 20);
     let first = desk.granted(&one, 0).await;
     for budgets in [&pots[..1], &pots[1..], &pots[..]] {
-        let refused = desk.store.extend(&Reserve { budgets, ..more(&one, 1, 1, 1) }, at(0)).await;
+        let refused = desk.store.extend(&Reserve { budgets, ..in_all(&one, 1, 1, 1) }, at(0)).await;
         rule.holds(&format!("{refused:?} is of other pots"), refused.is_err_and(|error| !error.is_unavailable()));
     }
     let silent = LEASE + 1;
@@ -108,7 +114,7 @@ pub(super) async fn only_a_live_hold_grows_and_in_all_of_its_pots<S: BudgetStore
     rule.answer(desk.store.heartbeat(session, at(silent)).await);
     desk.settle(&first.reservation, 5, silent).await;
     for gone in [&one, &forfeited, &ask(session, &pots[..2], 20)] {
-        let refused = desk.store.extend(&more(gone, 1, 1, 1), at(silent)).await;
+        let refused = desk.store.extend(&in_all(gone, 1, 1, 1), at(silent)).await;
         rule.holds(&format!("{refused:?} is of none"), refused.is_err_and(|error| !error.is_unavailable()));
     }
     desk.stands(&pots[0], silent, 25, 0).await;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::extends::can_grow;
 use super::{HOUR, LEASE, day, money, session};
 use crate::domain::budget::{Budget, Pot, Window};
-use crate::domain::ledger::{Account, Room, Wish};
+use crate::domain::ledger::{Account, Wish};
 use crate::domain::money::Money;
 use crate::domain::scope::Scope;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
@@ -136,8 +136,9 @@ impl History {
         let (id, asked) = (hold.reservation.id, hold.asked.clone());
         let session = self.sessions.iter().find(|session| session.id == hold.session);
         let session = *session.unwrap_or(&self.sessions[0]);
-        let min = self.random.up_to(20);
-        let wish = Wish { min: money(min), want: money(min + self.random.up_to(40)), share: 1 };
+        let min = hold.reservation.granted.nanos() + self.random.up_to(30) - 10;
+        let share = u32::try_from(1 + self.random.below(4)).unwrap_or(1);
+        let wish = Wish { min: money(min), want: money(min + self.random.up_to(40)), share };
         let ask = Reserve::new(id, session, &asked, wish);
         let got = match RULE.answer(store.extend(&ask, at).await) {
             Verdict::Allow(Grant { reservation, standings }) => {
@@ -146,7 +147,7 @@ impl History {
             denied @ Verdict::Deny(_) => denied,
         };
         self.ledger.renew(session);
-        RULE.same(&format!("{when}: the answer to more, {ask:?}"), &got, &self.ledger.extend(found, &ask));
+        RULE.same(&format!("{when}: the answer to so much in all, {ask:?}"), &got, &self.ledger.extend(found, &ask));
     }
 
     async fn settle<S: BudgetStore>(&mut self, store: &S, at: At, when: &str) {
@@ -345,21 +346,23 @@ impl Ledger {
             Window::Rolling(_) => pinned.window_start,
             window => window.around(now).0,
         };
-        let has_closed = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && one.window_start != newest(one));
-        let rooms = standings.iter().map(|standing| {
-            let moving = if has_closed(&standing.budget.pot) { granted } else { Money::ZERO };
-            Room { held: standing.held.saturating_add(moving), ..standing.room() }
-        });
-        let more = match ask.wish.grant(rooms) {
-            Ok(more) => more,
+        // As it would be without the hold.
+        let is_here = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && one.window_start == newest(one));
+        let without = |standing: &Standing| {
+            let own = if is_here(&standing.budget.pot) { granted } else { Money::ZERO };
+            Standing { held: standing.held.saturating_sub(own), ..standing.clone() }
+        };
+        let others: Vec<_> = standings.iter().map(without).collect();
+        let total = match ask.wish.grant(others.iter().map(Standing::room)) {
+            Ok(total) => total.max(granted),
             Err(lack) => {
-                return Verdict::Deny(Denial { standing: standings[lack.index].clone(), is_held: lack.is_held });
+                return Verdict::Deny(Denial { standing: others[lack.index].clone(), is_held: lack.is_held });
             }
         };
         for pinned in &mut pots {
             pinned.window_start = newest(pinned);
         }
-        let reservation = Reservation { id, granted: granted.saturating_add(more), pots };
+        let reservation = Reservation { id, granted: total, pots };
         self.holds[found].reservation = reservation.clone();
         let standings = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
         Verdict::Allow(Grant { reservation, standings })

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::extends::{can_grow, more};
+use super::extends::{can_grow, in_all};
 use super::{Desk, ask, day, session};
 use crate::store::budget::{BudgetStore, Verdict};
 use crate::store::conformance::{Gate, Rule, TASKS, at};
@@ -35,7 +35,7 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
             rule.holds(&format!("{now} were granted of {most}"), now <= most);
             if can_grow
                 && task % 3 == 0
-                && let Some(grown) = desk.extended(&more(&first, 1, 4, 1), 0).await
+                && let Some(grown) = desk.extended(&in_all(&first, each + 1, each + 4, 1), 0).await
             {
                 held = grown.reservation.granted.nanos();
                 let now = sum.fetch_add(held - each, Ordering::SeqCst) + held - each;
