@@ -8,22 +8,30 @@ use std::time::Duration;
 use http::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error, ResponseFuture};
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tower::Service;
 
 use super::ProviderError;
+use super::pools::{HttpBody, HttpFuture, Pools};
 use crate::body::{Body, BoxError};
 
+/// How many calls go over one connection of HTTP/2 at once: servers are asked to allow no fewer (RFC 9113 section 6.5.2).
+const TOGETHER: usize = 100;
+
 /// An HTTP client: hyper's pool over rustls (ring, webpki-roots), HTTP/1.1 and HTTP/2 as the server negotiates.
+///
+/// Over HTTP/2 a connection carries up to [100 calls](Self::calls_per_connection) at once, and more go over more of them.
 ///
 /// Holds no global state: its TLS configuration names its own crypto provider. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct HttpClient {
     /// Shared as a whole: a clone of it is one of each of its many parts.
-    client: Arc<Client<TimedConnector, Body>>,
+    pools: Arc<Pools<Hyper>>,
 }
+
+type Hyper = Client<TimedConnector, Body>;
 
 impl HttpClient {
     /// A client that gives a connection 5 seconds, DNS, TCP and TLS together.
@@ -62,31 +70,44 @@ impl HttpClient {
             .enable_http1()
             .enable_http2()
             .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(90))
-            // One connection carries all calls to a host: unread streams must not use up what the others need, so the
-            // whole of it has no bound but its streams'.
-            .http2_initial_stream_window_size(256 << 10)
-            .http2_initial_connection_window_size((1 << 31) - 1)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .build(TimedConnector { inner: https, timeout: connect_timeout });
-        HttpClient { client: Arc::new(client) }
+        let connector = TimedConnector { inner: https, timeout: connect_timeout };
+        HttpClient { pools: Arc::new(Pools::new(TOGETHER, move || pool(connector.clone()))) }
+    }
+
+    /// How many calls go over one connection of HTTP/2 at once, 100 unless set: for a server that allows fewer, which would
+    /// let the others wait. Not for a client in use: this one begins without connections.
+    #[must_use]
+    pub fn calls_per_connection(self, most: usize) -> Self {
+        HttpClient { pools: Arc::new(self.pools.of(most.max(1))) }
     }
 }
 
-impl Service<Request<Body>> for HttpClient {
-    type Response = Response<hyper::body::Incoming>;
-    type Error = Error;
-    type Future = ResponseFuture;
+fn pool(connector: TimedConnector) -> Hyper {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(90))
+        // A connection carries many calls: unread streams must not use up what the others need, so the whole of it has
+        // no bound but its streams'.
+        .http2_initial_stream_window_size(256 << 10)
+        .http2_initial_connection_window_size((1 << 31) - 1)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .build(connector)
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Service::poll_ready(&mut &*self.client, cx)
+impl Service<Request<Body>> for HttpClient {
+    type Response = Response<HttpBody>;
+    type Error = Error;
+    type Future = HttpFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // As its pools are at any time.
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        self.client.request(request)
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (client, place) = self.pools.place();
+        HttpFuture::new(client.request(request), place)
     }
 }
 

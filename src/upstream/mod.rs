@@ -34,6 +34,8 @@ mod credential;
 mod error;
 mod future;
 mod idle;
+#[cfg(feature = "upstream")]
+mod pools;
 mod provider;
 mod request;
 mod unreachable;
@@ -43,4 +45,6 @@ pub use self::client::HttpClient;
 pub use self::credential::Credential;
 pub use self::error::ProviderError;
 pub use self::future::ProviderFuture;
+#[cfg(feature = "upstream")]
+pub use self::pools::{HttpBody, HttpFuture};
 pub use self::provider::Provider;

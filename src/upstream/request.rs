@@ -3,39 +3,75 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::dialect::Dialect;
 
 /// Whether a request header ends at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's
-/// business with us (its credentials, its cookies) or our network's with nobody (who forwarded what).
+/// business with us (its credentials, its cookies, who it is to a proxy in front of us) or our network's with nobody (who
+/// forwarded what).
 fn ends_here(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "expect"
-            | "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "content-length"
-            | "authorization"
-            | "cookie"
-            | "forwarded"
-            | "via"
-            | "x-api-key"
-            | "api-key"
-            | "x-goog-api-key"
-            | "true-client-ip"
-            | "x-client-ip"
-            | "x-real-ip"
-            | "x-cluster-client-ip"
-            | "fastly-client-ip"
-            // With our key, these would choose what of our account pays.
-            | "openai-organization"
-            | "openai-project"
-    ) || ["x-forwarded-", "x-tollgate-", "x-envoy-", "cf-"].iter().any(|prefix| name.starts_with(prefix))
+    ENDS_HERE.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || is_secret(name)
 }
+
+/// As the table of `docs::headers` has them.
+const ENDS_HERE: [&str; 27] = [
+    "host",
+    "expect",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "forwarded",
+    "via",
+    "true-client-ip",
+    "x-client-ip",
+    "x-real-ip",
+    "x-cluster-client-ip",
+    "fastly-client-ip",
+    // What proxies that sign people in say of them.
+    "x-email",
+    "x-groups",
+    "x-user",
+    "x-userinfo",
+    // With our key, these would choose what of our account pays.
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
+    "x-ms-client-principal",
+];
+
+const BEGINNINGS: [&str; 20] = [
+    "proxy-",
+    "x-forwarded-",
+    "x-tollgate-",
+    "x-envoy-",
+    "cf-",
+    "remote-",
+    "x-remote-",
+    "x-user-",
+    "x-amzn-",
+    "x-goog-iap-",
+    "x-goog-authenticated-",
+    "x-ms-client-principal-",
+    "x-pomerium-",
+    "x-vouch-",
+    "x-consumer-",
+    "x-credential-",
+    "x-authenticated-",
+    "x-client-cert",
+    "x-ssl-",
+    "tailscale-",
+];
+
+/// What says by its name that it is nobody else's to know: `x-auth-request-access-token`, `cf-access-jwt-assertion`. Neither
+/// provider takes one of such a name from a client but its credential.
+fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|word| name.contains(word))
+}
+
+const SECRETS: [&str; 7] = ["auth", "token", "jwt", "assertion", "secret", "password", "cookie"];
 
 /// Leaves of the client's headers what the provider should see.
 pub(super) fn strip(headers: &mut HeaderMap) {
@@ -112,6 +148,16 @@ pub(super) fn default_version(headers: &mut HeaderMap, dialect: Dialect) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_table_of_headers_names_every_one_that_goes_no_further() {
+        let table = include_str!("../docs/headers.md");
+        let begin = BEGINNINGS.map(|beginning| format!("`{beginning}*`"));
+        let named = ENDS_HERE.map(|name| format!("`{name}`")).into_iter().chain(begin);
+        let missing: Vec<_> = named.filter(|name| !table.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(SECRETS.iter().all(|word| table.contains(&format!("*{word}*"))), "{table}");
+    }
+
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
     }
@@ -150,12 +196,35 @@ mod tests {
             ("cf-ipcountry", "DE"),
             ("true-client-ip", "10.0.0.1"),
             ("host", "gateway.internal"),
+            ("proxy-authorization", "Basic x"),
+            ("x-amzn-oidc-accesstoken", "eyJ"),
+            ("x-auth-request-access-token", "eyJ"),
+            ("x-goog-iap-jwt-assertion", "eyJ"),
+            ("x-ms-token-aad-access-token", "eyJ"),
+            ("x-ms-client-principal", "eyJ"),
+            ("x-forwarded-access-token", "eyJ"),
+            ("x-id-token", "eyJ"),
+            ("remote-user", "ada"),
+            ("x-user-email", "ada@example.com"),
+            ("x-csrf-token", "1"),
             ("anthropic-beta", "a,b"),
             ("x-stainless-lang", "python"),
+            ("idempotency-key", "1"),
+            ("x-claude-code-session-id", "1"),
+            ("anthropic-dangerous-direct-browser-access", "true"),
+            ("traceparent", "00-1"),
         ]);
         strip(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["anthropic-beta", "x-stainless-lang"]);
+        let passes = [
+            "anthropic-beta",
+            "anthropic-dangerous-direct-browser-access",
+            "idempotency-key",
+            "traceparent",
+            "x-claude-code-session-id",
+            "x-stainless-lang",
+        ];
+        assert_eq!(left, passes);
     }
 }

@@ -27,6 +27,15 @@ const STREAM: &str =
 
 /// A provider behind TLS on a port of `localhost`, with the certificate that signs itself, and a count of its connections.
 async fn provider(alpn: &[&[u8]], simulated: Simulated) -> (SocketAddr, CertificateDer<'static>, Arc<AtomicUsize>) {
+    provider_of(alpn, simulated, None).await
+}
+
+/// One that lets so many calls go over a connection at once.
+async fn provider_of(
+    alpn: &[&[u8]],
+    simulated: Simulated,
+    most: Option<u32>,
+) -> (SocketAddr, CertificateDer<'static>, Arc<AtomicUsize>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -51,7 +60,10 @@ async fn provider(alpn: &[&[u8]], simulated: Simulated) -> (SocketAddr, Certific
             connections.spawn(async move {
                 // A client that does not trust us hangs up in the handshake.
                 let Ok(socket) = acceptor.accept(socket).await else { return };
-                let builder = auto::Builder::new(TokioExecutor::new());
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                if most.is_some() {
+                    builder.http2().max_concurrent_streams(most);
+                }
                 let service =
                     TowerToHyperService::new(service_fn(move |request| with_version(simulated.clone(), request)));
                 drop(builder.serve_connection(TokioIo::new(socket), service).await);
@@ -156,4 +168,26 @@ async fn clients_that_stop_reading_do_not_starve_the_others_of_their_connection(
         tokio::time::timeout(Duration::from_secs(10), bystander).await.expect("served").expect("whole").to_bytes();
     assert!(text.ends_with(b"data: {\"type\":\"message_stop\"}\n\n"));
     assert_eq!(accepted.load(Ordering::Relaxed), 1, "all went over one connection, and none of it was used up");
+}
+
+#[tokio::test]
+async fn calls_beyond_what_a_server_lets_go_over_one_connection_go_over_others() {
+    let simulated = Simulated::new();
+    let (address, certificate, accepted) = provider_of(&[b"h2"], simulated, Some(2)).await;
+    let url = format!("https://localhost:{}", address.port());
+    let client = trusting(certificate).calls_per_connection(2);
+    let mut streams = Vec::new();
+    for _ in 0..7 {
+        let stalls = STREAM.replace("deltas=20", "deltas=20,stall=3");
+        let answer = tokio::time::timeout(Duration::from_secs(10), ask_for(&url, client.clone(), &stalls)).await;
+        streams.push(answer.expect("nobody waits for another's end"));
+    }
+    assert!(streams.iter().all(|answer| answer.status() == 200 && answer.headers()["x-version"] == "2"));
+    assert_eq!(accepted.load(Ordering::Relaxed), 4);
+    // Those that have ended make room on the connections that there are.
+    streams.truncate(1);
+    for _ in 0..3 {
+        ask(&url, client.clone()).await.into_body().collect().await.expect("whole");
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 4);
 }
