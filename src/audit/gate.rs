@@ -27,15 +27,20 @@ impl AuditGate {
 #[async_trait]
 impl Gate for AuditGate {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
-        self.enter(parts, call)
+        self.stand_alone(parts, call)
     }
 
     fn decide(&self, parts: &mut Parts, call: &Call) -> Option<Result<(), Rejection>> {
-        Some(self.enter(parts, call))
+        Some(self.stand_alone(parts, call))
     }
 }
 
 impl AuditGate {
+    fn stand_alone(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
+        call.check_hidden("AuditLayer")?;
+        self.enter(parts, call)
+    }
+
     /// Takes the call's place, to be filled when it closes.
     pub(crate) fn enter(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().operation == Operation::Other {

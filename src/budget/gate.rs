@@ -166,7 +166,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// What the call asks of its budgets, if it is paid from any.
     pub(crate) fn wanted<'c>(&self, headers: &HeaderMap, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
-            call.pass_unplaced("BudgetLayer");
+            call.pass_unplaced("BudgetLayer")?;
             return Ok(None);
         }
         let principal = call.require_principal()?;

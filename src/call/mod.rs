@@ -109,6 +109,8 @@ struct Shared {
     /// As the opener saw it, and as a layer further in made it out.
     endpoint: Endpoint,
     narrowed: OnceLock<Endpoint>,
+    /// Whether the opener made nothing of it, and it looks like one of ours behind a prefix.
+    is_hidden: bool,
     clock: Arc<dyn Clock>,
     opened_at: Timestamp,
     opened: Duration,
@@ -133,13 +135,14 @@ struct Shared {
 
 impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
-    fn open(endpoint: Endpoint, config: &layer::Config) -> (Self, Closer) {
+    fn open(endpoint: Endpoint, is_hidden: bool, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
         let opened_at = clock.now();
         let shared = Shared {
             id: id_at(opened_at),
             endpoint,
             narrowed: OnceLock::new(),
+            is_hidden,
             opened_at,
             opened: clock.elapsed(),
             clock,

@@ -75,7 +75,10 @@ impl CallLayer {
                 }
                 call
             }
-            None => &opened.insert(Call::open(seen(), config)).0,
+            None => {
+                let is_hidden = config.endpoint.is_none() && Endpoint::is_behind_a_prefix(request.uri().path());
+                &opened.insert(Call::open(seen(), is_hidden, config)).0
+            }
         };
         // The host's own identity, whichever of our layers sees it first.
         if call.principal().is_none()

@@ -118,6 +118,16 @@ impl Endpoint {
         Endpoint { dialect, operation }
     }
 
+    /// Whether a path that says nothing to us ends like one that would, so that it seems to stand behind the prefix of a
+    /// mount.
+    pub(crate) fn is_behind_a_prefix(path: &str) -> bool {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        ["/v1/messages", "/v1/messages/count_tokens", "/chat/completions", "/v1/responses"]
+            .iter()
+            .any(|end| path.ends_with(end))
+            && Endpoint::of(path).operation == Operation::Other
+    }
+
     /// Whether requests carry a JSON body that names a model.
     #[must_use]
     pub fn has_head(self) -> bool {
@@ -150,6 +160,25 @@ fn prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::{Dialect::*, Endpoint, Operation::*};
+
+    #[test]
+    fn a_path_behind_a_prefix_that_is_not_ours_is_told_from_one_of_something_else() {
+        for (path, is_behind) in [
+            ("/llm/v1/messages", true),
+            ("/llm/v1/messages/", true),
+            ("/llm/v1/messages/count_tokens", true),
+            ("/a/b/chat/completions", true),
+            ("/llm/v1/responses", true),
+            ("/v1/messages", false),
+            ("/openai/v1/chat/completions", false),
+            ("/rooms/7/messages", false),
+            ("/surveys/responses", false),
+            ("/healthz", false),
+            ("/", false),
+        ] {
+            assert_eq!(Endpoint::is_behind_a_prefix(path), is_behind, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_names_the_dialect_with_or_without_its_prefixes() {

@@ -70,10 +70,11 @@ impl Controls {
     /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by
     /// itself, and nothing on them costs anything.
     pub(super) fn door(&self, surface: bool) -> Option<Door> {
-        let others = match (surface || !self.governs(), self.pass_other_paths) {
-            (true, _) => Others::Open,
-            (false, true) => Others::Keyed,
-            (false, false) => Others::Closed,
+        let others = match (self.governs(), self.pass_other_paths) {
+            _ if surface => Others::Answered,
+            (false, _) => Others::Open,
+            (true, true) => Others::Keyed,
+            (true, false) => Others::Closed,
         };
         let needed = self.governs() || !self.audits.is_empty();
         needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
@@ -86,8 +87,10 @@ impl Controls {
 }
 
 /// What becomes of a path that is no LLM endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Others {
+    /// It is answered within, at no cost.
+    Answered,
     Open,
     Keyed,
     Closed,
@@ -107,19 +110,23 @@ impl Door {
         }
         let operation = match call.endpoint().operation {
             // Below it other APIs have verbs, which are nothing that a key is good for.
-            Operation::ListModels if !is_listing(parts) && self.others != Others::Open => Operation::Other,
+            Operation::ListModels if !is_listing(parts) && self.others >= Others::Keyed => Operation::Other,
             operation => operation,
         };
         match (operation, self.others) {
-            (Operation::Other, Others::Open) => Ok(()),
+            (Operation::Other, Others::Answered) => Ok(()),
+            (Operation::Other, Others::Open) => call.check_hidden("GatewayLayer"),
             (Operation::Other, Others::Closed) => Err(Rejection::new(
                 RejectionKind::NotFound,
                 format!("nothing is served under {} {}", parts.method, parts.uri.path()),
             )),
-            _ => match &self.keys {
-                Some(keys) => keys.pass(parts, call).await,
-                None => Ok(()),
-            },
+            _ => {
+                call.check_hidden("GatewayLayer")?;
+                match &self.keys {
+                    Some(keys) => keys.pass(parts, call).await,
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

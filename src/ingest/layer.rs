@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tower::Layer;
 
@@ -11,15 +12,21 @@ use crate::call::CallService;
 #[derive(Clone)]
 pub struct IngestLayer {
     pub(super) max_body: usize,
+    pub(super) idle: Duration,
     pub(super) budget: Arc<Budget>,
     pub(super) counter: Option<Arc<dyn TokenCounter>>,
 }
 
 impl IngestLayer {
-    /// 32 MiB a body, as the Messages API has it, and 512 MiB over all calls at once.
+    /// 32 MiB a body, as the Messages API has it, 512 MiB over all calls at once, and 30 seconds without a byte.
     #[must_use]
     pub fn new() -> Self {
-        IngestLayer { max_body: 32 << 20, budget: Arc::new(Budget::new(512 << 20)), counter: None }
+        IngestLayer {
+            max_body: 32 << 20,
+            idle: Duration::from_secs(30),
+            budget: Arc::new(Budget::new(512 << 20)),
+            counter: None,
+        }
     }
 
     /// The largest body that is read, in bytes.
@@ -33,6 +40,14 @@ impl IngestLayer {
     #[must_use]
     pub fn max_in_memory(mut self, bytes: usize) -> Self {
         self.budget = Arc::new(Budget::new(bytes));
+        self
+    }
+
+    /// How long a client may send nothing in the middle of its body: one whose connection hangs must not keep the room that
+    /// others need. There is no limit on the whole.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle = timeout;
         self
     }
 

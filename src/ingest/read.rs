@@ -1,14 +1,15 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
+use http_body::Frame;
 
 use super::IngestLayer;
-use crate::body::{Body, BoxError, Budget, Share};
+use crate::body::{Body, BoxError, Share};
 use crate::call::{Call, DISCARD, discard};
 use crate::dialect::head::Head;
 use crate::domain::dialect::Operation;
@@ -51,7 +52,7 @@ impl IngestLayer {
         B::Error: Into<BoxError>,
     {
         call.check_placed()?;
-        match take(parts, body.as_mut(), self.max_body, &self.budget).await {
+        match take(parts, body.as_mut(), self).await {
             Ok(bytes) => {
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
@@ -72,6 +73,9 @@ impl IngestLayer {
             Err(rejection) => {
                 // A body that is too large is let run out, unstored: most clients read an answer only after they have
                 // sent all.
+                if rejection.kind() == RejectionKind::ClientTooSlow {
+                    return Err(rejection);
+                }
                 let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
                 discard(&parts.headers, body, DISCARD + more).await;
                 Err(rejection)
@@ -83,8 +87,7 @@ impl IngestLayer {
 async fn take<B>(
     parts: &Parts,
     mut body: Pin<&mut B>,
-    max_body: usize,
-    budget: &Arc<Budget>,
+    &IngestLayer { max_body, idle, ref budget, .. }: &IngestLayer,
 ) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
@@ -109,7 +112,7 @@ where
     let mut rest = BytesMut::new();
     // A body that says that it has ended is not polled again, for whose end it would wait.
     while !body.is_end_stream()
-        && let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await
+        && let Some(frame) = next(body.as_mut(), idle).await?
     {
         let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
         if data.len() > max_body - first.len() - rest.len() {
@@ -136,6 +139,21 @@ where
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
     Ok(share.guard(bytes))
+}
+
+/// The next frame. Most are there, and need no clock.
+async fn next<B: http_body::Body>(
+    mut body: Pin<&mut B>,
+    idle: Duration,
+) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Rejection> {
+    if let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await {
+        return Ok(frame);
+    }
+    let coming = poll_fn(|cx| body.as_mut().poll_frame(cx));
+    tokio::time::timeout(idle, coming).await.map_err(|_| {
+        let message = format!("nothing came of the request body for {} seconds", idle.as_secs_f64());
+        Rejection::new(RejectionKind::ClientTooSlow, message)
+    })
 }
 
 /// The length that the head of the request states.

@@ -86,7 +86,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     /// What the call counts against, if anything is counted.
     pub(crate) fn wanted<'c>(&self, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
-            call.pass_unplaced("RateLimitLayer");
+            call.pass_unplaced("RateLimitLayer")?;
             return Ok(None);
         }
         let principal = call.require_principal()?;

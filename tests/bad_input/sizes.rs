@@ -28,6 +28,9 @@ const TOO_LARGE: Expected = Expected {
 const FULL: Expected =
     Expected { status: [429, 429], anthropic: "rate_limit_error", openai: ("requests", Some("rate_limit_exceeded")) };
 
+const SLOW: Expected =
+    Expected { status: [408, 408], anthropic: "timeout_error", openai: ("invalid_request_error", Some("timeout")) };
+
 /// A request of exactly `len` bytes.
 fn of_len(dialect: Dialect, len: usize) -> Vec<u8> {
     let mut body = request(dialect, r#","x":""#).into_bytes();
@@ -107,6 +110,23 @@ async fn a_small_body_without_a_length_is_as_good_as_any() {
         let received = received.last().expect("a request");
         assert_eq!(received.body, body);
         assert_eq!(received.headers["content-length"], body.len().to_string(), "upstream it has a length");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_the_middle_of_its_body_is_refused_and_its_room_is_others() {
+    for dialect in BOTH {
+        let ingest = IngestLayer::new().max_in_memory(5000).idle_timeout(Duration::from_millis(200));
+        let mut stack = Stack::ingesting(ingest).await;
+        let (mut sender, channel) = Channel::<Bytes, Infallible>::new(4);
+        sender.send_data(Bytes::from(of_len(dialect, 4000)).slice(..3999)).await.expect("the gateway reads");
+        let hangs = stack.send(Request::post(path(dialect)), Body::new(channel));
+        let reply = tokio::time::timeout(Duration::from_secs(10), hangs).await.expect("it is refused");
+        stack.was_refused(&reply, dialect, SLOW, "silent").await;
+        let reply = stack.post(dialect, of_len(dialect, 4000)).await;
+        assert_eq!(reply.status, 200);
+        stack.outcome_of(&reply).await;
+        drop(sender);
     }
 }
 

@@ -8,11 +8,18 @@ use async_trait::async_trait;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use tollgate::audit::TracingSink;
+use tollgate::domain::principal::Principal;
 use tollgate::gateway::{Dispatch, Upstreams};
 use tollgate::route::ModelTable;
+use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
-use tollgate::{Body, Call, CallLayer, Dialect, Gate, GateLayer, IngestLayer, Rejection, RouteLayer};
+use tollgate::{
+    AuditLayer, Body, BudgetLayer, Call, CallLayer, Dialect, Gate, GateLayer, GatewayLayer, IngestLayer,
+    RateLimitLayer, Rejection, RouteLayer,
+};
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
@@ -103,6 +110,39 @@ async fn a_foreign_layer_that_drops_extensions_answers_500() {
         .service(dispatch());
     // The inner layers open a call of their own, and find its body unread.
     assert_cured(&ask(stack).await, "IngestLayer");
+}
+
+#[tokio::test]
+async fn a_control_around_a_mount_that_hides_the_path_from_it_answers_500() {
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let ask = async |layer: &dyn Fn() -> BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>, path| {
+        let answer = layer().oneshot(Request::post(path).body(Body::from(BODY)).expect("a request")).await;
+        answer.expect("infallible").status().as_u16()
+    };
+    let ada = || {
+        tower::util::MapRequestLayer::new(|mut request: Request<Body>| {
+            request.extensions_mut().insert(Arc::new(Principal::new("ada")));
+            request
+        })
+    };
+    let all = || {
+        let pass = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).pass_other_paths();
+        ServiceBuilder::new().layer(ada()).layer(pass)
+    };
+    let around: [(&str, &dyn Fn() -> _); 4] = [
+        ("limits", &|| BoxCloneSyncService::new(ada().layer(RateLimitLayer::new(MemoryLimits::new()).layer(inner)))),
+        ("budgets", &|| BoxCloneSyncService::new(ada().layer(BudgetLayer::new(MemoryBudgets::new()).layer(inner)))),
+        ("audit", &|| BoxCloneSyncService::new(AuditLayer::new(TracingSink::new()).layer(inner))),
+        ("all of them, and other paths", &|| BoxCloneSyncService::new(all().service(inner))),
+    ];
+    for (what, layer) in around {
+        for path in ["/llm/v1/messages", "/llm/v1/chat/completions/", "/v2/chat/completions"] {
+            assert_eq!(ask(layer, path).await, 500, "{what}: {path}");
+        }
+        for path in ["/llm/healthz", "/rooms/7/messages"] {
+            assert_eq!(ask(layer, path).await, 200, "{what}: {path}");
+        }
+    }
 }
 
 #[tokio::test]
