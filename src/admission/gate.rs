@@ -70,6 +70,7 @@ impl AdmissionGate {
                 self.budgets.count(call, budgets).await;
                 Ok(())
             }
+            (Err(error), Wanted { budgets: Some(_), .. }) => Err(self.budgets.unreadable(call, &error)),
             (Err(error), _) => {
                 let rejection = unavailable(&error);
                 call.note(Decision::refuse("admission", rejection.shared_message()));

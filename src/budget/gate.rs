@@ -13,16 +13,16 @@ use super::layer::{Estimator, OverBudget};
 use super::observed::{Lesson, Observations};
 use super::queue::Queues;
 use super::refusal::refusal;
-use super::standing::{allowed, fullest, spent};
+use super::standing::{allowed, fullest, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
-use crate::call::{Alive, Asked, Call, Fact, Held, has_used, unavailable};
+use crate::call::{Alive, Asked, Call, Fact, Held, has_used};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::ledger::Account;
 use crate::domain::money::Money;
 use crate::domain::outcome::Decision;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
 use crate::store::journal::Trail;
@@ -159,8 +159,18 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         match answer {
             Ok(Verdict::Allow(grant)) => self.granted(call, &wanted, grant, ended),
             Ok(Verdict::Deny(denial)) => Err(self.denied(call, &wanted, &denial)),
-            Err(error) => Err(note(call, unavailable(&error))),
+            Err(error) => Err(self.unreadable(call, &error)),
         }
+    }
+
+    /// The call does not go on, since nobody can say whether it may.
+    pub(crate) fn unreadable(&self, call: &Call, error: &StoreError) -> Rejection {
+        if call.dialect() == Dialect::Anthropic {
+            call.set_answer_headers(unreadable());
+        }
+        let message = "the gateway cannot read the budgets that pay for this request; try again in a moment";
+        let refusal = Rejection::new(RejectionKind::BudgetUnreadable, message).retry_after(Duration::from_secs(1));
+        note(call, refusal.internal(Chain(error).to_string()))
     }
 
     /// What the call asks of its budgets, if it is paid from any.

@@ -68,6 +68,11 @@ pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = Header> {
         .chain(is_shared.then(|| header(SCOPE, "group_pool")))
 }
 
+/// A cap of which nobody can say how it stands.
+pub(super) fn unreadable() -> [Header; 1] {
+    [header(WHY, "fetch_error")]
+}
+
 /// In Unix seconds, where it does.
 fn resets(standing: &Standing) -> impl Iterator<Item = Header> + use<> {
     let at = standing.resets_at.map(|at| HeaderValue::from(at.as_second()));

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::domain::dialect::Dialect;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// A rejection in a dialect's shape.
 #[derive(Debug, Clone)]
@@ -56,11 +56,13 @@ pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rend
     };
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(secs) = rejection.retry_after_secs() {
+    // Claude Code's contract for gateways: tried again, it would only say less of why.
+    let is_final_there = dialect == Dialect::Anthropic && rejection.kind() == RejectionKind::BudgetUnreadable;
+    if let Some(secs) = rejection.retry_after_secs().filter(|_| !is_final_there) {
         headers.insert(header::RETRY_AFTER, secs.into());
     }
     // SDKs retry every 429 and 5xx unless they are told not to.
-    if rejection.is_final() {
+    if rejection.is_final() || is_final_there {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     Rendered { status, headers, body: Bytes::from(body) }

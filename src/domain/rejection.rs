@@ -24,6 +24,8 @@ pub enum RejectionKind {
     BudgetHeld,
     /// A budget has nothing left in its window.
     BudgetSpent,
+    /// The store of a budget that refuses cannot say how it stands.
+    BudgetUnreadable,
     /// More is in flight than the gateway holds at once; soon there will be room.
     Busy,
     /// The client took nothing of its answer for too long.
@@ -71,6 +73,7 @@ impl RejectionKind {
         match self {
             RejectionKind::BudgetHeld => "budget_held",
             RejectionKind::BudgetSpent => "budget_spent",
+            RejectionKind::BudgetUnreadable => "budget_unreadable",
             RejectionKind::Busy => "busy",
             RejectionKind::ClientTooSlow => "client_too_slow",
             RejectionKind::InvalidRequest => "invalid_request",

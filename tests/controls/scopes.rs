@@ -231,7 +231,15 @@ async fn a_store_that_cannot_answer_lets_soft_budgets_pass_and_counts_them_later
     let charged = world.records().await[0].charged;
     assert_eq!(Some(spent(&store, Scope::team("search"), Window::Total).await), charged);
     assert!(charged > Some(Money::ZERO));
-    assert_eq!(ask(&world, &both, HAIKU).await.status, 529);
+    let answer = ask(&world, &both, HAIKU).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"]["type"].clone()), (429, json!("billing_error")));
+    assert_eq!(answer.header("anthropic-ratelimit-unified-overage-disabled-reason"), Some("fetch_error"));
+    assert_eq!((answer.header("x-should-retry"), answer.header("retry-after")), (Some("false"), None));
+    assert!(answer.message().contains("cannot read the budgets") && !answer.text.contains("no answer"), "{answer:?}");
+    let body = json!({ "model": "gpt-5", "messages": [{ "role": "user", "content": "hi" }] });
+    let answer = world.ask(post(CHAT, &both, &body)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("1")));
+    assert_eq!((answer.header("x-should-retry"), answer.json()["error"]["code"].clone()), (None, json!("overloaded")));
 }
 
 #[tokio::test]

@@ -162,7 +162,15 @@ fn a_word_is_the_same_in_records_and_in_metrics() {
     same(&[D::Anthropic, D::OpenAiChat, D::OpenAiResponses], D::as_str);
     same(&[O::Generate, O::CountTokens, O::ListModels, O::KeyInfo, O::Usage, O::Other], O::as_str);
     same(
-        &[R::BudgetHeld, R::BudgetSpent, R::Busy, R::ClientTooSlow, R::InvalidRequest, R::MethodNotAllowed],
+        &[
+            R::BudgetHeld,
+            R::BudgetSpent,
+            R::BudgetUnreadable,
+            R::Busy,
+            R::ClientTooSlow,
+            R::InvalidRequest,
+            R::MethodNotAllowed,
+        ],
         R::as_str,
     );
     same(&[R::Misconfigured, R::ModelNotAllowed, R::ModelNotFound, R::NotFound, R::RateLimited], R::as_str);

@@ -95,7 +95,9 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
         }
         RejectionKind::ModelNotFound | RejectionKind::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
         RejectionKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_error"),
-        RejectionKind::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),
+        RejectionKind::BudgetSpent | RejectionKind::BudgetUnreadable => {
+            (StatusCode::TOO_MANY_REQUESTS, "billing_error")
+        }
         RejectionKind::BudgetHeld | RejectionKind::Busy | RejectionKind::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error")
         }

@@ -102,7 +102,7 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
         }
         RejectionKind::ClientTooSlow => (StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("timeout")),
         // Any 5xx sets off a storm of retries in agents.
-        RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => {
+        RejectionKind::BudgetUnreadable | RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded"))
         }
         RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", Some("request_too_large")),
