@@ -19,6 +19,10 @@ pub(super) struct Base {
     pub(super) authority: Authority,
     /// Without a trailing slash.
     pub(super) path: String,
+    /// Of every URL below it: Azure's `api-version=…`.
+    query: Option<String>,
+    /// The API lies right below it: `/chat/completions`, without `/v1`.
+    is_unversioned: bool,
     /// The URL of each path without a query, made once: nearly every call has none.
     uris: Vec<(&'static str, Uri)>,
 }
@@ -40,14 +44,21 @@ impl Base {
             return Err(bad("credentials do not belong in it"));
         }
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if path.query().is_some() {
-            return Err(bad("a query means nothing here"));
-        }
+        let query = path.query().filter(|query| !query.is_empty()).map(str::to_owned);
         let path = path.path().trim_end_matches('/').to_owned();
-        let mut base = Base { scheme, authority, path, uris: Vec::new() };
+        let base = Base { scheme, authority, path, query, is_unversioned: false, uris: Vec::new() };
+        Ok(base.joined())
+    }
+
+    pub(super) fn unversioned(mut self) -> Self {
+        self.is_unversioned = true;
+        self.joined()
+    }
+
+    fn joined(mut self) -> Self {
         let paths = ENDPOINTS.map(|(dialect, operation)| Endpoint { dialect, operation }.upstream_path());
-        base.uris = paths.into_iter().flatten().filter_map(|path| Some((path, base.join(path, None)?))).collect();
-        Ok(base)
+        self.uris = paths.into_iter().flatten().filter_map(|path| Some((path, self.join(path, None)?))).collect();
+        self
     }
 
     /// The URL of an endpoint's path; `None` if the query is no part of a URL.
@@ -59,11 +70,18 @@ impl Base {
     }
 
     fn join(&self, path: &str, query: Option<&str>) -> Option<Uri> {
-        // Base URLs are given with and without the version, as the SDKs of the two families differ in it.
-        let base = self.path.strip_suffix("/v1").unwrap_or(&self.path);
-        let path = match query {
-            Some(query) => format!("{base}{path}?{query}"),
-            None => format!("{base}{path}"),
+        // Base URLs are given with and without the version, as the SDKs of the two families differ in it. OpenAI's takes
+        // its base as it is, so that those of others name versions of their own: `/v1beta/openai`.
+        let is_openai = !path.starts_with("/v1/messages");
+        let is_whole = self.is_unversioned || is_openai && self.path.split('/').any(is_version);
+        let (base, path) = match path.strip_prefix("/v1") {
+            Some(below) if is_whole => (&*self.path, below),
+            _ => (self.path.strip_suffix("/v1").unwrap_or(&self.path), path),
+        };
+        let queries: Vec<&str> = self.query.as_deref().into_iter().chain(query).collect();
+        let path = match &*queries {
+            [] => format!("{base}{path}"),
+            queries => format!("{base}{path}?{}", queries.join("&")),
         };
         Uri::builder()
             .scheme(self.scheme.clone())
@@ -71,5 +89,55 @@ impl Base {
             .path_and_query(PathAndQuery::try_from(path).ok()?)
             .build()
             .ok()
+    }
+}
+
+/// `v1`, `v1beta`, `v4`.
+fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Base;
+
+    #[test]
+    fn a_base_is_taken_as_the_sdk_of_its_family_takes_it() {
+        let (messages, chat) = ("/v1/messages", "/v1/chat/completions");
+        for (base, path, url) in [
+            ("https://api.anthropic.com", messages, "https://api.anthropic.com/v1/messages"),
+            ("https://api.anthropic.com/v1/", messages, "https://api.anthropic.com/v1/messages"),
+            ("https://gw.example/v2/claude", messages, "https://gw.example/v2/claude/v1/messages"),
+            ("https://api.openai.com", chat, "https://api.openai.com/v1/chat/completions"),
+            ("https://api.openai.com/v1", chat, "https://api.openai.com/v1/chat/completions"),
+            ("https://x.openai.azure.com/openai/v1/", chat, "https://x.openai.azure.com/openai/v1/chat/completions"),
+            ("https://g.example/v1beta/openai", chat, "https://g.example/v1beta/openai/chat/completions"),
+            (
+                "https://g.example/v1/projects/p/endpoints/e",
+                chat,
+                "https://g.example/v1/projects/p/endpoints/e/chat/completions",
+            ),
+            ("https://g.example/vendor", chat, "https://g.example/vendor/v1/chat/completions"),
+            (
+                "https://x.openai.azure.com/openai/v1?api-version=preview",
+                chat,
+                "https://x.openai.azure.com/openai/v1/chat/completions?api-version=preview",
+            ),
+        ] {
+            let base = Base::parse(base).expect("a URL");
+            assert_eq!(base.uri(path, None).expect("a URL").to_string(), url);
+        }
+        let base = Base::parse("https://g.example/inference?a=b").expect("a URL");
+        let asked = base.uri(chat, Some("c=d")).expect("a URL");
+        assert_eq!(asked.to_string(), "https://g.example/inference/v1/chat/completions?a=b&c=d");
+        let below = base.unversioned().uri(chat, None).expect("a URL");
+        assert_eq!(below.to_string(), "https://g.example/inference/chat/completions?a=b");
+    }
+
+    #[test]
+    fn what_is_no_base_is_refused() {
+        for base in ["", "api.openai.com", "ftp://x/", "https://a:b@x/", "https://x/#y", "https://"] {
+            assert!(Base::parse(base).is_err(), "{base}");
+        }
     }
 }

@@ -60,10 +60,12 @@ impl Provider<super::HttpClient> {
 }
 
 impl<C> Provider<C> {
-    /// A provider that speaks `dialect` below `base_url`, called by `client`. The base may end in `/v1`, as SDKs have it.
+    /// A provider that speaks `dialect` below `base_url`, called by `client`. The base may end in `/v1`, as SDKs have it; one
+    /// of an API like OpenAI's may name another version anywhere in its path (`/v1beta/openai`), and what it asks for lies
+    /// right below it then. Its query, if it has one, goes with every request.
     ///
     /// # Errors
-    /// When the URL is not an absolute `http` or `https` one, or carries a user, a query or a fragment.
+    /// When the URL is not an absolute `http` or `https` one, or carries a user or a fragment.
     pub fn with_client(
         dialect: Dialect,
         base_url: &str,
@@ -87,6 +89,14 @@ impl<C> Provider<C> {
     pub fn base_url(mut self, base_url: &str) -> Result<Self, ProviderError> {
         Arc::make_mut(&mut self.config).base = Base::parse(base_url)?;
         Ok(self)
+    }
+
+    /// Sends right below the base URL, to `/chat/completions` and not `/v1/chat/completions`, for servers without versions.
+    #[must_use]
+    pub fn unversioned(mut self) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        config.base = config.base.clone().unversioned();
+        self
     }
 
     /// How long the head of an answer may take; 10 minutes unless set, since agents fall back to long calls without a
