@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(GatewayLayer::new().settlements(settlements.clone()).live_calls(live.clone()))
         .build();
 
-    // Caught from now on: whoever is told the address may press Ctrl-C at once.
-    let mut stop = signal(SignalKind::interrupt())?;
+    // Caught from now on: whoever is told the address may press Ctrl-C at once. Containers are stopped by the other.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("OPENAI_BASE_URL=http://{}/v1", listener.local_addr()?);
     let graceful = GracefulShutdown::new();
@@ -37,7 +37,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Ok((socket, _)) => socket,
                 Err(_) => continue,
             },
-            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
         };
         // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
         let _ = socket.set_nodelay(true);
