@@ -66,8 +66,22 @@ impl Call {
                 self.note(Decision::refuse("model", rejection.shared_message()));
                 Err(rejection)
             }
+            (Some(principal), _) if !principal.models.is_empty() => match self.other_models() {
+                None => Ok(()),
+                Some(field) => {
+                    let message = format!("this key may use only some models, and by `{field}` another may be used");
+                    let rejection = Rejection::new(RejectionKind::ModelNotAllowed, message).param(field);
+                    self.note(Decision::refuse("model", rejection.shared_message()));
+                    Err(rejection)
+                }
+            },
             _ => Ok(()),
         }
+    }
+
+    /// The member of the request by which another model may be used than the one that it asks for.
+    pub(super) fn other_models(&self) -> Option<&'static str> {
+        self.head()?.inputs().other_models
     }
 
     /// Notes that a control lets the call pass as none of its business, by a path that it could not place.

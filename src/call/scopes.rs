@@ -56,6 +56,9 @@ impl Call {
         match scope.kind {
             ScopeKind::Provider => Ok(self.require_route()?.iter().any(|target| scope.names(&target.upstream))),
             ScopeKind::Model => {
+                if self.other_models().is_some() {
+                    return Ok(true);
+                }
                 let targets = self.route().unwrap_or_default().iter().map(|target| &target.model);
                 Ok(self.model().into_iter().chain(targets).any(|model| scope.names(model)))
             }

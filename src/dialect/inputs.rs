@@ -22,7 +22,7 @@ use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 31] = [
+pub(super) const PATHS: [Path; 37] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -32,6 +32,12 @@ pub(super) const PATHS: [Path; 31] = [
     &["inference_geo"],
     &["mcp_servers"],
     &["fallbacks"],
+    &["fallback_models"],
+    &["models"],
+    &["plugins"],
+    &["providerOptions"],
+    &["provider_options"],
+    &["background"],
     &["context_management"],
     &["compaction"],
     &["thread"],
@@ -81,6 +87,9 @@ pub(super) const NAMES: Names = Names::new(&[
     "file_url",
     "input_audio",
     "audio",
+    "video_url",
+    "input_video",
+    "video",
 ]);
 const CACHE_CONTROL: usize = 0;
 const BREAKPOINT: usize = 1;
@@ -206,7 +215,16 @@ impl<'a> Reading<'a> {
             }
             ["reasoning", ..] => (!is(&["standard"])).then_some("only the standard mode is priced"),
             ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
-            ["fallbacks"] => (!is_empty).then_some("another model may answer, at its own prices"),
+            // The first is Anthropic's, the others are those of servers that go on to further ones.
+            ["fallbacks" | "fallback_models" | "models" | "plugins" | "providerOptions" | "provider_options"] => {
+                if !is_empty {
+                    inputs.other_models = inputs.other_models.or(path.first().copied());
+                }
+                (!is_empty).then_some("another model may answer, at its own prices")
+            }
+            ["background"] => {
+                (found.kind != Kind::Bool(false)).then_some("what is made when the call is over states no usage")
+            }
             ["prediction"] => Some("what it predicts wrongly is billed as output"),
             ["compaction"] => Some(COMPACTS),
             ["context_management"] => may_say("compact").then_some(COMPACTS),
@@ -260,7 +278,7 @@ impl<'a> Reading<'a> {
         inputs.prompted |= tools.is_some_and(|tools| !matches!(tools.kind, Kind::Array { len: 0 } | Kind::Null));
         if let Some(tools) = tools.filter(|_| typed) {
             let calls = tool_calls.filter(|_| dialect == Dialect::OpenAiResponses);
-            if read_tools(tools.bytes(body), calls, &mut inputs).is_none() {
+            if read_tools(tools.bytes(body), dialect, calls, &mut inputs).is_none() {
                 inputs.unbounded.get_or_insert(Unbounded::new("tools", "they cannot be read"));
             }
         }
@@ -296,7 +314,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Reads the tools, some of which are the provider's; `calls` bounds all of them at once.
-fn read_tools(tools: &[u8], calls: Option<u64>, inputs: &mut Inputs) -> Option<()> {
+fn read_tools(tools: &[u8], dialect: Dialect, calls: Option<u64>, inputs: &mut Inputs) -> Option<()> {
     for tool in serde_json::from_slice::<Vec<&RawValue>>(tools).ok()? {
         let (mut kind, mut uses) = (None, Vec::new());
         let whole = members(tool.get().as_bytes(), |key, value| match key {
@@ -309,8 +327,16 @@ fn read_tools(tools: &[u8], calls: Option<u64>, inputs: &mut Inputs) -> Option<(
             "custom" | "function" => {}
             kind if DEFINED.iter().any(|prefix| kind.starts_with(prefix)) => inputs.defined_tools += 1,
             kind => {
-                // Named twice, the larger counts, and what is no plain count bounds nothing.
-                let max_uses = uses.into_iter().reduce(|one, other| Some(one?.max(other?))).unwrap_or(calls);
+                if kind.starts_with("advisor") {
+                    inputs.other_models = inputs.other_models.or(Some("tools"));
+                }
+                // It is Anthropic's word, and others pass it over. Named twice, the larger counts, and what is no plain count
+                // bounds nothing.
+                let date = kind.rsplit('_').next().filter(|date| date.len() == 8);
+                let is_anthropics = date.is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
+                let says = dialect == Dialect::Anthropic || is_anthropics;
+                let uses = uses.into_iter().filter(|_| says);
+                let max_uses = uses.reduce(|one, other| Some(one?.max(other?))).unwrap_or(calls);
                 inputs.server_tools.push(ServerTool::new(kind, max_uses));
             }
         }

@@ -64,6 +64,8 @@ pub struct Inputs {
     pub media_bytes: u64,
     /// How many images, wherever they lie.
     pub images: u64,
+    /// How many of them the provider fetches: what it finds there may be another one each time.
+    pub remote_images: u64,
     /// How many documents stand in the request itself as something other than text.
     pub documents: u64,
     /// How many things of any size the request only refers to: documents by URL or file id, conversations by id.
@@ -86,6 +88,8 @@ pub struct Inputs {
     pub terms: Terms,
     /// The tokens that thinking may take of the output; `max_tokens` must stay above.
     pub thinking_budget: Option<u64>,
+    /// The member by which another model than the one that was asked for may be used, or answer.
+    pub other_models: Option<&'static str>,
     /// What it asks for that no bound covers; the first of several.
     pub unbounded: Option<Unbounded>,
 }

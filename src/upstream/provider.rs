@@ -12,7 +12,7 @@ use http::{Request, Response, Uri, Version};
 use tower::{Service, ServiceExt};
 
 use super::base::Base;
-use super::request::{accepts_gzip, ask_encoding, default_version, strip};
+use super::request::{accepts_gzip, ask_encoding, content_type, default_version, strip};
 use super::{Credential, ProviderError, ProviderFuture};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
@@ -175,6 +175,9 @@ impl Config {
         parts.extensions = http::Extensions::new();
         strip(&mut parts.headers);
         ask_encoding(&mut parts.headers, call.head().is_some_and(|head| head.is_stream()), accepts_gzip);
+        if call.endpoint().has_head() {
+            content_type(&mut parts.headers);
+        }
         default_version(&mut parts.headers, self.dialect);
         if let Some(credential) = &self.credential {
             credential.inject(&mut parts.headers);

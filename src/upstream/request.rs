@@ -136,6 +136,20 @@ pub(super) fn ask_encoding(headers: &mut HeaderMap, is_stream: bool, accepts_gzi
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
 }
 
+/// The body was read as JSON in UTF-8, whatever the client calls it: nobody behind us reads it as something else.
+pub(super) fn content_type(headers: &mut HeaderMap) {
+    let is_so = |said: &HeaderValue| {
+        let is_utf8 = |(kind, charset): (&str, &str)| {
+            kind.trim().eq_ignore_ascii_case("application/json") && charset.trim().eq_ignore_ascii_case("charset=utf-8")
+        };
+        said == "application/json" || said.to_str().ok().and_then(|said| said.split_once(';')).is_some_and(is_utf8)
+    };
+    let mut said = headers.get_all(header::CONTENT_TYPE).iter();
+    if !said.next().is_some_and(is_so) || said.next().is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+}
+
 /// The API answers 400 to a request without a version; curl users forget it.
 pub(super) fn default_version(headers: &mut HeaderMap, dialect: Dialect) {
     const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -160,6 +174,23 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_body_is_called_what_it_was_read_as() {
+        for said in [&[][..], &["text/plain"], &["application/json; charset=utf-7"], &["application/json", "text/html"]]
+        {
+            let mut map = HeaderMap::new();
+            for said in said {
+                map.append("content-type", HeaderValue::from_static(said));
+            }
+            content_type(&mut map);
+            let left: Vec<_> = map.get_all("content-type").iter().collect();
+            assert_eq!(left, ["application/json"], "{said:?}");
+        }
+        let mut map = headers(&[("content-type", "application/json; Charset=UTF-8")]);
+        content_type(&mut map);
+        assert_eq!(map["content-type"], "application/json; Charset=UTF-8", "as it came, where it is so");
     }
 
     #[test]

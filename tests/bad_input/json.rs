@@ -156,7 +156,7 @@ async fn what_only_looks_bad_passes_to_the_byte() {
         ("both names of the limit", r#"{"model":"$M","max_tokens":5,"max_completion_tokens":6}"#),
         ("an unknown member twice", r#"{"model":"$M","x":1,"x":2}"#),
         ("model again, further in", r#"{"model":"$M","metadata":{"model":"a","model":"b","Model":"c"}}"#),
-        ("a stranger with a member's start", r#"{"model":"$M","models":["dear"],"mode":"l"}"#),
+        ("a stranger with a member's start", r#"{"model":"$M","modelz":["dear"],"mode":"l"}"#),
         ("white space everywhere", " \r\n{ \"model\"\t:\n\"$M\" ,\"n\" : 1 } \n"),
         ("a lone surrogate in text", r#"{"model":"$M","messages":[{"role":"user","content":"\ud800"}]}"#),
         ("a NUL by escape", r#"{"model":"$M","x":"\u0000"}"#),

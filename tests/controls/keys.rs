@@ -3,8 +3,10 @@ use std::sync::Arc;
 use http::Request;
 use serde_json::json;
 use tollgate::Body;
+use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::key::{Environment, VirtualKey};
 use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
 use tollgate::store::key::KeyRegistry;
 
 use crate::world::{CHAT, MESSAGES, World, get, post};
@@ -197,4 +199,30 @@ async fn a_control_outside_of_a_mount_that_hides_the_path_from_it_is_an_error_an
     .await;
     assert_eq!(answer.status, 500, "{}", answer.text);
     assert!(world.provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_of_some_models_reaches_no_other_by_a_side_door_and_its_budget_of_that_model_pays_for_it() {
+    let world = World::new();
+    let some = world.mint(Principal::new("some").models(["claude-haiku-*"])).await;
+    let all = world.mint(Principal::new("all")).await;
+    let doors = [
+        json!({ "tools": [{ "type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5-5" }] }),
+        json!({ "fallbacks": [{ "model": "claude-opus-5-5" }] }),
+        json!({ "models": ["claude-opus-5-5"] }),
+    ];
+    let dear = Budget::new(Scope::model("claude-opus-*"), Window::Day, "1".parse().expect("an amount"));
+    let paid = world.mint(Principal::new("paid").budget_of(dear)).await;
+    for door in doors {
+        let mut body =
+            json!({ "model": "claude-haiku-5-5", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+        let field = door.as_object().expect("members").keys().next().expect("one").clone();
+        body[&field] = door[&field].clone();
+        for (key, status) in [(&some, 400), (&paid, 400), (&all, 200)] {
+            let answer = world.ask(post(MESSAGES, key, &body)).await;
+            assert_eq!(answer.status, status, "{field}: {}", answer.text);
+            assert!(status == 200 || answer.message().contains(&*format!("`{field}`")), "{}", answer.text);
+        }
+    }
+    assert_eq!(world.provider.received().len(), 3);
 }

@@ -344,3 +344,79 @@ proptest! {
         prop_assert_eq!(one.text_bytes + one.media_bytes, plain.len() as u64);
     }
 }
+
+#[test]
+fn an_image_that_the_provider_fetches_is_told_from_one_that_is_there() {
+    let remote = |inputs: &Inputs| (inputs.images, inputs.remote_images);
+    let url = "https://a.example/b.png";
+    assert_eq!(remote(&blocks(&json!([image()]))), (1, 0));
+    assert_eq!(remote(&blocks(&json!([image(), {"type": "image", "source": {"type": "url", "url": url}}]))), (2, 1));
+    assert_eq!(remote(&blocks(&json!([{"type": "image", "source": {"type": "file", "file_id": "f"}}]))), (1, 1));
+    let data = format!("data:image/png;base64,{PIXELS}");
+    for (url, elsewhere) in [(url, 1), (&*data, 0)] {
+        assert_eq!(remote(&parts(&json!([{"type": "image_url", "image_url": {"url": url}}]))), (1, elsewhere), "{url}");
+    }
+}
+
+#[test]
+fn a_video_is_of_any_length() {
+    for part in [
+        json!({"type": "video_url", "video_url": {"url": "https://a.example/b.mp4"}}),
+        json!({"type": "input_video", "input_video": {"data": "AAAA"}}),
+        json!({"type": "video", "video": "https://a.example/b.mp4"}),
+    ] {
+        assert_eq!(parts(&json!([part])).references, 1, "{part}");
+    }
+}
+
+#[test]
+fn what_a_block_says_twice_bounds_nothing() {
+    for block in [
+        r#"{"type":"image","type":"text","text":"a"}"#,
+        r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA","data":"BB"}}"#,
+        r#"{"type":"image","source":{"type":"text","type":"base64","media_type":"image/png","data":"AA"}}"#,
+    ] {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}],"x":{{"source":1}}}}"#);
+        assert_eq!(field(&read(Anthropic, &body)), Some("messages"), "{block}");
+    }
+}
+
+#[test]
+fn every_member_by_which_another_model_may_be_used_is_known() {
+    for (member, value) in [
+        ("fallbacks", json!([{"model": "dear"}])),
+        ("fallback_models", json!(["dear"])),
+        ("models", json!(["dear"])),
+        ("plugins", json!([{"id": "web"}])),
+        ("providerOptions", json!({"gateway": {"models": ["dear"]}})),
+        ("provider_options", json!({"models": ["dear"]})),
+        ("tools", json!([{"type": "advisor_20260301", "name": "advisor", "model": "dear"}])),
+    ] {
+        let inputs = with(Anthropic, json!({ member: value }));
+        assert_eq!(inputs.other_models, Some(member));
+        if member != "tools" {
+            assert_eq!(field(&inputs), Some(member));
+            let (none, empty) = (with(OpenAiChat, json!({ member: null })), with(OpenAiChat, json!({ member: [] })));
+            assert_eq!((none.other_models, empty.other_models, field(&none)), (None, None, None), "{member}");
+        }
+    }
+    assert_eq!(with(Anthropic, json!({"tools": [{"name": "models"}], "x": {"models": ["a"]}})).other_models, None);
+}
+
+#[test]
+fn what_is_made_when_the_call_is_over_has_no_bound() {
+    assert_eq!(field(&with(OpenAiResponses, json!({"background": true}))), Some("background"));
+    assert_eq!(field(&with(OpenAiResponses, json!({"background": false}))), None);
+}
+
+#[test]
+fn how_often_a_tool_is_used_only_anthropic_is_asked_to_count() {
+    let uses = |dialect, kind: &str| {
+        let tools = json!([{"type": kind, "name": "s", "max_uses": 1}]);
+        with(dialect, json!({ "tools": tools })).server_tools[0].max_uses
+    };
+    assert_eq!(uses(Anthropic, "web_search_20250305"), Some(1));
+    assert_eq!(uses(OpenAiChat, "web_search_20250305"), Some(1), "toward Anthropic");
+    assert_eq!(uses(OpenAiResponses, "web_search"), None);
+    assert_eq!(uses(OpenAiResponses, "web_search_preview_2025_03_11"), None);
+}

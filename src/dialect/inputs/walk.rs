@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::domain::estimate::Inputs;
+use crate::domain::estimate::{Inputs, Unbounded};
 
 /// Counts what is not text in a list of messages or items.
 ///
@@ -67,6 +67,8 @@ struct Object {
     refers: bool,
     has_id: bool,
     has_role: bool,
+    /// Whether a member that counts is named twice: which one is meant, the provider alone knows.
+    is_doubled: bool,
 }
 
 impl Object {
@@ -76,16 +78,21 @@ impl Object {
 
     /// Counts the object, unless it is part of one that counts for both.
     fn settle(&self, is_block: bool, inputs: &mut Inputs) {
+        if self.is_doubled {
+            inputs.unbounded.get_or_insert(Unbounded::new("messages", "a block names a member twice"));
+        }
         let is_image = self.is("image") || self.is("input_image");
         if let Some(source) = &self.source {
             self.settle_source(source, is_image, is_block, inputs);
         } else if let Some(url) = self.image_url {
             inputs.images += 1;
+            inputs.remote_images += u64::from(!url.starts_with("data:"));
             if is_block && url.starts_with("data:image/") {
                 inputs.media_bytes += url.len as u64;
             }
         } else if is_image {
             inputs.images += 1;
+            inputs.remote_images += 1;
         } else if self.refers {
             inputs.references += 1;
         }
@@ -107,6 +114,7 @@ impl Object {
     fn settle_source(&self, source: &Object, is_image: bool, is_block: bool, inputs: &mut Inputs) {
         if is_image {
             inputs.images += 1;
+            inputs.remote_images += u64::from(!source.is("base64"));
         } else if source.is("base64") {
             inputs.documents += 1;
         } else if source.is("url") || source.is("file") {
@@ -125,21 +133,27 @@ impl Object {
     /// Takes in one member; gives back an object that stands for itself.
     fn take(&mut self, key: Key, seen: Seen) -> Option<Box<Object>> {
         match (key, seen) {
-            (Key::Type, Seen::Text(text)) => self.kind = Some(text),
-            (Key::MediaType, Seen::Text(text)) => self.media_type = Some(text),
-            (Key::Data, Seen::Text(text)) => self.data = Some(text),
-            (Key::Url, Seen::Text(text)) => self.url = Some(text),
-            (Key::ImageUrl, Seen::Text(text)) => self.image_url = Some(text),
-            (Key::ImageUrl, Seen::Object(image)) => self.image_url = Some(image.url.unwrap_or_default()),
-            (Key::FileData, Seen::Text(text)) => self.file_data = Some(text),
-            (Key::FileId, Seen::Text(_)) => self.refers = true,
+            (Key::Type, Seen::Text(text)) => self.is_doubled |= self.kind.replace(text).is_some(),
+            (Key::MediaType, Seen::Text(text)) => self.is_doubled |= self.media_type.replace(text).is_some(),
+            (Key::Data, Seen::Text(text)) => self.is_doubled |= self.data.replace(text).is_some(),
+            (Key::Url, Seen::Text(text)) => self.is_doubled |= self.url.replace(text).is_some(),
+            (Key::ImageUrl, Seen::Text(text)) => self.is_doubled |= self.image_url.replace(text).is_some(),
+            (Key::ImageUrl, Seen::Object(image)) => {
+                self.is_doubled |= self.image_url.replace(image.url.unwrap_or_default()).is_some() || image.is_doubled;
+            }
+            (Key::FileData, Seen::Text(text)) => self.is_doubled |= self.file_data.replace(text).is_some(),
+            (Key::FileId, Seen::Text(_)) | (Key::Video, Seen::Text(_) | Seen::Object(_)) => self.refers = true,
             (Key::File, Seen::Object(file)) => {
+                self.is_doubled |= file.is_doubled;
                 self.refers |= file.refers;
                 self.file_data = self.file_data.or(file.file_data);
             }
             (Key::Id, Seen::Text(_)) => self.has_id = true,
             (Key::Role, Seen::Text(_)) => self.has_role = true,
-            (Key::Source, Seen::Object(source)) => self.source = Some(source),
+            (Key::Source, Seen::Object(source)) => {
+                self.is_doubled |= source.is_doubled || self.source.is_some();
+                self.source = Some(source);
+            }
             (_, Seen::Object(object)) => return Some(object),
             _ => {}
         }
@@ -230,6 +244,8 @@ enum Key {
     Role,
     Source,
     Audio,
+    /// Of servers that only look like OpenAI's: of any length.
+    Video,
     /// Of blocks, or of what holds blocks.
     Content,
     /// Of what clients may fill as they like, and providers read as text.
@@ -269,6 +285,7 @@ impl Visitor<'_> for Keys {
             "role" => Key::Role,
             "source" => Key::Source,
             "audio" | "input_audio" => Key::Audio,
+            "video_url" | "input_video" | "video" => Key::Video,
             "content" | "output" => Key::Content,
             "input" | "arguments" | "text" | "thinking" | "signature" => Key::Free,
             _ => Key::Other,

@@ -10,6 +10,7 @@ pub struct Observation {
     /// How many bytes of it the continuation has as well.
     pub bytes: u64,
     media_bytes: u64,
+    /// Those that are there.
     images: u64,
     documents: u64,
     tool_references: u64,
@@ -22,7 +23,8 @@ impl Observation {
     #[must_use]
     pub fn new(inputs: &Inputs, card: &ModelCard, input: u64, bytes: u64) -> Option<Self> {
         let says_nothing = inputs.references > 0 || !server_tools(inputs, card).is_empty() || bounded(inputs).is_err();
-        let Inputs { media_bytes, images, documents, tool_references, .. } = *inputs;
+        let Inputs { media_bytes, documents, tool_references, .. } = *inputs;
+        let images = inputs.images.saturating_sub(inputs.remote_images);
         (!says_nothing).then_some(Observation { input, bytes, media_bytes, images, documents, tool_references })
     }
 }
@@ -39,7 +41,10 @@ pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> 
     let new = |now: u64, then: u64| now.checked_sub(then);
     let body = inputs.text_bytes.saturating_add(inputs.media_bytes);
     let bytes = new(new(body, seen.bytes)?, new(inputs.media_bytes, seen.media_bytes)?)?;
-    let images = new(inputs.images, seen.images)?.saturating_mul(Family::of(&card.name).image_tokens());
+    // One that the provider fetches may be another by now, and much larger than what was billed for it.
+    let here = inputs.images.saturating_sub(inputs.remote_images);
+    let images = new(here, seen.images)?.saturating_add(inputs.remote_images);
+    let images = images.saturating_mul(Family::of(&card.name).image_tokens());
     let repeated = new(inputs.tool_references, seen.tool_references)?.saturating_mul(inputs.longest_tool);
     let tokens = [bytes, images, repeated].into_iter().fold(seen.input, u64::saturating_add);
     Some(tokens.min(card.context_window))
@@ -61,6 +66,12 @@ mod tests {
         assert_eq!(observed_input(&text(90_500), card, &seen), Some(30_510));
         assert_eq!(observed_input(&text(9_000_000), card, &seen), Some(card.context_window));
         assert_eq!(observed_input(&text(80_000), card, &seen), None, "it cannot be its continuation");
+        let fetched = Inputs { images: 3, remote_images: 2, ..text(90_500) };
+        for known in [&then, &fetched] {
+            let seen = Observation::new(known, card, 30_000, 99_990).expect("it says something");
+            let all = observed_input(&fetched, card, &seen).expect("bounded") - 30_510;
+            assert_eq!(all, 2 * Family::of(&card.name).image_tokens(), "each may be as large as any, whatever it was");
+        }
         let more = Inputs { images: 2, media_bytes: 15_000, ..text(90_500) };
         let image = observed_input(&more, card, &seen).expect("bounded") - 30_510;
         assert!((1_000..10_000).contains(&image), "{image} tokens of an image, and not its 5,000 bytes");
