@@ -30,8 +30,7 @@ fn a_body_shows_its_size_and_not_its_text() {
 
 #[test]
 fn base_urls_that_cannot_mean_what_they_say_are_refused() {
-    for url in ["", "api.example.com", "ftp://x", "http://", "http://user:pw@x", "http://x/?a=b", "http://x/#f", "/v1"]
-    {
+    for url in ["", "api.example.com", "ftp://x", "http://", "http://user:pw@x", "http://x/#f", "/v1"] {
         assert!(Provider::with_client(Dialect::Anthropic, url, None, Simulated::new()).is_err(), "{url}");
     }
 }
