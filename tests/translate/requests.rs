@@ -520,3 +520,20 @@ fn names_that_the_other_side_does_not_take_come_back_as_they_were() {
     assert_eq!(calls[0]["function"], json!({"name": "ask.web/now", "arguments": "{\"q\":1}"}));
     assert_eq!(calls[1]["custom"], json!({"name": "shell", "input": "ls \"x\""}));
 }
+
+#[test]
+fn a_file_that_is_no_base64_is_refused_and_says_nothing_of_its_own() {
+    for start in ["JVBERi0", "iVBORw0KGgo", ""] {
+        let data = format!("{start}\"}}}}]}}],\"model\":\"other\",\"x\":[{{\"y\":{{\"z\":\"");
+        for data in [data.clone(), format!("data:application/pdf;base64,{data}"), format!("{start}\\")] {
+            let part = json!({"type": "file", "file": {"filename": "a", "file_data": data}});
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": [part]}]});
+            let path = "messages.0.content.0.file.file_data".to_owned();
+            assert_eq!(refused(body, Dialect::OpenAiChat), (RejectionKind::InvalidRequest, path), "{data}");
+        }
+    }
+    let part = json!({"type": "file", "file": {"filename": "a\"b", "file_data": "JVBERi0x\nLjQK"}});
+    let out = messages(json!([{"role": "user", "content": [part]}]));
+    let source = json!({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQK"});
+    assert_eq!(out["messages"][0]["content"][0], json!({"type": "document", "source": source, "title": "a\"b"}));
+}

@@ -53,9 +53,9 @@ pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, 
     let data = data.into_plain();
     let (media_type, data) = match data.starts_with("data:") {
         true => data_url(data),
-        false => (String::new(), Some(without_blanks(data))),
+        false => (String::new(), base64_text(without_blanks(data))),
     };
-    let data = data.ok_or_else(|| invalid(format!("{path}.file.file_data"), "is no data URL"))?;
+    let data = data.ok_or_else(|| invalid(format!("{path}.file.file_data"), "is neither a data URL nor base64"))?;
     if media_type == PDF.1 || data.starts_with(PDF.0) {
         return Ok(BlockKind::Document { source: Source::Base64 { media_type: PDF.1.into(), data }, title });
     }
@@ -88,7 +88,7 @@ fn data_url(url: Cow<'_, str>) -> (String, Option<Cow<'_, str>>) {
         true => without_blanks(payload),
         false => Cow::Owned(STANDARD.encode(percent_decode_str(&payload).collect::<Vec<u8>>())),
     };
-    (media_type, Some(data).filter(|data| !data.is_empty() && is_base64_text(data)))
+    (media_type, base64_text(data))
 }
 
 fn without_blanks(data: Cow<'_, str>) -> Cow<'_, str> {
@@ -98,9 +98,10 @@ fn without_blanks(data: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Whether a quote or a backslash could hide in it.
-fn is_base64_text(data: &str) -> bool {
-    data.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_'))
+/// Data that is some and is base64: it is written as it is, and a quote in it would end the string that it stands in.
+fn base64_text(data: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
+    Some(data).filter(|data| !data.is_empty() && data.bytes().all(is_one))
 }
 
 /// What the data is, whatever its type says; providers refuse a picture that is not what it says.
