@@ -325,3 +325,33 @@ fn row_92_the_reason_of_the_end_survives_a_proxy_that_says_it_with_its_last_word
     translator.finish(&mut out);
     assert_eq!(read::chat(&out, true).stop.as_deref(), Some("length"));
 }
+
+#[test]
+fn the_calls_of_a_whole_answer_are_as_many_as_it_lists() {
+    let call = |more: Value, name: &str| {
+        let mut call = json!({"type": "function", "function": {"name": name, "arguments": "{\"a\":1}"}});
+        call.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        call
+    };
+    for more in [json!({}), json!({"id": ""}), json!({"id": "same"}), json!({"id": null, "index": 0})] {
+        let calls = json!([call(more.clone(), "f"), call(more.clone(), "f"), call(more.clone(), "g")]);
+        let told = in_messages(&completion(json!({"content": null, "tool_calls": calls}), "tool_calls"));
+        let blocks = told["content"].as_array().expect("blocks");
+        let named: Vec<_> = blocks.iter().map(|block| block["name"].as_str().expect("a name")).collect();
+        assert_eq!(named, ["f", "f", "g"], "{more}");
+        assert!(blocks.iter().all(|block| block["input"] == json!({"a": 1})), "{told}");
+        let ids: std::collections::HashSet<_> = blocks.iter().map(|block| block["id"].to_string()).collect();
+        assert_eq!(ids.len(), 3, "{told}");
+        // As a stream would have it.
+        let answer = completion(json!({"content": null, "tool_calls": calls}), "tool_calls").to_string();
+        let stream = answer_as_stream(answer.as_bytes(), OpenAiChat, Anthropic, &reply()).expect("a stream");
+        let streamed = read::messages(&stream, true);
+        let seen = streamed.tools.iter().map(|(id, ..)| json!(id).to_string()).collect();
+        assert_eq!(ids, seen);
+    }
+    // Said in both ways, it is one.
+    let both =
+        json!({"tool_calls": [call(json!({"id": "c"}), "f")], "function_call": {"name": "f", "arguments": "{}"}});
+    let told = in_messages(&completion(both, "tool_calls"));
+    assert_eq!(told["content"], json!([{"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]));
+}

@@ -15,6 +15,8 @@ pub(super) struct Calls {
     /// Those that have not been closed, in order; the first may be open.
     waiting: VecDeque<usize>,
     is_open: bool,
+    /// Each piece is a call of its own, as in an answer that is whole.
+    are_whole: bool,
 }
 
 #[derive(Default)]
@@ -32,6 +34,11 @@ struct Call {
 }
 
 impl Calls {
+    /// Those of an answer that is whole: no call comes in pieces, whatever ids and indices say.
+    pub(super) fn whole() -> Self {
+        Calls { are_whole: true, ..Calls::default() }
+    }
+
     /// Whether any call was made.
     pub(super) fn any(&self) -> bool {
         !self.calls.is_empty()
@@ -40,7 +47,11 @@ impl Calls {
     /// One element of `tool_calls`, or a `function_call`.
     pub(super) fn piece(&mut self, piece: Raw<'_>, answer: &str, sink: Sink<'_>) {
         let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
-        let (index, id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
+        let (index, mut id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
+        if self.are_whole && self.calls.iter().any(|call| call.id == id.as_str()) {
+            // Results could not be told apart: it has one from us.
+            id = Escaped::default();
+        }
         let name = text(function, "name");
         let at = self.place(index, &id, &name);
         let call = &mut self.calls[at];
@@ -101,6 +112,7 @@ impl Calls {
         let by_id = || self.calls.iter().rposition(|call| !id.is_empty() && call.id == id.as_str());
         let current = || self.calls.len().checked_sub(1).filter(|_| id.is_empty());
         let found = match index {
+            _ if self.are_whole => None,
             Some(_) => by_index().filter(|&at| {
                 // Servers that number every call 0 tell them apart by id and name.
                 let call = &self.calls[at];

@@ -52,7 +52,7 @@ impl Reader {
             return Err(error::read(error));
         }
         let choice = chunk.choice.as_ref().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
-        let mut reader = Reader::new();
+        let mut reader = Reader { calls: Calls::whole(), ..Reader::new() };
         reader.begin(chunk.id, sink);
         let thinking = choice.delta.as_ref().and_then(|message| message.thinking_blocks);
         for block in thinking.into_iter().flat_map(Raw::elements) {
@@ -107,8 +107,11 @@ impl Reader {
             self.refusal.push_str(refusal.as_str());
             self.say(Kind::Text, &refusal, sink);
         }
-        let calls = delta.calls.into_iter().flat_map(Raw::elements).chain(delta.legacy);
-        calls.filter(|piece| !says_nothing(*piece)).for_each(|piece| self.call(piece, sink));
+        // Some servers say the one call in both ways.
+        let calls = || delta.calls.into_iter().flat_map(Raw::elements);
+        let legacy = delta.legacy.filter(|_| calls().next().is_none());
+        let pieces = calls().chain(legacy).filter(|piece| !says_nothing(*piece));
+        pieces.for_each(|piece| self.call(piece, sink));
     }
 
     /// A string, or parts of it; parts of thinking are Mistral's.
