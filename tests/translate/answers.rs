@@ -355,3 +355,15 @@ fn the_calls_of_a_whole_answer_are_as_many_as_it_lists() {
     let told = in_messages(&completion(both, "tool_calls"));
     assert_eq!(told["content"], json!([{"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]));
 }
+
+#[test]
+fn a_truncated_call_is_mended() {
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":\"b"}});
+    let message = json!({"content": "so", "tool_calls": [call]});
+    let told = in_messages(&completion(message.clone(), "length"));
+    assert_eq!(told["content"][1]["input"], json!({"a": "b"}));
+    assert_eq!((&told["content"][0]["text"], &told["stop_reason"]), (&json!("so"), &json!("max_tokens")));
+    // What is broken for another reason is not guessed at.
+    let told = in_messages(&completion(message, "tool_calls"));
+    assert_eq!(told["content"][1]["input"], json!({"_raw_arguments": "{\"a\":\"b"}));
+}

@@ -12,31 +12,41 @@ pub(crate) struct Writer {
     model: String,
     request_id: String,
     id: String,
-    content: Out,
+    /// Blocks that are closed. Written at the end: how the answer ended says what a tool's input may lack.
+    content: Vec<Block>,
     open: Option<Block>,
     has_tool: bool,
     usage: UsageNews,
     ended: Option<Ended>,
 }
 
-/// The open block, as far as it has come.
+/// A block, as far as it has come.
 enum Block {
-    Text { text: String, citations: Vec<String> },
-    Thinking { text: String, signature: String },
-    Tool { id: String, name: String, input: String },
-    Whole,
+    Text {
+        text: String,
+        citations: Vec<String>,
+    },
+    Thinking {
+        text: String,
+        signature: String,
+    },
+    Tool {
+        id: String,
+        name: String,
+        input: String,
+    },
+    /// As it is spelled.
+    Whole(String),
 }
 
 impl Writer {
     /// For an answer of `model`, both as plain text.
     pub(crate) fn new(model: &str, request_id: &str) -> Self {
-        let mut content = Out::default();
-        content.open('[');
         Writer {
             model: model.to_owned(),
             request_id: request_id.to_owned(),
             id: String::new(),
-            content,
+            content: Vec::new(),
             open: None,
             has_tool: false,
             usage: UsageNews::default(),
@@ -50,42 +60,58 @@ impl Writer {
             Open::Text => Block::Text { text: String::new(), citations: Vec::new() },
             Open::Thinking => Block::Thinking { text: String::new(), signature: String::new() },
             Open::RedactedThinking { data } => {
-                self.content.open('{').key("type").word("redacted_thinking").key("data").text(data).close('}');
-                Block::Whole
+                let mut block = Out::default();
+                block.open('{').key("type").word("redacted_thinking").key("data").text(data).close('}');
+                Block::Whole(block.finish())
             }
             Open::Tool { id, name, .. } => {
                 self.has_tool = true;
                 let (id, name) = (id.as_str().to_owned(), name.as_str().to_owned());
                 Block::Tool { id, name, input: String::new() }
             }
-            Open::Foreign { raw } => {
-                self.content.raw(&on_one_line(*raw));
-                Block::Whole
-            }
+            Open::Foreign { raw } => Block::Whole(on_one_line(*raw).into_owned()),
         });
     }
 
     fn close(&mut self) {
-        let is_truncated = self.ended.as_ref().is_some_and(|ended| ended.stop().reason == StopReason::MaxTokens);
-        let out = &mut self.content;
-        match self.open.take() {
-            None | Some(Block::Whole) => return,
-            Some(Block::Text { text, citations }) => {
-                out.open('{').key("type").word("text").key("text").pieces(&[&text]);
+        self.content.extend(self.open.take());
+    }
+}
+
+impl Block {
+    /// About how long it is, written.
+    fn size(&self) -> usize {
+        let inside = match self {
+            Block::Whole(raw) => raw.len(),
+            Block::Text { text, citations } => text.len() + citations.iter().map(String::len).sum::<usize>(),
+            Block::Thinking { text, signature } => text.len() + signature.len(),
+            Block::Tool { id, name, input } => id.len() + name.len() + input.len(),
+        };
+        inside + 64
+    }
+
+    fn write(&self, out: &mut Out, is_truncated: bool) {
+        match self {
+            Block::Whole(raw) => {
+                out.raw(raw);
+                return;
+            }
+            Block::Text { text, citations } => {
+                out.open('{').key("type").word("text").key("text").pieces(&[text]);
                 if !citations.is_empty() {
                     out.key("citations").open('[');
                     citations.iter().for_each(|citation| _ = out.raw(citation));
                     out.close(']');
                 }
             }
-            Some(Block::Thinking { text, signature }) => {
-                let signature = if signature.is_empty() { PLACEHOLDER_SIGNATURE } else { &signature };
-                out.open('{').key("type").word("thinking").key("thinking").pieces(&[&text]);
+            Block::Thinking { text, signature } => {
+                let signature = if signature.is_empty() { PLACEHOLDER_SIGNATURE } else { signature };
+                out.open('{').key("type").word("thinking").key("thinking").pieces(&[text]);
                 out.key("signature").pieces(&[signature]);
             }
-            Some(Block::Tool { id, name, input }) => {
-                out.open('{').key("type").word("tool_use").key("id").pieces(&[&id]);
-                out.key("name").pieces(&[&name]).key("input").raw(&object(&input, is_truncated));
+            Block::Tool { id, name, input } => {
+                out.open('{').key("type").word("tool_use").key("id").pieces(&[id]);
+                out.key("name").pieces(&[name]).key("input").raw(&object(input, is_truncated));
             }
         }
         out.close('}');
@@ -117,13 +143,13 @@ impl AnswerWriter for Writer {
         self.close();
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = stop_delta(&ended.stop(), self.has_tool);
-        let mut content = std::mem::take(&mut self.content);
-        content.close(']');
-        let content = content.finish();
-        let mut out = Out::with_capacity(content.len() + 512);
+        let is_truncated = ended.stop().reason == StopReason::MaxTokens;
+        let mut out = Out::with_capacity(self.content.iter().map(Block::size).sum::<usize>() + 512);
         out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
         out.key("type").word("message").key("role").word("assistant").key("model").plain(&self.model);
-        out.key("content").raw(&content);
+        out.key("content").open('[');
+        self.content.iter().for_each(|block| block.write(&mut out, is_truncated));
+        out.close(']');
         // The members of the delta that says so in a stream.
         for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {
             out.key(key).raw(Raw::new(&stop).member(key).map_or(value, Raw::as_str));
