@@ -537,3 +537,16 @@ fn a_file_that_is_no_base64_is_refused_and_says_nothing_of_its_own() {
     let source = json!({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQK"});
     assert_eq!(out["messages"][0]["content"][0], json!({"type": "document", "source": source, "title": "a\"b"}));
 }
+
+#[test]
+fn a_strict_tool_whose_schema_refers_to_itself_is_a_tool_all_the_same() {
+    let schema = json!({"type": "object", "properties": {"next": {"$ref": "#"}}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": schema.clone()}}]);
+    let body = json!({"model": "m", "messages": [user("q")], "tools": tools});
+    let (out, warnings) = claude("claude-opus-5-5", body.clone());
+    assert_eq!(out["tools"][0], json!({"name": "f", "input_schema": schema}));
+    assert_eq!(warnings, "dropped=tools.strict");
+    let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+    let rejection = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
+    assert_eq!(rejection.param_name(), Some("tools.strict"));
+}

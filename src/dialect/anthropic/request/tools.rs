@@ -34,11 +34,16 @@ pub(super) fn tools(
         let schema = match &tool.kind {
             ToolKind::Function { schema, strict } => {
                 let schema = schema::of_tool(*schema, &path, &mut note, warnings)?;
-                match strict.then(|| schema::sanitised(&schema, &path)).transpose()? {
+                match strict.then(|| schema::sanitised(&schema, &path)) {
                     None => schema,
-                    Some(strict) => {
+                    Some(Ok(strict)) => {
                         out.key("strict").raw("true");
                         strict.into()
+                    }
+                    // Calls cannot be held to it, and can be made all the same.
+                    Some(Err(_)) => {
+                        warnings.dropped("tools.strict")?;
+                        schema
                     }
                 }
             }
