@@ -550,3 +550,21 @@ fn a_strict_tool_whose_schema_refers_to_itself_is_a_tool_all_the_same() {
     let rejection = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
     assert_eq!(rejection.param_name(), Some("tools.strict"));
 }
+
+#[test]
+fn anthropics_own_words_go_before_openais_wherever_they_stand() {
+    let schema = |name: &str| format!(r#"{{"type":"object","properties":{{"{name}":{{}}}}}}"#);
+    let theirs = format!(
+        r#""reasoning_effort":"low","response_format":{{"type":"json_schema","json_schema":{{"schema":{}}}}}"#,
+        schema("b")
+    );
+    let ours = format!(r#""output_config":{{"effort":"high","format":{{"schema":{}}}}}"#, schema("a"));
+    for (first, second) in [(&ours, &theirs), (&theirs, &ours)] {
+        let body = format!(r#"{{"model":"m",{first},{second},"messages":[{{"role":"user","content":"q"}}]}}"#);
+        let asked = Asked::new("claude-opus-5-5");
+        let out = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked);
+        let out: Value = serde_json::from_slice(&out.expect("translated").body).expect("JSON");
+        assert_eq!(out["output_config"]["effort"], "high", "{body}");
+        assert!(out["output_config"]["format"]["schema"]["properties"].get("a").is_some(), "{body}");
+    }
+}

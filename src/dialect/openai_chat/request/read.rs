@@ -78,6 +78,9 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
         return Err(invalid("messages", "must be a list of at least one message"));
     }
     conversation.max_tokens = more.completion_tokens.or(more.tokens);
+    // Anthropic's own words go before OpenAI's, wherever they stand.
+    conversation.format = conversation.format.or(more.format);
+    conversation.effort = conversation.effort.or(more.effort);
     conversation.user = more.safety_identifier.or(more.user).or(more.metadata_user);
     tools::read(more.tools, more.functions, &mut conversation, warnings)?;
     if let Some(choice) = more.choice {
@@ -96,6 +99,8 @@ struct Held<'a> {
     tools: Option<Raw<'a>>,
     functions: Option<Raw<'a>>,
     choice: Option<Raw<'a>>,
+    format: Option<Format<'a>>,
+    effort: Option<Effort>,
     user: Option<Cow<'a, str>>,
     safety_identifier: Option<Cow<'a, str>>,
     metadata_user: Option<Cow<'a, str>>,
@@ -127,8 +132,8 @@ impl<'a> Held<'a> {
             "web_search_options" => conversation.search = search(value)?,
             "tool_choice" | "function_call" => self.choice = Some(value),
             "parallel_tool_calls" => conversation.one_call |= !flag("parallel_tool_calls", value)?,
-            "response_format" => conversation.format = format(value)?,
-            "reasoning_effort" => conversation.effort = effort(value)?.or(conversation.effort),
+            "response_format" => self.format = format(value)?,
+            "reasoning_effort" => self.effort = effort(value)?,
             "thinking" => {
                 let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
                 conversation.thinking = Some(thinking);
@@ -209,7 +214,7 @@ fn effort(value: Raw<'_>) -> Result<Option<Effort>, Rejection> {
     }
 }
 
-/// Anthropic's own member, which clients of proxies in front of Claude send. Its effort and its format go before OpenAI's.
+/// Anthropic's own member, which clients of proxies in front of Claude send.
 fn output_config<'a>(
     value: Raw<'a>,
     conversation: &mut Conversation<'a>,
