@@ -568,3 +568,66 @@ fn anthropics_own_words_go_before_openais_wherever_they_stand() {
         assert!(out["output_config"]["format"]["schema"]["properties"].get("a").is_some(), "{body}");
     }
 }
+
+#[test]
+fn a_model_that_thinks_is_not_told_how_to_sample() {
+    let mut body = json!({"model": "m", "temperature": 0.5, "top_p": 0.5, "top_k": 5, "messages": [user("q")]});
+    for (name, value) in [("thinking", json!({"type": "adaptive"})), ("reasoning_effort", json!("low"))] {
+        body[name] = value;
+        let (out, warnings) = claude("claude-opus-4-6", body.clone());
+        assert_eq!((&out["thinking"]["type"], &*warnings), (&json!("adaptive"), "dropped=temperature,top_p,top_k"));
+        assert_eq!((out.get("temperature"), out.get("top_p"), out.get("top_k")), (None, None, None));
+        body[name] = Value::Null;
+    }
+    body["thinking"] = json!({"type": "disabled"});
+    let (out, warnings) = claude("claude-opus-4-6", body);
+    assert_eq!((&out["temperature"], &out["top_k"], &*warnings), (&json!(0.5), &json!(5), ""));
+}
+
+#[test]
+fn an_effort_beside_thinking_is_one_that_the_model_has() {
+    let asked = |model: &str, thinking: &str, effort: &str| {
+        let body = json!({"model": "m", "thinking": {"type": thinking, "budget_tokens": 2000}, "max_tokens": 4000,
+            "reasoning_effort": effort, "messages": [user("q")]});
+        let (out, warnings) = claude(model, body);
+        assert_eq!(out["thinking"]["type"], thinking, "{model} {effort}");
+        (out.get("output_config").cloned().unwrap_or_default(), warnings)
+    };
+    let effort = |level: &str| json!({"effort": level});
+    assert_eq!(asked("claude-opus-5-5", "adaptive", "high"), (effort("high"), String::new()));
+    let (sent, warnings) = asked("claude-opus-5-5", "adaptive", "minimal");
+    assert_eq!((sent, &*warnings), (effort("low"), "adapted=reasoning_effort:minimal>low"));
+    let (sent, warnings) = asked("claude-opus-5-5", "adaptive", "none");
+    assert_eq!((sent, &*warnings), (Value::Null, "dropped=reasoning_effort"));
+    let (sent, warnings) = asked("claude-haiku-4-5", "enabled", "high");
+    assert_eq!((sent, &*warnings), (Value::Null, "dropped=reasoning_effort"));
+    // The highest levels are refused without thinking.
+    let (sent, warnings) = asked("claude-haiku-5-5", "disabled", "max");
+    assert_eq!((sent, &*warnings), (effort("high"), "adapted=reasoning_effort:max>high"));
+}
+
+#[test]
+fn a_budget_in_anthropics_own_words_stays_below_the_limit_too() {
+    let thinking = json!({"type": "enabled", "budget_tokens": 5000, "display": "summarized"});
+    let body = |most: Value| json!({"model": "m", "thinking": thinking, "max_tokens": most, "messages": [user("q")]});
+    let (out, warnings) = claude("claude-haiku-4-5", body(json!(4000)));
+    assert_eq!(out["thinking"], json!({"type": "enabled", "budget_tokens": 3999, "display": "summarized"}));
+    assert_eq!(warnings, "adapted=thinking.budget_tokens:5000>3999");
+    let (out, warnings) = claude("claude-haiku-4-5", body(json!(1024)));
+    assert_eq!((out.get("thinking"), &*warnings), (None, "dropped=thinking"));
+    let (out, _) = claude("claude-haiku-4-5", body(json!(5001)));
+    assert_eq!(out["thinking"], thinking);
+    // Nobody set a limit: there is one that has room for it, as far as the model goes.
+    let asked = |body: &Value, most| {
+        let asked = Asked::new("claude-haiku-4-5");
+        let asked = if most > 0 { asked.max_output(most) } else { asked };
+        ask(body, Dialect::OpenAiChat, &asked).expect("it can be asked").0
+    };
+    let out = asked(&body(Value::Null), 0);
+    assert_eq!((&out["max_tokens"], &out["thinking"]), (&json!(13_192), &thinking));
+    let out = asked(&body(Value::Null), 4096);
+    assert_eq!((&out["max_tokens"], &out["thinking"]["budget_tokens"]), (&json!(4096), &json!(4095)));
+    let effort = json!({"model": "m", "reasoning_effort": "max", "messages": [user("q")]});
+    let out = asked(&effort, 8192);
+    assert_eq!((&out["max_tokens"], &out["thinking"]["budget_tokens"]), (&json!(8192), &json!(8191)));
+}

@@ -1,10 +1,11 @@
 //! How hard to think, as each of Anthropic's models wants to be told.
 
-use crate::dialect::canon::conversation::{BlockKind, Conversation, Role, ThinkingKind, ToolChoice};
+use crate::dialect::canon::conversation::{BlockKind, Conversation, Role, Thinking, ThinkingKind, ToolChoice};
 use crate::dialect::canon::needs::Aim;
 use crate::dialect::canon::warning::Warnings;
-use crate::domain::catalog::Effort;
+use crate::domain::catalog::{Effort, Efforts};
 use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Out, Raw};
 
 /// The least budget that the API takes.
 const LEAST: u64 = 1024;
@@ -18,28 +19,36 @@ pub(super) struct Plan {
     pub(super) thinking: Option<String>,
     /// `output_config.effort`.
     pub(super) effort: Option<Effort>,
-    /// The request says so much of it that other parameters are refused.
+    /// It is told in tokens, and no tool may be forced.
     pub(super) by_budget: bool,
+    /// The model thinks, and is not told how to sample.
+    pub(super) is_on: bool,
     /// The least `max_tokens` that has room for it.
     pub(super) wants: Option<u64>,
 }
 
+/// How long the answer may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// What somebody set.
+    pub(super) asked: Option<u64>,
+    /// What there is at most.
+    pub(super) most: u64,
+}
+
 impl Plan {
-    /// `max_tokens` is the most that the answer can have; `asked`, whether the client set it.
     pub(super) fn of(
         conversation: &Conversation<'_>,
         aim: &Aim<'_>,
-        max_tokens: Option<u64>,
+        room: Room,
         warnings: &mut Warnings,
     ) -> Result<Plan, Rejection> {
         let abilities = &aim.abilities;
         let plan = match (&conversation.thinking, conversation.effort) {
             // Who speaks Anthropic's own words is taken by them.
             (Some(thinking), effort) => Plan {
-                thinking: Some(thinking.raw.as_str().to_owned()),
-                effort,
-                by_budget: matches!(thinking.kind, ThinkingKind::Enabled { .. }),
-                wants: None,
+                effort: effort_beside(thinking.kind, effort, abilities.efforts, warnings)?,
+                ..Plan::said(thinking, room, warnings)?
             },
             (None, None) => Plan::default(),
             (None, Some(Effort::None)) => {
@@ -61,9 +70,10 @@ impl Plan {
                     warnings.adapted(format!("reasoning_effort:{}>{taken}", effort.name()))?;
                 }
                 // Newer models show no thinking unless they are asked to.
-                Plan::thinking(r#"{"type":"adaptive","display":"summarized"}"#, nearest)
+                let plan = Plan::thinking(r#"{"type":"adaptive","display":"summarized"}"#, nearest);
+                Plan { is_on: true, ..plan }
             }
-            (None, Some(effort)) => Plan::budget(effort, max_tokens, warnings)?,
+            (None, Some(effort)) => Plan::budget(effort, room, warnings)?,
         };
         plan.kept(conversation, aim, warnings)
     }
@@ -72,8 +82,30 @@ impl Plan {
         Plan { thinking: Some(spelled.to_owned()), effort, ..Plan::default() }
     }
 
+    /// In the client's words, but for a budget that leaves no room for an answer.
+    fn said(thinking: &Thinking<'_>, room: Room, warnings: &mut Warnings) -> Result<Plan, Rejection> {
+        let said = Plan {
+            thinking: Some(thinking.raw.as_str().to_owned()),
+            is_on: thinking.kind != ThinkingKind::Disabled,
+            ..Plan::default()
+        };
+        let ThinkingKind::Enabled { budget } = thinking.kind else { return Ok(said) };
+        let Some(fits) = room.for_budget(budget) else {
+            warnings.dropped("thinking")?;
+            return Ok(Plan::default());
+        };
+        let spelled = match fits == budget {
+            true => said.thinking,
+            false => {
+                warnings.adapted(format!("thinking.budget_tokens:{budget}>{fits}"))?;
+                Some(with_budget(thinking.raw, fits))
+            }
+        };
+        Ok(Plan { thinking: spelled, by_budget: true, wants: room.wants(fits), ..said })
+    }
+
     /// For models that are told in tokens.
-    fn budget(effort: Effort, max_tokens: Option<u64>, warnings: &mut Warnings) -> Result<Plan, Rejection> {
+    fn budget(effort: Effort, room: Room, warnings: &mut Warnings) -> Result<Plan, Rejection> {
         let wanted = match effort {
             Effort::None | Effort::Minimal => LEAST,
             Effort::Low => 2048,
@@ -82,23 +114,19 @@ impl Plan {
             Effort::XHigh => 24_576,
             _ => 31_999,
         };
-        let budget = match max_tokens {
-            // No room for thinking and an answer.
-            Some(most) if most <= LEAST => {
-                warnings.dropped("reasoning_effort")?;
-                return Ok(Plan::default());
-            }
-            Some(most) if most <= wanted => {
-                warnings.adapted(format!("reasoning_effort:budget>{}", most - 1))?;
-                most - 1
-            }
-            _ => wanted,
+        let Some(budget) = room.for_budget(wanted) else {
+            warnings.dropped("reasoning_effort")?;
+            return Ok(Plan::default());
         };
+        if budget != wanted {
+            warnings.adapted(format!("reasoning_effort:budget>{budget}"))?;
+        }
         Ok(Plan {
             thinking: Some(format!(r#"{{"type":"enabled","budget_tokens":{budget}}}"#)),
             effort: None,
             by_budget: true,
-            wants: max_tokens.is_none().then_some(budget + ANSWER),
+            is_on: true,
+            wants: room.wants(budget),
         })
     }
 
@@ -112,6 +140,55 @@ impl Plan {
         }
         Ok(self)
     }
+}
+
+impl Room {
+    /// As much of a budget as stays below the limit. None where there is no room for thinking and an answer.
+    fn for_budget(self, wanted: u64) -> Option<u64> {
+        let limit = self.asked.unwrap_or(self.most);
+        if limit <= LEAST { None } else { Some(wanted.min(limit - 1)) }
+    }
+
+    /// What the answer must be given, where nobody set a limit.
+    fn wants(self, budget: u64) -> Option<u64> {
+        if self.asked.is_none() { Some(budget.saturating_add(ANSWER)) } else { None }
+    }
+}
+
+/// The effort that goes with thinking in Anthropic's own words, which say whether there is any.
+fn effort_beside(
+    kind: ThinkingKind,
+    effort: Option<Effort>,
+    efforts: Efforts,
+    warnings: &mut Warnings,
+) -> Result<Option<Effort>, Rejection> {
+    let Some(asked) = effort else { return Ok(None) };
+    // Without thinking the highest levels are refused.
+    let most = if kind == ThinkingKind::Disabled { Effort::High } else { Effort::Max };
+    let taken = if asked == Effort::None { None } else { efforts.nearest(asked.clamp(Effort::Low, most)) };
+    match taken {
+        None => warnings.dropped("reasoning_effort")?,
+        Some(taken) if taken != asked => {
+            warnings.adapted(format!("reasoning_effort:{}>{}", asked.name(), taken.name()))?;
+        }
+        Some(_) => {}
+    }
+    Ok(taken)
+}
+
+/// The same with another budget.
+fn with_budget(thinking: Raw<'_>, budget: u64) -> String {
+    let mut out = Out::default();
+    out.open('{');
+    for (key, value) in thinking.members() {
+        out.key(Escaped::new(&key).as_str());
+        match &*key {
+            "budget_tokens" => _ = out.number(budget),
+            _ => _ = out.raw(value.as_str()),
+        }
+    }
+    out.close('}');
+    out.finish()
 }
 
 /// Whether the last thing that the assistant did is a call without the thinking that led to it.

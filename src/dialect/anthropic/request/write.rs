@@ -2,7 +2,7 @@ use sha2::{Digest, Sha256};
 
 use super::arrange::arrange;
 use super::blocks::{blocks, cache_control};
-use super::thinking::Plan;
+use super::thinking::{Plan, Room};
 use super::{caching, schema, tools};
 use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tier, ToolChoice};
 use crate::dialect::canon::name::hex;
@@ -45,7 +45,7 @@ pub(crate) fn write(
         warnings.note(Loss::Clamped, format!("max_tokens:{asked}>{}", aim.max_output))?;
     }
     let asked = asked.or(aim.limit).map(|tokens| tokens.min(most));
-    let plan = Plan::of(&conversation, aim, asked, warnings)?;
+    let plan = Plan::of(&conversation, aim, Room { asked, most }, warnings)?;
     let default = if aim.max_output == u64::MAX { DEFAULT_OUTPUT } else { aim.max_output };
     let max_tokens = asked.unwrap_or(default.max(plan.wants.unwrap_or(0))).min(most);
 
@@ -182,7 +182,7 @@ fn sampling(
         match takes {
             Sampling::None if is_default => {}
             Sampling::None => warnings.dropped("temperature")?,
-            _ if plan.by_budget && !is_default => warnings.dropped("temperature")?,
+            _ if plan.is_on && !is_default => warnings.dropped("temperature")?,
             _ if is(temperature, &|t| t > 1.0) => {
                 warnings.note(Loss::Clamped, format!("temperature:{}>1", temperature.as_str()))?;
                 out.key("temperature").raw("1");
@@ -195,13 +195,13 @@ fn sampling(
         match takes {
             Sampling::None if is(top_p, &|p| p == 1.0) => {}
             Sampling::None => warnings.dropped("top_p")?,
-            _ if has_temperature || (plan.by_budget && is(top_p, &|p| p < 0.95)) => warnings.dropped("top_p")?,
+            _ if has_temperature || (plan.is_on && is(top_p, &|p| p < 0.95)) => warnings.dropped("top_p")?,
             _ => _ = out.key("top_p").raw(top_p.as_str()),
         }
     }
     if let Some(top_k) = conversation.top_k {
         match takes {
-            _ if plan.by_budget || takes == Sampling::None => warnings.dropped("top_k")?,
+            _ if plan.is_on || takes == Sampling::None => warnings.dropped("top_k")?,
             _ => _ = out.key("top_k").raw(top_k.as_str()),
         }
     }
