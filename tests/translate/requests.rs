@@ -552,6 +552,21 @@ fn a_strict_tool_whose_schema_refers_to_itself_is_a_tool_all_the_same() {
 }
 
 #[test]
+fn a_model_that_thinks_is_not_told_how_to_sample() {
+    let mut body = json!({"model": "m", "temperature": 0.5, "top_p": 0.5, "top_k": 5, "messages": [user("q")]});
+    for (name, value) in [("thinking", json!({"type": "adaptive"})), ("reasoning_effort", json!("low"))] {
+        body[name] = value;
+        let (out, warnings) = claude("claude-opus-4-6", body.clone());
+        assert_eq!((&out["thinking"]["type"], &*warnings), (&json!("adaptive"), "dropped=temperature,top_p,top_k"));
+        assert_eq!((out.get("temperature"), out.get("top_p"), out.get("top_k")), (None, None, None));
+        body[name] = Value::Null;
+    }
+    body["thinking"] = json!({"type": "disabled"});
+    let (out, warnings) = claude("claude-opus-4-6", body);
+    assert_eq!((&out["temperature"], &out["top_k"], &*warnings), (&json!(0.5), &json!(5), ""));
+}
+
+#[test]
 fn anthropics_own_words_go_before_openais_wherever_they_stand() {
     let schema = |name: &str| format!(r#"{{"type":"object","properties":{{"{name}":{{}}}}}}"#);
     let theirs = format!(
@@ -567,21 +582,6 @@ fn anthropics_own_words_go_before_openais_wherever_they_stand() {
         assert_eq!(out["output_config"]["effort"], "high", "{body}");
         assert!(out["output_config"]["format"]["schema"]["properties"].get("a").is_some(), "{body}");
     }
-}
-
-#[test]
-fn a_model_that_thinks_is_not_told_how_to_sample() {
-    let mut body = json!({"model": "m", "temperature": 0.5, "top_p": 0.5, "top_k": 5, "messages": [user("q")]});
-    for (name, value) in [("thinking", json!({"type": "adaptive"})), ("reasoning_effort", json!("low"))] {
-        body[name] = value;
-        let (out, warnings) = claude("claude-opus-4-6", body.clone());
-        assert_eq!((&out["thinking"]["type"], &*warnings), (&json!("adaptive"), "dropped=temperature,top_p,top_k"));
-        assert_eq!((out.get("temperature"), out.get("top_p"), out.get("top_k")), (None, None, None));
-        body[name] = Value::Null;
-    }
-    body["thinking"] = json!({"type": "disabled"});
-    let (out, warnings) = claude("claude-opus-4-6", body);
-    assert_eq!((&out["temperature"], &out["top_k"], &*warnings), (&json!(0.5), &json!(5), ""));
 }
 
 #[test]
