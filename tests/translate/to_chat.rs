@@ -180,3 +180,20 @@ fn row_40_arguments_that_were_cut_short_go_on_as_they_are() {
     assert_eq!(inputs(&answer), [("t", "{\"a\": \"longer than")]);
     assert_eq!(answer.stop.as_deref(), Some("length"));
 }
+
+#[test]
+fn a_refusal_has_its_words_in_a_stream_as_in_a_whole_answer() {
+    let mut stream = anthropic(&text(0, &["I "]), None);
+    let details = json!({"type": "refusal", "category": "cyber", "explanation": "I will \"not\"."});
+    for event in [
+        json!({"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}, "usage": {"output_tokens": 5}}),
+        json!({"type": "message_stop"}),
+    ] {
+        stream.extend(format!("event: {}\ndata: {event}\n\n", event["type"].as_str().expect("a type")).into_bytes());
+    }
+    let chunks = chat_chunks(&translate(Anthropic, &[&stream]));
+    let said: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["refusal"].as_str()).collect();
+    assert_eq!(said, ["I will \"not\"."]);
+    let finish: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str()).collect();
+    assert_eq!(finish, ["content_filter"]);
+}

@@ -30,6 +30,7 @@ pub(crate) struct Writer {
     chars: usize,
     usage: UsageNews,
     stop: StopReason,
+    refusal: Option<Escaped<'static>>,
     is_over: bool,
 }
 
@@ -76,6 +77,7 @@ impl Writer {
             chars: 0,
             usage: UsageNews::default(),
             stop: StopReason::Unknown,
+            refusal: None,
             is_over: false,
         }
     }
@@ -184,6 +186,9 @@ impl Writer {
         if !self.annotations.is_empty() {
             self.delta(&[r#""annotations":["#, &self.annotations, "]"], out);
         }
+        if let Some(words) = &self.refusal {
+            self.delta(&[r#""refusal":""#, words.as_str(), "\""], out);
+        }
         let usage = if self.include_usage { r#","usage":null"# } else { "" };
         let reason = finish_reason(self.stop, self.tools > 0, self.legacy_functions);
         let choice = [r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":""#, reason, r#""}]"#];
@@ -224,7 +229,11 @@ impl StreamWriter for Writer {
             (Event::Citation(raw), Some(Kind::Text { citations, .. })) => citations.extend(url_citation(raw)),
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = news,
-            (Event::Stop(stop), _) => self.stop = stop.reason,
+            (Event::Stop(stop), _) => {
+                self.stop = stop.reason;
+                let words = stop.explanation.filter(|_| stop.reason == StopReason::Refusal);
+                self.refusal = words.map(Escaped::into_owned);
+            }
             (Event::Ping, _) => self.keep_alive(out),
             (Event::End, _) => self.end(out),
             _ => {}
