@@ -631,3 +631,27 @@ fn a_budget_in_anthropics_own_words_stays_below_the_limit_too() {
     let out = asked(&effort, 8192);
     assert_eq!((&out["max_tokens"], &out["thinking"]["budget_tokens"]), (&json!(8192), &json!(8191)));
 }
+
+#[test]
+fn a_tool_that_may_not_be_called_is_not_called_for_a_format_either() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let history = json!([user("q"), calling(&[call("a", "f", "{}")]), tool("a", "1")]);
+    let forbidden = json!({"model": "m", "messages": [user("q")], "tools": tools, "tool_choice": "none",
+        "response_format": format, "reasoning_effort": "low"});
+    let synthesised = json!({"model": "m", "messages": history, "response_format": format});
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    for body in [&forbidden, &synthesised] {
+        let asked = Asked::new("old").abilities(abilities);
+        let (out, _) = ask(body, Dialect::OpenAiChat, &asked).expect("emulated");
+        assert_eq!(out["tools"].as_array().map(Vec::len), Some(2));
+        assert_eq!(out["tool_choice"], json!({"type": "tool", "name": "json_tool_call"}));
+        // Where none can be forced, the model would be free to call the others.
+        let mut abilities = abilities;
+        abilities.forced_tools = false;
+        let rejection = ask(body, Dialect::OpenAiChat, &Asked::new("old").abilities(abilities)).expect_err("neither");
+        assert_eq!(rejection.param_name(), Some("response_format"));
+    }
+}

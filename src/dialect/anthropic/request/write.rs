@@ -8,7 +8,7 @@ use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tie
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Loss, Warnings};
+use crate::dialect::canon::warning::{Loss, Warnings, unsupported};
 use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
@@ -139,7 +139,12 @@ fn ask_for(
             warnings.note(Loss::Emulated, "response_format.json_schema")?;
             needs.json_tool = true;
             let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
-            if conversation.tools.is_empty() && !thinks {
+            // What the client forbade, or never sent and stands for its history, must not be called instead.
+            let is_alone = conversation.choice == Some(ToolChoice::None);
+            if is_alone && !aim.abilities.forced_tools {
+                return Err(unsupported("response_format"));
+            }
+            if is_alone || (conversation.tools.is_empty() && !thinks) {
                 conversation.choice = Some(ToolChoice::Named(Escaped::new(JSON_TOOL)));
             } else if conversation.choice != Some(ToolChoice::Any) {
                 conversation.choice = Some(ToolChoice::Auto);
