@@ -655,3 +655,40 @@ fn a_tool_that_may_not_be_called_is_not_called_for_a_format_either() {
         assert_eq!(rejection.param_name(), Some("response_format"));
     }
 }
+
+#[test]
+fn a_user_that_is_a_document_is_not_told_to_any_server() {
+    let asked =
+        |model: &str, user_id: &str| gpt(model, json!({"messages": [user("q")], "metadata": {"user_id": user_id}})).0;
+    assert_eq!(asked("llama", "user_1")["user"], "user_1");
+    for long in ["{\"device_id\":\"x\"}", &"x".repeat(65)] {
+        let told = asked("llama", long)["user"].clone();
+        assert_eq!(told.as_str().map(str::len), Some(64), "{told}");
+        assert_eq!(told, asked("gpt-5", long)["safety_identifier"]);
+    }
+}
+
+#[test]
+fn breakpoints_stand_behind_parts_and_what_has_none_is_not_counted() {
+    let mark = json!({"type": "ephemeral"});
+    let text = |text: &str, mark: &Value| json!({"type": "text", "text": text, "cache_control": mark});
+    let calls = json!({"type": "tool_use", "id": "a", "name": "f", "input": {}, "cache_control": mark});
+    let mut result = result_of("a", "1");
+    result["cache_control"] = mark.clone();
+    let nested = json!({"type": "tool_result", "tool_use_id": "b", "content": [text("2", &mark)]});
+    let body = json!({"system": [text("s", &mark)], "messages": [
+        {"role": "user", "content": [text("q", &mark)]},
+        {"role": "assistant", "content": [text("so", &mark), calls, {"type": "tool_use", "id": "b", "name": "f", "input": {}}]},
+        {"role": "user", "content": [result, nested]}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": mark}]});
+    let (out, warnings) = gpt("gpt-5.6", body.clone());
+    let part = |text: &str| json!({"type": "text", "text": text, "prompt_cache_breakpoint": {"mode": "explicit"}});
+    // Of five that have a part the last four are kept.
+    assert_eq!(out["messages"][0]["content"], "s");
+    for (at, text) in [(1, "q"), (2, "so"), (3, "1"), (4, "2")] {
+        assert_eq!(out["messages"][at]["content"], json!([part(text)]), "{out}");
+    }
+    assert_eq!(warnings, "dropped=cache_control");
+    let (out, warnings) = gpt("gpt-5", body);
+    assert_eq!((&out["messages"][3]["content"], &*warnings), (&json!("1"), ""), "other models cache by themselves");
+}

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use crate::dialect::canon::called::Called;
-use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Source, Turn};
+use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Source, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
 use crate::dialect::canon::needs::Aim;
 use crate::dialect::canon::warning::{Warnings, unsupported};
@@ -122,8 +122,12 @@ impl<'w, 'o> Dialogue<'w, 'o> {
 
     fn breakpoint(&mut self, block: &Block<'_>) {
         if block.cache.is_some() {
-            self.out.key("prompt_cache_breakpoint").raw(r#"{"mode":"explicit"}"#);
+            self.mark();
         }
+    }
+
+    fn mark(&mut self) {
+        self.out.key("prompt_cache_breakpoint").raw(r#"{"mode":"explicit"}"#);
     }
 
     /// Results first, each a message; what cannot stand in one follows in the user's.
@@ -133,10 +137,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             match &block.kind {
                 BlockKind::ToolResult { id, content, is_error } => {
                     if let Some(ours) = self.called.answered(id) {
-                        self.result(turn.at, &ours, content, *is_error, &mut attached)?;
+                        let result = Answered { content, is_error: *is_error, is_marked: block.cache.is_some() };
+                        self.result(turn.at, &ours, result, &mut attached)?;
                     } else {
                         self.warnings.adapted("messages.tool_use_id")?;
-                        rest.push(orphan(id, content));
+                        rest.push(orphan(id, content, block.cache));
                     }
                 }
                 BlockKind::Foreign { .. } => self.warnings.dropped("messages.content")?,
@@ -178,12 +183,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         &mut self,
         at: usize,
         id: &Escaped<'w>,
-        content: &'w Content<'w>,
-        is_error: bool,
+        result: Answered<'w>,
         attached: &mut Vec<(Escaped<'w>, Vec<&'w Block<'w>>)>,
     ) -> Result<(), Rejection> {
         let mut lines: Vec<Cow<'_, str>> = Vec::new();
-        match content {
+        match result.content {
             Content::None => {}
             Content::Text(text) => lines.push(text.as_str().into()),
             Content::Blocks(blocks) => {
@@ -210,13 +214,22 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 }
             }
         }
-        let before = if is_error { "[tool error] " } else { "" };
+        let before = if result.is_error { "[tool error] " } else { "" };
         self.out.open('{').key("role").word("tool").key("tool_call_id").text(id);
         let mut pieces = vec![before];
         for (at, line) in lines.iter().enumerate() {
             pieces.extend([if at == 0 { "" } else { r"\n" }, &**line]);
         }
-        self.out.key("content").pieces(&pieces).close('}');
+        self.out.key("content");
+        match result.is_marked {
+            true => {
+                self.out.open('[').open('{').key("type").word("text").key("text").pieces(&pieces);
+                self.mark();
+                self.out.close('}').close(']');
+            }
+            false => _ = self.out.pieces(&pieces),
+        }
+        self.out.close('}');
         Ok(())
     }
 
@@ -259,10 +272,14 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     /// One that has nothing left to say still stands between two users.
     fn assistant(&mut self, turn: &'w Turn<'w>, is_between_users: bool) -> Result<(), Rejection> {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+        let mut parts = Vec::new();
         let mut called = Called::default();
         for block in &turn.blocks {
             match &block.kind {
-                BlockKind::Text(piece) => texts.push(piece.as_str()),
+                BlockKind::Text(piece) => {
+                    texts.push(piece.as_str());
+                    parts.extend(Some(block).filter(|_| !piece.is_empty()));
+                }
                 BlockKind::Thinking { text, .. } => thoughts.push(text.as_str()),
                 // Sealed for one provider, it says nothing to another.
                 BlockKind::RedactedThinking { .. } => {}
@@ -285,6 +302,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         self.out.open('{').key("role").word("assistant").key("content");
         match texts.is_empty() && !calls.is_empty() {
             true => _ = self.out.raw("null"),
+            false if parts.iter().any(|block| block.cache.is_some()) => self.texts(&parts),
             false => _ = self.out.pieces(&texts),
         }
         if self.aim.abilities.replays_reasoning && says(&thoughts) {
@@ -318,6 +336,14 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 }
 
+/// What a tool answered, to be written.
+struct Answered<'w> {
+    content: &'w Content<'w>,
+    is_error: bool,
+    /// A cache breakpoint stands behind it.
+    is_marked: bool,
+}
+
 fn joined(blocks: &[&Block<'_>]) -> String {
     let texts = blocks.iter().filter_map(|block| match &block.kind {
         BlockKind::Text(text) => Some(text.as_str()),
@@ -327,12 +353,12 @@ fn joined(blocks: &[&Block<'_>]) -> String {
 }
 
 /// A result of no call that there is.
-fn orphan<'a>(id: &Escaped<'_>, content: &Content<'_>) -> Cow<'a, Block<'a>> {
+fn orphan<'a>(id: &Escaped<'_>, content: &Content<'_>, cache: Option<Cache>) -> Cow<'a, Block<'a>> {
     let mut text = ["Tool result for ", id.as_str(), ": "].concat();
     match content {
         Content::None => {}
         Content::Text(result) => text.push_str(result.as_str()),
         Content::Blocks(blocks) => text.push_str(&joined(&blocks.iter().collect::<Vec<_>>())),
     }
-    Cow::Owned(Block::text(Escaped::owned(text)))
+    Cow::Owned(Block { cache, ..Block::text(Escaped::owned(text)) })
 }

@@ -1,5 +1,6 @@
 //! Chat Completions requests, read and written.
 
+mod breakpoints;
 mod definitions;
 mod dialogue;
 mod media;

@@ -1,7 +1,7 @@
 use sha2::{Digest, Sha256};
 
 use super::dialogue::Dialogue;
-use super::{definitions, schema};
+use super::{breakpoints, definitions, schema};
 use crate::dialect::canon::conversation::{Conversation, Format, ThinkingKind, Tier};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
@@ -14,7 +14,7 @@ use crate::wire::json::{Escaped, Out, Raw};
 const MOST_STOPS: usize = 4;
 /// Most parts with a cache breakpoint.
 const MOST_BREAKPOINTS: usize = 4;
-/// Longest `safety_identifier`, in bytes.
+/// Longest `safety_identifier` or `user`, in bytes.
 const LONGEST_USER: usize = 64;
 
 /// Writes a Chat Completions request.
@@ -31,7 +31,12 @@ pub(crate) fn write(
     let thinks = conversation.thinking.as_ref().map(|thinking| thinking.kind);
     needs.hides_thinking = !matches!(thinks, Some(ThinkingKind::Adaptive | ThinkingKind::Enabled { .. }));
     match abilities.cache_breakpoints {
-        true => _ = conversation.keep_breakpoints(MOST_BREAKPOINTS),
+        true => {
+            if breakpoints::settle(&mut conversation) {
+                warnings.dropped("cache_control")?;
+            }
+            conversation.keep_breakpoints(MOST_BREAKPOINTS);
+        }
         // Other servers cache by themselves.
         false => _ = conversation.keep_breakpoints(0),
     }
@@ -160,13 +165,14 @@ fn effort(
 /// Claude Code's user is a JSON document with a name of its machine in it.
 fn user(out: &mut Out, user: Option<&str>, is_openai: bool) {
     let Some(user) = user else { return };
-    if !is_openai {
-        out.key("user").plain(user);
-        return;
-    }
     let hash = hex(&Sha256::digest(user), 64);
     let plain = user.len() <= LONGEST_USER && !Raw::new(user).is_object();
-    out.key("safety_identifier").plain(if plain { user } else { &hash });
+    let value = if plain { user } else { &hash };
+    if !is_openai {
+        out.key("user").plain(value);
+        return;
+    }
+    out.key("safety_identifier").plain(value);
     // Calls of one user share the beginnings of their prompts.
     out.key("prompt_cache_key").plain(hash.get(..32).unwrap_or_default());
 }
