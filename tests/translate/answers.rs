@@ -208,8 +208,12 @@ fn errors_of_anthropic_are_those_of_openai() {
         assert_eq!(headers.get("retry-after").is_some(), seen == 429, "{status}");
     }
     let cap = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "no", "details": {"error_code": "contract_spend_limit_reached"}}});
-    let (_, _, code, headers) = failed(429, &cap, Anthropic);
-    assert_eq!((&*code, headers["x-should-retry"].as_bytes()), ("insufficient_quota", &b"false"[..]));
+    let (status, kind, code, headers) = failed(429, &cap, Anthropic);
+    assert_eq!((status, &*kind, &*code), (429, "requests", "insufficient_quota"), "no budget of ours");
+    assert_eq!(headers["x-should-retry"].as_bytes(), b"false");
+    let cap = json!({"type": "error", "error": {"type": "billing_error", "message": "no"}});
+    let (status, _, code, headers) = failed(429, &cap, Anthropic);
+    assert_eq!((status, &*code, headers["x-should-retry"].as_bytes()), (429, "insufficient_quota", &b"false"[..]));
 }
 
 #[test]

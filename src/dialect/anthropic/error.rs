@@ -23,7 +23,7 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
         FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ContentPolicy => {
             (StatusCode::BAD_REQUEST, "invalid_request_error")
         }
-        FaultKind::Quota => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),
+        FaultKind::Quota | FaultKind::SpendCap => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),
         FaultKind::Permission => (StatusCode::FORBIDDEN, "permission_error"),
         FaultKind::NotFound | FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, "not_found_error"),
         FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),

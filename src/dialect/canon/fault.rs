@@ -40,6 +40,8 @@ pub(crate) enum FaultKind {
     Authentication,
     /// The account is out of money, for now or for good.
     Quota,
+    /// The account has reached a cap on what it may spend, which its owner may raise.
+    SpendCap,
     Permission,
     NotFound,
     ModelNotFound,

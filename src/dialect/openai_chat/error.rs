@@ -31,6 +31,8 @@ pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
         FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, Some("upstream_auth")),
         // So is the account that is out of money.
         FaultKind::Quota => (StatusCode::BAD_GATEWAY, "insufficient_quota", Some("insufficient_quota")),
+        // A code that no client tries again at; by the type it is told from a budget of ours.
+        FaultKind::SpendCap => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("insufficient_quota")),
         FaultKind::Permission => (StatusCode::FORBIDDEN, INVALID, Some("permission_denied")),
         FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, INVALID, Some("model_not_found")),
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large")),

@@ -27,7 +27,7 @@ pub fn error(
         .iter()
         .any(|code| memchr::memmem::find(body, code.as_bytes()).is_some());
     if is_spend_cap && fault.kind == FaultKind::RateLimit {
-        fault.kind = FaultKind::Quota;
+        fault.kind = FaultKind::SpendCap;
     }
     let mut rendered = of_fault(&fault, client, reply);
     // OpenAI's clients know these two as they are.
@@ -39,7 +39,7 @@ pub fn error(
             rendered.headers.insert(name, value.clone());
         }
     }
-    if fault.kind == FaultKind::Quota {
+    if matches!(fault.kind, FaultKind::Quota | FaultKind::SpendCap) {
         rendered.headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     rendered
@@ -91,6 +91,9 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
     );
     if !refines {
         fault.kind = by_status;
+    }
+    if by_status == FaultKind::RateLimit && fault.kind == FaultKind::Quota {
+        fault.kind = FaultKind::SpendCap;
     }
     fault
 }
