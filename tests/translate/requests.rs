@@ -692,3 +692,15 @@ fn breakpoints_stand_behind_parts_and_what_has_none_is_not_counted() {
     let (out, warnings) = gpt("gpt-5", body);
     assert_eq!((&out["messages"][3]["content"], &*warnings), (&json!("1"), ""), "other models cache by themselves");
 }
+
+#[test]
+fn a_number_that_says_nothing_says_nothing_however_it_is_spelled() {
+    for nothing in ["0", "0.0", "-0", "0e1"] {
+        let body = format!(
+            r#"{{"model":"m","presence_penalty":{nothing},"frequency_penalty":{nothing},"n":1.0,"messages":[{{"role":"user","content":"q"}}]}}"#
+        );
+        let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+        let out = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &strict);
+        assert_eq!(out.expect(nothing).warnings, None);
+    }
+}

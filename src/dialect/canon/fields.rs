@@ -34,6 +34,12 @@ impl Field {
         self.idle = idle;
         self
     }
+
+    /// Numbers are one however they are spelled: `0`, `0.0`.
+    fn is_idle(&self, value: Raw<'_>) -> bool {
+        let number = || value.number().filter(|number| Raw::new(self.idle).number() == Some(*number));
+        value.as_str() == self.idle || number().is_some()
+    }
 }
 
 /// Does to a member what the table says of it, and says whether it is to be read.
@@ -48,7 +54,7 @@ pub(crate) fn judge(fields: &[Field], name: &str, value: Raw<'_>, warnings: &mut
     };
     match field.fate {
         Fate::Mapped | Fate::Adapted => return Ok(true),
-        _ if value.as_str() == field.idle => {}
+        _ if field.is_idle(value) => {}
         Fate::Dropped => warnings.dropped(field.name)?,
         Fate::Refused => return Err(unsupported(field.name)),
     }
