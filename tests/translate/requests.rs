@@ -704,3 +704,11 @@ fn a_number_that_says_nothing_says_nothing_however_it_is_spelled() {
         assert_eq!(out.expect(nothing).warnings, None);
     }
 }
+
+#[test]
+fn the_beginning_of_an_answer_ends_in_a_word() {
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let begun = json!({"role": "assistant", "content": [text("ok \n"), text("  "), text("\n")]});
+    let (out, _) = claude("claude-haiku-4-5", json!({"model": "m", "messages": [user("q"), begun]}));
+    assert_eq!(out["messages"][1]["content"], json!([text("ok")]));
+}

@@ -124,6 +124,10 @@ fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejectio
             "the last message must not be the assistant's: this model begins its own answer",
         ));
     }
+    let says_nothing = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
+    while last.blocks.len() > 1 && last.blocks.last().is_some_and(says_nothing) {
+        last.blocks.pop();
+    }
     if let Some(Block { kind: BlockKind::Text(text), .. }) = last.blocks.last_mut() {
         let decoded = text.decoded();
         let trimmed = decoded.trim_end();
