@@ -712,3 +712,23 @@ fn the_beginning_of_an_answer_ends_in_a_word() {
     let (out, _) = claude("claude-haiku-4-5", json!({"model": "m", "messages": [user("q"), begun]}));
     assert_eq!(out["messages"][1]["content"], json!([text("ok")]));
 }
+
+#[test]
+fn a_tool_that_the_operator_adds_is_a_tool() {
+    let adds = |tool: Value| json!({"role": "system", "content": [{"type": "tool_addition", "tool": tool}]});
+    let known = json!({"name": "f", "input_schema": {"type": "object"}, "defer_loading": true});
+    let named = json!({"type": "tool_reference", "name": "f"});
+    let body = json!({"messages": [user("q"), adds(named.clone())], "tools": [known]});
+    let (out, warnings) = gpt("gpt-5", body);
+    assert_eq!(out["tools"].as_array().map(Vec::len), Some(1));
+    assert_eq!(out["messages"].as_array().map(Vec::len), Some(1));
+    assert_eq!(warnings, "dropped=tools.hints; adapted=messages.tool_addition");
+    let whole = json!({"name": "g", "description": "d", "input_schema": {"type": "object"}});
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), adds(whole)]}));
+    let function = json!({"name": "g", "description": "d", "parameters": {"type": "object"}});
+    assert_eq!(out["tools"], json!([{"type": "function", "function": function}]));
+    assert_eq!(warnings, "adapted=messages.tool_addition");
+    // Of one that is not known nothing can be told.
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), adds(named)]}));
+    assert_eq!((out.get("tools"), &*warnings), (None, "dropped=messages.content"));
+}

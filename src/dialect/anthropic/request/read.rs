@@ -1,6 +1,6 @@
 use super::turns;
 use crate::dialect::canon::conversation::{
-    Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
+    BlockKind, Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
 };
 use crate::dialect::canon::fields::{Fate, Field, judge};
 use crate::dialect::canon::path::Path;
@@ -82,6 +82,7 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     if conversation.turns.is_empty() {
         return Err(invalid("messages", "must have at least one message"));
     }
+    additions(&mut conversation, warnings)?;
     if conversation.max_tokens.is_none() {
         return Err(invalid("max_tokens", "is missing"));
     }
@@ -121,7 +122,12 @@ fn member<'a>(
         }
         "output_config" => output_config(value, conversation, warnings)?,
         "output_format" => conversation.format = format("output_format", value)?,
-        "metadata" => conversation.user = value.member("user_id").and_then(Raw::text).map(Escaped::into_plain),
+        "metadata" => {
+            conversation.user = value.member("user_id").and_then(Raw::text).map(Escaped::into_plain);
+            if value.members().any(|(key, _)| key != "user_id") {
+                warnings.dropped("metadata")?;
+            }
+        }
         "service_tier" => match value.text().unwrap_or_default().as_str() {
             "auto" => conversation.tier = Some(Tier::Auto),
             "standard_only" => conversation.tier = Some(Tier::Standard),
@@ -210,6 +216,41 @@ fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut 
         });
     }
     Ok(())
+}
+
+/// Tools that the operator adds on the way are tools from the beginning, where an API knows no others. Those of `tools` that
+/// wait to be added are sent with the rest.
+fn additions(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    let mut added = false;
+    for turn in conversation.turns.iter_mut().filter(|turn| turn.role == Role::System) {
+        turn.blocks.retain(|block| {
+            let is_added = match &block.kind {
+                BlockKind::Foreign { raw } => addition(*raw, &mut conversation.tools),
+                _ => false,
+            };
+            added |= is_added;
+            !is_added
+        });
+    }
+    if added { warnings.adapted("messages.tool_addition") } else { Ok(()) }
+}
+
+/// Whether the block adds a tool that there is, or now is, among these.
+fn addition<'a>(block: Raw<'a>, tools: &mut Vec<Tool<'a>>) -> bool {
+    let [kind, tool] = block.pick(["type", "tool"]);
+    let Some(tool) = tool.filter(|_| kind.and_then(Raw::text).is_some_and(|kind| kind.as_str() == "tool_addition"))
+    else {
+        return false;
+    };
+    let [name, description, schema] = tool.pick(["name", "description", "input_schema"]);
+    let Some(name) = name.and_then(Raw::text).filter(|name| !name.is_empty()) else { return false };
+    if tools.iter().any(|known| known.name == name) {
+        return true;
+    }
+    let Some(schema) = schema.filter(|schema| schema.is_object()) else { return false };
+    let kind = ToolKind::Function { schema: Some(schema), strict: false };
+    tools.push(Tool { name, description: description.and_then(Raw::text), kind, cache: None, extras: Vec::new() });
+    true
 }
 
 fn choose<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>) -> Result<(), Rejection> {
