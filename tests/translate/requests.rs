@@ -468,7 +468,8 @@ fn bad_input_is_a_400_that_names_the_path() {
     chat("max_tokens", json!({"model": "m", "max_tokens": 0, "messages": [user("q")]}), Invalid);
     chat(
         "tool_choice",
-        json!({"model": "m", "tool_choice": {"type": "function", "function": {"name": "g"}}, "messages": [user("q")]}),
+        json!({"model": "m", "tool_choice": {"type": "function", "function": {"name": "g"}}, "messages": [user("q")],
+            "tools": [{"type": "function", "function": {"name": "f"}}]}),
         Invalid,
     );
     let (kind, param) = refused(
@@ -694,26 +695,6 @@ fn breakpoints_stand_behind_parts_and_what_has_none_is_not_counted() {
 }
 
 #[test]
-fn a_number_that_says_nothing_says_nothing_however_it_is_spelled() {
-    for nothing in ["0", "0.0", "-0", "0e1"] {
-        let body = format!(
-            r#"{{"model":"m","presence_penalty":{nothing},"frequency_penalty":{nothing},"n":1.0,"messages":[{{"role":"user","content":"q"}}]}}"#
-        );
-        let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
-        let out = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &strict);
-        assert_eq!(out.expect(nothing).warnings, None);
-    }
-}
-
-#[test]
-fn the_beginning_of_an_answer_ends_in_a_word() {
-    let text = |text: &str| json!({"type": "text", "text": text});
-    let begun = json!({"role": "assistant", "content": [text("ok \n"), text("  "), text("\n")]});
-    let (out, _) = claude("claude-haiku-4-5", json!({"model": "m", "messages": [user("q"), begun]}));
-    assert_eq!(out["messages"][1]["content"], json!([text("ok")]));
-}
-
-#[test]
 fn a_tool_that_the_operator_adds_is_a_tool() {
     let adds = |tool: Value| json!({"role": "system", "content": [{"type": "tool_addition", "tool": tool}]});
     let known = json!({"name": "f", "input_schema": {"type": "object"}, "defer_loading": true});
@@ -731,4 +712,82 @@ fn a_tool_that_the_operator_adds_is_a_tool() {
     // Of one that is not known nothing can be told.
     let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), adds(named)]}));
     assert_eq!((out.get("tools"), &*warnings), (None, "dropped=messages.content"));
+}
+
+#[test]
+fn a_number_that_says_nothing_says_nothing_however_it_is_spelled() {
+    for nothing in ["0", "0.0", "-0", "0e1"] {
+        let body = format!(
+            r#"{{"model":"m","presence_penalty":{nothing},"frequency_penalty":{nothing},"n":1.0,"messages":[{{"role":"user","content":"q"}}]}}"#
+        );
+        let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+        let out = translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &strict);
+        assert_eq!(out.expect(nothing).warnings, None);
+    }
+}
+
+#[test]
+fn a_choice_of_tools_that_are_not_there_is_none() {
+    for choice in [json!("required"), json!({"type": "function", "function": {"name": "f"}})] {
+        let body = json!({"model": "m", "messages": [user("q")], "tool_choice": choice});
+        let (out, warnings) = claude("claude-opus-5-5", body);
+        assert_eq!((out.get("tool_choice"), &*warnings), (None, "dropped=tool_choice"));
+    }
+    for choice in ["auto", "none"] {
+        let body = json!({"model": "m", "messages": [user("q")], "tool_choice": choice});
+        assert_eq!(claude("claude-opus-5-5", body).1, "", "that is what no tools say too");
+    }
+}
+
+#[test]
+fn functions_beside_an_empty_list_of_tools_are_functions() {
+    use tollgate::dialect::translate::{Reply, answer};
+    let body = json!({"model": "m", "messages": [user("q")], "tools": [], "functions": [{"name": "f"}]}).to_string();
+    let asked = Asked::new("claude-opus-5-5");
+    let translated =
+        translate::request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked).expect("translated");
+    assert_eq!(translated.warnings, None);
+    let said = json!({"id": "msg_1", "type": "message", "role": "assistant", "stop_reason": "tool_use", "usage": {},
+        "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]});
+    let reply = translated.reply(Reply::new("m", "req-1"));
+    let told = answer(said.to_string().as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply).expect("an answer");
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    assert_eq!(told["choices"][0]["message"]["function_call"], json!({"name": "f", "arguments": "{}"}));
+}
+
+#[test]
+fn the_beginning_of_an_answer_ends_in_a_word() {
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let begun = json!({"role": "assistant", "content": [text("ok \n"), text("  "), text("\n")]});
+    let (out, _) = claude("claude-haiku-4-5", json!({"model": "m", "messages": [user("q"), begun]}));
+    assert_eq!(out["messages"][1]["content"], json!([text("ok")]));
+}
+
+#[test]
+fn what_has_no_place_is_named() {
+    let ask_with = |name: &str, value: Value| {
+        let mut body = json!({"model": "m", "messages": [user("q")], "user": "u1"});
+        body[name] = value;
+        claude("claude-opus-5-5", body).1
+    };
+    assert_eq!(ask_with("metadata", json!({"user_id": "u1", "run": "7"})), "dropped=metadata");
+    assert_eq!(ask_with("metadata", json!({"user_id": "u2"})), "dropped=metadata");
+    assert_eq!(ask_with("metadata", json!({"user_id": "u1"})), "");
+    assert_eq!(ask_with("safety_identifier", json!("s1")), "dropped=user");
+    assert_eq!(ask_with("safety_identifier", json!("u1")), "");
+    let image = |detail: Value| {
+        let url = json!({"url": "https://example.com/x.png", "detail": detail});
+        json!([{"role": "user", "content": [{"type": "image_url", "image_url": url}]}])
+    };
+    assert_eq!(ask_with("messages", image(json!("high"))), "dropped=messages.content.image_url.detail");
+    assert_eq!(ask_with("messages", image(json!("auto"))), "");
+    for control in [json!({"type": "ephemeral", "ttl": "2h"}), json!({"type": "eternal"})] {
+        let part = json!([{"role": "user", "content": [{"type": "text", "text": "q", "cache_control": control}]}]);
+        assert_eq!(ask_with("messages", part), "dropped=cache_control");
+        let tools = json!([{"type": "function", "function": {"name": "f"}, "cache_control": control}]);
+        assert_eq!(ask_with("tools", tools), "dropped=cache_control");
+        assert_eq!(ask_with("cache_control", control), "dropped=cache_control");
+    }
+    let (_, warnings) = gpt("gpt-5", json!({"messages": [user("q")], "metadata": {"user_id": "u1", "run": "7"}}));
+    assert_eq!(warnings, "dropped=metadata");
 }

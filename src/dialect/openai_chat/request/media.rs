@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::dialect::canon::conversation::{BlockKind, Source};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{invalid, unsupported};
+use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
@@ -23,10 +23,13 @@ const IMAGES: [(&str, &str); 4] = [
 const PDF: (&str, &str) = ("JVBERi0", "application/pdf");
 
 /// An `image_url` part.
-pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
+pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>, warnings: &mut Warnings) -> Result<BlockKind<'a>, Rejection> {
     let value = part.member("image_url").ok_or_else(|| invalid(format!("{path}.image_url"), "is missing"))?;
     let url = value.text().or_else(|| value.member("url").and_then(Raw::text));
     let url = url.ok_or_else(|| invalid(format!("{path}.image_url.url"), "must be a string"))?;
+    if value.member("detail").and_then(Raw::text).is_some_and(|detail| detail.as_str() != "auto") {
+        warnings.dropped("messages.content.image_url.detail")?;
+    }
     let starts = |start: &str| url.as_str().get(..start.len()).is_some_and(|s| s.eq_ignore_ascii_case(start));
     if starts("http:") || starts("https:") {
         return Ok(BlockKind::Image(Source::Url(url)));
@@ -116,10 +119,11 @@ fn image_type(stated: &str, data: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::translate::Mode;
 
     fn read(url: &str) -> Result<(String, String), String> {
         let part = format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#);
-        match image(&Path::root("messages.0.content.0"), Raw::new(&part)) {
+        match image(&Path::root("messages.0.content.0"), Raw::new(&part), &mut Warnings::new(Mode::Compat)) {
             Ok(BlockKind::Image(Source::Base64 { media_type, data })) => Ok((media_type.into(), data.into())),
             Ok(other) => Err(format!("{other:?}")),
             Err(rejection) => Err(rejection.message().to_owned()),

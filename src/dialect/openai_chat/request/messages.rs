@@ -29,9 +29,9 @@ impl<'w> Messages<'w> {
             let [role, name, cache] = message.pick(["role", "name", "cache_control"]);
             let role = role.and_then(Raw::text);
             let role = role.ok_or_else(|| invalid(format!("{path}.role"), "must be a string"))?;
-            let cache = cache_control(cache);
+            let cache = cache_control(cache, self.warnings)?;
             let (role, mut blocks) = match role.as_str() {
-                "system" | "developer" => (Role::System, operator(&path, message)?),
+                "system" | "developer" => (Role::System, operator(&path, message, self.warnings)?),
                 "user" => (Role::User, self.user(&path, message)?),
                 "assistant" => (Role::Assistant, self.assistant(&path, at, message)?),
                 "tool" | "function" => (Role::User, vec![self.result(&path, message)?]),
@@ -57,9 +57,9 @@ impl<'w> Messages<'w> {
         if name.is_some() {
             self.warnings.dropped("messages.name")?;
         }
-        parts(&path, content, |part, kind, path| match kind {
+        parts(&path, content, self.warnings, |part, kind, path, warnings| match kind {
             "text" | "input_text" => text(part, path).map(Some),
-            "image_url" => media::image(path, part).map(Some),
+            "image_url" => media::image(path, part, warnings).map(Some),
             "file" => media::file(path, part).map(Some),
             // Left out, the model would answer as if nobody had spoken.
             "input_audio" => Err(unsupported(path.to_string())),
@@ -88,7 +88,7 @@ impl<'w> Messages<'w> {
             // Thinking without its signature is refused.
             self.warnings.dropped("messages.reasoning_content")?;
         }
-        blocks.extend(parts(&path.member("content"), content, |part, kind, path| match kind {
+        blocks.extend(parts(&path.member("content"), content, self.warnings, |part, kind, path, _| match kind {
             "text" | "output_text" => text(part, path).map(Some),
             "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
             "thinking" | "redacted_thinking" => Ok(thought(part).map(|block| block.kind)),
@@ -123,7 +123,7 @@ impl<'w> Messages<'w> {
             }
             None => self.input(&path.member("function.arguments"), arguments)?,
         };
-        Ok(Block { cache: cache_control(cache), kind: BlockKind::ToolUse { id, name, input } })
+        Ok(Block { cache: cache_control(cache, self.warnings)?, kind: BlockKind::ToolUse { id, name, input } })
     }
 
     /// The JSON object within the string; what is none is wrapped into one.
@@ -161,12 +161,14 @@ impl<'w> Messages<'w> {
             Some(content) => match content.text() {
                 Some(text) => Content::Text(text),
                 None => {
-                    Content::Blocks(parts(&path.member("content"), Some(content), |part, kind, path| match kind {
+                    let path = path.member("content");
+                    let within = parts(&path, Some(content), self.warnings, |part, kind, path, warnings| match kind {
                         "text" => text(part, path).map(Some),
-                        "image_url" => media::image(path, part).map(Some),
+                        "image_url" => media::image(path, part, warnings).map(Some),
                         "file" => media::file(path, part).map(Some),
                         _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
-                    })?)
+                    });
+                    Content::Blocks(within?)
                 }
             },
         };
@@ -176,8 +178,9 @@ impl<'w> Messages<'w> {
 }
 
 /// Text alone; what is blank says nothing, and Anthropic refuses it.
-fn operator<'a>(path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
-    let mut blocks = parts(&path.member("content"), message.member("content"), |part, kind, path| match kind {
+fn operator<'a>(path: &Path<'_>, message: Raw<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
+    let content = message.member("content");
+    let mut blocks = parts(&path.member("content"), content, warnings, |part, kind, path, _| match kind {
         "text" | "input_text" => text(part, path).map(Some),
         _ => Err(invalid(format!("{path}.type"), "must be text")),
     })?;
@@ -189,7 +192,8 @@ fn operator<'a>(path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rej
 fn parts<'a>(
     path: &Path<'_>,
     content: Option<Raw<'a>>,
-    mut each: impl FnMut(Raw<'a>, &str, &Path<'_>) -> Result<Option<BlockKind<'a>>, Rejection>,
+    warnings: &mut Warnings,
+    mut each: impl FnMut(Raw<'a>, &str, &Path<'_>, &mut Warnings) -> Result<Option<BlockKind<'a>>, Rejection>,
 ) -> Result<Vec<Block<'a>>, Rejection> {
     let Some(content) = content else { return Ok(Vec::new()) };
     if let Some(text) = content.text() {
@@ -208,8 +212,8 @@ fn parts<'a>(
         let [kind, cache, breakpoint] = part.pick(["type", "cache_control", "prompt_cache_breakpoint"]);
         let kind = kind.and_then(Raw::text);
         let kind = kind.ok_or_else(|| invalid(format!("{path}.type"), "must be a string"))?;
-        let cache = cache_control(cache.or(breakpoint));
-        blocks.extend(each(part, kind.as_str(), &path)?.map(|kind| Block { kind, cache }));
+        let cache = cache_control(cache.or(breakpoint), warnings)?;
+        blocks.extend(each(part, kind.as_str(), &path, warnings)?.map(|kind| Block { kind, cache }));
     }
     Ok(blocks)
 }

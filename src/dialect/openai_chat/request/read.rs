@@ -79,9 +79,9 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     }
     conversation.max_tokens = more.completion_tokens.or(more.tokens);
     // Anthropic's own words go before OpenAI's, wherever they stand.
-    conversation.format = conversation.format.or(more.format);
+    conversation.format = conversation.format.or(more.format.take());
     conversation.effort = conversation.effort.or(more.effort);
-    conversation.user = more.safety_identifier.or(more.user).or(more.metadata_user);
+    conversation.user = more.user(warnings)?;
     tools::read(more.tools, more.functions, &mut conversation, warnings)?;
     if let Some(choice) = more.choice {
         tools::choose(choice, &mut conversation, warnings)?;
@@ -141,18 +141,20 @@ impl<'a> Held<'a> {
             "output_config" => output_config(value, conversation, warnings)?,
             "user" => self.user = Some(text("user", value)?.into_plain()),
             "safety_identifier" => self.safety_identifier = Some(text("safety_identifier", value)?.into_plain()),
-            "metadata" => match value.member("user_id").and_then(Raw::text) {
-                Some(user) => self.metadata_user = Some(user.into_plain()),
-                None if value.members().next().is_none() => {}
-                None => warnings.dropped("metadata")?,
-            },
+            "metadata" => {
+                let user = value.member("user_id").and_then(Raw::text);
+                if value.members().any(|(key, _)| user.is_none() || key != "user_id") {
+                    warnings.dropped("metadata")?;
+                }
+                self.metadata_user = user.map(Escaped::into_plain);
+            }
             "service_tier" => match text("service_tier", value)?.as_str() {
                 "auto" => conversation.tier = Some(Tier::Auto),
                 "default" => conversation.tier = Some(Tier::Standard),
                 "priority" | "fast" | "ultrafast" => conversation.tier = Some(Tier::Priority),
                 _ => warnings.dropped("service_tier")?,
             },
-            "cache_control" => conversation.cache = cache_control(Some(value)),
+            "cache_control" => conversation.cache = cache_control(Some(value), warnings)?,
             "modalities" => {
                 let is_text = |kind: Raw<'_>| kind.text().is_some_and(|kind| kind.as_str() == "text");
                 if !value.elements().all(is_text) {
@@ -165,6 +167,19 @@ impl<'a> Held<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// There is room for one: who is safe goes before who asks, and that before what a map says.
+    fn user(&mut self, warnings: &mut Warnings) -> Result<Option<Cow<'a, str>>, Rejection> {
+        let mut first = self.safety_identifier.take();
+        for (name, other) in [("user", self.user.take()), ("metadata", self.metadata_user.take())] {
+            match (&first, other) {
+                (None, other) => first = other,
+                (Some(first), Some(other)) if *first != other => warnings.dropped(name)?,
+                _ => {}
+            }
+        }
+        Ok(first)
     }
 }
 
@@ -267,13 +282,13 @@ fn search(value: Raw<'_>) -> Result<Option<Search<'_>>, Rejection> {
 }
 
 /// Anthropic's breakpoint, where clients of proxies put it, or OpenAI's own. What is none is no breakpoint.
-pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
-    let value = value?;
+pub(super) fn cache_control(value: Option<Raw<'_>>, warnings: &mut Warnings) -> Result<Option<Cache>, Rejection> {
+    let Some(value) = value else { return Ok(None) };
     let word = |name: &str| value.member(name).and_then(Raw::text).unwrap_or_default();
     match (word("type").as_str(), word("mode").as_str(), word("ttl").as_str()) {
-        ("ephemeral", _, "1h") | (_, "explicit", "12h") => Some(Cache::Hour),
-        ("ephemeral", _, "" | "5m") | (_, "explicit", _) => Some(Cache::FiveMinutes),
-        _ => None,
+        ("ephemeral", _, "1h") | (_, "explicit", "12h") => Ok(Some(Cache::Hour)),
+        ("ephemeral", _, "" | "5m") | (_, "explicit", _) => Ok(Some(Cache::FiveMinutes)),
+        _ => warnings.dropped("cache_control").map(|()| None),
     }
 }
 

@@ -22,28 +22,29 @@ pub(super) fn read<'a>(
         return Err(invalid(path, if list.is_object() { "must be a list" } else { "must be a list of objects" }));
     }
     for (at, entry) in tools.into_iter().flat_map(Raw::elements).enumerate() {
-        conversation.tools.push(tool(&Path::root("tools").at(at), entry)?);
+        conversation.tools.push(tool(&Path::root("tools").at(at), entry, warnings)?);
     }
     for (at, entry) in functions.into_iter().flat_map(Raw::elements).enumerate() {
         conversation.legacy_functions = true;
         // An answer has room for one.
         conversation.one_call = true;
-        conversation.tools.push(function(&Path::root("functions").at(at), entry, entry)?);
+        conversation.tools.push(function(&Path::root("functions").at(at), entry, entry, warnings)?);
     }
-    if tools.is_some() && functions.is_some() {
+    if functions.is_some() && tools.is_some_and(|list| list.elements().next().is_some()) {
         conversation.legacy_functions = false;
         warnings.adapted("functions")?;
     }
     Ok(())
 }
 
-fn tool<'a>(path: &Path<'_>, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
+fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<Tool<'a>, Rejection> {
     let [kind, function, custom] = entry.pick(["type", "function", "custom"]);
     let kind = kind.and_then(Raw::text);
     match kind.as_ref().map_or("function", Escaped::as_str) {
         "function" => {
             let definition = function.filter(|function| function.is_object());
-            self::function(path, entry, definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?)
+            let definition = definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?;
+            self::function(path, entry, definition, warnings)
         }
         "custom" => {
             let definition = custom.filter(|custom| custom.is_object());
@@ -52,23 +53,34 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>) -> Result<Tool<'a>, Rejection> {
                 let grammar = format.member("grammar").unwrap_or(format);
                 grammar.member("definition").and_then(Raw::text)
             });
-            named(path, entry, definition, ToolKind::Custom { grammar })
+            named(path, entry, definition, ToolKind::Custom { grammar }, warnings)
         }
         // Left out in silence, the model would lack what its client counts on.
         _ => Err(invalid(format!("{path}.type"), "is no type of tool that can be translated")),
     }
 }
 
-fn function<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>) -> Result<Tool<'a>, Rejection> {
+fn function<'a>(
+    path: &Path<'_>,
+    entry: Raw<'a>,
+    definition: Raw<'a>,
+    warnings: &mut Warnings,
+) -> Result<Tool<'a>, Rejection> {
     let [schema, strict] = definition.pick(["parameters", "strict"]);
     if schema.is_some_and(|schema| !schema.is_object()) {
         return Err(invalid(format!("{path}.function.parameters"), "must be an object"));
     }
     let strict = strict.and_then(Raw::bool).unwrap_or(false);
-    named(path, entry, definition, ToolKind::Function { schema, strict })
+    named(path, entry, definition, ToolKind::Function { schema, strict }, warnings)
 }
 
-fn named<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKind<'a>) -> Result<Tool<'a>, Rejection> {
+fn named<'a>(
+    path: &Path<'_>,
+    entry: Raw<'a>,
+    definition: Raw<'a>,
+    kind: ToolKind<'a>,
+    warnings: &mut Warnings,
+) -> Result<Tool<'a>, Rejection> {
     let [name, description, cache] = definition.pick(["name", "description", "cache_control"]);
     let name = name.and_then(Raw::text).filter(|name| !name.is_empty());
     // Beside the definition, or in it.
@@ -77,7 +89,7 @@ fn named<'a>(path: &Path<'_>, entry: Raw<'a>, definition: Raw<'a>, kind: ToolKin
         name: name.ok_or_else(|| invalid(format!("{path}.name"), "must be a string"))?,
         description: description.and_then(Raw::text),
         kind,
-        cache: cache_control(entry.member("cache_control").or(cache)),
+        cache: cache_control(entry.member("cache_control").or(cache), warnings)?,
         extras: extras.filter_map(|(name, (beside, within))| Some((name, beside.or(within)?))).collect(),
     })
 }
@@ -95,8 +107,14 @@ pub(super) fn choose<'a>(
         _ => None,
     };
     let unknown = || invalid("tool_choice", "is no known choice");
+    let has_none = conversation.tools.is_empty();
     if let Some(word) = value.text() {
-        conversation.choice = Some(mode(word.as_str()).ok_or_else(unknown)?);
+        let choice = mode(word.as_str()).ok_or_else(unknown)?;
+        // Of no tools none can be called, and that is what the others say too.
+        if has_none && conversation.search.is_none() && choice == ToolChoice::Any {
+            warnings.dropped("tool_choice")?;
+        }
+        conversation.choice = Some(choice);
         return Ok(());
     }
     if let Some(allowed) = value.member("allowed_tools") {
@@ -110,6 +128,9 @@ pub(super) fn choose<'a>(
         return Ok(());
     }
     let name = name_of(value).ok_or_else(unknown)?;
+    if has_none {
+        return warnings.dropped("tool_choice");
+    }
     if !conversation.tools.iter().any(|tool| tool.name == name) {
         return Err(invalid("tool_choice", "names a tool that is not in `tools`"));
     }
