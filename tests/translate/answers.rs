@@ -371,3 +371,41 @@ fn a_truncated_call_is_mended() {
     let told = in_messages(&completion(message, "tool_calls"));
     assert_eq!(told["content"][1]["input"], json!({"_raw_arguments": "{\"a\":\"b"}));
 }
+
+#[test]
+fn why_an_answer_ended_is_told_in_the_providers_words_unless_nothing_shall_be_said() {
+    use tollgate::dialect::translate::{Asked, Mode, request};
+    let mut said = message(json!([{"type": "text", "text": "x"}]), "stop_sequence");
+    said["stop_sequence"] = json!("\n\"END\"");
+    said["usage"]["service_tier"] = json!("batch");
+    let fields = json!({"stop_reason": "stop_sequence", "stop_sequence": "\n\"END\""});
+    let mut refused = message(json!([]), "refusal");
+    refused["stop_details"] = json!({"type": "refusal", "category": "cyber", "explanation": null});
+    let why = json!({"stop_reason": "refusal", "stop_sequence": null, "stop_details": refused["stop_details"].clone()});
+    let mut unknown = message(json!([]), "new");
+    unknown["usage"]["service_tier"] = json!("priority");
+    let nothing = json!({"stop_reason": null, "stop_sequence": null});
+    for (said, fields, tier) in
+        [(said, fields, json!("default")), (refused, why, Value::Null), (unknown, nothing, json!("priority"))]
+    {
+        let told = in_chat(&said);
+        assert_eq!(told["choices"][0]["provider_specific_fields"], fields);
+        assert_eq!(told.get("service_tier").cloned().unwrap_or_default(), tier);
+        let streamed = |reply: &Reply| {
+            let stream = answer_as_stream(said.to_string().as_bytes(), Anthropic, OpenAiChat, reply).expect("a stream");
+            let mut chunks = crate::make::chat_chunks(&stream);
+            chunks.retain(|chunk| chunk["choices"][0]["finish_reason"].is_string());
+            chunks.pop().expect("an end")
+        };
+        let last = streamed(&reply());
+        assert_eq!(last["choices"][0]["provider_specific_fields"], fields);
+        assert_eq!(last.get("service_tier").cloned().unwrap_or_default(), tier);
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"q"}]}"#;
+        let silent = request(body, OpenAiChat, Anthropic, &Asked::new("claude-opus-5-5").mode(Mode::Silent));
+        let silent = silent.expect("translated").reply(reply());
+        assert_eq!(streamed(&silent)["choices"][0].get("provider_specific_fields"), None);
+        let whole = answer(said.to_string().as_bytes(), Anthropic, OpenAiChat, &silent).expect("an answer");
+        let whole: Value = serde_json::from_slice(&whole).expect("JSON");
+        assert_eq!(whole["choices"][0].get("provider_specific_fields"), None);
+    }
+}

@@ -1,10 +1,9 @@
 //! Whole answers of Messages, written.
 
-use super::envelope::{message_id, on_one_line, stop_delta, usage};
-use super::stream::Ended;
-use crate::dialect::canon::AnswerWriter;
-use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
+use super::envelope::{message_id, stop_delta, usage};
+use crate::dialect::canon::event::{Ended, Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
+use crate::dialect::canon::{AnswerWriter, on_one_line};
 use crate::wire::json::{Escaped, Out, Raw, members};
 
 /// Collects events into one message.

@@ -1,14 +1,13 @@
 //! What surrounds the content of an answer: its id, why it ended, and what it cost.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::stream::REASONS;
 use crate::dialect::canon::event::{Stop, StopReason, UsageNews};
 use crate::dialect::canon::name::base62;
-use crate::wire::json::{Escaped, Raw};
+use crate::dialect::canon::on_one_line;
+use crate::wire::json::Escaped;
 
 /// An id of the form that Anthropic's have, always the same for the same answer.
 pub(super) fn message_id(id: &Escaped<'_>, request_id: &str) -> String {
@@ -30,7 +29,7 @@ pub(super) fn stop_delta(stop: &Stop<'_>, has_tool: bool) -> String {
         StopReason::ToolUse | StopReason::Unknown => StopReason::EndTurn,
         reason => reason,
     };
-    let name = REASONS.iter().find(|(_, known)| *known == reason).map_or("end_turn", |(name, _)| *name);
+    let name = reason.name().unwrap_or("end_turn");
     let mut delta = format!(r#"{{"stop_reason":"{name}","stop_sequence":{}"#, quoted(stop.sequence.as_ref()));
     if let Some(details) = stop.details {
         delta.extend([r#","stop_details":"#, &on_one_line(details)]);
@@ -67,10 +66,4 @@ pub(super) fn usage(news: &UsageNews) -> String {
     }
     usage.push('}');
     usage
-}
-
-/// A value without the line ends between its tokens, which would end the `data` line; within strings there are none.
-pub(super) fn on_one_line(raw: Raw<'_>) -> Cow<'_, str> {
-    let text = raw.as_str();
-    if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() }
 }

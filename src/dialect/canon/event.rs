@@ -65,6 +65,15 @@ pub(crate) struct UsageNews {
     pub(crate) states_cache_write: bool,
     /// Whether reasoning was stated.
     pub(crate) states_reasoning: bool,
+    /// How urgently the answer was made, as far as that is known.
+    pub(crate) tier: Option<ServedTier>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServedTier {
+    /// As any, or later than any.
+    Default,
+    Priority,
 }
 
 impl UsageNews {
@@ -74,6 +83,7 @@ impl UsageNews {
             usage: self.usage.plus(other.usage),
             states_cache_write: self.states_cache_write || other.states_cache_write,
             states_reasoning: self.states_reasoning || other.states_reasoning,
+            tier: other.tier.or(self.tier),
         }
     }
 }
@@ -88,6 +98,13 @@ pub(crate) struct Stop<'a> {
     pub(crate) explanation: Option<Escaped<'a>>,
     /// Anthropic's `stop_details`, as it is spelled.
     pub(crate) details: Option<Raw<'a>>,
+}
+
+impl Stop<'_> {
+    /// The words of a refusal.
+    pub(crate) fn refusal(&self) -> Option<&Escaped<'_>> {
+        self.explanation.as_ref().filter(|_| self.reason == StopReason::Refusal)
+    }
 }
 
 impl From<StopReason> for Stop<'_> {
@@ -109,6 +126,58 @@ pub(crate) enum StopReason {
     Compaction,
     /// None, or one that nobody here knows.
     Unknown,
+}
+
+impl StopReason {
+    /// What Anthropic calls them, and no other dialect tells all of them apart.
+    const NAMES: [(&str, StopReason); 8] = [
+        ("end_turn", StopReason::EndTurn),
+        ("stop_sequence", StopReason::StopSequence),
+        ("tool_use", StopReason::ToolUse),
+        ("max_tokens", StopReason::MaxTokens),
+        ("model_context_window_exceeded", StopReason::ContextWindow),
+        ("refusal", StopReason::Refusal),
+        ("pause_turn", StopReason::Pause),
+        ("compaction", StopReason::Compaction),
+    ];
+
+    pub(crate) fn named(name: &str) -> Self {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        known.map_or(StopReason::Unknown, |(_, reason)| *reason)
+    }
+
+    /// `None` for the unknown.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map(|(name, _)| *name)
+    }
+}
+
+/// The end of an answer, outliving the event that told of it.
+pub(crate) struct Ended {
+    reason: StopReason,
+    sequence: Option<Escaped<'static>>,
+    explanation: Option<Escaped<'static>>,
+    details: Option<String>,
+}
+
+impl Ended {
+    pub(crate) fn of(stop: Stop<'_>) -> Self {
+        Ended {
+            reason: stop.reason,
+            sequence: stop.sequence.map(Escaped::into_owned),
+            explanation: stop.explanation.map(Escaped::into_owned),
+            details: stop.details.map(|details| details.as_str().to_owned()),
+        }
+    }
+
+    pub(crate) fn stop(&self) -> Stop<'_> {
+        Stop {
+            reason: self.reason,
+            sequence: self.sequence.as_ref().map(Escaped::by_ref),
+            explanation: self.explanation.as_ref().map(Escaped::by_ref),
+            details: self.details.as_deref().map(Raw::new),
+        }
+    }
 }
 
 /// Where a reader puts its events.

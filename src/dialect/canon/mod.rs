@@ -13,8 +13,11 @@ pub(crate) mod needs;
 pub(crate) mod path;
 pub(crate) mod warning;
 
+use std::borrow::Cow;
+
 use self::event::Event;
 use self::fault::Fault;
+use crate::wire::json::Raw;
 use crate::wire::sse::Block;
 use bytes::BytesMut;
 
@@ -64,3 +67,9 @@ pub(crate) fn put(out: &mut BytesMut, parts: &[&str]) {
 }
 
 const ROOM: usize = 4 << 10;
+
+/// A value without the line ends between its tokens, which would end the `data` line; within strings there are none.
+pub(crate) fn on_one_line(raw: Raw<'_>) -> Cow<'_, str> {
+    let text = raw.as_str();
+    if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() }
+}

@@ -39,4 +39,6 @@ pub(crate) struct Needs {
     pub(crate) beta: Option<&'static str>,
     /// The client did not ask for thinking, and its SDK may not know what it is.
     pub(crate) hides_thinking: bool,
+    /// The client is told nothing beyond its own dialect.
+    pub(crate) is_silent: bool,
 }

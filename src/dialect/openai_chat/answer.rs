@@ -1,9 +1,10 @@
 //! Whole answers of Chat Completions, written.
 
-use super::envelope::{finish_reason, text_input, url_citation, usage_of};
+use super::envelope::{finish_reason, provider_fields, text_input, tier, url_citation, usage_of};
 use crate::dialect::canon::AnswerWriter;
-use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
-use crate::wire::json::{Escaped, Out};
+use crate::dialect::canon::event::{Ended, Event, Open, Stop, StopReason, UsageNews};
+use crate::dialect::canon::needs::Needs;
+use crate::wire::json::Out;
 
 /// Collects events into one completion with one choice.
 pub(crate) struct Writer {
@@ -22,8 +23,8 @@ pub(crate) struct Writer {
     annotations: Vec<String>,
     open: Option<Block>,
     usage: UsageNews,
-    stop: StopReason,
-    refusal: Option<Escaped<'static>>,
+    ended: Option<Ended>,
+    is_silent: bool,
 }
 
 enum Block {
@@ -35,11 +36,11 @@ enum Block {
 
 impl Writer {
     /// For an answer of `model`, in plain text, that began at `created`, in seconds of Unix time.
-    pub(crate) fn new(model: &str, created: i64, legacy_functions: bool) -> Self {
+    pub(crate) fn new(model: &str, created: i64, needs: &Needs) -> Self {
         Writer {
             model: model.to_owned(),
             created,
-            legacy_functions,
+            legacy_functions: needs.legacy_functions,
             id: String::new(),
             content: String::new(),
             chars: 0,
@@ -50,8 +51,8 @@ impl Writer {
             annotations: Vec::new(),
             open: None,
             usage: UsageNews::default(),
-            stop: StopReason::Unknown,
-            refusal: None,
+            ended: None,
+            is_silent: needs.is_silent,
         }
     }
 
@@ -112,14 +113,14 @@ impl Writer {
         }
     }
 
-    fn message(&self, out: &mut Out) {
+    fn message(&self, stop: &Stop<'_>, out: &mut Out) {
         out.open('{').key("role").word("assistant").key("content");
         match self.has_text || self.calls.is_empty() {
             true => out.pieces(&[&self.content]),
             false => out.raw("null"),
         };
         out.key("refusal");
-        match &self.refusal {
+        match stop.refusal() {
             Some(words) => out.text(words),
             None => out.raw("null"),
         };
@@ -162,25 +163,30 @@ impl AnswerWriter for Writer {
             (Event::Arguments(piece), Some(Block::Tool { input, .. })) => input.push_str(piece.as_str()),
             (Event::Close, _) => self.close(),
             (Event::Usage(news), _) => self.usage = news,
-            (Event::Stop(stop), _) => {
-                self.stop = stop.reason;
-                let words = stop.explanation.filter(|_| stop.reason == StopReason::Refusal);
-                self.refusal = words.map(Escaped::into_owned);
-            }
+            (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
             _ => {}
         }
     }
 
     fn finish(&mut self) -> String {
         self.close();
+        let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
+        let stop = ended.stop();
         let mut out = Out::with_capacity(self.content.len() + 512);
         out.open('{').key("id").pieces(&["chatcmpl-", &self.id]).key("object").word("chat.completion");
         out.key("created").raw(&self.created.to_string()).key("model").plain(&self.model);
         out.key("choices").open('[').open('{').key("index").raw("0").key("message");
-        self.message(&mut out);
-        let reason = finish_reason(self.stop, !self.calls.is_empty(), self.legacy_functions);
-        out.key("logprobs").raw("null").key("finish_reason").plain(reason).close('}').close(']');
-        out.key("usage").raw(&usage_of(&self.usage)).close('}');
+        self.message(&stop, &mut out);
+        let reason = finish_reason(stop.reason, !self.calls.is_empty(), self.legacy_functions);
+        out.key("logprobs").raw("null").key("finish_reason").plain(reason);
+        if !self.is_silent {
+            out.key("provider_specific_fields").raw(&provider_fields(&stop));
+        }
+        out.close('}').close(']').key("usage").raw(&usage_of(&self.usage));
+        if let Some(served) = self.usage.tier {
+            out.key("service_tier").word(tier(served));
+        }
+        out.close('}');
         out.finish()
     }
 }

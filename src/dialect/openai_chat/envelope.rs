@@ -1,6 +1,7 @@
 //! What surrounds the content of an answer: why it ended, what it rests on, and what it cost.
 
-use crate::dialect::canon::event::{StopReason, UsageNews};
+use crate::dialect::canon::event::{ServedTier, Stop, StopReason, UsageNews};
+use crate::dialect::canon::on_one_line;
 use crate::wire::json::{Escaped, Raw};
 
 /// SDKs run tools, or do not, by the reason alone.
@@ -12,6 +13,26 @@ pub(super) fn finish_reason(stop: StopReason, has_tools: bool, legacy_functions:
         _ if has_tools && legacy_functions => "function_call",
         _ if has_tools => "tool_calls",
         _ => "stop",
+    }
+}
+
+/// Why the answer ended, in the provider's own words, for clients that want to know more than a dialect has room for.
+pub(super) fn provider_fields(stop: &Stop<'_>) -> String {
+    let quoted = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\""));
+    let reason = quoted(stop.reason.name());
+    let sequence = quoted(stop.sequence.as_ref().map(Escaped::as_str));
+    let mut fields = format!(r#"{{"stop_reason":{reason},"stop_sequence":{sequence}"#);
+    if let Some(details) = stop.details {
+        fields.extend([r#","stop_details":"#, &on_one_line(details)]);
+    }
+    fields.push('}');
+    fields
+}
+
+pub(super) fn tier(tier: ServedTier) -> &'static str {
+    match tier {
+        ServedTier::Default => "default",
+        ServedTier::Priority => "priority",
     }
 }
 

@@ -52,10 +52,7 @@ fn whole(json: &[u8], upstream: Dialect, translator: Option<StreamTranslator>) -
 pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn AnswerWriter + Send + Sync>> {
     Some(match client {
         Dialect::Anthropic => Box::new(anthropic::answer::Writer::new(&reply.model, &reply.request_id)),
-        Dialect::OpenAiChat => {
-            let functions = reply.needs.legacy_functions;
-            Box::new(openai_chat::answer::Writer::new(&reply.model, reply.created, functions))
-        }
+        Dialect::OpenAiChat => Box::new(openai_chat::answer::Writer::new(&reply.model, reply.created, &reply.needs)),
         Dialect::OpenAiResponses => return None,
     })
 }

@@ -1,6 +1,7 @@
 use super::{Reply, answer};
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::Event;
+use crate::dialect::canon::needs::Needs;
 use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::Scanner;
@@ -17,7 +18,9 @@ pub(super) fn reader(upstream: Dialect) -> Option<Box<dyn StreamReader + Send + 
 /// The one answer that a stream makes, in its own dialect, as far as it came before it broke off or failed. Of several choices
 /// the first; `None` for Responses, and for what does not begin as an answer.
 pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option<String> {
-    let (mut reader, mut writer) = (reader(dialect)?, answer::writer(dialect, reply)?);
+    // In its own dialect it needs no other's words.
+    let reply = Reply { needs: Needs { is_silent: true, ..reply.needs.clone() }, ..reply.clone() };
+    let (mut reader, mut writer) = (reader(dialect)?, answer::writer(dialect, &reply)?);
     let (mut verdict, mut has_begun) = (Ok(()), false);
     let mut sink = |event: Event<'_>| {
         has_begun |= matches!(event, Event::Start { .. });

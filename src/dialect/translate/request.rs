@@ -195,7 +195,7 @@ pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_
         size: body.len() + body.len() / 8 + 256,
     };
     let (wants_nothing, include_usage) = (conversation.max_tokens == Some(0), conversation.include_usage);
-    let mut needs = Needs::default();
+    let mut needs = Needs { is_silent: asked.mode == Mode::Silent, ..Needs::default() };
     let body = match upstream {
         Dialect::Anthropic => anthropic::request::write(conversation, &aim, &mut needs, &mut warnings)?,
         Dialect::OpenAiChat => openai_chat::request::write(conversation, &aim, &mut needs, &mut warnings)?,

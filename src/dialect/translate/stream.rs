@@ -161,8 +161,8 @@ pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn StreamWri
     Some(match client {
         Dialect::Anthropic => Box::new(anthropic::stream::Writer::new(&reply.model, &reply.request_id)),
         Dialect::OpenAiChat => {
-            let functions = reply.needs.legacy_functions;
-            Box::new(openai_chat::stream::Writer::new(&reply.model, reply.created, reply.include_usage, functions))
+            let needs = &reply.needs;
+            Box::new(openai_chat::stream::Writer::new(&reply.model, reply.created, reply.include_usage, needs))
         }
         Dialect::OpenAiResponses => return None,
     })

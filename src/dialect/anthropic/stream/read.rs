@@ -1,7 +1,7 @@
-use super::{Ended, Kind, REASONS};
+use super::Kind;
 use crate::dialect::anthropic::error;
 use crate::dialect::canon::StreamReader;
-use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
+use crate::dialect::canon::event::{Ended, Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
 use crate::wire;
 use crate::wire::json::cursor::{self, Passed, Value};
@@ -221,10 +221,9 @@ impl Reader {
     fn stop(&mut self, delta: &Delta<'_>) {
         let Some(reason) = delta.stop_reason else { return };
         let name = reason.text().unwrap_or_default();
-        let known = REASONS.iter().find(|(known, _)| *known == name.as_str());
         let details = delta.stop_details;
         self.ended = Some(Ended::of(Stop {
-            reason: known.map_or(StopReason::Unknown, |(_, reason)| *reason),
+            reason: StopReason::named(name.as_str()),
             sequence: delta.stop_sequence.and_then(Raw::text),
             explanation: details.and_then(|details| text(details, "explanation")),
             details,
@@ -327,6 +326,13 @@ fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
                 let thinking = value.member("thinking_tokens").and_then(Raw::count);
                 news.states_reasoning |= thinking.is_some();
                 usage.reasoning = thinking.unwrap_or(usage.reasoning);
+            }
+            "service_tier" => {
+                news.tier = match value.text().unwrap_or_default().as_str() {
+                    "standard" | "batch" => Some(ServedTier::Default),
+                    "priority" => Some(ServedTier::Priority),
+                    _ => news.tier,
+                }
             }
             "server_tool_use" => {
                 set(&mut usage.web_searches, value.member("web_search_requests"));

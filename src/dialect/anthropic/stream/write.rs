@@ -2,13 +2,13 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
-use super::{Ended, Kind};
-use crate::dialect::anthropic::envelope::{message_id, on_one_line, stop_delta, usage};
+use super::Kind;
+use crate::dialect::anthropic::envelope::{message_id, stop_delta, usage};
 use crate::dialect::anthropic::error;
-use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
+use crate::dialect::canon::event::{Ended, Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
-use crate::dialect::canon::{StreamWriter, put};
+use crate::dialect::canon::{StreamWriter, on_one_line, put};
 use crate::wire::json::Escaped;
 use crate::wire::sse;
 

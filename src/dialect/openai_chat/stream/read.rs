@@ -78,7 +78,7 @@ impl Reader {
         if let Some(usage) = chunk.usage.filter(|usage| usage.is_object()) {
             let counts = meter::counts(usage.as_str());
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
-            sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning }));
+            sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning, tier: None }));
         }
         chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))
     }

@@ -2,10 +2,11 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
-use crate::dialect::canon::event::{Event, Open, StopReason, UsageNews};
+use crate::dialect::canon::event::{Ended, Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
+use crate::dialect::canon::needs::Needs;
 use crate::dialect::canon::{StreamWriter, put};
-use crate::dialect::openai_chat::envelope::{finish_reason, text_input, url_citation, usage_of};
+use crate::dialect::openai_chat::envelope::{finish_reason, provider_fields, text_input, tier, url_citation, usage_of};
 use crate::dialect::openai_chat::error;
 use crate::wire::json::Escaped;
 use crate::wire::sse;
@@ -29,8 +30,8 @@ pub(crate) struct Writer {
     annotations: String,
     chars: usize,
     usage: UsageNews,
-    stop: StopReason,
-    refusal: Option<Escaped<'static>>,
+    ended: Option<Ended>,
+    is_silent: bool,
     is_over: bool,
 }
 
@@ -58,12 +59,12 @@ enum Kind {
 
 impl Writer {
     /// For an answer of `model`, in plain text, that began at `created`, in seconds of Unix time.
-    pub(crate) fn new(model: &str, created: i64, include_usage: bool, legacy_functions: bool) -> Self {
+    pub(crate) fn new(model: &str, created: i64, include_usage: bool, needs: &Needs) -> Self {
         Writer {
             model: Escaped::new(model).as_str().to_owned(),
             created,
             include_usage,
-            legacy_functions,
+            legacy_functions: needs.legacy_functions,
             front: String::new(),
             back: if include_usage {
                 r#","logprobs":null,"finish_reason":null}],"usage":null}"#
@@ -76,8 +77,8 @@ impl Writer {
             annotations: String::new(),
             chars: 0,
             usage: UsageNews::default(),
-            stop: StopReason::Unknown,
-            refusal: None,
+            ended: None,
+            is_silent: needs.is_silent,
             is_over: false,
         }
     }
@@ -186,15 +187,24 @@ impl Writer {
         if !self.annotations.is_empty() {
             self.delta(&[r#""annotations":["#, &self.annotations, "]"], out);
         }
-        if let Some(words) = &self.refusal {
+        let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
+        let stop = ended.stop();
+        if let Some(words) = stop.refusal() {
             self.delta(&[r#""refusal":""#, words.as_str(), "\""], out);
         }
         let usage = if self.include_usage { r#","usage":null"# } else { "" };
-        let reason = finish_reason(self.stop, self.tools > 0, self.legacy_functions);
-        let choice = [r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":""#, reason, r#""}]"#];
+        let reason = finish_reason(stop.reason, self.tools > 0, self.legacy_functions);
+        let choice = [r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":""#, reason, "\""];
         put(out, &[&self.front]);
         put(out, &choice);
-        put(out, &[usage, "}\n\n"]);
+        if !self.is_silent {
+            put(out, &[r#","provider_specific_fields":"#, &provider_fields(&stop)]);
+        }
+        put(out, &["}]", usage]);
+        if let Some(served) = self.usage.tier {
+            put(out, &[r#","service_tier":""#, tier(served), "\""]);
+        }
+        put(out, &["}\n\n"]);
         if self.include_usage {
             put(out, &[&self.front, r#"],"usage":"#, &usage_of(&self.usage), "}\n\n"]);
         }
@@ -229,11 +239,7 @@ impl StreamWriter for Writer {
             (Event::Citation(raw), Some(Kind::Text { citations, .. })) => citations.extend(url_citation(raw)),
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = news,
-            (Event::Stop(stop), _) => {
-                self.stop = stop.reason;
-                let words = stop.explanation.filter(|_| stop.reason == StopReason::Refusal);
-                self.refusal = words.map(Escaped::into_owned);
-            }
+            (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
             (Event::Ping, _) => self.keep_alive(out),
             (Event::End, _) => self.end(out),
             _ => {}
