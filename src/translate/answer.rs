@@ -96,9 +96,26 @@ impl Passage {
                     bytes.ok_or_else(|| Fault::garbled("the upstream's answer broke off, or is larger than is read"));
                 translator.try_whole(&bytes?, self.upstream, &mut out)?;
             }
-            let Some(next) = translator.going_on(&self.asked) else { return Ok(out.freeze()) };
+            let Some(next) = translator.going_on(&self.asked) else {
+                if !translator.states_usage() {
+                    self.usage_is_unknown();
+                }
+                return Ok(out.freeze());
+            };
             (body, is_stream) = self.go_on(next.into()).await?;
             translator.resume();
+        }
+    }
+
+    /// Anthropic's SDKs want figures, and zeros are none: the header says so while there is one to be written.
+    fn usage_is_unknown(&self) {
+        const UNKNOWN: &str = "usage=unknown";
+        if self.reply.needs.is_silent {
+            return;
+        }
+        match &self.warnings {
+            Some(lost) => self.call.warn(&format!("{lost}; {UNKNOWN}")),
+            None => self.call.warn(UNKNOWN),
         }
     }
 

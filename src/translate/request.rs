@@ -35,6 +35,9 @@ pub(crate) struct Passage {
     /// What was asked.
     pub(super) asked: Bytes,
     pub(super) again: Option<AskAgain>,
+    pub(super) call: Call,
+    /// What the translation of the request lost.
+    pub(super) warnings: Option<String>,
 }
 
 /// Asks the same upstream once more, with this body.
@@ -72,6 +75,8 @@ impl Translation {
             streams: head.is_stream(),
             asked: translated.body.clone(),
             again: None,
+            call: call.clone(),
+            warnings: translated.warnings,
         };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.

@@ -168,6 +168,25 @@ async fn tokens_are_counted_by_an_estimate_that_says_so() {
 }
 
 #[tokio::test]
+async fn usage_that_nobody_states_is_not_known_and_no_zero() {
+    let site = Site::new(Translation::new());
+    let (_, headers, body) = site.ask(CHAT, claude("sim:nousage", false)).await;
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(answer.get("usage"), None);
+    assert_eq!(headers["x-tollgate-warnings"], "dropped=seed; usage=unknown");
+    assert_eq!(site.outcome().warnings.as_deref(), Some("dropped=seed; usage=unknown"));
+    let (_, headers, body) = site.ask(MESSAGES, gpt("sim:nousage", false)).await;
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(answer["usage"]["input_tokens"], 0, "SDKs want figures");
+    assert_eq!(headers["x-tollgate-warnings"], "usage=unknown");
+    let silent = Site::new(Translation::new().mode(Mode::Silent));
+    let (_, headers, _) = silent.ask(MESSAGES, gpt("sim:nousage", false)).await;
+    assert_eq!(headers.get("x-tollgate-warnings"), None);
+    let (_, headers, _) = site.ask(MESSAGES, gpt("hi", false)).await;
+    assert_eq!(headers.get("x-tollgate-warnings"), None);
+}
+
+#[tokio::test]
 async fn a_request_for_no_output_is_answered_without_a_provider() {
     let site = Site::new(Translation::new());
     for stream in [false, true] {

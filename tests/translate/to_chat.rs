@@ -197,3 +197,14 @@ fn a_refusal_has_its_words_in_a_stream_as_in_a_whole_answer() {
     let finish: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str()).collect();
     assert_eq!(finish, ["content_filter"]);
 }
+
+#[test]
+fn usage_that_nobody_states_has_no_chunk() {
+    let said = json!({"type": "message_start", "message": {"id": "msg_1", "content": []}});
+    let events =
+        [said, json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}), json!({"type": "message_stop"})];
+    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let chunks = chat_chunks(&translate(Anthropic, &[stream.as_bytes()]));
+    assert!(chunks.iter().all(|chunk| !chunk["usage"].is_object()), "{chunks:?}");
+    assert_eq!(chunks.last().map(|chunk| &chunk["choices"][0]["finish_reason"]), Some(&json!("stop")));
+}

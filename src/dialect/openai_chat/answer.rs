@@ -22,7 +22,8 @@ pub(crate) struct Writer {
     thinking: Vec<String>,
     annotations: Vec<String>,
     open: Option<Block>,
-    usage: UsageNews,
+    /// None where the upstream says nothing of it.
+    usage: Option<UsageNews>,
     ended: Option<Ended>,
     is_silent: bool,
 }
@@ -50,7 +51,7 @@ impl Writer {
             thinking: Vec::new(),
             annotations: Vec::new(),
             open: None,
-            usage: UsageNews::default(),
+            usage: None,
             ended: None,
             is_silent: needs.is_silent,
         }
@@ -162,7 +163,7 @@ impl AnswerWriter for Writer {
             }
             (Event::Arguments(piece), Some(Block::Tool { input, .. })) => input.push_str(piece.as_str()),
             (Event::Close, _) => self.close(),
-            (Event::Usage(news), _) => self.usage = news,
+            (Event::Usage(news), _) => self.usage = Some(news),
             (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
             _ => {}
         }
@@ -182,8 +183,11 @@ impl AnswerWriter for Writer {
         if !self.is_silent {
             out.key("provider_specific_fields").raw(&provider_fields(&stop));
         }
-        out.close('}').close(']').key("usage").raw(&usage_of(&self.usage));
-        if let Some(served) = self.usage.tier {
+        out.close('}').close(']');
+        if let Some(usage) = &self.usage {
+            out.key("usage").raw(&usage_of(usage));
+        }
+        if let Some(served) = self.usage.and_then(|usage| usage.tier) {
             out.key("service_tier").word(tier(served));
         }
         out.close('}');

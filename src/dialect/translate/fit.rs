@@ -15,6 +15,7 @@ pub(super) struct Fit {
     /// What the parts before the last pause used.
     before: Option<UsageNews>,
     usage: UsageNews,
+    states_usage: bool,
 }
 
 /// The block that is open, where it is not what it seems.
@@ -31,7 +32,7 @@ enum Inside {
 impl Fit {
     pub(super) fn new(needs: Needs) -> Self {
         let usage = UsageNews::default();
-        Fit { needs, inside: Inside::Plain, pauses: 0, is_paused: false, before: None, usage }
+        Fit { needs, inside: Inside::Plain, pauses: 0, is_paused: false, before: None, usage, states_usage: false }
     }
 
     /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
@@ -42,6 +43,11 @@ impl Fit {
     /// Whether the provider wants to be asked to go on. Of that the client hears nothing.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// Whether the upstream has said what the answer cost.
+    pub(super) fn states_usage(&self) -> bool {
+        self.states_usage
     }
 
     /// What comes now is the rest of the answer.
@@ -73,6 +79,7 @@ impl Fit {
             (Event::End, _) if self.is_paused => {}
             (Event::Start { .. }, _) if self.before.is_some() => {}
             (Event::Usage(news), _) => {
+                self.states_usage = true;
                 self.usage = self.before.map_or(news, |before| before.plus(news));
                 sink(Event::Usage(self.usage));
             }

@@ -80,6 +80,11 @@ impl StreamTranslator {
         self.content.as_ref().filter(|_| self.fit.is_paused())?.behind(request)
     }
 
+    /// Whether the upstream has said what the answer cost.
+    pub(crate) fn states_usage(&self) -> bool {
+        self.fit.states_usage()
+    }
+
     /// What comes now is the rest of the answer, in a stream of its own. Only Anthropic's pause.
     pub(crate) fn resume(&mut self) {
         self.fit.resume();

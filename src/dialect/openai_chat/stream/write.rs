@@ -29,7 +29,8 @@ pub(crate) struct Writer {
     /// Elements of `annotations`, but for where they end.
     annotations: String,
     chars: usize,
-    usage: UsageNews,
+    /// None where the upstream says nothing of it.
+    usage: Option<UsageNews>,
     ended: Option<Ended>,
     is_silent: bool,
     is_over: bool,
@@ -76,7 +77,7 @@ impl Writer {
             thinking: Vec::new(),
             annotations: String::new(),
             chars: 0,
-            usage: UsageNews::default(),
+            usage: None,
             ended: None,
             is_silent: needs.is_silent,
             is_over: false,
@@ -201,12 +202,12 @@ impl Writer {
             put(out, &[r#","provider_specific_fields":"#, &provider_fields(&stop)]);
         }
         put(out, &["}]", usage]);
-        if let Some(served) = self.usage.tier {
+        if let Some(served) = self.usage.and_then(|usage| usage.tier) {
             put(out, &[r#","service_tier":""#, tier(served), "\""]);
         }
         put(out, &["}\n\n"]);
-        if self.include_usage {
-            put(out, &[&self.front, r#"],"usage":"#, &usage_of(&self.usage), "}\n\n"]);
+        if let Some(usage) = self.usage.filter(|_| self.include_usage) {
+            put(out, &[&self.front, r#"],"usage":"#, &usage_of(&usage), "}\n\n"]);
         }
         put(out, &["data: [DONE]\n\n"]);
     }
@@ -238,7 +239,7 @@ impl StreamWriter for Writer {
             (Event::Arguments(piece), Some(Kind::Custom { input, .. })) => input.push_str(piece.as_str()),
             (Event::Citation(raw), Some(Kind::Text { citations, .. })) => citations.extend(url_citation(raw)),
             (Event::Close, _) => self.close(out),
-            (Event::Usage(news), _) => self.usage = news,
+            (Event::Usage(news), _) => self.usage = Some(news),
             (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
             (Event::Ping, _) => self.keep_alive(out),
             (Event::End, _) => self.end(out),
