@@ -337,6 +337,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
 }
 
 /// What a tool answered, to be written.
+#[derive(Clone, Copy)]
 struct Answered<'w> {
     content: &'w Content<'w>,
     is_error: bool,

@@ -33,7 +33,8 @@ pub(crate) fn write(
     match abilities.cache_breakpoints {
         true => {
             if breakpoints::settle(&mut conversation) {
-                warnings.dropped("cache_control")?;
+                // Never an error: the prompt is the same, and is cached by itself.
+                _ = warnings.dropped("cache_control");
             }
             conversation.keep_breakpoints(MOST_BREAKPOINTS);
         }
