@@ -1,4 +1,4 @@
-use crate::wire::json::{Escaped, Out, Raw};
+use crate::wire::json::{Escaped, Out, Raw, members};
 use crate::wire::sse::Block;
 
 /// The content of an answer as the API wants it back: of a stream put together again, with all that is in a block, known
@@ -92,7 +92,11 @@ impl Open {
                 "thinking" => &self.thinking,
                 "signature" => &self.signature,
                 "input" if !self.input.is_empty() => {
-                    out.key("input").raw(&Escaped::join(&[&self.input]).decoded());
+                    // A model wrote it: what is no object would say more of the request than an input.
+                    let input = Escaped::join(&[&self.input]);
+                    let input = input.decoded();
+                    let is_object = members(input.as_bytes(), |_, _| {});
+                    out.key("input").raw(if is_object { &input } else { value.as_str() });
                     continue;
                 }
                 "citations" => {
@@ -101,7 +105,7 @@ impl Open {
                     continue;
                 }
                 _ => {
-                    out.key(&key).raw(value.as_str());
+                    out.key(Escaped::new(&key).as_str()).raw(value.as_str());
                     continue;
                 }
             };
@@ -119,5 +123,24 @@ impl Open {
         began.elements().for_each(|citation| _ = out.raw(citation.as_str()));
         self.citations.iter().for_each(|citation| _ = out.raw(citation));
         out.close(']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_is_no_object_is_not_written_into_the_next_request() {
+        let start = r#"{"type":"server_tool_use","name":"web_search","input":{},"a\"b":1}"#;
+        for (input, written) in
+            [(r#"{\"q\": 1}"#, r#"{"q": 1}"#), (r#"{}}],\"model\":\"other\""#, "{}"), (r#"{\"q\":"#, "{}")]
+        {
+            let open = Open { start: start.to_owned(), input: input.to_owned(), ..Open::default() };
+            let mut out = Out::default();
+            open.write(&mut out);
+            let expected = format!(r#"{{"type":"server_tool_use","name":"web_search","input":{written},"a\"b":1}}"#);
+            assert_eq!(out.finish(), expected);
+        }
     }
 }
