@@ -146,14 +146,21 @@ async fn next<B: http_body::Body>(
     mut body: Pin<&mut B>,
     idle: Duration,
 ) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Rejection> {
-    if let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await {
-        return Ok(frame);
-    }
-    let coming = poll_fn(|cx| body.as_mut().poll_frame(cx));
-    tokio::time::timeout(idle, coming).await.map_err(|_| {
-        let message = format!("nothing came of the request body for {} seconds", idle.as_secs_f64());
-        Rejection::new(RejectionKind::ClientTooSlow, message)
+    let mut alarm = pin!(None);
+    poll_fn(|cx| {
+        if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
+            return Poll::Ready(Ok(frame));
+        }
+        if alarm.is_none() {
+            alarm.set(Some(tokio::time::sleep(idle)));
+        }
+        let Some(alarm) = alarm.as_mut().as_pin_mut() else { return Poll::Pending };
+        alarm.poll(cx).map(|()| {
+            let message = format!("nothing came of the request body for {} seconds", idle.as_secs_f64());
+            Err(Rejection::new(RejectionKind::ClientTooSlow, message))
+        })
     })
+    .await
 }
 
 /// The length that the head of the request states.
