@@ -1,5 +1,4 @@
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +12,8 @@ use crate::store::audit::AuditSink;
 
 /// Writes each record as one line of JSON.
 ///
-/// A batch is one write and one flush, on a thread that may block. After a failed write its lines come again, so a line
-/// may stand there twice, or cut in its middle before a whole one; the `id` tells.
+/// A batch is one write and one flush, on a thread that may block, and a file is on the disk then. After a failed write its
+/// lines come again, so a line may stand there twice, or cut in its middle before a whole one; the `id` tells.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }
@@ -30,7 +29,7 @@ impl JsonLines {
     /// # Errors
     /// When it cannot be opened for appending.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self::new(OpenOptions::new().create(true).append(true).open(path)?))
+        Ok(Self::new(Rotating::open(path.as_ref(), u64::MAX)?))
     }
 
     /// Appends to the file at `path`, and begins a new one before it grows beyond `max_bytes`: what was there is kept as

@@ -1,9 +1,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A file of lines that begins anew before it grows too large: what was there is kept under its name and the next number.
+/// A file of lines that begins anew before it grows too large: what was there is kept under its name and the next number. A
+/// line that broke off never swallows the one behind it.
 pub(super) struct Rotating {
     path: PathBuf,
     file: File,
@@ -19,8 +20,10 @@ pub(super) struct Rotating {
 impl Rotating {
     pub(super) fn open(path: &Path, most: u64) -> io::Result<Self> {
         let file = append(path)?;
-        let (len, last) = (file.metadata()?.len(), highest(path)?);
-        Ok(Rotating { path: path.to_owned(), file, len, most, last, is_torn: false })
+        let metadata = file.metadata()?;
+        // The process before may have ended in the middle of a line.
+        let is_torn = metadata.is_file() && !ends_with_a_line(path).unwrap_or(true);
+        Ok(Rotating { path: path.to_owned(), file, len: metadata.len(), most, last: 0, is_torn })
     }
 
     /// Nothing is ever removed or written over: that is for whoever keeps the records.
@@ -51,6 +54,17 @@ impl Rotating {
         self.len += line.len() as u64;
         Ok(())
     }
+}
+
+fn ends_with_a_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -96,8 +110,9 @@ impl Write for Rotating {
         Ok(lines.len())
     }
 
+    /// On the disk, where there is one: what a journal is told has been taken it does not tell again.
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        if self.file.metadata()?.is_file() { self.file.sync_data() } else { self.file.flush() }
     }
 }
 
@@ -173,6 +188,12 @@ mod tests {
         file.file = good;
         write(&mut file, "whole\nand more\n");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "half a li\nwhole\nand more\n");
+        // And where the process has ended in it.
+        write(&mut file, "another ha");
+        write(&mut Rotating::open(&path, u64::MAX).expect("it opens"), "whole\n");
+        write(&mut Rotating::open(&path, u64::MAX).expect("it opens"), "again\n");
+        let text = fs::read_to_string(&path).expect("a file");
+        assert!(text.ends_with("and more\nanother ha\nwhole\nagain\n"), "{text}");
         fs::remove_dir_all(&directory).expect("ours");
     }
 }

@@ -42,6 +42,8 @@ struct State {
     /// What has come of the call costs so much.
     cost: Money,
     is_asking: bool,
+    /// Its store has no such verb: the grant stays the guess that it was.
+    is_off: bool,
     /// There was not as much as it may come to.
     is_short: bool,
     over: Option<Rejection>,
@@ -57,7 +59,7 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         guess: Vec<(Arc<str>, u64)>,
         contact: Option<Arc<str>>,
     ) -> Self {
-        let state = State { held, cost: Money::ZERO, is_asking: false, is_short: false, over: None };
+        let state = State { held, cost: Money::ZERO, is_asking: false, is_off: false, is_short: false, over: None };
         Guard { store, session, budgets, share, guess, contact, state: Mutex::new(state) }
     }
 
@@ -93,7 +95,7 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         let mut state = self.state();
         state.cost = cost;
         let is_time = if state.is_short { cost >= state.held } else { cost.max(can_have_cost) >= nearly(state.held) };
-        if state.is_asking || !is_time || worst <= state.held {
+        if state.is_asking || state.is_off || !is_time || worst <= state.held {
             return None;
         }
         state.is_asking = true;
@@ -114,6 +116,11 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
                 return;
             }
             Ok(Verdict::Deny(denial)) => used_up(&denial, state.cost, self.contact.as_deref()),
+            Err(error) if error.is_unsupported() => {
+                state.is_off = true;
+                tracing::warn!(call = %call.id(), "a stream may cost more than is held for it, and its store adds nothing to that");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(call = %call.id(), error = %Chain(&error), "a stream that may cost more than is held for it was granted no more");
                 match error.is_unavailable() {

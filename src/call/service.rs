@@ -76,7 +76,9 @@ impl CallLayer {
                 call
             }
             None => {
-                let is_hidden = config.endpoint.is_none() && Endpoint::is_behind_a_prefix(request.uri().path());
+                let is_hidden = config.endpoint.is_none()
+                    && request.method() == Method::POST
+                    && Endpoint::is_behind_a_prefix(request.uri().path());
                 &opened.insert(Call::open(seen(), is_hidden, config)).0
             }
         };

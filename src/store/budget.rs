@@ -71,11 +71,11 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// It may be raised all the same; its settlement makes it true.
     ///
     /// # Errors
-    /// When the store cannot decide, or there is no such hold, or it is of other pots; and always where a store leaves this
-    /// to the default: what is held there for a call never grows.
+    /// When the store cannot decide, or there is no such hold, or it is of other pots; and [always](StoreError::unsupported)
+    /// where a store leaves this to the default: what is held there for a call never grows.
     async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         let _ = (ask, at);
-        Err(StoreError::broken("what this store holds does not grow"))
+        Err(StoreError::unsupported("what it holds does not grow"))
     }
 
     /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it

@@ -15,6 +15,7 @@ enum Kind {
     Unavailable,
     Uncertain,
     Broken,
+    Unsupported,
 }
 
 impl StoreError {
@@ -33,10 +34,21 @@ impl StoreError {
         StoreError { kind: Kind::Broken, source: source.into() }
     }
 
+    /// It is no part of what this store does.
+    pub fn unsupported(source: impl Into<BoxError>) -> Self {
+        StoreError { kind: Kind::Unsupported, source: source.into() }
+    }
+
     /// Whether coming back may help.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        self.kind != Kind::Broken
+        matches!(self.kind, Kind::Unavailable | Kind::Uncertain)
+    }
+
+    /// Whether no such thing can be asked of it.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
     }
 
     /// Whether what was asked may have been done all the same.
@@ -52,6 +64,7 @@ impl fmt::Display for StoreError {
             Kind::Unavailable => "the store cannot be reached",
             Kind::Uncertain => "the store did not answer",
             Kind::Broken => "the store is broken",
+            Kind::Unsupported => "the store does no such thing",
         })
     }
 }

@@ -59,7 +59,8 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// When the store cannot be written; the caller settles again.
     async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError>;
 
-    /// Says that a session is alive, for the length of its lease; the slots of one that is not are free.
+    /// Says that a session is alive, for the length of its lease; the slots of one that is not are free, until it says
+    /// something again: its calls that nobody has settled are under way still, and have their slots again, whatever the limit.
     ///
     /// # Errors
     /// When the store cannot be written.

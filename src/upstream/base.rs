@@ -78,10 +78,16 @@ impl Base {
             Some(below) if is_whole => (&*self.path, below),
             _ => (self.path.strip_suffix("/v1").unwrap_or(&self.path), path),
         };
-        let queries: Vec<&str> = self.query.as_deref().into_iter().chain(query).collect();
-        let path = match &*queries {
-            [] => format!("{base}{path}"),
-            queries => format!("{base}{path}?{}", queries.join("&")),
+        let path = match (&self.query, query) {
+            (None, None) => format!("{base}{path}"),
+            (None, Some(query)) => format!("{base}{path}?{query}"),
+            (Some(own), query) => {
+                // What the base says, no client says otherwise.
+                let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+                let is_new = |pair: &&str| own.split('&').all(|known| name(known) != name(pair));
+                let pairs = query.into_iter().flat_map(|query| query.split('&')).filter(is_new);
+                format!("{base}{path}?{}", std::iter::once(&**own).chain(pairs).collect::<Vec<_>>().join("&"))
+            }
         };
         Uri::builder()
             .scheme(self.scheme.clone())
@@ -94,7 +100,10 @@ impl Base {
 
 /// `v1`, `v1beta`, `v4`.
 fn is_version(segment: &str) -> bool {
-    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    let Some(rest) = segment.strip_prefix('v') else { return false };
+    let stage = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let stage = stage.trim_end_matches(|c: char| c.is_ascii_digit());
+    rest.starts_with(|c: char| c.is_ascii_digit()) && matches!(stage, "" | "alpha" | "beta")
 }
 
 #[cfg(test)]
@@ -117,6 +126,8 @@ mod tests {
                 chat,
                 "https://g.example/v1/projects/p/endpoints/e/chat/completions",
             ),
+            ("https://g.example/v1beta2/openai", chat, "https://g.example/v1beta2/openai/chat/completions"),
+            ("https://g.example/v2-proxy/openai", chat, "https://g.example/v2-proxy/openai/v1/chat/completions"),
             ("https://g.example/vendor", chat, "https://g.example/vendor/v1/chat/completions"),
             (
                 "https://x.openai.azure.com/openai/v1?api-version=preview",
@@ -128,7 +139,7 @@ mod tests {
             assert_eq!(base.uri(path, None).expect("a URL").to_string(), url);
         }
         let base = Base::parse("https://g.example/inference?a=b").expect("a URL");
-        let asked = base.uri(chat, Some("c=d")).expect("a URL");
+        let asked = base.uri(chat, Some("a=z&c=d&a")).expect("a URL");
         assert_eq!(asked.to_string(), "https://g.example/inference/v1/chat/completions?a=b&c=d");
         let below = base.unversioned().uri(chat, None).expect("a URL");
         assert_eq!(below.to_string(), "https://g.example/inference/chat/completions?a=b");

@@ -42,7 +42,7 @@ const ENDS_HERE: [&str; 27] = [
     "x-ms-client-principal",
 ];
 
-const BEGINNINGS: [&str; 20] = [
+const BEGINNINGS: [&str; 21] = [
     "proxy-",
     "x-forwarded-",
     "x-tollgate-",
@@ -51,7 +51,8 @@ const BEGINNINGS: [&str; 20] = [
     "remote-",
     "x-remote-",
     "x-user-",
-    "x-amzn-",
+    "x-amzn-oidc-",
+    "x-amzn-mtls-",
     "x-goog-iap-",
     "x-goog-authenticated-",
     "x-ms-client-principal-",
@@ -244,6 +245,7 @@ mod tests {
             ("x-claude-code-session-id", "1"),
             ("anthropic-dangerous-direct-browser-access", "true"),
             ("traceparent", "00-1"),
+            ("x-amzn-bedrock-guardrailidentifier", "g"),
         ]);
         strip(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
@@ -253,6 +255,7 @@ mod tests {
             "anthropic-dangerous-direct-browser-access",
             "idempotency-key",
             "traceparent",
+            "x-amzn-bedrock-guardrailidentifier",
             "x-claude-code-session-id",
             "x-stainless-lang",
         ];

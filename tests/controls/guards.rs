@@ -69,7 +69,9 @@ enum How {
     Late,
     /// Never, as far as anybody waits.
     Silent,
-    /// As a store that has no such verb.
+    /// What it holds makes no sense to it.
+    Broken,
+    /// It is one of those that have no such verb.
     Unable,
 }
 
@@ -93,7 +95,11 @@ impl BudgetStore for Grows {
             How::AtOnce => {}
             How::Late => tokio::time::sleep(Duration::from_millis(20)).await,
             How::Silent => std::future::pending().await,
-            How::Unable => return Err(StoreError::broken("this store adds nothing to what it holds")),
+            How::Broken => return Err(StoreError::broken("it is not what it was")),
+            How::Unable => {}
+        }
+        if self.how == How::Unable {
+            return Unable.extend(ask, at).await;
         }
         self.store.extend(ask, at).await
     }
@@ -108,6 +114,28 @@ impl BudgetStore for Grows {
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
         self.store.standing(budgets, at).await
+    }
+}
+
+/// A store of the trait's own words alone.
+struct Unable;
+
+#[async_trait]
+impl BudgetStore for Unable {
+    async fn reserve(&self, _: &Reserve<'_>, _: At) -> Result<Verdict, StoreError> {
+        Err(StoreError::unavailable("not asked"))
+    }
+
+    async fn settle(&self, _: &Reservation, _: Money, _: At) -> Result<Vec<Crossing>, StoreError> {
+        Err(StoreError::unavailable("not asked"))
+    }
+
+    async fn heartbeat(&self, _: Session, _: At) -> Result<(), StoreError> {
+        Err(StoreError::unavailable("not asked"))
+    }
+
+    async fn standing(&self, _: &[Budget], _: At) -> Result<Vec<Standing>, StoreError> {
+        Err(StoreError::unavailable("not asked"))
     }
 }
 
@@ -294,7 +322,7 @@ async fn a_stream_that_ends_for_what_others_hold_is_told_so() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_gives_no_more_ends_a_stream_when_what_is_held_is_used_up() {
     for (how, kind, sentence) in [
-        (How::Unable, "billing_error", "what was held for this answer is used up"),
+        (How::Broken, "billing_error", "what was held for this answer is used up"),
         (How::Silent, "overloaded_error", "cannot check this request now"),
     ] {
         let site = Site::guessing(how, "1").await;
@@ -308,6 +336,24 @@ async fn a_store_that_gives_no_more_ends_a_stream_when_what_is_held_is_used_up()
         assert_eq!((Some(standing.spent), standing.held), (record.charged, Money::ZERO));
         assert_eq!(site.asked(), 1, "{how:?}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_has_no_such_verb_is_asked_once_and_the_grant_stays_the_guess_that_it_was() {
+    let site = Site::guessing(How::Unable, "1").await;
+    let (answer, record) = site.ask(MESSAGES, Script::new().deltas(900)).await;
+    assert!(answer.text.contains("message_stop"), "{}", answer.text);
+    assert_eq!((record.end, record.charged, site.asked()), (End::Complete, Some(site.bill()), 1));
+    assert!(record.charged > record.granted);
+}
+
+#[tokio::test]
+async fn a_slow_stream_is_not_ended_for_the_time_that_it_takes() {
+    // Pays for what goes in and 240 tokens.
+    let site = Site::guessing(How::AtOnce, "0.01125").await;
+    let (answer, record) = site.ask(MESSAGES, Script::new().deltas(200)).await;
+    assert!(answer.text.contains("message_stop"), "{}", answer.text);
+    assert_eq!((record.end, record.charged), (End::Complete, Some(site.bill())));
 }
 
 #[tokio::test]

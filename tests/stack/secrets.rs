@@ -11,7 +11,9 @@ fn no_debug_shows_a_credential() {
     let credential = Credential::bearer(CANARY).expect("a header");
     let provider =
         Provider::with_client(Dialect::OpenAiChat, "https://api.example.com", credential.clone(), Simulated::new());
-    for shown in [format!("{credential:?}"), format!("{credential:#?}"), format!("{:?}", provider.expect("a URL"))] {
+    let secret = http::HeaderValue::from_static(CANARY);
+    let provider = provider.expect("a URL").header(http::HeaderName::from_static("helicone-auth"), secret);
+    for shown in [format!("{credential:?}"), format!("{credential:#?}"), format!("{provider:?}")] {
         assert!(!shown.contains("canary"), "{shown}");
     }
 }
@@ -32,5 +34,29 @@ fn a_body_shows_its_size_and_not_its_text() {
 fn base_urls_that_cannot_mean_what_they_say_are_refused() {
     for url in ["", "api.example.com", "ftp://x", "http://", "http://user:pw@x", "http://x/#f", "/v1"] {
         assert!(Provider::with_client(Dialect::Anthropic, url, None, Simulated::new()).is_err(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_sends_along_no_client_says_in_its_place() {
+    let simulated = Simulated::new().recording();
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, simulated.clone());
+    let header = |name| http::HeaderName::from_static(name);
+    let value = http::HeaderValue::from_static;
+    let provider = provider.expect("a URL").header(header("helicone-auth"), value("Bearer ours"));
+    let provider = provider.header(header("x-project"), value("ours"));
+    let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let body = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    let request = http::Request::post("/v1/messages")
+        .header("helicone-auth", "Bearer theirs")
+        .header("x-project", "theirs")
+        .header("x-project", "theirs too")
+        .body(tollgate::Body::from(body))
+        .expect("a request");
+    let answer = tower::ServiceExt::oneshot(gateway, request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+    let seen = simulated.received().remove(0).headers;
+    for (name, ours) in [("helicone-auth", "Bearer ours"), ("x-project", "ours")] {
+        assert_eq!(seen.get_all(name).iter().collect::<Vec<_>>(), [ours], "{name}");
     }
 }

@@ -147,7 +147,9 @@ impl AnswerWriter for Writer {
         out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
         out.key("type").word("message").key("role").word("assistant").key("model").plain(&self.model);
         out.key("content").open('[');
-        self.content.iter().for_each(|block| block.write(&mut out, is_truncated));
+        // Of several blocks only the last one can have been cut.
+        let last = self.content.len().saturating_sub(1);
+        self.content.iter().enumerate().for_each(|(at, block)| block.write(&mut out, is_truncated && at == last));
         out.close(']');
         // The members of the delta that says so in a stream.
         for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {

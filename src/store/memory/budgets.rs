@@ -75,7 +75,7 @@ impl BudgetStore for MemoryBudgets {
 
     async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         self.decide(at, |state, now| {
-            state.leases.renew(ask.session, now);
+            let _ = state.leases.renew(ask.session, now);
             state.extend(ask)
         })
     }
@@ -140,7 +140,7 @@ impl Default for State {
 
 impl State {
     pub(super) fn ask(&mut self, ask: &Reserve<'_>, now: Timestamp) -> Verdict {
-        self.leases.renew(ask.session, now);
+        let _ = self.leases.renew(ask.session, now);
         self.reserve(ask)
     }
 

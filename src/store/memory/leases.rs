@@ -32,8 +32,8 @@ impl Default for Leases {
 }
 
 impl Leases {
-    /// A session has said something.
-    pub(super) fn renew(&mut self, session: Session, now: Timestamp) {
+    /// A session has said something. Whether nothing was known of it: it may have fallen silent before.
+    pub(super) fn renew(&mut self, session: Session, now: Timestamp) -> bool {
         let Session { id, lease, .. } = session;
         let said = Alive { id, since: now, lease };
         match self.sessions.iter_mut().find(|known| known.id == id) {
@@ -44,8 +44,10 @@ impl Leases {
             None => {
                 self.none_before = self.none_before.min(said.until());
                 self.sessions.push(said);
+                return true;
             }
         }
+        false
     }
 
     /// Sessions that have been silent for longer than their lease; each is told once. Costs a comparison unless a lease

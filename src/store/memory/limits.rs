@@ -80,7 +80,7 @@ impl RateLimitStore for MemoryLimits {
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        self.decide(at, |state, now| state.leases.renew(session, now));
+        self.decide(at, |state, now| state.hear(session, now));
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Default for State {
 impl State {
     /// What there is to take.
     pub(super) fn check(&mut self, ask: &Acquire<'_>, now: Timestamp) -> Result<Check, Denial> {
-        self.leases.renew(ask.session, now);
+        self.hear(ask.session, now);
         let now = nanos(now);
         if self.permits.get(&ask.id).is_some_and(|out| out.freed_at.is_none()) {
             return Ok(Check::Out);
@@ -228,6 +228,24 @@ impl State {
                 }
                 (Measure::Tokens, Used::Tokens(used)) => meters.tokens.owe(now, took.most, used - took.amount),
             }
+        }
+    }
+
+    fn hear(&mut self, session: Session, now: Timestamp) {
+        if self.leases.renew(session, now) {
+            self.take_again(session.id);
+        }
+    }
+
+    /// The calls of a session that comes back are still under way.
+    #[cold]
+    fn take_again(&mut self, session: Uuid) {
+        let State { permits, meters, .. } = self;
+        for out in permits.values_mut().filter(|out| out.session == session && out.freed_at.is_some()) {
+            for took in out.taken.iter().filter(|took| took.measure == Measure::Parallel) {
+                meters[took.at].parallel += took.amount;
+            }
+            out.freed_at = None;
         }
     }
 

@@ -67,7 +67,8 @@ pub(super) async fn decide(
         let (now, may_be_silent) = counts.step(same[0].at);
         let mut meters = meters::Meters::new(now);
         let asked: Vec<_> = same.iter().filter_map(|question| question.limits.as_ref()).collect();
-        let slots = meter_rows::load(connection, &mut meters, &asked, may_be_silent).await?;
+        let slots = meter_rows::load(connection, &mut meters, &asked, may_be_silent, counts.has_freed).await?;
+        counts.has_freed |= !slots.is_empty();
         meters.free(&slots);
         let good = good(connection, same, now).await?;
 

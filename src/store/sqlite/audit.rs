@@ -6,6 +6,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
+use super::error::mendable;
 use super::rows::{hex, run};
 use super::time::nanos;
 use super::writer::Question;
@@ -45,7 +46,7 @@ impl AuditSink for SqliteAudit {
             return Ok(());
         }
         let lines = records.iter().map(Line::of).collect::<Result<_, _>>().map_err(StoreError::broken)?;
-        self.sqlite.ask(Question::Audit(lines)).await.map(drop)
+        self.sqlite.ask(Question::Audit(lines)).await.map(drop).map_err(mendable)
     }
 }
 

@@ -176,3 +176,12 @@ impl From<SqliteError> for StoreError {
         if error.kind.may_pass() { StoreError::unavailable(error) } else { StoreError::broken(error) }
     }
 }
+
+/// For what must not be lost: a file that somebody has to mend is asked again until it is.
+pub(super) fn mendable(error: StoreError) -> StoreError {
+    let source = error.source().and_then(|source| source.downcast_ref::<SqliteError>());
+    match source.is_some_and(|error| error.kind.is_of_the_file()) && !error.is_unavailable() {
+        true => StoreError::unavailable(error),
+        false => error,
+    }
+}

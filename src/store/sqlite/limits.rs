@@ -117,7 +117,8 @@ pub(super) async fn decide(
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
         let (now, may_be_silent) = times.step(same[0].at());
         let mut meters = Meters::new(now);
-        let silent = meter_rows::load(connection, &mut meters, same, may_be_silent).await?;
+        let silent = meter_rows::load(connection, &mut meters, same, may_be_silent, times.has_freed).await?;
+        times.has_freed |= !silent.is_empty();
         meters.free(&silent);
         answers.extend(same.iter().map(|question| answer(&mut meters, question)));
         meter_rows::save(connection, &meters, &silent).await?;

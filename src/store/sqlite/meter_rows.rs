@@ -25,6 +25,10 @@ const PERMITS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_p
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NULL";
+/// Of those, the ones whose slots were freed.
+const FREED: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
+     WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NOT NULL";
+const ALIVE: &str = "SELECT id FROM tollgate_permit_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const METERS: &str = "SELECT asked.key AS asked, meter.full_at, meter.refunded, meter.taken FROM json_each(?1) AS asked \
      CROSS JOIN tollgate_meters AS meter ON meter.scope_kind = asked.value ->> 0 \
      AND meter.scope_id = CAST(unhex(asked.value ->> 1) AS TEXT) AND meter.measure = asked.value ->> 2";
@@ -58,8 +62,9 @@ pub(super) async fn load(
     meters: &mut Meters,
     questions: &[&Question],
     may_be_silent: bool,
+    has_freed: bool,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let mut silent = HashSet::new();
+    let mut silent: HashSet<Uuid> = HashSet::new();
     if may_be_silent {
         let found: Vec<Vec<u8>> = sqlx::query_scalar(SILENT).bind(meters.now).fetch_all(&mut *connection).await?;
         silent.extend(found.iter().filter_map(|id| Uuid::from_slice(id).ok()));
@@ -88,10 +93,39 @@ pub(super) async fn load(
         let sessions: Vec<String> = silent.iter().map(hex).collect();
         load_permits(connection, meters, OF_SESSIONS, json(&sessions)?).await?;
     }
+    if has_freed || !silent.is_empty() {
+        meters.gone = gone(connection, questions, &silent).await?;
+        if !meters.gone.is_empty() {
+            let sessions: Vec<String> = meters.gone.iter().map(hex).collect();
+            load_permits(connection, meters, FREED, json(&sessions)?).await?;
+        }
+    }
     let taken = meters.permits.values().flat_map(|out| &out.taken);
     asked.extend(taken.map(|taken| (taken.limit.scope.clone(), taken.limit.measure)));
     load_meters(connection, meters, asked.into_iter().collect()).await?;
     Ok(silent)
+}
+
+/// The sessions that say something again after they had fallen silent.
+async fn gone(
+    connection: &mut SqliteConnection,
+    questions: &[&Question],
+    silent: &HashSet<Uuid>,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let said = |question: &&Question| match question {
+        Question::Asked(What::Acquire { session, .. } | What::Beat(session), _) => Some(session.id),
+        _ => None,
+    };
+    let mut gone: HashSet<Uuid> = questions.iter().filter_map(said).collect();
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    let asked = json(&gone.iter().map(hex).collect::<Vec<_>>())?;
+    let alive: Vec<Vec<u8>> = sqlx::query_scalar(ALIVE).bind(asked).fetch_all(connection).await?;
+    for id in alive.iter().filter_map(|id| Uuid::from_slice(id).ok()).filter(|id| !silent.contains(id)) {
+        gone.remove(&id);
+    }
+    Ok(gone)
 }
 
 async fn load_permits(
@@ -103,7 +137,7 @@ async fn load_permits(
     for row in sqlx::query(sql).bind(ids).fetch_all(connection).await? {
         match read_out(&row) {
             Ok((id, out)) => drop(meters.permits.insert(id, out)),
-            Err(error) if sql == OF_SESSIONS => skip(&row, &error),
+            Err(error) if sql != PERMITS => skip(&row, &error),
             Err(error) => return Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use uuid::Uuid;
 
 use crate::domain::bucket::{Bucket, Mark};
@@ -17,6 +17,8 @@ pub(super) struct Meters {
     pub(super) meters: HashMap<(Scope, Measure), Meter>,
     pub(super) permits: HashMap<Uuid, Out>,
     pub(super) heard: HashMap<Uuid, i64>,
+    /// Sessions that had fallen silent, until they say something.
+    pub(super) gone: HashSet<Uuid>,
 }
 
 /// What is counted of one scope in one measure: a bucket, or calls under way.
@@ -48,7 +50,7 @@ pub(super) enum Change {
 
 impl Meters {
     pub(super) fn new(now: i64) -> Self {
-        Meters { now, meters: HashMap::new(), permits: HashMap::new(), heard: HashMap::new() }
+        Meters { now, meters: HashMap::new(), permits: HashMap::new(), heard: HashMap::new(), gone: HashSet::new() }
     }
 
     /// Frees the slots of silent sessions.
@@ -67,6 +69,22 @@ impl Meters {
         let until = self.now.saturating_add(lease);
         let known = self.heard.entry(session.id).or_insert(until);
         *known = until.max(*known);
+        if self.gone.remove(&session.id) {
+            self.take_again(session.id);
+        }
+    }
+
+    /// The calls of a session that comes back are still under way.
+    fn take_again(&mut self, session: Uuid) {
+        let Meters { now, meters, permits, .. } = self;
+        let is_its = |out: &&mut Out| out.session == session && out.freed_at.is_some() && out.change != Change::Delete;
+        for out in permits.values_mut().filter(is_its) {
+            for taken in out.taken.iter().filter(|taken| taken.limit.measure == Measure::Parallel) {
+                let meter = meter(meters, &taken.limit, *now);
+                (meter.under_way, meter.changed) = (meter.under_way.saturating_add(taken.amount), true);
+            }
+            (out.freed_at, out.change) = (None, Change::Write);
+        }
     }
 
     pub(super) fn acquire(&mut self, ask: &Acquire<'_>) -> Verdict {

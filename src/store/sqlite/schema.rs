@@ -17,10 +17,12 @@ const STEPS: [&str; VERSION as usize] =
     [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tollgate_meta'";
-/// With it, when the first of the leases ends: nobody has to look for silent sessions before.
+/// With it, when the first of the leases ends: nobody has to look for silent sessions before; and whether there are permits
+/// of such.
 const META: &str = "SELECT name, value FROM tollgate_meta \
      UNION ALL SELECT 'budget_lease', min(alive_until) FROM tollgate_sessions \
-     UNION ALL SELECT 'limit_lease', min(alive_until) FROM tollgate_permit_sessions";
+     UNION ALL SELECT 'limit_lease', min(alive_until) FROM tollgate_permit_sessions \
+     UNION ALL SELECT 'limit_freed', EXISTS (SELECT 1 FROM tollgate_permits WHERE freed_at IS NOT NULL)";
 const SCHEMA: &str = "SELECT value FROM tollgate_meta WHERE name = 'schema'";
 const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -113,7 +115,8 @@ impl Meta {
     pub(super) fn times(&self, clock: &str, lease: &str, now: i64) -> Times {
         let kept = |name: &str| self.0.get(name).copied();
         let latest = kept(clock).unwrap_or(i64::MIN);
-        Times { now, latest, read: latest, first_lease: kept(lease).unwrap_or(i64::MAX) }
+        let has_freed = kept("limit_freed").is_some_and(|freed| freed != 0);
+        Times { now, latest, read: latest, first_lease: kept(lease).unwrap_or(i64::MAX), has_freed }
     }
 }
 
@@ -127,6 +130,8 @@ pub(super) struct Times {
     read: i64,
     /// When the first of the leases ends.
     first_lease: i64,
+    /// Whether there are permits of sessions that fell silent.
+    pub(super) has_freed: bool,
 }
 
 impl Times {

@@ -65,9 +65,17 @@ fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<
     for (key, value) in found.members() {
         out.key(Escaped::new(&key).as_str()).raw(value.as_str());
     }
+    // It stands there once, or a budget that was asked for what the client sent would pay for twice as much.
+    let refers = |one: &&String| format!("{one}/").starts_with(&format!("{decoded}/"));
+    let is_needed = references(schema).iter().filter(refers).count() > 1;
     for name in ["$defs", "definitions"] {
-        if found.member(name).is_none() {
-            out.member(name, schema.member(name));
+        let Some(all) = schema.member(name).filter(|_| found.member(name).is_none()) else { continue };
+        let is_left = |key: &str| is_needed || steps.split_once('/') != Some((name, key));
+        let left: Vec<_> = all.members().filter(|(key, _)| is_left(key)).collect();
+        if !left.is_empty() {
+            out.key(name).open('{');
+            left.iter().for_each(|(key, value)| _ = out.key(Escaped::new(key).as_str()).raw(value.as_str()));
+            out.close('}');
         }
     }
     out.close('}');
@@ -354,7 +362,9 @@ mod tests {
         let flat = r#"{"type":"object","properties":{"a":{},"b":{}},"required":["a","b"]}"#;
         assert_eq!(tool(schema).0, flat);
         let schema = r##"{"$ref":"#/$defs/A","$defs":{"A":{"type":"object","properties":{"x":{}}}}}"##;
-        assert!(tool(schema).0.starts_with(r#"{"type":"object","properties":{"x":{}},"$defs":"#));
+        assert_eq!(tool(schema).0, r#"{"type":"object","properties":{"x":{}}}"#, "once, and not twice");
+        let schema = r##"{"$ref":"#/$defs/A","$defs":{"A":{"type":"object","x":{"$ref":"#/$defs/A/y"}},"B":{}}}"##;
+        assert!(tool(schema).0.ends_with(r##""$defs":{"A":{"type":"object","x":{"$ref":"#/$defs/A/y"}},"B":{}}}"##));
     }
 
     #[test]

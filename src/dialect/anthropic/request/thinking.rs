@@ -46,10 +46,11 @@ impl Plan {
         let abilities = &aim.abilities;
         let plan = match (&conversation.thinking, conversation.effort) {
             // Who speaks Anthropic's own words is taken by them.
-            (Some(thinking), effort) => Plan {
-                effort: effort_beside(thinking.kind, effort, abilities.efforts, warnings)?,
-                ..Plan::said(thinking, room, warnings)?
-            },
+            (Some(thinking), effort) => {
+                let said = Plan::said(thinking, room, warnings)?;
+                let kind = if said.is_on { thinking.kind } else { ThinkingKind::Disabled };
+                Plan { effort: effort_beside(kind, effort, abilities.efforts, warnings)?, ..said }
+            }
             (None, None) => Plan::default(),
             (None, Some(Effort::None)) => {
                 let (disabled, between) = (abilities.thinking.disabled, abilities.thinking.between_tools);
@@ -136,7 +137,8 @@ impl Plan {
         let forced = matches!(conversation.choice, Some(ToolChoice::Any | ToolChoice::Named(_)));
         if self.by_budget && (forced || (!aim.abilities.thinking.adaptive && lost_thinking(conversation))) {
             warnings.dropped("thinking")?;
-            return Ok(Plan { effort: self.effort, ..Plan::default() });
+            let effort = effort_beside(ThinkingKind::Disabled, self.effort, aim.abilities.efforts, warnings)?;
+            return Ok(Plan { effort, ..Plan::default() });
         }
         Ok(self)
     }

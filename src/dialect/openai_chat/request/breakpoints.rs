@@ -1,11 +1,13 @@
 //! Cache breakpoints, which OpenAI takes behind the parts of messages and nowhere else.
 
-use crate::dialect::canon::conversation::{BlockKind, Content, Conversation, Role, Source};
+use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Source};
 
 /// Moves breakpoints to where a message has a part for them, and takes away those for which none has. Whether any was taken.
 pub(super) fn settle(conversation: &mut Conversation<'_>) -> bool {
     let mut lost = false;
     conversation.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
+    let says_nothing = |block: &&mut Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_empty());
+    conversation.system.iter_mut().filter(says_nothing).for_each(|block| lost |= block.cache.take().is_some());
     for turn in &mut conversation.turns {
         let is_assistant = turn.role == Role::Assistant;
         for block in &mut turn.blocks {

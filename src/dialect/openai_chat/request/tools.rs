@@ -112,7 +112,7 @@ pub(super) fn choose<'a>(
         let choice = mode(word.as_str()).ok_or_else(unknown)?;
         // Of no tools none can be called, and that is what the others say too.
         if has_none && conversation.search.is_none() && choice == ToolChoice::Any {
-            warnings.dropped("tool_choice")?;
+            return warnings.dropped("tool_choice");
         }
         conversation.choice = Some(choice);
         return Ok(());

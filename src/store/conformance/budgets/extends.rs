@@ -20,7 +20,7 @@ pub(super) async fn can_grow<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: R
     match desk.store.extend(&in_all(&ask, 11, 20, 1), at(0)).await {
         Ok(_) => true,
         Err(error) => {
-            rule.holds(&format!("{error} will not pass"), !error.is_unavailable());
+            rule.holds(&format!("{error} is the answer to whatever is asked"), error.is_unsupported());
             desk.stands(&pots[0], 0, 0, 10).await;
             false
         }

@@ -171,6 +171,7 @@ impl Book {
     fn renew(&mut self, session: Session) {
         let until = self.now.saturating_add(session.lease).unwrap_or(Timestamp::MAX);
         self.leases.insert(session.id, until);
+        self.out.values_mut().filter(|out| out.session == session.id).for_each(|out| out.freed_at = None);
     }
 
     fn nanos(&self) -> i64 {

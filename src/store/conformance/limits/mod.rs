@@ -38,6 +38,7 @@ pub(super) async fn all<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'
         a_clock_that_goes_back_fills_no_bucket
         a_slot_is_held_until_it_is_settled
         slots_of_a_silent_session_are_free
+        a_session_that_comes_back_has_its_slots_again
         a_living_session_keeps_its_slots
         the_stores_own_clock_will_do
         no_more_than_the_limit_goes_through_under_two_thousand_tasks

@@ -42,11 +42,41 @@ pub(super) async fn slots_of_a_silent_session_are_free<S: RateLimitStore>(make: 
         desk.stands(&limits[1], LEASE + 2, 20).await;
     }
     desk.denied(&ask(alive, &limits), LEASE + 2).await;
-    // That the session comes back to life takes no slot back.
+    // One that comes back has its slots again, and those that were given away meanwhile stay given.
     rule.answer(desk.store.heartbeat(dead, at(LEASE + 3)).await);
     rule.answer(desk.store.heartbeat(alive, at(LEASE + 3)).await);
     desk.stands(&limits[0], 2 * LEASE + 3, 0).await;
     desk.stands(&limits[0], 2 * LEASE + 4, 2).await;
+}
+
+pub(super) async fn a_session_that_comes_back_has_its_slots_again<S: RateLimitStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, stalled, other) = (Desk::open(make, rule).await, session(), session());
+    let limits = [parallel("ada", 3)];
+    let first = desk.allowed(&ask(stalled, &limits), 0).await;
+    let second = desk.allowed(&ask(stalled, &limits), 0).await;
+    desk.allowed(&ask(other, &limits), LEASE).await;
+    desk.stands(&limits[0], LEASE + 1, 2).await;
+    // By what it says, whatever that is.
+    rule.answer(desk.store.heartbeat(stalled, at(LEASE + 2)).await);
+    desk.stands(&limits[0], LEASE + 2, 0).await;
+    desk.denied(&ask(other, &limits), LEASE + 2).await;
+    for _ in 0..2 {
+        desk.settle(&first.permit, Used::AsEstimated, LEASE + 3).await;
+        desk.stands(&limits[0], LEASE + 3, 1).await;
+    }
+    let other_again = 2 * LEASE;
+    rule.answer(desk.store.heartbeat(other, at(other_again)).await);
+    desk.stands(&limits[0], 2 * LEASE + 3, 2).await;
+    desk.allowed(&ask(other, &limits), 2 * LEASE + 3).await;
+    desk.allowed(&ask(other, &limits), 2 * LEASE + 3).await;
+    // Before it is asked for another, so that there is none.
+    desk.denied(&ask(stalled, &limits), 2 * LEASE + 4).await;
+    desk.stands(&limits[0], 2 * LEASE + 4, 0).await;
+    desk.settle(&second.permit, Used::AsEstimated, 2 * LEASE + 4).await;
+    desk.stands(&limits[0], 2 * LEASE + 4, 0).await;
 }
 
 pub(super) async fn a_living_session_keeps_its_slots<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
