@@ -27,6 +27,26 @@ async fn outcome() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_record_waits_for_a_file_that_somebody_has_to_mend() {
+    let dir = Dir::new("audit-mended");
+    let sink = open(&dir.file()).await.audit();
+    let record = [AuditRecord::new(&outcome().await)];
+    let mut connection = by_hand(&dir.file()).await;
+    let mut version = async |version: i64| {
+        let set = sqlx::query("UPDATE tollgate_meta SET value = ?1 WHERE name = 'schema'").bind(version);
+        set.execute(&mut connection).await.expect("set")
+    };
+    let known = 3;
+    for other in [known + 1, known - 1] {
+        version(other).await;
+        let error = sink.write(&record).await.expect_err("of another version");
+        assert!(error.is_unavailable() && !error.may_have_applied(), "it is tried again, and not given up: {error:?}");
+    }
+    version(known).await;
+    sink.write(&record).await.expect("mended");
+}
+
+#[tokio::test]
 async fn a_record_is_written_once_however_often_it_comes() {
     let dir = Dir::new("audit");
     let sink = open(&dir.file()).await.audit();

@@ -370,6 +370,15 @@ fn a_truncated_call_is_mended() {
     // What is broken for another reason is not guessed at.
     let told = in_messages(&completion(message, "tool_calls"));
     assert_eq!(told["content"][1]["input"], json!({"_raw_arguments": "{\"a\":\"b"}));
+    // Of several calls only the last one can have been cut off.
+    let calls = json!([
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1"}},
+        {"id": "2", "type": "function", "function": {"name": "g", "arguments": "{\"a\":1"}},
+    ]);
+    let told = in_messages(&completion(json!({"content": null, "tool_calls": calls}), "length"));
+    let inputs: Vec<_> =
+        told["content"].as_array().expect("blocks").iter().filter_map(|one| one.get("input")).collect();
+    assert_eq!(inputs, [&json!({"_raw_arguments": "{\"a\":1"}), &json!({"a": 1})]);
 }
 
 #[test]

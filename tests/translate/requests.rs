@@ -609,6 +609,11 @@ fn an_effort_beside_thinking_is_one_that_the_model_has() {
 
 #[test]
 fn a_budget_in_anthropics_own_words_stays_below_the_limit_too() {
+    // Where there is no room for any, the effort is one that goes without.
+    let body = json!({"model": "m", "thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 512,
+        "reasoning_effort": "max", "messages": [user("q")]});
+    let (out, warnings) = claude("claude-opus-4-6", body);
+    assert_eq!((out.get("thinking"), &out["output_config"]["effort"]), (None, &json!("high")), "{warnings}");
     let thinking = json!({"type": "enabled", "budget_tokens": 5000, "display": "summarized"});
     let body = |most: Value| json!({"model": "m", "thinking": thinking, "max_tokens": most, "messages": [user("q")]});
     let (out, warnings) = claude("claude-haiku-4-5", body(json!(4000)));
