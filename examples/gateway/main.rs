@@ -120,7 +120,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .route("/healthz", get(|| async { "ok" }))
         // Ready as long as it listens: nothing behind it needs to be up.
         .route("/readyz", get(|| async { "ready" }))
-        .fallback_service(providers.gateway.build());
+        .fallback_service(providers.gateway.try_build()?);
 
     println!("listening http://{address}");
     for (name, key) in &minted {

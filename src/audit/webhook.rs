@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -27,8 +27,8 @@ use crate::store::event::EventSink;
 /// `{"type":"tollgate.calls","timestamp":…,"data":[record, …]}`.
 ///
 /// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id. Any other
-/// answer but a success refuses it for good: then it goes to the [dead letters](Self::dead_letters), or else into the log.
-/// Redirects are not followed.
+/// answer but a success refuses it for good: then it goes to the [dead letters](Self::dead_letters), or else into the log. A
+/// batch that is too large (413) is sent in parts. Redirects are not followed.
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
@@ -105,18 +105,38 @@ where
     B: Send + 'static,
 {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let (mut waiting, mut refused) = (vec![records], None);
+        while let Some(part) = waiting.pop() {
+            match (self.send(part).await?, &self.dead_letters) {
+                (None, _) => {}
+                (Some(StatusCode::PAYLOAD_TOO_LARGE), _) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    waiting.extend([second, first]);
+                }
+                (Some(status), Some(lines)) => {
+                    tracing::error!(%status, records = part.len(), "a webhook refused audit records: they are dead letters");
+                    lines.write(part).await?;
+                }
+                (Some(status), None) => refused = Some(status),
+            }
+        }
+        match refused {
+            None => Ok(()),
+            Some(status) => Err(StoreError::broken(format!("the webhook answered {status}"))),
+        }
+    }
+}
+
+impl<C, B> Webhook<C>
+where
+    C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send,
+{
+    /// As what status they were refused for good, if they were.
+    async fn send(&self, records: &[AuditRecord]) -> Result<Option<StatusCode>, StoreError> {
         let timestamp = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
         let message = Message { r#type: "tollgate.calls", timestamp, data: records };
         let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
-        let request = self.request(&body).map_err(StoreError::broken)?;
-        match (post(self.client.clone(), request).await?, &self.dead_letters) {
-            (None, _) => Ok(()),
-            (Some(status), Some(lines)) => {
-                tracing::error!(%status, records = records.len(), "a webhook refused audit records: they are dead letters");
-                lines.write(records).await
-            }
-            (Some(status), None) => Err(StoreError::broken(format!("the webhook answered {status}"))),
-        }
+        post(self.client.clone(), self.request(&body).map_err(StoreError::broken)?).await
     }
 }
 

@@ -22,7 +22,29 @@ pub struct GatewayBuilder {
     table: ModelTable,
     models: Vec<Model>,
     translation: Translation,
+    /// The name of two upstreams.
+    doubled: Option<Arc<str>>,
 }
+
+/// Why a gateway cannot be built.
+#[derive(Debug)]
+pub struct BuildError {
+    message: String,
+}
+
+impl BuildError {
+    fn new(message: impl Into<String>) -> Self {
+        BuildError { message: message.into() }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BuildError {}
 
 impl GatewayBuilder {
     pub(super) fn new() -> Self {
@@ -43,6 +65,9 @@ impl GatewayBuilder {
         ResB::Error: Into<BoxError>,
     {
         let name = name.into();
+        if self.upstreams.has(&name) {
+            self.doubled = Some(name.clone());
+        }
         let pattern = if dialect == Dialect::Anthropic { "claude*" } else { "*" };
         self.table = self.table.pattern(pattern, name.clone(), dialect);
         self.upstreams = self.upstreams.add(name, service);
@@ -77,9 +102,36 @@ impl GatewayBuilder {
         self
     }
 
-    /// The gateway.
+    /// The gateway, if all that was said of it can be so.
+    ///
+    /// # Errors
+    /// An upstream that is named twice, or none at all; and with the built-in routing an upstream that no model comes to, and
+    /// an alias that stands for no model, or for one that no upstream serves.
+    pub fn try_build(self) -> Result<Gateway, BuildError> {
+        match self.problem() {
+            None => Ok(self.build()),
+            Some(problem) => Err(problem),
+        }
+    }
+
+    /// The first thing that cannot have been meant.
+    fn problem(&self) -> Option<BuildError> {
+        if let Some(name) = &self.doubled {
+            return Some(BuildError::new(format!("two upstreams are called `{name}`")));
+        }
+        if self.layer.has_router() {
+            return None;
+        }
+        let table = self.table.clone().catch_alls_last();
+        table.problem().map(BuildError::new)
+    }
+
+    /// The gateway. What cannot have been meant is logged: [`try_build`](Self::try_build) refuses it.
     #[must_use]
     pub fn build(self) -> Gateway {
+        if let Some(problem) = self.problem() {
+            tracing::error!(%problem, "a gateway is not what it was meant to be");
+        }
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
         let surface =
             Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));

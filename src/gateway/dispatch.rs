@@ -46,6 +46,10 @@ impl Upstreams {
         self.by_name.insert(name.into(), Stage::new(Meter::new(service)));
         self
     }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
 }
 
 impl fmt::Debug for Upstreams {

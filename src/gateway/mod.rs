@@ -37,7 +37,7 @@ mod surface;
 mod usage;
 mod wire;
 
-pub use self::builder::GatewayBuilder;
+pub use self::builder::{BuildError, GatewayBuilder};
 pub use self::dispatch::{Dispatch, Upstreams};
 pub use self::layer::GatewayLayer;
 pub use self::models::Model;

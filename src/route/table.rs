@@ -52,6 +52,26 @@ impl ModelTable {
         self
     }
 
+    /// What of it cannot have been meant: it sends nothing anywhere, or nothing somewhere.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.patterns.is_empty() {
+            return Some("there is no upstream".to_owned());
+        }
+        let covers = |one: &Pattern, other: &Pattern| match one.is_prefix {
+            true => other.start.starts_with(&*one.start),
+            false => !other.is_prefix && other.start == one.start,
+        };
+        let is_covered = |(at, one): &(usize, &Pattern)| self.patterns[..*at].iter().any(|before| covers(before, one));
+        if let Some((_, pattern)) = self.patterns.iter().enumerate().find(is_covered) {
+            return Some(format!("no model comes to the upstream `{}`: another one has all of them", pattern.upstream));
+        }
+        let serves_none = |models: &Vec<Arc<str>>| models.iter().all(|model| self.target(model).is_none());
+        let mut aliases: Vec<_> =
+            self.aliases.iter().filter(|(_, models)| serves_none(models)).map(|(name, _)| name).collect();
+        aliases.sort();
+        aliases.first().map(|name| format!("no upstream serves what the alias `{name}` stands for"))
+    }
+
     fn target(&self, model: &Arc<str>) -> Option<Arc<Target>> {
         let pattern = self.patterns.iter().find(|p| match p.is_prefix {
             true => model.starts_with(&*p.start),

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -175,6 +175,47 @@ async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
     assert_eq!(said[1], [json!("OpenAI/Python 2.34.0"), json!("s".repeat(128)), json!("oneof many")]);
     assert_eq!(said[2], [json!(null), json!(null), json!(null)]);
     assert_eq!(said[3], [json!(null), json!(null), json!("two")]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_a_webhook_is_sent_in_parts_and_only_what_no_part_holds_is_a_dead_letter() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    for _ in 0..9 {
+        world.ask(post(MESSAGES, &key, &hello())).await;
+    }
+    let records = world.records().await;
+    let ids: Vec<_> = records.iter().map(|record| record.id.to_string()).collect();
+    let longest = ids[4].clone();
+    let taken: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let heard = taken.clone();
+    let client = service_fn(move |request: Request<Body>| {
+        let (heard, longest) = (heard.clone(), longest.clone());
+        async move {
+            let body = request.into_body().collect().await.expect("whole").to_bytes();
+            let message: Value = serde_json::from_slice(&body).expect("JSON");
+            let data = message["data"].as_array().expect("records").clone();
+            let is_too_large = data.len() > 2 || data.iter().any(|record| record["id"] == longest);
+            if !is_too_large {
+                heard.lock().expect("whole").extend(data);
+            }
+            let status = if is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::OK };
+            Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("an answer"))
+        }
+    });
+    let path =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("too-large-{}.jsonl", std::process::id()));
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let webhook = Webhook::new("http://hooks.invalid/", secret, client).expect("a webhook");
+    let webhook = webhook.dead_letters(JsonLines::append(&path).expect("a place for temporary files"));
+    webhook.write(&records).await.expect("taken, or a dead letter");
+    let id = |record: &Value| record["id"].as_str().expect("an id").to_owned();
+    let taken: Vec<_> = taken.lock().expect("whole").iter().map(id).collect();
+    let dead = std::fs::read_to_string(&path).expect("it was written");
+    let dead: Vec<_> = dead.lines().map(|line| id(&serde_json::from_str(line).expect("JSON"))).collect();
+    assert_eq!(dead, [ids[4].clone()]);
+    assert_eq!(taken, [&ids[..4], &ids[5..]].concat(), "in their order");
+    std::fs::remove_file(&path).expect("ours");
 }
 
 /// What a receiver got, and what it answers next.

@@ -196,3 +196,32 @@ async fn what_a_hosts_other_routes_answer_keeps_its_ids_and_its_caching() {
     assert_eq!(answer.headers()["x-request-id"], "mine");
     assert_eq!(answer.headers()["cache-control"], "max-age=9");
 }
+
+#[test]
+fn a_gateway_that_cannot_be_meant_is_not_built() {
+    let builder = |names: &[(&'static str, Dialect)]| {
+        names.iter().fold(Gateway::builder(), |builder, (name, dialect)| {
+            let provider = Provider::with_client(*dialect, "http://sim.invalid", None, Simulated::new());
+            builder.upstream(*name, *dialect, provider.expect("a URL"))
+        })
+    };
+    let both = [("a", Dialect::Anthropic), ("o", Dialect::OpenAiChat)];
+    let problem = |builder: tollgate::gateway::GatewayBuilder| builder.try_build().err().map(|error| error.to_string());
+    assert_eq!(problem(builder(&both)), None);
+    assert_eq!(problem(builder(&both).alias("fast", ["claude-haiku-5-5", "gpt-5-mini"])), None);
+    let only = || builder(&both[..1]);
+    for (builder, words) in [
+        (builder(&[]), "no upstream"),
+        (builder(&[both[0], both[0]]), "two upstreams are called `a`"),
+        (builder(&[both[0], ("b", Dialect::Anthropic)]), "upstream `b`"),
+        (only().alias("cheap", ["gpt-5-mini"]), "alias `cheap`"),
+        (only().alias("none", [] as [&str; 0]), "alias `none`"),
+    ] {
+        let problem = problem(builder).expect(words);
+        assert!(problem.contains(words), "{problem}");
+    }
+    // One with a router of its own knows where it sends what.
+    let routed = builder(&[both[0], ("b", Dialect::Anthropic)]);
+    let table = tollgate::route::ModelTable::new().pattern("*", "b", Dialect::Anthropic);
+    assert_eq!(problem(routed.layer(GatewayLayer::new().router(table))), None);
+}
