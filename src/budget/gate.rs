@@ -1,5 +1,4 @@
 use std::fmt::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +6,7 @@ use async_trait::async_trait;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
+use super::ended::Ended;
 use super::flights::Flights;
 use super::guard::Guard;
 use super::layer::{Estimator, OverBudget};
@@ -15,7 +15,7 @@ use super::queue::Queues;
 use super::refusal::refusal;
 use super::standing::{allowed, fullest, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
-use crate::call::{Alive, Asked, Call, Fact, Held, has_used};
+use crate::call::{Alive, Asked, Call, has_used};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
@@ -25,7 +25,6 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
-use crate::store::journal::Trail;
 use crate::store::{At, Chain, StoreError};
 
 /// How long a gateway may be silent before what it holds is forfeited.
@@ -344,46 +343,8 @@ impl<B: BudgetStore> Gate for BudgetGate<B> {
     }
 }
 
-/// What has come of a call that money was held for.
-pub(crate) struct Ended<B: ?Sized> {
-    store: Arc<B>,
-    reservation: Reservation,
-    actual: Money,
-    queues: Option<Arc<Queues>>,
-    on_threshold: Option<OnThreshold>,
-    /// Where the call is written down: what a store has heard is there, whenever the process ends.
-    trail: Option<Arc<Trail>>,
-    _held: Held,
-}
-
 /// What a store says, and who tells it how it ended.
 type Answer<B> = (Result<Verdict, StoreError>, Option<Ended<B>>);
-
-impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
-    const WHAT: &'static str = "a budget";
-
-    async fn tell(&self) -> Result<(), StoreError> {
-        let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
-        if let Some(trail) = &self.trail {
-            trail.heard(self.reservation.id);
-        }
-        self.queues.iter().for_each(|queues| queues.settled());
-        news.iter().for_each(|crossing| self.announce(crossing));
-        Ok(())
-    }
-}
-
-impl<B: ?Sized> Ended<B> {
-    fn announce(&self, crossing: &Crossing) {
-        let Crossing { pot, limit, percent, spent, .. } = crossing;
-        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope);
-        let Some(tell) = &self.on_threshold else { return };
-        // It is the host's, and the settlement has happened.
-        if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
-            tracing::error!(percent, "who was told of a threshold panicked");
-        }
-    }
-}
 
 fn show(call: &Call, name: HeaderName, money: Money) {
     let mut line = Line::new();

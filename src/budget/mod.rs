@@ -31,6 +31,7 @@
 //! ```
 
 mod bound;
+mod ended;
 mod flights;
 mod gate;
 mod guard;

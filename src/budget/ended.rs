@@ -1,0 +1,48 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::gate::OnThreshold;
+use super::queue::Queues;
+use crate::call::{Fact, Held};
+use crate::domain::money::Money;
+use crate::store::budget::{BudgetStore, Crossing, Reservation};
+use crate::store::journal::Trail;
+use crate::store::{At, StoreError};
+
+/// What has come of a call that money was held for.
+pub(crate) struct Ended<B: ?Sized> {
+    pub(super) store: Arc<B>,
+    pub(super) reservation: Reservation,
+    pub(super) actual: Money,
+    pub(super) queues: Option<Arc<Queues>>,
+    pub(super) on_threshold: Option<OnThreshold>,
+    /// Where the call is written down: what a store has heard is there, whenever the process ends.
+    pub(super) trail: Option<Arc<Trail>>,
+    pub(super) _held: Held,
+}
+
+impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
+    const WHAT: &'static str = "a budget";
+
+    async fn tell(&self) -> Result<(), StoreError> {
+        let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
+        if let Some(trail) = &self.trail {
+            trail.heard(self.reservation.id);
+        }
+        self.queues.iter().for_each(|queues| queues.settled());
+        news.iter().for_each(|crossing| self.announce(crossing));
+        Ok(())
+    }
+}
+
+impl<B: ?Sized> Ended<B> {
+    fn announce(&self, crossing: &Crossing) {
+        let Crossing { pot, limit, percent, spent, .. } = crossing;
+        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope);
+        let Some(tell) = &self.on_threshold else { return };
+        // It is the host's, and the settlement has happened.
+        if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
+            tracing::error!(percent, "who was told of a threshold panicked");
+        }
+    }
+}
