@@ -64,13 +64,13 @@ fn drop_empties(turns: &mut Vec<Turn<'_>>, warnings: &mut Warnings) -> Result<()
 /// "A system message must immediately follow a user turn, and must be last or be followed by an assistant turn."
 /// Source: platform.claude.com/docs, mid-conversation system messages.
 fn order<'a>(turns: Vec<Turn<'a>>, takes_system: bool, warnings: &mut Warnings) -> Result<Vec<Turn<'a>>, Rejection> {
-    let mut out: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
+    let mut out = Ordered { turns: Vec::with_capacity(turns.len()), late: Vec::new() };
     let mut operator: Option<Turn<'a>> = None;
     for turn in turns {
         match (turn.role, &mut operator) {
             (Role::System, Some(waiting)) => waiting.blocks.extend(turn.blocks),
             (Role::System, None) => operator = Some(turn),
-            (Role::User, _) => push_user(&mut out, turn),
+            (Role::User, _) => out.push_user(turn),
             (Role::Assistant, _) => {
                 place(operator.take(), &mut out, takes_system, warnings)?;
                 out.push(turn);
@@ -78,17 +78,18 @@ fn order<'a>(turns: Vec<Turn<'a>>, takes_system: bool, warnings: &mut Warnings) 
         }
     }
     place(operator, &mut out, takes_system, warnings)?;
-    Ok(out)
+    out.settle();
+    Ok(out.turns)
 }
 
 fn place<'a>(
     operator: Option<Turn<'a>>,
-    out: &mut Vec<Turn<'a>>,
+    out: &mut Ordered<'a>,
     takes_system: bool,
     warnings: &mut Warnings,
 ) -> Result<(), Rejection> {
     let Some(mut turn) = operator else { return Ok(()) };
-    if takes_system && out.last().is_some_and(|last| last.role == Role::User) {
+    if takes_system && out.turns.last().is_some_and(|last| last.role == Role::User) {
         out.push(turn);
         return Ok(());
     }
@@ -97,21 +98,42 @@ fn place<'a>(
     if let Some(Block { kind: BlockKind::Text(text), .. }) = turn.blocks.first_mut() {
         *text = Escaped::join(&[OPERATOR, text.as_str()]);
     }
-    push_user(out, turn);
+    out.push_user(turn);
     Ok(())
 }
 
-/// Where a user turn has results, they come first.
-fn push_user<'a>(out: &mut Vec<Turn<'a>>, turn: Turn<'a>) {
-    let ends_in_result = |turn: &Turn<'_>| turn.blocks.last().is_some_and(results::is_result);
-    match out.last_mut().filter(|last| last.role == Role::User) {
-        Some(last) if ends_in_result(last) => last.blocks.extend(turn.blocks),
-        // Text before a result is an error.
-        Some(last) if ends_in_result(&turn) && last.blocks.first().is_some_and(results::is_result) => {
-            let at = last.blocks.partition_point(results::is_result);
-            last.blocks.splice(at..at, turn.blocks);
+/// Turns in their order.
+struct Ordered<'a> {
+    turns: Vec<Turn<'a>>,
+    /// Results that belong in front of what the user says in the last of them. They go there at once: each on its own would
+    /// move all that is said.
+    late: Vec<Block<'a>>,
+}
+
+impl<'a> Ordered<'a> {
+    fn push(&mut self, turn: Turn<'a>) {
+        self.settle();
+        self.turns.push(turn);
+    }
+
+    /// Where a user turn has results, they come first.
+    fn push_user(&mut self, turn: Turn<'a>) {
+        let ends_in_result = |turn: &Turn<'_>| turn.blocks.last().is_some_and(results::is_result);
+        match self.turns.last_mut().filter(|last| last.role == Role::User) {
+            Some(last) if ends_in_result(last) => last.blocks.extend(turn.blocks),
+            // Text before a result is an error.
+            Some(last) if ends_in_result(&turn) && last.blocks.first().is_some_and(results::is_result) => {
+                self.late.extend(turn.blocks);
+            }
+            _ => self.push(turn),
         }
-        _ => out.push(turn),
+    }
+
+    fn settle(&mut self) {
+        if let Some(last) = self.turns.last_mut().filter(|_| !self.late.is_empty()) {
+            let at = last.blocks.partition_point(results::is_result);
+            last.blocks.splice(at..at, self.late.drain(..));
+        }
     }
 }
 
@@ -167,4 +189,38 @@ fn ensure_tools(conversation: &mut Conversation<'_>) -> Result<(), Rejection> {
         })
         .collect();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::canon::conversation::Content;
+    use crate::dialect::translate::Mode;
+
+    fn turn(blocks: Vec<Block<'static>>) -> Turn<'static> {
+        Turn { role: Role::User, blocks, at: 0 }
+    }
+
+    fn result(id: usize) -> Block<'static> {
+        let id = Escaped::owned(id.to_string());
+        Block::new(BlockKind::ToolResult { id, content: Content::None, is_error: false })
+    }
+
+    #[test]
+    fn results_that_come_late_go_in_front_of_what_the_user_says_all_at_once() {
+        let (results, said) = (100_000, 500_000);
+        let mut turns = vec![turn(vec![result(0)]), turn(vec![Block::text(Escaped::new("x")); said])];
+        // Each moving what the user says, they would take a quarter of an hour.
+        turns.extend((1..results).map(|id| turn(vec![result(id)])));
+        turns.push(turn(vec![Block::text(Escaped::new("y"))]));
+        let turns = order(turns, false, &mut Warnings::new(Mode::Compat)).expect("an order");
+        let lens: Vec<_> = turns.iter().map(|turn| turn.blocks.len()).collect();
+        assert_eq!(lens, [results + said, 1]);
+        for (at, block) in turns[0].blocks.iter().enumerate() {
+            match &block.kind {
+                BlockKind::ToolResult { id, .. } => assert_eq!(id.as_str().parse(), Ok(at)),
+                _ => assert!(at >= results),
+            }
+        }
+    }
 }
