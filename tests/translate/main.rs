@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what is written by `json!` is given away")]
 
 mod answers;
+mod bounds;
 mod conversations;
 mod corpus;
 mod gateway;

@@ -66,12 +66,13 @@ fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<
         out.key(Escaped::new(&key).as_str()).raw(value.as_str());
     }
     // It stands there once, or a budget that was asked for what the client sent would pay for twice as much.
-    let refers = |one: &&String| format!("{one}/").starts_with(&format!("{decoded}/"));
-    let is_needed = references(schema).iter().filter(refers).count() > 1;
+    let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    let refers = |one: &&String| one.strip_prefix(&*decoded).is_some_and(is_within);
+    let is_needed = references(schema).iter().filter(refers).nth(1).is_some();
+    let place = steps.split_once('/');
     for name in ["$defs", "definitions"] {
         let Some(all) = schema.member(name).filter(|_| found.member(name).is_none()) else { continue };
-        let is_left = |key: &str| is_needed || steps.split_once('/') != Some((name, key));
-        let left: Vec<_> = all.members().filter(|(key, _)| is_left(key)).collect();
+        let left: Vec<_> = all.members().filter(|(key, _)| is_needed || place != Some((name, &**key))).collect();
         if !left.is_empty() {
             out.key(name).open('{');
             left.iter().for_each(|(key, value)| _ = out.key(Escaped::new(key).as_str()).raw(value.as_str()));
@@ -90,8 +91,7 @@ fn flattened(schema: Raw<'_>, note: &mut String) -> String {
         match &*key {
             "allOf" => value.elements().for_each(|branch| flat.all(branch)),
             "anyOf" | "oneOf" => flat.one_of(value, note),
-            "properties" | "required" => {}
-            "type" => {}
+            "properties" | "required" | "type" => {}
             _ => rest.push((key, value)),
         }
     }

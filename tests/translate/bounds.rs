@@ -1,0 +1,55 @@
+//! Requests that are within every limit and hostile: what is done for a part of one must not be done anew for all of it. Where it
+//! were, these would take minutes.
+
+use serde_json::Value;
+use tollgate::dialect::translate::{Asked, Mode, request};
+use tollgate::{Dialect, Rejection};
+
+fn claude(body: &str) -> Value {
+    let translated = request(
+        body.as_bytes(),
+        Dialect::OpenAiChat,
+        Dialect::Anthropic,
+        &Asked::new("claude-opus-5-5").max_output(64_000),
+    );
+    serde_json::from_slice(&translated.expect("it can be asked").body).expect("JSON goes upstream")
+}
+
+fn gpt(body: &str, asked: &Asked<'_>) -> Result<Vec<u8>, Rejection> {
+    request(body.as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, asked).map(|translated| translated.body.into())
+}
+
+#[test]
+fn a_reference_as_long_as_a_schema_is_compared_and_not_copied() {
+    let name = "A".repeat(4 << 20);
+    let references = vec![r##"{"$ref":"#/$defs/B"}"##; 100_000].join(",");
+    let definitions: String = (0..100_000).map(|at| format!(r#","d{at}":{{}}"#)).collect();
+    let schema = |reference: &str, key: &str| {
+        format!(
+            r##"{{"$ref":"{reference}","{key}":{{"type":"object"}},"$defs":{{"B":{{}}{definitions}}},"anyOf":[{references}]}}"##
+        )
+    };
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{}}}}}]}}"#,
+        schema(&format!("#/{name}"), &name)
+    );
+    let out = claude(&body);
+    assert_eq!(out["tools"][0]["input_schema"]["type"], "object");
+    assert_eq!(out["tools"][0]["input_schema"]["$defs"].as_object().map(|all| all.len()), Some(100_001));
+}
+
+#[test]
+fn a_refusal_shows_the_beginning_of_what_a_client_has_written() {
+    let long = "x".repeat(1_000_000);
+    let rest = r#""model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}]"#;
+    for (body, begins) in [
+        (format!(r#"{{{rest},"tools":[{{"type":"{long}","name":"t"}}]}}"#), "tools.0: server tool 'xxxx"),
+        (format!(r#"{{{rest},"tools":[{{"type":"advisor{long}","name":"t"}}]}}"#), "tools.0: Input tag 'advisorxxxx"),
+        (format!(r#"{{{rest},"{long}":1}}"#), "xxxx"),
+        (format!(r#"{{{rest},"output_config":{{"{long}":1}}}}"#), "output_config.xxxx"),
+    ] {
+        let refused = gpt(&body, &Asked::new("gpt-5").mode(Mode::Strict)).expect_err("it cannot be asked");
+        assert!(refused.message().starts_with(begins) && refused.message().len() < 256, "{refused}");
+        assert!(refused.param_name().is_some_and(|param| param.len() <= 64), "{refused:?}");
+    }
+}
