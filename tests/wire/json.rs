@@ -250,6 +250,7 @@ fn a_wanted_key_that_is_ambiguous_is_refused() {
         (r#"{"mod\u0065l":1}"#, "model", 1, "`model` is spelled with an escape"),
         (r#"{"\u006dodel":1,"model":2}"#, "model", 1, "`model` is spelled with an escape"),
         (r#"{"\u004dodel":1}"#, "model", 1, "`model` is spelled with an escape"),
+        (r#"{"\n":1,"\u006d\u006f\u0064\u0065\u006c":1}"#, "model", 8, "`model` is spelled with an escape"),
         (r#"{"Model":1}"#, "model", 1, "`model` is spelled in another case"),
         (r#"{"model":1,"MODEL":2}"#, "model", 11, "`model` is spelled in another case"),
         ("{\"me\u{17f}\u{17f}ages\":1}", "messages", 1, "`messages` is spelled in another case"),

@@ -1,5 +1,3 @@
-use std::borrow::Cow;
-
 use super::lexer::Lexer;
 use super::{Clash, EACH, Found, Kind, Met, Path, Plan, ScanError, ScanErrorKind};
 
@@ -136,27 +134,47 @@ impl<'a, 'p> Walk<'a, 'p> {
 
     #[inline(never)]
     fn compare(&self, key: &[u8], escaped: bool, level: usize, likely: u64, key_at: usize) -> Result<u64, ScanError> {
+        if escaped {
+            return self.spelled(key, level, likely, key_at).map(|()| 0);
+        }
         let mut named = 0;
         for bit in bits(likely) {
             let name = self.path(bit)[level];
-            if !escaped && key == name.as_bytes() {
+            if key == name.as_bytes() {
                 named |= 1 << bit;
                 continue;
             }
-            let clashes = match escaped {
-                // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
-                true => serde_json::from_slice(&[b"\"", key, b"\""].concat())
-                    .is_ok_and(|key: Cow<'_, str>| same_letters(&key, name)),
+            let clashes = match key.len() <= name.len() {
                 // Folding only ever shortens a key, and those of ASCII it does not.
-                false if key.len() <= name.len() => key.eq_ignore_ascii_case(name.as_bytes()),
+                true => key.eq_ignore_ascii_case(name.as_bytes()),
                 false => !key.is_ascii() && std::str::from_utf8(key).is_ok_and(|key| same_letters(key, name)),
             };
             if clashes && self.lax & (1 << bit) == 0 {
-                let clash = if escaped { Clash::Escaped } else { Clash::Case };
-                return Err(ScanError::ambiguous(name, clash, key_at));
+                return Err(ScanError::ambiguous(name, Clash::Case, key_at));
             }
         }
         Ok(named)
+    }
+
+    /// A key with an escape in it is none of ours, and must not say what one of them is called. Decoded once, and not at
+    /// all where it is too short or too long for any: there may be millions.
+    #[cold]
+    #[inline(never)]
+    fn spelled(&self, key: &[u8], level: usize, likely: u64, key_at: usize) -> Result<(), ScanError> {
+        let mut said: Option<String> = None;
+        for bit in bits(likely & !self.lax) {
+            let name = self.path(bit)[level];
+            // Six bytes a letter at most.
+            if key.len() < name.len() || key.len() > name.len() * 6 {
+                continue;
+            }
+            // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
+            let decode = || serde_json::from_slice(&[b"\"", key, b"\""].concat()).unwrap_or_default();
+            if same_letters(said.get_or_insert_with(decode), name) {
+                return Err(ScanError::ambiguous(name, Clash::Escaped, key_at));
+            }
+        }
+        Ok(())
     }
 
     #[inline]
