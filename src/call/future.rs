@@ -18,6 +18,7 @@ use crate::dialect;
 use crate::domain::dialect::Operation;
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::Rejection;
+use crate::domain::short::{REASON, shortened};
 
 pin_project! {
     /// The answer of a [`CallService`](super::CallService).
@@ -155,7 +156,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         {
             state.decisions.push(Decision::refuse("stack", rejection.shared_message()));
         }
-        state.client.reason = rejection.map(|rejection| rejection.shared_message());
+        state.client.reason = rejection.map(|rejection| shortened(rejection.shared_message(), REASON));
         state.client.head_after = Some(after);
         if call.shared.server_timing && ours {
             headers.append(SERVER_TIMING, server_timing(after, state.upstream_took));

@@ -28,6 +28,7 @@ pub(crate) mod pattern;
 pub mod principal;
 pub mod rejection;
 pub mod scope;
+pub(crate) mod short;
 pub mod target;
 pub mod usage;
 pub mod window;

@@ -25,6 +25,7 @@ use super::dialect::Endpoint;
 use super::money::Money;
 use super::principal::Principal;
 use super::rejection::RejectionKind;
+use super::short::{REASON, shortened};
 use super::target::Target;
 use super::usage::Usage;
 
@@ -258,14 +259,14 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The layer called `layer` let the call pass.
+    /// The layer called `layer` let the call pass. Of the reason 1 KiB is kept.
     pub fn allow(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Decision { layer: layer.into(), allowed: true, reason: reason.into() }
+        Decision { layer: layer.into(), allowed: true, reason: shortened(reason, REASON) }
     }
 
-    /// The layer called `layer` did not.
+    /// The layer called `layer` did not. Of the reason 1 KiB is kept.
     pub fn refuse(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Decision { layer: layer.into(), allowed: false, reason: reason.into() }
+        Decision { layer: layer.into(), allowed: false, reason: shortened(reason, REASON) }
     }
 }
 

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,12 +16,13 @@ use sha2::Sha256;
 use tollgate::audit::{JsonLines, Webhook};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::Window;
-use tollgate::domain::outcome::End;
+use tollgate::domain::outcome::{Decision, End};
 use tollgate::domain::principal::Principal;
+use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
 use tollgate::upstream::HttpClient;
-use tollgate::{AuditLayer, Body};
+use tollgate::{AuditLayer, Body, Call, Gate};
 use tower::{ServiceExt, service_fn};
 
 use crate::support::Server;
@@ -73,6 +75,29 @@ async fn every_call_has_one_record_whatever_its_end() {
     assert_eq!(json[3]["rejection"], "model_not_allowed");
     assert_eq!(json[4]["charged_usd"], json[4]["granted_usd"]);
     assert!(!json[0].to_string().contains("Hello"), "prompts are nobody's business");
+}
+
+/// Says much.
+struct Talker;
+
+#[async_trait]
+impl Gate for Talker {
+    async fn admit(&self, _: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        call.note(Decision::allow("talker", "é".repeat(500_000)));
+        Err(Rejection::new(RejectionKind::InvalidRequest, "é".repeat(500_000)))
+    }
+}
+
+#[tokio::test]
+async fn of_a_reason_as_much_is_recorded_as_a_line_has_room_for() {
+    let world = World::with(|layer| layer.gate(Talker));
+    let key = world.mint(Principal::new("ada")).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 400);
+    let record = world.records().await.remove(0);
+    let expected = format!("{}…", "é".repeat(510));
+    assert_eq!(record.reason.as_deref(), Some(&*expected));
+    let reasons: Vec<_> = record.decisions.iter().map(|d| (&*d.layer, &*d.reason)).collect();
+    assert_eq!(reasons, [("auth", "the key is good"), ("talker", &*expected), ("stack", &*expected)]);
 }
 
 /// Takes nothing until it is told to.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::dialect::translate::Mode;
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::short::{SHOWN, shortened};
 
 /// Longest header that says it, in bytes.
 const MOST: usize = 1024;
@@ -42,7 +43,8 @@ impl Warnings {
     /// # Errors
     /// In [`Mode::Strict`] every loss is one, and `path` the field at fault.
     pub(crate) fn note(&mut self, loss: Loss, path: impl Into<Cow<'static, str>>) -> Result<(), Rejection> {
-        let path = path.into();
+        // Names of unknown fields are the client's, and as long as it likes.
+        let path = shortened(path, SHOWN);
         if self.mode == Mode::Strict {
             let field = path.split_once(':').map_or(&*path, |(field, _)| field).to_owned();
             return Err(unsupported(field));
@@ -69,19 +71,19 @@ impl Warnings {
             return None;
         }
         for (name, noted) in NAMES.iter().zip(&self.noted) {
-            for (at, path) in noted.iter().enumerate() {
-                let before = match (at, out.is_empty()) {
-                    (0, true) => format!("{name}="),
-                    (0, false) => format!("; {name}="),
-                    _ => ",".to_owned(),
+            let mut is_first = true;
+            for path in noted {
+                let before = match (is_first, out.is_empty()) {
+                    (true, true) => format!("{name}="),
+                    (true, false) => format!("; {name}="),
+                    (false, _) => ",".to_owned(),
                 };
-                // Names of unknown fields are the client's.
                 let plain = |c: char| if c.is_ascii_graphic() && !matches!(c, ',' | ';' | '=') { c } else { '_' };
                 let path: String = path.chars().map(plain).collect();
-                if out.len() + before.len() + path.len() > MOST {
-                    return Some(out);
+                if out.len() + before.len() + path.len() <= MOST {
+                    out.extend([before, path]);
+                    is_first = false;
                 }
-                out.extend([before, path]);
             }
         }
         Some(out).filter(|out| !out.is_empty())
@@ -122,6 +124,30 @@ mod tests {
             warnings.dropped(format!("messages.{at}.name")).expect("compat");
         }
         assert!(warnings.header().is_some_and(|header| header.len() <= MOST && header.len() > MOST - 40));
+    }
+
+    #[test]
+    fn a_name_as_long_as_a_client_likes_is_shown_in_part_and_leaves_room_for_others() {
+        let long = "é".repeat(1_000_000);
+        let mut warnings = Warnings::new(Mode::Compat);
+        warnings.dropped(long.clone()).expect("compat");
+        warnings.dropped("seed").expect("compat");
+        assert_eq!(warnings.header(), Some(format!("dropped={}_,seed", "_".repeat(30))));
+        let refused = Warnings::new(Mode::Strict).dropped(long).expect_err("strict");
+        assert!(refused.message().len() < 128, "{refused}");
+        assert_eq!(refused.param_name(), Some(&*format!("{}…", "é".repeat(30))));
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_room_for_what_does() {
+        let mut warnings = Warnings::new(Mode::Compat);
+        for at in 10..26 {
+            warnings.dropped(format!("{at}{}", "x".repeat(59))).expect("compat");
+        }
+        warnings.adapted("y".repeat(62)).expect("compat");
+        warnings.adapted("z").expect("compat");
+        let header = warnings.header().expect("much");
+        assert!(header.len() <= MOST && header.ends_with("x; adapted=z"), "{header}");
     }
 
     #[test]

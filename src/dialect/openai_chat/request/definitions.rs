@@ -4,6 +4,7 @@ use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings};
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::short::{SHOWN, shortened};
 use crate::wire::json::{Escaped, Out, Raw};
 
 /// Most tools that OpenAI takes.
@@ -112,6 +113,7 @@ fn tool(
 
 /// A tool that Anthropic runs itself. Claude Code knows these sentences, and tries again without the tool.
 fn not_ours(at: usize, kind: &str) -> Rejection {
+    let kind = shortened(kind, SHOWN);
     let message = match kind.starts_with("advisor") {
         true => format!("Input tag '{kind}' found using 'type' is not supported by this upstream"),
         false => format!("server tool '{kind}' is not supported by this upstream"),
