@@ -94,15 +94,34 @@ fn failed(rejection: &Rejection) -> AttemptEnd {
     }
 }
 
+/// As much of it as a record has room for.
 fn upstream_request_id(headers: &HeaderMap) -> Option<String> {
+    const LONGEST: usize = 128;
     const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
     const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let value = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID))?;
-    value.to_str().ok().map(str::to_owned)
+    // Of ASCII alone, which may be cut anywhere.
+    value.to_str().ok().map(|id| id.get(..LONGEST).unwrap_or(id).to_owned())
 }
 
 impl<F> fmt::Debug for MeterFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MeterFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn of_an_id_as_much_is_kept_as_a_record_has_room_for() {
+        for (len, kept) in [(36, 36), (128, 128), (300_000, 128)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::try_from("a".repeat(len)).expect("a value"));
+            assert_eq!(upstream_request_id(&headers), Some("a".repeat(kept)));
+        }
     }
 }
