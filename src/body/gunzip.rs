@@ -2,35 +2,73 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use http::header::{self, HeaderMap, HeaderValue};
 use http_body::Frame;
 
 use super::{Body, BoxError};
 
-/// A gzip decoder that gives out, chunk by chunk, all that can be decoded so far.
+/// Most that is decoded at once, beyond what the decoder itself holds: a few bytes may be a thousand times as many.
+const PIECE: usize = 64 << 10;
+
+/// A gzip decoder that gives out, piece by piece, all that can be decoded so far.
 ///
 /// Used by whoever must read an answer that came compressed: nothing waits in it for more input.
 #[derive(Debug)]
 pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Capped>,
+    /// What is not decoded yet.
+    rest: Bytes,
+    /// Why it goes no further: told once all is given out that came before.
+    failed: Option<io::Error>,
 }
 
 impl Gunzip {
     /// A decoder whose whole output may not exceed `cap` bytes, so that a small answer cannot unpack into all memory.
     pub(crate) fn new(cap: usize) -> Self {
-        Gunzip { decoder: MultiGzDecoder::new(Capped { out: Vec::new(), left: cap }) }
+        let decoder = MultiGzDecoder::new(Capped { out: Vec::new(), left: cap });
+        Gunzip { decoder, rest: Bytes::new(), failed: None }
     }
 
-    /// Decodes one chunk.
+    /// Takes one chunk, to be asked for in [`piece`](Self::piece)s to its end before the next.
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        self.rest = chunk;
+    }
+
+    /// The next piece of what is decoded; empty where there is no more of it before the next chunk.
     ///
     /// # Errors
     /// When the bytes are no gzip, or unpack to more than the cap.
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
-        self.decoder.write_all(chunk)?;
-        self.decoder.flush()?;
-        Ok(std::mem::take(&mut self.decoder.get_mut().out))
+    pub(crate) fn piece(&mut self) -> io::Result<Vec<u8>> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let decoded = self.decode();
+        let out = std::mem::take(&mut self.decoder.get_mut().out);
+        match decoded {
+            Err(error) if out.is_empty() => Err(error),
+            decoded => {
+                self.failed = decoded.err();
+                Ok(out)
+            }
+        }
+    }
+
+    fn decode(&mut self) -> io::Result<()> {
+        while !self.rest.is_empty() {
+            if self.decoder.get_ref().out.len() >= PIECE {
+                return Ok(());
+            }
+            match self.decoder.write(&self.rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                taken => self.rest.advance(taken),
+            }
+            if self.rest.is_empty() {
+                self.decoder.flush()?;
+            }
+        }
+        Ok(())
     }
 
     /// The end of input: what was still held back.
@@ -91,24 +129,30 @@ impl http_body::Body for GunzipBody {
         let this = self.get_mut();
         loop {
             let Some(decoder) = &mut this.decoder else { return Poll::Ready(this.trailers.take().map(Ok)) };
-            let out = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => decoder.push(&data),
-                    Err(trailers) => {
-                        // What was held back goes before them: after trailers nothing is read.
-                        this.trailers = Some(trailers);
+            let mut out = decoder.piece();
+            if out.as_ref().is_ok_and(Vec::is_empty) {
+                out = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => {
+                            decoder.push(data);
+                            continue;
+                        }
+                        Err(trailers) => {
+                            // What was held back goes before them: after trailers nothing is read.
+                            this.trailers = Some(trailers);
+                            let rest = decoder.finish();
+                            this.decoder = None;
+                            rest
+                        }
+                    },
+                    Some(Err(e)) => return Poll::Ready(Some(Err(e))),
+                    None => {
                         let rest = decoder.finish();
                         this.decoder = None;
                         rest
                     }
-                },
-                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
-                None => {
-                    let rest = decoder.finish();
-                    this.decoder = None;
-                    rest
-                }
-            };
+                };
+            }
             match out {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
@@ -123,12 +167,13 @@ impl http_body::Body for GunzipBody {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Write};
 
+    use bytes::Bytes;
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::Gunzip;
+    use super::{Gunzip, PIECE};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -136,29 +181,60 @@ mod tests {
         encoder.finish().expect("to memory")
     }
 
+    /// What comes of one chunk, in pieces.
+    fn push(decoder: &mut Gunzip, chunk: &[u8]) -> (Vec<Vec<u8>>, io::Result<()>) {
+        let mut pieces = Vec::new();
+        decoder.push(Bytes::copy_from_slice(chunk));
+        loop {
+            match decoder.piece() {
+                Ok(piece) if piece.is_empty() => return (pieces, Ok(())),
+                Ok(piece) => pieces.push(piece),
+                Err(error) => return (pieces, Err(error)),
+            }
+        }
+    }
+
+    fn decoded(decoder: &mut Gunzip, chunk: &[u8]) -> Vec<u8> {
+        let (pieces, end) = push(decoder, chunk);
+        end.expect("valid gzip");
+        pieces.concat()
+    }
+
     #[test]
     fn any_split_decodes_to_the_same_bytes() {
-        let packed = gzip(b"data: one\n\ndata: two\n\n");
+        let packed = [gzip(b"data: one\n\n"), gzip(b"data: two\n\n")].concat();
         for cut in 0..=packed.len() {
             let mut decoder = Gunzip::new(1 << 20);
-            let mut out = decoder.push(&packed[..cut]).expect("valid gzip");
-            out.extend(decoder.push(&packed[cut..]).expect("valid gzip"));
+            let mut out = decoded(&mut decoder, &packed[..cut]);
+            out.extend(decoded(&mut decoder, &packed[cut..]));
             out.extend(decoder.finish().expect("whole"));
             assert_eq!(out, b"data: one\n\ndata: two\n\n");
         }
     }
 
     #[test]
-    fn an_answer_that_unpacks_beyond_the_cap_is_an_error() {
+    fn a_small_chunk_that_unpacks_to_much_is_given_out_in_pieces() {
+        let zeros = vec![0; 8 << 20];
+        let (pieces, end) = push(&mut Gunzip::new(8 << 20), &gzip(&zeros));
+        end.expect("valid gzip");
+        assert!(pieces.iter().all(|piece| piece.len() <= 4 * PIECE));
+        assert_eq!(pieces.concat(), zeros);
+    }
+
+    #[test]
+    fn an_answer_that_unpacks_beyond_the_cap_is_an_error_once_what_it_allows_is_given_out() {
         let packed = gzip(&vec![b'a'; 1 << 20]);
-        assert!(Gunzip::new(1 << 16).push(&packed).is_err());
+        let (pieces, end) = push(&mut Gunzip::new(1 << 19), &packed);
+        assert!(end.is_err());
+        let given = pieces.concat().len();
+        assert!(given <= 1 << 19 && given > (1 << 19) - PIECE, "{given}");
     }
 
     #[test]
     fn half_an_answer_is_an_error_at_the_end() {
         let packed = gzip(b"hello hello hello");
         let mut decoder = Gunzip::new(1 << 16);
-        decoder.push(&packed[..packed.len() - 9]).expect("a prefix");
+        decoded(&mut decoder, &packed[..packed.len() - 9]);
         assert!(decoder.finish().is_err());
     }
 }

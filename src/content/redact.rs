@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::document;
 use crate::body::Gunzip;
 use crate::call::Call;
@@ -83,7 +85,14 @@ pub(super) fn redacted(body: &[u8], form: Form, model: &str, with: &dyn Redactor
 /// As far as it came; `None` where that is more than there may be of it, or no gzip.
 fn unpacked(body: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut gunzip = Gunzip::new(most);
-    let mut out = gunzip.push(body).ok()?;
+    gunzip.push(Bytes::copy_from_slice(body));
+    let mut out = Vec::new();
+    loop {
+        match gunzip.piece().ok()? {
+            piece if piece.is_empty() => break,
+            piece => out.extend(piece),
+        }
+    }
     out.extend(gunzip.finish().unwrap_or_default());
     Some(out)
 }

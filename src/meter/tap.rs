@@ -61,12 +61,16 @@ impl Tap {
     /// event beyond all bounds.
     pub(super) fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         let Some(gunzip) = &mut self.gunzip else { return self.listener.hear(chunk) };
-        match gunzip.push(chunk) {
-            Ok(decoded) => self.listener.hear(&decoded.into()).map(|_| None),
-            Err(error) => {
-                tracing::warn!(%error, "a compressed answer cannot be decoded; its usage is not read");
-                *self = Tap::none();
-                Ok(None)
+        gunzip.push(chunk.clone());
+        loop {
+            match gunzip.piece() {
+                Ok(piece) if piece.is_empty() => return Ok(None),
+                Ok(piece) => _ = self.listener.hear(&piece.into())?,
+                Err(error) => {
+                    tracing::warn!(%error, "a compressed answer cannot be decoded; its usage is not read");
+                    *self = Tap::none();
+                    return Ok(None);
+                }
             }
         }
     }
