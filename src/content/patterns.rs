@@ -53,13 +53,19 @@ const COMMON: [Common; 10] = [
     ("secret", r"(?-u:\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", None),
     // RFC 7235: a scheme, and what it asks for.
     ("secret", r#"(?i)(?-u:\b)(?:bearer|basic) +[a-z0-9._~+/=-]{12,}"#, None),
-    // What is called so and stands in quotes, or behind a `=`; behind a `:` only with a digit in it, else it is a type.
+    // What is called so and stands in quotes, which may themselves be escaped, or behind a `=`; behind a `:` only with a digit in
+    // it, else it is a type.
     (
         "secret",
-        r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *\\*"[^"\n]+"?|[=:] *\\*'[^'\n]+'?|= *[^\s"'=,;&]{4,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
+        r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *"(?:[^"\\\n]|\\.)+"?|[=:] *'(?:[^'\\\n]|\\.)+'?|[=:] *\\"(?:[^"\\\n]|\\[^"\\\n]|\\{2,}"?)+(?:\\")?|[=:] *\\+["'][^"'\n]+["']?|= *[^\s"'=,;&](?:[^\s"',;&]|["'][a-z0-9]){3,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
         None,
     ),
-    ("email", r"(?i)(?-u:\b)[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}(?-u:\b)", None),
+    // The last part of a domain is of ASCII, or of none: what follows an address without a space is often in another script.
+    (
+        "email",
+        r"(?i)(?-u:\b)[a-z0-9._%+-]+@[\p{L}\p{M}0-9-]+(?:\.[\p{L}\p{M}0-9-]+)*\.(?:xn--[a-z0-9-]+|[a-z]{2,}(?-u:\b)|[\p{L}\p{M}--\x00-\x7f]{2,})",
+        None,
+    ),
     ("iban", r"(?-u:\b)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,}(?-u:\b)", Some(IBAN)),
     ("card", r"(?-u:\b)[0-9](?:[ -]?[0-9]){12,}(?-u:\b)", Some(CARD)),
     ("ssn", r"(?-u:\b)[0-9]{3}-[0-9]{2}-[0-9]{4}(?-u:\b)", None),
@@ -300,6 +306,16 @@ mod tests {
             ("PASSWORD='S3cr3t!x,more-of-it;tail' run", "[secret] run"),
             ("password: \"correct horse battery staple\", user: ada", "[secret], user: ada"),
             (r#"curl -d "{\"password\":\"tulip\"}""#, r#"curl -d "{\"[secret]}""#),
+            (r#"{"password":"pa\"ss-word1"}"#, r#"{"[secret]}"#),
+            (r#"{"password":"back\\","user":"ada"}"#, r#"{"[secret],"user":"ada"}"#),
+            (r"password = 'it\'s me' or", "[secret] or"),
+            (r#"-d "{\"password\":\"pa\\\"ss\",\"x\":1}""#, r#"-d "{\"[secret],\"x\":1}""#),
+            ("password=hunter=2secret next", "[secret] next"),
+            (r#"DATABASE_PASSWORD=ab"cdef next"#, "[secret] next"),
+            (r#"{"command":"run PASSWORD=hunter2"}"#, r#"{"command":"run [secret]"}"#),
+            ("if secret == wanted { secret=> }", "if secret == wanted { secret=> }"),
+            ("ada@bücher.example, ada@пример.рф. ada@x.xn--p1ai", "[email], [email]. [email]"),
+            ("ada@example.comです, a@b", "[email]です, a@b"),
             ("api-key=9f8a7b6c&x=1 and refresh_token=abcdefgh", "[secret]&x=1 and [secret]"),
             ("Authorization: Bearer abcdefghijklmnop", "Authorization: [secret]"),
             ("078-05-1120", "[ssn]"),
