@@ -259,3 +259,8 @@ fn at_most(found: Option<&Found>, most: usize, message: &'static str, param: &'s
         _ => Ok(()),
     }
 }
+
+/// Whether there are so many tools, wherever they stand.
+pub(super) fn has_too_many(tools: usize) -> bool {
+    tools > MAX_TOOLS
+}

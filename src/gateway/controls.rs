@@ -4,13 +4,14 @@ use http::Method;
 use http::request::Parts;
 
 use super::key_info::KeyInfo;
+use super::surface::not_found;
 use crate::admission::{AdmissionGate, AdmissionLayer};
 use crate::audit::{AuditGate, AuditLayer};
 use crate::auth::{KeyAuthGate, KeyAuthLayer};
 use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
-use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::rejection::Rejection;
 use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::admission::AdmissionStore;
 use crate::store::budget::BudgetStore;
@@ -116,10 +117,7 @@ impl Door {
         match (operation, self.others) {
             (Operation::Other, Others::Answered) => Ok(()),
             (Operation::Other, Others::Open) => call.check_hidden("GatewayLayer"),
-            (Operation::Other, Others::Closed) => Err(Rejection::new(
-                RejectionKind::NotFound,
-                format!("nothing is served under {} {}", parts.method, parts.uri.path()),
-            )),
+            (Operation::Other, Others::Closed) => Err(not_found(&parts.method, parts.uri.path())),
             _ => {
                 call.check_hidden("GatewayLayer")?;
                 match &self.keys {

@@ -14,6 +14,7 @@ use super::models::{self, Model, Paging};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::short::{SHOWN, shortened};
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
 pub(super) struct Surface {
@@ -92,10 +93,7 @@ impl Surface {
             _ => self.models(Call::of(request), path, request.uri().query())?,
         };
         let Some(json) = known else {
-            return Err(Rejection::new(
-                RejectionKind::NotFound,
-                format!("nothing is served under {} {path}", request.method()),
-            ));
+            return Err(not_found(request.method(), path));
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
@@ -126,11 +124,17 @@ impl Surface {
                 match self.models.iter().find(|model| model.id() == id && may_use(model)) {
                     Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
                     None => {
-                        let message = format!("model `{id}` is not listed here");
+                        let message = format!("model `{}` is not listed here", shortened(id, SHOWN));
                         Err(Rejection::new(RejectionKind::ModelNotFound, message).param("model"))
                     }
                 }
             }
         }
     }
+}
+
+/// What to say of a path of any length.
+pub(super) fn not_found(method: &Method, path: &str) -> Rejection {
+    let (method, path) = (shortened(method.as_str(), SHOWN), shortened(path, SHOWN));
+    Rejection::new(RejectionKind::NotFound, format!("nothing is served under {method} {path}"))
 }

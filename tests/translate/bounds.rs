@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use tollgate::dialect::translate::{Asked, Mode, request};
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
 
 fn claude(body: &str) -> Value {
@@ -52,4 +53,22 @@ fn a_refusal_shows_the_beginning_of_what_a_client_has_written() {
         assert!(refused.message().starts_with(begins) && refused.message().len() < 256, "{refused}");
         assert!(refused.param_name().is_some_and(|param| param.len() <= 64), "{refused:?}");
     }
+}
+
+#[test]
+fn tools_that_are_added_on_the_way_count_like_those_of_the_beginning() {
+    let added = |many: usize| {
+        let blocks: Vec<_> = (0..many)
+            .map(|at| format!(r#"{{"type":"tool_addition","tool":{{"name":"t{at:06}","input_schema":{{}}}}}}"#))
+            .collect();
+        let body = format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"q"}},{{"role":"system","content":[{}]}}]}}"#,
+            blocks.join(",")
+        );
+        gpt(&body, &Asked::new("gpt-5"))
+    };
+    let sent: Value = serde_json::from_slice(&added(100).expect("not too many")).expect("JSON goes upstream");
+    assert_eq!(sent["tools"].as_array().map(Vec::len), Some(100));
+    let refused = added(150_000).expect_err("too many");
+    assert_eq!((refused.kind(), refused.param_name()), (RejectionKind::InvalidRequest, Some("messages")));
 }

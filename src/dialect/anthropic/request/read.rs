@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::turns;
 use crate::dialect::canon::conversation::{
     BlockKind, Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
@@ -5,6 +7,7 @@ use crate::dialect::canon::conversation::{
 use crate::dialect::canon::fields::{Fate, Field, judge};
 use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::dialect::head::has_too_many;
 use crate::domain::catalog::Effort;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
@@ -221,22 +224,25 @@ fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut 
 /// Tools that the operator adds on the way are tools from the beginning, where an API knows no others. Those of `tools` that
 /// wait to be added are sent with the rest.
 fn additions(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
-    let mut added = false;
+    let (mut added, mut known) = (false, None);
     for turn in conversation.turns.iter_mut().filter(|turn| turn.role == Role::System) {
         turn.blocks.retain(|block| {
             let is_added = match &block.kind {
-                BlockKind::Foreign { raw } => addition(*raw, &mut conversation.tools),
+                BlockKind::Foreign { raw } => addition(*raw, &mut conversation.tools, &mut known),
                 _ => false,
             };
             added |= is_added;
             !is_added
         });
     }
+    if added && has_too_many(conversation.tools.len()) {
+        return Err(invalid("messages", "add more tools than a request may have"));
+    }
     if added { warnings.adapted("messages.tool_addition") } else { Ok(()) }
 }
 
-/// Whether the block adds a tool that there is, or now is, among these.
-fn addition<'a>(block: Raw<'a>, tools: &mut Vec<Tool<'a>>) -> bool {
+/// Whether the block adds a tool that there is, or now is, among these, whose names are `known` once anybody has asked.
+fn addition<'a>(block: Raw<'a>, tools: &mut Vec<Tool<'a>>, known: &mut Option<HashSet<Escaped<'a>>>) -> bool {
     let [kind, tool] = block.pick(["type", "tool"]);
     let Some(tool) = tool.filter(|_| kind.and_then(Raw::text).is_some_and(|kind| kind.as_str() == "tool_addition"))
     else {
@@ -244,10 +250,12 @@ fn addition<'a>(block: Raw<'a>, tools: &mut Vec<Tool<'a>>) -> bool {
     };
     let [name, description, schema] = tool.pick(["name", "description", "input_schema"]);
     let Some(name) = name.and_then(Raw::text).filter(|name| !name.is_empty()) else { return false };
-    if tools.iter().any(|known| known.name == name) {
+    let known = known.get_or_insert_with(|| tools.iter().map(|tool| tool.name.clone()).collect());
+    if known.contains(&name) {
         return true;
     }
     let Some(schema) = schema.filter(|schema| schema.is_object()) else { return false };
+    known.insert(name.clone());
     let kind = ToolKind::Function { schema: Some(schema), strict: false };
     tools.push(Tool { name, description: description.and_then(Raw::text), kind, cache: None, extras: Vec::new() });
     true
