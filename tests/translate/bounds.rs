@@ -2,6 +2,7 @@
 //! were, these would take minutes.
 
 use serde_json::Value;
+use tollgate::dialect::head::Head;
 use tollgate::dialect::translate::{Asked, Mode, request};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
@@ -69,6 +70,12 @@ fn tools_that_are_added_on_the_way_count_like_those_of_the_beginning() {
     };
     let sent: Value = serde_json::from_slice(&added(100).expect("not too many")).expect("JSON goes upstream");
     assert_eq!(sent["tools"].as_array().map(Vec::len), Some(100));
-    let refused = added(150_000).expect_err("too many");
+    let refused = added(100_000).expect_err("too many");
     assert_eq!((refused.kind(), refused.param_name()), (RejectionKind::InvalidRequest, Some("messages")));
+}
+
+#[test]
+fn a_key_with_an_escape_is_not_decoded_for_each_member_that_it_might_be() {
+    let body = format!(r#"{{"model":"m","messages":[],{}"x":0}}"#, r#""\n":0,"#.repeat(2_000_000));
+    assert_eq!(Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head").model(), "m");
 }

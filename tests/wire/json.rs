@@ -255,6 +255,8 @@ fn a_wanted_key_that_is_ambiguous_is_refused() {
         (r#"{"model":1,"MODEL":2}"#, "model", 11, "`model` is spelled in another case"),
         ("{\"me\u{17f}\u{17f}ages\":1}", "messages", 1, "`messages` is spelled in another case"),
         (r#"{"me\u017fsages":1}"#, "messages", 1, "`messages` is spelled with an escape"),
+        (r#"{"\u017ftream_options":1}"#, "stream_options", 1, "`stream_options` is spelled with an escape"),
+        (r#"{"\u0053tream_options":1}"#, "stream_options", 1, "`stream_options` is spelled with an escape"),
         (
             r#"{"stream_options":{"include_usage":1,"include_usage":2}}"#,
             "include_usage",
@@ -285,6 +287,13 @@ fn a_wanted_key_that_is_ambiguous_is_refused() {
         let error = scan(doc).expect_err(doc);
         assert_eq!(error.kind(), ScanErrorKind::Ambiguous { key }, "{doc}");
         assert_eq!((error.offset(), error.to_string().as_str()), (offset, said), "{doc}");
+    }
+    let odd: [Path; 8] = [&["\n"], &["\t"], &["\r"], &["\u{8}"], &["\u{c}"], &["\""], &["\\"], &["/"]];
+    for (path, spelled) in odd.iter().zip([r"\n", r"\t", r"\r", r"\b", r"\f", r#"\""#, r"\\", r"\/"]) {
+        for spelled in [spelled.to_owned(), format!("\\u{:04x}", path[0].as_bytes()[0])] {
+            let error = index(format!("{{\"{spelled}\":1}}").as_bytes(), &odd, Limits::default()).expect_err(&spelled);
+            assert_eq!(error.kind(), ScanErrorKind::Ambiguous { key: path[0] }, "{spelled}");
+        }
     }
     let kelvin = index("{\"to\u{212a}en\":1}".as_bytes(), &[&["token"]], Limits::default());
     assert_eq!(kelvin.expect_err("the Kelvin sign").kind(), ScanErrorKind::Ambiguous { key: "token" });

@@ -161,6 +161,10 @@ impl<'a, 'p> Walk<'a, 'p> {
     #[cold]
     #[inline(never)]
     fn spelled(&self, key: &[u8], level: usize, likely: u64, key_at: usize) -> Result<(), ScanError> {
+        let likely = match (first_letter(key), level) {
+            (Some(first), 0) => likely & self.initials[usize::from(first & 31)],
+            _ => likely,
+        };
         let mut said: Option<String> = None;
         for bit in bits(likely & !self.lax) {
             let name = self.path(bit)[level];
@@ -186,6 +190,22 @@ impl<'a, 'p> Walk<'a, 'p> {
     fn filter(&self, set: u64, which: impl Fn(Path) -> bool) -> u64 {
         bits(set).filter(|bit| which(self.path(*bit))).fold(0, |set, bit| set | 1 << bit)
     }
+}
+
+/// The first letter of a key that may begin with an escape, if that is one of ASCII.
+fn first_letter(key: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let letter = match *key {
+        [b'\\', b'u', b'0', b'0', high, low, ..] => digit(high)? << 4 | digit(low)?,
+        [b'\\', b'u', ..] | [] => return None,
+        [b'\\', b'b', ..] => 0x8,
+        [b'\\', b't', ..] => b'\t',
+        [b'\\', b'n', ..] => b'\n',
+        [b'\\', b'f', ..] => 0xc,
+        [b'\\', b'r', ..] => b'\r',
+        [b'\\', itself, ..] | [itself, ..] => itself,
+    };
+    Some(letter).filter(u8::is_ascii)
 }
 
 /// The first letter of a name, by its lowest five bits, which are the same in either case.
