@@ -57,7 +57,7 @@ const COMMON: [Common; 10] = [
     // it, else it is a type.
     (
         "secret",
-        r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *"(?:[^"\\\n]|\\.)+"?|[=:] *'(?:[^'\\\n]|\\.)+'?|[=:] *\\"(?:[^"\\\n]|\\[^"\\\n]|\\{2,}"?)+(?:\\")?|[=:] *\\+["'][^"'\n]+["']?|= *[^\s"'=,;&](?:[^\s"',;&]|["'][a-z0-9]){3,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
+        r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *"(?:[^"\\\n]|\\.)+"?|[=:] *'(?:[^'\\\n]|\\.)+'?|[=:] *\\"(?:[^"\\\n]|\\[^"\\\n]|\\{2,}"?)+(?:\\")?|[=:] *\\+"[^"\n]+"?|[=:] *\\+'[^'\n]+'?|= *[^\s"'=,;&](?:[^\s"',;&]|["'][a-z0-9]){3,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
         None,
     ),
     // The last part of a domain is of ASCII, or of none: what follows an address without a space is often in another script.
@@ -310,6 +310,7 @@ mod tests {
             (r#"{"password":"back\\","user":"ada"}"#, r#"{"[secret],"user":"ada"}"#),
             (r"password = 'it\'s me' or", "[secret] or"),
             (r#"-d "{\"password\":\"pa\\\"ss\",\"x\":1}""#, r#"-d "{\"[secret],\"x\":1}""#),
+            (r#""{\\\"password\\\":\\\"it's\\\"}""#, r#""{\\\"[secret]}""#),
             ("password=hunter=2secret next", "[secret] next"),
             (r#"DATABASE_PASSWORD=ab"cdef next"#, "[secret] next"),
             (r#"{"command":"run PASSWORD=hunter2"}"#, r#"{"command":"run [secret]"}"#),

@@ -81,7 +81,7 @@ pub struct AuditRecord {
     /// Why it was refused, or which of our errors answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<RejectionKind>,
-    /// The sentence that the client was sent with it.
+    /// The sentence that the client was sent with it, of which 1 KiB is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
     /// What each layer that may refuse decided, in order.
@@ -167,7 +167,7 @@ pub struct AttemptRecord {
     /// The most that it can have cost, where that usage is not the last word.
     #[serde(rename = "at_most_usd", default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Money>,
-    /// The provider's own id of the request.
+    /// The provider's own id of the request, of which 128 bytes are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_request_id: Option<String>,
     /// From its start to the head of its answer.

@@ -149,6 +149,11 @@ async fn probes_and_unknown_paths_need_no_key_and_give_nothing() {
         let answer = world.ask(Request::get(path).body(Body::empty()).expect("a request")).await;
         assert_eq!(answer.status, status, "{path}");
     }
+    let key = world.mint(Principal::new("ada")).await;
+    for path in ["/v1/", "/v1/models/"] {
+        let answer = world.ask(get(&format!("{path}{}", "x".repeat(10_000)), &key)).await;
+        assert_eq!((answer.status.as_u16(), answer.message().len() < 128), (404, true), "{path}");
+    }
 }
 
 #[tokio::test]
