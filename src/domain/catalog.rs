@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use super::dialect::Dialect;
+use super::pattern;
 
 pub use self::abilities::{Abilities, Effort, Efforts, Sampling, ThinkingModes};
 pub use self::card::{LongContext, ModelCard, Prices, Terms};
@@ -34,6 +35,8 @@ pub use self::card::{LongContext, ModelCard, Prices, Terms};
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cards: Arc<BTreeMap<Arc<str>, Arc<ModelCard>>>,
+    /// By name, or by the start of names and a `*`; the last that fits counts.
+    abilities: Arc<Vec<(Arc<str>, Abilities)>>,
 }
 
 impl Catalog {
@@ -45,7 +48,7 @@ impl Catalog {
     pub fn builtin() -> Self {
         static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
             let cards = table::cards().map(|card| (card.name.clone(), Arc::new(card)));
-            Catalog { cards: Arc::new(cards.collect()) }
+            Catalog { cards: Arc::new(cards.collect()), abilities: Arc::default() }
         });
         BUILTIN.clone()
     }
@@ -53,13 +56,32 @@ impl Catalog {
     /// No model at all.
     #[must_use]
     pub fn empty() -> Self {
-        Catalog { cards: Arc::default() }
+        Catalog { cards: Arc::default(), abilities: Arc::default() }
     }
 
     /// With one more model, in the place of one of that name.
     #[must_use]
     pub fn with(mut self, card: ModelCard) -> Self {
         Arc::make_mut(&mut self.cards).insert(card.name.clone(), Arc::new(card));
+        self
+    }
+
+    /// With what models take that need no price here: a name, or the start of names and a `*`. Of several that fit, the last
+    /// counts; what a card says of its model goes before.
+    ///
+    /// ```
+    /// use tollgate::Dialect;
+    /// use tollgate::domain::catalog::{Abilities, Catalog};
+    /// // A server that takes system messages anywhere.
+    /// let mut abilities = Abilities::of("llama-4", Dialect::OpenAiChat);
+    /// abilities.system_turns = true;
+    /// let catalog = Catalog::builtin().with_abilities("llama-*", abilities);
+    /// assert!(catalog.abilities("llama-4", Dialect::OpenAiChat).system_turns);
+    /// assert!(catalog.find("llama-4").is_none());
+    /// ```
+    #[must_use]
+    pub fn with_abilities(mut self, pattern: impl Into<Arc<str>>, abilities: Abilities) -> Self {
+        Arc::make_mut(&mut self.abilities).push((pattern.into(), abilities));
         self
     }
 
@@ -70,11 +92,13 @@ impl Catalog {
         card.map(|card| &**card)
     }
 
-    /// What a model takes, where it is served in `dialect`: what its card says, failing that what is known of its name,
-    /// failing that what the newest take.
+    /// What a model takes, where it is served in `dialect`: what its card says, failing that what was said of its name,
+    /// failing that what is known of it, failing that what the newest take.
     #[must_use]
     pub fn abilities(&self, model: &str, dialect: Dialect) -> Abilities {
-        let known = self.find(model).and_then(|card| card.abilities);
+        let card = self.find(model).and_then(|card| card.abilities);
+        let said = || self.abilities.iter().rev().find(|(pattern, _)| pattern::matches(pattern, model));
+        let known = card.or_else(|| said().map(|(_, abilities)| *abilities));
         known.unwrap_or_else(|| Abilities::of(model, dialect))
     }
 

@@ -14,25 +14,33 @@ const SECRET: &str = "open sesame, 4711";
 /// `claude_code/package.json` pins, installed.
 pub(crate) fn trials() -> Vec<Trial> {
     let Some(installed) = std::env::var_os("TOLLGATE_CLAUDE_CODE").map(PathBuf::from) else { return Vec::new() };
-    vec![Trial::test("claude code runs a tool on a server that speaks chat completions", move || {
-        claude_code_runs_a_tool(&installed)
-    })]
+    // One that the gateway knows, and one whose server takes what the operator says at the beginning alone.
+    let models = ["gpt-5-mini", "qwen3-coder"].into_iter();
+    models
+        .map(|model| {
+            let installed = installed.clone();
+            Trial::test(format!("claude code runs a tool on {model}, served in chat completions"), move || {
+                claude_code_runs_a_tool(&installed, model)
+            })
+        })
+        .collect()
 }
 
-fn claude_code_runs_a_tool(installed: &Path) -> Result<(), Failed> {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("claude-code");
+fn claude_code_runs_a_tool(installed: &Path, model: &str) -> Result<(), Failed> {
+    let name = format!("claude-code-{model}");
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
     let _ = std::fs::remove_dir_all(&home);
     std::fs::create_dir_all(&home)?;
     std::fs::write(home.join("secret.txt"), SECRET)?;
     let asked = home.join("asked.jsonl");
     let (_upstream, base) = upstream(&asked)?;
-    let gateway = Gateway::toward("claude-code", &[("OPENAI_BASE_URL", &base)]);
+    let gateway = Gateway::toward(&name, &[("OPENAI_BASE_URL", &base)]);
 
     let mut claude = Command::new(installed.join("node_modules/.bin/claude"));
     without_accounts(claude.current_dir(&home).env("HOME", &home));
     claude.env("ANTHROPIC_BASE_URL", gateway.url()).env("ANTHROPIC_AUTH_TOKEN", "any");
     claude.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
-    claude.args(["-p", "What does secret.txt say?", "--model", "gpt-5-mini", "--allowedTools", "Bash"]);
+    claude.args(["-p", "What does secret.txt say?", "--model", model, "--allowedTools", "Bash"]);
     let output = claude.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || said.trim() != format!("It says: {SECRET}") {

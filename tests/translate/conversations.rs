@@ -155,4 +155,29 @@ proptest! {
             prop_assert!(whole.starts_with(&ask(&list[..cut])));
         }
     }
+
+    #[test]
+    fn what_the_operator_said_on_the_way_stays_where_it_was_said(
+        turns in prop::collection::vec((prop::option::of(word()), any::<bool>(), "[a-z]{1,4}"), 1..6),
+        model in prop_oneof![Just("qwen3-coder"), Just("gpt-5")],
+    ) {
+        // As Claude Code goes on: the operator may speak behind each user, results included.
+        let mut list = vec![json!({"role": "user", "content": "begin"})];
+        let mut cuts = Vec::new();
+        for (operator, calls, text) in &turns {
+            list.extend(operator.iter().map(|text| json!({"role": "system", "content": text})));
+            cuts.push(list.len());
+            let (said, heard) = (json!({"type": "text", "text": text}), json!({"role": "user", "content": text}));
+            let uses = json!({"type": "tool_use", "id": "a", "name": "f", "input": {}});
+            let result = json!({"type": "tool_result", "tool_use_id": "a", "content": text});
+            list.push(json!({"role": "assistant", "content": if *calls { vec![said, uses] } else { vec![said] }}));
+            list.push(if *calls { json!({"role": "user", "content": [result]}) } else { heard });
+        }
+        let ask = |list: &[Value]| translated(list, Dialect::Anthropic, Dialect::OpenAiChat, model).expect("it can be asked");
+        let whole = ask(&list);
+        for cut in cuts {
+            prop_assert!(whole.starts_with(&ask(&list[..cut])));
+        }
+        prop_assert!(model == "gpt-5" || whole.iter().all(|message| message["role"] != "system"));
+    }
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::dialect::translate::{AnthropicVersion, Mode};
+use tollgate::domain::catalog::{Abilities, Catalog};
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::testing::Simulated;
 use tollgate::translate::{TranslateLayer, Translation};
@@ -487,5 +488,28 @@ async fn thinking_that_no_longer_fits_is_dropped_where_the_host_says_so() {
             "{asked}"
         );
         assert_eq!(sent.headers.get("anthropic-beta").map(|beta| beta.as_bytes()), bound.then_some(BETA.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_host_says_what_a_model_takes_of_which_it_knows_no_price() {
+    let mut abilities = Abilities::of("qwen3-coder", Dialect::OpenAiChat);
+    abilities.system_turns = true;
+    let told = Catalog::builtin().with_abilities("qwen*", abilities);
+    for (catalog, role) in [(Catalog::builtin(), "user"), (told, "system")] {
+        let provider = Simulated::new().recording();
+        let upstream = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
+        let gateway = Gateway::builder()
+            .upstream("local", Dialect::OpenAiChat, upstream.expect("a URL"))
+            .layer(GatewayLayer::new().catalog(catalog))
+            .build();
+        let list = [json!({"role": "user", "content": "hi"}), json!({"role": "system", "content": "be brief"})];
+        let body = json!({"model": "qwen3-coder", "max_tokens": 64, "messages": list}).to_string();
+        let request = Request::post(MESSAGES).body(Body::from(body)).expect("a request");
+        let answer = gateway.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), StatusCode::OK);
+        let sent = provider.received().pop().expect("a request");
+        let sent: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        assert_eq!(sent["messages"][1]["role"], role);
     }
 }

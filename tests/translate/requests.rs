@@ -358,6 +358,50 @@ fn row_64_the_operator_speaks_in_messages() {
     assert_eq!(out["messages"][0], json!({"role": "system", "content": "top"}));
 }
 
+/// As Claude Code begins and goes on: the operator's word behind the user's, with a breakpoint first and as a string later.
+fn as_claude_code_sends_it() -> Value {
+    let mark = json!({"type": "ephemeral"});
+    let text = |text: &str| json!({"type": "text", "text": text, "cache_control": mark});
+    let uses = json!({"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]});
+    json!({
+        "max_tokens": 128_000, "stream": true, "thinking": {"type": "adaptive", "display": "omitted"},
+        "output_config": {"effort": "medium"}, "metadata": {"user_id": "{\"device_id\":\"d\"}"},
+        "system": [{"type": "text", "text": "x-anthropic-billing-header: cc_version=2;"}, text("You are"), text("an agent")],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "messages": [
+            {"role": "user", "content": [text("q")]}, {"role": "system", "content": [text("skills")]}, uses,
+            {"role": "system", "content": "between"}, {"role": "user", "content": [result_of("a", "1")]},
+            {"role": "system", "content": "later"}, {"role": "assistant", "content": "done"}, user("more"),
+        ],
+    })
+}
+
+#[test]
+fn a_server_that_nobody_knows_is_told_one_system_message_and_it_is_the_first() {
+    let roles = |out: &Value| -> Vec<String> {
+        let list = out["messages"].as_array().expect("a list").iter();
+        list.map(|message| message["role"].as_str().expect("a word").to_owned()).collect()
+    };
+    for model in ["qwen3-coder", "llama-4", "gpt-oss-120b"] {
+        let (out, warnings) = gpt(model, as_claude_code_sends_it());
+        assert_eq!(roles(&out), ["system", "user", "user", "assistant", "tool", "user", "user", "assistant", "user"]);
+        let said = ["skills", "between", "later"].map(|text| format!("<system-reminder>\n{text}\n</system-reminder>"));
+        assert_eq!([2, 5, 6].map(|at| out["messages"][at]["content"].clone()), said.map(Value::from), "{model}");
+        assert!(warnings.contains("adapted=") && warnings.contains("messages.role"), "{warnings}");
+    }
+    for (model, role) in [("gpt-5-mini", "developer"), ("gpt-4o", "system"), ("deepseek-chat", "system")] {
+        let (out, _) = gpt(model, as_claude_code_sends_it());
+        let role = role.to_owned();
+        assert_eq!([0, 2, 5, 6].map(|at| roles(&out)[at].clone()), [&role, &role, &role, &role].map(String::clone));
+    }
+    // The host knows better.
+    let mut abilities = Abilities::of("qwen3-coder", Dialect::OpenAiChat);
+    abilities.system_turns = true;
+    let asked = Asked::new("qwen3-coder").abilities(abilities);
+    let (out, _) = ask(&as_claude_code_sends_it(), Dialect::Anthropic, &asked).expect("it can be asked");
+    assert_eq!(out["messages"][2], json!({"role": "system", "content": "skills"}));
+}
+
 #[test]
 fn row_65_the_model_sees_a_tools_picture() {
     let image =

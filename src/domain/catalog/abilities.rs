@@ -17,7 +17,8 @@ pub struct Abilities {
     pub sampling: Sampling,
     /// Whether it goes on with an answer that the request begins.
     pub prefill: bool,
-    /// Whether the operator may speak in the middle of a conversation.
+    /// Whether the operator may speak in the middle of a conversation. The templates of many open models answer 400 to a
+    /// system message that is not the first, so a server of which nothing is known is told as the user's word.
     pub system_turns: bool,
     /// Whether its answer can be held to a schema.
     pub structured_outputs: bool,
@@ -204,7 +205,7 @@ const SERVER: Abilities = Abilities {
     efforts: NO_EFFORTS,
     sampling: Sampling::All,
     prefill: true,
-    system_turns: true,
+    system_turns: false,
     structured_outputs: true,
     forced_tools: true,
     completion_tokens: false,
@@ -215,7 +216,7 @@ const SERVER: Abilities = Abilities {
     replays_reasoning: false,
 };
 
-const GPT: Abilities = Abilities { completion_tokens: true, prefill: false, files: true, ..SERVER };
+const GPT: Abilities = Abilities { completion_tokens: true, prefill: false, files: true, system_turns: true, ..SERVER };
 const GPT_5: Abilities = Abilities {
     efforts: Efforts::between(Effort::Minimal, Effort::High),
     sampling: Sampling::None,
@@ -238,8 +239,8 @@ const GPTS: [(&str, Abilities); 14] = [
     ("gpt-4", GPT),
     ("gpt-3.5", Abilities { files: false, ..GPT }),
     ("chatgpt", GPT),
-    ("deepseek", Abilities { replays_reasoning: true, ..SERVER }),
-    ("kimi", Abilities { replays_reasoning: true, ..SERVER }),
+    ("deepseek", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
+    ("kimi", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
 ];
 
 impl Abilities {
@@ -354,6 +355,7 @@ mod tests {
         assert!(claude("claude-sonnet-5-5").thinking.between_tools && claude("claude-sonnet-5-5").system_turns);
         assert!(!claude("claude-sonnet-5").system_turns && claude("claude-sonnet-5").thinking.disabled);
         assert!(gpt("gpt-5-mini").completion_tokens && !gpt("o3").stops && !gpt("llama-4").completion_tokens);
+        assert!(gpt("gpt-4o").system_turns && gpt("o3").system_turns && !gpt("qwen3-coder").system_turns);
     }
 
     #[test]

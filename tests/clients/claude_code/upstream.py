@@ -8,6 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 COMMAND = "cat secret.txt"
 
 
+def refused(asked):
+    """What a server says whose template has one place for the operator, as that of Qwen."""
+    if any(message["role"] == "system" for message in asked["messages"][1:]):
+        return {"error": {"message": "System message must be at the beginning.", "type": "BadRequestError", "code": 400}}
+    return None
+
+
 def chunks(asked):
     """The deltas of the answer, and why it ends."""
     results = [m["content"] for m in asked["messages"] if m["role"] == "tool"]
@@ -32,6 +39,8 @@ class Upstream(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with open(sys.argv[1], "a") as log:
             log.write(json.dumps({"headers": list(self.headers.keys()), "body": asked}) + "\n")
+        if refusal := refused(asked):
+            return self.answer(400, "application/json", json.dumps(refusal))
         deltas, reason = chunks(asked)
         usage = {"prompt_tokens": 1000, "completion_tokens": 9, "total_tokens": 1009}
         if asked.get("stream"):
@@ -43,7 +52,10 @@ class Upstream(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": "".join(delta.get("content") or "" for delta in deltas)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             kind, body = "application/json", json.dumps({"id": "c1", "choices": [choice], "usage": usage})
-        self.send_response(200)
+        self.answer(200, kind, body)
+
+    def answer(self, status, kind, body):
+        self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body.encode())))
         self.end_headers()
