@@ -250,6 +250,49 @@ fn errors_of_openai_are_those_of_anthropic() {
 }
 
 #[test]
+fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
+    let vllm = "This model's maximum context length is 196608 tokens. However, you requested 200000 tokens.";
+    let llama = "request (25837 tokens) exceeds the available context size (8192 tokens), try increasing it";
+    let sglang = "The input (9 tokens) is longer than the model's context length (8 tokens).";
+    let words = |message: &str| json!({"error": {"message": message, "type": "Bad Request", "code": 400}});
+    let sized = |message: &str| {
+        let kind = "exceed_context_size_error";
+        json!({"error": {"code": 400, "message": message, "type": kind, "n_prompt_tokens": 25837, "n_ctx": 8192}})
+    };
+    for (body, message) in [
+        (words(vllm), vllm),
+        (sized(llama), llama),
+        (sized("no"), "no"),
+        (words(sglang), sglang),
+        (json!({"error": {"message": sglang, "type": "BadRequestError"}}), sglang),
+        (json!({"object": "error", "message": vllm, "type": "BadRequestError", "code": 400}), vllm),
+        (json!({"detail": llama}), llama),
+    ] {
+        let body = body.to_string();
+        let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
+        let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+        assert_eq!((told.status, &json["error"]["type"]), (StatusCode::BAD_REQUEST, &json!("invalid_request_error")));
+        assert_eq!(json["error"]["message"], format!("prompt is too long: {message}"));
+    }
+    for message in ["Input is too long for requested model.", "prompt is too long: 9 tokens > 8 maximum"] {
+        let body = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
+        let (status, kind, code, _) = failed(400, &body, Anthropic);
+        assert_eq!((status, &*kind, &*code), (400, "invalid_request_error", "context_length_exceeded"), "{message}");
+    }
+    let bedrock = r#"{"message":"Input is too long for requested model."}"#;
+    let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), bedrock.as_bytes(), Anthropic, OpenAiChat, &reply());
+    let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+    assert_eq!(json["error"]["code"], "context_length_exceeded");
+    // What failed otherwise did not fail by its length, whatever it says of one.
+    for status in [401, 429, 500] {
+        let body = words(vllm).to_string();
+        let status = StatusCode::from_u16(status).expect("a status");
+        let told = error(status, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
+        assert!(!String::from_utf8_lossy(&told.body).contains("prompt is too long"), "{status}");
+    }
+}
+
+#[test]
 fn an_error_that_is_no_json_is_told_in_few_words() {
     for (body, words) in [
         ("<html>no</html>", "the upstream answered 502"),

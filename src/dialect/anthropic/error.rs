@@ -1,7 +1,7 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::fault::{Fault, FaultKind, is_too_long};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{Escaped, Raw};
 
@@ -67,13 +67,6 @@ pub(crate) fn read(document: &str) -> Fault {
         _ => FaultKind::Api,
     };
     Fault::new(kind, message)
-}
-
-/// The API has no code for it, only these words.
-fn is_too_long(message: &str) -> bool {
-    ["prompt is too long", "exceed context", "exceeds context", "exceed the context", "exceeds the context"]
-        .iter()
-        .any(|words| message.contains(words))
 }
 
 /// Anthropic's own status, which its clients wait out.

@@ -56,3 +56,22 @@ pub(crate) enum FaultKind {
     Garbled,
     Truncated,
 }
+
+/// What servers say of a prompt that does not fit: Anthropic and those in front of it, Bedrock, OpenAI and vLLM, llama.cpp, SGLang.
+const TOO_LONG: [&str; 9] = [
+    "prompt is too long",
+    "exceed context",
+    "exceeds context",
+    "exceed the context",
+    "exceeds the context",
+    "Input is too long",
+    "maximum context length",
+    "available context size",
+    "longer than the model's context length",
+];
+
+/// Whether these are words for a prompt that does not fit; few servers have a code for it. Agents make theirs shorter when
+/// they are told so in the words that they know.
+pub(crate) fn is_too_long(message: &str) -> bool {
+    TOO_LONG.iter().any(|words| message.contains(words))
+}

@@ -1,7 +1,7 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::fault::{Fault, FaultKind, is_too_long};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::Raw;
 
@@ -55,9 +55,12 @@ pub(crate) fn read(error: Raw<'_>) -> Fault {
     };
     let message = word("message").or_else(|| error.text().map(|text| text.decoded().into_owned()));
     let message = message.unwrap_or_else(|| error.as_str().to_owned());
-    let found = [word("code"), word("type")].into_iter().flatten().find_map(|word| known(&word));
+    let found = [word("code"), word("type")].into_iter().flatten().filter_map(|word| known(&word));
+    // The one may only repeat the status, where the other says more.
+    let found = found.min_by_key(|kind| *kind == FaultKind::InvalidRequest);
     let kind = match found {
         None if message.contains("engine is currently overloaded") => FaultKind::Overloaded,
+        None | Some(FaultKind::InvalidRequest) if is_too_long(&message) => FaultKind::ContextLength,
         found => found.unwrap_or(FaultKind::Api),
     };
     let mut fault = Fault::new(kind, message);
@@ -67,7 +70,7 @@ pub(crate) fn read(error: Raw<'_>) -> Fault {
 
 fn known(word: &str) -> Option<FaultKind> {
     Some(match word {
-        "context_length_exceeded" => FaultKind::ContextLength,
+        "context_length_exceeded" | "exceed_context_size_error" => FaultKind::ContextLength,
         "content_filter" | "content_policy_violation" => FaultKind::ContentPolicy,
         "invalid_api_key" | "401" => FaultKind::Authentication,
         "insufficient_quota" | "billing_hard_limit_reached" | "402" => FaultKind::Quota,

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::Reply;
-use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::fault::{Fault, FaultKind, is_too_long};
 use crate::dialect::{Rendered, anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::json::{Raw, members};
@@ -74,7 +74,11 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
             true => format!("the upstream answered {}", status.as_u16()),
             false => message,
         };
-        return Fault::new(by_status, message);
+        let kind = match by_status {
+            FaultKind::InvalidRequest if is_too_long(&message) => FaultKind::ContextLength,
+            _ => by_status,
+        };
+        return Fault::new(kind, message);
     };
     let mut fault = match upstream {
         Dialect::Anthropic => anthropic::error::read(&text),
