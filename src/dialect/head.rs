@@ -25,8 +25,9 @@ use crate::wire::json::{self, Found, Kind, Limits, Path, Plan, ScanError};
 const MAX_MODEL: usize = 512;
 /// Most messages of one request, as the Messages API has it.
 pub(super) const MAX_MESSAGES: usize = 100_000;
-/// Most tools of one request.
-const MAX_TOOLS: usize = 512;
+/// Most tools of one request, as Anthropic's search of tools has it: its clients send thousands that wait to be found.
+/// Source: code.claude.com/docs/en/agent-sdk/tool-search.
+const MAX_TOOLS: usize = 10_000;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on
 /// which `max_tokens` counts, a budget would be held for one and spent by the other.
@@ -113,7 +114,7 @@ impl Head {
             return Err(invalid("`n` must be at least 1", "n"));
         }
         at_most(messages.as_ref(), MAX_MESSAGES, "more than 100,000 messages", "messages")?;
-        at_most(tools.as_ref(), MAX_TOOLS, "more than 512 tools", "tools")?;
+        at_most(tools.as_ref(), MAX_TOOLS, "more than 10,000 tools", "tools")?;
         let includes_usage =
             flag(include_usage.as_ref(), "`stream_options.include_usage` must be a boolean", "stream_options")?
                 .unwrap_or(false);

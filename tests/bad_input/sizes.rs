@@ -206,14 +206,14 @@ async fn nesting_passes_at_128_and_is_refused_at_129_or_10_000() {
 }
 
 #[tokio::test]
-async fn tools_pass_at_512_and_are_refused_at_513() {
+async fn tools_pass_at_10_000_and_are_refused_at_one_more() {
     let mut stack = Stack::new().await;
     for dialect in BOTH {
         let tools = |n: usize| request(dialect, &format!(r#","tools":[{}]"#, vec!["{}"; n].join(" , ")));
-        let message = stack.refuses(dialect, tools(513).as_bytes(), INVALID, "513 tools").await;
-        assert!(message.contains("512"), "{message}");
-        let reply = stack.post(dialect, tools(512)).await;
-        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "512 tools");
+        let message = stack.refuses(dialect, tools(10_001).as_bytes(), INVALID, "10,001 tools").await;
+        assert!(message.contains("10,000"), "{message}");
+        let reply = stack.post(dialect, tools(10_000)).await;
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "10,000 tools");
         let messages = format!(r#"{{"model":"{}","messages":[{}]}}"#, model(dialect), vec!["1"; 100_001].join(","));
         stack.refuses(dialect, messages.as_bytes(), INVALID, "100,001 messages").await;
     }
