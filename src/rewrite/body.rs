@@ -16,11 +16,16 @@ const MOST_STREAMED: usize = 1 << 30;
 
 /// Puts a machine of `with` between an event stream and its client, if it makes one.
 pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body>) -> Response<Body> {
-    if !is_event_stream(response.headers()) || !is_readable(response.headers()) {
+    if !is_event_stream(response.headers()) {
         return response;
     }
     let (mut parts, mut body) = response.into_parts();
     let Some(rewriter) = with.begin(call, &parts) else { return Response::from_parts(parts, body) };
+    if !is_readable(&parts.headers) {
+        // Passed on, it would reach the client past whoever redacts it.
+        let message = "the upstream sent a stream in a coding that was not asked for, and that cannot be rewritten";
+        return Call::reject(Rejection::new(RejectionKind::UpstreamGarbled, message));
+    }
     if Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_STREAMED);
         parts.headers.remove(header::CONTENT_ENCODING);

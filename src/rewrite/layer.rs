@@ -6,7 +6,7 @@ use tower::Layer;
 use super::RewriteService;
 use crate::call::CallService;
 
-/// Rewrites event streams. See the [module](crate::rewrite).
+/// Rewrites event streams, and **no JSON answers**. See the [module](crate::rewrite).
 pub struct RewriteLayer<R> {
     rewrite: Arc<R>,
 }

@@ -3,8 +3,13 @@
 //! Reach for it to redact, to watermark, to cut off: implement [`Rewriter`], a machine without I/O, and [`Rewrite`], which
 //! makes one for each stream that wants it.
 //!
+//! **Event streams alone are rewritten: an answer in JSON passes as it is.** A client chooses which of the two it gets, so what
+//! must never reach one is not kept from it by a rewriter alone: refuse what asks for no stream by a
+//! [`Gate`](crate::Gate), or change JSON answers in a layer of your own.
+//!
 //! - **Reads:** the head of the answer, and the call. **Adds** nothing to the call.
-//! - **Answers:** a rewriter that fails ends the stream with an error event in the client's dialect.
+//! - **Answers:** a rewriter that fails ends the stream with an error event in the client's dialect. A stream that should be
+//!   rewritten and comes in a coding that cannot be decoded, any but gzip, is a 502.
 //! - **Where:** outside of dispatch, so that it sees the client's dialect; inside of limits and budgets.
 //!
 //! Order, pings and comments survive; nothing is buffered but an unfinished event; a rewritten answer has no `content-length`,
@@ -66,7 +71,8 @@ pub trait Rewrite: Send + Sync + 'static {
     /// The machine that rewrites one stream.
     type Rewriter: Rewriter;
 
-    /// A machine for this stream, or `None` to let it pass untouched. Asked for event streams only.
+    /// A machine for this stream, or `None` to let it pass untouched. Asked for event streams only: JSON answers are never
+    /// rewritten.
     fn begin(&self, call: &Call, head: &Parts) -> Option<Self::Rewriter>;
 }
 

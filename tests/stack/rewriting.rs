@@ -1,8 +1,8 @@
 //! Rewriters: what they write is what the client gets, and their failure is an event in its dialect.
 
 use bytes::BytesMut;
-use http::Request;
 use http::response::Parts;
+use http::{Request, Response, header};
 use http_body_util::BodyExt;
 use tollgate::domain::outcome::End;
 use tollgate::domain::rejection::RejectionKind;
@@ -11,7 +11,7 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::wire::sse::Block;
 use tollgate::{Body, Call, Dialect, Gateway, GatewayLayer, Rejection};
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
 use crate::support::Outcomes;
 
@@ -100,4 +100,34 @@ async fn a_rewriter_that_fails_ends_the_stream_with_an_error_in_the_clients_dial
     assert!(text.contains("data: {\"error\":{\"message\":\"cut off on purpose\""), "{text}");
     assert!(!text.contains("[DONE]"));
     assert_eq!(end, End::Failed);
+}
+
+#[tokio::test]
+async fn a_stream_in_a_coding_that_nobody_reads_does_not_pass_by_its_rewriter() {
+    for (dialect, path, kind) in [
+        (Dialect::Anthropic, "/v1/messages", "api_error"),
+        (Dialect::OpenAiChat, "/v1/chat/completions", "server_error"),
+    ] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let provider = service_fn(|_request: Request<Body>| async {
+            let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+            let answer = answer.header(header::CONTENT_ENCODING, "br");
+            Ok::<_, std::convert::Infallible>(answer.body(Body::from("the secret, packed")).expect("an answer"))
+        });
+        let provider = Provider::with_client(dialect, "http://sim.invalid", None, provider).expect("a URL");
+        let gateway = Gateway::builder()
+            .upstream("sim", dialect, provider)
+            .layer(GatewayLayer::new().rewrite(Shout { left: 9 }).on_close(observer))
+            .build();
+        let model = if dialect == Dialect::Anthropic { "claude-x" } else { "gpt-x" };
+        let body = format!(r#"{{"model":"{model}","max_tokens":9,"stream":true,"messages":[]}}"#);
+        let request = Request::post(path).header("accept-encoding", "br").body(Body::from(body)).expect("a request");
+        let answer = gateway.oneshot(request).await.expect("infallible");
+        assert_eq!((answer.status().as_u16(), answer.headers().get("content-encoding")), (502, None));
+        let text = answer.into_body().collect().await.expect("whole").to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(json["error"]["type"], kind, "{json}");
+        let outcome = outcomes.next().await;
+        assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamGarbled)));
+    }
 }
