@@ -95,14 +95,10 @@ impl Endpoint {
     /// Reads a path (no query). With or without `/v1`, and below `/anthropic` or `/openai`, as clients build them.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        let (anthropic, rest) = match (prefix(path, "/anthropic"), prefix(path, "/openai")) {
-            (Some(rest), _) => (Some(true), rest),
-            (_, Some(rest)) => (Some(false), rest),
-            _ => (None, path),
-        };
+        let (is_anthropics, rest) = (prefix(path, "/anthropic").is_some(), Endpoint::below_family(path));
         let rest = prefix(rest, "/v1").unwrap_or(rest);
         // Where both families have a path, and the prefix does not tell.
-        let family = if anthropic == Some(true) { Dialect::Anthropic } else { Dialect::OpenAiChat };
+        let family = if is_anthropics { Dialect::Anthropic } else { Dialect::OpenAiChat };
         let (dialect, operation) = match rest.strip_suffix('/').unwrap_or(rest) {
             "/messages" => (Dialect::Anthropic, Operation::Generate),
             "/messages/count_tokens" => (Dialect::Anthropic, Operation::CountTokens),
@@ -111,11 +107,16 @@ impl Endpoint {
             "/key" => (family, Operation::KeyInfo),
             "/api/oauth/usage" => (Dialect::Anthropic, Operation::Usage),
             other if prefix(other, "/models").is_some() => (family, Operation::ListModels),
-            other if anthropic == Some(true) || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
+            other if is_anthropics || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
             other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
             _ => (Dialect::OpenAiChat, Operation::Other),
         };
         Endpoint { dialect, operation }
+    }
+
+    /// A path without the prefix of a family, if it has one.
+    pub(crate) fn below_family(path: &str) -> &str {
+        prefix(path, "/anthropic").or_else(|| prefix(path, "/openai")).unwrap_or(path)
     }
 
     /// Whether a path that says nothing to us ends like one that would, so that it seems to stand behind the prefix of a
@@ -147,9 +148,12 @@ impl Endpoint {
     }
 }
 
-/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape.
+/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape; below `/api` they are Claude Code's.
 fn anthropic_only(path: &str) -> bool {
-    ["/messages", "/complete", "/api/hello", "/api/oauth"].iter().any(|p| prefix(path, p).is_some())
+    ["/messages", "/complete", "/api/hello", "/api/oauth", "/api/event_logging"]
+        .iter()
+        .any(|p| prefix(path, p).is_some())
+        || path.starts_with("/api/claude_")
 }
 
 /// What follows `prefix` when it ends at a path segment.
@@ -207,6 +211,11 @@ mod tests {
             ("/api/oauth/usage", Anthropic, Usage),
             ("/anthropic/api/oauth/usage/", Anthropic, Usage),
             ("/api/oauth/profile", Anthropic, Other),
+            ("/api/event_logging/batch", Anthropic, Other),
+            ("/api/claude_code/settings", Anthropic, Other),
+            ("/api/claude_cli/bootstrap", Anthropic, Other),
+            ("/api/tags", OpenAiChat, Other),
+            ("/anthropicx/v1/models", OpenAiChat, Other),
         ] {
             assert_eq!(Endpoint::of(path), Endpoint { dialect, operation }, "{path}");
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 
-use super::models::Model;
+use super::models::{Model, listed};
 use super::surface::Surface;
 use super::{Dispatch, Gateway, GatewayLayer, GatewayService, Upstreams};
 use crate::body::{Body, BoxError};
@@ -81,7 +81,8 @@ impl GatewayBuilder {
         self
     }
 
-    /// The models that `GET /v1/models` lists.
+    /// The models that `GET /v1/models` lists, in this order. Behind them it lists the aliases of the router, and to each
+    /// caller its own.
     #[must_use]
     pub fn models(mut self, models: impl IntoIterator<Item = Model>) -> Self {
         self.models.extend(models);
@@ -133,8 +134,9 @@ impl GatewayBuilder {
             tracing::error!(%problem, "a gateway is not what it was meant to be");
         }
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
+        let models = listed(self.models, layer.aliases());
         let surface =
-            Surface::new(self.models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));
+            Surface::new(models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));
         GatewayService::new(layer.stages(move |request| surface.answer(request), true))
     }
 }

@@ -20,7 +20,7 @@ use crate::call::{Call, CallLayer, Drain, LiveCalls, Settlements};
 use crate::content::ContentLayer;
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
-use crate::domain::dialect::Endpoint;
+use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
 use crate::gate::Gate;
 use crate::ingest::IngestLayer;
@@ -210,7 +210,7 @@ impl GatewayLayer {
         self
     }
 
-    /// Adds a rewriter of event streams; the last added is nearest the upstream.
+    /// Adds a rewriter of event streams, which sees no JSON answer; the last added is nearest the upstream.
     #[must_use]
     pub fn rewrite<R>(mut self, rewrite: R) -> Self
     where
@@ -223,6 +223,11 @@ impl GatewayLayer {
     /// What `GET /v1/key` is answered from.
     pub(super) fn key_info(&self) -> KeyInfo {
         self.controls.info()
+    }
+
+    /// The names that the router has for models.
+    pub(super) fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
+        self.router.as_ref().map_or_else(Vec::new, |router| router.aliases())
     }
 
     pub(super) fn has_router(&self) -> bool {

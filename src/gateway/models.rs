@@ -1,10 +1,14 @@
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use crate::domain::dialect::Dialect;
+use crate::domain::principal::Principal;
 
 /// A model as `GET /v1/models` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,14 @@ impl Model {
     /// A model that speaks Chat Completions.
     pub fn openai(id: impl Into<Cow<'static, str>>) -> Self {
         Model { id: id.into(), owner: Cow::Borrowed("openai"), dialect: Dialect::OpenAiChat }
+    }
+
+    /// Another name for what is served in that dialect.
+    fn alias(name: &str, dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Anthropic => Model::anthropic(name.to_owned()),
+            _ => Model::openai(name.to_owned()),
+        }
     }
 
     /// The name that clients ask for.
@@ -52,33 +64,60 @@ impl Model {
     }
 }
 
+/// What is listed: the host's models in its order, then the aliases that route; each name once.
+pub(super) fn listed(models: Vec<Model>, aliases: Vec<(Arc<str>, Dialect)>) -> Vec<Model> {
+    let aliases = aliases.into_iter().map(|(name, dialect)| Model::alias(&name, dialect));
+    let mut known = HashSet::new();
+    models.into_iter().chain(aliases).filter(|model| known.insert(model.id().to_owned())).collect()
+}
+
+/// What of it a caller may ask for, and behind that its own names for models.
+pub(super) fn shown<'a>(listed: &'a [Model], principal: Option<&Principal>) -> Vec<Cow<'a, Model>> {
+    let Some(principal) = principal else { return listed.iter().map(Cow::Borrowed).collect() };
+    let find = |id: &str| listed.iter().find(|model| model.id() == id);
+    // Its own name for a model goes before everybody's.
+    let may_use = |id: &str| principal.may_use(principal.aliases.get(id).map_or(id, |model| model));
+    let theirs = principal.aliases.iter().filter(|(name, _)| find(name).is_none() && may_use(name));
+    let theirs = theirs.map(|(name, model)| {
+        let guess = if model.starts_with("claude") { Dialect::Anthropic } else { Dialect::OpenAiChat };
+        Cow::Owned(Model::alias(name, find(model).map_or(guess, Model::dialect)))
+    });
+    let listed = listed.iter().filter(|model| may_use(model.id())).map(Cow::Borrowed);
+    listed.chain(theirs).collect()
+}
+
 /// Which part of the list a query asks for. Source: platform.claude.com/docs/en/api/models-list.
 #[derive(Debug, Default)]
 pub(super) struct Paging<'a> {
     limit: Option<usize>,
-    after: Option<&'a str>,
-    before: Option<&'a str>,
+    after: Option<Cow<'a, str>>,
+    before: Option<Cow<'a, str>>,
 }
 
 impl<'a> Paging<'a> {
-    /// Of several values the last counts; what does not parse is as good as absent. OpenAI's clients send no paging at
-    /// all.
+    /// Of several values the last counts; what does not parse, or is empty, is as good as absent. OpenAI's clients send no
+    /// paging at all.
     pub(super) fn of(query: Option<&'a str>) -> Self {
-        query.unwrap_or("").split('&').fold(Paging::default(), |paging, pair| match pair.split_once('=') {
-            Some(("limit", n)) => Paging { limit: n.parse().ok().filter(|n| *n > 0), ..paging },
-            Some(("after_id", id)) => Paging { after: Some(id), ..paging },
-            Some(("before_id", id)) => Paging { before: Some(id), ..paging },
-            _ => paging,
+        query.unwrap_or("").split('&').fold(Paging::default(), |paging, pair| {
+            let Some((name, value)) = pair.split_once('=') else { return paging };
+            // Clients encode the colon in the names of Bedrock's models.
+            let value = percent_decode_str(value).decode_utf8_lossy();
+            match name {
+                "limit" => Paging { limit: value.parse().ok().filter(|n| *n > 0), ..paging },
+                "after_id" => Paging { after: Some(value).filter(|id| !id.is_empty()), ..paging },
+                "before_id" => Paging { before: Some(value).filter(|id| !id.is_empty()), ..paging },
+                _ => paging,
+            }
         })
     }
 }
 
 /// The list that both SDK families parse.
-pub(super) fn list<'a>(models: impl Iterator<Item = &'a Model>, paging: &Paging<'_>) -> Bytes {
-    let models: Vec<&Model> = models.collect();
-    let at = |id: Option<&str>| id.and_then(|id| models.iter().position(|model| model.id() == id));
-    let start = at(paging.after).map_or(0, |i| i + 1);
-    let end = at(paging.before).unwrap_or(models.len()).max(start);
+pub(super) fn list(models: &[Cow<'_, Model>], paging: &Paging<'_>) -> Bytes {
+    // Beside a name that is not there stands nothing: with the first page in its place a client would turn pages for ever.
+    let at = |id: &str| models.iter().position(|model| model.id() == id);
+    let start = paging.after.as_ref().map_or(0, |id| at(id).map_or(models.len(), |i| i + 1));
+    let end = paging.before.as_ref().map_or(models.len(), |id| at(id).unwrap_or(0)).max(start);
     let (rest, limit) = (&models[start..end], paging.limit.unwrap_or(models.len()));
     let shown = match paging.before {
         // Backwards: the page that ends before that id.

@@ -13,8 +13,13 @@ use super::key_info::{KeyInfo, is_asked};
 use super::models::{self, Model, Paging};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
+use crate::domain::dialect::Endpoint;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::short::{SHOWN, shortened};
+
+/// Claude Code's telemetry, which its gateway contract wants taken and lets us drop.
+const TELEMETRY: [&str; 5] =
+    ["/v1/metrics", "/v1/logs", "/v1/traces", "/api/event_logging/batch", "/api/event_logging/v2/batch"];
 
 /// What a gateway answers under which path: generations by dispatch, the rest by itself.
 pub(super) struct Surface {
@@ -83,14 +88,14 @@ impl Surface {
 
     fn known(&self, request: &Request<Body>) -> Result<Response<Body>, Rejection> {
         let path = request.uri().path();
-        let known = match path {
+        let below = Endpoint::below_family(path);
+        let known = match below {
             // Warm-up probes of Claude Code and of load balancers.
-            "/" | "/api/hello" => Some(Bytes::new()),
-            // Claude Code's telemetry, which its gateway contract wants taken and lets us drop.
-            "/v1/metrics" | "/v1/logs" | "/v1/traces" if *request.method() == Method::POST => {
+            "" | "/" | "/api/hello" => Some(Bytes::new()),
+            _ if TELEMETRY.contains(&below) && *request.method() == Method::POST => {
                 return Ok(Response::new(Body::empty()));
             }
-            _ => self.models(Call::of(request), path, request.uri().query())?,
+            _ => self.models(Call::of(request), below, request.uri().query())?,
         };
         let Some(json) = known else {
             return Err(not_found(request.method(), path));
@@ -109,19 +114,18 @@ impl Surface {
 
     /// The models that the caller may use.
     fn models(&self, call: Option<&Call>, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
-        let path = ["/anthropic", "/openai"].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
         let path = path.strip_prefix("/v1").unwrap_or(path);
         let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
         let principal = call.and_then(Call::principal);
-        let may_use = |model: &Model| principal.is_none_or(|principal| principal.may_use(model.id()));
-        let list = || models::list(self.models.iter().filter(|model| may_use(model)), &Paging::of(query));
+        let shown = models::shown(&self.models, principal.map(|principal| &**principal));
+        let list = || models::list(&shown, &Paging::of(query));
         match id.strip_prefix('/') {
             None if id.is_empty() => Ok(Some(list())),
             None => Ok(None),
             Some("") => Ok(Some(list())),
             Some(id) => {
                 let id = percent_decode_str(id).decode_utf8_lossy();
-                match self.models.iter().find(|model| model.id() == id && may_use(model)) {
+                match shown.iter().find(|model| model.id() == id) {
                     Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
                     None => {
                         let message = format!("model `{}` is not listed here", shortened(id, SHOWN));

@@ -32,6 +32,7 @@ use tower::Layer;
 
 use crate::call::{Call, CallService};
 use crate::dialect::head::Head;
+use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::gate::{GateLayer, GateService};
@@ -43,11 +44,21 @@ pub trait Router: Send + Sync + 'static {
     /// # Errors
     /// A refusal, when there is more to say than that.
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection>;
+
+    /// Names of its own for models, which a [`Gateway`](crate::Gateway) lists behind the host's models, each with the dialect in
+    /// which it is served. None, unless a router has some.
+    fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
+        Vec::new()
+    }
 }
 
 impl<R: Router + ?Sized> Router for Arc<R> {
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         (**self).route(call, head)
+    }
+
+    fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
+        (**self).aliases()
     }
 }
 

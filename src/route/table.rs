@@ -89,4 +89,13 @@ impl Router for ModelTable {
             None => self.target(model).into_iter().collect(),
         })
     }
+
+    /// By name, those that anything serves.
+    fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
+        let served = |models: &[Arc<str>]| models.iter().find_map(|model| Some(self.target(model)?.dialect));
+        let mut aliases: Vec<_> =
+            self.aliases.iter().filter_map(|(name, models)| Some((name.clone(), served(models)?))).collect();
+        aliases.sort_by(|(one, _), (other, _)| one.cmp(other));
+        aliases
+    }
 }

@@ -14,6 +14,7 @@ mod guards;
 mod info;
 mod keys;
 mod limits;
+mod listing;
 mod scopes;
 mod telemetry;
 mod unsent;
