@@ -54,9 +54,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
     }
 
     async fn authenticate(&self, headers: &HeaderMap, call: &Call) -> Result<Arc<KeyRecord>, Rejection> {
-        let digest = self.presented(headers)?;
-        let record = self.keys.find(&digest).await.map_err(|error| unavailable(&error))?;
-        match record {
+        match self.find(headers).await? {
             None => Err(refused("this API key is not valid")),
             Some(record) if record.disabled => Err(refused("this API key is disabled")),
             Some(record) if record.expires_at.is_some_and(|at| at <= call.now()) => {
@@ -66,16 +64,42 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         }
     }
 
-    /// The digest of the first header that holds a key of ours.
-    fn presented(&self, headers: &HeaderMap) -> Result<KeyDigest, Rejection> {
+    /// The record of the key that was presented, under whichever pepper it was put.
+    async fn find(&self, headers: &HeaderMap) -> Result<Option<Arc<KeyRecord>>, Rejection> {
+        let (presented, mut digest) = self.presented(headers)?;
+        let (mut pepper, mut failed) = (&self.pepper, None);
+        loop {
+            match self.keys.find(&digest).await {
+                // A store that gives the record of another key must not make its holder somebody else.
+                Ok(Some(record)) if record.digest != digest => {
+                    return Err(Rejection::misconfigured(
+                        "the `KeyStore` found a record with another digest than it was asked for",
+                    ));
+                }
+                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(None) => {}
+                // What a cache remembers under another pepper is good all the same.
+                Err(error) => failed = Some(unavailable(&error)),
+            }
+            let before = pepper.before().and_then(|before| Some((before, before.digest(presented)?)));
+            match (before, failed.take()) {
+                (Some(before), error) => ((pepper, digest), failed) = (before, error),
+                (None, Some(error)) => return Err(error),
+                (None, None) => return Ok(None),
+            }
+        }
+    }
+
+    /// The first header that holds a key of ours, and its digest.
+    fn presented<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a [u8], KeyDigest), Rejection> {
         let mut any = false;
         for name in &CREDENTIALS {
             for value in headers.get_all(name) {
                 any = true;
                 let value = value.as_bytes();
                 let key = if *name == header::AUTHORIZATION { bearer(value) } else { Some(value) };
-                if let Some(digest) = key.and_then(|key| self.pepper.digest(key)) {
-                    return Ok(digest);
+                if let Some(found) = key.and_then(|key| Some((key, self.pepper.digest(key)?))) {
+                    return Ok(found);
                 }
             }
         }

@@ -135,6 +135,8 @@ fn random(length: usize) -> Result<String, KeyError> {
 #[derive(Clone)]
 pub struct Pepper {
     keyed: Hmac<Sha256>,
+    /// The one that this one takes the place of.
+    before: Option<Arc<Pepper>>,
 }
 
 impl Pepper {
@@ -149,7 +151,19 @@ impl Pepper {
         if bytes.len() < Self::MIN_LEN {
             return Err(KeyError::ShortPepper);
         }
-        Hmac::new_from_slice(bytes).map(|keyed| Pepper { keyed }).map_err(|_| KeyError::ShortPepper)
+        Hmac::new_from_slice(bytes).map(|keyed| Pepper { keyed, before: None }).map_err(|_| KeyError::ShortPepper)
+    }
+
+    /// With one that this one takes the place of: keys that were put under it open what they did, and each comes under the new one
+    /// when it is rotated. Until all are, a key that is unknown is looked up once more.
+    #[must_use]
+    pub fn and_before(mut self, before: Pepper) -> Self {
+        self.before = Some(Arc::new(before));
+        self
+    }
+
+    pub(crate) fn before(&self) -> Option<&Pepper> {
+        self.before.as_deref()
     }
 
     /// The text of a new pepper, for a vault or a file that only the service can read.
@@ -211,7 +225,7 @@ pub struct KeyRecord {
     pub digest: KeyDigest,
     /// The last four letters of that secret.
     pub last4: Arc<str>,
-    /// How often the record was written; the first time is 1.
+    /// How often the record was written; the first time is 1. A store takes only the next one in its place.
     pub version: u64,
     /// When the key was first minted.
     pub created_at: Timestamp,
@@ -254,10 +268,26 @@ impl KeyRecord {
         KeyRecord {
             digest: stored(key, pepper),
             last4: key.last4(),
-            version: self.version.saturating_add(1),
             principal: Arc::new(principal.with_key(self.id)),
-            ..self.clone()
+            ..self.next()
         }
+    }
+
+    /// The same key, which opens nothing from now on: the record to [`put`](crate::store::key::KeyRegistry::put) in its place.
+    #[must_use]
+    pub fn revoked(&self) -> Self {
+        KeyRecord { disabled: true, ..self.next() }
+    }
+
+    /// The same key and secret, with other powers: the record to put in its place.
+    #[must_use]
+    pub fn changed(&self, principal: Principal) -> Self {
+        KeyRecord { principal: Arc::new(principal.with_key(self.id)), ..self.next() }
+    }
+
+    /// One version on, which a store wants of whatever takes this one's place.
+    fn next(&self) -> Self {
+        KeyRecord { version: self.version.saturating_add(1), ..self.clone() }
     }
 
     /// Refuses the key from `at` on.
@@ -267,7 +297,7 @@ impl KeyRecord {
         self
     }
 
-    /// Refuses the key, or no longer.
+    /// Refuses the key, or no longer. Of a record that is stored already, [`revoked`](Self::revoked) makes the next one.
     #[must_use]
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = disabled;

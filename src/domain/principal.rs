@@ -33,13 +33,14 @@ use super::scope::{Scope, ScopeKind};
 
 /// Who calls, and what they may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Principal {
     /// The virtual key's id; `None` for a caller whom the host has authenticated itself.
     #[serde(skip)]
     pub key: Option<Uuid>,
-    /// The name of the key, or of the caller.
+    /// The name of the key, or of the caller. Where there is no key, what is the caller's own is counted under it: let it be
+    /// one that no two have, and that stays the same.
     pub name: Arc<str>,
     /// Whose it is.
     pub user: Option<Arc<str>>,

@@ -2,19 +2,23 @@
 //!
 //! Reach for it around every store that is further away than memory. What a change of a key costs in time is stated: a
 //! revoked key is good for at most [`LIFE`] longer, and no longer than [`CachedKeys::invalidate`] takes where the
-//! change was made through this process.
+//! change was made through this process; while the store cannot be asked, for at most [`OUTAGE`].
 //!
 //! - Many calls with one unknown key ask the store once.
 //! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that repeating
 //!   a guess costs the store nothing.
+//! - A store that is away keeps out keys that nobody has seen, and no others.
 //! - An error is not remembered. Money is never here.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
+//! use std::time::Duration;
 //! use tollgate::store::cached::CachedKeys;
 //! use tollgate::store::memory::MemoryKeys;
-//! let keys = CachedKeys::new(MemoryKeys::new());
-//! # }
+//! let default = CachedKeys::new(MemoryKeys::new());
+//! // Nobody is let in whose key may have been revoked for longer than a second.
+//! let strict = CachedKeys::options().life(Duration::from_secs(1)).outage(Duration::ZERO).around(MemoryKeys::new());
+//! # drop((default, strict)); }
 //! ```
 
 use std::fmt;
@@ -26,14 +30,16 @@ use async_trait::async_trait;
 use moka::Expiry;
 use moka::future::Cache;
 
-use super::StoreError;
 use super::key::{KeyRegistry, KeyStore};
+use super::{Chain, StoreError};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
 /// How long a key is believed to be what it was.
 pub const LIFE: Duration = Duration::from_secs(5);
 /// How long an unknown key is believed to be one.
 pub const LIFE_OF_NOTHING: Duration = Duration::from_secs(1);
+/// How long a key is believed to be what it was while its store cannot be asked.
+pub const OUTAGE: Duration = Duration::from_secs(5 * 60);
 const MOST: u64 = 100_000;
 
 /// How many groups digests fall into: that one is forgotten makes the others of its group be asked for once more.
@@ -47,6 +53,8 @@ pub struct CachedKeys<K> {
 struct Inner<K> {
     store: K,
     cache: Cache<KeyDigest, Remembered>,
+    /// What is believed while the store is away.
+    known: Cache<KeyDigest, Remembered>,
     /// How often each group of digests was forgotten, and after them, how often everything was.
     forgotten: Box<[AtomicU64; GROUPS + 1]>,
 }
@@ -59,12 +67,60 @@ struct Remembered {
     record: Option<Arc<KeyRecord>>,
 }
 
+/// How long a [`CachedKeys`] remembers, and how much.
+#[derive(Debug, Clone)]
+pub struct CachedKeysOptions {
+    life: Duration,
+    outage: Duration,
+    most: u64,
+}
+
+impl CachedKeysOptions {
+    /// How long a key is believed to be what it was; [`LIFE`] unless set.
+    #[must_use]
+    pub fn life(mut self, life: Duration) -> Self {
+        self.life = life;
+        self
+    }
+
+    /// How long it is while the store cannot be asked; [`OUTAGE`] unless set. Zero keeps everyone out as soon as the life of what
+    /// is remembered is over.
+    #[must_use]
+    pub fn outage(mut self, outage: Duration) -> Self {
+        self.outage = outage;
+        self
+    }
+
+    /// How many keys are remembered; 100,000 unless set.
+    #[must_use]
+    pub fn capacity(mut self, keys: u64) -> Self {
+        self.most = keys;
+        self
+    }
+
+    /// Remembers what `store` says.
+    pub fn around<K>(self, store: K) -> CachedKeys<K> {
+        let CachedKeysOptions { life, outage, most } = self;
+        let cache = Cache::builder().max_capacity(most).expire_after(Lives(life)).build();
+        // What it gives in an outage lives once more.
+        let known = Cache::builder().max_capacity(most).time_to_live(outage.saturating_sub(life)).build();
+        let forgotten = Box::new([const { AtomicU64::new(0) }; GROUPS + 1]);
+        CachedKeys { inner: Arc::new(Inner { store, cache, known, forgotten }) }
+    }
+}
+
+impl CachedKeys<()> {
+    /// To choose how long to remember.
+    #[must_use]
+    pub fn options() -> CachedKeysOptions {
+        CachedKeysOptions { life: LIFE, outage: OUTAGE, most: MOST }
+    }
+}
+
 impl<K> CachedKeys<K> {
     /// Remembers what `store` says.
     pub fn new(store: K) -> Self {
-        let cache = Cache::builder().max_capacity(MOST).expire_after(Lives).build();
-        let forgotten = Box::new([const { AtomicU64::new(0) }; GROUPS + 1]);
-        CachedKeys { inner: Arc::new(Inner { store, cache, forgotten }) }
+        CachedKeys::options().around(store)
     }
 
     /// The store behind.
@@ -72,7 +128,7 @@ impl<K> CachedKeys<K> {
         &self.inner.store
     }
 
-    /// Forgets a key. What is being read of it meanwhile is not remembered either.
+    /// Forgets a key, for an outage too. What is being read of it meanwhile is not remembered either.
     pub async fn invalidate(&self, digest: &KeyDigest) {
         self.inner.forgotten[group(digest)].fetch_add(1, Ordering::SeqCst);
         self.inner.cache.invalidate(digest).await;
@@ -93,6 +149,33 @@ impl<K> Inner<K> {
     }
 }
 
+impl<K: KeyStore> Inner<K> {
+    /// Asks the store, or remembers what it said when it could last be asked.
+    async fn load(&self, digest: &KeyDigest) -> Result<Remembered, StoreError> {
+        let generation = self.generation(digest);
+        match self.store.find(digest).await {
+            Ok(Some(record)) => {
+                let remembered = Remembered { generation, record: Some(record) };
+                self.known.insert(*digest, remembered.clone()).await;
+                Ok(remembered)
+            }
+            Ok(None) => {
+                self.known.invalidate(digest).await;
+                Ok(Remembered { generation, record: None })
+            }
+            Err(error) if error.is_unavailable() => {
+                let known = self.known.get(digest).await.filter(|known| known.generation == generation);
+                if let Some(record) = known.as_ref().and_then(|known| known.record.as_ref()) {
+                    let name = &*record.principal.name;
+                    tracing::warn!(key = name, error = %Chain(&error), "a key is believed to be what it was; its store cannot be asked");
+                }
+                known.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// A digest is as good as random.
 fn group(digest: &KeyDigest) -> usize {
     let [one, other, ..] = *digest.as_bytes();
@@ -108,12 +191,8 @@ impl<K: KeyStore> KeyStore for CachedKeys<K> {
             let remembered = match cache.get(digest).await {
                 Some(remembered) => remembered,
                 None => {
-                    let load = async {
-                        let generation = self.inner.generation(digest);
-                        store.find(digest).await.map(|record| Remembered { generation, record })
-                    };
                     // In a box of its own, so that what is remembered does not carry its weight, as is forgetting.
-                    Box::pin(cache.try_get_with(*digest, load)).await.map_err(shared)?
+                    Box::pin(cache.try_get_with(*digest, self.inner.load(digest))).await.map_err(shared)?
                 }
             };
             if remembered.generation == self.inner.generation(digest) {
@@ -161,12 +240,12 @@ fn shared(error: Arc<StoreError>) -> StoreError {
     }
 }
 
-/// Nothing is remembered for a shorter time than something.
-struct Lives;
+/// How long a key is remembered; nothing is for a shorter time than something.
+struct Lives(Duration);
 
 impl Expiry<KeyDigest, Remembered> for Lives {
     fn expire_after_create(&self, _: &KeyDigest, remembered: &Remembered, _: Instant) -> Option<Duration> {
-        Some(if remembered.record.is_some() { LIFE } else { LIFE_OF_NOTHING })
+        Some(if remembered.record.is_some() { self.0 } else { LIFE_OF_NOTHING.min(self.0) })
     }
 }
 

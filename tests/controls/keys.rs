@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::Request;
 use serde_json::json;
-use tollgate::Body;
 use tollgate::domain::budget::{Budget, Window};
-use tollgate::domain::key::{Environment, VirtualKey};
+use tollgate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
-use tollgate::store::key::KeyRegistry;
+use tollgate::store::StoreError;
+use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::{Body, KeyAuthLayer};
 
 use crate::world::{CHAT, MESSAGES, World, get, post};
 
@@ -93,6 +95,80 @@ async fn a_rotated_secret_opens_nothing_from_the_moment_of_its_rotation() {
 }
 
 #[tokio::test]
+async fn a_key_is_changed_and_revoked_by_the_next_version_of_its_record_and_by_no_other() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").models(["claude-*"])).await;
+    let ask = async |model| world.ask(post(MESSAGES, &key, &body(model))).await.status.as_u16();
+    assert_eq!((ask("claude-haiku-5-5").await, ask("gpt-5").await), (200, 400));
+    let stored = async || world.keys.named("ada").await.expect("memory").expect("minted");
+    let changed = stored().await.changed(Principal::new("ada"));
+    assert!(world.keys.put(&changed).await.expect("memory"));
+    assert_eq!(ask("gpt-5").await, 200, "the same secret, and more that it may");
+    // What somebody looked at before is not what is revoked.
+    assert!(!world.keys.put(&(*stored().await).clone().disabled(true)).await.expect("memory"));
+    assert_eq!(ask("gpt-5").await, 200);
+    assert!(world.keys.put(&stored().await.revoked()).await.expect("memory"));
+    assert_eq!(ask("gpt-5").await, 401);
+}
+
+#[tokio::test]
+async fn a_pepper_is_changed_while_keys_of_before_open_what_they_did_until_they_are_rotated() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada")).await;
+    let new = || Pepper::new(&[9; 32]).expect("long enough");
+    let behind = |pepper: Pepper| {
+        let keys = world.keys.clone();
+        World::bare(move |layer| layer.auth(KeyAuthLayer::new(keys, pepper)))
+    };
+    let (both, later) = (behind(new().and_before(world.pepper.clone())), behind(new()));
+    let status = async |world: &World, key: &VirtualKey| {
+        world.ask(post(MESSAGES, key, &body("claude-haiku-5-5"))).await.status.as_u16()
+    };
+    assert_eq!((status(&both, &key).await, status(&later, &key).await), (200, 401));
+    let stranger = VirtualKey::mint(Environment::Live).expect("randomness");
+    assert_eq!(status(&both, &stranger).await, 401);
+    let record = world.keys.named("ada").await.expect("memory").expect("minted");
+    let next = VirtualKey::mint(Environment::Live).expect("randomness");
+    assert!(world.keys.put(&record.rotated(&next, &new(), Principal::new("ada"))).await.expect("memory"));
+    assert_eq!((status(&both, &next).await, status(&later, &next).await), (200, 200));
+    assert_eq!(status(&both, &key).await, 401, "the secret of before");
+}
+
+/// Finds somebody, whoever is asked for.
+struct Confused(Arc<KeyRecord>);
+
+#[async_trait]
+impl KeyStore for Confused {
+    async fn find(&self, _digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_finds_the_wrong_key_makes_nobody_somebody_else() {
+    let world = World::new();
+    let (ada, eve) = (world.mint(Principal::new("ada")).await, world.mint(Principal::new("eve")).await);
+    let record = world.keys.named("ada").await.expect("memory").expect("minted");
+    let (keys, pepper) = (Confused(record), world.pepper.clone());
+    let confused = World::bare(move |layer| layer.auth(KeyAuthLayer::new(keys, pepper)));
+    let ask = async |key| confused.ask(post(MESSAGES, key, &body("claude-haiku-5-5"))).await.status.as_u16();
+    assert_eq!((ask(&ada).await, ask(&eve).await), (200, 500));
+    assert_eq!(confused.provider.received().len(), 1);
+}
+
+#[test]
+fn a_misspelt_power_is_an_error_and_not_an_unlimited_caller() {
+    let ada =
+        serde_json::to_value(Principal::new("ada").budget(Window::Day, "5".parse().expect("money"))).expect("JSON");
+    assert!(serde_json::from_value::<Principal>(ada.clone()).is_ok());
+    let mut misspelt = ada;
+    let budgets = misspelt["budgets"].take();
+    misspelt["budget"] = budgets;
+    misspelt.as_object_mut().expect("one").remove("budgets");
+    assert!(serde_json::from_value::<Principal>(misspelt).expect_err("it has none").to_string().contains("`budget`"));
+}
+
+#[tokio::test]
 async fn a_model_that_the_key_may_not_use_is_refused_in_the_words_of_the_dialect() {
     let world = World::new();
     let key = world.mint(Principal::new("ada").models(["claude-haiku-*", "gpt-5"])).await;
@@ -166,8 +242,7 @@ async fn a_governed_service_of_the_hosts_own_is_reached_through_llm_endpoints_al
         count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::from("{}"))) }
     });
-    let layer =
-        tollgate::GatewayLayer::new().auth(tollgate::KeyAuthLayer::new(world.keys.clone(), world.pepper.clone()));
+    let layer = tollgate::GatewayLayer::new().auth(KeyAuthLayer::new(world.keys.clone(), world.pepper.clone()));
     let governed = tower::Layer::layer(&layer, service);
     for (method, path, status) in [
         ("POST", "/v1/models/gemini-pro:generateContent", 404),

@@ -126,6 +126,42 @@ async fn that_a_key_opens_nothing_is_remembered_shortly() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_away_keeps_out_keys_that_nobody_has_seen_and_no_others_for_so_long() {
+    const LIFE: Duration = Duration::from_millis(20);
+    let over = async || tokio::time::sleep(LIFE * 2).await;
+    let store = Slow::new(PLENTY);
+    let cached = CachedKeys::options().life(LIFE).around(store.clone());
+    let strict = CachedKeys::options().life(LIFE).outage(Duration::ZERO).around(store.clone());
+    let (ada, eve, bob) = (record("ada"), record("eve"), record("bob"));
+    for one in [&ada, &eve, &bob] {
+        store.put(one).await.expect("memory");
+    }
+    for one in [&ada, &eve] {
+        assert!(cached.find(&one.digest).await.expect("an answer").is_some());
+        assert!(strict.find(&one.digest).await.expect("an answer").is_some());
+    }
+    store.is_down.store(true, Ordering::SeqCst);
+    over().await;
+    assert!(cached.find(&ada.digest).await.expect("it is remembered").is_some());
+    let asked = store.asked();
+    assert!(cached.find(&ada.digest).await.expect("it is remembered").is_some());
+    assert!(store.asked() - asked <= 1, "a store that is away is not asked for each call");
+    assert!(strict.find(&ada.digest).await.expect_err("it is down").is_unavailable());
+    assert!(cached.find(&bob.digest).await.expect_err("nobody has seen it").is_unavailable());
+    // Whoever knows better has it forgotten.
+    cached.invalidate(&eve.digest).await;
+    assert!(cached.find(&eve.digest).await.expect_err("it is forgotten").is_unavailable());
+    // And the store, once it is back.
+    store.is_down.store(false, Ordering::SeqCst);
+    store.put(&rotated(&ada)).await.expect("memory");
+    over().await;
+    assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
+    store.is_down.store(true, Ordering::SeqCst);
+    over().await;
+    assert!(cached.find(&ada.digest).await.is_err(), "what it was before the store said otherwise");
+}
+
+#[tokio::test]
 async fn what_was_changed_elsewhere_is_seen_when_its_life_is_over() {
     let store = Slow::new(PLENTY);
     let cached = CachedKeys::new(store.clone());
@@ -257,8 +293,7 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
     assert!(cached.find(&next.digest).await.expect("an answer").is_none(), "the secret of before the renaming");
     assert_eq!(cached.named("eve").await.expect("an answer").as_deref(), Some(&renamed));
 
-    let mut off = renamed.clone().disabled(true);
-    off.version += 1;
+    let off = renamed.revoked();
     assert!(cached.put(&off).await.expect("memory"));
     assert!(cached.find(&off.digest).await.expect("an answer").expect("it is there").disabled);
 }
