@@ -2,8 +2,11 @@
 
 mod audit;
 mod batches;
+mod clock;
 mod ledger;
 mod limits;
+#[path = "../support/log.rs"]
+mod log;
 mod migrating;
 mod modes;
 mod opening;

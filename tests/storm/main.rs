@@ -16,6 +16,7 @@ mod every_poll;
 mod in_process;
 mod late;
 mod limits;
+#[path = "../support/log.rs"]
 mod log;
 mod network;
 mod oracle;

@@ -58,17 +58,15 @@
 //! # The tables
 //!
 //! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a
-//! settled row is what makes settling twice settling once. Rows that are settled may be deleted once no client of
-//! theirs can settle again, forfeited ones a day later, say (a settlement that came after that would be charged beside
-//! the forfeit), and audit records when you need them no more. Do it in slices: one large `DELETE` keeps everyone
-//! waiting. Run each of these until it deletes nothing:
+//! settled row is what makes settling twice settling once. Rows that are settled or forfeited may be deleted once no client
+//! of theirs can settle again (a settlement that came after that would be charged beside the forfeit), and audit records
+//! when you need them no more. Do it in slices: one large `DELETE` keeps everyone waiting. Run each of these until it deletes
+//! nothing; none looks at what is younger:
 //!
 //! ```sql
-//! -- a month of 30 days, and a day, in nanoseconds
+//! -- calls that began more than 30 days ago, by the time that their ids begin with (UUIDv7)
 //! DELETE FROM tollgate_reservations WHERE id IN (SELECT id FROM tollgate_reservations
-//!     WHERE state = 'settled' AND at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
-//! DELETE FROM tollgate_reservations WHERE id IN (SELECT id FROM tollgate_reservations
-//!     WHERE state = 'forfeited' AND at < (unixepoch() - 86400) * 1000000000 LIMIT 5000);
+//!     WHERE id < unhex(printf('%012x00000000000000000000', (unixepoch() - 2592000) * 1000)) AND state <> 'live' LIMIT 5000);
 //! DELETE FROM tollgate_audit WHERE id IN (SELECT id FROM tollgate_audit
 //!     WHERE opened_at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
 //! ```

@@ -173,6 +173,7 @@ impl Setup {
             None => {
                 let (mut connection, _, _) = self.connect().await?;
                 schema::prove(self, &mut connection).await?;
+                schema::look_at_clock(self, &mut connection).await.map_err(failed)?;
                 connection.close().await.map_err(failed)
             }
             Some(kind @ SqliteErrorKind::NewerSchema { .. }) => Err(SqliteError::new(&self.path, kind)),

@@ -27,6 +27,10 @@ const SCHEMA: &str = "SELECT value FROM tollgate_meta WHERE name = 'schema'";
 const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+const LATEST: &str = "SELECT max(value) FROM tollgate_meta WHERE name IN ('budget_clock', 'limit_clock')";
+/// Two machines that share a file may be so far apart, in nanoseconds, and nobody is told.
+const MUCH: i64 = 60_000_000_000;
+
 const TOUCH: &str = "UPDATE tollgate_meta SET value = value WHERE name = 'schema'";
 const BUMP: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES ('syncs', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
@@ -82,6 +86,18 @@ pub(super) async fn prove(setup: &Setup, connection: &mut SqliteConnection) -> R
     let back = sqlx::query("ROLLBACK").execute(connection).await;
     written?;
     back.map(drop).map_err(|error| SqliteError::of(setup.path(), error))
+}
+
+/// Says so where the file was last decided by a time that the machine has not come to: until then no window begins anew, and no
+/// limit refills.
+pub(super) async fn look_at_clock(setup: &Setup, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let latest: Option<i64> = sqlx::query_scalar(LATEST).fetch_one(connection).await?;
+    let now = nanos(setup.clock().now());
+    if let Some(ahead) = latest.and_then(|latest| latest.checked_sub(now)).filter(|ahead| *ahead > MUCH) {
+        let (path, seconds) = (setup.path().display(), ahead / 1_000_000_000);
+        tracing::error!(%path, seconds, "this file was decided by a clock that is ahead of this machine's; see `docs::operations`");
+    }
+    Ok(())
 }
 
 /// Under the lock, where another process may have been quicker, and newer.
