@@ -35,7 +35,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             // One bad socket is no reason to stop serving the others.
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => socket,
-                Err(_) => continue,
+                Err(_) => {
+                    // That nothing more can be opened does not pass by itself in no time.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
             },
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,

@@ -32,6 +32,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tollgate::call::Settlements;
@@ -39,7 +40,7 @@ use tollgate::domain::outcome::{End, Outcome};
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::journal::UpstreamWatch;
 use tollgate::store::memory::MemoryLimits;
-use tollgate::{BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
+use tollgate::{AuditLayer, BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -116,10 +117,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
         layer = layer.content(content);
     }
     let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
+    let audit = storage.audit.clone();
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
-        // Ready as long as it listens: nothing behind it needs to be up.
-        .route("/readyz", get(|| async { "ready" }))
+        .route("/readyz", get(move || async move { ready(&audit) }))
         .fallback_service(providers.gateway.try_build()?);
 
     println!("listening http://{address}");
@@ -141,6 +142,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
             let left = settlements.len();
             Err(format!("{left} calls are not settled: what their calls held is charged whole, 5 minutes from now").into())
         }
+    }
+}
+
+/// That a provider is down does not make it less ready, nor that a budget is; that no call can be recorded does.
+fn ready(audit: &AuditLayer) -> (StatusCode, &'static str) {
+    match audit.status().is_refusing {
+        false => (StatusCode::OK, "ready"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "no call can be recorded"),
     }
 }
 

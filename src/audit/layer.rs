@@ -6,6 +6,7 @@ use tower::Layer;
 
 use super::gate::AuditGate;
 use super::queue::Queue;
+use super::status::AuditStatus;
 use crate::call::CallService;
 use crate::gate::{GateLayer, GateService};
 use crate::store::audit::AuditSink;
@@ -59,6 +60,22 @@ impl AuditLayer {
         match &self.way {
             Way::Queue(queue) => queue.flush().await,
             Way::Journal(journal) => journal.flush().await,
+        }
+    }
+
+    /// How it stands now. Asks no disk and no sink.
+    #[must_use]
+    pub fn status(&self) -> AuditStatus {
+        match &self.way {
+            Way::Queue(queue) => {
+                let places_left = queue.places_left();
+                AuditStatus { is_refusing: places_left == 0, places_left, head: None, behind: Vec::new() }
+            }
+            Way::Journal(journal) => {
+                let (places_left, head) = (journal.places_left(), journal.head());
+                let is_refusing = places_left == 0 || journal.is_failing();
+                AuditStatus { is_refusing, places_left, head, behind: journal.behind() }
+            }
         }
     }
 

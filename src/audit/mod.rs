@@ -26,6 +26,7 @@ mod post;
 mod queue;
 mod rotating;
 mod slack;
+mod status;
 mod tracing_sink;
 mod webhook;
 
@@ -33,5 +34,6 @@ pub use self::gate::AuditGate;
 pub use self::json_lines::JsonLines;
 pub use self::layer::AuditLayer;
 pub use self::slack::Slack;
+pub use self::status::AuditStatus;
 pub use self::tracing_sink::TracingSink;
 pub use self::webhook::{NotAWebhook, Webhook};

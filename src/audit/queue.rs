@@ -60,6 +60,10 @@ impl Queue {
         Some(Place { sender: self.sender.clone(), permit })
     }
 
+    pub(super) fn places_left(&self) -> usize {
+        self.places.available_permits()
+    }
+
     pub(super) async fn flush(&self) {
         self.writer.start();
         let (done, written) = oneshot::channel();

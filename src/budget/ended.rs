@@ -38,7 +38,7 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
 impl<B: ?Sized> Ended<B> {
     fn announce(&self, crossing: &Crossing) {
         let Crossing { pot, limit, percent, spent, .. } = crossing;
-        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope);
+        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope.by_id());
         let Some(tell) = &self.on_threshold else { return };
         // It is the host's, and the settlement has happened.
         if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {

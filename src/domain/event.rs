@@ -6,7 +6,7 @@
 //! ```
 //! use tollgate::domain::event::{Event, What};
 //! let event = Event::new("2026-11-28T09:00:00Z".parse()?, What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 });
-//! assert_eq!(event.to_string(), "upstream anthropic is down: its last 5 attempts had no answer");
+//! assert_eq!(event.to_string(), "upstream anthropic is down: its last 5 attempts failed");
 //! assert_eq!(serde_json::to_value(&event)?["type"], "upstream_down");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -58,11 +58,11 @@ pub enum What {
         /// Its name.
         key_name: Arc<str>,
     },
-    /// An upstream does not answer.
+    /// An upstream does not answer, or not as it should.
     UpstreamDown {
         /// Its name.
         upstream: Arc<str>,
-        /// How many attempts in a row had no answer.
+        /// How many attempts in a row failed.
         attempts: u64,
     },
     /// It answers again.
@@ -112,15 +112,15 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::BudgetThreshold { pot, limit_usd, spent_usd, percent: 100 } => {
-                write!(f, "the {} budget of {} is spent: ${spent_usd} of ${limit_usd}", pot.window, pot.scope)
+                write!(f, "the {} budget of {} is spent: ${spent_usd} of ${limit_usd}", pot.window, pot.scope.by_id())
             }
             What::BudgetThreshold { pot, limit_usd, spent_usd, percent } => {
-                let (window, scope) = (pot.window, &pot.scope);
+                let (window, scope) = (pot.window, pot.scope.by_id());
                 write!(f, "{percent}% of the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
             }
             What::KeyRevoked { key_name, .. } => write!(f, "key {key_name} was revoked"),
             What::UpstreamDown { upstream, attempts } => {
-                write!(f, "upstream {upstream} is down: its last {attempts} attempts had no answer")
+                write!(f, "upstream {upstream} is down: its last {attempts} attempts failed")
             }
             What::UpstreamUp { upstream } => write!(f, "upstream {upstream} answers again"),
             What::AuditDegraded { reason } => write!(f, "calls are refused, because they cannot be recorded: {reason}"),

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// What a rejection is about; the status, type and code that each dialect gives it are its error table's to say.
@@ -119,6 +120,7 @@ pub struct Rejection {
     retry_after: Option<Duration>,
     nothing_sent: bool,
     is_final: bool,
+    answered: Option<StatusCode>,
 }
 
 impl Rejection {
@@ -132,6 +134,7 @@ impl Rejection {
             retry_after: None,
             nothing_sent: false,
             is_final: false,
+            answered: None,
         }
     }
 
@@ -179,6 +182,13 @@ impl Rejection {
         self
     }
 
+    /// It stands in the place of an answer of this status.
+    #[must_use]
+    pub fn answered(mut self, status: StatusCode) -> Self {
+        self.answered = Some(status);
+        self
+    }
+
     /// What it is about.
     #[must_use]
     pub fn kind(&self) -> RejectionKind {
@@ -212,6 +222,12 @@ impl Rejection {
     #[must_use]
     pub fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
+    }
+
+    /// The status of the upstream's answer that it stands in the place of, if one came.
+    #[must_use]
+    pub fn upstream_status(&self) -> Option<StatusCode> {
+        self.answered
     }
 
     /// Whether clients are told not to try again by themselves.

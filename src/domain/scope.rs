@@ -89,6 +89,14 @@ impl Scope {
         Scope { kind: ScopeKind::Global, id: "".into() }
     }
 
+    /// As whoever runs the gateway is told of it: a key by its id.
+    pub(crate) fn by_id(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| match self.kind {
+            ScopeKind::Key => write!(f, "key {}", self.id),
+            _ => fmt::Display::fmt(self, f),
+        })
+    }
+
     /// Whether `name` is this one's, or one of those.
     pub(crate) fn names(&self, name: &str) -> bool {
         match self.kind {

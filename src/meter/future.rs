@@ -54,6 +54,9 @@ where
             }
         };
         if let Some(rejection) = response.extensions().get::<Rejection>() {
+            if let Some(status) = rejection.upstream_status() {
+                attempt.head(status, None);
+            }
             let end = failed(rejection);
             attempt.end(end);
             return Poll::Ready(Ok(response));

@@ -1,4 +1,5 @@
 use http::header::{self, HeaderMap};
+use http::response::Parts;
 use http::{Response, StatusCode};
 
 use super::request::{drop_named_by_connection, remove_where};
@@ -35,24 +36,8 @@ fn is_theirs(name: &str) -> bool {
 /// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
 pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Response<Body>, Rejection> {
     let (mut parts, mut body) = response.into_parts();
-    if parts.status == StatusCode::UNAUTHORIZED {
-        return Err(Rejection::new(
-            RejectionKind::UpstreamCredential,
-            "the gateway could not authenticate itself upstream",
-        )
-        .internal("the provider answered 401 to our credential"));
-    }
-    if parts.status.is_redirection() {
-        // Followed, it would take the client's request past us; clients never choose an upstream, nor does an upstream.
-        return Err(Rejection::new(RejectionKind::UpstreamGarbled, "the upstream answered with a redirect")
-            .internal("a redirect; is the base URL right?"));
-    }
-    if is_html(&parts.headers) {
-        return Err(Rejection::new(
-            RejectionKind::UpstreamGarbled,
-            format!("the upstream answered {} with a web page", parts.status.as_u16()),
-        )
-        .internal("an answer of type text/html; is the base URL right?"));
+    if let Some(rejection) = in_its_place(&parts) {
+        return Err(rejection.answered(parts.status));
     }
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);
@@ -67,6 +52,33 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
         }
     }
     Ok(Response::from_parts(parts, body))
+}
+
+/// What is answered where the provider's own answer would tell the client about us, or is not its API.
+fn in_its_place(parts: &Parts) -> Option<Rejection> {
+    if parts.status == StatusCode::UNAUTHORIZED {
+        return Some(
+            Rejection::new(RejectionKind::UpstreamCredential, "the gateway could not authenticate itself upstream")
+                .internal("the provider answered 401 to our credential"),
+        );
+    }
+    if parts.status.is_redirection() {
+        // Followed, it would take the client's request past us; clients never choose an upstream, nor does an upstream.
+        return Some(
+            Rejection::new(RejectionKind::UpstreamGarbled, "the upstream answered with a redirect")
+                .internal("a redirect; is the base URL right?"),
+        );
+    }
+    if is_html(&parts.headers) {
+        return Some(
+            Rejection::new(
+                RejectionKind::UpstreamGarbled,
+                format!("the upstream answered {} with a web page", parts.status.as_u16()),
+            )
+            .internal("an answer of type text/html; is the base URL right?"),
+        );
+    }
+    None
 }
 
 fn is_html(headers: &HeaderMap) -> bool {

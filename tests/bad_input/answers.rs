@@ -118,6 +118,7 @@ async fn a_provider_that_refuses_our_credential_is_our_fault_and_not_the_clients
             assert!(!reply.headers.contains_key("www-authenticate"));
             let outcome = stack.outcome_of(&reply).await;
             assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamCredential)));
+            assert_eq!(outcome.attempts[0].status.map(|status| status.as_u16()), Some(401), "as it came");
             assert_eq!(outcome.attempts[0].end, AttemptEnd::ErrorStatus);
             assert!(!format!("{outcome:?}").contains(CREDENTIAL));
         }

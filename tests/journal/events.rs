@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -18,10 +19,10 @@ use tollgate::store::StoreError;
 use tollgate::store::event::EventSink;
 use tollgate::store::journal::{Events, Journal, UpstreamWatch};
 use tollgate::store::memory::MemoryBudgets;
-use tollgate::testing::{Script, Simulated};
+use tollgate::testing::Simulated;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer};
-use tower::{ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::site::{Dir, Sink, Site, ended, request, until};
 use crate::support::Server;
@@ -53,7 +54,14 @@ impl EventSink for Ear {
 }
 
 /// A gateway in front of this provider, which says what somebody should hear of.
-fn gateway(journal: Journal, provider: &Simulated) -> (Gateway, AuditLayer, Settlements) {
+fn gateway<C>(journal: Journal, provider: C) -> (Gateway, AuditLayer, Settlements)
+where
+    C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
     let (events, settlements) = (journal.events(), Settlements::new());
     let watch = UpstreamWatch::new(events.clone(), 3);
     let audit = AuditLayer::journaled(journal);
@@ -65,7 +73,7 @@ fn gateway(journal: Journal, provider: &Simulated) -> (Gateway, AuditLayer, Sett
         .audit(&audit)
         .budget(budgets)
         .on_close(move |outcome: &Outcome| watch.see(outcome));
-    let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
+    let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider);
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer);
     (gateway.build(), audit, settlements)
 }
@@ -82,7 +90,7 @@ async fn a_budget_that_runs_out_is_told_once_a_threshold_however_late_and_though
     let (dir, ear) = (Dir::new("thresholds"), Ear::default());
     ear.deaf(true);
     let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
-    let (gateway, audit, settlements) = gateway(journal, &Simulated::new());
+    let (gateway, audit, settlements) = gateway(journal, Simulated::new());
     for _ in 0..20 {
         assert_eq!(ask(&gateway, "sim:deltas=8").await, StatusCode::OK);
     }
@@ -112,29 +120,73 @@ async fn a_budget_that_runs_out_is_told_once_a_threshold_however_late_and_though
 
 #[tokio::test]
 async fn an_upstream_that_goes_down_is_told_once_and_once_when_it_is_up_again() {
-    let (dir, ear, provider) = (Dir::new("upstreams"), Ear::default(), Simulated::new());
+    let (dir, ear) = (Dir::new("upstreams"), Ear::default());
     let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
-    let (gateway, audit, settlements) = gateway(journal, &provider);
-    let fail = || provider.script(Script::new().status(503));
-    // Two in a row are no outage, nor are clients who leave.
-    fail();
-    fail();
-    assert_eq!(ask(&gateway, "").await, 503);
-    assert_eq!(ask(&gateway, "").await, 503);
+    let (gateway, audit, settlements) = gateway(journal, Simulated::new());
+    // Two in a row are no outage.
+    assert_eq!(ask(&gateway, "sim:status=503").await, 503);
+    assert_eq!(ask(&gateway, "sim:status=503").await, 503);
     assert_eq!(ask(&gateway, "").await, 200);
+    // Nor is what a client has done wrong.
     for _ in 0..5 {
-        fail();
-        assert_eq!(ask(&gateway, "").await, 503);
+        assert_eq!(ask(&gateway, "sim:status=400").await, 400);
+    }
+    // The page of a proxy before it, our own credential that it takes no more, and itself.
+    for (script, status) in [("html,status=502", 502), ("status=401", 500), ("status=503", 503), ("status=503", 503)] {
+        assert_eq!(ask(&gateway, &format!("sim:{script}")).await, status);
     }
     assert_eq!(ask(&gateway, "").await, 200);
     assert_eq!(ask(&gateway, "").await, 200);
     settlements.drain().await;
     audit.flush().await;
     let heard: Vec<_> = ear.heard().into_iter().filter(|said| said.contains("upstream")).collect();
-    assert_eq!(
-        heard,
-        ["upstream anthropic is down: its last 3 attempts had no answer", "upstream anthropic answers again"]
-    );
+    assert_eq!(heard, ["upstream anthropic is down: its last 3 attempts failed", "upstream anthropic answers again"]);
+}
+
+#[tokio::test]
+async fn clients_who_leave_while_a_connection_is_made_are_no_outage() {
+    let (dir, ear) = (Dir::new("leaving"), Ear::default());
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let connects = service_fn(|request: Request<Body>| async move {
+        let _not_taken = request;
+        std::future::pending::<Result<Response<Body>, Infallible>>().await
+    });
+    let (gateway, audit, settlements) = gateway(journal, connects);
+    for _ in 0..5 {
+        let leaves = tokio::time::timeout(Duration::from_millis(20), ask(&gateway, ""));
+        assert!(leaves.await.is_err(), "nobody answers");
+    }
+    settlements.drain().await;
+    audit.flush().await;
+    assert_eq!(ear.heard(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_threshold_that_a_lost_call_has_reached_is_told_at_the_next_start() {
+    let (dir, ear) = (Dir::new("lost-thresholds"), Ear::default());
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let (gateway, _audit, _settlements) = gateway(journal, Simulated::new());
+    let _under_way = gateway.clone().oneshot(request("sim:deltas=80,stall=8")).await.expect("infallible");
+    let left = dir.as_if_killed("lost-thresholds-after");
+    let journal = Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone()));
+    let mut journal = journal.expect("a journal");
+    let corrected = journal.settle_lost(&MemoryBudgets::new()).await.expect("memory");
+    assert_eq!(corrected.lost, 1);
+    let _audit = AuditLayer::journaled(journal);
+    until("it is told", || !ear.heard().is_empty()).await;
+    assert!(ear.heard()[0].contains("the day budget of team search is spent"), "{:?}", ear.heard());
+}
+
+#[test]
+fn whoever_runs_the_gateway_is_told_which_key_has_spent_its_budget() {
+    let id = uuid::Uuid::now_v7();
+    let told = |percent| {
+        let pot = Budget::new(Scope::key(id.to_string()), Window::Day, "5".parse().expect("money")).pot;
+        let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4".parse().expect("money"));
+        What::BudgetThreshold { pot, limit_usd, spent_usd, percent }.to_string()
+    };
+    assert_eq!(told(80), format!("80% of the day budget of key {id} is spent: $4.00 of $5.00"));
+    assert_eq!(told(100), format!("the day budget of key {id} is spent: $4.00 of $5.00"));
 }
 
 #[tokio::test]
@@ -147,6 +199,7 @@ async fn that_calls_are_refused_because_they_cannot_be_recorded_is_told_while_th
     let site = Site::new(journal, MemoryBudgets::new());
     while site.whole("hello").await == StatusCode::OK {}
     until("it is told", || !ear.heard().is_empty()).await;
+    assert!(site.audit.status().is_refusing);
     assert!(
         ear.heard()[0].starts_with("calls are refused, because they cannot be recorded: no room"),
         "{:?}",
@@ -156,6 +209,10 @@ async fn that_calls_are_refused_because_they_cannot_be_recorded_is_told_while_th
     sink.stall(false);
     until("it is told", || ear.heard().len() == 2).await;
     assert_eq!(ear.heard()[1], "calls are recorded again");
+    let status = site.audit.status();
+    assert!(!status.is_refusing && status.places_left > 0 && status.head.is_some(), "{status:?}");
+    let names: Vec<_> = status.behind.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["ear", "kept"]);
 }
 
 /// What came, and what is answered next.

@@ -74,6 +74,7 @@ async fn child_whose_disk_fills_up() {
         limit_files(Some(0));
         events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "anthropic".into() }));
         tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(site.audit.status().is_refusing);
         let (flushed, room) = (site.audit.flush(), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             limit_files(None);
@@ -82,6 +83,12 @@ async fn child_whose_disk_fills_up() {
         tokio::time::timeout(Duration::from_secs(10), both).await.expect("what waits is written when the disk is well");
     }
     assert_eq!(verify(&dir, &[]).expect("readable").broken, None);
+    assert!(!site.audit.status().is_refusing);
+    if !is_small {
+        let segments = fs::read_dir(&dir).expect("readable").filter_map(|entry| fs::read(entry.ok()?.path()).ok());
+        let lines = String::from_utf8_lossy(&segments.flatten().collect::<Vec<_>>()).into_owned();
+        assert!(lines.contains("the journal cannot be written"), "somebody hears of it");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::Shared;
 use super::queue::Item;
 use crate::domain::event::{Event, What};
 use crate::domain::outcome::{AttemptEnd, Outcome};
+use crate::domain::rejection::RejectionKind;
 use crate::store::budget::Crossing;
 
 /// Takes events into a journal, which hands them on. A clone is the same journal.
@@ -63,8 +64,8 @@ impl fmt::Debug for Events {
 
 /// Tells when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
 ///
-/// Down is one of whose attempts so many in a row had no answer: no connection, no head in time, or a status of 500 and
-/// above. Up is one that answered since.
+/// Down is one of whose attempts so many in a row failed: no connection that we waited for, no head in time, a status of 500 and above, an answer
+/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since.
 #[derive(Debug)]
 pub struct UpstreamWatch {
     events: Events,
@@ -74,7 +75,7 @@ pub struct UpstreamWatch {
 }
 
 impl UpstreamWatch {
-    /// Tells `events` of upstreams whose last `after` attempts had no answer.
+    /// Tells `events` of upstreams whose last `after` attempts failed.
     #[must_use]
     pub fn new(events: Events, after: u64) -> Self {
         UpstreamWatch { events, after: after.max(1), failed: Mutex::default() }
@@ -83,13 +84,17 @@ impl UpstreamWatch {
     /// A call has closed.
     pub fn see(&self, outcome: &Outcome) {
         let at = outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at);
-        for attempt in &outcome.attempts {
+        let last = outcome.attempts.len().saturating_sub(1);
+        for (index, attempt) in outcome.attempts.iter().enumerate() {
             let Some(target) = &attempt.target else { continue };
+            // What we answered in the place of the last one.
+            let is_upstreams = outcome.rejection.is_some_and(RejectionKind::is_upstream) && index == last;
             let is_failure = match attempt.end {
-                // Somebody on our side let go of it before anybody could know.
+                // Somebody on our side let go of it before anybody could know, or refused to send it.
                 AttemptEnd::Abandoned if attempt.status.is_none() => continue,
+                AttemptEnd::Unsent if index == last && !is_upstreams => continue,
                 AttemptEnd::Unsent | AttemptEnd::NoAnswer => true,
-                _ => attempt.status.is_some_and(|status| status.is_server_error()),
+                _ => is_upstreams || attempt.status.is_some_and(|status| status.is_server_error()),
             };
             self.count(&target.upstream, is_failure, at);
         }

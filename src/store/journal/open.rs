@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ impl Journal {
     /// Closes the calls that an earlier process left, and tells their budgets: of one that it sent and whose end it did not
     /// see, the most that it can have cost; of one that it closed at last, what it was charged.
     ///
+    /// A threshold that this reaches goes to whom [`notify`](Self::notify) says.
+    ///
     /// Call it at start, with the store that the budgets are kept in, before the journal is given away: what is left then is
     /// closed and no store told, so that what they held stays charged whole.
     ///
@@ -112,8 +114,10 @@ impl Journal {
             let is_known = now.duration_since(left.at).unsigned_abs() < memory;
             match &left.settlement {
                 Some((reservation, charged)) if is_known => {
-                    budgets.settle(reservation, *charged, At::Store).await?;
+                    let news = budgets.settle(reservation, *charged, At::Store).await?;
                     moments::at("loss-told");
+                    // Once a window, and this was the once.
+                    news.iter().for_each(|crossing| self.events().crossing(crossing));
                 }
                 Some((reservation, charged)) => {
                     corrected.too_old += 1;
@@ -240,7 +244,8 @@ impl JournalOptions {
             places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
             written: watch::Sender::new(Some(recovered.head)),
             acked: Mutex::default(),
-            is_failing: AtomicBool::new(false),
+            troubles: AtomicU8::new(0),
+            telling: Mutex::default(),
             has_sealer: AtomicBool::new(false),
             open_from: AtomicU64::new(before),
         });

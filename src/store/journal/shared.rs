@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
@@ -29,11 +30,25 @@ pub(super) struct Shared {
     pub(super) written: watch::Sender<Option<Head>>,
     /// The last line that each sink has had, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
-    pub(super) is_failing: AtomicBool,
+    /// Why calls must wait outside: a bit for each [`Trouble`].
+    pub(super) troubles: AtomicU8,
+    /// Held while one comes or goes, so that what is told of it is in order.
+    pub(super) telling: Mutex<()>,
     /// Something is kept that is no record, and stops first where room is short.
     pub(super) has_sealer: AtomicBool,
     /// The first line of a call that is not done with; a line that is not written yet, if all are.
     pub(super) open_from: AtomicU64,
+}
+
+/// What keeps calls outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The segment that is written to is the last that there is room for.
+    Room = 1,
+    /// The disk does not take what is to be written,
+    Write = 2,
+    /// or does not keep what is.
+    Sync = 4,
 }
 
 impl Shared {
@@ -48,15 +63,32 @@ impl Shared {
 
     /// Whether calls must wait outside.
     pub(super) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed) || self.sync.is_failing()
+        self.troubles.load(Ordering::Relaxed) != 0
+    }
+
+    /// There is this trouble, or no longer. Whether it has come now; of the first one and of the end of the last one somebody hears,
+    /// as soon as something can be written.
+    pub(super) fn trouble(&self, trouble: Trouble, reason: Option<&dyn Display>) -> bool {
+        let bit = trouble as u8;
+        // Every line that is written comes by here, and each is told of by one thread alone.
+        if reason.is_some() == (self.troubles.load(Ordering::Relaxed) & bit != 0) {
+            return false;
+        }
+        let _in_order = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match reason {
+            Some(_) => self.troubles.fetch_or(bit, Ordering::Relaxed),
+            None => self.troubles.fetch_and(!bit, Ordering::Relaxed),
+        };
+        match (before, reason) {
+            (0, Some(reason)) => self.tell(What::AuditDegraded { reason: reason.to_string().into() }),
+            (before, None) if before == bit => self.tell(What::AuditRestored),
+            _ => {}
+        }
+        reason.is_some()
     }
 
     pub(super) fn has_sealer(&self) -> bool {
         self.has_sealer.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_failing(&self, is_failing: bool) {
-        self.is_failing.store(is_failing, Ordering::Relaxed);
     }
 
     pub(super) fn ack(&self, sink: &Arc<str>, seq: u64) {

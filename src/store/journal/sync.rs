@@ -1,6 +1,7 @@
 //! What is written and not yet on the disk, and the segment that will be next: the work of a thread of its own, so that
 //! nobody who waits for a write waits for the disk.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Shared, segment};
+use super::segment;
+use super::shared::{Shared, Trouble};
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::event::What;
 
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -30,10 +31,6 @@ pub(super) struct Sync {
     wake: Condvar,
     /// A segment has been made, or could not be.
     made: Condvar,
-    /// The disk did not take what was written.
-    is_failing: AtomicBool,
-    /// The segment that is written to is the last that there is room for.
-    has_no_next: AtomicBool,
     /// There is little room beyond that.
     is_short: AtomicBool,
 }
@@ -55,16 +52,7 @@ impl Sync {
     /// With the first of the segments that will be next.
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
-        Sync {
-            dir,
-            size,
-            state,
-            wake: Condvar::new(),
-            made: Condvar::new(),
-            is_failing: AtomicBool::new(false),
-            has_no_next: AtomicBool::new(false),
-            is_short: AtomicBool::new(false),
-        }
+        Sync { dir, size, state, wake: Condvar::new(), made: Condvar::new(), is_short: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,10 +96,6 @@ impl Sync {
         state.next.take().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
 
-    pub(super) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed) || self.has_no_next.load(Ordering::Relaxed)
-    }
-
     /// Whether there may soon be no room.
     pub(super) fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
@@ -143,7 +127,7 @@ impl Sync {
                 (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
             };
             let is_idle = dirty.is_empty() && flushes.is_empty();
-            let failed = this.sync(&dirty);
+            let failed = sync(journal, &dirty);
             match failed.is_empty() || is_closed {
                 true => flushes.into_iter().for_each(|done| {
                     // Whoever asked may have stopped waiting.
@@ -197,31 +181,14 @@ impl Sync {
             is_short = !spare.is_there(&self.dir, self.size);
         }
         self.is_short.store(is_short, Ordering::Relaxed);
-        match (&room, self.has_no_next.swap(room.is_err(), Ordering::Relaxed)) {
-            (Ok(_), true) => journal.tell(What::AuditRestored),
-            (Err(error), false) => {
-                tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
-                // There still is some in the last.
-                journal.tell(What::AuditDegraded { reason: format!("no room for the journal: {error}").into() });
-            }
-            _ => {}
+        let why = room.as_ref().err().map(|error| format!("no room for the journal: {error}"));
+        // There still is some in the last.
+        if journal.trouble(Trouble::Room, why.as_ref().map(|why| why as &dyn Display))
+            && let Err(error) = &room
+        {
+            tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
         }
         is_short
-    }
-
-    /// Those that the disk did not take.
-    fn sync(&self, files: &[Arc<File>]) -> Vec<Arc<File>> {
-        let mut failed = Vec::new();
-        for file in files {
-            if let Err(error) = file.sync_data() {
-                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
-                failed.push(file.clone());
-            }
-        }
-        if !files.is_empty() {
-            self.is_failing.store(!failed.is_empty(), Ordering::Relaxed);
-        }
-        failed
     }
 
     /// Tries these again, after a while.
@@ -235,6 +202,22 @@ impl Sync {
             }
         }
     }
+}
+
+/// Those that the disk did not take.
+fn sync(journal: &Shared, files: &[Arc<File>]) -> Vec<Arc<File>> {
+    let (mut failed, mut why) = (Vec::new(), None);
+    for file in files {
+        if let Err(error) = file.sync_data() {
+            tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
+            failed.push(file.clone());
+            why = Some(format!("what is written is not on the disk: {error}"));
+        }
+    }
+    if !files.is_empty() {
+        journal.trouble(Trouble::Sync, why.as_ref().map(|why| why as &dyn Display));
+    }
+    failed
 }
 
 /// A segment beyond the next, where content is kept: that it can be made is the sign that there is room. Without it content

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::open::Journal;
 use super::queue::{Closed, Item, Then, Witness};
 use super::ship::Shipments;
-use super::{Shared, moments};
+use super::{Head, Shared, moments};
 use crate::domain::outcome::Outcome;
 
 /// How long a call waits for its intent to be written.
@@ -54,6 +54,27 @@ impl Trails {
             is_intended: AtomicBool::new(false),
             was_asked: AtomicBool::new(false),
         })
+    }
+
+    /// Whether none has a place, since it could not be written down.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.inner.shared.is_failing()
+    }
+
+    pub(crate) fn places_left(&self) -> usize {
+        self.inner.shared.places.available_permits()
+    }
+
+    /// The last line that is written.
+    pub(crate) fn head(&self) -> Option<Head> {
+        *self.inner.shared.written.borrow()
+    }
+
+    /// How many lines each sink has not had.
+    pub(crate) fn behind(&self) -> Vec<(Arc<str>, u64)> {
+        let last = self.head().map_or(0, |head| head.seq);
+        let acked = self.inner.shared.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        acked.iter().map(|(name, seq)| (name.clone(), last.saturating_sub(*seq))).collect()
     }
 
     /// Waits until every call that has closed by now is on the disk, and a moment for sinks to have had it.

@@ -15,7 +15,8 @@ use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
 use super::line::{Final, Link, Said, Seen, Settled, put};
 use super::queue::{Closed, Item, Then, Witness};
-use super::{Shared, moments, segment};
+use super::shared::{Shared, Trouble};
+use super::{moments, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 
@@ -267,10 +268,9 @@ impl Writer {
     fn flush(&mut self) -> bool {
         let mut tries = 0;
         while let Err(error) = self.try_flush() {
-            if !self.shared.is_failing() {
+            if self.shared.trouble(Trouble::Write, Some(&format_args!("the journal cannot be written: {error}"))) {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
             }
-            self.shared.set_failing(true);
             tries += 1;
             self.hear(tries >= PATIENCE);
             // No tick says so meanwhile, and room may wait for it.
@@ -281,7 +281,7 @@ impl Writer {
             }
             std::thread::sleep(PAUSE);
         }
-        self.shared.set_failing(false);
+        self.shared.trouble(Trouble::Write, None);
         // A line that was too long to be put is waited for no longer.
         self.written(self.head);
         true
@@ -382,7 +382,7 @@ impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("the writer of the journal panicked; no call is let through any more");
-            self.0.set_failing(true);
+            self.0.trouble(Trouble::Write, Some(&"the writer of the journal panicked"));
         }
         self.0.queue.abandon();
         self.0.written.send_replace(None);

@@ -1,0 +1,19 @@
+use std::sync::Arc;
+
+use crate::store::journal::Head;
+
+/// How a trail stands, for a readiness check and for gauges: see [`AuditLayer::status`](super::AuditLayer::status).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AuditStatus {
+    /// Whether no call is let through, because it could not be recorded: no place is left, or the journal's disk has no room
+    /// or takes nothing.
+    pub is_refusing: bool,
+    /// How many more calls may be open, or recorded and not yet written.
+    pub places_left: usize,
+    /// The last line of the journal that is written, which [`verify`](crate::store::journal::verify) takes as an anchor;
+    /// `None` without a journal, and once its writer has ended.
+    pub head: Option<Head>,
+    /// How many lines of the journal each of its sinks has not had, by its name.
+    pub behind: Vec<(Arc<str>, u64)>,
+}
