@@ -1,6 +1,10 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::Call;
 use crate::dialect::head::Head;
+use crate::domain::catalog::Abilities;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::Kind;
@@ -31,8 +35,10 @@ impl Edits {
         self.usage = true;
     }
 
-    pub(super) fn asks_for_usage(self) -> bool {
-        self.usage
+    /// Whether the wish for usage is ours. Only Chat Completions streams have the option; Anthropic always states usage.
+    pub(super) fn asks_for_usage(self, head: &Head, abilities: impl FnOnce() -> Abilities) -> bool {
+        let is_stream = head.dialect() == Dialect::OpenAiChat && head.is_stream();
+        self.usage && is_stream && !head.includes_usage() && abilities().usage_option
     }
 
     pub(super) fn apply(
@@ -41,6 +47,8 @@ impl Edits {
         head: &Head,
         model: Option<&str>,
         body: &Bytes,
+        // Looked up for the few that need them.
+        abilities: impl Fn() -> Abilities,
     ) -> Result<Bytes, Rejection> {
         head.require_of(body)?;
         let mut splice = Splice::new();
@@ -50,15 +58,17 @@ impl Edits {
             splice.replace(head.spans.model.span.clone(), quote(model));
         }
         if endpoint.operation == Operation::Generate {
-            self.cap(head, &mut splice);
+            self.cap(head, &mut splice, &abilities);
         }
-        self.include_usage(head, &mut splice);
+        if self.asks_for_usage(head, &abilities) {
+            include_usage(head, &mut splice);
+        }
         splice
             .apply(body)
             .map_err(|e| Rejection::misconfigured(format!("the body is not the one whose head was read: {e}")))
     }
 
-    fn cap(self, head: &Head, splice: &mut Splice) {
+    fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities) {
         let Some(cap) = self.max_tokens else { return };
         let mut stated = false;
         for (asked, span) in head.spans.max_tokens.iter().flatten() {
@@ -73,31 +83,39 @@ impl Edits {
         match head.spans.max_tokens.iter().flatten().next() {
             // Named and left open.
             Some((_, null)) => splice.replace(null.clone(), cap.to_string()),
-            None => splice.insert_member(&head.spans.root, key(head.dialect()), cap.to_string().as_bytes()),
-        };
-    }
-
-    /// Only Chat Completions streams have the option; Anthropic always states usage.
-    fn include_usage(self, head: &Head, splice: &mut Splice) {
-        if !self.usage || head.dialect() != Dialect::OpenAiChat || !head.is_stream() || head.includes_usage() {
-            return;
-        }
-        match (&head.spans.stream_options, &head.spans.include_usage) {
-            (_, Some(value)) => splice.replace(value.span.clone(), "true"),
-            (Some(options), None) if matches!(options.kind, Kind::Object { .. }) => {
-                splice.insert_member(options, "include_usage", b"true")
+            None => {
+                let name = match head.dialect() {
+                    Dialect::OpenAiResponses => "max_output_tokens",
+                    // A server that knows only the other name takes no notice of this one, or refuses it.
+                    Dialect::OpenAiChat if abilities().completion_tokens => "max_completion_tokens",
+                    Dialect::Anthropic | Dialect::OpenAiChat => "max_tokens",
+                };
+                splice.insert_member(&head.spans.root, name, cap.to_string().as_bytes())
             }
-            (Some(other), None) => splice.replace(other.span.clone(), r#"{"include_usage":true}"#),
-            (None, None) => splice.insert_member(&head.spans.root, "stream_options", br#"{"include_usage":true}"#),
         };
     }
 }
 
-fn key(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Anthropic => "max_tokens",
-        // The one that all of its models take.
-        Dialect::OpenAiChat => "max_completion_tokens",
-        Dialect::OpenAiResponses => "max_output_tokens",
+fn include_usage(head: &Head, splice: &mut Splice) {
+    match (&head.spans.stream_options, &head.spans.include_usage) {
+        (_, Some(value)) => splice.replace(value.span.clone(), "true"),
+        (Some(options), None) if matches!(options.kind, Kind::Object { .. }) => {
+            splice.insert_member(options, "include_usage", b"true")
+        }
+        (Some(other), None) => splice.replace(other.span.clone(), r#"{"include_usage":true}"#),
+        (None, None) => splice.insert_member(&head.spans.root, "stream_options", br#"{"include_usage":true}"#),
+    };
+}
+
+impl Call {
+    /// The model that the request names where it goes.
+    pub(super) fn wire_model(&self) -> Option<&Arc<str>> {
+        self.target().map(|target| &target.model).or_else(|| self.model())
+    }
+
+    /// What that takes of a request in the client's dialect.
+    pub(super) fn abilities(&self, head: &Head) -> Abilities {
+        let model = self.wire_model().map_or(head.model(), |model| &**model);
+        self.catalog().abilities(model, head.dialect())
     }
 }

@@ -1,14 +1,18 @@
 //! Several targets, one call.
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::BodyExt;
+use tollgate::domain::catalog::{Abilities, Catalog};
 use tollgate::domain::outcome::{AttemptEnd, End};
 use tollgate::testing::Simulated;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::Outcomes;
 
@@ -127,8 +131,10 @@ async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() 
             B,
             r#"{"model":"x","max_output_tokens":1}"#,
             &[1000],
-            r#"{"max_completion_tokens":1000,"model":"x","max_output_tokens":1}"#,
+            r#"{"max_tokens":1000,"model":"x","max_output_tokens":1}"#,
         ),
+        // By the name that the model knows.
+        (B, r#"{"model":"gpt-5","n":1}"#, &[7], r#"{"max_completion_tokens":7,"model":"gpt-5","n":1}"#),
         // A count produces nothing to cap, and its API refuses the member.
         (
             "/v1/messages/count_tokens",
@@ -139,6 +145,45 @@ async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() 
     ] {
         assert_eq!(capped(path, asked, caps).await, sent);
     }
+}
+
+/// Mistral's own API answers 422 to `stream_options`, and states usage in its last chunk, beside the choice.
+#[tokio::test]
+async fn a_stream_of_a_model_that_refuses_the_question_is_not_asked_for_usage() {
+    const STREAM: &[u8] = br#"data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}
+
+data: {"id":"1","choices":[],"usage":{"prompt_tokens":7,"total_tokens":9,"completion_tokens":2}}
+
+data: [DONE]
+
+"#;
+    let mut abilities = Abilities::of("mistral-large-latest", Dialect::OpenAiChat);
+    abilities.usage_option = false;
+    let asked = Arc::new(Mutex::new(Bytes::new()));
+    let seen = asked.clone();
+    let provider = service_fn(move |request: Request<Body>| {
+        let seen = seen.clone();
+        async move {
+            *seen.lock().expect("no panic") = request.into_body().collect().await.expect("in memory").to_bytes();
+            let answer = Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(Body::from(Bytes::from_static(STREAM)));
+            Ok::<_, Infallible>(answer.expect("an answer"))
+        }
+    });
+    let (mut outcomes, observer) = Outcomes::new();
+    let catalog = Catalog::builtin().with_abilities("mistral-*", abilities);
+    let gateway = Gateway::builder()
+        .upstream("mistral", Dialect::OpenAiChat, provider)
+        .layer(GatewayLayer::new().catalog(catalog).on_close(observer))
+        .build();
+    let body = r#"{"model":"mistral-large-latest","stream":true,"messages":[]}"#;
+    let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
+    let answer = gateway.oneshot(request).await.expect("infallible").into_body().collect().await.expect("whole");
+    assert_eq!(&*asked.lock().expect("no panic"), body.as_bytes());
+    assert_eq!(&*answer.to_bytes(), STREAM, "what comes unasked is the client's");
+    let usage = outcomes.next().await.usage.expect("it was stated");
+    assert_eq!((usage.input, usage.output), (7, 2));
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ pub struct Abilities {
     pub forced_tools: bool,
     /// OpenAI: whether the limit of the answer is called `max_completion_tokens`, and `max_tokens` is an error.
     pub completion_tokens: bool,
+    /// Chat Completions: whether a stream takes `stream_options`, and states its usage only then. Mistral's own API refuses it, and
+    /// states usage unasked; other servers of its models do not.
+    pub usage_option: bool,
     /// OpenAI: whether the operator's role is called `developer`.
     pub developer: bool,
     /// Whether it takes sequences to stop at.
@@ -153,6 +156,7 @@ const CLAUDE: Abilities = Abilities {
     structured_outputs: true,
     forced_tools: true,
     completion_tokens: false,
+    usage_option: true,
     developer: false,
     stops: true,
     cache_breakpoints: false,
@@ -209,6 +213,7 @@ const SERVER: Abilities = Abilities {
     structured_outputs: true,
     forced_tools: true,
     completion_tokens: false,
+    usage_option: true,
     developer: false,
     stops: true,
     cache_breakpoints: false,

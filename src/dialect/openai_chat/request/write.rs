@@ -64,8 +64,11 @@ pub(crate) fn write(
         Some(Tier::Auto) | None => {}
     }
     if conversation.stream {
-        // Without it a stream says nothing of what it cost.
-        out.key("stream").raw("true").key("stream_options").raw(r#"{"include_usage":true}"#);
+        out.key("stream").raw("true");
+        if abilities.usage_option {
+            // Without it a stream says nothing of what it cost.
+            out.key("stream_options").raw(r#"{"include_usage":true}"#);
+        }
     }
     definitions::tools(&mut out, &conversation, aim, needs, warnings)?;
     out.key("messages").open('[');
