@@ -12,7 +12,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::rate_limit::{self, RateLimitGate};
 use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
-use crate::store::{At, StoreError};
+use crate::store::{At, Chain, StoreError};
 
 /// The policy of an [`AdmissionLayer`](super::AdmissionLayer).
 #[derive(Clone)]
@@ -65,7 +65,12 @@ impl AdmissionGate {
             (Ok(Err(Refused::Denied(denial))), _) => Err(self.denied(call, &wanted, denial)),
             // A store that cannot answer keeps nobody from what is not counted, or counted and no more. The key was good
             // when it was last looked at.
-            (Err(_), Wanted { limits: None, budgets: None }) => Ok(()),
+            (Err(error), Wanted { limits: None, budgets: None }) => {
+                let why = "let through: nothing of it is counted, and the store cannot answer";
+                tracing::warn!(call = %call.id(), error = %Chain(&error), "{why}");
+                call.note(Decision::allow("admission", why));
+                Ok(())
+            }
             (Err(_), Wanted { limits: None, budgets: Some(budgets) }) if budgets.is_soft() => {
                 self.budgets.count(call, budgets).await;
                 Ok(())

@@ -30,6 +30,9 @@ use crate::store::{At, Chain, StoreError};
 /// How long a gateway may be silent before what it holds is forfeited.
 const LEASE: Duration = Duration::from_secs(300);
 
+/// From so many hundredths on it is the budget that is spent, and not the call that is large.
+const NEARLY: u64 = 95;
+const UNANSWERED: &str = "let through: all its budgets are soft, and their store cannot answer";
 const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaining-usd");
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
@@ -265,20 +268,25 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             show(call, REMAINING, tightest.left().max(Money::ZERO));
         }
         if let (Dialect::Anthropic, Some(standing)) = (call.dialect(), fullest(&standings)) {
-            call.set_answer_headers(allowed(standing));
+            call.set_success_headers(allowed(standing));
         }
         if let Some(tokens) = cap.map_err(|rejection| note(call, rejection))? {
             call.cap_max_tokens(tokens);
             call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
         }
-        call.note(Decision::allow("budget", "every budget pays for it"));
+        call.note(Decision::allow(
+            "budget",
+            if standings.is_empty() { UNANSWERED } else { "every budget pays for it" },
+        ));
         Ok(())
     }
 
     /// The call does not go on.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
         show(call, REMAINING, denial.standing.left().max(Money::ZERO));
-        if call.dialect() == Dialect::Anthropic && !denial.is_held {
+        // Of one that only this call is too large for, the client would say that all of it is gone.
+        let is_spent = !denial.is_held && denial.standing.percent_spent() >= NEARLY;
+        if call.dialect() == Dialect::Anthropic && is_spent {
             call.set_answer_headers(spent(&denial.standing));
         }
         let now = call.now();
@@ -297,9 +305,13 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     pub(crate) async fn count(&self, call: &Call, wanted: &Wanted<'_>) {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
         let verdict = (*self.store).reserve(&ask, At::Store).await.unwrap_or_else(|error| {
-            tracing::warn!(call = %call.id(), error = %Chain(&error), "let through: all its budgets are soft, and their store cannot answer");
+            tracing::warn!(call = %call.id(), error = %Chain(&error), "{UNANSWERED}");
             let unknown = wanted.budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
-            ask.answer(&unknown.collect::<Vec<_>>(), call.now())
+            match ask.answer(&unknown.collect::<Vec<_>>(), call.now()) {
+                // How they stand nobody knows.
+                Verdict::Allow(grant) => Verdict::Allow(Grant { standings: Vec::new(), ..grant }),
+                denied @ Verdict::Deny(_) => denied,
+            }
         });
         if let Verdict::Allow(grant) = verdict {
             // Its output is not cut down, so that nothing can be wrong with that.

@@ -6,9 +6,9 @@
 //!   tokens, and `x-tollgate-clamped`, where the budgets do not reach for all that was asked (an edit: whoever sends
 //!   the request applies it, as `GatewayLayer` and `Dispatch` do).
 //! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight"
-//!   with `retry-after: 1`, unless it may [wait](BudgetLayer::wait) and its turn comes. 400 where the cost cannot be
-//!   bounded: a model without a price, a tool without an end. A store that cannot tell: 429, closed, which
-//!   Claude Code is told not to try again (`fetch_error`, its contract for gateways).
+//!   with a `retry-after` of 1 to 60 s, by how long such calls take, unless it may [wait](BudgetLayer::wait) and its turn
+//!   comes. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A store that cannot
+//!   tell: 429, closed, which Claude Code is told not to try again (`fetch_error`, its contract for gateways).
 //! - **Where:** the last question before the money is spent, inside of everything that may still refuse.
 //!
 //! A grant is all that the call may cost: the most input that its bytes can be, and the most output that it asks for,

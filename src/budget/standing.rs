@@ -28,7 +28,8 @@ pub(super) fn fullest(standings: &[Standing]) -> Option<&Standing> {
     hard.max_by_key(|standing| standing.percent_spent())
 }
 
-/// How the fullest of a caller's budgets stands: from three quarters on the client says so to its user.
+/// How the fullest of a caller's budgets stands, for an answer that is a success: from three quarters on the client says so
+/// to its user.
 pub(super) fn allowed(standing: &Standing) -> impl Iterator<Item = Header> {
     // Below 1 as long as calls are let through.
     let percent = standing.percent_spent().min(99);

@@ -57,8 +57,11 @@ async fn keep_alive<F>(mut guard: Beats, pause: Duration, beat: impl Fn() -> F)
 where
     F: Future<Output = Result<(), StoreError>>,
 {
+    let mut is_late = false;
     while let Some(inner) = &guard.0 {
-        tokio::time::sleep(pause).await;
+        if !std::mem::take(&mut is_late) {
+            tokio::time::sleep(pause).await;
+        }
         if inner.holds.load(Ordering::SeqCst) == 0 {
             inner.beats.store(false, Ordering::SeqCst);
             // Somebody may have begun to hold in between, and relied on this task; or has begun another.
@@ -67,8 +70,16 @@ where
                 continue;
             }
         }
-        if let Err(error) = beat().await {
-            tracing::warn!(error = %Chain(&error), "a store could not be told that this gateway is alive");
+        // One that never answers must not keep the next one from being tried, which the lease has time for.
+        match tokio::time::timeout(pause, beat()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %Chain(&error), "a store could not be told that this gateway is alive");
+            }
+            Err(_) => {
+                tracing::warn!("a store does not answer that it was told that this gateway is alive");
+                is_late = true;
+            }
         }
     }
 }
@@ -80,6 +91,31 @@ impl Drop for Beats {
     fn drop(&mut self) {
         if let Some(inner) = &self.0 {
             inner.beats.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Alive, Arc, AtomicUsize, Duration, Ordering, Settlements};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_hangs_is_tried_again_within_the_lease() {
+        let (alive, beats) = (Alive::new(Duration::from_secs(9)), Arc::new(AtomicUsize::new(0)));
+        let counted = beats.clone();
+        let _held = alive.hold(&Settlements::new(), move || {
+            let hangs = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+        });
+        // At 3 s it hangs, at 6 s it is tried again, and from then on all is well.
+        for (pause, begun) in [(2_900, 0), (3_000, 1), (200, 2), (3_100, 3)] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            assert_eq!(beats.load(Ordering::SeqCst), begun);
         }
     }
 }

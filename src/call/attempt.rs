@@ -103,12 +103,14 @@ impl AttemptGuard {
     /// Its answer has said so much so far. Gives why it may go on no longer, if so.
     pub(crate) fn heard(&mut self, reading: &Reading) -> Option<Rejection> {
         let (said, call) = (self.said.as_mut()?, self.call.as_ref()?);
+        // Some servers state in every chunk what would be the last word of others.
+        let is_last_word = reading.usage_is_final && !said.was_final();
         let is_news = said.is_news(reading);
         if is_news {
             call.live_attempt(self.slot, reading);
         }
         // All of its cost is known once it has said its last word, and nothing is saved by ending it.
-        let watch = call.watch().filter(|_| !reading.ended && !reading.usage_is_final)?;
+        let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;
         if is_news {
             watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
         }
@@ -180,12 +182,10 @@ impl Call {
         }
     }
 
-    /// Of the wait for the head of the answer, so much was an attempt's.
-    fn waited_upstream(&self, took: Duration) {
-        if self.shared.server_timing {
-            let mut state = self.state();
-            state.upstream_took = state.upstream_took.saturating_add(took);
-        }
+    /// Of the wait for the head of the answer, so much was for an upstream.
+    pub(crate) fn waited_upstream(&self, took: Duration) {
+        let mut state = self.state();
+        state.upstream_took = state.upstream_took.saturating_add(took);
     }
 }
 

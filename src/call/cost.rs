@@ -52,7 +52,7 @@ impl Call {
         let state = self.state();
         let ended: Vec<_> = state.attempts.iter().flatten().cloned().collect();
         match (ended.is_empty(), state.granted) {
-            (false, Some(granted)) => charge_guessed(granted, &ended, None),
+            (false, Some(granted)) => charge_guessed(granted, &ended, false),
             _ => Money::ZERO,
         }
     }

@@ -94,9 +94,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// In milliseconds (W3C Server Timing, section 3.1).
-fn server_timing(all: Duration, upstream: Duration) -> HeaderValue {
+fn server_timing(own: Duration, upstream: Duration) -> HeaderValue {
     let millis = |took: Duration| format!("{}.{:03}", took.as_millis(), took.subsec_micros() % 1_000);
-    let own = millis(all.saturating_sub(upstream));
+    let own = millis(own);
     let text = match upstream.is_zero() {
         true => format!("gateway;dur={own}"),
         false => format!("gateway;dur={own}, upstream;dur={}", millis(upstream)),
@@ -158,12 +158,16 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         }
         state.client.reason = rejection.map(|rejection| shortened(rejection.shared_message(), REASON));
         state.client.head_after = Some(after);
+        let own = after.saturating_sub(state.upstream_took);
+        state.client.own = Some(own);
         if call.shared.server_timing && ours {
-            headers.append(SERVER_TIMING, server_timing(after, state.upstream_took));
+            headers.append(SERVER_TIMING, server_timing(own, state.upstream_took));
         }
         headers.reserve(state.answer_headers.len());
-        for (name, value) in state.answer_headers.drain(..) {
-            headers.insert(name, value);
+        for (name, value, of_success) in state.answer_headers.drain(..) {
+            if !of_success || status.is_success() {
+                headers.insert(name, value);
+            }
         }
     }
     if is_head || Ending::is_bodiless(&Method::GET, status) {

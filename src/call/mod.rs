@@ -258,7 +258,8 @@ impl Call {
         self.state().edits.max_tokens(asked)
     }
 
-    /// Asks the upstream for the usage chunk of a Chat Completions stream, and withholds it from a client that did not.
+    /// Asks the upstream for the usage chunk of a Chat Completions stream, where its model takes the question, and
+    /// withholds it from a client that did not.
     pub fn ask_for_usage(&self) {
         self.state().edits.ask_for_usage();
     }
@@ -266,8 +267,8 @@ impl Call {
     /// Whether a usage chunk of this call's stream was our wish and not the client's.
     #[must_use]
     pub fn withholds_usage(&self) -> bool {
-        let asked = self.state().edits.asks_for_usage();
-        asked && self.head().is_some_and(|head| head.is_stream() && !head.includes_usage())
+        let edits = self.state().edits;
+        self.head().is_some_and(|head| edits.asks_for_usage(head, || self.abilities(head)))
     }
 
     /// Notes what a translation of the request lost: for the outcome, and for the client in `x-tollgate-warnings`.
@@ -289,6 +290,11 @@ impl Call {
         self.state().granted = Some(granted);
     }
 
+    /// Whatever asks a provider for it begins an attempt first.
+    pub(crate) fn set_metered(&self) {
+        self.state().metered = true;
+    }
+
     /// Whether money is held for this call.
     pub(crate) fn is_granted(&self) -> bool {
         self.state().granted.is_some()
@@ -302,8 +308,8 @@ impl Call {
     pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;
-        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model());
-        edits.apply(self.endpoint(), head, model.map(|model| &**model), body)
+        let model = self.wire_model();
+        edits.apply(self.endpoint(), head, model.map(|model| &**model), body, || self.abilities(head))
     }
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
@@ -313,12 +319,21 @@ impl Call {
 
     /// Several at once. The iterator runs under the lock of the call, which it must not ask.
     pub(crate) fn set_answer_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+        self.leave_headers(headers, false);
+    }
+
+    /// The same, for an answer that is a success.
+    pub(crate) fn set_success_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+        self.leave_headers(headers, true);
+    }
+
+    fn leave_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>, of_success: bool) {
         let mut state = self.state();
         if state.answer_headers.is_empty() {
             // Six of limits, two of budgets, and seven of how these stand.
             state.answer_headers.reserve_exact(15);
         }
-        state.answer_headers.extend(headers);
+        state.answer_headers.extend(headers.into_iter().map(|(name, value)| (name, value, of_success)));
     }
 
     /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work
@@ -362,7 +377,7 @@ impl Call {
         response
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed().saturating_sub(self.shared.opened)
     }
 }

@@ -1,4 +1,6 @@
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -77,7 +79,7 @@ impl Settlements {
         let is_here = here.is_some();
         let Some(runtime) = self.or_known(here) else { return };
         let mut told = Box::pin(async move {
-            if let Err(error) = fact.tell().await {
+            if let Err(error) = tell(&fact).await {
                 Box::pin(tell_again(call, fact, error)).await;
             }
         });
@@ -89,7 +91,8 @@ impl Settlements {
         match polled {
             Ok(Poll::Ready(())) => {}
             Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(told, &runtime)),
-            Err(_) => tracing::error!(%call, "a store panicked when it was told of a settlement, which is lost"),
+            // Not the store's, but of a runtime that has shut down: it has no timers any more.
+            Err(_) => tracing::error!(%call, "no runtime to settle on: it has shut down"),
         }
     }
 
@@ -144,6 +147,16 @@ pub(crate) trait Fact: Send + Sync + 'static {
     fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// Tells a store once. A panic of its own is an answer like another: what it was told has happened all the same.
+async fn tell(fact: &impl Fact) -> Result<(), StoreError> {
+    let mut told = pin!(fact.tell());
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(StoreError::broken("the store panicked"))))
+    })
+    .await
+}
+
 async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -154,7 +167,7 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
-        match fact.tell().await {
+        match tell(&fact).await {
             Ok(()) => return,
             Err(next) => error = next,
         }

@@ -27,8 +27,8 @@ pub(super) struct State {
     pub(super) attempts: Vec<Option<Attempt>>,
     pub(super) sent: Sent,
     pub(super) edits: Edits,
-    /// Of one name the last counts.
-    pub(super) answer_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Of one name the last counts; some go with a success alone.
+    pub(super) answer_headers: Vec<(HeaderName, HeaderValue, bool)>,
     pub(super) client: ClientSide,
     /// How it was ended from outside, if it was.
     pub(super) cut: Option<(Cut, Rejection)>,
@@ -40,10 +40,12 @@ pub(super) struct State {
     pub(super) holds: Holds,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
-    /// How long attempts took to the heads of their answers, where the client is told.
+    /// How long upstreams took to what the head of the answer waited for.
     pub(super) upstream_took: Duration,
     /// The attempts that go on, where the call is written down.
     pub(super) live: Vec<Live>,
+    /// Whether whatever asks a provider for it begins an attempt first.
+    pub(super) metered: bool,
     /// What is held for it, until its intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
@@ -82,6 +84,8 @@ pub(super) struct ClientSide {
     pub(super) rejection: Option<RejectionKind>,
     pub(super) reason: Option<Cow<'static, str>>,
     pub(super) head_after: Option<Duration>,
+    /// What of that was ours.
+    pub(super) own: Option<Duration>,
     pub(super) first_byte_after: Option<Duration>,
     pub(super) bytes_out: u64,
     pub(super) end: Option<ClientEnd>,
@@ -113,6 +117,7 @@ impl State {
             so_far: None,
             upstream_took: Duration::ZERO,
             live: Vec::new(),
+            metered: false,
             reservation: None,
             warnings: None,
             keep: None,
@@ -189,7 +194,7 @@ impl Call {
             end = End::Cut;
             state.decisions.push(Decision::refuse("cut", why.shared_message()));
         }
-        Outcome {
+        let mut outcome = Outcome {
             end,
             status: state.client.status,
             rejection,
@@ -199,23 +204,23 @@ impl Call {
             usage,
             cost: attempts.iter().filter_map(|a| a.cost).reduce(Money::saturating_add),
             granted: state.granted,
-            charged: state.granted.map(|granted| {
-                // One that was cut is paid as one that was left.
-                let refused = rejection.filter(|_| end != End::Cut);
-                match state.holds {
-                    Holds::Bound => charge(granted, &attempts, refused),
-                    Holds::Guess => charge_guessed(granted, &attempts, refused),
-                    Holds::Nothing => count(&attempts),
-                }
-            }),
+            charged: None,
             clamped: state.clamped,
+            metered: state.metered,
             attempts,
             head_after: state.client.head_after,
+            own: state.client.own,
             first_byte_after: state.client.first_byte_after,
             bytes_out: state.client.bytes_out,
             content: state.content,
             ..self.unclosed()
-        }
+        };
+        outcome.charged = outcome.granted.map(|granted| match state.holds {
+            Holds::Bound => charge(granted, &outcome.attempts, outcome.is_unasked()),
+            Holds::Guess => charge_guessed(granted, &outcome.attempts, outcome.is_unasked()),
+            Holds::Nothing => count(&outcome.attempts),
+        });
+        outcome
     }
 
     /// The account of a call of which nothing is known but what was asked, and by whom.
@@ -238,8 +243,10 @@ impl Call {
             charged: None,
             clamped: None,
             attempts: Vec::new(),
+            metered: false,
             opened_at: self.shared.opened_at,
             head_after: None,
+            own: None,
             first_byte_after: None,
             took: self.elapsed(),
             bytes_in: self.head().map(|head| head.len() as u64),

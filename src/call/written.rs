@@ -45,6 +45,11 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// Whether it has said already what looked like the last of it.
+    pub(super) fn was_final(&self) -> bool {
+        self.reading.usage_is_final
+    }
+
     /// Whether this says more than was said, so that it is worth a look.
     pub(super) fn is_news(&mut self, reading: &Reading) -> bool {
         let is_news = reading.usage != self.reading.usage || reading.events >= self.reading.events + EVENTS;
@@ -106,8 +111,8 @@ impl Call {
         };
         let charged = |outcome: &Outcome| {
             outcome.granted.map(|granted| match held {
-                Holds::Bound => charge(granted, &outcome.attempts, None),
-                Holds::Guess => charge_guessed(granted, &outcome.attempts, None),
+                Holds::Bound => charge(granted, &outcome.attempts, false),
+                Holds::Guess => charge_guessed(granted, &outcome.attempts, false),
                 Holds::Nothing => count(&outcome.attempts),
             })
         };
@@ -163,7 +168,10 @@ impl Witness for Call {
 
     fn seen(&self) -> Seen {
         // Behind a service that nobody meters, it may have been at it all the time.
-        let is_metered = !self.state().attempts.is_empty();
+        let is_metered = {
+            let state = self.state();
+            state.metered || !state.attempts.is_empty()
+        };
         let outcome = self.if_lost(if is_metered { UNSEEN } else { self.elapsed().saturating_add(UNSEEN) });
         let quality = outcome.granted.map(|granted| quality(granted, outcome.charged));
         Seen { id: self.id(), usage: outcome.usage, charged: outcome.charged, quality }

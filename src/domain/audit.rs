@@ -212,7 +212,7 @@ impl AuditRecord {
             clamped: outcome.clamped,
             attempts: outcome.attempts.iter().map(AttemptRecord::new).collect(),
             head_us: outcome.head_after.map(micros),
-            own_us: own(outcome).map(micros),
+            own_us: outcome.own.map(micros),
             first_byte_us: outcome.first_byte_after.map(micros),
             took_us: micros(outcome.took),
             bytes_in: outcome.bytes_in,
@@ -241,15 +241,6 @@ impl AttemptRecord {
             took_us: micros(attempt.took),
         }
     }
-}
-
-/// Of the wait for the head, what was nobody else's.
-fn own(outcome: &Outcome) -> Option<Duration> {
-    let answered = |attempt: &Attempt| attempt.head_after.is_some() && attempt.end != AttemptEnd::ErrorStatus;
-    // Those behind it go on with an answer that had begun.
-    let before = outcome.attempts.iter().position(answered).map_or(outcome.attempts.len(), |at| at + 1);
-    let waited = outcome.attempts[..before].iter().map(|attempt| attempt.head_after.unwrap_or(attempt.took));
-    Some(waited.fold(outcome.head_after?, Duration::saturating_sub))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -212,10 +212,16 @@ pub struct Outcome {
     pub clamped: Option<u64>,
     /// Every attempt, in the order in which they began.
     pub attempts: Vec<Attempt>,
+    /// Whether nothing that could ask a provider stood behind the layers but what begins an attempt first: a call without
+    /// one has cost nothing then.
+    pub metered: bool,
     /// When the call opened.
     pub opened_at: Timestamp,
     /// From opening to the head of the answer.
     pub head_after: Option<Duration>,
+    /// What of that no upstream was waited for: reading the request, deciding, translating, waiting for a budget; and a host's own
+    /// service, where nobody meters it.
+    pub own: Option<Duration>,
     /// From opening to the first byte of the answer's body.
     pub first_byte_after: Option<Duration>,
     /// From opening to closing.
@@ -229,13 +235,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether it is known that no provider was asked anything.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        let is_refused = self.rejection.is_some() && self.end != End::Cut;
+        self.attempts.is_empty() && (is_refused || self.metered)
+    }
+
     /// How well it is known what the budgets are charged; `None` where nothing was held of any.
     #[must_use]
     pub fn quality(&self) -> Option<Quality> {
         let granted = self.granted?;
         if self.attempts.is_empty() {
-            let is_refused = self.rejection.is_some() && self.end != End::Cut;
-            return Some(if is_refused { Quality::Exact } else { Quality::Forfeit });
+            return Some(if self.is_unasked() { Quality::Exact } else { Quality::Forfeit });
         }
         let mut unknown = self.attempts.iter().filter(|attempt| known(attempt).is_none()).peekable();
         if unknown.peek().is_none() {
@@ -274,10 +286,11 @@ impl Decision {
 ///
 /// The sum of its attempts: nothing for one that no provider saw, or that was refused; its cost where the answer came
 /// whole with its usage; for any other, since the provider may have worked, and billed, unseen, the most that it can have
-/// cost, or the whole grant where that is less or not known.
+/// cost, or the whole grant where that is less or not known. Without any attempt nothing where it [is
+/// known](Outcome::is_unasked) that no provider was asked, and else the whole grant.
 #[must_use]
-pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
-    sum(granted, attempts, rejection, |at_most| at_most.unwrap_or(granted).min(granted))
+pub fn charge(granted: Money, attempts: &[Attempt], is_unasked: bool) -> Money {
+    sum(granted, attempts, is_unasked, |at_most| at_most.unwrap_or(granted).min(granted))
 }
 
 /// What a call is charged whose grant is a guess at what it may cost.
@@ -285,19 +298,14 @@ pub fn charge(granted: Money, attempts: &[Attempt], rejection: Option<RejectionK
 /// As [`charge`], but for an attempt of which not all is known: the most that it can have cost, though that be more than was
 /// granted, or the grant where that is not known.
 #[must_use]
-pub fn charge_guessed(granted: Money, attempts: &[Attempt], rejection: Option<RejectionKind>) -> Money {
-    sum(granted, attempts, rejection, |at_most| at_most.unwrap_or(granted))
+pub fn charge_guessed(granted: Money, attempts: &[Attempt], is_unasked: bool) -> Money {
+    sum(granted, attempts, is_unasked, |at_most| at_most.unwrap_or(granted))
 }
 
-fn sum(
-    granted: Money,
-    attempts: &[Attempt],
-    rejection: Option<RejectionKind>,
-    unknown: impl Fn(Option<Money>) -> Money,
-) -> Money {
+fn sum(granted: Money, attempts: &[Attempt], is_unasked: bool, unknown: impl Fn(Option<Money>) -> Money) -> Money {
     if attempts.is_empty() {
         // Let through, and nobody saw what became of it: the service behind is not metered.
-        return if rejection.is_some() { Money::ZERO } else { granted };
+        return if is_unasked { Money::ZERO } else { granted };
     }
     let charged = |attempt: &Attempt| known(attempt).unwrap_or_else(|| unknown(attempt.at_most));
     attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// Input tokens that no cache held.
     pub input: u64,

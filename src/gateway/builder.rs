@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 
+use super::controls::ASKS_TWICE;
 use super::models::{Model, listed};
 use super::surface::Surface;
 use super::{Dispatch, Gateway, GatewayLayer, GatewayService, Upstreams};
@@ -74,7 +75,8 @@ impl GatewayBuilder {
         self
     }
 
-    /// Serves `name` by these models, the first that answers. For the built-in routing only.
+    /// Serves `name` by these models, in this order: by the next where the upstream of the one before could not be reached, so
+    /// that nothing was sent. What was sent is never sent again. For the built-in routing only.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.table = self.table.alias(name, models);
@@ -106,7 +108,7 @@ impl GatewayBuilder {
     /// The gateway, if all that was said of it can be so.
     ///
     /// # Errors
-    /// An upstream that is named twice, or none at all; and with the built-in routing an upstream that no model comes to, and
+    /// An upstream that is named twice, or none at all; a layer with both ways to ask for limits and budgets; and with the built-in routing an upstream that no model comes to, and
     /// an alias that stands for no model, or for one that no upstream serves.
     pub fn try_build(self) -> Result<Gateway, BuildError> {
         match self.problem() {
@@ -119,6 +121,12 @@ impl GatewayBuilder {
     fn problem(&self) -> Option<BuildError> {
         if let Some(name) = &self.doubled {
             return Some(BuildError::new(format!("two upstreams are called `{name}`")));
+        }
+        if self.upstreams.is_empty() {
+            return Some(BuildError::new("there is no upstream".to_owned()));
+        }
+        if self.layer.asks_twice() {
+            return Some(BuildError::new(ASKS_TWICE.to_owned()));
         }
         if self.layer.has_router() {
             return None;

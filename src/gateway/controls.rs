@@ -58,6 +58,10 @@ impl Controls {
         self.last.budgets = Some(gate);
     }
 
+    pub(super) fn asks_twice(&self) -> bool {
+        self.last.asks_twice()
+    }
+
     /// What `GET /v1/key` is answered from.
     pub(super) fn info(&self) -> KeyInfo {
         self.info.clone()
@@ -138,9 +142,24 @@ pub(super) struct Last {
     whole: Option<AdmissionGate>,
 }
 
+/// What is wrong with a stack that has both.
+pub(super) const ASKS_TWICE: &str =
+    "`admission` stands in the place of `rate_limit` and `budget`: give the stack the one or the others";
+
 impl Last {
+    fn asks_twice(&self) -> bool {
+        self.whole.is_some() && (self.limits.is_some() || self.budgets.is_some())
+    }
+
     /// Lets the call through, when it has been written down that it goes.
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
+        if Call::of_parts(parts).is_none() {
+            return Err(Rejection::misconfigured(
+                "a gate has taken the call out of the request: it may change the head, and not put another in its place",
+            ));
+        }
+        // What is behind these gates is metered, a host's own service as a whole.
+        call.set_metered();
         self.admit(parts, call).await?;
         call.intend().await
     }
@@ -148,10 +167,8 @@ impl Last {
     async fn admit(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if let Some(whole) = &self.whole {
             // Two who ask one store under the id of one call are one to it: the second would be given what the first got.
-            if self.limits.is_some() || self.budgets.is_some() {
-                return Err(Rejection::misconfigured(
-                    "`admission` stands in the place of `rate_limit` and `budget`: give the stack the one or the others",
-                ));
+            if self.asks_twice() {
+                return Err(Rejection::misconfigured(ASKS_TWICE));
             }
             return whole.pass(&parts.headers, call).await;
         }

@@ -31,6 +31,10 @@ impl Upstreams {
         Self::default()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
     /// Adds an upstream: a [`Provider`](crate::upstream::Provider), or any service that answers in its dialect.
     #[must_use]
     pub fn add<S, ResB>(mut self, name: impl Into<Arc<str>>, service: S) -> Self

@@ -34,7 +34,7 @@ use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
 
 /// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits,
-/// budgets, rewriters.
+/// budgets, content, rewriters.
 ///
 /// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect.
 /// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread; with them,
@@ -232,6 +232,11 @@ impl GatewayLayer {
 
     pub(super) fn has_router(&self) -> bool {
         self.router.is_some()
+    }
+
+    /// Whether limits and budgets are asked for one by one and in one step, which no call passes.
+    pub(super) fn asks_twice(&self) -> bool {
+        self.controls.asks_twice()
     }
 
     /// The stages in front of what applies edits and meters for itself. A `surface` answers every path.

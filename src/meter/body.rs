@@ -7,6 +7,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::tap::Tap;
 use crate::body::{Body, BoxError};
 use crate::call::{AttemptGuard, Ending, StreamBroken};
+use crate::domain::dialect::Dialect;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
@@ -23,6 +24,8 @@ struct Answer {
     ending: Ending,
     /// The status said it already.
     failed: bool,
+    /// How long it is was known before it came.
+    has_length: bool,
     /// Trailers, or the end, that wait until what the tap held back has gone.
     behind: Option<Option<Result<Frame<Bytes>, BoxError>>>,
     /// Why it goes on no longer; what has come of it goes out before.
@@ -32,9 +35,11 @@ struct Answer {
 impl MeterBody {
     pub(super) fn new(inner: Body, attempt: AttemptGuard, tap: Tap, bodiless: bool, failed: bool) -> Self {
         let ending = Ending::new(bodiless, &inner);
-        let mut answer = Answer { inner, attempt, tap, ending, failed, behind: None, over: None };
+        let has_length = inner.size_hint().exact().is_some();
+        let mut answer = Answer { inner, attempt, tap, ending, failed, has_length, behind: None, over: None };
         if answer.ending.is_done() {
-            answer.end();
+            // Of nothing at all nothing is missing.
+            let _ = answer.end();
         }
         MeterBody { answer: Some(answer) }
     }
@@ -78,8 +83,12 @@ impl Answer {
         }
     }
 
-    /// The answer came to its end; whether it was whole is for its own marks to say. Gives what had been held back of it.
-    fn end(&mut self) -> Bytes {
+    /// The answer came to its end; whether it was whole is for its own marks to say. Gives what had been held back of it; an
+    /// error instead where its client would take for whole what is not.
+    fn end(&mut self) -> Result<Bytes, BoxError> {
+        // Some servers of Chat Completions leave their mark out, and clients make do without. Of Anthropic's clients only some
+        // find that of what had a `message_start` all that comes last is missing.
+        let has_mark = self.tap.is_stream() && self.attempt.dialect() == Some(Dialect::Anthropic);
         let (reading, rest) = self.tap.finish();
         self.attempt.read(reading.unwrap_or_default());
         self.attempt.end(match reading {
@@ -87,12 +96,25 @@ impl Answer {
             Some(reading) if reading.failed || !reading.ended => AttemptEnd::Broken,
             _ => AttemptEnd::Complete,
         });
-        rest
+        match reading {
+            Some(reading)
+                if has_mark
+                    && reading.usage.is_some()
+                    && !reading.usage_is_final
+                    && !reading.ended
+                    && !reading.failed
+                    && !self.failed =>
+            {
+                Err("the upstream's stream ended without the mark of its end".into())
+            }
+            _ => Ok(rest),
+        }
     }
 
     fn break_off(&mut self, end: AttemptEnd) {
         self.attempt.read(self.tap.so_far());
-        self.attempt.end(end);
+        // Its status has said already that the provider refused; how much is read of what it says of that changes nothing.
+        self.attempt.end(if self.failed { AttemptEnd::ErrorStatus } else { end });
     }
 
     /// Looks at what came out of the inner body, by reference: nearly all of it goes on where it lies.
@@ -126,7 +148,16 @@ impl Answer {
             self.over = Some(why);
             return Heard::Part(part.unwrap_or_else(|| data.slice(..whole)));
         }
-        let rest = if is_last { self.end() } else { Bytes::new() };
+        let rest = match is_last.then(|| self.end()) {
+            None => Bytes::new(),
+            Some(Ok(rest)) => rest,
+            // A length that was told of leaves no room for it.
+            Some(Err(_)) if self.has_length => Bytes::new(),
+            Some(Err(error)) => {
+                self.behind = Some(Some(Err(error)));
+                Bytes::new()
+            }
+        };
         match part {
             None => Heard::AsItCame,
             Some(part) if rest.is_empty() => Heard::Part(part),
@@ -146,8 +177,12 @@ enum Heard {
 }
 
 impl Heard {
-    fn of_end(rest: Bytes) -> Self {
-        if rest.is_empty() { Heard::AsItCame } else { Heard::Before(rest) }
+    fn of_end(rest: Result<Bytes, BoxError>) -> Self {
+        match rest {
+            Ok(rest) if rest.is_empty() => Heard::AsItCame,
+            Ok(rest) => Heard::Before(rest),
+            Err(error) => Heard::Broken(Some(error)),
+        }
     }
 }
 

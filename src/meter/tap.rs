@@ -75,6 +75,10 @@ impl Tap {
         }
     }
 
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.listener, Listener::Stream(_))
+    }
+
     /// Whether the answer that goes on is not the whole of the answer that came.
     pub(super) fn withholds(&self) -> bool {
         matches!(&self.listener, Listener::Stream(stream) if stream.withholds)

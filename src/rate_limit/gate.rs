@@ -199,7 +199,9 @@ fn used(outcome: &Outcome, estimated: u64) -> Used {
         return Used::Tokens(if is_final { tokens } else { tokens.max(estimated) });
     }
     match outcome.attempts.iter().all(failed) {
-        _ if outcome.attempts.is_empty() && outcome.rejection.is_some() => Used::Nothing,
+        // Answered here, it is a request like any other.
+        _ if outcome.is_unasked() && outcome.status.is_some_and(|status| status.is_success()) => Used::Tokens(0),
+        _ if outcome.is_unasked() => Used::Nothing,
         true if !outcome.attempts.is_empty() => Used::Tokens(0),
         _ => Used::AsEstimated,
     }

@@ -80,7 +80,10 @@ impl Inner {
         histogram!("tollgate_call_seconds", vec![dialect.clone(), operation.clone(), model.clone(), end.clone()])
             .record(outcome.took);
         counter!("tollgate_calls_total", vec![dialect.clone(), operation, model.clone(), end, reason]).increment(1);
-        if let Some(first) = outcome.first_byte_after {
+        // An error is there at once, and says nothing of how long answers take.
+        if let Some(first) =
+            outcome.first_byte_after.filter(|_| outcome.status.is_some_and(|status| status.is_success()))
+        {
             histogram!("tollgate_first_byte_seconds", vec![dialect.clone(), model.clone()]).record(first);
         }
         if let Some(own) = overhead(outcome) {
@@ -180,12 +183,11 @@ fn figure(tokens: u64) -> f64 {
     u32::try_from(tokens).unwrap_or(u32::MAX).into()
 }
 
-/// What of the wait for the head of the answer was ours: reading the request, deciding, translating, waiting for a budget.
+/// What of the wait for the head of the answer was ours.
 fn overhead(outcome: &Outcome) -> Option<Duration> {
-    let upstream = outcome.attempts.iter().map(|attempt| attempt.head_after.unwrap_or(attempt.took)).sum();
     // Where nobody saw an attempt, the answer is a host's own, and so is its time.
     let is_ours = !outcome.attempts.is_empty() || outcome.end == End::Refused;
-    Some(outcome.head_after?.saturating_sub(upstream)).filter(|_| is_ours)
+    outcome.own.filter(|_| is_ours)
 }
 
 /// So many names, and no more.

@@ -60,8 +60,16 @@ impl Passage {
         })
     }
 
+    /// What is waited for, of an answer whose head has come, is the upstream's time like the wait for that.
+    async fn waited<T>(&self, coming: impl Future<Output = T>) -> T {
+        let began = self.call.elapsed();
+        let came = coming.await;
+        self.call.waited_upstream(self.call.elapsed().saturating_sub(began));
+        came
+    }
+
     async fn error(&self, parts: Parts, body: Body) -> Response<Body> {
-        let bytes = collected(body, MOST_OF_ERROR).await.unwrap_or_default();
+        let bytes = self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default();
         let rendered = translate::error(parts.status, &parts.headers, &bytes, self.upstream, self.client, &self.reply);
         let kind = translate::fault(parts.status, &bytes, self.upstream).kind;
         match (kind, self.client) {
@@ -89,9 +97,9 @@ impl Passage {
         let mut out = BytesMut::new();
         loop {
             if is_stream {
-                gather(body, &mut translator, &mut out).await?;
+                self.waited(gather(body, &mut translator, &mut out)).await?;
             } else {
-                let bytes = collected(body, MOST).await;
+                let bytes = self.waited(collected(body, MOST)).await;
                 let bytes =
                     bytes.ok_or_else(|| Fault::garbled("the upstream's answer broke off, or is larger than is read"));
                 translator.try_whole(&bytes?, self.upstream, &mut out)?;
@@ -133,7 +141,7 @@ impl Passage {
             body = Gunzip::body(body, MOST);
         }
         if !parts.status.is_success() {
-            let bytes = collected(body, MOST_OF_ERROR).await.unwrap_or_default();
+            let bytes = self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default();
             return Err(translate::fault(parts.status, &bytes, self.upstream));
         }
         Ok((body, is_event_stream(&parts.headers)))
@@ -159,7 +167,7 @@ impl Passage {
             }
             Ok(())
         });
-        match first.await {
+        match self.waited(first).await {
             Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
             Ok(Err(fault)) => translator.fail(&fault, &mut out),
             Ok(Ok(())) | Err(_) => {}

@@ -89,19 +89,38 @@ fn is_broken(peer: Peer, outcome: &Outcome) {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_half_way_with_a_good_end_passes_to_the_byte_and_counts_as_failed() {
+async fn a_stream_that_ends_half_way_with_a_good_end_is_no_whole_answer_to_who_could_tell_and_counts_as_failed() {
     for peer in PEERS {
         let begun = peer.begun().concat();
         // After an event, within one, and before any.
         for body in [begun.as_str(), &begun[..begun.len() - 4], ""] {
             let acts = if body.is_empty() { vec![last_chunk()] } else { vec![chunk(body), last_chunk()] };
             let (reply, outcome) = peer.hears(acts, LONG).await;
-            assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false), "{peer:?}");
+            match peer {
+                // Within an event only a cut connection is honest.
+                Peer::Anthropic if !body.is_empty() && !body.ends_with("\n\n") => {
+                    assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), true));
+                }
+                Peer::Anthropic if !body.is_empty() => {
+                    ends_with_error_event(peer, &reply, body.as_bytes(), UNREACHABLE);
+                }
+                _ => assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false), "{peer:?}"),
+            }
             is_broken(peer, &outcome);
             let known = (peer == Peer::Anthropic && !body.is_empty()).then_some(11);
             assert_eq!(outcome.usage.map(|u| u.input), known, "what was stated is known");
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_lacks_only_its_last_event_passes_to_the_byte() {
+    let peer = Peer::Anthropic;
+    let last = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":4}}\n\n";
+    let body = [&peer.begun().concat(), last].concat();
+    let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
+    assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false));
+    is_broken(peer, &outcome);
 }
 
 #[tokio::test]

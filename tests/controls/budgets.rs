@@ -361,7 +361,7 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     let now = ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time"));
     let budgets = BudgetLayer::new(MemoryBudgets::new().clock(now)).contact("#llm-platform");
     let world = World::with(|layer| layer.budget(budgets));
-    let team = Budget::new(Scope::team("search"), Window::Month, usd("0.00001"));
+    let team = Budget::new(Scope::team("search"), Window::Month, usd("0"));
     let key = world.mint(Principal::new("ada").team("search").budget_of(team)).await;
     let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
     assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));

@@ -151,15 +151,40 @@ struct Site {
 enum Chunks {
     AsTheyAre,
     Of(usize),
+    /// An event at a time, and each states the usage so far.
+    WithUsage,
 }
 
 impl Chunks {
     async fn cut(self, answer: Response<Body>) -> Response<Body> {
-        let Chunks::Of(size) = self else { return answer };
+        if let Chunks::AsTheyAre = self {
+            return answer;
+        }
         let (parts, body) = answer.into_parts();
         let whole = body.collect().await.expect("a whole answer").to_bytes();
-        Response::from_parts(parts, Body::new(Parts(whole.chunks(size).map(|part| whole.slice_ref(part)).collect())))
+        let cut = match self {
+            Chunks::Of(size) => whole.chunks(size).map(|part| whole.slice_ref(part)).collect(),
+            _ => with_usage(&String::from_utf8_lossy(&whole)),
+        };
+        Response::from_parts(parts, Body::new(Parts(cut)))
     }
+}
+
+/// What vLLM makes of a stream with `continuous_usage_stats`.
+fn with_usage(stream: &str) -> VecDeque<Bytes> {
+    let mut output = 0;
+    let mut stated = |event: &str| match event.strip_suffix('}').filter(|event| event.contains("\"choices\":[{")) {
+        None => Bytes::from(format!("{event}\n\n")),
+        Some(event) => {
+            output += 1;
+            let input = BYTES / 4;
+            Bytes::from(format!(
+                "{event},\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{}}}}}\n\n",
+                input + output
+            ))
+        }
+    };
+    stream.split_terminator("\n\n").map(&mut stated).collect()
 }
 
 /// The end of which nobody knows before it has come.
@@ -299,6 +324,20 @@ async fn a_stream_that_was_guessed_too_small_ends_where_its_budget_does() {
         let beyond = charged.saturating_sub(usd("0.013"));
         assert!(charged >= site.bill() && beyond <= output(EVENTS), "{charged}, and the bill is {}", site.bill());
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_states_its_usage_all_the_time_ends_where_its_budget_does() {
+    let pot = Budget::new(Scope::team("search"), Window::Day, usd("0.013"));
+    let guessed = |budgets: BudgetLayer<Grows>| budgets.over_budget(OverBudget::Reject);
+    let site = Site::with(Chunks::WithUsage, How::AtOnce, pot, guessed, |layer| layer).await;
+    let (answer, record) = site.ask(CHAT, Script::new().deltas(900)).await;
+    assert!(answer.text.contains("the day budget of team search pays for no more of it"), "{:.2000}", answer.text);
+    let deltas = answer.text.matches("\"content\":\"").count();
+    assert!(
+        (590..700).contains(&deltas) && record.end == End::Cut,
+        "{deltas} of 900 came, of which 0.013 pays for 600"
+    );
 }
 
 #[tokio::test]

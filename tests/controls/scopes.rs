@@ -227,8 +227,13 @@ async fn a_store_that_cannot_answer_lets_soft_budgets_pass_and_counts_them_later
         usd("1"),
     ));
     let both = world.mint(both).await;
-    assert_eq!(ask(&world, &soft, HAIKU).await.status, 200);
-    let charged = world.records().await[0].charged;
+    let answer = ask(&world, &soft, HAIKU).await;
+    assert_eq!(answer.status, 200);
+    let stands = |name: &&http::HeaderName| name.as_str().contains("budget") || name.as_str().contains("unified");
+    assert_eq!(answer.headers.keys().find(stands), None, "how they stand nobody knows");
+    let record = world.records().await.remove(0);
+    assert!(record.decisions.iter().any(|decision| decision.allowed && decision.reason.contains("cannot answer")));
+    let charged = record.charged;
     assert_eq!(Some(spent(&store, Scope::team("search"), Window::Total).await), charged);
     assert!(charged > Some(Money::ZERO));
     let answer = ask(&world, &both, HAIKU).await;
@@ -300,12 +305,32 @@ async fn a_burn_rate_stops_a_runaway_agent_and_lets_it_go_on_an_hour_later() {
 async fn a_day_ends_where_its_time_zone_says() {
     let world = World::new();
     let day = Window::Day.in_zone("America/New_York").expect("a zone");
-    let key = world.mint(Principal::new("ada").budget(day, usd("0.000001"))).await;
+    let key = world.mint(Principal::new("ada").budget(day, usd("0"))).await;
     let refused = ask(&world, &key, HAIKU).await;
     // Nine in the morning in Greenwich is four in New York.
     assert_eq!(refused.header("retry-after"), Some("72000"));
     assert!(refused.message().contains("the day (America/New_York) budget"), "{}", refused.message());
     assert_eq!(refused.header("anthropic-ratelimit-unified-overage-period"), Some("daily"));
+}
+
+#[tokio::test]
+async fn how_a_budget_stands_is_said_with_what_was_served_and_that_it_is_spent_where_it_is() {
+    let store = MemoryBudgets::new();
+    let world = governed(&store, |layer| layer);
+    let key = world.mint(Principal::new("ada").budget(Window::Day, usd("0.05"))).await;
+    let unified = |answer: &Answer| answer.headers.keys().any(|header| header.as_str().contains("unified"));
+    for (script, status) in [("hi", 200), ("sim:status=429", 429), ("sim:status=529", 529), ("sim:status=400", 400)] {
+        let mut body = body(HAIKU);
+        body["messages"][0]["content"] = json!(script);
+        let answer = world.ask(post(MESSAGES, &key, &body)).await;
+        assert_eq!((answer.status.as_u16(), unified(&answer)), (status, status == 200), "{script}");
+    }
+    // A call that is too large for what is left: a smaller one is not, so the cap is not reached.
+    let mut body = body(HAIKU);
+    body["messages"][0]["content"] = json!("word ".repeat(100_000));
+    let refused = world.ask(post(MESSAGES, &key, &body)).await;
+    assert_eq!((refused.status.as_u16(), unified(&refused)), (429, false), "{}", refused.message());
+    assert!(refused.message().contains("does not reach") && refused.header("x-should-retry") == Some("false"));
 }
 
 #[tokio::test]

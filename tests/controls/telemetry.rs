@@ -1,11 +1,16 @@
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
+use http_body::Frame;
 use serde::Serialize;
 use serde_json::json;
 use tollgate::domain::clock::ManualClock;
@@ -120,6 +125,31 @@ impl Gate for Slow {
     }
 }
 
+/// A stream whose first word comes three seconds after its head.
+struct Late(Arc<ManualClock>, bool);
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        const SAID: &[u8] =
+            br#"data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"#;
+        if std::mem::replace(&mut self.1, true) {
+            return Poll::Ready(None);
+        }
+        self.0.advance(Duration::from_secs(3));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(SAID)))))
+    }
+}
+
 #[tokio::test]
 async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_asked_for() {
     let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
@@ -143,6 +173,22 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     let answer = ask(gateway, request).await;
     let told = answer.header("server-timing");
     assert_eq!((answer.status.as_u16(), told), (502, Some("gateway;dur=0.000, upstream;dur=30.000")));
+    // So is how late it begins to say something, where its answer is translated and the head waits for that.
+    let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+    let late = clock.clone();
+    let client = service_fn(move |_: Request<Body>| {
+        let answer =
+            Response::builder().header("content-type", "text/event-stream").body(Body::new(Late(late.clone(), false)));
+        std::future::ready(answer)
+    });
+    let provider = Provider::with_client(Dialect::OpenAiChat, "http://late.invalid", None, client).expect("a URL");
+    let layer = GatewayLayer::new().clock(clock).server_timing();
+    let gateway = Gateway::builder().upstream("openai", Dialect::OpenAiChat, provider).layer(layer).build();
+    let hello = json!({ "model": "gpt-5", "max_tokens": 64, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
+    let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
+    let answer = ask(gateway, request).await;
+    let told = answer.header("server-timing");
+    assert_eq!((answer.status.as_u16(), told), (200, Some("gateway;dur=0.000, upstream;dur=3000.000")), "{answer:?}");
     let silent = World::new();
     let key = silent.mint(Principal::new("ada")).await;
     assert_eq!(silent.ask(post(MESSAGES, &key, &hello)).await.header("server-timing"), None);

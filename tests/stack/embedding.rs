@@ -220,6 +220,14 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
         let problem = problem(builder).expect(words);
         assert!(problem.contains(words), "{problem}");
     }
+    // Each of these would refuse every call.
+    use tollgate::store::memory::{MemoryLimits, MemoryStore};
+    use tollgate::{AdmissionLayer, RateLimitLayer};
+    let twice = GatewayLayer::new().admission(AdmissionLayer::new(MemoryStore::new()));
+    let twice = only().layer(twice.rate_limit(RateLimitLayer::new(MemoryLimits::new())));
+    assert!(problem(twice).expect("both").contains("`admission` stands in the place of"));
+    let routed = GatewayLayer::new().router(tollgate::route::ModelTable::new());
+    assert!(problem(builder(&[]).layer(routed)).expect("none").contains("no upstream"));
     // One with a router of its own knows where it sends what.
     let routed = builder(&[both[0], ("b", Dialect::Anthropic)]);
     let table = tollgate::route::ModelTable::new().pattern("*", "b", Dialect::Anthropic);

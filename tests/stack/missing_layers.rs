@@ -113,6 +113,23 @@ async fn a_foreign_layer_that_drops_extensions_answers_500() {
 }
 
 #[tokio::test]
+async fn a_gate_that_takes_the_call_away_answers_500_before_anything_is_held_or_sent() {
+    struct Clears;
+
+    #[async_trait]
+    impl Gate for Clears {
+        async fn admit(&self, parts: &mut Parts, _call: &Call) -> Result<(), Rejection> {
+            parts.extensions.clear();
+            Ok(())
+        }
+    }
+
+    let mine = service_fn(|_: Request<Body>| async { panic!("it is not asked") });
+    let mine = mine.map_response(|never: Response<Body>| never).map_err(|never: Infallible| never);
+    assert_cured(&ask(GatewayLayer::new().gate(Clears).layer(mine)).await, "a gate has taken the call out");
+}
+
+#[tokio::test]
 async fn a_control_around_a_mount_that_hides_the_path_from_it_answers_500() {
     let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
     let ask = async |layer: &dyn Fn() -> BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>, path| {

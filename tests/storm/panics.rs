@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
@@ -148,8 +149,8 @@ async fn a_store_that_panics_when_it_is_asked_fails_its_call_which_is_closed_rec
     assert_eq!(house.site.records.lock().len(), 3);
 }
 
-#[tokio::test]
-async fn a_store_that_panics_when_it_is_told_takes_no_process_down() {
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_when_it_is_told_takes_no_process_down_and_is_told_again() {
     let panics = Panics::default();
     let house = house(&panics);
     panics.settles.store(true, Ordering::SeqCst);
@@ -158,7 +159,10 @@ async fn a_store_that_panics_when_it_is_told_takes_no_process_down() {
     // And while the panic of the question unwinds, where a second one would be the end.
     panics.asks.store(true, Ordering::SeqCst);
     assert!(!house.calls().await);
-    house.site.settled().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((house.site.closed.lock().len(), house.site.records.lock().len()), (2, 2));
-    assert!(house.held().await > Money::ZERO, "what is not settled is forfeited, when its time has come");
+    assert!(house.held().await > Money::ZERO, "what is not settled stays held");
+    panics.settles.store(false, Ordering::SeqCst);
+    house.site.settled().await;
+    assert_eq!(house.held().await, Money::ZERO, "what was spent is told until the store has heard");
 }
