@@ -142,7 +142,8 @@ impl AttemptGuard {
             end => end,
         };
         let usage = self.reading.usage;
-        let usage_is_final = self.reading.usage_is_final && self.reading.ended && end == AttemptEnd::Complete;
+        let is_over = self.reading.ended && matches!(end, AttemptEnd::Complete | AttemptEnd::Broken);
+        let usage_is_final = self.reading.usage_is_final && is_over && !self.reading.failed;
         let took = call.elapsed().saturating_sub(self.began);
         if self.head_after.is_none() {
             call.waited_upstream(took);

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::Call;
 use crate::dialect::meter::Reading;
-use crate::domain::catalog::ModelCard;
-use crate::domain::estimate::{Seen, ceiling_so_far};
+use crate::domain::catalog::{ModelCard, Terms};
+use crate::domain::estimate::{Seen, billed, ceiling_so_far};
 use crate::domain::money::Money;
 use crate::domain::outcome::charge_guessed;
 use crate::domain::usage::Usage;
@@ -18,8 +18,10 @@ impl Call {
 
     /// What this usage costs, if the model has a price.
     pub(crate) fn cost(&self, usage: &Usage) -> Option<Money> {
-        let terms = self.head().map(|head| head.inputs().terms).unwrap_or_default();
-        self.card()?.cost(usage, terms)
+        let card = self.card()?;
+        let Some(head) = self.head() else { return card.cost(usage, Terms::default()) };
+        let dialect = self.target().map_or(self.dialect(), |target| target.dialect);
+        card.cost(&billed(head.inputs(), card, dialect, *usage), head.inputs().terms)
     }
 
     /// From now on attempts say what they have cost as soon as they know.

@@ -73,11 +73,12 @@ const DEFINED: [&str; 4] = ["bash_20", "text_editor_20", "memory_20", "computer_
 
 /// The keys without which messages hold nothing but text.
 ///
-/// Messages has all its media in a `source`, and refers to tools by `tool_name` or `tool`. The first three are no media.
+/// Messages has all its media in a `source`, and refers to tools by `tool_name` or `tool`. The first four are no media.
 pub(super) const NAMES: Names = Names::new(&[
     "cache_control",
     "prompt_cache_breakpoint",
     "ttl",
+    "citations",
     "source",
     "tool_name",
     "tool",
@@ -94,7 +95,8 @@ pub(super) const NAMES: Names = Names::new(&[
 const CACHE_CONTROL: usize = 0;
 const BREAKPOINT: usize = 1;
 const TTL: usize = 2;
-const FIRST_MEDIA: usize = 3;
+const CITATIONS: usize = 3;
+const FIRST_MEDIA: usize = 4;
 
 const COMPACTS: &str = "the provider compacts in passes of its own";
 
@@ -275,6 +277,7 @@ impl<'a> Reading<'a> {
         self.inputs.cache_writes = self.cache_writes(met, spelled);
         let Reading { body, dialect, mut inputs, typed, tool_calls, input, each, .. } = self;
 
+        inputs.cited = spelled || met.name(CITATIONS);
         inputs.prompted |= tools.is_some_and(|tools| !matches!(tools.kind, Kind::Array { len: 0 } | Kind::Null));
         if let Some(tools) = tools.filter(|_| typed) {
             let calls = tool_calls.filter(|_| dialect == Dialect::OpenAiResponses);

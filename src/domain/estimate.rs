@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod billed;
 mod counted;
 mod family;
 mod observed;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use super::catalog::{ModelCard, Prices, Terms};
 use super::money::{Cost, Money, Price};
 
+pub(crate) use billed::billed;
 use family::Family;
 
 pub use counted::counted_input;
@@ -74,6 +76,8 @@ pub struct Inputs {
     pub audio: bool,
     /// Whether it has tools or asks for a format, for which providers add a prompt of their own.
     pub prompted: bool,
+    /// Whether it speaks of citations: for them a provider adds a prompt, and marks where each part of a document begins.
+    pub cited: bool,
     /// How many of its tools the provider defines and the client runs.
     pub defined_tools: u64,
     /// How many times it refers to one of its own tools, whose definition is then repeated.
@@ -213,7 +217,10 @@ pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded>
 /// The most tokens of what providers add to a request that has no tools of theirs: prompts, and definitions repeated.
 fn added(inputs: &Inputs) -> u64 {
     let prompt = if inputs.prompted { TOOL_PROMPT } else { 0 };
+    // What a mark takes is not known; none is of less than a byte.
+    let marks = if inputs.cited { TOOL_PROMPT.saturating_add(inputs.text_bytes) } else { 0 };
     prompt
+        .saturating_add(marks)
         .saturating_add(inputs.defined_tools.saturating_mul(DEFINED_TOOL))
         .saturating_add(inputs.tool_references.saturating_mul(inputs.longest_tool))
 }

@@ -7,6 +7,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::tap::Tap;
 use crate::body::{Body, BoxError};
 use crate::call::{AttemptGuard, Ending, StreamBroken};
+use crate::dialect::meter::Reading;
 use crate::domain::dialect::Dialect;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -90,7 +91,9 @@ impl Answer {
         // find that of what had a `message_start` all that comes last is missing.
         let has_mark = self.tap.is_stream() && self.attempt.dialect() == Some(Dialect::Anthropic);
         let (reading, rest) = self.tap.finish();
-        self.attempt.read(reading.unwrap_or_default());
+        // It came to its end in order: what it stated last is its last word, though it lack the mark.
+        let has_ended = reading.is_some_and(|reading| reading.ended || reading.usage_is_final && !reading.failed);
+        self.attempt.read(Reading { ended: has_ended, ..reading.unwrap_or_default() });
         self.attempt.end(match reading {
             _ if self.failed => AttemptEnd::ErrorStatus,
             Some(reading) if reading.failed || !reading.ended => AttemptEnd::Broken,

@@ -120,7 +120,21 @@ async fn a_stream_that_lacks_only_its_last_event_passes_to_the_byte() {
     let body = [&peer.begun().concat(), last].concat();
     let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
     assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false));
-    is_broken(peer, &outcome);
+    // What it cost is known all the same.
+    assert_eq!((outcome.attempts[0].end, outcome.attempts[0].usage_is_final), (AttemptEnd::Broken, true));
+}
+
+#[tokio::test]
+async fn a_chat_stream_that_lacks_only_its_mark_is_charged_what_it_stated() {
+    let last = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4,\"total_tokens\":13}}\n\n";
+    let peer = Peer::OpenAiWithUsage;
+    let body = [&peer.begun().concat(), last].concat();
+    let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
+    assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false));
+    assert!(outcome.attempts[0].usage_is_final && outcome.usage.is_some_and(|usage| usage.output == 4), "{outcome:?}");
+    // One that is cut off behind it states no more than one that goes on.
+    let (_, outcome) = peer.hears(vec![chunk(&body), Act::Reset], LONG).await;
+    assert!(!outcome.attempts[0].usage_is_final, "{outcome:?}");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ fn text_is_a_token_a_byte_at_most_and_never_more_than_the_window() {
 #[test]
 fn tools_and_formats_add_the_prompt_that_the_provider_writes() {
     assert_eq!(bound(|it| it.prompted = true), Ok(11_024));
+    assert_eq!(bound(|it| it.cited = true), Ok(21_024));
     assert_eq!(bound(|it| (it.prompted, it.defined_tools) = (true, 2)), Ok(15_120));
 }
 

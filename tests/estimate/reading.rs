@@ -208,6 +208,11 @@ fn tools_of_openai_are_functions_or_the_providers() {
     assert!(with(OpenAiChat, json!({"messages": [], "response_format": {"type": "json_object"}})).prompted);
     assert!(with(Anthropic, json!({"messages": [], "output_config": {"format": {"type": "json_schema"}}})).prompted);
     assert!(!with(Anthropic, json!({"messages": [], "output_config": {"effort": "low"}})).prompted);
+    let source = json!({"type": "text", "media_type": "text/plain", "data": "One. Two."});
+    let document = |citations: Value| blocks(&json!([{"type": "document", "source": source, "citations": citations}]));
+    assert!(
+        document(json!({"enabled": true})).cited && !blocks(&json!([{"type": "text", "text": "\"citations\":"}])).cited
+    );
 }
 
 #[test]

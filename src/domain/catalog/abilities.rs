@@ -231,7 +231,7 @@ const GPT_5: Abilities = Abilities {
 const GPT_5_2: Abilities = Abilities { efforts: LOW_TO_HIGH.and(Effort::None).and(Effort::XHigh), ..GPT_5 };
 
 /// By the start of the name, the first that fits.
-const GPTS: [(&str, Abilities); 14] = [
+const GPTS: [(&str, Abilities); 20] = [
     ("gpt-6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
     ("gpt-5.6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
     ("gpt-5.1", Abilities { efforts: LOW_TO_HIGH.and(Effort::None), ..GPT_5 }),
@@ -244,6 +244,12 @@ const GPTS: [(&str, Abilities); 14] = [
     ("gpt-4", GPT),
     ("gpt-3.5", Abilities { files: false, ..GPT }),
     ("chatgpt", GPT),
+    ("chat-latest", GPT),
+    ("gpt-audio", GPT),
+    ("gpt-daybreak", GPT_5),
+    ("gpt-rosalind", GPT_5),
+    ("daybreak", GPT_5),
+    ("computer-use", GPT),
     ("deepseek", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
     ("kimi", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
 ];
@@ -253,6 +259,8 @@ impl Abilities {
     /// of Anthropic's take, or what any server of Chat Completions does.
     #[must_use]
     pub fn of(model: &str, dialect: Dialect) -> Self {
+        // One that was tuned is what it was made of.
+        let model = model.strip_prefix("ft:").unwrap_or(model);
         let found = |table: &[(&str, Abilities)]| {
             table.iter().find(|(start, _)| model.starts_with(start)).map(|(_, abilities)| *abilities)
         };
@@ -359,6 +367,13 @@ mod tests {
         assert_eq!(claude("claude-sonnet-4-20250514"), CLAUDE_4_5);
         assert!(claude("claude-sonnet-5-5").thinking.between_tools && claude("claude-sonnet-5-5").system_turns);
         assert!(!claude("claude-sonnet-5").system_turns && claude("claude-sonnet-5").thinking.disabled);
+        let catalog = crate::domain::catalog::Catalog::builtin();
+        for card in catalog.models() {
+            let is_known =
+                card.name.starts_with("claude") || Abilities::of(&card.name, Dialect::OpenAiChat).completion_tokens;
+            assert!(is_known, "{} would be given a limit by a name that it refuses", card.name);
+        }
+        assert!(gpt("ft:gpt-4o-mini:acme::7").completion_tokens && gpt("gpt-oss-120b") == SERVER);
         assert!(gpt("gpt-5-mini").completion_tokens && !gpt("o3").stops && !gpt("llama-4").completion_tokens);
         assert!(gpt("gpt-4o").system_turns && gpt("o3").system_turns && !gpt("qwen3-coder").system_turns);
     }

@@ -1,0 +1,56 @@
+use super::{CacheWrites, Inputs, ServerTool, server_tools};
+use crate::domain::catalog::ModelCard;
+use crate::domain::dialect::Dialect;
+use crate::domain::usage::Usage;
+
+/// The usage as it is billed: with what the request tells of it, and Chat Completions has no words for.
+///
+/// Searches are billed by the call, and what a cache is asked to keep for long at a price of its own.
+pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, dialect: Dialect, mut usage: Usage) -> Usage {
+    if dialect != Dialect::OpenAiChat {
+        return usage;
+    }
+    if usage.web_searches == 0 && server_tools(inputs, card).iter().any(ServerTool::searches) {
+        usage.web_searches = 1;
+    }
+    if inputs.cache_writes == CacheWrites::OneHour {
+        usage.cache_write_1h = usage.cache_write_1h.saturating_add(std::mem::take(&mut usage.cache_write_5m));
+    }
+    usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::catalog::{Catalog, Terms};
+    use crate::domain::money::Money;
+
+    fn cost(model: &str, inputs: &Inputs, usage: Usage) -> Option<Money> {
+        let catalog = Catalog::builtin();
+        let card = catalog.find(model).expect("a price");
+        card.cost(&billed(inputs, card, Dialect::OpenAiChat, usage), Terms::default())
+    }
+
+    fn usd(text: &str) -> Option<Money> {
+        Some(text.parse().expect("an amount"))
+    }
+
+    #[test]
+    fn a_search_that_no_usage_speaks_of_is_billed_once_a_call() {
+        let usage = Usage { input: 26, output: 22, ..Usage::default() };
+        let asked = Inputs { server_tools: vec![ServerTool::new("web_search_options", Some(1))], ..Inputs::default() };
+        // 15 cents and 60 a million tokens, and 2.5 cents a search.
+        assert_eq!(cost("gpt-4o-mini-search-preview", &Inputs::default(), usage), usd("0.0250171"));
+        assert_eq!(cost("gpt-4o-mini-search-preview", &asked, usage), usd("0.0250171"));
+        let plain = Usage { input: 1_000, output: 0, ..Usage::default() };
+        assert_eq!(cost("gpt-5", &Inputs::default(), plain), usd("0.00125"));
+    }
+
+    #[test]
+    fn what_is_to_be_kept_for_long_is_written_at_its_own_price() {
+        let usage = Usage { input: 8, cache_write_5m: 4_012, output: 4, ..Usage::default() };
+        let long = Inputs { cache_writes: CacheWrites::OneHour, ..Inputs::default() };
+        let [short, long] = [Inputs::default(), long].map(|inputs| cost("gpt-5.6-sol", &inputs, usage));
+        assert_eq!((short, long), (usd("0.020172"), usd("0.040232")));
+    }
+}
