@@ -7,7 +7,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::domain::audit::AuditRecord;
 use crate::domain::outcome::Outcome;
 use crate::store::audit::AuditSink;
-use crate::store::{Chain, StoreError};
+use crate::store::{Chain, StoreError, contained};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -93,11 +93,15 @@ struct Writer {
 
 impl Writer {
     fn start(self: &Arc<Self>) {
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        if end.is_some()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(Taken { end: end.take(), writer: self.clone() }.run());
+        let lock = || self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().is_none() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let end = lock().take();
+        if end.is_some() {
+            // Not under the lock: a runtime that has shut down drops it here and now, and it puts the end back.
+            runtime.spawn(Taken { end, writer: self.clone() }.run());
         }
     }
 
@@ -107,7 +111,7 @@ impl Writer {
             return;
         }
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = self.sink.write(records).await {
+        while let Err(error) = contained(self.sink.write(records)).await {
             tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
             if !error.is_unavailable() {
                 records.iter().for_each(|record| lost(record, &error));
@@ -177,5 +181,43 @@ impl QueueEnd {
 impl Drop for Taken {
     fn drop(&mut self) {
         *self.writer.end.lock().unwrap_or_else(PoisonError::into_inner) = self.end.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+
+    use async_trait::async_trait;
+
+    use super::{AuditRecord, AuditSink, Duration, Queue, StoreError};
+
+    struct Never;
+
+    #[async_trait]
+    impl AuditSink for Never {
+        async fn write(&self, _records: &[AuditRecord]) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_has_shut_down_holds_nobody_up() {
+        let (done, waits) = channel();
+        // Should it hang, the test fails and the thread is left behind.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let handle = runtime.handle().clone();
+            drop(runtime);
+            let _entered = handle.enter();
+            let queue = Queue::new(Box::new(Never), 1);
+            assert!(queue.place().is_some());
+            assert!(pin!(queue.flush()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            done.send(()).expect("somebody waits");
+        });
+        waits.recv_timeout(Duration::from_secs(20)).expect("it does not wait for itself");
     }
 }

@@ -36,6 +36,10 @@ impl Rotating {
                 break kept;
             }
         };
+        // Who asks for the disk later asks for the file of then.
+        if self.file.metadata()?.is_file() {
+            self.file.sync_data()?;
+        }
         match fs::rename(&self.path, kept) {
             // Somebody has moved it away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -43,7 +47,8 @@ impl Rotating {
         }
         self.last = number;
         self.file = append(&self.path)?;
-        Ok(())
+        // That the two have these names is on the disk too.
+        File::open(parent(&self.path))?.sync_all()
     }
 
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
@@ -77,9 +82,13 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
     name.into()
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The highest number that is taken, by a file that may have been compressed since.
 fn highest(path: &Path) -> io::Result<u64> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = parent(path);
     let name = path.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
     let number = |entry: fs::DirEntry| {
         let entry = entry.file_name();

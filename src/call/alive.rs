@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Settlements;
-use crate::store::{Chain, Session, StoreError};
+use crate::store::{Chain, Session, StoreError, contained};
 
 /// Keeps a session alive at its store for as long as calls hold anything there.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ where
             }
         }
         // One that never answers must not keep the next one from being tried, which the lease has time for.
-        match tokio::time::timeout(pause, beat()).await {
+        match tokio::time::timeout(pause, contained(beat())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = %Chain(&error), "a store could not be told that this gateway is alive");
@@ -100,19 +100,20 @@ mod tests {
     use super::{Alive, Arc, AtomicUsize, Duration, Ordering, Settlements};
 
     #[tokio::test(start_paused = true)]
-    async fn a_beat_that_hangs_is_tried_again_within_the_lease() {
+    async fn a_beat_that_hangs_is_tried_again_within_the_lease_and_one_that_panics_is_not_the_last() {
         let (alive, beats) = (Alive::new(Duration::from_secs(9)), Arc::new(AtomicUsize::new(0)));
         let counted = beats.clone();
         let _held = alive.hold(&Settlements::new(), move || {
-            let hangs = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            let beat = counted.fetch_add(1, Ordering::SeqCst);
             async move {
-                if hangs {
+                if beat == 0 {
                     std::future::pending::<()>().await;
                 }
+                assert_ne!(beat, 1, "a store that panics");
                 Ok(())
             }
         });
-        // At 3 s it hangs, at 6 s it is tried again, and from then on all is well.
+        // At 3 s it hangs, at 6 s it is tried again and panics, and from then on all is well.
         for (pause, begun) in [(2_900, 0), (3_000, 1), (200, 2), (3_100, 3)] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             assert_eq!(beats.load(Ordering::SeqCst), begun);

@@ -185,7 +185,7 @@ impl Drop for CallBody {
             _ if self.ending.is_done() => ClientEnd::Complete,
             _ if std::thread::panicking() => ClientEnd::Failed,
             // All that there was to say had been handed out when the client left.
-            Some(call) if call.last_attempt_is_whole() => ClientEnd::Complete,
+            Some(call) if self.bytes_out > 0 && call.last_attempt_is_whole() => ClientEnd::Complete,
             _ => ClientEnd::Abandoned,
         };
         self.closer.end(end, self.bytes_out);

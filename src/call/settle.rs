@@ -1,6 +1,4 @@
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -11,7 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::{Chain, StoreError};
+use crate::store::{Chain, StoreError, contained};
 
 /// How long to wait before a store is told again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -79,7 +77,7 @@ impl Settlements {
         let is_here = here.is_some();
         let Some(runtime) = self.or_known(here) else { return };
         let mut told = Box::pin(async move {
-            if let Err(error) = tell(&fact).await {
+            if let Err(error) = contained(fact.tell()).await {
                 Box::pin(tell_again(call, fact, error)).await;
             }
         });
@@ -147,16 +145,6 @@ pub(crate) trait Fact: Send + Sync + 'static {
     fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Tells a store once. A panic of its own is an answer like another: what it was told has happened all the same.
-async fn tell(fact: &impl Fact) -> Result<(), StoreError> {
-    let mut told = pin!(fact.tell());
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(Err(StoreError::broken("the store panicked"))))
-    })
-    .await
-}
-
 async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -167,7 +155,7 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
-        match tell(&fact).await {
+        match contained(fact.tell()).await {
             Ok(()) => return,
             Err(next) => error = next,
         }

@@ -105,7 +105,7 @@ impl Drop for ContentBody {
         self.inner = Body::empty();
         if let Some(copy) = self.copy.take() {
             // Clients close at the mark of the end, which comes before the end itself.
-            let is_whole = copy.call.last_attempt_is_whole();
+            let is_whole = copy.bytes > 0 && copy.call.last_attempt_is_whole();
             copy.end(is_whole);
         }
     }

@@ -22,6 +22,7 @@ pub mod budget;
 pub mod cached;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod contained;
 pub mod content;
 mod error;
 pub mod event;
@@ -34,6 +35,7 @@ pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
 

@@ -29,7 +29,10 @@ impl Patience {
 
     /// Waiting: ready once it has been for longer than `limit`.
     pub(super) fn poll_lost(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let due = *self.waiting_since.get_or_insert_with(Instant::now) + limit;
+        // Longer than anybody can count is for ever.
+        let Some(due) = self.waiting_since.get_or_insert_with(Instant::now).checked_add(limit) else {
+            return Poll::Pending;
+        };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < timer.deadline() {
             timer.as_mut().reset(due);
@@ -102,6 +105,13 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_patience_without_an_end_is_one() {
+        let (_sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let mut body = IdleBody::new(body, Duration::MAX, Patience::default());
+        assert!(tokio::time::timeout(Duration::from_secs(86_400), body.frame()).await.is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_time_in_which_a_reader_waits_is_idle() {

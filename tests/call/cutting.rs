@@ -113,8 +113,6 @@ async fn a_whole_answer_that_is_cut_behind_its_end_stays_a_good_one() {
 
 #[tokio::test]
 async fn an_answer_that_came_whole_and_of_which_nothing_went_out_is_not_taken_for_an_empty_one() {
-    let (mut outcomes, observer) = Outcomes::new();
-    let live = LiveCalls::new();
     let metered = MeterLayer::new().layer(service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::from(r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#)))
     }));
@@ -126,10 +124,18 @@ async fn an_answer_that_came_whole_and_of_which_nothing_went_out_is_not_taken_fo
             Ok::<_, Infallible>(Response::new(Body::from(bytes)))
         }
     });
-    let service = CallLayer::new().live_calls(live.clone()).on_close(observer).layer(collected);
-    let request = Request::post("/v1/chat/completions").body(Body::empty()).expect("a request");
-    let body = service.oneshot(request).await.expect("infallible").into_body();
-    assert_eq!(live.cut(&why(), |_| true), 1);
-    assert!(body.collect().await.is_err());
-    assert_eq!(outcomes.next().await.end, End::Cut);
+    for is_cut in [true, false] {
+        let (mut outcomes, observer) = Outcomes::new();
+        let live = LiveCalls::new();
+        let service = CallLayer::new().live_calls(live.clone()).on_close(observer).layer(collected.clone());
+        let request = Request::post("/v1/chat/completions").body(Body::empty()).expect("a request");
+        let body = service.oneshot(request).await.expect("infallible").into_body();
+        if is_cut {
+            assert_eq!(live.cut(&why(), |_| true), 1);
+            assert!(body.collect().await.is_err());
+        } else {
+            drop(body);
+        }
+        assert_eq!(outcomes.next().await.end, if is_cut { End::Cut } else { End::Abandoned });
+    }
 }

@@ -134,6 +134,27 @@ async fn a_pepper_is_changed_while_keys_of_before_open_what_they_did_until_they_
     assert_eq!(status(&both, &key).await, 401, "the secret of before");
 }
 
+/// Is away, but for what a cache in front of it remembers.
+struct Remembers(Arc<KeyRecord>);
+
+#[async_trait]
+impl KeyStore for Remembers {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        if *digest == self.0.digest { Ok(Some(self.0.clone())) } else { Err(StoreError::unavailable("away")) }
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_the_pepper_before_is_good_while_its_store_is_away_and_an_unknown_one_is_not() {
+    let world = World::new();
+    let (key, stranger) = (world.mint(Principal::new("ada")).await, VirtualKey::mint(Environment::Live));
+    let record = world.keys.named("ada").await.expect("memory").expect("minted");
+    let pepper = Pepper::new(&[9; 32]).expect("long enough").and_before(world.pepper.clone());
+    let behind = World::bare(move |layer| layer.auth(KeyAuthLayer::new(Remembers(record), pepper)));
+    let ask = async |key| behind.ask(post(MESSAGES, key, &body("claude-haiku-5-5"))).await.status.as_u16();
+    assert_eq!((ask(&key).await, ask(&stranger.expect("randomness")).await), (200, 529));
+}
+
 /// Finds somebody, whoever is asked for.
 struct Confused(Arc<KeyRecord>);
 

@@ -17,7 +17,7 @@ use super::tail::{Tail, Told};
 use super::{Shared, moments};
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
-use crate::store::{Chain, StoreError};
+use crate::store::{Chain, StoreError, contained};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -168,7 +168,7 @@ impl Shipment {
         tell: impl Fn() -> F,
     ) -> bool {
         let (sink, mut pause) = (&*self.name, FIRST_PAUSE);
-        while let Err(error) = tell().await {
+        while let Err(error) = contained(tell()).await {
             tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
             if !error.is_unavailable() {
                 tracing::error!(sink, %first, "this, and what was handed on with it, is in the journal only");
