@@ -132,6 +132,9 @@ fn prometheus() {
             .contains(r#"upstream="anthropic",model="claude-haiku-5-5",type="output",team="search"} 18"#)
     );
     assert!(line("tollgate_calls_in_flight").ends_with(" 0"));
+    // What was refused at once says nothing of how long answers take.
+    let waits = line("tollgate_first_byte_seconds_count{");
+    assert!(waits.contains(r#"model="claude-haiku-5-5"} 2"#) && !waits.contains(r#"model="other""#), "{waits}");
     assert!(
         line("gen_ai_client_token_usage_bucket{")
             .contains(r#"gen_ai_system="anthropic",gen_ai_request_model="claude-haiku-5-5",gen_ai_token_type="input""#)
