@@ -29,7 +29,9 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
         if let Some(trail) = &self.trail {
             trail.heard(self.reservation.id);
         }
-        self.queues.iter().for_each(|queues| queues.settled());
+        if let Some(queues) = &self.queues {
+            queues.settled(self.reservation.pots.iter().map(|pinned| &pinned.pot));
+        }
         news.iter().for_each(|crossing| self.announce(crossing));
         Ok(())
     }

@@ -89,8 +89,8 @@ impl<B: BudgetStore> BudgetLayer<B> {
     }
 
     /// How long a call may wait for money that is held, and not spent: zero unless set, an hour at most. Those that wait
-    /// for one pot are served in the order in which they came, and who comes later comes behind them; meanwhile they count
-    /// as calls in flight.
+    /// for one pot are served in the order in which they came, and who comes later comes behind them, unless 256 wait;
+    /// meanwhile they count as calls in flight.
     #[must_use]
     pub fn wait(mut self, most: Duration) -> Self {
         self.gate = self.gate.wait(most);

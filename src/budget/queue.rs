@@ -3,54 +3,65 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as Fair, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex as Fair, Notify, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::budget::{Budget, Pot};
 
-/// How often a store is asked again while no call of this gateway settles: those of others do.
+/// How often a store is asked again while no call of this gateway settles: those of others do, and windows end.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// However long a call may wait, no client waits longer.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// How many wait for one pot. They keep their requests in memory, and ask one after the other; who comes beyond that asks
+/// at once, so that a queue under load is gone soon after there is money.
+const MOST: usize = 256;
+
 /// The calls of one gateway that wait for money which others hold: for each pot one after the other, so that the first to
 /// come is the first to be served, and a large one is not passed by for ever.
+///
+/// A call stands in one queue at a time, that of the pot that lacks: in any other it would keep those behind it from money
+/// that is there.
 #[derive(Debug)]
 pub(crate) struct Queues {
     most: Duration,
     /// How many wait, in all.
     waiting: AtomicUsize,
     queues: Mutex<HashMap<Pot, Queue>>,
-    settled: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: usize,
+    front: Arc<Front>,
+}
+
+#[derive(Debug, Default)]
+struct Front {
     turn: Arc<Fair<()>>,
+    /// A call that paid from the pot has settled.
+    settled: Notify,
 }
 
 /// A place in a queue, left when it is dropped.
 struct Place<'q> {
     queues: &'q Queues,
     pot: Pot,
+    front: Arc<Front>,
 }
 
 /// The first place.
 struct Turn<'q> {
-    settled: watch::Receiver<()>,
-    deadline: Instant,
     /// Let go of before the place is, so that a queue is there as long as anyone is in it.
     _turn: OwnedMutexGuard<()>,
-    _place: Place<'q>,
+    place: Place<'q>,
 }
 
 impl Queues {
     /// In which nobody waits for longer than `most`.
     pub(super) fn new(most: Duration) -> Self {
-        let (waiting, queues, settled) = Default::default();
-        Queues { most: most.min(LONGEST), waiting, queues, settled }
+        Queues { most: most.min(LONGEST), waiting: AtomicUsize::new(0), queues: Mutex::default() }
     }
 
     /// The pot that others wait for already, if there is one: who comes now comes behind them.
@@ -64,9 +75,17 @@ impl Queues {
         hard.map(|budget| &budget.pot).find(|pot| queues.contains_key(*pot))
     }
 
-    /// A call has settled, so that there may be more.
-    pub(super) fn settled(&self) {
-        self.settled.send_replace(());
+    /// A call that these paid for has settled, so that there may be more.
+    pub(super) fn settled<'p>(&self, pots: impl IntoIterator<Item = &'p Pot>) {
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let queues = self.lock();
+        for pot in pots {
+            if let Some(queue) = queues.get(pot) {
+                queue.front.settled.notify_one();
+            }
+        }
     }
 
     /// Asks behind those who wait already, and then for as long as what is missing is only `held`, in a pot that it names.
@@ -74,7 +93,7 @@ impl Queues {
     where
         F: Future<Output = T>,
     {
-        let pot = match self.ahead(budgets) {
+        let mut pot = match self.ahead(budgets) {
             Some(pot) => pot.clone(),
             None => {
                 let answer = ask().await;
@@ -84,30 +103,40 @@ impl Queues {
                 }
             }
         };
-        let Some(mut turn) = self.turn(&pot).await else { return ask().await };
+        let deadline = Instant::now() + self.most;
         loop {
-            turn.begin();
-            let answer = ask().await;
-            if held(&answer).is_none() || !turn.has_news().await {
-                return answer;
-            }
+            let Some(turn) = self.turn(&pot, deadline).await else { return ask().await };
+            pot = loop {
+                let answer = ask().await;
+                match held(&answer) {
+                    Some(lacking) if Instant::now() < deadline => {
+                        if lacking != pot {
+                            break lacking;
+                        }
+                    }
+                    _ => return answer,
+                }
+                turn.has_news(deadline).await;
+            };
         }
     }
 
-    /// Waits for the first place; `None` where it does not come in time.
-    async fn turn(&self, pot: &Pot) -> Option<Turn<'_>> {
-        let deadline = Instant::now() + self.most;
-        let (place, turn) = self.join(pot);
-        let turn = timeout_at(deadline, turn.lock_owned()).await.ok()?;
-        Some(Turn { settled: self.settled.subscribe(), deadline, _turn: turn, _place: place })
+    /// Waits for the first place; `None` where it does not come in time, or too many wait for it.
+    async fn turn(&self, pot: &Pot, deadline: Instant) -> Option<Turn<'_>> {
+        let place = self.join(pot)?;
+        let turn = timeout_at(deadline, place.front.turn.clone().lock_owned()).await.ok()?;
+        Some(Turn { _turn: turn, place })
     }
 
-    fn join(&self, pot: &Pot) -> (Place<'_>, Arc<Fair<()>>) {
+    fn join(&self, pot: &Pot) -> Option<Place<'_>> {
         let mut queues = self.lock();
         let queue = queues.entry(pot.clone()).or_default();
+        if queue.waiting == MOST {
+            return None;
+        }
         queue.waiting += 1;
         self.waiting.fetch_add(1, Ordering::Release);
-        (Place { queues: self, pot: pot.clone() }, queue.turn.clone())
+        Some(Place { queues: self, pot: pot.clone(), front: queue.front.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Pot, Queue>> {
@@ -116,16 +145,10 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// To be said before the store is asked: what settles from now on is news.
-    fn begin(&mut self) {
-        self.settled.mark_unchanged();
-    }
-
-    /// Waits until there may be more than when it [began](Self::begin); false where time is up.
-    async fn has_news(&mut self) -> bool {
-        let again = (Instant::now() + AGAIN).min(self.deadline);
-        let _ = timeout_at(again, self.settled.changed()).await;
-        Instant::now() < self.deadline
+    /// Waits until there may be more: what settled since the last time is news too.
+    async fn has_news(&self, deadline: Instant) {
+        let again = (Instant::now() + AGAIN).min(deadline);
+        let _ = timeout_at(again, self.place.front.settled.notified()).await;
     }
 }
 
@@ -144,6 +167,10 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::domain::budget::Window;
     use crate::domain::money::Money;
@@ -153,69 +180,159 @@ mod tests {
         Pot { scope: Scope::team(name), window: Window::Day }
     }
 
-    fn budgets(name: &str) -> [Budget; 1] {
-        [Budget::new(Scope::team(name), Window::Day, Money::MAX)]
+    fn budgets(names: &[&str]) -> Vec<Budget> {
+        names.iter().map(|name| Budget::new(Scope::team(*name), Window::Day, Money::MAX)).collect()
+    }
+
+    /// A store of pots with so much in each, and who wait for it.
+    #[derive(Debug, Default)]
+    struct World {
+        queues: Option<Queues>,
+        left: Mutex<BTreeMap<String, u32>>,
+        asked: AtomicUsize,
+        served: Mutex<Vec<&'static str>>,
+    }
+
+    impl World {
+        fn new(most: Duration) -> Arc<Self> {
+            Arc::new(World { queues: Some(Queues::new(most)), ..World::default() })
+        }
+
+        fn queues(&self) -> &Queues {
+            self.queues.as_ref().expect("a new world")
+        }
+
+        /// Says what lacks, or takes one of each.
+        fn take(&self, names: &[&str]) -> Option<Pot> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let mut left = self.left.lock().expect("no panic");
+            for name in names {
+                if left.get(*name).is_none_or(|left| *left == 0) {
+                    return Some(pot(name));
+                }
+            }
+            for name in names {
+                *left.get_mut(*name).expect("there is one") -= 1;
+            }
+            None
+        }
+
+        fn give(&self, name: &str) {
+            *self.left.lock().expect("no panic").entry(name.into()).or_default() += 1;
+            self.queues().settled([&pot(name)]);
+        }
+
+        fn served(&self) -> Vec<&'static str> {
+            self.served.lock().expect("no panic").clone()
+        }
+
+        /// `call` asks for one of each of `names`; true where it is served.
+        async fn call(self: Arc<Self>, call: &'static str, names: &'static [&'static str]) -> bool {
+            let budgets = budgets(names);
+            let answer = self.queues().ask(&budgets, async || self.take(names), Option::clone).await;
+            if answer.is_none() {
+                self.served.lock().expect("no panic").push(call);
+            }
+            answer.is_none()
+        }
+    }
+
+    async fn a_moment() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_to_come_is_the_first_to_be_served() {
-        let (queues, served) = (Arc::new(Queues::new(Duration::from_secs(60))), Arc::new(Mutex::new(Vec::new())));
-        let free = Arc::new(AtomicUsize::new(0));
-        let mut calls = tokio::task::JoinSet::new();
-        for call in 0..4 {
-            let (queues, served, free) = (queues.clone(), served.clone(), free.clone());
-            calls.spawn(async move {
-                tokio::time::sleep(Duration::from_millis(call)).await;
-                let mut turn = queues.turn(&pot("a")).await.expect("in time");
-                loop {
-                    turn.begin();
-                    let take = |free: usize| free.checked_sub(1);
-                    if free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
-                        break;
-                    }
-                    assert!(turn.has_news().await, "in time");
-                }
-                served.lock().expect("no panic").push(call);
-            });
+        let (world, mut calls) = (World::new(Duration::from_secs(60)), JoinSet::new());
+        for call in ["one", "two", "three", "four"] {
+            calls.spawn(world.clone().call(call, &["a"]));
+            a_moment().await;
         }
-        for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            assert!(queues.ahead(&budgets("a")).is_some() && queues.ahead(&budgets("b")).is_none());
-            assert!(queues.ahead(&budgets("a").map(Budget::soft)).is_none(), "a soft one is not waited for");
-            free.fetch_add(1, Ordering::SeqCst);
-            queues.settled();
+        for served in 1..=4 {
+            assert!(world.queues().ahead(&budgets(&["a"])).is_some() && world.queues().ahead(&budgets(&["b"])).is_none());
+            let soft: Vec<_> = budgets(&["a"]).into_iter().map(Budget::soft).collect();
+            assert!(world.queues().ahead(&soft).is_none(), "a soft one is not waited for");
+            world.give("a");
+            a_moment().await;
+            assert_eq!(world.served().len(), served);
         }
+        assert_eq!(world.served(), ["one", "two", "three", "four"]);
+        assert!(world.queues().lock().is_empty(), "nobody is left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_stands_before_no_pot_but_the_one_that_lacks() {
+        let (world, mut calls) = (World::new(Duration::from_secs(60)), JoinSet::new());
+        // It lacks both: the team's first, its own then.
+        calls.spawn(world.clone().call("both", &["team", "own"]));
+        a_moment().await;
+        world.give("team");
+        a_moment().await;
+        assert_eq!(world.queues().ahead(&budgets(&["team", "own"])), Some(&pot("own")));
+        calls.spawn(world.clone().call("another", &["team"]));
+        a_moment().await;
+        assert_eq!(world.served(), ["another"], "what the team has is not kept from it");
+        world.give("team");
+        world.give("own");
         calls.join_all().await;
-        assert_eq!(*served.lock().expect("no panic"), [0, 1, 2, 3]);
-        assert!(queues.ahead(&budgets("a")).is_none() && queues.lock().is_empty(), "nobody is left");
+        assert_eq!(world.served(), ["another", "both"]);
+        assert!(world.queues().lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settlement_wakes_those_alone_who_wait_for_its_pots() {
+        let (world, mut calls) = (World::new(Duration::from_secs(60)), JoinSet::new());
+        for names in [&["a"], &["b"], &["c"]] {
+            calls.spawn(world.clone().call(names[0], names));
+        }
+        a_moment().await;
+        let asked = world.asked.swap(0, Ordering::SeqCst);
+        assert_eq!(asked, 6, "each once before its turn, and once in it");
+        world.give("b");
+        a_moment().await;
+        assert_eq!((world.served(), world.asked.load(Ordering::SeqCst)), (vec!["b"], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_a_queue_full_asks_at_once() {
+        let (world, mut calls) = (World::new(Duration::from_secs(60)), JoinSet::new());
+        for _ in 0..MOST {
+            calls.spawn(world.clone().call("in turn", &["a"]));
+        }
+        a_moment().await;
+        assert_eq!(world.queues().lock()[&pot("a")].waiting, MOST);
+        assert!(!world.clone().call("beyond", &["a"]).await, "there is nothing, and it does not wait");
+        *world.left.lock().expect("no panic") = [("a".to_owned(), 1)].into();
+        assert!(world.clone().call("beyond", &["a"]).await);
+        assert_eq!(world.served(), ["beyond"]);
+        calls.shutdown().await;
+        assert!(world.queues().lock().is_empty(), "they left");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_longer_than_was_said_and_others_settle_too() {
-        let queues = Queues::new(Duration::from_secs(3));
-        let began = Instant::now();
-        let pot = pot("a");
-        let mut turn = queues.turn(&pot).await.expect("alone");
-        let behind = queues.turn(&pot);
-        let mut asked = 1;
-        while turn.has_news().await {
-            asked += 1;
-        }
-        assert_eq!((asked, began.elapsed()), (6, Duration::from_secs(3)), "asked again though nobody here settles");
-        drop(turn);
-        assert!(behind.await.is_some(), "its own three seconds have not begun");
-        assert!(queues.lock().is_empty());
+        let (world, began) = (World::new(Duration::from_secs(3)), Instant::now());
+        assert!(!world.clone().call("alone", &["a"]).await);
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+        assert_eq!(world.asked.load(Ordering::SeqCst), 1 + 7, "asked again though nobody here settles");
+        let front = tokio::spawn(world.clone().call("front", &["a"]));
+        a_moment().await;
+        let behind = tokio::spawn(world.clone().call("behind", &["a"]));
+        assert!(!front.await.expect("no panic"));
+        *world.left.lock().expect("no panic") = [("a".to_owned(), 1)].into();
+        assert!(behind.await.expect("no panic"), "it asks once more before it gives up");
+        assert!(world.queues().lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_is_no_longer_waited_for() {
         let queues = Queues::new(Duration::MAX);
-        let pot = pot("a");
-        let first = queues.turn(&pot).await;
-        let second = tokio::time::timeout(Duration::from_secs(1), queues.turn(&pot));
+        let (pot, deadline) = (pot("a"), Instant::now() + LONGEST);
+        let first = queues.turn(&pot, deadline).await;
+        let second = tokio::time::timeout(Duration::from_secs(1), queues.turn(&pot, deadline));
         assert!(second.await.is_err() && queues.lock()[&pot].waiting == 1, "the second left");
         drop(first);
-        assert!(queues.ahead(&budgets("a")).is_none());
-        assert!(queues.turn(&pot).await.is_some());
+        assert!(queues.ahead(&budgets(&["a"])).is_none());
+        assert!(queues.turn(&pot, deadline).await.is_some());
     }
 }
