@@ -12,7 +12,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::rate_limit::{self, RateLimitGate};
 use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
-use crate::store::{At, Chain, StoreError};
+use crate::store::{At, Chain, StoreError, in_time};
 
 /// The policy of an [`AdmissionLayer`](super::AdmissionLayer).
 #[derive(Clone)]
@@ -103,7 +103,7 @@ impl AdmissionGate {
         let paid = wanted.budgets.as_ref().map(|_| self.budgets.asked(call));
         let ask = Admit { key: call.presented_key(), limits, budgets };
         // Past the pointer's own implementation, which would put the future in a box of its own.
-        let answer = (*self.store).admit(&ask, At::Store).await;
+        let answer = in_time((*self.store).admit(&ask, At::Store)).await;
         let counted = counted.and_then(|asked| asked.heard(&answer));
         let paid = paid.and_then(|asked| asked.heard(&answer));
         let Admitted { allowed, grant } = match answer? {

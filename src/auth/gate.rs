@@ -11,6 +11,7 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::admission::PresentedKey;
+use crate::store::in_time;
 use crate::store::key::KeyStore;
 
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
@@ -69,7 +70,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         let (presented, mut digest) = self.presented(headers)?;
         let (mut pepper, mut failed) = (&self.pepper, None);
         loop {
-            match self.keys.find(&digest).await {
+            match in_time(self.keys.find(&digest)).await {
                 // A store that gives the record of another key must not make its holder somebody else.
                 Ok(Some(record)) if record.digest != digest => {
                     return Err(Rejection::misconfigured(

@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::ended::Ended;
+use super::exhausted::{Exhausted, OnExhausted};
 use super::flights::Flights;
 use super::guard::Guard;
 use super::layer::{Estimator, OverBudget};
@@ -25,7 +26,7 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
-use crate::store::{At, Chain, StoreError};
+use crate::store::{At, Chain, StoreError, in_time};
 
 /// How long a gateway may be silent before what it holds is forfeited.
 const LEASE: Duration = Duration::from_secs(300);
@@ -53,6 +54,8 @@ pub struct BudgetGate<B: ?Sized> {
     queues: Option<Arc<Queues>>,
     /// Who is told that a part of a budget is spent, besides the log.
     on_threshold: Option<OnThreshold>,
+    /// Who is told that one refuses.
+    exhausted: Arc<Exhausted>,
 }
 
 /// Hears of each threshold of each pot once a window.
@@ -71,6 +74,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             contact: None,
             queues: None,
             on_threshold: None,
+            exhausted: Arc::default(),
         }
     }
 
@@ -86,6 +90,11 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     pub(super) fn on_threshold(mut self, tell: OnThreshold) -> Self {
         self.on_threshold = Some(tell);
+        self
+    }
+
+    pub(super) fn on_exhausted(mut self, tell: OnExhausted) -> Self {
+        self.exhausted = Arc::new(Exhausted::by(tell));
         self
     }
 
@@ -111,18 +120,7 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     /// The same gate over the same store, seen as another.
     pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<B>) -> Arc<T>) -> BudgetGate<T> {
-        BudgetGate {
-            store: see(self.store),
-            alive: self.alive,
-            everyone: self.everyone,
-            over: self.over,
-            estimator: self.estimator,
-            observations: self.observations,
-            flights: self.flights,
-            contact: self.contact,
-            queues: self.queues,
-            on_threshold: self.on_threshold,
-        }
+        self.over(see(self.store.clone()))
     }
 }
 
@@ -290,6 +288,10 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             call.set_answer_headers(spent(&denial.standing));
         }
         let now = call.now();
+        // Of one without a cent nobody expected anything.
+        if is_spent && denial.standing.budget.limit > Money::ZERO {
+            self.exhausted.see(&denial.standing, now);
+        }
         let refusal = refusal(denial, wanted.wish.min, now, self.contact.as_deref());
         note(
             call,
@@ -304,7 +306,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// same.
     pub(crate) async fn count(&self, call: &Call, wanted: &Wanted<'_>) {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
-        let verdict = (*self.store).reserve(&ask, At::Store).await.unwrap_or_else(|error| {
+        let verdict = in_time((*self.store).reserve(&ask, At::Store)).await.unwrap_or_else(|error| {
             tracing::warn!(call = %call.id(), error = %Chain(&error), "{UNANSWERED}");
             let unknown = wanted.budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
             match ask.answer(&unknown.collect::<Vec<_>>(), call.now()) {
@@ -322,7 +324,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer<B> {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
         // Past the pointer's own implementation, which would put the future in a box of its own.
-        let answer = (*self.store).reserve(&ask, At::Store).await;
+        let answer = in_time((*self.store).reserve(&ask, At::Store)).await;
         let ended = asked.heard(&answer);
         (answer, ended)
     }
@@ -366,10 +368,11 @@ fn show(call: &Call, name: HeaderName, money: Money) {
     }
 }
 
-impl<B: ?Sized> Clone for BudgetGate<B> {
-    fn clone(&self) -> Self {
+impl<B: ?Sized> BudgetGate<B> {
+    /// The same but for its store.
+    fn over<T: ?Sized>(&self, store: Arc<T>) -> BudgetGate<T> {
         BudgetGate {
-            store: self.store.clone(),
+            store,
             alive: self.alive.clone(),
             everyone: self.everyone.clone(),
             over: self.over,
@@ -379,7 +382,14 @@ impl<B: ?Sized> Clone for BudgetGate<B> {
             contact: self.contact.clone(),
             queues: self.queues.clone(),
             on_threshold: self.on_threshold.clone(),
+            exhausted: self.exhausted.clone(),
         }
+    }
+}
+
+impl<B: ?Sized> Clone for BudgetGate<B> {
+    fn clone(&self) -> Self {
+        self.over(self.store.clone())
     }
 }
 

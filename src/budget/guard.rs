@@ -14,10 +14,7 @@ use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::usage::Usage;
 use crate::store::budget::{BudgetStore, Reserve, Verdict};
-use crate::store::{At, Chain, Session, StoreError};
-
-/// How long a store may take to answer; the stream goes on meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::store::{At, Chain, Session, in_time};
 
 /// The least that is of use, in tokens.
 const AHEAD: u64 = 128;
@@ -104,8 +101,7 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
 
     async fn ask(&self, call: &Call, wish: Wish) {
         let ask = Reserve::new(call.id(), self.session, &self.budgets, wish);
-        let answer = tokio::time::timeout(PATIENCE, (*self.store).extend(&ask, At::Store)).await;
-        let answer = answer.unwrap_or_else(|late| Err(StoreError::unavailable(late)));
+        let answer = in_time((*self.store).extend(&ask, At::Store)).await;
         let mut state = self.state();
         let why = match answer {
             Ok(Verdict::Allow(grant)) => {

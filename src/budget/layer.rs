@@ -8,7 +8,7 @@ use super::BudgetGate;
 use crate::call::CallService;
 use crate::domain::budget::Budget;
 use crate::gate::{GateLayer, GateService};
-use crate::store::budget::{BudgetStore, Crossing};
+use crate::store::budget::{BudgetStore, Crossing, Standing};
 
 /// Holds and settles the money of calls. See the [module](crate::budget).
 pub struct BudgetLayer<B> {
@@ -109,6 +109,15 @@ impl<B: BudgetStore> BudgetLayer<B> {
     #[must_use]
     pub fn on_threshold(mut self, tell: impl Fn(&Crossing) + Send + Sync + 'static) -> Self {
         self.gate = self.gate.on_threshold(Arc::new(tell));
+        self
+    }
+
+    /// Hears of a budget that refuses, because what is left of it, if anything, is too little for a call: with the first such
+    /// call of this gateway, and again once the budget has begun anew or its limit is another. The log says it too. Called
+    /// where a call is refused: it must not block.
+    #[must_use]
+    pub fn on_exhausted(mut self, tell: impl Fn(&Standing) + Send + Sync + 'static) -> Self {
+        self.gate = self.gate.on_exhausted(Arc::new(tell));
         self
     }
 

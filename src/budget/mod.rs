@@ -32,6 +32,7 @@
 
 mod bound;
 mod ended;
+mod exhausted;
 mod flights;
 mod gate;
 mod guard;

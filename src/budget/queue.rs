@@ -249,7 +249,9 @@ mod tests {
             a_moment().await;
         }
         for served in 1..=4 {
-            assert!(world.queues().ahead(&budgets(&["a"])).is_some() && world.queues().ahead(&budgets(&["b"])).is_none());
+            assert!(
+                world.queues().ahead(&budgets(&["a"])).is_some() && world.queues().ahead(&budgets(&["b"])).is_none()
+            );
             let soft: Vec<_> = budgets(&["a"]).into_iter().map(Budget::soft).collect();
             assert!(world.queues().ahead(&soft).is_none(), "a soft one is not waited for");
             world.give("a");
@@ -315,12 +317,14 @@ mod tests {
         assert!(!world.clone().call("alone", &["a"]).await);
         assert_eq!(began.elapsed(), Duration::from_secs(3));
         assert_eq!(world.asked.load(Ordering::SeqCst), 1 + 7, "asked again though nobody here settles");
-        let front = tokio::spawn(world.clone().call("front", &["a"]));
+        let mut calls = JoinSet::new();
+        calls.spawn(world.clone().call("front", &["a"]));
         a_moment().await;
-        let behind = tokio::spawn(world.clone().call("behind", &["a"]));
-        assert!(!front.await.expect("no panic"));
+        calls.spawn(world.clone().call("behind", &["a"]));
+        let front = calls.join_next().await;
+        assert!(!front.expect("the first").expect("no panic"));
         *world.left.lock().expect("no panic") = [("a".to_owned(), 1)].into();
-        assert!(behind.await.expect("no panic"), "it asks once more before it gives up");
+        assert_eq!(calls.join_all().await, [true], "it asks once more before it gives up");
         assert!(world.queues().lock().is_empty());
     }
 

@@ -13,32 +13,38 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     let standing = &denial.standing;
     let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
     let of = format!("the {} budget of {}", pot.window, pot.scope);
-    let (spent, held) = (standing.spent, standing.held);
+    let (spent, held, left) = (standing.spent, standing.held, standing.left().max(Money::ZERO));
+    let again = standing.resets_at.map(|at| match pot.window {
+        Window::Rolling(_) => format!("; the first of it comes back at {at}"),
+        _ => format!("; it begins anew at {at}"),
+    });
+    let again = again.unwrap_or_default();
     if denial.is_held {
         let message = format!(
             "{of} is held by calls in flight: ${spent} of ${limit} is spent and ${held} held, and this request may cost ${min} at \
-             least; try again in a moment"
+             least; try again in a moment{again}"
         );
         return Rejection::new(RejectionKind::BudgetHeld, message);
     }
-    let left = standing.left().max(Money::ZERO);
-    let what = match left {
-        Money::ZERO => format!("{of} is spent: ${spent} of ${limit}"),
-        left => format!(
-            "{of} does not reach: ${spent} of ${limit} is spent, and this request may cost ${min} at least where ${left} is left"
+    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
+    if min > limit {
+        // Whenever it comes back, it comes back too soon.
+        let what = format!("this request may cost ${min} at least, which is more than all of {of}, ${limit}");
+        return Rejection::new(RejectionKind::BudgetSpent, format!("{what}{ask}"));
+    }
+    let what = match spent < limit {
+        false => format!("{of} is spent: ${spent} of ${limit}, and ${held} held"),
+        true => format!(
+            "{of} does not reach: of ${limit}, ${spent} is spent, ${held} held and ${left} left, and this request may cost ${min} \
+             at least"
         ),
     };
-    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
+    let rejection = Rejection::new(RejectionKind::BudgetSpent, format!("{what}{again}{ask}"));
     match standing.resets_at {
-        None => Rejection::new(RejectionKind::BudgetSpent, format!("{what}{ask}")),
+        None => rejection,
         Some(at) => {
             let after = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::from_secs(1));
-            let again = match pot.window {
-                Window::Rolling(_) => "the first of it comes back",
-                _ => "it begins anew",
-            };
-            let what = format!("{what}; {again} at {at}{ask}");
-            Rejection::new(RejectionKind::BudgetSpent, what).retry_after(after)
+            rejection.retry_after(after)
         }
     }
 }

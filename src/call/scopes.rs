@@ -72,16 +72,19 @@ fn depends(scope: &Scope) -> bool {
 }
 
 /// Whether a call that has ended so has to do with a scope that it was counted against: with a model or a provider only
-/// if that was asked. Where several were, each is charged for all of them.
+/// if that worked on it. Where several did, each is charged for all of them.
 pub(crate) fn has_used(outcome: &Outcome, scope: &Scope) -> bool {
     if !depends(scope) || outcome.attempts.is_empty() {
         return true;
     }
     let resolve = |model| outcome.principal.as_ref().map_or(model, |principal| principal.resolve(model));
     let asked_for = outcome.model.as_ref().map(resolve).is_some_and(|model| scope.names(model));
-    outcome.attempts.iter().any(|attempt| match (&attempt.target, scope.kind) {
-        (None, _) => true,
-        (Some(target), ScopeKind::Provider) => scope.names(&target.upstream),
-        (Some(target), _) => asked_for || scope.names(&target.model),
+    // One that could not be reached, or refused, has nothing to do with what another was asked for in its place.
+    outcome.attempts.iter().filter(|attempt| !attempt.came_to_nothing()).any(|attempt| {
+        match (&attempt.target, scope.kind) {
+            (None, _) => true,
+            (Some(target), ScopeKind::Provider) => scope.names(&target.upstream),
+            (Some(target), _) => asked_for || scope.names(&target.model),
+        }
     })
 }

@@ -1,4 +1,5 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,6 +15,10 @@ use crate::store::{Chain, StoreError, contained};
 /// How long to wait before a store is told again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How much may wait for stores to be there again. Of what a store that is away has let through there is no end, since budgets
+/// that refuse nothing are not asked about; so there is one here, before memory has it.
+const MOST_WAITING: usize = 100_000;
 
 /// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
 /// that a shutdown waits for.
@@ -39,6 +44,15 @@ pub struct Settlements {
 struct Inner {
     tracker: TaskTracker,
     runtime: OnceLock<Handle>,
+    waiting: Arc<Waiting>,
+}
+
+/// What stores could not be told yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    many: AtomicUsize,
+    /// One of them says in the log, each time it fails, that they wait.
+    has_speaker: AtomicBool,
 }
 
 impl Settlements {
@@ -76,9 +90,10 @@ impl Settlements {
         let here = Handle::try_current().ok();
         let is_here = here.is_some();
         let Some(runtime) = self.or_known(here) else { return };
+        let waiting = self.inner.waiting.clone();
         let mut told = Box::pin(async move {
             if let Err(error) = contained(fact.tell()).await {
-                Box::pin(tell_again(call, fact, error)).await;
+                Box::pin(tell_again(call, fact, error, waiting)).await;
             }
         });
         let polled = {
@@ -145,10 +160,17 @@ pub(crate) trait Fact: Send + Sync + 'static {
     fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
+async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting: Arc<Waiting>) {
+    let Some(mut place) = Place::take(waiting) else {
+        tracing::error!(%call, error = %Chain(&error), "{} is not settled: {MOST_WAITING} calls wait for that", F::WHAT);
+        return;
+    };
     let mut pause = FIRST_PAUSE;
     loop {
-        tracing::error!(%call, error = %Chain(&error), "{} could not be settled", F::WHAT);
+        if place.speaks() {
+            let waiting = place.waiting.many.load(Ordering::Relaxed);
+            tracing::error!(%call, waiting, error = %Chain(&error), "{} could not be settled", F::WHAT);
+        }
         // What asking again will not help may still be mended by somebody: until then, what is held stays held.
         if !error.is_unavailable() {
             pause = LAST_PAUSE;
@@ -162,9 +184,91 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError) {
     }
 }
 
+/// A place among those that wait, left when it is dropped.
+struct Place {
+    waiting: Arc<Waiting>,
+    is_speaker: bool,
+}
+
+impl Place {
+    fn take(waiting: Arc<Waiting>) -> Option<Self> {
+        let before = waiting.many.fetch_add(1, Ordering::Relaxed);
+        let place = Place { waiting, is_speaker: false };
+        (before < MOST_WAITING).then_some(place)
+    }
+
+    /// Whether it is the one that does, of thousands that say the same.
+    fn speaks(&mut self) -> bool {
+        self.is_speaker = self.is_speaker || !self.waiting.has_speaker.swap(true, Ordering::Relaxed);
+        self.is_speaker
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.many.fetch_sub(1, Ordering::Relaxed);
+        if self.is_speaker {
+            self.waiting.has_speaker.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The refusal for a store that must be asked and cannot answer.
 pub(crate) fn unavailable(error: &StoreError) -> Rejection {
     Rejection::new(RejectionKind::StoreUnavailable, "the gateway cannot check this request now; try again in a moment")
         .retry_after(Duration::from_secs(1))
         .internal(Chain(error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What a store that is away, until it is told to be there, was told.
+    #[derive(Clone, Default)]
+    struct Store(Arc<Mutex<(bool, usize)>>);
+
+    impl Fact for Store {
+        const WHAT: &'static str = "a budget";
+
+        async fn tell(&self) -> Result<(), StoreError> {
+            let mut store = self.0.lock().expect("no panic");
+            match store.0 {
+                true => store.1 += 1,
+                false => return Err(StoreError::unavailable("away")),
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_those_that_wait_for_a_store_one_speaks_and_all_are_told_when_it_is_back() {
+        let (settlements, store) = (Settlements::new(), Store::default());
+        let _open = settlements.open();
+        for _ in 0..50 {
+            settlements.settle(Uuid::now_v7(), store.clone());
+        }
+        let waiting = settlements.inner.waiting.clone();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(waiting.many.load(Ordering::Relaxed), 50);
+        let mut another = Place::take(waiting.clone()).expect("there is room");
+        assert!(!another.speaks(), "somebody does");
+        store.0.lock().expect("no panic").0 = true;
+        tokio::time::sleep(LAST_PAUSE).await;
+        assert_eq!(store.0.lock().expect("no panic").1, 50);
+        assert!(another.speaks(), "nobody else is left");
+        drop(another);
+        assert_eq!(waiting.many.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for() {
+        let waiting = Arc::new(Waiting::default());
+        let mut places: Vec<_> = (0..MOST_WAITING).map(|_| Place::take(waiting.clone()).expect("room")).collect();
+        assert!(Place::take(waiting.clone()).is_none());
+        places.pop();
+        assert!(Place::take(waiting).is_some());
+    }
 }

@@ -51,6 +51,17 @@ pub enum What {
         /// Which part of the limit was reached, in hundredths.
         percent: u8,
     },
+    /// A budget refuses: what is left of it, if anything, is too little for a call.
+    BudgetExhausted {
+        /// Whose money.
+        pot: Pot,
+        /// Its limit.
+        limit_usd: Money,
+        /// What is spent.
+        spent_usd: Money,
+        /// When there is more, if ever.
+        resets_at: Option<Timestamp>,
+    },
     /// A key opens nothing any more.
     KeyRevoked {
         /// Its id.
@@ -93,6 +104,7 @@ impl What {
     pub fn as_str(&self) -> &'static str {
         match self {
             What::BudgetThreshold { .. } => "budget_threshold",
+            What::BudgetExhausted { .. } => "budget_exhausted",
             What::KeyRevoked { .. } => "key_revoked",
             What::UpstreamDown { .. } => "upstream_down",
             What::UpstreamUp { .. } => "upstream_up",
@@ -117,6 +129,14 @@ impl fmt::Display for What {
             What::BudgetThreshold { pot, limit_usd, spent_usd, percent } => {
                 let (window, scope) = (pot.window, pot.scope.by_id());
                 write!(f, "{percent}% of the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
+            }
+            What::BudgetExhausted { pot, limit_usd, spent_usd, resets_at } => {
+                let (window, scope) = (pot.window, pot.scope.by_id());
+                write!(
+                    f,
+                    "calls are refused by the {window} budget of {scope}: ${spent_usd} of ${limit_usd} is spent"
+                )?;
+                resets_at.map_or(Ok(()), |at| write!(f, "; there is more at {at}"))
             }
             What::KeyRevoked { key_name, .. } => write!(f, "key {key_name} was revoked"),
             What::UpstreamDown { upstream, attempts } => {

@@ -100,7 +100,8 @@ pub enum AttemptEnd {
     Abandoned,
     /// No connection was made, or none took all of the request's body: the provider had nothing to work on.
     Unsent,
-    /// Sent, as far as anybody knows, but no head of an answer came: the provider may have worked and billed.
+    /// Sent, as far as anybody knows, but no answer came, or in its place a 504 or 524 of somebody in between who waited no
+    /// longer: the provider may have worked and billed.
     NoAnswer,
     /// The provider answered with an error status.
     ErrorStatus,
@@ -258,6 +259,17 @@ impl Outcome {
     }
 }
 
+impl Attempt {
+    /// Whether no provider saw it, or the one that did refused it.
+    pub(crate) fn came_to_nothing(&self) -> bool {
+        match self.end {
+            AttemptEnd::Unsent => true,
+            AttemptEnd::ErrorStatus => self.usage.is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// What one layer made of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -323,9 +335,8 @@ pub fn count(attempts: &[Attempt]) -> Money {
 
 /// The cost of an attempt of which everything is known.
 fn known(attempt: &Attempt) -> Option<Money> {
-    match attempt.end {
-        AttemptEnd::Unsent => Some(Money::ZERO),
-        AttemptEnd::ErrorStatus if attempt.usage.is_none() => Some(Money::ZERO),
-        _ => attempt.cost.filter(|_| attempt.usage_is_final),
+    match attempt.came_to_nothing() {
+        true => Some(Money::ZERO),
+        false => attempt.cost.filter(|_| attempt.usage_is_final),
     }
 }

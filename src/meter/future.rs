@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 use pin_project_lite::pin_project;
 
 use super::body::MeterBody;
@@ -63,6 +63,10 @@ where
         }
         let status = response.status();
         attempt.head(status, upstream_request_id(response.headers()));
+        if has_only_waited(status) {
+            attempt.end(AttemptEnd::NoAnswer);
+            return Poll::Ready(Ok(response));
+        }
         let bodiless = Ending::is_bodiless(this.method, status);
         let (mut parts, mut body) = response.into_parts();
         let tap = match attempt.dialect() {
@@ -87,8 +91,16 @@ where
     }
 }
 
+/// Whether it is of somebody in between who waited no longer: what is behind works on, and bills.
+fn has_only_waited(status: StatusCode) -> bool {
+    // Cloudflare's own, before Anthropic's API and OpenAI's.
+    const ORIGIN_TIMEOUT: u16 = 524;
+    status == StatusCode::GATEWAY_TIMEOUT || status.as_u16() == ORIGIN_TIMEOUT
+}
+
 fn failed(rejection: &Rejection) -> AttemptEnd {
     match rejection.kind() {
+        _ if rejection.upstream_status().is_some_and(has_only_waited) => AttemptEnd::NoAnswer,
         _ if rejection.is_unsent() => AttemptEnd::Unsent,
         // Refused on our side of the wire.
         kind if !kind.is_upstream() => AttemptEnd::Unsent,

@@ -15,7 +15,7 @@ use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
-use crate::store::{At, StoreError};
+use crate::store::{At, StoreError, in_time};
 
 /// How long the slots of a gateway that has fallen silent stay taken.
 const LEASE: Duration = Duration::from_secs(8);
@@ -71,7 +71,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         let Some(wanted) = self.wanted(call)? else { return Ok(()) };
         let (ask, asked) = (self.acquire(call, &wanted), self.asked(call));
         // Past the pointer's own implementation, which would put the future in a box of its own.
-        let answer = (*self.store).acquire(&ask, At::Store).await;
+        let answer = in_time((*self.store).acquire(&ask, At::Store)).await;
         let ended = asked.heard(&answer);
         match answer {
             Ok(Verdict::Allow(allowed)) => {

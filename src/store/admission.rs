@@ -1,8 +1,8 @@
 //! The key, the limits and the budgets of a call, decided in one step.
 //!
 //! Reach for it where one store keeps all three: what is refused by one of them then takes nothing of the others, a key
-//! that was revoked admits nothing from that moment on, whatever a cache still believes, and a store that is far away is
-//! asked once a call instead of twice. Settling is the two traits' own.
+//! that was revoked admits nothing from that moment on, as long as the store can be asked and whatever a cache still believes,
+//! and a store that is far away is asked once a call instead of twice. Settling is the two traits' own.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

@@ -32,6 +32,8 @@
 //! # Ok(()) } }
 //! ```
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -90,6 +92,12 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// When the store cannot be written; the caller settles again.
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError>;
 
+    /// For how long at least it knows again what it has heard of a call: see [`settle`](Self::settle). What a gateway finds of
+    /// its own past at its start, it is told within that time, and not after. An hour and a day unless it says more.
+    fn memory(&self) -> Memory {
+        Memory::default()
+    }
+
     /// Says that a session is alive, for the length of its lease.
     ///
     /// # Errors
@@ -101,6 +109,31 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError>;
+}
+
+/// How long a store remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// That a call was settled: settled again within this time, it is settled once.
+    pub settled: Duration,
+    /// That a hold was forfeited: settled within this time, the forfeit is corrected.
+    pub forfeited: Duration,
+}
+
+impl Memory {
+    /// Of both for so long.
+    #[must_use]
+    pub fn of(both: Duration) -> Self {
+        Memory { settled: both, forfeited: both }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let hour = Duration::from_secs(60 * 60);
+        Memory { settled: hour, forfeited: hour * 24 }
+    }
 }
 
 /// What a call asks of its budgets.

@@ -31,7 +31,7 @@ use moka::Expiry;
 use moka::future::Cache;
 
 use super::key::{KeyRegistry, KeyStore};
-use super::{Chain, StoreError};
+use super::{Chain, StoreError, in_time};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
 /// How long a key is believed to be what it was.
@@ -153,7 +153,7 @@ impl<K: KeyStore> Inner<K> {
     /// Asks the store, or remembers what it said when it could last be asked.
     async fn load(&self, digest: &KeyDigest) -> Result<Remembered, StoreError> {
         let generation = self.generation(digest);
-        match self.store.find(digest).await {
+        match in_time(self.store.find(digest)).await {
             Ok(Some(record)) => {
                 let remembered = Remembered { generation, record: Some(record) };
                 self.known.insert(*digest, remembered.clone()).await;

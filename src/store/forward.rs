@@ -62,6 +62,10 @@ macro_rules! forward {
                 (**self).settle(reservation, actual, at).await
             }
 
+            fn memory(&self) -> budget::Memory {
+                (**self).memory()
+            }
+
             async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
                 (**self).heartbeat(session, at).await
             }
@@ -161,6 +165,10 @@ macro_rules! by_parts {
                 at: $crate::store::At,
             ) -> Result<Vec<$crate::store::budget::Crossing>, $crate::store::StoreError> {
                 self.budgets.settle(reservation, actual, at).await
+            }
+
+            fn memory(&self) -> $crate::store::budget::Memory {
+                self.budgets.memory()
             }
 
             async fn heartbeat(

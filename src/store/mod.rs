@@ -31,6 +31,7 @@ pub mod journal;
 pub mod key;
 #[cfg(feature = "memory")]
 pub mod memory;
+mod patience;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -38,6 +39,7 @@ pub mod sqlite;
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
+pub(crate) use self::patience::in_time;
 
 use std::time::Duration;
 

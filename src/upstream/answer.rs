@@ -11,7 +11,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 const MOST_UNPACKED: usize = 1 << 30;
 
 /// Whether an answer header speaks of the provider's hop, of its account with us, of its own edge, or of a quota that all
-/// clients share: shown to one, it would tell about the others.
+/// clients share: shown to one, it would tell about the others. One of ours is said by the gateway that is nearest.
 fn is_theirs(name: &str) -> bool {
     matches!(
         name,
@@ -30,7 +30,9 @@ fn is_theirs(name: &str) -> bool {
             | "openai-organization"
             | "openai-project"
             | "anthropic-organization-id"
-    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-"].iter().any(|prefix| name.starts_with(prefix))
+    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-", "x-tollgate-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
@@ -38,6 +40,10 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
     let (mut parts, mut body) = response.into_parts();
     if let Some(rejection) = in_its_place(&parts) {
         return Err(rejection.answered(parts.status));
+    }
+    if parts.status == StatusCode::FORBIDDEN {
+        // It may be about the model alone, and its words are the client's to read; but nobody there can mend it.
+        tracing::error!("the provider answered 403: has our credential the right to what it is asked for?");
     }
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);

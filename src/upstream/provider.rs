@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -136,8 +136,9 @@ impl<C> Provider<C> {
         let host = authority.host().trim_matches(['[', ']']);
         let mut found = (host, port).to_socket_addrs()?;
         Ok(found.any(|addr| {
-            // "Any address" is this machine, to listen on and, on Linux, to connect to.
-            let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
+            // "Any address" is this machine, to listen on and, on Linux, to connect to. Of its others a socket can be bound to
+            // those alone.
+            let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok();
             let any = addr.ip().is_unspecified() || listener.ip().is_unspecified();
             let same_host = addr.ip() == listener.ip() || (any && local(addr.ip()) && local(listener.ip()));
             addr.port() == listener.port() && same_host

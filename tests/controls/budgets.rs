@@ -82,13 +82,18 @@ async fn money_is_held_for_all_that_a_call_may_cost_until_it_ends() {
 #[tokio::test]
 async fn a_spent_budget_is_told_with_its_reset_and_not_to_be_retried() {
     let world = World::new();
-    let key = world.mint(ada("0.000001")).await;
+    let key = world.mint(ada("0.0001")).await;
     let lifetime = world.mint(Principal::new("bob").budget(Window::Total, usd("0"))).await;
-    let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
+    let answer = loop {
+        let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
     assert_eq!(answer.error(), (429, "billing_error".to_owned(), json!(null)));
     assert_eq!(answer.header("retry-after"), Some("54000"), "until midnight, UTC");
     assert_eq!(answer.header("x-should-retry"), Some("false"));
-    for words in ["the day budget of team search", "$0.000001", "2026-11-25T00:00:00Z"] {
+    for words in ["the day budget of team search", "$0.0001", "2026-11-25T00:00:00Z"] {
         assert!(answer.message().contains(words), "{}", answer.message());
     }
     let mut body = hello(64);
@@ -98,9 +103,9 @@ async fn a_spent_budget_is_told_with_its_reset_and_not_to_be_retried() {
     let answer = world.ask(post(MESSAGES, &lifetime, &hello(64))).await;
     assert_eq!(answer.error().1, "billing_error");
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (None, Some("false")));
-    assert!(world.provider.received().is_empty());
+    assert_eq!(world.provider.received().len(), world.provider.bill().lines().len(), "what is refused goes nowhere");
     world.clock.advance(Duration::from_secs(54_000));
-    assert_eq!(world.ask(post(MESSAGES, &key, &hello(64))).await.error().0, 429, "a new day has as little");
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello(64))).await.status, 200, "a new day");
 }
 
 #[tokio::test]
@@ -366,7 +371,8 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
     assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));
     let message = answer.message();
-    assert!(message.ends_with("it begins anew at 2026-12-01T00:00:00Z; ask #llm-platform for more"), "{message}");
+    let all = "is more than all of the month budget of team search, $0.00; ask #llm-platform for more";
+    assert!(message.ends_with(all), "{message}");
     let first_of_december = "1796083200";
     for (name, value) in [
         ("status", Some("rejected")),

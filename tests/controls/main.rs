@@ -11,6 +11,7 @@ mod conversations;
 mod cutting;
 mod drain;
 mod guards;
+mod hanging;
 mod info;
 mod keys;
 mod limits;

@@ -21,10 +21,12 @@ use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{AttemptEnd, Quality};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
+use tollgate::route::ModelTable;
 use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::testing::Simulated;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, BudgetLayer, Dialect, Gateway, GatewayLayer, RateLimitLayer};
 use tower::{Service, ServiceExt, service_fn};
@@ -150,6 +152,37 @@ async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
 #[tokio::test]
 async fn a_call_that_is_left_before_a_provider_is_asked_costs_nothing() {
     assert_eq!(asked(NeverReady).await, (None, Money::ZERO));
+}
+
+#[tokio::test]
+async fn a_provider_that_could_not_be_reached_pays_nothing_of_what_another_served() {
+    let budgets = MemoryBudgets::new();
+    let pots =
+        ["down", "spare"].map(|name| Budget::new(Scope::provider(name), Window::Total, "1".parse().expect("money")));
+    let layer = GatewayLayer::new().budget(BudgetLayer::new(budgets.clone()));
+    let down = HttpClient::new().expect("a client");
+    // Nobody listens there.
+    let down = Provider::with_client(Dialect::Anthropic, "http://127.0.0.1:9", None, down).expect("a URL");
+    let spare = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new()).expect("a URL");
+    let table = ModelTable::new()
+        .pattern("claude-haiku*", "down", Dialect::Anthropic)
+        .pattern("claude-*", "spare", Dialect::Anthropic)
+        .alias("best", ["claude-haiku-5-5", "claude-opus-5-5"]);
+    let gateway = Gateway::builder()
+        .upstream("down", Dialect::Anthropic, down)
+        .upstream("spare", Dialect::Anthropic, spare)
+        .layer(layer.router(table))
+        .build();
+    let body = json!({ "model": "best", "max_tokens": 100, "messages": [{ "role": "user", "content": "Hello" }] });
+    let mut request = Request::post(MESSAGES).body(Body::from(body.to_string())).expect("a request");
+    let principal = pots.iter().cloned().fold(Principal::new("ada"), Principal::budget_of);
+    request.extensions_mut().insert(Arc::new(principal));
+    let answer = gateway.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+    let _ = answer.into_body().collect().await.expect("whole");
+    let standings = budgets.standing(&pots, At::Store).await.expect("memory");
+    assert!(standings[1].spent > Money::ZERO, "{standings:?}");
+    assert!(standings.iter().all(|one| one.held == Money::ZERO) && standings[0].spent == Money::ZERO, "{standings:?}");
 }
 
 #[tokio::test]

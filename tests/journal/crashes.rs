@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::money::Money;
 use tollgate::domain::scope::Scope;
-use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
-use tollgate::store::journal::{Journal, verify};
+use tollgate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::journal::{Corrected, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
 use tower::ServiceExt;
@@ -257,4 +258,54 @@ async fn what_is_told_again_is_charged_to_those_pots_alone_that_pay() {
     let standings = elsewhere.standing(&pots, At::Store).await.expect("memory");
     assert!(standings[0].spent > Money::ZERO, "{standings:?}");
     assert_eq!(standings[1].spent, Money::ZERO, "nobody asked it: {standings:?}");
+}
+
+/// A store that remembers for so many days.
+#[derive(Clone)]
+struct Remembering(MemoryBudgets, u64);
+
+#[async_trait]
+impl BudgetStore for Remembering {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.0.reserve(ask, at).await
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.0.extend(ask, at).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        self.0.settle(reservation, actual, at).await
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::of(Duration::from_secs(self.1 * 86_400))
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.0.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        self.0.standing(budgets, at).await
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_comes_back_corrects_what_its_store_still_remembers_and_nothing_else() {
+    let dir = Dir::new("late");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new()).ago(3);
+    let answer = site.ask("sim:deltas=5,stall=3").await;
+    assert!(standing(&site.budgets).await.held > Money::ZERO);
+    let left = dir.as_if_killed("late-after");
+    drop(answer);
+    // What an hour and a day remember is a risk to be charged twice; SQLite's ledger has all of it.
+    for (days, corrected) in [(1, [0, 1]), (3, [0, 1]), (30, [1, 0])] {
+        let copy = left.as_if_killed("late-again");
+        let store = Remembering(MemoryBudgets::new(), days);
+        let mut journal = Journal::at(&copy.0).open().expect("what was left");
+        let Corrected { lost, too_old, .. } = journal.settle_lost(&store).await.expect("memory");
+        assert_eq!([lost, too_old], corrected, "{days} days");
+        assert_eq!(standing(&store).await.spent > Money::ZERO, lost == 1, "{days} days");
+    }
 }

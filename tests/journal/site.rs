@@ -15,7 +15,7 @@ use tollgate::dialect::head::Head;
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::catalog::{Catalog, Terms};
-use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::clock::{Clock, ManualClock, SystemClock};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
@@ -85,28 +85,30 @@ pub(crate) struct Site<B> {
 impl<B: BudgetStore + Clone> Site<B> {
     pub(crate) fn new(journal: Journal, budgets: B) -> Self {
         let (provider, settlements, audit) = (Simulated::new(), Settlements::new(), AuditLayer::journaled(journal));
-        let gateway = Self::gateway(&provider, &settlements, &audit, &budgets, &["anthropic"]);
+        let layer = Self::layer(&settlements, &audit, &budgets);
+        let gateway = Self::gateway(&provider, layer, &["anthropic"]);
         Site { gateway, audit, budgets, provider, settlements }
+    }
+
+    /// The same, so many days ago.
+    pub(crate) fn ago(self, days: u64) -> Self {
+        let then = SystemClock.now() - Duration::from_secs(days * 86_400);
+        let layer = Self::layer(&self.settlements, &self.audit, &self.budgets).clock(ManualClock::at(then));
+        Site { gateway: Self::gateway(&self.provider, layer, &["anthropic"]), ..self }
     }
 
     /// The same with a second upstream, for when the first cannot be reached.
     pub(crate) fn fallback(&self) -> Gateway {
-        let upstreams = &["anthropic", "spare"];
-        Self::gateway(&self.provider, &self.settlements, &self.audit, &self.budgets, upstreams)
+        let layer = Self::layer(&self.settlements, &self.audit, &self.budgets);
+        Self::gateway(&self.provider, layer, &["anthropic", "spare"])
     }
 
-    fn gateway(
-        provider: &Simulated,
-        settlements: &Settlements,
-        audit: &AuditLayer,
-        budgets: &B,
-        upstreams: &'static [&'static str],
-    ) -> Gateway {
-        let layer = GatewayLayer::new()
-            .settlements(settlements.clone())
-            .audit(audit)
-            .budget(BudgetLayer::new(budgets.clone()))
-            .router(All(upstreams));
+    fn layer(settlements: &Settlements, audit: &AuditLayer, budgets: &B) -> GatewayLayer {
+        GatewayLayer::new().settlements(settlements.clone()).audit(audit).budget(BudgetLayer::new(budgets.clone()))
+    }
+
+    fn gateway(provider: &Simulated, layer: GatewayLayer, upstreams: &'static [&'static str]) -> Gateway {
+        let layer = layer.router(All(upstreams));
         let gateway = upstreams.iter().fold(Gateway::builder().layer(layer), |gateway, name| {
             let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
             gateway.upstream(*name, Dialect::Anthropic, upstream.expect("a URL"))

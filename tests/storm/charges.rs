@@ -85,6 +85,12 @@ async fn an_error_of_the_providers_is_charged_nothing() {
             assert_eq!((outcome.end, outcome.charged), (End::Failed, Some(Money::ZERO)), "{family} {code}");
             assert_eq!(bill, Money::ZERO);
         }
+        // Of somebody in between who waited no longer: what is behind may work on, and bill.
+        for code in ["504", "524"] {
+            let (status, outcome, _) = one(family, is_stream, &format!("sim:status={code}")).await;
+            assert_eq!((status.to_string().as_str(), outcome.end), (code, End::Failed));
+            assert!(outcome.charged > Some(Money::ZERO) && outcome.charged == outcome.granted, "{family} {code}");
+        }
         for script in ["sim:html", "sim:html,status=500", "sim:status=302"] {
             let (status, outcome, _) = one(family, is_stream, script).await;
             assert_eq!((status, outcome.charged), (502, Some(Money::ZERO)), "{family} {script}");

@@ -9,7 +9,7 @@ use super::queue::Item;
 use crate::domain::event::{Event, What};
 use crate::domain::outcome::{AttemptEnd, Outcome};
 use crate::domain::rejection::RejectionKind;
-use crate::store::budget::Crossing;
+use crate::store::budget::{Crossing, Standing};
 
 /// Takes events into a journal, which hands them on. A clone is the same journal.
 ///
@@ -52,6 +52,17 @@ impl Events {
             limit_usd: *limit,
             spent_usd: *spent,
             percent: *percent,
+        });
+    }
+
+    /// A budget refuses: for [`BudgetLayer::on_exhausted`](crate::BudgetLayer::on_exhausted).
+    pub fn exhausted(&self, standing: &Standing) {
+        let Standing { budget, spent, resets_at, .. } = standing;
+        self.shared.tell(What::BudgetExhausted {
+            pot: budget.pot.clone(),
+            limit_usd: budget.limit,
+            spent_usd: *spent,
+            resets_at: *resets_at,
         });
     }
 }

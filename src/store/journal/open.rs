@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
@@ -26,10 +25,8 @@ use crate::store::budget::BudgetStore;
 use crate::store::event::EventSink;
 use crate::store::{At, StoreError};
 
-/// A settlement that may have been heard is told again for so long: a store remembers for an hour at least.
-const HEARD_FOR: Duration = Duration::from_secs(55 * 60);
-/// A forfeit is corrected for so long: a store remembers for a day at least.
-const FORFEITED_FOR: Duration = Duration::from_secs(23 * 60 * 60);
+/// A store is told no more where it is about to forget: clocks differ, and telling takes time.
+const ABOUT: u32 = 12;
 
 /// A journal that this process alone writes. See the [module](super).
 pub struct Journal {
@@ -109,9 +106,10 @@ impl Journal {
     /// When the store cannot be told. Those it was told of are done with; the rest comes with the next call.
     pub async fn settle_lost<B: BudgetStore + ?Sized>(&mut self, budgets: &B) -> Result<Corrected, StoreError> {
         let (now, mut corrected) = (SystemClock.now(), Corrected::default());
+        let memory = budgets.memory();
         while let Some(left) = self.left.front() {
-            let memory = if left.record.is_some() { FORFEITED_FOR } else { HEARD_FOR };
-            let is_known = now.duration_since(left.at).unsigned_abs() < memory;
+            let memory = if left.record.is_some() { memory.forfeited } else { memory.settled };
+            let is_known = now.duration_since(left.at).unsigned_abs() < memory - memory / ABOUT;
             match &left.settlement {
                 Some((reservation, charged)) if is_known => {
                     let news = budgets.settle(reservation, *charged, At::Store).await?;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,13 +13,16 @@ use super::{Sqlite, rows, schema, unexpected};
 use crate::domain::budget::Budget;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
-use crate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
 use crate::store::{At, Session, StoreError};
 
 /// The latest time that budgets were decided by.
 pub(super) const CLOCK: &str = "budget_clock";
 /// When the first lease of a session ends.
 pub(super) const LEASE: &str = "budget_lease";
+
+/// How old a row of the ledger is before anybody may delete it: see [the module](super).
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Budgets in the file. A settlement is on the disk when `settle` answers; for a hold see [the module](super).
 ///
@@ -59,6 +63,10 @@ impl BudgetStore for SqliteBudgets {
             Reply::Settled(news) => Ok(news),
             _ => Err(unexpected()),
         }
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::of(KEPT)
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {

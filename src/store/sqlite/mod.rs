@@ -58,10 +58,10 @@
 //! # The tables
 //!
 //! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a
-//! settled row is what makes settling twice settling once. Rows that are settled or forfeited may be deleted once no client
-//! of theirs can settle again (a settlement that came after that would be charged beside the forfeit), and audit records
-//! when you need them no more. Do it in slices: one large `DELETE` keeps everyone waiting. Run each of these until it deletes
-//! nothing; none looks at what is younger:
+//! settled row is what makes settling twice settling once, and a forfeited one what is corrected by a gateway that comes back
+//! with its journal. After 30 days no gateway tells of a call any more, and its row may be deleted if it is settled or forfeited;
+//! audit records may be when you need them no more. Do it in slices: one large `DELETE` keeps everyone waiting. Run each of
+//! these until it deletes nothing; none looks at what is younger:
 //!
 //! ```sql
 //! -- calls that began more than 30 days ago, by the time that their ids begin with (UUIDv7)

@@ -1,0 +1,122 @@
+//! Stores that take a question and never answer it.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::key::{KeyDigest, KeyRecord, VirtualKey};
+use tollgate::domain::limit::{Limit, Measure};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::admission::{self, AdmissionStore, Admit};
+use tollgate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
+use tollgate::store::key::KeyStore;
+use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
+use tollgate::store::{At, Session, StoreError};
+use tollgate::{AdmissionLayer, BudgetLayer, GatewayLayer, KeyAuthLayer, RateLimitLayer};
+
+use crate::world::{Answer, MESSAGES, World, post};
+
+#[derive(Clone, Copy)]
+struct Hung;
+
+#[async_trait]
+impl KeyStore for Hung {
+    async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Hung {
+    async fn reserve(&self, _: &Reserve<'_>, _: At) -> Result<budget::Verdict, StoreError> {
+        pending().await
+    }
+
+    async fn settle(&self, _: &Reservation, _: Money, _: At) -> Result<Vec<Crossing>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn heartbeat(&self, _: Session, _: At) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn standing(&self, _: &[Budget], _: At) -> Result<Vec<budget::Standing>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl RateLimitStore for Hung {
+    async fn acquire(&self, _: &Acquire<'_>, _: At) -> Result<rate_limit::Verdict, StoreError> {
+        pending().await
+    }
+
+    async fn settle(&self, _: &Permit, _: Used, _: At) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn heartbeat(&self, _: Session, _: At) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn standing(&self, _: &[Limit], _: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl AdmissionStore for Hung {
+    async fn admit(&self, _: &Admit<'_>, _: At) -> Result<admission::Verdict, StoreError> {
+        pending().await
+    }
+}
+
+fn body() -> Value {
+    json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+fn day() -> Budget {
+    Budget::new(Scope::team("search"), Window::Day, "1".parse().expect("an amount"))
+}
+
+/// What comes back, and after how many seconds.
+async fn ask(world: &World, key: &VirtualKey) -> (Answer, u64) {
+    let began = Instant::now();
+    let answer = world.ask(post(MESSAGES, key, &body())).await;
+    (answer, began.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_one_that_cannot_answer() {
+    let refused = |(answer, after): (Answer, u64)| (answer.status.as_u16(), answer.error().1, after);
+    let overloaded = (529, "overloaded_error".to_owned(), 5);
+    let unreadable = (429, "billing_error".to_owned(), 5);
+
+    let world = World::with(|layer| layer.budget(BudgetLayer::new(Hung)));
+    let paying = world.mint(Principal::new("ada").budget_of(day())).await;
+    assert_eq!(refused(ask(&world, &paying).await), unreadable);
+    let soft = world.mint(Principal::new("bob").budget_of(day().soft())).await;
+    let (answer, after) = ask(&world, &soft).await;
+    assert_eq!((answer.status.as_u16(), after), (200, 5), "nobody is refused for what refuses nothing");
+
+    let world = World::with(|layer| layer.rate_limit(RateLimitLayer::new(Hung)));
+    let limited = world.mint(Principal::new("ada").limit(Measure::Requests, 5)).await;
+    assert_eq!(refused(ask(&world, &limited).await), overloaded);
+
+    let world = World::new();
+    let pepper = world.pepper.clone();
+    let admitting = World::bare(|layer: GatewayLayer| {
+        layer.auth(KeyAuthLayer::new(world.keys.clone(), pepper)).admission(AdmissionLayer::new(Hung))
+    });
+    let paying = world.mint(Principal::new("ada").budget_of(day())).await;
+    assert_eq!(refused(ask(&admitting, &paying).await), unreadable);
+
+    let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, world.pepper.clone())));
+    assert_eq!(refused(ask(&hung, &paying).await), overloaded);
+    assert!(hung.provider.received().is_empty() && admitting.provider.received().is_empty());
+}
