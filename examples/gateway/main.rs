@@ -1,11 +1,12 @@
 //! A gateway to start with: `cargo run --release --example gateway --features sqlite,upstream,testing`
 //!
 //! Listens on 127.0.0.1:4000 and prints what to paste. With `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` in the environment it
-//! calls those providers (`ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them); with neither a simulated one answers.
+//! calls those providers; `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them, and one alone is a server of yours that wants
+//! no key. With none of these a simulated one answers.
 //!
 //! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it.
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
-//! pepper from `TOLLGATE_PEPPER` or from a file beside it. Limits a minute begin anew with the process.
+//! pepper from `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used.
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
@@ -23,6 +24,7 @@ mod serve;
 
 mod args;
 mod audit;
+mod local;
 mod mint;
 mod providers;
 mod storage;
@@ -39,7 +41,6 @@ use tollgate::call::Settlements;
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::journal::UpstreamWatch;
-use tollgate::store::memory::MemoryLimits;
 use tollgate::{AuditLayer, BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 
 use tracing::Level;
@@ -83,7 +84,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let stop = serve::Stop::new()?;
     let storage = Storage::open(&args).await?;
     let (listen, mint) = (args.listen, std::mem::take(&mut args.mint));
-    let has_keys = !mint.is_empty() || !storage.keys.is_empty().await?;
+    let has_keys = !mint.is_empty() || !storage.stores.keys.is_empty().await?;
     if !has_keys && !listen.ip().is_loopback() {
         return Err(format!(
             "--listen {listen}: without virtual keys whoever reaches this port spends your money; --mint one, or listen on loopback"
@@ -96,22 +97,31 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut minted = Vec::new();
     for one in mint {
         let name = one.name().to_owned();
-        minted.push((name, one.into(&*storage.keys, &storage.pepper).await?));
+        minted.push((name, one.into(&*storage.stores.keys, &storage.pepper).await?));
     }
 
     let settlements = Settlements::new();
-    let mut layer = GatewayLayer::new().settlements(settlements.clone()).audit(&storage.audit).on_close(log);
-    let mut budgets = BudgetLayer::new(storage.budgets.clone());
+    let mut layer = GatewayLayer::new()
+        .settlements(settlements.clone())
+        .live_calls(stop.live.clone())
+        .audit(&storage.audit)
+        .on_close(log);
+    let mut budgets = BudgetLayer::new(storage.stores.budgets.clone());
     if let Some(events) = storage.events.clone() {
         let watch = UpstreamWatch::new(events.clone(), 5);
-        budgets = budgets.on_threshold(move |crossing| events.crossing(crossing));
+        let refusals = events.clone();
+        budgets = budgets
+            .on_threshold(move |crossing| events.crossing(crossing))
+            .on_exhausted(move |standing| refusals.exhausted(standing));
         layer = layer.on_close(move |outcome| watch.see(outcome));
     }
     if has_keys {
         layer = layer
-            .auth(KeyAuthLayer::new(CachedKeys::new(storage.keys.clone()), storage.pepper.clone()))
-            .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
+            .auth(KeyAuthLayer::new(CachedKeys::new(storage.stores.keys.clone()), storage.pepper.clone()))
+            .rate_limit(RateLimitLayer::new(storage.stores.limits.clone()))
             .budget(budgets);
+    } else {
+        layer = layer.gate(local::Only);
     }
     if let Some(content) = &storage.content {
         layer = layer.content(content);
@@ -127,11 +137,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     for (name, key) in &minted {
         println!("key {name} {}", key.expose());
     }
-    welcome::print(address, providers.simulated, has_keys, minted.first().map(|(_, key)| key));
+    welcome::print(address, &providers.answers, has_keys, minted.first().map(|(_, key)| key));
     drop(minted);
     let mut stop = serve::until(stop, listener, app).await?;
-    // What the calls cost is written down before the process ends, if the database can be reached; a second Ctrl-C
-    // gives up on it.
+    // What the calls cost is written down before the process ends, if the database can be reached; one more Ctrl-C gives
+    // up on it.
     let written = async {
         settlements.drain().await;
         storage.close().await

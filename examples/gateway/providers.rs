@@ -10,8 +10,17 @@ use tollgate::upstream::{HttpClient, Provider};
 /// The gateway with the providers that the environment names.
 pub(crate) struct Providers {
     pub(crate) gateway: GatewayBuilder,
-    /// No provider is configured, and the simulated one answers.
+    pub(crate) answers: Answers,
+}
+
+/// Who answers.
+pub(crate) struct Answers {
+    /// No provider is configured, and the simulated one does.
     pub(crate) simulated: bool,
+    /// A model that is there for certain; what a local server has nobody here knows.
+    pub(crate) model: Option<&'static str>,
+    /// Whether Claude's models are there under their names, which Claude Code asks for by itself.
+    pub(crate) claude: bool,
 }
 
 const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"];
@@ -21,6 +30,9 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
     let anthropic = configured("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL");
     let openai = configured("OPENAI_API_KEY", "OPENAI_BASE_URL");
     let simulated = anthropic.is_none() && openai.is_none();
+    let claude = simulated || anthropic.is_some();
+    // A server without a key is somebody's own, and so are its models.
+    let gpt = simulated || openai.as_ref().is_some_and(|(key, _)| !key.is_empty());
 
     if let Some((key, base)) = anthropic {
         let provider = at(Provider::anthropic(&key)?, base.as_deref(), listener)?;
@@ -28,7 +40,10 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
     }
     if let Some((key, base)) = openai {
         let provider = at(Provider::openai(&key)?, base.as_deref(), listener)?;
-        gateway = gateway.upstream("openai", Dialect::OpenAiChat, provider).models(GPT.map(Model::openai));
+        gateway = gateway.upstream("openai", Dialect::OpenAiChat, provider);
+        if gpt {
+            gateway = gateway.models(GPT.map(Model::openai));
+        }
     }
     if simulated {
         let provider = |dialect| Provider::with_client(dialect, "http://simulated.invalid", None, Simulated::new());
@@ -38,7 +53,8 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
             .models(CLAUDE.map(Model::anthropic))
             .models(GPT.map(Model::openai));
     }
-    Ok(Providers { gateway, simulated })
+    let model = if claude { Some("claude-haiku-5-5") } else { gpt.then_some("gpt-5-mini") };
+    Ok(Providers { gateway, answers: Answers { simulated, model, claude } })
 }
 
 /// The key and the base URL of one provider; it counts as configured by either, since a local server wants no key.

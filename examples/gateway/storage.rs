@@ -12,7 +12,8 @@ use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::journal::{Corrected, Events, Journal, Sealer};
 use tollgate::store::key::KeyRegistry;
-use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::store::sqlite::Sqlite;
 use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, ContentLayer};
@@ -21,8 +22,7 @@ use crate::args::{Args, Content, Database, Trail};
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
-    pub(crate) keys: Arc<dyn KeyRegistry>,
-    pub(crate) budgets: Arc<dyn BudgetStore>,
+    pub(crate) stores: Stores,
     pub(crate) audit: AuditLayer,
     /// Where it is said what somebody should hear of, if there is a journal that keeps it.
     pub(crate) events: Option<Events>,
@@ -31,6 +31,13 @@ pub(crate) struct Storage {
     pub(crate) pepper: Pepper,
     database: Option<Sqlite>,
     contents: Option<Sqlite>,
+}
+
+/// What calls are let through by.
+pub(crate) struct Stores {
+    pub(crate) keys: Arc<dyn KeyRegistry>,
+    pub(crate) limits: Arc<dyn RateLimitStore>,
+    pub(crate) budgets: Arc<dyn BudgetStore>,
 }
 
 /// What is there of calls besides their ledger.
@@ -47,7 +54,8 @@ impl Storage {
             let budgets = Arc::new(MemoryBudgets::new());
             let trails = trails(trail, "log", TracingSink::new(), &budgets).await?;
             let pepper = Pepper::new(Pepper::mint_text()?.as_bytes())?;
-            return Self::with(trails, content, Arc::new(MemoryKeys::new()), budgets, pepper, None).await;
+            let (keys, limits) = (Arc::new(MemoryKeys::new()), Arc::new(MemoryLimits::new()));
+            return Self::with(trails, content, Stores { keys, limits, budgets }, pepper, None).await;
         };
         let database = Sqlite::open(path).await?;
         database.migrate().await?;
@@ -55,14 +63,14 @@ impl Storage {
         let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
         let budgets = Arc::new(database.budgets());
         let trails = trails(trail, "sqlite", database.audit(), &budgets).await?;
-        Self::with(trails, content, Arc::new(keys), budgets, pepper, Some(database)).await
+        let stores = Stores { keys: Arc::new(keys), limits: Arc::new(database.limits()), budgets };
+        Self::with(trails, content, stores, pepper, Some(database)).await
     }
 
     async fn with(
         trails: Trails,
         content: &Option<Content>,
-        keys: Arc<dyn KeyRegistry>,
-        budgets: Arc<dyn BudgetStore>,
+        stores: Stores,
         pepper: Pepper,
         database: Option<Sqlite>,
     ) -> Result<Self, Box<dyn Error>> {
@@ -75,7 +83,7 @@ impl Storage {
             }
             None => (None, None),
         };
-        Ok(Storage { keys, budgets, audit, events, content, pepper, database, contents })
+        Ok(Storage { stores, audit, events, content, pepper, database, contents })
     }
 
     /// After the last settlement.
@@ -143,13 +151,18 @@ async fn trails(
 }
 
 /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are
-/// no keys that an older one would have to open.
+/// no keys that an older one would have to open. Where there are both, keys from the file's time open what they did.
 fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
-    if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
-        return Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}").into());
-    }
     let path = database.with_extension("pepper");
     let why = |error: &dyn Error| format!("{}: {error}", path.display());
+    if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
+        let pepper = Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}"))?;
+        return match std::fs::read_to_string(&path) {
+            Ok(before) => Ok(pepper.and_before(Pepper::new(before.trim().as_bytes()).map_err(|error| why(&error))?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(pepper),
+            Err(error) => Err(why(&error).into()),
+        };
+    }
     if is_new && !path.exists() {
         make(&path).map_err(|error| why(&error))?;
     }

@@ -2,9 +2,11 @@ use std::net::SocketAddr;
 
 use tollgate::domain::key::VirtualKey;
 
+use crate::providers::Answers;
+
 /// What to paste into which client.
-pub(crate) fn print(address: SocketAddr, simulated: bool, has_keys: bool, key: Option<&VirtualKey>) {
-    if simulated {
+pub(crate) fn print(address: SocketAddr, answers: &Answers, has_keys: bool, key: Option<&VirtualKey>) {
+    if answers.simulated {
         println!(
             "no provider is configured: a simulated one answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real one"
         );
@@ -20,14 +22,21 @@ pub(crate) fn print(address: SocketAddr, simulated: bool, has_keys: bool, key: O
         None if has_keys => "YOUR-KEY",
         None => "any",
     };
+    let model = answers.model.unwrap_or("YOUR-MODEL");
+    // It asks for Claude's models by itself, a small one for small things among them.
+    let claude_code = match answers.claude {
+        true => "claude".to_owned(),
+        false => format!("ANTHROPIC_DEFAULT_HAIKU_MODEL={model} claude --model {model}"),
+    };
     println!(
         r#"
 curl http://{address}/v1/messages -H 'x-api-key: {key}' -H 'content-type: application/json' \
-  -d '{{"model":"claude-haiku-5-5","max_tokens":64,"messages":[{{"role":"user","content":"Hello"}}]}}'
+  -d '{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"Hello"}}]}}'
 
-Claude Code        ANTHROPIC_BASE_URL=http://{address} ANTHROPIC_AUTH_TOKEN={key} claude
+Claude Code        ANTHROPIC_BASE_URL=http://{address} ANTHROPIC_AUTH_TOKEN={key} {claude_code}
 anthropic (Python) anthropic.Anthropic(base_url="http://{address}", api_key="{key}")
 openai (Python)    openai.OpenAI(base_url="http://{address}/v1", api_key="{key}")
+either is served   model="{model}"
 "#
     );
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tollgate::call::LiveCalls;
 
 /// How long what is in flight may take to finish.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,11 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// The calls that hear of it when they have not ended in time, if a layer is given them.
+    pub(crate) live: LiveCalls,
 }
 
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Stop { interrupt, terminate, live: LiveCalls::with_client_timeout(Duration::from_secs(120)) })
     }
 
     pub(crate) async fn asked(&mut self) {
@@ -35,8 +39,8 @@ impl Stop {
     }
 }
 
-/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, and hangs up on the rest.
-/// Gives the wish back, for those who have more to do and may be asked again.
+/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, or until asked again, and
+/// hangs up on the rest. Gives the wish back, for those who have more to do and may be asked once more.
 pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<Stop> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -57,6 +61,13 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
         let service = TowerToHyperService::new(app.clone());
         let mut stopped = stopped.clone();
         connections.spawn(async move {
+            // The server has no clock for the first byte.
+            tokio::select! {
+                biased;
+                Ok(Ok(())) = tokio::time::timeout(PATIENCE, socket.readable()) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                else => return,
+            }
             let mut server = auto::Builder::new(TokioExecutor::new());
             // Without a timer hyper waits for the end of a request's head for ever.
             server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -71,7 +82,17 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
     }
     drop(listener);
     stopping.send_replace(true);
-    let _ = tokio::time::timeout(PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
+    let live = stop.live.clone();
+    let in_time = async {
+        let finished = async { while connections.join_next().await.is_some() {} };
+        // Who is told that it is over has a moment to hear it.
+        let patience = tokio::time::timeout(PATIENCE + Duration::from_secs(1), finished);
+        let _ = tokio::join!(patience, live.finish(PATIENCE));
+    };
+    tokio::select! {
+        () = in_time => {}
+        () = stop.asked() => {}
+    }
     connections.shutdown().await;
     Ok(stop)
 }

@@ -17,7 +17,7 @@ pub(crate) struct Gateway {
     process: Process,
     log: PathBuf,
     /// Held open: a program that prints to a closed pipe fails.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Gateway {
@@ -34,6 +34,11 @@ impl Gateway {
     /// Starts one with providers of this environment.
     pub(crate) fn toward(name: &str, environment: &[(&str, &str)]) -> Self {
         Self::of(name, command().args(["--database", "memory:"]).envs(environment.iter().copied()), 0)
+    }
+
+    /// On this database, with a pepper from the environment.
+    pub(crate) fn peppered(name: &str, database: &str, pepper: &str) -> Self {
+        Self::of(name, command().args(["--database", database]).env("TOLLGATE_PEPPER", pepper), 0)
     }
 
     fn of(name: &str, command: &mut Command, keys: usize) -> Self {
@@ -56,7 +61,16 @@ impl Gateway {
             (name.to_owned(), secret.to_owned())
         };
         let keys = (0..keys).map(|_| key()).collect();
-        Gateway { addr, keys, process, log, _stdout: stdout }
+        Gateway { addr, keys, process, log, stdout }
+    }
+
+    /// What it prints up to the line that begins so.
+    pub(crate) fn said_until(&mut self, start: &str) -> String {
+        let mut said = String::new();
+        while !said.lines().last().is_some_and(|line| line.starts_with(start)) {
+            assert!(self.stdout.read_line(&mut said).expect("text") > 0, "{said}");
+        }
+        said
     }
 
     pub(crate) fn url(&self) -> String {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::gateway::{Gateway, command};
 
@@ -19,7 +21,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     };
     vec![
-        trial("a key, what it spent and its record outlive Ctrl-C and kill -9", a_key_outlives_its_gateway),
+        trial("a key and what it spent outlive Ctrl-C and kill -9, and its record Ctrl-C", a_key_outlives_its_gateway),
+        trial("what is left of a minute outlives its gateway", a_limit_outlives_its_gateway),
+        trial("a pepper from the environment opens what the one in the file did", a_later_pepper),
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
@@ -34,7 +38,7 @@ pub(crate) fn start() -> Gateway {
         "name=ledger,budget=5/day,budget=50/month,team=search,team-budget=100/month",
         "name=brisk,rpm=20",
         "name=brisk_openai,rpm=20",
-        "name=spent,budget=0.000001/day",
+        "name=spent,budget=0.0001/day",
         "name=nothing,budget=0/total",
         "name=alone,parallel=1",
     ];
@@ -109,6 +113,7 @@ fn a_key_outlives_its_gateway() {
     assert_ne!(once, "0.00");
     first.interrupt();
     first.assert_exits_well();
+    assert_eq!(records(&path), 1, "after Ctrl-C");
 
     let second = on(&path, "outlives-2", None);
     assert_eq!(spent(&second, &key), once, "after Ctrl-C");
@@ -121,6 +126,43 @@ fn a_key_outlives_its_gateway() {
     assert_eq!(call(&third, &key).0, 200);
     third.interrupt();
     third.assert_exits_well();
+}
+
+/// How many records of calls that cost something are in the file.
+fn records(path: &Path) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(path).connect().await.expect("it is there");
+        sqlx::query_scalar("SELECT count(*) FROM tollgate_audit WHERE charged_nanos > 0")
+            .fetch_one(&mut file)
+            .await
+            .expect("a number")
+    })
+}
+
+fn a_limit_outlives_its_gateway() {
+    let path = temporary("limited");
+    let first = on(&path, "limited-1", Some("name=ada,rpm=1"));
+    let key = first.key("ada").to_owned();
+    assert_eq!(call(&first, &key).0, 200);
+    first.interrupt();
+    first.assert_exits_well();
+    let second = on(&path, "limited-2", None);
+    assert_eq!(call(&second, &key).0, 429);
+    second.interrupt();
+    second.assert_exits_well();
+}
+
+fn a_later_pepper() {
+    let path = temporary("later");
+    let first = on(&path, "later-1", Some("name=ada"));
+    let key = first.key("ada").to_owned();
+    first.interrupt();
+    first.assert_exits_well();
+    let second = Gateway::peppered("later-2", &format!("sqlite://{}", path.display()), &"p".repeat(32));
+    assert_eq!(call(&second, &key).0, 200);
+    second.interrupt();
+    second.assert_exits_well();
 }
 
 fn a_secret_is_rotated() {

@@ -116,7 +116,17 @@ def test_a_second_call_at_once_is_refused_until_the_first_has_ended(base_url):
     asyncio.run(run())
 
 
+def spend_all(sdk):
+    for _ in range(20):
+        try:
+            ask_claude(sdk)
+        except anthropic.RateLimitError:
+            return
+    raise AssertionError("it is never spent")
+
+
 def test_a_spent_budget_raises_at_once_and_says_until_when(base_url):
+    spend_all(claude(base_url, key("spent"), max_retries=0))
     for name, has_reset in [("spent", True), ("nothing", False)]:
         tried = Tried()
         with raises(anthropic.RateLimitError) as caught:

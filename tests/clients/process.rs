@@ -15,7 +15,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     };
     vec![
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
+        trial("what the gateway prints to paste works with the providers that it has", what_is_printed_works),
+        trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
+        trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
         trial("what --mint and --database cannot mean is refused clearly", bad_arguments_are_refused),
         trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
         trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
@@ -26,6 +29,72 @@ fn prints_its_address_and_exits() {
     let gateway = Gateway::start("exits");
     // No request first: who reads the address may press Ctrl-C at once.
     gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
+fn what_is_printed_works() {
+    let upstream = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
+    let base = format!("http://{upstream}");
+    for (environment, has, has_not) in [
+        (&[][..], &["no provider is configured", "AUTH_TOKEN=any claude\n", "claude-haiku-5-5"][..], "gpt"),
+        (&[("ANTHROPIC_API_KEY", "x")], &["AUTH_TOKEN=any claude\n", r#""model":"claude-haiku-5-5""#], "no provider"),
+        (&[("OPENAI_API_KEY", "x")], &["claude --model gpt-5-mini", r#""model":"gpt-5-mini""#], "claude-haiku"),
+        (&[("OPENAI_BASE_URL", &base)], &["claude --model YOUR-MODEL", r#""model":"YOUR-MODEL""#], "gpt"),
+    ] {
+        let mut gateway = Gateway::toward("printed", environment);
+        let said = gateway.said_until("either is served");
+        assert!(has.iter().all(|text| said.contains(text)) && !said.contains(has_not), "{environment:?}: {said}");
+        // Of a server that is somebody's own nobody here knows the models.
+        let listed = get(gateway.addr, "/v1/models");
+        assert_eq!(listed.contains(r#""data":[]"#), said.contains("YOUR-MODEL"), "{environment:?}: {listed}");
+        assert!(get(gateway.addr, "/readyz").ends_with("ready"));
+        gateway.interrupt();
+        gateway.assert_exits_well();
+    }
+}
+
+fn get(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn no_web_page_may_call() {
+    let gateway = Gateway::start("pages");
+    let port = gateway.addr.port();
+    for (headers, status) in [
+        (format!("host: localhost:{port}\r\n"), 200),
+        (format!("host: 127.0.0.1:{port}\r\norigin: http://localhost:3000\r\n"), 200),
+        (format!("host: [::1]:{port}\r\n"), 200),
+        (format!("host: localhost:{port}\r\norigin: https://example.com\r\ncontent-type: text/plain\r\n"), 401),
+        (format!("host: localhost:{port}\r\norigin: null\r\n"), 401),
+        (format!("host: localhost.example.com:{port}\r\n"), 401),
+        ("host: \r\n".to_owned(), 401),
+    ] {
+        let answer = asked(gateway.addr, &headers, "Hello").lines().next().expect("a line").expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+    }
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
+fn a_second_wish_hangs_up() {
+    let gateway = Gateway::start("hangs-up");
+    let mut stream = ask(gateway.addr, "sim:deltas=400,delay=50");
+    let mut seen = read_until(&mut stream, "content_block_delta", 1);
+    gateway.interrupt();
+    let refused = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        TcpStream::connect(gateway.addr).is_err()
+    });
+    assert!(refused, "it still listens, five seconds after it was asked to stop");
+    seen += &read_until(&mut stream, "content_block_delta", 2);
+    gateway.interrupt();
+    // An error, or the end of what came.
+    let _ = stream.read_to_string(&mut seen);
+    assert!(!seen.contains("message_stop"), "{seen}");
     gateway.assert_exits_well();
 }
 
@@ -48,12 +117,17 @@ fn a_running_stream_finishes() {
 
 /// Sends a request for a stream, and gives back where the answer comes.
 fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
+    asked(addr, "host: localhost\r\n", prompt)
+}
+
+/// With these headers.
+fn asked(addr: SocketAddr, headers: &str, prompt: &str) -> BufReader<TcpStream> {
     let body = format!(
         r#"{{"model":"claude-haiku-5-5","max_tokens":64,"stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );
     let mut stream = TcpStream::connect(addr).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-    write!(stream, "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    write!(stream, "POST /v1/messages HTTP/1.1\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
         .expect("it reads");
     BufReader::new(stream)
 }
