@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog::Terms;
+
 /// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -31,6 +33,43 @@ pub struct Usage {
     pub web_searches: u64,
     /// Web pages that the provider fetched.
     pub web_fetches: u64,
+    /// How it was served, as far as the answer says so.
+    #[serde(skip_serializing_if = "Served::is_unstated")]
+    pub served: Served,
+}
+
+/// How an answer was served, where that changes the price of all its tokens: by what it says itself, and not by what was asked
+/// for, since a project's default or the provider's load may make another thing of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Served {
+    /// In fast mode or by the priority tier, or not although that was asked for; `None` where it says neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast: Option<bool>,
+    /// By the flexible tier.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub flex: bool,
+    /// Within the US.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub us: bool,
+}
+
+impl Served {
+    fn is_unstated(&self) -> bool {
+        *self == Served::default()
+    }
+
+    /// These terms, but for what is known better.
+    pub(crate) fn over(self, asked: Terms) -> Terms {
+        Terms { fast: self.fast.unwrap_or(asked.fast), flex: asked.flex || self.flex, us: asked.us || self.us }
+    }
+
+    /// What both say.
+    fn and(self, other: Served) -> Served {
+        let fast = self.fast.filter(|_| self.fast == other.fast);
+        Served { fast, flex: self.flex && other.flex, us: self.us && other.us }
+    }
 }
 
 impl Usage {
@@ -52,6 +91,7 @@ impl Usage {
             reasoning: self.reasoning.saturating_add(other.reasoning),
             web_searches: self.web_searches.saturating_add(other.web_searches),
             web_fetches: self.web_fetches.saturating_add(other.web_fetches),
+            served: self.served.and(other.served),
         }
     }
 }

@@ -162,7 +162,7 @@ fn searches_cost_their_price_for_every_use() {
 #[test]
 fn terms_multiply_and_fast_needs_a_price() {
     let opus = card("claude-opus-5-5");
-    let fast_us = Terms { fast: true, us: true };
+    let fast_us = Terms { fast: true, us: true, ..Terms::default() };
     assert_eq!(cost(&opus, 1_000, 1_000, |it| it.terms = fast_us), dollars("0.0528"));
     assert_eq!(cost(&sonnet(), 1, 1, |it| it.terms = fast_us), Err("speed"));
     assert_eq!(cost(&opus, u64::MAX, u64::MAX, |_| {}), Err("max_tokens"));
@@ -190,7 +190,7 @@ proptest! {
     ) {
         let catalog = Catalog::builtin();
         let card = catalog.models().nth(model % catalog.models().count()).expect("a model");
-        let terms = Terms { fast: terms.0, us: terms.1 };
+        let terms = Terms { fast: terms.0, us: terms.1, ..Terms::default() };
         let inputs = inputs(|it| {
             (it.cache_writes, it.terms) = (writes, terms);
             it.server_tools = if searches > 0 { vec![ServerTool::new("web_search_1", Some(searches))] } else { vec![] };

@@ -1,9 +1,12 @@
 //! The table, and what a call costs by it.
 
 use proptest::prelude::*;
+use tollgate::Dialect;
+use tollgate::dialect::meter;
 use tollgate::domain::catalog::{Catalog, ModelCard, Prices, Terms};
 use tollgate::domain::money::{Money, Price};
 use tollgate::domain::usage::Usage;
+use tollgate::wire::sse::Scanner;
 
 fn price(dollars: &str) -> Price {
     dollars.parse().expect("plain decimal")
@@ -20,7 +23,7 @@ fn card(model: &str) -> ModelCard {
     Catalog::builtin().find(model).unwrap_or_else(|| panic!("{model} is in the table")).clone()
 }
 
-const PLAIN: Terms = Terms { fast: false, us: false };
+const PLAIN: Terms = Terms { fast: false, flex: false, us: false };
 
 #[test]
 fn spot_prices_are_those_that_were_published() {
@@ -130,7 +133,7 @@ fn the_tier_counts_all_input_and_prices_every_token() {
 fn searches_are_priced_a_use_and_no_multiplier_touches_them() {
     let usage = |web_searches| Usage { output: 1_000, web_searches, ..Usage::default() };
     let opus = card("claude-opus-5-5");
-    assert_eq!(opus.cost(&usage(3), Terms { fast: true, us: true }), "0.074".parse().ok());
+    assert_eq!(opus.cost(&usage(3), Terms { fast: true, us: true, ..Terms::default() }), "0.074".parse().ok());
     // The table does not say what a search costs with this one.
     let haiku = card("claude-haiku-4-5");
     assert_eq!(haiku.cost(&usage(0), PLAIN), "0.005".parse().ok());
@@ -140,12 +143,12 @@ fn searches_are_priced_a_use_and_no_multiplier_touches_them() {
 #[test]
 fn multipliers_multiply_each_other_and_a_fast_mode_without_a_price_has_none() {
     let usage = Usage { output: 1_000, ..Usage::default() };
-    let cost = |fast, us| card("claude-opus-5-5").cost(&usage, Terms { fast, us });
+    let cost = |fast, us| card("claude-opus-5-5").cost(&usage, Terms { fast, us, ..Terms::default() });
     assert_eq!(
         [cost(false, false), cost(false, true), cost(true, false), cost(true, true)],
         ["0.02", "0.022", "0.04", "0.044"].map(|dollars| dollars.parse().ok())
     );
-    assert_eq!(card("claude-sonnet-5").cost(&usage, Terms { fast: true, us: false }), None);
+    assert_eq!(card("claude-sonnet-5").cost(&usage, Terms { fast: true, ..Terms::default() }), None);
 }
 
 #[test]
@@ -172,7 +175,7 @@ proptest! {
             input: input.0, cache_read: read.0, cache_write_5m: short.0, cache_write_1h: long.0, output: output.0,
             ..Usage::default()
         };
-        let cost = ModelCard::new("m", prices).us(us).fast(fast).cost(&usage, Terms { fast: true, us: true });
+        let cost = ModelCard::new("m", prices).us(us).fast(fast).cost(&usage, Terms { fast: true, us: true, ..Terms::default() });
         let picos: u128 = classes.iter().map(|(tokens, picos)| u128::from(*tokens) * u128::from(*picos)).sum();
         let exact = picos * u128::from(us) * u128::from(fast);
         let nanos = cost.and_then(|cost| u128::try_from(cost.nanos()).ok()).expect("it can be said");
@@ -190,4 +193,46 @@ fn every_price_says_of_which_list_it_is() {
     let own = ModelCard::new("own", prices);
     assert_eq!(&*own.price_version, "house");
     assert_eq!(&*own.price_version("contract of 2026-11").price_version, "contract of 2026-11");
+}
+
+#[test]
+fn an_answer_is_priced_by_the_tier_speed_and_region_that_served_it() {
+    let cost = |model: &str, dialect, answer: &str, asked| {
+        let usage = meter::answer(dialect, answer.as_bytes()).usage.expect("stated");
+        let mut stream = meter::StreamMeter::new(dialect);
+        let event = match dialect {
+            Dialect::Anthropic => format!("data: {{\"type\":\"message_start\",\"message\":{answer}}}\n\n"),
+            _ => format!("data: {answer}\n\ndata: [DONE]\n\n"),
+        };
+        Scanner::new().push(event.as_bytes(), |block| stream.block(&block)).expect("small");
+        assert_eq!(stream.reading().usage, Some(usage), "a stream says the same");
+        let json = serde_json::to_string(&usage).expect("JSON");
+        assert_eq!(serde_json::from_str::<Usage>(&json).expect("its own"), usage);
+        Catalog::builtin().find(model).expect("a price").cost(&usage, asked).expect("an amount").to_string()
+    };
+    let asked = Terms::default();
+    for (tier, dollars) in [
+        (r#""default""#, "0.00125"),
+        (r#""priority""#, "0.0025"),
+        (r#""flex""#, "0.000625"),
+        (r#""on_demand""#, "0.00125"),
+        ("null", "0.00125"),
+    ] {
+        let usage = r#""choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":0}"#;
+        let answer = format!(r#"{{"service_tier":{tier},{usage}}}"#);
+        assert_eq!(cost("gpt-5", Dialect::OpenAiChat, &answer, asked), dollars, "{tier}");
+    }
+    let fast = Terms { fast: true, ..asked };
+    for (said, asked, dollars) in [
+        (r#""speed":"fast""#, asked, "0.008"),
+        (r#""speed":"standard""#, asked, "0.004"),
+        (r#""speed":"standard""#, fast, "0.004"),
+        (r#""speed":null"#, fast, "0.008"),
+        (r#""inference_geo":"us""#, asked, "0.0044"),
+        (r#""inference_geo":"us","speed":"fast""#, asked, "0.0088"),
+        (r#""inference_geo":"not_available","service_tier":"priority""#, asked, "0.004"),
+    ] {
+        let answer = format!(r#"{{"usage":{{"input_tokens":1000,"output_tokens":0,{said}}}}}"#);
+        assert_eq!(cost("claude-opus-5-5", Dialect::Anthropic, &answer, asked), dollars, "{said}");
+    }
 }

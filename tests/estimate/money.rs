@@ -63,7 +63,7 @@ fn ten_million_costs_are_exact_but_for_one_rounding_up() {
             ..Usage::default()
         };
         let bits = random.next();
-        let terms = Terms { fast: bits & 1 == 1, us: bits & 2 == 2 };
+        let terms = Terms { fast: bits & 1 == 1, us: bits & 2 == 2, ..Terms::default() };
         let prices = if usage.total_input() > above { long } else { base };
         let one = 1_000_000;
         let due = exactly(&usage, &prices, if terms.us { us } else { one }, if terms.fast { fast } else { one });

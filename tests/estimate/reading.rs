@@ -253,7 +253,7 @@ fn terms_and_the_thinking_budget_are_read() {
     let terms = |members: Value| with(Anthropic, members).terms;
     assert_eq!(terms(json!({"messages": []})), Terms::default());
     let all = json!({"messages": [], "speed": "fast", "inference_geo": "us"});
-    assert_eq!(terms(all), Terms { fast: true, us: true });
+    assert_eq!(terms(all), Terms { fast: true, us: true, ..Terms::default() });
     let none = json!({"messages": [], "speed": "standard", "inference_geo": "global"});
     assert_eq!(terms(none), Terms::default());
     let body = r#"{"model":"m","messages":[],"thinking":{"type":"enabled","budget_tokens":2048}}"#;

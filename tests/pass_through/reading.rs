@@ -52,6 +52,7 @@ fn anthropic(answers: &[Value]) -> Option<Usage> {
         reasoning: latest("/output_tokens_details/thinking_tokens"),
         web_searches: latest("/server_tool_use/web_search_requests"),
         web_fetches: latest("/server_tool_use/web_fetch_requests"),
+        ..Usage::default()
     })
 }
 

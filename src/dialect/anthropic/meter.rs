@@ -82,6 +82,8 @@ fn overwrite(counts: &str, reading: &mut Reading) {
             usage.web_searches = detail(value, "web_search_requests").unwrap_or(usage.web_searches);
             usage.web_fetches = detail(value, "web_fetch_requests").unwrap_or(usage.web_fetches);
         }
+        "speed" => usage.served.fast = text(value).map(|speed| speed == "fast").or(usage.served.fast),
+        "inference_geo" => usage.served.us |= text(value).is_some_and(|place| place == "us"),
         _ => {}
     });
     if let Some(written) = written {

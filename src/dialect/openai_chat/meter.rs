@@ -1,7 +1,7 @@
 use crate::dialect::marks::{ERROR, USAGE};
-use crate::dialect::members::{count, is_object, members, model};
+use crate::dialect::members::{count, is_object, members, model, text};
 use crate::dialect::meter::Reading;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Served, Usage};
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 ///
@@ -43,16 +43,22 @@ struct Read {
 
 fn read(json: &[u8], reading: &mut Reading) -> Read {
     let (mut usage, mut failed, mut has_no_choices, mut named) = (None, false, false, None);
+    let mut served = Served::default();
     let whole = members(json, |key, value| match key {
         "usage" if is_object(value) => usage = Some(counts(value)),
         "model" => named = model(value),
         "choices" => has_no_choices = is_empty_array(value),
+        "service_tier" => match text(value).as_deref() {
+            Some("priority" | "fast") => served.fast = Some(true),
+            Some("flex") => served.flex = true,
+            _ => {}
+        },
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
     let states_usage = usage.is_some();
     if let Some(counts) = usage {
-        (reading.usage, reading.usage_is_final) = (Some(counts.usage), counts.is_final);
+        (reading.usage, reading.usage_is_final) = (Some(Usage { served, ..counts.usage }), counts.is_final);
     }
     reading.failed |= failed;
     reading.model = named.or(reading.model);

@@ -25,8 +25,10 @@ pub struct ModelCard {
     pub web_search: Option<Money>,
     /// What keeping a call within the US (or, of OpenAI, within a region) does to the price of tokens, in millionths.
     pub us: u32,
-    /// What fast mode does to the price of tokens, in millionths, if the model has one.
+    /// What fast mode (of OpenAI, the priority tier) does to the price of tokens, in millionths, if the model has one.
     pub fast: Option<u32>,
+    /// What the flexible tier does to the price of tokens, in millionths.
+    pub flex: u32,
     /// The most output tokens that the provider makes in a second for one answer, hidden reasoning included;
     /// [`u64::MAX`] where nobody knows. It bounds what an answer can have cost whose end was not seen.
     pub top_speed: u64,
@@ -50,6 +52,7 @@ impl ModelCard {
             web_search: None,
             us: ONE,
             fast: None,
+            flex: ONE,
             top_speed: u64::MAX,
             caches_unasked: false,
             price_version: "house".into(),
@@ -92,10 +95,17 @@ impl ModelCard {
         self
     }
 
-    /// The multiplier for fast mode, in millionths.
+    /// The multiplier for fast mode, or for the priority tier, in millionths.
     #[must_use]
     pub fn fast(mut self, millionths: u32) -> Self {
         self.fast = Some(millionths);
+        self
+    }
+
+    /// The multiplier for the flexible tier, in millionths.
+    #[must_use]
+    pub fn flex(mut self, millionths: u32) -> Self {
+        self.flex = millionths;
         self
     }
 
@@ -127,7 +137,8 @@ impl ModelCard {
         self
     }
 
-    /// What the call cost: exact, and rounded up once, to the next billionth of a dollar.
+    /// What the call cost: exact, and rounded up once, to the next billionth of a dollar. The terms are those that it asked for;
+    /// those that the usage says it was served by go before.
     ///
     /// `None` if a price is missing (for searches that were made, for a fast mode that was asked for), or if the sum is
     /// more than [`Money`] can say.
@@ -145,7 +156,7 @@ impl ModelCard {
             searches => self.searches(searches)?,
         };
         // Whole billionths, so that the sum is rounded where the tokens are.
-        self.under(tokens, terms)?.total()?.checked_add(searches)
+        self.under(tokens, usage.served.over(terms))?.total()?.checked_add(searches)
     }
 
     /// The prices of a request with so many input tokens.
@@ -165,8 +176,12 @@ impl ModelCard {
     /// The price of tokens under these terms; `None` for a fast mode without a price.
     pub(crate) fn under(&self, tokens: Cost, terms: Terms) -> Option<Multiplied> {
         let us = if terms.us { self.us } else { ONE };
-        let fast = if terms.fast { self.fast? } else { ONE };
-        Some(tokens.times(us).times(fast))
+        let tier = match terms {
+            Terms { fast: true, .. } => self.fast?,
+            Terms { flex: true, .. } => self.flex,
+            _ => ONE,
+        };
+        Some(tokens.times(us).times(tier))
     }
 }
 
@@ -226,11 +241,13 @@ pub struct LongContext {
     pub prices: Prices,
 }
 
-/// What a request asked for that changes the price of all its tokens. The two multiply each other.
+/// What a request asked for that changes the price of all its tokens. Region and tier multiply each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Terms {
-    /// Fast mode: `speed: "fast"` of Messages.
+    /// Fast mode: `speed: "fast"` of Messages, the priority tier of OpenAI.
     pub fast: bool,
+    /// The flexible tier of OpenAI, unless it is fast.
+    pub flex: bool,
     /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host
     /// names choose a region, without a word in the request: whoever knows that sets this.
     pub us: bool,

@@ -6,7 +6,7 @@ use super::card::{LongContext, ModelCard, Prices};
 
 /// Output tokens a second that none of these models is taken to reach. No provider states one, so it is an assumption:
 /// what others have published of these models' speeds in 2026 goes up to 218, of gpt-5.4-mini. Tiers that are sold as
-/// faster have no price here, and no budget pays for them.
+/// faster no budget pays for, where they are asked for.
 const TOP_SPEED: u64 = 500;
 
 /// Which list it is, as each row's card says: the source and the date in the head of the table.
@@ -27,7 +27,7 @@ fn card(row: &str) -> Option<ModelCard> {
     let columns: Vec<&str> = row.split(' ').collect();
     let &[provider, name, window, max_output, ref rest @ ..] = columns.as_slice() else { return None };
     let &[input, output, read, write_5m, write_1h, above, ref rest @ ..] = rest else { return None };
-    let &[long_input, long_output, long_read, long_5m, long_1h, search, us, fast] = rest else { return None };
+    let &[long_input, long_output, long_read, long_5m, long_1h, search, us, fast, flex] = rest else { return None };
 
     let base = [price(input)?, price(output)?, price(read)?, price(write_5m)?, price(write_1h)?];
     let long = [price(long_input)?, price(long_output)?, price(long_read)?, price(long_5m)?, price(long_1h)?];
@@ -44,6 +44,7 @@ fn card(row: &str) -> Option<ModelCard> {
     card.web_search = stated(search, |text| text.parse::<Money>().ok())?;
     card.us = millionths(us)?.unwrap_or(card.us);
     card.fast = millionths(fast)?;
+    card.flex = millionths(flex)?.unwrap_or(card.flex);
     card.top_speed = TOP_SPEED;
     card.price_version = VERSION.clone();
     card.caches_unasked = provider == "openai";
