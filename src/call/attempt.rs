@@ -176,7 +176,7 @@ impl AttemptGuard {
 
 impl Call {
     /// The name of a model, which is nearly always that of its target.
-    fn shared_name(&self, name: &str) -> Arc<str> {
+    pub(super) fn shared_name(&self, name: &str) -> Arc<str> {
         match self.target() {
             Some(target) if *target.model == *name => target.model.clone(),
             _ => name.into(),

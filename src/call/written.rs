@@ -7,7 +7,7 @@ use super::Call;
 use super::settle::unavailable;
 use super::state::Holds;
 use crate::dialect::meter::Reading;
-use crate::domain::audit::AuditRecord;
+use crate::domain::audit::{AttemptRecord, AuditRecord, micros};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, Outcome, Quality, charge, charge_guessed, count};
 use crate::domain::rejection::Rejection;
@@ -118,9 +118,11 @@ impl Call {
         };
         let ended = if outcome.attempts.is_empty() { Some(Money::ZERO) } else { charged(&outcome) };
         for (began, target, reading) in &live {
-            let took = self.elapsed().saturating_sub(*began).saturating_add(unseen);
-            outcome.attempts.push(self.to(target.clone()).cut_off(reading, took));
+            let took = self.elapsed().saturating_sub(*began);
+            let attempt = self.to(target.clone()).cut_off(reading, took.saturating_add(unseen));
+            outcome.attempts.push(Attempt { took, ..attempt });
         }
+        let sent = outcome.attempts.len();
         if live.is_empty() && (outcome.attempts.is_empty() || !is_answered) {
             // One more may be about to be sent, and nobody knows where to: to the dearest place that it may be sent to.
             let took = unseen;
@@ -135,6 +137,8 @@ impl Call {
             (Holds::Bound, Some(granted), Some(ended)) => charged.min(granted).max(ended),
             _ => charged,
         });
+        outcome.attempts.truncate(sent);
+        outcome.cost = outcome.attempts.iter().filter_map(|attempt| attempt.cost).reduce(Money::saturating_add);
         outcome
     }
 
@@ -143,6 +147,8 @@ impl Call {
         let usage = reading.usage;
         Attempt {
             target: self.target().map(|target| Target::clone(target)),
+            answered: reading.model.map(|model| self.shared_name(model.as_str())),
+            price_version: self.card().map(|card| card.price_version.clone()),
             at_most: self.at_most(reading, took),
             usage,
             cost: usage.and_then(|usage| self.cost(&usage)),
@@ -173,8 +179,15 @@ impl Witness for Call {
             state.metered || !state.attempts.is_empty()
         };
         let outcome = self.if_lost(if is_metered { UNSEEN } else { self.elapsed().saturating_add(UNSEEN) });
-        let quality = outcome.granted.map(|granted| quality(granted, outcome.charged));
-        Seen { id: self.id(), usage: outcome.usage, charged: outcome.charged, quality }
+        Seen {
+            id: self.id(),
+            usage: outcome.usage,
+            cost: outcome.cost,
+            charged: outcome.charged,
+            quality: outcome.granted.map(|granted| quality(granted, outcome.charged)),
+            attempts: outcome.attempts.iter().map(AttemptRecord::new).collect(),
+            took_us: micros(outcome.took),
+        }
     }
 }
 

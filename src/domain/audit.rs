@@ -223,7 +223,7 @@ impl AuditRecord {
 }
 
 impl AttemptRecord {
-    fn new(attempt: &Attempt) -> Self {
+    pub(crate) fn new(attempt: &Attempt) -> Self {
         AttemptRecord {
             upstream: attempt.target.as_ref().map(|target| target.upstream.clone()),
             dialect: attempt.target.as_ref().map(|target| target.dialect),
@@ -243,6 +243,6 @@ impl AttemptRecord {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

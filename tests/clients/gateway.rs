@@ -1,8 +1,9 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,28 @@ pub(crate) struct Gateway {
     log: PathBuf,
     /// Held open: a program that prints to a closed pipe fails.
     stdout: BufReader<ChildStdout>,
+}
+
+/// Every secret that was minted here.
+static MINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// No log, no database and no journal that a gateway has left has any of them.
+pub(crate) fn assert_no_secret_is_left() {
+    let minted = MINTED.lock().expect("no panic");
+    let mut directories = vec![PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            // Some are gone by now.
+            let Ok(bytes) = fs::read(&path) else { continue };
+            let is_in = |secret: &&String| memchr::memmem::find(&bytes, secret.as_bytes()).is_some();
+            assert_eq!(minted.iter().find(is_in), None, "a secret is in {}", path.display());
+        }
+    }
 }
 
 impl Gateway {
@@ -58,6 +81,7 @@ impl Gateway {
             stdout.read_line(&mut line).expect("a line of text");
             let key = line.trim_end().strip_prefix("key ").and_then(|key| key.split_once(' '));
             let (name, secret) = key.unwrap_or_else(|| panic!("{line:?} is no key; see {}", log.display()));
+            MINTED.lock().expect("no panic").push(secret.to_owned());
             (name.to_owned(), secret.to_owned())
         };
         let keys = (0..keys).map(|_| key()).collect();

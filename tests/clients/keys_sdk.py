@@ -171,6 +171,24 @@ def assert_written(call, model, usage, end="complete"):
     assert [decision["layer"] for decision in record["decisions"]] == ["auth", "budget"]
 
 
+def test_a_refused_call_has_one_record_that_says_why_and_no_row_in_the_ledger(base_url):
+    refusals = [
+        (lambda: ask_claude(claude(base_url, key("plenty")[:-1] + "!")), anthropic.AuthenticationError, "unauthenticated"),
+        (lambda: ask_claude(claude(base_url, key("plenty")), "claude-opus-5-5"), anthropic.BadRequestError, "model_not_allowed"),
+        (lambda: ask_claude(claude(base_url, key("nothing"))), anthropic.RateLimitError, "budget_spent"),
+        (lambda: ask_gpt(gpt(base_url, key("nothing"))), openai.RateLimitError, "budget_spent"),
+        (lambda: ask_gpt(gpt(base_url, key("plenty")), "gpt-5"), openai.NotFoundError, "model_not_allowed"),
+    ]
+    for ask, error, why in refusals:
+        with raises(error) as caught:
+            ask()
+        call = caught.error.response.headers["x-request-id"]
+        row = row_of(call, "SELECT * FROM tollgate_audit WHERE id = ?")
+        record = json.loads(row["record"])
+        assert (row["end"], record["rejection"], row["charged_nanos"]) == ("refused", why, None), dict(row)
+        assert not rows("SELECT id FROM tollgate_reservations WHERE id = ?", uuid.UUID(call).bytes)
+
+
 def test_the_ledger_holds_one_row_for_every_call_with_what_it_cost(base_url):
     sdk = claude(base_url, key("ledger"))
     answer = sdk.messages.with_raw_response.create(

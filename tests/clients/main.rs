@@ -65,5 +65,6 @@ fn main() -> ExitCode {
             gateway.assert_exits_well();
         }
     }
+    gateway::assert_no_secret_is_left();
     conclusion.exit_code()
 }

@@ -309,3 +309,29 @@ async fn a_gateway_that_comes_back_corrects_what_its_store_still_remembers_and_n
         assert_eq!(standing(&store).await.spent > Money::ZERO, lost == 1, "{days} days");
     }
 }
+
+#[tokio::test]
+async fn a_lost_record_says_all_that_was_seen_of_its_call() {
+    let dir = Dir::new("seen");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    let mut answer = site.ask("sim:deltas=5,stall=3").await.into_body();
+    for _ in 0..3 {
+        answer.frame().await.expect("a frame").expect("no error");
+    }
+    // It is looked at every two seconds.
+    until("it is seen", || lines(&dir.0).iter().any(|line| line["seen"]["attempts"][0]["usage"].is_object())).await;
+    let left = dir.as_if_killed("seen-after");
+    let mut journal = Journal::at(&left.0).open().expect("what was left");
+    assert_eq!(journal.settle_lost(&site.budgets).await.expect("memory").lost, 1);
+    Site::new(journal, MemoryBudgets::new()).audit.flush().await;
+    let lines = lines(&left.0);
+    let record = lines.iter().map(|line| &line["final"]["record"]).find(|record| !record.is_null()).expect("closed");
+    let attempt = &record["attempts"][0];
+    assert_eq!(record["attempts"].as_array().map(Vec::len), Some(1), "{record}");
+    assert_eq!((&attempt["upstream"], &attempt["end"]), (&json!("anthropic"), &json!("no_answer")), "{record}");
+    assert_eq!((&attempt["answered"], &record["end"]), (&json!("claude-haiku-5-5"), &json!("lost")), "{record}");
+    assert_eq!((&attempt["cost_usd"], &attempt["usage"]), (&record["cost_usd"], &record["usage"]));
+    assert!(attempt["price_version"].is_string() && money(&record["cost_usd"]) > Money::ZERO, "{record}");
+    let seconds = 1_000_000..20_000_000;
+    assert!(seconds.contains(&record["took_us"].as_u64().expect("a number")), "{record}");
+}

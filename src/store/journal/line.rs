@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::frame;
 use super::seal::{Deleted, Sealed};
-use crate::domain::audit::AuditRecord;
+use crate::domain::audit::{AttemptRecord, AuditRecord};
 use crate::domain::event::Event;
 use crate::domain::money::Money;
 use crate::domain::outcome::Quality;
@@ -75,10 +75,18 @@ pub(crate) struct Seen {
     pub(crate) id: Uuid,
     /// As far as its provider has stated any.
     pub(crate) usage: Option<Usage>,
+    /// What that costs.
+    #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<Money>,
     /// What it is charged if nothing more is heard of it.
     #[serde(rename = "charged_usd")]
     pub(crate) charged: Option<Money>,
     pub(crate) quality: Option<Quality>,
+    /// Those that have been sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attempts: Vec<AttemptRecord>,
+    #[serde(default)]
+    pub(crate) took_us: u64,
 }
 
 /// A call has closed.

@@ -168,6 +168,7 @@ impl Call {
         }
         if let Some(seen) = self.seen {
             (record.usage, record.charged, record.quality) = (seen.usage, seen.charged, seen.quality);
+            (record.cost, record.attempts, record.took_us) = (seen.cost, seen.attempts, seen.took_us);
         }
         let settlement = reservation.zip(record.charged).filter(|_| !self.is_done);
         Some(Left { id, seq, at: record.opened_at, record: Some(record), settlement })
