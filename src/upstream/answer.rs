@@ -1,10 +1,12 @@
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
 
 use super::request::{drop_named_by_connection, remove_where};
 use crate::body::{Body, Gunzip};
-use crate::call::is_event_stream;
+use crate::call::{Call, is_event_stream};
+use crate::dialect::translate::{self, Reply};
+use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// Most that an answer may unpack to where the client cannot unpack it itself.
@@ -35,8 +37,16 @@ fn is_theirs(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
+/// What is known of who asked, and whom.
+pub(super) struct Asked {
+    /// What the provider speaks.
+    pub(super) dialect: Dialect,
+    pub(super) accepts_gzip: bool,
+    pub(super) call: Option<Call>,
+}
+
 /// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
-pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Response<Body>, Rejection> {
+pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<Body>, Rejection> {
     let (mut parts, mut body) = response.into_parts();
     if let Some(rejection) = in_its_place(&parts) {
         return Err(rejection.answered(parts.status));
@@ -50,8 +60,10 @@ pub(super) fn clean(response: Response<Body>, accepts_gzip: bool) -> Result<Resp
     if parts.status.is_success() {
         // Anthropic sends it with a third of its good answers; clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);
+    } else if is_html(&parts.headers) {
+        return Ok(without_page(parts, asked));
     }
-    if !accepts_gzip && Gunzip::is_needed(&parts.headers) {
+    if !asked.accepts_gzip && Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_UNPACKED);
         for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
             parts.headers.remove(name);
@@ -75,7 +87,7 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
                 .internal("a redirect; is the base URL right?"),
         );
     }
-    if is_html(&parts.headers) {
+    if parts.status.is_success() && is_html(&parts.headers) {
         return Some(
             Rejection::new(
                 RejectionKind::UpstreamGarbled,
@@ -85,6 +97,20 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
         );
     }
     None
+}
+
+/// An error that something before the provider's API wrote as a page: what it says by its status alone, as the API would.
+/// Clients go by the status, and wait as long as they are told to.
+fn without_page(mut parts: Parts, asked: &Asked) -> Response<Body> {
+    tracing::info!(status = parts.status.as_u16(), "an error of type text/html; is the base URL right?");
+    let id = asked.call.as_ref().map(|call| call.id().to_string()).unwrap_or_default();
+    let fault = translate::fault(parts.status, b"", asked.dialect);
+    let body = translate::of_fault(&fault, asked.dialect, &Reply::new("", id)).body;
+    for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
+        parts.headers.remove(name);
+    }
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Response::from_parts(parts, Body::from(body))
 }
 
 fn is_html(headers: &HeaderMap) -> bool {

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tower::util::Oneshot;
 
-use super::answer::clean;
+use super::answer::{Asked, clean};
 use super::idle::{IdleBody, Patience};
 use super::unreachable::unreachable;
 use crate::body::{Body, BoxError};
@@ -38,7 +38,7 @@ pin_project! {
         Sent {
             #[pin]
             answer: Oneshot<C, Request<Body>>,
-            accepts_gzip: bool,
+            asked: Asked,
             first_byte: Duration,
             idle: Duration,
             patience: Patience,
@@ -55,13 +55,9 @@ where
     }
 
     /// Waits for `answer` as long as `first_byte`; its body may then be silent as long as `idle`.
-    pub(super) fn sent(
-        answer: Oneshot<C, Request<Body>>,
-        accepts_gzip: bool,
-        first_byte: Duration,
-        idle: Duration,
-    ) -> Self {
-        ProviderFuture { state: State::Sent { answer, accepts_gzip, first_byte, idle, patience: Patience::default() } }
+    pub(super) fn sent(answer: Oneshot<C, Request<Body>>, asked: Asked, first_byte: Duration, idle: Duration) -> Self {
+        let patience = Patience::default();
+        ProviderFuture { state: State::Sent { answer, asked, first_byte, idle, patience } }
     }
 }
 
@@ -80,11 +76,11 @@ where
                 Some(rejection) => Err(rejection),
                 None => return Poll::Pending,
             },
-            StateProj::Sent { answer, accepts_gzip, first_byte, idle, patience } => match answer.poll(cx) {
+            StateProj::Sent { answer, asked, first_byte, idle, patience } => match answer.poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     let patience = std::mem::take(patience);
                     let response = response.map(|body| Body::own(IdleBody::new(body, *idle, patience)));
-                    clean(response, *accepts_gzip)
+                    clean(response, asked)
                 }
                 Poll::Ready(Err(error)) => Err(unreachable(&error.into())),
                 Poll::Pending if patience.poll_lost(*first_byte, cx).is_ready() => {

@@ -6,7 +6,8 @@
 //! - **Reads:** the request that dispatch made. **Strips** the client's credentials, cookies, hop-by-hop and forwarding
 //!   headers; **injects** the credential last.
 //! - **Answers** 502 and 504 where the provider cannot be reached or takes too long, 500 where it refuses *our*
-//!   credential, 502 where it answers HTML. All else passes with its status and bytes.
+//!   credential, 502 where an answer that should be good is HTML; an error that is HTML keeps its status alone. All else
+//!   passes with its status and bytes.
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {

@@ -11,6 +11,7 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
 use tower::{Service, ServiceExt};
 
+use super::answer::Asked;
 use super::base::Base;
 use super::request::{accepts_gzip, ask_encoding, content_type, default_version, strip};
 use super::{Credential, ProviderError, ProviderFuture};
@@ -162,11 +163,12 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let accepts_gzip = accepts_gzip(request.headers());
+        let (accepts_gzip, call) = (accepts_gzip(request.headers()), Call::of(&request).cloned());
         match self.config.prepare(request, accepts_gzip) {
             Ok(request) => {
                 let answer = self.client.clone().oneshot(request);
-                ProviderFuture::sent(answer, accepts_gzip, self.config.first_byte, self.config.idle)
+                let Config { dialect, first_byte, idle, .. } = *self.config;
+                ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call }, first_byte, idle)
             }
             Err(rejection) => ProviderFuture::refused(rejection),
         }

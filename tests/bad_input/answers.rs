@@ -125,27 +125,44 @@ async fn a_provider_that_refuses_our_credential_is_our_fault_and_not_the_clients
     }
 }
 
+const PAGE: &str = "<html><body>10.1.2.3 is down</body></html>";
+
 #[tokio::test]
-async fn a_web_page_is_502_whatever_status_it_came_with() {
-    for (status, kind) in [
-        ("200 OK", "text/html"),
-        ("200 OK", "TEXT/HTML; charset=UTF-8"),
-        ("403 Forbidden", "text/html"),
-        ("503 Service Unavailable", "text/html; charset=utf-8"),
-        ("504 Gateway Timeout", "text/html"),
-    ] {
-        let page = "<html><body>10.1.2.3 is down</body></html>";
-        let rude = Rude::start(vec![answer(status, &format!("content-type: {kind}\r\n"), page)]).await;
+async fn a_web_page_for_an_answer_is_502() {
+    for kind in ["text/html", "TEXT/HTML; charset=UTF-8"] {
+        let rude = Rude::start(vec![answer("200 OK", &format!("content-type: {kind}\r\n"), PAGE)]).await;
         let mut stack = Stack::over(&rude.url()).await;
-        for dialect in BOTH {
-            for more in STREAMS {
-                let reply = stack.post(dialect, request(dialect, more)).await;
-                let message = reply.is_error(dialect, UNREACHABLE, status);
-                assert!(!message.contains("10.1.2.3") && !message.contains('<'), "{message}");
-                let outcome = stack.outcome_of(&reply).await;
-                assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamGarbled)));
-                assert_eq!(outcome.usage, None);
-            }
+        for (dialect, more) in BOTH.into_iter().flat_map(|dialect| STREAMS.map(|more| (dialect, more))) {
+            let reply = stack.post(dialect, request(dialect, more)).await;
+            let message = reply.is_error(dialect, UNREACHABLE, kind);
+            assert!(!message.contains("10.1.2.3") && !message.contains('<'), "{message}");
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamGarbled)));
+            assert_eq!(outcome.usage, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_for_an_error_keeps_the_status_that_it_came_with_and_when_to_come_back() {
+    for (status, both, anthropic, openai) in [
+        ("403 Forbidden", [403; 2], "permission_error", ("invalid_request_error", Some("permission_denied"))),
+        ("413 Payload Too Large", [413; 2], "request_too_large", ("invalid_request_error", Some("request_too_large"))),
+        ("429 Too Many Requests", [429; 2], "rate_limit_error", ("requests", Some("rate_limit_exceeded"))),
+        ("500 Internal Server Error", [500; 2], "api_error", ("server_error", None)),
+        ("503 Service Unavailable", [503; 2], "overloaded_error", ("server_error", Some("overloaded"))),
+        ("504 Gateway Timeout", [504; 2], "timeout_error", ("server_error", Some("timeout"))),
+    ] {
+        let headers = "content-type: text/html; charset=utf-8\r\nretry-after: 7\r\n";
+        let rude = Rude::start(vec![answer(status, headers, PAGE)]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for (dialect, more) in BOTH.into_iter().flat_map(|dialect| STREAMS.map(|more| (dialect, more))) {
+            let reply = stack.post(dialect, request(dialect, more)).await;
+            let message = reply.is_error(dialect, Expected { status: both, anthropic, openai }, status);
+            assert_eq!((message, reply.header("retry-after")), (format!("the upstream answered {}", both[0]), "7"));
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!((outcome.end, outcome.rejection, outcome.usage), (End::Failed, None, None), "{status}");
+            assert_eq!(outcome.attempts[0].end, AttemptEnd::ErrorStatus, "{status}");
         }
     }
 }
