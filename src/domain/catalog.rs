@@ -20,6 +20,7 @@
 
 mod abilities;
 mod card;
+mod effort;
 mod table;
 
 use std::collections::BTreeMap;
@@ -28,8 +29,9 @@ use std::sync::{Arc, LazyLock};
 use super::dialect::Dialect;
 use super::pattern;
 
-pub use self::abilities::{Abilities, Effort, Efforts, Sampling, ThinkingModes};
+pub use self::abilities::{Abilities, Sampling, ThinkingModes};
 pub use self::card::{LongContext, ModelCard, Prices, Terms};
+pub use self::effort::{Effort, Efforts};
 
 /// Models by name. Cheap to clone.
 #[derive(Debug, Clone)]

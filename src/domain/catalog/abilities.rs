@@ -1,5 +1,6 @@
 use serde::Deserialize;
 
+use super::effort::{Effort, Efforts};
 use crate::domain::dialect::Dialect;
 
 /// What a model takes of what a request may say. Translation asks; what goes through untouched is the provider's to judge.
@@ -53,6 +54,8 @@ pub struct ThinkingModes {
     pub between_tools: bool,
     /// `disabled`.
     pub disabled: bool,
+    /// Whether it thinks, adaptively, where nobody says whether to.
+    pub unasked: bool,
 }
 
 /// What a model takes of the parameters of sampling.
@@ -67,88 +70,14 @@ pub enum Sampling {
     All,
 }
 
-/// How hard to think. In order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Effort {
-    /// Not at all.
-    None,
-    /// As little as can be.
-    Minimal,
-    /// A little.
-    Low,
-    /// As much as usual.
-    Medium,
-    /// Hard.
-    High,
-    /// Harder than hard.
-    XHigh,
-    /// As hard as can be.
-    Max,
-}
-
-const EFFORTS: [(&str, Effort); 7] = [
-    ("none", Effort::None),
-    ("minimal", Effort::Minimal),
-    ("low", Effort::Low),
-    ("medium", Effort::Medium),
-    ("high", Effort::High),
-    ("xhigh", Effort::XHigh),
-    ("max", Effort::Max),
-];
-
-impl Effort {
-    /// By its name on the wire.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        EFFORTS.iter().find(|(known, _)| *known == name).map(|(_, effort)| *effort)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        EFFORTS[self as usize].0
-    }
-}
-
-/// A set of levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Efforts(u8);
-
-impl Efforts {
-    /// These levels.
-    #[must_use]
-    pub fn of(efforts: impl IntoIterator<Item = Effort>) -> Self {
-        Efforts(efforts.into_iter().fold(0, |set, effort| set | 1 << effort as u8))
-    }
-
-    const fn between(least: Effort, most: Effort) -> Self {
-        Efforts((2 << most as u8) - (1 << least as u8))
-    }
-
-    const fn and(self, other: Effort) -> Self {
-        Efforts(self.0 | 1 << other as u8)
-    }
-
-    /// Whether the level is among them.
-    #[must_use]
-    pub fn has(self, effort: Effort) -> bool {
-        self.0 & 1 << effort as u8 != 0
-    }
-
-    /// That level or the next lower one among them, failing that the lowest there is. `None` for an empty set.
-    #[must_use]
-    pub fn nearest(self, effort: Effort) -> Option<Effort> {
-        let levels = || EFFORTS.iter().map(|(_, level)| *level).filter(|level| self.has(*level));
-        levels().take_while(|level| *level <= effort).last().or_else(|| levels().next())
-    }
-}
-
 const LOW_TO_MAX: Efforts = Efforts::between(Effort::Low, Effort::Max);
 const LOW_TO_HIGH: Efforts = Efforts::between(Effort::Low, Effort::High);
-const NO_EFFORTS: Efforts = Efforts(0);
+const NO_EFFORTS: Efforts = Efforts::NONE;
 
 /// What all current models of Anthropic have in common. Sources of this and the tables below: Anthropic's documentation of
 /// October and November 2026 (thinking, effort, prefill, system messages) and its SDKs.
 const CLAUDE: Abilities = Abilities {
-    thinking: ThinkingModes { adaptive: true, budget: false, between_tools: false, disabled: false },
+    thinking: ThinkingModes { adaptive: true, budget: false, between_tools: false, disabled: false, unasked: true },
     efforts: LOW_TO_MAX,
     sampling: Sampling::None,
     prefill: false,
@@ -165,7 +94,8 @@ const CLAUDE: Abilities = Abilities {
 };
 
 const CAN_BE_OFF: ThinkingModes = ThinkingModes { disabled: true, ..CLAUDE.thinking };
-const BY_BUDGET: ThinkingModes = ThinkingModes { adaptive: false, budget: true, between_tools: false, disabled: true };
+const IF_ASKED: ThinkingModes = ThinkingModes { unasked: false, ..CAN_BE_OFF };
+const BY_BUDGET: ThinkingModes = ThinkingModes { adaptive: false, budget: true, ..IF_ASKED };
 
 /// By the start of the name, the first that fits.
 const CLAUDES: [(&str, Abilities); 12] = [
@@ -175,8 +105,8 @@ const CLAUDES: [(&str, Abilities); 12] = [
     ("claude-mythos-preview", Abilities { forced_tools: false, ..CLAUDE }),
     ("claude-opus-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
     ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
-    ("claude-opus-4-8", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
-    ("claude-opus-4-7", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
+    ("claude-opus-4-8", Abilities { thinking: IF_ASKED, ..CLAUDE }),
+    ("claude-opus-4-7", Abilities { thinking: IF_ASKED, system_turns: false, ..CLAUDE }),
     ("claude-opus-4-6", CLAUDE_4_6),
     ("claude-sonnet-4-6", CLAUDE_4_6),
     ("claude-opus-4-5", Abilities { efforts: LOW_TO_HIGH, ..CLAUDE_4_5 }),
@@ -184,7 +114,7 @@ const CLAUDES: [(&str, Abilities); 12] = [
 ];
 
 const CLAUDE_4_6: Abilities = Abilities {
-    thinking: ThinkingModes { budget: true, ..CAN_BE_OFF },
+    thinking: ThinkingModes { budget: true, ..IF_ASKED },
     efforts: LOW_TO_HIGH.and(Effort::Max),
     sampling: Sampling::All,
     system_turns: false,
@@ -205,7 +135,7 @@ const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "c
 
 /// A server of which nothing is known but that it speaks Chat Completions.
 const SERVER: Abilities = Abilities {
-    thinking: ThinkingModes { adaptive: false, budget: false, between_tools: false, disabled: false },
+    thinking: ThinkingModes { adaptive: false, budget: false, between_tools: false, disabled: false, unasked: false },
     efforts: NO_EFFORTS,
     sampling: Sampling::All,
     prefill: true,
@@ -294,6 +224,7 @@ impl Abilities {
                 budget: says(types.enabled, self.thinking.budget),
                 between_tools: says(types.between_tools, self.thinking.between_tools),
                 disabled: says(types.disabled, self.thinking.disabled),
+                ..self.thinking
             };
         }
         if let Some(effort) = stated.effort {
@@ -366,6 +297,8 @@ mod tests {
         assert_eq!(claude("claude-3-7-sonnet-latest"), CLAUDE_4_5);
         assert_eq!(claude("claude-sonnet-4-20250514"), CLAUDE_4_5);
         assert!(claude("claude-sonnet-5-5").thinking.between_tools && claude("claude-sonnet-5-5").system_turns);
+        assert!(claude("claude-sonnet-5").thinking.unasked && !claude("claude-opus-4-8").thinking.unasked);
+        assert!(!claude("claude-sonnet-4-6").thinking.unasked && !claude("claude-haiku-4-5").thinking.unasked);
         assert!(!claude("claude-sonnet-5").system_turns && claude("claude-sonnet-5").thinking.disabled);
         let catalog = crate::domain::catalog::Catalog::builtin();
         for card in catalog.models() {
