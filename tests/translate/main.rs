@@ -14,3 +14,4 @@ mod requests;
 mod streams;
 mod to_chat;
 mod to_messages;
+mod turns;

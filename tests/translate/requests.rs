@@ -6,7 +6,7 @@ use tollgate::domain::catalog::Abilities;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
 
-fn ask(body: &Value, client: Dialect, asked: &Asked<'_>) -> Result<(Value, String), Rejection> {
+pub(crate) fn ask(body: &Value, client: Dialect, asked: &Asked<'_>) -> Result<(Value, String), Rejection> {
     let upstream = if client == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
     let translated = translate::request(body.to_string().as_bytes(), client, upstream, asked)?;
     let json = serde_json::from_slice(&translated.body).expect("JSON goes upstream");
@@ -14,43 +14,43 @@ fn ask(body: &Value, client: Dialect, asked: &Asked<'_>) -> Result<(Value, Strin
 }
 
 /// Chat Completions to a model of Anthropic's.
-fn claude(model: &str, body: Value) -> (Value, String) {
+pub(crate) fn claude(model: &str, body: Value) -> (Value, String) {
     ask(&body, Dialect::OpenAiChat, &Asked::new(model).max_output(64_000)).expect("it can be asked")
 }
 
-fn messages(list: Value) -> Value {
+pub(crate) fn messages(list: Value) -> Value {
     claude("claude-opus-5-5", json!({"model": "m", "messages": list})).0
 }
 
-fn refused(body: Value, client: Dialect) -> (RejectionKind, String) {
+pub(crate) fn refused(body: Value, client: Dialect) -> (RejectionKind, String) {
     let model = if client == Dialect::Anthropic { "gpt-5" } else { "claude-opus-5-5" };
     let rejection = ask(&body, client, &Asked::new(model)).expect_err("it cannot be asked");
     (rejection.kind(), rejection.param_name().unwrap_or_default().to_owned())
 }
 
 /// Messages to a model of OpenAI's.
-fn gpt(model: &str, mut body: Value) -> (Value, String) {
+pub(crate) fn gpt(model: &str, mut body: Value) -> (Value, String) {
     body["max_tokens"] = body.get("max_tokens").cloned().unwrap_or(json!(100));
     ask(&body, Dialect::Anthropic, &Asked::new(model).max_output(16_384)).expect("it can be asked")
 }
 
-fn user(text: &str) -> Value {
+pub(crate) fn user(text: &str) -> Value {
     json!({"role": "user", "content": text})
 }
 
-fn call(id: &str, name: &str, arguments: &str) -> Value {
+pub(crate) fn call(id: &str, name: &str, arguments: &str) -> Value {
     json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
 
-fn tool(id: &str, content: &str) -> Value {
+pub(crate) fn tool(id: &str, content: &str) -> Value {
     json!({"role": "tool", "tool_call_id": id, "content": content})
 }
 
-fn calling(calls: &[Value]) -> Value {
+pub(crate) fn calling(calls: &[Value]) -> Value {
     json!({"role": "assistant", "content": "", "tool_calls": calls})
 }
 
-fn result_of(id: &str, content: &str) -> Value {
+pub(crate) fn result_of(id: &str, content: &str) -> Value {
     json!({"type": "tool_result", "tool_use_id": id, "content": content})
 }
 
@@ -539,6 +539,8 @@ fn bad_input_is_a_400_that_names_the_path() {
         json!({"max_tokens": 9, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "x"}]}]}),
         Invalid,
     );
+    claude("output_config", json!({"max_tokens": 9, "messages": [user("q")], "output_config": "high"}), Invalid);
+    claude("metadata", json!({"max_tokens": 9, "messages": [user("q")], "metadata": "u1"}), Invalid);
     let search = json!({"max_tokens": 9, "messages": [user("q")], "tools": [{"type": "web_search_20260318", "name": "web_search"}]});
     let rejection = ask(&search, Dialect::Anthropic, &Asked::new("gpt-5")).expect_err("no such tool there");
     assert_eq!(rejection.message(), "tools.0: server tool 'web_search_20260318' is not supported by this upstream");

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use foldhash::quality::RandomState;
 
+use super::conversation::{Block, BlockKind, Content};
 use crate::wire::json::Escaped;
 
 /// The calls of one turn, by the ids that the client gave them: one id may be several calls.
@@ -72,6 +73,21 @@ impl<'a> Called<'a> {
         self.waiting = 0;
         self.calls.drain(..).filter_map(|call| call.id)
     }
+}
+
+/// A result of no call that there is: something that the user says.
+pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a>> {
+    let before = ["Tool result for ", id.as_str(), ": "].concat();
+    let mut blocks = match content {
+        Content::Blocks(blocks) => blocks,
+        Content::Text(text) => vec![Block::text(text)],
+        Content::None => Vec::new(),
+    };
+    match blocks.first_mut() {
+        Some(Block { kind: BlockKind::Text(text), .. }) => *text = Escaped::join(&[&before, text.as_str()]),
+        _ => blocks.insert(0, Block::text(Escaped::owned(before))),
+    }
+    blocks
 }
 
 #[cfg(test)]

@@ -102,6 +102,8 @@ pub(crate) enum BlockKind<'a> {
     Document {
         source: Source<'a>,
         title: Option<Escaped<'a>>,
+        /// What is said of it, and is not in it.
+        context: Option<Escaped<'a>>,
     },
     Thinking {
         text: Escaped<'a>,

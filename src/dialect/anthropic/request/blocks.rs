@@ -28,11 +28,11 @@ fn block(out: &mut Out, block: &Block<'_>) {
             out.word("image").key("source");
             source(out, image);
         }
-        BlockKind::Document { source: document, title } => {
+        BlockKind::Document { source: document, title, context } => {
             out.word("document").key("source");
             source(out, document);
-            if let Some(title) = title {
-                out.key("title").text(title);
+            for (name, text) in [("title", title), ("context", context)] {
+                text.iter().for_each(|text| _ = out.key(name).text(text));
             }
         }
         BlockKind::Thinking { text, signature } => {

@@ -3,6 +3,7 @@
 mod arrange;
 mod blocks;
 mod caching;
+mod documents;
 mod read;
 mod results;
 mod schema;

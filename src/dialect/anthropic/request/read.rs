@@ -69,9 +69,10 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     }
     let messages = messages.filter(|list| list.is_array()).ok_or_else(|| invalid("messages", "must be a list"))?;
     let list = Path::root("messages");
+    let mut turns = Assistants::default();
     for (at, message) in messages.elements().enumerate() {
         let path = list.at(at);
-        let [role, content] = message.pick(["role", "content"]);
+        let [role, content, config, clear_at] = message.pick(["role", "content", "output_config", "clear_at"]);
         let role = role.and_then(Raw::text).unwrap_or_default();
         let role = match role.as_str() {
             "user" => Role::User,
@@ -80,7 +81,12 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
             _ => return Err(invalid(format!("{path}.role"), "must be user, assistant or system")),
         };
         let blocks = turns::content(&path.member("content"), content, warnings)?;
-        conversation.turns.push(Turn { role, blocks, at });
+        for (name, value) in [("messages.output_config", config), ("messages.clear_at", clear_at)] {
+            if value.is_some() {
+                warnings.dropped(name)?;
+            }
+        }
+        turns.push(Turn { role, blocks, at }, &mut conversation.turns);
     }
     if conversation.turns.is_empty() {
         return Err(invalid("messages", "must have at least one message"));
@@ -90,6 +96,33 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
         return Err(invalid("max_tokens", "is missing"));
     }
     Ok(conversation)
+}
+
+/// Anthropic reads messages of the assistant that follow each other as one. Elsewhere a call that another message follows is
+/// one without a result, and thinking alone is nothing; text is left as it is, in as many messages.
+#[derive(Default)]
+struct Assistants {
+    /// What the last message of the assistant does.
+    calls: bool,
+    says: bool,
+}
+
+impl Assistants {
+    fn push<'a>(&mut self, mut turn: Turn<'a>, turns: &mut Vec<Turn<'a>>) {
+        let calls = turn.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolUse { .. }));
+        let says = turn.blocks.iter().any(|block| matches!(&block.kind, BlockKind::Text(text) if !text.is_empty()));
+        let is_one = |last: &&mut Turn<'_>| last.role == Role::Assistant && turn.role == Role::Assistant;
+        match turns.last_mut().filter(is_one).filter(|_| self.calls || !self.says) {
+            Some(last) => {
+                last.blocks.append(&mut turn.blocks);
+                (self.calls, self.says) = (self.calls || calls, self.says || says);
+            }
+            None => {
+                turns.push(turn);
+                (self.calls, self.says) = (calls, says);
+            }
+        }
+    }
 }
 
 fn member<'a>(
@@ -123,10 +156,11 @@ fn member<'a>(
             let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
             conversation.thinking = Some(thinking);
         }
-        "output_config" => output_config(value, conversation, warnings)?,
+        "output_config" => output_config(object("output_config", value)?, conversation, warnings)?,
         "output_format" => conversation.format = format("output_format", value)?,
         "metadata" => {
-            conversation.user = value.member("user_id").and_then(Raw::text).map(Escaped::into_plain);
+            conversation.user =
+                object("metadata", value)?.member("user_id").and_then(Raw::text).map(Escaped::into_plain);
             if value.members().any(|(key, _)| key != "user_id") {
                 warnings.dropped("metadata")?;
             }
@@ -136,10 +170,14 @@ fn member<'a>(
             "standard_only" => conversation.tier = Some(Tier::Standard),
             _ => warnings.dropped("service_tier")?,
         },
-        "cache_control" => conversation.cache = cache_control(Some(value)),
+        "cache_control" => conversation.cache = cache_control(Some(value), warnings),
         _ => {}
     }
     Ok(())
+}
+
+fn object<'a>(path: &'static str, value: Raw<'a>) -> Result<Raw<'a>, Rejection> {
+    Some(value).filter(|value| value.is_object()).ok_or_else(|| invalid(path, "must be an object"))
 }
 
 fn number<'a>(path: &'static str, value: Raw<'a>, most: f64) -> Result<Raw<'a>, Rejection> {
@@ -174,9 +212,17 @@ fn format<'a>(path: &'static str, value: Raw<'a>) -> Result<Option<Format<'a>>, 
     Ok(Some(Format::Schema { name: None, description: None, schema }))
 }
 
-pub(super) fn cache_control(value: Option<Raw<'_>>) -> Option<Cache> {
-    let ttl = value?.member("ttl").and_then(Raw::text).unwrap_or_default();
-    Some(if ttl.as_str() == "1h" { Cache::Hour } else { Cache::FiveMinutes })
+/// What is no breakpoint is none, and never an error: the prompt is the same.
+pub(super) fn cache_control(value: Option<Raw<'_>>, warnings: &mut Warnings) -> Option<Cache> {
+    let [kind, ttl] = value?.pick(["type", "ttl"]).map(|word| word.and_then(Raw::text).unwrap_or_default());
+    match (kind.as_str(), ttl.as_str()) {
+        ("ephemeral", "1h") => Some(Cache::Hour),
+        ("ephemeral", "" | "5m") => Some(Cache::FiveMinutes),
+        _ => {
+            _ = warnings.dropped("cache_control");
+            None
+        }
+    }
 }
 
 /// What only Anthropic says of a tool, and no other model is told.
@@ -214,7 +260,7 @@ fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut 
             name,
             description: word("description"),
             kind,
-            cache: cache_control(entry.member("cache_control")),
+            cache: cache_control(entry.member("cache_control"), warnings),
             extras: Vec::new(),
         });
     }

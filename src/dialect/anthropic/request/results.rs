@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
 
-use crate::dialect::canon::called::Called;
+use crate::dialect::canon::called::{Called, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Role, Turn};
 use crate::dialect::canon::name::anthropic_tool_id;
 use crate::dialect::canon::warning::Warnings;
@@ -106,20 +106,6 @@ fn answer<'a>(turn: &mut Turn<'a>, called: &mut Called<'a>, warnings: &mut Warni
     results.append(&mut others);
     turn.blocks = results;
     Ok(())
-}
-
-fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a>> {
-    let before = ["Tool result for ", id.as_str(), ": "].concat();
-    let mut blocks = match content {
-        Content::Blocks(blocks) => blocks,
-        Content::Text(text) => vec![Block::text(text)],
-        Content::None => Vec::new(),
-    };
-    match blocks.first_mut() {
-        Some(Block { kind: BlockKind::Text(text), .. }) => *text = Escaped::join(&[&before, text.as_str()]),
-        _ => blocks.insert(0, Block::text(Escaped::owned(before))),
-    }
-    blocks
 }
 
 /// Answers the calls that no user turn follows, by one of its own.

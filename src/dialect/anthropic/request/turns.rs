@@ -1,9 +1,10 @@
 use std::borrow::Cow;
 
+use super::documents::{document, source};
 use super::read::cache_control;
-use crate::dialect::canon::conversation::{Block, BlockKind, Content, Source};
+use crate::dialect::canon::conversation::{Block, BlockKind, Content};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
+use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
@@ -46,12 +47,18 @@ pub(super) fn content<'a>(
     }
     let mut blocks = Vec::new();
     for (at, raw) in content.elements().enumerate() {
-        blocks.push(block(&path.at(at), raw, warnings)?);
+        block(&path.at(at), raw, &mut blocks, warnings)?;
     }
     Ok(blocks)
 }
 
-fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<Block<'a>, Rejection> {
+/// One block, or as many as say the same where it is a document of several.
+fn block<'a>(
+    path: &Path<'_>,
+    raw: Raw<'a>,
+    blocks: &mut Vec<Block<'a>>,
+    warnings: &mut Warnings,
+) -> Result<(), Rejection> {
     let mut fields = Fields::default();
     for (name, value) in raw.members() {
         fields.member(&name, value);
@@ -59,6 +66,7 @@ fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<B
     let text = |value: Option<Raw<'a>>, name: &str| {
         value.and_then(Raw::text).ok_or_else(|| invalid(format!("{path}.{name}"), "must be a string"))
     };
+    let cache = cache_control(fields.cache_control, warnings);
     let kind = text(fields.kind, "type")?;
     let kind = match kind.as_str() {
         "text" => {
@@ -67,12 +75,18 @@ fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<B
             }
             BlockKind::Text(text(fields.text, "text")?)
         }
-        "image" => BlockKind::Image(source(path, fields.source)?),
-        "document" => {
-            if fields.citations.is_some_and(|c| c.member("enabled").and_then(Raw::bool) == Some(true)) {
-                warnings.dropped("messages.content.citations")?;
+        "image" => {
+            if fields.transformations.is_some_and(|list| list.elements().next().is_some() || list.is_object()) {
+                warnings.dropped("messages.content.transformations")?;
             }
-            BlockKind::Document { source: source(path, fields.source)?, title: fields.title.and_then(Raw::text) }
+            BlockKind::Image(source(path, fields.source)?)
+        }
+        "document" => {
+            uncited(&fields, warnings)?;
+            let (title, context) = (fields.title.and_then(Raw::text), fields.context.and_then(Raw::text));
+            blocks.extend(document(path, fields.source, title, context)?.into_iter().map(Block::new));
+            blocks.last_mut().into_iter().for_each(|last| last.cache = cache);
+            return Ok(());
         }
         "thinking" => BlockKind::Thinking {
             text: text(fields.thinking, "thinking")?,
@@ -99,7 +113,10 @@ fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<B
             },
             is_error: fields.is_error.and_then(Raw::bool).unwrap_or(false),
         },
-        "search_result" => BlockKind::Text(search_result(&fields)),
+        "search_result" => {
+            uncited(&fields, warnings)?;
+            BlockKind::Text(search_result(&fields))
+        }
         "tool_reference" => {
             let name = raw.member("tool_name").and_then(Raw::text).unwrap_or_default();
             BlockKind::Text(Escaped::join(&["Tool available: ", name.as_str()]))
@@ -107,7 +124,16 @@ fn block<'a>(path: &Path<'_>, raw: Raw<'a>, warnings: &mut Warnings) -> Result<B
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
         _ => return Err(invalid(format!("{path}.type"), "is no known type of block")),
     };
-    Ok(Block { kind, cache: cache_control(fields.cache_control) })
+    blocks.push(Block { kind, cache });
+    Ok(())
+}
+
+/// Answers of other models do not say which of what they were given they rest on.
+fn uncited(fields: &Fields<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    match fields.citations.and_then(|asked| asked.member("enabled")).and_then(Raw::bool) {
+        Some(true) => warnings.dropped("messages.content.citations"),
+        _ => Ok(()),
+    }
 }
 
 /// One walk over a block serves all of its kinds.
@@ -117,6 +143,8 @@ struct Fields<'a> {
     text: Option<Raw<'a>>,
     source: Option<Raw<'a>>,
     title: Option<Raw<'a>>,
+    context: Option<Raw<'a>>,
+    transformations: Option<Raw<'a>>,
     thinking: Option<Raw<'a>>,
     signature: Option<Raw<'a>>,
     data: Option<Raw<'a>>,
@@ -137,6 +165,8 @@ impl<'a> Fields<'a> {
             "text" => &mut self.text,
             "source" => &mut self.source,
             "title" => &mut self.title,
+            "context" => &mut self.context,
+            "transformations" => &mut self.transformations,
             "thinking" => &mut self.thinking,
             "signature" => &mut self.signature,
             "data" => &mut self.data,
@@ -151,34 +181,6 @@ impl<'a> Fields<'a> {
             _ => return,
         };
         *field = Some(value);
-    }
-}
-
-fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
-    let wrong = |why: &str| invalid(format!("{path}.source"), why);
-    let source = source.ok_or_else(|| wrong("is missing"))?;
-    let word = |name: &str| source.member(name).and_then(Raw::text);
-    match word("type").unwrap_or_default().as_str() {
-        "base64" => {
-            let media_type = word("media_type").ok_or_else(|| wrong("has no media_type"))?;
-            let data = word("data").ok_or_else(|| wrong("has no data"))?.into_plain();
-            let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
-            if !data.bytes().all(is_base64) {
-                return Err(wrong("is no base64"));
-            }
-            Ok(Source::Base64 { media_type: Cow::Owned(media_type.into_plain().into_owned()), data })
-        }
-        "text" => Ok(Source::Text(word("data").ok_or_else(|| wrong("has no data"))?)),
-        "content" => {
-            let texts = source.member("content").into_iter().flat_map(Raw::elements);
-            let texts: Vec<_> = texts.filter_map(|block| block.member("text").and_then(Raw::text)).collect();
-            let texts: Vec<_> = texts.iter().map(Escaped::as_str).collect();
-            Ok(Source::Text(Escaped::owned(texts.join(r"\n"))))
-        }
-        "url" => Ok(Source::Url(word("url").ok_or_else(|| wrong("has no url"))?)),
-        // Files are kept by one provider; another has no such file.
-        "file" => Err(unsupported(format!("{path}.source"))),
-        _ => Err(wrong("is of no known type")),
     }
 }
 

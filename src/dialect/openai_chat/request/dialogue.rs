@@ -1,10 +1,11 @@
 use std::borrow::Cow;
 
-use crate::dialect::canon::called::Called;
-use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Source, Turn};
+use super::parts::{answered, breakpoint, part};
+use crate::dialect::canon::called::{Called, orphan};
+use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
 use crate::dialect::canon::needs::Aim;
-use crate::dialect::canon::warning::{Warnings, unsupported};
+use crate::dialect::canon::warning::Warnings;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
 
@@ -18,8 +19,8 @@ pub(super) struct Dialogue<'w, 'o> {
     warnings: &'w mut Warnings,
     /// Calls of the last assistant message.
     called: Called<'w>,
-    /// What the operator said between calls and results.
-    held: Vec<&'w Turn<'w>>,
+    /// What was said between calls and results.
+    held: Vec<Held<'w>>,
 }
 
 impl<'w, 'o> Dialogue<'w, 'o> {
@@ -35,7 +36,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         };
         for (at, turn) in conversation.turns.iter().enumerate() {
             match turn.role {
-                Role::System if self.called.waits() => self.held.push(turn),
+                Role::System if self.called.waits() => self.held.push(Held::Operator(turn)),
                 Role::System => self.system(turn)?,
                 Role::User => self.user(turn)?,
                 Role::Assistant => {
@@ -60,9 +61,10 @@ impl<'w, 'o> Dialogue<'w, 'o> {
 
     fn operator(&mut self, blocks: &[Block<'_>]) -> Result<(), Rejection> {
         let mut kept = Vec::new();
-        for (at, block) in blocks.iter().enumerate() {
+        let unbilled = blocks.first().and_then(unbilled);
+        let first = unbilled.as_ref().or(blocks.first());
+        for block in first.into_iter().chain(blocks.iter().skip(1)) {
             match &block.kind {
-                BlockKind::Text(text) if at == 0 && text.as_str().starts_with(BILLING) => {}
                 BlockKind::Text(text) if text.is_empty() => {}
                 BlockKind::Text(_) => kept.push(block),
                 _ => self.warnings.dropped("system")?,
@@ -113,48 +115,43 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         for block in blocks {
             if let BlockKind::Text(text) = &block.kind {
                 self.out.open('{').key("type").word("text").key("text").text(text);
-                self.breakpoint(block);
+                breakpoint(self.out, block.cache);
                 self.out.close('}');
             }
         }
         self.out.close(']');
     }
 
-    fn breakpoint(&mut self, block: &Block<'_>) {
-        if block.cache.is_some() {
-            self.mark();
-        }
-    }
-
-    fn mark(&mut self) {
-        self.out.key("prompt_cache_breakpoint").raw(r#"{"mode":"explicit"}"#);
-    }
-
-    /// Results first, each a message; what cannot stand in one follows in the user's.
+    /// Results first, each a message; what else the user says waits until the last of them has come, in whichever turn.
     fn user(&mut self, turn: &'w Turn<'w>) -> Result<(), Rejection> {
-        let (mut rest, mut attached) = (Vec::new(), Vec::new());
+        let mut said = Said { at: turn.at, attached: Vec::new(), rest: Vec::new() };
         for block in &turn.blocks {
             match &block.kind {
                 BlockKind::ToolResult { id, content, is_error } => {
                     if let Some(ours) = self.called.answered(id) {
-                        let result = Answered { content, is_error: *is_error, is_marked: block.cache.is_some() };
-                        self.result(turn.at, &ours, result, &mut attached)?;
+                        let result = Answered { content, is_error: *is_error, cache: block.cache };
+                        self.result(&ours, result, &mut said)?;
                     } else {
                         self.warnings.adapted("messages.tool_use_id")?;
-                        rest.push(orphan(id, content, block.cache));
+                        let mut blocks = orphan(id, content.clone());
+                        blocks.last_mut().into_iter().for_each(|last| last.cache = last.cache.or(block.cache));
+                        said.rest.extend(blocks.into_iter().map(Cow::Owned));
                     }
                 }
                 BlockKind::Foreign { .. } => self.warnings.dropped("messages.content")?,
                 BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {}
-                _ => rest.push(Cow::Borrowed(block)),
+                _ => said.rest.push(Cow::Borrowed(block)),
             }
         }
-        self.unanswered()?;
-        if attached.is_empty() && rest.is_empty() {
-            return Ok(());
+        if !said.attached.is_empty() || !said.rest.is_empty() {
+            self.held.push(Held::User(said));
         }
+        if self.called.waits() { Ok(()) } else { self.say_held() }
+    }
+
+    fn said(&mut self, said: &Said<'_>) -> Result<(), Rejection> {
         self.out.open('{').key("role").word("user").key("content");
-        match (&attached[..], &rest[..]) {
+        match (&said.attached[..], &said.rest[..]) {
             ([], [only]) if only.cache.is_none() && matches!(only.kind, BlockKind::Text(_)) => {
                 if let BlockKind::Text(text) = &only.kind {
                     self.out.text(text);
@@ -162,15 +159,15 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             }
             _ => {
                 self.out.open('[');
-                for (id, blocks) in &attached {
+                for (id, blocks) in &said.attached {
                     let text = ["Attachment(s) from tool call ", id.as_str(), ":"];
                     self.out.open('{').key("type").word("text").key("text").pieces(&text).close('}');
                     for block in blocks {
-                        self.part(turn.at, block)?;
+                        part(self.out, self.aim.abilities.files, said.at, block)?;
                     }
                 }
-                for block in &rest {
-                    self.part(turn.at, block)?;
+                for block in &said.rest {
+                    part(self.out, self.aim.abilities.files, said.at, block)?;
                 }
                 self.out.close(']');
             }
@@ -179,40 +176,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    fn result(
-        &mut self,
-        at: usize,
-        id: &Escaped<'w>,
-        result: Answered<'w>,
-        attached: &mut Vec<(Escaped<'w>, Vec<&'w Block<'w>>)>,
-    ) -> Result<(), Rejection> {
-        let mut lines: Vec<Cow<'_, str>> = Vec::new();
-        match result.content {
-            Content::None => {}
-            Content::Text(text) => lines.push(text.as_str().into()),
-            Content::Blocks(blocks) => {
-                let mut media = Vec::new();
-                for block in blocks {
-                    match &block.kind {
-                        BlockKind::Text(text) => lines.push(text.as_str().into()),
-                        BlockKind::Image(_) => {
-                            media.push(block);
-                            lines.push(format!("[image {} attached below]", media.len()).into());
-                        }
-                        BlockKind::Document { source: Source::Text(text), .. } => lines.push(text.as_str().into()),
-                        BlockKind::Document { .. } => {
-                            media.push(block);
-                            lines.push(format!("[document {} attached below]", media.len()).into());
-                        }
-                        _ => self.warnings.dropped(format!("messages.{at}.content"))?,
-                    }
-                }
-                if !media.is_empty() {
-                    // A tool's message holds text alone, and base64 in it would be read as such.
-                    self.warnings.adapted("messages.content.tool_result")?;
-                    attached.push((id.clone(), media));
-                }
-            }
+    fn result(&mut self, id: &Escaped<'w>, result: Answered<'w>, said: &mut Said<'w>) -> Result<(), Rejection> {
+        let (lines, media) = answered(said.at, result.content, self.warnings)?;
+        if !media.is_empty() {
+            self.warnings.adapted("messages.content.tool_result")?;
+            said.attached.push((id.clone(), media));
         }
         let before = if result.is_error { "[tool error] " } else { "" };
         self.out.open('{').key("role").word("tool").key("tool_call_id").text(id);
@@ -221,50 +189,14 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             pieces.extend([if at == 0 { "" } else { r"\n" }, &**line]);
         }
         self.out.key("content");
-        match result.is_marked {
-            true => {
+        match result.cache {
+            Some(_) => {
                 self.out.open('[').open('{').key("type").word("text").key("text").pieces(&pieces);
-                self.mark();
+                breakpoint(self.out, result.cache);
                 self.out.close('}').close(']');
             }
-            false => _ = self.out.pieces(&pieces),
+            None => _ = self.out.pieces(&pieces),
         }
-        self.out.close('}');
-        Ok(())
-    }
-
-    /// A part of a user's message.
-    fn part(&mut self, at: usize, block: &Block<'_>) -> Result<(), Rejection> {
-        let path = || format!("messages.{at}.content");
-        self.out.open('{').key("type");
-        match &block.kind {
-            BlockKind::Text(text) => _ = self.out.word("text").key("text").text(text),
-            BlockKind::Image(source) => {
-                self.out.word("image_url").key("image_url").open('{').key("url");
-                match source {
-                    Source::Url(url) => _ = self.out.text(url),
-                    Source::Base64 { media_type, data } => {
-                        let media_type = Escaped::new(media_type);
-                        self.out.pieces(&["data:", media_type.as_str(), ";base64,", data]);
-                    }
-                    Source::Text(_) => return Err(unsupported(path())),
-                }
-                self.out.close('}');
-            }
-            BlockKind::Document { source: Source::Text(text), title } => {
-                let title = title.as_ref().map_or("document", Escaped::as_str);
-                let pieces = [r#"<document title=\""#, title, r#"\">\n"#, text.as_str(), r"\n</document>"];
-                self.out.word("text").key("text").pieces(&pieces);
-            }
-            BlockKind::Document { source: Source::Base64 { media_type, data }, title } if self.aim.abilities.files => {
-                let media_type = Escaped::new(media_type);
-                let name = title.as_ref().map_or("document.pdf", Escaped::as_str);
-                self.out.word("file").key("file").open('{').key("filename").pieces(&[name]);
-                self.out.key("file_data").pieces(&["data:", media_type.as_str(), ";base64,", data]).close('}');
-            }
-            _ => return Err(unsupported(path())),
-        }
-        self.breakpoint(block);
         self.out.close('}');
         Ok(())
     }
@@ -322,18 +254,38 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    /// A call without a result is an error: the result says so. Then what the operator said meanwhile.
+    /// A call without a result is an error: the result says so. Then what was said meanwhile.
     fn unanswered(&mut self) -> Result<(), Rejection> {
         for id in self.called.unanswered() {
             self.warnings.adapted("messages.tool_use")?;
             self.out.open('{').key("role").word("tool").key("tool_call_id").text(&id);
             self.out.key("content").word("No result provided.").close('}');
         }
-        for turn in std::mem::take(&mut self.held) {
-            self.system(turn)?;
+        self.say_held()
+    }
+
+    fn say_held(&mut self) -> Result<(), Rejection> {
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Operator(turn) => self.system(turn)?,
+                Held::User(said) => self.said(&said)?,
+            }
         }
         Ok(())
     }
+}
+
+/// What was said before the last result came, and is heard behind it.
+enum Held<'w> {
+    Operator(&'w Turn<'w>),
+    User(Said<'w>),
+}
+
+/// What of a user's turn is no result: what results hold that is no text, by their calls, and all else.
+struct Said<'w> {
+    at: usize,
+    attached: Vec<(Escaped<'w>, Vec<&'w Block<'w>>)>,
+    rest: Vec<Cow<'w, Block<'w>>>,
 }
 
 /// What a tool answered, to be written.
@@ -341,8 +293,15 @@ impl<'w, 'o> Dialogue<'w, 'o> {
 struct Answered<'w> {
     content: &'w Content<'w>,
     is_error: bool,
-    /// A cache breakpoint stands behind it.
-    is_marked: bool,
+    cache: Option<Cache>,
+}
+
+/// What the operator says without the line about the bill, if it begins with one.
+fn unbilled<'a>(block: &Block<'a>) -> Option<Block<'a>> {
+    let BlockKind::Text(text) = &block.kind else { return None };
+    let decoded = text.as_str().starts_with(BILLING).then(|| text.decoded())?;
+    let rest = decoded.split_once('\n').map_or("", |(_, rest)| rest.trim_start_matches(['\r', '\n']));
+    Some(Block { cache: block.cache, ..Block::text(Escaped::new(rest).into_owned()) })
 }
 
 fn joined(blocks: &[&Block<'_>]) -> String {
@@ -351,15 +310,4 @@ fn joined(blocks: &[&Block<'_>]) -> String {
         _ => None,
     });
     texts.collect::<Vec<_>>().join(r"\n\n")
-}
-
-/// A result of no call that there is.
-fn orphan<'a>(id: &Escaped<'_>, content: &Content<'_>, cache: Option<Cache>) -> Cow<'a, Block<'a>> {
-    let mut text = ["Tool result for ", id.as_str(), ": "].concat();
-    match content {
-        Content::None => {}
-        Content::Text(result) => text.push_str(result.as_str()),
-        Content::Blocks(blocks) => text.push_str(&joined(&blocks.iter().collect::<Vec<_>>())),
-    }
-    Cow::Owned(Block { cache, ..Block::text(Escaped::owned(text)) })
 }

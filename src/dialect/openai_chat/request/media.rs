@@ -60,7 +60,11 @@ pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, 
     };
     let data = data.ok_or_else(|| invalid(format!("{path}.file.file_data"), "is neither a data URL nor base64"))?;
     if media_type == PDF.1 || data.starts_with(PDF.0) {
-        return Ok(BlockKind::Document { source: Source::Base64 { media_type: PDF.1.into(), data }, title });
+        return Ok(BlockKind::Document {
+            source: Source::Base64 { media_type: PDF.1.into(), data },
+            title,
+            context: None,
+        });
     }
     if let Some(media_type) = image_type(&media_type, &data) {
         return Ok(BlockKind::Image(Source::Base64 { media_type: media_type.into(), data }));
@@ -68,7 +72,11 @@ pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, 
     if media_type.starts_with("text/") {
         let decoded = STANDARD.decode(&*data).or_else(|_| STANDARD_NO_PAD.decode(&*data)).ok();
         if let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
-            return Ok(BlockKind::Document { source: Source::Text(Escaped::new(&text).into_owned()), title });
+            return Ok(BlockKind::Document {
+                source: Source::Text(Escaped::new(&text).into_owned()),
+                title,
+                context: None,
+            });
         }
     }
     Err(invalid(format!("{path}.file.file_data"), "must be a PDF, text or an image"))

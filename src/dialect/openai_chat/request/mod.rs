@@ -5,6 +5,7 @@ mod definitions;
 mod dialogue;
 mod media;
 mod messages;
+mod parts;
 mod read;
 mod schema;
 mod tools;

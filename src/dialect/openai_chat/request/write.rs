@@ -2,7 +2,7 @@ use sha2::{Digest, Sha256};
 
 use super::dialogue::Dialogue;
 use super::{breakpoints, definitions, schema};
-use crate::dialect::canon::conversation::{Conversation, Format, ThinkingKind, Tier};
+use crate::dialect::canon::conversation::{Block, Conversation, Format, ThinkingKind, Tier};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings};
@@ -42,6 +42,9 @@ pub(crate) fn write(
         false => _ = conversation.keep_breakpoints(0),
     }
 
+    if !abilities.structured_outputs {
+        emulate(&mut conversation, warnings)?;
+    }
     let mut out = Out::with_capacity(aim.size);
     out.open('{').key("model").plain(aim.model);
     tokens(&mut out, &conversation, aim, warnings)?;
@@ -50,13 +53,7 @@ pub(crate) fn write(
     if let Some(effort) = effort(&conversation, aim, warnings)? {
         out.key("reasoning_effort").word(effort.name());
     }
-    if let Some(Format::Schema { schema, name, .. }) = &conversation.format {
-        out.key("response_format").open('{').key("type").word("json_schema").key("json_schema").open('{');
-        out.key("name").text(name.as_ref().unwrap_or(&Escaped::new("response"))).key("schema").raw(schema.as_str());
-        out.key("strict").raw(if schema::is_strict(*schema) { "true" } else { "false" }).close('}').close('}');
-    } else if conversation.format.is_some() {
-        out.key("response_format").raw(r#"{"type":"json_object"}"#);
-    }
+    format(&mut out, conversation.format.as_ref());
     user(&mut out, conversation.user.as_deref(), abilities.completion_tokens);
     match conversation.tier {
         Some(Tier::Standard) => _ = out.key("service_tier").word("default"),
@@ -75,6 +72,29 @@ pub(crate) fn write(
     Dialogue::new(&mut out, aim, warnings).write(&conversation)?;
     out.close(']').close('}');
     Ok(out.finish())
+}
+
+/// A schema for a server that holds answers to none: it is told to the model, last of what the operator says.
+fn emulate(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    let Some(Format::Schema { schema, .. }) = conversation.format else { return Ok(()) };
+    warnings.note(Loss::Emulated, "output_config.format")?;
+    let schema = Escaped::new(schema.as_str());
+    let text = [r"Respond only with one valid JSON object, which must match this JSON schema:\n", schema.as_str()];
+    conversation.system.push(Block::text(Escaped::join(&text)));
+    conversation.format = Some(Format::Json);
+    Ok(())
+}
+
+fn format(out: &mut Out, format: Option<&Format<'_>>) {
+    match format {
+        Some(Format::Schema { schema, name, .. }) => {
+            out.key("response_format").open('{').key("type").word("json_schema").key("json_schema").open('{');
+            out.key("name").text(name.as_ref().unwrap_or(&Escaped::new("response"))).key("schema").raw(schema.as_str());
+            out.key("strict").raw(if schema::is_strict(*schema) { "true" } else { "false" }).close('}').close('}');
+        }
+        Some(Format::Json) => _ = out.key("response_format").raw(r#"{"type":"json_object"}"#),
+        None => {}
+    }
 }
 
 fn tokens(

@@ -1,0 +1,108 @@
+//! Documents and images of a message, and where they are.
+
+use std::borrow::Cow;
+
+use crate::dialect::canon::conversation::{BlockKind, Source};
+use crate::dialect::canon::path::Path;
+use crate::dialect::canon::warning::{invalid, unsupported};
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Raw};
+
+/// A document: one block, or as many as keep the order of its text and its pictures where it holds both.
+pub(super) fn document<'a>(
+    path: &Path<'_>,
+    given: Option<Raw<'a>>,
+    title: Option<Escaped<'a>>,
+    context: Option<Escaped<'a>>,
+) -> Result<Vec<BlockKind<'a>>, Rejection> {
+    let is_list = |source: Raw<'_>| source.member("type").and_then(Raw::text).is_some_and(|t| t.as_str() == "content");
+    let Some(list) = given.filter(|given| is_list(*given)) else {
+        return Ok(vec![BlockKind::Document { source: source(path, given)?, title, context }]);
+    };
+    let wrong = |why: &str| invalid(format!("{path}.source.content"), why);
+    let content = list.member("content").ok_or_else(|| wrong("is missing"))?;
+    if let Some(text) = content.text() {
+        return Ok(vec![BlockKind::Document { source: Source::Text(text), title, context }]);
+    }
+    if !content.is_array() {
+        return Err(wrong("must be a string or a list of blocks"));
+    }
+    let mut pieces = Pieces { kinds: Vec::new(), text: None, title, context };
+    let (source_path, content_path);
+    source_path = path.member("source");
+    content_path = source_path.member("content");
+    for (at, block) in content.elements().enumerate() {
+        let path = content_path.at(at);
+        let [kind, text, image] = block.pick(["type", "text", "source"]);
+        match kind.and_then(Raw::text).unwrap_or_default().as_str() {
+            "text" => {
+                let text = text.and_then(Raw::text);
+                pieces.text(&text.ok_or_else(|| invalid(format!("{path}.text"), "must be a string"))?);
+            }
+            "image" => pieces.image(source(&path, image)?),
+            _ => return Err(invalid(format!("{path}.type"), "must be text or image")),
+        }
+    }
+    Ok(pieces.end())
+}
+
+/// What a document of several blocks becomes.
+struct Pieces<'a> {
+    kinds: Vec<BlockKind<'a>>,
+    /// Text that has come since the last picture.
+    text: Option<String>,
+    title: Option<Escaped<'a>>,
+    /// Until it is said.
+    context: Option<Escaped<'a>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn text(&mut self, piece: &Escaped<'_>) {
+        match &mut self.text {
+            Some(text) => text.extend([r"\n", piece.as_str()]),
+            None => self.text = Some(piece.as_str().to_owned()),
+        }
+    }
+
+    fn image(&mut self, source: Source<'a>) {
+        let says_what_it_is = self.title.is_some() || self.context.is_some();
+        if self.text.is_some() || (self.kinds.is_empty() && says_what_it_is) {
+            self.flush();
+        }
+        self.kinds.push(BlockKind::Image(source));
+    }
+
+    fn flush(&mut self) {
+        let source = Source::Text(Escaped::owned(self.text.take().unwrap_or_default()));
+        self.kinds.push(BlockKind::Document { source, title: self.title.clone(), context: self.context.take() });
+    }
+
+    fn end(mut self) -> Vec<BlockKind<'a>> {
+        if self.text.is_some() || self.kinds.is_empty() {
+            self.flush();
+        }
+        self.kinds
+    }
+}
+
+pub(super) fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
+    let wrong = |why: &str| invalid(format!("{path}.source"), why);
+    let source = source.ok_or_else(|| wrong("is missing"))?;
+    let word = |name: &str| source.member(name).and_then(Raw::text);
+    match word("type").unwrap_or_default().as_str() {
+        "base64" => {
+            let media_type = word("media_type").ok_or_else(|| wrong("has no media_type"))?;
+            let data = word("data").ok_or_else(|| wrong("has no data"))?.into_plain();
+            let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+            if !data.bytes().all(is_base64) {
+                return Err(wrong("is no base64"));
+            }
+            Ok(Source::Base64 { media_type: Cow::Owned(media_type.into_plain().into_owned()), data })
+        }
+        "text" => Ok(Source::Text(word("data").ok_or_else(|| wrong("has no data"))?)),
+        "url" => Ok(Source::Url(word("url").ok_or_else(|| wrong("has no url"))?)),
+        // Files are kept by one provider; another has no such file.
+        "file" => Err(unsupported(format!("{path}.source"))),
+        _ => Err(wrong("is of no known type")),
+    }
+}

@@ -1,0 +1,192 @@
+//! What an Anthropic client says, turn by turn, as a model of another provider hears it: nothing of it is lost in silence.
+
+use serde_json::{Value, json};
+use tollgate::Dialect;
+use tollgate::dialect::translate::Asked;
+use tollgate::domain::catalog::Abilities;
+
+use crate::requests::{ask, gpt, result_of, user};
+
+fn uses(id: &str) -> Value {
+    json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+fn image(data: &str) -> Value {
+    json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}})
+}
+
+fn shown(data: &str) -> Value {
+    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}})
+}
+
+fn said(role: &str, content: Value) -> Value {
+    json!({"role": role, "content": content})
+}
+
+fn list(out: &Value) -> Vec<Value> {
+    out["messages"].as_array().expect("a list").clone()
+}
+
+fn roles(out: &Value) -> Vec<String> {
+    list(out).iter().map(|message| message["role"].as_str().expect("a word").to_owned()).collect()
+}
+
+/// What a user's message becomes.
+fn parts(content: Value) -> (Value, String) {
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [said("user", content)]}));
+    (out["messages"][0]["content"].clone(), warnings)
+}
+
+/// What a tool's answer becomes, in the messages behind its call.
+fn answered(content: Value) -> (Vec<Value>, String) {
+    let mut result = result_of("a", "");
+    result["content"] = content;
+    let turns = json!([user("q"), said("assistant", json!([uses("a")])), said("user", json!([result]))]);
+    let (out, warnings) = gpt("gpt-5", json!({"messages": turns}));
+    (list(&out)[2..].to_vec(), warnings)
+}
+
+#[test]
+fn the_calls_of_one_message_are_answered_by_the_results_of_several() {
+    let calls = said("assistant", json!([uses("a"), uses("b")]));
+    let first = said("user", json!([result_of("a", "1"), text("and")]));
+    let second = said("user", json!([result_of("b", "2"), text("so?")]));
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), calls, first, second]}));
+    assert_eq!((roles(&out).join(" "), &*warnings), ("user assistant tool tool user user".to_owned(), ""));
+    let contents: Vec<_> = list(&out)[2..].iter().map(|message| message["content"].clone()).collect();
+    assert_eq!(contents, ["1", "2", "and", "so?"]);
+    // So are they where the operator speaks between them.
+    let operator = said("system", json!("be brief"));
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), calls, first, operator, second]}));
+    let order = "user assistant tool tool user developer user".to_owned();
+    assert_eq!((roles(&out).join(" "), &*warnings), (order, ""));
+    // One that never comes is missed, and only that one.
+    let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), calls, first, user("go on")]}));
+    assert_eq!(list(&out)[3]["content"], "No result provided.");
+    assert_eq!((roles(&out)[4..].join(" "), &*warnings), ("user user".to_owned(), "adapted=messages.tool_use"));
+}
+
+#[test]
+fn messages_of_the_assistant_that_follow_a_call_belong_to_it() {
+    let results = said("user", json!([result_of("a", "1"), result_of("b", "2")]));
+    let turns = json!([
+        user("q"),
+        said("assistant", json!([uses("a")])),
+        said("assistant", json!("so")),
+        said("assistant", json!([uses("b")])),
+        results
+    ]);
+    let (out, warnings) = gpt("gpt-5", json!({"messages": turns}));
+    assert_eq!((roles(&out).join(" "), &*warnings), ("user assistant tool tool".to_owned(), ""));
+    assert_eq!(list(&out)[1]["content"], "so");
+    assert_eq!(list(&out)[1]["tool_calls"].as_array().map(Vec::len), Some(2));
+    // Thinking that comes as a message of its own is of what it leads to.
+    let thought = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]);
+    let turns = json!([user("q"), said("assistant", thought), said("assistant", json!("so")), user("r")]);
+    let (out, _) = gpt("deepseek-reasoner", json!({"messages": turns}));
+    assert_eq!(list(&out)[1], json!({"role": "assistant", "content": "so", "reasoning_content": "hm"}));
+    // Nothing else is put together: what was sent once is sent again as it was.
+    let turns = json!([user("q"), user("r"), said("assistant", json!("a")), said("assistant", json!("b")), user("s")]);
+    let (out, _) = gpt("gpt-5", json!({"messages": turns}));
+    assert_eq!(list(&out), *turns.as_array().expect("a list"));
+}
+
+#[test]
+fn a_document_of_several_blocks_keeps_all_of_them_in_their_order() {
+    let document =
+        |content: Value| json!({"type": "document", "title": "T", "source": {"type": "content", "content": content}});
+    let told = |text: &str| json!({"type": "text", "text": format!("<document title=\"T\">\n{text}\n</document>")});
+    assert_eq!(parts(json!([document(json!("all")), text("q")])), (json!([told("all"), text("q")]), String::new()));
+    let several = json!([text("a"), text("b"), image("AAAA"), text("c")]);
+    let (content, warnings) = parts(json!([document(several.clone())]));
+    assert_eq!((content, &*warnings), (json!([told("a\nb"), shown("AAAA"), told("c")]), ""));
+    assert_eq!(parts(json!([document(json!([image("AAAA")]))])).0, json!([told(""), shown("AAAA")]));
+    let (messages, _) = answered(json!([document(several)]));
+    let lines =
+        "<document title=\"T\">\na\nb\n</document>\n[image 1 attached below]\n<document title=\"T\">\nc\n</document>";
+    assert_eq!((&messages[0]["content"], &messages[1]["content"][1]), (&json!(lines), &shown("AAAA")));
+    for (content, path) in
+        [(json!(7), ""), (json!([{"type": "smell"}]), ".0.type"), (json!([{"type": "text"}]), ".0.text")]
+    {
+        let body = json!({"max_tokens": 9, "messages": [said("user", json!([document(content)]))]});
+        let refused = ask(&body, Dialect::Anthropic, &Asked::new("gpt-5")).expect_err("no document");
+        assert_eq!(refused.param_name(), Some(&*format!("messages.0.content.0.source.content{path}")));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_document_is_said_with_it() {
+    let plain = json!({"type": "text", "media_type": "text/plain", "data": "d"});
+    let pdf = json!({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0"});
+    let document = |source: &Value| json!({"type": "document", "title": "T", "context": "C", "source": source});
+    let told = "<document title=\"T\">\n<context>C</context>\nd\n</document>";
+    assert_eq!(parts(json!([document(&plain)])).0, json!([text(told)]));
+    let file = json!({"type": "file", "file": {"filename": "T", "file_data": "data:application/pdf;base64,JVBERi0"}});
+    assert_eq!(parts(json!([document(&pdf)])).0, json!([text("Context of T: C"), file]));
+    let (messages, _) = answered(json!([document(&plain), document(&pdf)]));
+    assert_eq!(messages[0]["content"], format!("{told}\n[document 1 attached below]"));
+    assert_eq!(messages[1]["content"], json!([text("Attachment(s) from tool call a:"), text("Context of T: C"), file]));
+    // Of which nothing is said, it is its text.
+    assert_eq!(answered(json!([{"type": "document", "source": plain}])).0[0]["content"], "d");
+}
+
+#[test]
+fn a_result_of_no_call_keeps_its_pictures() {
+    let mut result = result_of("gone", "");
+    result["content"] = json!([text("shot"), image("AAAA")]);
+    let (content, warnings) = parts(json!([result, text("q")]));
+    assert_eq!(content, json!([text("Tool result for gone: shot"), shown("AAAA"), text("q")]));
+    assert_eq!(warnings, "adapted=messages.tool_use_id");
+}
+
+#[test]
+fn of_what_the_operator_says_only_the_line_about_the_bill_is_left_out() {
+    let told =
+        |system: Value| gpt("llama", json!({"system": system, "messages": [user("q")]})).0["messages"][0].clone();
+    let operator = |text: &str| json!({"role": "system", "content": text});
+    let bill = "x-anthropic-billing-header: cc_version=1;";
+    assert_eq!(told(json!(format!("{bill}\nYou are \"it\".\nBe brief."))), operator("You are \"it\".\nBe brief."));
+    assert_eq!(told(json!([text(&format!("{bill}\r\n\r\nYou are."))])), operator("You are."));
+    assert_eq!(told(json!([text(bill), text("You are.")])), operator("You are."));
+    assert_eq!(told(json!(bill)), user("q"));
+}
+
+#[test]
+fn a_server_that_holds_answers_to_no_schema_is_told_it_in_words() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let body = json!({"max_tokens": 9, "system": "Be brief.", "messages": [user("q")],
+        "output_config": {"format": {"type": "json_schema", "schema": schema}}});
+    let mut abilities = Abilities::of("llama-4", Dialect::OpenAiChat);
+    abilities.structured_outputs = false;
+    let asked = Asked::new("llama-4").abilities(abilities);
+    let (out, warnings) = ask(&body, Dialect::Anthropic, &asked).expect("emulated");
+    assert_eq!(
+        (&out["response_format"], &*warnings),
+        (&json!({"type": "json_object"}), "emulated=output_config.format")
+    );
+    let told =
+        format!("Be brief.\n\nRespond only with one valid JSON object, which must match this JSON schema:\n{schema}");
+    assert_eq!(out["messages"][0]["content"], told);
+    let (out, warnings) = ask(&body, Dialect::Anthropic, &Asked::new("llama-4")).expect("it can be asked");
+    assert_eq!((&out["response_format"]["type"], &*warnings), (&json!("json_schema"), ""));
+}
+
+#[test]
+fn what_has_no_place_elsewhere_is_named() {
+    let lost = |message: Value| gpt("gpt-5", json!({"messages": [message, user("r")]})).1;
+    let mut operator = said("system", json!("x"));
+    operator["output_config"] = json!({"effort": "low"});
+    operator["clear_at"] = json!("next_user");
+    assert_eq!(lost(operator), "dropped=messages.output_config,messages.clear_at");
+    let mut picture = image("AAAA");
+    picture["transformations"] = json!([{"type": "crop"}]);
+    assert_eq!(lost(said("user", json!([picture]))), "dropped=messages.content.transformations");
+    let mut found = json!({"type": "search_result", "source": "s", "title": "t", "content": [text("x")]});
+    assert_eq!(lost(said("user", json!([found]))), "");
+    found["citations"] = json!({"enabled": true});
+    assert_eq!(lost(said("user", json!([found]))), "dropped=messages.content.citations");
+}
