@@ -4,8 +4,10 @@
 
 mod answers;
 mod bounds;
+mod caching;
 mod conversations;
 mod corpus;
+mod fields;
 mod gateway;
 mod make;
 mod pauses;

@@ -516,6 +516,12 @@ fn bad_input_is_a_400_that_names_the_path() {
             "tools": [{"type": "function", "function": {"name": "f"}}]}),
         Invalid,
     );
+    for (name, value) in [("modalities", json!("audio")), ("metadata", json!(["u1"])), ("output_config", json!("high"))]
+    {
+        chat(name, json!({"model": "m", "messages": [user("q")], name: value}), Invalid);
+    }
+    let uncalled = json!({"role": "assistant", "content": "a", "tool_calls": call("a", "f", "{}")});
+    chat("messages.1.tool_calls", json!({"model": "m", "messages": [user("q"), uncalled, user("r")]}), Invalid);
     let (kind, param) = refused(
         json!({"model": "m", "messages": [user("q"), {"role": "assistant", "content": "a"}]}),
         Dialect::OpenAiChat,

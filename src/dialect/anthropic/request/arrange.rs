@@ -20,6 +20,7 @@ pub(super) fn arrange(
     abilities: &Abilities,
     warnings: &mut Warnings,
 ) -> Result<(), Rejection> {
+    conversation.system.retain(|block| !is_blank(block));
     drop_empties(&mut conversation.turns, warnings)?;
     let turns = std::mem::take(&mut conversation.turns);
     let turns = order(turns, abilities.system_turns, warnings)?;
@@ -37,17 +38,23 @@ fn said(role: Role, text: &'static str, at: usize) -> Turn<'static> {
     Turn { role, blocks: vec![Block::text(Escaped::new(text))], at }
 }
 
+fn is_blank(block: &Block<'_>) -> bool {
+    matches!(&block.kind, BlockKind::Text(text) if text.is_blank())
+}
+
 /// Text blocks must not be empty, nor may a message be nothing but white space.
 /// Source: what api.anthropic.com was measured to answer.
 fn drop_empties(turns: &mut Vec<Turn<'_>>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let last_user = turns.iter().rposition(|turn| turn.role == Role::User);
     for (at, turn) in turns.iter_mut().enumerate() {
-        let says_nothing = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
-        match turn.blocks.iter().all(says_nothing) {
+        let is_operator = turn.role == Role::System;
+        match turn.blocks.iter().all(is_blank) {
             true => turn.blocks.clear(),
-            false => {
-                turn.blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
-            }
+            false => turn.blocks.retain(|block| match &block.kind {
+                BlockKind::Text(text) if is_operator => !text.is_blank(),
+                BlockKind::Text(text) => !text.is_empty(),
+                _ => true,
+            }),
         }
         if turn.blocks.is_empty() && Some(at) == last_user {
             warnings.adapted(format!("messages.{}.content", turn.at))?;
@@ -146,8 +153,7 @@ fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejectio
             "the last message must not be the assistant's: this model begins its own answer",
         ));
     }
-    let says_nothing = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
-    while last.blocks.len() > 1 && last.blocks.last().is_some_and(says_nothing) {
+    while last.blocks.len() > 1 && last.blocks.last().is_some_and(is_blank) {
         last.blocks.pop();
     }
     if let Some(Block { kind: BlockKind::Text(text), .. }) = last.blocks.last_mut() {

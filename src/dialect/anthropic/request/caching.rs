@@ -1,16 +1,13 @@
 //! Cache breakpoints: at most four, and none of an hour behind one of five minutes.
 //! Source: platform.claude.com/docs/en/build-with-claude/prompt-caching.
 
-use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Conversation};
+use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation};
 use crate::dialect::canon::warning::Warnings;
 use crate::domain::rejection::Rejection;
 
 const MOST: usize = 4;
 
 pub(super) fn fit(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
-    for turn in &mut conversation.turns {
-        off_thinking(&mut turn.blocks);
-    }
     if conversation.keep_breakpoints(MOST - usize::from(conversation.cache.is_some())) {
         warnings.dropped("cache_control")?;
     }
@@ -21,19 +18,47 @@ pub(super) fn fit(conversation: &mut Conversation<'_>, warnings: &mut Warnings) 
             *point = Some(Cache::FiveMinutes);
         }
     }
+    // The provider puts this one behind all others.
+    conversation.cache = conversation.cache.map(|cache| if is_short { Cache::FiveMinutes } else { cache });
     Ok(())
 }
 
-/// Thinking takes no breakpoint; the block before it does.
-fn off_thinking(blocks: &mut [Block<'_>]) {
-    let mut before: Option<&mut Block<'_>> = None;
-    for block in blocks {
-        if !matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. }) {
-            before = Some(block);
-        } else if let (Some(cache), Some(before)) = (block.cache.take(), &mut before) {
-            before.cache.get_or_insert(cache);
+/// Moves breakpoints to where one may be: to be called while all that the client said is there still.
+pub(super) fn settle(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
+    for block in conversation.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
+        if let BlockKind::ToolResult { content: Content::Blocks(within), .. } = &mut block.kind {
+            let lost = off_ineligible(within.iter_mut());
+            block.cache = block.cache.or(lost);
         }
     }
+    let said = conversation.turns.iter_mut().flat_map(|turn| &mut turn.blocks);
+    match off_ineligible(conversation.system.iter_mut().chain(said)) {
+        Some(_) => warnings.dropped("cache_control"),
+        None => Ok(()),
+    }
+}
+
+/// Thinking and text that says nothing take no breakpoint; the block before them does. One that has none before it is given
+/// back.
+fn off_ineligible<'b, 'a: 'b>(blocks: impl Iterator<Item = &'b mut Block<'a>>) -> Option<Cache> {
+    let (mut before, mut lost): (Option<&mut Block<'_>>, _) = (None, None);
+    for block in blocks {
+        let is_eligible = match &block.kind {
+            BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => false,
+            BlockKind::Text(text) => !text.is_blank(),
+            _ => true,
+        };
+        if is_eligible {
+            before = Some(block);
+            continue;
+        }
+        let Some(cache) = block.cache.take() else { continue };
+        match &mut before {
+            Some(before) => _ = before.cache.get_or_insert(cache),
+            None => lost = Some(cache),
+        }
+    }
+    lost
 }
 
 #[cfg(test)]
@@ -51,7 +76,7 @@ mod tests {
         // Each looking for it on its own would take minutes.
         blocks.resize(400_000, thought(Some(Cache::FiveMinutes)));
         blocks.push(Block::text(Escaped::new("b")));
-        off_thinking(&mut blocks);
+        assert_eq!(off_ineligible(blocks.iter_mut()), Some(Cache::Hour), "nothing stands before it");
         let left: Vec<_> = blocks.iter().enumerate().filter_map(|(at, block)| Some((at, block.cache?))).collect();
         assert_eq!(left, [(1, Cache::FiveMinutes)]);
     }

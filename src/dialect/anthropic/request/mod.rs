@@ -4,6 +4,7 @@ mod arrange;
 mod blocks;
 mod caching;
 mod documents;
+mod held;
 mod read;
 mod results;
 mod schema;

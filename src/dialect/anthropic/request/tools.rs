@@ -1,4 +1,5 @@
 use super::blocks::cache_control;
+use super::held::held;
 use super::schema;
 use crate::dialect::canon::conversation::{Conversation, Search, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
@@ -34,14 +35,14 @@ pub(super) fn tools(
         let schema = match &tool.kind {
             ToolKind::Function { schema, strict } => {
                 let schema = schema::of_tool(*schema, &path, &mut note, warnings)?;
-                match strict.then(|| schema::sanitised(&schema, &path)) {
+                match strict.then(|| held(&schema, &path)) {
                     None => schema,
-                    Some(Ok(strict)) => {
+                    Some(Ok(held)) if !held.is_narrower => {
                         out.key("strict").raw("true");
-                        strict.into()
+                        held.schema.into()
                     }
                     // Calls cannot be held to it, and can be made all the same.
-                    Some(Err(_)) => {
+                    Some(_) => {
                         warnings.dropped("tools.strict")?;
                         schema
                     }

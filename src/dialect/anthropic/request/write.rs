@@ -2,9 +2,10 @@ use sha2::{Digest, Sha256};
 
 use super::arrange::arrange;
 use super::blocks::{blocks, cache_control};
+use super::held::held;
 use super::thinking::{Plan, Room};
-use super::{caching, schema, tools};
-use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tier, ToolChoice};
+use super::{caching, tools};
+use crate::dialect::canon::conversation::{Block, BlockKind, Conversation, Format, Role, Tier, ToolChoice};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
 use crate::dialect::canon::path::Path;
@@ -34,6 +35,7 @@ pub(crate) fn write(
     warnings: &mut Warnings,
 ) -> Result<String, Rejection> {
     needs.legacy_functions = conversation.legacy_functions;
+    caching::settle(&mut conversation, warnings)?;
     arrange(&mut conversation, &aim.abilities, warnings)?;
     let format = conversation.format.take();
     let format = ask_for(format, &mut conversation, aim, needs, warnings)?;
@@ -65,7 +67,7 @@ pub(crate) fn write(
         Some(Tier::Standard) => _ = out.key("service_tier").word("standard_only"),
         None => {}
     }
-    if let Some(thinking) = &plan.thinking {
+    if let Some(thinking) = plan.thinking.as_deref().or(unasked(&conversation, aim)) {
         let is_bound = aim.drops_stale_thinking && binds(Raw::new(thinking));
         let bound = is_bound.then(|| thinking.strip_suffix('}').map(|open| format!("{open},{BINDING}}}"))).flatten();
         needs.beta = bound.as_ref().map(|_| BINDING_BETA);
@@ -109,6 +111,15 @@ pub(crate) fn write(
     Ok(out.finish())
 }
 
+/// What a model that thinks unasked must be asked for, so that earlier thinking of its may be said to be stale.
+fn unasked(conversation: &Conversation<'_>, aim: &Aim<'_>) -> Option<&'static str> {
+    let mut blocks = conversation.turns.iter().flat_map(|turn| &turn.blocks);
+    let thought =
+        |block: &Block<'_>| matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
+    let is_wanted = aim.drops_stale_thinking && aim.abilities.thinking.unasked && blocks.any(thought);
+    is_wanted.then_some(r#"{"type":"adaptive"}"#)
+}
+
 /// Whether a thinking parameter can say what becomes of blocks that do not fit, and says nothing of it.
 fn binds(thinking: Raw<'_>) -> bool {
     let kind = thinking.member("type").and_then(Raw::text).unwrap_or_default();
@@ -132,7 +143,11 @@ fn ask_for(
             Ok(None)
         }
         Some(Format::Schema { schema, description, .. }) => {
-            let schema = schema::sanitised(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
+            let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
+            if held.is_narrower {
+                warnings.adapted("response_format.schema")?;
+            }
+            let schema = held.schema;
             if aim.abilities.structured_outputs {
                 return Ok(Some(schema));
             }

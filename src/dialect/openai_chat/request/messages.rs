@@ -70,27 +70,41 @@ impl<'w> Messages<'w> {
     /// Thinking, then what was said, then what was called, whatever the order of the members.
     fn assistant<'a>(&mut self, path: &Path<'_>, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
         let (mut content, mut refusal, mut calls, mut legacy, mut thinking) = (None, None, None, None, None);
-        let mut reasons_unsigned = false;
+        let mut lost = [("messages.reasoning_content", false), ("messages.reasoning_details", false)];
         for (name, value) in message.members() {
             match &*name {
                 "content" => content = Some(value),
                 "refusal" => refusal = value.text(),
+                "tool_calls" if !value.is_array() => {
+                    return Err(invalid(format!("{path}.tool_calls"), "must be a list"));
+                }
                 "tool_calls" => calls = Some(value),
                 "function_call" => legacy = Some(value),
                 "thinking_blocks" => thinking = Some(value),
-                "reasoning_content" | "reasoning" => reasons_unsigned = true,
+                "reasoning_content" | "reasoning" => lost[0].1 = true,
+                "reasoning_details" => lost[1].1 = says_something(value),
+                "annotations" if says_something(value) => self.warnings.dropped("messages.annotations")?,
+                "provider_specific_fields" if says_something(value) => {
+                    self.warnings.dropped("messages.provider_specific_fields")?;
+                }
                 "audio" => return Err(unsupported(format!("{path}.audio"))),
                 _ => {}
             }
         }
-        let mut blocks: Vec<_> = thinking.into_iter().flat_map(Raw::elements).filter_map(thought).collect();
-        if thinking.is_none() && reasons_unsigned {
-            // Thinking without its signature is refused.
-            self.warnings.dropped("messages.reasoning_content")?;
+        let thoughts = || thinking.into_iter().flat_map(Raw::elements);
+        let mut blocks: Vec<_> = thoughts().filter_map(thought).collect();
+        if blocks.len() < thoughts().count() {
+            self.warnings.dropped("messages.thinking_blocks")?;
         }
+        // Thinking without its signature is refused; with it, it need not be said twice.
+        for (name, _) in lost.into_iter().filter(|(_, is_there)| *is_there && thinking.is_none()) {
+            self.warnings.dropped(name)?;
+        }
+        let has_thought = !blocks.is_empty();
         blocks.extend(parts(&path.member("content"), content, self.warnings, |part, kind, path, _| match kind {
             "text" | "output_text" => text(part, path).map(Some),
             "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
+            "thinking" | "redacted_thinking" if has_thought => Ok(None),
             "thinking" | "redacted_thinking" => Ok(thought(part).map(|block| block.kind)),
             _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
         })?);
@@ -177,15 +191,18 @@ impl<'w> Messages<'w> {
     }
 }
 
-/// Text alone; what is blank says nothing, and Anthropic refuses it.
+/// Whether a list or an object has anything in it.
+fn says_something(value: Raw<'_>) -> bool {
+    value.elements().next().is_some() || value.members().next().is_some()
+}
+
+/// Text alone.
 fn operator<'a>(path: &Path<'_>, message: Raw<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
     let content = message.member("content");
-    let mut blocks = parts(&path.member("content"), content, warnings, |part, kind, path, _| match kind {
+    parts(&path.member("content"), content, warnings, |part, kind, path, _| match kind {
         "text" | "input_text" => text(part, path).map(Some),
         _ => Err(invalid(format!("{path}.type"), "must be text")),
-    })?;
-    blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_blank()));
-    Ok(blocks)
+    })
 }
 
 /// A string, or parts. `each` makes a block of a part of that type, at that path.

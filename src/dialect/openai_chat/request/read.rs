@@ -138,11 +138,11 @@ impl<'a> Held<'a> {
                 let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
                 conversation.thinking = Some(thinking);
             }
-            "output_config" => output_config(value, conversation, warnings)?,
+            "output_config" => output_config(object("output_config", value)?, conversation, warnings)?,
             "user" => self.user = Some(text("user", value)?.into_plain()),
             "safety_identifier" => self.safety_identifier = Some(text("safety_identifier", value)?.into_plain()),
             "metadata" => {
-                let user = value.member("user_id").and_then(Raw::text);
+                let user = object("metadata", value)?.member("user_id").and_then(Raw::text);
                 if value.members().any(|(key, _)| user.is_none() || key != "user_id") {
                     warnings.dropped("metadata")?;
                 }
@@ -157,6 +157,9 @@ impl<'a> Held<'a> {
             "cache_control" => conversation.cache = cache_control(Some(value), warnings)?,
             "modalities" => {
                 let is_text = |kind: Raw<'_>| kind.text().is_some_and(|kind| kind.as_str() == "text");
+                if !value.is_array() {
+                    return Err(invalid("modalities", "must be a list"));
+                }
                 if !value.elements().all(is_text) {
                     return Err(unsupported("modalities"));
                 }
@@ -185,6 +188,10 @@ impl<'a> Held<'a> {
 
 pub(super) fn text<'a>(path: &'static str, value: Raw<'a>) -> Result<Escaped<'a>, Rejection> {
     value.text().ok_or_else(|| invalid(path, "must be a string"))
+}
+
+fn object<'a>(path: &'static str, value: Raw<'a>) -> Result<Raw<'a>, Rejection> {
+    Some(value).filter(|value| value.is_object()).ok_or_else(|| invalid(path, "must be an object"))
 }
 
 fn flag(path: &'static str, value: Raw<'_>) -> Result<bool, Rejection> {

@@ -1,0 +1,228 @@
+//! What an answer can be held to: schemas of structured outputs and of strict tools.
+//! Source: platform.claude.com/docs, structured outputs.
+
+use std::collections::HashMap;
+
+use super::schema::references;
+use crate::dialect::canon::path::Path;
+use crate::dialect::canon::warning::invalid;
+use crate::domain::rejection::Rejection;
+use crate::wire::json::{Escaped, Out, Raw};
+
+/// Keywords that an answer cannot be held to. What they say goes into the description.
+const UNHELD: [&str; 23] = [
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "patternProperties",
+    "propertyNames",
+    "contains",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentRequired",
+    "dependentSchemas",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "prefixItems",
+];
+
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
+
+/// A schema that an answer can be held to.
+pub(super) struct Held {
+    pub(super) schema: String,
+    /// Some object of it may have members that it does not name, and no longer may.
+    pub(super) is_narrower: bool,
+}
+
+/// A schema with `additionalProperties: false` on every object, and without what an answer cannot be held to.
+///
+/// # Errors
+/// One that refers to itself, or to what is not in it.
+pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
+    let root = Raw::new(schema);
+    let refuse = |why: &str| Err(invalid(path.to_string(), why));
+    let mut names = Vec::new();
+    for defs in [root.member("$defs"), root.member("definitions")].into_iter().flatten() {
+        for (name, value) in defs.members() {
+            names.push((name.into_owned(), references(value)));
+        }
+    }
+    let all = references(root);
+    if all.iter().any(|reference| !reference.starts_with("#/")) {
+        return refuse(if all.iter().any(|r| r == "#") { "refers to itself" } else { "refers to another document" });
+    }
+    if is_recursive(&names) {
+        return refuse("refers to itself");
+    }
+    let mut out = Out::with_capacity(schema.len() + 64);
+    let mut is_narrower = false;
+    sanitise(&mut out, root, &mut is_narrower);
+    Ok(Held { schema: out.finish(), is_narrower })
+}
+
+/// Whether some definition leads back to itself: those that lead nowhere are taken away until none is left, or none leads
+/// nowhere.
+fn is_recursive(definitions: &[(String, Vec<String>)]) -> bool {
+    let by_name: HashMap<&str, usize> = definitions.iter().zip(0..).map(|((name, _), at)| (&**name, at)).collect();
+    let mut leads_to = vec![0_usize; definitions.len()];
+    let mut led_from = vec![Vec::new(); definitions.len()];
+    for (from, (_, references)) in definitions.iter().enumerate() {
+        let names = references.iter().filter_map(|reference| reference.rsplit('/').next());
+        for to in names.filter_map(|name| by_name.get(name)) {
+            leads_to[from] += 1;
+            led_from[*to].push(from);
+        }
+    }
+    let mut waiting: Vec<_> = (0..definitions.len()).filter(|at| leads_to[*at] == 0).collect();
+    let mut left = definitions.len();
+    while let Some(at) = waiting.pop() {
+        left -= 1;
+        for from in &led_from[at] {
+            leads_to[*from] -= 1;
+            if leads_to[*from] == 0 {
+                waiting.push(*from);
+            }
+        }
+    }
+    left > 0
+}
+
+fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
+    if !schema.is_object() {
+        out.raw(schema.as_str());
+        return;
+    }
+    out.open('{');
+    let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
+    for (key, value) in schema.members() {
+        let mut each = |out: &mut Out, values: Raw<'_>| {
+            out.open('{');
+            for (key, value) in values.members() {
+                out.key(Escaped::new(&key).as_str());
+                sanitise(out, value, is_narrower);
+            }
+            out.close('}');
+        };
+        match &*key {
+            "additionalProperties" => {
+                is_object = true;
+                *is_narrower |= value.bool() != Some(false);
+            }
+            "description" => description = value.text(),
+            "properties" | "$defs" | "definitions" => {
+                is_object |= key == "properties";
+                each(out.key(&key), value);
+            }
+            "items" => sanitise(out.key("items"), value, is_narrower),
+            // Exactly one of them cannot be held; one of them can.
+            "anyOf" | "oneOf" | "allOf" => {
+                out.key(if key == "allOf" { "allOf" } else { "anyOf" }).open('[');
+                value.elements().for_each(|branch| sanitise(out, branch, is_narrower));
+                out.close(']');
+            }
+            name if is_unheld(name, value) => unheld.push(format!("{name}: {}", value.as_str())),
+            "type" => {
+                let says_object = |kind: Raw<'_>| kind.text().is_some_and(|kind| kind.as_str() == "object");
+                is_object |= says_object(value) || value.elements().any(says_object);
+                out.key("type").raw(value.as_str());
+            }
+            name => _ = out.key(Escaped::new(name).as_str()).raw(value.as_str()),
+        }
+    }
+    if is_object {
+        out.key("additionalProperties").raw("false");
+    }
+    if description.is_some() || !unheld.is_empty() {
+        let note = unheld.join(", ");
+        let note = if unheld.is_empty() { note } else { format!("({note})") };
+        let description = description.unwrap_or_default();
+        let between = if description.is_empty() || note.is_empty() { "" } else { " " };
+        out.key("description").pieces(&[description.as_str(), between, Escaped::new(&note).as_str()]);
+    }
+    out.close('}');
+}
+
+fn is_unheld(name: &str, value: Raw<'_>) -> bool {
+    match name {
+        "minItems" => value.count().is_none_or(|least| least > 1),
+        "format" => value.text().is_none_or(|format| !FORMATS.contains(&format.as_str())),
+        // Look-around, references back and word boundaries.
+        "pattern" => value.text().is_none_or(|pattern| {
+            let pattern = pattern.decoded();
+            let refers_back = pattern.as_bytes().windows(2).any(|two| two[0] == b'\\' && matches!(two[1], b'1'..=b'9'));
+            refers_back || ["(?=", "(?!", "(?<", r"\b", r"\B"].iter().any(|feature| pattern.contains(feature))
+        }),
+        name => UNHELD.contains(&name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_cannot_be_held_to_is_described() {
+        let schema = r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1,"description":"How many."},
+            "s":{"type":"string","pattern":"^a\\b","format":"uri"},"l":{"type":"array","minItems":1,"items":{"type":"object"}}},
+            "required":["n"]}"#;
+        let held = |schema: &str| held(schema, &Path::root("schema")).expect("a schema");
+        let once = held(schema).schema;
+        for piece in [
+            r#""n":{"type":"integer","description":"How many. (minimum: 1)"}"#,
+            r#""s":{"type":"string","format":"uri","description":"(pattern: \"^a\\\\b\")"}"#,
+            r#""l":{"type":"array","minItems":1,"items":{"type":"object","additionalProperties":false}}"#,
+            r#""required":["n"],"additionalProperties":false}"#,
+        ] {
+            assert!(once.contains(piece), "{piece} in {once}");
+        }
+        assert_eq!(held(&once).schema, once, "once is enough");
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_or_elsewhere_is_refused() {
+        for schema in [
+            r##"{"$ref":"#"}"##,
+            r##"{"$ref":"https://example.com/schema"}"##,
+            r##"{"$ref":"#/$defs/A","$defs":{"A":{"properties":{"b":{"$ref":"#/$defs/B"}}},"B":{"items":{"$ref":"#/$defs/A"}}}}"##,
+        ] {
+            assert_eq!(held(schema, &Path::root("s")).err().expect(schema).param_name(), Some("s"));
+        }
+        let fine =
+            r##"{"$ref":"#/$defs/A","$defs":{"A":{"properties":{"b":{"$ref":"#/$defs/B"}}},"B":{"type":"string"}}}"##;
+        assert!(held(fine, &Path::root("s")).is_ok());
+    }
+
+    #[test]
+    fn keywords_that_go_with_others_are_described_with_them() {
+        for keyword in UNHELD {
+            let schema = format!(r#"{{"type":"object","{keyword}":{{"a":1}}}}"#);
+            let held = held(&schema, &Path::root("schema")).expect("a schema").schema;
+            let described = format!(r#""description":"({keyword}: {{\"a\":1}})"}}"#);
+            assert!(held.ends_with(&described) && held.matches(keyword).count() == 1, "{held}");
+        }
+    }
+
+    #[test]
+    fn a_schema_whose_objects_are_open_is_a_narrower_one() {
+        let is_narrower = |schema: &str| held(schema, &Path::root("schema")).expect("a schema").is_narrower;
+        for open in ["true", "{}", r#"{"type":"string"}"#] {
+            assert!(
+                is_narrower(&format!(r#"{{"items":{{"type":"object","additionalProperties":{open}}}}}"#)),
+                "{open}"
+            );
+        }
+        assert!(!is_narrower(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#));
+    }
+}

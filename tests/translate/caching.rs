@@ -1,0 +1,60 @@
+//! Cache breakpoints, where one may be and where not.
+
+use serde_json::{Value, json};
+use tollgate::Dialect;
+use tollgate::dialect::translate::{Asked, Mode};
+
+use crate::requests::{ask, claude, gpt, user};
+
+fn hour() -> Value {
+    json!({"type": "ephemeral", "ttl": "1h"})
+}
+
+fn part(text: &str, cache: Value) -> Value {
+    json!({"type": "text", "text": text, "cache_control": cache})
+}
+
+#[test]
+fn the_breakpoint_behind_all_others_is_no_longer_than_they_are() {
+    let asked = |cache: Value| {
+        let list = json!([{"role": "user", "content": [part("q", cache)]}]);
+        claude("claude-opus-5-5", json!({"model": "m", "cache_control": hour(), "messages": list})).0
+    };
+    assert_eq!(asked(json!({"type": "ephemeral"}))["cache_control"], json!({"type": "ephemeral"}));
+    assert_eq!(asked(hour())["cache_control"], hour());
+    assert_eq!(asked(Value::Null)["cache_control"], hour());
+}
+
+#[test]
+fn a_breakpoint_on_text_that_says_nothing_stands_behind_what_was_said_before() {
+    let system = json!({"role": "system", "content": [part("s", Value::Null), part(" ", hour())]});
+    let list = json!([system, {"role": "user", "content": [part("q", Value::Null), part("", hour())]},
+        {"role": "assistant", "content": [part("", hour())]}, {"role": "user", "content": "r"}]);
+    let (out, warnings) = claude("claude-opus-5-5", json!({"model": "m", "messages": list}));
+    let said = |text: &str| json!([{"type": "text", "text": text, "cache_control": hour()}]);
+    assert_eq!((&out["system"], &out["messages"][0]["content"]), (&said("s"), &said("q")));
+    assert_eq!((out["messages"].as_array().map(Vec::len), &*warnings), (Some(2), ""));
+    // Where nothing was, there is none.
+    let list = json!([{"role": "user", "content": [part("", hour()), part("q", Value::Null)]}]);
+    let (out, warnings) = claude("claude-opus-5-5", json!({"model": "m", "messages": list}));
+    assert_eq!(out["messages"][0]["content"], json!([{"type": "text", "text": "q"}]));
+    assert_eq!(warnings, "dropped=cache_control");
+    // Within a tool's answer it is one of the whole answer.
+    let calls = json!({"role": "assistant", "content": "", "tool_calls": [crate::requests::call("a", "f", "{}")]});
+    let result = json!({"role": "tool", "tool_call_id": "a", "content": [part("", hour())]});
+    let (out, _) = claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q"), calls, result]}));
+    let content = &out["messages"][2]["content"][0];
+    assert_eq!((&content["cache_control"], content["content"][0].get("cache_control")), (&hour(), None));
+}
+
+#[test]
+fn a_breakpoint_of_no_known_kind_is_none_and_never_an_error() {
+    for cache in [json!({"type": "eternal"}), json!({"type": "ephemeral", "ttl": "2h"}), json!({})] {
+        let list = json!([{"role": "user", "content": [part("q", cache.clone())]}]);
+        let (out, warnings) = gpt("gpt-5.6", json!({"messages": list}));
+        assert_eq!((&out["messages"][0]["content"], &*warnings), (&json!("q"), "dropped=cache_control"), "{cache}");
+        let body = json!({"max_tokens": 9, "messages": list});
+        let strict = Asked::new("gpt-5.6").mode(Mode::Strict);
+        assert!(ask(&body, Dialect::Anthropic, &strict).is_ok(), "{cache}");
+    }
+}

@@ -1,0 +1,237 @@
+//! What single members of a request become: rows of the project's contract that no other test has.
+
+use serde_json::{Value, json};
+use tollgate::Dialect;
+use tollgate::dialect::translate::{Asked, Mode};
+use tollgate::domain::rejection::RejectionKind;
+
+use crate::requests::{ask, call, calling, claude, gpt, messages, refused, tool, user};
+
+/// Chat Completions with one member besides, to the newest of Anthropic's.
+fn with(name: &str, value: Value) -> (Value, String) {
+    claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q")], name: value}))
+}
+
+/// Messages with one member besides.
+fn with_of_claude(model: &str, name: &str, value: Value) -> (Value, String) {
+    gpt(model, json!({"messages": [user("q")], name: value}))
+}
+
+#[test]
+fn tools_that_the_client_runs_and_anthropic_defines_are_described_to_others() {
+    let tools = json!([{"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"}, {"type": "memory_20250818", "name": "memory"}]);
+    let (out, warnings) = with_of_claude("gpt-5", "tools", tools);
+    let function = |at: usize| out["tools"][at]["function"].clone();
+    let takes = |at: usize, names: &[&str]| {
+        let properties = function(at)["parameters"]["properties"].clone();
+        assert!(names.iter().all(|name| properties.get(name).is_some()), "{properties}");
+    };
+    assert_eq!([0, 1, 2].map(|at| function(at)["name"].clone()), ["bash", "str_replace_based_edit_tool", "memory"]);
+    takes(0, &["command", "restart"]);
+    let edits = ["command", "path", "file_text", "old_str", "new_str", "insert_line", "insert_text", "view_range"];
+    takes(1, &edits);
+    takes(2, &edits);
+    assert_eq!(warnings, "emulated=tools.bash_20250124,tools.text_editor_20250728,tools.memory_20250818");
+}
+
+#[test]
+fn more_tools_than_openai_takes_are_refused_by_name() {
+    let tools = |count: usize| -> Value {
+        (0..count).map(|at| json!({"name": format!("f{at}"), "input_schema": {"type": "object"}})).collect()
+    };
+    let body = json!({"max_tokens": 9, "messages": [user("q")], "tools": tools(129)});
+    assert_eq!(refused(body.clone(), Dialect::Anthropic), (RejectionKind::Unsupported, "tools".to_owned()));
+    assert!(ask(&body, Dialect::Anthropic, &Asked::new("llama-4")).is_ok(), "others may take them");
+    assert_eq!(with_of_claude("gpt-5", "tools", tools(128)).0["tools"].as_array().map(Vec::len), Some(128));
+}
+
+#[test]
+fn tools_that_are_not_allowed_are_not_told() {
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    for (mode, choice) in [("auto", "auto"), ("required", "any")] {
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [function("g")]}});
+        let body = json!({"model": "m", "messages": [user("q")], "tools": [function("f"), function("g")], "tool_choice": allowed});
+        let (out, warnings) = claude("claude-opus-5-5", body);
+        assert_eq!((out["tools"].as_array().map(Vec::len), &out["tools"][0]["name"]), (Some(1), &json!("g")));
+        assert_eq!((&out["tool_choice"], &*warnings), (&json!({"type": choice}), "adapted=tool_choice.allowed_tools"));
+    }
+}
+
+#[test]
+fn how_urgent_a_request_is_is_said_as_far_as_it_can_be() {
+    let asked = |tier: &str| {
+        let (out, warnings) = with("service_tier", json!(tier));
+        (out["service_tier"].clone(), warnings)
+    };
+    for (tier, told) in
+        [("auto", "auto"), ("default", "standard_only"), ("priority", "auto"), ("fast", "auto"), ("ultrafast", "auto")]
+    {
+        assert_eq!(asked(tier), (json!(told), String::new()), "{tier}");
+    }
+    for tier in ["flex", "scale"] {
+        assert_eq!(asked(tier), (Value::Null, "dropped=service_tier".to_owned()), "{tier}");
+    }
+    assert_eq!(with_of_claude("gpt-5", "service_tier", json!("standard_only")).0["service_tier"], "default");
+    assert_eq!(with_of_claude("gpt-5", "service_tier", json!("auto")).0.get("service_tier"), None);
+}
+
+#[test]
+fn a_user_who_could_be_found_by_it_is_hashed() {
+    let told = |user: &str| with("user", json!(user)).0["metadata"]["user_id"].as_str().expect("a user").to_owned();
+    for user in ["ada@example.com", "+49 (151) 234-5678", &"x".repeat(257)] {
+        let hash = told(user);
+        assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{user}: {hash}");
+        assert_eq!(hash, told(user), "the same each time");
+    }
+    assert_eq!(told("team-7"), "team-7");
+}
+
+#[test]
+fn a_history_that_begins_with_the_assistant_is_resumed() {
+    let list = json!([{"role": "assistant", "content": "a"}, user("q")]);
+    let body = json!({"model": "m", "messages": list});
+    let (out, warnings) = claude("claude-opus-5-5", body.clone());
+    assert_eq!(out["messages"][0]["content"], json!([{"type": "text", "text": "(conversation resumed)"}]));
+    assert_eq!((&out["messages"][1]["role"], &*warnings), (&json!("assistant"), "adapted=messages"));
+    let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+    assert_eq!(ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict").param_name(), Some("messages"));
+}
+
+#[test]
+fn functions_of_the_history_have_ids_by_their_place() {
+    let calls = |arguments: &str| json!({"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": arguments}});
+    let result = |content: &str| json!({"role": "function", "name": "f", "content": content});
+    let out = messages(json!([user("q"), calls("{\"a\":1}"), result("1"), calls("{\"a\":2}"), result("2")]));
+    for (at, id, content) in [(1, "toolu_fn_1", "1"), (3, "toolu_fn_3", "2")] {
+        assert_eq!(out["messages"][at]["content"][0]["id"], id);
+        let answered = json!({"type": "tool_result", "tool_use_id": id, "content": content});
+        assert_eq!(out["messages"][at + 1]["content"], json!([answered]));
+    }
+    let orphan = json!({"model": "m", "messages": [user("q"), result("1")]});
+    assert_eq!(refused(orphan, Dialect::OpenAiChat).1, "messages.1.tool_call_id");
+}
+
+#[test]
+fn no_effort_at_all_is_the_least_that_a_model_can_do() {
+    let asked = |model: &str| {
+        let (out, warnings) = claude(model, json!({"model": "m", "reasoning_effort": "none", "messages": [user("q")]}));
+        (out["thinking"]["type"].clone(), out["output_config"]["effort"].clone(), warnings)
+    };
+    assert_eq!(asked("claude-haiku-5-5"), (json!("disabled"), Value::Null, String::new()));
+    assert_eq!(asked("claude-sonnet-5-5"), (json!("between_tools"), Value::Null, String::new()));
+    assert_eq!(asked("claude-opus-5-5"), (Value::Null, json!("low"), "adapted=reasoning_effort:none>low".to_owned()));
+    assert_eq!(asked("claude-haiku-4-5"), (Value::Null, Value::Null, String::new()));
+}
+
+#[test]
+fn the_key_of_a_cache_is_whose_prompts_it_holds() {
+    let told =
+        |model: &str, user: &str| gpt(model, json!({"messages": [user_says()], "metadata": {"user_id": user}})).0;
+    let key = told("gpt-5", "u1")["prompt_cache_key"].clone();
+    assert_eq!(key.as_str().map(str::len), Some(32));
+    assert_eq!(told("gpt-5", "u1")["prompt_cache_key"], key);
+    assert_ne!(told("gpt-5", "u2")["prompt_cache_key"], key);
+    assert_eq!(told("llama-4", "u1").get("prompt_cache_key"), None, "OpenAI alone knows it");
+}
+
+fn user_says() -> Value {
+    user("q")
+}
+
+#[test]
+fn openai_stops_at_four_sequences() {
+    let stops = json!(["a", "b", "c", "d", "e"]);
+    let (out, warnings) = with_of_claude("gpt-5", "stop_sequences", stops);
+    assert_eq!((&out["stop"], &*warnings), (&json!(["a", "b", "c", "d"]), "dropped=stop_sequences"));
+    let (out, warnings) = with_of_claude("o3", "stop_sequences", json!(["a"]));
+    assert_eq!((out.get("stop"), &*warnings), (None, "dropped=stop_sequences"));
+    assert_eq!(with_of_claude("gpt-5", "stop_sequences", json!(["a"])).1, "");
+}
+
+#[test]
+fn thinking_that_is_switched_off_is_the_least_effort_that_there_is() {
+    let effort = |model: &str, kind: &str| {
+        let (out, warnings) = with_of_claude(model, "thinking", json!({"type": kind}));
+        assert_eq!(warnings, "", "{model}");
+        out["reasoning_effort"].clone()
+    };
+    for kind in ["disabled", "between_tools"] {
+        assert_eq!(effort("gpt-5.1", kind), "none");
+        assert_eq!(effort("gpt-5", kind), "minimal");
+        assert_eq!(effort("o3", kind), Value::Null);
+    }
+    assert_eq!(effort("gpt-5", "adaptive"), Value::Null);
+}
+
+#[test]
+fn the_budget_of_a_task_is_dropped_and_named() {
+    let config = json!({"effort": "low", "task_budget": {"type": "tokens", "total": 9}});
+    let (out, warnings) = with_of_claude("gpt-5", "output_config", config);
+    assert_eq!((&out["reasoning_effort"], &*warnings), (&json!("low"), "dropped=output_config.task_budget"));
+}
+
+#[test]
+fn an_open_schema_is_closed_and_says_so_and_a_strict_tool_stays_open() {
+    let open = json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": open}});
+    let (out, warnings) = with("response_format", format);
+    assert_eq!(out["output_config"]["format"]["schema"]["additionalProperties"], false);
+    assert_eq!(warnings, "adapted=response_format.schema");
+    let (out, warnings) = with(
+        "tools",
+        json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": open.clone()}}]),
+    );
+    assert_eq!(out["tools"][0], json!({"name": "f", "input_schema": open}));
+    assert_eq!(warnings, "dropped=tools.strict");
+}
+
+#[test]
+fn thinking_is_sent_back_once() {
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "sig"});
+    let mut turn = json!({"role": "assistant", "content": [thought, {"type": "text", "text": "a"}]});
+    let blocks = json!([thought, {"type": "text", "text": "a"}]);
+    assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
+    turn["thinking_blocks"] = json!([thought]);
+    assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
+    // What nobody signed is none.
+    turn["thinking_blocks"] = json!([{"type": "thinking", "thinking": "hm"}]);
+    assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
+}
+
+#[test]
+fn what_an_assistant_said_that_has_no_place_is_named() {
+    let lost = |name: &str, value: Value| {
+        let turn = json!({"role": "assistant", "content": "a", name: value});
+        claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q"), turn, user("r")]})).1
+    };
+    assert_eq!(
+        lost("reasoning_details", json!([{"type": "reasoning.text", "text": "hm"}])),
+        "dropped=messages.reasoning_details"
+    );
+    assert_eq!(lost("annotations", json!([{"type": "url_citation"}])), "dropped=messages.annotations");
+    assert_eq!(lost("provider_specific_fields", json!({"x": 1})), "dropped=messages.provider_specific_fields");
+    let unsigned = json!([{"type": "thinking", "thinking": "hm"}]);
+    assert_eq!(lost("thinking_blocks", unsigned), "dropped=messages.thinking_blocks");
+    for nothing in ["reasoning_details", "annotations", "provider_specific_fields"] {
+        assert_eq!(lost(nothing, json!([])), "", "{nothing}");
+    }
+    let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "sig"}]);
+    assert_eq!(lost("thinking_blocks", signed), "");
+}
+
+#[test]
+fn stale_thinking_of_a_model_that_thinks_unasked_is_dropped_too() {
+    let bound = json!({"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}});
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "sig"});
+    let mut turn = calling(&[call("a", "f", "{}")]);
+    let asked = |model: &str, turn: &Value, drops: bool| {
+        let body = json!({"model": "m", "messages": [user("q"), turn, tool("a", "1")]});
+        ask(&body, Dialect::OpenAiChat, &Asked::new(model).drops_stale_thinking(drops)).expect("it can be asked").0
+    };
+    assert_eq!(asked("claude-opus-5-5", &turn, true).get("thinking"), None, "there is nothing to be stale");
+    turn["thinking_blocks"] = json!([thought]);
+    assert_eq!(asked("claude-opus-5-5", &turn, true)["thinking"], bound);
+    assert_eq!(asked("claude-opus-5-5", &turn, false).get("thinking"), None);
+    assert_eq!(asked("claude-opus-4-8", &turn, true).get("thinking"), None, "it does not think unasked");
+}
