@@ -155,6 +155,43 @@ fn row_34_citations_are_annotations_at_their_place_in_the_whole_text() {
 }
 
 #[test]
+fn what_text_rests_on_that_is_no_page_of_the_web_is_told_as_it_is() {
+    use tollgate::dialect::translate::{Reply, answer};
+    let citation = json!({"type": "char_location", "cited_text": "x", "document_index": 0, "start_char_index": 1});
+    let delta = json!({"type": "citations_delta", "citation": citation});
+    let mut middle = text(0, &["so "]);
+    middle.extend(block(
+        1,
+        &json!({"type": "text", "text": ""}),
+        &[json!({"type": "text_delta", "text": "it is"}), delta],
+    ));
+    let chunks = chat_chunks(&translate(Anthropic, &[&anthropic(&middle, Some("end_turn"))]));
+    let told: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"].get("citations")).collect();
+    let mut expected = citation.clone();
+    expected["block_index"] = json!(1);
+    assert_eq!(told, [&json!([expected])]);
+    let content = json!([{"type": "text", "text": "so "}, {"type": "text", "text": "it is", "citations": [citation]}]);
+    let message = json!({"id": "msg_1", "content": content, "stop_reason": "end_turn", "usage": {}}).to_string();
+    let told = answer(message.as_bytes(), Anthropic, tollgate::Dialect::OpenAiChat, &Reply::new("m", "r"));
+    let told: Value = serde_json::from_slice(&told.expect("an answer")).expect("JSON");
+    assert_eq!(told["choices"][0]["message"]["citations"], json!([expected]));
+}
+
+#[test]
+fn usage_says_for_how_long_what_was_cached_is_kept_and_what_the_provider_ran() {
+    let usage = json!({"output_tokens": 50, "cache_creation_input_tokens": 1200, "server_tool_use": {"web_search_requests": 2},
+        "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 1000}});
+    let grown = json!({"type": "message_delta", "delta": {}, "usage": usage});
+    let out = translate(Anthropic, &[&anthropic(&[grown], Some("end_turn"))]);
+    let told = &last_chunk(&out)["usage"];
+    let split = json!({"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 1000});
+    assert_eq!((&told["cache_creation"], &told["cache_creation_input_tokens"]), (&split, &json!(1200)));
+    assert_eq!(told["server_tool_use"], json!({"web_search_requests": 2, "web_fetch_requests": 0}));
+    let told = last_chunk(&translate(Anthropic, &[&anthropic(&[], Some("end_turn"))]))["usage"].clone();
+    assert_eq!(told.get("server_tool_use"), None, "nothing was run");
+}
+
+#[test]
 fn row_35_a_refusal_without_a_word_is_filtered_content() {
     let answer = told(&[], "refusal");
     assert_eq!((answer.stop.as_deref(), &*answer.text), (Some("content_filter"), ""));

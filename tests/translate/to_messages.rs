@@ -127,6 +127,70 @@ fn rows_12_and_13_tool_calls_that_share_an_index_or_have_none_are_kept_apart() {
 }
 
 #[test]
+fn calls_that_share_an_index_and_have_no_ids_are_kept_apart_by_their_names() {
+    let piece = |id: Option<&str>, name: &str, arguments: &str| json!({"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]});
+    for id in [None, Some("")] {
+        let whole = [piece(id, "f", "{\"a\":1}"), piece(id, "f", "{\"a\":2}"), piece(id, "g", "{}")];
+        let (_, answer) = told(&whole, "tool_calls");
+        let inputs: Vec<_> = answer.tools.iter().map(|(_, name, input)| (&**name, &**input)).collect();
+        assert_eq!(inputs, [("f", "{\"a\":1}"), ("f", "{\"a\":2}"), ("g", "{}")]);
+        // A name that is said again before its arguments are whole is of the same call.
+        let (_, answer) = told(&[piece(id, "f", "{\"a\""), piece(id, "f", ":1}"), piece(id, "", " ")], "tool_calls");
+        assert_eq!(answer.tools.len(), 1);
+        assert_eq!(answer.tools[0].2.trim_end(), "{\"a\":1}");
+    }
+    // Nor has an index to be there.
+    let bare = |name: &str| json!({"tool_calls": [{"function": {"name": name, "arguments": "{}"}}]});
+    assert_eq!(told(&[bare("f"), bare("g")], "tool_calls").1.tools.len(), 2);
+}
+
+#[test]
+fn thinking_is_signed_where_the_stream_says_by_whom() {
+    let blocks = |text: &str, signature: Value| json!([{"type": "thinking", "thinking": text, "signature": signature}]);
+    let piece = |text: &str| json!({"reasoning_content": text, "thinking_blocks": blocks(text, Value::Null)});
+    // As LiteLLM says it: each piece twice, and the signature behind the last.
+    let signed = json!({"reasoning_content": "", "thinking_blocks": blocks("", json!("sig=="))});
+    let (kinds, answer) = told(&[piece("h"), piece("m"), signed, json!({"content": "so"})], "stop");
+    assert_eq!((kinds.join(" "), &answer.thinking[..]), ("thinking text".into(), &[("hm".into(), "sig==".into())][..]));
+    // Said in blocks alone, and one that may not be read.
+    let hidden = json!({"thinking_blocks": [{"type": "redacted_thinking", "data": "x"}]});
+    let deltas = [json!({"thinking_blocks": blocks("hm", json!("sig"))}), hidden, json!({"content": "so"})];
+    let (kinds, answer) = told(&deltas, "stop");
+    assert_eq!(kinds, ["thinking", "redacted_thinking", "text"]);
+    assert_eq!(answer.thinking[0], ("hm".into(), "sig".into()));
+    // What comes behind the answer comes too late to be signed, and is not said again.
+    let late = json!({"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm", "signature": "sig"}]});
+    let (kinds, answer) = told(&[json!({"reasoning_content": "hm"}), json!({"content": "so"}), late], "stop");
+    assert_eq!((kinds.join(" "), &*answer.text), ("thinking text".into(), "so"));
+}
+
+#[test]
+fn a_server_that_gives_up_is_overloaded() {
+    for reason in ["error", "insufficient_system_resource"] {
+        let out = translate(OpenAiChat, &[&chunks(&[json!({"content": "so"})], Some(reason), true)]);
+        let told = messages(&out, true);
+        assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{told:?}");
+        assert_eq!(last(&out)["error"]["type"], "overloaded_error");
+    }
+}
+
+#[test]
+fn how_urgently_an_answer_was_made_is_said_with_its_usage() {
+    let usage = |tier: Value| {
+        let chunk = json!({"id": "x1", "service_tier": tier, "choices": [{"index": 0, "delta": {"content": "so"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
+        let out = translate(OpenAiChat, &[format!("data: {chunk}\n\ndata: [DONE]\n\n").as_bytes()]);
+        let end = events(&out).into_iter().find(|(name, _)| name.as_deref() == Some("message_delta"));
+        let end: Value = serde_json::from_str(&end.expect("an end").1).expect("JSON");
+        end["usage"]["service_tier"].clone()
+    };
+    assert_eq!(usage(json!("priority")), "priority");
+    for tier in [json!("default"), json!("flex"), Value::Null] {
+        assert_eq!(usage(tier), "standard");
+    }
+}
+
+#[test]
 fn row_14_a_tool_without_arguments_has_an_empty_object() {
     let bare = json!({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}]});
     let (blocks, answer) = told(std::slice::from_ref(&bare), "tool_calls");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::dialect::canon::event::{Stop, StopReason, UsageNews};
+use crate::dialect::canon::event::{ServedTier, Stop, StopReason, UsageNews};
 use crate::dialect::canon::name::base62;
 use crate::dialect::canon::on_one_line;
 use crate::wire::json::Escaped;
@@ -64,6 +64,7 @@ pub(super) fn usage(news: &UsageNews) -> String {
         let split = r#","cache_creation":{"ephemeral_5m_input_tokens":"#;
         let _ = write!(usage, r#"{split}{short},"ephemeral_1h_input_tokens":{long}}}"#);
     }
-    usage.push('}');
+    let tier = if news.tier == Some(ServedTier::Priority) { "priority" } else { "standard" };
+    let _ = write!(usage, r#","service_tier":"{tier}"}}"#);
     usage
 }

@@ -29,7 +29,7 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
         FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error"),
         FaultKind::Conflict => (StatusCode::CONFLICT, "conflict_error"),
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
-        FaultKind::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        FaultKind::RateLimit | FaultKind::TokenLimit => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         FaultKind::Overloaded => (OVERLOADED, "overloaded_error"),
         // The credential is the gateway's: the client must not take its own key for a bad one.
         FaultKind::Api | FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, "api_error"),

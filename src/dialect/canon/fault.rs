@@ -49,6 +49,8 @@ pub(crate) enum FaultKind {
     Conflict,
     TooLarge,
     RateLimit,
+    /// The rate that is spent is one of tokens.
+    TokenLimit,
     /// 500, and whatever else is the upstream's own.
     Api,
     Overloaded,

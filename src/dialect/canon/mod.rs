@@ -29,6 +29,9 @@ pub(crate) trait StreamReader {
     /// What the upstream reported in its stream, or what is wrong with it. The reader is of no use afterwards.
     fn block(&mut self, block: &Block<'_>, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault>;
 
+    /// Whether it is known why the answer ended, so that [`finish`](Self::finish) finds it whole.
+    fn has_all(&self) -> bool;
+
     /// The upstream's stream is over. Gives `End`, unless it was given, where the answer is known to be whole.
     ///
     /// # Errors

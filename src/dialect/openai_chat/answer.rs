@@ -1,6 +1,6 @@
 //! Whole answers of Chat Completions, written.
 
-use super::envelope::{finish_reason, provider_fields, text_input, tier, url_citation, usage_of};
+use super::envelope::{citation, finish_reason, provider_fields, text_input, tier, url_citation, usage_of};
 use crate::dialect::canon::AnswerWriter;
 use crate::dialect::canon::event::{Ended, Event, Open, Stop, StopReason, UsageNews};
 use crate::dialect::canon::needs::Needs;
@@ -21,6 +21,10 @@ pub(crate) struct Writer {
     calls: Vec<String>,
     thinking: Vec<String>,
     annotations: Vec<String>,
+    /// What text rests on that is no page of the web.
+    citations: Vec<String>,
+    /// How many blocks there have been, in Anthropic's count.
+    blocks: usize,
     open: Option<Block>,
     /// None where the upstream says nothing of it.
     usage: Option<UsageNews>,
@@ -50,6 +54,8 @@ impl Writer {
             calls: Vec::new(),
             thinking: Vec::new(),
             annotations: Vec::new(),
+            citations: Vec::new(),
+            blocks: 0,
             open: None,
             usage: None,
             ended: None,
@@ -59,6 +65,7 @@ impl Writer {
 
     fn open(&mut self, open: &Open<'_>) {
         self.close();
+        self.blocks += 1;
         self.open = Some(match open {
             Open::Text => {
                 self.has_text = true;
@@ -134,6 +141,7 @@ impl Writer {
         }
         list(out, "thinking_blocks", &self.thinking);
         list(out, "annotations", &self.annotations);
+        list(out, "citations", &self.citations);
         out.close('}');
     }
 }
@@ -156,7 +164,11 @@ impl AnswerWriter for Writer {
                 self.chars += piece.chars();
                 self.content.push_str(piece.as_str());
             }
-            (Event::Citation(raw), Some(Block::Text { citations, .. })) => citations.extend(url_citation(raw)),
+            (Event::Citation(raw), Some(Block::Text { citations, .. })) => match url_citation(raw) {
+                Some(url) => citations.push(url),
+                None if self.is_silent => {}
+                None => self.citations.extend(citation(raw, self.blocks.saturating_sub(1))),
+            },
             (Event::Thinking(piece), Some(Block::Thinking { text, .. })) => text.push_str(piece.as_str()),
             (Event::Signature(piece), Some(Block::Thinking { signature, .. })) => {
                 piece.as_str().clone_into(signature);

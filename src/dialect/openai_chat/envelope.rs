@@ -36,13 +36,20 @@ pub(super) fn tier(tier: ServedTier) -> &'static str {
     }
 }
 
-/// The members of a `url_citation`; other kinds have no place in this dialect.
+/// The members of a `url_citation`.
 pub(super) fn url_citation(raw: Raw<'_>) -> Option<String> {
     if raw.member("type")?.text()?.as_str() != "web_search_result_location" {
         return None;
     }
     let text = |name: &str| raw.member(name).and_then(Raw::text).unwrap_or_default().into_owned();
     Some(format!(r#""url":"{}","title":"{}""#, text("url").as_str(), text("title").as_str()))
+}
+
+/// What text rests on that is no page of the web, as it is spelled, with the number of its block: OpenAI has no word for it.
+pub(super) fn citation(raw: Raw<'_>, block: usize) -> Option<String> {
+    let spelled = on_one_line(raw);
+    let open = spelled.trim_end().strip_suffix('}').filter(|_| raw.members().next().is_some())?;
+    Some(format!(r#"{open},"block_index":{block}}}"#))
 }
 
 /// The figures as OpenAI counts: the prompt with what is cached.
@@ -53,8 +60,16 @@ pub(super) fn usage_of(news: &UsageNews) -> String {
     let total = prompt.saturating_add(output);
     let details = format!(r#"{{"cached_tokens":{read},"cache_write_tokens":{written}}}"#);
     let reasoning = usage.reasoning;
+    let (short, long) = (usage.cache_write_5m, usage.cache_write_1h);
+    let split = format!(r#"{{"ephemeral_5m_input_tokens":{short},"ephemeral_1h_input_tokens":{long}}}"#);
+    let ran = match (usage.web_searches, usage.web_fetches) {
+        (0, 0) => String::new(),
+        (searches, fetches) => {
+            format!(r#","server_tool_use":{{"web_search_requests":{searches},"web_fetch_requests":{fetches}}}"#)
+        }
+    };
     format!(
-        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{details},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}},"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read}}}"#
+        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{details},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}},"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read},"cache_creation":{split}{ran}}}"#
     )
 }
 

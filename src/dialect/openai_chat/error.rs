@@ -37,6 +37,7 @@ pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
         FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, INVALID, Some("model_not_found")),
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large")),
         FaultKind::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded")),
+        FaultKind::TokenLimit => (StatusCode::TOO_MANY_REQUESTS, "tokens", Some("rate_limit_exceeded")),
         FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, SERVER, Some("timeout")),
         // Agents answer a 503 with a storm of retries.
         FaultKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, SERVER, Some("overloaded")),

@@ -10,6 +10,13 @@ use crate::wire::json::{Raw, members};
 /// Longest message that is made of a body that is no error of the upstream's API.
 const LONGEST: usize = 500;
 
+/// Which of Anthropic's limits of a rate are limits of tokens.
+const OUT_OF_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-remaining",
+];
+
 /// Translates an error: an answer whose status is 400 or above. `headers` are the upstream's, of which those that say when
 /// to come back go on.
 #[must_use]
@@ -28,6 +35,10 @@ pub fn error(
         .any(|code| memchr::memmem::find(body, code.as_bytes()).is_some());
     if is_spend_cap && fault.kind == FaultKind::RateLimit {
         fault.kind = FaultKind::SpendCap;
+    }
+    let is_out = |name: &str| headers.get(name).is_some_and(|left| left == "0");
+    if fault.kind == FaultKind::RateLimit && OUT_OF_TOKENS.iter().any(|name| is_out(name)) {
+        fault.kind = FaultKind::TokenLimit;
     }
     let mut rendered = of_fault(&fault, client, reply);
     // OpenAI's clients know these two as they are.

@@ -282,9 +282,13 @@ impl StreamReader for Reader {
         Ok(())
     }
 
+    fn has_all(&self) -> bool {
+        self.is_over || self.ended.is_some()
+    }
+
     fn finish(&mut self, sink: Sink<'_>) -> Result<(), Fault> {
         if !self.is_over {
-            if self.ended.is_none() {
+            if !self.has_all() {
                 return Err(Fault::truncated());
             }
             self.end(sink);

@@ -110,14 +110,21 @@ impl Calls {
     fn place(&mut self, index: Option<u64>, id: &Escaped<'_>, name: &Escaped<'_>) -> usize {
         let by_index = || self.calls.iter().rposition(|call| index.is_some() && call.index == index);
         let by_id = || self.calls.iter().rposition(|call| !id.is_empty() && call.id == id.as_str());
-        let current = || self.calls.len().checked_sub(1).filter(|_| id.is_empty());
+        // One that is complete is not named again, where no id says that it is.
+        let is_next = |call: &Call| {
+            (id.is_empty() || call.id.is_empty())
+                && !name.is_empty()
+                && !call.name.is_empty()
+                && call.came.is_complete()
+        };
+        let current = || self.calls.len().checked_sub(1).filter(|at| id.is_empty() && !is_next(&self.calls[*at]));
         let found = match index {
             _ if self.are_whole => None,
             Some(_) => by_index().filter(|&at| {
                 // Servers that number every call 0 tell them apart by id and name.
                 let call = &self.calls[at];
                 let is_other = !id.is_empty() && !name.is_empty() && !call.id.is_empty() && call.id != id.as_str();
-                !is_other
+                !is_other && !is_next(call)
             }),
             None => by_id().or_else(current),
         };

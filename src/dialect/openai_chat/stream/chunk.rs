@@ -11,6 +11,7 @@ pub(super) struct Chunk<'a> {
     pub(super) choice: Option<Choice<'a>>,
     pub(super) more: Vec<Choice<'a>>,
     pub(super) usage: Option<Raw<'a>>,
+    pub(super) tier: Option<Raw<'a>>,
     pub(super) error: Option<Raw<'a>>,
 }
 
@@ -82,6 +83,7 @@ impl<'a> Chunk<'a> {
             }),
             "usage" => value.into(&mut self.usage),
             "error" => value.into(&mut self.error),
+            "service_tier" => value.into(&mut self.tier),
             _ => value.pass(),
         }
     }

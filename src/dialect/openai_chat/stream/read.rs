@@ -1,7 +1,7 @@
 use super::calls::{Calls, says_nothing};
 use super::chunk::{Choice, Chunk, Delta, SOURCES};
 use crate::dialect::canon::StreamReader;
-use crate::dialect::canon::event::{Event, Open, Sink, Stop, StopReason, UsageNews};
+use crate::dialect::canon::event::{Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::openai_chat::{error, meter};
 use crate::wire::json::{Escaped, Raw};
@@ -20,6 +20,7 @@ pub(crate) struct Reader {
     /// Where the stream's reasoning stands: some servers say it under two names.
     source: Option<&'static str>,
     refusal: String,
+    tier: Option<ServedTier>,
     finish: Option<String>,
     /// vLLM names the sequence.
     sequence: Option<String>,
@@ -51,10 +52,10 @@ impl Reader {
         if let Some(error) = chunk.error.filter(|error| error.bool() != Some(false)) {
             return Err(error::read(error));
         }
-        let choice = chunk.choice.as_ref().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
+        let choice = chunk.choice.as_mut().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
+        let thinking = choice.delta.as_mut().and_then(|message| message.thinking_blocks.take());
         let mut reader = Reader { calls: Calls::whole(), ..Reader::new() };
         reader.begin(chunk.id, sink);
-        let thinking = choice.delta.as_ref().and_then(|message| message.thinking_blocks);
         for block in thinking.into_iter().flat_map(Raw::elements) {
             // Said by proxies in front of Claude, with their signatures, besides the text alone.
             reader.source = Some("thinking_blocks");
@@ -75,10 +76,19 @@ impl Reader {
 
     fn chunk(&mut self, chunk: &Chunk<'_>, sink: Sink<'_>) -> Result<(), Fault> {
         self.begin(chunk.id, sink);
+        if let Some(tier) = chunk.tier.and_then(Raw::text) {
+            let is_prior = tier.as_str() == "priority";
+            self.tier = Some(if is_prior { ServedTier::Priority } else { ServedTier::Default });
+        }
         if let Some(usage) = chunk.usage.filter(|usage| usage.is_object()) {
             let counts = meter::counts(usage.as_str());
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
-            sink(Event::Usage(UsageNews { usage: counts.usage, states_cache_write, states_reasoning, tier: None }));
+            sink(Event::Usage(UsageNews {
+                usage: counts.usage,
+                states_cache_write,
+                states_reasoning,
+                tier: self.tier,
+            }));
         }
         chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))
     }
@@ -100,6 +110,8 @@ impl Reader {
         for (name, value) in SOURCES.into_iter().zip(delta.reasoning) {
             value.into_iter().for_each(|value| self.reasoning(name, value, sink));
         }
+        let thinking = delta.thinking_blocks.into_iter().flat_map(Raw::elements);
+        thinking.for_each(|block| self.thought(block, sink));
         if let Some(content) = delta.content {
             self.content(content, sink);
         }
@@ -138,6 +150,28 @@ impl Reader {
         for text in value.text().into_iter().chain(parts).filter(|text| !text.is_empty()) {
             self.source = Some(name);
             self.say(Kind::Thinking, &text, sink);
+        }
+    }
+
+    /// A piece of thinking as proxies in front of Claude say it: besides the text alone, and with its signature, behind which
+    /// another block begins.
+    fn thought(&mut self, block: Raw<'_>, sink: Sink<'_>) {
+        const NAME: &str = "thinking_blocks";
+        let [text, signature, data] = block.pick(["thinking", "signature", "data"]);
+        if data.is_some() {
+            // Where a call waits for its input, there is no place for it.
+            if self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
+                self.open.take().into_iter().for_each(|_| sink(Event::Close));
+                thought(block, sink);
+            }
+            return;
+        }
+        text.into_iter().for_each(|text| self.reasoning(NAME, text, sink));
+        let signature = signature.and_then(Raw::text).filter(|signature| !signature.is_empty());
+        if let Some(signature) = signature.filter(|_| self.open == Some(Kind::Thinking)) {
+            sink(Event::Signature(signature));
+            self.open = None;
+            sink(Event::Close);
         }
     }
 
@@ -259,9 +293,13 @@ impl StreamReader for Reader {
         }
     }
 
+    fn has_all(&self) -> bool {
+        self.is_over || self.finish.is_some()
+    }
+
     fn finish(&mut self, sink: Sink<'_>) -> Result<(), Fault> {
         if !self.is_over {
-            if self.finish.is_none() {
+            if !self.has_all() {
                 return Err(Fault::truncated());
             }
             self.end(sink);

@@ -6,7 +6,9 @@ use crate::dialect::canon::event::{Ended, Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::needs::Needs;
 use crate::dialect::canon::{StreamWriter, put};
-use crate::dialect::openai_chat::envelope::{finish_reason, provider_fields, text_input, tier, url_citation, usage_of};
+use crate::dialect::openai_chat::envelope::{
+    citation, finish_reason, provider_fields, text_input, tier, url_citation, usage_of,
+};
 use crate::dialect::openai_chat::error;
 use crate::wire::json::Escaped;
 use crate::wire::sse;
@@ -28,6 +30,10 @@ pub(crate) struct Writer {
     thinking: Vec<String>,
     /// Elements of `annotations`, but for where they end.
     annotations: String,
+    /// What text rests on that is no page of the web.
+    citations: Vec<String>,
+    /// How many blocks there have been, in Anthropic's count.
+    blocks: usize,
     chars: usize,
     /// None where the upstream says nothing of it.
     usage: Option<UsageNews>,
@@ -76,6 +82,8 @@ impl Writer {
             tools: 0,
             thinking: Vec::new(),
             annotations: String::new(),
+            citations: Vec::new(),
+            blocks: 0,
             chars: 0,
             usage: None,
             ended: None,
@@ -107,6 +115,7 @@ impl Writer {
     fn open(&mut self, open: &Open<'_>, out: &mut BytesMut) {
         self.begin(&Escaped::default(), out);
         self.close(out);
+        self.blocks += 1;
         self.open = Some(match open {
             Open::Text => Kind::Text { start: self.chars, citations: Vec::new() },
             Open::Thinking => Kind::Thinking { text: String::new(), signature: String::new() },
@@ -188,6 +197,9 @@ impl Writer {
         if !self.annotations.is_empty() {
             self.delta(&[r#""annotations":["#, &self.annotations, "]"], out);
         }
+        if !self.citations.is_empty() {
+            self.delta(&[r#""citations":["#, &self.citations.join(","), "]"], out);
+        }
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = ended.stop();
         if let Some(words) = stop.refusal() {
@@ -237,7 +249,11 @@ impl StreamWriter for Writer {
                 self.arguments(piece.as_str(), out);
             }
             (Event::Arguments(piece), Some(Kind::Custom { input, .. })) => input.push_str(piece.as_str()),
-            (Event::Citation(raw), Some(Kind::Text { citations, .. })) => citations.extend(url_citation(raw)),
+            (Event::Citation(raw), Some(Kind::Text { citations, .. })) => match url_citation(raw) {
+                Some(url) => citations.push(url),
+                None if self.is_silent => {}
+                None => self.citations.extend(citation(raw, self.blocks.saturating_sub(1))),
+            },
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = Some(news),
             (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
