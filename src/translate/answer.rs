@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Collected, Limited};
 
@@ -45,11 +45,13 @@ impl Passage {
                 parts.headers.remove(name);
             }
             let is_stream = is_event_stream(&parts.headers);
+            // Some of them say what the error is about.
+            let said = if parts.status.is_success() { HeaderMap::new() } else { parts.headers.clone() };
             let is_theirs = |name: &str| name.starts_with("anthropic-") || name.starts_with("openai-");
             let theirs: Vec<_> = parts.headers.keys().filter(|name| is_theirs(name.as_str())).cloned().collect();
             theirs.into_iter().for_each(|name| _ = parts.headers.remove(name));
             match is_stream {
-                _ if !parts.status.is_success() => self.error(parts, body).await,
+                _ if !parts.status.is_success() => self.error(parts, &said, body).await,
                 true if self.streams => self.stream(parts, body).await,
                 // Some servers stream whatever was asked for, and some never do.
                 _ => match self.at_once(body, is_stream).await {
@@ -68,15 +70,16 @@ impl Passage {
         came
     }
 
-    async fn error(&self, parts: Parts, body: Body) -> Response<Body> {
+    async fn error(&self, parts: Parts, said: &HeaderMap, body: Body) -> Response<Body> {
         let bytes = self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default();
-        let rendered = translate::error(parts.status, &parts.headers, &bytes, self.upstream, self.client, &self.reply);
-        let kind = translate::fault(parts.status, &bytes, self.upstream).kind;
-        match (kind, self.client) {
-            // To Anthropic's clients that is an answer, and no error.
-            (FaultKind::ContentPolicy, Dialect::Anthropic) => self.refusal(),
-            _ => with(parts, rendered),
-        }
+        let rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
+        let fault = translate::fault(parts.status, &bytes, self.upstream);
+        if self.is_refusal(&fault) { self.refusal() } else { with(parts, rendered) }
+    }
+
+    /// To Anthropic's clients that is an answer, and no error.
+    fn is_refusal(&self, fault: &Fault) -> bool {
+        fault.kind == FaultKind::ContentPolicy && self.client == Dialect::Anthropic && !self.is_strict
     }
 
     fn refusal(&self) -> Response<Body> {
@@ -161,8 +164,8 @@ impl Passage {
                         Ok(chunk) => translator.try_push(&chunk, &mut out)?,
                         Err(_trailers) => {}
                     },
-                    Some(Err(_)) => return Err(Fault::truncated()),
-                    None => return translator.try_finish(&mut out),
+                    Some(Err(_)) if !translator.has_all() => return Err(Fault::truncated()),
+                    Some(Err(_)) | None => return translator.try_finish(&mut out),
                 }
             }
             Ok(())
@@ -191,6 +194,9 @@ impl Passage {
     }
 
     pub(super) fn failed(&self, fault: &Fault) -> Response<Body> {
+        if self.is_refusal(fault) {
+            return self.refusal();
+        }
         with(Response::new(()).into_parts().0, translate::of_fault(fault, self.client, &self.reply))
     }
 }
@@ -211,7 +217,7 @@ async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMu
             // Trailers.
             Ok(Err(_)) => {}
             // Behind a whole answer nothing is lost.
-            Err(_) if translator.is_over() => break,
+            Err(_) if translator.has_all() => break,
             Err(_) => return Err(Fault::truncated()),
         }
     }

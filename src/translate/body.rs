@@ -62,17 +62,17 @@ impl TranslatedBody {
         self.is_over = true;
     }
 
-    /// The upstream has said all, or all but what it wants to be asked for.
+    /// The upstream has said all, or all but what it wants to be asked for: that it pauses may be the last that it says.
     fn end(&mut self) {
+        if let Err(fault) = self.translator.try_finish(&mut self.out) {
+            return self.fail(&fault);
+        }
         match self.translator.going_on(&self.passage.asked) {
             Some(next) => {
                 let passage = self.passage.clone();
                 self.resuming = Some(Box::pin(async move { passage.go_on(next.into()).await }));
             }
-            None => {
-                self.is_over = true;
-                self.translator.finish(&mut self.out);
-            }
+            None => self.is_over = true,
         }
     }
 
@@ -118,7 +118,7 @@ impl http_body::Body for TranslatedBody {
                     }
                 }
                 // Behind a whole answer nothing is lost.
-                Some(Err(_)) if this.translator.is_over() => this.end(),
+                Some(Err(_)) if this.translator.has_all() => this.end(),
                 // The door says so, in the client's shape.
                 Some(Err(error)) => {
                     this.is_over = true;

@@ -8,7 +8,7 @@ use super::Translation;
 use crate::body::Body;
 use crate::call::Call;
 use crate::dialect::head::Head;
-use crate::dialect::translate::{self, Asked, Reply, try_answer, try_answer_as_stream};
+use crate::dialect::translate::{self, Asked, Mode, Reply, try_answer, try_answer_as_stream};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::estimate::likely_input;
 use crate::domain::rejection::Rejection;
@@ -38,6 +38,8 @@ pub(crate) struct Passage {
     pub(super) call: Call,
     /// What the translation of the request lost.
     pub(super) warnings: Option<String>,
+    /// Nothing may become what it is not.
+    pub(super) is_strict: bool,
 }
 
 /// Asks the same upstream once more, with this body.
@@ -77,6 +79,7 @@ impl Translation {
             again: None,
             call: call.clone(),
             warnings: translated.warnings,
+            is_strict: self.mode == Mode::Strict,
         };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.
@@ -111,7 +114,9 @@ impl Translation {
 /// Of the client's headers, those of its own dialect and its SDK say nothing to the other.
 fn speak(parts: &mut Parts, len: usize) {
     let foreign = |name: &str| {
-        ["anthropic-", "openai-", "x-stainless-", "x-claude-code-", "x-app"].iter().any(|start| name.starts_with(start))
+        // That one is all of a name, and how those of a host may begin.
+        let starts = ["anthropic-", "openai-", "x-stainless-", "x-claude-code-"];
+        name == "x-app" || starts.iter().any(|start| name.starts_with(start))
     };
     let names: Vec<_> = parts.headers.keys().filter(|name| foreign(name.as_str())).cloned().collect();
     names.into_iter().for_each(|name| _ = parts.headers.remove(name));

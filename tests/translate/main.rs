@@ -9,6 +9,7 @@ mod conversations;
 mod corpus;
 mod fields;
 mod gateway;
+mod late;
 mod make;
 mod pauses;
 mod read;

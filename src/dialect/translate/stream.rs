@@ -154,6 +154,11 @@ impl StreamTranslator {
         self.writer.keep_alive(out);
     }
 
+    /// Whether the upstream has said why its answer ended: what breaks off then has lost nothing of it.
+    pub(crate) fn has_all(&self) -> bool {
+        self.is_over || self.reader.has_all()
+    }
+
     /// Whether the last byte for the client has been written.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -1,0 +1,179 @@
+//! What comes late in an answer, or instead of one: ends that break off, refusals, and what the upstream's head says.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Channel};
+use serde_json::{Value, json};
+use tollgate::dialect::translate::{Mode, Reply, error};
+use tollgate::translate::{TranslateLayer, Translation};
+use tollgate::{Body, Dialect};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::make::{anthropic, block, chunks};
+use crate::read;
+
+fn asked(client: Dialect, stream: bool) -> Request<Body> {
+    let path = if client == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+    let body =
+        json!({"model": "m", "max_tokens": 64, "stream": stream, "messages": [{"role": "user", "content": "q"}]});
+    Request::post(path)
+        .header("x-app", "cli")
+        .header("x-app-tenant", "t1")
+        .body(Body::from(body.to_string()))
+        .expect("a request")
+}
+
+/// What a client gets of an upstream that answers with these chunks, and breaks off if `breaks`.
+async fn told(
+    client: Dialect,
+    streams: bool,
+    kind: &'static str,
+    answer: Vec<u8>,
+    breaks: bool,
+) -> (StatusCode, Vec<u8>) {
+    told_by(TranslateLayer::new(other(client)), client, streams, kind, answer, breaks).await
+}
+
+fn other(client: Dialect) -> Dialect {
+    if client == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic }
+}
+
+async fn told_by(
+    layer: TranslateLayer,
+    client: Dialect,
+    streams: bool,
+    kind: &'static str,
+    answer: Vec<u8>,
+    breaks: bool,
+) -> (StatusCode, Vec<u8>) {
+    let mine = service_fn(move |_request: Request<Body>| {
+        let answer = Bytes::from(answer.clone());
+        async move {
+            let (mut end, body) = Channel::<Bytes, std::io::Error>::new(1);
+            end.send_data(answer).await.expect("room");
+            if breaks {
+                end.abort(std::io::Error::other("reset"));
+            }
+            let response = Response::builder().header("content-type", kind).body(Body::new(body));
+            Ok::<_, Infallible>(response.expect("an answer"))
+        }
+    });
+    let answer = layer.layer(mine).oneshot(asked(client, streams)).await.unwrap_or_else(|never| match never {});
+    let status = answer.status();
+    (status, answer.into_body().collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default())
+}
+
+const EVENTS: &str = "text/event-stream";
+
+#[tokio::test]
+async fn what_breaks_off_behind_the_reason_of_its_end_has_ended() {
+    let text = json!({"type": "text", "text": "so"});
+    let mut messages = anthropic(&block(0, &text, &[]), None);
+    messages.extend(b"data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\n");
+    let chat = chunks(&[json!({"content": "so"})], Some("stop"), false);
+    for streams in [true, false] {
+        let (status, body) = told(Dialect::Anthropic, streams, EVENTS, chat.clone(), true).await;
+        assert_eq!(status, StatusCode::OK);
+        if streams {
+            let told = read::messages(&body, true);
+            assert!(told.ended && told.stop.as_deref() == Some("end_turn") && told.text == "so", "{told:?}");
+        } else {
+            let told: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!((&told["content"][0]["text"], &told["stop_reason"]), (&json!("so"), &json!("end_turn")));
+        }
+        let (status, body) = told(Dialect::OpenAiChat, streams, EVENTS, messages.clone(), true).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(String::from_utf8_lossy(&body).contains(r#""finish_reason":"stop""#));
+    }
+    // Before that it has not.
+    let half = chunks(&[json!({"content": "so"})], None, false);
+    let (_, body) = told(Dialect::Anthropic, true, EVENTS, half.clone(), true).await;
+    assert!(!String::from_utf8_lossy(&body).contains("message_stop"));
+    assert_eq!(told(Dialect::Anthropic, false, EVENTS, half, true).await.0, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn a_pause_that_is_the_last_word_of_a_stream_is_gone_on_with() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let mine = service_fn(move |_request: Request<Body>| {
+        let is_first = times.fetch_add(1, Ordering::Relaxed) == 0;
+        let text = json!({"type": "text", "text": if is_first { "so " } else { "it is" }});
+        let mut answer = anthropic(&block(0, &text, &[]), (!is_first).then_some("end_turn"));
+        if is_first {
+            answer.extend(b"data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"pause_turn\"},\"usage\":{\"output_tokens\":3}}\n\n");
+        }
+        async move {
+            let response = Response::builder().header("content-type", EVENTS).body(Body::from(answer));
+            Ok::<_, Infallible>(response.expect("an answer"))
+        }
+    });
+    let layer = TranslateLayer::new(Dialect::Anthropic).translation(Translation::new().server_tools(true));
+    let body =
+        json!({"model": "m", "stream": true, "web_search_options": {}, "messages": [{"role": "user", "content": "q"}]});
+    let request = Request::post("/v1/chat/completions").body(Body::from(body.to_string())).expect("a request");
+    let answer = layer.layer(mine).oneshot(request).await.unwrap_or_else(|never| match never {});
+    let told = read::chat(&answer.into_body().collect().await.expect("whole").to_bytes(), true);
+    assert!(told.ended && told.text == "so it is" && told.stop.as_deref() == Some("stop"), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_that_the_content_is_against_a_policy_is_a_refusal() {
+    let error =
+        json!({"error": {"message": "no", "type": "invalid_request_error", "code": "content_policy_violation"}});
+    for (kind, answer) in [("application/json", error.to_string()), (EVENTS, format!("data: {error}\n\n"))] {
+        for streams in [true, false] {
+            let (status, body) = told(Dialect::Anthropic, streams, kind, answer.clone().into_bytes(), false).await;
+            assert_eq!(status, StatusCode::OK, "{kind} {streams}");
+            if streams {
+                let told = read::messages(&body, true);
+                assert!(told.ended && told.stop.as_deref() == Some("refusal") && told.text.is_empty(), "{told:?}");
+            } else {
+                let told: Value = serde_json::from_slice(&body).expect("JSON");
+                assert_eq!((&told["stop_reason"], &told["content"]), (&json!("refusal"), &json!([])));
+            }
+            let strict = TranslateLayer::new(Dialect::OpenAiChat).translation(Translation::new().mode(Mode::Strict));
+            let answer = answer.clone().into_bytes();
+            let (status, body) = told_by(strict, Dialect::Anthropic, streams, kind, answer, false).await;
+            let told: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!((status, &told["error"]["type"]), (StatusCode::BAD_REQUEST, &json!("invalid_request_error")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_host_says_of_its_own_goes_upstream_and_what_the_client_is_does_not() {
+    let seen = Arc::new(Mutex::new(HeaderMap::new()));
+    let kept = seen.clone();
+    let mine = service_fn(move |request: Request<Body>| {
+        *kept.lock().expect("no panic") = request.headers().clone();
+        async { Ok::<_, Infallible>(Response::new(Body::from("{}"))) }
+    });
+    let service = TranslateLayer::new(Dialect::OpenAiChat).layer(mine);
+    service.oneshot(asked(Dialect::Anthropic, false)).await.unwrap_or_else(|never| match never {});
+    let seen = seen.lock().expect("no panic");
+    assert_eq!((seen.get("x-app"), seen["x-app-tenant"].as_bytes()), (None, &b"t1"[..]));
+}
+
+#[test]
+fn a_rate_that_is_out_of_tokens_says_so() {
+    let body = br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
+    for (name, left, kind) in [
+        ("anthropic-ratelimit-input-tokens-remaining", "0", "tokens"),
+        ("anthropic-ratelimit-output-tokens-remaining", "0", "tokens"),
+        ("anthropic-ratelimit-tokens-remaining", "0", "tokens"),
+        ("anthropic-ratelimit-input-tokens-remaining", "7", "requests"),
+        ("anthropic-ratelimit-requests-remaining", "0", "requests"),
+    ] {
+        let headers = HeaderMap::from_iter([(name.parse().expect("a name"), HeaderValue::from_static(left))]);
+        let reply = Reply::new("m", "r");
+        let told =
+            error(StatusCode::TOO_MANY_REQUESTS, &headers, body, Dialect::Anthropic, Dialect::OpenAiChat, &reply);
+        let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+        assert_eq!((told.status.as_u16(), &json["error"]["type"]), (429, &json!(kind)), "{name}");
+        assert_eq!(json["error"]["code"], "rate_limit_exceeded");
+    }
+}
