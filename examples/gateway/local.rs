@@ -3,36 +3,45 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::uri::{Authority, Uri};
+use axum::http::uri::Authority;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::{Call, Gate};
 
 /// Without virtual keys no page that a browser on this machine has open may call, or it would spend its owner's money: what a
-/// browser sends says whose page it is, and a name that a page's owner made to point here is not one of this machine's.
+/// browser sends says whose page it is, and a name that a page's owner made to point here is not one of this machine's. What
+/// else runs here calls as it likes: editors say an origin of a scheme that no page has, and containers a name of Docker's.
 pub(crate) struct Only;
 
 #[async_trait]
 impl Gate for Only {
     async fn admit(&self, parts: &mut Parts, _: &Call) -> Result<(), Rejection> {
         let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let origin = header(ORIGIN).map(|origin| origin.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority));
-        let host = match parts.uri.authority() {
-            Some(authority) => Some(Some(authority.clone())),
-            None => header(HOST).map(|host| host.parse().ok()),
+        let host = parts.uri.authority().map(Authority::as_str).or(header(HOST));
+        let stranger = match (header(ORIGIN), host) {
+            (Some(origin), _) if !may_say(origin) => origin,
+            (_, Some(host)) if !is_local(host) => host,
+            _ => return Ok(()),
         };
-        match [origin, host].iter().flatten().all(is_local) {
-            true => Ok(()),
-            false => Err(Rejection::new(
-                RejectionKind::Unauthenticated,
-                "without virtual keys only programs of this machine may call, and no web page; start with --mint name=me",
-            )),
-        }
+        let what = format!(
+            "without virtual keys only programs of this machine may call, and {stranger} is none; start with --mint name=me"
+        );
+        Err(Rejection::new(RejectionKind::InvalidRequest, what))
     }
 }
 
-fn is_local(authority: &Option<Authority>) -> bool {
-    let host = authority.as_ref().map(|authority| authority.host().trim_matches(['[', ']']));
-    host.is_some_and(|host| {
-        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
+fn may_say(origin: &str) -> bool {
+    match origin.split_once("://") {
+        Some(("http" | "https", authority)) => is_local(authority),
+        Some(_) => true,
+        // `null` is a page's that does not say whose it is.
+        None => false,
+    }
+}
+
+fn is_local(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+    matches!(&*host, "localhost" | "host.docker.internal" | "gateway.docker.internal")
+        || host.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

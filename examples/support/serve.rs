@@ -62,11 +62,13 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
         let mut stopped = stopped.clone();
         connections.spawn(async move {
             // The server has no clock for the first byte.
-            tokio::select! {
+            let is_silent = tokio::select! {
                 biased;
-                Ok(Ok(())) = tokio::time::timeout(PATIENCE, socket.readable()) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-                else => return,
+                readable = tokio::time::timeout(PATIENCE, socket.readable()) => !matches!(readable, Ok(Ok(()))),
+                _ = stopped.wait_for(|stopped| *stopped) => true,
+            };
+            if is_silent {
+                return;
             }
             let mut server = auto::Builder::new(TokioExecutor::new());
             // Without a timer hyper waits for the end of a request's head for ever.

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use crate::budget::{self, BudgetGate, OverBudget};
-use crate::call::{Call, unavailable};
+use crate::call::{Asked, Call, unavailable};
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
@@ -71,10 +71,6 @@ impl AdmissionGate {
                 call.note(Decision::allow("admission", why));
                 Ok(())
             }
-            (Err(_), Wanted { limits: None, budgets: Some(budgets) }) if budgets.is_soft() => {
-                self.budgets.count(call, budgets).await;
-                Ok(())
-            }
             (Err(error), Wanted { budgets: Some(_), .. }) => Err(self.budgets.unreadable(call, &error)),
             (Err(error), _) => {
                 let rejection = unavailable(&error);
@@ -100,10 +96,16 @@ impl AdmissionGate {
         let limits = wanted.limits.as_ref().map(|wanted| self.limits.acquire(call, wanted));
         let budgets = wanted.budgets.as_ref().map(|wanted| self.budgets.reserve(call, wanted));
         let counted = wanted.limits.as_ref().map(|_| self.limits.asked(call));
-        let paid = wanted.budgets.as_ref().map(|_| self.budgets.asked(call));
+        let paid = wanted.budgets.as_ref().map(|wanted| self.budgets.asked(call, wanted));
         let ask = Admit { key: call.presented_key(), limits, budgets };
         // Past the pointer's own implementation, which would put the future in a box of its own.
         let answer = in_time((*self.store).admit(&ask, At::Store)).await;
+        if let (Err(error), Wanted { limits: None, budgets: Some(budgets) }) = (&answer, wanted)
+            && budgets.is_soft()
+        {
+            self.budgets.uncounted(call, budgets, paid.and_then(Asked::answered), error);
+            return Ok(Ok(()));
+        }
         let counted = counted.and_then(|asked| asked.heard(&answer));
         let paid = paid.and_then(|asked| asked.heard(&answer));
         let Admitted { allowed, grant } = match answer? {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use super::gate::OnThreshold;
 use super::queue::Queues;
-use crate::call::{Fact, Held};
+use crate::call::{Fact, Held, Kind};
+use crate::domain::budget::Pot;
 use crate::domain::money::Money;
 use crate::store::budget::{BudgetStore, Crossing, Reservation};
 use crate::store::journal::Trail;
@@ -14,7 +15,8 @@ pub(crate) struct Ended<B: ?Sized> {
     pub(super) store: Arc<B>,
     pub(super) reservation: Reservation,
     pub(super) actual: Money,
-    pub(super) queues: Option<Arc<Queues>>,
+    /// Where calls wait for what it held, and the pots that it may have been held in, whoever pays in the end.
+    pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Option<OnThreshold>,
     /// Where the call is written down: what a store has heard is there, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
@@ -22,15 +24,19 @@ pub(crate) struct Ended<B: ?Sized> {
 }
 
 impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
-    const WHAT: &'static str = "a budget";
+    const KIND: Kind = Kind::Budget;
+
+    fn is_nothing(&self) -> bool {
+        self.reservation.pots.is_empty()
+    }
 
     async fn tell(&self) -> Result<(), StoreError> {
         let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
         if let Some(trail) = &self.trail {
             trail.heard(self.reservation.id);
         }
-        if let Some(queues) = &self.queues {
-            queues.settled(self.reservation.pots.iter().map(|pinned| &pinned.pot));
+        if let Some((queues, pots)) = &self.wakes {
+            queues.settled(pots);
         }
         news.iter().for_each(|crossing| self.announce(crossing));
         Ok(())

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +16,17 @@ pub(super) type OnExhausted = Arc<dyn Fn(&Standing) + Send + Sync>;
 /// How many pots are remembered. Beyond, some are told of again.
 const MOST: usize = 10_000;
 
-/// Tells of a pot that refuses, once until it resets or its limit is another.
+/// Tells of a pot that refuses, under each of its limits once until it begins anew, and once more when nearly all is spent.
 #[derive(Default)]
 pub(super) struct Exhausted {
     tell: Option<OnExhausted>,
-    told: Mutex<HashMap<Pot, Told>>,
+    told: Mutex<HashMap<(Pot, Money), Told>>,
 }
 
 struct Told {
-    limit: Money,
-    resets_at: Option<Timestamp>,
+    /// In which window.
+    since: Timestamp,
+    is_spent: bool,
 }
 
 impl Exhausted {
@@ -32,9 +34,9 @@ impl Exhausted {
         Exhausted { tell: Some(tell), told: Mutex::default() }
     }
 
-    /// A call was refused, and not for what is only held.
-    pub(super) fn see(&self, standing: &Standing, now: Timestamp) {
-        if !self.is_news(standing, now) {
+    /// A call was refused that it could have paid for, and not for what is only held.
+    pub(super) fn see(&self, standing: &Standing, is_spent: bool, now: Timestamp) {
+        if !self.is_news(standing, is_spent, now) {
             return;
         }
         let Standing { budget, spent, .. } = standing;
@@ -51,24 +53,20 @@ impl Exhausted {
         }
     }
 
-    fn is_news(&self, standing: &Standing, now: Timestamp) -> bool {
-        let (pot, limit, resets_at) = (&standing.budget.pot, standing.budget.limit, standing.resets_at);
-        let is_over = |told: &Told| told.resets_at.is_some_and(|at| at <= now);
+    fn is_news(&self, standing: &Standing, is_spent: bool, now: Timestamp) -> bool {
+        let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
+        let since = pot.window.told_since(now);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.get_mut(pot) {
-            Some(known) if known.limit == limit && !is_over(known) => false,
-            Some(known) => {
-                *known = Told { limit, resets_at };
-                true
-            }
-            None => {
-                if told.len() >= MOST {
-                    told.retain(|_, known| !is_over(known));
-                }
-                if told.len() >= MOST {
-                    told.clear();
-                }
-                told.insert(pot.clone(), Told { limit, resets_at });
+        if told.len() >= MOST {
+            told.retain(|(pot, _), known| known.since == pot.window.told_since(now));
+        }
+        if told.len() >= MOST {
+            told.clear();
+        }
+        match told.entry((pot.clone(), limit)) {
+            Entry::Occupied(known) if known.get().since == since && (known.get().is_spent || !is_spent) => false,
+            entry => {
+                entry.insert_entry(Told { since, is_spent });
                 true
             }
         }

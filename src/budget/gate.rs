@@ -14,18 +14,18 @@ use super::layer::{Estimator, OverBudget};
 use super::observed::{Lesson, Observations};
 use super::queue::Queues;
 use super::refusal::refusal;
+use super::soft::UNANSWERED;
 use super::standing::{allowed, fullest, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
 use crate::call::{Alive, Asked, Call, has_used};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
-use crate::domain::ledger::Account;
 use crate::domain::money::Money;
 use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Standing, Verdict};
+use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Verdict};
 use crate::store::{At, Chain, StoreError, in_time};
 
 /// How long a gateway may be silent before what it holds is forfeited.
@@ -33,13 +33,12 @@ const LEASE: Duration = Duration::from_secs(300);
 
 /// From so many hundredths on it is the budget that is spent, and not the call that is large.
 const NEARLY: u64 = 95;
-const UNANSWERED: &str = "let through: all its budgets are soft, and their store cannot answer";
 const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaining-usd");
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
 /// The policy of a [`BudgetLayer`](super::BudgetLayer).
 pub struct BudgetGate<B: ?Sized> {
-    store: Arc<B>,
+    pub(super) store: Arc<B>,
     alive: Arc<Alive>,
     /// What every caller in its scope pays from too.
     everyone: Arc<[Budget]>,
@@ -205,8 +204,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     }
 
     /// A question to the store that is under way.
-    pub(crate) fn asked<'c>(&self, call: &'c Call) -> Asked<'c, Ended<B>> {
-        Asked::new(call, self.nothing(call))
+    pub(crate) fn asked<'c>(&self, call: &'c Call, wanted: &Wanted<'_>) -> Asked<'c, Ended<B>> {
+        Asked::new(call, self.nothing(call, wanted))
     }
 
     /// The call goes on, as far as the grant goes; from here on its close settles, whatever becomes of it.
@@ -282,15 +281,15 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// The call does not go on.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
         show(call, REMAINING, denial.standing.left().max(Money::ZERO));
-        // Of one that only this call is too large for, the client would say that all of it is gone.
-        let is_spent = !denial.is_held && denial.standing.percent_spent() >= NEARLY;
-        if call.dialect() == Dialect::Anthropic && is_spent {
-            call.set_answer_headers(spent(&denial.standing));
-        }
         let now = call.now();
-        // Of one without a cent nobody expected anything.
-        if is_spent && denial.standing.budget.limit > Money::ZERO {
-            self.exhausted.see(&denial.standing, now);
+        // One that is larger than all of it no reset helps, nor is it news of the budget.
+        if !denial.is_held && wanted.wish.min <= denial.standing.budget.limit {
+            // Of one that only this call is too large for, the client would say that all of it is gone.
+            let is_spent = denial.standing.percent_spent() >= NEARLY;
+            if call.dialect() == Dialect::Anthropic && is_spent {
+                call.set_answer_headers(spent(&denial.standing));
+            }
+            self.exhausted.see(&denial.standing, is_spent, now);
         }
         let refusal = refusal(denial, wanted.wish.min, now, self.contact.as_deref());
         note(
@@ -302,27 +301,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         )
     }
 
-    /// Where every budget is soft nothing refuses: not a store that cannot answer, which is told of what was spent all the
-    /// same.
-    pub(crate) async fn count(&self, call: &Call, wanted: &Wanted<'_>) {
-        let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
-        let verdict = in_time((*self.store).reserve(&ask, At::Store)).await.unwrap_or_else(|error| {
-            tracing::warn!(call = %call.id(), error = %Chain(&error), "{UNANSWERED}");
-            let unknown = wanted.budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
-            match ask.answer(&unknown.collect::<Vec<_>>(), call.now()) {
-                // How they stand nobody knows.
-                Verdict::Allow(grant) => Verdict::Allow(Grant { standings: Vec::new(), ..grant }),
-                denied @ Verdict::Deny(_) => denied,
-            }
-        });
-        if let Verdict::Allow(grant) = verdict {
-            // Its output is not cut down, so that nothing can be wrong with that.
-            let _ = self.granted(call, wanted, grant, asked.answered());
-        }
-    }
-
     async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer<B> {
-        let (ask, asked) = (self.reserve(call, wanted), self.asked(call));
+        let (ask, asked) = (self.reserve(call, wanted), self.asked(call, wanted));
         // Past the pointer's own implementation, which would put the future in a box of its own.
         let answer = in_time((*self.store).reserve(&ask, At::Store)).await;
         let ended = asked.heard(&answer);
@@ -330,16 +310,17 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     }
 
     /// Of whatever is held under the call's id, and with the session kept alive until the store knows.
-    fn nothing(&self, call: &Call) -> Ended<B> {
+    fn nothing(&self, call: &Call, wanted: &Wanted<'_>) -> Ended<B> {
         let (store, session) = (self.store.clone(), self.alive.session());
         let held = self.alive.hold(call.settlements(), move || {
             let store = store.clone();
             async move { (*store).heartbeat(session, At::Store).await }
         });
         let reservation = Reservation { id: call.id(), granted: Money::ZERO, pots: Vec::new() };
-        let (queues, on_threshold) = (self.queues.clone(), self.on_threshold.clone());
+        let pots = || wanted.budgets.iter().map(|budget| budget.pot.clone()).collect();
+        let (wakes, on_threshold) = (self.queues.clone().map(|queues| (queues, pots())), self.on_threshold.clone());
         let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
-        Ended { store, reservation, actual, queues, on_threshold, trail, _held: held }
+        Ended { store, reservation, actual, wakes, on_threshold, trail, _held: held }
     }
 }
 

@@ -112,9 +112,10 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
-    /// Hears of a budget that refuses, because what is left of it, if anything, is too little for a call: with the first such
-    /// call of this gateway, and again once the budget has begun anew or its limit is another. The log says it too. Called
-    /// where a call is refused: it must not block.
+    /// Hears of a budget that refuses, because what is left of it, if anything, is too little for a call that all of it would pay
+    /// for: with the first such call of this gateway, once more when nearly all is spent, and again in the next window (of a
+    /// rolling one, after its length at most) or under another limit. The log says it too. Called where a call is refused: it
+    /// must not block.
     #[must_use]
     pub fn on_exhausted(mut self, tell: impl Fn(&Standing) + Send + Sync + 'static) -> Self {
         self.gate = self.gate.on_exhausted(Arc::new(tell));

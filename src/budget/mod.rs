@@ -40,6 +40,7 @@ mod layer;
 mod observed;
 mod queue;
 mod refusal;
+mod soft;
 mod standing;
 mod wanted;
 

@@ -22,7 +22,7 @@ const MOST: usize = 256;
 /// come is the first to be served, and a large one is not passed by for ever.
 ///
 /// A call stands in one queue at a time, that of the pot that lacks: in any other it would keep those behind it from money
-/// that is there.
+/// that is there. Where another lacks when its turn has come, it begins anew at the end of that one's.
 #[derive(Debug)]
 pub(crate) struct Queues {
     most: Duration,
@@ -40,7 +40,7 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Front {
     turn: Arc<Fair<()>>,
-    /// A call that paid from the pot has settled.
+    /// A call that may have held something of the pot has settled.
     settled: Notify,
 }
 
@@ -75,8 +75,8 @@ impl Queues {
         hard.map(|budget| &budget.pot).find(|pot| queues.contains_key(*pot))
     }
 
-    /// A call that these paid for has settled, so that there may be more.
-    pub(super) fn settled<'p>(&self, pots: impl IntoIterator<Item = &'p Pot>) {
+    /// A call that may have held something of these has settled, so that there may be more.
+    pub(super) fn settled(&self, pots: &[Pot]) {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -93,25 +93,32 @@ impl Queues {
     where
         F: Future<Output = T>,
     {
-        let mut pot = match self.ahead(budgets) {
-            Some(pot) => pot.clone(),
+        let deadline = Instant::now() + self.most;
+        let (mut pot, mut last) = match self.ahead(budgets) {
+            Some(pot) => (pot.clone(), None),
             None => {
                 let answer = ask().await;
                 match held(&answer) {
-                    Some(pot) => pot,
+                    Some(pot) => (pot, Some(answer)),
                     None => return answer,
                 }
             }
         };
-        let deadline = Instant::now() + self.most;
         loop {
-            let Some(turn) = self.turn(&pot, deadline).await else { return ask().await };
-            pot = loop {
+            let Some(place) = self.join(&pot) else {
+                // Too many wait already.
+                return match last {
+                    Some(answer) => answer,
+                    None => ask().await,
+                };
+            };
+            let Some(turn) = place.turn(deadline).await else { return ask().await };
+            (pot, last) = loop {
                 let answer = ask().await;
                 match held(&answer) {
                     Some(lacking) if Instant::now() < deadline => {
                         if lacking != pot {
-                            break lacking;
+                            break (lacking, Some(answer));
                         }
                     }
                     _ => return answer,
@@ -121,13 +128,7 @@ impl Queues {
         }
     }
 
-    /// Waits for the first place; `None` where it does not come in time, or too many wait for it.
-    async fn turn(&self, pot: &Pot, deadline: Instant) -> Option<Turn<'_>> {
-        let place = self.join(pot)?;
-        let turn = timeout_at(deadline, place.front.turn.clone().lock_owned()).await.ok()?;
-        Some(Turn { _turn: turn, place })
-    }
-
+    /// `None` where too many stand there.
     fn join(&self, pot: &Pot) -> Option<Place<'_>> {
         let mut queues = self.lock();
         let queue = queues.entry(pot.clone()).or_default();
@@ -141,6 +142,14 @@ impl Queues {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Pot, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'q> Place<'q> {
+    /// Waits for the first place; `None` where it does not come in time.
+    async fn turn(self, deadline: Instant) -> Option<Turn<'q>> {
+        let turn = timeout_at(deadline, self.front.turn.clone().lock_owned()).await.ok()?;
+        Some(Turn { _turn: turn, place: self })
     }
 }
 
@@ -219,7 +228,7 @@ mod tests {
 
         fn give(&self, name: &str) {
             *self.left.lock().expect("no panic").entry(name.into()).or_default() += 1;
-            self.queues().settled([&pot(name)]);
+            self.queues().settled(&[pot(name)]);
         }
 
         fn served(&self) -> Vec<&'static str> {
@@ -303,7 +312,9 @@ mod tests {
         }
         a_moment().await;
         assert_eq!(world.queues().lock()[&pot("a")].waiting, MOST);
+        world.asked.store(0, Ordering::SeqCst);
         assert!(!world.clone().call("beyond", &["a"]).await, "there is nothing, and it does not wait");
+        assert_eq!(world.asked.load(Ordering::SeqCst), 1);
         *world.left.lock().expect("no panic") = [("a".to_owned(), 1)].into();
         assert!(world.clone().call("beyond", &["a"]).await);
         assert_eq!(world.served(), ["beyond"]);
@@ -332,11 +343,12 @@ mod tests {
     async fn who_leaves_is_no_longer_waited_for() {
         let queues = Queues::new(Duration::MAX);
         let (pot, deadline) = (pot("a"), Instant::now() + LONGEST);
-        let first = queues.turn(&pot, deadline).await;
-        let second = tokio::time::timeout(Duration::from_secs(1), queues.turn(&pot, deadline));
+        let turn = async || queues.join(&pot).expect("there is room").turn(deadline).await;
+        let first = turn().await;
+        let second = tokio::time::timeout(Duration::from_secs(1), turn());
         assert!(second.await.is_err() && queues.lock()[&pot].waiting == 1, "the second left");
         drop(first);
         assert!(queues.ahead(&budgets(&["a"])).is_none());
-        assert!(queues.turn(&pot, deadline).await.is_some());
+        assert!(turn().await.is_some());
     }
 }

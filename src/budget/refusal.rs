@@ -29,7 +29,9 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
     if min > limit {
         // Whenever it comes back, it comes back too soon.
-        let what = format!("this request may cost ${min} at least, which is more than all of {of}, ${limit}");
+        let what = format!(
+            "this request may cost ${min} at least, which is more than all of {of}: ${limit}, of which ${spent} is spent"
+        );
         return Rejection::new(RejectionKind::BudgetSpent, format!("{what}{ask}"));
     }
     let what = match spent < limit {

@@ -55,7 +55,7 @@ pub use self::layer::CallLayer;
 pub use self::live::LiveCalls;
 pub use self::service::CallService;
 pub use self::settle::Settlements;
-pub(crate) use self::settle::{Fact, unavailable};
+pub(crate) use self::settle::{Fact, Kind, unavailable};
 
 pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::asked::Asked;

@@ -72,7 +72,8 @@ fn depends(scope: &Scope) -> bool {
 }
 
 /// Whether a call that has ended so has to do with a scope that it was counted against: with a model or a provider only
-/// if that worked on it. Where several did, each is charged for all of them.
+/// if that worked on it, or the model is the one that the client named, whatever stood in for it. Where several did, each is
+/// charged for all of them.
 pub(crate) fn has_used(outcome: &Outcome, scope: &Scope) -> bool {
     if !depends(scope) || outcome.attempts.is_empty() {
         return true;

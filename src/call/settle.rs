@@ -10,7 +10,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::{Chain, StoreError, contained};
+use crate::store::{Chain, StoreError, contained, in_time};
 
 /// How long to wait before a store is told again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -19,6 +19,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How much may wait for stores to be there again. Of what a store that is away has let through there is no end, since budgets
 /// that refuse nothing are not asked about; so there is one here, before memory has it.
 const MOST_WAITING: usize = 100_000;
+/// How much of that may be questions that nothing came of, whose holds a lease ends too.
+const MOST_OF_NOTHING: usize = MOST_WAITING / 2;
 
 /// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
 /// that a shutdown waits for.
@@ -51,8 +53,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Waiting {
     many: AtomicUsize,
-    /// One of them says in the log, each time it fails, that they wait.
-    has_speaker: AtomicBool,
+    /// Of each kind, and of stores that are away or broken, one says in the log, each time it fails, that they wait.
+    has_speaker: [[AtomicBool; 2]; 2],
 }
 
 impl Settlements {
@@ -92,7 +94,7 @@ impl Settlements {
         let Some(runtime) = self.or_known(here) else { return };
         let waiting = self.inner.waiting.clone();
         let mut told = Box::pin(async move {
-            if let Err(error) = contained(fact.tell()).await {
+            if let Err(error) = told(&fact).await {
                 Box::pin(tell_again(call, fact, error, waiting)).await;
             }
         });
@@ -151,25 +153,50 @@ impl Settlements {
     }
 }
 
+/// What is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Budget,
+    RateLimit,
+}
+
+impl Kind {
+    fn words(self) -> &'static str {
+        match self {
+            Kind::Budget => "a budget",
+            Kind::RateLimit => "a rate limit",
+        }
+    }
+}
+
 /// Something that has happened, and that a store must hear of.
 pub(crate) trait Fact: Send + Sync + 'static {
-    /// What it is, for the log.
-    const WHAT: &'static str;
+    /// What it is.
+    const KIND: Kind;
 
     /// Tells the store, which may have heard before.
     fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether it is only that nothing came of a question.
+    fn is_nothing(&self) -> bool;
+}
+
+/// In time, since one that hangs would never be told again.
+async fn told<F: Fact>(fact: &F) -> Result<(), StoreError> {
+    contained(in_time(fact.tell())).await
 }
 
 async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting: Arc<Waiting>) {
-    let Some(mut place) = Place::take(waiting) else {
-        tracing::error!(%call, error = %Chain(&error), "{} is not settled: {MOST_WAITING} calls wait for that", F::WHAT);
+    let most = if fact.is_nothing() { MOST_OF_NOTHING } else { MOST_WAITING };
+    let Some(mut place) = Place::take(waiting, most) else {
+        tracing::error!(%call, error = %Chain(&error), "{} is not settled: {most} calls wait for that", F::KIND.words());
         return;
     };
     let mut pause = FIRST_PAUSE;
     loop {
-        if place.speaks() {
+        if place.speaks(F::KIND, error.is_unavailable()) {
             let waiting = place.waiting.many.load(Ordering::Relaxed);
-            tracing::error!(%call, waiting, error = %Chain(&error), "{} could not be settled", F::WHAT);
+            tracing::error!(%call, waiting, error = %Chain(&error), "{} could not be settled", F::KIND.words());
         }
         // What asking again will not help may still be mended by somebody: until then, what is held stays held.
         if !error.is_unavailable() {
@@ -177,7 +204,7 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
-        match contained(fact.tell()).await {
+        match told(&fact).await {
             Ok(()) => return,
             Err(next) => error = next,
         }
@@ -187,29 +214,39 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting
 /// A place among those that wait, left when it is dropped.
 struct Place {
     waiting: Arc<Waiting>,
-    is_speaker: bool,
+    /// Where it is the one that speaks.
+    speaks: Option<(Kind, bool)>,
 }
 
 impl Place {
-    fn take(waiting: Arc<Waiting>) -> Option<Self> {
+    fn take(waiting: Arc<Waiting>, most: usize) -> Option<Self> {
         let before = waiting.many.fetch_add(1, Ordering::Relaxed);
-        let place = Place { waiting, is_speaker: false };
-        (before < MOST_WAITING).then_some(place)
+        let place = Place { waiting, speaks: None };
+        (before < most).then_some(place)
     }
 
     /// Whether it is the one that does, of thousands that say the same.
-    fn speaks(&mut self) -> bool {
-        self.is_speaker = self.is_speaker || !self.waiting.has_speaker.swap(true, Ordering::Relaxed);
-        self.is_speaker
+    fn speaks(&mut self, kind: Kind, is_away: bool) -> bool {
+        if self.speaks == Some((kind, is_away)) {
+            return true;
+        }
+        self.fall_silent();
+        let is_first = !self.waiting.has_speaker[kind as usize][usize::from(is_away)].swap(true, Ordering::Relaxed);
+        self.speaks = is_first.then_some((kind, is_away));
+        is_first
+    }
+
+    fn fall_silent(&mut self) {
+        if let Some((kind, is_away)) = self.speaks.take() {
+            self.waiting.has_speaker[kind as usize][usize::from(is_away)].store(false, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.waiting.many.fetch_sub(1, Ordering::Relaxed);
-        if self.is_speaker {
-            self.waiting.has_speaker.store(false, Ordering::Relaxed);
-        }
+        self.fall_silent();
     }
 }
 
@@ -226,49 +263,64 @@ mod tests {
 
     use super::*;
 
-    /// What a store that is away, until it is told to be there, was told.
+    /// What a store that is away, or hangs, until it is told to be there, was told.
     #[derive(Clone, Default)]
-    struct Store(Arc<Mutex<(bool, usize)>>);
+    struct Store(Arc<Mutex<(bool, usize)>>, bool);
 
     impl Fact for Store {
-        const WHAT: &'static str = "a budget";
+        const KIND: Kind = Kind::Budget;
+
+        fn is_nothing(&self) -> bool {
+            false
+        }
 
         async fn tell(&self) -> Result<(), StoreError> {
-            let mut store = self.0.lock().expect("no panic");
-            match store.0 {
-                true => store.1 += 1,
-                false => return Err(StoreError::unavailable("away")),
+            let is_there = self.0.lock().expect("no panic").0;
+            if !is_there && self.1 {
+                std::future::pending::<()>().await;
             }
+            if !is_there {
+                return Err(StoreError::unavailable("away"));
+            }
+            self.0.lock().expect("no panic").1 += 1;
             Ok(())
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_those_that_wait_for_a_store_one_speaks_and_all_are_told_when_it_is_back() {
-        let (settlements, store) = (Settlements::new(), Store::default());
-        let _open = settlements.open();
-        for _ in 0..50 {
-            settlements.settle(Uuid::now_v7(), store.clone());
+        for hangs in [false, true] {
+            let (settlements, store) = (Settlements::new(), Store(Arc::default(), hangs));
+            let _open = settlements.open();
+            for _ in 0..50 {
+                settlements.settle(Uuid::now_v7(), store.clone());
+            }
+            let waiting = settlements.inner.waiting.clone();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(waiting.many.load(Ordering::Relaxed), 50);
+            let mut another = Place::take(waiting.clone(), MOST_WAITING).expect("there is room");
+            assert!(!another.speaks(Kind::Budget, true), "somebody does");
+            assert!(another.speaks(Kind::RateLimit, true), "nobody does of these");
+            assert!(another.speaks(Kind::Budget, false), "nor of what no waiting mends");
+            store.0.lock().expect("no panic").0 = true;
+            // The pause, and what a question that hangs is given.
+            tokio::time::sleep(LAST_PAUSE * 2).await;
+            assert_eq!(store.0.lock().expect("no panic").1, 50);
+            assert!(another.speaks(Kind::Budget, true), "nobody else is left");
+            drop(another);
+            assert_eq!(waiting.many.load(Ordering::Relaxed), 0);
         }
-        let waiting = settlements.inner.waiting.clone();
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(waiting.many.load(Ordering::Relaxed), 50);
-        let mut another = Place::take(waiting.clone()).expect("there is room");
-        assert!(!another.speaks(), "somebody does");
-        store.0.lock().expect("no panic").0 = true;
-        tokio::time::sleep(LAST_PAUSE).await;
-        assert_eq!(store.0.lock().expect("no panic").1, 50);
-        assert!(another.speaks(), "nobody else is left");
-        drop(another);
-        assert_eq!(waiting.many.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn no_more_wait_than_there_is_room_for() {
         let waiting = Arc::new(Waiting::default());
-        let mut places: Vec<_> = (0..MOST_WAITING).map(|_| Place::take(waiting.clone()).expect("room")).collect();
-        assert!(Place::take(waiting.clone()).is_none());
+        let take = |most| Place::take(waiting.clone(), most);
+        let mut places: Vec<_> = (0..MOST_OF_NOTHING).map(|_| take(MOST_OF_NOTHING).expect("room")).collect();
+        assert!(take(MOST_OF_NOTHING).is_none(), "the rest is for what came of something");
+        places.extend((MOST_OF_NOTHING..MOST_WAITING).map(|_| take(MOST_WAITING).expect("room")));
+        assert!(take(MOST_WAITING).is_none());
         places.pop();
-        assert!(Place::take(waiting).is_some());
+        assert!(take(MOST_WAITING).is_some());
     }
 }

@@ -100,8 +100,8 @@ pub enum AttemptEnd {
     Abandoned,
     /// No connection was made, or none took all of the request's body: the provider had nothing to work on.
     Unsent,
-    /// Sent, as far as anybody knows, but no answer came, or in its place a 504 or 524 of somebody in between who waited no
-    /// longer: the provider may have worked and billed.
+    /// Sent, as far as anybody knows, but no answer came, or in its place the 524 of an edge that waited no longer: the provider
+    /// may have worked and billed.
     NoAnswer,
     /// The provider answered with an error status.
     ErrorStatus,

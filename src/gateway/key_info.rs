@@ -13,7 +13,7 @@ use crate::domain::budget::Window;
 use crate::domain::dialect::Operation;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::At;
+use crate::store::{At, in_time};
 use crate::store::budget::{self, BudgetStore};
 use crate::store::rate_limit::{self, RateLimitStore};
 
@@ -48,7 +48,7 @@ impl KeyInfo {
         let budgets = match &self.budgets {
             Some((store, everyone)) => {
                 let budgets = all(principal, &principal.budgets, everyone);
-                store.standing(&budgets, At::Store).await.map_err(|error| unavailable(&error))?
+                in_time(store.standing(&budgets, At::Store)).await.map_err(|error| unavailable(&error))?
             }
             None => Vec::new(),
         };
@@ -56,7 +56,8 @@ impl KeyInfo {
             (Operation::Usage, _) => serde_json::to_vec(&Usage::of(&budgets)),
             (_, None) => serde_json::to_vec(&Info::of(principal, &budgets, &[])),
             (_, Some((store, everyone))) => {
-                let limits = store.standing(&all(principal, &principal.limits, everyone), At::Store).await;
+                let limits = all(principal, &principal.limits, everyone);
+                let limits = in_time(store.standing(&limits, At::Store)).await;
                 let limits = limits.map_err(|error| unavailable(&error))?;
                 serde_json::to_vec(&Info::of(principal, &budgets, &limits))
             }

@@ -91,11 +91,12 @@ where
     }
 }
 
-/// Whether it is of somebody in between who waited no longer: what is behind works on, and bills.
+/// Whether it is of the edge before the provider, which sent the request on and waited no longer: what is behind works on, and
+/// bills. Not so a 504, which is as often of somebody who could not connect.
 fn has_only_waited(status: StatusCode) -> bool {
     // Cloudflare's own, before Anthropic's API and OpenAI's.
     const ORIGIN_TIMEOUT: u16 = 524;
-    status == StatusCode::GATEWAY_TIMEOUT || status.as_u16() == ORIGIN_TIMEOUT
+    status.as_u16() == ORIGIN_TIMEOUT
 }
 
 fn failed(rejection: &Rejection) -> AttemptEnd {

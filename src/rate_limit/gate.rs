@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use crate::call::{Alive, Asked, Call, Fact, Held, unavailable};
+use crate::call::{Alive, Asked, Call, Fact, Held, Kind, unavailable};
 use crate::dialect::{self, LimitState};
 use crate::domain::dialect::Operation;
 use crate::domain::estimate;
@@ -183,7 +183,11 @@ pub(crate) struct Ended<R: ?Sized> {
 }
 
 impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
-    const WHAT: &'static str = "a rate limit";
+    const KIND: Kind = Kind::RateLimit;
+
+    fn is_nothing(&self) -> bool {
+        matches!(self.used, Used::Nothing)
+    }
 
     async fn tell(&self) -> Result<(), StoreError> {
         (*self.store).settle(&self.permit, self.used, At::Store).await

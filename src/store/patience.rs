@@ -28,3 +28,13 @@ pub(crate) async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>
     })
     .await
 }
+
+/// What a store says without being waited for.
+pub(crate) async fn at_once<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let mut asked = pin!(asked);
+    poll_fn(|cx| match asked.as_mut().poll(cx) {
+        Poll::Pending => Poll::Ready(Err(StoreError::uncertain("it has not said it yet"))),
+        ready => ready,
+    })
+    .await
+}

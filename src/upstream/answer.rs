@@ -53,7 +53,7 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
     }
     if parts.status == StatusCode::FORBIDDEN {
         // It may be about the model alone, and its words are the client's to read; but nobody there can mend it.
-        tracing::error!("the provider answered 403: has our credential the right to what it is asked for?");
+        tracing::warn!("the provider answered 403: has our credential the right to what it is asked for?");
     }
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -137,14 +137,23 @@ impl<C> Provider<C> {
         let host = authority.host().trim_matches(['[', ']']);
         let mut found = (host, port).to_socket_addrs()?;
         Ok(found.any(|addr| {
-            // "Any address" is this machine, to listen on and, on Linux, to connect to. Of its others a socket can be bound to
-            // those alone.
-            let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok();
+            // "Any address" is this machine, to listen on and, on Linux, to connect to.
+            let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback() || is_own(ip);
             let any = addr.ip().is_unspecified() || listener.ip().is_unspecified();
             let same_host = addr.ip() == listener.ip() || (any && local(addr.ip()) && local(listener.ip()));
             addr.port() == listener.port() && same_host
         }))
     }
+}
+
+/// Whether it is an address of this machine: the one from which it would be talked to. Nothing is sent to find that out.
+fn is_own(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == ip)
 }
 
 impl<C, ResB> Service<Request<Body>> for Provider<C>

@@ -68,10 +68,13 @@ fn no_web_page_may_call() {
         (format!("host: localhost:{port}\r\n"), 200),
         (format!("host: 127.0.0.1:{port}\r\norigin: http://localhost:3000\r\n"), 200),
         (format!("host: [::1]:{port}\r\n"), 200),
-        (format!("host: localhost:{port}\r\norigin: https://example.com\r\ncontent-type: text/plain\r\n"), 401),
-        (format!("host: localhost:{port}\r\norigin: null\r\n"), 401),
-        (format!("host: localhost.example.com:{port}\r\n"), 401),
-        ("host: \r\n".to_owned(), 401),
+        (format!("host: host.docker.internal:{port}\r\n"), 200),
+        (format!("host: localhost:{port}\r\norigin: vscode-webview://0f2a\r\n"), 200),
+        (format!("host: localhost:{port}\r\norigin: https://example.com\r\ncontent-type: text/plain\r\n"), 400),
+        (format!("host: localhost:{port}\r\norigin: null\r\n"), 400),
+        (format!("host: localhost.example.com:{port}\r\n"), 400),
+        (format!("host: example.com:{port}\r\n"), 400),
+        ("host: \r\n".to_owned(), 400),
     ] {
         let answer = asked(gateway.addr, &headers, "Hello").lines().next().expect("a line").expect("text");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");

@@ -371,7 +371,7 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     let answer = world.ask(post(MESSAGES, &key, &hello(64))).await;
     assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));
     let message = answer.message();
-    let all = "is more than all of the month budget of team search, $0.00; ask #llm-platform for more";
+    let all = "is more than all of the month budget of team search: $0.00, of which $0.00 is spent; ask #llm-platform for more";
     assert!(message.ends_with(all), "{message}");
     let first_of_december = "1796083200";
     for (name, value) in [
