@@ -11,7 +11,8 @@ use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::Limit;
 use tollgate::domain::money::Money;
-use tollgate::domain::scope::Scope;
+use tollgate::domain::scope::{Scope, ScopeKind};
+use tollgate::domain::window::Calendar;
 use tollgate::store::budget::{self, BudgetStore, Pinned, Reservation, Reserve};
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
@@ -42,6 +43,18 @@ enum Fault {
     IsHard,
     /// Begins a rolling window anew at midnight.
     RollsAtMidnight,
+    /// Takes a model, a provider and a tag for the team of that name.
+    MixesKinds,
+    /// Has no zones.
+    CountsInUtc,
+    /// Has less room for a number than there are numbers.
+    IsNarrow,
+    /// Looks first whether it knows an id, and decides by what it saw.
+    RacesWithItself,
+    /// Tells of a threshold everyone who was on the way when it was reached.
+    TellsAll,
+    /// Has a clock that does not go.
+    StandsStill,
 }
 
 use Fault::*;
@@ -51,11 +64,12 @@ struct Broken<S> {
     fault: Fault,
     /// What was granted, and to be paid from which pots.
     known: Mutex<HashMap<Uuid, Vec<Pinned>>>,
+    told: Mutex<Vec<budget::Crossing>>,
 }
 
 impl<S> Broken<S> {
     fn new(inner: S, fault: Fault) -> Self {
-        Broken { inner, fault, known: Mutex::default() }
+        Broken { inner, fault, known: Mutex::default(), told: Mutex::default() }
     }
 
     fn session(&self, session: Session) -> Session {
@@ -64,19 +78,58 @@ impl<S> Broken<S> {
             _ => session,
         }
     }
+
+    fn scope(&self, scope: &Scope) -> Scope {
+        match (self.fault, scope.kind) {
+            (MixesKinds, ScopeKind::Model | ScopeKind::Provider | ScopeKind::Tag) => Scope::team(scope.id.clone()),
+            _ => scope.clone(),
+        }
+    }
+
+    fn budget(&self, budget: &Budget) -> Budget {
+        let Budget { mut pot, mut limit, mut soft } = budget.clone();
+        pot.scope = self.scope(&pot.scope);
+        soft &= self.fault != IsHard;
+        pot.window = match (self.fault, pot.window) {
+            (RollsAtMidnight, Window::Rolling(_)) | (CountsInUtc, Window::Local(Calendar::Day, _)) => Window::Day,
+            (CountsInUtc, Window::Local(Calendar::Week, _)) => Window::Week,
+            (CountsInUtc, Window::Local(Calendar::Month, _)) => Window::Month,
+            (_, window) => window,
+        };
+        if self.fault == IsNarrow {
+            limit = limit.min(Money::from_nanos(1 << 62));
+        }
+        Budget { pot, limit, soft }
+    }
+
+    fn limit(&self, limit: &Limit) -> Limit {
+        let most = if self.fault == IsNarrow { limit.most.min(u64::MAX / 2) } else { limit.most };
+        Limit::new(self.scope(&limit.scope), limit.measure, most)
+    }
+
+    fn at(&self, at: At) -> At {
+        match (self.fault, at) {
+            (StandsStill, At::Store) => At::Fixed(Timestamp::UNIX_EPOCH),
+            _ => at,
+        }
+    }
+
+    /// An id that is another's where somebody else came between who did not know it either.
+    async fn raced(&self, id: Uuid) -> Uuid {
+        let is_known = || self.known.lock().expect("whole").contains_key(&id);
+        let was_known = is_known();
+        if self.fault == RacesWithItself {
+            others_read_too().await;
+        }
+        if was_known == is_known() { id } else { Uuid::now_v7() }
+    }
 }
 
 #[async_trait]
 impl BudgetStore for Broken<MemoryBudgets> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
-        let mut budgets = ask.budgets.to_vec();
-        for budget in &mut budgets {
-            budget.soft &= self.fault != IsHard;
-            if let (RollsAtMidnight, Window::Rolling(_)) = (self.fault, budget.pot.window) {
-                budget.pot.window = Window::Day;
-            }
-        }
-        let mut ask = Reserve::new(ask.id, self.session(ask.session), &budgets, ask.wish);
+        let budgets: Vec<_> = ask.budgets.iter().map(|budget| self.budget(budget)).collect();
+        let mut ask = Reserve::new(self.raced(ask.id).await, self.session(ask.session), &budgets, ask.wish);
         match self.fault {
             AsksAgain => ask.id = Uuid::now_v7(),
             TakesAll => ask.wish.share = 1,
@@ -134,6 +187,16 @@ impl BudgetStore for Broken<MemoryBudgets> {
                 let all = Reservation { pots: pots.unwrap_or(reservation.pots.clone()), ..reservation.clone() };
                 return self.inner.settle(&all, actual, at).await;
             }
+            TellsAll => {
+                let seen = self.told.lock().expect("whole").len();
+                others_read_too().await;
+                let mut news = self.inner.settle(reservation, actual, at).await?;
+                let mut told = self.told.lock().expect("whole");
+                let meanwhile = told[seen..].to_vec();
+                told.extend(news.iter().cloned());
+                news.extend(meanwhile);
+                return Ok(news);
+            }
             TellsNobody => return self.inner.settle(reservation, actual, at).await.map(|_| Vec::new()),
             _ => {}
         }
@@ -145,7 +208,11 @@ impl BudgetStore for Broken<MemoryBudgets> {
     }
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
-        let mut standings = self.inner.standing(budgets, at).await?;
+        let kept: Vec<_> = budgets.iter().map(|budget| self.budget(budget)).collect();
+        let mut standings = self.inner.standing(&kept, at).await?;
+        for (standing, budget) in standings.iter_mut().zip(budgets) {
+            standing.budget = budget.clone();
+        }
         if self.fault == Releases {
             // What a store that releases would show once nothing is held.
             standings.iter_mut().filter(|one| one.held == Money::ZERO).for_each(|one| one.spent = Money::ZERO);
@@ -157,7 +224,9 @@ impl BudgetStore for Broken<MemoryBudgets> {
 #[async_trait]
 impl RateLimitStore for Broken<MemoryLimits> {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
-        let mut ask = Acquire::new(ask.id, self.session(ask.session), ask.limits).tokens(ask.tokens);
+        let limits: Vec<_> = ask.limits.iter().map(|limit| self.limit(limit)).collect();
+        let id = self.raced(ask.id).await;
+        let (mut ask, at) = (Acquire::new(id, self.session(ask.session), &limits).tokens(ask.tokens), self.at(at));
         match self.fault {
             AsksAgain => ask.id = Uuid::now_v7(),
             ReadsThenWrites => {
@@ -183,8 +252,12 @@ impl RateLimitStore for Broken<MemoryLimits> {
             _ => {}
         }
         let mut verdict = self.inner.acquire(&ask, at).await?;
-        if let (rate_limit::Verdict::Deny(denial), RefusesWithoutReason) = (&mut verdict, self.fault) {
-            denial.index = 0;
+        match &mut verdict {
+            rate_limit::Verdict::Allow(allowed) => {
+                self.known.lock().expect("whole").insert(allowed.permit.id, Vec::new());
+            }
+            rate_limit::Verdict::Deny(denial) if self.fault == RefusesWithoutReason => denial.index = 0,
+            rate_limit::Verdict::Deny(_) => {}
         }
         Ok(verdict)
     }
@@ -206,7 +279,12 @@ impl RateLimitStore for Broken<MemoryLimits> {
     }
 
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
-        self.inner.standing(limits, at).await
+        let kept: Vec<_> = limits.iter().map(|limit| self.limit(limit)).collect();
+        let mut standings = self.inner.standing(&kept, self.at(at)).await?;
+        for (standing, limit) in standings.iter_mut().zip(limits) {
+            standing.limit = limit.clone();
+        }
+        Ok(standings)
     }
 }
 
@@ -218,7 +296,7 @@ async fn others_read_too() {
 }
 
 /// What the suite says of it, in a thread and on a runtime of its own.
-fn said(suite: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) -> String {
+pub(crate) fn said(suite: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) -> String {
     let broken = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         suite(&runtime);
@@ -244,6 +322,11 @@ fn a_broken_budget_store_fails_by_the_rule_that_it_breaks() {
         (TellsNobody, "a_threshold_is_told_once_a_window"),
         (IsHard, "a_soft_pot_refuses_nothing_and_is_counted"),
         (RollsAtMidnight, "a_rolling_window_forgets_slice_by_slice"),
+        (MixesKinds, "pots_are_apart_by_scope_and_by_window"),
+        (CountsInUtc, "windows_of_a_zone_follow_its_clocks"),
+        (IsNarrow, "the_largest_limit_is_a_limit"),
+        (RacesWithItself, "one_id_that_is_asked_for_twice_at_one_moment_is_held_once"),
+        (TellsAll, "a_threshold_is_told_to_one_of_all_who_settle_at_one_moment"),
     ] {
         let said = said(move |runtime| {
             runtime.block_on(conformance::budgets(async || Broken::new(MemoryBudgets::new(), fault)));
@@ -263,12 +346,25 @@ fn a_broken_limit_store_fails_by_the_rule_that_it_breaks() {
         (Forgets, "a_refund_gives_back_no_more_than_has_not_drained"),
         (AsksOneByOne, "as_many_as_the_limit_go_at_once_and_come_back_evenly"),
         (RefusesWithoutReason, "a_refused_ask_counts_nowhere"),
+        (MixesKinds, "counts_are_apart_by_scope_and_by_measure"),
+        (IsNarrow, "the_largest_limits_are_limits"),
+        (StandsStill, "the_stores_own_clock_will_do"),
+        (RacesWithItself, "one_id_that_is_asked_for_twice_at_one_moment_is_counted_once"),
     ] {
         let said = said(move |runtime| {
             runtime.block_on(conformance::limits(async || Broken::new(MemoryLimits::new(), fault)));
         });
         assert!(said.starts_with(rule), "{fault:?}: {said}");
     }
+}
+
+/// A wrapper that forgets to hand `extend` on is nothing to the other rules: these are for whoever means it to grow.
+#[test]
+fn a_store_whose_holds_do_not_grow_fails_where_that_is_demanded() {
+    let said = said(|runtime| {
+        runtime.block_on(conformance::budgets_that_grow(async || Broken::new(MemoryBudgets::new(), TellsNobody)));
+    });
+    assert!(said.starts_with("a_hold_grows_within_its_limits"), "{said}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod cases;
 
 mod broken;
+mod broken_keys;
 mod cached;
+mod late;
 mod memory;
 mod properties;

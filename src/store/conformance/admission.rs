@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::by_admit::{to_admit_by_budgets_alone_is_to_reserve, to_admit_by_limits_alone_is_to_acquire};
 use super::{Gate, Rule, TASKS, at, run, time};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::key::{KeyDigest, KeyRecord};
@@ -30,6 +31,8 @@ pub(super) async fn all<S: AdmissionStore, K: KeyRegistry>(make: &impl AsyncFn()
         what_is_not_asked_is_not_decided
         what_was_admitted_is_forfeited_and_freed_with_its_sessions
         neither_limits_nor_budgets_are_exceeded_under_two_thousand_tasks
+        to_admit_by_budgets_alone_is_to_reserve
+        to_admit_by_limits_alone_is_to_acquire
     )
 }
 
@@ -110,13 +113,27 @@ fn pot(nanos: i64) -> Budget {
 
 async fn a_refusal_by_a_limit_holds_no_money<S: AdmissionStore, K>(make: &impl AsyncFn() -> (S, K), rule: Rule) {
     let (desk, _) = Desk::open(make, rule).await;
-    let first = Call::new(&[limit(Measure::Requests, 1)], &[pot(100)]);
+    let limits = [limit(Measure::Parallel, 9), limit(Measure::Requests, 1), limit(Measure::Tokens, 60)];
+    let first = Call { tokens: 30, ..Call::new(&limits, &[pot(100)]) };
     desk.admitted(&first.ask(), 0).await;
-    for _ in 0..3 {
-        let refused = desk.admit(&first.again().ask(), 0).await;
-        rule.holds("a limit refuses", matches!(refused, Verdict::Deny(Denial::Limit(_))));
+    for seconds in [0, 20] {
+        match desk.admit(&first.again().ask(), seconds).await {
+            Verdict::Deny(Denial::Limit(denial)) => {
+                let left: Vec<_> = denial.standings.iter().map(|one| one.left).collect();
+                let got = (denial.index, denial.retry_after, left[0], left[1]);
+                let wait = Duration::from_secs(60 - seconds.unsigned_abs());
+                rule.same("which limit, how long, what is left", &got, &(1, Some(wait), 8, 0));
+            }
+            other => rule.holds(&format!("a limit refuses, and not {other:?}"), false),
+        }
+        // It is too large for one limit, so no waiting for another helps.
+        let large = Call { tokens: 61, ..first.again() };
+        let refused = desk.admit(&large.ask(), seconds).await;
+        let is_told =
+            matches!(&refused, Verdict::Deny(Denial::Limit(denial)) if (denial.index, denial.retry_after) == (2, None));
+        rule.holds(&format!("no waiting helps, and not {refused:?}"), is_told);
     }
-    desk.stands(&first, 0, 0, 0, 10).await;
+    desk.stands(&first, 7, 8, 0, 10).await;
 }
 
 async fn a_refusal_by_a_budget_counts_nowhere<S: AdmissionStore, K>(make: &impl AsyncFn() -> (S, K), rule: Rule) {

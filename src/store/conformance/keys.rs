@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{Gate, NAMES, Rule, run, time};
 use crate::domain::budget::{Budget, Window};
+use crate::domain::content::Keep;
 use crate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::money::Money;
@@ -15,6 +16,7 @@ use crate::store::key::KeyRegistry;
 
 pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
+        a_store_is_empty_until_a_key_is_written_and_never_after
         a_key_is_found_by_its_digest_and_by_its_name
         what_was_never_written_is_not_found
         everything_survives_the_round_trip
@@ -27,6 +29,25 @@ pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         of_many_who_take_one_name_one_has_it
         names_of_any_letters_are_apart
     )
+}
+
+async fn a_store_is_empty_until_a_key_is_written_and_never_after<S: KeyRegistry>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let store = make().await;
+    rule.holds("it begins empty", rule.answer(store.is_empty().await));
+    let ada = record(rule, Principal::new("ada"));
+    let mut early = ada.clone();
+    early.version = 2;
+    rule.answer(store.put(&early).await);
+    rule.holds("it is still empty after a key that was refused", rule.answer(store.is_empty().await));
+    rule.answer(store.put(&ada).await);
+    rule.holds("there is a key", !rule.answer(store.is_empty().await));
+    // Whoever has locked everyone out has a key all the same.
+    let off = rotated(rule, &ada, Principal::new("ada")).expires_at(time(-86_400)).disabled(true);
+    rule.holds("it is disabled", rule.answer(store.put(&off).await));
+    rule.holds("there is a key, which is disabled", !rule.answer(store.is_empty().await));
 }
 
 async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
@@ -57,7 +78,7 @@ async fn what_was_never_written_is_not_found<S: KeyRegistry>(make: &impl AsyncFn
 
 async fn everything_survives_the_round_trip<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
-    let mut record = record(rule, everything()).expires_at(time(86_400 * 365)).disabled(true);
+    let mut record = record(rule, everything(rule)).expires_at(time(86_400 * 365)).disabled(true);
     record.created_at = time(0).saturating_add(std::time::Duration::from_micros(123_456)).unwrap_or(time(0));
     rule.holds("it is written", rule.answer(store.put(&record).await));
     rule.same("by digest", &found(&store, rule, &record.digest).await.as_ref(), &Some(&record));
@@ -234,8 +255,12 @@ fn secret(Rule(name): Rule) -> (VirtualKey, Pepper) {
 }
 
 /// A principal with something in every place.
-fn everything() -> Principal {
+fn everything(rule: Rule) -> Principal {
     let money = Money::from_nanos;
+    let window = |text: &str| match text.parse::<Window>() {
+        Ok(window) => window,
+        Err(error) => panic!("{}: `{text}`: {error}", rule.0),
+    };
     Principal::new("all there is")
         .user("ada@example.com")
         .team("search")
@@ -253,4 +278,9 @@ fn everything() -> Principal {
         .limit(Measure::Tokens, u64::MAX)
         .limit_of(Limit::new(Scope::user("ada@example.com"), Measure::Parallel, 3))
         .limit_of(Limit::new(Scope::global(), Measure::Requests, 0))
+        .limit_of(Limit::new(Scope::model("claude-*"), Measure::Tokens, 9))
+        .budget_of(Budget::new(Scope::tag("two, with a comma"), window("rolling 24h"), money(7)).soft())
+        .budget_of(Budget::new(Scope::model("claude-*"), window("month (Europe/Berlin)"), money(8)))
+        .budget_of(Budget::new(Scope::provider("anthropic"), window("14d from 2026-11-02T00:00:00Z"), money(9)))
+        .content(Keep::Redacted)
 }

@@ -1,9 +1,15 @@
 //! What every store promises, as a suite that runs over yours.
 //!
 //! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every
-//! rule over a new one. The stores of this crate pass it, and nothing else is asked of them. It names the time itself,
-//! so it sleeps nowhere; it spawns two thousand tasks where a rule is about many at once, so give it a runtime with
-//! several threads.
+//! rule over a new one. The stores of this crate pass it, and their own tests ask beside it what only a file or a process
+//! can be asked: what survives a kill, a full disk, a second process. It names the time itself, but for one rule about the
+//! store's own clock, which waits a moment for it to move; it spawns two thousand tasks where a rule is about many at once,
+//! so give it a runtime with several threads.
+//!
+//! Two sets of rules are asked of some stores and not of others, and are demanded by name. [`budgets_that_grow`]: what a
+//! store leaves to a default of its trait is no fault to [`budgets`], so that a wrapper that forgets to hand
+//! [`extend`](BudgetStore::extend) on would pass it unseen; ask for this set too wherever holds are to grow.
+//! [`budgets_asked_late`] and [`limits_asked_late`]: for stores that a question can reach after its settlement.
 //!
 //! It panics at the first rule that is broken, with the rule's name and the values that break it, and otherwise gives
 //! the names of all that hold. The random histories of a failure are run again, alone and as long as you like, by the
@@ -26,6 +32,7 @@
 
 mod admission;
 mod budgets;
+mod by_admit;
 mod keys;
 mod limits;
 mod random;
@@ -58,12 +65,42 @@ pub async fn keys<S: KeyRegistry>(make: impl AsyncFn() -> S) -> Vec<&'static str
     keys::all(&make).await
 }
 
-/// Every rule of a [`BudgetStore`], over stores that `make` makes empty. Gives the names of the rules.
+/// Every rule of a [`BudgetStore`], over stores that `make` makes empty. Gives the names of the rules: those of holds that
+/// grow are among them where the store's do, and [`budgets_that_grow`] demands that they are.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
 pub async fn budgets<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
     budgets::all(&make).await
+}
+
+/// The rules of [`extend`](BudgetStore::extend), which a store may leave to its default: for those that do not, and for
+/// whatever stands before one of them.
+///
+/// # Panics
+/// When a rule does not hold, with its name, and when nothing of the store's ever grows.
+pub async fn budgets_that_grow<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    budgets::that_grow(&make).await
+}
+
+/// What a [`BudgetStore`] must not grant where a question may come after its settlement, since there is a network or a
+/// queue without an order in between. To know, a store has to remember what was settled, and to look there at every call. A
+/// store in memory answers in its caller's own thread: nothing of a question is left once its caller has gone on, so that
+/// `MemoryBudgets` does without, and would not pass this.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn budgets_asked_late<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    budgets::asked_late(&make).await
+}
+
+/// What a [`RateLimitStore`] must not permit where a question may come after its settlement. Of ours neither could be asked
+/// so late, and neither would pass: one has nothing in between, and the other a queue that keeps the order.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn limits_asked_late<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
+    limits::asked_late(&make).await
 }
 
 /// Every rule of a [`RateLimitStore`], over stores that `make` makes empty. Gives the names of the rules.
@@ -76,6 +113,9 @@ pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'stati
 
 /// Every rule of an [`AdmissionStore`] beside those of its parts, over stores that `make` makes empty, each with its keys.
 /// Gives the names of the rules.
+///
+/// Two of them are the rules of the parts, asked by way of `admit`, and fail under the part's name for a rule: one that
+/// holds in [`budgets`] or [`limits`] and not here is broken by `admit`.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.

@@ -109,7 +109,8 @@ pub(super) async fn pots_are_apart_by_scope_and_by_window<S: BudgetStore>(make: 
     for window in [Window::Week, Window::Month, Window::Total] {
         pots.push(Budget::new(Scope::team("a"), window, money(1_000)));
     }
-    for scope in [Scope::key("a"), Scope::user("a"), Scope::org("a"), Scope::global()] {
+    let others = [Scope::key("a"), Scope::user("a"), Scope::org("a"), Scope::global()];
+    for scope in others.into_iter().chain([Scope::model("a"), Scope::provider("a"), Scope::tag("a")]) {
         pots.push(Budget::new(scope, Window::Day, money(1_000)));
     }
     for (nanos, pot) in (1..).zip(&pots) {
@@ -204,6 +205,28 @@ pub(super) async fn a_billionth_is_never_lost<S: BudgetStore>(make: &impl AsyncF
     desk.stands(&pots[0], 0, LARGE - 3, 1).await;
     desk.settle(&last.reservation, 1, 0).await;
     desk.stands(&pots[0], 0, LARGE - 2, 0).await;
+}
+
+pub(super) async fn the_largest_limit_is_a_limit<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    const MOST: i64 = i64::MAX;
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let pots = [Budget::new(Scope::team("search"), Window::Total, money(MOST))];
+    let first = desk.granted(&ask(session, &pots, MOST - 1), 0).await;
+    desk.stands(&pots[0], 0, 0, MOST - 1).await;
+    rule.holds("one more is all there is", desk.denied(&ask(session, &pots, 2), 0).await.is_held);
+    rule.holds("nor is there all of it once more", desk.denied(&ask(session, &pots, MOST), 0).await.is_held);
+    let last = desk.granted(&ask(session, &pots, 1), 0).await;
+    rule.same("what is left", &left(&last), &money(0));
+    desk.settle(&first.reservation, MOST - 1, 0).await;
+    desk.settle(&last.reservation, 1, 0).await;
+    desk.stands(&pots[0], 0, MOST, 0).await;
+    rule.holds("it is spent", !desk.denied(&ask(session, &pots, 1), 0).await.is_held);
+    // What is spent beyond stays the most that there is, and opens nothing.
+    let beyond = [pots[0].clone().soft()];
+    let more = desk.granted(&ask(session, &beyond, 5), 0).await;
+    desk.settle(&more.reservation, MOST, 0).await;
+    desk.stands(&pots[0], 0, MOST, 0).await;
+    desk.denied(&ask(session, &pots, 1), 0).await;
 }
 
 pub(super) async fn the_stores_own_clock_will_do<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {

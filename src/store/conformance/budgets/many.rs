@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::task::JoinSet;
 
 use super::extends::{can_grow, in_all};
-use super::{Desk, ask, day, session};
-use crate::store::budget::{BudgetStore, Verdict};
+use super::{Desk, ask, day, money, session};
+use crate::domain::ledger::{THRESHOLDS, Wish};
+use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::conformance::{Gate, Rule, TASKS, at};
 
 pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tasks<S: BudgetStore>(
@@ -77,4 +78,67 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
     let standings = rule.answer(desk.store.standing(&own, at(0)).await);
     let sums = standings.iter().fold((0, 0), |sum, one| (sum.0 + one.spent.nanos(), sum.1 + one.held.nanos()));
     rule.same("spent and held of their own pots", &sums, &(spent, held));
+}
+
+/// Who asks again after an error may do so while the first question is still on its way.
+pub(super) async fn one_id_that_is_asked_for_twice_at_one_moment_is_held_once<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    let pots = [day("search", 1_000), day("lab", 1_000)];
+    let wish = Wish { min: money(1), want: money(9), share: 2 };
+    let ids: Vec<_> = (0..16).map(|_| super::id()).collect();
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
+    for id in ids.iter().cycle().take(16 * 16).copied() {
+        let (desk, pots, gate) = (desk.clone(), pots.clone(), gate.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            desk.granted(&Reserve::new(id, session, &pots, wish), 0).await.reservation
+        });
+    }
+    gate.open();
+    let held = tasks.join_all().await;
+    let sum = ids.len() as i64 * 9;
+    for pot in &pots {
+        desk.stands(pot, 0, 0, sum).await;
+    }
+    for reservation in &held {
+        let first = held.iter().find(|other| other.id == reservation.id);
+        rule.same("what is held under one id", &Some(reservation), &first);
+    }
+    for reservation in &held {
+        desk.settle(reservation, 2, 0).await;
+    }
+    desk.stands(&pots[0], 0, ids.len() as i64 * 2, 0).await;
+}
+
+pub(super) async fn a_threshold_is_told_to_one_of_all_who_settle_at_one_moment<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    let most = i64::try_from(TASKS / 4).unwrap_or(0);
+    let pots = [day("search", most), day("lab", most * 2)];
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
+    for _ in 0..most {
+        let grant = desk.granted(&ask(session, &pots, 1), 0).await;
+        let (desk, gate) = (desk.clone(), gate.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            desk.settle(&grant.reservation, 1, 0).await
+        });
+    }
+    gate.open();
+    let mut told: Vec<_> = tasks.join_all().await.into_iter().flatten().map(|news| (news.pot, news.percent)).collect();
+    told.sort();
+    // All of the one is spent, and half of the other.
+    let reached = |at: usize, most: u8| {
+        let percents = THRESHOLDS.into_iter().filter(move |percent| *percent <= most);
+        let pot = &pots[at].pot;
+        percents.map(move |percent| (pot.clone(), percent))
+    };
+    let mut want: Vec<_> = reached(0, 100).chain(reached(1, 50)).collect();
+    want.sort();
+    rule.same("what all of them together are told", &told, &want);
 }

@@ -3,10 +3,12 @@
 mod asks;
 mod extends;
 pub(super) mod history;
+mod late;
 mod many;
 mod spent;
 mod times;
 mod vectors;
+mod zones;
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -15,10 +17,12 @@ use uuid::Uuid;
 
 use self::asks::*;
 use self::extends::*;
+use self::late::*;
 use self::many::*;
 use self::spent::*;
 use self::times::*;
 use self::vectors::*;
+use self::zones::*;
 use super::{Rule, SEEDS, STEPS, at, run};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::ledger::Wish;
@@ -28,6 +32,29 @@ use crate::store::Session;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Reservation, Reserve, Standing, Verdict};
 
 pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    let mut rules = one_by_one(make).await;
+    rules.extend(run!(make, every_history_adds_up));
+    rules
+}
+
+pub(super) async fn asked_late<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        what_was_settled_is_not_granted_again
+        what_was_given_up_before_it_came_is_not_granted
+    )
+}
+
+pub(super) async fn that_grow<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        a_hold_grows_within_its_limits
+        what_is_added_to_a_hold_is_settled_with_it
+        a_hold_that_grows_after_midnight_is_todays
+        only_a_live_hold_grows_and_in_all_of_its_pots
+    )
+}
+
+/// All but the histories.
+pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     let mut rules = run!(make,
         spent_is_told_from_held
         a_refused_ask_holds_nothing_anywhere
@@ -37,6 +64,7 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         the_limit_travels_with_the_ask
         pots_are_apart_by_scope_and_by_window
         windows_begin_anew_with_the_calendar
+        windows_of_a_zone_follow_its_clocks
         asking_twice_with_one_id_is_asking_once
         settling_twice_is_settling_once
         a_settlement_may_go_beyond_the_limit
@@ -51,18 +79,15 @@ pub(super) async fn all<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         a_threshold_is_told_once_a_window
         a_pot_that_is_left_out_pays_nothing
         a_billionth_is_never_lost
+        the_largest_limit_is_a_limit
         the_table_of_vectors_holds
         the_stores_own_clock_will_do
         spent_and_held_never_exceed_the_limit_under_two_thousand_tasks
-        every_history_adds_up
+        one_id_that_is_asked_for_twice_at_one_moment_is_held_once
+        a_threshold_is_told_to_one_of_all_who_settle_at_one_moment
     );
     if can_grow(make, Rule("a_store_whose_holds_do_not_grow_says_so_and_leaves_them_alone")).await {
-        rules.extend(run!(make,
-            a_hold_grows_within_its_limits
-            what_is_added_to_a_hold_is_settled_with_it
-            a_hold_that_grows_after_midnight_is_todays
-            only_a_live_hold_grows_and_in_all_of_its_pots
-        ));
+        rules.extend(that_grow(make).await);
     }
     rules
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Desk, LEASE, ask, id, left, parallel, requests, seconds, session, tokens};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::Scope;
-use crate::store::At;
 use crate::store::conformance::{NAMES, Rule, at};
 use crate::store::rate_limit::{Acquire, RateLimitStore, Used, Verdict};
 
@@ -225,6 +224,7 @@ pub(super) async fn counts_are_apart_by_scope_and_by_measure<S: RateLimitStore>(
     let long = "n".repeat(4_000);
     let scopes = NAMES.iter().copied().chain([&*long]).map(Scope::user);
     let scopes = scopes.chain([Scope::key("a"), Scope::team("a"), Scope::org("a"), Scope::global()]);
+    let scopes = scopes.chain([Scope::model("a"), Scope::provider("a"), Scope::tag("a")]);
     let limits: Vec<_> = scopes
         .flat_map(|scope| {
             [Measure::Requests, Measure::Tokens, Measure::Parallel].map(|m| Limit::new(scope.clone(), m, 100))
@@ -290,19 +290,6 @@ pub(super) async fn a_clock_that_goes_back_fills_no_bucket<S: RateLimitStore>(ma
     }
     desk.denied(&ask(session, &limits), 3_659).await;
     desk.allowed(&ask(session, &limits), 3_660).await;
-}
-
-pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
-    let (desk, session) = (Desk::open(make, rule).await, session());
-    let limits = [requests("ada", 1), parallel("ada", 2)];
-    let verdict = rule.answer(desk.store.acquire(&ask(session, &limits), At::Store).await);
-    let Verdict::Allow(allowed) = verdict else { panic!("{}: {verdict:?}", rule.0) };
-    let verdict = rule.answer(desk.store.acquire(&ask(session, &limits), At::Store).await);
-    rule.holds("a second a minute is refused", matches!(verdict, Verdict::Deny(_)));
-    rule.answer(desk.store.heartbeat(session, At::Store).await);
-    rule.answer(desk.store.settle(&allowed.permit, Used::Nothing, At::Store).await);
-    let standings = rule.answer(desk.store.standing(&limits, At::Store).await);
-    rule.same("what is left", &left(&standings), &vec![1, 2]);
 }
 
 const MICROSECOND: Duration = Duration::from_micros(1);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::{Desk, ask, parallel, requests, session, tokens};
+use super::{Desk, ask, id, parallel, requests, session, tokens};
 use crate::domain::limit::Measure;
 use crate::store::conformance::{Gate, Rule, TASKS, at};
-use crate::store::rate_limit::{RateLimitStore, Used, Verdict};
+use crate::store::rate_limit::{Acquire, RateLimitStore, Used, Verdict};
 
 pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks<S: RateLimitStore>(
     make: &impl AsyncFn() -> S,
@@ -63,5 +63,36 @@ pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks
         let most = standing.limit.most.saturating_sub(taken);
         let is_so = standing.left <= most && (standing.left == most || standing.limit.measure != Measure::Parallel);
         rule.holds(&format!("{taken} are taken, and {} left of {}", standing.left, standing.limit), is_so);
+    }
+}
+
+/// Who asks again after an error may do so while the first question is still on its way.
+pub(super) async fn one_id_that_is_asked_for_twice_at_one_moment_is_counted_once<S: RateLimitStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    let limits = [requests("team", 600), tokens("team", 6_000), parallel("team", 600)];
+    let ids: Vec<_> = (0..16).map(|_| id()).collect();
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
+    for id in ids.iter().cycle().take(16 * 16).copied() {
+        let (desk, limits, gate) = (desk.clone(), limits.clone(), gate.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            desk.allowed(&Acquire::new(id, session, &limits).tokens(10), 0).await.permit
+        });
+    }
+    gate.open();
+    let permits = tasks.join_all().await;
+    for (limit, left) in limits.iter().zip([600 - 16, 6_000 - 160, 600 - 16]) {
+        desk.stands(limit, 0, left).await;
+    }
+    for permit in &permits {
+        let first = permits.iter().find(|other| other.id == permit.id);
+        rule.same("what one id permits", &Some(permit), &first);
+        desk.settle(permit, Used::Tokens(4), 0).await;
+    }
+    for (limit, left) in limits.iter().zip([600 - 16, 6_000 - 64, 600]) {
+        desk.stands(limit, 0, left).await;
     }
 }

@@ -1,7 +1,9 @@
 //! The rules of a `RateLimitStore`.
 
 mod buckets;
+mod edges;
 pub(super) mod history;
+mod late;
 mod many;
 mod slots;
 
@@ -11,6 +13,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use self::buckets::*;
+use self::edges::*;
+use self::late::*;
 use self::many::*;
 use self::slots::*;
 use super::{Rule, SEEDS, STEPS, at, run};
@@ -20,6 +24,20 @@ use crate::store::Session;
 use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
 
 pub(super) async fn all<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    let mut rules = one_by_one(make).await;
+    rules.extend(run!(make, every_history_follows_the_bucket));
+    rules
+}
+
+pub(super) async fn asked_late<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
+    run!(make,
+        what_was_settled_is_not_permitted_again
+        what_was_given_up_before_it_came_is_not_permitted
+    )
+}
+
+/// All but the histories.
+pub(super) async fn one_by_one<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
         as_many_as_the_limit_go_at_once_and_come_back_evenly
         a_refused_ask_counts_nowhere
@@ -40,9 +58,10 @@ pub(super) async fn all<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'
         slots_of_a_silent_session_are_free
         a_session_that_comes_back_has_its_slots_again
         a_living_session_keeps_its_slots
+        the_largest_limits_are_limits
         the_stores_own_clock_will_do
         no_more_than_the_limit_goes_through_under_two_thousand_tasks
-        every_history_follows_the_bucket
+        one_id_that_is_asked_for_twice_at_one_moment_is_counted_once
     )
 }
 

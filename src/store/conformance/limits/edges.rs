@@ -1,0 +1,79 @@
+//! The store's own clock, and the largest numbers.
+
+use std::slice::from_ref;
+use std::time::Duration;
+
+use super::{Desk, ask, left, parallel, requests, seconds, session, tokens};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::store::At;
+use crate::store::conformance::{Rule, at};
+use crate::store::rate_limit::{Acquire, Denial, RateLimitStore, Used, Verdict};
+
+pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let limits = [requests("ada", 1), parallel("ada", 2)];
+    let verdict = rule.answer(desk.store.acquire(&ask(session, &limits), At::Store).await);
+    let Verdict::Allow(allowed) = verdict else { panic!("{}: {verdict:?}", rule.0) };
+    let denial = refused(&desk, &ask(session, &limits)).await;
+    let wait = denial.retry_after.unwrap_or_default();
+    // Some of the minute may have passed, on a machine that has much to do.
+    let is_bounded = (Duration::from_secs(30)..=Duration::from_secs(60)).contains(&wait);
+    rule.holds(&format!("a second a minute waits for what is left of it, and not {wait:?}"), is_bounded);
+    rule.answer(desk.store.heartbeat(session, At::Store).await);
+    rule.answer(desk.store.settle(&allowed.permit, Used::Nothing, At::Store).await);
+    let standings = rule.answer(desk.store.standing(&limits, At::Store).await);
+    rule.same("what is left", &left(&standings), &vec![1, 2]);
+    time_passes(&desk).await;
+}
+
+/// One that stands still, or counts in another unit, is no clock: what is a fifth of a second of the flow is back after as
+/// long, and not much sooner.
+async fn time_passes<S: RateLimitStore>(desk: &Desk<S>) {
+    const PART: Duration = Duration::from_millis(200);
+    let (rule, session, limits) = (desk.rule, session(), [tokens("eve", 60_000)]);
+    let began = SystemClock.now();
+    let all = rule.answer(desk.store.acquire(&ask(session, &limits).tokens(60_000), At::Store).await);
+    rule.holds("all of a minute goes at once", matches!(all, Verdict::Allow(_)));
+    let wait = refused(desk, &ask(session, &limits).tokens(200)).await.retry_after.unwrap_or_default();
+    rule.holds(&format!("{wait:?} is no longer than {PART:?}"), wait <= PART && !wait.is_zero());
+    while let Verdict::Deny(_) = rule.answer(desk.store.acquire(&ask(session, &limits).tokens(200), At::Store).await) {
+        let passed = SystemClock.now().duration_since(began);
+        rule.holds(&format!("something is back after {passed}"), passed.as_secs() < 30);
+        tokio::task::yield_now().await;
+    }
+    let passed = SystemClock.now().duration_since(began).unsigned_abs();
+    rule.holds(&format!("no more is back than what flowed in {passed:?}"), passed * 2 >= PART);
+}
+
+async fn refused<S: RateLimitStore>(desk: &Desk<S>, ask: &Acquire<'_>) -> Denial {
+    match desk.rule.answer(desk.store.acquire(ask, At::Store).await) {
+        Verdict::Deny(denial) => denial,
+        Verdict::Allow(allowed) => panic!("{}: {ask:?} passes: {allowed:?}", desk.rule.0),
+    }
+}
+
+pub(super) async fn the_largest_limits_are_limits<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let limits = [requests("ada", u64::MAX), tokens("ada", u64::MAX), parallel("ada", u64::MAX)];
+    for limit in &limits {
+        desk.stands(limit, 0, u64::MAX).await;
+    }
+    let allowed = desk.allowed(&ask(session, &limits).tokens(u64::MAX), 0).await;
+    desk.stands(&limits[1], 0, 0).await;
+    desk.stands(&limits[2], 0, u64::MAX - 1).await;
+    // Of so many, one takes less than a clock can tell.
+    let of_requests = rule.answer(desk.store.standing(&limits[..1], at(0)).await)[0].left;
+    rule.holds(&format!("nearly all requests are left, not {of_requests}"), of_requests >= u64::MAX - u64::MAX / 1_000);
+    let denial = desk.denied(&ask(session, &limits).tokens(u64::MAX), 0).await;
+    rule.same("which, how long", &(denial.index, denial.retry_after), &(1, seconds(60)));
+    desk.settle(&allowed.permit, Used::Tokens(u64::MAX), 1).await;
+    desk.stands(&limits[2], 1, u64::MAX).await;
+    desk.stands(&limits[1], 60, u64::MAX).await;
+    // Under a limit like others it is more than will ever be there, and what is owed of it does not wrap around.
+    let few = tokens("few", 60);
+    desk.denied(&ask(session, from_ref(&few)).tokens(u64::MAX), 60).await;
+    let allowed = desk.allowed(&ask(session, from_ref(&few)).tokens(1), 60).await;
+    desk.settle(&allowed.permit, Used::Tokens(u64::MAX), 60).await;
+    desk.stands(&few, 3_600, 0).await;
+    desk.denied(&ask(session, from_ref(&few)).tokens(1), 3_600).await;
+}
