@@ -10,6 +10,7 @@ use tollgate::testing::{Script, Simulated};
 
 use crate::raw::{Act, Rude, say};
 use crate::shape::{Expected, TIMEOUT, UNREACHABLE};
+use crate::skip::skip;
 use crate::stack::{BOTH, Stack, request};
 use crate::support::Server;
 
@@ -85,7 +86,7 @@ async fn an_answer_after_the_first_byte_timeout_is_504() {
 #[tokio::test]
 async fn an_upstream_that_never_lets_us_in_is_504_and_has_seen_nothing() {
     let Some((listener, addr, callers)) = full_listener().await else {
-        return; // This system answers for a listener that does not.
+        return skip("a full listener", "this system answers for a listener that does not");
     };
     let mut stack = Stack::over(&format!("http://{addr}")).await;
     never_answers(&mut stack, TIMEOUT, AttemptEnd::Unsent, "connecting").await;

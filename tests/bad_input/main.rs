@@ -8,6 +8,8 @@ mod manners;
 mod raw;
 mod shape;
 mod sizes;
+#[path = "../support/skip.rs"]
+mod skip;
 mod stack;
 mod streams;
 #[path = "../support/mod.rs"]

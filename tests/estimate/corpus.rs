@@ -1,7 +1,6 @@
 //! Recorded exchanges with Anthropic's API: what was estimated against what was billed. They are none of this
 //! project's, so they lie where `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tollgate::Dialect;
@@ -11,6 +10,8 @@ use tollgate::domain::catalog::{Catalog, ModelCard};
 use tollgate::domain::estimate::{Observation, ceiling, likely_input, observed_input, proven_input};
 use tollgate::domain::usage::Usage;
 use tollgate::wire::sse::Scanner;
+
+use crate::skip::{self, say};
 
 /// Stands for models that have left the table: a window of 200,000 tokens and the price of the Sonnets of their day.
 const STAND_IN: &str = "claude-sonnet-4-5";
@@ -35,14 +36,10 @@ fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one
         ("anthropic-messages", Dialect::Anthropic, 80, Some(STAND_IN)),
         ("openai-chat", Dialect::OpenAiChat, 45, Some("gpt-4o")),
     ] {
-        let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
-            say(&format!("SKIPPED: no conversation of {protocol} was continued, since TOLLGATE_CORPUS is not set"));
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI estimates recorded exchanges");
-            continue;
-        };
+        let Some(corpus) = skip::corpus(&format!("no conversation of {protocol} was continued")) else { continue };
         let catalog = Catalog::builtin();
         let mut turns = Vec::new();
-        for case in cases(&Path::new(&corpus).join(protocol)) {
+        for case in cases(&corpus.join(protocol)) {
             let Some(usage) = usage(&case, dialect) else { continue };
             let mut request = std::fs::read(case.join("request.json")).expect("a request");
             request.extend(std::iter::repeat_n(b' ', 4 << 10));
@@ -77,14 +74,10 @@ fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one
 }
 
 fn the_bound_holds(protocol: &str, dialect: Dialect, least: usize, stand_in: Option<&str>) {
-    let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
-        say(&format!("SKIPPED: no exchange of {protocol} was estimated, since TOLLGATE_CORPUS is not set"));
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI estimates recorded exchanges");
-        return;
-    };
+    let Some(corpus) = skip::corpus(&format!("no exchange of {protocol} was estimated")) else { return };
     let catalog = Catalog::builtin();
     let (mut judged, mut unbounded, mut stood_in, mut wrong) = (Vec::new(), Vec::new(), 0, Vec::new());
-    for case in cases(&Path::new(&corpus).join(protocol)) {
+    for case in cases(&corpus.join(protocol)) {
         let Some(usage) = usage(&case, dialect) else { continue };
         let request = std::fs::read(case.join("request.json")).expect("a request");
         let head = Head::read(&request, dialect).expect("a head");
@@ -182,9 +175,4 @@ fn usage(case: &Path, dialect: Dialect) -> Option<Usage> {
     let mut meter = StreamMeter::new(dialect);
     Scanner::new().push(&stream, |block| meter.block(&block)).expect("events of a sane size");
     meter.reading().usage
-}
-
-/// Past the capture of the test harness, which hides what a passing test prints.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -5,3 +5,5 @@ mod catalog;
 mod corpus;
 mod money;
 mod reading;
+#[path = "../support/skip.rs"]
+mod skip;

@@ -1,7 +1,6 @@
 //! Recorded exchanges with real providers, replayed. They are none of this project's, so they lie where
 //! `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use http::StatusCode;
@@ -13,6 +12,7 @@ use tollgate::Dialect;
 use tollgate::domain::outcome::End;
 
 use crate::reading::{model, usage, without_usage};
+use crate::skip::{self, say};
 use crate::stack::{Answer, Stack, block_on, same};
 
 const PROTOCOLS: [(&str, Dialect); 2] =
@@ -23,15 +23,12 @@ const LEAST: usize = 400;
 
 #[test]
 fn recorded_exchanges_pass_as_they_were_recorded() {
-    let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
-        say("SKIPPED: no recorded exchange was replayed, since TOLLGATE_CORPUS is not set");
-        return;
-    };
+    let Some(corpus) = skip::corpus("no recorded exchange was replayed") else { return };
     let mut random =
         TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(Config::default().rng_algorithm));
     let (mut replayed, mut counted, mut wrong) = (0, 0, Vec::new());
     for (protocol, dialect) in PROTOCOLS {
-        for case in cases(&Path::new(&corpus).join(protocol)) {
+        for case in cases(&corpus.join(protocol)) {
             // Whole, and in random pieces.
             for pieces in [0, 30] {
                 let cuts = prop::collection::vec(any::<usize>(), pieces).new_tree(&mut random).expect("cuts").current();
@@ -47,11 +44,6 @@ fn recorded_exchanges_pass_as_they_were_recorded() {
     say(&format!("replayed {replayed} recorded exchanges, {counted} of them with usage; {} failures", wrong.len()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(replayed >= LEAST, "{replayed} exchanges are too few: the corpus is incomplete");
-}
-
-/// Past the capture of the test harness, which hides what a passing test prints.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn cases(protocol: &Path) -> Vec<PathBuf> {

@@ -9,6 +9,8 @@ mod headers;
 mod reading;
 mod requests;
 mod responses;
+#[path = "../support/skip.rs"]
+mod skip;
 mod sockets;
 mod stack;
 #[path = "../support/mod.rs"]

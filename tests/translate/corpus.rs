@@ -1,15 +1,13 @@
 //! Recorded streams. They are none of this project's, so they lie where `TOLLGATE_CORPUS` says:
 //! `PROTOCOL/CASE/response.sse`.
 
-use std::io::Write;
-use std::path::Path;
-
 use bytes::BytesMut;
 use serde_json::Value;
 use tollgate::Dialect;
 use tollgate::dialect::translate::{Asked, Reply, StreamTranslator, answer, request};
 
 use crate::read::{Answer, chat, messages};
+use crate::skip::{self, say};
 
 #[test]
 fn every_recorded_messages_stream_says_the_same_in_chat_completions() {
@@ -94,12 +92,8 @@ fn translate(upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
 
 /// Hands out every recorded stream, and says how many there were; `None` where there is no corpus.
 fn each(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
-    let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else {
-        say(&format!("SKIPPED: no stream of {protocol} was translated, since TOLLGATE_CORPUS is not set"));
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI translates recorded streams");
-        return None;
-    };
-    let cases = std::fs::read_dir(Path::new(&corpus).join(protocol)).expect("recorded cases");
+    let corpus = skip::corpus(&format!("no stream of {protocol} was translated"))?;
+    let cases = std::fs::read_dir(corpus.join(protocol)).expect("recorded cases");
     let mut streams: Vec<_> = cases.map(|case| case.expect("a case").path().join("response.sse")).collect();
     streams.retain(|stream| stream.is_file());
     streams.sort_unstable();
@@ -110,15 +104,10 @@ fn each(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
     Some(streams.len())
 }
 
-/// Past the capture of the test harness, which hides what a passing test prints.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 /// Hands out every recorded request, and says how many there were.
 fn each_request(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
-    let corpus = std::env::var_os("TOLLGATE_CORPUS")?;
-    let cases = std::fs::read_dir(Path::new(&corpus).join(protocol)).expect("recorded cases");
+    let corpus = skip::corpus(&format!("no request of {protocol} was translated"))?;
+    let cases = std::fs::read_dir(corpus.join(protocol)).expect("recorded cases");
     let mut requests: Vec<_> = cases.map(|case| case.expect("a case").path().join("request.json")).collect();
     requests.retain(|request| request.is_file());
     requests.sort_unstable();
@@ -198,16 +187,13 @@ fn a_conversation_that_goes_on_begins_as_it_did() {
 
 #[test]
 fn every_recorded_answer_says_the_same_in_the_other_dialect_and_back() {
-    let corpus = match std::env::var_os("TOLLGATE_CORPUS") {
-        Some(corpus) => corpus,
-        None => return,
-    };
+    let Some(corpus) = skip::corpus("no whole answer was translated") else { return };
     for (protocol, upstream, client, least) in [
         ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, 150),
         ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, 100),
     ] {
         let mut told = 0;
-        for case in std::fs::read_dir(Path::new(&corpus).join(protocol)).expect("recorded cases") {
+        for case in std::fs::read_dir(corpus.join(protocol)).expect("recorded cases") {
             let path = case.expect("a case").path().join("response.json");
             let Ok(body) = std::fs::read(&path) else { continue };
             let reply = Reply::new("model", "req-1");

@@ -14,6 +14,8 @@ mod make;
 mod pauses;
 mod read;
 mod requests;
+#[path = "../support/skip.rs"]
+mod skip;
 mod streams;
 mod to_chat;
 mod to_messages;
