@@ -1,10 +1,7 @@
 //! A gateway that keeps content, in front of a provider that says what it is told to.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +9,6 @@ use http::{Request, Response, header};
 use http_body_util::{BodyExt, Channel};
 use jiff::Timestamp;
 use serde_json::json;
-use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::content::{Content, Side};
 use tollgate::domain::principal::Principal;
 use tollgate::route::ModelTable;
@@ -23,6 +19,9 @@ use tollgate::upstream::Provider;
 use tollgate::{Body, ContentLayer, Dialect, Gateway, GatewayLayer};
 use tower::{ServiceExt, service_fn};
 use uuid::Uuid;
+
+pub(crate) use crate::support::dir::Dir;
+pub(crate) use crate::support::until;
 
 /// A sink that keeps all it is given, and can be told to take nothing.
 #[derive(Clone, Default)]
@@ -137,34 +136,4 @@ pub(crate) async fn ask(gateway: &Gateway, request: Request<Body>) -> (Uuid, Byt
 pub(crate) fn layer() -> (ContentLayer, Kept) {
     let kept = Kept::default();
     (ContentLayer::new(kept.clone()), kept)
-}
-
-/// A directory of this test's own, removed at its end.
-pub(crate) struct Dir(pub(crate) PathBuf);
-
-impl Dir {
-    pub(crate) fn new(name: &str) -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("content-{}-{number}-{name}", std::process::id());
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a directory");
-        Dir(path)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Waits until it is so, ten seconds at most.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = SystemClock.elapsed();
-    while !is_so() {
-        assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{what}: not within ten seconds");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

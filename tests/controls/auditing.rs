@@ -26,6 +26,7 @@ use tollgate::{AuditLayer, Body, Call, Gate};
 use tower::{ServiceExt, service_fn};
 
 use crate::support::Server;
+use crate::support::dir::Dir;
 use crate::world::{CHAT, MESSAGES, World, post};
 
 fn hello() -> Value {
@@ -140,8 +141,8 @@ async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_f
 
 #[tokio::test]
 async fn json_lines_are_appended_one_for_each_call() {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("audit-{}.jsonl", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    let dir = Dir::new("audit");
+    let path = dir.join("audit.jsonl");
     for _ in 0..2 {
         let audit = AuditLayer::new(JsonLines::append(&path).expect("a place for temporary files"));
         let world = World::with(|layer| layer.audit(&audit));
@@ -153,7 +154,6 @@ async fn json_lines_are_appended_one_for_each_call() {
         audit.flush().await;
     }
     let text = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("it was written");
     let ids: std::collections::HashSet<String> =
         text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].to_string()).collect();
     assert_eq!((text.lines().count(), ids.len()), (6, 6));
@@ -228,8 +228,8 @@ async fn a_batch_that_is_too_large_for_a_webhook_is_sent_in_parts_and_only_what_
             Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("an answer"))
         }
     });
-    let path =
-        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("too-large-{}.jsonl", std::process::id()));
+    let dir = Dir::new("too-large");
+    let path = dir.join("dead.jsonl");
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let webhook = Webhook::new("http://hooks.invalid/", secret, client).expect("a webhook");
     let webhook = webhook.dead_letters(JsonLines::append(&path).expect("a place for temporary files"));
@@ -240,7 +240,6 @@ async fn a_batch_that_is_too_large_for_a_webhook_is_sent_in_parts_and_only_what_
     let dead: Vec<_> = dead.lines().map(|line| id(&serde_json::from_str(line).expect("JSON"))).collect();
     assert_eq!(dead, [ids[4].clone()]);
     assert_eq!(taken, [&ids[..4], &ids[5..]].concat(), "in their order");
-    std::fs::remove_file(&path).expect("ours");
 }
 
 /// What a receiver got, and what it answers next.
@@ -264,8 +263,8 @@ async fn a_webhook_is_signed_sent_again_until_it_is_taken_and_a_dead_letter_if_i
         }
     });
     let server = Server::start(receiver).await;
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dead-{}.jsonl", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    let dir = Dir::new("dead");
+    let path = dir.join("dead.jsonl");
     let secret = [7; 32];
     let webhook = Webhook::new(
         &format!("{}/calls", server.url()),
@@ -297,7 +296,6 @@ async fn a_webhook_is_signed_sent_again_until_it_is_taken_and_a_dead_letter_if_i
     }
     let refused: Value = serde_json::from_slice(&got[3].1).expect("JSON");
     let dead = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("it was written");
     assert_eq!(serde_json::from_str::<Value>(&dead).expect("one line"), refused["data"][0]);
 }
 

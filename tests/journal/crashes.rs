@@ -86,6 +86,10 @@ macro_rules! in_front {
                 self.0.reserve(ask, at).await
             }
 
+            async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+                self.0.extend(ask, at).await
+            }
+
             async fn settle(&self, one: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
                 self.hear(one)?;
                 self.0.settle(one, actual, at).await

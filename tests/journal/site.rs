@@ -1,8 +1,7 @@
 //! A gateway with one budget and a journal, in front of a simulated provider.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,30 +31,10 @@ use tollgate::upstream::Provider;
 use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::ServiceExt;
 
-/// A directory of this test's own, removed at its end.
-pub(crate) struct Dir(pub(crate) PathBuf);
+pub(crate) use crate::support::dir::Dir;
+pub(crate) use crate::support::until;
 
 impl Dir {
-    pub(crate) fn new(name: &str) -> Self {
-        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
-    }
-
-    /// In memory, where there is such a place, for what is not about the disk.
-    pub(crate) fn in_memory(name: &str) -> Self {
-        let memory = Path::new("/dev/shm");
-        if memory.is_dir() { Self::within(memory, name) } else { Self::new(name) }
-    }
-
-    fn within(parent: &Path, name: &str) -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("journal-{}-{number}-{name}", std::process::id());
-        let path = parent.join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a directory");
-        Dir(path)
-    }
-
     /// What a process would find that starts when this one is killed now: what is written is written.
     pub(crate) fn as_if_killed(&self, name: &str) -> Dir {
         let copy = Dir::new(name);
@@ -65,12 +44,6 @@ impl Dir {
             let _ = fs::copy(&path, copy.0.join(path.file_name().expect("a name")));
         }
         copy
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -193,15 +166,6 @@ pub(crate) fn kinds(lines: &[Value]) -> Vec<&str> {
         ["opened", "intent", "seen", "final", "settled"].into_iter().find(|kind| members.clone().any(|m| m == kind))
     };
     lines.iter().map(|line| kind(line).expect("a kind")).filter(|kind| *kind != "settled").collect()
-}
-
-/// Waits until it is so, ten seconds at most.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = SystemClock.elapsed();
-    while !is_so() {
-        assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{what}: not within ten seconds");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Waits until nobody writes there any more.

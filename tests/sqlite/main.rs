@@ -3,6 +3,8 @@
 mod audit;
 mod batches;
 mod clock;
+#[path = "../support/dir.rs"]
+mod dir;
 mod ledger;
 mod limits;
 #[path = "../support/log.rs"]
@@ -13,6 +15,8 @@ mod opening;
 mod processes;
 mod rights;
 mod rotation;
+#[path = "../support/skip.rs"]
+mod skip;
 mod suite;
 
 use std::error::Error;
@@ -31,16 +35,9 @@ use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
-/// A directory of one test, gone after it.
-struct Dir(PathBuf);
+use crate::dir::Dir;
 
 impl Dir {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sqlite-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        Dir(path)
-    }
-
     fn file(&self) -> PathBuf {
         self.0.join("tollgate.db")
     }
@@ -54,12 +51,6 @@ impl Dir {
         files.retain(|(path, bytes)| !(bytes.is_empty() && path.extension().is_some_and(|e| e == "db-wal")));
         files.sort();
         files
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Executor};
 use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 
+use crate::skip::skip;
 use crate::{Dir, by_hand, open};
 
 const FILE: &str = "TOLLGATE_TEST_SQLITE_RIGHTS_FILE";
@@ -67,10 +68,10 @@ fn is_refused_to_nobody(file: &Path, blamed: &Path) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-fn is_root(dir: &Dir, test: &str) -> bool {
+fn is_root(dir: &Dir) -> bool {
     let is_root = fs::metadata(&dir.0).expect("it is there").uid() == 0;
     if !is_root {
-        eprintln!("SKIPPED {test}: only root can start somebody else");
+        skip("root", "only root can start somebody else, whose rights are tried");
     }
     is_root
 }
@@ -78,7 +79,7 @@ fn is_root(dir: &Dir, test: &str) -> bool {
 #[tokio::test]
 async fn a_file_that_this_process_may_only_read_is_refused_when_it_is_opened_and_when_it_is_migrated() {
     let dir = Dir::new("others-file");
-    if !is_root(&dir, "a_file_that_this_process_may_only_read") {
+    if !is_root(&dir) {
         return;
     }
     nobodys(&dir).await;
@@ -93,7 +94,7 @@ async fn a_file_that_this_process_may_only_read_is_refused_when_it_is_opened_and
 #[tokio::test]
 async fn a_log_or_an_index_that_this_process_may_only_read_is_refused_and_named() {
     let dir = Dir::new("others-log");
-    if !is_root(&dir, "a_log_or_an_index_that_this_process_may_only_read") {
+    if !is_root(&dir) {
         return;
     }
     for ending in ["db-wal", "db-shm"] {

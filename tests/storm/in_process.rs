@@ -1,8 +1,6 @@
 //! The storm without sockets: as many interleavings as a seed can make.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use crate::calls::{Ask, Crowd};
 use crate::oracle::{Sum, reckon};
 use crate::seeded::{Seeded, seeds};
 use crate::site::{Records, Site};
+use crate::support::dir::Dir;
 use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
 use crate::whole::Whole;
@@ -147,10 +146,9 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn journal_ledger_and_bill_agree_to_the_unit_over_a_storm() {
     for questions in [Questions::Two, Questions::One] {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("storm-{}-{questions:?}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
+        let dir = Dir::new(&format!("agree-{questions:?}"));
         let shipped = Records::default();
-        let journal = Journal::at(&dir).segment_bytes(1 << 20).open().expect("a journal");
+        let journal = Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal");
         let audit = AuditLayer::journaled(journal.ship("records", shipped.clone()).expect("a name"));
         let mut random = Seeded::new(11);
         let weather = Weather::gusts(random.next());
@@ -166,10 +164,8 @@ async fn journal_ledger_and_bill_agree_to_the_unit_over_a_storm() {
         let (written, kept) = (by_id(&shipped.lock()), by_id(&storm.site.records.lock()));
         assert_eq!((shipped.lock().len(), written.len()), (1_000, 1_000), "every record, once");
         assert_eq!(written, kept, "as it was recorded without a journal");
-        let report = verify(&dir, &[]).expect("readable");
+        let report = verify(&dir.0, &[]).expect("readable");
         assert_eq!((report.broken, report.finals), (None, 1_000));
-        drop((audit, storm));
-        fs::remove_dir_all(&dir).expect("ours");
     }
 }
 

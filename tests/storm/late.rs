@@ -1,6 +1,5 @@
 //! A question that arrives after whoever asked it has gone: the far end of a network does not know that nobody listens.
 
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use tollgate::store::{At, Session, StoreError};
 
 use crate::calls::{Ask, Leaves};
 use crate::site::{Site, mint};
+use crate::support::dir::Dir;
 
 /// A store at the end of a slow line: what it is asked arrives when the test says so, whether or not anybody waits.
 struct Far<S> {
@@ -62,6 +62,10 @@ impl<S: BudgetStore> BudgetStore for Far<S> {
             let _ = store.reserve(&Reserve::new(id, session, &budgets, wish), at).await;
         });
         std::future::pending().await
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+        self.store.extend(ask, at).await
     }
 
     async fn settle(
@@ -110,14 +114,11 @@ async fn budgets<B: BudgetStore>(store: B) {
 }
 
 async fn sqlite<T>(name: &str, test: impl AsyncFnOnce(Sqlite) -> T) -> T {
-    let path = std::env::temp_dir().join(format!("tollgate-late-{name}-{}.db", std::process::id()));
-    let sqlite = Sqlite::options().without_fsync().open(&path).await.expect("a new file");
+    let dir = Dir::new(name);
+    let sqlite = Sqlite::options().without_fsync().open(dir.join("late.db")).await.expect("a new file");
     sqlite.migrate().await.expect("tables");
     let said = test(sqlite.clone()).await;
     sqlite.close().await.expect("closed");
-    for end in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(format!("{}{end}", path.display()));
-    }
     said
 }
 

@@ -91,6 +91,15 @@ impl Node {
         Ok(verdict)
     }
 
+    fn extend(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
+        let verdict = now(self.store.extend(ask, At::Store))?;
+        if let (Verdict::Allow(grant), Some(first)) = (&verdict, self.granted.get_mut(&ask.id)) {
+            first.0 = grant.reservation.granted;
+        }
+        self.check();
+        Ok(verdict)
+    }
+
     fn settle(&mut self, reservation: &Reservation, actual: Money) -> Result<Vec<Crossing>, StoreError> {
         let news = now(self.store.settle(reservation, actual, At::Store))?;
         let pots = reservation.pots.iter().map(|pinned| pinned.pot.clone()).collect();
@@ -206,6 +215,11 @@ impl BudgetStore for Link {
     async fn reserve(&self, ask: &Reserve<'_>, _: At) -> Result<Verdict, StoreError> {
         let (id, session, budgets, wish) = (ask.id, ask.session, ask.budgets.to_vec(), ask.wish);
         self.send(move |node| node.reserve(&Reserve::new(id, session, &budgets, wish))).await
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, _: At) -> Result<Verdict, StoreError> {
+        let (id, session, budgets, wish) = (ask.id, ask.session, ask.budgets.to_vec(), ask.wish);
+        self.send(move |node| node.extend(&Reserve::new(id, session, &budgets, wish))).await
     }
 
     async fn settle(&self, reservation: &Reservation, actual: Money, _: At) -> Result<Vec<Crossing>, StoreError> {

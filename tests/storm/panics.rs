@@ -59,6 +59,12 @@ impl BudgetStore for Panicking<MemoryBudgets> {
         verdict
     }
 
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        let verdict = self.0.extend(ask, at).await;
+        self.asked();
+        verdict
+    }
+
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.told();
         self.0.settle(reservation, actual, at).await

@@ -1,7 +1,6 @@
 //! The storm over one SQLite file, and what stands in its bytes afterwards.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,30 +27,15 @@ use crate::in_process::noon;
 use crate::oracle::price;
 use crate::seeded::{Seeded, seeds};
 use crate::site::{Closed, catalog, pepper, providers};
+use crate::support::dir::Dir;
 use crate::watched::now;
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_written_there() {
     const CALLS: u64 = 600;
     for seed in seeds(&[51]) {
         let mut random = Seeded::new(seed);
-        let directory = Directory::new("storm");
+        let directory = Dir::new("storm");
         let path = directory.0.join("tollgate.db");
         let sqlite = Sqlite::options().without_fsync().clock(noon()).open(&path).await.expect("a new file");
         sqlite.migrate().await.expect("tables");

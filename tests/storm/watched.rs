@@ -93,6 +93,28 @@ impl BudgetStore for Watched {
         Ok(verdict)
     }
 
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.weather.pause().await;
+        let fault = self.weather.fault();
+        if fault == Some(Fault::Lost) {
+            return Err(Fault::Lost.error());
+        }
+        let verdict = self.step(|store, ledger| {
+            let verdict = now(store.extend(ask, at))?;
+            if let Verdict::Allow(grant) = &verdict {
+                ledger.grown(&grant.reservation);
+            }
+            Ok::<_, StoreError>(verdict)
+        })?;
+        self.weather.pause().await;
+        match (fault, &verdict) {
+            (Some(fault), _) => return Err(fault.error()),
+            (None, Verdict::Allow(grant)) => self.ledger().tell(&grant.reservation),
+            (None, Verdict::Deny(_)) => {}
+        }
+        Ok(verdict)
+    }
+
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.weather.pause().await;
         let fault = self.weather.fault();
@@ -138,6 +160,19 @@ impl Ledger {
             *held = held.saturating_add(granted);
         }
         self.live.insert(ask.id, (granted, pots));
+    }
+
+    /// What is held under one id is more than it was.
+    fn grown(&mut self, reservation: &Reservation) {
+        let Some((granted, pots)) = self.live.get_mut(&reservation.id) else {
+            self.wrong.push(format!("{} has grown, which nobody holds", reservation.id));
+            return;
+        };
+        let before = std::mem::replace(granted, reservation.granted);
+        for pot in pots.iter() {
+            let held = self.held.entry(pot.clone()).or_default();
+            *held = held.saturating_add(reservation.granted).saturating_sub(before);
+        }
     }
 
     fn settled(&mut self, reservation: &Reservation, actual: Money) {

@@ -62,6 +62,10 @@ impl BudgetStore for Whole {
         self.budgets.reserve(ask, at).await
     }
 
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+        self.budgets.extend(ask, at).await
+    }
+
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.budgets.settle(reservation, actual, at).await
     }

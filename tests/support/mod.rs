@@ -1,6 +1,8 @@
 //! What the areas share: a server on a real socket, and a place where outcomes arrive.
 #![allow(dead_code, reason = "every area uses its own part")]
 
+pub(crate) mod dir;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +17,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tollgate::Body;
+use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::outcome::Outcome;
 use tower::Service;
+
+/// How many streams may be reset before they are accepted.
+const RESETS: usize = 10_000;
 
 /// A server on loopback, HTTP/1.1 and HTTP/2 by prior knowledge. Gone when dropped.
 pub(crate) struct Server {
@@ -71,7 +77,9 @@ where
         let service = TowerToHyperService::new(service.clone());
         let mut stopped = stopped.clone();
         connections.spawn(async move {
-            let builder = auto::Builder::new(TokioExecutor::new());
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            // Clients that hang up by the hundred are what is tested, and no attack.
+            builder.http2().max_pending_accept_reset_streams(RESETS).max_local_error_reset_streams(RESETS);
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             tokio::pin!(connection);
             tokio::select! {
@@ -82,6 +90,15 @@ where
         });
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Waits until it is so, ten seconds at most.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = SystemClock.elapsed();
+    while !is_so() {
+        assert!(SystemClock.elapsed() < began + Duration::from_secs(10), "{what}: not within ten seconds");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Every outcome of every call, as it closes.

@@ -1,0 +1,41 @@
+//! A directory of one test.
+#![allow(dead_code, reason = "every area uses its own part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A directory of this test's own, removed at its end, whichever way it ends.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+    }
+
+    /// In memory, where there is such a place, for what is not about the disk.
+    pub(crate) fn in_memory(name: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::within(memory, name) } else { Self::new(name) }
+    }
+
+    fn within(parent: &Path, name: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let (area, process) = (env!("CARGO_CRATE_NAME"), std::process::id());
+        let path = parent.join(format!("{area}-{process}-{}-{name}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        // A process of before had the same number, and was killed.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a directory");
+        Dir(path)
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
