@@ -207,6 +207,7 @@ async fn what_is_older_than_it_may_be_is_deleted_from_the_first_call_on() {
     ask(&gateway(GatewayLayer::new().content(&keeping), &[]), post("/v1/messages", &messages("old"))).await;
     keeping.flush().await;
     assert_eq!(kept.all().len(), 2);
+    // As long as it takes to be older than it may be, and no clock of ours says so.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let sweeping = keeping.keep(Keep::Nothing).retain(Duration::from_millis(40));
     let gateway = gateway(GatewayLayer::new().content(&sweeping), &[]);

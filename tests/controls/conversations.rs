@@ -12,6 +12,7 @@ use tollgate::ingest::{IngestLayer, TokenCounter};
 use tollgate::testing::{Fault, Script};
 use tollgate::{BudgetLayer, Call};
 
+use crate::support::until;
 use crate::world::{CHAT, MESSAGES, World, post};
 
 /// 200 KB of what a tool has read, and little else; the last message is marked for the cache, as Claude Code marks it.
@@ -173,7 +174,11 @@ async fn who_leaves_a_call_that_was_guessed_too_small_is_charged_what_it_can_hav
         let stall = Script::new().fault(Fault::Stall, 1);
         world.provider.script(stall);
         let answer = tower::ServiceExt::oneshot(world.gateway.clone(), asked);
-        drop(tokio::time::timeout(std::time::Duration::from_millis(100), answer).await);
+        // It leaves as soon as the provider has been asked: an answer never comes.
+        tokio::select! {
+            answer = answer => drop(answer),
+            () = until("the provider is asked", || !world.provider.received().is_empty()) => {}
+        }
         let records = world.records().await;
         let outcome = &records[0];
         let (granted, charged) = (outcome.granted.expect("held"), outcome.charged.expect("held"));

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tollgate::body::BoxError;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::clock::ManualClock;
@@ -42,9 +43,21 @@ fn ada() -> Principal {
     Principal::new("ada").budget_of(budget).limit(Measure::Tokens, TOKENS)
 }
 
-/// Asks `provider`, hangs up after half a second, and gives how the attempt ended, if there was one, and what the call was
-/// charged.
+/// Asks `provider`, hangs up when nothing more comes of it, and gives how the attempt ended, if there was one, and what the
+/// call was charged. Time that is paused passes when everyone waits.
 async fn asked<S>(provider: S) -> (Option<AttemptEnd>, Money)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    asked_until(provider, tokio::time::sleep(Duration::from_millis(500))).await
+}
+
+/// The same, and hangs up then.
+async fn asked_until<S>(provider: S, hangs_up: impl Future<Output = ()>) -> (Option<AttemptEnd>, Money)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
@@ -64,10 +77,14 @@ where
         "messages": [{ "role": "user", "content": "Hello" }] });
     let mut request = Request::post(MESSAGES).body(Body::from(body.to_string())).expect("a request");
     request.extensions_mut().insert(Arc::new(ada()));
-    if let Ok(answer) = tokio::time::timeout(Duration::from_millis(500), gateway.oneshot(request)).await {
-        let answer = answer.expect("infallible");
+    let whole = async {
+        let answer = gateway.oneshot(request).await.expect("infallible");
         assert!(!answer.status().is_success());
-        let _ = tokio::time::timeout(Duration::from_millis(500), answer.into_body().collect()).await;
+        let _ = answer.into_body().collect().await;
+    };
+    tokio::select! {
+        () = whole => {}
+        () = hangs_up => {}
     }
     let outcome = outcomes.next().await;
     let charged = outcome.charged.expect("held");
@@ -77,6 +94,10 @@ where
     assert_eq!(left == TOKENS, charged == Money::ZERO, "tokens that nobody used are given back");
     assert_eq!(charged == Money::ZERO, outcome.quality() == Some(Quality::Exact), "{outcome:?}");
     (outcome.attempts.first().map(|attempt| attempt.end), charged)
+}
+
+async fn within_ten_seconds(arrived: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("the whole request arrives");
 }
 
 /// A provider over a client that does this with requests, and never answers.
@@ -99,7 +120,7 @@ where
     Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, client).expect("a URL")
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
     // No connection is made; the client leaves, or we do.
     let never = over(|request| async move {
@@ -125,31 +146,40 @@ async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
     let taken = over(|request| async move { drop(request.into_body().collect().await) });
     let (end, charged) = asked(taken).await;
     assert!(end == Some(AttemptEnd::Abandoned) && charged > Money::ZERO, "{end:?} {charged}");
+}
 
-    // So may what a real connection has taken, though nobody reads at its other end.
+/// It may have been heard, though nobody reads at the other end.
+#[tokio::test]
+async fn a_request_that_a_real_connection_took_costs_what_it_may() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
-    let mut listens = tokio::task::JoinSet::new();
+    let (mut listens, arrived) = (tokio::task::JoinSet::new(), Arc::new(Notify::new()));
+    let here = arrived.clone();
     listens.spawn(async move {
-        let mut kept = Vec::new();
+        let (mut kept, mut bytes) = (Vec::new(), [0; 8 << 10]);
         while let Ok((socket, _)) = silent.accept().await {
+            // Looked at where it lies, and not read.
+            while !socket.peek(&mut bytes).await.is_ok_and(|read| bytes[..read].ends_with(b"\"stream\":true}")) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            here.notify_one();
             kept.push(socket);
         }
     });
     let client = HttpClient::new().expect("a client");
     let provider = Provider::with_client(Dialect::Anthropic, &url, None, client).expect("a URL");
-    let (end, charged) = asked(provider.clone()).await;
+    let (end, charged) = asked_until(provider.clone(), within_ten_seconds(arrived.notified())).await;
     assert!(end == Some(AttemptEnd::Abandoned) && charged > Money::ZERO, "{end:?} {charged}");
 
     // And what is taken by its length alone.
     let wrapped = service_fn(move |request: Request<Body>| {
         provider.clone().oneshot(request.map(|body| Body::new(NeverSaysItsEnd(body))))
     });
-    let (end, charged) = asked(wrapped).await;
+    let (end, charged) = asked_until(wrapped, within_ten_seconds(arrived.notified())).await;
     assert!(end == Some(AttemptEnd::Abandoned) && charged > Money::ZERO, "{end:?} {charged}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_that_is_left_before_a_provider_is_asked_costs_nothing() {
     assert_eq!(asked(NeverReady).await, (None, Money::ZERO));
 }
@@ -185,7 +215,7 @@ async fn a_provider_that_could_not_be_reached_pays_nothing_of_what_another_serve
     assert!(standings.iter().all(|one| one.held == Money::ZERO) && standings[0].spent == Money::ZERO, "{standings:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_provider_costs_nothing_however_much_of_it_comes() {
     let refused = (Some(AttemptEnd::ErrorStatus), Money::ZERO);
     for status in [429, 503] {

@@ -1,5 +1,7 @@
 //! What bounds a request, and what it may cost at most: every rule by itself.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use proptest::prelude::*;
 use tollgate::domain::catalog::{Catalog, ModelCard, Prices, Terms};
 use tollgate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded, ceiling, likely_input, proven_input};
@@ -178,16 +180,18 @@ fn a_guess_follows_the_models_tokenizer() {
     assert_eq!(guess("gpt-5", |it| it.text_bytes = u64::MAX), u64::MAX / 40);
 }
 
-proptest! {
-    #[test]
-    fn whatever_is_billed_within_the_bound_costs_no_more_than_the_ceiling(
+/// What is refused is bounded by nothing, so that it has to be said how much was not.
+#[test]
+fn whatever_is_billed_within_the_bound_costs_no_more_than_the_ceiling() {
+    let (all, bounded) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    proptest!(|(
         parts in prop::array::uniform4(0..400_000_u64),
         output in 0..100_000_u64,
         writes in prop::sample::select(vec![CacheWrites::None, CacheWrites::FiveMinutes, CacheWrites::OneHour]),
         searches in 0..4_u64,
         terms in (any::<bool>(), any::<bool>()),
         model in 0..1_000_usize,
-    ) {
+    )| {
         let catalog = Catalog::builtin();
         let card = catalog.models().nth(model % catalog.models().count()).expect("a model");
         let terms = Terms { fast: terms.0, us: terms.1, ..Terms::default() };
@@ -207,9 +211,13 @@ proptest! {
         };
         // Fewer tokens than were bounded may fall below the threshold.
         for bound in [usage.total_input(), usage.total_input() + 300_000] {
+            all.fetch_add(1, Ordering::Relaxed);
             if let Ok(ceiling) = ceiling(&inputs, card, bound, output) {
+                bounded.fetch_add(1, Ordering::Relaxed);
                 prop_assert!(card.cost(&usage, terms).is_some_and(|cost| cost <= ceiling && cost >= Money::ZERO));
             }
         }
-    }
+    });
+    let (all, bounded) = (all.into_inner(), bounded.into_inner());
+    assert!(bounded * 4 > all, "only {bounded} of {all} had a ceiling");
 }

@@ -1,6 +1,5 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -9,9 +8,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tollgate::audit::{Slack, Webhook};
 use tollgate::call::Settlements;
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::event::{Event, What};
 use tollgate::domain::outcome::Outcome;
 use tollgate::domain::scope::Scope;
@@ -147,18 +148,28 @@ async fn an_upstream_that_goes_down_is_told_once_and_once_when_it_is_up_again() 
 async fn clients_who_leave_while_a_connection_is_made_are_no_outage() {
     let (dir, ear) = (Dir::new("leaving"), Ear::default());
     let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
-    let connects = service_fn(|request: Request<Body>| async move {
-        let _not_taken = request;
-        std::future::pending::<Result<Response<Body>, Infallible>>().await
+    let (events, begun) = (journal.events(), Arc::new(Notify::new()));
+    let connecting = begun.clone();
+    let connects = service_fn(move |request: Request<Body>| {
+        connecting.notify_one();
+        async move {
+            let _not_taken = request;
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        }
     });
     let (gateway, audit, settlements) = gateway(journal, connects);
     for _ in 0..5 {
-        let leaves = tokio::time::timeout(Duration::from_millis(20), ask(&gateway, ""));
-        assert!(leaves.await.is_err(), "nobody answers");
+        tokio::select! {
+            _ = ask(&gateway, "") => panic!("nobody answers"),
+            () = begun.notified() => {}
+        }
     }
     settlements.drain().await;
     audit.flush().await;
-    assert_eq!(ear.heard(), [""; 0]);
+    // What is told after them is heard, and nothing before it.
+    events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "another".into() }));
+    until("the last word", || !ear.heard().is_empty()).await;
+    assert_eq!(ear.heard(), ["upstream another answers again"]);
 }
 
 #[tokio::test]

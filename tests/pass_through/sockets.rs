@@ -158,7 +158,7 @@ async fn a_lone_event_is_not_kept_waiting_for_the_next() {
                         upstream.send_data(Bytes::from_static(event.as_bytes())).await.expect("the gateway reads");
                         let mut got = Vec::new();
                         while got.len() < event.len() {
-                            let frame = tokio::time::timeout(Duration::from_secs(1), answer.frame())
+                            let frame = tokio::time::timeout(Duration::from_secs(10), answer.frame())
                                 .await
                                 .unwrap_or_else(|_| panic!("{dialect}: {event:?} was kept back"))
                                 .expect("more to come")

@@ -226,6 +226,7 @@ async fn a_waiter_that_came_after_the_invalidation_is_not_given_what_was_read_be
     // Begun after the rotation was through, and joined with the one that read before it.
     let behind = cached.clone();
     calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
+    // Nothing tells that it waits: had it not come to that yet, it would ask for itself, and the test be a weaker one.
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.let_go.add_permits(PLENTY);
     for found in calls.join_all().await {
