@@ -7,6 +7,7 @@ mod admission;
 mod agents;
 mod auditing;
 mod budgets;
+mod caches;
 mod conversations;
 mod cutting;
 mod drain;

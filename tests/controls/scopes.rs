@@ -204,6 +204,10 @@ impl BudgetStore for Deaf {
         Err(StoreError::unavailable("no answer"))
     }
 
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+        self.0.extend(ask, at).await
+    }
+
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         self.0.settle(reservation, actual, at).await
     }
@@ -295,6 +299,40 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     while ask(&world, &raised, HAIKU).await.status == 200 {}
     let raised = ("team search".to_owned(), usd("0.0201"));
     assert_eq!(*refused.lock().expect("whole"), [search, raised.clone(), raised]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_threshold_is_told_once_by_calls_that_end_at_one_moment() {
+    const CALLS: usize = 400;
+    let (store, told) = (MemoryBudgets::new(), Arc::new(Mutex::new(Vec::new())));
+    let heard = told.clone();
+    let world = governed(&store, |layer| {
+        layer.on_threshold(move |crossing: &Crossing| {
+            heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
+        })
+    });
+    // What one of them costs, so that all of them spend one pot twice and half of the other.
+    let alone =
+        world.mint(Principal::new("one").budget_of(Budget::new(Scope::user("one"), Window::Total, usd("100")))).await;
+    assert_eq!(ask(&world, &alone, HAIKU).await.status, 200);
+    let each = spent(&store, Scope::user("one"), Window::Total).await.nanos();
+    let calls = i64::try_from(CALLS).expect("a few");
+    let soft = |scope, nanos| Budget::new(scope, Window::Month, Money::from_nanos(nanos)).soft();
+    let principal = Principal::new("ada")
+        .budget_of(soft(Scope::team("search"), each * calls / 2))
+        .budget_of(soft(Scope::org("acme"), each * calls * 2));
+    let key = world.mint(principal).await;
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let (gateway, request) = (world.gateway.clone(), post(MESSAGES, &key, &body(HAIKU)));
+        asked.spawn(async move { crate::world::ask(gateway, request).await.status.as_u16() });
+    }
+    assert_eq!(asked.join_all().await, [200; CALLS]);
+    world.settlements.drain().await;
+    let mut told = told.lock().expect("whole").clone();
+    told.sort();
+    let team = [50, 80, 95, 100].map(|percent| ("team search".to_owned(), percent));
+    assert_eq!(told, [&[("org acme".to_owned(), 50)][..], &team].concat());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What every store promises, over files.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,13 +76,23 @@ async fn admission_in_sqlite_passes_the_suite() {
 
 /// Of 200 steps each, some at once, since a step is a transaction or two and waits for the disk; `TOLLGATE_HISTORIES` says
 /// how many, where there is time for more.
+fn histories(usual: u64) -> [Range<u64>; 4] {
+    let many = std::env::var("TOLLGATE_HISTORIES").ok().and_then(|many| many.parse().ok()).unwrap_or(usual);
+    [0, 1, 2, 3].map(|part| 1_000 + many * part / 4..1_000 + many * (part + 1) / 4)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn histories_of_budgets_in_sqlite_add_up() {
     let files = Files::new("histories-budgets");
-    let many = std::env::var("TOLLGATE_HISTORIES").ok().and_then(|many| many.parse().ok()).unwrap_or(256);
-    let part = |at: u64| {
-        let seeds = 1_000 + many * at / 4..1_000 + many * (at + 1) / 4;
-        conformance::budget_histories(async || files.next().await.budgets(), seeds, 200)
-    };
-    tokio::join!(part(0), part(1), part(2), part(3));
+    let [a, b, c, d] =
+        histories(256).map(|seeds| conformance::budget_histories(async || files.next().await.budgets(), seeds, 200));
+    tokio::join!(a, b, c, d);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_limits_in_sqlite_follow_the_bucket() {
+    let files = Files::new("histories-limits");
+    let [a, b, c, d] =
+        histories(64).map(|seeds| conformance::limit_histories(async || files.next().await.limits(), seeds, 200));
+    tokio::join!(a, b, c, d);
 }

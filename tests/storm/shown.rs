@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tollgate::audit::{AuditLayer, JsonLines, TracingSink};
+use tollgate::audit::{AuditLayer, JsonLines, Slack, TracingSink, Webhook};
 use tollgate::auth::KeyAuthLayer;
 use tollgate::budget::BudgetLayer;
-use tollgate::call::Settlements;
+use tollgate::call::{LiveCalls, Settlements};
+use tollgate::content::Patterns;
 use tollgate::dialect::head::Head;
 use tollgate::domain::budget::Window;
-use tollgate::domain::key::{Environment, Pepper, VirtualKey};
+use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
@@ -19,18 +20,24 @@ use tollgate::gateway::{Dispatch, Upstreams};
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::budget::{self, BudgetStore, Reserve};
 use tollgate::store::cached::CachedKeys;
-use tollgate::store::key::KeyStore;
+use tollgate::store::journal::Journal;
+use tollgate::store::key::{KeyRegistry, KeyStore};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, RateLimitStore};
+use tollgate::store::sqlite::Sqlite;
 use tollgate::store::{At, Session};
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
-use tollgate::{Body, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, Rejection};
+use tollgate::{
+    AdmissionLayer, Body, Call, CallLayer, ContentLayer, Dialect, Gateway, GatewayLayer, IngestLayer, Rejection,
+    TranslateLayer,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use uuid::Uuid;
 
 use crate::canaries::{Canaries, PROMPT};
 use crate::site::{PEPPER, Site, UPSTREAM_KEY, mint, pepper, providers};
+use crate::support::dir::Dir;
 use crate::watched::now;
 
 /// Everything that was shown, of each thing in both ways.
@@ -151,12 +158,54 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     shown.look(&site.only().await);
     shown.look(&*site.records.lock());
     shown.look(&site.audit);
+    show_stores_on_disks(&mut shown, &record, &reserve).await;
+    show_what_tells_others(&mut shown);
     let seen = std::mem::take(&mut *seen.lock().expect("whole"));
     assert_eq!(seen.len(), 3);
     for seen in seen {
         shown.0.assert_silent("Debug within", &seen);
     }
-    assert!(shown.1 > 45, "{} things were looked at", shown.1);
+    assert!(shown.1 > 65, "{} things were looked at", shown.1);
+}
+
+/// A file of keys, money and what was said, and a journal, of which one has seen the key.
+async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &Reserve<'_>) {
+    let dir = Dir::new("shown");
+    let sqlite = Sqlite::options().without_fsync().open(dir.join("shown.db")).await.expect("a new file");
+    sqlite.migrate().await.expect("tables");
+    assert!(sqlite.keys().put(record).await.expect("written"));
+    sqlite.budgets().reserve(reserve, At::Store).await.expect("it answers");
+    let (keys, budgets, limits) = (sqlite.keys(), sqlite.budgets(), sqlite.limits());
+    for store in [&sqlite as &dyn Debug, &keys, &budgets, &limits, &sqlite.admission(), &sqlite.audit()] {
+        shown.look(store);
+    }
+    shown.look(&sqlite.contents());
+    shown.look(&ContentLayer::new(sqlite.contents()));
+    shown.look(&AdmissionLayer::new(sqlite.admission()));
+    shown.look(&sqlite.keys().find(&record.digest).await);
+    let journal_dir = Dir::new("shown-journal");
+    let journal = Journal::at(&journal_dir.0).open().expect("a journal");
+    shown.look(&journal);
+    shown.look(&journal.events());
+    shown.look(&AuditLayer::journaled(journal));
+    sqlite.close().await.expect("closed");
+}
+
+/// What holds a secret of its own, to be believed by others.
+fn show_what_tells_others(shown: &mut Shown) {
+    let client = || HttpClient::new().expect("a TLS configuration");
+    let (signs, path) = ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "T000/B000/canaryofslack");
+    shown.0 = Canaries::new([signs, path, "canaryofslack"]);
+    let webhook = |secret: &str| Webhook::new("https://hooks.example/calls?token=canaryofslack", secret, client());
+    shown.look(&webhook(&format!("whsec_{signs}")).expect("a webhook"));
+    shown.look(&webhook(&format!("{signs}!")).map(drop));
+    shown.look(&Slack::new(&format!("https://hooks.slack.example/services/{path}"), client()).expect("a webhook"));
+    shown.look(&Slack::new(path, client()).map(drop));
+
+    let words = Patterns::common().words("patients", [PROMPT]).expect("words");
+    shown.look(&words);
+    shown.look(&TranslateLayer::new(Dialect::Anthropic).model("claude-storm"));
+    shown.look(&LiveCalls::new());
 }
 
 type BoxedMine = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;
