@@ -13,9 +13,9 @@ use crate::domain::budget::Window;
 use crate::domain::dialect::Operation;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::{At, in_time};
 use crate::store::budget::{self, BudgetStore};
 use crate::store::rate_limit::{self, RateLimitStore};
+use crate::store::{At, in_time};
 
 /// Answers `GET /v1/key`: what the caller's own key may, and how it stands; and `GET /api/oauth/usage`. Nothing of anyone
 /// else's, and nothing of the key itself.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tollgate::domain::budget::{Budget, Window};
-use tollgate::domain::key::{KeyDigest, KeyRecord, VirtualKey};
+use tollgate::domain::key::{KeyDigest, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
@@ -15,6 +15,7 @@ use tollgate::domain::scope::Scope;
 use tollgate::store::admission::{self, AdmissionStore, Admit};
 use tollgate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
 use tollgate::store::key::KeyStore;
+use tollgate::store::memory::MemoryStore;
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError};
 use tollgate::{AdmissionLayer, BudgetLayer, GatewayLayer, KeyAuthLayer, RateLimitLayer};
@@ -115,8 +116,79 @@ async fn a_store_that_hangs_is_one_that_cannot_answer() {
     });
     let paying = world.mint(Principal::new("ada").budget_of(day())).await;
     assert_eq!(refused(ask(&admitting, &paying).await), unreadable);
+    assert!(admitting.provider.received().is_empty());
+    let soft = world.mint(Principal::new("bob").budget_of(day().soft())).await;
+    let (answer, after) = ask(&admitting, &soft).await;
+    assert_eq!((answer.status.as_u16(), after), (200, 5));
 
     let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, world.pepper.clone())));
     assert_eq!(refused(ask(&hung, &paying).await), overloaded);
-    assert!(hung.provider.received().is_empty() && admitting.provider.received().is_empty());
+    assert!(hung.provider.received().is_empty());
+    // Nor is it waited for twice where a pepper took the place of another.
+    let peppers = Pepper::new(&[8; 32]).expect("long enough").and_before(world.pepper.clone());
+    let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, peppers)));
+    assert_eq!(refused(ask(&hung, &paying).await), overloaded);
+}
+
+/// A store whose answers to questions are lost, though it has heard them.
+#[derive(Clone)]
+struct Lossy(MemoryStore);
+
+#[async_trait]
+impl BudgetStore for Lossy {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+        self.0.reserve(ask, at).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        BudgetStore::settle(&self.0, reservation, actual, at).await
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        BudgetStore::heartbeat(&self.0, session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
+        BudgetStore::standing(&self.0, budgets, at).await
+    }
+}
+
+#[async_trait]
+impl RateLimitStore for Lossy {
+    async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
+        self.0.acquire(ask, at).await
+    }
+
+    async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
+        RateLimitStore::settle(&self.0, permit, used, at).await
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        RateLimitStore::heartbeat(&self.0, session, at).await
+    }
+
+    async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
+        RateLimitStore::standing(&self.0, limits, at).await
+    }
+}
+
+#[async_trait]
+impl AdmissionStore for Lossy {
+    async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<admission::Verdict, StoreError> {
+        self.0.admit(ask, at).await?;
+        Err(StoreError::uncertain("the answer was lost"))
+    }
+}
+
+#[tokio::test]
+async fn what_is_let_through_although_an_answer_was_lost_is_charged_all_the_same() {
+    let (world, store) = (World::new(), MemoryStore::new());
+    let admission = AdmissionLayer::new(Lossy(store.clone()));
+    let (keys, pepper) = (world.keys.clone(), world.pepper.clone());
+    let lossy = World::with(|_| GatewayLayer::new().auth(KeyAuthLayer::new(keys, pepper)).admission(admission));
+    let soft = world.mint(Principal::new("bob").budget_of(day().soft())).await;
+    let answer = lossy.ask(post(MESSAGES, &soft, &body())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let standing = BudgetStore::standing(&store, &[day()], At::Store).await.expect("memory").remove(0);
+    assert!(standing.spent > Money::ZERO && standing.held == Money::ZERO, "{standing:?}");
 }

@@ -17,6 +17,7 @@ mod info;
 mod keys;
 mod limits;
 mod listing;
+mod refusals;
 mod scopes;
 mod telemetry;
 mod unsent;

@@ -1,6 +1,5 @@
 //! Budgets and limits of every scope, over every window, hard and soft, and who is told.
 
-use std::slice;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -257,16 +256,11 @@ async fn a_store_that_cannot_answer_lets_soft_budgets_pass_and_counts_them_later
 #[tokio::test]
 async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     let (store, told) = (MemoryBudgets::new(), Arc::new(Mutex::new(Vec::new())));
-    let refused = Arc::new(Mutex::new(Vec::new()));
-    let (heard, seen) = (told.clone(), refused.clone());
+    let heard = told.clone();
     let world = governed(&store, |layer| {
-        layer
-            .on_threshold(move |crossing: &Crossing| {
-                heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
-            })
-            .on_exhausted(move |standing| {
-                seen.lock().expect("whole").push((standing.budget.pot.scope.to_string(), standing.budget.limit));
-            })
+        layer.on_threshold(move |crossing: &Crossing| {
+            heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
+        })
     });
     let month = |scope, limit| Budget::new(scope, Window::Month, usd(limit));
     let principal = Principal::new("ada")
@@ -278,12 +272,6 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
         calls += 1;
         assert!(calls < 5_000, "it ends");
     }
-    // That the team is locked out is told with the first that is, and never again.
-    for _ in 0..5 {
-        assert_eq!(ask(&world, &key, HAIKU).await.status, 429);
-    }
-    let search = ("team search".to_owned(), usd("0.02"));
-    assert_eq!(*refused.lock().expect("whole"), slice::from_ref(&search));
     assert!(calls > 10, "{calls}");
     let told = told.lock().expect("whole").clone();
     let of =
@@ -291,14 +279,6 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     // The last hundredths are less than a call may cost.
     assert_eq!(of("team search"), [50, 80, 95]);
     assert_eq!(of("org acme"), [0; 0], "not half of it");
-
-    // Another limit is another story, as is another month.
-    let raised = world.mint(Principal::new("raised").budget_of(month(Scope::team("search"), "0.0201"))).await;
-    while ask(&world, &raised, HAIKU).await.status == 200 {}
-    world.clock.advance(Duration::from_secs(31 * 86_400));
-    while ask(&world, &raised, HAIKU).await.status == 200 {}
-    let raised = ("team search".to_owned(), usd("0.0201"));
-    assert_eq!(*refused.lock().expect("whole"), [search, raised.clone(), raised]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -359,64 +339,6 @@ async fn a_burn_rate_stops_a_runaway_agent_and_lets_it_go_on_an_hour_later() {
     assert_eq!(ask(&world, &key, HAIKU).await.status, 429, "a second too early");
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(ask(&world, &key, HAIKU).await.status, 200);
-}
-
-#[tokio::test]
-async fn a_day_ends_where_its_time_zone_says() {
-    let world = World::new();
-    let day = Window::Day.in_zone("America/New_York").expect("a zone");
-    let key = world.mint(Principal::new("ada").budget(day, usd("0.0006"))).await;
-    let refused = loop {
-        let answer = ask(&world, &key, HAIKU).await;
-        if answer.status != 200 {
-            break answer;
-        }
-    };
-    // Nine in the morning in Greenwich is four in New York.
-    assert_eq!(refused.header("retry-after"), Some("72000"));
-    assert!(refused.message().contains("the day (America/New_York) budget"), "{}", refused.message());
-    let never = world.mint(Principal::new("bob").budget(day, usd("0"))).await;
-    let refused = ask(&world, &never, HAIKU).await;
-    assert_eq!(refused.header("anthropic-ratelimit-unified-overage-period"), Some("daily"));
-    assert_eq!(refused.header("retry-after"), None, "nor does tomorrow help");
-    assert!(
-        refused.message().contains("is more than all of the day (America/New_York) budget"),
-        "{}",
-        refused.message()
-    );
-}
-
-#[tokio::test]
-async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is_not_so() {
-    let store = MemoryBudgets::new();
-    let world = governed(&store, |layer| layer.contact("#llm-platform"));
-    let day = Budget::new(Scope::team("search"), Window::Day, usd("3"));
-    let key = world.mint(Principal::new("ada").budget_of(day.clone())).await;
-    let session = Session::new(Duration::from_secs(300));
-    let take = async |dollars: &str| {
-        let (id, wish) = (Uuid::now_v7(), Wish { min: usd(dollars), want: usd(dollars), share: 1 });
-        let pots = [day.clone()];
-        match store.reserve(&Reserve::new(id, session, &pots, wish), At::Store).await.expect("memory") {
-            budget::Verdict::Allow(grant) => grant.reservation,
-            budget::Verdict::Deny(denial) => panic!("{denial:?}"),
-        }
-    };
-    let spent = take("1").await;
-    store.settle(&spent, usd("1"), At::Store).await.expect("memory");
-    let held = take("2").await;
-    // 400,000 bytes may be as many tokens.
-    let mut large = body(HAIKU);
-    large["messages"][0]["content"] = json!("word ".repeat(80_000));
-    large["max_tokens"] = json!(64_000);
-    let said = world.ask(post(MESSAGES, &key, &body(HAIKU))).await;
-    assert_eq!(said.header("retry-after"), Some("1"), "{}", said.message());
-    let said = said.message();
-    assert!(said.contains("$1.00 of $3.00 is spent and $2.00 held") && said.contains("it begins anew at"), "{said}");
-    store.settle(&held, usd("1.98"), At::Store).await.expect("memory");
-    let _held = take("0.01").await;
-    let said = world.ask(post(MESSAGES, &key, &large)).await.message();
-    assert!(said.contains("of $3.00, $2.98 is spent, $0.01 held and $0.01 left"), "{said}");
-    assert!(said.contains("it begins anew at") && said.ends_with("ask #llm-platform for more"), "{said}");
 }
 
 #[tokio::test]

@@ -52,6 +52,26 @@ impl World {
         Self::behind(|provider| provider, change)
     }
 
+    /// With more said of its budgets.
+    pub(crate) fn of_budgets(change: impl FnOnce(BudgetLayer<MemoryBudgets>) -> BudgetLayer<MemoryBudgets>) -> Self {
+        let budgets = MemoryBudgets::new();
+        let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+        let (budgets, of_layer) = (budgets.clock(clock.clone()), clock);
+        let layer = change(BudgetLayer::new(budgets.clone()));
+        World { budgets, clock: of_layer.clone(), ..Self::with(|gateway| gateway.clock(of_layer).budget(layer)) }
+    }
+
+    /// What comes back when this has been asked until it is refused.
+    pub(crate) async fn refused(&self, request: impl Fn() -> Request<Body>) -> Answer {
+        for _ in 0..5_000 {
+            let answer = self.ask(request()).await;
+            if answer.status != StatusCode::OK {
+                return answer;
+            }
+        }
+        panic!("nobody refuses it")
+    }
+
     /// The same, with something of one's own in front of the provider.
     pub(crate) fn behind<C>(
         front: impl FnOnce(Simulated) -> C,

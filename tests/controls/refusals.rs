@@ -1,0 +1,143 @@
+//! What a budget says when it refuses, and who hears of it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::ledger::Wish;
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::store::{At, Session};
+use uuid::Uuid;
+
+use crate::world::{MESSAGES, World, post};
+
+const HAIKU: &str = "claude-haiku-5-5";
+
+fn usd(text: &str) -> Money {
+    text.parse().expect("an amount")
+}
+
+fn body(model: &str) -> Value {
+    json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+/// Holds so much, as another call would.
+async fn hold(store: &MemoryBudgets, pot: &Budget, dollars: &str) -> Reservation {
+    let (id, wish) = (Uuid::now_v7(), Wish { min: usd(dollars), want: usd(dollars), share: 1 });
+    let pots = [pot.clone()];
+    let ask = Reserve::new(id, Session::new(Duration::from_secs(300)), &pots, wish);
+    match store.reserve(&ask, At::Store).await.expect("memory") {
+        Verdict::Allow(grant) => grant.reservation,
+        Verdict::Deny(denial) => panic!("{denial:?}"),
+    }
+}
+
+async fn spend(store: &MemoryBudgets, pot: &Budget, dollars: &str) {
+    let held = hold(store, pot, dollars).await;
+    store.settle(&held, usd(dollars), At::Store).await.expect("memory");
+}
+
+#[tokio::test]
+async fn a_day_ends_where_its_time_zone_says() {
+    let world = World::new();
+    let day = Window::Day.in_zone("America/New_York").expect("a zone");
+    let key = world.mint(Principal::new("ada").budget(day, usd("0.0006"))).await;
+    let refused = world.refused(|| post(MESSAGES, &key, &body(HAIKU))).await;
+    // Nine in the morning in Greenwich is four in New York.
+    assert_eq!(refused.header("retry-after"), Some("72000"));
+    assert!(refused.message().contains("the day (America/New_York) budget"), "{}", refused.message());
+    let never = world.mint(Principal::new("bob").budget(day, usd("0"))).await;
+    let refused = world.ask(post(MESSAGES, &never, &body(HAIKU))).await;
+    assert_eq!(refused.header("anthropic-ratelimit-unified-overage-period"), None);
+    assert_eq!(refused.header("retry-after"), None, "nor does tomorrow help");
+    assert!(
+        refused.message().contains("is more than all of the day (America/New_York) budget"),
+        "{}",
+        refused.message()
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is_not_so() {
+    let world = World::of_budgets(|layer| layer.contact("#llm-platform"));
+    let (store, day) = (&world.budgets, Budget::new(Scope::team("search"), Window::Day, usd("3")));
+    let key = world.mint(Principal::new("ada").budget_of(day.clone())).await;
+    spend(store, &day, "1").await;
+    let held = hold(store, &day, "2").await;
+    // 400,000 bytes may be as many tokens.
+    let mut large = body(HAIKU);
+    large["messages"][0]["content"] = json!("word ".repeat(80_000));
+    large["max_tokens"] = json!(64_000);
+    let said = world.ask(post(MESSAGES, &key, &body(HAIKU))).await;
+    assert_eq!(said.header("retry-after"), Some("1"), "{}", said.message());
+    let said = said.message();
+    assert!(said.contains("$1.00 of $3.00 is spent and $2.00 held") && said.contains("it begins anew at"), "{said}");
+    store.settle(&held, usd("1.98"), At::Store).await.expect("memory");
+    let _held = hold(store, &day, "0.01").await;
+    let said = world.ask(post(MESSAGES, &key, &large)).await.message();
+    assert!(said.contains("of $3.00, $2.98 is spent, $0.01 held and $0.01 left"), "{said}");
+    assert!(said.contains("it begins anew at") && said.ends_with("ask #llm-platform for more"), "{said}");
+}
+
+#[tokio::test]
+async fn somebody_hears_of_a_budget_with_the_first_call_that_it_locks_out() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let world = World::of_budgets(|layer| {
+        layer.on_exhausted(move |standing| {
+            heard.lock().expect("whole").push((standing.budget.limit, standing.spent));
+        })
+    });
+    let news = || std::mem::take(&mut *told.lock().expect("whole"));
+    let month = |limit| Budget::new(Scope::team("search"), Window::Month, usd(limit));
+    let key = world.mint(Principal::new("ada").budget_of(month("0.02"))).await;
+    let raised = world.mint(Principal::new("bob").budget_of(month("0.0201"))).await;
+    let mut large = body(HAIKU);
+    let ask = async |key, body: &Value| world.ask(post(MESSAGES, key, body)).await.status.as_u16();
+
+    // As many bytes as may be tokens for three quarters of a cent, where half of one is left; and more than there ever is.
+    spend(&world.budgets, &month("0.02"), "0.015").await;
+    large["messages"][0]["content"] = json!("word ".repeat(15_000));
+    for _ in 0..5 {
+        assert_eq!(ask(&key, &large).await, 429);
+    }
+    assert_eq!(news(), [(usd("0.02"), usd("0.015"))], "once, though it is not spent");
+    large["messages"][0]["content"] = json!("word ".repeat(50_000));
+    assert_eq!((ask(&key, &large).await, news()), (429, Vec::new()), "that is news of the call");
+    assert_eq!((ask(&key, &body(HAIKU)).await, news()), (200, Vec::new()), "a small one passes");
+
+    // Now it is spent, and for whoever knows it by another limit as well.
+    let left = world.budgets.standing(&[month("0.02")], At::Store).await.expect("memory").remove(0).left();
+    spend(&world.budgets, &month("0.02"), &left.to_string()).await;
+    let spent = usd("0.02");
+    for _ in 0..5 {
+        assert_eq!(ask(&key, &body(HAIKU)).await, 429);
+        let _ = world.refused(|| post(MESSAGES, &raised, &body(HAIKU))).await;
+    }
+    let limits: Vec<_> = news().into_iter().map(|(limit, spent_then)| (limit, spent_then >= spent)).collect();
+    assert_eq!(limits, [(usd("0.02"), true), (usd("0.0201"), true)]);
+    world.clock.advance(Duration::from_secs(31 * 86_400));
+    spend(&world.budgets, &month("0.02"), "0.02").await;
+    assert_eq!((ask(&key, &body(HAIKU)).await, news()), (429, vec![(usd("0.02"), usd("0.02"))]));
+
+    // Of a rolling one some comes back all the time.
+    let hour = Budget::new(Scope::team("agents"), "rolling 1h".parse().expect("a window"), usd("0.02"));
+    let agent = world.mint(Principal::new("agent").budget_of(hour.clone())).await;
+    let mut told = 0;
+    for _ in 0..20 {
+        let left =
+            world.budgets.standing(std::slice::from_ref(&hour), At::Store).await.expect("memory").remove(0).left();
+        if left > Money::ZERO {
+            spend(&world.budgets, &hour, &left.to_string()).await;
+        }
+        assert_eq!(ask(&agent, &body(HAIKU)).await, 429);
+        told += news().len();
+        world.clock.advance(Duration::from_secs(151));
+    }
+    assert!((1..=2).contains(&told), "told {told} times within an hour");
+}
