@@ -89,7 +89,11 @@ async fn a_stream_costs_what_the_same_answer_costs_whole_with_all_that_a_cache_a
     for parts in
         [[1_000, 0, 0, 0], [10, 20_000, 0, 0], [10, 0, 3_000, 0], [10, 0, 0, 5_000], [10, 20_000, 3_000, 5_000]]
     {
-        for terms in [(false, false), (true, false), (false, true), (true, true)].map(|(fast, us)| Terms { fast, us, ..Terms::default() }) {
+        for terms in [(false, false), (true, false), (false, true), (true, true)].map(|(fast, us)| Terms {
+            fast,
+            us,
+            ..Terms::default()
+        }) {
             let usage = usage(parts);
             let mut asked = json!({ "model": MODEL, "max_tokens": 1_000, "messages": [{ "role": "user", "content": [
                 { "type": "text", "text": "hi", "cache_control": { "type": "ephemeral", "ttl": "1h" } }] }] });
