@@ -72,7 +72,9 @@ impl AttemptGuard {
     /// How its answer is read on once its client has gone, if it is; and where such work belongs.
     pub(crate) fn drain(&self) -> Option<(Drain, Settlements)> {
         let call = self.call.as_ref().filter(|call| !call.is_cut(Cut::HungUp))?;
-        Some((call.shared.drain.clone()?, call.settlements().clone()))
+        let upstream = call.target().map(|target| &*target.upstream);
+        let drain = call.shared.drain.as_ref().filter(|drain| drain.reads(upstream))?;
+        Some((drain.clone(), call.settlements().clone()))
     }
 
     /// The head of the answer has come.

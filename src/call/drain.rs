@@ -13,12 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// use std::time::Duration;
 /// use tollgate::GatewayLayer;
 /// use tollgate::call::Drain;
-/// let layer = GatewayLayer::new().drain(Drain::new(64, Duration::from_secs(120)));
+/// let layer = GatewayLayer::new().drain(Drain::new(64, Duration::from_secs(120)).of(["bedrock"]));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Drain {
     places: Arc<Semaphore>,
     most: Duration,
+    /// Those of all where none is named.
+    upstreams: Option<Arc<[Arc<str>]>>,
 }
 
 impl Drain {
@@ -26,7 +28,21 @@ impl Drain {
     /// way.
     #[must_use]
     pub fn new(at_once: usize, most: Duration) -> Self {
-        Drain { places: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))), most }
+        let places = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
+        Drain { places, most, upstreams: None }
+    }
+
+    /// Only answers of the upstreams of these names; of all, unless said.
+    #[must_use]
+    pub fn of<U: Into<Arc<str>>>(mut self, upstreams: impl IntoIterator<Item = U>) -> Self {
+        self.upstreams = Some(upstreams.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether it reads what this one answers; `None` is the host's own.
+    pub(crate) fn reads(&self, upstream: Option<&str>) -> bool {
+        let Some(named) = &self.upstreams else { return true };
+        upstream.is_some_and(|upstream| named.iter().any(|name| **name == *upstream))
     }
 
     /// How many more could be read now.

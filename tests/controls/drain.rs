@@ -11,7 +11,7 @@ use tollgate::testing::Script;
 use tower::ServiceExt;
 
 use crate::budgets::{ada, hello, price, standing};
-use crate::world::{MESSAGES, World, post};
+use crate::world::{CHAT, MESSAGES, World, post};
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_read_on_without_its_client_is_charged_to_the_unit_within_bounds_of_number_and_time() {
@@ -58,4 +58,21 @@ async fn an_answer_that_is_read_on_without_its_client_is_charged_to_the_unit_wit
     }
     let standing = standing(&world).await;
     assert_eq!(standing.held, Money::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_answers_of_the_upstreams_that_are_named_are_read_on() {
+    let world = World::with(|layer| layer.drain(Drain::new(9, Duration::from_secs(60)).of(["openai"])));
+    let key = world.mint(ada("10")).await;
+    for (path, model, is_read) in [(MESSAGES, "claude-haiku-5-5", false), (CHAT, "gpt-5", true)] {
+        world.provider.script(Script::new().deltas(20).delay(Duration::from_secs(1)));
+        let mut body = hello(30_000);
+        (body["stream"], body["model"]) = (json!(true), json!(model));
+        let mut stream = world.gateway.clone().oneshot(post(path, &key, &body)).await.expect("infallible").into_body();
+        stream.frame().await.expect("a frame").expect("no error");
+        drop(stream);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let record = world.records().await.pop().expect("one");
+        assert_eq!((record.end, record.attempts[0].usage_is_final), (End::Abandoned, is_read), "{model}");
+    }
 }

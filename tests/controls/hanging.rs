@@ -20,7 +20,7 @@ use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError};
 use tollgate::{AdmissionLayer, BudgetLayer, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 
-use crate::world::{Answer, MESSAGES, World, post};
+use crate::world::{Answer, MESSAGES, World, get, post};
 
 #[derive(Clone, Copy)]
 struct Hung;
@@ -104,6 +104,12 @@ async fn a_store_that_hangs_is_one_that_cannot_answer() {
     let soft = world.mint(Principal::new("bob").budget_of(day().soft())).await;
     let (answer, after) = ask(&world, &soft).await;
     assert_eq!((answer.status.as_u16(), after), (200, 5), "nobody is refused for what refuses nothing");
+
+    for path in ["/v1/key", "/api/oauth/usage"] {
+        let began = Instant::now();
+        let answer = world.ask(get(path, &paying)).await;
+        assert_eq!((answer.status.as_u16(), began.elapsed().as_secs()), (529, 5), "{path}");
+    }
 
     let world = World::with(|layer| layer.rate_limit(RateLimitLayer::new(Hung)));
     let limited = world.mint(Principal::new("ada").limit(Measure::Requests, 5)).await;

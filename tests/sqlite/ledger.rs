@@ -3,7 +3,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Executor};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::scope::Scope;
-use tollgate::store::budget::{BudgetStore, Reserve, Verdict};
+use tollgate::store::budget::{BudgetStore, Memory, Reserve, Verdict};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
@@ -167,6 +167,8 @@ async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
     let sql = sql.replace("//! ", "");
     let dir = Dir::new("pruned");
     let store = open(&dir.file()).await.budgets();
+    let days = Duration::from_secs(2_592_000);
+    assert_eq!(store.memory(), Memory::of(days), "whatever is younger is corrected by a gateway that comes back");
     // Each is settled, forfeited and live; of a call that began long ago, twenty days ago, and now.
     for _ in 0..9 {
         hold(&store, session(), &pot(100), 1, At::Store).await;
