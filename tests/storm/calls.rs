@@ -21,6 +21,13 @@ use crate::seeded::Seeded;
 use crate::site::mint;
 use crate::watched::now;
 
+const MESSAGES: &str = "/v1/messages";
+const COMPLETIONS: &str = "/v1/chat/completions";
+
+/// Each door with each family of models: as it comes, and translated both ways.
+pub(crate) const DOORS: [(&str, &str); 4] =
+    [(MESSAGES, "claude"), (COMPLETIONS, "gpt"), (COMPLETIONS, "claude"), (MESSAGES, "gpt")];
+
 /// One call.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
@@ -47,6 +54,12 @@ pub(crate) enum Leaves {
 }
 
 impl Ask {
+    /// At once, for little, by a client who stays.
+    pub(crate) fn of(model: String, key: &str, is_stream: bool, script: &str) -> Self {
+        let (key, script) = (key.to_owned(), script.to_owned());
+        Ask { model, key, is_stream, max_tokens: 50, script, begins: 0, leaves: Leaves::Never }
+    }
+
     /// Half streams, half of either dialect, a quarter who hang up.
     pub(crate) fn random(number: u64, keys: &[String], random: &mut Seeded) -> Self {
         let family = if random.one_in(2) { "claude" } else { "gpt" };
@@ -74,7 +87,7 @@ impl Ask {
     }
 
     pub(crate) fn path(&self) -> &'static str {
-        if self.model.starts_with("claude") { "/v1/messages" } else { "/v1/chat/completions" }
+        if self.model.starts_with("claude") { MESSAGES } else { COMPLETIONS }
     }
 
     pub(crate) fn json(&self) -> String {
@@ -85,9 +98,14 @@ impl Ask {
     }
 
     pub(crate) fn request(&self) -> Request<Body> {
-        let request = Request::post(self.path()).header("content-type", "application/json");
+        self.request_at(self.path())
+    }
+
+    /// By another door than its model's own it is translated.
+    pub(crate) fn request_at(&self, path: &str) -> Request<Body> {
+        let request = Request::post(path).header("content-type", "application/json");
         // Each family proves itself in its own way.
-        let request = match self.model.starts_with("claude") {
+        let request = match path == MESSAGES {
             true => request.header("x-api-key", &self.key),
             false => request.header("authorization", format!("Bearer {}", self.key)),
         };

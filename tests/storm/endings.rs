@@ -18,6 +18,7 @@ use tollgate::testing::Line;
 use tollgate::{Body, Gateway};
 use tower::ServiceExt;
 
+use crate::calls::DOORS;
 use crate::oracle::price;
 use crate::site::{Site, mint};
 
@@ -29,7 +30,13 @@ const A_SECOND: u64 = 500;
 
 /// The time that the test makes pass.
 #[derive(Debug)]
-struct Paused(tokio::time::Instant);
+pub(crate) struct Paused(tokio::time::Instant);
+
+impl Paused {
+    pub(crate) fn new() -> Self {
+        Paused(tokio::time::Instant::now())
+    }
+}
 
 impl Clock for Paused {
     fn now(&self) -> jiff::Timestamp {
@@ -94,17 +101,12 @@ async fn read(gateway: Gateway, request: Request<Body>) {
 /// Every kind of call under this script, each on a site of its own; its client waits for so long.
 async fn every(script: &str, patience: Duration) -> Vec<Ended> {
     let mut all = Vec::new();
-    for (path, family) in [
-        ("/v1/messages", "claude"),
-        ("/v1/chat/completions", "gpt"),
-        ("/v1/chat/completions", "claude"),
-        ("/v1/messages", "gpt"),
-    ] {
+    for (path, family) in DOORS {
         for stream in [true, false] {
             let keys = MemoryKeys::new();
             let (_, key) = mint(&keys, Principal::new("ada").budget(Window::Total, "100".parse().expect("an amount")));
             let (limits, budgets) = (RateLimitLayer::new(MemoryLimits::new()), BudgetLayer::new(MemoryBudgets::new()));
-            let site = Site::with(keys, limits, budgets, |layer| layer.clock(Paused(tokio::time::Instant::now())));
+            let site = Site::with(keys, limits, budgets, |layer| layer.clock(Paused::new()));
             let body = json!({ "model": format!("{family}-swift"), "max_tokens": MOST, "stream": stream,
                 "messages": [{ "role": "user", "content": script }] });
             let request = Request::post(path).header("authorization", format!("Bearer {key}"));

@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollgate::budget::{BudgetLayer, OverBudget};
-use tollgate::call::LiveCalls;
+use tollgate::call::{LiveCalls, Settlements};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::testing::Simulated;
 use tollgate::{AdmissionLayer, AuditLayer, GatewayLayer, RateLimitLayer};
 
 use crate::calls::{Ask, Crowd};
 use crate::oracle::{Sum, reckon};
 use crate::seeded::{Seeded, seeds};
-use crate::site::{Records, Site};
+use crate::site::{Closed, Records, Site, served};
 use crate::support::dir::Dir;
 use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
@@ -63,6 +64,19 @@ impl Storm {
         limits: [&str; 3],
         trail: impl FnOnce(GatewayLayer) -> GatewayLayer,
     ) -> Self {
+        let provider = Simulated::new().recording();
+        let build = served(&provider, trail);
+        Self::toward(provider, questions, weather, limits, build)
+    }
+
+    /// With upstreams that `build` brings.
+    pub(crate) fn toward(
+        provider: Simulated,
+        questions: Questions,
+        weather: Weather,
+        limits: [&str; 3],
+        build: impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site,
+    ) -> Self {
         let keys = MemoryKeys::new();
         let crowd = Crowd::new(&keys, limits);
         let budgets = Watched::new(MemoryBudgets::new().clock(noon()), crowd.pots.clone(), weather.clone());
@@ -71,17 +85,14 @@ impl Storm {
         let whole = Whole::new(&keys, &limits, &budgets);
         let keys = Weathered { store: keys, weather: weather.clone() };
         let live = LiveCalls::new();
-        let more = |layer: GatewayLayer| trail(layer.live_calls(live.clone()));
-        let site = match questions {
+        let govern = |layer: GatewayLayer| match questions {
             Questions::Two => {
                 let limits = RateLimitLayer::new(Weathered { store: limits.clone(), weather: weather.clone() });
-                Site::with(keys, limits, BudgetLayer::new(budgets.clone()).over_budget(over), more)
+                layer.rate_limit(limits).budget(BudgetLayer::new(budgets.clone()).over_budget(over))
             }
-            Questions::One => {
-                let admission = AdmissionLayer::new(whole).budgets(|budgets| budgets.over_budget(over));
-                Site::whole(keys, admission, more)
-            }
+            Questions::One => layer.admission(AdmissionLayer::new(whole).budgets(|budgets| budgets.over_budget(over))),
         };
+        let site = Site::governed(provider, keys, |layer| govern(layer).live_calls(live.clone()), build);
         Storm { crowd, budgets, limits, weather, site, live }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 use tollgate::domain::money::Money;
-use tollgate::domain::outcome::{End, Outcome};
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::domain::usage::Usage;
 use tollgate::testing::Line;
@@ -107,7 +107,9 @@ fn one(outcome: &Outcome, charged: Money, line: Option<&Line>) {
     assert!(charged <= granted, "charged beyond its grant: {outcome:?}");
     let bill = line.map_or(Money::ZERO, price);
     assert!(charged >= bill, "charged less than {bill}, which {line:?} says: {outcome:?}");
-    let final_usage = !outcome.attempts.is_empty() && outcome.attempts.iter().all(|attempt| attempt.usage_is_final);
+    // Of an upstream that was not reached nothing can be seen.
+    let mut sent = outcome.attempts.iter().filter(|attempt| attempt.end != AttemptEnd::Unsent).peekable();
+    let final_usage = sent.peek().is_some() && sent.all(|attempt| attempt.usage_is_final);
     if final_usage {
         assert_eq!(charged, bill, "its usage was seen: {outcome:?}");
     }

@@ -14,10 +14,9 @@ use tollgate::domain::catalog::{Catalog, ModelCard, Prices};
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::outcome::Outcome;
 use tollgate::domain::principal::Principal;
-use tollgate::gateway::Model;
+use tollgate::gateway::{GatewayBuilder, Model};
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::StoreError;
-use tollgate::store::admission::AdmissionStore;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::key::{KeyRegistry, KeyStore};
@@ -25,7 +24,7 @@ use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, Provider};
-use tollgate::{AdmissionLayer, Body, Dialect, Gateway, GatewayLayer};
+use tollgate::{Body, Dialect, Gateway, GatewayLayer};
 use tower::Service;
 
 use crate::watched::now;
@@ -91,18 +90,8 @@ impl Site {
         Self::governed(provider, keys, |layer| layer.rate_limit(limits).budget(budgets), build)
     }
 
-    /// Under one question for limits and budgets.
-    pub(crate) fn whole<K: KeyStore, S: AdmissionStore + Clone>(
-        keys: K,
-        admission: AdmissionLayer<S>,
-        more: impl FnOnce(GatewayLayer) -> GatewayLayer,
-    ) -> Self {
-        let provider = Simulated::new().recording();
-        let build = served(&provider, more);
-        Self::governed(provider, keys, |layer| layer.admission(admission), build)
-    }
-
-    fn governed<K: KeyStore, T>(
+    /// With what counts and pays its calls put into the layer by `govern`.
+    pub(crate) fn governed<K: KeyStore, T>(
         provider: Simulated,
         keys: K,
         govern: impl FnOnce(GatewayLayer) -> GatewayLayer,
@@ -144,11 +133,28 @@ where
     C: Client,
     M: FnOnce(GatewayLayer) -> GatewayLayer,
 {
+    served_beside(client, more, |builder| builder)
+}
+
+/// The same beside other upstreams, which a router among what is `more` may choose.
+pub(crate) fn served_beside<C, M, B>(
+    client: &C,
+    more: M,
+    others: B,
+) -> impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> Site + use<C, M, B>
+where
+    C: Client,
+    M: FnOnce(GatewayLayer) -> GatewayLayer,
+    B: FnOnce(GatewayBuilder) -> GatewayBuilder,
+{
     let (anthropic, openai) = providers(client);
     |layer, audit, records, closed, settlements, provider| {
-        let gateway = Gateway::builder()
-            .upstream("anthropic", Dialect::Anthropic, anthropic)
-            .upstream("openai", Dialect::OpenAiChat, openai)
+        let builder = Gateway::builder().upstream("anthropic", Dialect::Anthropic, anthropic).upstream(
+            "openai",
+            Dialect::OpenAiChat,
+            openai,
+        );
+        let gateway = others(builder)
             .alias("fast", ["claude-storm"])
             .models([Model::anthropic("claude-storm"), Model::openai("gpt-storm")])
             .layer(more(layer))

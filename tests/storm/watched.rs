@@ -35,6 +35,8 @@ pub(crate) struct Ledger {
     held: HashMap<Pot, Money>,
     /// What the gateway was told that it may spend.
     told: HashMap<Uuid, Money>,
+    /// How often it was told how a call ended.
+    pub(crate) settlements: usize,
     wrong: Vec<String>,
     /// The nearest that any pot came to its limit.
     pub(crate) closest: Option<Money>,
@@ -177,6 +179,7 @@ impl Ledger {
 
     fn settled(&mut self, reservation: &Reservation, actual: Money) {
         let id = reservation.id;
+        self.settlements += 1;
         if let Some(before) = self.settled.insert(id, actual) {
             if before != actual {
                 self.wrong.push(format!("{id} was settled for {before}, and then for {actual}"));

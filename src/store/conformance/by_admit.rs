@@ -69,6 +69,10 @@ impl<S: AdmissionStore, K: KeyRegistry> BudgetStore for ByAdmit<S, K> {
         BudgetStore::settle(&self.store, reservation, actual, at).await
     }
 
+    fn memory(&self) -> Memory {
+        self.store.memory()
+    }
+
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
         BudgetStore::heartbeat(&self.store, session, at).await
     }

@@ -1,0 +1,244 @@
+//! Whoever lets go of a call, however it would have ended and at whichever poll, holds nothing afterwards and owes no less
+//! than the provider bills.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tollgate::call::Drain;
+use tollgate::dialect::head::Head;
+use tollgate::domain::money::Money;
+use tollgate::domain::outcome::{End, Outcome, Quality};
+use tollgate::domain::rejection::RejectionKind;
+use tollgate::domain::target::Target;
+use tollgate::route::Router;
+use tollgate::testing::Simulated;
+use tollgate::{Body, Call, Dialect, Gateway, GatewayLayer, Rejection};
+use tower::{ServiceExt, service_fn};
+
+use crate::calls::{Ask, DOORS, polls};
+use crate::endings::Paused;
+use crate::in_process::{Questions, Storm};
+use crate::oracle::price;
+use crate::site::{served, served_beside};
+use crate::weather::Weather;
+
+/// One way for a call to end, and what is known of its price where nobody lets go of it.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    script: &'static str,
+    costs: Costs,
+    most: u64,
+    /// Of the key's own pot.
+    limit: &'static str,
+    /// Whether the first of two upstreams cannot be reached.
+    falls_back: bool,
+    takes_gzip: bool,
+    /// Whether its answer is read on without its client.
+    is_drained: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Costs {
+    Nothing,
+    TheBill,
+    /// No less than the bill, and nobody knows how much more.
+    Unknown,
+}
+
+impl Ending {
+    const fn of(script: &'static str, costs: Costs) -> Self {
+        let (most, limit) = (50, "100");
+        Ending { script, costs, most, limit, falls_back: false, takes_gzip: false, is_drained: false }
+    }
+}
+
+/// Lets go of such a call at its first poll, another at its second, and so on until one comes to its end; by each door,
+/// with each family of models, in one piece and streamed.
+async fn at_every_poll(ending: Ending) {
+    for (door, family) in DOORS {
+        for is_stream in [true, false] {
+            for questions in [Questions::Two, Questions::One] {
+                // Both ways to ask differ before the head alone, and a translation behind it.
+                let is_translated = (door == "/v1/messages") != (family == "claude");
+                if is_translated && questions == Questions::One {
+                    continue;
+                }
+                one_kind(ending, door, family, is_stream, questions).await;
+            }
+        }
+    }
+}
+
+async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, questions: Questions) {
+    let mut after_head = 0;
+    for k in 1..1_000 {
+        let what = format!("{ending:?}, {door} on {family}, streamed: {is_stream}, {questions:?}, poll {k}");
+        let storm = site(ending, family, questions);
+        // Of this one it is known how much it can make in a time, so that less than all may be charged.
+        let model = format!("{family}-swift-{k:08}");
+        let ask = Ask { max_tokens: ending.most, ..Ask::of(model, &storm.crowd.secrets[0], is_stream, ending.script) };
+        let mut request = ask.request_at(door);
+        if ending.takes_gzip {
+            request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let has_head = AtomicBool::new(false);
+        let status = polls(pin!(whole(storm.site.gateway.clone(), request, &has_head)), k).await;
+        let sum = storm.reckon(1).await;
+        let (told, outcome) = (storm.budgets.ledger().settlements, storm.site.closed.lock()[0].clone());
+        assert!(told <= 1 && told >= sum.admitted, "{what}: one entry, but {told} were made");
+        match status {
+            Some(status) => {
+                let bill =
+                    storm.site.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
+                ended(ending, &what, status, &outcome, bill);
+                let before_head = 4 * if questions == Questions::One { 2 } else { 3 };
+                assert!(k > before_head + after_head && after_head > 0, "every store was waited for: {what}");
+                return;
+            }
+            None if !has_head.load(Ordering::SeqCst) => assert_eq!(outcome.end, End::Abandoned, "{what}"),
+            None => {
+                after_head += 1;
+                let is_read_on = ending.is_drained && ending.costs == Costs::TheBill;
+                assert!(!is_read_on || outcome.quality() == Some(Quality::Exact), "{what}: {outcome:?}");
+            }
+        }
+    }
+    panic!("{ending:?} never came to its end");
+}
+
+/// Every store is pending twice on the way there, and twice on the way back.
+fn site(ending: Ending, family: &str, questions: Questions) -> Storm {
+    let provider = Simulated::new();
+    let (weather, limits) = (Weather::yields(2), [ending.limit, "100", "100"]);
+    let more = |layer: GatewayLayer| match layer.clock(Paused::new()) {
+        layer if ending.is_drained => layer.drain(Drain::new(1, Duration::from_secs(1))),
+        layer => layer,
+    };
+    if !ending.falls_back {
+        return Storm::toward(provider.clone(), questions, weather, limits, served(&provider, more));
+    }
+    let router = match family {
+        "claude" => Second { upstream: "anthropic", dialect: Dialect::Anthropic },
+        _ => Second { upstream: "openai", dialect: Dialect::OpenAiChat },
+    };
+    let build = served_beside(
+        &provider,
+        |layer| more(layer).router(router),
+        |builder| builder.upstream("gone", Dialect::Anthropic, service_fn(gone)),
+    );
+    Storm::toward(provider.clone(), questions, weather, limits, build)
+}
+
+/// Nothing listens there, which takes a moment to find out.
+async fn gone(_: Request<Body>) -> Result<Response<Body>, Infallible> {
+    tokio::task::yield_now().await;
+    let rejection = Rejection::new(RejectionKind::UpstreamUnreachable, "nothing listens there").nothing_sent();
+    let mut answer = Response::new(Body::empty());
+    answer.extensions_mut().insert(rejection);
+    Ok(answer)
+}
+
+/// Whatever is asked for is asked of an upstream that is gone, and then of this one.
+struct Second {
+    upstream: &'static str,
+    dialect: Dialect,
+}
+
+impl Router for Second {
+    fn route(&self, _: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+        let target = |upstream| Arc::new(Target::new(upstream, self.dialect, head.model()));
+        Ok(vec![target("gone"), target(self.upstream)])
+    }
+}
+
+/// Asks, and reads to the end; pending after each frame, so that it can be let go of there too.
+async fn whole(gateway: Gateway, request: Request<Body>, has_head: &AtomicBool) -> StatusCode {
+    let answer = gateway.oneshot(request).await.expect("infallible");
+    has_head.store(true, Ordering::SeqCst);
+    let (status, mut body) = (answer.status(), answer.into_body());
+    tokio::task::yield_now().await;
+    while let Some(Ok(_)) = body.frame().await {
+        tokio::task::yield_now().await;
+    }
+    status
+}
+
+/// The last of them, whose client read all that there was.
+fn ended(ending: Ending, what: &str, status: StatusCode, outcome: &Outcome, bill: Money) {
+    let (charged, what) = (outcome.charged.unwrap_or_default(), format!("{what}: {status}, {bill} for {outcome:?}"));
+    match ending.costs {
+        Costs::Nothing => assert!(charged == Money::ZERO && outcome.end != End::Complete && status != 200, "{what}"),
+        Costs::TheBill => {
+            assert!(charged == bill && bill > Money::ZERO && outcome.end == End::Complete, "{what}");
+            assert_eq!(status, 200, "{what}");
+        }
+        Costs::Unknown => {
+            assert!(charged >= bill && charged > Money::ZERO && outcome.end == End::Failed, "{what}");
+            assert_ne!(outcome.quality(), Some(Quality::Exact), "{what}");
+        }
+    }
+    assert_eq!(outcome.attempts.len(), usize::from(outcome.granted.is_some()) * if ending.falls_back { 2 } else { 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_its_provider_refuses_can_be_let_go_of_at_every_poll() {
+    for script in ["sim:first=1,status=429", "sim:first=1,status=500", "sim:first=1,status=529", "sim:html"] {
+        at_every_poll(Ending::of(script, Costs::Nothing)).await;
+    }
+    // Of somebody in between, who does not know what is made behind it.
+    at_every_poll(Ending::of("sim:first=1,status=504", Costs::Unknown)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_goes_wrong_can_be_let_go_of_at_every_poll() {
+    for script in ["sim:deltas=3,error=2", "sim:deltas=3,abort=2", "sim:deltas=3,garbage=2", "sim:deltas=3,end=2"] {
+        at_every_poll(Ending::of(script, Costs::Unknown)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_we_have_waited_for_long_enough_can_be_let_go_of_at_every_poll() {
+    for script in ["sim:deltas=3,stall=2", "sim:first=9000000"] {
+        at_every_poll(Ending { most: 4_000, ..Ending::of(script, Costs::Unknown) }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_first_upstream_cannot_be_reached_can_be_let_go_of_at_every_poll() {
+    for (script, costs) in [("sim:deltas=2,delay=1", Costs::TheBill), ("sim:deltas=3,abort=1", Costs::Unknown)] {
+        at_every_poll(Ending { falls_back: true, ..Ending::of(script, costs) }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_down_by_its_budget_or_refused_can_be_let_go_of_at_every_poll() {
+    let clamped = Ending::of("sim:deltas=100", Costs::TheBill);
+    at_every_poll(Ending { most: 4_000, limit: "0.004", ..clamped }).await;
+    at_every_poll(Ending { limit: "0.0001", ..Ending::of("sim:deltas=3", Costs::Nothing) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_can_be_let_go_of_at_every_poll() {
+    for script in ["sim:deltas=3,delay=1", "sim:deltas=3,json", "sim:deltas=3,gzip"] {
+        at_every_poll(Ending::of(script, Costs::TheBill)).await;
+    }
+    at_every_poll(Ending { takes_gzip: true, ..Ending::of("sim:deltas=3,gzip", Costs::TheBill) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_on_can_be_let_go_of_at_every_poll() {
+    for (script, costs) in [
+        ("sim:deltas=3,delay=1", Costs::TheBill),
+        ("sim:deltas=3,abort=2", Costs::Unknown),
+        // Longer than it is read on for.
+        ("sim:deltas=3,stall=2", Costs::Unknown),
+    ] {
+        at_every_poll(Ending { is_drained: true, ..Ending::of(script, costs) }).await;
+    }
+}
