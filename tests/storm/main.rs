@@ -12,6 +12,7 @@ mod corners;
 mod door;
 mod dying_store;
 mod endings;
+mod every_byte;
 mod every_ending;
 mod every_poll;
 mod in_process;
