@@ -191,8 +191,8 @@ async fn a_call_that_its_provider_refuses_can_be_let_go_of_at_every_poll() {
     for script in ["sim:first=1,status=429", "sim:first=1,status=500", "sim:first=1,status=529", "sim:html"] {
         at_every_poll(Ending::of(script, Costs::Nothing)).await;
     }
-    // Of somebody in between, who does not know what is made behind it.
-    at_every_poll(Ending::of("sim:first=1,status=504", Costs::Unknown)).await;
+    // Of the edge before it, which does not know what is made behind.
+    at_every_poll(Ending::of("sim:first=1,status=524", Costs::Unknown)).await;
 }
 
 #[tokio::test(start_paused = true)]

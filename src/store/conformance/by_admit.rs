@@ -7,7 +7,7 @@ use crate::domain::budget::Budget;
 use crate::domain::limit::Limit;
 use crate::domain::money::Money;
 use crate::store::admission::{AdmissionStore, Admit, Admitted, Denial, Verdict};
-use crate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
+use crate::store::budget::{self, BudgetStore, Crossing, Memory, Reservation, Reserve};
 use crate::store::key::KeyRegistry;
 use crate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use crate::store::{At, Session, StoreError};
