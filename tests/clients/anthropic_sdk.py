@@ -123,9 +123,10 @@ def test_a_credential_that_the_provider_refuses_is_our_error_and_not_retried(bas
 
 
 def test_a_web_page_in_the_answers_place_is_an_error_in_the_apis_shape(base_url):
-    with raises(anthropic.InternalServerError) as caught:
-        create(base_url, "sim:html,status=504")
-    assert (caught.error.status_code, caught.error.type) == (502, "api_error")
+    for prompt, status in [("sim:html", 502), ("sim:html,status=500", 500)]:
+        with raises(anthropic.InternalServerError) as caught:
+            create(base_url, prompt)
+        assert (caught.error.status_code, caught.error.type) == (status, "api_error")
 
 
 def test_what_the_other_api_cannot_say_is_a_bad_request_that_names_it(base_url):

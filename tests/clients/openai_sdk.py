@@ -150,9 +150,10 @@ def test_a_credential_that_the_provider_refuses_is_our_error_and_not_retried(bas
 
 
 def test_a_web_page_in_the_answers_place_is_an_error_in_the_apis_shape(base_url):
-    with raises(openai.InternalServerError) as caught:
-        create(base_url, "sim:html,status=504")
-    assert (caught.error.status_code, caught.error.type) == (502, "server_error")
+    for prompt, status in [("sim:html", 502), ("sim:html,status=500", 500)]:
+        with raises(openai.InternalServerError) as caught:
+            create(base_url, prompt)
+        assert (caught.error.status_code, caught.error.type) == (status, "server_error")
 
 
 def test_what_the_other_api_cannot_say_is_refused_or_named(base_url):
