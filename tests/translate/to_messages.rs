@@ -145,6 +145,60 @@ fn calls_that_share_an_index_and_have_no_ids_are_kept_apart_by_their_names() {
 }
 
 #[test]
+fn a_name_that_is_said_again_is_of_the_same_call_unless_arguments_begin_with_it() {
+    let piece = |id: Value, name: &str, arguments: &str| json!({"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]});
+    let bare = |id: Value, name: &str, arguments: &str| json!({"tool_calls": [{"id": id, "function": {"name": name, "arguments": arguments}}]});
+    let inputs = |deltas: &[Value]| -> Vec<(String, String)> {
+        told(deltas, "tool_calls").1.tools.into_iter().map(|(_, name, input)| (name, input)).collect()
+    };
+    let calls = |all: &[&str]| -> Vec<(String, String)> {
+        all.iter().map(|input| ("f".to_owned(), (*input).to_owned())).collect()
+    };
+    let (one, two, none) = ("{\"a\":1}", "{\"a\":2}", Value::Null);
+    for first in [none.clone(), json!(""), json!("call_1")] {
+        for last in ["", " "] {
+            // A piece that ends the call, however it is found.
+            let ended = inputs(&[piece(first.clone(), "f", one), piece(none.clone(), "f", last)]);
+            assert_eq!(ended, calls(&[&format!("{one}{last}")]), "{first}");
+            let ended = inputs(&[bare(first.clone(), "f", one), bare(none.clone(), "f", last)]);
+            assert_eq!(ended, calls(&[&format!("{one}{last}")]), "{first}");
+        }
+    }
+    // An id that comes with the end, or in every piece, is of that call.
+    assert_eq!(inputs(&[piece(none.clone(), "f", one), piece(json!("call_1"), "f", "")]), calls(&[one]));
+    let each = [piece(json!("c"), "f", "{\"a\""), piece(json!("c"), "f", ":1}"), piece(json!("c"), "f", "")];
+    assert_eq!(inputs(&each), calls(&[one]));
+    // Two that begin are two, where no id says otherwise.
+    assert_eq!(inputs(&[piece(none.clone(), "f", one), piece(none.clone(), "f", two)]), calls(&[one, two]));
+    let spaced = piece(none.clone(), "f", " \n{\"a\":2}");
+    assert_eq!(inputs(&[piece(none.clone(), "f", one), spaced]).len(), 2);
+    assert_eq!(inputs(&[piece(none.clone(), "f", "{}"), piece(none.clone(), "f", one)]), calls(&["{}", one]));
+    // Where one does, they are one, and all of its bytes go on: no client runs it with arguments that may be the wrong ones.
+    for id in [none.clone(), json!("c")] {
+        let deltas = [piece(json!("c"), "f", "{}"), piece(id, "f", one)];
+        let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);
+        let given: String = events(&out)
+            .iter()
+            .filter_map(|(_, data)| {
+                serde_json::from_str::<Value>(data).ok()?["delta"]["partial_json"].as_str().map(str::to_owned)
+            })
+            .collect();
+        assert_eq!((blocks(&out).len(), given), (1, format!("{{}}{one}")));
+    }
+}
+
+#[test]
+fn a_function_call_whose_name_is_in_every_piece_is_one_call() {
+    let piece = |arguments: &str| json!({"function_call": {"name": "f", "arguments": arguments}});
+    for pieces in [&["", "{\"a\"", ":1}", ""][..], &["{\"a\":1}", ""], &["{\"a\":1", "}", ""]] {
+        let deltas: Vec<_> = pieces.iter().map(|arguments| piece(arguments)).collect();
+        let (_, answer) = told(&deltas, "function_call");
+        assert_eq!(answer.tools.len(), 1, "{pieces:?}");
+        assert_eq!((&*answer.tools[0].1, &*answer.tools[0].2), ("f", "{\"a\":1}"));
+    }
+}
+
+#[test]
 fn thinking_is_signed_where_the_stream_says_by_whom() {
     let blocks = |text: &str, signature: Value| json!([{"type": "thinking", "thinking": text, "signature": signature}]);
     let piece = |text: &str| json!({"reasoning_content": text, "thinking_blocks": blocks(text, Value::Null)});

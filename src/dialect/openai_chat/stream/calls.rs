@@ -25,6 +25,8 @@ struct Call {
     /// As they are escaped.
     id: String,
     name: String,
+    /// The server has given it an id; else it has one from us, or none yet.
+    has_id: bool,
     /// Arguments that have not been given.
     kept: String,
     has_given: bool,
@@ -53,7 +55,10 @@ impl Calls {
             id = Escaped::default();
         }
         let name = text(function, "name");
-        let at = self.place(index, &id, &name);
+        // Some servers send the object itself.
+        let arguments = function.member("arguments").or_else(|| function.member("input"));
+        let arguments = arguments.map(|value| value.text().unwrap_or_else(|| Escaped::new(value.as_str())));
+        let at = self.place(index, &id, &name, arguments.as_ref());
         let call = &mut self.calls[at];
         if call.is_closed {
             // Its block is closed, and no dialect opens one again.
@@ -62,13 +67,12 @@ impl Calls {
         // Some servers repeat both in every piece; others send a name piece by piece.
         if call.id.is_empty() {
             call.id.push_str(id.as_str());
+            call.has_id = !id.is_empty();
         }
         if call.name != name.as_str() && !self.is_given(at) {
             self.calls[at].name.push_str(name.as_str());
         }
-        if let Some(arguments) = function.member("arguments").or_else(|| function.member("input")) {
-            // A server that sends the object itself.
-            let arguments = arguments.text().unwrap_or_else(|| Escaped::new(arguments.as_str()));
+        if let Some(arguments) = arguments {
             let is_given = self.is_given(at);
             let call = &mut self.calls[at];
             call.came.follow(arguments.as_str());
@@ -107,15 +111,27 @@ impl Calls {
     }
 
     /// Which call a piece is of; a new one where it is of none.
-    fn place(&mut self, index: Option<u64>, id: &Escaped<'_>, name: &Escaped<'_>) -> usize {
+    fn place(
+        &mut self,
+        index: Option<u64>,
+        id: &Escaped<'_>,
+        name: &Escaped<'_>,
+        arguments: Option<&Escaped<'_>>,
+    ) -> usize {
         let by_index = || self.calls.iter().rposition(|call| index.is_some() && call.index == index);
         let by_id = || self.calls.iter().rposition(|call| !id.is_empty() && call.id == id.as_str());
-        // One that is complete is not named again, where no id says that it is.
+        let begins = || arguments.is_some_and(|piece| piece.decoded().trim_start().starts_with('{'));
+        // One that is complete is followed by another where a name comes that is not its own, and no ids tell. Its own name is
+        // said again by servers that end a call so, or say it in every piece: then another call begins only with arguments that
+        // begin, and never behind a call that has an id.
         let is_next = |call: &Call| {
-            (id.is_empty() || call.id.is_empty())
-                && !name.is_empty()
-                && !call.name.is_empty()
-                && call.came.is_complete()
+            let is_named = !name.is_empty() && !call.name.is_empty() && call.came.is_complete();
+            match call.name == name.as_str() {
+                // What comes for a complete call with an id goes on as it is, `{}` in front of the arguments included. Nobody can
+                // tell which of the two the model meant, and a call that does not parse is one that no client runs by mistake.
+                true => is_named && !call.has_id && begins(),
+                false => is_named && (id.is_empty() || !call.has_id),
+            }
         };
         let current = || self.calls.len().checked_sub(1).filter(|at| id.is_empty() && !is_next(&self.calls[*at]));
         let found = match index {
@@ -123,7 +139,8 @@ impl Calls {
             Some(_) => by_index().filter(|&at| {
                 // Servers that number every call 0 tell them apart by id and name.
                 let call = &self.calls[at];
-                let is_other = !id.is_empty() && !name.is_empty() && !call.id.is_empty() && call.id != id.as_str();
+                let is_known = call.has_id || call.is_closed;
+                let is_other = !id.is_empty() && !name.is_empty() && is_known && call.id != id.as_str();
                 !is_other && !is_next(call)
             }),
             None => by_id().or_else(current),
