@@ -41,6 +41,30 @@ fn a_reference_as_long_as_a_schema_is_compared_and_not_copied() {
 }
 
 #[test]
+fn what_a_document_is_called_is_said_once_however_many_pieces_it_has() {
+    let long = "t".repeat(2 << 20);
+    let pieces = vec![r#"{"type":"text","text":"x"},{"type":"image","source":{"type":"url","url":"u"}}"#; 20_000];
+    let document = format!(
+        r#"{{"type":"document","title":"{long}","context":"{long}","source":{{"type":"content","content":[{}]}}}}"#,
+        pieces.join(",")
+    );
+    let called = r#"{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]}"#;
+    let result = |id: &str| format!(r#"{{"type":"tool_result","tool_use_id":"{id}","content":[{document}]}}"#);
+    // Said by a user, answered by a tool, and by one that nobody called.
+    for (before, block) in [("", document.clone()), (called, result("a")), (called, result("b"))] {
+        let comma = if before.is_empty() { "" } else { "," };
+        let body = format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{before}{comma}{{"role":"user","content":[{block}]}}]}}"#
+        );
+        // Said with each piece, it would take 40 GB.
+        let sent = gpt(&body, &Asked::new("gpt-5")).expect("it can be asked");
+        assert!(sent.len() < 3 * body.len(), "{} of {}", sent.len(), body.len());
+        let sent = String::from_utf8(sent).expect("text");
+        assert_eq!(sent.matches(&long).count(), 2);
+    }
+}
+
+#[test]
 fn a_refusal_shows_the_beginning_of_what_a_client_has_written() {
     let long = "x".repeat(1_000_000);
     let rest = r#""model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}]"#;

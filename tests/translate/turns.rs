@@ -103,11 +103,15 @@ fn a_document_of_several_blocks_keeps_all_of_them_in_their_order() {
     assert_eq!(parts(json!([document(json!("all")), text("q")])), (json!([told("all"), text("q")]), String::new()));
     let several = json!([text("a"), text("b"), image("AAAA"), text("c")]);
     let (content, warnings) = parts(json!([document(several.clone())]));
-    assert_eq!((content, &*warnings), (json!([told("a\nb"), shown("AAAA"), told("c")]), ""));
+    let last = json!({"type": "text", "text": "<document title=\"(continued)\">\nc\n</document>"});
+    assert_eq!((content, &*warnings), (json!([told("a\nb"), shown("AAAA"), last]), ""));
+    // Of which nothing says what it is called, no piece does.
+    let unnamed = json!({"type": "document", "source": {"type": "content", "content": several}});
+    assert!(!parts(json!([unnamed])).0.to_string().contains("(continued)"));
     assert_eq!(parts(json!([document(json!([image("AAAA")]))])).0, json!([told(""), shown("AAAA")]));
     let (messages, _) = answered(json!([document(several)]));
-    let lines =
-        "<document title=\"T\">\na\nb\n</document>\n[image 1 attached below]\n<document title=\"T\">\nc\n</document>";
+    let lines = "<document title=\"T\">\na\nb\n</document>\n[image 1 attached below]\n\
+                 <document title=\"(continued)\">\nc\n</document>";
     assert_eq!((&messages[0]["content"], &messages[1]["content"][1]), (&json!(lines), &shown("AAAA")));
     for (content, path) in
         [(json!(7), ""), (json!([{"type": "smell"}]), ".0.type"), (json!([{"type": "text"}]), ".0.text")]

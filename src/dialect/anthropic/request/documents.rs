@@ -46,11 +46,15 @@ pub(super) fn document<'a>(
     Ok(pieces.end())
 }
 
+/// What the further pieces of a document are called, if the first is called anything.
+const CONTINUED: &str = "(continued)";
+
 /// What a document of several blocks becomes.
 struct Pieces<'a> {
     kinds: Vec<BlockKind<'a>>,
     /// Text that has come since the last picture.
     text: Option<String>,
+    /// Until it is said: a client's is as long as it likes, and with each piece it would be as many times as much.
     title: Option<Escaped<'a>>,
     /// Until it is said.
     context: Option<Escaped<'a>>,
@@ -74,7 +78,9 @@ impl<'a> Pieces<'a> {
 
     fn flush(&mut self) {
         let source = Source::Text(Escaped::owned(self.text.take().unwrap_or_default()));
-        self.kinds.push(BlockKind::Document { source, title: self.title.clone(), context: self.context.take() });
+        let title = self.title.take();
+        self.title = title.as_ref().map(|_| Escaped::new(CONTINUED));
+        self.kinds.push(BlockKind::Document { source, title, context: self.context.take() });
     }
 
     fn end(mut self) -> Vec<BlockKind<'a>> {
