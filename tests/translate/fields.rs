@@ -178,12 +178,21 @@ fn an_open_schema_is_closed_and_says_so_and_a_strict_tool_stays_open() {
     let (out, warnings) = with("response_format", format);
     assert_eq!(out["output_config"]["format"]["schema"]["additionalProperties"], false);
     assert_eq!(warnings, "adapted=response_format.schema");
-    let (out, warnings) = with(
-        "tools",
-        json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": open.clone()}}]),
-    );
-    assert_eq!(out["tools"][0], json!({"name": "f", "input_schema": open}));
-    assert_eq!(warnings, "dropped=tools.strict");
+    let strict = |parameters: Option<Value>| {
+        let mut function = json!({"name": "f", "strict": true});
+        parameters.into_iter().for_each(|parameters| function["parameters"] = parameters);
+        let (out, warnings) = with("tools", json!([{"type": "function", "function": function}]));
+        (out["tools"][0].clone(), warnings)
+    };
+    let within = json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "object"}}});
+    let patterns = json!({"type": "object", "additionalProperties": false, "patternProperties": {"^x-": {}}});
+    // Closed, the one would take nothing, and the others less than they say.
+    for open in [json!({"type": "object"}), open, within, patterns] {
+        let told = (json!({"name": "f", "input_schema": open}), "dropped=tools.strict".to_owned());
+        assert_eq!(strict(Some(open)), told);
+    }
+    let (tool, warnings) = strict(None);
+    assert_eq!((&tool["strict"], &*warnings), (&json!(true), ""), "what takes nothing is closed");
 }
 
 #[test]

@@ -42,7 +42,7 @@ const FORMATS: [&str; 10] =
 /// A schema that an answer can be held to.
 pub(super) struct Held {
     pub(super) schema: String,
-    /// Some object of it may have members that it does not name, and no longer may.
+    /// Some object of it may have members that it does not name, and no longer may: one that names none is closed to `{}`.
     pub(super) is_narrower: bool,
 }
 
@@ -106,6 +106,8 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
     }
     out.open('{');
     let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
+    // Whether it says which members it has: those that it names, or that there are no others.
+    let mut says_which = false;
     for (key, value) in schema.members() {
         let mut each = |out: &mut Out, values: Raw<'_>| {
             out.open('{');
@@ -118,13 +120,17 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
         match &*key {
             "additionalProperties" => {
                 is_object = true;
+                says_which = true;
                 *is_narrower |= value.bool() != Some(false);
             }
             "description" => description = value.text(),
             "properties" | "$defs" | "definitions" => {
                 is_object |= key == "properties";
+                says_which |= key == "properties" && value.members().next().is_some();
                 each(out.key(&key), value);
             }
+            // Of the elements behind those that `prefixItems` has, and without it of all.
+            "items" if schema.member("prefixItems").is_some() => unheld.push(format!("items: {}", value.as_str())),
             "items" => sanitise(out.key("items"), value, is_narrower),
             // Exactly one of them cannot be held; one of them can.
             "anyOf" | "oneOf" | "allOf" => {
@@ -132,7 +138,13 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
                 value.elements().for_each(|branch| sanitise(out, branch, is_narrower));
                 out.close(']');
             }
-            name if is_unheld(name, value) => unheld.push(format!("{name}: {}", value.as_str())),
+            name if is_unheld(name, value) => {
+                if matches!(name, "patternProperties" | "unevaluatedProperties") {
+                    says_which = true;
+                    *is_narrower |= value.bool() != Some(false);
+                }
+                unheld.push(format!("{name}: {}", value.as_str()));
+            }
             "type" => {
                 let says_object = |kind: Raw<'_>| kind.text().is_some_and(|kind| kind.as_str() == "object");
                 is_object |= says_object(value) || value.elements().any(says_object);
@@ -142,6 +154,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
         }
     }
     if is_object {
+        *is_narrower |= !says_which;
         out.key("additionalProperties").raw("false");
     }
     if description.is_some() || !unheld.is_empty() {
@@ -223,6 +236,39 @@ mod tests {
                 "{open}"
             );
         }
-        assert!(!is_narrower(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#));
+        // One that says nothing of its members, and is left none.
+        for open in [
+            r#"{"type":"object"}"#,
+            r#"{"properties":{}}"#,
+            r#"{"type":["null","object"],"description":"any"}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"patternProperties":{"^x":{}}}"#,
+            r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":{"type":"string"}}"#,
+            r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":true}"#,
+        ] {
+            assert!(is_narrower(open), "{open}");
+        }
+        for closed in [
+            r#"{"type":"object","additionalProperties":false}"#,
+            r#"{"type":"object","unevaluatedProperties":false}"#,
+            r#"{"type":"object","properties":{"a":{"type":"string"}}}"#,
+            r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":false}"#,
+            r#"{"type":"array","items":{"type":"string"}}"#,
+            "{}",
+        ] {
+            assert!(!is_narrower(closed), "{closed}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_elements_behind_others_is_not_said_of_all() {
+        let held = |schema: &str| held(schema, &Path::root("schema")).expect("a schema").schema;
+        for rest in ["false", "true", r#"{"type":"number"}"#] {
+            let tuple = format!(r#"{{"type":"array","items":{rest},"prefixItems":[{{"type":"string"}}]}}"#);
+            let out = held(&tuple);
+            assert!(!out.contains(r#""items":"#) && out.contains("items: "), "{out}");
+        }
+        let list = r#"{"type":"array","items":false}"#;
+        assert_eq!(held(list), list);
     }
 }

@@ -33,11 +33,12 @@ pub(super) fn tools(
         out.open('{').key("name").pieces(&[&name]);
         let mut note = String::new();
         let schema = match &tool.kind {
-            ToolKind::Function { schema, strict } => {
-                let schema = schema::of_tool(*schema, &path, &mut note, warnings)?;
+            ToolKind::Function { schema: given, strict } => {
+                let schema = schema::of_tool(*given, &path, &mut note, warnings)?;
                 match strict.then(|| held(&schema, &path)) {
                     None => schema,
-                    Some(Ok(held)) if !held.is_narrower => {
+                    // Without a schema a function takes nothing, and can be held to that.
+                    Some(Ok(held)) if !held.is_narrower || given.is_none() => {
                         out.key("strict").raw("true");
                         held.schema.into()
                     }
