@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
-use tollgate::dialect::translate::Asked;
+use tollgate::dialect::translate::{Asked, Mode};
 use tollgate::domain::catalog::Abilities;
 
 use crate::requests::{ask, gpt, result_of, user};
@@ -145,6 +145,38 @@ fn a_result_of_no_call_keeps_its_pictures() {
     let (content, warnings) = parts(json!([result, text("q")]));
     assert_eq!(content, json!([text("Tool result for gone: shot"), shown("AAAA"), text("q")]));
     assert_eq!(warnings, "adapted=messages.tool_use_id");
+}
+
+#[test]
+fn what_a_tool_brought_that_a_server_cannot_be_shown_is_left_out_and_no_error() {
+    let source = |kind: &str, rest: Value| {
+        let mut source = json!({"type": kind});
+        source.as_object_mut().expect("an object").extend(rest.as_object().cloned().unwrap_or_default());
+        json!({"type": "document", "title": "T", "source": source})
+    };
+    let pdf = source("base64", json!({"media_type": "application/pdf", "data": "JVBERi0"}));
+    let linked = source("url", json!({"url": "https://example.com/a.pdf"}));
+    let state = json!({"type": "browser_state", "tabs": []});
+    let content = json!([text("seen"), state, pdf, linked]);
+    let left_out = "[a document that this model cannot be shown]";
+    let warned = "dropped=messages.2.content; adapted=";
+    for (id, model) in [("a", "llama"), ("b", "llama"), ("a", "gpt-5"), ("b", "gpt-5")] {
+        let mut result = result_of(id, "");
+        result["content"] = content.clone();
+        let turns = json!([user("q"), said("assistant", json!([uses("a")])), said("user", json!([result]))]);
+        let (out, warnings) = gpt(model, json!({"messages": turns}));
+        let told = json!(list(&out)[2..]).to_string();
+        assert!(told.contains("seen") && !told.contains("browser_state"), "{told}");
+        // The file goes where files go; what is to be fetched goes nowhere.
+        let is_read = model == "gpt-5";
+        assert_eq!((told.matches(left_out).count(), told.contains("JVBERi0")), (2 - usize::from(is_read), is_read));
+        assert!(warnings.starts_with(warned) && warnings.contains("messages.content.tool_result"), "{warnings}");
+        let body = json!({"max_tokens": 9, "messages": turns});
+        assert!(ask(&body, Dialect::Anthropic, &Asked::new(model).mode(Mode::Strict)).is_err(), "strict loses nothing");
+    }
+    // What a user wants read is refused where it cannot be.
+    let body = json!({"max_tokens": 9, "messages": [said("user", json!([linked]))]});
+    assert!(ask(&body, Dialect::Anthropic, &Asked::new("gpt-5")).is_err());
 }
 
 #[test]

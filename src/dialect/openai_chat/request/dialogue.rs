@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::parts::{answered, breakpoint, part};
+use super::parts::{answered, breakpoint, part, unasked};
 use crate::dialect::canon::called::{Called, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
@@ -133,7 +133,8 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                         self.result(&ours, result, &mut said)?;
                     } else {
                         self.warnings.adapted("messages.tool_use_id")?;
-                        let mut blocks = orphan(id, content.clone());
+                        let content = unasked(self.aim.abilities.files, turn.at, content, self.warnings)?;
+                        let mut blocks = orphan(id, content);
                         blocks.last_mut().into_iter().for_each(|last| last.cache = last.cache.or(block.cache));
                         said.rest.extend(blocks.into_iter().map(Cow::Owned));
                     }
@@ -177,7 +178,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 
     fn result(&mut self, id: &Escaped<'w>, result: Answered<'w>, said: &mut Said<'w>) -> Result<(), Rejection> {
-        let (lines, media) = answered(said.at, result.content, self.warnings)?;
+        let (lines, media) = answered(self.aim.abilities.files, said.at, result.content, self.warnings)?;
         if !media.is_empty() {
             self.warnings.adapted("messages.content.tool_result")?;
             said.attached.push((id.clone(), media));

@@ -7,6 +7,23 @@ use crate::dialect::canon::warning::{Warnings, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
 
+/// In the place of a document of a tool's that the server takes no way.
+const LEFT_OUT: &str = "[a document that this model cannot be shown]";
+
+/// Whether a user's message has a part for it.
+fn has_part(kind: &BlockKind<'_>, takes_files: bool) -> bool {
+    match kind {
+        BlockKind::Text(_) => true,
+        BlockKind::Image(source) => !matches!(source, Source::Text(_)),
+        BlockKind::Document { source, .. } => match source {
+            Source::Text(_) => true,
+            Source::Base64 { .. } => takes_files,
+            Source::Url(_) => false,
+        },
+        _ => false,
+    }
+}
+
 /// A part of a user's message.
 pub(super) fn part(out: &mut Out, takes_files: bool, at: usize, block: &Block<'_>) -> Result<(), Rejection> {
     let path = || format!("messages.{at}.content");
@@ -68,7 +85,11 @@ fn document(text: &Escaped<'_>, title: Option<&Escaped<'_>>, context: Option<&Es
 
 /// What a tool's message says of what the tool answered, line by line, and what has no place in one: base64 in it would be
 /// read as text.
+///
+/// What the server cannot be shown is left out: the history would be refused for it from here on, and it was no user who
+/// wanted it read.
 pub(super) fn answered<'w>(
+    takes_files: bool,
     at: usize,
     content: &'w Content<'w>,
     warnings: &mut Warnings,
@@ -91,13 +112,39 @@ pub(super) fn answered<'w>(
             BlockKind::Document { source: Source::Text(text), title, context } => {
                 lines.push(document(text, title.as_ref(), context.as_ref()).into());
             }
-            BlockKind::Image(_) | BlockKind::Document { .. } => {
+            kind if has_part(kind, takes_files) => {
                 media.push(block);
-                let kind = if matches!(block.kind, BlockKind::Image(_)) { "image" } else { "document" };
+                let kind = if matches!(kind, BlockKind::Image(_)) { "image" } else { "document" };
                 lines.push(format!("[{kind} {} attached below]", media.len()).into());
+            }
+            BlockKind::Document { .. } => {
+                warnings.adapted("messages.content.tool_result")?;
+                lines.push(LEFT_OUT.into());
             }
             _ => warnings.dropped(format!("messages.{at}.content"))?,
         }
     }
     Ok((lines, media))
+}
+
+/// The same of a result of no call that there is, which is something that the user says.
+pub(super) fn unasked<'w>(
+    takes_files: bool,
+    at: usize,
+    content: &Content<'w>,
+    warnings: &mut Warnings,
+) -> Result<Content<'w>, Rejection> {
+    let Content::Blocks(blocks) = content else { return Ok(content.clone()) };
+    let mut kept = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        match &block.kind {
+            kind if has_part(kind, takes_files) => kept.push(block.clone()),
+            BlockKind::Document { .. } => {
+                warnings.adapted("messages.content.tool_result")?;
+                kept.push(Block { cache: block.cache, ..Block::text(Escaped::new(LEFT_OUT)) });
+            }
+            _ => warnings.dropped(format!("messages.{at}.content"))?,
+        }
+    }
+    Ok(Content::Blocks(kept))
 }
