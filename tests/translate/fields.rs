@@ -218,15 +218,41 @@ fn what_an_assistant_said_that_has_no_place_is_named() {
         lost("reasoning_details", json!([{"type": "reasoning.text", "text": "hm"}])),
         "dropped=messages.reasoning_details"
     );
-    assert_eq!(lost("annotations", json!([{"type": "url_citation"}])), "dropped=messages.annotations");
-    assert_eq!(lost("provider_specific_fields", json!({"x": 1})), "dropped=messages.provider_specific_fields");
+    for name in ["reasoning_content", "reasoning"] {
+        assert_eq!(lost(name, json!("hm")), "dropped=messages.reasoning_content");
+        assert_eq!(lost(name, json!("")), "", "{name}");
+    }
     let unsigned = json!([{"type": "thinking", "thinking": "hm"}]);
     assert_eq!(lost("thinking_blocks", unsigned), "dropped=messages.thinking_blocks");
-    for nothing in ["reasoning_details", "annotations", "provider_specific_fields"] {
-        assert_eq!(lost(nothing, json!([])), "", "{nothing}");
-    }
+    assert_eq!(lost("reasoning_details", json!([])), "");
     let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "sig"}]);
     assert_eq!(lost("thinking_blocks", signed), "");
+}
+
+#[test]
+fn an_answer_of_ours_that_is_sent_back_loses_nothing() {
+    use tollgate::dialect::translate::{Reply, answer};
+    let page =
+        json!({"type": "web_search_result_location", "url": "https://example.org", "title": "t", "cited_text": "x"});
+    let place = json!({"type": "char_location", "cited_text": "x", "document_index": 0});
+    let said = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+        "content": [{"type": "thinking", "thinking": "", "signature": "sig"},
+            {"type": "text", "text": "so", "citations": [page, place]}],
+        "usage": {"input_tokens": 1, "output_tokens": 1}});
+    let reply = Reply::new("m", "r");
+    let told = answer(said.to_string().as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &reply).expect("an answer");
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    let mut turn = told["choices"][0]["message"].clone();
+    for name in ["annotations", "citations", "reasoning_content"] {
+        assert!(turn.get(name).is_some(), "{turn}");
+    }
+    turn["provider_specific_fields"] = told["choices"][0]["provider_specific_fields"].clone();
+    let body = json!({"model": "m", "messages": [user("q"), turn, user("r")]});
+    for mode in [Mode::Strict, Mode::Compat] {
+        let asked = Asked::new("claude-opus-5-5").max_output(64_000).mode(mode);
+        let (out, warnings) = ask(&body, Dialect::OpenAiChat, &asked).expect("nothing is lost");
+        assert_eq!((&*warnings, &out["messages"][1]["content"][1]["text"]), ("", &json!("so")));
+    }
 }
 
 #[test]

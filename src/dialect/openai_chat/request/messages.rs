@@ -81,13 +81,14 @@ impl<'w> Messages<'w> {
                 "tool_calls" => calls = Some(value),
                 "function_call" => legacy = Some(value),
                 "thinking_blocks" => thinking = Some(value),
-                "reasoning_content" | "reasoning" => lost[0].1 = true,
-                "reasoning_details" => lost[1].1 = says_something(value),
-                "annotations" if says_something(value) => self.warnings.dropped("messages.annotations")?,
-                "provider_specific_fields" if says_something(value) => {
-                    self.warnings.dropped("messages.provider_specific_fields")?;
+                "reasoning_content" | "reasoning" => {
+                    let is_there = value.text().map_or_else(|| says_something(value), |text| !text.is_empty());
+                    lost[0].1 |= is_there;
                 }
+                "reasoning_details" => lost[1].1 = says_something(value),
                 "audio" => return Err(unsupported(format!("{path}.audio"))),
+                // `annotations`, `citations` and `provider_specific_fields` are what an answer says of itself, ours among them: they
+                // come back in every history, no model reads them, and so nothing is lost with them.
                 _ => {}
             }
         }
