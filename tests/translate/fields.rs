@@ -260,11 +260,15 @@ fn stale_thinking_of_a_model_that_thinks_unasked_is_dropped_too() {
     let bound = json!({"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}});
     let thought = json!({"type": "thinking", "thinking": "hm", "signature": "sig"});
     let mut turn = calling(&[call("a", "f", "{}")]);
-    let asked = |model: &str, turn: &Value, drops: bool| {
-        let body = json!({"model": "m", "messages": [user("q"), turn, tool("a", "1")]});
+    let send = |model: &str, list: Value, drops: bool| {
+        let body = json!({"model": "m", "messages": list});
         ask(&body, Dialect::OpenAiChat, &Asked::new(model).drops_stale_thinking(drops)).expect("it can be asked").0
     };
-    assert_eq!(asked("claude-opus-5-5", &turn, true).get("thinking"), None, "there is nothing to be stale");
+    let asked = |model: &str, turn: &Value, drops: bool| send(model, json!([user("q"), turn, tool("a", "1")]), drops);
+    // From the first turn on, and whatever the client has lost: what is asked for is part of what later turns must agree with.
+    assert_eq!(send("claude-opus-5-5", json!([user("q")]), true)["thinking"], bound);
+    assert_eq!(asked("claude-opus-5-5", &turn, true)["thinking"], bound);
+    assert_eq!(send("claude-opus-5-5", json!([user("q")]), false).get("thinking"), None);
     turn["thinking_blocks"] = json!([thought]);
     assert_eq!(asked("claude-opus-5-5", &turn, true)["thinking"], bound);
     assert_eq!(asked("claude-opus-5-5", &turn, false).get("thinking"), None);

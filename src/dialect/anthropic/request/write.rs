@@ -5,7 +5,7 @@ use super::blocks::{blocks, cache_control};
 use super::held::held;
 use super::thinking::{Plan, Room};
 use super::{caching, tools};
-use crate::dialect::canon::conversation::{Block, BlockKind, Conversation, Format, Role, Tier, ToolChoice};
+use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tier, ToolChoice};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
 use crate::dialect::canon::path::Path;
@@ -67,7 +67,7 @@ pub(crate) fn write(
         Some(Tier::Standard) => _ = out.key("service_tier").word("standard_only"),
         None => {}
     }
-    if let Some(thinking) = plan.thinking.as_deref().or(unasked(&conversation, aim)) {
+    if let Some(thinking) = plan.thinking.as_deref().or(unasked(aim)) {
         let is_bound = aim.drops_stale_thinking && binds(Raw::new(thinking));
         let bound = is_bound.then(|| thinking.strip_suffix('}').map(|open| format!("{open},{BINDING}}}"))).flatten();
         needs.beta = bound.as_ref().map(|_| BINDING_BETA);
@@ -111,12 +111,10 @@ pub(crate) fn write(
     Ok(out.finish())
 }
 
-/// What a model that thinks unasked must be asked for, so that earlier thinking of its may be said to be stale.
-fn unasked(conversation: &Conversation<'_>, aim: &Aim<'_>) -> Option<&'static str> {
-    let mut blocks = conversation.turns.iter().flat_map(|turn| &turn.blocks);
-    let thought =
-        |block: &Block<'_>| matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
-    let is_wanted = aim.drops_stale_thinking && aim.abilities.thinking.unasked && blocks.any(thought);
+/// What a model that thinks unasked must be asked for, so that earlier thinking of its may be said to be stale: in the first
+/// turn as in all, since what differs from turn to turn is neither cached nor what its thinking is bound to.
+fn unasked(aim: &Aim<'_>) -> Option<&'static str> {
+    let is_wanted = aim.drops_stale_thinking && aim.abilities.thinking.unasked;
     is_wanted.then_some(r#"{"type":"adaptive"}"#)
 }
 
