@@ -118,6 +118,11 @@ pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
     }
 }
 
+/// Whether a whole JSON answer, whatever its status, consists of an error. Of Anthropic's a status of its own says so.
+pub(crate) fn is_error_alone(dialect: Dialect, json: &[u8]) -> bool {
+    dialect == Dialect::OpenAiChat && openai_chat::meter::is_error_alone(json)
+}
+
 /// Whether the data of a Chat Completions chunk is there for the usage alone.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
     openai_chat::meter::chunk(data, &mut Reading::default())

@@ -103,7 +103,7 @@ pub enum AttemptEnd {
     /// Sent, as far as anybody knows, but no answer came, or in its place the 524 of an edge that waited no longer: the provider
     /// may have worked and billed.
     NoAnswer,
-    /// The provider answered with an error status.
+    /// The provider answered with an error status, or with one of success and an error for all of its answer.
     ErrorStatus,
     /// The answer broke off, stalled, said in its stream that it failed, or ended without the mark of its end.
     Broken,

@@ -95,7 +95,8 @@ impl Answer {
         let has_ended = reading.is_some_and(|reading| reading.ended || reading.usage_is_final && !reading.failed);
         self.attempt.read(Reading { ended: has_ended, ..reading.unwrap_or_default() });
         self.attempt.end(match reading {
-            _ if self.failed => AttemptEnd::ErrorStatus,
+            // A 200 that consists of an error is one by another name: nobody answered, and nobody bills for it.
+            _ if self.failed || self.tap.is_error() => AttemptEnd::ErrorStatus,
             Some(reading) if reading.failed || !reading.ended => AttemptEnd::Broken,
             _ => AttemptEnd::Complete,
         });

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use super::stream::Stream;
 use crate::body::Gunzip;
 use crate::call::is_event_stream;
-use crate::dialect::meter::{Reading, answer};
+use crate::dialect::meter::{Reading, answer, is_error_alone};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::EventTooLarge;
 
@@ -17,6 +17,7 @@ pub(super) const MOST_STREAMED: usize = 1 << 30;
 pub(super) struct Tap {
     listener: Listener,
     gunzip: Option<Box<Gunzip>>,
+    is_error: bool,
 }
 
 enum Listener {
@@ -33,7 +34,7 @@ enum Listener {
 
 impl Tap {
     pub(super) fn none() -> Self {
-        Tap { listener: Listener::None, gunzip: None }
+        Tap { listener: Listener::None, gunzip: None, is_error: false }
     }
 
     /// A stream that `withholds` is not a compressed one.
@@ -54,7 +55,7 @@ impl Tap {
             true => Listener::Stream(Box::new(Stream::new(dialect, withholds))),
             false => Listener::Json { dialect, first: Bytes::new(), more: Vec::new(), len: 0 },
         };
-        Tap { listener, gunzip }
+        Tap { listener, gunzip, is_error: false }
     }
 
     /// Hears one chunk, and says what goes on of it; `None` is all of it. The only error that stops the answer is an
@@ -77,6 +78,11 @@ impl Tap {
 
     pub(super) fn is_stream(&self) -> bool {
         matches!(self.listener, Listener::Stream(_))
+    }
+
+    /// Whether the answer, now that it is over, was an error and nothing else. A stream has begun when it fails.
+    pub(super) fn is_error(&self) -> bool {
+        self.is_error
     }
 
     /// Whether the answer that goes on is not the whole of the answer that came.
@@ -114,7 +120,9 @@ impl Tap {
             }
             Listener::Json { dialect, first, more, .. } => {
                 let whole = if more.is_empty() { first } else { [&[first], &more[..]].concat().concat().into() };
-                (Some(answer(dialect, &whole)), Bytes::new())
+                let reading = answer(dialect, &whole);
+                self.is_error = reading.failed && is_error_alone(dialect, &whole);
+                (Some(reading), Bytes::new())
             }
         }
     }

@@ -195,6 +195,8 @@ impl Passage {
 
     pub(super) fn failed(&self, fault: &Fault) -> Response<Body> {
         if self.is_refusal(fault) {
+            // Of status 200 upstream, it may have cost what nobody states.
+            self.usage_is_unknown();
             return self.refusal();
         }
         with(Response::new(()).into_parts().0, translate::of_fault(fault, self.client, &self.reply))

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tollgate::budget::{BudgetLayer, OverBudget};
 use tollgate::domain::budget::Window;
 use tollgate::domain::money::Money;
-use tollgate::domain::outcome::{End, Outcome};
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::principal::Principal;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
@@ -179,6 +179,45 @@ async fn usage_that_leaves_something_out_is_charged_all_that_was_granted() {
         got.into_body().collect().await.expect("whole");
         let outcome = site.only().await;
         assert_eq!(outcome.charged, outcome.granted, "{answer}");
+        budgets.ledger().assert_right();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_status_over_nothing_but_an_error_is_charged_nothing() {
+    const JSON: &str = "application/json";
+    const SSE: &str = "text/event-stream";
+    let event = format!("data: {}\n\n", r#"{"error":{"message":"no","code":502}}"#);
+    for (family, kind, answer, is_refused) in [
+        ("gpt", JSON, r#"{"error":{"message":"no","code":502}}"#, true),
+        ("gpt", JSON, r#" {"id":"gen-1","error":{"message":"no"},"choices":[ ],"usage":null}"#, true),
+        ("gpt", JSON, r#"{"error":{"message":"no"},"choices":null}"#, true),
+        // Somebody worked on these, or may have.
+        ("gpt", JSON, r#"{"error":{"message":"no"},"choices":[{"message":{"content":"so"}}]}"#, false),
+        ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{"prompt_tokens":9,"completion_tokens":0}}"#, false),
+        ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{}}"#, false),
+        ("gpt", JSON, r#"{"error":{"message":"no"}"#, false),
+        ("gpt", JSON, r#"{"error":"no"}"#, false),
+        ("gpt", JSON, "{}", false),
+        // A stream has begun, and Anthropic's errors have a status of their own.
+        ("gpt", SSE, &*event, false),
+        ("claude", JSON, r#"{"error":{"message":"no"}}"#, false),
+    ] {
+        let said = answer.to_owned();
+        let upstream = service_fn(move |_: Request<Body>| {
+            let answer = Response::builder().header("content-type", kind).body(Body::from(said.clone()));
+            async move { Ok::<_, Infallible>(answer.expect("an answer")) }
+        });
+        let (site, budgets, key) = before(upstream);
+        let request = ask(&key, family, kind == SSE, "").request();
+        let got = site.gateway.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(got.status(), 200);
+        assert_eq!(got.into_body().collect().await.expect("whole").to_bytes(), answer, "as it came");
+        let outcome = site.only().await;
+        let due = if is_refused { Some(Money::ZERO) } else { outcome.granted };
+        assert_eq!(outcome.charged, due, "{answer}");
+        assert_eq!(outcome.attempts[0].end == AttemptEnd::ErrorStatus, is_refused, "{answer}");
+        assert!(!is_refused || outcome.end == End::Failed, "{outcome:?}");
         budgets.ledger().assert_right();
     }
 }

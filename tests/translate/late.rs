@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Channel};
 use serde_json::{Value, json};
 use tollgate::dialect::translate::{Mode, Reply, error};
+use tollgate::domain::outcome::Outcome;
 use tollgate::translate::{TranslateLayer, Translation};
-use tollgate::{Body, Dialect};
+use tollgate::upstream::Provider;
+use tollgate::{Body, Dialect, Gateway, GatewayLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::make::{anthropic, block, chunks};
@@ -18,8 +21,9 @@ use crate::read;
 
 fn asked(client: Dialect, stream: bool) -> Request<Body> {
     let path = if client == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+    let model = if client == Dialect::Anthropic { "gpt-5-mini" } else { "claude-haiku-5-5" };
     let body =
-        json!({"model": "m", "max_tokens": 64, "stream": stream, "messages": [{"role": "user", "content": "q"}]});
+        json!({"model": model, "max_tokens": 64, "stream": stream, "messages": [{"role": "user", "content": "q"}]});
     Request::post(path)
         .header("x-app", "cli")
         .header("x-app-tenant", "t1")
@@ -141,6 +145,39 @@ async fn an_answer_that_says_that_the_content_is_against_a_policy_is_a_refusal()
             let told: Value = serde_json::from_slice(&body).expect("JSON");
             assert_eq!((status, &told["error"]["type"]), (StatusCode::BAD_REQUEST, &json!("invalid_request_error")));
         }
+    }
+}
+
+/// What a gateway answers whose upstream answers so: its head, its body and the call that closed.
+async fn through(client: Dialect, answer: Response<&'static str>) -> (Parts, Value, Outcome) {
+    let (head, body) = answer.into_parts();
+    let upstream = service_fn(move |_request: Request<Body>| {
+        let answer = Response::from_parts(head.clone(), Body::from(body));
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let provider = Provider::with_client(other(client), "http://sim.invalid", None, upstream).expect("a URL");
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let seen = outcomes.clone();
+    let gateway = Gateway::builder()
+        .upstream("other", other(client), provider)
+        .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
+        .build();
+    let answer = gateway.oneshot(asked(client, false)).await.unwrap_or_else(|never| match never {});
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.expect("whole").to_bytes();
+    let outcome = outcomes.lock().expect("no panic").pop().expect("a call closed");
+    (head, serde_json::from_slice(&body).expect("JSON"), outcome)
+}
+
+#[tokio::test]
+async fn what_a_refusal_in_a_good_answer_has_cost_is_not_known() {
+    let error = r#"{"error":{"message":"no","type":"invalid_request_error","code":"content_policy_violation"}}"#;
+    for (status, warnings) in [(200, Some(&b"usage=unknown"[..])), (400, None)] {
+        let answer = Response::builder().status(status).header("content-type", "application/json").body(error);
+        let (head, told, _) = through(Dialect::Anthropic, answer.expect("an answer")).await;
+        assert_eq!((head.status, &told["stop_reason"]), (StatusCode::OK, &json!("refusal")));
+        let said = head.headers.get("x-tollgate-warnings").map(HeaderValue::as_bytes);
+        assert_eq!(said, warnings, "{status}: an error of the provider's costs nothing");
     }
 }
 
