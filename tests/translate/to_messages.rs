@@ -219,6 +219,45 @@ fn thinking_is_signed_where_the_stream_says_by_whom() {
 }
 
 #[test]
+fn a_signature_is_said_whole_and_is_thinking_though_there_be_no_text() {
+    let piece = |text: &str, signature: &str| json!({"thinking_blocks": [{"type": "thinking", "thinking": text, "signature": signature}]});
+    let signed = |deltas: &[Value], finish: &str| {
+        let (kinds, answer) = told(deltas, finish);
+        (kinds.join(" "), answer.thinking)
+    };
+    let pair = |text: &str, signature: &str| (text.to_owned(), signature.to_owned());
+    let so = json!({"content": "so"});
+    let whole = vec![pair("hm", "sig==")];
+    // In pieces, the first with the text or behind it; and said again.
+    let pieces = [piece("hm", "s"), piece("", "ig"), piece("", "=="), so.clone()];
+    assert_eq!(signed(&pieces, "stop"), ("thinking text".into(), whole.clone()));
+    let pieces = [json!({"reasoning_content": "hm"}), piece("", "sig"), piece("", "=="), so.clone()];
+    assert_eq!(signed(&pieces, "stop"), ("thinking text".into(), whole.clone()));
+    let again = [piece("hm", "sig=="), piece("", "sig=="), so.clone()];
+    assert_eq!(signed(&again, "stop"), ("thinking text".into(), whole));
+    // Once: clients keep the last that they hear.
+    let out = translate(OpenAiChat, &[&chunks(&[piece("hm", "s"), piece("", "ig")], Some("stop"), true)]);
+    assert_eq!(String::from_utf8_lossy(&out).matches("signature_delta").count(), 1);
+    // Behind it another block begins.
+    let two = [piece("a", "s1"), piece("b", "s2"), so.clone()];
+    assert_eq!(signed(&two, "stop"), ("thinking thinking text".into(), vec![pair("a", "s1"), pair("b", "s2")]));
+    // Thinking that is not shown, in front of text, of a call, of nothing; and two of it at once.
+    for behind in [vec![so.clone()], vec![call(0, "c", "f", "{}")], vec![]] {
+        let deltas: Vec<_> = [piece("", "s"), piece("", "ig")].into_iter().chain(behind).collect();
+        let (kinds, thinking) = signed(&deltas, "stop");
+        assert!(kinds.starts_with("thinking") && thinking == [pair("", "sig")], "{kinds}: {thinking:?}");
+    }
+    let listed = |signature: &str| json!({"type": "thinking", "signature": signature});
+    let both = json!({"thinking_blocks": [listed("s1"), listed("s2")]});
+    assert_eq!(signed(&[both], "stop"), ("thinking thinking".into(), vec![pair("", "s1"), pair("", "s2")]));
+    // Of thinking that has been closed it comes too late, and where a call waits for its input there is no place for it.
+    let (kinds, _) = signed(&[json!({"reasoning_content": "hm"}), so, piece("", "sig")], "stop");
+    assert_eq!(kinds, "thinking text");
+    let within = [call(0, "c", "f", "{\"a\""), piece("", "sig"), fragment(0, ":1}")];
+    assert_eq!(signed(&within, "tool_calls").0, "tool_use");
+}
+
+#[test]
 fn a_server_that_gives_up_is_overloaded() {
     for reason in ["error", "insufficient_system_resource"] {
         let out = translate(OpenAiChat, &[&chunks(&[json!({"content": "so"})], Some(reason), true)]);

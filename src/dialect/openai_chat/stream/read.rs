@@ -14,6 +14,10 @@ pub(crate) struct Reader {
     /// Of the answer, once it has begun.
     id: Option<String>,
     open: Option<Kind>,
+    /// Of the open block of thinking, as far as it came: said whole, for clients keep the last that they hear.
+    signature: String,
+    /// Some thinking was closed before its signature came.
+    has_unsigned: bool,
     calls: Calls,
     /// What came while a tool's input was not complete, and waits for it.
     held: Vec<(Kind, String)>,
@@ -110,8 +114,13 @@ impl Reader {
         for (name, value) in SOURCES.into_iter().zip(delta.reasoning) {
             value.into_iter().for_each(|value| self.reasoning(name, value, sink));
         }
-        let thinking = delta.thinking_blocks.into_iter().flat_map(Raw::elements);
-        thinking.for_each(|block| self.thought(block, sink));
+        for (at, block) in delta.thinking_blocks.into_iter().flat_map(Raw::elements).enumerate() {
+            if at > 0 && !self.signature.is_empty() {
+                // Pieces of one signature come one after the other; what is listed together is as many blocks.
+                self.close(sink);
+            }
+            self.thought(block, sink);
+        }
         if let Some(content) = delta.content {
             self.content(content, sink);
         }
@@ -153,32 +162,51 @@ impl Reader {
         }
     }
 
-    /// A piece of thinking as proxies in front of Claude say it: besides the text alone, and with its signature, behind which
-    /// another block begins.
+    /// A piece of thinking as proxies in front of Claude say it: besides the text alone, and with its signature, in one piece or
+    /// several, behind which another block begins.
     fn thought(&mut self, block: Raw<'_>, sink: Sink<'_>) {
         const NAME: &str = "thinking_blocks";
         let [text, signature, data] = block.pick(["thinking", "signature", "data"]);
         if data.is_some() {
             // Where a call waits for its input, there is no place for it.
             if self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
-                self.open.take().into_iter().for_each(|_| sink(Event::Close));
+                self.close(sink);
                 thought(block, sink);
             }
             return;
         }
         text.into_iter().for_each(|text| self.reasoning(NAME, text, sink));
-        let signature = signature.and_then(Raw::text).filter(|signature| !signature.is_empty());
-        if let Some(signature) = signature.filter(|_| self.open == Some(Kind::Thinking)) {
-            sink(Event::Signature(signature));
-            self.open = None;
-            sink(Event::Close);
+        let Some(signature) = signature.and_then(Raw::text).filter(|signature| !signature.is_empty()) else { return };
+        let says_nothing = text.and_then(Raw::text).is_none_or(|text| text.is_empty());
+        // Thinking that is not shown is a signature alone. It may also be that of a block that was closed without one, and then
+        // comes too late.
+        if self.open != Some(Kind::Thinking)
+            && says_nothing
+            && !self.has_unsigned
+            && self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink)
+        {
+            self.close(sink);
+            self.open = Some(Kind::Thinking);
+            sink(Event::Open(Open::Thinking));
+        }
+        // Some servers say all of it again.
+        if self.open == Some(Kind::Thinking) && self.signature != signature.as_str() {
+            self.signature.push_str(signature.as_str());
         }
     }
 
-    fn call(&mut self, piece: Raw<'_>, sink: Sink<'_>) {
-        if self.open.take().is_some() {
-            sink(Event::Close);
+    fn close(&mut self, sink: Sink<'_>) {
+        let Some(kind) = self.open.take() else { return };
+        let signature = std::mem::take(&mut self.signature);
+        self.has_unsigned |= kind == Kind::Thinking && signature.is_empty();
+        if !signature.is_empty() {
+            sink(Event::Signature(Escaped::owned(signature)));
         }
+        sink(Event::Close);
+    }
+
+    fn call(&mut self, piece: Raw<'_>, sink: Sink<'_>) {
+        self.close(sink);
         let id = self.id.as_deref().unwrap_or_default();
         self.calls.piece(piece, id, sink);
         if !self.held.is_empty() && self.calls.close_complete(id, sink) {
@@ -202,10 +230,9 @@ impl Reader {
     }
 
     fn put(&mut self, kind: Kind, text: Escaped<'_>, sink: Sink<'_>) {
-        if self.open != Some(kind) {
-            if self.open.replace(kind).is_some() {
-                sink(Event::Close);
-            }
+        if self.open != Some(kind) || !self.signature.is_empty() {
+            self.close(sink);
+            self.open = Some(kind);
             sink(Event::Open(if kind == Kind::Text { Open::Text } else { Open::Thinking }));
         }
         sink(if kind == Kind::Text { Event::Text(text) } else { Event::Thinking(text) });
@@ -230,14 +257,10 @@ impl Reader {
 
     fn end(&mut self, sink: Sink<'_>) {
         self.is_over = true;
-        if self.open.take().is_some() {
-            sink(Event::Close);
-        }
+        self.close(sink);
         self.calls.close_all(self.id.as_deref().unwrap_or_default(), sink);
         self.release(sink);
-        if self.open.take().is_some() {
-            sink(Event::Close);
-        }
+        self.close(sink);
         let reason = match self.finish.as_deref() {
             // OpenAI ends a refusal as it ends any answer.
             Some("stop") | None if !self.refusal.is_empty() => StopReason::Refusal,
