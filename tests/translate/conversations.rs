@@ -181,3 +181,36 @@ proptest! {
         prop_assert!(model == "gpt-5" || whole.iter().all(|message| message["role"] != "system"));
     }
 }
+
+#[test]
+fn a_result_that_comes_late_is_all_that_changes_what_was_sent_before() {
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let tool = |id: &str, text: &str| json!({"role": "tool", "tool_call_id": id, "content": text});
+    let user = |content: Value| json!({"role": "user", "content": content});
+    let calls = json!({"role": "assistant", "content": null, "tool_calls": [call("a"), call("b")]});
+    let list = [user(json!("q")), calls, tool("a", "1"), user(json!("so?")), tool("b", "2")];
+    let ask = |list: &[Value]| {
+        translated(list, Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5").expect("it can be asked")
+    };
+    let (mut before, after) = (ask(&list[..4]), ask(&list));
+    assert_eq!(before[2]["content"][1]["content"], "No result provided.");
+    before[2]["content"][1] = json!({"type": "tool_result", "tool_use_id": "b", "content": "2"});
+    assert_eq!(before, after);
+
+    let uses = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {}});
+    let result = |id: &str, text: &str| json!({"type": "tool_result", "tool_use_id": id, "content": text});
+    let calls = json!({"role": "assistant", "content": [uses("a"), uses("b")]});
+    let said = user(json!([result("a", "1"), {"type": "text", "text": "so?"}]));
+    let list = [user(json!("q")), calls, said, user(json!([result("b", "2")]))];
+    let ask =
+        |list: &[Value]| translated(list, Dialect::Anthropic, Dialect::OpenAiChat, "gpt-5").expect("it can be asked");
+    let (mut before, after) = (ask(&list[..3]), ask(&list));
+    assert_eq!(before[3]["content"], "No result provided.");
+    before[3]["content"] = json!("2");
+    assert_eq!(before, after);
+    // Behind the next answer it comes too late, and what was sent stays.
+    let mut list = list.to_vec();
+    list.insert(3, json!({"role": "assistant", "content": "hm"}));
+    let (before, after) = (ask(&list[..4]), ask(&list));
+    assert!(after.starts_with(&before) && after.len() > before.len(), "{after:?}");
+}

@@ -17,6 +17,10 @@ pub(super) fn is_result(block: &Block<'_>) -> bool {
 }
 
 /// Results for the calls that nobody answered.
+///
+/// Of these alone a longer conversation may begin otherwise than the shorter did: the real one, should it come behind what the
+/// user said meanwhile, stands here in their place. Kept, they would tell the model that its tool failed; and a second result
+/// for one call is an error.
 fn missing<'a>(called: &mut Called<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
     if called.waits() {
         warnings.adapted("messages.tool_calls")?;

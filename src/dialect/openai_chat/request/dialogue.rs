@@ -256,6 +256,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 
     /// A call without a result is an error: the result says so. Then what was said meanwhile.
+    ///
+    /// Should the real one come in a later turn, before the assistant speaks again, it stands here instead: the one case in which
+    /// a longer conversation begins otherwise than the shorter did. A call has one result, and it comes before all else.
     fn unanswered(&mut self) -> Result<(), Rejection> {
         for id in self.called.unanswered() {
             self.warnings.adapted("messages.tool_use")?;
