@@ -46,7 +46,10 @@ impl Passage {
             }
             let is_stream = is_event_stream(&parts.headers);
             // Some of them say what the error is about.
-            let said = if parts.status.is_success() { HeaderMap::new() } else { parts.headers.clone() };
+            let mut said = if parts.status.is_success() { HeaderMap::new() } else { parts.headers.clone() };
+            if let Some(mark) = parts.extensions.remove::<translate::OutOfTokens>() {
+                mark.tell(&mut said);
+            }
             let is_theirs = |name: &str| name.starts_with("anthropic-") || name.starts_with("openai-");
             let theirs: Vec<_> = parts.headers.keys().filter(|name| is_theirs(name.as_str())).cloned().collect();
             theirs.into_iter().for_each(|name| _ = parts.headers.remove(name));

@@ -55,6 +55,11 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         // It may be about the model alone, and its words are the client's to read; but nobody there can mend it.
         tracing::warn!("the provider answered 403: has our credential the right to what it is asked for?");
     }
+    if parts.status == StatusCode::TOO_MANY_REQUESTS
+        && let Some(mark) = translate::OutOfTokens::of(&parts.headers)
+    {
+        parts.extensions.insert(mark);
+    }
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);
     if parts.status.is_success() {

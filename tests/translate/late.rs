@@ -214,3 +214,22 @@ fn a_rate_that_is_out_of_tokens_says_so() {
         assert_eq!(json["error"]["code"], "rate_limit_exceeded");
     }
 }
+
+#[tokio::test]
+async fn a_rate_that_is_out_of_tokens_says_so_through_a_provider_and_nothing_else_of_the_account() {
+    let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
+    for (name, left, status, kind) in [
+        ("anthropic-ratelimit-input-tokens-remaining", "0", 429, "tokens"),
+        ("anthropic-ratelimit-output-tokens-remaining", "0", 429, "tokens"),
+        ("anthropic-ratelimit-input-tokens-remaining", "7", 429, "requests"),
+        ("anthropic-ratelimit-requests-remaining", "0", 429, "requests"),
+        ("anthropic-ratelimit-input-tokens-remaining", "0", 400, "invalid_request_error"),
+    ] {
+        let answer = Response::builder().status(status).header("content-type", "application/json");
+        let answer = answer.header(name, left).header("retry-after", "7").body(body).expect("an answer");
+        let (head, told, _) = through(Dialect::OpenAiChat, answer).await;
+        assert_eq!((head.status.as_u16(), &told["error"]["type"]), (status, &json!(kind)), "{name} {left}");
+        let is_theirs = |name: &str| name.contains("ratelimit");
+        assert!(!head.headers.keys().any(|name| is_theirs(name.as_str())), "{:?}", head.headers);
+    }
+}

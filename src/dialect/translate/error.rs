@@ -17,6 +17,24 @@ const OUT_OF_TOKENS: [&str; 3] = [
     "anthropic-ratelimit-output-tokens-remaining",
 ];
 
+/// Marks an answer whose headers said that a rate of tokens is spent. They are about an account that all clients share, and go
+/// no further than to whoever asked the provider; what kind of rate it is, is no secret.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutOfTokens;
+
+impl OutOfTokens {
+    /// If these headers say so.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let is_out = OUT_OF_TOKENS.iter().any(|name| headers.get(*name).is_some_and(|left| left == "0"));
+        is_out.then_some(OutOfTokens)
+    }
+
+    /// Says it in headers again, for [`error`].
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        headers.insert(OUT_OF_TOKENS[0], HeaderValue::from_static("0"));
+    }
+}
+
 /// Translates an error: an answer whose status is 400 or above. `headers` are the upstream's, of which those that say when
 /// to come back go on.
 #[must_use]
@@ -36,8 +54,7 @@ pub fn error(
     if is_spend_cap && fault.kind == FaultKind::RateLimit {
         fault.kind = FaultKind::SpendCap;
     }
-    let is_out = |name: &str| headers.get(name).is_some_and(|left| left == "0");
-    if fault.kind == FaultKind::RateLimit && OUT_OF_TOKENS.iter().any(|name| is_out(name)) {
+    if fault.kind == FaultKind::RateLimit && OutOfTokens::of(headers).is_some() {
         fault.kind = FaultKind::TokenLimit;
     }
     let mut rendered = of_fault(&fault, client, reply);
