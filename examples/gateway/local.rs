@@ -31,17 +31,25 @@ impl Gate for Only {
 
 fn may_say(origin: &str) -> bool {
     match origin.split_once("://") {
-        Some(("http" | "https", authority)) => is_local(authority),
+        Some(("http" | "https", authority)) => host(authority).is_some_and(|host| is_this(&host)),
         Some(_) => true,
         // `null` is a page's that does not say whose it is.
         None => false,
     }
 }
 
+/// By a name of this machine, or one that containers have for it.
 fn is_local(authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
-    let host = authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
-    matches!(&*host, "localhost" | "host.docker.internal" | "gateway.docker.internal")
-        || host.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host(authority)
+        .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
+}
+
+fn host(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    Some(authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// No network says where these are.
+fn is_this(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

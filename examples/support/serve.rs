@@ -73,7 +73,7 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
             let mut server = auto::Builder::new(TokioExecutor::new());
             // Without a timer hyper waits for the end of a request's head for ever.
             server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            server.http2().timer(TokioTimer::new());
+            server.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
             let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
             tokio::select! {
                 _ = connection.as_mut() => return,

@@ -11,8 +11,8 @@ use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
 use crate::store::admission::PresentedKey;
+use crate::store::in_time;
 use crate::store::key::KeyStore;
-use crate::store::{at_once, in_time};
 
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
 pub struct KeyAuthGate<K: ?Sized> {
@@ -70,12 +70,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         let (presented, mut digest) = self.presented(headers)?;
         let (mut pepper, mut failed) = (&self.pepper, None);
         loop {
-            let found = match &failed {
-                None => in_time(self.keys.find(&digest)).await,
-                // It has been waited for: what a cache remembers is there at once.
-                Some(_) => at_once(self.keys.find(&digest)).await,
-            };
-            match found {
+            match in_time(self.keys.find(&digest)).await {
                 // A store that gives the record of another key must not make its holder somebody else.
                 Ok(Some(record)) if record.digest != digest => {
                     return Err(Rejection::misconfigured(

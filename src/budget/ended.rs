@@ -1,5 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::gate::OnThreshold;
 use super::queue::Queues;
@@ -15,6 +16,8 @@ pub(crate) struct Ended<B: ?Sized> {
     pub(super) store: Arc<B>,
     pub(super) reservation: Reservation,
     pub(super) actual: Money,
+    /// It is only a question that nothing came of.
+    pub(super) is_nothing: bool,
     /// Where calls wait for what it held, and the pots that it may have been held in, whoever pays in the end.
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Option<OnThreshold>,
@@ -27,7 +30,11 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
     const KIND: Kind = Kind::Budget;
 
     fn is_nothing(&self) -> bool {
-        self.reservation.pots.is_empty()
+        self.is_nothing
+    }
+
+    fn memory(&self) -> Duration {
+        self.store.memory().settled
     }
 
     async fn tell(&self) -> Result<(), StoreError> {

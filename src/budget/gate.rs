@@ -241,7 +241,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             let paid = paid.filter(|paid| paid.len() < reservation.pots.len());
             // No copy is made: nobody else has it any more.
             Arc::make_mut(&mut reservation).pots.retain(pays);
-            let ended = Ended { reservation: Arc::unwrap_or_clone(reservation), actual, ..ended };
+            let reservation = Arc::unwrap_or_clone(reservation);
+            let ended = Ended { reservation, actual, is_nothing: false, ..ended };
             match ended.trail.clone() {
                 None => settlements.settle(outcome.id, ended),
                 Some(trail) => {
@@ -320,7 +321,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let pots = || wanted.budgets.iter().map(|budget| budget.pot.clone()).collect();
         let (wakes, on_threshold) = (self.queues.clone().map(|queues| (queues, pots())), self.on_threshold.clone());
         let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
-        Ended { store, reservation, actual, wakes, on_threshold, trail, _held: held }
+        Ended { store, reservation, actual, is_nothing: true, wakes, on_threshold, trail, _held: held }
     }
 }
 

@@ -45,26 +45,27 @@ mod sent;
 mod service;
 mod settle;
 mod state;
+mod waiting;
 mod watch;
 mod written;
 
-pub use self::attempt::AttemptGuard;
-pub use self::drain::Drain;
-pub use self::future::CallFuture;
-pub use self::layer::CallLayer;
-pub use self::live::LiveCalls;
-pub use self::service::CallService;
-pub use self::settle::Settlements;
-pub(crate) use self::settle::{Fact, Kind, unavailable};
-
 pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::asked::Asked;
+pub use self::attempt::AttemptGuard;
 pub(crate) use self::body::StreamBroken;
 pub(crate) use self::discard::{DISCARD, discard};
+pub use self::drain::Drain;
 pub(crate) use self::ending::Ending;
+pub use self::future::CallFuture;
 pub(crate) use self::future::is_event_stream;
+pub use self::layer::CallLayer;
+pub use self::live::LiveCalls;
 pub(crate) use self::scopes::{Scoped, has_used};
+pub use self::service::CallService;
+pub use self::settle::Settlements;
+pub(crate) use self::settle::{Fact, unavailable};
 pub(crate) use self::state::Holds;
+pub(crate) use self::waiting::Kind;
 pub(crate) use self::watch::Watch;
 
 use std::fmt;

@@ -1,26 +1,25 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
+use super::waiting::{Kind, Place, Waiting};
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::{Chain, StoreError, contained, in_time};
+use crate::store::{Chain, StoreError, contained, so_far};
 
 /// How long to wait before a store is told again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How much may wait for stores to be there again. Of what a store that is away has let through there is no end, since budgets
-/// that refuse nothing are not asked about; so there is one here, before memory has it.
-const MOST_WAITING: usize = 100_000;
-/// How much of that may be questions that nothing came of, whose holds a lease ends too.
-const MOST_OF_NOTHING: usize = MOST_WAITING / 2;
+/// A store is told no more where it is about to forget that it was.
+const ABOUT: u32 = 12;
 
 /// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
 /// that a shutdown waits for.
@@ -47,14 +46,6 @@ struct Inner {
     tracker: TaskTracker,
     runtime: OnceLock<Handle>,
     waiting: Arc<Waiting>,
-}
-
-/// What stores could not be told yet.
-#[derive(Debug, Default)]
-struct Waiting {
-    many: AtomicUsize,
-    /// Of each kind, and of stores that are away or broken, one says in the log, each time it fails, that they wait.
-    has_speaker: [[AtomicBool; 2]; 2],
 }
 
 impl Settlements {
@@ -94,8 +85,10 @@ impl Settlements {
         let Some(runtime) = self.or_known(here) else { return };
         let waiting = self.inner.waiting.clone();
         let mut told = Box::pin(async move {
-            if let Err(error) = told(&fact).await {
-                Box::pin(tell_again(call, fact, error, waiting)).await;
+            let mut telling = pin!(contained(fact.tell()));
+            match so_far(telling.as_mut()).await {
+                Some(Ok(())) => {}
+                said => Box::pin(tell_on(call, &fact, telling, said, waiting)).await,
             }
         });
         let polled = {
@@ -153,22 +146,6 @@ impl Settlements {
     }
 }
 
-/// What is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Budget,
-    RateLimit,
-}
-
-impl Kind {
-    fn words(self) -> &'static str {
-        match self {
-            Kind::Budget => "a budget",
-            Kind::RateLimit => "a rate limit",
-        }
-    }
-}
-
 /// Something that has happened, and that a store must hear of.
 pub(crate) trait Fact: Send + Sync + 'static {
     /// What it is.
@@ -179,24 +156,29 @@ pub(crate) trait Fact: Send + Sync + 'static {
 
     /// Whether it is only that nothing came of a question.
     fn is_nothing(&self) -> bool;
+
+    /// For how long the store knows that it was told.
+    fn memory(&self) -> Duration;
 }
 
-/// In time, since one that hangs would never be told again.
-async fn told<F: Fact>(fact: &F) -> Result<(), StoreError> {
-    contained(in_time(fact.tell())).await
-}
-
-async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting: Arc<Waiting>) {
-    let most = if fact.is_nothing() { MOST_OF_NOTHING } else { MOST_WAITING };
-    let Some(mut place) = Place::take(waiting, most) else {
-        tracing::error!(%call, error = %Chain(&error), "{} is not settled: {most} calls wait for that", F::KIND.words());
-        return;
+/// Goes on with what was not told at once: waits for the answer, and asks again once there is none to wait for.
+async fn tell_on<F: Fact>(
+    call: Uuid,
+    fact: &F,
+    telling: Pin<&mut impl Future<Output = Result<(), StoreError>>>,
+    said: Option<Result<(), StoreError>>,
+    waiting: Arc<Waiting>,
+) {
+    let Some(mut place) = Place::take(call, waiting, F::KIND, fact.is_nothing()) else { return };
+    let mut said = match said {
+        Some(said) => said,
+        None => place.outlast(telling).await,
     };
-    let mut pause = FIRST_PAUSE;
-    loop {
-        if place.speaks(F::KIND, error.is_unavailable()) {
-            let waiting = place.waiting.many.load(Ordering::Relaxed);
-            tracing::error!(%call, waiting, error = %Chain(&error), "{} could not be settled", F::KIND.words());
+    let (mut pause, mut unsure_since) = (FIRST_PAUSE, None);
+    while let Err(error) = said {
+        place.say(&error);
+        if error.may_have_applied() {
+            unsure_since.get_or_insert_with(Instant::now);
         }
         // What asking again will not help may still be mended by somebody: until then, what is held stays held.
         if !error.is_unavailable() {
@@ -204,49 +186,12 @@ async fn tell_again<F: Fact>(call: Uuid, fact: F, mut error: StoreError, waiting
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
-        match told(&fact).await {
-            Ok(()) => return,
-            Err(next) => error = next,
+        let memory = fact.memory();
+        if unsure_since.is_some_and(|since| since.elapsed() > memory - memory / ABOUT) {
+            tracing::error!(%call, "{} is not settled: its store may have heard, and forgotten that it did", F::KIND.words());
+            return;
         }
-    }
-}
-
-/// A place among those that wait, left when it is dropped.
-struct Place {
-    waiting: Arc<Waiting>,
-    /// Where it is the one that speaks.
-    speaks: Option<(Kind, bool)>,
-}
-
-impl Place {
-    fn take(waiting: Arc<Waiting>, most: usize) -> Option<Self> {
-        let before = waiting.many.fetch_add(1, Ordering::Relaxed);
-        let place = Place { waiting, speaks: None };
-        (before < most).then_some(place)
-    }
-
-    /// Whether it is the one that does, of thousands that say the same.
-    fn speaks(&mut self, kind: Kind, is_away: bool) -> bool {
-        if self.speaks == Some((kind, is_away)) {
-            return true;
-        }
-        self.fall_silent();
-        let is_first = !self.waiting.has_speaker[kind as usize][usize::from(is_away)].swap(true, Ordering::Relaxed);
-        self.speaks = is_first.then_some((kind, is_away));
-        is_first
-    }
-
-    fn fall_silent(&mut self) {
-        if let Some((kind, is_away)) = self.speaks.take() {
-            self.waiting.has_speaker[kind as usize][usize::from(is_away)].store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.waiting.many.fetch_sub(1, Ordering::Relaxed);
-        self.fall_silent();
+        said = place.outlast(pin!(contained(fact.tell()))).await;
     }
 }
 
@@ -263,9 +208,31 @@ mod tests {
 
     use super::*;
 
-    /// What a store that is away, or hangs, until it is told to be there, was told.
+    /// What a store that is away, or hangs, until it is told to be there, was told, and how often it was asked.
     #[derive(Clone, Default)]
-    struct Store(Arc<Mutex<(bool, usize)>>, bool);
+    struct Store(Arc<Mutex<Said>>, Duration);
+
+    #[derive(Default)]
+    struct Said {
+        is_there: bool,
+        hangs: bool,
+        asked: usize,
+        told: usize,
+    }
+
+    impl Store {
+        fn with<T>(&self, look: impl FnOnce(&mut Said) -> T) -> T {
+            look(&mut self.0.lock().expect("no panic"))
+        }
+
+        fn is(&self, is_there: bool, hangs: bool) {
+            self.with(|said| (said.is_there, said.hangs) = (is_there, hangs));
+        }
+
+        fn counts(&self) -> (usize, usize) {
+            self.with(|said| (said.asked, said.told))
+        }
+    }
 
     impl Fact for Store {
         const KIND: Kind = Kind::Budget;
@@ -274,53 +241,87 @@ mod tests {
             false
         }
 
+        fn memory(&self) -> Duration {
+            self.1
+        }
+
         async fn tell(&self) -> Result<(), StoreError> {
-            let is_there = self.0.lock().expect("no panic").0;
-            if !is_there && self.1 {
-                std::future::pending::<()>().await;
+            self.with(|said| said.asked += 1);
+            while self.with(|said| said.hangs) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            if !is_there {
-                return Err(StoreError::unavailable("away"));
+            match self.with(|said| said.is_there) {
+                true => self.with(|said| said.told += 1),
+                false => return Err(StoreError::unavailable("away")),
             }
-            self.0.lock().expect("no panic").1 += 1;
             Ok(())
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn of_those_that_wait_for_a_store_one_speaks_and_all_are_told_when_it_is_back() {
-        for hangs in [false, true] {
-            let (settlements, store) = (Settlements::new(), Store(Arc::default(), hangs));
-            let _open = settlements.open();
-            for _ in 0..50 {
-                settlements.settle(Uuid::now_v7(), store.clone());
-            }
-            let waiting = settlements.inner.waiting.clone();
-            tokio::time::sleep(Duration::from_secs(60)).await;
-            assert_eq!(waiting.many.load(Ordering::Relaxed), 50);
-            let mut another = Place::take(waiting.clone(), MOST_WAITING).expect("there is room");
-            assert!(!another.speaks(Kind::Budget, true), "somebody does");
-            assert!(another.speaks(Kind::RateLimit, true), "nobody does of these");
-            assert!(another.speaks(Kind::Budget, false), "nor of what no waiting mends");
-            store.0.lock().expect("no panic").0 = true;
-            // The pause, and what a question that hangs is given.
-            tokio::time::sleep(LAST_PAUSE * 2).await;
-            assert_eq!(store.0.lock().expect("no panic").1, 50);
-            assert!(another.speaks(Kind::Budget, true), "nobody else is left");
-            drop(another);
-            assert_eq!(waiting.many.load(Ordering::Relaxed), 0);
-        }
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn place(waiting: &Arc<Waiting>, kind: Kind) -> Place {
+        Place::take(Uuid::nil(), waiting.clone(), kind, false).expect("there is room")
     }
 
-    #[test]
-    fn no_more_wait_than_there_is_room_for() {
-        let waiting = Arc::new(Waiting::default());
-        let take = |most| Place::take(waiting.clone(), most);
-        let mut places: Vec<_> = (0..MOST_OF_NOTHING).map(|_| take(MOST_OF_NOTHING).expect("room")).collect();
-        assert!(take(MOST_OF_NOTHING).is_none(), "the rest is for what came of something");
-        places.extend((MOST_OF_NOTHING..MOST_WAITING).map(|_| take(MOST_WAITING).expect("room")));
-        assert!(take(MOST_WAITING).is_none());
-        places.pop();
-        assert!(take(MOST_WAITING).is_some());
+    #[tokio::test(start_paused = true)]
+    async fn of_those_that_wait_for_a_store_one_speaks_and_all_are_told_when_it_is_back() {
+        let (settlements, store) = (Settlements::new(), Store(Arc::default(), HOUR));
+        let _open = settlements.open();
+        for _ in 0..50 {
+            settlements.settle(Uuid::now_v7(), store.clone());
+        }
+        let waiting = settlements.inner.waiting.clone();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(waiting.len(), 50);
+        let (mut another, mut limit) = (place(&waiting, Kind::Budget), place(&waiting, Kind::RateLimit));
+        assert!(!another.is_speaker(true), "somebody does");
+        assert!(limit.is_speaker(true), "nobody does of these");
+        assert!(another.is_speaker(false), "nor of what no waiting mends");
+        store.is(true, false);
+        tokio::time::sleep(LAST_PAUSE).await;
+        assert_eq!(store.counts().1, 50);
+        assert!(another.is_speaker(true), "nobody else is left");
+        drop((another, limit));
+        assert_eq!(waiting.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_slow_is_waited_for_and_one_that_never_comes_is_asked_for_again() {
+        let (settlements, store) = (Settlements::new(), Store(Arc::default(), HOUR));
+        let _open = settlements.open();
+        store.is(true, true);
+        settlements.settle(Uuid::now_v7(), store.clone());
+        let waiting = settlements.inner.waiting.clone();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!((store.counts(), waiting.len()), ((1, 0), 1), "it waits, and is counted");
+        store.is(true, false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(store.counts(), (1, 1));
+
+        store.is(true, true);
+        settlements.settle(Uuid::now_v7(), store.clone());
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        assert_eq!(store.counts(), (3, 1), "once a minute");
+        store.is(true, false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((store.counts().1, waiting.len()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_may_have_heard_is_told_no_more_when_it_may_have_forgotten() {
+        let (settlements, store) = (Settlements::new(), Store(Arc::default(), HOUR));
+        let _open = settlements.open();
+        store.is(true, true);
+        settlements.settle(Uuid::now_v7(), store.clone());
+        tokio::time::sleep(HOUR).await;
+        assert_eq!((store.counts().1, settlements.inner.waiting.len()), (0, 0));
+        // One that was away all the time has heard nothing.
+        store.is(false, false);
+        settlements.settle(Uuid::now_v7(), store.clone());
+        tokio::time::sleep(HOUR * 5).await;
+        store.is(true, false);
+        tokio::time::sleep(LAST_PAUSE).await;
+        assert_eq!(store.counts().1, 1);
     }
 }

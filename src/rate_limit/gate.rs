@@ -186,7 +186,12 @@ impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
     const KIND: Kind = Kind::RateLimit;
 
     fn is_nothing(&self) -> bool {
-        matches!(self.used, Used::Nothing)
+        self.permit.taken.is_empty()
+    }
+
+    // What it does not know it does not count.
+    fn memory(&self) -> Duration {
+        Duration::MAX
     }
 
     async fn tell(&self) -> Result<(), StoreError> {

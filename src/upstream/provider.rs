@@ -146,15 +146,22 @@ impl<C> Provider<C> {
     }
 }
 
-/// Whether it is an address of this machine: the one from which it would be talked to. Nothing is sent to find that out.
+/// Whether it is an address of this machine: the one from which it would be talked to (nothing is sent to find that out), or
+/// one that a socket can be bound to, where that is not so of all.
 fn is_own(ip: IpAddr) -> bool {
+    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
+    let nobodys: IpAddr =
+        if ip.is_ipv4() { Ipv4Addr::new(192, 0, 2, 1).into() } else { Ipv6Addr::from(DOCUMENTATION).into() };
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let from = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect((ip, 9))?;
         socket.local_addr()
     });
-    from.is_ok_and(|from| from.ip() == ip)
+    from.is_ok_and(|from| from.ip() == ip) || (binds(ip) && !binds(nobodys))
 }
+
+/// 2001:db8::1, which is an example's and nobody's.
+const DOCUMENTATION: [u16; 8] = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
 
 impl<C, ResB> Service<Request<Body>> for Provider<C>
 where

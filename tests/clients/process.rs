@@ -72,6 +72,7 @@ fn no_web_page_may_call() {
         (format!("host: localhost:{port}\r\norigin: vscode-webview://0f2a\r\n"), 200),
         (format!("host: localhost:{port}\r\norigin: https://example.com\r\ncontent-type: text/plain\r\n"), 400),
         (format!("host: localhost:{port}\r\norigin: null\r\n"), 400),
+        (format!("host: host.docker.internal:{port}\r\norigin: http://host.docker.internal:{port}\r\n"), 400),
         (format!("host: localhost.example.com:{port}\r\n"), 400),
         (format!("host: example.com:{port}\r\n"), 400),
         ("host: \r\n".to_owned(), 400),
