@@ -1,8 +1,7 @@
 //! A hand-built stack that misses a layer answers 500 and logs the cure.
 
 use std::convert::Infallible;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -21,6 +20,8 @@ use tollgate::{
 };
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+use crate::log::Log;
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
 
@@ -42,9 +43,7 @@ async fn ask<S>(service: S) -> (u16, String, String)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _listening) = Log::listen();
     let answer = service.oneshot(request()).await.expect("infallible");
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.expect("whole").to_bytes();
@@ -171,33 +170,4 @@ async fn a_whole_hand_built_stack_answers() {
         .service(dispatch());
     let (status, body, _) = ask(stack).await;
     assert_eq!(status, 200, "{body}");
-}
-
-/// Where the log goes while a test looks at it.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        self.clone()
-    }
 }
