@@ -4,6 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
+use jiff::Timestamp;
 
 use crate::call::{Call, unavailable};
 use crate::domain::key::{KeyDigest, KeyRecord, Pepper};
@@ -36,13 +37,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
                     "`RouteLayer` stands outside of `KeyAuthLayer`, and has routed without the key's aliases: put it inside",
                 ));
             }
-            let record = match self.authenticate(&parts.headers, call).await {
-                Ok(record) => record,
-                Err(rejection) => {
-                    call.note(Decision::refuse("auth", rejection.shared_message()));
-                    return Err(rejection);
-                }
-            };
+            let record = self.authenticate(&parts.headers, call).await?;
             call.set_principal(record.principal.clone());
             call.set_presented_key(PresentedKey { id: record.id, digest: record.digest });
             for name in &CREDENTIALS {
@@ -55,14 +50,22 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
     }
 
     async fn authenticate(&self, headers: &HeaderMap, call: &Call) -> Result<Arc<KeyRecord>, Rejection> {
-        match self.find(headers).await? {
-            None => Err(refused("this API key is not valid")),
-            Some(record) if record.disabled => Err(refused("this API key is disabled")),
-            Some(record) if record.expires_at.is_some_and(|at| at <= call.now()) => {
-                Err(refused("this API key has expired"))
-            }
-            Some(record) => Ok(record),
-        }
+        let rejection = match self.find(headers).await {
+            Ok(Some(record)) => match why_not(&record, call.now()) {
+                None => return Ok(record),
+                Some(why) => {
+                    let (key, name) = (record.id, &record.principal.name);
+                    tracing::info!(call = %call.id(), %key, %name, "refused: {why}");
+                    // Whose it was is for those who look after keys, and nobody has shown that it is theirs.
+                    call.note(Decision::refuse("auth", format!("{why}: {key}, {name}")));
+                    return Err(refused(why));
+                }
+            },
+            Ok(None) => refused("this API key is not valid"),
+            Err(rejection) => rejection,
+        };
+        call.note(Decision::refuse("auth", rejection.shared_message()));
+        Err(rejection)
     }
 
     /// The record of the key that was presented, under whichever pepper it was put.
@@ -115,6 +118,15 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
 impl<K: KeyStore> Gate for KeyAuthGate<K> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         self.pass(parts, call).await
+    }
+}
+
+/// Why a key that is known opens nothing.
+fn why_not(record: &KeyRecord, now: Timestamp) -> Option<&'static str> {
+    match record {
+        KeyRecord { disabled: true, .. } => Some("this API key is disabled"),
+        KeyRecord { expires_at: Some(at), .. } if *at <= now => Some("this API key has expired"),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::guard::Guard;
 use super::layer::{Estimator, OverBudget};
 use super::observed::{Lesson, Observations};
 use super::queue::Queues;
-use super::refusal::refusal;
+use super::refusal::{refusal, unpaid};
 use super::soft::UNANSWERED;
 use super::standing::{allowed, fullest, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
@@ -49,6 +49,8 @@ pub struct BudgetGate<B: ?Sized> {
     flights: Arc<Flights>,
     /// Whom a client may ask for more.
     contact: Option<Arc<str>>,
+    /// Whom no budget pays for is refused.
+    required: bool,
     /// Where calls wait for what others hold, if they may.
     queues: Option<Arc<Queues>>,
     /// Who is told that a part of a budget is spent, besides the log.
@@ -71,6 +73,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             observations: Arc::default(),
             flights: Arc::default(),
             contact: None,
+            required: false,
             queues: None,
             on_threshold: None,
             exhausted: Arc::default(),
@@ -104,6 +107,11 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     pub(crate) fn contact(mut self, contact: Arc<str>) -> Self {
         self.contact = Some(contact);
+        self
+    }
+
+    pub(super) fn required(mut self) -> Self {
+        self.required = true;
         self
     }
 
@@ -184,6 +192,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             return Ok(None);
         }
         let budgets = call.counted(principal, &principal.budgets, &self.everyone)?;
+        if self.required && budgets.iter().all(|budget| budget.soft) {
+            return Err(note(call, unpaid(self.contact.as_deref())));
+        }
         if budgets.is_empty() {
             return Ok(None);
         }
@@ -362,6 +373,7 @@ impl<B: ?Sized> BudgetGate<B> {
             observations: self.observations.clone(),
             flights: self.flights.clone(),
             contact: self.contact.clone(),
+            required: self.required,
             queues: self.queues.clone(),
             on_threshold: self.on_threshold.clone(),
             exhausted: self.exhausted.clone(),

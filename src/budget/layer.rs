@@ -81,6 +81,14 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
+    /// Refuses callers whom no budget pays for, or only soft ones: a key that was minted without one is a mistake, and not
+    /// free. Unless said, they are not asked about.
+    #[must_use]
+    pub fn required(mut self) -> Self {
+        self.gate = self.gate.required();
+        self
+    }
+
     /// How input is bounded.
     #[must_use]
     pub fn estimator(mut self, estimator: Estimator) -> Self {

@@ -19,7 +19,8 @@
 //! it is granted more while it goes on. Where there is no more it ends with an error event, and its call as
 //! [cut](crate::domain::outcome::End::Cut).
 //!
-//! A caller without budgets is not asked about, and a count of tokens costs nothing.
+//! A caller without budgets is not asked about, unless they are [required](BudgetLayer::required), and a count of tokens costs
+//! nothing.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

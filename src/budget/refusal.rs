@@ -51,6 +51,12 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     }
 }
 
+/// Why a call is refused that no budget pays for, where one must.
+pub(super) fn unpaid(contact: Option<&str>) -> Rejection {
+    let ask = contact.map(|contact| format!("; ask {contact} for one")).unwrap_or_default();
+    Rejection::new(RejectionKind::BudgetSpent, format!("no budget pays for the calls of this key{ask}"))
+}
+
 /// Why an answer ends of which so much has come, and for which there is no more. The denial says how the pot stands without
 /// it: only what others hold may come back.
 pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Rejection {

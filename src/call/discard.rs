@@ -14,7 +14,17 @@ pub(crate) async fn discard<B>(headers: &HeaderMap, body: B, most: u64)
 where
     B: http_body::Body<Data: Buf>,
 {
-    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+    if !headers.contains_key(header::EXPECT) {
+        discard_begun(body, most).await;
+    }
+}
+
+/// The same of a client that was asked for it, since some of it was read.
+pub(crate) async fn discard_begun<B>(body: B, most: u64)
+where
+    B: http_body::Body<Data: Buf>,
+{
+    if body.is_end_stream() {
         return;
     }
     let read = async {

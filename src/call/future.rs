@@ -180,12 +180,14 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     })
 }
 
-/// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told.
+/// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told, where it has one: of
+/// a service that has left the body out of its answer to HEAD nobody knows how long it would have been.
 fn without_body(response: Response<Body>, mut closer: Closer, is_head: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if is_head
         && !parts.headers.contains_key(header::CONTENT_LENGTH)
-        && let Some(length) = body.size_hint().exact()
+        && !Ending::is_bodiless(&Method::GET, parts.status)
+        && let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
     {
         parts.headers.insert(header::CONTENT_LENGTH, length.into());
     }

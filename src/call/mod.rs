@@ -53,7 +53,7 @@ pub(crate) use self::alive::{Alive, Held};
 pub(crate) use self::asked::Asked;
 pub use self::attempt::AttemptGuard;
 pub(crate) use self::body::StreamBroken;
-pub(crate) use self::discard::{DISCARD, discard};
+pub(crate) use self::discard::{DISCARD, discard, discard_begun};
 pub use self::drain::Drain;
 pub(crate) use self::ending::Ending;
 pub use self::future::CallFuture;

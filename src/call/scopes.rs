@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::Call;
 use crate::domain::budget::Budget;
+use crate::domain::dialect::Operation;
 use crate::domain::limit::Limit;
 use crate::domain::outcome::Outcome;
 use crate::domain::principal::Principal;
@@ -13,17 +14,34 @@ use crate::domain::scope::{Scope, ScopeKind};
 /// What is kept under a scope.
 pub(crate) trait Scoped: Clone {
     fn scope(&self) -> &Scope;
+    /// Somebody has looked at what the caller has of these.
+    fn mark(looked_at: &mut LookedAt);
+}
+
+/// What of a caller's own some layer has looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LookedAt {
+    budgets: bool,
+    limits: bool,
 }
 
 impl Scoped for Budget {
     fn scope(&self) -> &Scope {
         &self.pot.scope
     }
+
+    fn mark(looked_at: &mut LookedAt) {
+        looked_at.budgets = true;
+    }
 }
 
 impl Scoped for Limit {
     fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    fn mark(looked_at: &mut LookedAt) {
+        looked_at.limits = true;
     }
 }
 
@@ -38,6 +56,7 @@ impl Call {
         own: &'a [T],
         everyone: &[T],
     ) -> Result<Cow<'a, [T]>, Rejection> {
+        T::mark(&mut self.state().looked_at);
         if everyone.is_empty() && own.iter().all(|one| !depends(one.scope())) {
             return Ok(Cow::Borrowed(own));
         }
@@ -49,6 +68,26 @@ impl Call {
             }
         }
         Ok(Cow::Owned(counted))
+    }
+
+    /// Whether all that the caller brings along to be governed by was looked at.
+    ///
+    /// # Errors
+    /// `Misconfigured`: its calls would be free, or without end.
+    pub(crate) fn check_governed(&self) -> Result<(), Rejection> {
+        let Some(principal) = self.principal() else { return Ok(()) };
+        let LookedAt { budgets, limits } = self.state().looked_at;
+        if !limits && !principal.limits.is_empty() {
+            return Err(Rejection::misconfigured(
+                "the caller has limits, and nobody counts against them: add a `RateLimitLayer`, or an `AdmissionLayer`",
+            ));
+        }
+        if !budgets && !principal.budgets.is_empty() && self.endpoint().operation == Operation::Generate {
+            return Err(Rejection::misconfigured(
+                "the caller has budgets, and nobody pays from them: add a `BudgetLayer`, or an `AdmissionLayer`",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether any of its targets, if it depends on them, is meant.

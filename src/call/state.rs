@@ -8,6 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Call;
 use super::cut::Cut;
 use super::edit::Edits;
+use super::scopes::LookedAt;
 use super::sent::Sent;
 use super::written::Live;
 use crate::domain::content::Keep;
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) live: Vec<Live>,
     /// Whether whatever asks a provider for it begins an attempt first.
     pub(super) metered: bool,
+    /// What of the caller's own was looked at.
+    pub(super) looked_at: LookedAt,
     /// What is held for it, until its intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
@@ -118,6 +121,7 @@ impl State {
             upstream_took: Duration::ZERO,
             live: Vec::new(),
             metered: false,
+            looked_at: LookedAt::default(),
             reservation: None,
             warnings: None,
             keep: None,

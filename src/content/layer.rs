@@ -20,7 +20,8 @@ const LONG: Duration = Duration::from_secs(30);
 /// The room that bodies take on their way, unless set.
 const ROOM: usize = 64 << 20;
 
-/// Keeps what prompts and answers hold. See the [module](crate::content). A clone is the same queue.
+/// Keeps what prompts and answers hold. See the [module](crate::content). A clone is the same queue, until more is said of it:
+/// keep, for its [`flush`](Self::flush), the one that went into the stack.
 #[derive(Clone)]
 pub struct ContentLayer {
     shared: Arc<Shared>,
@@ -135,6 +136,10 @@ impl ContentLayer {
 
     /// The service in front of `inner`, within a call that is open.
     pub(crate) fn around<S>(&self, inner: S) -> ContentService<S> {
+        let Settings { keep, redactor, .. } = &self.shared.settings;
+        if *keep == Keep::Redacted && redactor.is_none() {
+            tracing::error!("what is to be redacted is not kept: `ContentLayer` has nobody to redact it by");
+        }
         task::sweep_too(&self.shared);
         ContentService::new(inner, self.shared.clone())
     }

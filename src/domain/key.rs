@@ -31,7 +31,8 @@ const SECRET: usize = 43;
 /// 62^6 is more than 2^32.
 const CHECKSUM: usize = 6;
 
-/// Whether a key is for real money. The two differ in their prefix alone, so that a person and a scanner can tell.
+/// What a key is meant for. The two differ in their prefix alone, so that a person and a scanner can tell: a key for tests that
+/// is put into the store of a gateway spends there what any other does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Environment {

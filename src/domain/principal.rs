@@ -31,6 +31,9 @@ use super::money::Money;
 use super::pattern;
 use super::scope::{Scope, ScopeKind};
 
+/// What stands in a list that names nothing: no model is called so.
+const NO_MODEL: &str = "";
+
 /// Who calls, and what they may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +53,8 @@ pub struct Principal {
     pub org: Option<Arc<str>>,
     /// Words to sort costs by.
     pub tags: Vec<Arc<str>>,
-    /// The models that may be asked for: names, and starts of names with a `*`. None named means all.
+    /// The models that may be asked for: names, and starts of names with a `*`. None named means all; whom
+    /// [`models`](Self::models) has given an empty list, may ask for none.
     pub models: Vec<Arc<str>>,
     /// Names of this caller's own for models.
     pub aliases: BTreeMap<Arc<str>, Arc<str>>,
@@ -115,10 +119,14 @@ impl Principal {
         self
     }
 
-    /// May ask for these models too: names, or starts of names and a `*`.
+    /// May ask for these models too, names, or starts of names and a `*`, and for no others. An empty list is a list: who is
+    /// given that alone may ask for none.
     #[must_use]
     pub fn models<M: Into<Arc<str>>>(mut self, models: impl IntoIterator<Item = M>) -> Self {
         self.models.extend(models.into_iter().map(Into::into));
+        if self.models.is_empty() {
+            self.models.push(NO_MODEL.into());
+        }
         self
     }
 
@@ -170,13 +178,13 @@ impl Principal {
         self.models.is_empty() || self.models.iter().any(|pattern| pattern::matches(pattern, model))
     }
 
-    /// Whether what is kept for everyone in `scope` is about this one. What a call is for, the scope of a model or of a
-    /// provider, is about all who make it.
+    /// Whether what is kept for everyone in `scope` is about this one: a key, by its id or its name. What a call is for, the
+    /// scope of a model or of a provider, is about all who make it.
     #[must_use]
     pub fn is_in(&self, scope: &Scope) -> bool {
         let is = |own: &Option<Arc<str>>| own.as_deref().is_some_and(|own| scope.names(own));
         match scope.kind {
-            ScopeKind::Key => self.own_scope() == *scope,
+            ScopeKind::Key => self.own_scope() == *scope || scope.names(&self.name),
             ScopeKind::User => is(&self.user),
             ScopeKind::Team => is(&self.team),
             ScopeKind::Org => is(&self.org),
@@ -223,6 +231,9 @@ mod tests {
         assert!(ada.may_use("claude-haiku-5-5") && ada.may_use("gpt-6") && ada.may_use("gpt-"));
         assert!(!ada.may_use("claude-haiku-5-5-fast") && !ada.may_use("claude-opus-5-5") && !ada.may_use("GPT-6"));
         assert!(Principal::new("anyone").may_use("anything"));
+        let nobody = Principal::new("nobody").models(Vec::<Arc<str>>::new());
+        assert!(!nobody.may_use("claude-haiku-5-5") && !nobody.may_use("*"));
+        assert!(nobody.models(["gpt-6"]).may_use("gpt-6"));
     }
 
     #[test]

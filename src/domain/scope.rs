@@ -48,7 +48,7 @@ pub enum ScopeKind {
 }
 
 impl Scope {
-    /// The key of this id.
+    /// The key of this id; for what is kept for everyone, its name will do.
     pub fn key(id: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Key, id: id.into() }
     }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
@@ -11,7 +12,7 @@ use crate::auth::{KeyAuthGate, KeyAuthLayer};
 use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::admission::AdmissionStore;
 use crate::store::budget::BudgetStore;
@@ -91,6 +92,20 @@ impl Controls {
     }
 }
 
+/// Which there are.
+impl fmt::Debug for Controls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Last { limits, budgets, whole } = &self.last;
+        f.debug_struct("Controls")
+            .field("audits", &self.audits.len())
+            .field("keys", &self.keys.is_some())
+            .field("limits", &(limits.is_some() || whole.is_some()))
+            .field("budgets", &(budgets.is_some() || whole.is_some()))
+            .field("pass_other_paths", &self.pass_other_paths)
+            .finish()
+    }
+}
+
 /// What becomes of a path that is no LLM endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Others {
@@ -126,6 +141,10 @@ impl Door {
                 call.check_hidden("GatewayLayer")?;
                 match &self.keys {
                     Some(keys) => keys.pass(parts, call).await,
+                    // The host says who calls, if it knows.
+                    None if operation == Operation::Other && call.principal().is_none() => {
+                        Err(Rejection::new(RejectionKind::Unauthenticated, "nobody has said who calls: sign in first"))
+                    }
                     None => Ok(()),
                 }
             }
@@ -161,6 +180,7 @@ impl Last {
         // What is behind these gates is metered, a host's own service as a whole.
         call.set_metered();
         self.admit(parts, call).await?;
+        call.check_governed()?;
         call.intend().await
     }
 

@@ -150,6 +150,7 @@ impl Attempts {
         call.require_head()?;
         let body = in_memory(body)?;
         call.require_route()?;
+        call.check_governed()?;
         if call.dialect() == Dialect::OpenAiChat {
             call.ask_for_usage();
         }

@@ -305,6 +305,8 @@ impl fmt::Debug for GatewayLayer {
             .field("routes", &self.router.is_some())
             .field("gates", &self.gates.len())
             .field("rewriters", &self.rewriters.len())
+            .field("content", &self.content)
+            .field("controls", &self.controls)
             .finish()
     }
 }

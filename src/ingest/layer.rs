@@ -44,10 +44,10 @@ impl IngestLayer {
     }
 
     /// How long a client may send nothing in the middle of its body: one whose connection hangs must not keep the room that
-    /// others need. There is no limit on the whole.
+    /// others need. Zero is as long as it likes. There is no limit on the whole.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle = timeout;
+        self.idle = if timeout.is_zero() { Duration::MAX } else { timeout };
         self
     }
 

@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::IngestLayer;
 use crate::body::{Body, BoxError, Share};
-use crate::call::{Call, DISCARD, discard};
+use crate::call::{Call, DISCARD, discard, discard_begun};
 use crate::dialect::head::Head;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -52,7 +52,11 @@ impl IngestLayer {
         B::Error: Into<BoxError>,
     {
         call.check_placed()?;
-        match take(parts, body.as_mut(), self).await {
+        if let Err(rejection) = self.check(parts, body.size_hint().lower()) {
+            discard(&parts.headers, body, self.unread(&rejection)).await;
+            return Err(rejection);
+        }
+        match take(body.as_mut(), self).await {
             Ok(bytes) => {
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
@@ -71,21 +75,41 @@ impl IngestLayer {
                 Ok(bytes)
             }
             Err(rejection) => {
-                // A body that is too large is let run out, unstored: most clients read an answer only after they have
-                // sent all.
-                if rejection.kind() == RejectionKind::ClientTooSlow {
-                    return Err(rejection);
+                if rejection.kind() != RejectionKind::ClientTooSlow {
+                    // Whoever waited to be asked for it was.
+                    discard_begun(body, self.unread(&rejection)).await;
                 }
-                let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
-                discard(&parts.headers, body, DISCARD + more).await;
                 Err(rejection)
             }
         }
     }
+
+    /// What is wrong with a request before anything of its body is read.
+    fn check(&self, parts: &Parts, length: u64) -> Result<(), Rejection> {
+        if parts.method != Method::POST {
+            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use POST"));
+        }
+        if is_coded(&parts.headers) {
+            return Err(Rejection::new(
+                RejectionKind::InvalidRequest,
+                "send the body uncompressed: its content-encoding is not read here",
+            ));
+        }
+        if length > self.max_body as u64 {
+            return Err(too_large(self.max_body));
+        }
+        Ok(())
+    }
+
+    /// How much is read on of a body that is refused. One that is too large is let run out, unstored: most clients read an
+    /// answer only after they have sent all.
+    fn unread(&self, rejection: &Rejection) -> u64 {
+        let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
+        DISCARD.saturating_add(more)
+    }
 }
 
 async fn take<B>(
-    parts: &Parts,
     mut body: Pin<&mut B>,
     &IngestLayer { max_body, idle, ref budget, .. }: &IngestLayer,
 ) -> Result<Bytes, Rejection>
@@ -93,19 +117,7 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    if parts.method != Method::POST {
-        return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use POST"));
-    }
-    if is_coded(&parts.headers) {
-        return Err(Rejection::new(
-            RejectionKind::InvalidRequest,
-            "send the body uncompressed: its content-encoding is not read here",
-        ));
-    }
     let declared = body.size_hint();
-    if declared.lower() > max_body as u64 {
-        return Err(too_large(max_body));
-    }
     let mut share = Share::none(budget);
     // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
     let mut first = Bytes::new();

@@ -80,14 +80,23 @@ impl<R: Rewriter> RewriteBody<R> {
 
     fn finish(&mut self) -> Result<(), Rejection> {
         let (rewriter, out) = (&mut self.rewriter, &mut self.out);
-        let mut verdict = Ok(());
-        let whole = self.scanner.finish(|block| verdict = rewriter.block(&block, out));
+        let (mut verdict, mut lacks_its_end) = (Ok(()), false);
+        let whole = self.scanner.finish(|block| (verdict, lacks_its_end) = (rewriter.block(&block, out), true));
         verdict?;
         if whole.is_err() {
-            // Half an event is passed on as it is: what it lacks, the client finds missing as it would without us.
-            self.out.extend_from_slice(self.scanner.pending());
+            // Passed on, half an event would reach the client past whoever redacts it.
+            let message = "the upstream's stream ended in the middle of an event";
+            return Err(Rejection::new(RejectionKind::UpstreamGarbled, message));
         }
-        self.rewriter.finish(&mut self.out)
+        let at = out.len();
+        rewriter.finish(out)?;
+        if lacks_its_end && out.len() > at {
+            // An event that its stream left open ends before what comes behind it.
+            let last = out.split_off(at);
+            out.extend_from_slice(b"\n\n");
+            out.unsplit(last);
+        }
+        Ok(())
     }
 }
 

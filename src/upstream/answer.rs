@@ -32,7 +32,7 @@ fn is_theirs(name: &str) -> bool {
             | "openai-organization"
             | "openai-project"
             | "anthropic-organization-id"
-    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-", "x-tollgate-"]
+    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-", "x-tollgate-", "access-control-"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }

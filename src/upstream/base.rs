@@ -1,5 +1,8 @@
+use std::borrow::Cow;
+
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
+use percent_encoding::percent_decode_str;
 
 use super::ProviderError;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
@@ -83,8 +86,7 @@ impl Base {
             (None, Some(query)) => format!("{base}{path}?{query}"),
             (Some(own), query) => {
                 // What the base says, no client says otherwise.
-                let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-                let is_new = |pair: &&str| own.split('&').all(|known| name(known) != name(pair));
+                let is_new = |pair: &&str| own.split('&').all(|known| !name(known).eq_ignore_ascii_case(&name(pair)));
                 let pairs = query.into_iter().flat_map(|query| query.split('&')).filter(is_new);
                 format!("{base}{path}?{}", std::iter::once(&**own).chain(pairs).collect::<Vec<_>>().join("&"))
             }
@@ -96,6 +98,11 @@ impl Base {
             .build()
             .ok()
     }
+}
+
+/// As servers read it, of which some care for no case.
+fn name(pair: &str) -> Cow<'_, str> {
+    percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy()
 }
 
 /// `v1`, `v1beta`, `v4`.
@@ -149,6 +156,20 @@ mod tests {
     fn what_is_no_base_is_refused() {
         for base in ["", "api.openai.com", "ftp://x/", "https://a:b@x/", "https://x/#y", "https://"] {
             assert!(Base::parse(base).is_err(), "{base}");
+        }
+    }
+
+    #[test]
+    fn what_the_base_says_no_client_says_otherwise() {
+        let base = Base::parse("https://x.example/openai/v1?api-version=2024-10-21").expect("a URL");
+        for (asked, sent) in [
+            ("beta=true", "api-version=2024-10-21&beta=true"),
+            ("api-version=x&beta=true", "api-version=2024-10-21&beta=true"),
+            ("api%2Dversion=x", "api-version=2024-10-21"),
+            ("API-Version=x&api-versions=2", "api-version=2024-10-21&api-versions=2"),
+        ] {
+            let uri = base.uri("/v1/chat/completions", Some(asked)).expect("part of a URL");
+            assert_eq!(uri.query(), Some(sent), "{asked}");
         }
     }
 }

@@ -55,15 +55,20 @@ impl HttpClient {
         Ok(Self::with_tls(tls.with_root_certificates(roots).with_no_client_auth(), timeout))
     }
 
-    /// A client with a TLS configuration of yours: private roots, client certificates.
+    /// A client with a TLS configuration of yours: private roots, client certificates. Which protocols it offers is not its to
+    /// say.
     #[must_use]
-    pub fn with_tls(tls: ClientConfig, connect_timeout: Duration) -> Self {
+    pub fn with_tls(mut tls: ClientConfig, connect_timeout: Duration) -> Self {
+        // The connector says what the pool speaks, and takes no configuration that does.
+        tls.alpn_protocols.clear();
         let mut http = HttpConnector::new();
         // The `https` connector around it decides about the scheme.
         http.enforce_http(false);
         // Without it a stream waits 40 ms for acknowledgements.
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
+        // Divided among the addresses of a name: one that is dead must not take the time of the next.
+        http.set_connect_timeout(Some(connect_timeout));
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()

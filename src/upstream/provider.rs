@@ -112,17 +112,18 @@ impl<C> Provider<C> {
     }
 
     /// How long the head of an answer may take; 10 minutes unless set, since agents fall back to long calls without a
-    /// stream.
+    /// stream. Zero is as long as it takes.
     #[must_use]
     pub fn first_byte_timeout(mut self, timeout: Duration) -> Self {
-        Arc::make_mut(&mut self.config).first_byte = timeout;
+        Arc::make_mut(&mut self.config).first_byte = or_never(timeout);
         self
     }
 
-    /// How long an answer may be silent in its middle; 5 minutes unless set. There is no limit on the whole.
+    /// How long an answer may be silent in its middle; 5 minutes unless set. Zero is as long as it likes. There is no
+    /// limit on the whole.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        Arc::make_mut(&mut self.config).idle = timeout;
+        Arc::make_mut(&mut self.config).idle = or_never(timeout);
         self
     }
 
@@ -191,6 +192,11 @@ where
     }
 }
 
+/// No timeout at all, where it is zero.
+fn or_never(timeout: Duration) -> Duration {
+    if timeout.is_zero() { Duration::MAX } else { timeout }
+}
+
 impl Config {
     fn prepare(&self, request: Request<Body>, accepts_gzip: bool) -> Result<Request<Body>, Rejection> {
         let call = Call::of(&request).cloned().ok_or_else(|| {
@@ -223,6 +229,13 @@ impl Config {
         let mut endpoint = call.endpoint();
         if let Some(target) = call.target() {
             endpoint.dialect = target.dialect;
+            // With our credential, it would ask a path that this provider does not have.
+            if (target.dialect == Dialect::Anthropic) != (self.dialect == Dialect::Anthropic) {
+                return Err(Rejection::misconfigured(format!(
+                    "the upstream `{}` was added as one that speaks {:?}, and its `Provider` speaks {:?}",
+                    target.upstream, target.dialect, self.dialect
+                )));
+            }
         }
         let path = endpoint
             .upstream_path()

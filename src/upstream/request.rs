@@ -19,7 +19,7 @@ fn passes(name: &str) -> bool {
 }
 
 /// As the table of `docs::headers` has them.
-const ENDS_HERE: [&str; 27] = [
+const ENDS_HERE: [&str; 29] = [
     "host",
     "expect",
     "connection",
@@ -49,9 +49,13 @@ const ENDS_HERE: [&str; 27] = [
     "openai-project",
     "x-goog-user-project",
     "x-ms-client-principal",
+    // Of the browser that the client runs in: Anthropic answers 401 to a page's own question, and where the page lies is its
+    // owner's business.
+    "origin",
+    "referer",
 ];
 
-const BEGINNINGS: [&str; 21] = [
+const BEGINNINGS: [&str; 22] = [
     "proxy-",
     "x-forwarded-",
     "x-tollgate-",
@@ -73,11 +77,16 @@ const BEGINNINGS: [&str; 21] = [
     "x-client-cert",
     "x-ssl-",
     "tailscale-",
+    "sec-",
 ];
 
 /// What says by its name that it is nobody else's to know: `x-auth-request-access-token`, `cf-access-jwt-assertion`. Neither
-/// provider takes one of such a name from a client but its credential.
+/// provider takes one of such a name from a client but its credential. Nor does it take a key but that, which proxies do, each
+/// under a name of its own: `apikey`, `ocp-apim-subscription-key`.
 fn is_secret(name: &str) -> bool {
+    if name.ends_with("key") && !name.ends_with("idempotency-key") {
+        return true;
+    }
     // Searched for one by one, they would take longer than all the rest that is done for a call's headers.
     (0..name.len()).any(|at| match name.as_bytes()[at] {
         b'a' | b'c' | b'j' | b'p' | b's' | b't' => {
@@ -261,6 +270,13 @@ mod tests {
             ("remote-user", "ada"),
             ("x-user-email", "ada@example.com"),
             ("x-csrf-token", "1"),
+            ("apikey", "kong"),
+            ("ocp-apim-subscription-key", "azure"),
+            ("x-functions-key", "azure"),
+            ("origin", "https://chat.example.com"),
+            ("referer", "https://chat.example.com/secret/room"),
+            ("sec-fetch-mode", "cors"),
+            ("sec-ch-ua", "Chromium"),
             ("anthropic-beta", "a,b"),
             ("x-stainless-lang", "python"),
             ("idempotency-key", "1"),

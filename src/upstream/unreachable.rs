@@ -9,12 +9,13 @@ pub(super) fn unreachable(error: &BoxError) -> Rejection {
         chain(&**error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut));
     let unsent = is_connect(&**error);
     let internal = chain(&**error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let rejection = match timed_out {
-        true => Rejection::new(RejectionKind::UpstreamTimeout, "the upstream could not be connected to in time"),
-        false if unsent => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream could not be reached"),
-        false => Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream hung up without an answer"),
-    }
-    .internal(internal);
+    let (kind, message) = match (timed_out, unsent) {
+        (true, true) => (RejectionKind::UpstreamTimeout, "the upstream could not be connected to in time"),
+        (true, false) => (RejectionKind::UpstreamTimeout, "the upstream has gone silent before it answered"),
+        (false, true) => (RejectionKind::UpstreamUnreachable, "the upstream could not be reached"),
+        (false, false) => (RejectionKind::UpstreamUnreachable, "the upstream hung up without an answer"),
+    };
+    let rejection = Rejection::new(kind, message).internal(internal);
     if unsent { rejection.nothing_sent() } else { rejection }
 }
 

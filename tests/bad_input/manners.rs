@@ -3,8 +3,8 @@
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollgate::Dialect;
 use tollgate::domain::outcome::End;
+use tollgate::{Dialect, IngestLayer};
 
 use crate::raw::ask;
 use crate::shape::{Expected, INVALID};
@@ -143,6 +143,30 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked_or_refused_at_onc
         assert!(!received.headers.contains_key("expect"), "that was between the client and us");
     }
     assert_eq!(stack.provider.received().len(), BOTH.len());
+}
+
+#[tokio::test]
+async fn a_client_that_was_asked_for_its_body_reads_why_it_is_refused_in_its_middle() {
+    let mut stack = Stack::ingesting(IngestLayer::new().max_body(4_000)).await;
+    for dialect in BOTH {
+        let path = path(dialect);
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: g\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n");
+        let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");
+        socket.write_all(head.as_bytes()).await.expect("room for it");
+        let mut asked = [0; 25];
+        socket.read_exact(&mut asked).await.expect("an answer");
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+        // It sends all before it reads, as most do.
+        for _ in 0..90 {
+            socket.write_all(format!("2710\r\n{}\r\n", "a".repeat(10_000)).as_bytes()).await.expect("it is taken");
+        }
+        socket.write_all(b"0\r\n\r\n").await.expect("it is taken");
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 413");
+        assert_eq!(stack.outcomes.next().await.end, End::Refused);
+    }
 }
 
 #[tokio::test]

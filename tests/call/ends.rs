@@ -7,8 +7,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
-use tollgate::{CallLayer, MeterLayer};
-use tower::{ServiceBuilder, service_fn};
+use tollgate::{Body, CallLayer, MeterLayer};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::bodies::{Shape, Version, shaped, try_send};
 use crate::support::{Outcomes, Server};
@@ -72,6 +72,26 @@ async fn an_answer_that_has_no_body_on_the_wire_is_complete_whatever_its_object_
                 assert_eq!(outcome.attempts[0].end, AttemptEnd::Complete, "{version:?} {method} {status} {shape:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_tells_a_length_only_where_there_is_one() {
+    for (status, body, told) in [
+        (StatusCode::OK, "abc", Some("3")),
+        // As axum leaves it, for a GET whose answer is a stream.
+        (StatusCode::OK, "", None),
+        (StatusCode::NO_CONTENT, "abc", None),
+        (StatusCode::NOT_MODIFIED, "abc", None),
+    ] {
+        let service = CallLayer::new().layer(service_fn(move |_: Request<Body>| async move {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        }));
+        let answer = service.oneshot(Request::head("/download").body(Body::empty()).expect("a request")).await;
+        let length = answer.expect("infallible").headers().get("content-length").cloned();
+        assert_eq!(length.as_ref().map(|length| length.to_str().expect("digits")), told, "{status} {body}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::catalog::{Catalog, Terms};
 use tollgate::domain::clock::ManualClock;
@@ -17,9 +18,10 @@ use tollgate::domain::usage::Usage;
 use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::memory::MemoryBudgets;
-use tollgate::testing::Line;
+use tollgate::testing::{Line, Script};
 use tollgate::{BudgetLayer, Gateway};
 
+use crate::budgets::{ada, hello};
 use crate::world::{MESSAGES, World, ask, post};
 
 const AGENTS: usize = 8;
@@ -109,4 +111,26 @@ async fn eight_agents_on_one_key_of_three_dollars_all_make_progress_and_end_with
 #[tokio::test(start_paused = true)]
 async fn who_may_wait_for_what_is_held_is_served_in_turn_and_never_told_to_come_back() {
     all(Manners::Hasty, Duration::from_secs(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_as_soon_as_what_was_held_is_given_back() {
+    let world = World::of_budgets(|layer| layer.wait(Duration::from_secs(60)));
+    let key = Arc::new(world.mint(ada("0.0008")).await);
+    world.provider.script(Script::new().deltas(21).delay(Duration::from_millis(100)));
+    let mut body = hello(1_000);
+    body["stream"] = json!(true);
+    let began = Instant::now();
+    let call = || {
+        let (gateway, request) = (world.gateway.clone(), post(MESSAGES, &key, &body));
+        async move {
+            assert_eq!(ask(gateway, request).await.status, StatusCode::OK);
+            began.elapsed()
+        }
+    };
+    let (first, second) = tokio::join!(call(), call());
+    // The second is answered at once when its turn comes. Had nobody woken it, it would have asked again at the next half
+    // second.
+    assert!(first.as_millis() % 500 < 400, "{first:?}");
+    assert!(first <= second && second < first + Duration::from_millis(100), "{first:?}, then {second:?}");
 }

@@ -390,3 +390,18 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     assert_eq!(answer.status, 429);
     assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("anthropic-")), "{:?}", answer.headers);
 }
+
+#[tokio::test]
+async fn a_key_without_a_budget_that_refuses_may_not_call_where_one_is_required() {
+    let world = World::of_budgets(|layer| layer.required().contact("#llm-platform"));
+    let free = world.mint(Principal::new("free")).await;
+    let told = world.mint(Principal::new("told").budget_of(team("1").soft())).await;
+    let paid = world.mint(ada("1")).await;
+    for key in [&free, &told] {
+        let answer = world.ask(post(MESSAGES, key, &hello(64))).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-should-retry")), (429, Some("false")));
+        assert_eq!(answer.message(), "no budget pays for the calls of this key; ask #llm-platform for one");
+    }
+    assert_eq!(world.ask(post(MESSAGES, &paid, &hello(64))).await.status, 200);
+    assert_eq!(world.provider.bill().lines().len(), 1);
+}

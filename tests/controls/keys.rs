@@ -80,6 +80,15 @@ async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
     world.clock.advance(std::time::Duration::from_secs(30));
     let answer = world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await;
     assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key has expired"));
+    // Whose they were is in the records, of calls that are nobody's.
+    let records = world.records().await;
+    for (record, why) in records.iter().filter(|record| record.status == Some(401)).zip(["disabled: ", "expired: "]) {
+        let refused = record.decisions.iter().find(|decision| !decision.allowed).expect("it was refused");
+        let name = if why == "disabled: " { "off" } else { "short" };
+        assert!(refused.reason.contains(why) && refused.reason.ends_with(&format!(", {name}")), "{}", refused.reason);
+        assert_eq!((record.key_id, record.key_name.as_deref()), (None, None));
+    }
+    assert_eq!(records.len(), 3);
 }
 
 #[tokio::test]

@@ -401,3 +401,15 @@ async fn claude_code_is_told_on_every_answer_how_its_fullest_budget_stands() {
     let of_openai = ask(&world, &monthly, "gpt-5").await;
     assert_eq!(of_openai.header(&name("reset")), None, "other clients do not read it");
 }
+
+#[tokio::test]
+async fn what_is_kept_for_everyone_under_a_key_is_kept_for_that_key_by_its_id_or_its_name() {
+    let store = MemoryBudgets::new();
+    let hour: Window = "rolling 1h".parse().expect("a window");
+    let runaway = Budget::new(Scope::key("ci"), hour, usd("0.000001"));
+    let world = governed(&store, |layer| layer.for_everyone(runaway));
+    let ci = world.mint(Principal::new("ci")).await;
+    let ada = world.mint(Principal::new("ada")).await;
+    assert_eq!(ask(&world, &ci, HAIKU).await.status, 429);
+    assert_eq!(ask(&world, &ada, HAIKU).await.status, 200);
+}

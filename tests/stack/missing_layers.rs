@@ -8,6 +8,8 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tollgate::audit::TracingSink;
+use tollgate::domain::budget::Window;
+use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
 use tollgate::gateway::{Dispatch, Upstreams};
 use tollgate::route::ModelTable;
@@ -170,4 +172,75 @@ async fn a_whole_hand_built_stack_answers() {
         .service(dispatch());
     let (status, body, _) = ask(stack).await;
     assert_eq!(status, 200, "{body}");
+}
+
+#[tokio::test]
+async fn a_callers_own_limits_and_budgets_are_never_passed_over() {
+    let ten: tollgate::domain::money::Money = "10".parse().expect("an amount");
+    let limited = Principal::new("ada").limit(Measure::Requests, 9);
+    let paid = Principal::new("ada").budget(Window::Day, ten);
+    let counts = || RateLimitLayer::new(MemoryLimits::new());
+    let pays = || BudgetLayer::new(MemoryBudgets::new());
+    let stack = |layer: GatewayLayer, principal: &Principal| {
+        let principal = Arc::new(principal.clone());
+        let identified = tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
+            request.extensions_mut().insert(principal.clone());
+            request
+        });
+        let mine = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+        ServiceBuilder::new().layer(identified).layer(layer).service(mine)
+    };
+    assert_cured(&ask(stack(GatewayLayer::new().budget(pays()), &limited)).await, "RateLimitLayer");
+    assert_cured(&ask(stack(GatewayLayer::new().rate_limit(counts()), &paid)).await, "BudgetLayer");
+    assert_cured(&ask(stack(GatewayLayer::new(), &paid)).await, "BudgetLayer");
+    let whole = GatewayLayer::new().rate_limit(counts()).budget(pays());
+    for (principal, expected) in [(&limited, 200), (&Principal::new("ada"), 200), (&paid, 400)] {
+        // The last is asked about: nobody knows what its model costs.
+        let (status, body, log) = ask(stack(whole.clone(), principal)).await;
+        assert_eq!(status, expected, "{body} {log}");
+    }
+    assert_eq!(ask(stack(GatewayLayer::new(), &Principal::new("ada"))).await.0, 200);
+
+    // By hand too.
+    let by_hand = |principal: &Principal| {
+        let principal = Arc::new(principal.clone());
+        let identified = tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
+            request.extensions_mut().insert(principal.clone());
+            request
+        });
+        ServiceBuilder::new()
+            .layer(identified)
+            .layer(CallLayer::new())
+            .layer(IngestLayer::new())
+            .layer(RouteLayer::new(table("anthropic")))
+            .service(dispatch())
+    };
+    assert_cured(&ask(by_hand(&limited)).await, "RateLimitLayer");
+    assert_cured(&ask(by_hand(&paid)).await, "BudgetLayer");
+}
+
+#[tokio::test]
+async fn other_paths_pass_for_those_alone_of_whom_somebody_has_said_who_they_are() {
+    let mine = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let stack = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).pass_other_paths().layer(mine);
+    for known in [false, true] {
+        let mut request = Request::post("/v1/embeddings").body(Body::from(BODY)).expect("a request");
+        if known {
+            request.extensions_mut().insert(Arc::new(Principal::new("ada")));
+        }
+        let answer = stack.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), if known { 200 } else { 401 });
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_speaks_otherwise_than_its_upstream_was_added_is_not_asked() {
+    let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, Simulated::new());
+    let upstreams = Upstreams::new().add("anthropic", provider.expect("a URL"));
+    let stack = ServiceBuilder::new()
+        .layer(CallLayer::new())
+        .layer(IngestLayer::new())
+        .layer(RouteLayer::new(table("anthropic")))
+        .service(Dispatch::new(upstreams));
+    assert_cured(&ask(stack).await, "its `Provider` speaks OpenAiChat");
 }

@@ -131,3 +131,44 @@ async fn a_stream_in_a_coding_that_nobody_reads_does_not_pass_by_its_rewriter() 
         assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamGarbled)));
     }
 }
+
+/// What is left of a stream of OpenAI's that ends so, and how its call ended.
+async fn ending_in(last: &'static str) -> (String, End) {
+    let (mut outcomes, observer) = Outcomes::new();
+    let provider = service_fn(move |_request: Request<Body>| async move {
+        let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+        let first = "data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n";
+        Ok::<_, std::convert::Infallible>(answer.body(Body::from(format!("{first}{last}"))).expect("an answer"))
+    });
+    let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider).expect("a URL");
+    let gateway = Gateway::builder()
+        .upstream("sim", Dialect::OpenAiChat, provider)
+        .layer(GatewayLayer::new().rewrite(Shout { left: 9 }).on_close(observer))
+        .build();
+    let body = r#"{"model":"gpt-x","stream":true,"messages":[]}"#;
+    let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
+    let answer = gateway.oneshot(request).await.expect("infallible");
+    let text = answer.into_body().collect().await.expect("a stream that ends in order").to_bytes();
+    (String::from_utf8_lossy(&text).into_owned(), outcomes.next().await.end)
+}
+
+#[tokio::test]
+async fn what_a_rewriter_says_last_is_an_event_of_its_own() {
+    for last in ["data: [DONE]", "data: [DONE]\n", "data: [DONE]\n\n"] {
+        let (text, _) = ending_in(last).await;
+        let events: Vec<_> = text.split("\n\n").map(str::trim).filter(|event| !event.is_empty()).collect();
+        assert!(events[0].contains("HELLO"), "{text}");
+        assert_eq!(events[1..], ["data: [DONE]", ": shouted"], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn half_an_event_does_not_pass_by_a_rewriter() {
+    let (text, end) = ending_in("data: {\"choices\":[{\"delta\":{\"content\":\"Hello, my secr").await;
+    assert!(text.contains("HELLO") && !text.contains("my secr"), "{text}");
+    assert!(
+        text.contains("data: {\"error\":{\"message\":\"the upstream's stream ended in the middle of an event\""),
+        "{text}"
+    );
+    assert_eq!(end, End::Failed);
+}
