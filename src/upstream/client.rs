@@ -24,6 +24,8 @@ const TOGETHER: usize = 100;
 ///
 /// Over HTTP/2 a connection carries up to [100 calls](Self::calls_per_connection) at once, and more go over more of them.
 ///
+/// It connects by itself: a proxy on the way out (`HTTPS_PROXY`) is not asked for, and needs a client of yours.
+///
 /// Holds no global state: its TLS configuration names its own crypto provider. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct HttpClient {
