@@ -70,6 +70,10 @@ impl<'a> Bound<'a> {
         Ok(dearest)
     }
 
+    pub(super) fn asked(&self) -> Option<u64> {
+        self.asked
+    }
+
     /// The input tokens that each card may be billed for.
     pub(super) fn inputs(&self) -> Vec<(Arc<str>, u64)> {
         self.first.iter().chain(&self.more).map(|(card, input)| (card.name.clone(), *input)).collect()

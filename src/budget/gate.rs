@@ -279,9 +279,13 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         if let (Dialect::Anthropic, Some(standing)) = (call.dialect(), fullest(&standings)) {
             call.set_success_headers(allowed(standing));
         }
-        if let Some(tokens) = cap.map_err(|rejection| note(call, rejection))? {
-            call.cap_max_tokens(tokens);
-            call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
+        match cap.map_err(|rejection| note(call, rejection))? {
+            Some(tokens) => {
+                call.cap_max_tokens(tokens);
+                call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
+            }
+            // What was counted on is said so that whoever it goes to takes notice.
+            None => wanted.asked().into_iter().for_each(|tokens| call.cap_max_tokens(tokens)),
         }
         call.note(Decision::allow(
             "budget",

@@ -50,13 +50,13 @@ impl Observations {
         self.lock().insert((setting.0, whole.fingerprint), seen);
     }
 
-    /// All that has a say in what a request is billed, and is not in it: whose it is, what is to answer it, and which betas
-    /// it is sent with. `target` is none where the service behind is the host's own.
+    /// All that has a say in what a request is billed, and is not in it: whose it is, in which dialect it is read, since that
+    /// says what of it is sent, what is to answer it, and which betas it is sent with. `target` is none where the service behind is the host's own.
     pub(super) fn setting(&self, call: &Call, target: Option<&Target>, betas: u64) -> Option<Setting> {
         let principal = call.principal()?;
         let model = target.map_or_else(|| call.model(), |target| Some(&target.model));
         let upstream = target.map(|target| &target.upstream);
-        Some(Setting(self.seed.hash_one((principal.key, &principal.name, upstream, model, betas))))
+        Some(Setting(self.seed.hash_one((principal.key, &principal.name, call.dialect(), upstream, model, betas))))
     }
 
     /// The betas of a request, as one number.

@@ -71,6 +71,11 @@ impl<'c> Wanted<'c> {
         matches!(self.holds(estimator), Holds::Guess).then(|| bound.inputs())
     }
 
+    /// The output tokens that the client asked for at most, where that bounds what it costs.
+    pub(super) fn asked(&self) -> Option<u64> {
+        self.bound.as_ref()?.asked()
+    }
+
     /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.
     pub(super) fn cap(&self, granted: Money) -> Result<Option<u64>, Rejection> {
         self.bound.as_ref().map_or(Ok(None), |bound| bound.cap(granted, self.wish))

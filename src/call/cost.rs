@@ -20,8 +20,11 @@ impl Call {
     pub(crate) fn cost(&self, usage: &Usage) -> Option<Money> {
         let card = self.card()?;
         let Some(head) = self.head() else { return card.cost(usage, Terms::default()) };
-        let dialect = self.target().map_or(self.dialect(), |target| target.dialect);
-        card.cost(&billed(head.inputs(), card, dialect, *usage), head.inputs().terms)
+        let asked = self.dialect();
+        let target = self.target().map_or(asked, |target| target.dialect);
+        // No translation asks for a tier, a speed or a region; what served it the answer says.
+        let terms = if target == asked { head.inputs().terms } else { Terms::default() };
+        card.cost(&billed(head.inputs(), card, asked, target, *usage), terms)
     }
 
     /// From now on attempts say what they have cost as soon as they know.

@@ -78,6 +78,12 @@ impl Edits {
             }
         }
         if stated {
+            // A server that knows only the old name takes no notice of the other, and money is held by it.
+            if let (Dialect::OpenAiChat, [None, Some((Some(asked), _))]) = (head.dialect(), &head.spans.max_tokens)
+                && !abilities().completion_tokens
+            {
+                splice.insert_member(&head.spans.root, "max_tokens", cap.min(*asked).to_string().as_bytes());
+            }
             return;
         }
         match head.spans.max_tokens.iter().flatten().next() {

@@ -111,7 +111,7 @@ impl Catalog {
 }
 
 /// What is before a date or `-latest`.
-fn undated(model: &str) -> Option<&str> {
+pub(crate) fn undated(model: &str) -> Option<&str> {
     if let Some(name) = model.strip_suffix("-latest") {
         return Some(name);
     }

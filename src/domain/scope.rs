@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog::undated;
 use super::pattern;
 
 /// One key, user, team or organisation; one provider, some models; one tag; or everyone.
@@ -36,7 +37,8 @@ pub enum ScopeKind {
     Team,
     /// An organisation.
     Org,
-    /// A model, or those whose names start so: `claude-opus-*`. A call counts that asks for one, or may be served by one.
+    /// A model, with and without a date behind its name, or those whose names start so: `claude-opus-*`. A call counts that
+    /// asks for one, or may be served by one.
     Model,
     /// A provider, by the name of its upstream. A call counts that may be served by it, which only a route can tell: without
     /// one it is refused.
@@ -100,7 +102,11 @@ impl Scope {
     /// Whether `name` is this one's, or one of those.
     pub(crate) fn names(&self, name: &str) -> bool {
         match self.kind {
-            ScopeKind::Model => pattern::matches(&self.id, name),
+            // A model by any of its names: with a date, it is the same one at the same price.
+            ScopeKind::Model => {
+                pattern::matches(&self.id, name)
+                    || undated(name).is_some_and(|undated| pattern::matches(&self.id, undated))
+            }
             _ => *self.id == *name,
         }
     }

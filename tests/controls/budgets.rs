@@ -172,7 +172,9 @@ async fn all_or_nothing_is_a_choice() {
 
 #[tokio::test]
 async fn a_model_without_a_price_is_not_paid_from_a_budget() {
-    let world = World::new();
+    let mut card = Catalog::builtin().find("gpt-5").expect("a price").clone();
+    card.name = "deepseek-chat".into();
+    let world = World::with(|layer| layer.catalog(Catalog::builtin().with(card)));
     let paid = world.mint(ada("1")).await;
     let free = world.mint(Principal::new("free")).await;
     let mut body = hello(64);
@@ -404,4 +406,42 @@ async fn a_key_without_a_budget_that_refuses_may_not_call_where_one_is_required(
     }
     assert_eq!(world.ask(post(MESSAGES, &paid, &hello(64))).await.status, 200);
     assert_eq!(world.provider.bill().lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_limit_that_money_is_held_by_is_said_under_a_name_that_its_server_knows() {
+    let world = World::new();
+    let paid = world.mint(ada("1")).await;
+    let free = world.mint(Principal::new("free")).await;
+    let body = |model: &str| json!({ "model": model, "max_completion_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] });
+    let sent = async |key, body: &Value| {
+        let answer = world.ask(post(CHAT, key, body)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-tollgate-clamped")), (200, None), "{}", answer.text);
+        let sent = world.provider.received().pop().expect("it was asked");
+        let sent: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        (sent["max_tokens"].clone(), sent["max_completion_tokens"].clone())
+    };
+    // DeepSeek's own takes no notice of the newer name; OpenAI's refuse the older.
+    assert_eq!(sent(&paid, &body("deepseek-chat")).await, (json!(64), json!(64)));
+    assert_eq!(sent(&paid, &body("gpt-5")).await, (json!(null), json!(64)));
+    assert_eq!(sent(&free, &body("deepseek-chat")).await, (json!(null), json!(64)), "nobody's money");
+}
+
+#[tokio::test]
+async fn what_a_translation_does_not_ask_for_is_not_charged() {
+    let world = World::new();
+    let key = world.mint(ada("10")).await;
+    let mut charged = Vec::new();
+    for speed in [json!(null), json!("fast")] {
+        let mut body = hello(64);
+        body["model"] = json!("gpt-5");
+        if !speed.is_null() {
+            body["speed"] = speed;
+        }
+        let before = world.records().await.len();
+        let answer = world.ask(post(MESSAGES, &key, &body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        charged.push(world.records().await[before].charged.expect("paid"));
+    }
+    assert_eq!(charged[0], charged[1]);
 }

@@ -86,6 +86,26 @@ async fn what_another_caller_or_another_model_was_billed_says_nothing() {
 }
 
 #[tokio::test]
+async fn what_one_dialect_made_of_a_request_says_nothing_of_what_another_makes_of_it() {
+    let world = World::new();
+    let (ada, bob) = (world.mint(rich("ada")).await, world.mint(rich("bob")).await);
+    // Chat Completions has no such member, so that nothing of it is sent.
+    let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 16, "system": "0123456789".repeat(20_000),
+        "messages": [{ "role": "user", "content": "Hello" }] });
+    let ask = async |key, path| {
+        let before = world.records().await.len();
+        assert_eq!(world.ask(post(path, key, &body)).await.status, 200);
+        let record = world.records().await.remove(before);
+        (record.granted.expect("paid"), record.charged.expect("paid"))
+    };
+    let (all_of_it, charged) = ask(&bob, MESSAGES).await;
+    let (_, without) = ask(&ada, CHAT).await;
+    assert!(without.nanos() * 10 < charged.nanos(), "{without}");
+    assert_eq!(ask(&ada, MESSAGES).await.0, all_of_it);
+    assert!(ask(&ada, MESSAGES).await.0 < all_of_it, "now it is known");
+}
+
+#[tokio::test]
 async fn a_turn_that_broke_off_teaches_nothing() {
     let world = World::new();
     let key = world.mint(rich("ada")).await;

@@ -413,3 +413,19 @@ async fn what_is_kept_for_everyone_under_a_key_is_kept_for_that_key_by_its_id_or
     assert_eq!(ask(&world, &ci, HAIKU).await.status, 429);
     assert_eq!(ask(&world, &ada, HAIKU).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_model_is_the_same_one_with_a_date_behind_its_name() {
+    let store = MemoryBudgets::new();
+    let gpt = Budget::new(Scope::model("gpt-5"), Window::Total, usd("10"));
+    let world = governed(&store, |layer| layer.for_everyone(gpt));
+    let ada = world.mint(Principal::new("ada")).await;
+    let spent = async || spent(&store, Scope::model("gpt-5"), Window::Total).await;
+    let mut before = Money::ZERO;
+    for (model, counts) in [("gpt-5", true), ("gpt-5-2025-08-07", true), ("gpt-5-mini", false)] {
+        assert_eq!(ask(&world, &ada, model).await.status, 200);
+        let now = spent().await;
+        assert_eq!(now > before, counts, "{model}");
+        before = now;
+    }
+}

@@ -2,6 +2,7 @@ use crate::dialect::marks::{ERROR, MESSAGE};
 use crate::dialect::members::{count, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
+use crate::wire::json::Raw;
 
 /// One event of a Messages stream.
 ///
@@ -60,21 +61,20 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     Reading { ended: whole, failed, ..reading }
 }
 
-/// Each field that is stated replaces what was known of it. Once the output is stated, and there is an input, as there
-/// always is, nothing is missing.
+/// Each field that is stated replaces what was known of it, but that nothing went in is what servers say who do not say it
+/// again. Once the output is stated, and there is an input, as there always is, nothing is missing.
 fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
     }
     let usage = reading.usage.get_or_insert_with(Usage::default);
-    let (mut written, mut hour, mut stated) = (None, None, false);
+    let (mut written, mut hour, mut more) = (None, None, Usage::default());
+    let (mut input, mut output, mut read) = (None, None, None);
     members(counts.as_bytes(), |key, value| match key {
-        "input_tokens" => set(&mut usage.input, value),
-        "output_tokens" => {
-            set(&mut usage.output, value);
-            stated = count(value).is_some();
-        }
-        "cache_read_input_tokens" => set(&mut usage.cache_read, value),
+        "input_tokens" => input = count(value),
+        "output_tokens" => output = count(value),
+        "cache_read_input_tokens" => read = count(value),
+        "iterations" => more = compactions(value),
         "cache_creation_input_tokens" => written = count(value),
         "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
         "output_tokens_details" => usage.reasoning = detail(value, "thinking_tokens").unwrap_or(usage.reasoning),
@@ -86,18 +86,38 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         "inference_geo" => usage.served.us |= text(value).is_some_and(|place| place == "us"),
         _ => {}
     });
-    if let Some(written) = written {
+    if let Some(output) = output {
+        usage.output = output.saturating_add(more.output);
+    }
+    restate(&mut usage.input, input, more.input);
+    restate(&mut usage.cache_read, read, more.cache_read);
+    if let Some(written) = written.filter(|written| *written > 0) {
         // Later events may repeat the total without its split: what was an hour's stays an hour's.
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
-    reading.usage_is_final = (stated || reading.usage_is_final) && usage.total_input() > 0;
+    reading.usage_is_final = (output.is_some() || reading.usage_is_final) && usage.total_input() > 0;
 }
 
-fn set(field: &mut u64, value: &str) {
-    if let Some(value) = count(value) {
-        *field = value;
+fn restate(field: &mut u64, stated: Option<u64>, more: u64) {
+    if let Some(stated) = stated.map(|stated| stated.saturating_add(more)).filter(|stated| *stated > 0) {
+        *field = stated;
     }
+}
+
+/// What compactions within a call took, which the whole does not count: of the same model, at the same price. What they wrote
+/// to a cache is left out of it with the rest that only soft budgets let through (an advisor is another model).
+fn compactions(iterations: &str) -> Usage {
+    let mut sum = Usage::default();
+    for one in Raw::new(iterations).elements() {
+        if one.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "compaction") {
+            let tokens = |name| one.member(name).and_then(Raw::count).unwrap_or(0);
+            sum.input = sum.input.saturating_add(tokens("input_tokens"));
+            sum.output = sum.output.saturating_add(tokens("output_tokens"));
+            sum.cache_read = sum.cache_read.saturating_add(tokens("cache_read_input_tokens"));
+        }
+    }
+    sum
 }
 
 fn detail(object: &str, name: &str) -> Option<u64> {
@@ -108,4 +128,43 @@ fn detail(object: &str, name: &str) -> Option<u64> {
         }
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(start: &str, delta: &str) -> Usage {
+        let mut reading = Reading::default();
+        event(format!(r#"{{"type":"message_start","message":{{"usage":{start}}}}}"#).as_bytes(), None, &mut reading);
+        event(format!(r#"{{"type":"message_delta","usage":{delta}}}"#).as_bytes(), None, &mut reading);
+        assert!(reading.usage_is_final);
+        reading.usage.expect("it was stated")
+    }
+
+    #[test]
+    fn zeros_at_the_end_of_a_stream_take_nothing_back() {
+        let start =
+            r#"{"input_tokens":50000,"cache_read_input_tokens":10,"cache_creation_input_tokens":7,"output_tokens":1}"#;
+        let all = Usage { input: 50_000, cache_read: 10, cache_write_5m: 7, output: 20, ..Usage::default() };
+        for delta in [
+            r#"{"output_tokens":20}"#,
+            r#"{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":20}"#,
+            r#"{"input_tokens":50000,"cache_read_input_tokens":10,"cache_creation_input_tokens":7,"output_tokens":20}"#,
+        ] {
+            assert_eq!(stream(start, delta), all, "{delta}");
+        }
+    }
+
+    #[test]
+    fn a_compaction_is_counted_besides_the_whole_and_an_advisor_is_not() {
+        let usage = r#"{"input_tokens":23000,"output_tokens":1000,"iterations":[
+            {"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":0},
+            {"type":"message","input_tokens":23000,"output_tokens":1000},
+            {"type":"advisor_message","model":"claude-opus-5-5","input_tokens":9,"output_tokens":9}]}"#;
+        let all = Usage { input: 203_000, output: 4_500, ..Usage::default() };
+        let whole = message(format!(r#"{{"type":"message","usage":{usage}}}"#).as_bytes());
+        assert_eq!((whole.usage, whole.usage_is_final), (Some(all), true));
+        assert_eq!(stream(r#"{"input_tokens":203000,"output_tokens":1}"#, usage), all);
+    }
 }

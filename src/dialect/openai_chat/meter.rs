@@ -63,6 +63,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "service_tier" => match text(value).as_deref() {
             Some("priority" | "fast") => served.fast = Some(true),
             Some("flex") => served.flex = true,
+            Some("default") => served.fast = Some(false),
             _ => {}
         },
         "error" => failed = !matches!(value, "null" | "false"),

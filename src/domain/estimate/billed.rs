@@ -5,15 +5,16 @@ use crate::domain::usage::Usage;
 
 /// The usage as it is billed: with what the request tells of it, and Chat Completions has no words for.
 ///
-/// Searches are billed by the call, and what a cache is asked to keep for long at a price of its own.
-pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, dialect: Dialect, mut usage: Usage) -> Usage {
-    if dialect != Dialect::OpenAiChat {
+/// Searches are billed by the call, and what a cache is asked to keep for long at a price of its own: in the words of Chat
+/// Completions, for a translation asks for no more than the usual time.
+pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, asked: Dialect, target: Dialect, mut usage: Usage) -> Usage {
+    if target != Dialect::OpenAiChat {
         return usage;
     }
     if usage.web_searches == 0 && server_tools(inputs, card).iter().any(ServerTool::searches) {
         usage.web_searches = 1;
     }
-    if inputs.cache_writes == CacheWrites::OneHour {
+    if asked == target && inputs.cache_writes == CacheWrites::OneHour {
         usage.cache_write_1h = usage.cache_write_1h.saturating_add(std::mem::take(&mut usage.cache_write_5m));
     }
     usage
@@ -28,7 +29,7 @@ mod tests {
     fn cost(model: &str, inputs: &Inputs, usage: Usage) -> Option<Money> {
         let catalog = Catalog::builtin();
         let card = catalog.find(model).expect("a price");
-        card.cost(&billed(inputs, card, Dialect::OpenAiChat, usage), Terms::default())
+        card.cost(&billed(inputs, card, Dialect::OpenAiChat, Dialect::OpenAiChat, usage), Terms::default())
     }
 
     fn usd(text: &str) -> Option<Money> {
@@ -52,5 +53,9 @@ mod tests {
         let long = Inputs { cache_writes: CacheWrites::OneHour, ..Inputs::default() };
         let [short, long] = [Inputs::default(), long].map(|inputs| cost("gpt-5.6-sol", &inputs, usage));
         assert_eq!((short, long), (usd("0.020172"), usd("0.040232")));
+        let (catalog, long) = (Catalog::builtin(), Inputs { cache_writes: CacheWrites::OneHour, ..Inputs::default() });
+        let card = catalog.find("gpt-5.6-sol").expect("a price");
+        let translated = billed(&long, card, Dialect::Anthropic, Dialect::OpenAiChat, usage);
+        assert_eq!(card.cost(&translated, Terms::default()), short, "nobody has asked for long");
     }
 }

@@ -14,6 +14,8 @@ pub struct Observation {
     images: u64,
     documents: u64,
     tool_references: u64,
+    /// Its documents were marked for citations.
+    cited: bool,
 }
 
 impl Observation {
@@ -23,9 +25,9 @@ impl Observation {
     #[must_use]
     pub fn new(inputs: &Inputs, card: &ModelCard, input: u64, bytes: u64) -> Option<Self> {
         let says_nothing = inputs.references > 0 || !server_tools(inputs, card).is_empty() || bounded(inputs).is_err();
-        let Inputs { media_bytes, documents, tool_references, .. } = *inputs;
+        let Inputs { media_bytes, documents, tool_references, cited, .. } = *inputs;
         let images = inputs.images.saturating_sub(inputs.remote_images);
-        (!says_nothing).then_some(Observation { input, bytes, media_bytes, images, documents, tool_references })
+        (!says_nothing).then_some(Observation { input, bytes, media_bytes, images, documents, tool_references, cited })
     }
 }
 
@@ -37,6 +39,10 @@ pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> 
     if inputs.references > 0 || inputs.documents > seen.documents || !server_tools(inputs, card).is_empty() {
         return None;
     }
+    // What was billed was billed without the marks.
+    if inputs.cited && !seen.cited {
+        return None;
+    }
     bounded(inputs).ok()?;
     let new = |now: u64, then: u64| now.checked_sub(then);
     let body = inputs.text_bytes.saturating_add(inputs.media_bytes);
@@ -46,7 +52,9 @@ pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> 
     let images = new(here, seen.images)?.saturating_add(inputs.remote_images);
     let images = images.saturating_mul(Family::of(&card.name).image_tokens());
     let repeated = new(inputs.tool_references, seen.tool_references)?.saturating_mul(inputs.longest_tool);
-    let tokens = [bytes, images, repeated].into_iter().fold(seen.input, u64::saturating_add);
+    // None is of less than a byte.
+    let marks = if inputs.cited { bytes } else { 0 };
+    let tokens = [bytes, marks, images, repeated].into_iter().fold(seen.input, u64::saturating_add);
     Some(tokens.min(card.context_window))
 }
 
@@ -80,10 +88,14 @@ mod tests {
             Inputs { references: 1, ..text(90_500) },
             Inputs { images: 0, ..text(90_500) },
             Inputs { audio: true, ..text(90_500) },
+            Inputs { cited: true, ..text(90_500) },
             Inputs { server_tools: vec![ServerTool::new("web_search_20250305", Some(1))], ..text(90_500) },
         ] {
             assert_eq!(observed_input(&unlike, card, &seen), None, "{unlike:?}");
         }
+        let cited = |text_bytes| Inputs { cited: true, ..text(text_bytes) };
+        let marked = Observation::new(&cited(90_000), card, 30_000, 99_990).expect("it says something");
+        assert_eq!(observed_input(&cited(90_500), card, &marked), Some(31_020), "what is new may be marked");
         let referring = Inputs { references: 1, ..then.clone() };
         assert_eq!(Observation::new(&referring, card, 1, 1), None);
     }
