@@ -92,3 +92,46 @@ async fn a_permit_of_a_dead_session_that_cannot_be_read_stops_no_limit() {
     assert_eq!(standing[0].left, 1, "what can be read is freed");
     assert!(store.settle(&bad, Used::Nothing, later).await.is_err(), "who asks for it by its id is told");
 }
+
+#[tokio::test]
+async fn rows_of_limits_that_are_full_again_are_deleted_and_no_others() {
+    let dir = Dir::new("idle-meters");
+    let store = open(&dir.file()).await.limits();
+    let mut connection = by_hand(&dir.file()).await;
+    let session = session();
+    let of = |name: &str| [Limit::new(Scope::user(name), Measure::Tokens, 100)];
+    // Much has been given back of it before, and a permit of it is out, as are some that nobody can read.
+    for _ in 0..9 {
+        let permit = acquire(&store, session, &of("out"), 100, at(NINE)).await.expect("there is room");
+        store.settle(&permit, Used::Nothing, at(NINE)).await.expect("it settles");
+    }
+    let out = acquire(&store, session, &of("out"), 100, at(NINE)).await.expect("there is room");
+    let slot = acquire(&store, session, &limit(Measure::Parallel, 1), 0, at(NINE)).await.expect("a slot");
+    let broken = "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks) \
+         VALUES (x'01', x'02', 'no JSON', NULL, 1), (x'03', x'04', '[5, \"five\"]', NULL, 1)";
+    connection.execute(broken).await.expect("written");
+    // Customers of before, and one of just now.
+    let customers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
+         INSERT INTO tollgate_meters SELECT 'user', 'customer ' || i, 'tokens', \
+         (SELECT value FROM tollgate_meta WHERE name = 'limit_clock') - 1, 0, 0 FROM n";
+    connection.execute(customers).await.expect("written");
+    let later = "2026-11-24T09:10:00Z";
+    let rows = "SELECT count(*) FROM tollgate_meters";
+    for _ in 0..4 {
+        for _ in 0..1_024 / 2 {
+            let permit = acquire(&store, session, &of("busy"), 1, at(later)).await;
+            let Some(permit) = permit else { break };
+            store.settle(&permit, Used::Nothing, at(later)).await.expect("it settles");
+        }
+    }
+    let left: i64 = sqlx::query_scalar(rows).fetch_one(&mut connection).await.expect("a number");
+    assert!(left < 600, "{left} of nine thousand: fewer are not worth it");
+    let again = acquire(&store, session, &of("out"), 60, at(later)).await.expect("it has drained");
+    store.settle(&out, Used::Nothing, at(later)).await.expect("it settles");
+    assert_eq!(store.standing(&of("out"), at(later)).await.expect("it answers")[0].left, 40, "it had drained");
+    store.settle(&again, Used::Nothing, at(later)).await.expect("it settles");
+    let slots = limit(Measure::Parallel, 1);
+    assert_eq!(store.standing(&slots, at(later)).await.expect("it answers")[0].left, 0);
+    store.settle(&slot, Used::Nothing, at(later)).await.expect("it settles");
+    assert_eq!(store.standing(&slots, at(later)).await.expect("it answers")[0].left, 1);
+}

@@ -6,6 +6,7 @@ mod cases;
 mod broken;
 mod broken_keys;
 mod cached;
+mod customers;
 mod late;
 mod memory;
 mod properties;

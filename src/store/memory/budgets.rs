@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::leases::Leases;
 use super::settled::Settled;
+use super::sweep::Sweep;
 use super::{lock, time};
 use crate::domain::budget::{Budget, Pot};
 use crate::domain::clock::{Clock, SystemClock};
@@ -57,6 +58,10 @@ impl MemoryBudgets {
         if !silent.is_empty() {
             state.forfeit(&silent);
         }
+        // Before anything is decided: what a decision has looked up stays where it is.
+        if state.sweep.is_due(state.pots.len()) {
+            state.forget_idle();
+        }
         decision(&mut state, now)
     }
 }
@@ -103,6 +108,7 @@ pub(super) struct State {
     holds: HashMap<Uuid, Hold, RandomState>,
     settled: Settled,
     leases: Leases,
+    sweep: Sweep,
 }
 
 struct Kept {
@@ -134,6 +140,7 @@ impl Default for State {
             holds: HashMap::default(),
             settled: Settled::default(),
             leases: Leases::default(),
+            sweep: Sweep::default(),
         }
     }
 }
@@ -276,6 +283,20 @@ impl State {
         });
     }
 
+    /// Forgets pots that stand as one does that nobody has asked for, since their windows have passed. One that a hold names
+    /// stays, and so does one of a forfeit, which may still be corrected.
+    #[cold]
+    fn forget_idle(&mut self) {
+        let State { now, index, pots, holds, sweep, .. } = self;
+        let pinned = holds.values().flat_map(|hold| &hold.pins).map(|pin| pin.at);
+        let moved = sweep.run(pots, pinned, |kept| kept.is_idle(*now));
+        index.retain(|_, at| moved.follow(at));
+        index.shrink_to(moved.due);
+        for pin in holds.values_mut().flat_map(|hold| &mut hold.pins) {
+            moved.follow(&mut pin.at);
+        }
+    }
+
     /// Where a pot is kept, in its window of now.
     fn at(&mut self, pot: &Pot) -> usize {
         let Some(&at) = self.index.get(pot) else {
@@ -290,11 +311,7 @@ impl State {
 
     fn rolled(&mut self, at: usize) -> &mut Kept {
         let kept = &mut self.pots[at];
-        if kept.until.is_some_and(|until| until <= self.now) {
-            let (window_start, until) = kept.pot.window.around(self.now);
-            kept.account.roll(kept.pot.window, window_start);
-            kept.until = until;
-        }
+        kept.roll(self.now);
         kept
     }
 
@@ -312,6 +329,22 @@ impl State {
 }
 
 impl Kept {
+    fn roll(&mut self, now: Timestamp) {
+        if self.until.is_some_and(|until| until <= now) {
+            let (window_start, until) = self.pot.window.around(now);
+            self.account.roll(self.pot.window, window_start);
+            self.until = until;
+        }
+    }
+
+    /// Whether a new one would stand as this one does, which one without an end never does once something came out of it. What
+    /// was told under a rolling window counts for as long as the window is.
+    fn is_idle(&mut self, now: Timestamp) -> bool {
+        self.roll(now);
+        let Account { spent, held, told, ref slices, .. } = self.account;
+        (spent, held, told) == (Money::ZERO, Money::ZERO, 0) && slices.iter().all(|slice| *slice == Money::ZERO)
+    }
+
     fn standing(&self, budget: &Budget) -> Standing {
         Standing::new(budget.clone(), &self.account, self.until)
     }

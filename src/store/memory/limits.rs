@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::leases::Leases;
+use super::sweep::Sweep;
 use super::{lock, time};
 use crate::domain::bucket::{Bucket, Mark};
 use crate::domain::clock::{Clock, SystemClock};
@@ -54,6 +55,10 @@ impl MemoryLimits {
         let silent = state.leases.take_silent(now);
         if !silent.is_empty() {
             state.free(&silent);
+        }
+        // Before anything is decided: what a decision has looked up stays where it is.
+        if state.sweep.is_due(state.meters.len()) {
+            state.forget_idle();
         }
         decision(&mut state, now)
     }
@@ -101,6 +106,7 @@ pub(super) struct State {
     meters: Vec<Meters>,
     permits: HashMap<Uuid, Out, RandomState>,
     leases: Leases,
+    sweep: Sweep,
 }
 
 /// All that is counted of one scope.
@@ -144,6 +150,7 @@ impl Default for State {
             meters: Vec::new(),
             permits: HashMap::default(),
             leases: Leases::default(),
+            sweep: Sweep::default(),
         }
     }
 }
@@ -266,6 +273,23 @@ impl State {
                 true
             }
         });
+    }
+
+    /// Forgets scopes that stand as one does that nobody has asked for, and that no permit is out for: what it would give back
+    /// goes by what its bucket has given back before.
+    #[cold]
+    fn forget_idle(&mut self) {
+        let State { index, meters, permits, sweep, .. } = self;
+        let now = nanos(self.now);
+        let taken = permits.values().flat_map(|out| &out.taken).map(|took| took.at);
+        let moved = sweep.run(meters, taken, |meters| {
+            meters.parallel == 0 && [meters.requests, meters.tokens].iter().all(|bucket| bucket.full_at <= now)
+        });
+        index.retain(|_, at| moved.follow(at));
+        index.shrink_to(moved.due);
+        for took in permits.values_mut().flat_map(|out| &mut out.taken) {
+            moved.follow(&mut took.at);
+        }
     }
 
     /// Where a scope is kept.

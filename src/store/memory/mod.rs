@@ -4,9 +4,10 @@
 //! restart; whoever settles a hold of before it is still charged, where the window is still the same.
 //!
 //! Clones share one state. A call takes one short lock and waits for nothing else, so a budget is as exact among a
-//! thousand tasks as it is for one. Memory is bounded by the calls in flight, the pots and scopes ever asked for, and
-//! the ids of what was settled within the last hour or so. Time never goes back: a clock that was ahead is waited for,
-//! so that no window opens twice.
+//! thousand tasks as it is for one. Memory is bounded by the calls in flight, the ids of what was settled within the last
+//! hour or so, and twice the scopes whose limits have not filled again and the pots whose windows have not passed: others
+//! are forgotten, and stand as new ones do. Time never goes back: a clock that was ahead is waited for, so that no window
+//! opens twice.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -29,6 +30,7 @@ mod keys;
 mod leases;
 mod limits;
 mod settled;
+mod sweep;
 mod whole;
 
 pub use self::budgets::MemoryBudgets;

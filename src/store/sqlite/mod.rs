@@ -71,6 +71,9 @@
 //!     WHERE opened_at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
 //! ```
 //!
+//! Rows of limits whose buckets are full again, and that no call is under way for, the writer deletes by itself. A pot keeps
+//! its row.
+//!
 //! A row of a session that is gone and that cannot be read is passed over with an error in the log; what it holds stays
 //! held.
 //!
@@ -90,6 +93,7 @@ mod audit;
 mod budgets;
 mod contents;
 mod error;
+mod idle_meters;
 mod keys;
 mod ledger;
 mod limits;

@@ -161,6 +161,11 @@ impl Times {
         let first_lease = std::mem::replace(&mut self.first_lease, i64::MIN);
         (self.latest, first_lease < self.latest)
     }
+
+    /// The time that the last ones were decided by.
+    pub(super) fn latest(&self) -> i64 {
+        self.latest
+    }
 }
 
 /// Writes down the latest time, where it is a later one.

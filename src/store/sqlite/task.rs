@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{SqliteError, SqliteErrorKind};
+use super::idle_meters::IdleMeters;
 use super::open::Setup;
 use super::schema::{self, Meta};
 use super::time::nanos;
@@ -30,6 +31,7 @@ pub(super) struct Task {
     open: Option<Open>,
     /// Since when there are holds that the disk may not have.
     unsynced: Option<Instant>,
+    idle_meters: IdleMeters,
     back: mpsc::WeakUnboundedSender<Ask>,
 }
 
@@ -55,7 +57,7 @@ impl Failure {
 
 impl Task {
     pub(super) fn new(setup: Arc<Setup>, back: mpsc::WeakUnboundedSender<Ask>) -> Self {
-        Task { setup, open: None, unsynced: None, back }
+        Task { setup, open: None, unsynced: None, idle_meters: IdleMeters::default(), back }
     }
 
     /// Until every handle is gone.
@@ -150,7 +152,8 @@ impl Task {
         if let Some(kind) = schema::mismatch(meta.version()) {
             return Err(before(SqliteError::new(setup.path(), kind)));
         }
-        let mut work = Work { connection: &mut open.connection, now: nanos(setup.clock().now()), meta };
+        let (connection, idle_meters) = (&mut open.connection, &mut self.idle_meters);
+        let mut work = Work { connection, idle_meters, now: nanos(setup.clock().now()), meta };
         let answers = work.decide(batch).await.map_err(failed)?;
         if is_full && self.unsynced.is_some() {
             // A commit that changes nothing waits for no disk.
@@ -197,6 +200,7 @@ impl Task {
 /// A transaction, and what all of its decisions go by.
 struct Work<'a> {
     connection: &'a mut SqliteConnection,
+    idle_meters: &'a mut IdleMeters,
     now: i64,
     meta: Meta,
 }
@@ -222,12 +226,14 @@ impl Work<'_> {
         let mut of_counts = self.meta.times(limits::CLOCK, limits::LEASE, self.now);
         let (at, questions): (Vec<_>, Vec<_>) = money.into_iter().unzip();
         put(&mut answers, at, budgets::decide(self.connection, &mut of_money, &questions).await?);
+        let about_limits = counts.len() + both.len();
         let (at, questions): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
         put(&mut answers, at, limits::decide(self.connection, &mut of_counts, &questions).await?);
         // Behind what was settled before.
         let (at, questions): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         let times = (&mut of_money, &mut of_counts);
         put(&mut answers, at, admission::decide(self.connection, times, &questions).await?);
+        self.idle_meters.step(self.connection, about_limits, of_counts.latest()).await?;
         audit::insert(self.connection, &lines).await?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Reply::Done))).collect())
     }

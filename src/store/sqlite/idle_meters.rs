@@ -1,0 +1,69 @@
+//! Meters that stand as new ones would are deleted, some at a time: a host with a scope for each of its customers would
+//! keep a row of everyone it ever had.
+
+use sqlx::SqliteConnection;
+
+/// After how many questions about limits to look, and at how many rows: a question makes a few new ones at most.
+const EVERY: usize = 1_024;
+const ROWS: i64 = 4_096;
+/// Fewer are left: they cost little, and may be back in a moment.
+const FEW: i64 = 512;
+
+/// A row by its key.
+type Key = (String, String, String);
+
+const LAST: &str = "SELECT scope_kind, scope_id, measure FROM tollgate_meters \
+     WHERE (scope_kind, scope_id, measure) > (?1, ?2, ?3) ORDER BY scope_kind, scope_id, measure LIMIT 1 OFFSET ?4";
+/// What a permit that is out would give back goes by what its bucket has given back before, so its meter stays. A name with a
+/// NUL is not known by that test: JSON ends there.
+macro_rules! idle {
+    () => {
+        "FROM tollgate_meters WHERE (scope_kind, scope_id, measure) > (?1, ?2, ?3) \
+         AND (scope_kind, scope_id, measure) <= (?4, ?5, ?6) AND full_at <= ?7 AND taken = 0 \
+         AND instr(CAST(scope_id AS BLOB), x'00') = 0"
+    };
+}
+const COUNT: &str = concat!("SELECT count(*) ", idle!());
+const DELETE: &str = concat!(
+    "DELETE ",
+    idle!(),
+    " AND (scope_kind, scope_id, measure) NOT IN (SELECT took.value ->> 0, took.value ->> 1, took.value ->> 2 \
+     FROM tollgate_permits AS permit, json_each(iif(json_valid(permit.taken), permit.taken, '[]')) AS took \
+     WHERE took.type = 'array')"
+);
+
+/// How far a writer has come, round and round.
+#[derive(Default)]
+pub(super) struct IdleMeters {
+    questions: usize,
+    from: Key,
+}
+
+impl IdleMeters {
+    /// So many questions about limits were answered, at `now`. In the writer's transaction.
+    pub(super) async fn step(
+        &mut self,
+        connection: &mut SqliteConnection,
+        questions: usize,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
+        self.questions += questions;
+        if self.questions < EVERY {
+            return Ok(());
+        }
+        self.questions = 0;
+        let (kind, id, measure) = std::mem::take(&mut self.from);
+        let last = sqlx::query_as(LAST).bind(kind.clone()).bind(id.clone()).bind(measure.clone()).bind(ROWS - 1);
+        let last: Option<Key> = last.fetch_optional(&mut *connection).await?;
+        // Behind every kind of scope.
+        let to = last.clone().unwrap_or_else(|| ("~".into(), String::new(), String::new()));
+        let count = sqlx::query_scalar::<_, i64>(COUNT).bind(kind.clone()).bind(id.clone()).bind(measure.clone());
+        let count = count.bind(to.0.clone()).bind(to.1.clone()).bind(to.2.clone()).bind(now);
+        if count.fetch_one(&mut *connection).await? >= FEW {
+            let delete = sqlx::query(DELETE).bind(kind).bind(id).bind(measure);
+            delete.bind(to.0).bind(to.1).bind(to.2).bind(now).execute(connection).await?;
+        }
+        self.from = last.unwrap_or_default();
+        Ok(())
+    }
+}
