@@ -69,12 +69,13 @@ impl AuditLayer {
         match &self.way {
             Way::Queue(queue) => {
                 let places_left = queue.places_left();
-                AuditStatus { is_refusing: places_left == 0, places_left, head: None, behind: Vec::new() }
+                let (is_refusing, left_out) = (places_left == 0, queue.left_out());
+                AuditStatus { is_refusing, places_left, left_out, head: None, behind: Vec::new() }
             }
             Way::Journal(journal) => {
                 let (places_left, head) = (journal.places_left(), journal.head());
                 let is_refusing = places_left == 0 || journal.is_failing();
-                AuditStatus { is_refusing, places_left, head, behind: journal.behind() }
+                AuditStatus { is_refusing, places_left, left_out: 0, head, behind: journal.behind() }
             }
         }
     }

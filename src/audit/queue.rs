@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::audit::AuditRecord;
 use crate::domain::outcome::Outcome;
+use crate::domain::rejection::RejectionKind;
 use crate::store::audit::AuditSink;
 use crate::store::{Chain, StoreError, contained};
 
@@ -21,8 +23,6 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Records on their way to one sink.
 pub(super) struct Queue {
     sender: mpsc::UnboundedSender<Item>,
-    /// What bounds it: a place is given back when its record is written.
-    places: Arc<Semaphore>,
     writer: Arc<Writer>,
 }
 
@@ -34,34 +34,56 @@ enum Item {
 
 /// A place in the queue, kept for one record.
 pub(super) struct Place {
-    sender: mpsc::UnboundedSender<Item>,
+    queue: Arc<Queue>,
     permit: OwnedSemaphorePermit,
 }
 
 impl Place {
     pub(super) fn fill(self, outcome: Arc<Outcome>) {
+        let Queue { sender, writer } = &*self.queue;
+        if is_of_a_stranger(&outcome) && writer.places.available_permits() < writer.kept {
+            return writer.leave_out();
+        }
         // The other end lives as long as the queue does.
-        let _ = self.sender.send(Item::Record(outcome, self.permit));
+        let _ = sender.send(Item::Record(outcome, self.permit));
     }
+}
+
+/// Whether it was refused for want of a good key: whoever can reach us can send as many as they like.
+fn is_of_a_stranger(outcome: &Outcome) -> bool {
+    outcome.principal.is_none() && outcome.rejection == Some(RejectionKind::Unauthenticated)
 }
 
 impl Queue {
     pub(super) fn new(sink: Box<dyn AuditSink>, capacity: usize) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let end = QueueEnd { receiver, batch: Vec::new(), permits: Vec::new() };
-        let places = Arc::new(Semaphore::new(capacity));
-        Queue { sender, places, writer: Arc::new(Writer { sink, hurry: Notify::new(), end: Mutex::new(Some(end)) }) }
+        let writer = Writer {
+            sink,
+            places: Arc::new(Semaphore::new(capacity)),
+            kept: capacity / 4,
+            left_out: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            hurry: Notify::new(),
+            end: Mutex::new(Some(end)),
+        };
+        Queue { sender, writer: Arc::new(writer) }
     }
 
     /// A place for one more record; `None` if there is none.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         self.writer.start();
-        let permit = self.places.clone().try_acquire_owned().ok()?;
-        Some(Place { sender: self.sender.clone(), permit })
+        let permit = self.writer.places.clone().try_acquire_owned().ok()?;
+        Some(Place { queue: self.clone(), permit })
     }
 
     pub(super) fn places_left(&self) -> usize {
-        self.places.available_permits()
+        self.writer.places.available_permits()
+    }
+
+    /// How many refusals were not recorded.
+    pub(super) fn left_out(&self) -> u64 {
+        self.writer.left_out.load(Ordering::Relaxed)
     }
 
     pub(super) async fn flush(&self) {
@@ -85,6 +107,13 @@ struct QueueEnd {
 
 struct Writer {
     sink: Box<dyn AuditSink>,
+    /// What bounds the queue: a place is given back when its record is written.
+    places: Arc<Semaphore>,
+    /// So many of them no refusal of a stranger stays in.
+    kept: usize,
+    left_out: AtomicU64,
+    /// How many of these the log has been told of.
+    told: AtomicU64,
     /// Somebody waits for what is queued.
     hurry: Notify,
     /// Taken by the task that writes, which puts it back when its runtime ends before the queue does.
@@ -102,6 +131,26 @@ impl Writer {
         if end.is_some() {
             // Not under the lock: a runtime that has shut down drops it here and now, and it puts the end back.
             runtime.spawn(Taken { end, writer: self.clone() }.run());
+        }
+    }
+
+    fn leave_out(&self) {
+        if self.left_out.fetch_add(1, Ordering::Relaxed) == self.told.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "the audit queue is nearly full: refusals of calls without a good key are counted, not recorded"
+            );
+        }
+    }
+
+    /// Says how many were left out, once there is room for long enough not to say so again in a moment.
+    fn tell_left_out(&self) {
+        let left_out = self.left_out.load(Ordering::Relaxed);
+        if left_out > self.told.load(Ordering::Relaxed) && self.places.available_permits() >= self.kept * 2 {
+            let refusals = left_out - self.told.swap(left_out, Ordering::Relaxed);
+            tracing::warn!(
+                refusals,
+                "refusals of calls without a good key were not recorded: the audit queue was nearly full"
+            );
         }
     }
 
@@ -156,6 +205,7 @@ impl Taken {
             self.writer.write(&end.batch).await;
             end.batch.clear();
             end.permits.clear();
+            self.writer.tell_left_out();
             for done in flushes {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
@@ -193,7 +243,7 @@ mod tests {
 
     use async_trait::async_trait;
 
-    use super::{AuditRecord, AuditSink, Duration, Queue, StoreError};
+    use super::{Arc, AuditRecord, AuditSink, Duration, Queue, StoreError};
 
     struct Never;
 
@@ -213,7 +263,7 @@ mod tests {
             let handle = runtime.handle().clone();
             drop(runtime);
             let _entered = handle.enter();
-            let queue = Queue::new(Box::new(Never), 1);
+            let queue = Arc::new(Queue::new(Box::new(Never), 1));
             assert!(queue.place().is_some());
             assert!(pin!(queue.flush()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
             done.send(()).expect("somebody waits");

@@ -11,6 +11,9 @@ pub struct AuditStatus {
     pub is_refusing: bool,
     /// How many more calls may be open, or recorded and not yet written.
     pub places_left: usize,
+    /// How many refusals of calls without a good key are not in the trail, because no more than a quarter of its places was
+    /// left when they ended; none with a journal.
+    pub left_out: u64,
     /// The last line of the journal that is written, which [`verify`](crate::store::journal::verify) takes as an anchor;
     /// `None` without a journal, and once its writer has ended.
     pub head: Option<Head>,

@@ -139,6 +139,35 @@ async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_f
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_strangers_and_a_sink_that_stalls_keep_nobody_out_who_has_a_key() {
+    let stuck = Stuck::default();
+    let audit = AuditLayer::with_capacity(stuck.clone(), 64);
+    let world = World::with(|layer| layer.audit(&audit));
+    let key = world.mint(Principal::new("ada")).await;
+    let stranger = || Request::post(MESSAGES).body(Body::from(hello().to_string())).expect("a request");
+    for _ in 0..500 {
+        assert_eq!(world.ask(stranger()).await.status, 401);
+    }
+    assert!(!audit.status().is_refusing, "{:?}", audit.status());
+    let (recorded, left_out) = (64 - audit.status().places_left, audit.status().left_out);
+    assert_eq!(recorded as u64 + left_out, 500);
+    assert!((40..=48).contains(&recorded), "as long as there is room every refusal is recorded: {recorded}");
+    // What becomes of a call that has a key is recorded, a refusal of it too.
+    for asked in [hello(), json!({ "model": 7 })].iter().cycle().take(14) {
+        assert_ne!(world.ask(post(MESSAGES, &key, asked)).await.status, 529);
+        assert_eq!(world.ask(stranger()).await.status, 401);
+    }
+    stuck.0.0.store(true, Ordering::SeqCst);
+    audit.flush().await;
+    assert_eq!(stuck.0.1.load(Ordering::SeqCst), recorded + 14);
+    assert_eq!(audit.status().left_out, left_out + 14);
+    // And when there is room again, so are strangers.
+    assert_eq!(world.ask(stranger()).await.status, 401);
+    audit.flush().await;
+    assert_eq!(stuck.0.1.load(Ordering::SeqCst), recorded + 15);
+}
+
 #[tokio::test]
 async fn json_lines_are_appended_one_for_each_call() {
     let dir = Dir::new("audit");
