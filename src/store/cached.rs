@@ -41,6 +41,8 @@ pub const LIFE_OF_NOTHING: Duration = Duration::from_secs(1);
 /// How long a key is believed to be what it was while its store cannot be asked.
 pub const OUTAGE: Duration = Duration::from_secs(5 * 60);
 const MOST: u64 = 100_000;
+/// No cache can be told of more than a thousand years, and nobody waits for the end of these.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How many groups digests fall into: that one is forgotten makes the others of its group be asked for once more.
 const GROUPS: usize = 1 << 10;
@@ -100,7 +102,8 @@ impl CachedKeysOptions {
 
     /// Remembers what `store` says.
     pub fn around<K>(self, store: K) -> CachedKeys<K> {
-        let CachedKeysOptions { life, outage, most } = self;
+        let CachedKeysOptions { most, .. } = self;
+        let [life, outage] = [self.life, self.outage].map(|time| time.min(FOR_EVER));
         let cache = Cache::builder().max_capacity(most).expire_after(Lives(life)).build();
         // What it gives in an outage lives once more.
         let known = Cache::builder().max_capacity(most).time_to_live(outage.saturating_sub(life)).build();

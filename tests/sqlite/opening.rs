@@ -8,6 +8,7 @@ use tollgate::domain::key::KeyDigest;
 use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::key::KeyStore;
+use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 
 use crate::{Dir, by_hand, cause, hold, money, open, pot, session, standing};
@@ -249,4 +250,13 @@ async fn in_a_database_of_the_hosts_only_our_own_tables_are_made() {
     assert_eq!(mode, "delete", "the mode is the host's");
     sqlite.close().await.expect("it closes");
     pool.execute("INSERT INTO orders VALUES (2)").await.expect("the pool is open");
+}
+
+#[tokio::test]
+async fn a_lock_may_be_waited_for_for_ever() {
+    let dir = Dir::new("for-ever");
+    let sqlite = Sqlite::options().busy_timeout(Duration::MAX).open(dir.file()).await.expect("it opens");
+    sqlite.migrate().await.expect("it migrates");
+    sqlite.limits().heartbeat(session(), At::Store).await.expect("it is written");
+    sqlite.close().await.expect("it closes");
 }

@@ -298,3 +298,18 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
     assert!(cached.put(&off).await.expect("memory"));
     assert!(cached.find(&off.digest).await.expect("an answer").expect("it is there").disabled);
 }
+
+#[tokio::test]
+async fn an_outage_of_any_length_can_be_asked_for() {
+    for long in [Duration::MAX, Duration::from_secs(40_000_000_000)] {
+        let keys = CachedKeys::options().life(long).outage(long).around(MemoryKeys::new());
+        let (key, pepper) = (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]));
+        let record = KeyRecord::new(&key, &pepper.expect("long enough"), Principal::new("ada"), Timestamp::UNIX_EPOCH);
+        assert!(keys.put(&record).await.expect("memory"));
+        for _ in 0..2 {
+            assert!(keys.find(&record.digest).await.expect("memory").is_some());
+        }
+        let brief = CachedKeys::options().life(Duration::ZERO).outage(long).around(MemoryKeys::new());
+        assert!(brief.find(&record.digest).await.expect("memory").is_none());
+    }
+}

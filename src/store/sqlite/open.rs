@@ -16,6 +16,8 @@ use super::schema;
 use crate::domain::clock::{Clock, SystemClock};
 
 const READERS: u32 = 2;
+/// SQLite counts in milliseconds, up to some 24 days.
+const LONGEST_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// How to open a file, where [`Sqlite::open`] does not say enough.
 ///
@@ -42,10 +44,10 @@ impl SqliteOptions {
         SqliteOptions { busy_timeout: Duration::from_secs(5), clock: Arc::new(SystemClock), durable: true }
     }
 
-    /// How long to wait for a lock that another process holds; 5 s unless set.
+    /// How long to wait for a lock that another process holds; 5 s unless set, 24 days at most.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        self.busy_timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
