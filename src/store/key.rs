@@ -61,6 +61,18 @@ pub trait KeyRegistry: KeyStore {
     /// look again.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// When the store cannot be written; and where the record cannot be kept so that it can be read, as one with a budget
+    /// below zero.
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError>;
+}
+
+/// What no key is written with, since it could not be read again: money has no text below zero.
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+pub(crate) fn check(record: &KeyRecord) -> Result<(), StoreError> {
+    match record.principal.budgets.iter().find(|budget| budget.limit.is_negative()) {
+        Some(budget) => {
+            Err(StoreError::broken(format!("a budget of {} cannot be kept: it is below zero", budget.limit)))
+        }
+        None => Ok(()),
+    }
 }

@@ -20,6 +20,7 @@ pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         a_key_is_found_by_its_digest_and_by_its_name
         what_was_never_written_is_not_found
         everything_survives_the_round_trip
+        what_is_written_can_be_read
         a_rotated_secret_opens_nothing
         a_key_that_has_expired_or_is_disabled_is_still_found
         names_and_digests_are_unique
@@ -89,6 +90,24 @@ async fn everything_survives_the_round_trip<S: KeyRegistry>(make: &impl AsyncFn(
     bare.disabled = false;
     rule.holds("it is written again", rule.answer(store.put(&bare).await));
     rule.same("after it", &found(&store, rule, &bare.digest).await.as_ref(), &Some(&bare));
+}
+
+/// What cannot be kept as it is may be refused, and then nothing has changed.
+async fn what_is_written_can_be_read<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    for nanos in [-1, -2_500_000_000, i64::MIN] {
+        let owing = Principal::new("owing").budget(Window::Day, Money::from_nanos(nanos));
+        let record = record(rule, owing);
+        let written = store.put(&record).await.is_ok_and(|written| written);
+        let want = written.then_some(&record);
+        rule.same("a budget below zero", &found(&store, rule, &record.digest).await.as_ref(), &want);
+        rule.same("by name", &named(&store, rule, "owing").await.as_ref(), &want);
+        if written {
+            return;
+        }
+    }
+    let owing = record(rule, Principal::new("owing"));
+    rule.holds("its name is free", rule.answer(store.put(&owing).await));
 }
 
 async fn a_rotated_secret_opens_nothing<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::lock;
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::store::StoreError;
-use crate::store::key::{KeyRegistry, KeyStore};
+use crate::store::key::{self, KeyRegistry, KeyStore};
 
 /// Keys in memory. A clone shares them.
 #[derive(Clone, Default)]
@@ -55,6 +55,7 @@ impl KeyRegistry for MemoryKeys {
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        key::check(record)?;
         let record = Arc::new(record.clone());
         Ok(lock(&self.state).put(record))
     }

@@ -12,7 +12,7 @@ use super::{Sqlite, unexpected};
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::domain::principal::Principal;
 use crate::store::StoreError;
-use crate::store::key::{KeyRegistry, KeyStore};
+use crate::store::key::{self, KeyRegistry, KeyStore};
 
 const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE digest = ?1";
@@ -73,6 +73,7 @@ impl KeyRegistry for SqliteKeys {
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        key::check(record)?;
         match self.sqlite.ask(Question::Key(Box::new(record.clone()))).await? {
             Reply::Written(written) => Ok(written),
             _ => Err(unexpected()),
