@@ -13,7 +13,8 @@ use crate::store::audit::AuditSink;
 /// Writes each record as one line of JSON.
 ///
 /// A batch is one write and one flush, on a thread that may block, and a file is on the disk then. After a failed write its
-/// lines come again, so a line may stand there twice, or cut in its middle before a whole one; the `id` tells.
+/// lines come again, so a line may stand there twice, or cut in its middle before a whole one; the `id` tells. A file that it
+/// makes only this user may read (mode 0600, on Unix); one that is there keeps its mode.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }

@@ -72,8 +72,13 @@ fn ends_with_a_line(path: &Path) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
+/// Who called what and when is for the eyes of its owner; what is there keeps its mode.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn numbered(path: &Path, number: u64) -> PathBuf {
@@ -160,6 +165,22 @@ mod tests {
         let texts: Vec<String> = files.map(|file| fs::read_to_string(file).expect("a file")).collect();
         assert_eq!(texts.concat(), lines.concat() + &long);
         assert!(texts.iter().all(|text| text.ends_with('\n') && (text.len() <= 100 || *text == long)));
+        fs::remove_dir_all(&directory).expect("ours");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_for_its_owner_and_one_that_was_there_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = directory("mode");
+        let path = directory.join("audit.jsonl");
+        let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        let mut file = Rotating::open(&path, 10).expect("it opens");
+        write(&mut file, "1234567\n1234567\n");
+        assert_eq!((mode(&path), mode(&numbered(&path, 1))), (0o600, 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("ours");
+        write(&mut Rotating::open(&path, 1_000).expect("it opens"), "1234567\n");
+        assert_eq!(mode(&path), 0o640);
         fs::remove_dir_all(&directory).expect("ours");
     }
 
