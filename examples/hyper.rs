@@ -1,24 +1,29 @@
 //! The gateway on plain hyper, no framework: `cargo run --example hyper --features testing`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+use std::pin::pin;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tollgate::call::{LiveCalls, Settlements};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{Dialect, Gateway, GatewayLayer};
 
+/// How long a client may say nothing of a request, and calls may go on when it is over.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://simulated.invalid", None, Simulated::new())?;
-    let (settlements, live) = (Settlements::new(), LiveCalls::new());
+    let (settlements, live) = (Settlements::new(), LiveCalls::with_client_timeout(Duration::from_secs(120)));
     let gateway = Gateway::builder()
         .upstream("openai", Dialect::OpenAiChat, provider)
         .layer(GatewayLayer::new().settlements(settlements.clone()).live_calls(live.clone()))
@@ -26,46 +31,68 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Caught from now on: whoever is told the address may press Ctrl-C at once. Containers are stopped by the other.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut asked = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("OPENAI_BASE_URL=http://{}/v1", listener.local_addr()?);
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let (stopping, mut connections) = (CancellationToken::new(), JoinSet::new());
     loop {
-        let socket = tokio::select! {
-            // One bad socket is no reason to stop serving the others.
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
-                Err(_) => {
-                    // That nothing more can be opened does not pass by itself in no time.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
-                }
-            },
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = asked() => break,
         };
-        // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
-        let _ = socket.set_nodelay(true);
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        // hyper's own timeouts, such as that for a request's head, are silently off without a timer.
-        builder.http1().timer(TokioTimer::new());
-        builder.http2().timer(TokioTimer::new());
-        let service = TowerToHyperService::new(gateway.clone());
-        let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
-        let connection = graceful.watch(connection);
-        connections.spawn(async move { drop(connection.await) });
         while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((socket, _)) => drop(connections.spawn(serve(socket, gateway.clone(), stopping.clone()))),
+            // One bad socket is no reason to stop serving the others; that nothing more can be opened takes a moment to pass.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
     }
-    // Calls may end; what is left after half a minute is told so, and has a moment to hear it.
-    let (_, cut) = tokio::join!(
-        tokio::time::timeout(Duration::from_secs(31), graceful.shutdown()),
-        live.finish(Duration::from_secs(30))
-    );
-    if cut > 0 {
-        println!("{cut} calls were cut");
+    drop(listener);
+    stopping.cancel();
+    // Calls may end; what is left after half a minute is told so, and has a moment to hear it. Who asks again waits no longer.
+    let finished = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        (_, cut) = async { tokio::join!(timeout(PATIENCE + Duration::from_secs(1), finished), live.finish(PATIENCE)) } => {
+            if cut > 0 {
+                println!("{cut} calls were cut");
+            }
+        }
+        () = asked() => {}
     }
     // Then the connections, and the work that their calls left behind.
     connections.shutdown().await;
-    settlements.drain().await;
+    tokio::select! {
+        () = settlements.drain() => {}
+        () = asked() => println!("some calls are not settled"),
+    }
     Ok(())
+}
+
+async fn serve(socket: TcpStream, gateway: Gateway, stopping: CancellationToken) {
+    // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
+    let _ = socket.set_nodelay(true);
+    // The server has no clock for the first byte.
+    let is_readable = tokio::select! {
+        biased;
+        readable = timeout(PATIENCE, socket.readable()) => matches!(readable, Ok(Ok(()))),
+        () = stopping.cancelled() => false,
+    };
+    if !is_readable {
+        return;
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // hyper's own timeouts are silently off without a timer: that for a request's head, and that for a sign of life.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(gateway)));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
