@@ -1,6 +1,7 @@
 //! A rule of one's own in twenty lines: `cargo run --example custom_gate --features testing`
 //!
-//! Nobody may ask for more than 1,024 tokens without the header `x-long-answers: please`; whoever does is capped.
+//! Nobody may ask for more than 1,024 tokens without the header `x-long-answers: please`; whoever does is capped, to no less
+//! than the thinking that they ask for.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use async_trait::async_trait;
@@ -19,8 +20,10 @@ struct ShortAnswers;
 impl Gate for ShortAnswers {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         if !parts.headers.contains_key("x-long-answers") {
+            // Anthropic refuses what leaves no token beside the thinking.
+            let thinking = call.head().and_then(|head| head.thinking_budget()).unwrap_or(0);
             // An edit, not a change: it is spliced into the client's bytes nearest the upstream.
-            call.cap_max_tokens(1024);
+            call.cap_max_tokens(thinking.saturating_add(1).max(1024));
         }
         Ok(())
     }

@@ -247,6 +247,7 @@ impl Call {
     }
 
     /// Caps the output tokens of the request that goes upstream. Of several caps, and the client's own, the least counts.
+    /// Anthropic refuses a request that is capped to its [thinking budget](Head::thinking_budget) or below: keep it above.
     pub fn cap_max_tokens(&self, tokens: u64) {
         self.state().edits.cap_max_tokens(tokens);
     }
