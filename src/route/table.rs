@@ -65,11 +65,13 @@ impl ModelTable {
         if let Some((_, pattern)) = self.patterns.iter().enumerate().find(is_covered) {
             return Some(format!("no model comes to the upstream `{}`: another one has all of them", pattern.upstream));
         }
-        let serves_none = |models: &Vec<Arc<str>>| models.iter().all(|model| self.target(model).is_none());
-        let mut aliases: Vec<_> =
-            self.aliases.iter().filter(|(_, models)| serves_none(models)).map(|(name, _)| name).collect();
-        aliases.sort();
-        aliases.first().map(|name| format!("no upstream serves what the alias `{name}` stands for"))
+        // One of several is missing as much as one alone: its turn would never come.
+        let wrong = |(name, models): (&Arc<str>, &Vec<Arc<str>>)| match models.iter().find(|m| self.target(m).is_none())
+        {
+            Some(model) => Some(format!("the alias `{name}` stands for `{model}`, which no upstream serves")),
+            None => models.is_empty().then(|| format!("the alias `{name}` stands for no model")),
+        };
+        self.aliases.iter().filter_map(wrong).min()
     }
 
     fn target(&self, model: &Arc<str>) -> Option<Arc<Target>> {

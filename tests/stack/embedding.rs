@@ -215,7 +215,9 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
         (builder(&[both[0], both[0]]), "two upstreams are called `a`"),
         (builder(&[both[0], ("b", Dialect::Anthropic)]), "upstream `b`"),
         (only().alias("cheap", ["gpt-5-mini"]), "alias `cheap`"),
-        (only().alias("none", [] as [&str; 0]), "alias `none`"),
+        // One of several would never have its turn.
+        (only().alias("fast", ["claude-haiku-5-5", "gpt-5-mini"]), "alias `fast` stands for `gpt-5-mini`"),
+        (only().alias("none", [] as [&str; 0]), "alias `none` stands for no model"),
     ] {
         let problem = problem(builder).expect(words);
         assert!(problem.contains(words), "{problem}");
