@@ -273,12 +273,9 @@ impl Call {
         self.head().is_some_and(|head| edits.asks_for_usage(head, || self.abilities(head)))
     }
 
-    /// Notes what a translation of the request lost: for the outcome, and for the client in `x-tollgate-warnings`.
-    pub(crate) fn warn(&self, warnings: &str) {
-        if let Ok(value) = HeaderValue::from_str(warnings) {
-            self.set_answer_header(HeaderName::from_static("x-tollgate-warnings"), value);
-        }
-        self.state().warnings = Some(warnings.into());
+    /// Notes what the translation for this attempt lost, in the place of what one before did: for the outcome and the client.
+    pub(crate) fn warn(&self, warnings: Option<&str>) {
+        self.state().warn(warnings);
     }
 
     /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.

@@ -132,6 +132,14 @@ impl State {
         }
     }
 
+    pub(super) fn warn(&mut self, warnings: Option<&str>) {
+        const NAME: HeaderName = HeaderName::from_static("x-tollgate-warnings");
+        self.answer_headers.retain(|(name, ..)| *name != NAME);
+        let value = warnings.and_then(|warnings| HeaderValue::from_str(warnings).ok());
+        self.answer_headers.extend(value.map(|value| (NAME, value, false)));
+        self.warnings = warnings.map(Into::into);
+    }
+
     /// Keeps the hook for the close, or gives it back with the outcome when that has been.
     pub(super) fn register(&mut self, hook: Hook) -> Option<(Hook, Arc<Outcome>)> {
         match &self.outcome {

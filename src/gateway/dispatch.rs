@@ -189,6 +189,10 @@ impl Attempts {
         let Some(mut head) = (if is_last { self.head.take() } else { self.head.clone() }) else { return Ok(None) };
         let (body, mut passage) = if target.dialect == self.call.dialect() {
             head.headers.remove(header::CONTENT_LENGTH);
+            if at > 0 {
+                // What the translation for another target lost is not lost here.
+                self.call.warn(None);
+            }
             (attempt.edited(&self.body)?, None)
         } else {
             self.call.require_head()?.require_of(&self.body)?;

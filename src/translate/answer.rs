@@ -128,8 +128,8 @@ impl Passage {
             return;
         }
         match &self.warnings {
-            Some(lost) => self.call.warn(&format!("{lost}; {UNKNOWN}")),
-            None => self.call.warn(UNKNOWN),
+            Some(lost) => self.call.warn(Some(&format!("{lost}; {UNKNOWN}"))),
+            None => self.call.warn(Some(UNKNOWN)),
         }
     }
 

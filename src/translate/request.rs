@@ -60,13 +60,15 @@ impl Translation {
         body: &Bytes,
     ) -> Result<Outbound, Rejection> {
         let head = call.require_head()?;
+        // What an attempt before lost is not lost by this one.
+        call.warn(None);
         if call.endpoint().operation == Operation::CountTokens {
             return Ok(Outbound::Answer(counted(call, head, target)));
         }
         let asked = self.asked(call, head, target);
         let translated = translate::request(body, call.dialect(), target.dialect, &asked)?;
         if let Some(warnings) = &translated.warnings {
-            call.warn(warnings);
+            call.warn(Some(warnings));
         }
         let reply = Reply::new(head.model(), call.id().to_string()).created(call.opened_at().as_second());
         let reply = translated.reply(reply);
@@ -130,7 +132,7 @@ fn speak(parts: &mut Parts, len: usize) {
 /// OpenAI counts no tokens: an estimate, which says so.
 fn counted(call: &Call, head: &Head, target: &Target) -> Response<Body> {
     let tokens = likely_input(head.inputs(), &target.model);
-    call.warn("usage=estimated");
+    call.warn(Some("usage=estimated"));
     let mut response = Response::new(Body::from(format!(r#"{{"input_tokens":{tokens}}}"#)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what is written by `json!` is given away")]
 
 mod answers;
+mod attempts;
 mod bounds;
 mod caching;
 mod conversations;

@@ -1,0 +1,57 @@
+//! Several targets of several dialects, one call.
+
+use std::sync::{Arc, Mutex};
+
+use http::Request;
+use http_body_util::BodyExt;
+use serde_json::json;
+use tollgate::domain::outcome::{AttemptEnd, Outcome};
+use tollgate::route::ModelTable;
+use tollgate::testing::Simulated;
+use tollgate::upstream::{HttpClient, Provider};
+use tollgate::{Body, Dialect, Gateway, GatewayLayer};
+use tower::ServiceExt;
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A port that nothing listens on.
+fn nowhere(dialect: Dialect) -> Provider<HttpClient> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    Provider::with_client(dialect, &url, None, HttpClient::new().expect("TLS")).expect("a URL")
+}
+
+#[tokio::test]
+async fn what_is_told_as_lost_is_what_the_attempt_lost_that_answered() {
+    let provider =
+        |dialect| Provider::with_client(dialect, "http://sim.invalid", None, Simulated::new()).expect("a URL");
+    for (lost, found, warnings) in [
+        (Dialect::Anthropic, Dialect::OpenAiChat, None),
+        (Dialect::Anthropic, Dialect::Anthropic, Some("dropped=seed")),
+        (Dialect::OpenAiChat, Dialect::Anthropic, Some("dropped=seed")),
+    ] {
+        let outcomes = Arc::new(Mutex::new(Vec::<Outcome>::new()));
+        let seen = outcomes.clone();
+        let table = ModelTable::new()
+            .pattern("lost", "lost", lost)
+            .pattern("found", "found", found)
+            .alias("best", ["lost", "found"]);
+        let layer = GatewayLayer::new().router(table);
+        let gateway = Gateway::builder()
+            .upstream("lost", lost, nowhere(lost))
+            .upstream("found", found, provider(found))
+            .layer(layer.on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
+            .build();
+        let body = json!({"model": "best", "seed": 7, "messages": [{"role": "user", "content": "hi"}]});
+        let request = Request::post(CHAT).body(Body::from(body.to_string())).expect("a request");
+        let answer = gateway.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), 200);
+        let header = answer.headers().get("x-tollgate-warnings").map(|value| value.to_str().expect("text").to_owned());
+        assert_eq!(header.as_deref(), warnings, "{lost} before {found}");
+        answer.into_body().collect().await.expect("whole");
+        let outcome = outcomes.lock().expect("no panic").pop().expect("it closed");
+        let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end).collect();
+        assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete]);
+        assert_eq!(outcome.warnings.as_deref(), warnings, "{lost} before {found}");
+    }
+}
