@@ -32,7 +32,7 @@ pub(crate) struct Passage {
     pub(super) reply: Reply,
     /// The client wants a stream.
     pub(super) streams: bool,
-    /// What was asked.
+    /// What was asked, where the answer may pause and has to be gone on with; else nobody asks for it.
     pub(super) asked: Bytes,
     pub(super) again: Option<AskAgain>,
     pub(super) call: Call,
@@ -72,12 +72,14 @@ impl Translation {
         }
         let reply = Reply::new(head.model(), call.id().to_string()).created(call.opened_at().as_second());
         let reply = translated.reply(reply);
+        // It may be large, and an answer long.
+        let asked = if reply.needs.may_pause { translated.body.clone() } else { Bytes::new() };
         let passage = Passage {
             client: call.dialect(),
             upstream: target.dialect,
             reply,
             streams: head.is_stream(),
-            asked: translated.body.clone(),
+            asked,
             again: None,
             call: call.clone(),
             warnings: translated.warnings,

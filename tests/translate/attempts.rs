@@ -1,16 +1,18 @@
 //! Several targets of several dialects, one call.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tollgate::domain::outcome::{AttemptEnd, Outcome};
 use tollgate::route::ModelTable;
 use tollgate::testing::Simulated;
+use tollgate::translate::TranslateLayer;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt, service_fn};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -54,4 +56,21 @@ async fn what_is_told_as_lost_is_what_the_attempt_lost_that_answered() {
         assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete]);
         assert_eq!(outcome.warnings.as_deref(), warnings, "{lost} before {found}");
     }
+}
+
+#[tokio::test]
+async fn a_translated_request_is_kept_by_whoever_answers_it_and_nobody_else() {
+    let mine = service_fn(|request: Request<Body>| async {
+        let body = request.into_body().collect().await.expect("in memory").to_bytes();
+        assert!(body.is_unique(), "it may be large, and the answer long");
+        let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": "hi"}], "usage": {"input_tokens": 1, "output_tokens": 1}});
+        let answer =
+            Response::builder().header("content-type", "application/json").body(Body::from(answer.to_string()));
+        Ok::<_, Infallible>(answer.expect("an answer"))
+    });
+    let body = json!({"model": "claude-haiku-5-5", "messages": [{"role": "user", "content": "hi"}]});
+    let request = Request::post(CHAT).body(Body::from(body.to_string())).expect("a request");
+    let answer = TranslateLayer::new(Dialect::Anthropic).layer(mine).oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
 }
