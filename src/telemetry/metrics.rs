@@ -11,6 +11,7 @@ use super::semconv::{self, Conventions};
 use crate::call::Call;
 use crate::domain::catalog::Catalog;
 use crate::domain::dialect::Operation;
+use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
 use crate::domain::usage::Usage;
 
@@ -92,8 +93,7 @@ impl Inner {
         let team = self.teams.as_ref().map(|teams| Label::new("team", teams.label(outcome)));
         if let (Some(charged), Some(quality)) = (outcome.charged, outcome.quality()) {
             let labels = [model, Label::from_static_parts("quality", quality.as_str())].into_iter().chain(team.clone());
-            let nanos = u64::try_from(charged.nanos()).unwrap_or_default();
-            counter!("tollgate_charged_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos);
+            counter!("tollgate_charged_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos(charged));
         }
         for attempt in &outcome.attempts {
             self.attempt(outcome, attempt, catalog, team.as_ref());
@@ -108,6 +108,12 @@ impl Inner {
         let upstream = Label::new("upstream", upstream);
         let end = Label::from_static_parts("end", attempt.end.as_str());
         counter!("tollgate_attempts_total", vec![upstream.clone(), model.clone(), end]).increment(1);
+
+        // Whether or not a budget pays for it.
+        if let Some(cost) = attempt.cost {
+            let labels = [upstream.clone(), model.clone()].into_iter().chain(team.cloned());
+            counter!("tollgate_cost_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos(cost));
+        }
 
         let dialect = target.map_or(outcome.endpoint.dialect, |target| target.dialect);
         let mut labels = vec![
@@ -178,6 +184,11 @@ fn kinds(usage: &Usage) -> [(&'static str, u64); 4] {
     [("input", usage.input), ("cache_read", usage.cache_read), ("cache_write", cache_write), ("output", usage.output)]
 }
 
+/// Nothing is refunded, so none is below zero.
+fn nanos(money: Money) -> u64 {
+    u64::try_from(money.nanos()).unwrap_or_default()
+}
+
 /// As a recorder takes it. Beyond four billion tokens an answer is no answer.
 fn figure(tokens: u64) -> f64 {
     u32::try_from(tokens).unwrap_or(u32::MAX).into()
@@ -231,6 +242,10 @@ fn describe() {
     describe_counter!("tollgate_calls_total", "Calls that have closed");
     describe_counter!("tollgate_attempts_total", "Attempts at upstreams");
     describe_counter!("tollgate_tokens_total", "Tokens as providers stated them, each class exclusive of the others");
+    describe_counter!(
+        "tollgate_cost_nanodollars_total",
+        "What the tokens that providers stated cost, in billionths of a dollar"
+    );
     describe_counter!(
         "tollgate_charged_nanodollars_total",
         "What budgets were charged for calls that closed here, in billionths of a dollar"

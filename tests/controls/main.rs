@@ -17,6 +17,8 @@ mod info;
 mod keys;
 mod limits;
 mod listing;
+#[cfg(feature = "metrics")]
+mod metering;
 mod refusals;
 mod scopes;
 mod telemetry;
