@@ -147,18 +147,54 @@ fn prometheus() {
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("a list"));
     let mut asked = 0;
     for target in targets {
-        let expression = target["expr"].as_str().expect("an expression");
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let names = expression
-            .split(|c| !is_name(c))
-            .filter(|word| word.starts_with("tollgate_") || word.starts_with("gen_ai_client"));
-        for name in names {
-            line(name);
-            asked += 1;
-        }
+        let [expression, legend] = ["expr", "legendFormat"].map(|member| target[member].as_str().expect("text"));
+        asked += dashed(expression, legend, &scraped).unwrap_or_else(|missing| panic!("{missing} in {scraped}"));
     }
     assert!(asked >= panels.len(), "{asked} names in {} panels", panels.len());
+
+    // And what is not is missed, though its name or its label begins or ends like one that is.
+    let missed = |expression: &str, legend: &str| dashed(expression, legend, &scraped).expect_err("it is not there");
+    assert_eq!(missed("sum(tollgate_calls)", ""), "no tollgate_calls");
+    for (expression, legend) in [
+        ("sum by (end, mode) (tollgate_calls_total)", ""),
+        ("tollgate_calls_total{mode=\"x\"}", ""),
+        ("tollgate_calls_total", "p50 {{mode}}"),
+    ] {
+        assert_eq!(missed(expression, legend), "no mode of tollgate_calls_total");
+    }
+    assert_eq!(missed("gen_ai_client_operation_duration_sum", "{{model}}"), "no model of gen_ai_client_operation_duration_sum");
     running.stop();
+}
+
+/// How many metrics an expression asks for, if all are there, each with the labels that the expression and its legend name.
+fn dashed(expression: &str, legend: &str, scraped: &str) -> Result<usize, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let between = |text: &str, open: &str, close: &str| -> Vec<String> {
+        text.split(open).skip(1).filter_map(|rest| Some(rest.split_once(close)?.0.to_owned())).collect()
+    };
+    let first = |text: &str| text.trim().split(|c| !is_part(c)).next().unwrap_or_default().to_owned();
+    let mut labels: Vec<_> = between(legend, "{{", "}}");
+    labels.extend(between(expression, "by (", ")").iter().flat_map(|list| list.split(',').map(first)));
+    labels.extend(between(expression, "{", "}").iter().flat_map(|list| list.split(',').map(first)));
+
+    let names = expression
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("tollgate_") || word.starts_with("gen_ai_client"));
+    let mut found = 0;
+    for name in names {
+        let lines = || scraped.lines().filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' '])));
+        if lines().next().is_none() {
+            return Err(format!("no {name}"));
+        }
+        let has = |label: &String| {
+            lines().any(|rest| ['{', ','].iter().any(|before| rest.contains(&format!("{before}{label}=\""))))
+        };
+        if let Some(label) = labels.iter().find(|label| !has(label)) {
+            return Err(format!("no {label} of {name}"));
+        }
+        found += 1;
+    }
+    Ok(found)
 }
 
 fn otel() {
