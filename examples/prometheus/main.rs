@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tollgate::call::Settlements;
 use tollgate::domain::budget::Window;
 use tollgate::domain::principal::Principal;
 use tollgate::store::memory::MemoryBudgets;
@@ -53,7 +54,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let metrics = Metrics::new().by_team(50);
 
     let provider = Provider::with_client(Dialect::Anthropic, "http://simulated.invalid", None, Simulated::new())?;
+    let (settlements, standing) = (Settlements::new(), metrics.clone());
     let layer = GatewayLayer::new()
+        .settlements(settlements.clone())
         .on_open(move |call| {
             metrics.begin(call);
             // In the place of a key: who calls is known to the host.
@@ -67,7 +70,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
 
     let (scraped, kept) = (prometheus.clone(), prometheus);
-    let app = Router::new().route("/metrics", get(move || async move { scraped.render() })).fallback_service(gateway);
+    let scrape = move || async move {
+        // No call says how many wait.
+        standing.settlements(&settlements);
+        scraped.render()
+    };
+    let app = Router::new().route("/metrics", get(scrape)).fallback_service(gateway);
     let stop = serve::Stop::new()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening http://{}", listener.local_addr()?);

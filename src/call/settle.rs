@@ -135,6 +135,13 @@ impl Settlements {
         self.inner.tracker.is_empty()
     }
 
+    /// How much of what calls cost or used waits for a store that was told and has not taken it: it is away, or does not
+    /// answer. Above zero for minutes is for an alert; see [operations](crate::docs::operations).
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.waiting.len()
+    }
+
     /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls; with
     /// a timeout, if streams may go on for longer than you want to wait.
     ///
@@ -273,7 +280,7 @@ mod tests {
         }
         let waiting = settlements.inner.waiting.clone();
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(waiting.len(), 50);
+        assert_eq!(settlements.waiting(), 50);
         let (mut another, mut limit) = (place(&waiting, Kind::Budget), place(&waiting, Kind::RateLimit));
         assert!(!another.is_speaker(true), "somebody does");
         assert!(limit.is_speaker(true), "nobody does of these");
@@ -283,7 +290,7 @@ mod tests {
         assert_eq!(store.counts().1, 50);
         assert!(another.is_speaker(true), "nobody else is left");
         drop((another, limit));
-        assert_eq!(waiting.len(), 0);
+        assert_eq!(settlements.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -292,9 +299,8 @@ mod tests {
         let _open = settlements.open();
         store.is(true, true);
         settlements.settle(Uuid::now_v7(), store.clone());
-        let waiting = settlements.inner.waiting.clone();
         tokio::time::sleep(Duration::from_secs(30)).await;
-        assert_eq!((store.counts(), waiting.len()), ((1, 0), 1), "it waits, and is counted");
+        assert_eq!((store.counts(), settlements.waiting()), ((1, 0), 1), "it waits, and is counted");
         store.is(true, false);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(store.counts(), (1, 1));
@@ -305,7 +311,7 @@ mod tests {
         assert_eq!(store.counts(), (3, 1), "once a minute");
         store.is(true, false);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((store.counts().1, waiting.len()), (2, 0));
+        assert_eq!((store.counts().1, settlements.waiting()), (2, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,7 +321,7 @@ mod tests {
         store.is(true, true);
         settlements.settle(Uuid::now_v7(), store.clone());
         tokio::time::sleep(HOUR).await;
-        assert_eq!((store.counts().1, settlements.inner.waiting.len()), (0, 0));
+        assert_eq!((store.counts().1, settlements.waiting()), (0, 0));
         // One that was away all the time has heard nothing.
         store.is(false, false);
         settlements.settle(Uuid::now_v7(), store.clone());

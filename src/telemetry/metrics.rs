@@ -8,6 +8,7 @@ use metrics::{
 };
 
 use super::semconv::{self, Conventions};
+use super::standing;
 use crate::call::Call;
 use crate::domain::catalog::Catalog;
 use crate::domain::dialect::Operation;
@@ -39,6 +40,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         describe();
+        standing::describe();
         Metrics { inner: Arc::new(Inner { conventions: Conventions::default(), teams: None }) }
     }
 
@@ -190,7 +192,7 @@ fn nanos(money: Money) -> u64 {
 }
 
 /// As a recorder takes it. Beyond four billion tokens an answer is no answer.
-fn figure(tokens: u64) -> f64 {
+pub(super) fn figure(tokens: u64) -> f64 {
     u32::try_from(tokens).unwrap_or(u32::MAX).into()
 }
 

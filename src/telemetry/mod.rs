@@ -19,12 +19,19 @@
 //! | `tollgate_charged_nanodollars_total` | counter | `model`, `quality`, perhaps `team` |
 //! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, perhaps `team` |
 //! | `tollgate_attempts_total` | counter | `upstream`, `model`, `end` |
+//! | `tollgate_settlements_waiting` | gauge | |
+//! | `tollgate_audit_refusing`, `tollgate_audit_places_left` | gauge | |
+//! | `tollgate_audit_behind` | gauge | `sink` |
+//! | `tollgate_content_dropped_total` | counter | |
 //! | `gen_ai.client.operation.duration`, or `gen_ai.client.inference.duration` | histogram, seconds | `gen_ai.operation.name`, `gen_ai.system` or `gen_ai.provider.name`, `gen_ai.request.model`, `error.type` |
 //! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.operation.{input,output}_tokens` | histogram | the same but `error.type`, and `gen_ai.token.type` with the former |
 //! | with the latest names also `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same, and `gen_ai.token.modality` |
 //!
 //! What calls cost is what their providers stated, by the catalogue's prices, whether or not a budget pays for it; what they are
 //! charged is counted where money was held of one, and includes what nobody stated.
+//!
+//! How settlements, the trail and content stand no call says: they are as old as your last
+//! [`settlements`](Metrics::settlements), [`audit`](Metrics::audit) and [`content`](Metrics::content).
 //!
 //! The last three are an attempt's, under the names of OpenTelemetry's conventions of a [generation](Conventions).
 //!
@@ -43,6 +50,8 @@
 mod metrics;
 mod semconv;
 mod spans;
+#[cfg(feature = "metrics")]
+mod standing;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;

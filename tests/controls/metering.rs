@@ -1,12 +1,30 @@
 //! What dashboards and alerts are made of, as a recorder has it.
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-use serde_json::json;
-use tollgate::domain::budget::Window;
-use tollgate::domain::principal::Principal;
-use tollgate::telemetry::Metrics;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::world::{MESSAGES, World, post};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::content::{Content, Keep};
+use tollgate::domain::money::Money;
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::Scope;
+use tollgate::store::budget::{BudgetStore, Crossing, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::content::ContentSink;
+use tollgate::store::{At, Session, StoreError};
+use tollgate::telemetry::Metrics;
+use tollgate::{AuditLayer, BudgetLayer, ContentLayer};
+use tower::ServiceExt;
+
+use crate::world::{MESSAGES, Trail, World, post};
+
+fn hello() -> Value {
+    json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] })
+}
 
 /// The figure of this name and these labels, if there is one.
 fn figure(text: &str, start: &str) -> Option<u64> {
@@ -23,9 +41,8 @@ async fn what_calls_cost_is_counted_whether_or_not_a_budget_pays_for_them() {
     let free = world.mint(Principal::new("ada").team("search")).await;
     let limit = "5".parse().expect("an amount");
     let paid = world.mint(Principal::new("bob").team("mail").budget(Window::Day, limit)).await;
-    let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] });
     for key in [&free, &free, &paid] {
-        assert_eq!(world.ask(post(MESSAGES, key, &body)).await.status, 200);
+        assert_eq!(world.ask(post(MESSAGES, key, &hello())).await.status, 200);
     }
 
     let records = world.records().await;
@@ -42,4 +59,77 @@ async fn what_calls_cost_is_counted_whether_or_not_a_budget_pays_for_them() {
     let charged = r#"model="claude-haiku-5-5",quality="exact""#;
     assert_eq!(of_team("tollgate_charged_nanodollars_total", charged, "search"), None);
     assert_eq!(of_team("tollgate_charged_nanodollars_total", charged, "mail"), Some(costs[2]), "{text}");
+}
+
+/// Takes what was spent once it is there; nothing else can be asked of it.
+struct Away(Arc<AtomicBool>);
+
+impl Away {
+    fn ask<T>(&self, nothing: T) -> Result<T, StoreError> {
+        if self.0.load(Ordering::SeqCst) { Ok(nothing) } else { Err(StoreError::unavailable("away")) }
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Away {
+    async fn reserve(&self, _: &Reserve<'_>, _: At) -> Result<Verdict, StoreError> {
+        Err(StoreError::unavailable("away"))
+    }
+
+    async fn settle(&self, _: &Reservation, _: Money, _: At) -> Result<Vec<Crossing>, StoreError> {
+        self.ask(Vec::new())
+    }
+
+    async fn heartbeat(&self, _: Session, _: At) -> Result<(), StoreError> {
+        self.ask(())
+    }
+
+    async fn standing(&self, _: &[Budget], _: At) -> Result<Vec<Standing>, StoreError> {
+        self.ask(Vec::new())
+    }
+}
+
+#[async_trait]
+impl ContentSink for Away {
+    async fn write(&self, _: &[Content]) -> Result<(), StoreError> {
+        self.ask(())
+    }
+
+    async fn delete_before(&self, _: Timestamp) -> Result<u64, StoreError> {
+        self.ask(0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_store_or_was_not_kept_is_there_for_an_alert() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let (metrics, is_there) = (Metrics::new(), Arc::new(AtomicBool::new(false)));
+    let audit = AuditLayer::with_capacity(Trail::default(), 1);
+    // No body of these calls finds room.
+    let content = ContentLayer::new(Away(is_there.clone())).keep(Keep::Full).max_in_memory(8);
+    let budgets = BudgetLayer::new(Away(is_there.clone()));
+    let world = World::with(|layer| layer.audit(&audit).content(&content).budget(budgets));
+    let scrape = |name: &str| {
+        metrics.settlements(&world.settlements);
+        metrics.audit(&audit);
+        metrics.content(&content);
+        figure(&recorder.handle().render(), &format!("{name} "))
+    };
+    assert_eq!((scrape("tollgate_audit_places_left"), scrape("tollgate_audit_refusing")), (Some(1), Some(0)));
+    assert_eq!((scrape("tollgate_settlements_waiting"), scrape("tollgate_content_dropped_total")), (Some(0), Some(0)));
+
+    let pot = Budget::new(Scope::team("search"), Window::Day, "1".parse().expect("an amount"));
+    let soft = world.mint(Principal::new("ada").budget_of(pot.soft())).await;
+    let open = world.gateway.clone().oneshot(post(MESSAGES, &soft, &hello())).await.expect("infallible");
+    assert_eq!(open.status(), 200);
+    assert_eq!((scrape("tollgate_audit_places_left"), scrape("tollgate_audit_refusing")), (Some(0), Some(1)));
+    drop(open);
+    audit.flush().await;
+    assert_eq!((scrape("tollgate_audit_places_left"), scrape("tollgate_audit_refusing")), (Some(1), Some(0)));
+    assert!(scrape("tollgate_content_dropped_total") > Some(0));
+    assert_eq!((scrape("tollgate_settlements_waiting"), world.settlements.waiting()), (Some(1), 1));
+    is_there.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(scrape("tollgate_settlements_waiting"), Some(0));
 }

@@ -1,0 +1,39 @@
+//! What stands behind the calls, and that none of them says.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use super::metrics::{Metrics, figure};
+use crate::audit::AuditLayer;
+use crate::call::Settlements;
+use crate::content::ContentLayer;
+
+impl Metrics {
+    /// Says how many settlements wait for a store. This and the next two ask nobody: call them on an interval of yours, or
+    /// before each scrape.
+    pub fn settlements(&self, settlements: &Settlements) {
+        gauge!("tollgate_settlements_waiting").set(figure(settlements.waiting() as u64));
+    }
+
+    /// Says whether a trail refuses calls, how many more it has room for, and how far behind the sinks of its journal are.
+    pub fn audit(&self, audit: &AuditLayer) {
+        let status = audit.status();
+        gauge!("tollgate_audit_refusing").set(figure(status.is_refusing.into()));
+        gauge!("tollgate_audit_places_left").set(figure(status.places_left as u64));
+        for (sink, lines) in status.behind {
+            gauge!("tollgate_audit_behind", "sink" => sink).set(figure(lines));
+        }
+    }
+
+    /// Counts the bodies that were to be kept, and were not.
+    pub fn content(&self, content: &ContentLayer) {
+        counter!("tollgate_content_dropped_total").absolute(content.dropped());
+    }
+}
+
+pub(super) fn describe() {
+    describe_gauge!("tollgate_settlements_waiting", "Settlements that wait for a store to take them");
+    describe_gauge!("tollgate_audit_refusing", "1 where no call is let through, since it could not be recorded");
+    describe_gauge!("tollgate_audit_places_left", "Calls that may still be open, or recorded and not yet written");
+    describe_gauge!("tollgate_audit_behind", "Lines of the journal that a sink has not had");
+    describe_counter!("tollgate_content_dropped_total", "Bodies that were to be kept, and were not");
+}
