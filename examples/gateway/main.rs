@@ -4,7 +4,8 @@
 //! calls those providers; `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them, and one alone is a server of yours that wants
 //! no key. With none of these a simulated one answers.
 //!
-//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it.
+//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it; one that
+//! was revoked or has expired it leaves as it is.
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
 //! pepper from `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used.
 //!
@@ -97,7 +98,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut minted = Vec::new();
     for one in mint {
         let name = one.name().to_owned();
-        minted.push((name, one.into(&*storage.stores.keys, &storage.pepper).await?));
+        if let Some(key) = one.into(&*storage.stores.keys, &storage.pepper).await? {
+            minted.push((name, key));
+        }
     }
 
     let settlements = Settlements::new();

@@ -80,16 +80,25 @@ impl Mint {
     }
 
     /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent
-    /// stays with it.
-    pub(crate) async fn into(self, keys: &dyn KeyRegistry, pepper: &Pepper) -> Result<VirtualKey, Box<dyn Error>> {
-        let key = VirtualKey::mint(Environment::Live)?;
+    /// stays with it. `None` where it was revoked or has expired: a start with the arguments of before revives no key.
+    pub(crate) async fn into(
+        self,
+        keys: &dyn KeyRegistry,
+        pepper: &Pepper,
+    ) -> Result<Option<VirtualKey>, Box<dyn Error>> {
+        let (key, now) = (VirtualKey::mint(Environment::Live)?, jiff::Timestamp::now());
         let record = match keys.named(self.name()).await? {
+            Some(before) if before.disabled || before.expires_at.is_some_and(|at| at <= now) => {
+                let why = if before.disabled { "was revoked" } else { "has expired" };
+                tracing::warn!("--mint: the key {} {why}, and is left as it is", self.name());
+                return Ok(None);
+            }
             Some(before) if self.is_bare => before.rotated(&key, pepper, Principal::clone(&before.principal)),
             Some(before) => before.rotated(&key, pepper, self.principal),
-            None => KeyRecord::new(&key, pepper, self.principal, jiff::Timestamp::now()),
+            None => KeyRecord::new(&key, pepper, self.principal, now),
         };
         match keys.put(&record).await? {
-            true => Ok(key),
+            true => Ok(Some(key)),
             false => Err(format!("--mint: somebody else is minting {} at this moment", record.principal.name).into()),
         }
     }

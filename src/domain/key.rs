@@ -263,7 +263,8 @@ impl KeyRecord {
         KeyRecord { id, digest, last4, version: 1, created_at, expires_at: None, disabled: false, principal }
     }
 
-    /// The same key with another secret and other powers; what it spent stays with it.
+    /// The same key with another secret and other powers; what it spent stays with it. One that was revoked or has expired opens
+    /// nothing with this secret either.
     #[must_use]
     pub fn rotated(&self, key: &VirtualKey, pepper: &Pepper, principal: Principal) -> Self {
         KeyRecord {
@@ -278,6 +279,12 @@ impl KeyRecord {
     #[must_use]
     pub fn revoked(&self) -> Self {
         KeyRecord { disabled: true, ..self.next() }
+    }
+
+    /// The same key, which opens what it did again, unless it has expired: the record to put in its place.
+    #[must_use]
+    pub fn restored(&self) -> Self {
+        KeyRecord { disabled: false, ..self.next() }
     }
 
     /// The same key and secret, with other powers: the record to put in its place.
@@ -298,7 +305,8 @@ impl KeyRecord {
         self
     }
 
-    /// Refuses the key, or no longer. Of a record that is stored already, [`revoked`](Self::revoked) makes the next one.
+    /// Refuses the key, or no longer. Of a record that is stored already, [`revoked`](Self::revoked) and
+    /// [`restored`](Self::restored) make the next one.
     #[must_use]
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = disabled;

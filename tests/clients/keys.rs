@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("what is left of a minute outlives its gateway", a_limit_outlives_its_gateway),
         trial("a pepper from the environment opens what the one in the file did", a_later_pepper),
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
+        trial("--mint leaves a key that was revoked or has expired as it is, and says so", a_restart_revives_no_key),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
         trial("what a key's calls hold is kept as its minting says, and proved", content_is_kept),
@@ -190,6 +191,38 @@ fn a_secret_is_rotated() {
     assert!(body.contains(r#""limit_usd":"7.00""#), "{body}");
     third.interrupt();
     third.assert_exits_well();
+}
+
+fn a_restart_revives_no_key() {
+    let path = temporary("revoked");
+    let first = on(&path, "revoked-1", Some("name=ada,budget=5/day"));
+    let key = first.key("ada").to_owned();
+    first.interrupt();
+    first.assert_exits_well();
+
+    for (set, said) in [("disabled = 1", "was revoked"), ("disabled = 0, expires_at = 1", "has expired")] {
+        let before = changed(&path, &format!("UPDATE tollgate_keys SET {set} RETURNING digest, version"));
+        let database = format!("sqlite://{}", path.display());
+        let mut second = Gateway::with("revoked-2", &["--database", &database, "--mint", "name=ada,budget=5/day"], 0);
+        let printed = second.said_until("either is served");
+        assert!(printed.contains("YOUR-KEY") && !printed.contains("key ada"), "{printed}");
+        assert_eq!(call(&second, &key).0, 401);
+        second.interrupt();
+        second.assert_exits_well();
+        let log = fs::read_to_string(Path::new(env!("CARGO_TARGET_TMPDIR")).join("gateway-revoked-2.log"));
+        let log = log.expect("it logs");
+        assert!(log.contains(&format!("the key ada {said}, and is left as it is")), "{log}");
+        assert_eq!(changed(&path, "SELECT digest, version FROM tollgate_keys"), before);
+    }
+}
+
+/// Digest and version of the only key, when this was done.
+fn changed(path: &Path, how: &str) -> (Vec<u8>, i64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(path).connect().await.expect("it is there");
+        sqlx::query_as(sqlx::AssertSqlSafe(how)).fetch_one(&mut file).await.expect("a key")
+    })
 }
 
 fn the_pepper_is_a_file() {

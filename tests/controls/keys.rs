@@ -118,6 +118,26 @@ async fn a_key_is_changed_and_revoked_by_the_next_version_of_its_record_and_by_n
     assert_eq!(ask("gpt-5").await, 200);
     assert!(world.keys.put(&stored().await.revoked()).await.expect("memory"));
     assert_eq!(ask("gpt-5").await, 401);
+    assert!(world.keys.put(&stored().await.restored()).await.expect("memory"));
+    assert_eq!(ask("gpt-5").await, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_opens_nothing_with_its_next_secret_until_it_is_restored() {
+    let world = World::new();
+    world.mint_as(Principal::new("ada"), |record| record.disabled(true)).await;
+    let stored = async || world.keys.named("ada").await.expect("memory").expect("minted");
+    let next = VirtualKey::mint(Environment::Live).expect("randomness");
+    let rotated = stored().await.rotated(&next, &world.pepper, Principal::new("ada"));
+    assert!(world.keys.put(&rotated).await.expect("memory"));
+    let ask = async || world.ask(post(MESSAGES, &next, &body("claude-haiku-5-5"))).await.status.as_u16();
+    assert_eq!(ask().await, 401);
+    let restored = stored().await.restored();
+    assert!(world.keys.put(&restored.expires_at("2026-11-24T08:59:59Z".parse().expect("a time"))).await.expect("memory"));
+    assert_eq!(ask().await, 401, "it has expired");
+    let restored = stored().await.restored();
+    assert!(world.keys.put(&restored.expires_at("2026-11-25T09:00:00Z".parse().expect("a time"))).await.expect("memory"));
+    assert_eq!(ask().await, 200);
 }
 
 #[tokio::test]
