@@ -1,8 +1,9 @@
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -29,9 +30,44 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::world::{MESSAGES, World, ask, post};
 
-/// What spans said, by their ids, in the order in which they ended.
+/// What spans of this thread say, by their ids, in the order in which they end.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Of>>);
+
+thread_local! {
+    static LISTENS: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
+
+impl Seen {
+    /// From now on, in the place of whoever listened before. One subscriber for the whole process tells whoever listens on its
+    /// thread, or tests that run at once would make each other deaf, as `support/log.rs` has it.
+    fn listen() -> Self {
+        static SUBSCRIBE: Once = Once::new();
+        SUBSCRIBE.call_once(|| {
+            let subscriber = tracing_subscriber::registry().with(Here);
+            tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
+        });
+        let seen = Seen::default();
+        LISTENS.set(Some(seen.clone()));
+        seen
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Of> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever listens on this thread, if somebody does.
+struct Here;
+
+impl Here {
+    fn tell(&self, what: impl FnOnce(&mut Of)) {
+        // A span may end when the thread's own are gone.
+        if let Some(seen) = LISTENS.try_with(|listens| listens.borrow().clone()).ok().flatten() {
+            what(&mut seen.lock());
+        }
+    }
+}
 
 /// Those that go on, and those that have ended.
 type Of = (HashMap<u64, Fields>, Vec<Fields>);
@@ -45,26 +81,28 @@ impl Visit for Into<'_> {
     }
 }
 
-impl<S: tracing::Subscriber> Layer<S> for Seen {
+impl<S: tracing::Subscriber> Layer<S> for Here {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
         if attributes.metadata().target() == "tollgate::call" {
             let mut fields = Fields::from([("name", attributes.metadata().name().to_owned())]);
             attributes.record(&mut Into(&mut fields));
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).0.insert(id.into_u64(), fields);
+            self.tell(|seen| drop(seen.0.insert(id.into_u64(), fields)));
         }
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, _: Context<'_, S>) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fields) = seen.0.get_mut(&id.into_u64()) {
-            record.record(&mut Into(fields));
-        }
+        self.tell(|seen| {
+            if let Some(fields) = seen.0.get_mut(&id.into_u64()) {
+                record.record(&mut Into(fields));
+            }
+        });
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = seen.0.remove(&id.into_u64());
-        seen.1.extend(ended);
+        self.tell(|seen| {
+            let ended = seen.0.remove(&id.into_u64());
+            seen.1.extend(ended);
+        });
     }
 }
 
@@ -76,8 +114,7 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
         (Conventions::V1_36, "gen_ai.system", "gen_ai.provider.name"),
         (Conventions::opted_in("http, gen_ai_latest_experimental"), "gen_ai.provider.name", "gen_ai.system"),
     ] {
-        let seen = Seen::default();
-        let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+        let seen = Seen::listen();
         let spans = Spans::new().conventions(conventions);
         let world = World::with(|layer| layer.on_open(move |call| spans.begin(call)));
         let key = world.mint(Principal::new("ada").team("search")).await;
@@ -85,7 +122,7 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
         world.ask(Request::post(MESSAGES).body(Body::from("{}")).expect("a request")).await;
         world.ask(Request::get("/elsewhere").body(Body::empty()).expect("a request")).await;
 
-        let ended = seen.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        let ended = seen.lock().1.clone();
         assert_eq!(ended.len(), 2, "what is no LLM endpoint is no call: {ended:?}");
         let field = |n: usize, name: &str| ended[n].get(name).map(String::as_str);
         for (name, value) in [
