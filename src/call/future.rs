@@ -115,7 +115,8 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if let Some(rejection) = &rejection {
         log(rejection, id);
         let rendered = dialect::render(rejection, call.dialect(), id);
-        *response.status_mut() = rendered.status;
+        let own = call.shared.manners.status(call.dialect(), rejection.kind());
+        *response.status_mut() = own.unwrap_or(rendered.status);
         // A framework in between may have measured the placeholder.
         for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::ETAG] {
             response.headers_mut().remove(name);
@@ -160,7 +161,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         state.client.head_after = Some(after);
         let own = after.saturating_sub(state.upstream_took);
         state.client.own = Some(own);
-        if call.shared.server_timing && ours {
+        if call.shared.manners.server_timing && ours {
             headers.append(SERVER_TIMING, server_timing(own, state.upstream_took));
         }
         headers.reserve(state.answer_headers.len());

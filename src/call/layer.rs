@@ -1,13 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::StatusCode;
 use tower::Layer;
 
+use super::manners::Manners;
 use super::{Call, CallService, Drain, LiveCalls, Settlements};
 use crate::domain::catalog::Catalog;
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::dialect::Endpoint;
+use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
+use crate::domain::rejection::RejectionKind;
 
 pub(super) type Observer = Arc<dyn Fn(&Outcome) + Send + Sync>;
 pub(super) type Opener = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -27,7 +30,7 @@ pub(super) struct Config {
     pub(super) live: Option<LiveCalls>,
     pub(super) observers: Vec<Observer>,
     pub(super) openers: Vec<Opener>,
-    pub(super) server_timing: bool,
+    pub(super) manners: Manners,
     pub(super) endpoint: Option<Endpoint>,
 }
 
@@ -44,7 +47,7 @@ impl CallLayer {
                 live: None,
                 observers: Vec::new(),
                 openers: Vec::new(),
-                server_timing: false,
+                manners: Manners::default(),
                 endpoint: None,
             }),
         }
@@ -100,7 +103,28 @@ impl CallLayer {
     /// outermost counts.
     #[must_use]
     pub fn server_timing(mut self) -> Self {
-        Arc::make_mut(&mut self.config).server_timing = true;
+        Arc::make_mut(&mut self.config).manners.server_timing = true;
+        self
+    }
+
+    /// Answers refusals of this kind with `status` where they go to clients of this dialect, in the place of the one that real
+    /// clients handle best; their bodies and headers, such as `retry-after`, stay what they are. What a provider has answered
+    /// keeps its own. Of several layers in one stack, those of the outermost count.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tollgate::domain::rejection::RejectionKind;
+    /// use tollgate::{CallLayer, Dialect};
+    ///
+    /// // For agents that take any 429 for one that passes.
+    /// let layer = CallLayer::new().status(Dialect::OpenAiChat, RejectionKind::BudgetSpent, StatusCode::PAYMENT_REQUIRED);
+    /// ```
+    ///
+    /// # Panics
+    /// Where `status` is no error (400 to 599), or this [is about an upstream](RejectionKind::is_upstream) that failed.
+    #[must_use]
+    pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
+        Arc::make_mut(&mut self.config).manners.set_status(dialect, kind, status);
         self
     }
 

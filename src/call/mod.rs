@@ -40,6 +40,7 @@ mod future;
 mod layer;
 mod live;
 mod live_body;
+mod manners;
 mod scopes;
 mod sent;
 mod service;
@@ -80,6 +81,7 @@ use uuid::Uuid;
 
 use self::closer::Closer;
 use self::cut::Door;
+use self::manners::Manners;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
@@ -127,8 +129,7 @@ struct Shared {
     trail: OnceLock<Arc<Trail>>,
     watch: OnceLock<Arc<dyn Watch>>,
     route: OnceLock<Vec<Arc<Target>>>,
-    /// Whether the client is told how long its answer took.
-    server_timing: bool,
+    manners: Manners,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
     state: Mutex<State>,
@@ -159,7 +160,7 @@ impl Call {
             trail: OnceLock::new(),
             watch: OnceLock::new(),
             route: OnceLock::new(),
-            server_timing: config.server_timing,
+            manners: config.manners.clone(),
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),
         };

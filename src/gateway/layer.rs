@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, response};
+use http::{Request, Response, StatusCode, response};
 use tower::{Layer, Service, ServiceExt};
 
 use super::admission::Admission;
@@ -22,6 +22,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
+use crate::domain::rejection::RejectionKind;
 use crate::gate::Gate;
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
@@ -171,6 +172,16 @@ impl GatewayLayer {
     #[must_use]
     pub fn server_timing(mut self) -> Self {
         self.call = self.call.server_timing();
+        self
+    }
+
+    /// Answers such refusals with a status of yours: see [`CallLayer::status`](crate::CallLayer::status).
+    ///
+    /// # Panics
+    /// Where `status` is no error, or an upstream failed.
+    #[must_use]
+    pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
+        self.call = self.call.status(dialect, kind, status);
         self
     }
 

@@ -3,18 +3,26 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::ledger::Wish;
+use tollgate::domain::limit::Measure;
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
+use tollgate::store::key::KeyStore;
 use tollgate::store::memory::MemoryBudgets;
-use tollgate::store::{At, Session};
+use tollgate::store::{At, Session, StoreError};
+use tollgate::testing::Script;
+use tollgate::{Dialect, GatewayLayer, KeyAuthLayer};
 use uuid::Uuid;
 
-use crate::world::{MESSAGES, World, post};
+use crate::world::{CHAT, MESSAGES, World, post};
 
 const HAIKU: &str = "claude-haiku-5-5";
 
@@ -140,4 +148,86 @@ async fn somebody_hears_of_a_budget_with_the_first_call_that_it_locks_out() {
         world.clock.advance(Duration::from_secs(151));
     }
     assert!((1..=2).contains(&told), "told {told} times within an hour");
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_and_is_otherwise_what_it_was() {
+    const STATUSES: [(Dialect, RejectionKind, u16); 4] = [
+        (Dialect::OpenAiChat, RejectionKind::BudgetSpent, 422),
+        (Dialect::OpenAiChat, RejectionKind::StoreUnavailable, 503),
+        (Dialect::Anthropic, RejectionKind::StoreUnavailable, 503),
+        // The later counts.
+        (Dialect::OpenAiChat, RejectionKind::BudgetSpent, 402),
+    ];
+    let set = |layer: GatewayLayer| {
+        STATUSES.into_iter().fold(layer, |layer, (dialect, kind, status)| {
+            layer.status(dialect, kind, StatusCode::from_u16(status).expect("a status"))
+        })
+    };
+    let (usual, own) = (World::new(), World::with(set));
+    let mut said = Vec::new();
+    for world in [&usual, &own] {
+        let spent = world.mint(Principal::new("ada").budget(Window::Day, usd("0.0006"))).await;
+        let refused = world.refused(|| post(CHAT, &spent, &body("gpt-5"))).await;
+        assert_eq!(refused.header("x-should-retry"), Some("false"));
+        assert!(refused.header("retry-after").is_some());
+        said.push((refused.error(), refused.message()));
+        let spent = world.mint(Principal::new("bob").budget(Window::Day, usd("0.0006"))).await;
+        let refused = world.refused(|| post(MESSAGES, &spent, &body(HAIKU))).await;
+        assert_eq!(refused.error(), (429, "billing_error".to_owned(), json!(null)), "nobody set it");
+    }
+    let spent = json!("insufficient_quota");
+    assert_eq!(said[0].0, (429, "insufficient_quota".to_owned(), spent.clone()));
+    assert_eq!(said[1].0, (402, "insufficient_quota".to_owned(), spent));
+    let record = own.records().await.into_iter().find(|record| record.status == Some(402)).expect("as it was sent");
+    assert_eq!(record.rejection, Some(RejectionKind::BudgetSpent));
+
+    let mut said = Vec::new();
+    for set in [|layer| layer, set] {
+        let world = World::bare(|layer| set(layer).auth(KeyAuthLayer::new(Away, Pepper::new(&[7; 32]).expect("long"))));
+        let key = VirtualKey::mint(Environment::Live).expect("randomness");
+        for (path, model) in [(CHAT, "gpt-5"), (MESSAGES, HAIKU)] {
+            let refused = world.ask(post(path, &key, &body(model))).await;
+            assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), (Some("1"), None));
+            said.push(refused.error());
+        }
+    }
+    let [server, overloaded] = ["server_error", "overloaded_error"].map(str::to_owned);
+    assert_eq!(said[..2], [(429, server.clone(), json!("overloaded")), (529, overloaded.clone(), json!(null))]);
+    assert_eq!(said[2..], [(503, server, json!("overloaded")), (503, overloaded, json!(null))]);
+
+    // What a provider says is its own.
+    let own = World::with(|layer| {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        layer.status(Dialect::Anthropic, RejectionKind::RateLimited, status)
+    });
+    let key = own.mint(Principal::new("ada")).await;
+    own.provider.script(Script::new().status(429));
+    assert_eq!(own.ask(post(MESSAGES, &key, &body(HAIKU))).await.status, 429);
+    let once = own.mint(Principal::new("bob").limit(Measure::Requests, 1)).await;
+    let refused = own.refused(|| post(MESSAGES, &once, &body(HAIKU))).await;
+    assert_eq!(refused.error(), (503, "rate_limit_error".to_owned(), json!(null)));
+    assert!(refused.header("retry-after").is_some() && refused.header("anthropic-ratelimit-requests-limit").is_some());
+}
+
+/// A store of keys that is away.
+struct Away;
+
+#[async_trait]
+impl KeyStore for Away {
+    async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Err(StoreError::unavailable("away"))
+    }
+}
+
+#[test]
+fn a_status_that_is_no_error_or_of_what_an_upstream_did_is_refused_when_it_is_set() {
+    for (kind, status) in [
+        (RejectionKind::BudgetSpent, StatusCode::OK),
+        (RejectionKind::BudgetSpent, StatusCode::TEMPORARY_REDIRECT),
+        (RejectionKind::UpstreamCredential, StatusCode::UNAUTHORIZED),
+    ] {
+        let set = || GatewayLayer::new().status(Dialect::Anthropic, kind, status);
+        assert!(std::panic::catch_unwind(set).is_err(), "{kind:?} {status}");
+    }
 }
