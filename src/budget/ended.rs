@@ -37,6 +37,12 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
         self.store.memory().settled
     }
 
+    fn given_up(&self) {
+        if let (Some(trail), false) = (&self.trail, self.is_nothing) {
+            trail.given_up(self.reservation.id);
+        }
+    }
+
     async fn tell(&self) -> Result<(), StoreError> {
         let news = (*self.store).settle(&self.reservation, self.actual, At::Store).await?;
         if let Some(trail) = &self.trail {

@@ -17,7 +17,7 @@ use super::refusal::{refusal, unpaid};
 use super::soft::UNANSWERED;
 use super::standing::{allowed, fullest, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
-use crate::call::{Alive, Asked, Call, has_used};
+use crate::call::{Alive, Asked, Call, Fact, has_used};
 use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
@@ -257,8 +257,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             match ended.trail.clone() {
                 None => settlements.settle(outcome.id, ended),
                 Some(trail) => {
-                    let (id, waited_for) = (outcome.id, settlements.open());
-                    trail.settle(outcome, paid, move || {
+                    let (id, memory, waited_for) = (outcome.id, ended.memory(), settlements.open());
+                    trail.settle(outcome, paid, memory, move || {
                         settlements.settle(id, ended);
                         drop(waited_for);
                     });

@@ -82,7 +82,7 @@ impl Settlements {
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
         let here = Handle::try_current().ok();
         let is_here = here.is_some();
-        let Some(runtime) = self.or_known(here) else { return };
+        let Some(runtime) = self.or_known(here) else { return fact.given_up() };
         let waiting = self.inner.waiting.clone();
         let mut told = Box::pin(async move {
             let mut telling = pin!(contained(fact.tell()));
@@ -166,6 +166,9 @@ pub(crate) trait Fact: Send + Sync + 'static {
 
     /// For how long the store knows that it was told.
     fn memory(&self) -> Duration;
+
+    /// It has not heard, and is told no more.
+    fn given_up(&self) {}
 }
 
 /// Goes on with what was not told at once: waits for the answer, and asks again once there is none to wait for.
@@ -176,7 +179,7 @@ async fn tell_on<F: Fact>(
     said: Option<Result<(), StoreError>>,
     waiting: Arc<Waiting>,
 ) {
-    let Some(mut place) = Place::take(call, waiting, F::KIND, fact.is_nothing()) else { return };
+    let Some(mut place) = Place::take(call, waiting, F::KIND, fact.is_nothing()) else { return fact.given_up() };
     let mut said = match said {
         Some(said) => said,
         None => place.outlast(telling).await,
@@ -196,7 +199,7 @@ async fn tell_on<F: Fact>(
         let memory = fact.memory();
         if unsure_since.is_some_and(|since| since.elapsed() > memory - memory / ABOUT) {
             tracing::error!(%call, "{} is not settled: its store may have heard, and forgotten that it did", F::KIND.words());
-            return;
+            return fact.given_up();
         }
         said = place.outlast(pin!(contained(fact.tell()))).await;
     }
@@ -213,6 +216,7 @@ pub(crate) fn unavailable(error: &StoreError) -> Rejection {
 mod tests {
     use std::sync::Mutex;
 
+    use super::super::waiting::MOST_WAITING;
     use super::*;
 
     /// What a store that is away, or hangs, until it is told to be there, was told, and how often it was asked.
@@ -225,6 +229,7 @@ mod tests {
         hangs: bool,
         asked: usize,
         told: usize,
+        given_up: usize,
     }
 
     impl Store {
@@ -250,6 +255,10 @@ mod tests {
 
         fn memory(&self) -> Duration {
             self.1
+        }
+
+        fn given_up(&self) {
+            self.with(|said| said.given_up += 1);
         }
 
         async fn tell(&self) -> Result<(), StoreError> {
@@ -322,6 +331,7 @@ mod tests {
         settlements.settle(Uuid::now_v7(), store.clone());
         tokio::time::sleep(HOUR).await;
         assert_eq!((store.counts().1, settlements.waiting()), (0, 0));
+        assert_eq!(store.with(|said| said.given_up), 1);
         // One that was away all the time has heard nothing.
         store.is(false, false);
         settlements.settle(Uuid::now_v7(), store.clone());
@@ -329,5 +339,26 @@ mod tests {
         store.is(true, false);
         tokio::time::sleep(LAST_PAUSE).await;
         assert_eq!(store.counts().1, 1);
+        assert_eq!(store.with(|said| said.given_up), 1, "this one was told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_finds_no_place_to_wait_or_no_runtime_is_given_up_and_says_so() {
+        let store = Store(Arc::default(), HOUR);
+        let nowhere = std::thread::spawn({
+            let store = store.clone();
+            move || Settlements::new().settle(Uuid::now_v7(), store)
+        });
+        nowhere.join().expect("no panic");
+        assert_eq!(store.with(|said| said.given_up), 1);
+
+        let settlements = Settlements::new();
+        let _open = settlements.open();
+        let all = |_| place(&settlements.inner.waiting, Kind::Budget);
+        let places: Vec<_> = (0..MOST_WAITING).map(all).collect();
+        settlements.settle(Uuid::now_v7(), store.clone());
+        tokio::time::sleep(LAST_PAUSE).await;
+        assert_eq!((store.with(|said| said.given_up), store.counts().1), (2, 0));
+        drop(places);
     }
 }

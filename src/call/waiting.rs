@@ -11,7 +11,7 @@ use crate::store::{Chain, StoreError, so_far};
 /// How much may wait for stores to be there again, and how many questions that nothing came of besides. Of what a store that
 /// is away has let through there is no end, since budgets that refuse nothing are not asked about; so there is one here, before
 /// memory has it.
-const MOST_WAITING: usize = 100_000;
+pub(super) const MOST_WAITING: usize = 100_000;
 
 /// How often an answer is waited for before the store is asked anew.
 const OUTLAST: u32 = 12;

@@ -9,6 +9,7 @@ mod events;
 mod full;
 mod killed;
 mod proofs;
+mod room;
 mod shipping;
 mod site;
 mod torn;

@@ -24,7 +24,6 @@ use tollgate::route::Router;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::{BudgetStore, Standing};
 use tollgate::store::journal::{Journal, export};
-use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, StoreError};
 use tollgate::testing::{Line, Simulated};
 use tollgate::upstream::Provider;
@@ -102,7 +101,7 @@ impl<B: BudgetStore + Clone> Site<B> {
     }
 }
 
-impl Site<MemoryBudgets> {
+impl<B: BudgetStore + Clone> Site<B> {
     /// What is done with makes room, within a moment.
     pub(crate) async fn serves_again(&self) {
         let began = SystemClock.elapsed();

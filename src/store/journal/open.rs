@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
+use super::calls::Calls;
 use super::chain::Head;
 use super::error::JournalError;
 use super::events::Events;
@@ -17,7 +18,7 @@ use super::seal::Sealer;
 use super::segment::Segment;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
-use super::writer::{LONGEST, Open, Writer};
+use super::writer::{LONGEST, Writer};
 use super::{Shared, moments, segment};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::audit::AuditSink;
@@ -246,6 +247,8 @@ impl JournalOptions {
             telling: Mutex::default(),
             has_sealer: AtomicBool::new(false),
             open_from: AtomicU64::new(before),
+            needed_from: AtomicU64::new(before),
+            is_untold: AtomicBool::new(false),
         });
         let mut writer = Writer {
             shared: shared.clone(),
@@ -253,14 +256,13 @@ impl JournalOptions {
             path,
             at: 0,
             head,
-            open: recovered.left.iter().map(|left| (left.id, Open::left(left.seq, left.record.is_some()))).collect(),
+            calls: Calls::left(&recovered.left),
             lines,
             ticked: SystemClock.elapsed(),
             settled: before,
             unsettled: Vec::new(),
             closed: Vec::new(),
             backlog: VecDeque::new(),
-            done: Vec::new(),
         };
         writer.begin().map_err(&io)?;
         spawn("tollgate-journal", move || writer.run()).map_err(&io)?;

@@ -38,6 +38,8 @@ pub(super) enum Item {
     Deleted(Deleted),
     /// The budgets have heard how this call ended.
     Heard(Uuid),
+    /// They have not, and nobody tells them any more but a start.
+    GivenUp(Uuid),
     /// Everything before is on the disk when the other end hears.
     Flush(oneshot::Sender<()>),
 }
@@ -61,10 +63,17 @@ impl Drop for Then {
 }
 
 pub(super) enum Closed {
-    /// With the places of the pots that pay, if not all do.
-    Call(Arc<Outcome>, Option<Vec<usize>>),
+    /// With how its budgets are told, where any hold something for it.
+    Call(Arc<Outcome>, Option<Settlement>),
     /// Of an earlier process.
     Lost(Box<AuditRecord>),
+}
+
+pub(super) struct Settlement {
+    /// The places of the pots that pay, if not all do.
+    pub(super) paid: Option<Vec<usize>>,
+    /// For how long their store knows that it was told.
+    pub(super) memory: Duration,
 }
 
 #[derive(Default)]

@@ -38,6 +38,11 @@ pub(super) struct Shared {
     pub(super) has_sealer: AtomicBool,
     /// The first line of a call that is not done with; a line that is not written yet, if all are.
     pub(super) open_from: AtomicU64,
+    /// The same, but for calls that this process has given up telling budgets of: what is kept for these gives way where there
+    /// is no room.
+    pub(super) needed_from: AtomicU64,
+    /// The call that stands there has ended, and its budgets have not heard.
+    pub(super) is_untold: AtomicBool,
 }
 
 /// What keeps calls outside.
@@ -109,13 +114,31 @@ impl Shared {
         let segments = segment::list(&self.dir)?;
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
-        let had = self.acked();
         // Without a sink this is where records stay.
-        let had = had.map_or(0, |seq| seq.min(self.open_from.load(Ordering::Relaxed).saturating_sub(1)));
+        let had = self.acked().unwrap_or(0);
+        let (open_from, needed_from) =
+            (self.open_from.load(Ordering::Relaxed), self.needed_from.load(Ordering::Relaxed));
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
+        let mut full = "there is as much of it as there may be";
         for ([segment, next], len) in segments.array_windows::<2>().zip(lens) {
             if next.first > had.saturating_add(1) {
+                full = "there is as much of it as there may be, and sinks have not had the oldest";
                 break;
+            }
+            if next.first > open_from {
+                if next.first > needed_from || total.saturating_add(self.size) <= self.most {
+                    full = match self.is_untold.load(Ordering::Relaxed) {
+                        true => {
+                            "there is as much of it as there may be, and a budget has not been told how the oldest call ended"
+                        }
+                        false => "there is as much of it as there may be, and the oldest call goes on",
+                    };
+                    break;
+                }
+                tracing::error!(
+                    path = %segment.path.display(),
+                    "a segment is removed though budgets were not told how its calls ended: there is no room for what no longer can be told but at a start"
+                );
             }
             match total.saturating_add(self.size) > self.keep.min(self.most) {
                 true => {
@@ -126,7 +149,53 @@ impl Shared {
             }
         }
         let left = self.most.checked_sub(total.saturating_add(self.size));
-        let full = "there is as much of it as there may be, and sinks have not had the oldest";
         Ok(left.ok_or_else(|| io::Error::other(full))?.saturating_add(kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Journal;
+    use super::*;
+    use crate::audit::TracingSink;
+
+    /// A journal that has begun three times, and is as large as it may be.
+    fn full(name: &str) -> (PathBuf, Journal) {
+        let name = format!("{name}-{}", std::process::id());
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
+        fs::create_dir_all(&dir).expect("a directory");
+        let begin = || {
+            loop {
+                match Journal::at(&dir).segment_bytes(1 << 20).most_bytes(2 << 20).keep_bytes(0).open() {
+                    Err(error) if error.is_locked() => std::thread::yield_now(),
+                    journal => break journal.expect("a journal"),
+                }
+            }
+        };
+        drop(begin());
+        drop(begin());
+        let journal = begin();
+        assert_eq!(segment::list(&dir).expect("readable").len(), 3);
+        (dir, journal)
+    }
+
+    #[test]
+    fn what_only_a_start_would_tell_gives_way_where_there_is_no_room_and_nothing_else_does() {
+        let (dir, journal) = full("gives-way");
+        let (shared, _) = journal.ship("kept", TracingSink::new()).expect("a name").into_parts();
+        let left = || segment::list(&dir).expect("readable").len();
+        shared.ack(&"kept".into(), 1_000);
+        shared.open_from.store(1, Ordering::Relaxed);
+        for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
+            shared.needed_from.store(1, Ordering::Relaxed);
+            shared.is_untold.store(is_untold, Ordering::Relaxed);
+            let error = shared.make_room().expect_err("it is full");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert_eq!(left(), 3);
+        shared.needed_from.store(1_000, Ordering::Relaxed);
+        shared.make_room().expect("room");
+        assert_eq!(left(), 1);
+        fs::remove_dir_all(&dir).expect("ours");
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::open::Journal;
-use super::queue::{Closed, Item, Then, Witness};
+use super::queue::{Closed, Item, Settlement, Then, Witness};
 use super::ship::Shipments;
 use super::{Head, Shared, moments};
 use crate::domain::outcome::Outcome;
@@ -134,24 +134,26 @@ impl Trail {
 
     /// Writes down how the call ended, once.
     pub(crate) fn close(&self, outcome: &Arc<Outcome>) {
-        self.end(outcome, None, None);
+        self.end(outcome, None);
     }
 
-    /// The same, for a call that money is held for, with the places of the pots that pay, if not all do: its budgets are told
-    /// by `settle`, when it is written, or it is certain that it will not be.
+    /// The same, for a call that money is held for, with the places of the pots that pay, if not all do: its budgets, which
+    /// remember that for so long, are told by `settle`, when it is written, or it is certain that it will not be.
     pub(crate) fn settle(
         &self,
         outcome: &Arc<Outcome>,
         paid: Option<Vec<usize>>,
+        memory: Duration,
         settle: impl FnOnce() + Send + 'static,
     ) {
-        self.end(outcome, paid, Some(Then::new(settle)));
+        self.end(outcome, Some((Settlement { paid, memory }, Then::new(settle))));
     }
 
-    fn end(&self, outcome: &Arc<Outcome>, paid: Option<Vec<usize>>, then: Option<Then>) {
+    fn end(&self, outcome: &Arc<Outcome>, settled: Option<(Settlement, Then)>) {
+        let (settlement, then) = settled.unzip();
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         if place.is_some() {
-            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), paid), place, then));
+            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), settlement), place, then));
         }
     }
 
@@ -160,6 +162,13 @@ impl Trail {
         moments::at("budgets-told");
         if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::Heard(id));
+        }
+    }
+
+    /// They are told no more, unless at the next start.
+    pub(crate) fn given_up(&self, id: Uuid) {
+        if self.was_asked.load(Ordering::Relaxed) {
+            self.journal.shared.queue.push(Item::GivenUp(id));
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The thread that writes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +10,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::calls::{Calls, asked};
 use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
-use super::line::{Final, Link, Said, Seen, Settled, put};
-use super::queue::{Closed, Item, Then, Witness};
+use super::line::{Final, Link, Said, Settled, put};
+use super::queue::{Closed, Item, Settlement, Then};
 use super::shared::{Shared, Trouble};
 use super::{moments, segment};
 use crate::domain::audit::AuditRecord;
@@ -38,8 +38,8 @@ pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) at: u64,
     pub(super) head: Head,
-    /// Calls that are not done with.
-    pub(super) open: HashMap<Uuid, Open>,
+    /// Those that are not done with.
+    pub(super) calls: Calls,
     /// Lines that are made, and not written.
     pub(super) lines: Vec<u8>,
     pub(super) ticked: Duration,
@@ -51,26 +51,6 @@ pub(super) struct Writer {
     pub(super) closed: Vec<(u64, Uuid)>,
     /// Taken, and not yet put into lines.
     pub(super) backlog: VecDeque<Item>,
-    /// Calls that are done with, and began after one that goes on.
-    pub(super) done: Vec<(u64, Uuid)>,
-}
-
-/// A call that is not done with.
-pub(super) struct Open {
-    seq: u64,
-    /// Until it has closed.
-    witness: Option<(Arc<dyn Witness>, Option<Seen>)>,
-    /// Until its final is written.
-    is_unwritten: bool,
-    /// Until its budgets have heard how it ended, if any hold anything for it.
-    is_held: bool,
-}
-
-impl Open {
-    /// Of an earlier process, which may not have lived to write its final.
-    pub(super) fn left(seq: u64, is_unwritten: bool) -> Self {
-        Open { seq, witness: None, is_unwritten, is_held: true }
-    }
 }
 
 impl Writer {
@@ -86,7 +66,7 @@ impl Writer {
         let mut items = Vec::new();
         loop {
             let since = SystemClock.elapsed().saturating_sub(self.ticked);
-            let most = (!self.open.is_empty()).then(|| TICK.saturating_sub(since));
+            let most = (!self.calls.is_empty()).then(|| TICK.saturating_sub(since));
             // What came while a disk took nothing goes first.
             if self.backlog.is_empty() && !self.shared.queue.take(&mut items, most) {
                 break;
@@ -95,7 +75,7 @@ impl Writer {
             if !self.write() {
                 break;
             }
-            if self.open.is_empty() {
+            if self.calls.is_empty() {
                 // No tick comes until the next call does, and that may have to wait for the room.
                 self.say_open_from();
             }
@@ -115,7 +95,8 @@ impl Writer {
     fn take_in(&mut self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             match item {
-                Item::Heard(id) if self.open.contains_key(&id) => self.end(id, |open| open.is_held = false),
+                Item::Heard(id) if self.calls.contains(&id) => self.calls.heard(id),
+                Item::GivenUp(id) if self.calls.contains(&id) => self.calls.given_up(id),
                 item => self.backlog.push_back(item),
             }
         }
@@ -131,18 +112,21 @@ impl Writer {
                     let Some(intent) = asked(|| witness.intent()) else { continue };
                     let (id, is_held) = (intent.record.id, intent.reservation.is_some());
                     if self.put(&Said::Intent(Box::new(intent))) {
-                        let witness = Some((witness, None));
-                        self.open.insert(id, Open { seq: self.head.seq, witness, is_unwritten: true, is_held });
+                        self.calls.begin(id, self.head.seq, witness, is_held);
                         moments::at("intent-made");
                         waiting.push(done);
                     }
                 }
                 Item::Final(closed, place, then) => {
-                    let (record, paid) = match closed {
-                        Closed::Call(outcome, paid) => (AuditRecord::new(&outcome), paid),
+                    let (record, settlement) = match closed {
+                        Closed::Call(outcome, settlement) => (AuditRecord::new(&outcome), settlement),
                         Closed::Lost(record) => (*record, None),
                     };
                     let id = record.id;
+                    let paid = settlement.and_then(|Settlement { paid, memory }| {
+                        self.calls.closes(id, SystemClock.elapsed().saturating_add(memory));
+                        paid
+                    });
                     let said = Said::Final(Box::new(Final { record, paid }));
                     if !self.put(&said) && !shortened(said).is_some_and(|said| self.put(&said)) {
                         tracing::error!(call = %id, "a record is too long for the journal, and lost");
@@ -164,7 +148,8 @@ impl Writer {
                 Item::Deleted(deleted) => {
                     self.put(&Said::ContentDeleted(deleted));
                 }
-                Item::Heard(id) => self.end(id, |open| open.is_held = false),
+                Item::Heard(id) => self.calls.heard(id),
+                Item::GivenUp(id) => self.calls.given_up(id),
                 Item::Flush(done) => flushes.push(done),
             }
             goes_on = goes_on && (self.lines.len() < LONGEST * 4 || self.flush());
@@ -187,55 +172,51 @@ impl Writer {
         goes_on
     }
 
-    fn end(&mut self, id: Uuid, change: impl FnOnce(&mut Open)) {
-        if let Some(open) = self.open.get_mut(&id) {
-            change(open);
-            if !open.is_unwritten && !open.is_held {
-                self.done.push((open.seq, id));
-                self.open.remove(&id);
-            }
-        }
-    }
-
     /// How all calls stand that go on, and which are done with.
     fn tick(&mut self) -> bool {
-        let seen: Vec<_> = self
-            .open
-            .values_mut()
-            .filter_map(|open| {
-                let (witness, before) = open.witness.as_mut()?;
-                let seen = asked(|| witness.seen())?;
-                (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
-            })
-            .collect();
-        for seen in seen {
+        for seen in self.calls.seen() {
             self.put(&Said::Seen(seen));
             moments::at("seen-made");
             if self.lines.len() >= LONGEST * 4 && !self.flush() {
                 return false;
             }
         }
+        self.forget();
         self.say_settled();
         self.flush()
     }
 
+    /// Looks no longer back to calls whose budgets no start would tell any more.
+    fn forget(&mut self) {
+        let calls = self.calls.forget(SystemClock.elapsed());
+        if calls > 0 {
+            tracing::error!(
+                calls,
+                "budgets have not been told how calls ended for as long as their store remembers: no start tells them any more"
+            );
+        }
+    }
+
     /// Before which line segments may go.
     fn say_open_from(&self) -> Option<u64> {
-        let first = self.open.values().map(|open| open.seq).min();
-        self.shared.open_from.store(first.unwrap_or(self.head.seq + 1), Ordering::Relaxed);
+        let (shared, next, pinned) = (&self.shared, self.head.seq.saturating_add(1), self.calls.pinned());
+        let first = pinned.as_ref().map(|pinned| pinned.from);
+        shared.open_from.store(first.unwrap_or(next), Ordering::Relaxed);
+        shared.needed_from.store(self.calls.needed_from().unwrap_or(next), Ordering::Relaxed);
+        shared.is_untold.store(pinned.is_some_and(|pinned| pinned.is_untold), Ordering::Relaxed);
         first
     }
 
     fn say_settled(&mut self) {
         let first = self.say_open_from();
         // By whoever reads on, what stands before this very line is done with.
-        let before = first.unwrap_or(self.head.seq + 1);
+        let before = first.unwrap_or(self.head.seq.saturating_add(1));
         let is_news = match first {
             Some(first) => self.settled != first,
             // Nothing has been written since.
             None => self.settled != self.head.seq,
         };
-        let mut done: Vec<_> = self.done.drain(..).filter(|(seq, _)| *seq > before).map(|(_, id)| id).collect();
+        let mut done = self.calls.take_done(before);
         if is_news || !done.is_empty() {
             let rest = done.split_off(done.len().min(NAMED));
             self.put(&Said::Settled(Settled { before, done }));
@@ -274,6 +255,7 @@ impl Writer {
             tries += 1;
             self.hear(tries >= PATIENCE);
             // No tick says so meanwhile, and room may wait for it.
+            self.forget();
             self.say_open_from();
             if self.shared.queue.is_closed() {
                 tracing::error!("the journal was closed, and what it could not write is lost");
@@ -311,7 +293,7 @@ impl Writer {
         let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
         for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
             moments::at("final-written");
-            self.end(id, |open| (open.witness, open.is_unwritten) = (None, false));
+            self.calls.written(id);
         }
         let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);
         self.unsettled.drain(..settled);
@@ -364,15 +346,6 @@ fn last(lines: &[u8]) -> Option<Head> {
     let line = found.last()?;
     let Link { seq, .. } = serde_json::from_slice(line).ok()?;
     Some(Head { seq, hash: LineHash::of(line) })
-}
-
-/// What a call says of itself. Prices and estimates are made here, and a panic in them must not end the journal.
-fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
-    let said = catch_unwind(AssertUnwindSafe(ask)).ok();
-    if said.is_none() {
-        tracing::error!("a call panicked when it was asked how it stands");
-    }
-    said
 }
 
 /// However the writer ends, nobody waits for it any more.

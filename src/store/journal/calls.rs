@@ -1,0 +1,182 @@
+//! The calls that are not done with: nothing that was written since the first of them may go.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::line::Seen;
+use super::queue::Witness;
+use super::recover::Left;
+
+#[derive(Default)]
+pub(super) struct Calls {
+    open: HashMap<Uuid, Open>,
+    /// Those that are done with, and began after one that goes on.
+    done: Vec<(u64, Uuid)>,
+}
+
+/// A call that is not done with.
+struct Open {
+    seq: u64,
+    /// Until it has closed.
+    witness: Option<(Arc<dyn Witness>, Option<Seen>)>,
+    /// Until its final is written.
+    is_unwritten: bool,
+    /// Until its budgets have heard how it ended, if any hold anything for it.
+    is_held: bool,
+    /// When a start would tell them no more, as their store may have forgotten by then whether it has heard.
+    until: Option<Duration>,
+    /// This process tells them no more: only a start would.
+    is_given_up: bool,
+}
+
+/// From which line on something is kept, and why.
+pub(super) struct Pinned {
+    pub(super) from: u64,
+    /// The call that began there has ended, and its budgets have not heard.
+    pub(super) is_untold: bool,
+}
+
+impl Calls {
+    /// Of an earlier process, which may not have lived to write their finals.
+    pub(super) fn left(left: &[Left]) -> Self {
+        let open = left.iter().map(|left| (left.id, Open::new(left.seq, None, left.record.is_some(), true)));
+        Calls { open: open.collect(), done: Vec::new() }
+    }
+
+    pub(super) fn begin(&mut self, id: Uuid, seq: u64, witness: Arc<dyn Witness>, is_held: bool) {
+        self.open.insert(id, Open::new(seq, Some((witness, None)), true, is_held));
+    }
+
+    /// It has closed, and a start tells its budgets until then.
+    pub(super) fn closes(&mut self, id: Uuid, until: Duration) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.until = Some(until);
+        }
+    }
+
+    /// Its final is written.
+    pub(super) fn written(&mut self, id: Uuid) {
+        self.change(id, |open| (open.witness, open.is_unwritten) = (None, false));
+    }
+
+    /// Its budgets have heard.
+    pub(super) fn heard(&mut self, id: Uuid) {
+        self.change(id, |open| open.is_held = false);
+    }
+
+    /// They are told no more, but at a start.
+    pub(super) fn given_up(&mut self, id: Uuid) {
+        self.change(id, |open| open.is_given_up = true);
+    }
+
+    fn change(&mut self, id: Uuid, change: impl FnOnce(&mut Open)) {
+        if let Some(open) = self.open.get_mut(&id) {
+            change(open);
+            if !open.is_unwritten && !open.is_held {
+                self.done.push((open.seq, id));
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    /// Lets go of those whose budgets no start would tell any more, and gives their number.
+    pub(super) fn forget(&mut self, now: Duration) -> usize {
+        let is_late = |open: &Open| !open.is_unwritten && open.until.is_some_and(|until| until <= now);
+        let late: Vec<_> = self.open.iter().filter(|(_, open)| is_late(open)).map(|(id, _)| *id).collect();
+        late.iter().for_each(|id| self.heard(*id));
+        late.len()
+    }
+
+    pub(super) fn contains(&self, id: &Uuid) -> bool {
+        self.open.contains_key(id)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// From where on they are not done with.
+    pub(super) fn pinned(&self) -> Option<Pinned> {
+        let first = self.open.values().min_by_key(|open| open.seq)?;
+        Some(Pinned { from: first.seq, is_untold: !first.is_unwritten })
+    }
+
+    /// The same, but for those that nobody would tell of but a start.
+    pub(super) fn needed_from(&self) -> Option<u64> {
+        self.open.values().filter(|open| open.is_unwritten || !open.is_given_up).map(|open| open.seq).min()
+    }
+
+    /// Those that are done with, and began behind this line. Says so once.
+    pub(super) fn take_done(&mut self, before: u64) -> Vec<Uuid> {
+        self.done.drain(..).filter(|(seq, _)| *seq > before).map(|(_, id)| id).collect()
+    }
+
+    /// How those stand that go on, where it is not as they stood before.
+    pub(super) fn seen(&mut self) -> Vec<Seen> {
+        let open = self.open.values_mut();
+        open.filter_map(|open| {
+            let (witness, before) = open.witness.as_mut()?;
+            let seen = asked(|| witness.seen())?;
+            (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
+        })
+        .collect()
+    }
+}
+
+impl Open {
+    fn new(seq: u64, witness: Option<(Arc<dyn Witness>, Option<Seen>)>, is_unwritten: bool, is_held: bool) -> Self {
+        Open { seq, witness, is_unwritten, is_held, until: None, is_given_up: false }
+    }
+}
+
+/// What a call says of itself. Prices and estimates are made here, and a panic in them must not end the journal.
+pub(super) fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    let said = catch_unwind(AssertUnwindSafe(ask)).ok();
+    if said.is_none() {
+        tracing::error!("a call panicked when it was asked how it stands");
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(calls: &mut Calls, number: u64) -> Uuid {
+        let id = Uuid::from_u128(number.into());
+        calls.open.insert(id, Open::new(number, None, true, true));
+        calls.closes(id, Duration::from_secs(60));
+        id
+    }
+
+    #[test]
+    fn what_no_budget_hears_of_is_kept_for_as_long_as_a_start_would_tell_it() {
+        let mut calls = Calls::default();
+        let (first, second) = (ended(&mut calls, 3), ended(&mut calls, 5));
+        assert_eq!(calls.forget(Duration::from_secs(60)), 0, "its final is not written");
+        assert!(calls.pinned().is_some_and(|pinned| pinned.from == 3 && !pinned.is_untold));
+        calls.written(first);
+        assert!(calls.pinned().is_some_and(|pinned| pinned.from == 3 && pinned.is_untold));
+        assert_eq!(calls.forget(Duration::from_secs(59)), 0);
+        assert_eq!((calls.needed_from(), calls.forget(Duration::from_secs(60))), (Some(3), 1));
+        assert_eq!(calls.needed_from(), Some(5));
+        calls.written(second);
+        calls.heard(second);
+        assert_eq!((calls.is_empty(), calls.take_done(0)), (true, vec![first, second]));
+    }
+
+    #[test]
+    fn what_is_given_up_is_needed_no_more_once_it_is_written() {
+        let mut calls = Calls::default();
+        let id = ended(&mut calls, 3);
+        calls.given_up(id);
+        assert_eq!(calls.needed_from(), Some(3));
+        calls.written(id);
+        assert_eq!(calls.needed_from(), None);
+        assert!(calls.pinned().is_some_and(|pinned| pinned.from == 3), "a start would tell it");
+    }
+}

@@ -1,0 +1,105 @@
+//! What keeps a journal from growing, and what does not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use tollgate::domain::budget::Budget;
+use tollgate::domain::money::Money;
+use tollgate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
+use tollgate::store::journal::{Journal, verify};
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::store::{At, Session, StoreError};
+use uuid::Uuid;
+
+use crate::site::{Dir, Sink, Site, lines, until};
+
+/// A store that remembers for so long, and does not take how the first call ended until it is mended.
+#[derive(Clone)]
+struct Broken(MemoryBudgets, Duration, Arc<Mutex<First>>);
+
+#[derive(Default)]
+struct First {
+    call: Option<Uuid>,
+    is_mended: bool,
+}
+
+impl Broken {
+    fn remembering(memory: Duration) -> Self {
+        Broken(MemoryBudgets::new(), memory, Arc::default())
+    }
+
+    fn first<T>(&self, look: impl FnOnce(&mut First) -> T) -> T {
+        look(&mut self.2.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Broken {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.0.reserve(ask, at).await
+    }
+
+    async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        self.0.extend(ask, at).await
+    }
+
+    async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        let is_taken =
+            self.first(|first| *first.call.get_or_insert(reservation.id) != reservation.id || first.is_mended);
+        match is_taken {
+            true => self.0.settle(reservation, actual, at).await,
+            false => Err(StoreError::broken("a row that makes no sense")),
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::of(self.1)
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.0.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        self.0.standing(budgets, at).await
+    }
+}
+
+fn site(dir: &Dir, budgets: Broken) -> Site<Broken> {
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(3 << 20).keep_bytes(0);
+    let journal = options.open().and_then(|journal| journal.ship("kept", Sink::default())).expect("a journal");
+    Site::new(journal, budgets)
+}
+
+#[tokio::test]
+async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_than_the_store_remembers() {
+    let dir = Dir::new("untaken");
+    let site = site(&dir, Broken::remembering(Duration::ZERO));
+    let first_is_there = || verify(&dir.0, &[]).expect("readable").first == Some(1);
+    let mut calls = 0;
+    while calls % 100 != 0 || calls == 0 || first_is_there() {
+        if site.whole("hello").await != StatusCode::OK {
+            // Within a tick or two of the writer.
+            site.serves_again().await;
+        }
+        calls += 1;
+        assert!(calls < 10_000, "nothing bounds the journal");
+    }
+    site.serves_again().await;
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+#[tokio::test]
+async fn that_a_budget_has_not_been_told_is_said_where_it_keeps_calls_out() {
+    let (dir, budgets) = (Dir::new("untold"), Broken::remembering(Duration::from_secs(60 * 60)));
+    let site = site(&dir, budgets.clone());
+    while site.whole("hello").await == StatusCode::OK {}
+    let why = |line: &serde_json::Value| line["event"]["reason"].as_str().map(str::to_owned);
+    until("it is said", || lines(&dir.0).iter().any(|line| why(line).is_some())).await;
+    let why = lines(&dir.0).iter().find_map(why).expect("it is there");
+    assert!(why.contains("a budget has not been told how the oldest call ended"), "{why}");
+    budgets.first(|first| first.is_mended = true);
+    site.serves_again().await;
+}
