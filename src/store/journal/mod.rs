@@ -22,7 +22,7 @@
 //! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
 //!   through: 529, or 429 for OpenAI's clients. The ends of those that were go beyond, as far as the disk has room; what is no
 //!   record stops before. What all sinks have had is removed beyond
-//!   [`keep_bytes`](JournalOptions::keep_bytes).
+//!   [`keep_bytes`](JournalOptions::keep_bytes), if there is one that takes records.
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("tollgate-doc-{}", std::process::id()));

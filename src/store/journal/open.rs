@@ -182,7 +182,8 @@ impl JournalOptions {
         self
     }
 
-    /// How much is kept of what every sink has had; 256 MiB otherwise. Without a sink nothing is removed.
+    /// How much is kept of what every sink has had; 256 MiB otherwise. Without a sink of records nothing is
+    /// removed.
     #[must_use]
     pub fn keep_bytes(mut self, bytes: u64) -> Self {
         self.keep = bytes;
@@ -243,6 +244,7 @@ impl JournalOptions {
             places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
             written: watch::Sender::new(Some(recovered.head)),
             acked: Mutex::default(),
+            has_record_sink: AtomicBool::new(false),
             troubles: AtomicU8::new(0),
             telling: Mutex::default(),
             has_sealer: AtomicBool::new(false),

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) written: watch::Sender<Option<Head>>,
     /// The last line that each sink has had, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// One of them takes records: only what these have had may go.
+    pub(super) has_record_sink: AtomicBool,
     /// Why calls must wait outside: a bit for each [`Trouble`].
     pub(super) troubles: AtomicU8,
     /// Held while one comes or goes, so that what is told of it is in order.
@@ -114,8 +116,8 @@ impl Shared {
         let segments = segment::list(&self.dir)?;
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
-        // Without a sink this is where records stay.
-        let had = self.acked().unwrap_or(0);
+        // Without a sink of records this is where they stay, whoever hears of events.
+        let had = self.acked().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
         let (open_from, needed_from) =
             (self.open_from.load(Ordering::Relaxed), self.needed_from.load(Ordering::Relaxed));
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
@@ -158,6 +160,8 @@ mod tests {
     use super::super::Journal;
     use super::*;
     use crate::audit::TracingSink;
+    use crate::store::StoreError;
+    use crate::store::event::EventSink;
 
     /// A journal that has begun three times, and is as large as it may be.
     fn full(name: &str) -> (PathBuf, Journal) {
@@ -177,6 +181,26 @@ mod tests {
         let journal = begin();
         assert_eq!(segment::list(&dir).expect("readable").len(), 3);
         (dir, journal)
+    }
+
+    struct Deaf;
+
+    #[async_trait::async_trait]
+    impl EventSink for Deaf {
+        async fn tell(&self, _: &Event) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_no_sink_of_records_has_had_stays_whoever_has_heard_of_events() {
+        let (dir, journal) = full("events-alone");
+        let (shared, _) = journal.notify("ear", Deaf).expect("a name").into_parts();
+        shared.ack(&"ear".into(), 1_000);
+        shared.open_from.store(1_000, Ordering::Relaxed);
+        shared.make_room().expect_err("it is full");
+        assert_eq!(segment::list(&dir).expect("readable").len(), 3);
+        fs::remove_dir_all(&dir).expect("ours");
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Shipments {
             had => had.map_or(0, |had| had.seq),
         };
         shared.ack(&name, had);
+        shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);
         self.all.push(Arc::new(Shipment { name, sink, is_under_way: AtomicBool::new(false) }));
         Ok(())
     }
