@@ -39,6 +39,11 @@ impl Events {
         Events { shared }
     }
 
+    #[cfg(test)]
+    pub(super) fn into_shared(self) -> Arc<Shared> {
+        self.shared
+    }
+
     /// Takes this one. Does not wait until it is written.
     pub fn tell(&self, event: Event) {
         self.shared.queue.push(Item::Event(Box::new(event)));

@@ -245,6 +245,7 @@ impl JournalOptions {
             written: watch::Sender::new(Some(recovered.head)),
             acked: Mutex::default(),
             has_record_sink: AtomicBool::new(false),
+            has_all_sinks: AtomicBool::new(false),
             troubles: AtomicU8::new(0),
             telling: Mutex::default(),
             has_sealer: AtomicBool::new(false),

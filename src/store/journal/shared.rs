@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
     /// One of them takes records: only what these have had may go.
     pub(super) has_record_sink: AtomicBool,
+    /// All of them are known. Nothing is removed before: one that comes later would not have had it.
+    pub(super) has_all_sinks: AtomicBool,
     /// Why calls must wait outside: a bit for each [`Trouble`].
     pub(super) troubles: AtomicU8,
     /// Held while one comes or goes, so that what is told of it is in order.
@@ -107,7 +109,7 @@ impl Shared {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
     }
 
-    /// Removes what everybody has had, beyond what is to be kept, as far as it is done with, and says how much there may still
+    /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says how much there may still
     /// be beyond the next segment, what was kept to be looked at left aside.
     ///
     /// # Errors
@@ -121,6 +123,10 @@ impl Shared {
         let (open_from, needed_from) =
             (self.open_from.load(Ordering::Relaxed), self.needed_from.load(Ordering::Relaxed));
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
+        if !self.has_all_sinks.load(Ordering::Relaxed) {
+            // Nor is any call let through yet, that would have to be kept out.
+            return Ok(self.most.saturating_sub(total.saturating_add(self.size)));
+        }
         let mut full = "there is as much of it as there may be";
         for ([segment, next], len) in segments.array_windows::<2>().zip(lens) {
             if next.first > had.saturating_add(1) {
@@ -157,7 +163,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Journal;
+    use super::super::{Journal, Trails};
     use super::*;
     use crate::audit::TracingSink;
     use crate::store::StoreError;
@@ -197,9 +203,26 @@ mod tests {
         let (dir, journal) = full("events-alone");
         let (shared, _) = journal.notify("ear", Deaf).expect("a name").into_parts();
         shared.ack(&"ear".into(), 1_000);
+        shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1_000, Ordering::Relaxed);
         shared.make_room().expect_err("it is full");
         assert_eq!(segment::list(&dir).expect("readable").len(), 3);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn nothing_is_removed_before_all_sinks_are_known() {
+        let (dir, journal) = full("unknown");
+        let journal = journal.ship("kept", TracingSink::new()).expect("a name");
+        let shared = journal.events().into_shared();
+        shared.ack(&"kept".into(), 1_000);
+        shared.open_from.store(1_000, Ordering::Relaxed);
+        let left = || segment::list(&dir).expect("readable").len();
+        shared.make_room().expect("nobody is kept out");
+        assert_eq!(left(), 3);
+        let _trails = Trails::new(journal);
+        shared.make_room().expect("room");
+        assert_eq!(left(), 1);
         fs::remove_dir_all(&dir).expect("ours");
     }
 
@@ -209,6 +232,7 @@ mod tests {
         let (shared, _) = journal.ship("kept", TracingSink::new()).expect("a name").into_parts();
         let left = || segment::list(&dir).expect("readable").len();
         shared.ack(&"kept".into(), 1_000);
+        shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1, Ordering::Relaxed);
         for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
             shared.needed_from.store(1, Ordering::Relaxed);

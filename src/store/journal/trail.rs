@@ -39,6 +39,7 @@ impl Trails {
         let (shared, shipments) = journal.into_parts();
         // What was left is handed on before the first call comes, where there is a runtime to do it on.
         shipments.start(&shared);
+        shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.sync.look();
         Trails { inner: Arc::new(Inner { shared, shipments }) }
     }
