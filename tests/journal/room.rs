@@ -1,5 +1,6 @@
 //! What keeps a journal from growing, and what does not.
 
+use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use http::StatusCode;
 use tollgate::domain::budget::Budget;
 use tollgate::domain::money::Money;
 use tollgate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
-use tollgate::store::journal::{Journal, verify};
+use tollgate::store::journal::{Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
-use crate::site::{Dir, Sink, Site, lines, until};
+use crate::log::Log;
+use crate::site::{Dir, Sink, Site, lines, open_again, until};
 
 /// A store that remembers for so long, and does not take how the first call ended until it is mended.
 #[derive(Clone)]
@@ -89,6 +91,19 @@ async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_t
     }
     site.serves_again().await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+#[tokio::test]
+async fn that_lines_are_gone_which_a_sink_has_not_had_is_said_with_their_numbers() {
+    let (dir, (log, _listening)) = (Dir::new("gap"), Log::listen());
+    drop(Journal::at(&dir.0).open().expect("a journal"));
+    drop(open_again(&dir).await);
+    let first = verify(&dir.0, &[]).expect("readable").head.expect("lines");
+    fs::remove_file(dir.join("00000000000000000001.seg")).expect("one");
+    fs::write(dir.join("kept.acked"), Head { seq: 1, ..first }.to_string()).expect("writable");
+    let _journal = open_again(&dir).await.ship("kept", Sink::default()).expect("a name");
+    let said = log.text();
+    assert!(said.contains("this sink is never told of it sink=\"kept\" had=1 first=3"), "{said}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
-use super::tail::{Tail, Told};
+use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
@@ -57,15 +57,21 @@ impl Shipments {
         let name: Arc<str> = name.into();
         let io = JournalError::io(&shared.dir);
         let had = read_position(&shared.dir, &name).map_err(&io)?;
-        let had = match had {
-            Some(had) if !Tail::is_there(&shared.dir, had).map_err(&io)? => {
+        let place = had.map(|had| Tail::find(&shared.dir, had)).transpose().map_err(&io)?;
+        let had = match (place, had) {
+            (Some(Place::Elsewhere), _) => {
                 tracing::warn!(
                     sink = &*name,
                     "this journal is not the one that the sink was told of: it is told all that is here"
                 );
                 0
             }
-            had => had.map_or(0, |had| had.seq),
+            (Some(Place::Before(first)), Some(had)) if first > had.seq.saturating_add(1) => {
+                let (sink, had) = (&*name, had.seq);
+                tracing::error!(sink, had, first, "what stood between was removed: this sink is never told of it");
+                had
+            }
+            (_, had) => had.map_or(0, |had| had.seq),
         };
         shared.ack(&name, had);
         shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);

@@ -24,6 +24,16 @@ pub(super) enum Told {
     Event(Box<Event>),
 }
 
+/// Where a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Here,
+    /// The journal begins with this one, behind it.
+    Before(u64),
+    /// It is none of this journal's.
+    Elsewhere,
+}
+
 /// A place in a journal, between two lines.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -56,11 +66,12 @@ impl Tail {
         Head { seq: self.seq, hash: self.hash }
     }
 
-    /// Whether a journal holds this line, or begins behind it.
-    pub(super) fn is_there(dir: &Path, head: Head) -> io::Result<bool> {
+    /// Where a journal has this line.
+    pub(super) fn find(dir: &Path, head: Head) -> io::Result<Place> {
         let segments = segment::list(dir)?;
         let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.seq) else {
-            return Ok(segments.first().is_some_and(|first| first.first > 1));
+            let first = segments.first().map(|segment| segment.first).filter(|first| *first > 1);
+            return Ok(first.map_or(Place::Elsewhere, Place::Before));
         };
         let bytes = fs::read(&segment.path)?;
         let is_it = |found| match found {
@@ -70,7 +81,8 @@ impl Tail {
             }
             Found::Unreadable(_) => false,
         };
-        Ok(Frames::of(&bytes).any(|(_, found)| is_it(found)))
+        let is_here = Frames::of(&bytes).any(|(_, found)| is_it(found));
+        Ok(if is_here { Place::Here } else { Place::Elsewhere })
     }
 
     /// The next that sinks are told of, as many as this at most, none behind the line `upto`, which is written. Less than as
