@@ -96,6 +96,37 @@ async fn after_a_restart_a_sink_goes_on_where_it_had_come_to() {
 }
 
 #[tokio::test]
+async fn a_sink_that_has_had_what_a_power_loss_took_goes_on_where_the_journal_does() {
+    let (dir, sink) = (Dir::new("power"), Sink::default());
+    let journal = Journal::at(&dir.0).open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    let left = dir.as_if_killed("power-after");
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    until("it is kept how far", || {
+        let had_of = |dir: &Dir| fs::read_to_string(dir.join("kept.acked")).unwrap_or_default();
+        let has_moved = |had: &str| had.trim().parse::<Head>().is_ok() && *had != had_of(&left);
+        sink.len() == 2 && has_moved(&had_of(&dir))
+    })
+    .await;
+    fs::copy(dir.join("kept.acked"), left.join("kept.acked")).expect("there");
+    for run in 3..=4 {
+        let journal = open_again(&left).await.ship("kept", sink.clone()).expect("a name");
+        let site = Site::new(journal, MemoryBudgets::new());
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+        site.audit.flush().await;
+        until("what came since", || sink.len() >= run).await;
+        site.audit.flush().await;
+    }
+    let ids: HashSet<_> = sink.records().iter().map(|record| record.id).collect();
+    assert_eq!((ids.len(), sink.len()), (4, 4), "each once");
+}
+
+#[tokio::test]
 async fn a_batch_whose_answer_is_lost_comes_again() {
     let (dir, sink) = (Dir::new("again"), Sink::default());
     sink.lie_once();

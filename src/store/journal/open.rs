@@ -243,6 +243,7 @@ impl JournalOptions {
             queue: Queue::default(),
             places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
             written: watch::Sender::new(Some(recovered.head)),
+            recovered: recovered.head,
             acked: Mutex::default(),
             has_record_sink: AtomicBool::new(false),
             has_all_sinks: AtomicBool::new(false),

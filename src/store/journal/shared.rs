@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) places: Arc<Semaphore>,
     /// The last line that is written; `None` once no more will be.
     pub(super) written: watch::Sender<Option<Head>>,
+    /// The last line that was there when it was opened.
+    pub(super) recovered: Head,
     /// The last line that each sink has had, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
     /// One of them takes records: only what these have had may go.

@@ -57,9 +57,10 @@ impl Shipments {
         let name: Arc<str> = name.into();
         let io = JournalError::io(&shared.dir);
         let had = read_position(&shared.dir, &name).map_err(&io)?;
+        let had = had.map(|had| not_beyond(shared, &name, had)).transpose().map_err(&io)?;
         let place = had.map(|had| Tail::find(&shared.dir, had)).transpose().map_err(&io)?;
         let had = match (place, had) {
-            (Some(Place::Elsewhere), _) => {
+            (Some(Place::Elsewhere), Some(had)) if had.seq > 0 => {
                 tracing::warn!(
                     sink = &*name,
                     "this journal is not the one that the sink was told of: it is told all that is here"
@@ -222,6 +223,23 @@ fn read_position(dir: &Path, name: &str) -> io::Result<Option<Head>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A power loss takes lines that are written and not yet on the disk, though a sink has had them. Others are written in their
+/// place: those the sink is told of, and of nothing before again.
+fn not_beyond(shared: &Shared, name: &str, had: Head) -> io::Result<Head> {
+    let left = shared.recovered;
+    if had.seq <= left.seq {
+        return Ok(had);
+    }
+    let (had, left_off) = (had.seq, left.seq);
+    tracing::error!(sink = name, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
+    // At the next start others stand there, and this one would not be known.
+    match left.hash == LineHash::NONE {
+        true => fs::remove_file(position(&shared.dir, name))?,
+        false => write_position(&shared.dir, name, left)?,
+    }
+    Ok(left)
 }
 
 /// Whole, or not at all.
