@@ -34,6 +34,8 @@ pub trait AuditSink: Send + Sync + 'static {
     /// them apart by their id.
     ///
     /// # Errors
-    /// When they could not all be written; they are kept, and come again after a pause.
+    /// When they could not all be written; they are kept, and come again after a pause. Where that
+    /// [helps nothing](StoreError::is_unavailable), or after some panics, a [journal](super::journal) hands them on one by
+    /// one, and those that are refused alone are in the log.
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
 }

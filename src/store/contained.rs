@@ -11,7 +11,7 @@ pub(crate) async fn contained<T>(asked: impl Future<Output = Result<T, StoreErro
     let mut asked = pin!(asked);
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| asked.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(Err(StoreError::broken("it panicked"))))
+        polled.unwrap_or_else(|_| Poll::Ready(Err(StoreError::panicked())))
     })
     .await
 }

@@ -15,6 +15,7 @@ enum Kind {
     Unavailable,
     Uncertain,
     Broken,
+    Panicked,
     Unsupported,
 }
 
@@ -37,6 +38,15 @@ impl StoreError {
     /// It is no part of what this store does.
     pub fn unsupported(source: impl Into<BoxError>) -> Self {
         StoreError { kind: Kind::Unsupported, source: source.into() }
+    }
+
+    /// It panicked when it was asked. To most that is as good as broken.
+    pub(crate) fn panicked() -> Self {
+        StoreError { kind: Kind::Panicked, source: "it panicked".into() }
+    }
+
+    pub(crate) fn is_panic(&self) -> bool {
+        self.kind == Kind::Panicked
     }
 
     /// Whether coming back may help.
@@ -63,7 +73,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self.kind {
             Kind::Unavailable => "the store cannot be reached",
             Kind::Uncertain => "the store did not answer",
-            Kind::Broken => "the store is broken",
+            Kind::Broken | Kind::Panicked => "the store is broken",
             Kind::Unsupported => "the store does no such thing",
         })
     }

@@ -1,14 +1,20 @@
 use std::collections::HashSet;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http::StatusCode;
 use tokio::task::JoinSet;
 use tollgate::audit::JsonLines;
+use tollgate::domain::audit::AuditRecord;
+use tollgate::store::StoreError;
+use tollgate::store::audit::AuditSink;
 use tollgate::store::journal::{Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
+use uuid::Uuid;
 
+use crate::log::Log;
 use crate::site::{Dir, Sink, Site, lines, open_again, until};
 
 #[tokio::test]
@@ -124,6 +130,49 @@ async fn a_sink_that_has_had_what_a_power_loss_took_goes_on_where_the_journal_do
     }
     let ids: HashSet<_> = sink.records().iter().map(|record| record.id).collect();
     assert_eq!((ids.len(), sink.len()), (4, 4), "each once");
+}
+
+/// Takes what the one in it takes, and never a record of these calls: at one it panics, the other it refuses.
+#[derive(Clone)]
+struct Poisoned(Sink, Arc<Mutex<Vec<Uuid>>>);
+
+#[async_trait]
+impl AuditSink for Poisoned {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let poison = self.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match records.iter().find_map(|record| poison.iter().position(|id| *id == record.id)) {
+            Some(0) => panic!("it cannot be told of this one"),
+            Some(_) => Err(StoreError::broken("it will not have this one")),
+            None => self.0.write(records).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_sink_panics_at_or_refuses_is_kept_from_it_alone_and_is_in_the_log() {
+    let (dir, sink, (log, _listening)) = (Dir::new("poison"), Sink::default(), Log::listen());
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let site = Site::new(journal, MemoryBudgets::new());
+    for _ in 0..6 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+    }
+    site.audit.flush().await;
+    drop(site);
+    let id = |line: serde_json::Value| line["final"]["record"]["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+    let ids: Vec<_> = lines(&dir.0).into_iter().filter_map(id).collect();
+    let poisoned = Poisoned(sink.clone(), Arc::new(Mutex::new(vec![ids[1], ids[4]])));
+    let journal = open_again(&dir).await.ship("kept", poisoned).expect("a name");
+    // All six are handed on at once.
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    until("the others", || sink.len() >= 5).await;
+    let had: Vec<_> = sink.records().iter().map(|record| record.id).collect();
+    assert_eq!(had[..4], [ids[0], ids[2], ids[3], ids[5]]);
+    let said = log.text();
+    let in_full = |id: &Uuid| {
+        said.lines().filter(|line| line.contains("in this log only") && line.contains(&format!("{id}"))).count()
+    };
+    assert_eq!(ids.iter().map(in_full).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 0], "{said}");
 }
 
 #[tokio::test]

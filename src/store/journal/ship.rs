@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a sink is told what it panics at.
+const PANICS: u32 = 3;
 
 /// The sinks of a journal.
 #[derive(Default)]
@@ -38,6 +41,15 @@ struct Shipment {
     sink: Sink,
     /// A task is at it, on a runtime that has not ended.
     is_under_way: AtomicBool,
+}
+
+/// What came of telling a sink.
+enum Answer {
+    Had,
+    /// It never will have it.
+    Refused(StoreError),
+    /// The journal was closed meanwhile.
+    Closed,
 }
 
 /// Who is told.
@@ -154,13 +166,26 @@ impl Shipment {
         match &self.sink {
             Sink::Records(_) if records.is_empty() => true,
             Sink::Records(sink) => {
-                let is_told = self.until_told(shared, &records[0].id, || sink.write(&records)).await;
+                let mut answer = self.until_told(shared, &records[0].id, || sink.write(&records)).await;
+                // It may be one of them alone that it will not have.
+                if matches!(answer, Answer::Refused(_)) && records.len() > 1 {
+                    for record in &records {
+                        let one = std::slice::from_ref(record);
+                        answer = self.until_told(shared, &record.id, || sink.write(one)).await;
+                        if !self.goes_on(&answer, record) {
+                            break;
+                        }
+                    }
+                } else {
+                    self.goes_on(&answer, &records[0]);
+                }
                 moments::at("sink-told");
-                is_told
+                !matches!(answer, Answer::Closed)
             }
             Sink::Events(sink) => {
                 for event in &events {
-                    if !self.until_told(shared, &event.id, || sink.tell(event)).await {
+                    let answer = self.until_told(shared, &event.id, || sink.tell(event)).await;
+                    if !self.goes_on(&answer, event) {
                         return false;
                     }
                 }
@@ -169,26 +194,35 @@ impl Shipment {
         }
     }
 
+    /// `false` where the journal was closed. What is refused is said in full: its sink never hears of it.
+    fn goes_on(&self, answer: &Answer, told: &impl Serialize) -> bool {
+        if let Answer::Refused(error) = answer {
+            let told = serde_json::to_string(told).unwrap_or_default();
+            tracing::error!(error = %Chain(error), sink = &*self.name, told, "this is in the journal and in this log only");
+        }
+        !matches!(answer, Answer::Closed)
+    }
+
     async fn until_told<F: Future<Output = Result<(), StoreError>>>(
         &self,
         shared: &Shared,
         first: &Uuid,
         tell: impl Fn() -> F,
-    ) -> bool {
-        let (sink, mut pause) = (&*self.name, FIRST_PAUSE);
+    ) -> Answer {
+        let (sink, mut pause, mut panics) = (&*self.name, FIRST_PAUSE, 0);
         while let Err(error) = contained(tell()).await {
             tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
-            if !error.is_unavailable() {
-                tracing::error!(sink, %first, "this, and what was handed on with it, is in the journal only");
-                return true;
+            panics += u32::from(error.is_panic());
+            if !error.is_unavailable() && (!error.is_panic() || panics >= PANICS) {
+                return Answer::Refused(error);
             }
             tokio::time::sleep(pause).await;
             if shared.written.borrow().is_none() {
-                return false;
+                return Answer::Closed;
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
-        true
+        Answer::Had
     }
 
     /// Kept first: what is acknowledged may be removed.
