@@ -9,7 +9,7 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::RejectionKind;
 use crate::store::audit::AuditSink;
-use crate::store::{Chain, StoreError, contained};
+use crate::store::{Chain, StoreError, contained, within_a_minute};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -160,7 +160,7 @@ impl Writer {
             return;
         }
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = contained(self.sink.write(records)).await {
+        while let Err(error) = within_a_minute(contained(self.sink.write(records))).await {
             tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
             if !error.is_unavailable() {
                 records.iter().for_each(|record| lost(record, &error));
@@ -238,6 +238,7 @@ impl Drop for Taken {
 mod tests {
     use std::future::Future;
     use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
     use std::task::{Context, Waker};
 
@@ -252,6 +253,31 @@ mod tests {
         async fn write(&self, _records: &[AuditRecord]) -> Result<(), StoreError> {
             std::future::pending().await
         }
+    }
+
+    /// Does not answer the first time.
+    struct Once(AtomicUsize);
+
+    #[async_trait]
+    impl AuditSink for Once {
+        async fn write(&self, _records: &[AuditRecord]) -> Result<(), StoreError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => std::future::pending().await,
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_hangs_is_told_again_after_a_minute() {
+        let record = serde_json::json!({
+            "schema": 1, "id": uuid::Uuid::nil(), "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic",
+            "operation": "generate", "end": "complete", "took_us": 1, "bytes_out": 1,
+        });
+        let records = [serde_json::from_value(record).expect("a record")];
+        let queue = Queue::new(Box::new(Once(AtomicUsize::new(0))), 1);
+        let written = queue.writer.write(&records);
+        tokio::time::timeout(Duration::from_secs(62), written).await.expect("it is told again");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::domain::content::Content;
 #[async_trait]
 pub trait ContentSink: Send + Sync + 'static {
     /// Keeps all of these, or fails. After an error all of them come again: a sink that may have kept some tells them apart
-    /// by their call and side.
+    /// by their call and side. One that has not answered for a minute is let go of, and asked again in the same way.
     ///
     /// # Errors
     /// When not all could be kept. Where the store is [unavailable](StoreError::is_unavailable) they come again after a
@@ -47,7 +47,7 @@ pub trait ContentSink: Send + Sync + 'static {
     async fn write(&self, contents: &[Content]) -> Result<(), StoreError>;
 
     /// Deletes what came to its end before then, for good, and says of how many bodies. It need not delete all at once: it is
-    /// asked again until there is nothing.
+    /// asked again until there is nothing. One that has not answered for a minute is let go of, and asked again later.
     ///
     /// # Errors
     /// When it could not be deleted; it is asked again later.

@@ -29,7 +29,8 @@ use crate::domain::event::Event;
 /// Hears of events, one after the other.
 #[async_trait]
 pub trait EventSink: Send + Sync + 'static {
-    /// Tells of this one, or fails. After an error it comes again, so a sink that may have told of it knows it by its id.
+    /// Tells of this one, or fails. After an error it comes again, so a sink that may have told of it knows it by its id. One
+    /// that has not answered for a minute is let go of, and asked again in the same way.
     ///
     /// # Errors
     /// When nobody could be told; where coming back may help, it comes back after a pause.

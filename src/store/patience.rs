@@ -3,12 +3,21 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::StoreError;
 
 /// How long a client is kept waiting for a store. One that hangs is one that cannot answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a sink is waited for, which no client waits for: one that hangs must not hold up for ever what comes after.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a sink says within a minute; what it was told it may still take.
+pub(crate) async fn within_a_minute<T>(told: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::uncertain("it did not answer for a minute");
+    timeout(LONG, told).await.map_err(late).flatten()
+}
 
 /// What a store says in time; what it was asked it may still do.
 pub(crate) async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

@@ -13,7 +13,7 @@ use tollgate::store::journal::{Journal, verify};
 use tollgate::{AuditLayer, ContentLayer, GatewayLayer};
 use tower::ServiceExt;
 
-use crate::site::{Dir, ask, gateway, layer, messages, post, until};
+use crate::site::{Dir, Kept, ask, gateway, layer, messages, post, until};
 
 #[tokio::test]
 async fn a_sink_that_stalls_holds_up_no_call_and_takes_no_more_room_than_it_may() {
@@ -102,6 +102,34 @@ async fn a_sink_that_panics_or_never_answers_costs_its_bodies_and_no_flush_waits
     content.flush().await;
     ask(&gateway, post("/v1/messages", &messages("hello"))).await;
     assert_eq!(content.dropped(), dropped, "those wait");
+}
+
+/// Does not answer the first time.
+struct Hanging(Kept, AtomicUsize);
+
+#[async_trait]
+impl ContentSink for Hanging {
+    async fn write(&self, contents: &[Content]) -> Result<(), StoreError> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            0 => std::future::pending().await,
+            _ => self.0.write(contents).await,
+        }
+    }
+
+    async fn delete_before(&self, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_is_asked_again_after_a_minute() {
+    let kept = Kept::default();
+    let content = ContentLayer::new(Hanging(kept.clone(), AtomicUsize::new(0))).keep(Keep::Full);
+    let gateway = gateway(GatewayLayer::new().content(&content), &[]);
+    ask(&gateway, post("/v1/messages", &messages("hello"))).await;
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    content.flush().await;
+    assert_eq!((kept.all().len(), content.dropped()), (2, 0));
 }
 
 /// A directory on a disk of some megabytes, if there is one: see `.ci/long`.

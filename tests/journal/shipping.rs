@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -173,6 +174,34 @@ async fn what_a_sink_panics_at_or_refuses_is_kept_from_it_alone_and_is_in_the_lo
         said.lines().filter(|line| line.contains("in this log only") && line.contains(&format!("{id}"))).count()
     };
     assert_eq!(ids.iter().map(in_full).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 0], "{said}");
+}
+
+/// Does not answer the first time.
+#[derive(Clone)]
+struct Hanging(Sink, Arc<AtomicUsize>);
+
+#[async_trait]
+impl AuditSink for Hanging {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            0 => std::future::pending().await,
+            _ => self.0.write(records).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_is_told_again_after_a_minute() {
+    let (dir, sink, asked) = (Dir::new("hangs"), Sink::default(), Arc::new(AtomicUsize::new(0)));
+    let hanging = Hanging(sink.clone(), asked.clone());
+    let journal = Journal::at(&dir.0).open().expect("a journal").ship("kept", hanging).expect("a name");
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    until("it hangs", || asked.load(Ordering::Relaxed) == 1).await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    until("it has it", || sink.len() == 1).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
-use crate::store::{Chain, StoreError, contained};
+use crate::store::{Chain, StoreError, contained, within_a_minute};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -210,7 +210,7 @@ impl Shipment {
         tell: impl Fn() -> F,
     ) -> Answer {
         let (sink, mut pause, mut panics) = (&*self.name, FIRST_PAUSE, 0);
-        while let Err(error) = contained(tell()).await {
+        while let Err(error) = within_a_minute(contained(tell())).await {
             tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
             panics += u32::from(error.is_panic());
             if !error.is_unavailable() && (!error.is_panic() || panics >= PANICS) {
