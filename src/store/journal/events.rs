@@ -44,7 +44,8 @@ impl Events {
         self.shared
     }
 
-    /// Takes this one. Does not wait until it is written.
+    /// Takes this one. Does not wait until it is written: until then, some milliseconds mostly, a crash takes it, and
+    /// nobody tells it again.
     pub fn tell(&self, event: Event) {
         self.shared.queue.push(Item::Event(Box::new(event)));
     }
@@ -127,7 +128,8 @@ impl UpstreamWatch {
             0 if before >= self.after => What::UpstreamUp { upstream },
             _ => return,
         };
-        drop(failed);
+        // Under the lock: of two that follow each other nobody must hear in the other order.
         self.events.tell(Event::new(at, what));
+        drop(failed);
     }
 }
