@@ -107,6 +107,27 @@ async fn that_lines_are_gone_which_a_sink_has_not_had_is_said_with_their_numbers
 }
 
 #[tokio::test]
+async fn segments_that_somebody_takes_away_are_asked_for_now_and_then() {
+    let (dir, sink, (log, _listening)) = (Dir::new("taken"), Sink::default(), Log::listen());
+    sink.stall(true);
+    let journal = Journal::at(&dir.0).open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    let stalls = || log.text().contains("could not be handed on");
+    until("it is being told", stalls).await;
+    // A file that is open is written to though it has no name.
+    fs::remove_file(dir.join("00000000000000000001.seg")).expect("one");
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.audit.flush().await;
+    sink.stall(false);
+    let stuck = || log.text().matches("no line of the journal is there for a sink").count();
+    until("it is said", || stuck() > 0).await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stuck(), 1);
+}
+
+#[tokio::test]
 async fn that_a_budget_has_not_been_told_is_said_where_it_keeps_calls_out() {
     let (dir, budgets) = (Dir::new("untold"), Broken::remembering(Duration::from_secs(60 * 60)));
     let site = site(&dir, budgets.clone());

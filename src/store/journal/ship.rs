@@ -122,7 +122,7 @@ impl Shipment {
     async fn run(&self, shared: &Arc<Shared>) {
         let mut written = shared.written.subscribe();
         let had = shared.acked.lock().map(|acked| acked.get(&self.name).copied()).ok().flatten().unwrap_or_default();
-        let mut tail = Tail::behind(shared.dir.clone(), had);
+        let (mut tail, mut is_stuck) = (Tail::behind(shared.dir.clone(), had), false);
         loop {
             let Some(head) = *written.borrow_and_update() else { return };
             if tail.seq() >= head.seq {
@@ -132,6 +132,7 @@ impl Shipment {
                 tokio::time::sleep(LINGER).await;
                 continue;
             }
+            let before = tail.seq();
             let reading = tokio::task::spawn_blocking(move || {
                 let records = tail.read(head.seq, BATCH);
                 (tail, records)
@@ -139,7 +140,20 @@ impl Shipment {
             let Ok((read, records)) = reading.await else { return };
             tail = read;
             match records {
+                // Somebody has taken its segments away: asking all the time would not bring them back.
+                Ok(told) if told.is_empty() && tail.seq() == before => {
+                    if !is_stuck {
+                        tracing::error!(
+                            sink = &*self.name,
+                            after = before,
+                            "no line of the journal is there for a sink"
+                        );
+                    }
+                    is_stuck = true;
+                    tokio::time::sleep(LAST_PAUSE).await;
+                }
                 Ok(told) => {
+                    is_stuck = false;
                     if !self.tell(shared, told).await {
                         return;
                     }
