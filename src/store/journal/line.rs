@@ -1,6 +1,7 @@
 //! What lines say.
 
 use jiff::Timestamp;
+use serde::ser::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -110,7 +111,8 @@ pub(super) struct Settled {
 
 /// Writes what is said behind the head, in a frame, and gives the new head.
 pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, serde_json::Error> {
-    let (start, seq) = (frame::begin(out), head.seq + 1);
+    let seq = head.seq.checked_add(1).ok_or_else(|| serde_json::Error::custom("there is no number after the last"))?;
+    let start = frame::begin(out);
     let from = out.len();
     let written = serde_json::to_writer(&mut *out, &Written { seq, prev: head.hash, said });
     if let Err(error) = written {
@@ -140,6 +142,15 @@ pub(super) fn read(line: &[u8]) -> Option<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_the_last_number_there_is_no_line() {
+        let head = Head { seq: u64::MAX, hash: LineHash::NONE };
+        let mut out = vec![1];
+        let said = Said::Settled(Settled { before: 3, done: Vec::new() });
+        put(&mut out, head, &said).expect_err("no number is left");
+        assert_eq!(out, [1]);
+    }
 
     #[test]
     fn what_is_seen_of_a_line_is_what_it_says() {

@@ -225,8 +225,11 @@ impl JournalOptions {
         let mut lines = Vec::new();
         let opened =
             Opened { at: SystemClock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), torn: recovered.torn };
-        let first = recovered.head.seq + 1;
-        let before = recovered.left.first().map_or(first + 1, |left| left.seq);
+        // Of a line that nobody here has written.
+        let none_left = JournalError::setting(&dir, "its last line has so high a number that there are no more");
+        let Some(behind) = recovered.head.seq.checked_add(2) else { return Err(none_left) };
+        let first = behind - 1;
+        let before = recovered.left.first().map_or(behind, |left| left.seq);
         let broken = |error: serde_json::Error| io(error.into());
         let head = put(&mut lines, recovered.head, &Said::Opened(opened)).map_err(broken)?;
         let settled = Settled { before, done: Vec::new() };

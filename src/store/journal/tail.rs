@@ -156,7 +156,7 @@ impl Tail {
         let seen = look(line);
         let link = || serde_json::from_slice(line).ok().map(|Link { seq, .. }| seq);
         let Some(seq) = seen.map(|(seq, ..)| seq).or_else(link).filter(|seq| *seq > self.seq) else { return false };
-        if self.is_read && seq != self.seq + 1 {
+        if self.is_read && self.seq.checked_add(1) != Some(seq) {
             tracing::error!(after = self.seq, seq, "lines of the journal are missing, and no sink is told of them");
         }
         (self.seq, self.is_read) = (seq, true);
@@ -188,7 +188,7 @@ impl Tail {
     fn place(&mut self) -> io::Result<Option<(Segment, u64)>> {
         if self.at.is_none() {
             let mut segments = segment::list(&self.dir)?;
-            let holds = segments.iter().rposition(|segment| segment.first <= self.seq + 1).unwrap_or(0);
+            let holds = segments.iter().rposition(|segment| segment.first <= self.seq.saturating_add(1)).unwrap_or(0);
             self.at = (holds < segments.len()).then(|| (segments.swap_remove(holds), 0));
         }
         Ok(self.at.clone())
@@ -239,6 +239,27 @@ mod tests {
         assert!(tail.bytes.capacity() <= USUAL * 2, "{} bytes are kept", tail.bytes.capacity());
         fs::remove_dir_all(&dir).expect("ours");
         seen
+    }
+
+    #[test]
+    fn the_highest_number_of_all_is_read_proved_and_refused_without_a_panic() {
+        let name = format!("tail-last-{}", std::process::id());
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
+        fs::create_dir_all(&dir).expect("a directory");
+        let mut bytes = Vec::new();
+        let before = Head { seq: u64::MAX - 1, ..FIRST };
+        let head = line(&mut bytes, before, 10);
+        line(&mut bytes, before, 10);
+        assert_eq!(head.seq, u64::MAX);
+        fs::write(dir.join(format!("{}.seg", u64::MAX)), bytes).expect("writable");
+        let mut tail = Tail::behind(dir.clone(), u64::MAX - 1);
+        assert_eq!(tail.read(u64::MAX, 100).expect("readable").len(), 1);
+        assert!(Tail::behind(dir.clone(), u64::MAX).place().is_ok_and(|place| place.is_some()));
+        let broken = super::super::verify(&dir, &[]).expect("readable").broken.expect("two of them");
+        assert_eq!((broken.after, broken.what), (Some(u64::MAX), super::super::Fault::OutOfOrder));
+        let error = super::super::Journal::at(&dir).open().expect_err("there is no room behind it");
+        assert!(error.to_string().contains("no more"), "{error}");
+        fs::remove_dir_all(&dir).expect("ours");
     }
 
     const FIRST: Head = Head { seq: 0, hash: LineHash::NONE };

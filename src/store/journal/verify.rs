@@ -246,7 +246,7 @@ impl<'a> Chain<'a> {
             None => {}
         }
         match self.head {
-            Some(head) if head.seq + 1 != seq => self.fail(place(), Fault::OutOfOrder),
+            Some(head) if head.seq.checked_add(1) != Some(seq) => self.fail(place(), Fault::OutOfOrder),
             Some(head) if head.hash != prev => self.fail(place(), Fault::Changed),
             None if seq == 1 && prev != LineHash::NONE => self.fail(place(), Fault::Changed),
             _ => {}
