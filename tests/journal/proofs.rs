@@ -1,7 +1,9 @@
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use http::StatusCode;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use tollgate::store::journal::{Fault, Head, Journal, LineHash, export, verify, verify_export};
 use tollgate::store::memory::MemoryBudgets;
@@ -66,6 +68,34 @@ async fn a_line_that_is_changed_dropped_doubled_or_moved_is_found_and_named() {
         cut[at].truncate(lines[at].len() / 2);
         assert!(fault(&cut).is_some(), "line {at} cut");
     }
+}
+
+/// The directory that a child is to export.
+const CHILD: &str = "TOLLGATE_TEST_JOURNAL_EXPORT";
+
+/// A process that may have few files open; nothing in the run of all tests.
+#[test]
+fn child_that_exports_with_few_files() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 100, most).expect("ours to set");
+    assert!(export(dir, std::io::sink()).expect("few are open at once") >= 2);
+}
+
+#[test]
+fn a_journal_of_many_segments_is_exported_with_few_files_open() {
+    let dir = Dir::new("many");
+    drop(Journal::at(&dir.0).open().expect("a journal"));
+    for first in 3..300 {
+        fs::write(dir.join(&format!("{first:020}.seg")), [0; 16]).expect("writable");
+    }
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["proofs::child_that_exports_with_few_files", "--exact", "--nocapture"])
+        .env(CHILD, &dir.0)
+        .output()
+        .expect("it starts");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[tokio::test]

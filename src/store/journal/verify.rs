@@ -1,5 +1,6 @@
 //! Proof that nothing is missing and nothing was changed.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,11 +12,14 @@ use serde::Serialize;
 use super::chain::{Head, LineHash};
 use super::frame::{Found, Frames};
 use super::line::{Link, Opened, Said, read};
-use super::segment;
+use super::segment::{self, Segment};
 
 /// How often the end of a journal that is being written is read again, and after which pause.
 const AGAIN: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How many segments are held open while one is read.
+const AHEAD: usize = 64;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -161,7 +165,7 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
 /// which [`verify_export`] finds.
 ///
 /// # Errors
-/// When it cannot be read, or written.
+/// When it cannot be read, or written, or removes segments faster than they are read.
 pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
     let mut lines = 0;
     each_line_in(dir.as_ref(), |line| {
@@ -187,8 +191,11 @@ pub(super) fn each_line(path: &Path, mut each: impl FnMut(&[u8]) -> io::Result<(
 }
 
 fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    for mut file in all_open(dir)? {
+    let (mut open, later) = first_open(dir)?;
+    let (mut bytes, mut later) = (Vec::new(), later.into_iter());
+    while let Some(mut file) = open.pop_front() {
+        // One that is gone by now leaves a gap behind what was handed on: that is an error.
+        open.extend(later.next().map(|segment| File::open(&segment.path)).transpose()?);
         bytes.clear();
         file.read_to_end(&mut bytes)?;
         for (_, found) in Frames::of(&bytes) {
@@ -200,9 +207,15 @@ fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io
     Ok(())
 }
 
-/// Every segment. All are held open from the beginning: some may be removed meanwhile.
-fn all_open(dir: &Path) -> io::Result<Vec<File>> {
-    again(|| segment::list(dir)?.iter().map(|segment| File::open(&segment.path)).collect())
+/// The oldest segments, and those behind them. Some of the oldest may be removed meanwhile, so that these are held open from
+/// the beginning; not all, since a process may have no more than some hundred files.
+fn first_open(dir: &Path) -> io::Result<(VecDeque<File>, Vec<Segment>)> {
+    again(|| {
+        let mut segments = segment::list(dir)?;
+        let later = segments.split_off(segments.len().min(AHEAD));
+        let open = segments.iter().map(|segment| File::open(&segment.path)).collect::<io::Result<_>>()?;
+        Ok((open, later))
+    })
 }
 
 /// A chain, as far as it was followed.
