@@ -53,6 +53,7 @@ mod error;
 mod events;
 mod frame;
 mod line;
+mod mend;
 mod moments;
 mod open;
 mod queue;

@@ -260,7 +260,7 @@ impl JournalOptions {
         let mut writer = Writer {
             shared: shared.clone(),
             file: Arc::new(file),
-            path,
+            path: path.into(),
             at: 0,
             head,
             calls: Calls::left(&recovered.left),

@@ -60,6 +60,8 @@ pub(super) enum Trouble {
     Write = 2,
     /// or does not keep what is.
     Sync = 4,
+    /// It has lost some of it. That does not end but with the process.
+    Lost = 8,
 }
 
 impl Shared {

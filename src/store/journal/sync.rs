@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::mend::{Synced, Unsynced};
 use super::segment;
 use super::shared::{Shared, Trouble};
 use crate::domain::clock::{Clock, SystemClock};
@@ -37,7 +38,7 @@ pub(super) struct Sync {
 
 #[derive(Default)]
 struct State {
-    dirty: Vec<Arc<File>>,
+    dirty: Vec<Unsynced>,
     flushes: Vec<oneshot::Sender<()>>,
     next: Option<io::Result<File>>,
     wants_next: bool,
@@ -59,12 +60,10 @@ impl Sync {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was written to this file, and these wait until it is on the disk.
-    pub(super) fn written(&self, file: &Arc<File>, flushes: Vec<oneshot::Sender<()>>) {
+    /// Something was written, and these wait until it is on the disk.
+    pub(super) fn written(&self, unsynced: Unsynced, flushes: Vec<oneshot::Sender<()>>) {
         let mut state = self.lock();
-        if !state.dirty.iter().any(|one| Arc::ptr_eq(one, file)) {
-            state.dirty.push(file.clone());
-        }
+        state.add(unsynced);
         state.flushes.extend(flushes);
         self.wake.notify_one();
     }
@@ -127,7 +126,7 @@ impl Sync {
                 (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
             };
             let is_idle = dirty.is_empty() && flushes.is_empty();
-            let failed = sync(journal, &dirty);
+            let failed = sync(journal, dirty);
             match failed.is_empty() || is_closed {
                 true => flushes.into_iter().for_each(|done| {
                     // Whoever asked may have stopped waiting.
@@ -192,29 +191,42 @@ impl Sync {
     }
 
     /// Tries these again, after a while.
-    fn later(&self, failed: Vec<Arc<File>>, flushes: Vec<oneshot::Sender<()>>) {
+    fn later(&self, failed: Vec<Unsynced>, flushes: Vec<oneshot::Sender<()>>) {
         std::thread::sleep(AGAIN);
         let mut state = self.lock();
         state.flushes.extend(flushes);
-        for file in failed {
-            if !state.dirty.iter().any(|one| Arc::ptr_eq(one, &file)) {
-                state.dirty.push(file);
-            }
+        failed.into_iter().for_each(|one| state.add(one));
+    }
+}
+
+impl State {
+    fn add(&mut self, unsynced: Unsynced) {
+        match self.dirty.iter_mut().find(|one| Arc::ptr_eq(&one.file, &unsynced.file)) {
+            Some(one) => one.add(&unsynced),
+            None => self.dirty.push(unsynced),
         }
     }
 }
 
 /// Those that the disk did not take.
-fn sync(journal: &Shared, files: &[Arc<File>]) -> Vec<Arc<File>> {
-    let (mut failed, mut why) = (Vec::new(), None);
-    for file in files {
-        if let Err(error) = file.sync_data() {
-            tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
-            failed.push(file.clone());
-            why = Some(format!("what is written is not on the disk: {error}"));
+fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
+    let (mut failed, mut why, is_idle) = (Vec::new(), None, unsynced.is_empty());
+    for mut one in unsynced {
+        match one.sync() {
+            Ok(Synced::Whole) => {}
+            Ok(Synced::Lost) => {
+                let path = one.path.display();
+                tracing::error!(%path, "the disk has lost lines of the journal; no call is let through before the next start");
+                journal.trouble(Trouble::Lost, Some(&"the disk has lost what was written, until the next start"));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
+                failed.push(one);
+                why = Some(format!("what is written is not on the disk: {error}"));
+            }
         }
     }
-    if !files.is_empty() {
+    if !is_idle {
         journal.trouble(Trouble::Sync, why.as_ref().map(|why| why as &dyn Display));
     }
     failed

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::calls::{Calls, asked};
 use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
 use super::line::{Final, Link, Said, Settled, put};
+use super::mend::Unsynced;
 use super::queue::{Closed, Item, Settlement, Then};
 use super::shared::{Shared, Trouble};
 use super::{moments, segment};
@@ -35,7 +36,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) file: Arc<File>,
     /// Of the segment that is written to.
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     pub(super) at: u64,
     pub(super) head: Head,
     /// Those that are not done with.
@@ -167,7 +168,7 @@ impl Writer {
             }
         }
         if !flushes.is_empty() {
-            self.shared.sync.written(&self.file, flushes);
+            self.shared.sync.written(self.unsynced(), flushes);
         }
         goes_on
     }
@@ -311,7 +312,7 @@ impl Writer {
             file.seek(SeekFrom::Start(self.at))?;
             file.write_all(&self.lines[..fits])?;
             self.at += fits as u64;
-            self.shared.sync.written(&self.file, Vec::new());
+            self.shared.sync.written(self.unsynced(), Vec::new());
             let last = if fits == self.lines.len() { Some(self.head) } else { last(&self.lines[..fits]) };
             self.lines.drain(..fits);
             // Those before are told of though there be no room for the rest: that they are done with may make it.
@@ -322,6 +323,10 @@ impl Writer {
         Ok(())
     }
 
+    fn unsynced(&self) -> Unsynced {
+        Unsynced { file: self.file.clone(), path: self.path.clone(), len: self.at, is_suspect: false }
+    }
+
     /// Goes on in the next segment.
     fn roll(&mut self) -> io::Result<()> {
         let first = frame::line_at(&self.lines, 0)
@@ -329,7 +334,7 @@ impl Writer {
             .map(|link| link.seq);
         let Some(first) = first else { return Ok(()) };
         let file = self.shared.sync.take_next()?;
-        self.path = segment::begin(&self.shared.dir, first)?;
+        self.path = segment::begin(&self.shared.dir, first)?.into();
         (self.file, self.at) = (Arc::new(file), 0);
         self.say_open_from();
         self.shared.sync.want_next();
