@@ -15,6 +15,7 @@ mod make;
 mod pauses;
 mod read;
 mod requests;
+mod servers;
 #[path = "../support/skip.rs"]
 mod skip;
 mod streams;

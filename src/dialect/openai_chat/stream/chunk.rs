@@ -19,6 +19,8 @@ pub(super) struct Chunk<'a> {
 pub(super) struct Choice<'a> {
     index: Option<Raw<'a>>,
     pub(super) delta: Option<Delta<'a>>,
+    /// All that is said: in a whole answer, and at the end of some servers' streams, or beside each of their pieces.
+    pub(super) message: Option<Box<Delta<'a>>>,
     pub(super) finish_reason: Option<Raw<'a>>,
     /// vLLM's.
     pub(super) stop_reason: Option<Raw<'a>>,
@@ -99,7 +101,8 @@ impl<'a> Choice<'a> {
     fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
         value.members(|key, value| match key {
             "index" => value.into(&mut self.index),
-            "delta" | "message" => self.delta.get_or_insert_default().read(value),
+            "delta" => self.delta.get_or_insert_default().read(value),
+            "message" => self.message.get_or_insert_default().read(value),
             "finish_reason" => value.into(&mut self.finish_reason),
             "stop_reason" => value.into(&mut self.stop_reason),
             _ => value.pass(),

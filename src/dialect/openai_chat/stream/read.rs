@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     /// Where the stream's reasoning stands: some servers say it under two names.
     source: Option<&'static str>,
     refusal: String,
+    /// Text, thinking or a call has come.
+    has_said: bool,
     tier: Option<ServedTier>,
     finish: Option<String>,
     /// vLLM names the sequence.
@@ -57,6 +59,9 @@ impl Reader {
             return Err(error::read(error));
         }
         let choice = chunk.choice.as_mut().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
+        for choice in std::iter::once(&mut *choice).chain(&mut chunk.more) {
+            choice.delta = choice.message.take().map(|message| *message).or(choice.delta.take());
+        }
         let thinking = choice.delta.as_mut().and_then(|message| message.thinking_blocks.take());
         let mut reader = Reader { calls: Calls::whole(), ..Reader::new() };
         reader.begin(chunk.id, sink);
@@ -98,7 +103,9 @@ impl Reader {
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: Sink<'_>) -> Result<(), Fault> {
-        if let Some(delta) = &choice.delta {
+        // Said again as a whole, it would be said twice.
+        let whole = choice.message.as_deref().filter(|_| !self.has_said);
+        if let Some(delta) = choice.delta.as_ref().or(whole) {
             self.delta(delta, sink);
         }
         match choice.finish_reason.and_then(Raw::text) {
@@ -168,6 +175,7 @@ impl Reader {
         const NAME: &str = "thinking_blocks";
         let [text, signature, data] = block.pick(["thinking", "signature", "data"]);
         if data.is_some() {
+            self.has_said = true;
             // Where a call waits for its input, there is no place for it.
             if self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
                 self.close(sink);
@@ -177,6 +185,7 @@ impl Reader {
         }
         text.into_iter().for_each(|text| self.reasoning(NAME, text, sink));
         let Some(signature) = signature.and_then(Raw::text).filter(|signature| !signature.is_empty()) else { return };
+        self.has_said = true;
         let says_nothing = text.and_then(Raw::text).is_none_or(|text| text.is_empty());
         // Thinking that is not shown is a signature alone. It may also be that of a block that was closed without one, and then
         // comes too late.
@@ -206,6 +215,7 @@ impl Reader {
     }
 
     fn call(&mut self, piece: Raw<'_>, sink: Sink<'_>) {
+        self.has_said = true;
         self.close(sink);
         let id = self.id.as_deref().unwrap_or_default();
         self.calls.piece(piece, id, sink);
@@ -219,6 +229,7 @@ impl Reader {
         if text.is_empty() {
             return;
         }
+        self.has_said = true;
         if !self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
             match self.held.last_mut() {
                 Some((last, held)) if *last == kind => held.push_str(text.as_str()),

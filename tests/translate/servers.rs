@@ -1,0 +1,52 @@
+//! What single servers of Chat Completions say otherwise than OpenAI does, for Anthropic's clients.
+
+use serde_json::{Value, json};
+use tollgate::Dialect::{Anthropic, OpenAiChat};
+use tollgate::dialect::translate::{Reply, answer};
+
+use crate::make::{blocks, call, chunks, translate};
+use crate::read::{Answer, messages};
+
+/// A chunk whose only choice has these members.
+fn chunk(choice: &Value) -> Vec<u8> {
+    format!("data: {}\n\n", json!({"id": "x1", "choices": [choice]})).into_bytes()
+}
+
+fn told(chunks: &[Vec<u8>]) -> Answer {
+    messages(&translate(OpenAiChat, &[&chunks.concat(), b"data: [DONE]\n\n"]), true)
+}
+
+/// What a client is told of a whole answer with this choice.
+fn whole(choice: &Value) -> Result<Value, Value> {
+    let body = json!({"id": "x1", "choices": [choice]}).to_string();
+    let told = answer(body.as_bytes(), OpenAiChat, Anthropic, &Reply::new("m", "req-1"));
+    let json = |bytes: &[u8]| serde_json::from_slice(bytes).expect("JSON");
+    told.map(|body| json(&body)).map_err(|rendered| json(&rendered.body))
+}
+
+#[test]
+fn what_a_stream_says_again_as_a_whole_is_said_once() {
+    let called = call(0, "c", "f", "{\"a\":1}");
+    let mut all = called.clone();
+    all["content"] = json!("so");
+    all["reasoning_content"] = json!("hm");
+    // As MiniMax ends a stream, with the call as a whole answer has it.
+    let deltas = [json!({"reasoning_content": "hm"}), json!({"content": "so"}), called.clone()];
+    let last = chunk(&json!({"index": 0, "message": all, "finish_reason": "tool_calls"}));
+    let answer = told(&[chunks(&deltas, None, false), last.clone()]);
+    assert_eq!((&*answer.text, &*answer.thinking[0].0, answer.stop.as_deref()), ("so", "hm", Some("tool_use")));
+    assert_eq!(answer.tools, [("c".into(), "f".into(), "{\"a\":1}".into())]);
+    // As Perplexity goes on, with all that has come beside each piece.
+    let beside =
+        |piece: &str, all: &str| chunk(&json!({"index": 0, "delta": {"content": piece}, "message": {"content": all}}));
+    let end = chunk(&json!({"index": 0, "delta": {}, "message": {"content": "so it is"}, "finish_reason": "stop"}));
+    let answer = told(&[beside("so", "so"), beside(" it is", "so it is"), end]);
+    assert_eq!((&*answer.text, answer.stop.as_deref()), ("so it is", Some("end_turn")));
+    // Said as a whole alone, it is the answer.
+    let out = translate(OpenAiChat, &[&last, b"data: [DONE]\n\n"]);
+    assert_eq!(blocks(&out), ["thinking", "text", "tool_use"]);
+    assert_eq!(messages(&out, true).text, "so");
+    // And so it is in a whole answer, whatever stands beside it.
+    let choice = json!({"index": 0, "delta": {"content": "s"}, "message": {"content": "so"}, "finish_reason": "stop"});
+    assert_eq!(whole(&choice).expect("an answer")["content"], json!([{"type": "text", "text": "so"}]));
+}
