@@ -50,3 +50,35 @@ fn what_a_stream_says_again_as_a_whole_is_said_once() {
     let choice = json!({"index": 0, "delta": {"content": "s"}, "message": {"content": "so"}, "finish_reason": "stop"});
     assert_eq!(whole(&choice).expect("an answer")["content"], json!([{"type": "text", "text": "so"}]));
 }
+
+#[test]
+fn an_answer_that_was_cut_off_or_kept_back_says_so_whatever_its_server_calls_it() {
+    for (reason, expected) in [
+        ("model_length", "model_context_window_exceeded"),
+        ("model_context_window_exceeded", "model_context_window_exceeded"),
+        ("max_tokens", "max_tokens"),
+        ("MAX_TOKENS", "max_tokens"),
+        ("sensitive", "refusal"),
+        ("SAFETY", "refusal"),
+        ("RECITATION", "refusal"),
+        ("BLOCKLIST", "refusal"),
+        ("PROHIBITED_CONTENT", "refusal"),
+        ("SPII", "refusal"),
+        ("content_filter: SAFETY", "refusal"),
+        ("Content_Filtered", "refusal"),
+        ("STOP", "end_turn"),
+        ("content", "end_turn"),
+    ] {
+        let answer = told(&[chunks(&[json!({"content": "so"})], Some(reason), false)]);
+        assert_eq!(answer.stop.as_deref(), Some(expected), "{reason}");
+        let choice = json!({"index": 0, "message": {"content": "so"}, "finish_reason": reason});
+        assert_eq!(whole(&choice).expect("an answer")["stop_reason"], expected, "{reason}");
+    }
+    // Nor is a call that was cut off one to be run.
+    let cut = call(0, "c", "f", "{\"a\":\"b");
+    let answer = told(&[chunks(std::slice::from_ref(&cut), Some("model_length"), false)]);
+    assert_eq!(answer.stop.as_deref(), Some("model_context_window_exceeded"));
+    let told = whole(&json!({"index": 0, "message": cut, "finish_reason": "model_length"})).expect("an answer");
+    assert_eq!(told["content"][0]["input"], json!({"a": "b"}));
+    assert!(whole(&json!({"index": 0, "message": {"content": "so"}, "finish_reason": "network_error"})).is_err());
+}

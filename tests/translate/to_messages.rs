@@ -259,7 +259,7 @@ fn a_signature_is_said_whole_and_is_thinking_though_there_be_no_text() {
 
 #[test]
 fn a_server_that_gives_up_is_overloaded() {
-    for reason in ["error", "insufficient_system_resource"] {
+    for reason in ["error", "insufficient_system_resource", "network_error", "abort", "ERROR"] {
         let out = translate(OpenAiChat, &[&chunks(&[json!({"content": "so"})], Some(reason), true)]);
         let told = messages(&out, true);
         assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{told:?}");

@@ -142,7 +142,7 @@ impl AnswerWriter for Writer {
         self.close();
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = stop_delta(&ended.stop(), self.has_tool);
-        let is_truncated = ended.stop().reason == StopReason::MaxTokens;
+        let is_truncated = matches!(ended.stop().reason, StopReason::MaxTokens | StopReason::ContextWindow);
         let mut out = Out::with_capacity(self.content.iter().map(Block::size).sum::<usize>() + 512);
         out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
         out.key("type").word("message").key("role").word("assistant").key("model").plain(&self.model);

@@ -2,6 +2,7 @@
 
 mod calls;
 mod chunk;
+mod finish;
 mod read;
 mod write;
 

@@ -1,5 +1,6 @@
 use super::calls::{Calls, says_nothing};
 use super::chunk::{Choice, Chunk, Delta, SOURCES};
+use super::finish;
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
@@ -27,7 +28,7 @@ pub(crate) struct Reader {
     /// Text, thinking or a call has come.
     has_said: bool,
     tier: Option<ServedTier>,
-    finish: Option<String>,
+    finish: Option<StopReason>,
     /// vLLM names the sequence.
     sequence: Option<String>,
     is_over: bool,
@@ -256,11 +257,11 @@ impl Reader {
     }
 
     fn finish_reason(&mut self, reason: &Escaped<'_>, sequence: Option<&Escaped<'_>>) -> Result<(), Fault> {
-        if matches!(reason.as_str(), "error" | "insufficient_system_resource") {
+        let Some(reason) = finish::reason(reason.as_str()) else {
             return Err(Fault::new(FaultKind::Overloaded, "the upstream gave up in the middle of its answer"));
-        }
+        };
         if self.finish.is_none() {
-            self.finish = Some(reason.as_str().to_owned());
+            self.finish = Some(reason);
             self.sequence = sequence.filter(|text| !text.is_empty()).map(|text| text.as_str().to_owned());
         }
         Ok(())
@@ -272,15 +273,11 @@ impl Reader {
         self.calls.close_all(self.id.as_deref().unwrap_or_default(), sink);
         self.release(sink);
         self.close(sink);
-        let reason = match self.finish.as_deref() {
+        let reason = match self.finish {
             // OpenAI ends a refusal as it ends any answer.
-            Some("stop") | None if !self.refusal.is_empty() => StopReason::Refusal,
-            Some("stop") if self.sequence.is_some() && !self.calls.any() => StopReason::StopSequence,
-            Some("stop") => StopReason::EndTurn,
-            Some("tool_calls" | "function_call") => StopReason::ToolUse,
-            Some("length") => StopReason::MaxTokens,
-            Some("content_filter") => StopReason::Refusal,
-            _ => StopReason::Unknown,
+            Some(StopReason::EndTurn) | None if !self.refusal.is_empty() => StopReason::Refusal,
+            Some(StopReason::EndTurn) if self.sequence.is_some() && !self.calls.any() => StopReason::StopSequence,
+            reason => reason.unwrap_or(StopReason::Unknown),
         };
         let sequence = self.sequence.as_deref().filter(|_| reason == StopReason::StopSequence);
         let explanation = Some(&self.refusal).filter(|text| !text.is_empty() && reason == StopReason::Refusal);
