@@ -216,6 +216,14 @@ fn errors_of_anthropic_are_those_of_openai() {
     assert_eq!((status, &*code, headers["x-should-retry"].as_bytes()), (429, "insufficient_quota", &b"false"[..]));
 }
 
+/// The message of an error of Chat Completions, as a client of Messages is told it.
+fn told_in_messages(status: u16, body: &str) -> String {
+    let status = StatusCode::from_u16(status).expect("a status");
+    let told = error(status, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
+    let told: Value = serde_json::from_slice(&told.body).expect("JSON");
+    told["error"]["message"].as_str().expect("a message").to_owned()
+}
+
 #[test]
 fn errors_of_openai_are_those_of_anthropic() {
     for (status, code, seen, told) in [
@@ -283,6 +291,28 @@ fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
     let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), bedrock.as_bytes(), Anthropic, OpenAiChat, &reply());
     let json: Value = serde_json::from_slice(&told.body).expect("JSON");
     assert_eq!(json["error"]["code"], "context_length_exceeded");
+    for message in [
+        "Invalid request: Your request exceeded model token limit: 131072",
+        "Prompt exceeds max length",
+        "This model's maximum prompt length is 131072 but the request contains 135000 tokens.",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "invalid params, context window exceeds limit (2013)",
+        "The number of tokens to keep from the initial prompt is greater than the context length.",
+        "prompt too long; exceeded max context length by 7 tokens",
+        "THIS MODEL'S MAXIMUM CONTEXT LENGTH IS 8",
+    ] {
+        let told = told_in_messages(400, &json!({"error": {"message": message}}).to_string());
+        assert_eq!(told, format!("prompt is too long: {message}"));
+    }
+    // What was asked for of an answer has limits of its own.
+    for message in [
+        "max_tokens exceeds the maximum number of tokens allowed (8192)",
+        "max_completion_tokens is too large: 9. This model supports at most 8 completion tokens",
+        "max_tokens: 128000 > 64000, which is the maximum allowed number of output tokens",
+    ] {
+        let told = told_in_messages(400, &json!({"error": {"message": message}}).to_string());
+        assert_eq!(told, message);
+    }
     // What failed otherwise did not fail by its length, whatever it says of one.
     for status in [401, 429, 500] {
         let body = words(vllm).to_string();

@@ -59,21 +59,35 @@ pub(crate) enum FaultKind {
     Truncated,
 }
 
-/// What servers say of a prompt that does not fit: Anthropic and those in front of it, Bedrock, OpenAI and vLLM, llama.cpp, SGLang.
-const TOO_LONG: [&str; 9] = [
+/// What servers say of a prompt that does not fit, in lower case: Anthropic and those in front of it, Bedrock, OpenAI and vLLM,
+/// llama.cpp, SGLang, Kimi, Z.ai, xAI, Gemini, MiniMax, LM Studio, Ollama.
+const TOO_LONG: [&str; 16] = [
     "prompt is too long",
     "exceed context",
     "exceeds context",
     "exceed the context",
     "exceeds the context",
-    "Input is too long",
+    "input is too long",
     "maximum context length",
     "available context size",
     "longer than the model's context length",
+    "exceeded model token limit",
+    "prompt exceeds max length",
+    "maximum prompt length",
+    INPUT_COUNT,
+    "context window exceeds limit",
+    "greater than the context length",
+    "prompt too long",
 ];
+
+/// Gemini's, together with the other half of it: an output may have a maximum number of tokens too.
+const INPUT_COUNT: &str = "input token count";
+const EXCEEDS: &str = "exceeds the maximum number of tokens";
 
 /// Whether these are words for a prompt that does not fit; few servers have a code for it. Agents make theirs shorter when
 /// they are told so in the words that they know.
 pub(crate) fn is_too_long(message: &str) -> bool {
-    TOO_LONG.iter().any(|words| message.contains(words))
+    let message = message.to_ascii_lowercase();
+    let is_said = |words: &str| message.contains(words) && (words != INPUT_COUNT || message.contains(EXCEEDS));
+    TOO_LONG.iter().any(|words| is_said(words))
 }
