@@ -82,3 +82,12 @@ fn an_answer_that_was_cut_off_or_kept_back_says_so_whatever_its_server_calls_it(
     assert_eq!(told["content"][0]["input"], json!({"a": "b"}));
     assert!(whole(&json!({"index": 0, "message": {"content": "so"}, "finish_reason": "network_error"})).is_err());
 }
+
+#[test]
+fn usage_that_is_stated_of_a_choice_is_that_of_the_answer() {
+    let usage = json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12});
+    let said = chunk(&json!({"index": 0, "delta": {"content": "so"}, "usage": null}));
+    let last = chunk(&json!({"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage}));
+    let answer = told(&[said.clone(), last.clone()]);
+    assert_eq!(answer.usage.map(|usage| (usage.uncached, usage.output)), Some((9, 3)));
+}

@@ -2,6 +2,7 @@ use crate::dialect::marks::{ERROR, USAGE};
 use crate::dialect::members::{count, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::{Served, Usage};
+use crate::wire::json::Raw;
 
 /// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
 ///
@@ -54,12 +55,12 @@ struct Read {
 }
 
 fn read(json: &[u8], reading: &mut Reading) -> Read {
-    let (mut usage, mut failed, mut has_no_choices, mut named) = (None, false, false, None);
+    let (mut usage, mut failed, mut choices, mut named) = (None, false, "", None);
     let mut served = Served::default();
     let whole = members(json, |key, value| match key {
         "usage" if is_object(value) => usage = Some(counts(value)),
         "model" => named = model(value),
-        "choices" => has_no_choices = is_empty_array(value),
+        "choices" => choices = value,
         "service_tier" => match text(value).as_deref() {
             Some("priority" | "fast") => served.fast = Some(true),
             Some("flex") => served.flex = true,
@@ -69,13 +70,19 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
-    let states_usage = usage.is_some();
-    if let Some(counts) = usage {
+    let usage_alone = usage.is_some() && is_empty_array(choices);
+    // Kimi states it there, in the last chunk of a stream.
+    if let Some(counts) = usage.or_else(|| in_choices(choices)) {
         (reading.usage, reading.usage_is_final) = (Some(Usage { served, ..counts.usage }), counts.is_final);
     }
     reading.failed |= failed;
     reading.model = named.or(reading.model);
-    Read { whole, usage_alone: states_usage && has_no_choices }
+    Read { whole, usage_alone }
+}
+
+fn in_choices(choices: &str) -> Option<Counts> {
+    let stated = Raw::new(choices).elements().filter_map(|choice| choice.member("usage"));
+    stated.filter(|usage| usage.is_object()).last().map(|usage| counts(usage.as_str()))
 }
 
 /// What a `usage` object states.
@@ -131,4 +138,31 @@ pub(crate) fn counts(object: &str) -> Counts {
         ..Usage::default()
     };
     Counts { usage, is_final, states_cache_write, states_reasoning }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(json: &str) -> (bool, Option<(u64, u64)>) {
+        let mut reading = Reading::default();
+        let is_alone = chunk(json.as_bytes(), &mut reading);
+        (is_alone, reading.usage.map(|usage| (usage.input, usage.output)))
+    }
+
+    #[test]
+    fn usage_within_a_choice_counts_where_the_whole_states_none_and_is_never_all_of_a_chunk() {
+        const USAGE: &str = r#""usage":{"prompt_tokens":9,"completion_tokens":3}"#;
+        for choices in [format!(r#"[{{"index":0,{USAGE}}}]"#), format!(r#"[{{"usage":null}},{{{USAGE}}}]"#)] {
+            assert_eq!(counted(&format!(r#"{{"choices":{choices}}}"#)), (false, Some((9, 3))), "{choices}");
+            let null = format!(r#"{{"usage":null,"choices":{choices}}}"#);
+            assert_eq!(counted(&null), (false, Some((9, 3))), "{choices}");
+            let both = format!(r#"{{"choices":{choices},"usage":{{"prompt_tokens":7,"completion_tokens":1}}}}"#);
+            assert_eq!(counted(&both), (false, Some((7, 1))), "{choices}");
+            let usage = completion(format!(r#"{{"choices":{choices}}}"#).as_bytes()).usage;
+            assert_eq!(usage.map(|usage| usage.output), Some(3));
+        }
+        assert_eq!(counted(&format!(r#"{{"choices":[],{USAGE}}}"#)), (true, Some((9, 3))));
+        assert_eq!(counted(r#"{"choices":[{"usage":null},{"usage":3}]}"#), (false, None));
+    }
 }

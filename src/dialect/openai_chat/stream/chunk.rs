@@ -10,7 +10,7 @@ pub(super) struct Chunk<'a> {
     /// We ask for one, of index 0; servers may say more than one thing of it at once.
     pub(super) choice: Option<Choice<'a>>,
     pub(super) more: Vec<Choice<'a>>,
-    pub(super) usage: Option<Raw<'a>>,
+    usage: Option<Raw<'a>>,
     pub(super) tier: Option<Raw<'a>>,
     pub(super) error: Option<Raw<'a>>,
 }
@@ -22,6 +22,8 @@ pub(super) struct Choice<'a> {
     /// All that is said: in a whole answer, and at the end of some servers' streams, or beside each of their pieces.
     pub(super) message: Option<Box<Delta<'a>>>,
     pub(super) finish_reason: Option<Raw<'a>>,
+    /// Kimi's place for it, in the last chunk of a stream.
+    usage: Option<Raw<'a>>,
     /// vLLM's.
     pub(super) stop_reason: Option<Raw<'a>>,
 }
@@ -66,6 +68,13 @@ impl<'a> Chunk<'a> {
         read.is_some()
     }
 
+    /// What all of it has cost, as far as it is known.
+    pub(super) fn usage(&self) -> Option<Raw<'a>> {
+        let stated = |usage: &Raw<'a>| usage.is_object();
+        let of_choice = || self.choice.iter().chain(&self.more).filter_map(|choice| choice.usage).rfind(stated);
+        self.usage.filter(stated).or_else(of_choice)
+    }
+
     #[inline]
     fn member(&mut self, key: &str, value: Value<'_, 'a>) -> Option<Passed> {
         match key {
@@ -104,6 +113,7 @@ impl<'a> Choice<'a> {
             "delta" => self.delta.get_or_insert_default().read(value),
             "message" => self.message.get_or_insert_default().read(value),
             "finish_reason" => value.into(&mut self.finish_reason),
+            "usage" => value.into(&mut self.usage),
             "stop_reason" => value.into(&mut self.stop_reason),
             _ => value.pass(),
         })

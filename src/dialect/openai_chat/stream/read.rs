@@ -90,7 +90,7 @@ impl Reader {
             let is_prior = tier.as_str() == "priority";
             self.tier = Some(if is_prior { ServedTier::Priority } else { ServedTier::Default });
         }
-        if let Some(usage) = chunk.usage.filter(|usage| usage.is_object()) {
+        if let Some(usage) = chunk.usage() {
             let counts = meter::counts(usage.as_str());
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
             sink(Event::Usage(UsageNews {
