@@ -59,9 +59,13 @@ fn anthropic(answers: &[Value]) -> Option<Usage> {
 fn openai(usage: &Value) -> Usage {
     let figure = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
     let prompt = figure("/prompt_tokens").unwrap_or(0);
-    let read = figure("/prompt_tokens_details/cached_tokens").or_else(|| figure("/prompt_cache_hit_tokens"));
-    let written =
-        figure("/prompt_tokens_details/cache_write_tokens").or_else(|| figure("/cache_creation_input_tokens"));
+    let first = |pointers: &[&str]| pointers.iter().find_map(|pointer| figure(pointer));
+    let read = first(&["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"]);
+    let written = first(&[
+        "/prompt_tokens_details/cache_write_tokens",
+        "/prompt_tokens_details/cache_creation_input_tokens",
+        "/cache_creation_input_tokens",
+    ]);
     let (read, written) = (read.unwrap_or(0), written.unwrap_or(0));
     // Where reasoning is left out of the completion, only the total has it.
     let beyond_prompt = figure("/total_tokens").unwrap_or(0).saturating_sub(prompt);

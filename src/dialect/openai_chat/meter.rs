@@ -96,19 +96,24 @@ pub(crate) struct Counts {
 
 pub(crate) fn counts(object: &str) -> Counts {
     let (mut prompt, mut completion, mut total) = (None, None, None);
-    let (mut cached, mut hit, mut written, mut created, mut reasoning) = (None, None, None, None, None);
+    let (mut cached, mut hit, mut top) = (None, None, None);
+    let (mut written, mut created, mut reasoning) = (None, None, None);
     members(object.as_bytes(), |key, value| match key {
         "prompt_tokens" => prompt = count(value),
         "completion_tokens" => completion = count(value),
         "total_tokens" => total = count(value),
         // DeepSeek's name for `cached_tokens`.
         "prompt_cache_hit_tokens" => hit = count(value),
+        // Kimi's place for them.
+        "cached_tokens" => top = count(value),
         // Sent by proxies in front of Claude.
         "cache_creation_input_tokens" => created = count(value),
         "prompt_tokens_details" => {
             members(value.as_bytes(), |key, value| match key {
                 "cached_tokens" => cached = count(value),
                 "cache_write_tokens" => written = count(value),
+                // DashScope's name for them.
+                "cache_creation_input_tokens" => created = count(value).or(created),
                 _ => {}
             });
         }
@@ -125,7 +130,7 @@ pub(crate) fn counts(object: &str) -> Counts {
     let is_final = prompt.is_some_and(|tokens| tokens > 0) && (completion.is_some() || total.is_some());
     let (states_cache_write, states_reasoning) = (written.or(created).is_some(), reasoning.is_some());
     let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
-    let cache_read = cached.or(hit).unwrap_or(0);
+    let cache_read = cached.or(hit).or(top).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);
     let usage = Usage {
         // `prompt_tokens` includes both cached classes.
@@ -143,6 +148,23 @@ pub(crate) fn counts(object: &str) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_cached_is_counted_apart_wherever_a_server_states_it() {
+        for (stated, expected) in [
+            (r#""cached_tokens":6"#, (4, 6, 0)),
+            (r#""cached_tokens":6,"prompt_tokens_details":{"cached_tokens":7}"#, (3, 7, 0)),
+            (r#""cached_tokens":6,"prompt_cache_hit_tokens":5"#, (5, 5, 0)),
+            (r#""prompt_tokens_details":{"cached_tokens":1,"cache_creation_input_tokens":6}"#, (3, 1, 6)),
+            (r#""prompt_tokens_details":{"cache_creation_input_tokens":6,"cache_write_tokens":5}"#, (5, 0, 5)),
+            (r#""cache_creation_input_tokens":4,"prompt_tokens_details":{}"#, (6, 0, 4)),
+        ] {
+            let counts = counts(&format!(r#"{{"prompt_tokens":10,"completion_tokens":1,{stated}}}"#));
+            let usage = counts.usage;
+            assert_eq!((usage.input, usage.cache_read, usage.cache_write_5m), expected, "{stated}");
+            assert_eq!(counts.states_cache_write, expected.2 > 0, "{stated}");
+        }
+    }
 
     fn counted(json: &str) -> (bool, Option<(u64, u64)>) {
         let mut reading = Reading::default();
