@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
 use tollgate::dialect::translate::{Reply, answer};
 
-use crate::make::{blocks, call, chunks, translate};
-use crate::read::{Answer, messages};
+use crate::make::{blocks, call, chunks, last, translate};
+use crate::read::{Answer, events, messages};
 
 /// A chunk whose only choice has these members.
 fn chunk(choice: &Value) -> Vec<u8> {
@@ -90,4 +90,33 @@ fn usage_that_is_stated_of_a_choice_is_that_of_the_answer() {
     let last = chunk(&json!({"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage}));
     let answer = told(&[said.clone(), last.clone()]);
     assert_eq!(answer.usage.map(|usage| (usage.uncached, usage.output)), Some((9, 3)));
+}
+
+#[test]
+fn an_error_within_a_choice_is_that_of_the_answer_unless_the_choice_ended_well() {
+    let error = json!({"code": 429, "message": "Provider returned error"});
+    let choice = |reason: Value| {
+        let empty = json!({"content": ""});
+        json!({"index": 0, "delta": empty, "message": empty, "error": error, "finish_reason": reason})
+    };
+    for reason in [json!("error"), json!(""), Value::Null] {
+        for begun in [vec![], chunks(&[json!({"content": "so"})], None, false)] {
+            let out = translate(OpenAiChat, &[&begun, &chunk(&choice(reason.clone()))]);
+            let told = messages(&out, true);
+            assert_eq!((told.error.as_deref(), told.ended), (Some("Provider returned error"), false), "{reason}");
+            assert_eq!(last(&out)["error"]["type"], "rate_limit_error");
+            // Where nothing has been said, it can still be told by its status.
+            assert!(!begun.is_empty() || events(&out).len() == 1);
+        }
+        let told = whole(&choice(reason)).expect_err("an error");
+        assert_eq!(
+            (&told["error"]["type"], &told["error"]["message"]),
+            (&json!("rate_limit_error"), &error["message"])
+        );
+    }
+    let answer = told(&[chunks(&[json!({"content": "so"})], None, false), chunk(&choice(json!("stop")))]);
+    assert_eq!((&*answer.text, answer.stop.as_deref(), answer.error), ("so", Some("end_turn"), None));
+    assert_eq!(whole(&choice(json!("stop"))).expect("an answer")["stop_reason"], "end_turn");
+    let none = json!({"index": 0, "delta": {"content": "so"}, "error": false, "finish_reason": null});
+    assert_eq!(told(&[chunk(&none)]).text, "so");
 }

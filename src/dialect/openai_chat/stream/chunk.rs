@@ -1,5 +1,6 @@
 //! What a chunk says, read once, front to back.
 
+use super::finish;
 use crate::wire::json::Raw;
 use crate::wire::json::cursor::{self, Passed, Value};
 
@@ -12,7 +13,7 @@ pub(super) struct Chunk<'a> {
     pub(super) more: Vec<Choice<'a>>,
     usage: Option<Raw<'a>>,
     pub(super) tier: Option<Raw<'a>>,
-    pub(super) error: Option<Raw<'a>>,
+    error: Option<Raw<'a>>,
 }
 
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(super) struct Choice<'a> {
     pub(super) finish_reason: Option<Raw<'a>>,
     /// Kimi's place for it, in the last chunk of a stream.
     usage: Option<Raw<'a>>,
+    /// OpenRouter's place for what its provider said.
+    error: Option<Raw<'a>>,
     /// vLLM's.
     pub(super) stop_reason: Option<Raw<'a>>,
 }
@@ -68,6 +71,12 @@ impl<'a> Chunk<'a> {
         read.is_some()
     }
 
+    /// What went wrong, with all of it or with what is said.
+    pub(super) fn failure(&self) -> Option<Raw<'a>> {
+        let of_choice = || self.choice.iter().chain(&self.more).find_map(Choice::failure);
+        self.error.filter(is_said).or_else(of_choice)
+    }
+
     /// What all of it has cost, as far as it is known.
     pub(super) fn usage(&self) -> Option<Raw<'a>> {
         let stated = |usage: &Raw<'a>| usage.is_object();
@@ -105,6 +114,11 @@ const CHOICES: &str = "choices";
 /// Several times as long as any server's.
 const LONGEST_HEAD: usize = 2 << 10;
 
+/// Some servers say of every chunk that it is no error.
+fn is_said(error: &Raw<'_>) -> bool {
+    error.bool() != Some(false)
+}
+
 impl<'a> Choice<'a> {
     #[inline]
     fn read(&mut self, value: Value<'_, 'a>) -> Option<Passed> {
@@ -114,9 +128,17 @@ impl<'a> Choice<'a> {
             "message" => self.message.get_or_insert_default().read(value),
             "finish_reason" => value.into(&mut self.finish_reason),
             "usage" => value.into(&mut self.usage),
+            "error" => value.into(&mut self.error),
             "stop_reason" => value.into(&mut self.stop_reason),
             _ => value.pass(),
         })
+    }
+
+    /// What failed, unless it ended as it should all the same.
+    fn failure(&self) -> Option<Raw<'a>> {
+        let error = self.error.filter(is_said)?;
+        let reason = self.finish_reason.and_then(Raw::text).unwrap_or_default();
+        (reason.is_empty() || finish::reason(reason.as_str()).is_none()).then_some(error)
     }
 
     fn is_another(&self) -> bool {

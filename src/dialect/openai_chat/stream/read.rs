@@ -56,7 +56,7 @@ impl Reader {
         if !chunk.read(json) {
             return Err(Fault::garbled("the upstream's answer is not a JSON object"));
         }
-        if let Some(error) = chunk.error.filter(|error| error.bool() != Some(false)) {
+        if let Some(error) = chunk.failure() {
             return Err(error::read(error));
         }
         let choice = chunk.choice.as_mut().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
@@ -317,7 +317,7 @@ impl StreamReader for Reader {
         if !chunk.read_on(&text, &mut self.head) {
             return Err(Fault::garbled("the upstream sent an event that is not a JSON object"));
         }
-        match chunk.error.filter(|error| error.bool() != Some(false)) {
+        match chunk.failure() {
             Some(error) => Err(error::read(error)),
             None if block.event() == Some(b"error") => Err(error::read(Raw::new(&text))),
             None => self.chunk(&chunk, sink),
