@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
 use tollgate::dialect::translate::{Reply, answer};
 
-use crate::make::{blocks, call, chunks, last, translate};
+use crate::make::{blocks, call, chunks, fragment, last, translate};
 use crate::read::{Answer, events, messages};
 
 /// A chunk whose only choice has these members.
@@ -119,4 +119,18 @@ fn an_error_within_a_choice_is_that_of_the_answer_unless_the_choice_ended_well()
     assert_eq!(whole(&choice(json!("stop"))).expect("an answer")["stop_reason"], "end_turn");
     let none = json!({"index": 0, "delta": {"content": "so"}, "error": false, "finish_reason": null});
     assert_eq!(told(&[chunk(&none)]).text, "so");
+}
+
+#[test]
+fn arguments_that_are_null_are_none() {
+    for null in ["null", " null", "null\n"] {
+        let answer = told(&[chunks(&[call(0, "c", "f", null)], Some("tool_calls"), false)]);
+        assert_eq!(answer.tools, [("c".into(), "f".into(), "{}".into())], "{null:?}");
+        let told = whole(&json!({"index": 0, "message": call(0, "c", "f", null), "finish_reason": "tool_calls"}));
+        assert_eq!(told.expect("an answer")["content"][0]["input"], json!({}), "{null:?}");
+    }
+    // Arguments may still come, and `null` may be a part of them.
+    let pieces = [call(0, "c", "f", "null"), fragment(0, "{\"a\":"), fragment(0, "null"), fragment(0, "}")];
+    let answer = told(&[chunks(&pieces, Some("tool_calls"), false)]);
+    assert_eq!(answer.tools, [("c".into(), "f".into(), "{\"a\":null}".into())]);
 }

@@ -167,7 +167,7 @@ fn object(arguments: &str, is_truncated: bool) -> String {
     let text = spelled.decoded();
     let is_object = |text: &str| members(text.as_bytes(), |_, _| {});
     match text.trim() {
-        "" => "{}".to_owned(),
+        "" | "null" => "{}".to_owned(),
         object if is_object(object) => object.to_owned(),
         // Encoded twice.
         other if other.starts_with('"') => {
@@ -213,6 +213,8 @@ mod tests {
         for (arguments, input) in [
             ("", "{}"),
             ("  ", "{}"),
+            ("null", "{}"),
+            (" null ", "{}"),
             (r#"{\"a\": 1.0}"#, r#"{"a": 1.0}"#),
             (r#"\"{\\\"a\\\":1}\""#, r#"{"a":1}"#),
             ("not json", r#"{"_raw_arguments":"not json"}"#),

@@ -72,7 +72,9 @@ impl Calls {
         if call.name != name.as_str() && !self.is_given(at) {
             self.calls[at].name.push_str(name.as_str());
         }
-        if let Some(arguments) = arguments {
+        // `null` is Ollama's word for none. Behind what has begun it may be a part of that.
+        let has_begun = self.calls[at].has_given || !self.calls[at].kept.is_empty();
+        if let Some(arguments) = arguments.filter(|text| has_begun || text.decoded().trim() != "null") {
             let is_given = self.is_given(at);
             let call = &mut self.calls[at];
             call.came.follow(arguments.as_str());
