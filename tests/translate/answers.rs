@@ -336,6 +336,23 @@ fn an_error_that_is_no_json_is_told_in_few_words() {
 }
 
 #[test]
+fn an_error_that_is_the_only_one_of_a_list_is_that_error() {
+    let too_long = "The input token count (9) exceeds the maximum number of tokens allowed (8).";
+    for (status, message, told, kind) in [
+        (400, too_long, &*format!("prompt is too long: {too_long}"), "invalid_request_error"),
+        (429, "Resource exhausted.", "Resource exhausted.", "rate_limit_error"),
+    ] {
+        let error = json!({"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}});
+        let (seen, kind_seen, _, _) = failed(status, &json!([error]), OpenAiChat);
+        assert_eq!((seen, &*kind_seen), (status, kind));
+        assert_eq!(told_in_messages(status, &format!("[{error}\n]\n")), told);
+    }
+    for none in ["[]", "[", "[1]", r#"[{"error":"#] {
+        assert!(!told_in_messages(400, none).is_empty(), "{none}");
+    }
+}
+
+#[test]
 fn row_85_a_count_that_is_null_is_none() {
     let mut answer = completion(json!({"content": "x"}), "stop");
     answer["usage"] = json!({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9,

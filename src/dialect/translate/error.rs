@@ -90,12 +90,14 @@ pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendere
 /// What the upstream says is wrong; failing that, what its status says.
 pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
     let text = String::from_utf8_lossy(body);
+    // Google lists its only error.
+    let text = Raw::new(&text).elements().next().map_or(&*text, Raw::as_str);
     let by_status = of_status(status);
     let is_object = members(text.as_bytes(), |_, _| {});
-    let error = Raw::new(&text).member("error").filter(|_| is_object);
+    let error = Raw::new(text).member("error").filter(|_| is_object);
     let Some(error) = error else {
         // Some servers speak in another shape; some proxies in none.
-        let words = Raw::new(&text).member("message").or_else(|| Raw::new(&text).member("detail"));
+        let words = Raw::new(text).member("message").or_else(|| Raw::new(text).member("detail"));
         let words = words.filter(|_| is_object).and_then(Raw::text).map(|words| words.decoded().into_owned());
         let message = words.unwrap_or_else(|| text.trim().chars().take(LONGEST).collect());
         let message = match message.is_empty() || message.starts_with('<') {
@@ -109,7 +111,7 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
         return Fault::new(kind, message);
     };
     let mut fault = match upstream {
-        Dialect::Anthropic => anthropic::error::read(&text),
+        Dialect::Anthropic => anthropic::error::read(text),
         _ => openai_chat::error::read(error),
     };
     // The status is what the upstream's own clients go by; words tell apart what shares one.
