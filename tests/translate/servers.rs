@@ -134,3 +134,22 @@ fn arguments_that_are_null_are_none() {
     let answer = told(&[chunks(&pieces, Some("tool_calls"), false)]);
     assert_eq!(answer.tools, [("c".into(), "f".into(), "{\"a\":null}".into())]);
 }
+
+#[test]
+fn the_sequence_that_ended_an_answer_is_named_by_those_that_know_it() {
+    for (named, expected) in [
+        (json!({"stop_reason": "END"}), Some("END")),
+        (json!({"matched_stop": "END"}), Some("END")),
+        (json!({"stop_reason": "END", "matched_stop": null}), Some("END")),
+        (json!({"stop_reason": null, "matched_stop": "END"}), Some("END")),
+        (json!({"matched_stop": 151_645}), None),
+        (json!({"stop_reason": 2}), None),
+    ] {
+        let mut choice = json!({"index": 0, "message": {"content": "so"}, "finish_reason": "stop"});
+        choice.as_object_mut().expect("an object").extend(named.as_object().cloned().unwrap_or_default());
+        let stop = if expected.is_some() { "stop_sequence" } else { "end_turn" };
+        let answer = whole(&choice).expect("an answer");
+        assert_eq!((&answer["stop_reason"], answer["stop_sequence"].as_str()), (&json!(stop), expected), "{named}");
+        assert_eq!(told(&[chunk(&choice)]).stop.as_deref(), Some(stop), "{named}");
+    }
+}

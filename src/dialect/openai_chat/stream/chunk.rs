@@ -1,8 +1,8 @@
 //! What a chunk says, read once, front to back.
 
 use super::finish;
-use crate::wire::json::Raw;
 use crate::wire::json::cursor::{self, Passed, Value};
+use crate::wire::json::{Escaped, Raw};
 
 /// What of a chunk anything depends on.
 #[derive(Default)]
@@ -28,7 +28,9 @@ pub(super) struct Choice<'a> {
     /// OpenRouter's place for what its provider said.
     error: Option<Raw<'a>>,
     /// vLLM's.
-    pub(super) stop_reason: Option<Raw<'a>>,
+    stop_reason: Option<Raw<'a>>,
+    /// SGLang's name for it.
+    matched_stop: Option<Raw<'a>>,
 }
 
 /// What is said, of a whole answer or a piece of it.
@@ -130,8 +132,14 @@ impl<'a> Choice<'a> {
             "usage" => value.into(&mut self.usage),
             "error" => value.into(&mut self.error),
             "stop_reason" => value.into(&mut self.stop_reason),
+            "matched_stop" => value.into(&mut self.matched_stop),
             _ => value.pass(),
         })
+    }
+
+    /// The sequence that ended it; a number is a token of the model's own.
+    pub(super) fn sequence(&self) -> Option<Escaped<'a>> {
+        [self.stop_reason, self.matched_stop].into_iter().flatten().find_map(Raw::text)
     }
 
     /// What failed, unless it ended as it should all the same.

@@ -29,7 +29,7 @@ pub(crate) struct Reader {
     has_said: bool,
     tier: Option<ServedTier>,
     finish: Option<StopReason>,
-    /// vLLM names the sequence.
+    /// Some servers name the sequence.
     sequence: Option<String>,
     is_over: bool,
     /// How the last chunk began, up to its choices, which is most of it: the next one is likely to begin alike.
@@ -110,9 +110,7 @@ impl Reader {
             self.delta(delta, sink);
         }
         match choice.finish_reason.and_then(Raw::text) {
-            Some(reason) if !reason.is_empty() => {
-                self.finish_reason(&reason, choice.stop_reason.and_then(Raw::text).as_ref())
-            }
+            Some(reason) if !reason.is_empty() => self.finish_reason(&reason, choice.sequence().as_ref()),
             _ => Ok(()),
         }
     }
