@@ -1,11 +1,14 @@
-//! Requests that are within every limit and hostile: what is done for a part of one must not be done anew for all of it. Where it
+//! Requests and answers that are within every limit and hostile: what is done for a part of one must not be done anew for all of it. Where it
 //! were, these would take minutes.
 
 use serde_json::Value;
 use tollgate::dialect::head::Head;
-use tollgate::dialect::translate::{Asked, Mode, request};
+use tollgate::dialect::translate::{Asked, Mode, Reply, answer, request};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
+
+use crate::make::translate;
+use crate::read::messages;
 
 fn claude(body: &str) -> Value {
     let translated = request(
@@ -102,4 +105,43 @@ fn tools_that_are_added_on_the_way_count_like_those_of_the_beginning() {
 fn a_key_with_an_escape_is_not_decoded_for_each_member_that_it_might_be() {
     let body = format!(r#"{{"model":"m","messages":[],{}"x":0}}"#, r#""\n":0,"#.repeat(2_000_000));
     assert_eq!(Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head").model(), "m");
+}
+
+/// Chunks of a stream, each with all of these calls.
+fn calling(calls: impl Iterator<Item = String>) -> Vec<String> {
+    let calls: Vec<_> = calls.collect();
+    let chunk = |calls: &[String]| {
+        format!(
+            "data: {{\"id\":\"1\",\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{}]}}}}]}}\n\n",
+            calls.join(",")
+        )
+    };
+    calls.chunks(50_000).map(chunk).collect()
+}
+
+#[test]
+fn pieces_of_many_calls_are_not_compared_with_each_of_them() {
+    let call = |at: usize| format!(r#"{{"index":{at},"id":"c{at}","function":{{"name":"f","arguments":"{{"}}}}"#);
+    let numbered = r#"{"index":1,"id":"c1","function":{"arguments":" "}}"#.to_owned();
+    let bare = r#"{"id":"c1","function":{"arguments":" "}}"#.to_owned();
+    let rest = std::iter::repeat_n(numbered, 300_000).chain(std::iter::repeat_n(bare, 300_000));
+    let chunks = calling((0..9_000).map(call).chain(rest));
+    let chunks: Vec<_> = chunks.iter().map(String::as_bytes).collect();
+    let out = translate(Dialect::OpenAiChat, &[&chunks[..], &[b"data: [DONE]\n\n"]].concat());
+    let told = messages(&out, true);
+    assert_eq!((told.tools.len(), told.tools[1].2.len()), (9_000, 600_001));
+}
+
+#[test]
+fn an_answer_of_more_calls_than_anyone_makes_is_none() {
+    let call = |at: usize| format!(r#"{{"index":{at},"id":"c{at}","function":{{"name":"f","arguments":"{{}}"}}}}"#);
+    for (many, is_answer) in [(10_000, true), (10_001, false), (200_000, false)] {
+        let chunks = calling((0..many).map(call)).concat();
+        let told = messages(&translate(Dialect::OpenAiChat, &[chunks.as_bytes(), b"data: [DONE]\n\n"]), true);
+        assert_eq!((told.ended, told.error.is_none()), (is_answer, is_answer), "{many}");
+        let calls = (0..many).map(call).collect::<Vec<_>>().join(",");
+        let whole = format!(r#"{{"id":"1","choices":[{{"index":0,"message":{{"tool_calls":[{calls}]}}}}]}}"#);
+        let told = answer(whole.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Reply::new("m", "r"));
+        assert_eq!(told.is_ok(), is_answer, "{many}");
+    }
 }

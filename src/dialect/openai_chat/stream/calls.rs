@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
@@ -6,12 +6,18 @@ use crate::dialect::canon::event::{Event, Open, Sink};
 use crate::dialect::canon::name::base62;
 use crate::wire::json::{Escaped, Raw};
 
+/// More calls than any answer makes.
+const MOST: usize = 10_000;
+
 /// Puts tool calls together whose pieces may come in any order, and gives them one after the other.
 ///
 /// The first that has not ended is given as it comes; what comes of others is kept until their turn.
 #[derive(Default)]
 pub(super) struct Calls {
     calls: Vec<Call>,
+    /// The last call of each index, and of each id that a server gave: there may be many, and many pieces.
+    by_index: HashMap<u64, usize>,
+    by_id: HashMap<String, usize>,
     /// Those that have not been closed, in order; the first may be open.
     waiting: VecDeque<usize>,
     is_open: bool,
@@ -46,11 +52,19 @@ impl Calls {
         !self.calls.is_empty()
     }
 
+    /// Whether there are more of them than are followed.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.calls.len() > MOST
+    }
+
     /// One element of `tool_calls`, or a `function_call`.
     pub(super) fn piece(&mut self, piece: Raw<'_>, answer: &str, sink: Sink<'_>) {
+        if self.are_too_many() {
+            return;
+        }
         let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
         let (index, mut id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
-        if self.are_whole && self.calls.iter().any(|call| call.id == id.as_str()) {
+        if self.are_whole && self.by_id.contains_key(id.as_str()) {
             // Results could not be told apart: it has one from us.
             id = Escaped::default();
         }
@@ -65,9 +79,11 @@ impl Calls {
             return;
         }
         // Some servers repeat both in every piece; others send a name piece by piece.
-        if call.id.is_empty() {
+        if call.id.is_empty() && !id.is_empty() {
             call.id.push_str(id.as_str());
-            call.has_id = !id.is_empty();
+            call.has_id = true;
+            let last = self.by_id.entry(call.id.clone()).or_insert(at);
+            *last = at.max(*last);
         }
         if call.name != name.as_str() && !self.is_given(at) {
             self.calls[at].name.push_str(name.as_str());
@@ -120,8 +136,15 @@ impl Calls {
         name: &Escaped<'_>,
         arguments: Option<&Escaped<'_>>,
     ) -> usize {
-        let by_index = || self.calls.iter().rposition(|call| index.is_some() && call.index == index);
-        let by_id = || self.calls.iter().rposition(|call| !id.is_empty() && call.id == id.as_str());
+        // Nearly every piece is of the last call.
+        let last = || self.calls.len().checked_sub(1);
+        let is_of = |at: &usize| index.is_some() && self.calls[*at].index == index;
+        let by_index = || last().filter(is_of).or_else(|| self.by_index.get(&index?).copied());
+        let has_id = |at: &usize| self.calls[*at].id == id.as_str();
+        let by_id = || match id.is_empty() {
+            true => None,
+            false => last().filter(has_id).or_else(|| self.by_id.get(id.as_str()).copied()),
+        };
         let begins = || arguments.is_some_and(|piece| piece.decoded().trim_start().starts_with('{'));
         // One that is complete is followed by another where a name comes that is not its own, and no ids tell. Its own name is
         // said again by servers that end a call so, or say it in every piece: then another call begins only with arguments that
@@ -135,7 +158,7 @@ impl Calls {
                 false => is_named && (id.is_empty() || !call.has_id),
             }
         };
-        let current = || self.calls.len().checked_sub(1).filter(|at| id.is_empty() && !is_next(&self.calls[*at]));
+        let current = || last().filter(|at| id.is_empty() && !is_next(&self.calls[*at]));
         let found = match index {
             _ if self.are_whole => None,
             Some(_) => by_index().filter(|&at| {
@@ -149,8 +172,12 @@ impl Calls {
         };
         found.unwrap_or_else(|| {
             self.calls.push(Call { index, ..Call::default() });
-            self.waiting.push_back(self.calls.len() - 1);
-            self.calls.len() - 1
+            let at = self.calls.len() - 1;
+            self.waiting.push_back(at);
+            if let Some(index) = index {
+                self.by_index.insert(index, at);
+            }
+            at
         })
     }
 

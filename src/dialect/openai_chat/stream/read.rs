@@ -100,7 +100,12 @@ impl Reader {
                 tier: self.tier,
             }));
         }
-        chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))
+        chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))?;
+        if self.calls.are_too_many() {
+            Err(Fault::garbled("the upstream made more calls than any answer does"))
+        } else {
+            Ok(())
+        }
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: Sink<'_>) -> Result<(), Fault> {
