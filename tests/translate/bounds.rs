@@ -1,9 +1,10 @@
 //! Requests and answers that are within every limit and hostile: what is done for a part of one must not be done anew for all of it. Where it
 //! were, these would take minutes.
 
+use bytes::BytesMut;
 use serde_json::Value;
 use tollgate::dialect::head::Head;
-use tollgate::dialect::translate::{Asked, Mode, Reply, answer, request};
+use tollgate::dialect::translate::{Asked, Mode, Reply, StreamTranslator, answer, request};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
 
@@ -143,5 +144,61 @@ fn an_answer_of_more_calls_than_anyone_makes_is_none() {
         let whole = format!(r#"{{"id":"1","choices":[{{"index":0,"message":{{"tool_calls":[{calls}]}}}}]}}"#);
         let told = answer(whole.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Reply::new("m", "r"));
         assert_eq!(told.is_ok(), is_answer, "{many}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_stream_until_its_end_has_a_bound() {
+    const LONG: usize = 4 << 20;
+    let piece = "x".repeat(LONG);
+    let chunk = |delta: &str| format!(r#"data: {{"id":"1","choices":[{{"index":0,"delta":{{{delta}}}}}]}}"#) + "\n\n";
+    let call = |index: u64, arguments: &str| {
+        chunk(&format!(r#""tool_calls":[{{"index":{index},"function":{{"name":"f","arguments":"{arguments}"}}}}]"#))
+    };
+    let event = |members: &str| format!("data: {{{members}}}\n\n");
+    let block = |block: &str| event(&format!(r#""type":"content_block_start","index":0,"content_block":{{{block}}}"#));
+    let delta = |delta: &str| event(&format!(r#""type":"content_block_delta","index":0,"delta":{{{delta}}}"#));
+    let signature = format!(r#""thinking_blocks":[{{"signature":"{piece}%"}}]"#);
+    let cited = delta(&format!(r#""type":"citations_delta","citation":{{"cited_text":"{piece}"}}"#));
+    for (upstream, first, more, is_kept) in [
+        // Behind a call that is not complete: text, another call, and what a refusal and a signature are.
+        (Dialect::OpenAiChat, call(0, "{"), chunk(&format!(r#""content":"{piece}""#)), true),
+        (Dialect::OpenAiChat, call(0, "{"), call(1, &piece), true),
+        (Dialect::OpenAiChat, String::new(), chunk(&format!(r#""refusal":"{piece}""#)), true),
+        (Dialect::OpenAiChat, String::new(), chunk(&signature), true),
+        (
+            Dialect::Anthropic,
+            block(r#""type":"thinking""#),
+            delta(&format!(r#""type":"thinking_delta","thinking":"{piece}""#)),
+            true,
+        ),
+        (Dialect::Anthropic, block(r#""type":"text""#), cited, true),
+        (Dialect::Anthropic, String::new(), block(&format!(r#""type":"redacted_thinking","data":"{piece}""#)), true),
+        // What goes on as it comes is not kept.
+        (Dialect::OpenAiChat, String::new(), chunk(&format!(r#""content":"{piece}""#)), false),
+        (
+            Dialect::Anthropic,
+            block(r#""type":"text""#),
+            delta(&format!(r#""type":"text_delta","text":"{piece}""#)),
+            false,
+        ),
+    ] {
+        let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
+        let mut translator = StreamTranslator::new(upstream, client, &Reply::new("m", "r")).expect("two dialects");
+        let mut out = BytesMut::new();
+        translator.push(first.as_bytes(), &mut out);
+        let most = (64 << 20) / LONG;
+        for times in 1..most {
+            out.clear();
+            // No two signatures are alike.
+            translator.push(more.replacen('%', &times.to_string(), 1).as_bytes(), &mut out);
+            assert!(!translator.is_over(), "{first} {times}");
+        }
+        for _ in 0..3 {
+            out.clear();
+            translator.push(more.as_bytes(), &mut out);
+        }
+        assert_eq!(translator.is_over(), is_kept, "{first}");
+        assert!(!is_kept || String::from_utf8_lossy(&out).is_empty(), "nothing follows an error");
     }
 }

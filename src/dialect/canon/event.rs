@@ -36,6 +36,22 @@ pub(crate) enum Event<'a> {
     End,
 }
 
+impl Event<'_> {
+    /// About how much of it a writer may keep until the end; text goes on as it comes.
+    pub(crate) fn size(&self) -> usize {
+        // What anything takes that has a place in a list.
+        const PLACE: usize = 128;
+        match self {
+            Event::Thinking(piece) | Event::Signature(piece) | Event::Arguments(piece) => piece.as_str().len(),
+            Event::Citation(raw) => PLACE + raw.as_str().len(),
+            Event::Open(Open::Tool { id, name, .. }) => PLACE + id.as_str().len() + name.as_str().len(),
+            Event::Open(Open::RedactedThinking { data }) => PLACE + data.as_str().len(),
+            Event::Open(_) => PLACE,
+            _ => 0,
+        }
+    }
+}
+
 /// What a block is, at its beginning.
 #[derive(Debug, Clone)]
 pub(crate) enum Open<'a> {

@@ -22,6 +22,11 @@ impl Fault {
         Fault::new(FaultKind::Garbled, message)
     }
 
+    /// More of the answer would have to be kept than memory is for.
+    pub(crate) fn too_large() -> Self {
+        Fault::garbled("the upstream's answer is larger than is kept")
+    }
+
     /// The stream ended before the answer did.
     pub(crate) fn truncated() -> Self {
         Fault::new(FaultKind::Truncated, "upstream stream ended prematurely")

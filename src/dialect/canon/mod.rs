@@ -21,6 +21,9 @@ use crate::wire::json::Raw;
 use crate::wire::sse::Block;
 use bytes::BytesMut;
 
+/// The most that is kept of a stream until its end: as much as is read of an answer that comes whole.
+pub(crate) const MOST_KEPT: usize = 64 << 20;
+
 /// Turns one upstream stream into events.
 pub(crate) trait StreamReader {
     /// One block of the stream.

@@ -1,3 +1,4 @@
+use crate::dialect::canon::MOST_KEPT;
 use crate::dialect::canon::event::{Event, Open, Sink, StopReason, UsageNews};
 use crate::dialect::canon::needs::{JSON_TOOL, Needs};
 use crate::wire::json::Escaped;
@@ -16,6 +17,8 @@ pub(super) struct Fit {
     before: Option<UsageNews>,
     usage: UsageNews,
     states_usage: bool,
+    /// How much the writer may have kept.
+    kept: usize,
 }
 
 /// The block that is open, where it is not what it seems.
@@ -32,7 +35,8 @@ enum Inside {
 impl Fit {
     pub(super) fn new(needs: Needs) -> Self {
         let usage = UsageNews::default();
-        Fit { needs, inside: Inside::Plain, pauses: 0, is_paused: false, before: None, usage, states_usage: false }
+        let inside = Inside::Plain;
+        Fit { needs, inside, pauses: 0, is_paused: false, before: None, usage, states_usage: false, kept: 0 }
     }
 
     /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
@@ -50,6 +54,11 @@ impl Fit {
         self.states_usage
     }
 
+    /// Whether the writer may have kept more than it should.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.kept > MOST_KEPT
+    }
+
     /// What comes now is the rest of the answer.
     pub(super) fn resume(&mut self) {
         self.is_paused = false;
@@ -57,6 +66,7 @@ impl Fit {
     }
 
     pub(super) fn event(&mut self, event: Event<'_>, sink: Sink<'_>) {
+        self.kept += event.size();
         match (event, &mut self.inside) {
             (Event::Open(open), _) => self.open(open, sink),
             (Event::Close, Inside::Hidden) => self.inside = Inside::Plain,

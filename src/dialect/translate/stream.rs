@@ -117,6 +117,9 @@ impl StreamTranslator {
             }
         });
         verdict?;
+        if content.as_ref().is_some_and(Content::is_too_large) {
+            return Err(Fault::too_large());
+        }
         scanned.map_err(|_| Fault::garbled("the upstream sent an event beyond 16 MiB"))
     }
 
@@ -207,7 +210,8 @@ fn relay(
     reader.block(block, &mut |event| {
         *is_over |= matches!(event, Event::End);
         fit.event(event, &mut |event| writer.event(event, out));
-    })
+    })?;
+    if fit.is_too_large() { Err(Fault::too_large()) } else { Ok(()) }
 }
 
 impl fmt::Debug for StreamTranslator {

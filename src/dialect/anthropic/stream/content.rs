@@ -1,3 +1,4 @@
+use crate::dialect::canon::MOST_KEPT;
 use crate::wire::json::{Escaped, Out, Raw, members};
 use crate::wire::sse::Block;
 
@@ -11,6 +12,8 @@ pub(crate) struct Content {
     /// The blocks that are whole.
     blocks: Out,
     open: Option<Open>,
+    /// About how much it is.
+    size: usize,
 }
 
 /// A block, as it began, and what its deltas said. Text is escaped.
@@ -33,15 +36,22 @@ impl Content {
             "content_block_start" => {
                 self.close();
                 let start = data.member("content_block").map(|block| block.as_str().to_owned());
+                self.size += start.as_ref().map_or(0, String::len);
                 self.open = start.map(|start| Open { start, ..Open::default() });
             }
             "content_block_delta" => {
                 let (delta, open) = (data.member("delta"), self.open.as_mut());
+                self.size += delta.map_or(0, |delta| delta.as_str().len());
                 delta.zip(open).into_iter().for_each(|(delta, open)| open.delta(delta));
             }
             "content_block_stop" => self.close(),
             _ => {}
         }
+    }
+
+    /// Whether it is more than is kept.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.size > MOST_KEPT
     }
 
     /// The content of a whole answer.

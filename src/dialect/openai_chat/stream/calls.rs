@@ -21,6 +21,8 @@ pub(super) struct Calls {
     /// Those that have not been closed, in order; the first may be open.
     waiting: VecDeque<usize>,
     is_open: bool,
+    /// About how much has been kept.
+    size: usize,
     /// Each piece is a call of its own, as in an answer that is whole.
     are_whole: bool,
 }
@@ -52,6 +54,11 @@ impl Calls {
         !self.calls.is_empty()
     }
 
+    /// About how much has been kept of them.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Whether there are more of them than are followed.
     pub(super) fn are_too_many(&self) -> bool {
         self.calls.len() > MOST
@@ -81,11 +88,13 @@ impl Calls {
         // Some servers repeat both in every piece; others send a name piece by piece.
         if call.id.is_empty() && !id.is_empty() {
             call.id.push_str(id.as_str());
+            self.size += 2 * id.as_str().len();
             call.has_id = true;
             let last = self.by_id.entry(call.id.clone()).or_insert(at);
             *last = at.max(*last);
         }
         if call.name != name.as_str() && !self.is_given(at) {
+            self.size += name.as_str().len();
             self.calls[at].name.push_str(name.as_str());
         }
         // `null` is Ollama's word for none. Behind what has begun it may be a part of that.
@@ -95,6 +104,7 @@ impl Calls {
             let call = &mut self.calls[at];
             call.came.follow(arguments.as_str());
             if !is_given {
+                self.size += arguments.as_str().len();
                 call.kept.push_str(arguments.as_str());
             } else if !arguments.is_empty() {
                 // Nothing of an open call is kept: what comes goes on from where it lies.

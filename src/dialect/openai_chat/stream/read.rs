@@ -1,9 +1,9 @@
 use super::calls::{Calls, says_nothing};
 use super::chunk::{Choice, Chunk, Delta, SOURCES};
 use super::finish;
-use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
+use crate::dialect::canon::{MOST_KEPT, StreamReader};
 use crate::dialect::openai_chat::{error, meter};
 use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse::Block;
@@ -22,6 +22,8 @@ pub(crate) struct Reader {
     calls: Calls,
     /// What came while a tool's input was not complete, and waits for it.
     held: Vec<(Kind, String)>,
+    /// About how much of anything but calls has been kept.
+    kept: usize,
     /// Where the stream's reasoning stands: some servers say it under two names.
     source: Option<&'static str>,
     refusal: String,
@@ -101,10 +103,9 @@ impl Reader {
             }));
         }
         chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))?;
-        if self.calls.are_too_many() {
-            Err(Fault::garbled("the upstream made more calls than any answer does"))
-        } else {
-            Ok(())
+        match self.calls.are_too_many() || self.kept + self.calls.size() > MOST_KEPT {
+            true => Err(Fault::too_large()),
+            false => Ok(()),
         }
     }
 
@@ -136,6 +137,7 @@ impl Reader {
             self.content(content, sink);
         }
         if let Some(refusal) = delta.refusal.and_then(Raw::text) {
+            self.kept += refusal.as_str().len();
             self.refusal.push_str(refusal.as_str());
             self.say(Kind::Text, &refusal, sink);
         }
@@ -204,6 +206,7 @@ impl Reader {
         }
         // Some servers say all of it again.
         if self.open == Some(Kind::Thinking) && self.signature != signature.as_str() {
+            self.kept += signature.as_str().len();
             self.signature.push_str(signature.as_str());
         }
     }
@@ -235,9 +238,14 @@ impl Reader {
         }
         self.has_said = true;
         if !self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
+            self.kept += text.as_str().len();
             match self.held.last_mut() {
                 Some((last, held)) if *last == kind => held.push_str(text.as_str()),
-                _ => self.held.push((kind, text.as_str().to_owned())),
+                _ => {
+                    // For the place, were each piece of another kind.
+                    self.kept += 64;
+                    self.held.push((kind, text.as_str().to_owned()));
+                }
             }
             return;
         }
