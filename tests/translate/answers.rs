@@ -451,6 +451,32 @@ fn the_calls_of_a_whole_answer_are_as_many_as_it_lists() {
 }
 
 #[test]
+fn a_call_has_an_id_of_its_own_from_turn_to_turn_where_servers_give_none() {
+    let call = json!({"type": "function", "function": {"name": "f", "arguments": "{}"}});
+    for id in [Value::Null, json!(""), json!("chatcmpl-7")] {
+        let mut turn = completion(json!({"content": null, "tool_calls": [call]}), "tool_calls");
+        turn["id"] = id;
+        let turn = turn.to_string();
+        let of = |request: &str| {
+            let reply = Reply::new("m", request);
+            let told = answer(turn.as_bytes(), OpenAiChat, Anthropic, &reply).expect("an answer");
+            let told: Value = serde_json::from_slice(&told).expect("JSON");
+            let stream = answer_as_stream(turn.as_bytes(), OpenAiChat, Anthropic, &reply).expect("a stream");
+            let id = told["content"][0]["id"].as_str().expect("an id").to_owned();
+            assert_eq!(read::messages(&stream, true).tools[0].0, id);
+            let chunk = turn.replace(r#""message""#, r#""delta""#);
+            let mut translator = StreamTranslator::new(OpenAiChat, Anthropic, &reply).expect("two dialects");
+            let mut out = BytesMut::new();
+            translator.push(format!("data: {chunk}\n\ndata: [DONE]\n\n").as_bytes(), &mut out);
+            assert_eq!(read::messages(&out, true).tools[0].0, id);
+            id
+        };
+        assert_eq!(of("req-1"), of("req-1"));
+        assert_ne!(of("req-1"), of("req-2"));
+    }
+}
+
+#[test]
 fn a_truncated_call_is_mended() {
     let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":\"b"}});
     let message = json!({"content": "so", "tool_calls": [call]});

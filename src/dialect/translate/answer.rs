@@ -57,10 +57,10 @@ pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn AnswerWri
     })
 }
 
-pub(super) fn read(json: &str, upstream: Dialect, sink: Sink<'_>) -> Result<(), Fault> {
+pub(super) fn read(json: &str, upstream: Dialect, request_id: &str, sink: Sink<'_>) -> Result<(), Fault> {
     match upstream {
         Dialect::Anthropic => anthropic::stream::Reader::whole(json, sink),
-        Dialect::OpenAiChat => openai_chat::stream::Reader::whole(json, sink),
+        Dialect::OpenAiChat => openai_chat::stream::Reader::whole(json, request_id, sink),
         Dialect::OpenAiResponses => Err(unknown()),
     }
 }

@@ -6,11 +6,11 @@ use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::Scanner;
 
-/// A reader of streams of `upstream`; `None` for Responses.
-pub(super) fn reader(upstream: Dialect) -> Option<Box<dyn StreamReader + Send + Sync>> {
+/// A reader of a stream of `upstream`, for the call with this id; `None` for Responses.
+pub(super) fn reader(upstream: Dialect, request_id: &str) -> Option<Box<dyn StreamReader + Send + Sync>> {
     match upstream {
         Dialect::Anthropic => Some(Box::new(anthropic::stream::Reader::new())),
-        Dialect::OpenAiChat => Some(Box::new(openai_chat::stream::Reader::new())),
+        Dialect::OpenAiChat => Some(Box::new(openai_chat::stream::Reader::new(request_id))),
         Dialect::OpenAiResponses => None,
     }
 }
@@ -20,7 +20,7 @@ pub(super) fn reader(upstream: Dialect) -> Option<Box<dyn StreamReader + Send + 
 pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option<String> {
     // In its own dialect it needs no other's words.
     let reply = Reply { needs: Needs { is_silent: true, ..reply.needs.clone() }, ..reply.clone() };
-    let (mut reader, mut writer) = (reader(dialect)?, answer::writer(dialect, &reply)?);
+    let (mut reader, mut writer) = (reader(dialect, &reply.request_id)?, answer::writer(dialect, &reply)?);
     let (mut verdict, mut has_begun) = (Ok(()), false);
     let mut sink = |event: Event<'_>| {
         has_begun |= matches!(event, Event::Start { .. });

@@ -18,6 +18,7 @@ use crate::wire::sse::{Block, Scanner};
 /// thinking, and what text rests on, for a client of Chat Completions.
 pub struct StreamTranslator {
     scanner: Scanner,
+    request_id: String,
     reader: Box<dyn StreamReader + Send + Sync>,
     fit: Fit,
     writer: Box<dyn StreamWriter + Send + Sync>,
@@ -48,9 +49,18 @@ impl StreamTranslator {
         if upstream == client {
             return None;
         }
-        let reader = gather::reader(upstream)?;
+        let reader = gather::reader(upstream, &reply.request_id)?;
         let fit = Fit::new(reply.needs.clone());
-        Some(StreamTranslator { scanner: Scanner::new(), reader, fit, writer, content: None, is_over: false })
+        let request_id = reply.request_id.clone();
+        Some(StreamTranslator {
+            scanner: Scanner::new(),
+            request_id,
+            reader,
+            fit,
+            writer,
+            content: None,
+            is_over: false,
+        })
     }
 
     /// For who asks [what goes on](Self::going_on) with an answer that pauses, and keeps what that needs.
@@ -68,8 +78,8 @@ impl StreamTranslator {
         if let Some(content) = &mut self.content {
             content.whole(&json);
         }
-        let StreamTranslator { fit, writer, is_over, .. } = self;
-        answer::read(&json, upstream, &mut |event| {
+        let StreamTranslator { request_id, fit, writer, is_over, .. } = self;
+        answer::read(&json, upstream, request_id, &mut |event| {
             *is_over |= matches!(event, Event::End);
             fit.event(event, &mut |event| writer.event(event, out));
         })
@@ -106,7 +116,7 @@ impl StreamTranslator {
         if self.is_over {
             return Ok(());
         }
-        let StreamTranslator { scanner, reader, fit, writer, content, is_over } = self;
+        let StreamTranslator { scanner, reader, fit, writer, content, is_over, .. } = self;
         let mut verdict = Ok(());
         let scanned = scanner.push(chunk, |block| {
             if let Some(content) = content {

@@ -65,7 +65,7 @@ impl Calls {
     }
 
     /// One element of `tool_calls`, or a `function_call`.
-    pub(super) fn piece(&mut self, piece: Raw<'_>, answer: &str, sink: Sink<'_>) {
+    pub(super) fn piece(&mut self, piece: Raw<'_>, seed: &str, sink: Sink<'_>) {
         if self.are_too_many() {
             return;
         }
@@ -112,13 +112,13 @@ impl Calls {
                 sink(Event::Arguments(arguments));
             }
         }
-        self.settle(at, answer, sink);
+        self.settle(at, seed, sink);
     }
 
     /// Something else begins, so whatever can be is closed: all calls that are complete.
-    pub(super) fn close_complete(&mut self, answer: &str, sink: Sink<'_>) -> bool {
+    pub(super) fn close_complete(&mut self, seed: &str, sink: Sink<'_>) -> bool {
         while let Some(&head) = self.waiting.front() {
-            if !self.open_head(answer, sink) || !self.calls[head].came.is_complete() {
+            if !self.open_head(seed, sink) || !self.calls[head].came.is_complete() {
                 return false;
             }
             self.close_head(sink);
@@ -127,13 +127,13 @@ impl Calls {
     }
 
     /// The answer is over: what is left is given as it is.
-    pub(super) fn close_all(&mut self, answer: &str, sink: Sink<'_>) {
+    pub(super) fn close_all(&mut self, seed: &str, sink: Sink<'_>) {
         while let Some(&head) = self.waiting.front() {
             if self.calls[head].name.is_empty() && self.calls[head].kept.is_empty() {
                 self.waiting.pop_front();
                 continue;
             }
-            self.open(head, answer, sink);
+            self.open(head, seed, sink);
             self.close_head(sink);
         }
     }
@@ -196,10 +196,10 @@ impl Calls {
     }
 
     /// Gives what can be given now that call `at` has grown.
-    fn settle(&mut self, at: usize, answer: &str, sink: Sink<'_>) {
+    fn settle(&mut self, at: usize, seed: &str, sink: Sink<'_>) {
         loop {
             let Some(&head) = self.waiting.front() else { return };
-            if !self.open_head(answer, sink) || head == at {
+            if !self.open_head(seed, sink) || head == at {
                 return;
             }
             // The next has begun: this one is done if it can be.
@@ -217,7 +217,7 @@ impl Calls {
     }
 
     /// Opens the first call if it is known who it is, and gives all there is of it.
-    fn open_head(&mut self, answer: &str, sink: Sink<'_>) -> bool {
+    fn open_head(&mut self, seed: &str, sink: Sink<'_>) -> bool {
         let Some(&head) = self.waiting.front() else { return false };
         if self.calls[head].name.is_empty() {
             return false;
@@ -226,15 +226,15 @@ impl Calls {
         if self.calls[head].id.is_empty() && self.calls[head].kept.is_empty() && !self.is_open {
             return false;
         }
-        self.open(head, answer, sink);
+        self.open(head, seed, sink);
         true
     }
 
-    fn open(&mut self, head: usize, answer: &str, sink: Sink<'_>) {
+    fn open(&mut self, head: usize, seed: &str, sink: Sink<'_>) {
         let call = &mut self.calls[head];
         if !std::mem::replace(&mut self.is_open, true) {
             if call.id.is_empty() {
-                call.id = format!("toolu_{}", base62(&Sha256::digest(format!("{answer}/{head}")), 24));
+                call.id = format!("toolu_{}", base62(&Sha256::digest(format!("{seed}/{head}")), 24));
             }
             let (id, name) = (Escaped::join(&[&call.id]), Escaped::join(&[&call.name]));
             sink(Event::Open(Open::Tool { id, name, takes_text: false }));

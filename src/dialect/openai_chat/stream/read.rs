@@ -12,8 +12,10 @@ use crate::wire::text;
 /// Reads a Chat Completions stream: of its chunks, blocks one after the other.
 #[derive(Default)]
 pub(crate) struct Reader {
-    /// Of the answer, once it has begun.
-    id: Option<String>,
+    has_begun: bool,
+    /// What ids of ours are made of: of the call, and of the answer once that has begun. Servers may have none for the answer,
+    /// or the same for many.
+    seed: String,
     open: Option<Kind>,
     /// Of the open block of thinking, as far as it came: said whole, for clients keep the last that they hear.
     signature: String,
@@ -45,15 +47,16 @@ enum Kind {
 }
 
 impl Reader {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    /// For the answer to a call with this id.
+    pub(crate) fn new(request_id: &str) -> Self {
+        Reader { seed: request_id.to_owned(), ..Reader::default() }
     }
 
     /// A whole answer.
     ///
     /// # Errors
     /// What is no answer.
-    pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
+    pub(crate) fn whole(json: &str, request_id: &str, sink: Sink<'_>) -> Result<(), Fault> {
         let mut chunk = Chunk::default();
         if !chunk.read(json) {
             return Err(Fault::garbled("the upstream's answer is not a JSON object"));
@@ -66,7 +69,7 @@ impl Reader {
             choice.delta = choice.message.take().map(|message| *message).or(choice.delta.take());
         }
         let thinking = choice.delta.as_mut().and_then(|message| message.thinking_blocks.take());
-        let mut reader = Reader { calls: Calls::whole(), ..Reader::new() };
+        let mut reader = Reader { calls: Calls::whole(), ..Reader::new(request_id) };
         reader.begin(chunk.id, sink);
         for block in thinking.into_iter().flat_map(Raw::elements) {
             // Said by proxies in front of Claude, with their signatures, besides the text alone.
@@ -79,9 +82,9 @@ impl Reader {
     }
 
     fn begin(&mut self, id: Option<Raw<'_>>, sink: Sink<'_>) {
-        if self.id.is_none() {
+        if !std::mem::replace(&mut self.has_begun, true) {
             let id = id.and_then(Raw::text).unwrap_or_default();
-            self.id = Some(id.as_str().to_owned());
+            self.seed.extend(["/", id.as_str()]);
             sink(Event::Start { id });
         }
     }
@@ -183,7 +186,7 @@ impl Reader {
         if data.is_some() {
             self.has_said = true;
             // Where a call waits for its input, there is no place for it.
-            if self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
+            if self.calls.close_complete(&self.seed, sink) {
                 self.close(sink);
                 thought(block, sink);
             }
@@ -198,7 +201,7 @@ impl Reader {
         if self.open != Some(Kind::Thinking)
             && says_nothing
             && !self.has_unsigned
-            && self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink)
+            && self.calls.close_complete(&self.seed, sink)
         {
             self.close(sink);
             self.open = Some(Kind::Thinking);
@@ -224,9 +227,8 @@ impl Reader {
     fn call(&mut self, piece: Raw<'_>, sink: Sink<'_>) {
         self.has_said = true;
         self.close(sink);
-        let id = self.id.as_deref().unwrap_or_default();
-        self.calls.piece(piece, id, sink);
-        if !self.held.is_empty() && self.calls.close_complete(id, sink) {
+        self.calls.piece(piece, &self.seed, sink);
+        if !self.held.is_empty() && self.calls.close_complete(&self.seed, sink) {
             self.release(sink);
         }
     }
@@ -237,7 +239,7 @@ impl Reader {
             return;
         }
         self.has_said = true;
-        if !self.calls.close_complete(self.id.as_deref().unwrap_or_default(), sink) {
+        if !self.calls.close_complete(&self.seed, sink) {
             self.kept += text.as_str().len();
             match self.held.last_mut() {
                 Some((last, held)) if *last == kind => held.push_str(text.as_str()),
@@ -281,7 +283,7 @@ impl Reader {
     fn end(&mut self, sink: Sink<'_>) {
         self.is_over = true;
         self.close(sink);
-        self.calls.close_all(self.id.as_deref().unwrap_or_default(), sink);
+        self.calls.close_all(&self.seed, sink);
         self.release(sink);
         self.close(sink);
         let reason = match self.finish {
@@ -317,7 +319,7 @@ impl StreamReader for Reader {
             return Ok(());
         }
         if block.is_done() {
-            if self.id.is_none() {
+            if !self.has_begun {
                 return Err(Fault::garbled("the upstream ended its stream without an answer"));
             }
             self.end(sink);
