@@ -236,6 +236,7 @@ async fn headers_of_the_providers_account_and_of_its_hop_go_no_further() {
         ("anthropic-priority-input-tokens-limit", "7"),
         ("x-ratelimit-remaining-tokens", "7"),
         ("x-tollgate-budget-remaining-usd", "0.07"),
+        ("access-control-allow-origin", "*"),
         ("x-hop", "1"),
         ("keep-alive", "timeout=5"),
         ("connection", "x-hop, keep-alive"),

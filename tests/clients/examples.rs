@@ -162,7 +162,10 @@ fn prometheus() {
     ] {
         assert_eq!(missed(expression, legend), "no mode of tollgate_calls_total");
     }
-    assert_eq!(missed("gen_ai_client_operation_duration_sum", "{{model}}"), "no model of gen_ai_client_operation_duration_sum");
+    assert_eq!(
+        missed("gen_ai_client_operation_duration_sum", "{{model}}"),
+        "no model of gen_ai_client_operation_duration_sum"
+    );
     running.stop();
 }
 
@@ -182,7 +185,8 @@ fn dashed(expression: &str, legend: &str, scraped: &str) -> Result<usize, String
         .filter(|word| word.starts_with("tollgate_") || word.starts_with("gen_ai_client"));
     let mut found = 0;
     for name in names {
-        let lines = || scraped.lines().filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' '])));
+        let lines =
+            || scraped.lines().filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' '])));
         if lines().next().is_none() {
             return Err(format!("no {name}"));
         }

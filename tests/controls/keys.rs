@@ -133,10 +133,14 @@ async fn a_key_that_was_revoked_opens_nothing_with_its_next_secret_until_it_is_r
     let ask = async || world.ask(post(MESSAGES, &next, &body("claude-haiku-5-5"))).await.status.as_u16();
     assert_eq!(ask().await, 401);
     let restored = stored().await.restored();
-    assert!(world.keys.put(&restored.expires_at("2026-11-24T08:59:59Z".parse().expect("a time"))).await.expect("memory"));
+    assert!(
+        world.keys.put(&restored.expires_at("2026-11-24T08:59:59Z".parse().expect("a time"))).await.expect("memory")
+    );
     assert_eq!(ask().await, 401, "it has expired");
     let restored = stored().await.restored();
-    assert!(world.keys.put(&restored.expires_at("2026-11-25T09:00:00Z".parse().expect("a time"))).await.expect("memory"));
+    assert!(
+        world.keys.put(&restored.expires_at("2026-11-25T09:00:00Z".parse().expect("a time"))).await.expect("memory")
+    );
     assert_eq!(ask().await, 200);
 }
 

@@ -50,9 +50,7 @@ async fn what_calls_cost_is_counted_whether_or_not_a_budget_pays_for_them() {
         records.iter().map(|record| record.cost.expect("a price").nanos().try_into().expect("no refund")).collect();
     assert!(costs.len() == 3 && costs.iter().all(|cost| *cost > 0), "{costs:?}");
     let text = recorder.handle().render();
-    let of_team = |name: &str, labels: &str, team: &str| {
-        figure(&text, &format!(r#"{name}{{{labels},team="{team}"}}"#))
-    };
+    let of_team = |name: &str, labels: &str, team: &str| figure(&text, &format!(r#"{name}{{{labels},team="{team}"}}"#));
     let spent = r#"upstream="anthropic",model="claude-haiku-5-5""#;
     assert_eq!(of_team("tollgate_cost_nanodollars_total", spent, "search"), Some(costs[0] + costs[1]), "{text}");
     assert_eq!(of_team("tollgate_cost_nanodollars_total", spent, "mail"), Some(costs[2]), "{text}");
