@@ -81,7 +81,6 @@ use uuid::Uuid;
 
 use self::closer::Closer;
 use self::cut::Door;
-use self::manners::Manners;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
@@ -129,7 +128,7 @@ struct Shared {
     trail: OnceLock<Arc<Trail>>,
     watch: OnceLock<Arc<dyn Watch>>,
     route: OnceLock<Vec<Arc<Target>>>,
-    manners: Manners,
+    manners: manners::Manners,
     /// Whether anybody wants to know what the call costs before it ends.
     follows_cost: AtomicBool,
     state: Mutex<State>,

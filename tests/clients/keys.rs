@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("what is left of a minute outlives its gateway", a_limit_outlives_its_gateway),
         trial("a pepper from the environment opens what the one in the file did", a_later_pepper),
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
-        trial("--mint leaves a key that was revoked or has expired as it is, and says so", a_restart_revives_no_key),
+        trial("a start with --mint leaves a key that was revoked or has expired as it is", a_restart_revives_no_key),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
         trial("what a key's calls hold is kept as its minting says, and proved", content_is_kept),

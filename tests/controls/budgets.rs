@@ -172,9 +172,7 @@ async fn all_or_nothing_is_a_choice() {
 
 #[tokio::test]
 async fn a_model_without_a_price_is_not_paid_from_a_budget() {
-    let mut card = Catalog::builtin().find("gpt-5").expect("a price").clone();
-    card.name = "deepseek-chat".into();
-    let world = World::with(|layer| layer.catalog(Catalog::builtin().with(card)));
+    let world = World::new();
     let paid = world.mint(ada("1")).await;
     let free = world.mint(Principal::new("free")).await;
     let mut body = hello(64);
@@ -410,7 +408,9 @@ async fn a_key_without_a_budget_that_refuses_may_not_call_where_one_is_required(
 
 #[tokio::test]
 async fn a_limit_that_money_is_held_by_is_said_under_a_name_that_its_server_knows() {
-    let world = World::new();
+    let mut card = Catalog::builtin().find("gpt-5").expect("a price").clone();
+    card.name = "deepseek-chat".into();
+    let world = World::with(|layer| layer.catalog(Catalog::builtin().with(card)));
     let paid = world.mint(ada("1")).await;
     let free = world.mint(Principal::new("free")).await;
     let body = |model: &str| json!({ "model": model, "max_completion_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] });

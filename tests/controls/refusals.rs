@@ -167,7 +167,7 @@ async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_a
     let (usual, own) = (World::new(), World::with(set));
     let mut said = Vec::new();
     for world in [&usual, &own] {
-        let spent = world.mint(Principal::new("ada").budget(Window::Day, usd("0.0006"))).await;
+        let spent = world.mint(Principal::new("ada").budget(Window::Day, usd("0.002"))).await;
         let refused = world.refused(|| post(CHAT, &spent, &body("gpt-5"))).await;
         assert_eq!(refused.header("x-should-retry"), Some("false"));
         assert!(refused.header("retry-after").is_some());

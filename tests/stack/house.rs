@@ -21,7 +21,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("route", 5),
     ("rewrite", 5),
     ("meter", 5),
-    ("telemetry", 5),
+    ("telemetry", 6),
     ("upstream", 6),
     ("admission", 6),
     ("gateway", 7),
