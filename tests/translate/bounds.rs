@@ -45,6 +45,20 @@ fn a_reference_as_long_as_a_schema_is_compared_and_not_copied() {
 }
 
 #[test]
+fn a_member_that_an_object_has_often_is_not_looked_up_each_time() {
+    let items = vec![r#""items":{}"#; 200_000].join(",");
+    for tuple in ["", r#","prefixItems":[{}]"#] {
+        let schema = format!(
+            r#"{{"type":"object","additionalProperties":false,"properties":{{"a":{{"type":"array",{items}{tuple}}}}},"required":["a"]}}"#
+        );
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"tools":[{{"type":"function","function":{{"name":"f","strict":true,"parameters":{schema}}}}}]}}"#
+        );
+        assert_eq!(claude(&body)["tools"][0]["strict"], true);
+    }
+}
+
+#[test]
 fn what_a_document_is_called_is_said_once_however_many_pieces_it_has() {
     let long = "t".repeat(2 << 20);
     let pieces = vec![r#"{"type":"text","text":"x"},{"type":"image","source":{"type":"url","url":"u"}}"#; 20_000];

@@ -108,6 +108,8 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
     let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
     // Whether it says which members it has: those that it names, or that there are no others.
     let mut says_which = false;
+    // Asked once: a hostile object has `items` as often as it likes.
+    let is_tuple = schema.member("prefixItems").is_some();
     for (key, value) in schema.members() {
         let mut each = |out: &mut Out, values: Raw<'_>| {
             out.open('{');
@@ -130,7 +132,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
                 each(out.key(&key), value);
             }
             // Of the elements behind those that `prefixItems` has, and without it of all.
-            "items" if schema.member("prefixItems").is_some() => unheld.push(format!("items: {}", value.as_str())),
+            "items" if is_tuple => unheld.push(format!("items: {}", value.as_str())),
             "items" => sanitise(out.key("items"), value, is_narrower),
             // Exactly one of them cannot be held; one of them can.
             "anyOf" | "oneOf" | "allOf" => {
