@@ -766,7 +766,7 @@ fn a_tool_that_the_operator_adds_is_a_tool() {
     assert_eq!(warnings, "dropped=tools.hints; adapted=messages.tool_addition");
     let whole = json!({"name": "g", "description": "d", "input_schema": {"type": "object"}});
     let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), adds(whole)]}));
-    let function = json!({"name": "g", "description": "d", "parameters": {"type": "object"}});
+    let function = json!({"name": "g", "description": "d", "parameters": {"type": "object", "properties": {}}});
     assert_eq!(out["tools"], json!([{"type": "function", "function": function}]));
     assert_eq!(warnings, "adapted=messages.tool_addition");
     // Of one that is not known nothing can be told.

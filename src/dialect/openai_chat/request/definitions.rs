@@ -1,11 +1,13 @@
-use super::schema;
+use std::borrow::Cow;
+
+use super::schema::{self, EMPTY};
 use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::short::{SHOWN, shortened};
-use crate::wire::json::{Escaped, Out, Raw};
+use crate::wire::json::{Escaped, Out};
 
 /// Most tools that OpenAI takes.
 const MOST: usize = 128;
@@ -80,30 +82,29 @@ fn tool(
     if *name != *tool.name.as_str() {
         needs.names.push((name.to_string(), tool.name.as_str().to_owned()));
     }
-    let empty = Raw::new(r#"{"type":"object","properties":{}}"#);
     let described = tool.description.as_ref().map(Escaped::as_str);
     let (name, description, schema, strict) = match &tool.kind {
         ToolKind::Function { schema, strict } => {
-            let schema = schema.unwrap_or(empty);
-            if *strict && !schema::is_strict(schema) {
+            let is_strict = *strict && schema.is_some_and(schema::is_strict);
+            if *strict && !is_strict {
                 warnings.dropped("tools.strict")?;
             }
-            (&*name, described, schema, *strict && schema::is_strict(schema))
+            (&*name, described, schema.map_or(EMPTY.into(), schema::of_tool), is_strict)
         }
-        ToolKind::Custom { .. } => (&*name, described, empty, false),
+        ToolKind::Custom { .. } => (&*name, described, EMPTY.into(), false),
         ToolKind::Provided { kind, .. } => {
             let kind = kind.as_str();
             let known = CLIENT_TOOLS.iter().find(|(start, ..)| kind.starts_with(start));
             let (_, usual, description, schema) = known.ok_or_else(|| not_ours(at, kind))?;
             warnings.note(Loss::Emulated, format!("tools.{kind}"))?;
-            (if name.is_empty() { *usual } else { &*name }, Some(*description), Raw::new(schema), false)
+            (if name.is_empty() { *usual } else { &*name }, Some(*description), Cow::Borrowed(*schema), false)
         }
     };
     out.open('{').key("type").word("function").key("function").open('{').key("name").pieces(&[name]);
     if let Some(description) = described.or(description) {
         out.key("description").pieces(&[description]);
     }
-    out.key("parameters").raw(schema.as_str());
+    out.key("parameters").raw(&schema);
     if strict {
         out.key("strict").raw("true");
     }
