@@ -142,11 +142,92 @@ fn user_says() -> Value {
 #[test]
 fn openai_stops_at_four_sequences() {
     let stops = json!(["a", "b", "c", "d", "e"]);
-    let (out, warnings) = with_of_claude("gpt-5", "stop_sequences", stops);
+    let (out, warnings) = with_of_claude("gpt-4o", "stop_sequences", stops);
     assert_eq!((&out["stop"], &*warnings), (&json!(["a", "b", "c", "d"]), "dropped=stop_sequences"));
-    let (out, warnings) = with_of_claude("o3", "stop_sequences", json!(["a"]));
-    assert_eq!((out.get("stop"), &*warnings), (None, "dropped=stop_sequences"));
-    assert_eq!(with_of_claude("gpt-5", "stop_sequences", json!(["a"])).1, "");
+    for model in ["o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-5.2", "gpt-5.4"] {
+        let (out, warnings) = with_of_claude(model, "stop_sequences", json!(["a"]));
+        assert_eq!((out.get("stop"), &*warnings), (None, "dropped=stop_sequences"), "{model}");
+    }
+    for model in ["gpt-4o", "gpt-5-chat-latest", "gpt-5.5", "llama-4"] {
+        assert_eq!(with_of_claude(model, "stop_sequences", json!(["a"])).1, "", "{model}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_reason_beside_tools_is_told_not_to() {
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    let asked = |model: &str, more: Value| {
+        let mut body = json!({"messages": [user("q")], "tools": tools});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (out, warnings) = gpt(model, body);
+        (out["reasoning_effort"].clone(), warnings)
+    };
+    for model in ["gpt-5.4", "gpt-5.5", "gpt-5.6-sol", "gpt-6"] {
+        let none = |warnings: &str| (json!("none"), warnings.to_owned());
+        // Silence is no `none` to it.
+        assert_eq!(asked(model, json!({})), none("adapted=output_config.effort:default>none"), "{model}");
+        let high = json!({"output_config": {"effort": "high"}, "thinking": {"type": "adaptive"}});
+        assert_eq!(asked(model, high), none("adapted=output_config.effort:high>none"), "{model}");
+        assert_eq!(asked(model, json!({"thinking": {"type": "disabled"}})), none(""), "{model}");
+        let (out, warnings) = with_of_claude(model, "output_config", json!({"effort": "high"}));
+        assert_eq!((&out["reasoning_effort"], &*warnings), (&json!("high"), ""), "{model}");
+    }
+    assert_eq!(asked("gpt-5.2", json!({"output_config": {"effort": "high"}})), (json!("high"), String::new()));
+    assert_eq!(asked("gpt-4o", json!({})), (Value::Null, String::new()));
+}
+
+#[test]
+fn a_model_that_cannot_be_told_to_call_one_tool_at_a_time_is_not_told() {
+    let body = json!({"messages": [user("q")], "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": true}});
+    for model in ["o1", "o3", "o4-mini"] {
+        let (out, warnings) = gpt(model, body.clone());
+        let told = (out.get("parallel_tool_calls"), &*warnings);
+        assert_eq!(told, (None, "dropped=tool_choice.disable_parallel_tool_use"), "{model}");
+    }
+    assert_eq!(gpt("gpt-5", body).0["parallel_tool_calls"], false);
+}
+
+#[test]
+fn a_server_that_wants_its_thinking_back_is_told_when_not_to_think() {
+    for kind in ["disabled", "between_tools"] {
+        for model in ["deepseek-chat", "kimi-k2.5"] {
+            let (out, warnings) = with_of_claude(model, "thinking", json!({"type": kind}));
+            assert_eq!((&out["thinking"], &*warnings), (&json!({"type": "disabled"}), ""), "{model}");
+        }
+        let (out, warnings) = with_of_claude("kimi-k2-thinking", "thinking", json!({"type": kind}));
+        assert_eq!((out.get("thinking"), &*warnings), (None, "dropped=thinking"));
+    }
+    assert_eq!(with_of_claude("deepseek-chat", "thinking", json!({"type": "adaptive"})).0.get("thinking"), None);
+}
+
+#[test]
+fn thinking_that_a_server_wants_back_is_shown_to_whoever_did_not_ask_for_it() {
+    use tollgate::dialect::translate::{Reply, answer, request};
+    let said = json!({"id": "x1", "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "reasoning_content": "hm", "content": "so"}}]});
+    let shown = |model: &str, more: Value| {
+        let mut body = json!({"model": "m", "max_tokens": 9, "messages": [user("q")]});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let asked = Asked::new(model);
+        let translated = request(body.to_string().as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &asked);
+        let reply = translated.expect("it can be asked").reply(Reply::new("m", "r"));
+        let told = answer(said.to_string().as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &reply);
+        let told: Value = serde_json::from_slice(&told.expect("an answer")).expect("JSON");
+        told["content"][0]["type"] == "thinking"
+    };
+    for model in ["deepseek-chat", "kimi-k2-thinking"] {
+        assert!(shown(model, json!({})) && shown(model, json!({"thinking": {"type": "disabled"}})), "{model}");
+    }
+    assert!(!shown("llama-4", json!({})) && shown("llama-4", json!({"thinking": {"type": "adaptive"}})));
+}
+
+#[test]
+fn a_schema_is_told_in_words_to_a_server_that_holds_answers_to_none() {
+    let format = json!({"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {}}}}});
+    let (out, warnings) = with_of_claude("deepseek-chat", "output_config", format);
+    let told = (&out["response_format"], &*warnings);
+    assert_eq!(told, (&json!({"type": "json_object"}), "emulated=output_config.format"));
 }
 
 #[test]

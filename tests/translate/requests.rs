@@ -746,9 +746,10 @@ fn breakpoints_stand_behind_parts_and_what_has_none_is_not_counted() {
     for (at, text) in [(1, "q"), (2, "so"), (3, "1"), (4, "2")] {
         assert_eq!(out["messages"][at]["content"], json!([part(text)]), "{out}");
     }
-    assert_eq!(warnings, "dropped=cache_control");
+    assert_eq!(warnings, "dropped=cache_control; adapted=output_config.effort:default>none");
     let mut strict = body.clone();
     strict["max_tokens"] = json!(100);
+    strict["thinking"] = json!({"type": "disabled"});
     assert!(ask(&strict, Dialect::Anthropic, &Asked::new("gpt-5.6").mode(Mode::Strict)).is_ok(), "never an error");
     let (out, warnings) = gpt("gpt-5", body);
     assert_eq!((&out["messages"][3]["content"], &*warnings), (&json!("1"), ""), "other models cache by themselves");

@@ -34,6 +34,11 @@ pub struct Abilities {
     pub developer: bool,
     /// Whether it takes sequences to stop at.
     pub stops: bool,
+    /// OpenAI: whether it can be told to call one tool at a time (`parallel_tool_calls`).
+    pub one_call: bool,
+    /// OpenAI: whether it reasons where it has tools, in Chat Completions. One that does not takes them with an effort of `none`
+    /// alone, which must be said.
+    pub effort_beside_tools: bool,
     /// OpenAI: whether parts may carry `prompt_cache_breakpoint`.
     pub cache_breakpoints: bool,
     /// Whether it reads documents that stand in the request as base64.
@@ -88,6 +93,8 @@ const CLAUDE: Abilities = Abilities {
     usage_option: true,
     developer: false,
     stops: true,
+    one_call: true,
+    effort_beside_tools: true,
     cache_breakpoints: false,
     files: true,
     replays_reasoning: false,
@@ -146,6 +153,8 @@ const SERVER: Abilities = Abilities {
     usage_option: true,
     developer: false,
     stops: true,
+    one_call: true,
+    effort_beside_tools: true,
     cache_breakpoints: false,
     files: false,
     replays_reasoning: false,
@@ -156,20 +165,44 @@ const GPT_5: Abilities = Abilities {
     efforts: Efforts::between(Effort::Minimal, Effort::High),
     sampling: Sampling::None,
     developer: true,
+    stops: false,
     ..GPT
 };
 const GPT_5_2: Abilities = Abilities { efforts: LOW_TO_HIGH.and(Effort::None).and(Effort::XHigh), ..GPT_5 };
+const GPT_5_4: Abilities = Abilities { effort_beside_tools: false, ..GPT_5_2 };
+const GPT_5_5: Abilities = Abilities { stops: true, ..GPT_5_4 };
+const GPT_5_6: Abilities = Abilities { cache_breakpoints: true, ..GPT_5_5 };
+/// What answers in ChatGPT, which decides by itself how hard to think.
+const GPT_5_CHAT: Abilities = Abilities { efforts: NO_EFFORTS, ..GPT_5 };
+const O_SERIES: Abilities = Abilities { efforts: LOW_TO_HIGH, one_call: false, ..GPT_5 };
+
+/// Thinks unless it is told not to, and wants its thinking back. It has JSON, and no schemas.
+/// Source: api-docs.deepseek.com, thinking mode and JSON output.
+const DEEPSEEK: Abilities = Abilities {
+    thinking: ThinkingModes { disabled: true, ..SERVER.thinking },
+    structured_outputs: false,
+    replays_reasoning: true,
+    system_turns: true,
+    ..SERVER
+};
+const KIMI: Abilities = Abilities { replays_reasoning: true, system_turns: true, ..SERVER };
 
 /// By the start of the name, the first that fits.
-const GPTS: [(&str, Abilities); 20] = [
-    ("gpt-6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
-    ("gpt-5.6", Abilities { cache_breakpoints: true, ..GPT_5_2 }),
+const GPTS: [(&str, Abilities); 27] = [
+    ("gpt-6", GPT_5_6),
+    ("gpt-5.6", GPT_5_6),
+    ("gpt-5.5", GPT_5_5),
+    ("gpt-5.4", GPT_5_4),
+    ("gpt-5-chat", GPT),
+    ("gpt-5.1-chat", GPT_5_CHAT),
+    ("gpt-5.2-chat", Abilities { efforts: Efforts::between(Effort::Medium, Effort::Medium), ..GPT_5_CHAT }),
+    ("gpt-5.3-chat", GPT_5_CHAT),
     ("gpt-5.1", Abilities { efforts: LOW_TO_HIGH.and(Effort::None), ..GPT_5 }),
     ("gpt-5.", GPT_5_2),
     ("gpt-5", GPT_5),
-    ("o1", Abilities { efforts: LOW_TO_HIGH, ..GPT_5 }),
-    ("o3", Abilities { efforts: LOW_TO_HIGH, stops: false, ..GPT_5 }),
-    ("o4", Abilities { efforts: LOW_TO_HIGH, stops: false, ..GPT_5 }),
+    ("o1", Abilities { stops: true, ..O_SERIES }),
+    ("o3", O_SERIES),
+    ("o4", O_SERIES),
     ("gpt-4o", GPT),
     ("gpt-4", GPT),
     ("gpt-3.5", Abilities { files: false, ..GPT }),
@@ -180,8 +213,9 @@ const GPTS: [(&str, Abilities); 20] = [
     ("gpt-rosalind", GPT_5),
     ("daybreak", GPT_5),
     ("computer-use", GPT),
-    ("deepseek", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
-    ("kimi", Abilities { replays_reasoning: true, system_turns: true, ..SERVER }),
+    ("deepseek", DEEPSEEK),
+    ("kimi-k2.5", Abilities { thinking: DEEPSEEK.thinking, ..KIMI }),
+    ("kimi", KIMI),
 ];
 
 impl Abilities {
@@ -309,6 +343,17 @@ mod tests {
         assert!(gpt("ft:gpt-4o-mini:acme::7").completion_tokens && gpt("gpt-oss-120b") == SERVER);
         assert!(gpt("gpt-5-mini").completion_tokens && !gpt("o3").stops && !gpt("llama-4").completion_tokens);
         assert!(gpt("gpt-4o").system_turns && gpt("o3").system_turns && !gpt("qwen3-coder").system_turns);
+        for model in ["gpt-5.4-mini", "gpt-5.5", "gpt-5.6-sol", "gpt-6-sol"] {
+            assert!(!gpt(model).effort_beside_tools && gpt(model).efforts.has(Effort::None), "{model}");
+        }
+        assert!(gpt("gpt-5.2").effort_beside_tools && gpt("gpt-5").effort_beside_tools);
+        for model in ["gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5.1", "gpt-5.2", "gpt-5.4", "o3", "o4-mini"] {
+            assert!(!gpt(model).stops, "{model}");
+        }
+        assert!(gpt("gpt-5.5").stops && gpt("gpt-4o").stops && gpt("o1").stops);
+        assert_eq!(gpt("gpt-5-chat-latest"), GPT);
+        assert_eq!(gpt("gpt-5.2-chat-latest").efforts.nearest(Effort::High), Some(Effort::Medium));
+        assert_eq!(gpt("gpt-5.1-chat-latest").efforts, NO_EFFORTS);
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub(super) fn tools(
             out.open('{').key("name").pieces(&[&tool_name(name)]).close('}').close('}');
         }
     }
-    if conversation.one_call {
+    if conversation.one_call && !aim.abilities.one_call {
+        warnings.dropped("tool_choice.disable_parallel_tool_use")?;
+    } else if conversation.one_call {
         out.key("parallel_tool_calls").raw("false");
     }
     Ok(())

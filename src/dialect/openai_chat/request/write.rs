@@ -29,7 +29,9 @@ pub(crate) fn write(
 ) -> Result<String, Rejection> {
     let abilities = &aim.abilities;
     let thinks = conversation.thinking.as_ref().map(|thinking| thinking.kind);
-    needs.hides_thinking = !matches!(thinks, Some(ThinkingKind::Adaptive | ThinkingKind::Enabled { .. }));
+    let is_wanted = matches!(thinks, Some(ThinkingKind::Adaptive | ThinkingKind::Enabled { .. }));
+    // What the server wants back, the client must have seen.
+    needs.hides_thinking = !is_wanted && !abilities.replays_reasoning;
     match abilities.cache_breakpoints {
         true => {
             if breakpoints::settle(&mut conversation) {
@@ -52,6 +54,12 @@ pub(crate) fn write(
     stops(&mut out, &conversation, abilities.stops, warnings)?;
     if let Some(effort) = effort(&conversation, aim, warnings)? {
         out.key("reasoning_effort").word(effort.name());
+    }
+    if abilities.replays_reasoning && matches!(thinks, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) {
+        match abilities.thinking.disabled {
+            true => _ = out.key("thinking").raw(r#"{"type":"disabled"}"#),
+            false => warnings.dropped("thinking")?,
+        }
     }
     format(&mut out, conversation.format.as_ref());
     user(&mut out, conversation.user.as_deref(), abilities.completion_tokens);
@@ -162,6 +170,17 @@ fn effort(
 ) -> Result<Option<Effort>, Rejection> {
     let efforts = aim.abilities.efforts;
     let thinking = conversation.thinking.as_ref().map(|thinking| thinking.kind);
+    let is_off = matches!(thinking, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools));
+    if !aim.abilities.effort_beside_tools && !conversation.tools.is_empty() {
+        // Where nobody says so it reasons, and is refused for it.
+        match conversation.effort {
+            Some(Effort::None) => {}
+            Some(effort) => warnings.adapted(format!("output_config.effort:{}>none", effort.name()))?,
+            None if is_off => {}
+            None => warnings.adapted("output_config.effort:default>none")?,
+        }
+        return Ok(Some(Effort::None));
+    }
     let wanted = match (conversation.effort, thinking) {
         (Some(effort), _) => effort,
         (None, Some(ThinkingKind::Enabled { budget })) => match budget {
