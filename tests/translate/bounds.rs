@@ -59,6 +59,29 @@ fn a_member_that_an_object_has_often_is_not_looked_up_each_time() {
 }
 
 #[test]
+fn a_definition_to_which_many_branches_refer_is_read_once() {
+    let members = |word: &str, many: usize| -> Vec<_> { (0..many).map(|at| format!(r#""{word}{at}":{{}}"#)).collect() };
+    let wide = members("p", 50_000).join(",");
+    let chain: Vec<_> = (0..20_000).map(|at| format!(r##""c{at}":{{"$ref":"#/$defs/Wide"}}"##)).collect();
+    let branches: Vec<_> = (0..20_000)
+        .flat_map(|at| [format!(r##"{{"$ref":"#/$defs/c{at}"}}"##), r##"{"$ref":"#/$defs/Wide"}"##.into()])
+        .collect();
+    let branches = branches.join(",");
+    let differ: Vec<_> = (0..50_000).map(|at| format!(r#"{{"properties":{{"kind":{{"const":{at}}}}}}}"#)).collect();
+    let schema = format!(
+        r#"{{"anyOf":[{branches},{}],"allOf":[{branches}],"$defs":{{"Wide":{{"properties":{{{wide}}}}},{}}}}}"#,
+        differ.join(","),
+        chain.join(",")
+    );
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}]}}"#
+    );
+    let properties = &claude(&body)["tools"][0]["input_schema"]["properties"];
+    assert_eq!(properties.as_object().map(serde_json::Map::len), Some(50_001));
+    assert_eq!(properties["kind"]["anyOf"].as_array().map(Vec::len), Some(50_000));
+}
+
+#[test]
 fn what_a_document_is_called_is_said_once_however_many_pieces_it_has() {
     let long = "t".repeat(2 << 20);
     let pieces = vec![r#"{"type":"text","text":"x"},{"type":"image","source":{"type":"url","url":"u"}}"#; 20_000];

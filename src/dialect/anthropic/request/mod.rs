@@ -4,6 +4,7 @@ mod arrange;
 mod blocks;
 mod caching;
 mod documents;
+mod flat;
 mod held;
 mod read;
 mod results;

@@ -1,12 +1,15 @@
 //! The schemas of tools as Anthropic takes them: objects at the root. Source: platform.claude.com/docs, tool use.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
+use super::flat::{combines, flattened};
 use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
-use crate::wire::json::{Escaped, Out, Raw};
+use crate::wire::json::{Escaped, Limits, Out, Raw, Tape};
+
+/// How many references at the root are followed, each to the next.
+const MOST_HOPS: usize = 8;
 
 const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
 
@@ -19,24 +22,21 @@ pub(super) fn of_tool<'a>(
     warnings: &mut Warnings,
 ) -> Result<Cow<'a, str>, Rejection> {
     let Some(schema) = schema.filter(|schema| schema.members().next().is_some()) else { return Ok(EMPTY.into()) };
-    let (mut has_type, mut combines, mut reference) = (false, false, None);
-    for (key, value) in schema.members() {
-        match &*key {
-            "type" => has_type = true,
-            "anyOf" | "oneOf" | "allOf" => combines = true,
-            "$ref" => reference = value.text(),
-            _ => {}
-        }
-    }
-    if let Some(reference) = reference {
+    let [kind, reference] = schema.pick(["type", "$ref"]);
+    if let Some(reference) = reference.and_then(Raw::text) {
         warnings.adapted(path.to_string())?;
-        return inlined(schema, &reference, path).map(Cow::Owned);
+        let whole = inlined(schema, reference, path)?;
+        // What was referred to may combine others itself.
+        let mut tape = Tape::default();
+        let root = tape.read(&whole, Limits::default().depth);
+        let flat = root.filter(|root| combines(*root)).map(|root| flattened(root, note));
+        return Ok(Cow::Owned(flat.unwrap_or(whole)));
     }
-    if combines {
+    if combines(schema) {
         warnings.adapted(path.to_string())?;
         return Ok(Cow::Owned(flattened(schema, note)));
     }
-    match has_type {
+    match kind.is_some() {
         true => Ok(schema.as_str().into()),
         false => {
             let inside = schema.as_str().strip_prefix('{').unwrap_or_default();
@@ -46,16 +46,17 @@ pub(super) fn of_tool<'a>(
 }
 
 /// `{"$ref":"#/$defs/Name","$defs":…}` as the definition itself, which still may refer to the others.
-fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<String, Rejection> {
-    let mut found = Some(schema);
-    let decoded = reference.decoded();
-    let steps =
-        decoded.strip_prefix("#/").ok_or_else(|| invalid(format!("{path}.$ref"), "must be within the schema"))?;
-    for step in steps.split('/') {
-        found = found.and_then(|within| within.member(step));
+fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Result<String, Rejection> {
+    let mut decoded = reference.into_plain();
+    let mut found = referred(schema, &decoded, path)?;
+    for _ in 0..MOST_HOPS {
+        // What says something of its own is kept as it is.
+        let is_alias = |(key, _): (Cow<'_, str>, _)| matches!(&*key, "$ref" | "type" | "title" | "description");
+        let next = found.member("$ref").and_then(Raw::text).filter(|_| found.members().all(is_alias));
+        let Some(next) = next.map(Escaped::into_plain) else { break };
+        let Ok(object) = referred(schema, &next, path) else { break };
+        (decoded, found) = (next, object);
     }
-    let found = found.filter(|found| found.is_object());
-    let found = found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to nothing within the schema"))?;
     let mut out = Out::default();
     out.open('{');
     if found.member("type").is_none() {
@@ -68,7 +69,7 @@ fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<
     let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
     let refers = |one: &&String| one.strip_prefix(&*decoded).is_some_and(is_within);
     let is_needed = references(schema).iter().filter(refers).nth(1).is_some();
-    let place = steps.split_once('/');
+    let place = decoded.strip_prefix("#/").and_then(|steps| steps.split_once('/'));
     for name in ["$defs", "definitions"] {
         let Some(all) = schema.member(name).filter(|_| found.member(name).is_none()) else { continue };
         let left: Vec<_> = all.members().filter(|(key, _)| is_needed || place != Some((name, &**key))).collect();
@@ -80,6 +81,15 @@ fn inlined(schema: Raw<'_>, reference: &Escaped<'_>, path: &Path<'_>) -> Result<
     }
     out.close('}');
     Ok(out.finish())
+}
+
+/// The object that a reference leads to.
+fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
+    let steps = reference.strip_prefix("#/");
+    let steps = steps.ok_or_else(|| invalid(format!("{path}.$ref"), "must be within the schema"))?;
+    let found = steps.split('/').try_fold(schema, |within, step| within.member(step));
+    let found = found.filter(|found| found.is_object());
+    found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to nothing within the schema"))
 }
 
 /// All that is referred to, however deep.
@@ -95,95 +105,6 @@ pub(super) fn references(value: Raw<'_>) -> Vec<String> {
         waiting.extend(value.elements());
     }
     found
-}
-
-/// One object of what `allOf`, `anyOf` and `oneOf` at the root combine.
-fn flattened(schema: Raw<'_>, note: &mut String) -> String {
-    let mut flat = Flat::default();
-    let mut rest = Vec::new();
-    for (key, value) in schema.members() {
-        match &*key {
-            "allOf" => value.elements().for_each(|branch| flat.all(branch)),
-            "anyOf" | "oneOf" => flat.one_of(value, note),
-            "properties" | "required" | "type" => {}
-            _ => rest.push((key, value)),
-        }
-    }
-    flat.all(schema);
-    let mut out = Out::default();
-    out.open('{').key("type").word("object").key("properties").open('{');
-    for (key, value) in &flat.properties {
-        out.key(Escaped::new(key).as_str()).raw(value.as_str());
-    }
-    out.close('}');
-    if !flat.required.is_empty() {
-        out.key("required").open('[');
-        flat.required.iter().for_each(|name| _ = out.plain(name));
-        out.close(']');
-    }
-    for (key, value) in rest {
-        out.key(Escaped::new(&key).as_str()).raw(value.as_str());
-    }
-    out.close('}');
-    out.finish()
-}
-
-#[derive(Default)]
-struct Flat<'a> {
-    properties: Vec<(String, Raw<'a>)>,
-    required: Vec<String>,
-    /// Which of both are there.
-    known: HashSet<(bool, String)>,
-}
-
-impl<'a> Flat<'a> {
-    fn properties(&mut self, branch: Raw<'a>) {
-        for (key, value) in branch.member("properties").into_iter().flat_map(Raw::members) {
-            if self.known.insert((false, key.to_string())) {
-                self.properties.push((key.into_owned(), value));
-            }
-        }
-    }
-
-    /// One that holds whatever else does.
-    fn all(&mut self, branch: Raw<'a>) {
-        self.properties(branch);
-        required(branch).into_iter().for_each(|name| self.require(name));
-    }
-
-    fn require(&mut self, name: String) {
-        if self.known.insert((true, name.clone())) {
-            self.required.push(name);
-        }
-    }
-
-    /// Of several, one holds: required is what all of them require.
-    fn one_of(&mut self, branches: Raw<'a>, note: &mut String) {
-        let mut common: Option<Vec<String>> = None;
-        let mut choices = Vec::new();
-        for branch in branches.elements() {
-            self.properties(branch);
-            let names = required(branch);
-            choices.push(names.join(" + "));
-            common = Some(match common {
-                None => names,
-                Some(common) => {
-                    let names: HashSet<_> = names.into_iter().collect();
-                    common.into_iter().filter(|name| names.contains(name)).collect()
-                }
-            });
-        }
-        common.unwrap_or_default().into_iter().for_each(|name| self.require(name));
-        choices.retain(|choice| !choice.is_empty());
-        if choices.len() > 1 {
-            note.push_str(Escaped::new(&format!("Exactly one of: {}.", choices.join("; "))).as_str());
-        }
-    }
-}
-
-fn required(branch: Raw<'_>) -> Vec<String> {
-    let names = branch.member("required").into_iter().flat_map(Raw::elements);
-    names.filter_map(|name| Some(name.text()?.into_plain().into_owned())).collect()
 }
 
 #[cfg(test)]
@@ -208,6 +129,18 @@ mod tests {
     fn a_schema_without_a_type_is_an_object() {
         assert_eq!(tool("{}").0, EMPTY);
         assert_eq!(tool(r#"{"properties":{"a":{}}}"#).0, r#"{"type":"object","properties":{"a":{}}}"#);
+    }
+
+    #[test]
+    fn what_is_referred_to_is_followed_and_made_one_object_too() {
+        let schema = r##"{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/U"},"U":{"anyOf":[{"$ref":"#/$defs/B"},{"$ref":"#/$defs/C"}]},
+            "B":{"properties":{"kind":{"const":"b"}}},"C":{"properties":{"kind":{"const":"c"}}}}}"##;
+        let (flat, _) = tool(schema);
+        let either = r#"{"type":"object","properties":{"kind":{"anyOf":[{"const":"b"},{"const":"c"}]}}"#;
+        assert!(flat.starts_with(either) && !flat.contains(r#""B""#), "{flat}");
+        // A circle has no end, and is left as it is.
+        let circle = r##"{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/A"}}}"##;
+        assert!(tool(circle).0.starts_with(r##"{"type":"object","$ref":"#/$defs/A""##));
     }
 
     #[test]
