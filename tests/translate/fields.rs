@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tollgate::Dialect;
 use tollgate::dialect::translate::{Asked, Mode};
+use tollgate::domain::catalog::Abilities;
 use tollgate::domain::rejection::RejectionKind;
 
 use crate::requests::{ask, call, calling, claude, gpt, messages, refused, tool, user};
@@ -274,6 +275,38 @@ fn an_open_schema_is_closed_and_says_so_and_a_strict_tool_stays_open() {
     }
     let (tool, warnings) = strict(None);
     assert_eq!((&tool["strict"], &*warnings), (&json!(true), ""), "what takes nothing is closed");
+}
+
+#[test]
+fn tools_are_strict_as_far_as_anthropic_takes_them() {
+    let strict = |names: &[&str], required: bool, kind: Value| {
+        let properties: Value = names.iter().map(|name| ((*name).to_owned(), json!({"type": kind}))).collect();
+        let required = if required { json!(names) } else { json!([]) };
+        json!({"name": "f", "strict": true, "parameters": {"type": "object", "additionalProperties": false,
+            "properties": properties, "required": required}})
+    };
+    let sent = |tool: Value, many: usize| {
+        let tools: Vec<_> = (0..many).map(|_| json!({"type": "function", "function": tool})).collect();
+        let (out, warnings) = with("tools", json!(tools));
+        let strict = out["tools"].as_array().expect("tools").iter().filter(|tool| tool["strict"] == true).count();
+        (strict, warnings)
+    };
+    let string = || json!("string");
+    let none = || (0, "dropped=tools.strict".to_owned());
+    assert_eq!(sent(strict(&["a"], true, string()), 20), (20, String::new()));
+    assert_eq!(sent(strict(&["a"], true, string()), 21), none());
+    // What may be missing, and what may be of several types, of all tools together.
+    assert_eq!(sent(strict(&["a", "b"], false, string()), 12), (12, String::new()));
+    assert_eq!(sent(strict(&["a", "b"], false, string()), 13), none());
+    assert_eq!(sent(strict(&["a", "b"], true, json!(["string", "null"])), 8), (8, String::new()));
+    assert_eq!(sent(strict(&["a", "b"], true, json!(["string", "null"])), 9), none());
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let tools = json!([{"type": "function", "function": strict(&["a"], true, string())}]);
+    let body = json!({"model": "m", "messages": [user("q")], "tools": tools});
+    let asked = Asked::new("old").abilities(abilities);
+    let (out, warnings) = ask(&body, Dialect::OpenAiChat, &asked).expect("it can be asked");
+    assert_eq!((out["tools"][0].get("strict"), &*warnings), (None, "dropped=tools.strict"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an answer can be held to: schemas of structured outputs and of strict tools.
 //! Source: platform.claude.com/docs, structured outputs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::schema::references;
 use crate::dialect::canon::path::Path;
@@ -42,8 +42,31 @@ const FORMATS: [&str; 10] =
 /// A schema that an answer can be held to.
 pub(super) struct Held {
     pub(super) schema: String,
+    pub(super) tally: Tally,
+}
+
+/// What was found in one.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
     /// Some object of it may have members that it does not name, and no longer may: one that names none is closed to `{}`.
     pub(super) is_narrower: bool,
+    /// How many members its objects may do without.
+    pub(super) optional: usize,
+    /// How many members may be of several types.
+    pub(super) unions: usize,
+}
+
+impl Tally {
+    /// What an object says of its members.
+    fn count(&mut self, properties: Raw<'_>, required: Option<Raw<'_>>) {
+        let names = required.into_iter().flat_map(Raw::elements).filter_map(Raw::text);
+        let names: HashSet<String> = names.map(|name| name.into_plain().into_owned()).collect();
+        for (name, value) in properties.members() {
+            let [any, one, kind] = value.pick(["anyOf", "oneOf", "type"]);
+            self.optional += usize::from(!names.contains(&*name));
+            self.unions += usize::from(any.is_some() || one.is_some() || kind.is_some_and(Raw::is_array));
+        }
+    }
 }
 
 /// A schema with `additionalProperties: false` on every object, and without what an answer cannot be held to.
@@ -67,9 +90,9 @@ pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
         return refuse("refers to itself");
     }
     let mut out = Out::with_capacity(schema.len() + 64);
-    let mut is_narrower = false;
-    sanitise(&mut out, root, &mut is_narrower);
-    Ok(Held { schema: out.finish(), is_narrower })
+    let mut tally = Tally::default();
+    sanitise(&mut out, root, &mut tally);
+    Ok(Held { schema: out.finish(), tally })
 }
 
 /// Whether some definition leads back to itself: those that lead nowhere are taken away until none is left, or none leads
@@ -99,7 +122,7 @@ fn is_recursive(definitions: &[(String, Vec<String>)]) -> bool {
     left > 0
 }
 
-fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
+fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     if !schema.is_object() {
         out.raw(schema.as_str());
         return;
@@ -109,13 +132,14 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
     // Whether it says which members it has: those that it names, or that there are no others.
     let mut says_which = false;
     // Asked once: a hostile object has `items` as often as it likes.
-    let is_tuple = schema.member("prefixItems").is_some();
+    let [tuple, properties, required] = schema.pick(["prefixItems", "properties", "required"]);
+    properties.into_iter().for_each(|properties| tally.count(properties, required));
     for (key, value) in schema.members() {
         let mut each = |out: &mut Out, values: Raw<'_>| {
             out.open('{');
             for (key, value) in values.members() {
                 out.key(Escaped::new(&key).as_str());
-                sanitise(out, value, is_narrower);
+                sanitise(out, value, tally);
             }
             out.close('}');
         };
@@ -123,7 +147,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
             "additionalProperties" => {
                 is_object = true;
                 says_which = true;
-                *is_narrower |= value.bool() != Some(false);
+                tally.is_narrower |= value.bool() != Some(false);
             }
             "description" => description = value.text(),
             "properties" | "$defs" | "definitions" => {
@@ -132,18 +156,18 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
                 each(out.key(&key), value);
             }
             // Of the elements behind those that `prefixItems` has, and without it of all.
-            "items" if is_tuple => unheld.push(format!("items: {}", value.as_str())),
-            "items" => sanitise(out.key("items"), value, is_narrower),
+            "items" if tuple.is_some() => unheld.push(format!("items: {}", value.as_str())),
+            "items" => sanitise(out.key("items"), value, tally),
             // Exactly one of them cannot be held; one of them can.
             "anyOf" | "oneOf" | "allOf" => {
                 out.key(if key == "allOf" { "allOf" } else { "anyOf" }).open('[');
-                value.elements().for_each(|branch| sanitise(out, branch, is_narrower));
+                value.elements().for_each(|branch| sanitise(out, branch, tally));
                 out.close(']');
             }
             name if is_unheld(name, value) => {
                 if matches!(name, "patternProperties" | "unevaluatedProperties") {
                     says_which = true;
-                    *is_narrower |= value.bool() != Some(false);
+                    tally.is_narrower |= value.bool() != Some(false);
                 }
                 unheld.push(format!("{name}: {}", value.as_str()));
             }
@@ -156,7 +180,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, is_narrower: &mut bool) {
         }
     }
     if is_object {
-        *is_narrower |= !says_which;
+        tally.is_narrower |= !says_which;
         out.key("additionalProperties").raw("false");
     }
     if description.is_some() || !unheld.is_empty() {
@@ -231,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_schema_whose_objects_are_open_is_a_narrower_one() {
-        let is_narrower = |schema: &str| held(schema, &Path::root("schema")).expect("a schema").is_narrower;
+        let is_narrower = |schema: &str| held(schema, &Path::root("schema")).expect("a schema").tally.is_narrower;
         for open in ["true", "{}", r#"{"type":"string"}"#] {
             assert!(
                 is_narrower(&format!(r#"{{"items":{{"type":"object","additionalProperties":{open}}}}}"#)),
@@ -260,6 +284,14 @@ mod tests {
         ] {
             assert!(!is_narrower(closed), "{closed}");
         }
+    }
+
+    #[test]
+    fn what_may_be_missing_and_what_may_be_of_several_types_is_counted() {
+        let schema = r#"{"type":"object","properties":{"a":{"type":"string"},"b":{"type":["string","null"]},
+            "c":{"anyOf":[{"type":"object","properties":{"d":{},"e":{"oneOf":[{},{}]}},"required":["e"]}]}},"required":["a"]}"#;
+        let tally = held(schema, &Path::root("schema")).expect("a schema").tally;
+        assert_eq!((tally.optional, tally.unions), (3, 3));
     }
 
     #[test]

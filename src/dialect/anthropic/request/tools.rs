@@ -1,5 +1,7 @@
+use std::borrow::Cow;
+
 use super::blocks::cache_control;
-use super::held::held;
+use super::held::{Held, held};
 use super::schema;
 use crate::dialect::canon::conversation::{Conversation, Search, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
@@ -14,50 +16,50 @@ use crate::wire::json::{Escaped, Out};
 const TEXT_INPUT: &str =
     r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
 
+/// Most tools of a request whose calls are held to their schemas.
+const MOST_STRICT: usize = 20;
+/// Most members that all of those may do without.
+const MOST_OPTIONAL: usize = 24;
+/// Most members of all of those that may be of several types. Source: platform.claude.com/docs, structured outputs.
+const MOST_UNIONS: usize = 16;
+
+/// What a tool takes, as it is told.
+struct Spelled<'a> {
+    schema: Cow<'a, str>,
+    note: String,
+    /// What its calls can be held to, if they are to be.
+    held: Option<Held>,
+}
+
 /// `tools`, as far as it is the client's.
 pub(super) fn tools(
     out: &mut Out,
     tools: &[Tool<'_>],
+    abilities: &Abilities,
     needs: &mut Needs,
     warnings: &mut Warnings,
 ) -> Result<(), Rejection> {
-    for (at, tool) in tools.iter().enumerate() {
+    let spelled = |(at, tool)| spelled(at, tool, abilities, warnings);
+    let mut all = tools.iter().enumerate().map(spelled).collect::<Result<Vec<_>, _>>()?;
+    if !fits(&all) {
+        // All of them or none: which of them were dropped would change as tools come and go.
+        warnings.dropped("tools.strict")?;
+        all.iter_mut().for_each(|spelled| spelled.held = None);
+    }
+    for (tool, spelled) in tools.iter().zip(all) {
         let name = tool_name(&tool.name);
         if *name != *tool.name.as_str() {
             needs.names.push((name.to_string(), tool.name.as_str().to_owned()));
         }
-        let (list, path);
-        list = Path::root("tools");
-        path = list.at(at);
-        let path = path.member("function.parameters");
+        if matches!(tool.kind, ToolKind::Custom { .. }) {
+            needs.custom.push(name.to_string());
+        }
+        let Spelled { schema, note, held } = spelled;
         out.open('{').key("name").pieces(&[&name]);
-        let mut note = String::new();
-        let schema = match &tool.kind {
-            ToolKind::Function { schema: given, strict } => {
-                let schema = schema::of_tool(*given, &path, &mut note, warnings)?;
-                match strict.then(|| held(&schema, &path)) {
-                    None => schema,
-                    // Without a schema a function takes nothing, and can be held to that.
-                    Some(Ok(held)) if !held.is_narrower || given.is_none() => {
-                        out.key("strict").raw("true");
-                        held.schema.into()
-                    }
-                    // Calls cannot be held to it, and can be made all the same.
-                    Some(_) => {
-                        warnings.dropped("tools.strict")?;
-                        schema
-                    }
-                }
-            }
-            ToolKind::Custom { grammar } => {
-                needs.custom.push(name.to_string());
-                if let Some(grammar) = grammar {
-                    note = format!(r"The input must follow this grammar:\n{}", grammar.as_str());
-                }
-                TEXT_INPUT.into()
-            }
-            ToolKind::Provided { raw, .. } => raw.as_str().into(),
-        };
+        if held.is_some() {
+            out.key("strict").raw("true");
+        }
+        let schema = held.map_or(schema, |held| held.schema.into());
         let description = tool.description.as_ref().map_or("", Escaped::as_str);
         if !description.is_empty() || !note.is_empty() {
             let between = if description.is_empty() || note.is_empty() { "" } else { r"\n\n" };
@@ -71,6 +73,47 @@ pub(super) fn tools(
         out.close('}');
     }
     Ok(())
+}
+
+fn spelled<'a>(
+    at: usize,
+    tool: &'a Tool<'_>,
+    abilities: &Abilities,
+    warnings: &mut Warnings,
+) -> Result<Spelled<'a>, Rejection> {
+    let list = Path::root("tools");
+    let path = list.at(at);
+    let path = path.member("function.parameters");
+    let mut note = String::new();
+    let schema = match &tool.kind {
+        ToolKind::Function { schema, .. } => schema::of_tool(*schema, &path, &mut note, warnings)?,
+        ToolKind::Custom { grammar } => {
+            if let Some(grammar) = grammar {
+                note = format!(r"The input must follow this grammar:\n{}", grammar.as_str());
+            }
+            TEXT_INPUT.into()
+        }
+        ToolKind::Provided { raw, .. } => raw.as_str().into(),
+    };
+    let mut to_hold = None;
+    if let ToolKind::Function { schema: given, strict: true } = &tool.kind {
+        // Without a schema a function takes nothing, and can be held to that.
+        let can_be = |held: &Held| !held.tally.is_narrower || given.is_none();
+        to_hold = if abilities.structured_outputs { held(&schema, &path).ok().filter(can_be) } else { None };
+        if to_hold.is_none() {
+            // Calls cannot be held to it, and can be made all the same.
+            warnings.dropped("tools.strict")?;
+        }
+    }
+    Ok(Spelled { schema, note, held: to_hold })
+}
+
+/// Whether the provider takes all that calls are to be held to: beyond any of its limits it refuses the request.
+fn fits(all: &[Spelled<'_>]) -> bool {
+    let held = || all.iter().filter_map(|spelled| spelled.held.as_ref());
+    let optional: usize = held().map(|held| held.tally.optional).sum();
+    let unions: usize = held().map(|held| held.tally.unions).sum();
+    held().count() <= MOST_STRICT && optional <= MOST_OPTIONAL && unions <= MOST_UNIONS
 }
 
 /// `tool_choice`. Without tools there is none.

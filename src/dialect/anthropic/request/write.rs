@@ -82,7 +82,7 @@ pub(crate) fn write(
     needs.may_pause = conversation.search.is_some();
     if !conversation.tools.is_empty() || needs.json_tool || needs.may_pause {
         out.key("tools").open('[');
-        tools::tools(&mut out, &conversation.tools, needs, warnings)?;
+        tools::tools(&mut out, &conversation.tools, &aim.abilities, needs, warnings)?;
         if needs.json_tool {
             out.raw(format.as_deref().unwrap_or_default());
         }
@@ -142,7 +142,7 @@ fn ask_for(
         }
         Some(Format::Schema { schema, description, .. }) => {
             let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
-            if held.is_narrower {
+            if held.tally.is_narrower {
                 warnings.adapted("response_format.schema")?;
             }
             let schema = held.schema;
