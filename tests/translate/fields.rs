@@ -126,6 +126,50 @@ fn no_effort_at_all_is_the_least_that_a_model_can_do() {
 }
 
 #[test]
+fn a_model_that_may_not_think_where_it_must_call_does_not_think() {
+    let asked = |model: &str, choice: Value, more: Value| {
+        let mut body = json!({"model": "m", "messages": [user("q")], "tool_choice": choice,
+            "tools": [{"type": "function", "function": {"name": "f"}}]});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (out, warnings) = claude(model, body);
+        (out["thinking"]["type"].clone(), out["output_config"]["effort"].clone(), warnings)
+    };
+    let named = || json!({"type": "function", "function": {"name": "f"}});
+    let (effort, dropped) = (json!({"reasoning_effort": "medium"}), "dropped=thinking".to_owned());
+    for model in ["claude-opus-4-6", "claude-sonnet-4-6", "claude-opus-4-7"] {
+        for choice in [named(), json!("required")] {
+            let told = asked(model, choice.clone(), effort.clone());
+            assert_eq!(told, (Value::Null, json!("medium"), dropped.clone()), "{model}");
+            let told = asked(model, choice, json!({"thinking": {"type": "adaptive"}}));
+            assert_eq!(told, (Value::Null, Value::Null, dropped.clone()), "{model}");
+        }
+        assert_eq!(asked(model, json!("auto"), effort.clone()).0, "adaptive", "{model}");
+        let disabled = json!({"thinking": {"type": "disabled"}});
+        assert_eq!(asked(model, named(), disabled), (json!("disabled"), Value::Null, String::new()), "{model}");
+    }
+    for model in ["claude-opus-4-8", "claude-opus-5", "claude-haiku-5-5"] {
+        let told = asked(model, named(), effort.clone());
+        assert_eq!(told, (json!("adaptive"), json!("medium"), String::new()), "{model}");
+    }
+}
+
+#[test]
+fn an_answer_that_begins_without_thinking_goes_on_without() {
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "sig"});
+    let asked = |turn: Value, effort: &str| {
+        let body = json!({"model": "m", "reasoning_effort": effort, "messages": [user("q"), turn]});
+        let (out, warnings) = claude("claude-haiku-4-5", body);
+        (out["thinking"]["type"].clone(), warnings)
+    };
+    let begun = json!({"role": "assistant", "content": "so"});
+    assert_eq!(asked(begun.clone(), "low"), (Value::Null, "dropped=thinking".to_owned()));
+    assert_eq!(asked(begun.clone(), "none"), (Value::Null, String::new()));
+    let mut begun = begun;
+    begun["thinking_blocks"] = json!([thought]);
+    assert_eq!(asked(begun, "low"), (json!("enabled"), String::new()));
+}
+
+#[test]
 fn the_key_of_a_cache_is_whose_prompts_it_holds() {
     let told =
         |model: &str, user: &str| gpt(model, json!({"messages": [user_says()], "metadata": {"user_id": user}})).0;

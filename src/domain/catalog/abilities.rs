@@ -61,6 +61,8 @@ pub struct ThinkingModes {
     pub disabled: bool,
     /// Whether it thinks, adaptively, where nobody says whether to.
     pub unasked: bool,
+    /// Whether it may think, adaptively, where it must call a tool. By a budget none may.
+    pub forced: bool,
 }
 
 /// What a model takes of the parameters of sampling.
@@ -82,7 +84,14 @@ const NO_EFFORTS: Efforts = Efforts::NONE;
 /// What all current models of Anthropic have in common. Sources of this and the tables below: Anthropic's documentation of
 /// October and November 2026 (thinking, effort, prefill, system messages) and its SDKs.
 const CLAUDE: Abilities = Abilities {
-    thinking: ThinkingModes { adaptive: true, budget: false, between_tools: false, disabled: false, unasked: true },
+    thinking: ThinkingModes {
+        adaptive: true,
+        budget: false,
+        between_tools: false,
+        disabled: false,
+        unasked: true,
+        forced: true,
+    },
     efforts: LOW_TO_MAX,
     sampling: Sampling::None,
     prefill: false,
@@ -102,6 +111,7 @@ const CLAUDE: Abilities = Abilities {
 
 const CAN_BE_OFF: ThinkingModes = ThinkingModes { disabled: true, ..CLAUDE.thinking };
 const IF_ASKED: ThinkingModes = ThinkingModes { unasked: false, ..CAN_BE_OFF };
+const IF_FREE: ThinkingModes = ThinkingModes { forced: false, ..IF_ASKED };
 const BY_BUDGET: ThinkingModes = ThinkingModes { adaptive: false, budget: true, ..IF_ASKED };
 
 /// By the start of the name, the first that fits.
@@ -113,7 +123,7 @@ const CLAUDES: [(&str, Abilities); 12] = [
     ("claude-opus-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
     ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
     ("claude-opus-4-8", Abilities { thinking: IF_ASKED, ..CLAUDE }),
-    ("claude-opus-4-7", Abilities { thinking: IF_ASKED, system_turns: false, ..CLAUDE }),
+    ("claude-opus-4-7", Abilities { thinking: IF_FREE, system_turns: false, ..CLAUDE }),
     ("claude-opus-4-6", CLAUDE_4_6),
     ("claude-sonnet-4-6", CLAUDE_4_6),
     ("claude-opus-4-5", Abilities { efforts: LOW_TO_HIGH, ..CLAUDE_4_5 }),
@@ -121,7 +131,7 @@ const CLAUDES: [(&str, Abilities); 12] = [
 ];
 
 const CLAUDE_4_6: Abilities = Abilities {
-    thinking: ThinkingModes { budget: true, ..IF_ASKED },
+    thinking: ThinkingModes { budget: true, ..IF_FREE },
     efforts: LOW_TO_HIGH.and(Effort::Max),
     sampling: Sampling::All,
     system_turns: false,
@@ -142,7 +152,7 @@ const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "c
 
 /// A server of which nothing is known but that it speaks Chat Completions.
 const SERVER: Abilities = Abilities {
-    thinking: ThinkingModes { adaptive: false, budget: false, between_tools: false, disabled: false, unasked: false },
+    thinking: ThinkingModes { adaptive: false, unasked: false, ..CLAUDE.thinking },
     efforts: NO_EFFORTS,
     sampling: Sampling::All,
     prefill: true,

@@ -131,11 +131,13 @@ impl Plan {
         })
     }
 
-    /// Without thinking, where the API would refuse it: with a tool that must be called (manual thinking only), and behind a
-    /// call whose thinking the client has lost.
+    /// Without thinking, where the API would refuse it: with a tool that must be called, unless the model decides how much and
+    /// may; and behind a turn whose thinking the client has lost.
     fn kept(self, conversation: &Conversation<'_>, aim: &Aim<'_>, warnings: &mut Warnings) -> Result<Plan, Rejection> {
         let forced = matches!(conversation.choice, Some(ToolChoice::Any | ToolChoice::Named(_)));
-        if self.by_budget && (forced || (!aim.abilities.thinking.adaptive && lost_thinking(conversation))) {
+        let modes = aim.abilities.thinking;
+        let forbids = self.is_on && forced && (self.by_budget || !modes.forced);
+        if forbids || (self.by_budget && !modes.adaptive && lost_thinking(conversation)) {
             warnings.dropped("thinking")?;
             let effort = effort_beside(ThinkingKind::Disabled, self.effort, aim.abilities.efforts, warnings)?;
             return Ok(Plan { effort, ..Plan::default() });
@@ -193,17 +195,17 @@ fn with_budget(thinking: Raw<'_>, budget: u64) -> String {
     out.finish()
 }
 
-/// Whether the last thing that the assistant did is a call without the thinking that led to it.
+/// Whether the last thing that the assistant did is a call, or the beginning of the answer, without the thinking that led to it.
 fn lost_thinking(conversation: &Conversation<'_>) -> bool {
+    let goes_on = conversation.turns.last().is_some_and(|turn| turn.role == Role::Assistant);
     let last = conversation.turns.iter().rev().find(|turn| turn.role == Role::Assistant);
     let is_answered = conversation.turns.last().is_some_and(|turn| {
         turn.role == Role::User && turn.blocks.iter().any(|b| matches!(b.kind, BlockKind::ToolResult { .. }))
     });
     let calls = |kind: &BlockKind<'_>| matches!(kind, BlockKind::ToolUse { .. });
     let thinks = |kind: &BlockKind<'_>| matches!(kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
-    is_answered
-        && last.is_some_and(|turn| {
-            turn.blocks.iter().any(|block| calls(&block.kind))
-                && !turn.blocks.first().is_some_and(|block| thinks(&block.kind))
-        })
+    last.is_some_and(|turn| {
+        (goes_on || (is_answered && turn.blocks.iter().any(|block| calls(&block.kind))))
+            && !turn.blocks.first().is_some_and(|block| thinks(&block.kind))
+    })
 }
