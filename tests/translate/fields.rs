@@ -354,6 +354,64 @@ fn tools_are_strict_as_far_as_anthropic_takes_them() {
 }
 
 #[test]
+fn what_is_chosen_of_a_search_is_told_though_there_be_no_tools() {
+    let history = json!([user("q"), calling(&[call("a", "f", "{}")]), tool("a", "1")]);
+    for (list, choice, told) in [
+        (json!([user("q")]), "none", json!({"type": "none"})),
+        (json!([user("q")]), "required", json!({"type": "any"})),
+        (history.clone(), "auto", json!({"type": "auto"})),
+    ] {
+        let body = json!({"model": "m", "messages": list, "web_search_options": {}, "tool_choice": choice});
+        let asked = Asked::new("claude-opus-5-5").server_tools(true);
+        let (out, warnings) = ask(&body, Dialect::OpenAiChat, &asked).expect("it can be asked");
+        assert_eq!((&out["tool_choice"], &*warnings), (&told, ""));
+    }
+    assert_eq!(messages(history)["tool_choice"], json!({"type": "none"}));
+}
+
+#[test]
+fn what_a_format_is_for_is_said_in_its_schema() {
+    let format = |schema: Value| {
+        let asked = json!({"name": "n", "description": "Wh\"y", "schema": schema});
+        let (out, warnings) = with("response_format", json!({"type": "json_schema", "json_schema": asked}));
+        (out["output_config"]["format"]["schema"]["description"].clone(), warnings)
+    };
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    assert_eq!(format(schema.clone()), (json!("Wh\"y"), String::new()));
+    let mut described = schema;
+    described["description"] = json!("own");
+    assert_eq!(format(described), (json!("own"), "dropped=response_format.description".to_owned()));
+}
+
+#[test]
+fn a_format_that_a_tool_stands_in_for_goes_before_a_tool_by_name() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let body = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let asked = Asked::new("old").abilities(abilities);
+    let (out, warnings) = ask(&body, Dialect::OpenAiChat, &asked).expect("emulated");
+    assert_eq!(out["tool_choice"], json!({"type": "auto"}));
+    assert_eq!(warnings, "emulated=response_format.json_schema; adapted=tool_choice");
+}
+
+#[test]
+fn a_tool_that_is_written_flat_is_a_tool() {
+    let schema = json!({"type": "object", "properties": {"a": {}}});
+    for (kind, member) in
+        [(json!("function"), "parameters"), (json!("function"), "input_schema"), (Value::Null, "input_schema")]
+    {
+        let (out, warnings) = with("tools", json!([{"type": kind, "name": "f", "description": "d", member: schema}]));
+        let told = json!([{"name": "f", "description": "d", "input_schema": schema}]);
+        assert_eq!((&out["tools"], &*warnings), (&told, ""), "{member}");
+    }
+    let nameless = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "function", "parameters": {}}]});
+    assert_eq!(refused(nameless, Dialect::OpenAiChat).1, "tools.0.function");
+}
+
+#[test]
 fn thinking_is_sent_back_once() {
     let thought = json!({"type": "thinking", "thinking": "hm", "signature": "sig"});
     let mut turn = json!({"role": "assistant", "content": [thought, {"type": "text", "text": "a"}]});
@@ -381,7 +439,8 @@ fn what_an_assistant_said_that_has_no_place_is_named() {
         assert_eq!(lost(name, json!("")), "", "{name}");
     }
     let unsigned = json!([{"type": "thinking", "thinking": "hm"}]);
-    assert_eq!(lost("thinking_blocks", unsigned), "dropped=messages.thinking_blocks");
+    assert_eq!(lost("thinking_blocks", unsigned.clone()), "dropped=messages.thinking_blocks");
+    assert_eq!(lost("content", unsigned), "dropped=messages.content.thinking");
     assert_eq!(lost("reasoning_details", json!([])), "");
     let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "sig"}]);
     assert_eq!(lost("thinking_blocks", signed), "");

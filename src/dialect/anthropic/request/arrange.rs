@@ -166,7 +166,8 @@ fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejectio
     Ok(())
 }
 
-/// A conversation with calls in it is refused without tools: the least that explains them, not to be called again.
+/// A conversation with calls in it is refused without tools: the least that explains them, not to be called again. What the
+/// client chose is about its search, if there is one.
 fn ensure_tools(conversation: &mut Conversation<'_>) -> Result<(), Rejection> {
     if !conversation.tools.is_empty() {
         return Ok(());
@@ -179,11 +180,9 @@ fn ensure_tools(conversation: &mut Conversation<'_>) -> Result<(), Rejection> {
             names.push(name.as_str().to_owned());
         }
     }
-    if names.is_empty() {
-        conversation.choice = None;
-        return Ok(());
+    if conversation.search.is_none() {
+        conversation.choice = Some(ToolChoice::None).filter(|_| !names.is_empty());
     }
-    conversation.choice = Some(ToolChoice::None);
     conversation.tools = names
         .into_iter()
         .map(|name| Tool {

@@ -147,7 +147,7 @@ fn ask_for(
             }
             let schema = held.schema;
             if aim.abilities.structured_outputs {
-                return Ok(Some(schema));
+                return described(schema, description.as_ref(), warnings).map(Some);
             }
             warnings.note(Loss::Emulated, "response_format.json_schema")?;
             needs.json_tool = true;
@@ -160,6 +160,10 @@ fn ask_for(
             if is_alone || (conversation.tools.is_empty() && !thinks) {
                 conversation.choice = Some(ToolChoice::Named(Escaped::new(JSON_TOOL)));
             } else if conversation.choice != Some(ToolChoice::Any) {
+                if matches!(conversation.choice, Some(ToolChoice::Named(_))) {
+                    // Made to call that tool, it could not answer.
+                    warnings.adapted("tool_choice")?;
+                }
                 conversation.choice = Some(ToolChoice::Auto);
             }
             let description = description.unwrap_or_else(|| Escaped::new("Answers the user. Call it with the answer."));
@@ -169,6 +173,21 @@ fn ask_for(
             Ok(Some(tool.finish()))
         }
     }
+}
+
+/// A schema with what the client says of it, which has no other place, unless it says something itself.
+fn described(schema: String, description: Option<&Escaped<'_>>, warnings: &mut Warnings) -> Result<String, Rejection> {
+    let Some(description) = description.filter(|description| !description.is_empty()) else { return Ok(schema) };
+    let root = Raw::new(&schema);
+    if root.member("description").is_some() {
+        warnings.dropped("response_format.description")?;
+        return Ok(schema);
+    }
+    let mut out = Out::with_capacity(schema.len() + description.as_str().len() + 32);
+    out.open('{');
+    root.members().for_each(|(key, value)| _ = out.key(Escaped::new(&key).as_str()).raw(value.as_str()));
+    out.key("description").text(description).close('}');
+    Ok(out.finish())
 }
 
 fn output_config(out: &mut Out, effort: Option<Effort>, schema: Option<&str>) {

@@ -102,13 +102,21 @@ impl<'w> Messages<'w> {
             self.warnings.dropped(name)?;
         }
         let has_thought = !blocks.is_empty();
-        blocks.extend(parts(&path.member("content"), content, self.warnings, |part, kind, path, _| match kind {
-            "text" | "output_text" => text(part, path).map(Some),
-            "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
-            "thinking" | "redacted_thinking" if has_thought => Ok(None),
-            "thinking" | "redacted_thinking" => Ok(thought(part).map(|block| block.kind)),
-            _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
-        })?);
+        blocks.extend(parts(
+            &path.member("content"),
+            content,
+            self.warnings,
+            |part, kind, path, warnings| match kind {
+                "text" | "output_text" => text(part, path).map(Some),
+                "refusal" => Ok(part.member("refusal").and_then(Raw::text).map(BlockKind::Text)),
+                "thinking" | "redacted_thinking" if has_thought => Ok(None),
+                "thinking" | "redacted_thinking" => match thought(part) {
+                    Some(block) => Ok(Some(block.kind)),
+                    None => warnings.dropped("messages.content.thinking").map(|()| None),
+                },
+                _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+            },
+        )?);
         blocks.extend(refusal.map(Block::text));
         let list = path.member("tool_calls");
         for (n, call) in calls.into_iter().flat_map(Raw::elements).enumerate() {

@@ -42,7 +42,9 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<
     let kind = kind.and_then(Raw::text);
     match kind.as_ref().map_or("function", Escaped::as_str) {
         "function" => {
-            let definition = function.filter(|function| function.is_object());
+            // Cursor writes it flat, as Responses has it.
+            let flat = Some(entry).filter(|entry| function.is_none() && entry.member("name").is_some());
+            let definition = function.or(flat).filter(|function| function.is_object());
             let definition = definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?;
             self::function(path, entry, definition, warnings)
         }
@@ -66,7 +68,8 @@ fn function<'a>(
     definition: Raw<'a>,
     warnings: &mut Warnings,
 ) -> Result<Tool<'a>, Rejection> {
-    let [schema, strict] = definition.pick(["parameters", "strict"]);
+    let [schema, theirs, strict] = definition.pick(["parameters", "input_schema", "strict"]);
+    let schema = schema.or(theirs);
     if schema.is_some_and(|schema| !schema.is_object()) {
         return Err(invalid(format!("{path}.function.parameters"), "must be an object"));
     }
