@@ -143,7 +143,8 @@ impl Account {
     pub fn first_back(&self, window: Window) -> Option<Timestamp> {
         let Window::Rolling(length) = window else { return None };
         let oldest = self.slices.iter().rposition(|spent| *spent != Money::ZERO)?;
-        let slices = i64::try_from(COUNTED - oldest).unwrap_or_default();
+        // A store may have kept more of them than count.
+        let slices = i64::try_from(COUNTED.saturating_sub(oldest)).unwrap_or_default();
         let second = self.window_start.as_second().saturating_add(slices.saturating_mul(length.slice()));
         Timestamp::from_second(second).ok()
     }
@@ -247,6 +248,16 @@ mod tests {
         assert_eq!((pot.spent, pot.held), (Money::ZERO, Money::ZERO), "long gone, and no longer held");
         pot.settle(day, at(129 * HOUR), Money::ZERO, money(5));
         assert_eq!(pot.spent, Money::ZERO, "of a slice that has not begun");
+    }
+
+    #[test]
+    fn more_slices_than_count_are_no_harm() {
+        let day = "rolling 24h".parse().expect("a window");
+        let (start, slices) = (at(100 * 3_600), vec![money(1); COUNTED + 15]);
+        let mut pot = Account { window_start: start, slices, ..Account::default() };
+        assert_eq!(pot.first_back(day), Some(start), "it is back already");
+        pot.roll(day, at(101 * 3_600));
+        assert_eq!((pot.slices.len(), pot.spent), (COUNTED, money(COUNTED as i64 - 1)));
     }
 
     #[test]

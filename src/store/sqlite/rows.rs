@@ -163,9 +163,11 @@ async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots:
     Ok(())
 }
 
+/// As many as count: it is a row, and anybody may have written it.
 fn read_slices(json: Option<&str>) -> Result<Vec<Money>, sqlx::Error> {
+    const COUNTED: usize = Window::SLICES as usize + 1;
     let nanos: Vec<i64> = json.map(serde_json::from_str).transpose().map_err(decode)?.unwrap_or_default();
-    Ok(nanos.into_iter().map(Money::from_nanos).collect())
+    Ok(nanos.into_iter().take(COUNTED).map(Money::from_nanos).collect())
 }
 
 fn write_slices(slices: &[Money]) -> Result<Option<String>, sqlx::Error> {
@@ -263,4 +265,18 @@ pub(super) fn hex(id: &Uuid) -> String {
 pub(super) fn text(text: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     text.bytes().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_slices_of_a_row_as_many_are_read_as_count() {
+        let row = |count: usize| json(&vec![7; count]).expect("JSON");
+        for (stored, read) in [(0, 0), (1, 1), (25, 25), (26, 25), (4_000, 25)] {
+            assert_eq!(read_slices(Some(&row(stored))).expect("they are numbers").len(), read);
+        }
+        assert!(read_slices(None).expect("there are none").is_empty() && read_slices(Some("{}")).is_err());
+    }
 }
