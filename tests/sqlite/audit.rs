@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
+use sqlx::Row;
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::outcome::Outcome;
 use tollgate::domain::principal::Principal;
@@ -92,4 +93,25 @@ async fn a_record_is_written_once_however_often_it_comes() {
             .expect("a row");
         assert_eq!(json, serde_json::to_string(record).expect("JSON"));
     }
+}
+
+#[tokio::test]
+async fn a_name_with_a_nul_is_kept_whole() {
+    let dir = Dir::new("audit-nul");
+    let sink = open(&dir.file()).await.audit();
+    let mut outcome = outcome().await;
+    outcome.model = Some("a\0b".into());
+    outcome.principal = Some(Arc::new(Principal::new("ada\0").user("\0").team("search\0lab").org("")));
+    let record = AuditRecord::new(&outcome);
+    sink.write(std::slice::from_ref(&record)).await.expect("written");
+    let mut connection = by_hand(&dir.file()).await;
+    let row: [Option<String>; 5] = {
+        let row = sqlx::query("SELECT model, key_name, user, team, org FROM tollgate_audit");
+        let row = row.fetch_one(&mut connection).await.expect("a row");
+        [0, 1, 2, 3, 4].map(|column| row.get(column))
+    };
+    assert_eq!(row.map(|text| text.expect("it is there")), ["a\0b", "ada\0", "\0", "search\0lab", ""]);
+    let kind = "SELECT typeof(model) || typeof(org) || (model = 'a' || char(0) || 'b') FROM tollgate_audit";
+    let kind: String = sqlx::query_scalar(kind).fetch_one(&mut connection).await.expect("a row");
+    assert_eq!(kind, "texttext1");
 }

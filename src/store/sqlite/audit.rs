@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -7,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::error::mendable;
-use super::rows::{hex, run};
+use super::rows::{hex, run, text};
 use super::time::nanos;
 use super::writer::Question;
 use crate::domain::audit::AuditRecord;
@@ -15,12 +14,15 @@ use crate::domain::money::Money;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
 
+/// What clients and operators name is hex on its way, as in the other rows: SQLite's JSON ends a text at a NUL.
 const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_name, user, team, org, model, end, status, \
      input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, granted_nanos, charged_nanos, cost_nanos, took_us, \
-     record) SELECT unhex(value ->> 'id'), value ->> 'opened_at', unhex(value ->> 'key_id'), value ->> 'key_name', \
-     value ->> 'user', value ->> 'team', value ->> 'org', value ->> 'model', value ->> 'end', value ->> 'status', \
-     value ->> 'input_tokens', value ->> 'cache_read_tokens', value ->> 'cache_write_tokens', value ->> 'output_tokens', \
-     value ->> 'granted_nanos', value ->> 'charged_nanos', value ->> 'cost_nanos', value ->> 'took_us', value ->> 'record' \
+     record) SELECT unhex(value ->> 'id'), value ->> 'opened_at', unhex(value ->> 'key_id'), \
+     CAST(unhex(value ->> 'key_name') AS TEXT), CAST(unhex(value ->> 'user') AS TEXT), \
+     CAST(unhex(value ->> 'team') AS TEXT), CAST(unhex(value ->> 'org') AS TEXT), \
+     CAST(unhex(value ->> 'model') AS TEXT), value ->> 'end', value ->> 'status', value ->> 'input_tokens', \
+     value ->> 'cache_read_tokens', value ->> 'cache_write_tokens', value ->> 'output_tokens', value ->> 'granted_nanos', \
+     value ->> 'charged_nanos', value ->> 'cost_nanos', value ->> 'took_us', value ->> 'record' \
      FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING";
 
 /// Audit records in the file, in `tollgate_audit`: one row a call, and on the disk when `write` answers. A record that
@@ -62,11 +64,11 @@ pub(super) struct Line {
     id: String,
     opened_at: i64,
     key_id: Option<String>,
-    key_name: Option<Arc<str>>,
-    user: Option<Arc<str>>,
-    team: Option<Arc<str>>,
-    org: Option<Arc<str>>,
-    model: Option<Arc<str>>,
+    key_name: Option<String>,
+    user: Option<String>,
+    team: Option<String>,
+    org: Option<String>,
+    model: Option<String>,
     end: crate::domain::outcome::End,
     status: Option<u16>,
     input_tokens: Option<i64>,
@@ -87,11 +89,11 @@ impl Line {
             id: hex(&record.id),
             opened_at: nanos(record.opened_at),
             key_id: record.key_id.as_ref().map(hex),
-            key_name: record.key_name.clone(),
-            user: record.user.clone(),
-            team: record.team.clone(),
-            org: record.org.clone(),
-            model: record.model.clone(),
+            key_name: record.key_name.as_deref().map(text),
+            user: record.user.as_deref().map(text),
+            team: record.team.as_deref().map(text),
+            org: record.org.as_deref().map(text),
+            model: record.model.as_deref().map(text),
             end: record.end,
             status: record.status,
             input_tokens: usage.map(|u| whole(u.input)),
