@@ -2,7 +2,9 @@
 //!
 //! Reach for it around every store that is further away than memory. What a change of a key costs in time is stated: a
 //! revoked key is good for at most [`LIFE`] longer, and no longer than [`CachedKeys::invalidate`] takes where the
-//! change was made through this process; while the store cannot be asked, for at most [`OUTAGE`].
+//! change was made through this process; while the store cannot be asked, for at most [`OUTAGE`]. Both count from when the
+//! store was asked, however long its answer took. A change that was begun here takes effect here when the store has made it,
+//! whether or not anybody still waits for that: see [`CachedKeys`].
 //!
 //! - Many calls with one unknown key ask the store once.
 //! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that repeating
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use moka::Expiry;
 use moka::future::Cache;
+use tokio::runtime::Handle;
 
 use super::key::{KeyRegistry, KeyStore};
 use super::{Chain, StoreError, in_time};
@@ -48,6 +51,11 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 const GROUPS: usize = 1 << 10;
 
 /// A [`KeyStore`] that remembers. A clone shares what it remembers.
+///
+/// # Cancellation
+/// A `put` goes on when its future is dropped, in a task of its own: a store may write what nobody waits for any more, and what
+/// is remembered has to be forgotten after that, and not before. Off every runtime there is no such task: there, what a write
+/// changes that comes to an end after its future was dropped is seen when a life is over.
 pub struct CachedKeys<K> {
     inner: Arc<Inner<K>>,
 }
@@ -67,6 +75,8 @@ struct Inner<K> {
 struct Remembered {
     generation: u64,
     record: Option<Arc<KeyRecord>>,
+    /// How long the answer was under way: it was true when the store was asked, and so long of its life is over.
+    took: Duration,
 }
 
 /// How long a [`CachedKeys`] remembers, and how much.
@@ -106,7 +116,7 @@ impl CachedKeysOptions {
         let [life, outage] = [self.life, self.outage].map(|time| time.min(FOR_EVER));
         let cache = Cache::builder().max_capacity(most).expire_after(Lives(life)).build();
         // What it gives in an outage lives once more.
-        let known = Cache::builder().max_capacity(most).time_to_live(outage.saturating_sub(life)).build();
+        let known = Cache::builder().max_capacity(most).expire_after(Lives(outage.saturating_sub(life))).build();
         let forgotten = Box::new([const { AtomicU64::new(0) }; GROUPS + 1]);
         CachedKeys { inner: Arc::new(Inner { store, cache, known, forgotten }) }
     }
@@ -133,18 +143,23 @@ impl<K> CachedKeys<K> {
 
     /// Forgets a key, for an outage too. What is being read of it meanwhile is not remembered either.
     pub async fn invalidate(&self, digest: &KeyDigest) {
-        self.inner.forgotten[group(digest)].fetch_add(1, Ordering::SeqCst);
+        self.inner.forget(group(digest));
         self.inner.cache.invalidate(digest).await;
     }
 
     /// Forgets every key.
     pub fn invalidate_all(&self) {
-        self.inner.forgotten[GROUPS].fetch_add(1, Ordering::SeqCst);
+        self.inner.forget(GROUPS);
         self.inner.cache.invalidate_all();
     }
 }
 
 impl<K> Inner<K> {
+    /// One of the groups, or everything. What is still in the cache of it counts no longer, and goes when it is found.
+    fn forget(&self, group: usize) {
+        self.forgotten[group].fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Goes up whenever the digest is forgotten.
     fn generation(&self, digest: &KeyDigest) -> u64 {
         let [one, all] = [group(digest), GROUPS].map(|at| self.forgotten[at].load(Ordering::SeqCst));
@@ -155,16 +170,16 @@ impl<K> Inner<K> {
 impl<K: KeyStore> Inner<K> {
     /// Asks the store, or remembers what it said when it could last be asked.
     async fn load(&self, digest: &KeyDigest) -> Result<Remembered, StoreError> {
-        let generation = self.generation(digest);
+        let (generation, asked) = (self.generation(digest), tokio::time::Instant::now());
         match in_time(self.store.find(digest)).await {
             Ok(Some(record)) => {
-                let remembered = Remembered { generation, record: Some(record) };
+                let remembered = Remembered { generation, record: Some(record), took: asked.elapsed() };
                 self.known.insert(*digest, remembered.clone()).await;
                 Ok(remembered)
             }
             Ok(None) => {
                 self.known.invalidate(digest).await;
-                Ok(Remembered { generation, record: None })
+                Ok(Remembered { generation, record: None, took: asked.elapsed() })
             }
             Err(error) if error.is_unavailable() => {
                 let known = self.known.get(digest).await.filter(|known| known.generation == generation);
@@ -172,7 +187,8 @@ impl<K: KeyStore> Inner<K> {
                     let name = &*record.principal.name;
                     tracing::warn!(key = name, error = %Chain(&error), "a key is believed to be what it was; its store cannot be asked");
                 }
-                known.ok_or(error)
+                // What its own question took was of the outage, and is over.
+                known.map(|known| Remembered { took: Duration::ZERO, ..known }).ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -218,19 +234,44 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
-        let before = self.inner.store.named(&record.principal.name).await?;
-        let written = self.inner.store.put(record).await;
+        let write = self.clone().write(record.clone());
+        match Handle::try_current() {
+            Ok(runtime) => runtime.spawn(write).await.unwrap_or_else(|gone| Err(StoreError::uncertain(gone))),
+            Err(_) => write.await,
+        }
+    }
+}
+
+impl<K: KeyRegistry> CachedKeys<K> {
+    async fn write(self, record: KeyRecord) -> Result<bool, StoreError> {
+        let Inner { store, .. } = &*self.inner;
+        let before = store.named(&record.principal.name).await?;
         let is_last =
             |before: &KeyRecord| before.id == record.id && before.version.checked_add(1) == Some(record.version);
-        match before {
-            Some(before) if is_last(&before) => self.invalidate(&before.digest).await,
+        let new = group(&record.digest);
+        let old = match before {
+            Some(before) if is_last(&before) => group(&before.digest),
             // The key had another name, and which secret is not known.
-            _ if record.version > 1 => self.invalidate_all(),
-            _ => {}
+            _ if record.version > 1 => GROUPS,
+            _ => new,
+        };
+        // An error may have been written all the same, and so may what panicked.
+        let _forgets = Forgets { inner: &self.inner, groups: [old, new] };
+        store.put(&record).await
+    }
+}
+
+/// Forgets these when a write has come to its end, however it did.
+struct Forgets<'a, K> {
+    inner: &'a Inner<K>,
+    groups: [usize; 2],
+}
+
+impl<K> Drop for Forgets<'_, K> {
+    fn drop(&mut self) {
+        for group in self.groups {
+            self.inner.forget(group);
         }
-        self.invalidate(&record.digest).await;
-        // An error may have been written all the same.
-        written
     }
 }
 
@@ -246,9 +287,26 @@ fn shared(error: Arc<StoreError>) -> StoreError {
 /// How long a key is remembered; nothing is for a shorter time than something.
 struct Lives(Duration);
 
+impl Lives {
+    fn left(&self, remembered: &Remembered) -> Duration {
+        let whole = if remembered.record.is_some() { self.0 } else { LIFE_OF_NOTHING.min(self.0) };
+        whole.saturating_sub(remembered.took)
+    }
+}
+
 impl Expiry<KeyDigest, Remembered> for Lives {
     fn expire_after_create(&self, _: &KeyDigest, remembered: &Remembered, _: Instant) -> Option<Duration> {
-        Some(if remembered.record.is_some() { self.0 } else { LIFE_OF_NOTHING.min(self.0) })
+        Some(self.left(remembered))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &KeyDigest,
+        remembered: &Remembered,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(self.left(remembered))
     }
 }
 

@@ -1,7 +1,10 @@
 //! The cache in front of a key store.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +30,8 @@ struct Slow {
     read: Arc<Notify>,
     /// One for each answer that may go out.
     let_go: Arc<Semaphore>,
+    /// One for each write that may be made at once.
+    writes: Arc<Semaphore>,
 }
 
 impl Slow {
@@ -38,6 +43,7 @@ impl Slow {
             is_lost: Arc::default(),
             read: Arc::default(),
             let_go: Arc::new(Semaphore::new(answers)),
+            writes: Arc::new(Semaphore::new(PLENTY)),
         }
     }
 
@@ -68,6 +74,7 @@ impl KeyRegistry for Slow {
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        let _turn = self.writes.acquire().await.expect("never closed");
         let written = self.keys.put(record).await;
         if self.is_lost.load(Ordering::SeqCst) { Err(StoreError::uncertain("lost")) } else { written }
     }
@@ -297,6 +304,59 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
     let off = renamed.revoked();
     assert!(cached.put(&off).await.expect("memory"));
     assert!(cached.find(&off.digest).await.expect("an answer").expect("it is there").disabled);
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_waits_for_is_made_and_takes_effect_when_it_is() {
+    let store = Slow::new(PLENTY);
+    // Nothing is forgotten because its life is over.
+    let cached = CachedKeys::options().life(Duration::from_secs(3_600)).around(store.clone());
+    let ada = record("ada");
+    assert!(cached.put(&ada).await.expect("memory"));
+    let is_good = async || !cached.find(&ada.digest).await.expect("an answer").expect("it is there").disabled;
+    assert!(is_good().await);
+    let busy = store.writes.acquire_many(PLENTY as u32).await.expect("never closed");
+    {
+        let revoked = ada.revoked();
+        let mut putting = pin!(cached.put(&revoked));
+        assert!(putting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+        // Looked at and remembered anew, after whoever wrote it was gone and before the store has it.
+        assert!(is_good().await);
+    }
+    drop(busy);
+    for _ in 0..1_000 {
+        if !is_good().await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("a key that was revoked opens the door");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_question_took_is_of_the_life_of_its_answer() {
+    const LIFE: Duration = Duration::from_secs(3);
+    let store = Slow::new(0);
+    let cached = CachedKeys::options().life(LIFE).around(store.clone());
+    let ada = record("ada");
+    store.put(&ada).await.expect("memory");
+    let mut calls = JoinSet::new();
+    let (behind, digest) = (cached.clone(), ada.digest);
+    calls.spawn(async move { behind.find(&digest).await.expect("an answer").is_some() });
+    store.read.notified().await;
+    // It was read then, and comes back when that is as old as anything may be.
+    tokio::time::advance(LIFE).await;
+    store.let_go.add_permits(PLENTY);
+    assert!(calls.join_next().await.expect("one").expect("no panic"));
+    store.put(&rotated(&ada)).await.expect("memory");
+    assert!(
+        cached.find(&ada.digest).await.expect("an answer").is_none(),
+        "it was rotated behind the back of this cache"
+    );
+    assert_eq!(store.asked(), 2);
 }
 
 #[tokio::test]
