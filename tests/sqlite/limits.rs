@@ -94,6 +94,25 @@ async fn a_permit_of_a_dead_session_that_cannot_be_read_stops_no_limit() {
 }
 
 #[tokio::test]
+async fn a_permit_that_nobody_may_settle_any_more_goes_though_no_other_session_falls_silent() {
+    let dir = Dir::new("freed");
+    let store = open(&dir.file()).await.limits();
+    let mut connection = by_hand(&dir.file()).await;
+    let [dead, alive] = [8, 1 << 20].map(|seconds| Session::new(Duration::from_secs(seconds)));
+    acquire(&store, dead, &limit(Measure::Parallel, 1), 0, at(NINE)).await.expect("a slot");
+    for (time, rows) in [
+        ("2026-11-24T09:00:09Z", 1_i64),
+        ("2026-11-24T09:30:00Z", 1),
+        ("2026-11-24T10:00:08Z", 1),
+        ("2026-11-24T10:02:00Z", 0),
+    ] {
+        store.heartbeat(alive, at(time)).await.expect("it answers");
+        let left = sqlx::query_scalar("SELECT count(*) FROM tollgate_permits").fetch_one(&mut connection).await;
+        assert_eq!(left.ok(), Some(rows), "{time}");
+    }
+}
+
+#[tokio::test]
 async fn rows_of_limits_that_are_full_again_are_deleted_and_no_others() {
     let dir = Dir::new("idle-meters");
     let store = open(&dir.file()).await.limits();

@@ -1,13 +1,21 @@
 //! Meters that stand as new ones would are deleted, some at a time: a host with a scope for each of its customers would
-//! keep a row of everyone it ever had.
+//! keep a row of everyone it ever had. So are the permits of silent sessions that nobody may settle any more.
 
 use sqlx::SqliteConnection;
+
+use super::schema::Times;
 
 /// After how many questions about limits to look, and at how many rows: a question makes a few new ones at most.
 const EVERY: usize = 1_024;
 const ROWS: i64 = 4_096;
 /// Fewer are left: they cost little, and may be back in a moment.
 const FEW: i64 = 512;
+
+/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
+const SETTLEABLE: i64 = 60 * MINUTE;
+/// How often to look for those that may no longer.
+const MINUTE: i64 = 60 * 1_000_000_000;
+const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
 
 /// A row by its key.
 type Key = (String, String, String);
@@ -37,16 +45,26 @@ const DELETE: &str = concat!(
 pub(super) struct IdleMeters {
     questions: usize,
     from: Key,
+    /// When permits were last looked for.
+    looked_at: Option<i64>,
 }
 
 impl IdleMeters {
-    /// So many questions about limits were answered, at `now`. In the writer's transaction.
+    /// So many questions about limits were answered. In the writer's transaction.
     pub(super) async fn step(
         &mut self,
         connection: &mut SqliteConnection,
         questions: usize,
-        now: i64,
+        times: &Times,
     ) -> Result<(), sqlx::Error> {
+        let now = times.latest();
+        // Not only when another session falls silent, which may never be.
+        let is_time = self.looked_at.is_none_or(|at| now.saturating_sub(at) >= MINUTE);
+        if times.has_freed && questions > 0 && is_time {
+            self.looked_at = Some(now);
+            let long_ago = now.saturating_sub(SETTLEABLE);
+            sqlx::query(FORGET_PERMITS).bind(long_ago).execute(&mut *connection).await?;
+        }
         self.questions += questions;
         if self.questions < EVERY {
             return Ok(());

@@ -17,9 +17,6 @@ use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::{Scope, ScopeKind};
 use crate::store::rate_limit::Taken;
 
-/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
-const SETTLEABLE: i64 = 60 * 60 * 1_000_000_000;
-
 const SILENT: &str = "SELECT id FROM tollgate_permit_sessions WHERE alive_until < ?1";
 const PERMITS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -49,7 +46,6 @@ static SAVE_PERMITS: LazyLock<Upsert> = LazyLock::new(|| {
     )
 });
 const DELETE_PERMITS: &str = "DELETE FROM tollgate_permits WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
-const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
 const FORGET_SESSIONS: &str =
     "DELETE FROM tollgate_permit_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const HEAR_SESSIONS: &str = "INSERT INTO tollgate_permit_sessions (id, alive_until) \
@@ -209,8 +205,6 @@ pub(super) async fn save(
     if !silent.is_empty() {
         let silent: Vec<_> = silent.iter().map(hex).collect();
         run(connection, FORGET_SESSIONS, &silent).await?;
-        let long_ago = meters.now.saturating_sub(SETTLEABLE);
-        sqlx::query(FORGET_PERMITS).bind(long_ago).execute(&mut *connection).await?;
     }
     let heard: Vec<_> = meters.heard.iter().map(|(id, until)| (hex(id), *until)).collect();
     run(connection, HEAR_SESSIONS, &heard).await

@@ -104,15 +104,14 @@ impl Task {
                     self.unsynced = self.unsynced.or(Some(Instant::now()));
                 }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
-                    // One of them is at fault, and which one shows when each is asked alone.
-                    let mut asks = batch.into_iter();
-                    while let Some(ask) = asks.next() {
-                        if let Some(error) = Box::pin(self.answer(vec![ask])).await {
-                            self.refuse(asks, &error);
-                            return Some(error);
-                        }
+                    // One of them is at fault, and in which half shows when each is asked for itself: those beside it share
+                    // a commit as before, but for a few.
+                    let others = batch.split_off(batch.len() / 2);
+                    if let Some(error) = Box::pin(self.answer(batch)).await {
+                        self.refuse(others.into_iter(), &error);
+                        return Some(error);
                     }
-                    return None;
+                    return Box::pin(self.answer(others)).await;
                 }
                 tracing::error!(error = &failure.error as &dyn std::error::Error, asks = batch.len(), "not written");
                 for ask in batch {
@@ -233,7 +232,7 @@ impl Work<'_> {
         let (at, questions): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         let times = (&mut of_money, &mut of_counts);
         put(&mut answers, at, admission::decide(self.connection, times, &questions).await?);
-        self.idle_meters.step(self.connection, about_limits, of_counts.latest()).await?;
+        self.idle_meters.step(self.connection, about_limits, &of_counts).await?;
         audit::insert(self.connection, &lines).await?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Reply::Done))).collect())
     }
