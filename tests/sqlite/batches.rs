@@ -226,6 +226,34 @@ async fn all_who_queued_while_one_waited_for_a_lock_in_vain_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_disk_that_hangs_fills_no_memory_with_those_who_come_again() {
+    let dir = Dir::new("hangs");
+    let sqlite = open(&dir.file()).await;
+    let (store, session, budgets) = (sqlite.budgets(), session(), pot(100));
+    let held = hold(&store, session, &budgets, 10, At::Store).await;
+    let mut other = by_hand(&dir.file()).await;
+    other.execute("BEGIN IMMEDIATE").await.expect("locked");
+    // Each asks, and is gone.
+    let refused = (0..20_000).find_map(|_| {
+        let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
+        match pin!(store.reserve(&ask, At::Store)).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(answer) => Some(answer.expect_err("nobody can have answered")),
+            std::task::Poll::Pending => None,
+        }
+    });
+    let refused = refused.expect("there is an end to it");
+    assert_eq!((cause(&refused), refused.is_unavailable()), (SqliteErrorKind::Behind, true));
+    assert!(!refused.may_have_applied(), "it never came to the queue");
+    // What has to be done finds its way all the same.
+    let mut settling = pin!(store.settle(&held, money(7), At::Store));
+    assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    other.execute("ROLLBACK").await.expect("unlocked");
+    settling.await.expect("it settles");
+    let now = standing(&store, &budgets, At::Store).await;
+    assert_eq!((now.spent, now.held), (money(7), money(0)), "whoever gave up holds nothing, and there is room again");
+}
+
+#[tokio::test]
 async fn holds_are_on_the_disk_a_moment_later() {
     let dir = Dir::new("moment");
     let sqlite = Sqlite::open(dir.file()).await.expect("it opens");

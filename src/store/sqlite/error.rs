@@ -46,6 +46,8 @@ pub enum SqliteErrorKind {
     },
     /// [`migrate`](super::Sqlite::migrate) has not been run on it, or not that of this version.
     NotMigrated,
+    /// More is asked of it than its disk takes, or its disk hangs: thousands of questions wait already.
+    Behind,
     /// The disk is full.
     Full,
     /// The disk could not be read or written.
@@ -119,8 +121,8 @@ impl SqliteErrorKind {
 
     /// Whether it may pass without anybody doing anything to the file.
     fn may_pass(self) -> bool {
-        use SqliteErrorKind::{CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly};
-        matches!(self, CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly)
+        use SqliteErrorKind::{Behind, CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly};
+        matches!(self, Behind | CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly)
     }
 }
 
@@ -154,6 +156,12 @@ impl fmt::Display for SqliteError {
                 write!(f, "{path} has schema {found}, and this tollgate knows {known}; run the tollgate that wrote it")
             }
             SqliteErrorKind::NotMigrated => write!(f, "{path} has no current tables of tollgate; call `migrate` once"),
+            SqliteErrorKind::Behind => {
+                write!(
+                    f,
+                    "{path}: thousands of questions wait already; look whether its disk hangs, or is too slow for so many calls"
+                )
+            }
             SqliteErrorKind::Full => write!(f, "{path}: the disk is full; make room"),
             SqliteErrorKind::Io => write!(f, "{path}: the disk failed to read or write"),
             SqliteErrorKind::Closed => {

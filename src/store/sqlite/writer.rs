@@ -1,5 +1,6 @@
 //! The way to the one task that writes: what can be asked of it, and how answers come back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -11,6 +12,10 @@ use super::task::Task;
 use super::{admission, audit, budgets, contents, limits};
 use crate::domain::key::KeyRecord;
 use crate::store::{self, StoreError, budget, rate_limit};
+
+/// How many questions may wait that are worth nothing without their asker: more than a thousand calls at once make, and what a
+/// disk that answers has done in a second. Where it hangs, askers give up and come again, and each would leave one behind.
+const MOST: usize = 1 << 13;
 
 /// One thing to be done.
 pub(super) enum Question {
@@ -43,6 +48,26 @@ pub(super) type Answer = Result<Reply, StoreError>;
 pub(super) struct Ask {
     pub(super) question: Question,
     answer: oneshot::Sender<Letter>,
+    /// Taken until it is answered, by what may be refused.
+    _place: Option<Place>,
+}
+
+/// One of the [`MOST`].
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// `None` where all are taken.
+    fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+        // It is counted first, and given back where it was one too many.
+        let place = Place(taken.clone());
+        (taken.fetch_add(1, Ordering::Relaxed) < MOST).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// An answer under way. One that is never opened takes back what it granted: nobody has heard of it, so nobody can have
@@ -84,7 +109,7 @@ impl Drop for Letter {
         let grant = grant.map(|grant| Question::Budget(budgets::Question::Unheard(grant.reservation.id)));
         for question in permit.into_iter().chain(grant) {
             if let Some(queue) = self.back.upgrade() {
-                let _ = queue.send(Ask { question, answer: oneshot::channel().0 });
+                let _ = queue.send(Ask { question, answer: oneshot::channel().0, _place: None });
             }
         }
     }
@@ -124,6 +149,8 @@ impl Question {
 #[derive(Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
+    /// The places that are taken.
+    taken: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -135,13 +162,21 @@ enum State {
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Writer { state: Mutex::new(State::Idle) }
+        Writer { state: Mutex::new(State::Idle), taken: Arc::default() }
     }
 
-    /// Asks, and waits for the answer. Whoever stops waiting disturbs nobody.
+    /// Asks, and waits for the answer. Whoever stops waiting disturbs nobody. What has to be done in any case, as settlements and
+    /// records have, always finds a place: there are no more of those than calls that were let in.
     pub(super) async fn ask(&self, setup: &Arc<Setup>, question: Question) -> Answer {
+        let mut place = None;
+        if question.is_for_its_asker() {
+            place = Place::take(&self.taken);
+            if place.is_none() {
+                return Err(SqliteError::new(setup.path(), SqliteErrorKind::Behind).into());
+            }
+        }
         let (answer, answered) = oneshot::channel();
-        self.send(setup, Ask { question, answer })?;
+        self.send(setup, Ask { question, answer, _place: place })?;
         match answered.await {
             Ok(letter) => letter.open(),
             // The runtime ended with the writer, perhaps between its commit and its answer.
@@ -154,7 +189,7 @@ impl Writer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Running(queue) = std::mem::replace(&mut *state, State::Closed) else { return None };
         let (answer, answered) = oneshot::channel();
-        queue.send(Ask { question: Question::Close, answer }).ok()?;
+        queue.send(Ask { question: Question::Close, answer, _place: None }).ok()?;
         Some(async { answered.await.map_err(StoreError::uncertain)?.open() })
     }
 
