@@ -1,10 +1,9 @@
 //! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`
-//!
 //! It keeps every call and adds them up: two tables, and a transaction in place of the mutex, make a database of it.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -23,8 +22,8 @@ struct Tables {
     told: HashSet<(Pot, Timestamp, u8)>,
 }
 
-#[derive(Default)]
-struct OneMutex(Mutex<Tables>);
+#[derive(Default, Clone)]
+struct OneMutex(Arc<Mutex<Tables>>);
 
 impl OneMutex {
     /// Time never goes back, and what silent sessions hold is spent before anything is decided.
@@ -95,5 +94,7 @@ impl BudgetStore for OneMutex {
 
 #[tokio::main]
 async fn main() {
-    conformance::budgets(async || OneMutex::default()).await.iter().for_each(|rule| println!("ok  {rule}"));
+    let pair = |one: OneMutex| (one.clone(), one);
+    let both = conformance::budgets_shared(async || pair(OneMutex::default())).await;
+    conformance::budgets(async || OneMutex::default()).await.iter().chain(&both).for_each(|rule| println!("ok {rule}"));
 }

@@ -45,6 +45,9 @@ use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
 
 /// Holds and settles money.
+///
+/// All of it is about the database, and not about the handle on it: what another process has held, settled or forfeited
+/// there counts at once. The rules of the suite know one handle; `conformance::budgets_shared` has two.
 #[async_trait]
 pub trait BudgetStore: Send + Sync + 'static {
     /// Holds one grant in every pot that is asked for, or nothing in any, in one atomic step; the rule is

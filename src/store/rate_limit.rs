@@ -36,6 +36,9 @@ use crate::domain::limit::{Limit, Measure};
 pub const SLOT_WAIT: Duration = Duration::from_secs(1);
 
 /// Counts what may be done a minute, and at once.
+///
+/// Where several processes share a store, what one of them counts is counted for all of them at once. The rules of the
+/// suite know one handle on it; `conformance::limits_shared` has two.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + 'static {
     /// Counts a call against every limit that is asked for, or against none, in one atomic step. Asked again with the

@@ -1,6 +1,7 @@
 //! What every store promises, over files.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +21,18 @@ impl Files {
         Files(Dir::new(name), AtomicU64::new(0))
     }
 
+    fn path(&self) -> PathBuf {
+        self.0.0.join(format!("{}.db", self.1.fetch_add(1, Ordering::Relaxed)))
+    }
+
     async fn next(&self) -> Sqlite {
-        open(&self.0.0.join(format!("{}.db", self.1.fetch_add(1, Ordering::Relaxed)))).await
+        open(&self.path()).await
+    }
+
+    /// The same file twice, each with a writer of its own, as two processes have it.
+    async fn two(&self) -> (Sqlite, Sqlite) {
+        let path = self.path();
+        (open(&path).await, open(&path).await)
     }
 }
 
@@ -49,6 +60,29 @@ async fn budgets_in_sqlite_pass_the_suite() {
     conformance::budget_histories(shared, 68..72, 100).await;
     conformance::budgets_that_grow(async || Box::new(files.next().await.budgets()) as Box<dyn BudgetStore>).await;
     conformance::budgets_that_grow(async || Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_on_one_file_pass_the_suite() {
+    let files = Files::new("suite-shared");
+    let budgets = async || {
+        let (here, there) = files.two().await;
+        (here.budgets(), there.budgets())
+    };
+    let limits = async || {
+        let (here, there) = files.two().await;
+        (here.limits(), there.limits())
+    };
+    let admission = async || {
+        let (here, there) = files.two().await;
+        (here.admission(), there.admission())
+    };
+    let rules = conformance::budgets_shared(budgets).await;
+    assert!(rules.contains(&"a_hold_that_two_settle_is_settled_once"), "{rules:?}");
+    let rules = conformance::limits_shared(limits).await;
+    assert!(rules.contains(&"a_permit_that_two_settle_is_settled_once"), "{rules:?}");
+    let rules = conformance::admission_shared(admission).await;
+    assert!(rules.len() > 8, "{rules:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

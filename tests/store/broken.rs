@@ -13,14 +13,14 @@ use tollgate::domain::limit::Limit;
 use tollgate::domain::money::Money;
 use tollgate::domain::scope::{Scope, ScopeKind};
 use tollgate::domain::window::Calendar;
-use tollgate::store::budget::{self, BudgetStore, Pinned, Reservation, Reserve};
+use tollgate::store::budget::{self, BudgetStore, Memory, Pinned, Reservation, Reserve};
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError, conformance};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub(crate) enum Fault {
     /// Looks first, and decides by what it saw.
     ReadsThenWrites,
     SettlesAgain,
@@ -55,11 +55,17 @@ enum Fault {
     TellsAll,
     /// Has a clock that does not go.
     StandsStill,
+    /// Has a clock that goes by whole seconds.
+    CountsSeconds,
+    /// Gives every session the lease that is usual.
+    OneLease,
+    /// Says that it remembers for longer than it does.
+    PromisesMore,
 }
 
 use Fault::*;
 
-struct Broken<S> {
+pub(crate) struct Broken<S> {
     inner: S,
     fault: Fault,
     /// What was granted, and to be paid from which pots.
@@ -68,13 +74,14 @@ struct Broken<S> {
 }
 
 impl<S> Broken<S> {
-    fn new(inner: S, fault: Fault) -> Self {
+    pub(crate) fn new(inner: S, fault: Fault) -> Self {
         Broken { inner, fault, known: Mutex::default(), told: Mutex::default() }
     }
 
-    fn session(&self, session: Session) -> Session {
+    fn session(&self, session: Session, usual: u64) -> Session {
         match self.fault {
             Believes => Session { lease: Duration::from_secs(1 << 40), ..session },
+            OneLease => Session { lease: Duration::from_secs(usual), ..session },
             _ => session,
         }
     }
@@ -110,6 +117,7 @@ impl<S> Broken<S> {
     fn at(&self, at: At) -> At {
         match (self.fault, at) {
             (StandsStill, At::Store) => At::Fixed(Timestamp::UNIX_EPOCH),
+            (CountsSeconds, At::Fixed(time)) => At::Fixed(Timestamp::from_second(time.as_second()).expect("a time")),
             _ => at,
         }
     }
@@ -129,7 +137,7 @@ impl<S> Broken<S> {
 impl BudgetStore for Broken<MemoryBudgets> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
         let budgets: Vec<_> = ask.budgets.iter().map(|budget| self.budget(budget)).collect();
-        let mut ask = Reserve::new(self.raced(ask.id).await, self.session(ask.session), &budgets, ask.wish);
+        let mut ask = Reserve::new(self.raced(ask.id).await, self.session(ask.session, 300), &budgets, ask.wish);
         match self.fault {
             AsksAgain => ask.id = Uuid::now_v7(),
             TakesAll => ask.wish.share = 1,
@@ -203,8 +211,12 @@ impl BudgetStore for Broken<MemoryBudgets> {
         self.inner.settle(reservation, actual, at).await
     }
 
+    fn memory(&self) -> Memory {
+        if self.fault == PromisesMore { Memory::of(Duration::from_secs(2 * 86_400)) } else { Memory::default() }
+    }
+
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        self.inner.heartbeat(self.session(session), at).await
+        self.inner.heartbeat(self.session(session, 300), at).await
     }
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
@@ -226,7 +238,7 @@ impl RateLimitStore for Broken<MemoryLimits> {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
         let limits: Vec<_> = ask.limits.iter().map(|limit| self.limit(limit)).collect();
         let id = self.raced(ask.id).await;
-        let (mut ask, at) = (Acquire::new(id, self.session(ask.session), &limits).tokens(ask.tokens), self.at(at));
+        let (mut ask, at) = (Acquire::new(id, self.session(ask.session, 8), &limits).tokens(ask.tokens), self.at(at));
         match self.fault {
             AsksAgain => ask.id = Uuid::now_v7(),
             ReadsThenWrites => {
@@ -275,7 +287,7 @@ impl RateLimitStore for Broken<MemoryLimits> {
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
-        self.inner.heartbeat(self.session(session), at).await
+        self.inner.heartbeat(self.session(session, 8), at).await
     }
 
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
@@ -289,7 +301,7 @@ impl RateLimitStore for Broken<MemoryLimits> {
 }
 
 /// However few tasks there are at a time, some of them have read before the first writes.
-async fn others_read_too() {
+pub(crate) async fn others_read_too() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
@@ -327,6 +339,8 @@ fn a_broken_budget_store_fails_by_the_rule_that_it_breaks() {
         (IsNarrow, "the_largest_limit_is_a_limit"),
         (RacesWithItself, "one_id_that_is_asked_for_twice_at_one_moment_is_held_once"),
         (TellsAll, "a_threshold_is_told_to_one_of_all_who_settle_at_one_moment"),
+        (OneLease, "every_session_has_a_lease_of_its_own"),
+        (PromisesMore, "what_was_settled_is_known_for_as_long_as_is_promised"),
     ] {
         let said = said(move |runtime| {
             runtime.block_on(conformance::budgets(async || Broken::new(MemoryBudgets::new(), fault)));
@@ -349,6 +363,8 @@ fn a_broken_limit_store_fails_by_the_rule_that_it_breaks() {
         (MixesKinds, "counts_are_apart_by_scope_and_by_measure"),
         (IsNarrow, "the_largest_limits_are_limits"),
         (StandsStill, "the_stores_own_clock_will_do"),
+        (CountsSeconds, "a_bucket_fills_within_a_second_too"),
+        (OneLease, "every_session_has_a_lease_of_its_own"),
         (RacesWithItself, "one_id_that_is_asked_for_twice_at_one_moment_is_counted_once"),
     ] {
         let said = said(move |runtime| {

@@ -10,3 +10,5 @@ mod customers;
 mod late;
 mod memory;
 mod properties;
+mod racy;
+mod told;

@@ -21,6 +21,10 @@ use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session, conformance};
 use uuid::Uuid;
 
+fn twice<S: Clone>(store: S) -> (S, S) {
+    (store.clone(), store)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_in_memory_pass_the_suite() {
     let rules = conformance::keys(async || MemoryKeys::new()).await;
@@ -44,6 +48,9 @@ async fn budgets_in_memory_pass_the_suite() {
     conformance::budgets_that_grow(async || MemoryBudgets::new()).await;
     conformance::budgets_that_grow(async || Box::new(MemoryBudgets::new()) as Box<dyn BudgetStore>).await;
     conformance::budgets_that_grow(async || Arc::new(MemoryBudgets::new()) as Arc<dyn BudgetStore>).await;
+    // A clone is a handle on the same.
+    let rules = conformance::budgets_shared(async || twice(MemoryBudgets::new())).await;
+    assert!(rules.contains(&"a_hold_that_two_settle_is_settled_once"), "{rules:?}");
     conformance::budget_histories(async || MemoryBudgets::new(), 1_000..1_256, 200).await;
     conformance::budget_histories(async || MemoryBudgets::new(), 0..8, 1_000).await;
 }
@@ -54,6 +61,8 @@ async fn limits_in_memory_pass_the_suite() {
     assert!(rules.len() > 20 && rules.contains(&"a_slot_is_held_until_it_is_settled"), "{rules:?}");
     conformance::limits(async || Box::new(MemoryLimits::new()) as Box<dyn RateLimitStore>).await;
     conformance::limits(async || Arc::new(MemoryLimits::new()) as Arc<dyn RateLimitStore>).await;
+    let rules = conformance::limits_shared(async || twice(MemoryLimits::new())).await;
+    assert!(rules.contains(&"a_permit_that_two_settle_is_settled_once"), "{rules:?}");
     conformance::limit_histories(async || MemoryLimits::new(), 1_000..1_256, 200).await;
     conformance::limit_histories(async || MemoryLimits::new(), 0..8, 1_000).await;
 }
@@ -71,6 +80,8 @@ async fn admission_in_memory_passes_the_suite() {
         (Arc::new(store.clone()) as Arc<dyn AdmissionStore>, store.keys())
     })
     .await;
+    let rules = conformance::admission_shared(async || twice(MemoryStore::new())).await;
+    assert!(rules.len() > 8, "{rules:?}");
     conformance::budgets(async || MemoryStore::new()).await;
     conformance::budgets_that_grow(async || MemoryStore::new()).await;
     let shared = async || Arc::new(MemoryStore::new()) as Arc<dyn AdmissionStore>;

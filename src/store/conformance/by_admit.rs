@@ -33,6 +33,16 @@ pub(super) async fn to_admit_by_limits_alone_is_to_acquire<S: AdmissionStore, K:
     limits::history::run(&make, SEEDS, super::STEPS).await;
 }
 
+pub(super) async fn shared<S: AdmissionStore>(make: &impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    let make = async || {
+        let (here, there) = make().await;
+        (ByAdmit::of((here, ())), ByAdmit::of((there, ())))
+    };
+    let mut rules = budgets::shared(&make).await;
+    rules.extend(limits::shared(&make).await);
+    rules
+}
+
 /// Asks by `admit`, and settles as ever.
 struct ByAdmit<S, K> {
     store: S,
@@ -52,7 +62,7 @@ fn other(what: &impl std::fmt::Debug) -> StoreError {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: AdmissionStore, K: KeyRegistry> BudgetStore for ByAdmit<S, K> {
+impl<S: AdmissionStore, K: Send + Sync + 'static> BudgetStore for ByAdmit<S, K> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
         match self.store.admit(&Admit { key: None, limits: None, budgets: Some(*ask) }, at).await? {
             Verdict::Allow(Admitted { allowed: None, grant: Some(grant) }) => Ok(budget::Verdict::Allow(grant)),
@@ -84,7 +94,7 @@ impl<S: AdmissionStore, K: KeyRegistry> BudgetStore for ByAdmit<S, K> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: AdmissionStore, K: KeyRegistry> RateLimitStore for ByAdmit<S, K> {
+impl<S: AdmissionStore, K: Send + Sync + 'static> RateLimitStore for ByAdmit<S, K> {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
         match self.store.admit(&Admit { key: None, limits: Some(*ask), budgets: None }, at).await? {
             Verdict::Allow(Admitted { allowed: Some(allowed), grant: None }) => Ok(rate_limit::Verdict::Allow(allowed)),

@@ -6,7 +6,10 @@
 //! store's own clock, which waits a moment for it to move; it spawns two thousand tasks where a rule is about many at once,
 //! so give it a runtime with several threads.
 //!
-//! Two sets of rules are asked of some stores and not of others, and are demanded by name. [`budgets_that_grow`]: what a
+//! Some sets of rules are asked of some stores and not of others, and are demanded by name. [`budgets_shared`],
+//! [`limits_shared`] and [`admission_shared`]: two handles on one database, as two gateways have them. No other rule has more
+//! than one, so that a store that decides by what its own process knows, or under a lock of its own, passes all of those and
+//! spends twice as much as there is; ask for these of every store that is further away than memory. [`budgets_that_grow`]: what a
 //! store leaves to a default of its trait is no fault to [`budgets`], so that a wrapper that forgets to hand
 //! [`extend`](BudgetStore::extend) on would pass it unseen; ask for this set too wherever holds are to grow.
 //! [`budgets_asked_late`] and [`limits_asked_late`]: for stores that a question can reach after its settlement.
@@ -74,6 +77,15 @@ pub async fn budgets<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static 
     budgets::all(&make).await
 }
 
+/// What a [`BudgetStore`] keeps where two gateways share it, over pairs of handles on one database that `make` makes empty: what
+/// one of them holds, settles or forfeits is so for the other at once. Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn budgets_shared<S: BudgetStore>(make: impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    budgets::shared(&make).await
+}
+
 /// The rules of [`extend`](BudgetStore::extend), which a store may leave to its default: for those that do not, and for
 /// whatever stands before one of them.
 ///
@@ -111,6 +123,15 @@ pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'stati
     limits::all(&make).await
 }
 
+/// What a [`RateLimitStore`] keeps where two gateways share it, over pairs of handles on one database that `make` makes empty:
+/// what one of them counts or gives back is counted or given back for the other at once. Gives the names of the rules.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn limits_shared<S: RateLimitStore>(make: impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    limits::shared(&make).await
+}
+
 /// Every rule of an [`AdmissionStore`] beside those of its parts, over stores that `make` makes empty, each with its keys.
 /// Gives the names of the rules.
 ///
@@ -121,6 +142,14 @@ pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'stati
 /// When a rule does not hold, with its name.
 pub async fn admission<S: AdmissionStore, K: KeyRegistry>(make: impl AsyncFn() -> (S, K)) -> Vec<&'static str> {
     admission::all(&make).await
+}
+
+/// The rules of [`budgets_shared`] and of [`limits_shared`], asked by way of `admit`. Gives their names.
+///
+/// # Panics
+/// When a rule does not hold, with its name.
+pub async fn admission_shared<S: AdmissionStore>(make: impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    by_admit::shared(&make).await
 }
 
 /// One history of so many random steps a seed, each step compared with a ledger that adds everything up anew.

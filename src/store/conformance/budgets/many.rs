@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::task::JoinSet;
 
 use super::extends::{can_grow, in_all};
-use super::{Desk, ask, day, money, session};
+use super::{Desk, HOUR, LEASE, ask, day, money, session};
+use crate::domain::budget::Budget;
 use crate::domain::ledger::{THRESHOLDS, Wish};
 use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::conformance::{Gate, Rule, TASKS, at};
@@ -16,27 +17,48 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
     rule: Rule,
 ) {
     let can_grow = can_grow(make, rule).await;
+    let desk = Arc::new(Desk::open(make, rule).await);
+    storm([desk.clone(), desk], 0, can_grow).await;
+}
+
+/// The first moment of a window is one that many wait for.
+pub(super) async fn a_window_that_begins_under_two_thousand_tasks_loses_no_hold<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (can_grow, midnight) = (can_grow(make, rule).await, 15 * HOUR);
     let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    // A pot that nobody has asked yet has no window that could begin anew: all of these have, and nothing is left in them.
+    let pots = [team(), own(0), own(1), own(2)];
+    let spent = desk.granted(&ask(session, &pots, most() - 9), midnight - 1).await;
+    desk.settle(&spent.reservation, most() - 9, midnight - 1).await;
+    desk.granted(&ask(session, &pots, 9), midnight - 1).await;
+    storm([desk.clone(), desk], midnight, can_grow).await;
+}
+
+/// Two desks, of one store or of two handles on one, that tasks come to by turns: whoever asks at the one settles at the other.
+pub(super) async fn storm<S: BudgetStore>(desks: [Arc<Desk<S>>; 2], seconds: i64, can_grow: bool) {
+    let (rule, sessions) = (desks[0].rule, [session(), session()]);
     // Enough for a fifth of them, in two pots that are asked for in either order.
-    let (most, each) = (i64::try_from(TASKS).unwrap_or(0), 5);
-    let team = day("search", most);
+    let (most, each) = (most(), 5);
     // What is spent and held for certain: counted after it is held, and down to what is spent before it is settled.
     let sum = Arc::new(AtomicI64::new(0));
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for task in 0..TASKS {
-        let (desk, team, sum) = (desk.clone(), team.clone(), sum.clone());
-        let gate = gate.clone();
+        let (turn, mut turned) = (usize::from(task / 2 % 2 == 1), desks.clone());
+        turned.rotate_left(turn);
+        let ([desk, other], session) = (turned, sessions[turn]);
+        let (gate, sum) = (gate.clone(), sum.clone());
         tasks.spawn(async move {
             gate.pass().await;
-            let own = day(&format!("own {}", task % 3), most);
-            let pots = if task % 2 == 0 { [own, team] } else { [team, own] };
+            let pots = if task % 2 == 0 { [own(task % 3), team()] } else { [team(), own(task % 3)] };
             let (first, mut held) = (ask(session, &pots, each), each);
-            let Verdict::Allow(grant) = desk.reserve(&first, 0).await else { return (0, 0) };
+            let Verdict::Allow(grant) = desk.reserve(&first, seconds).await else { return (0, 0) };
             let now = sum.fetch_add(each, Ordering::SeqCst) + each;
             rule.holds(&format!("{now} were granted of {most}"), now <= most);
             if can_grow
                 && task % 3 == 0
-                && let Some(grown) = desk.extended(&in_all(&first, each + 1, each + 4, 1), 0).await
+                && let Some(grown) = other.extended(&in_all(&first, each + 1, each + 4, 1), seconds).await
             {
                 held = grown.reservation.granted.nanos();
                 let now = sum.fetch_add(held - each, Ordering::SeqCst) + held - each;
@@ -44,7 +66,7 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
             }
             tokio::task::yield_now().await;
             if task % 7 == 0 {
-                for standing in rule.answer(desk.store.standing(&pots, at(0)).await) {
+                for standing in rule.answer(desk.store.standing(&pots, at(seconds)).await) {
                     let sum = standing.spent.saturating_add(standing.held);
                     rule.holds(&format!("spent + held <= limit of {standing:?}"), sum <= standing.budget.limit);
                 }
@@ -58,13 +80,13 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
                 // Settled twice, both at once.
                 1 => {
                     let mut twice = JoinSet::new();
-                    for _ in 0..2 {
-                        let (desk, reservation) = (desk.clone(), grant.reservation.clone());
-                        twice.spawn(async move { desk.settle(&reservation, 3, 0).await });
+                    for desk in [desk, other] {
+                        let reservation = grant.reservation.clone();
+                        twice.spawn(async move { desk.settle(&reservation, 3, seconds).await });
                     }
                     twice.join_all().await;
                 }
-                _ => drop(desk.settle(&grant.reservation, 3, 0).await),
+                _ => drop(other.settle(&grant.reservation, 3, seconds).await),
             }
             (3, 0)
         });
@@ -73,11 +95,68 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
     let ended = tasks.join_all().await;
     let (spent, held) = ended.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     rule.holds("some were granted, and not all", spent > 0 && ended.contains(&(0, 0)));
-    desk.stands(&team, 0, spent, held).await;
-    let own: Vec<_> = (0..3).map(|n| day(&format!("own {n}"), most)).collect();
-    let standings = rule.answer(desk.store.standing(&own, at(0)).await);
-    let sums = standings.iter().fold((0, 0), |sum, one| (sum.0 + one.spent.nanos(), sum.1 + one.held.nanos()));
-    rule.same("spent and held of their own pots", &sums, &(spent, held));
+    for desk in desks {
+        desk.stands(&team(), seconds, spent, held).await;
+        let standings = rule.answer(desk.store.standing(&[own(0), own(1), own(2)], at(seconds)).await);
+        let sums = standings.iter().fold((0, 0), |sum, one| (sum.0 + one.spent.nanos(), sum.1 + one.held.nanos()));
+        rule.same("spent and held of their own pots", &sums, &(spent, held));
+    }
+}
+
+fn most() -> i64 {
+    i64::try_from(TASKS).unwrap_or(0)
+}
+
+fn team() -> Budget {
+    day("search", most())
+}
+
+fn own(n: u64) -> Budget {
+    day(&format!("own {n}"), most())
+}
+
+/// A gateway that was taken for dead settles after all, everything at once, while another goes on.
+pub(super) async fn what_falls_silent_under_two_thousand_tasks_is_charged_once<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, dead, alive) = (Arc::new(Desk::open(make, rule).await), session(), session());
+    let (count, each, now) = (most() / 2, 5, LEASE + 1);
+    // As long as all of it is forfeited, there is something for a tenth of those who ask.
+    let pot = day("search", count * each * 11 / 10);
+    let mut asking = JoinSet::new();
+    for _ in 0..count {
+        let (desk, pot) = (desk.clone(), pot.clone());
+        asking.spawn(async move { desk.granted(&ask(dead, &[pot], each), 0).await.reservation });
+    }
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
+    for (index, reservation) in asking.join_all().await.into_iter().enumerate() {
+        let (desk, gate) = (desk.clone(), gate.clone());
+        let (at_the_desk, open, pot) = (desk.clone(), gate.clone(), pot.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            if index % 10 == 0 {
+                // Nobody ever does.
+                return (each, 0);
+            }
+            for _ in 0..=index % 2 {
+                desk.settle(&reservation, 3, now).await;
+            }
+            (3, 0)
+        });
+        tasks.spawn(async move {
+            open.pass().await;
+            match at_the_desk.reserve(&ask(alive, &[pot], each), now).await {
+                Verdict::Allow(_) => (0, each),
+                Verdict::Deny(_) => (0, 0),
+            }
+        });
+    }
+    gate.open();
+    let ended = tasks.join_all().await;
+    let (spent, held) = ended.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    desk.stands(&pot, now, spent, held).await;
+    rule.holds(&format!("{held} is held beside {spent}"), held > 0 && spent + held <= pot.limit.nanos());
 }
 
 /// Who asks again after an error may do so while the first question is still on its way.

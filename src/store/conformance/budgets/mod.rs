@@ -5,6 +5,8 @@ mod extends;
 pub(super) mod history;
 mod late;
 mod many;
+mod memory;
+mod shared;
 mod spent;
 mod times;
 mod vectors;
@@ -19,6 +21,8 @@ use self::asks::*;
 use self::extends::*;
 use self::late::*;
 use self::many::*;
+use self::memory::*;
+use self::shared::*;
 use self::spent::*;
 use self::times::*;
 use self::vectors::*;
@@ -53,6 +57,16 @@ pub(super) async fn that_grow<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec
     )
 }
 
+pub(super) async fn shared<S: BudgetStore>(make: &impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    run!(make,
+        what_one_handle_holds_is_held_for_the_other
+        a_hold_that_two_settle_is_settled_once
+        a_session_that_falls_silent_is_silent_for_both
+        a_window_that_one_handle_begins_has_begun_for_the_other
+        spent_and_held_never_exceed_the_limit_over_two_handles
+    )
+}
+
 /// All but the histories.
 pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     let mut rules = run!(make,
@@ -73,6 +87,7 @@ pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Ve
         a_hold_of_a_silent_session_is_forfeited_not_released
         a_settlement_corrects_a_forfeit
         a_living_session_keeps_its_holds
+        every_session_has_a_lease_of_its_own
         a_clock_that_goes_back_opens_no_window
         a_rolling_window_forgets_slice_by_slice
         a_soft_pot_refuses_nothing_and_is_counted
@@ -81,8 +96,12 @@ pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Ve
         a_billionth_is_never_lost
         the_largest_limit_is_a_limit
         the_table_of_vectors_holds
+        what_was_settled_is_known_for_as_long_as_is_promised
+        what_was_forfeited_is_corrected_for_as_long_as_is_promised
         the_stores_own_clock_will_do
         spent_and_held_never_exceed_the_limit_under_two_thousand_tasks
+        a_window_that_begins_under_two_thousand_tasks_loses_no_hold
+        what_falls_silent_under_two_thousand_tasks_is_charged_once
         one_id_that_is_asked_for_twice_at_one_moment_is_held_once
         a_threshold_is_told_to_one_of_all_who_settle_at_one_moment
     );

@@ -1,10 +1,12 @@
 //! What time does: windows, silent sessions, clocks that go back.
 
 use std::slice::from_ref;
+use std::time::Duration;
 
 use super::{Desk, HOUR, LEASE, ask, day, money, session};
 use crate::domain::budget::{Budget, Window};
 use crate::domain::scope::Scope;
+use crate::store::Session;
 use crate::store::budget::BudgetStore;
 use crate::store::conformance::{Rule, at, time};
 
@@ -98,6 +100,17 @@ pub(super) async fn a_living_session_keeps_its_holds<S: BudgetStore>(make: &impl
     }
     rule.answer(desk.store.heartbeat(asking, at(11 * LEASE)).await);
     desk.stands(&pots[0], 11 * LEASE + 1, 60, 40).await;
+}
+
+pub(super) async fn every_session_has_a_lease_of_its_own<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let [brief, usual, long] = [20, LEASE, 900].map(|lease| Session::new(Duration::from_secs(lease.unsigned_abs())));
+    let (desk, pots) = (Desk::open(make, rule).await, [day("search", 100)]);
+    for (session, nanos) in [(long, 40), (brief, 10), (usual, 30)] {
+        desk.granted(&ask(session, &pots, nanos), 0).await;
+    }
+    for (seconds, spent) in [(20, 0), (21, 10), (LEASE, 10), (LEASE + 1, 40), (900, 40), (901, 80)] {
+        desk.stands(&pots[0], seconds, spent, 80 - spent).await;
+    }
 }
 
 pub(super) async fn a_clock_that_goes_back_opens_no_window<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {

@@ -3,10 +3,12 @@
 use std::slice::from_ref;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Desk, ask, left, parallel, requests, seconds, session, tokens};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::At;
-use crate::store::conformance::{Rule, at};
+use crate::store::conformance::{Rule, at, time};
 use crate::store::rate_limit::{Acquire, Denial, RateLimitStore, Used, Verdict};
 
 pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
@@ -43,6 +45,22 @@ async fn time_passes<S: RateLimitStore>(desk: &Desk<S>) {
     }
     let passed = SystemClock.now().duration_since(began).unsigned_abs();
     rule.holds(&format!("no more is back than what flowed in {passed:?}"), passed * 2 >= PART);
+}
+
+pub(super) async fn a_bucket_fills_within_a_second_too<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    // One a millisecond.
+    let limits = [tokens("ada", 60_000)];
+    let after = |millis| At::Fixed(time(0).saturating_add(Duration::from_millis(millis)).unwrap_or(Timestamp::MAX));
+    desk.allowed(&ask(session, &limits).tokens(60_000), 0).await;
+    for (millis, want) in [(0, 0), (1, 1), (100, 100), (999, 999)] {
+        let standings = rule.answer(desk.store.standing(&limits, after(millis)).await);
+        rule.same(&format!("what is left after {millis} ms"), &left(&standings), &vec![want]);
+    }
+    for (tokens, passes) in [(1_101, false), (1_100, true), (1, false)] {
+        let verdict = rule.answer(desk.store.acquire(&ask(session, &limits).tokens(tokens), after(1_100)).await);
+        rule.same(&format!("{tokens} after 1100 ms pass"), &matches!(verdict, Verdict::Allow(_)), &passes);
+    }
 }
 
 async fn refused<S: RateLimitStore>(desk: &Desk<S>, ask: &Acquire<'_>) -> Denial {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::{Desk, ask, id, parallel, requests, session, tokens};
+use super::{Desk, LEASE, ask, id, parallel, requests, session, tokens};
 use crate::domain::limit::Measure;
 use crate::store::conformance::{Gate, Rule, TASKS, at};
 use crate::store::rate_limit::{Acquire, RateLimitStore, Used, Verdict};
@@ -14,14 +14,22 @@ pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {
-    let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
+    let desk = Arc::new(Desk::open(make, rule).await);
+    storm([desk.clone(), desk]).await;
+}
+
+/// Two desks, of one store or of two handles on one, that tasks come to by turns: whoever asks at the one settles at the other.
+pub(super) async fn storm<S: RateLimitStore>(desks: [Arc<Desk<S>>; 2]) {
+    let (rule, sessions) = (desks[0].rule, [session(), session()]);
     let limits = [requests("team", TASKS / 5), tokens("team", TASKS), parallel("team", TASKS / 10)];
     // What is taken for certain: counted after it was taken, and no longer before it is given back.
     let taken = Arc::new([const { AtomicU64::new(0) }; 3]);
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for task in 0..TASKS {
-        let (desk, limits, taken) = (desk.clone(), limits.clone(), taken.clone());
-        let gate = gate.clone();
+        let (turn, mut turned) = (usize::from(task / 2 % 2 == 1), desks.clone());
+        turned.rotate_left(turn);
+        let ([desk, other], session) = (turned, sessions[turn]);
+        let (gate, limits, taken) = (gate.clone(), limits.clone(), taken.clone());
         tasks.spawn(async move {
             gate.pass().await;
             let mut asked = limits.clone();
@@ -42,14 +50,14 @@ pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks
                 // Settled twice, both at once.
                 1 => {
                     let mut twice = JoinSet::new();
-                    for _ in 0..2 {
-                        let (desk, permit) = (desk.clone(), allowed.permit.clone());
+                    for desk in [desk, other] {
+                        let permit = allowed.permit.clone();
                         twice.spawn(async move { desk.settle(&permit, Used::Tokens(3), 0).await });
                     }
                     twice.join_all().await;
                 }
-                2 => desk.settle(&allowed.permit, Used::Nothing, 0).await,
-                _ => desk.settle(&allowed.permit, Used::AsEstimated, 0).await,
+                2 => other.settle(&allowed.permit, Used::Nothing, 0).await,
+                _ => other.settle(&allowed.permit, Used::AsEstimated, 0).await,
             }
         });
     }
@@ -57,13 +65,46 @@ pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks
     tasks.join_all().await;
     let taken = taken.each_ref().map(|taken| taken.load(Ordering::SeqCst));
     rule.holds("some went through", taken[0] > 0);
-    let standings = rule.answer(desk.store.standing(&limits, at(0)).await);
-    for (standing, taken) in standings.iter().zip(taken) {
-        // A refund may give back too little, where others have come before it; it never gives too much.
-        let most = standing.limit.most.saturating_sub(taken);
-        let is_so = standing.left <= most && (standing.left == most || standing.limit.measure != Measure::Parallel);
-        rule.holds(&format!("{taken} are taken, and {} left of {}", standing.left, standing.limit), is_so);
+    for desk in desks {
+        let standings = rule.answer(desk.store.standing(&limits, at(0)).await);
+        for (standing, taken) in standings.iter().zip(taken) {
+            // A refund may give back too little, where others have come before it; it never gives too much.
+            let most = standing.limit.most.saturating_sub(taken);
+            let is_so = standing.left <= most && (standing.left == most || standing.limit.measure != Measure::Parallel);
+            rule.holds(&format!("{taken} are taken, and {} left of {}", standing.left, standing.limit), is_so);
+        }
     }
+}
+
+/// A gateway that was taken for dead settles after all, everything at once, while another takes the slots that it had.
+pub(super) async fn slots_that_fall_free_under_two_thousand_tasks_are_free_once<S: RateLimitStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, dead, alive) = (Arc::new(Desk::open(make, rule).await), session(), session());
+    let (count, now) = (TASKS / 2, LEASE + 1);
+    let limit = parallel("team", count);
+    let mut asking = JoinSet::new();
+    for _ in 0..count {
+        let (desk, limit) = (desk.clone(), limit.clone());
+        asking.spawn(async move { desk.allowed(&ask(dead, &[limit]), 0).await.permit });
+    }
+    let (gate, mut tasks) = (Gate::default(), JoinSet::new());
+    for permit in asking.join_all().await {
+        let (desk, gate) = (desk.clone(), gate.clone());
+        let (at_the_desk, open, limit) = (desk.clone(), gate.clone(), limit.clone());
+        tasks.spawn(async move {
+            gate.pass().await;
+            desk.settle(&permit, Used::AsEstimated, now).await;
+        });
+        tasks.spawn(async move {
+            open.pass().await;
+            at_the_desk.allowed(&ask(alive, &[limit]), now).await;
+        });
+    }
+    gate.open();
+    tasks.join_all().await;
+    desk.stands(&limit, now, 0).await;
 }
 
 /// Who asks again after an error may do so while the first question is still on its way.

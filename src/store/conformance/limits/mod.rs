@@ -5,6 +5,7 @@ mod edges;
 pub(super) mod history;
 mod late;
 mod many;
+mod shared;
 mod slots;
 
 use std::slice::from_ref;
@@ -16,6 +17,7 @@ use self::buckets::*;
 use self::edges::*;
 use self::late::*;
 use self::many::*;
+use self::shared::*;
 use self::slots::*;
 use super::{Rule, SEEDS, STEPS, at, run};
 use crate::domain::limit::{Limit, Measure};
@@ -33,6 +35,15 @@ pub(super) async fn asked_late<S: RateLimitStore>(make: &impl AsyncFn() -> S) ->
     run!(make,
         what_was_settled_is_not_permitted_again
         what_was_given_up_before_it_came_is_not_permitted
+    )
+}
+
+pub(super) async fn shared<S: RateLimitStore>(make: &impl AsyncFn() -> (S, S)) -> Vec<&'static str> {
+    run!(make,
+        what_one_handle_counts_is_counted_for_the_other
+        a_permit_that_two_settle_is_settled_once
+        slots_of_a_silent_session_are_free_for_both
+        no_more_than_the_limit_goes_through_over_two_handles
     )
 }
 
@@ -58,9 +69,12 @@ pub(super) async fn one_by_one<S: RateLimitStore>(make: &impl AsyncFn() -> S) ->
         slots_of_a_silent_session_are_free
         a_session_that_comes_back_has_its_slots_again
         a_living_session_keeps_its_slots
+        every_session_has_a_lease_of_its_own
+        a_bucket_fills_within_a_second_too
         the_largest_limits_are_limits
         the_stores_own_clock_will_do
         no_more_than_the_limit_goes_through_under_two_thousand_tasks
+        slots_that_fall_free_under_two_thousand_tasks_are_free_once
         one_id_that_is_asked_for_twice_at_one_moment_is_counted_once
     )
 }

@@ -1,6 +1,9 @@
 //! What is counted at once.
 
+use std::time::Duration;
+
 use super::{Desk, LEASE, ask, parallel, session, tokens};
+use crate::store::Session;
 use crate::store::conformance::{Rule, at};
 use crate::store::rate_limit::{RateLimitStore, Used};
 
@@ -93,4 +96,15 @@ pub(super) async fn a_living_session_keeps_its_slots<S: RateLimitStore>(make: &i
     desk.denied(&ask(asking, &[parallel("ada", 1)]), 11 * LEASE).await;
     desk.stands(&limits[0], 11 * LEASE, 100 - 12).await;
     desk.stands(&limits[0], 11 * LEASE + 1, 100 - 11).await;
+}
+
+pub(super) async fn every_session_has_a_lease_of_its_own<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let [brief, usual, long] = [2, LEASE, 900].map(|lease| Session::new(Duration::from_secs(lease.unsigned_abs())));
+    let (desk, limits) = (Desk::open(make, rule).await, [parallel("ada", 3)]);
+    for session in [long, brief, usual] {
+        desk.allowed(&ask(session, &limits), 0).await;
+    }
+    for (seconds, left) in [(2, 0), (3, 1), (LEASE, 1), (LEASE + 1, 2), (900, 2), (901, 3)] {
+        desk.stands(&limits[0], seconds, left).await;
+    }
 }

@@ -1,0 +1,61 @@
+//! For how long a store remembers: as long as it says.
+
+use std::slice::from_ref;
+use std::time::Duration;
+
+use super::{Desk, HOUR, LEASE, ask, money, session};
+use crate::domain::budget::{Budget, Window};
+use crate::domain::scope::Scope;
+use crate::store::budget::BudgetStore;
+use crate::store::conformance::Rule;
+
+/// Whoever promises more is believed the rest.
+const MOST: u64 = 400 * 24 * 60 * 60;
+/// In how many parts the time passes.
+const PARTS: i64 = 100;
+
+pub(super) async fn what_was_settled_is_known_for_as_long_as_is_promised<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, pot) = (Desk::open(make, rule).await, total());
+    let promised = seconds(desk.store.memory().settled);
+    rule.holds(&format!("an hour is promised at least, and not {promised} s"), promised >= HOUR);
+    let grant = desk.granted(&ask(session(), from_ref(&pot), 60), 0).await;
+    desk.settle(&grant.reservation, 20, 0).await;
+    let spent = 20 + passes(&desk, &pot, 0, promised - 1).await;
+    desk.settle(&grant.reservation, 50, promised - 1).await;
+    desk.stands(&pot, promised - 1, spent, 0).await;
+}
+
+pub(super) async fn what_was_forfeited_is_corrected_for_as_long_as_is_promised<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, pot) = (Desk::open(make, rule).await, total());
+    let promised = seconds(desk.store.memory().forfeited);
+    rule.holds(&format!("a day is promised at least, and not {promised} s"), promised >= 24 * HOUR);
+    let grant = desk.granted(&ask(session(), from_ref(&pot), 60), 0).await;
+    desk.stands(&pot, LEASE + 1, 60, 0).await;
+    let spent = passes(&desk, &pot, LEASE + 1, promised - 1).await;
+    desk.settle(&grant.reservation, 20, LEASE + promised).await;
+    desk.stands(&pot, LEASE + promised, spent + 20, 0).await;
+}
+
+/// So much time, in which others spend and fall silent, since whoever forgets may do it then. Gives what they spent.
+async fn passes<S: BudgetStore>(desk: &Desk<S>, pot: &Budget, from: i64, seconds: i64) -> i64 {
+    for part in 1..=PARTS {
+        let now = from + seconds * part / PARTS;
+        let grant = desk.granted(&ask(session(), from_ref(pot), 2), now).await;
+        desk.settle(&grant.reservation, 1, now).await;
+    }
+    PARTS
+}
+
+fn total() -> Budget {
+    Budget::new(Scope::team("search"), Window::Total, money(1_000))
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs().min(MOST)).unwrap_or(i64::MAX)
+}
