@@ -120,7 +120,7 @@ async fn rows_of_limits_that_are_full_again_are_deleted_and_no_others() {
     let session = session();
     let of = |name: &str| [Limit::new(Scope::user(name), Measure::Tokens, 100)];
     // Much has been given back of it before, and a permit of it is out, as are some that nobody can read.
-    for _ in 0..9 {
+    for _ in 0..60 {
         let permit = acquire(&store, session, &of("out"), 100, at(NINE)).await.expect("there is room");
         store.settle(&permit, Used::Nothing, at(NINE)).await.expect("it settles");
     }

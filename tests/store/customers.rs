@@ -127,7 +127,7 @@ async fn limits_of_a_million_customers_are_forgotten_when_they_are_full_and_what
     let (slot, drained) = (limits("slot"), counted("drained"));
     let held = acquire(&store, session, &slot, 10, at(0)).await;
     // Much has been given back of it before.
-    for _ in 0..50 {
+    for _ in 0..500 {
         let permit = acquire(&store, session, &drained, 1_000, at(0)).await;
         store.settle(&permit, Used::Nothing, at(0)).await.expect("memory");
     }
