@@ -19,37 +19,44 @@ use crate::broken::{others_read_too, said};
 struct Alone<S> {
     own: S,
     all: S,
+    /// Both hear of everything in one order, or they would decide differently.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl<S: Clone + Default> Alone<S> {
     fn one() -> Self {
-        Alone { own: S::default(), all: S::default() }
+        Alone { own: S::default(), all: S::default(), turn: Default::default() }
     }
 
     fn two() -> (Self, Self) {
         let all = S::default();
-        (Alone { own: S::default(), all: all.clone() }, Alone { own: S::default(), all })
+        let handle = || Alone { own: S::default(), all: all.clone(), turn: Default::default() };
+        (handle(), handle())
     }
 }
 
 #[async_trait]
 impl BudgetStore for Alone<MemoryBudgets> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.reserve(ask, at).await?;
         self.own.reserve(ask, at).await
     }
 
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.settle(reservation, actual, at).await?;
         self.own.settle(reservation, actual, at).await
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.heartbeat(session, at).await?;
         self.own.heartbeat(session, at).await
     }
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
+        let _turn = self.turn.lock().await;
         // Its own hears what time it is.
         self.own.standing(budgets, at).await?;
         self.all.standing(budgets, at).await
@@ -59,21 +66,25 @@ impl BudgetStore for Alone<MemoryBudgets> {
 #[async_trait]
 impl RateLimitStore for Alone<MemoryLimits> {
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<rate_limit::Verdict, StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.acquire(ask, at).await?;
         self.own.acquire(ask, at).await
     }
 
     async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.settle(permit, used, at).await?;
         self.own.settle(permit, used, at).await
     }
 
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
         self.all.heartbeat(session, at).await?;
         self.own.heartbeat(session, at).await
     }
 
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<rate_limit::Standing>, StoreError> {
+        let _turn = self.turn.lock().await;
         self.own.standing(limits, at).await?;
         self.all.standing(limits, at).await
     }
