@@ -11,4 +11,3 @@ mod late;
 mod memory;
 mod properties;
 mod racy;
-mod told;
