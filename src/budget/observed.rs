@@ -51,7 +51,8 @@ impl Observations {
     }
 
     /// All that has a say in what a request is billed, and is not in it: whose it is, in which dialect it is read, since that
-    /// says what of it is sent, what is to answer it, and which betas it is sent with. `target` is none where the service behind is the host's own.
+    /// says what of it is sent, what is to answer it, and which betas it is sent with. `target` is none where the service
+    /// behind is the host's own.
     pub(super) fn setting(&self, call: &Call, target: Option<&Target>, betas: u64) -> Option<Setting> {
         let principal = call.principal()?;
         let model = target.map_or_else(|| call.model(), |target| Some(&target.model));

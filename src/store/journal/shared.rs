@@ -113,8 +113,8 @@ impl Shared {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
     }
 
-    /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says how much there may still
-    /// be beyond the next segment, what was kept to be looked at left aside.
+    /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says
+    /// how much there may still be beyond the next segment, what was kept to be looked at left aside.
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
