@@ -9,8 +9,9 @@
 //! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands
 //! records to the sink in batches, within some 20 ms while the sink is well, and again after a pause when the sink
 //! fails. The last quarter of the places is for calls that somebody answers for: a refusal for want of a good key that ends
-//! when no more is left is counted ([`AuditStatus::left_out`]) and told to the log, so that a flood of strangers and a sink
-//! that stalls keep out nobody who has a key. Before the process ends, [`AuditLayer::flush`].
+//! when no more is left is counted ([`AuditStatus::left_out`]) and told to the log, so that the calls that
+//! strangers have made, and a sink that stalls, keep out nobody who has a key; those that they are making take places too.
+//! Before the process ends, [`AuditLayer::flush`].
 //!
 //! ```
 //! use tollgate::audit::{AuditLayer, TracingSink};

@@ -9,7 +9,7 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::RejectionKind;
 use crate::store::audit::AuditSink;
-use crate::store::{Chain, StoreError, contained, within_a_minute};
+use crate::store::{Chain, StoreError, contained, patiently};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -160,7 +160,7 @@ impl Writer {
             return;
         }
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = within_a_minute(contained(self.sink.write(records))).await {
+        while let Err(error) = patiently(records.len(), contained(self.sink.write(records))).await {
             tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
             if !error.is_unavailable() {
                 records.iter().for_each(|record| lost(record, &error));

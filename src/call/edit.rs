@@ -79,10 +79,14 @@ impl Edits {
         }
         if stated {
             // A server that knows only the old name takes no notice of the other, and money is held by it.
-            if let (Dialect::OpenAiChat, [None, Some((Some(asked), _))]) = (head.dialect(), &head.spans.max_tokens)
-                && !abilities().completion_tokens
-            {
-                splice.insert_member(&head.spans.root, "max_tokens", cap.min(*asked).to_string().as_bytes());
+            let [old, new] = &head.spans.max_tokens;
+            let (None | Some((None, _)), Some((Some(asked), _))) = (old, new) else { return };
+            if head.dialect() == Dialect::OpenAiChat && !abilities().completion_tokens {
+                let least = cap.min(*asked).to_string();
+                match old {
+                    Some((_, null)) => splice.replace(null.clone(), least),
+                    None => splice.insert_member(&head.spans.root, "max_tokens", least.as_bytes()),
+                };
             }
             return;
         }

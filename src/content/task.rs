@@ -11,7 +11,7 @@ use super::prepare::prepared;
 use super::queue::{Item, Taken};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::journal::Sealer;
-use crate::store::{Chain, within_a_minute};
+use crate::store::{Chain, patiently};
 
 /// Most that a sink is handed at once: bodies, and bytes of them but for the last.
 const BATCH: usize = 32;
@@ -113,7 +113,7 @@ async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
         return give_up(shared, count, "the journal cannot write down what they were");
     }
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = within_a_minute(sink.write(&contents)).await {
+    while let Err(error) = patiently(contents.len(), sink.write(&contents)).await {
         tracing::error!(error = %Chain(&error), bodies = count, "content could not be kept");
         if !error.is_unavailable() {
             return give_up(shared, count, "their sink will not take them");
@@ -149,7 +149,7 @@ async fn sweep(sweeping: Sweeping, retention: Duration) {
         let end = SystemClock.now().saturating_sub(retention).unwrap_or(jiff::Timestamp::MIN);
         let mut deleted = 0_u64;
         loop {
-            match within_a_minute(shared.settings.sink.delete_before(end)).await {
+            match patiently(0, shared.settings.sink.delete_before(end)).await {
                 Ok(0) => break,
                 Ok(bodies) => deleted += bodies,
                 Err(error) => {

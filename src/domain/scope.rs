@@ -102,7 +102,7 @@ impl Scope {
     /// Whether `name` is this one's, or one of those.
     pub(crate) fn names(&self, name: &str) -> bool {
         match self.kind {
-            // A model by any of its names: with a date, it is the same one at the same price.
+            // A model by any of its names: a date behind it takes nobody out of what bounds it.
             ScopeKind::Model => {
                 pattern::matches(&self.id, name)
                     || undated(name).is_some_and(|undated| pattern::matches(&self.id, undated))

@@ -59,6 +59,10 @@ impl Controls {
         self.last.budgets = Some(gate);
     }
 
+    pub(super) fn governed_within(&mut self) {
+        self.last.governed_within = true;
+    }
+
     pub(super) fn asks_twice(&self) -> bool {
         self.last.asks_twice()
     }
@@ -69,7 +73,7 @@ impl Controls {
     }
 
     fn governs(&self) -> bool {
-        let Last { limits, budgets, whole } = &self.last;
+        let Last { limits, budgets, whole, .. } = &self.last;
         self.keys.is_some() || limits.is_some() || budgets.is_some() || whole.is_some()
     }
 
@@ -95,7 +99,7 @@ impl Controls {
 /// Which there are.
 impl fmt::Debug for Controls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Last { limits, budgets, whole } = &self.last;
+        let Last { limits, budgets, whole, .. } = &self.last;
         f.debug_struct("Controls")
             .field("audits", &self.audits.len())
             .field("keys", &self.keys.is_some())
@@ -159,6 +163,8 @@ pub(super) struct Last {
     budgets: Option<BudgetGate<dyn BudgetStore>>,
     /// In the place of both.
     whole: Option<AdmissionGate>,
+    /// What is behind looks at what the caller has of its own.
+    governed_within: bool,
 }
 
 /// What is wrong with a stack that has both.
@@ -180,7 +186,9 @@ impl Last {
         // What is behind these gates is metered, a host's own service as a whole.
         call.set_metered();
         self.admit(parts, call).await?;
-        call.check_governed()?;
+        if !self.governed_within {
+            call.check_governed()?;
+        }
         call.intend().await
     }
 

@@ -160,11 +160,20 @@ impl GatewayLayer {
         self
     }
 
-    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key. A stack with keys,
-    /// limits or budgets answers them 404 otherwise: what passes unread passes unpaid.
+    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key, or of whom the host has said
+    /// who they are before this layer (an `Arc<Principal>` in the request's extensions): gates are not asked for these. A stack
+    /// with keys, limits or budgets answers them 404 otherwise: what passes unread passes unpaid.
     #[must_use]
     pub fn pass_other_paths(mut self) -> Self {
         self.controls.pass_other_paths = true;
+        self
+    }
+
+    /// A service of your own behind this layer sees to the limits and the budgets of callers itself. Unless said, whoever has
+    /// any is refused by a stack that has no control for them.
+    #[must_use]
+    pub fn governed_within(mut self) -> Self {
+        self.controls.governed_within();
         self
     }
 

@@ -83,7 +83,8 @@ impl<R: Rewriter> RewriteBody<R> {
         let (mut verdict, mut lacks_its_end) = (Ok(()), false);
         let whole = self.scanner.finish(|block| (verdict, lacks_its_end) = (rewriter.block(&block, out), true));
         verdict?;
-        if whole.is_err() {
+        // A comment that is left over is no loss.
+        if whole.is_err() && has_data(self.scanner.pending()) {
             // Passed on, half an event would reach the client past whoever redacts it.
             let message = "the upstream's stream ended in the middle of an event";
             return Err(Rejection::new(RejectionKind::UpstreamGarbled, message));
@@ -98,6 +99,11 @@ impl<R: Rewriter> RewriteBody<R> {
         }
         Ok(())
     }
+}
+
+/// Whether there is any of an event in it that says something.
+fn has_data(pending: &[u8]) -> bool {
+    pending.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| line.starts_with(b"data"))
 }
 
 impl<R: Rewriter> http_body::Body for RewriteBody<R> {

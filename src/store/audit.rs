@@ -31,7 +31,7 @@ use crate::domain::audit::AuditRecord;
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Writes all of these, or fails. After an error all of them come again, so a sink that may have written some tells
-    /// them apart by their id. One that has not answered for a minute is let go of, and asked again in the same way.
+    /// them apart by their id. One that has not answered for a minute, and a second for each of them, is let go of, and asked again in the same way.
     ///
     /// # Errors
     /// When they could not all be written; they are kept, and come again after a pause. Where that

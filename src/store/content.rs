@@ -39,7 +39,8 @@ use crate::domain::content::Content;
 #[async_trait]
 pub trait ContentSink: Send + Sync + 'static {
     /// Keeps all of these, or fails. After an error all of them come again: a sink that may have kept some tells them apart
-    /// by their call and side. One that has not answered for a minute is let go of, and asked again in the same way.
+    /// by their call and side. One that has not answered for a minute, and a second for each of them, is let go of, and asked
+    /// again in the same way.
     ///
     /// # Errors
     /// When not all could be kept. Where the store is [unavailable](StoreError::is_unavailable) they come again after a

@@ -39,7 +39,7 @@ pub mod sqlite;
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
-pub(crate) use self::patience::{in_time, so_far, within_a_minute};
+pub(crate) use self::patience::{in_time, patiently, so_far};
 
 use std::time::Duration;
 

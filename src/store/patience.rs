@@ -10,13 +10,19 @@ use super::StoreError;
 /// How long a client is kept waiting for a store. One that hangs is one that cannot answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a sink is waited for, which no client waits for: one that hangs must not hold up for ever what comes after.
+/// How long a sink is waited for, which no client waits for: one that hangs must not hold up for ever what comes after. And
+/// how much longer for each thing it is told, since one that takes them one by one would never come to an end.
 const LONG: Duration = Duration::from_secs(60);
+const EACH: Duration = Duration::from_secs(1);
 
-/// What a sink says within a minute; what it was told it may still take.
-pub(crate) async fn within_a_minute<T>(told: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let late = |_| StoreError::uncertain("it did not answer for a minute");
-    timeout(LONG, told).await.map_err(late).flatten()
+/// What a sink says that was told so many things, within a minute and a second for each; what it was told it may still take.
+pub(crate) async fn patiently<T>(
+    things: usize,
+    told: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| StoreError::uncertain("it did not answer for minutes");
+    let each = EACH.saturating_mul(u32::try_from(things).unwrap_or(u32::MAX));
+    timeout(LONG.saturating_add(each), told).await.map_err(late).flatten()
 }
 
 /// What a store says in time; what it was asked it may still do.

@@ -425,6 +425,9 @@ async fn a_limit_that_money_is_held_by_is_said_under_a_name_that_its_server_know
     assert_eq!(sent(&paid, &body("deepseek-chat")).await, (json!(64), json!(64)));
     assert_eq!(sent(&paid, &body("gpt-5")).await, (json!(null), json!(64)));
     assert_eq!(sent(&free, &body("deepseek-chat")).await, (json!(null), json!(64)), "nobody's money");
+    let mut open = body("deepseek-chat");
+    open["max_tokens"] = json!(null);
+    assert_eq!(sent(&paid, &open).await, (json!(64), json!(64)), "left open, it is no limit");
 }
 
 #[tokio::test]

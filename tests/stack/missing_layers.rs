@@ -201,6 +201,11 @@ async fn a_callers_own_limits_and_budgets_are_never_passed_over() {
     }
     assert_eq!(ask(stack(GatewayLayer::new(), &Principal::new("ada"))).await.0, 200);
 
+    // Whoever sees to it within says so.
+    let within = GatewayLayer::new().governed_within();
+    assert_eq!(ask(stack(within.clone(), &paid)).await.0, 200);
+    assert_eq!(ask(stack(within, &limited)).await.0, 200);
+
     // By hand too.
     let by_hand = |principal: &Principal| {
         let principal = Arc::new(principal.clone());

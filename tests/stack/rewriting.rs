@@ -163,6 +163,15 @@ async fn what_a_rewriter_says_last_is_an_event_of_its_own() {
 }
 
 #[tokio::test]
+async fn what_is_left_over_and_says_nothing_breaks_no_answer() {
+    for last in [": ping\n", ": ping", "event: done", "\n", ": ping\nid: 7\n"] {
+        let (text, end) = ending_in(Box::leak(format!("data: [DONE]\n\n{last}").into_boxed_str())).await;
+        assert!(text.contains("data: [DONE]\n\n") && text.ends_with(": shouted\n\n"), "{last:?}: {text}");
+        assert_eq!(end, End::Complete, "{last:?}");
+    }
+}
+
+#[tokio::test]
 async fn half_an_event_does_not_pass_by_a_rewriter() {
     let (text, end) = ending_in("data: {\"choices\":[{\"delta\":{\"content\":\"Hello, my secr").await;
     assert!(text.contains("HELLO") && !text.contains("my secr"), "{text}");

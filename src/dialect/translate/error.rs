@@ -91,7 +91,8 @@ pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendere
 pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
     let text = String::from_utf8_lossy(body);
     // Google lists its only error.
-    let text = Raw::new(&text).elements().next().map_or(&*text, Raw::as_str);
+    let only = Raw::new(&text).elements().next().filter(|only| only.is_object());
+    let text = only.map_or(&*text, Raw::as_str);
     let by_status = of_status(status);
     let is_object = members(text.as_bytes(), |_, _| {});
     let error = Raw::new(text).member("error").filter(|_| is_object);

@@ -48,7 +48,7 @@ impl Unsynced {
     }
 }
 
-/// Writes what there is to be read of it again, if that is whole. Whoever writes to it meanwhile does so behind that.
+/// Writes what there is to be read of it again, and says whether that is whole. Whoever writes to it meanwhile does so behind that.
 fn mend(path: &Path, len: u64) -> io::Result<Synced> {
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         // Every sink has had it.
@@ -58,13 +58,11 @@ fn mend(path: &Path, len: u64) -> io::Result<Synced> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(len).read_to_end(&mut bytes)?;
     let is_whole = Frames::of_part(&bytes).all(|(_, found)| matches!(found, Found::Line(_)));
-    if bytes.len() as u64 != len || !is_whole {
-        return Ok(Synced::Lost);
-    }
+    // Of one that is not whole too: what is left of it is taken for written as well.
     file.rewind()?;
     file.write_all(&bytes)?;
     file.sync_data()?;
-    Ok(Synced::Whole)
+    Ok(if bytes.len() as u64 == len && is_whole { Synced::Whole } else { Synced::Lost })
 }
 
 #[cfg(test)]
@@ -78,8 +76,9 @@ mod tests {
 
     #[test]
     fn after_a_sync_that_failed_none_is_believed_before_all_is_written_again() {
-        let path =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target").join(format!("mend-{}", std::process::id()));
+        let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target");
+        fs::create_dir_all(&target).expect("a directory");
+        let path = target.join(format!("mend-{}", std::process::id()));
         let mut bytes = Vec::new();
         let head = (0..3).fold(Head { seq: 0, hash: LineHash::NONE }, |head, _| {
             put(&mut bytes, head, &Said::Settled(Settled { before: 3, done: Vec::new() })).expect("a line")

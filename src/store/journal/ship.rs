@@ -18,7 +18,7 @@ use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
-use crate::store::{Chain, StoreError, contained, within_a_minute};
+use crate::store::{Chain, StoreError, contained, patiently};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -180,12 +180,12 @@ impl Shipment {
         match &self.sink {
             Sink::Records(_) if records.is_empty() => true,
             Sink::Records(sink) => {
-                let mut answer = self.until_told(shared, &records[0].id, || sink.write(&records)).await;
+                let mut answer = self.until_told(shared, &records[0].id, records.len(), || sink.write(&records)).await;
                 // It may be one of them alone that it will not have.
                 if matches!(answer, Answer::Refused(_)) && records.len() > 1 {
                     for record in &records {
                         let one = std::slice::from_ref(record);
-                        answer = self.until_told(shared, &record.id, || sink.write(one)).await;
+                        answer = self.until_told(shared, &record.id, 1, || sink.write(one)).await;
                         if !self.goes_on(&answer, record) {
                             break;
                         }
@@ -198,7 +198,7 @@ impl Shipment {
             }
             Sink::Events(sink) => {
                 for event in &events {
-                    let answer = self.until_told(shared, &event.id, || sink.tell(event)).await;
+                    let answer = self.until_told(shared, &event.id, 1, || sink.tell(event)).await;
                     if !self.goes_on(&answer, event) {
                         return false;
                     }
@@ -221,10 +221,11 @@ impl Shipment {
         &self,
         shared: &Shared,
         first: &Uuid,
+        many: usize,
         tell: impl Fn() -> F,
     ) -> Answer {
         let (sink, mut pause, mut panics) = (&*self.name, FIRST_PAUSE, 0);
-        while let Err(error) = within_a_minute(contained(tell())).await {
+        while let Err(error) = patiently(many, contained(tell())).await {
             tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
             panics += u32::from(error.is_panic());
             if !error.is_unavailable() && (!error.is_panic() || panics >= PANICS) {

@@ -19,7 +19,7 @@ pub(super) fn flattened(schema: Raw<'_>, note: &mut String) -> String {
     let mut flat = Flat::of(schema);
     let mut met = HashSet::new();
     for branch in all.map(|all| flat.branches(all)).unwrap_or_default() {
-        flat.branch(List::All, branch, &mut met).into_iter().for_each(|name| flat.require(name));
+        flat.branch(List::All, branch, &mut met).0.into_iter().for_each(|name| flat.require(name));
     }
     for (list, branches) in [(List::Any, any), (List::One, one)] {
         if let Some(branches) = branches {
@@ -99,15 +99,16 @@ impl<'a> Flat<'a> {
     }
 
     /// Takes the properties of a branch, and of what it refers to; what it requires. What was met before in the same list is not
-    /// read again, and so its requirements are not among them: for each of many branches that would take for ever.
-    fn branch(&mut self, list: List, branch: Raw<'a>, met: &mut HashSet<String>) -> Vec<String> {
+    /// read again, and so its requirements are not among them: for each of many branches that would take for ever. Then it is
+    /// not all.
+    fn branch(&mut self, list: List, branch: Raw<'a>, met: &mut HashSet<String>) -> (Vec<String>, bool) {
         let (mut names, mut part) = (Vec::new(), branch);
         loop {
             self.properties(list, part);
             names.extend(required(part));
-            let Some((reference, found)) = self.referred(part) else { return names };
+            let Some((reference, found)) = self.referred(part) else { return (names, true) };
             if !met.insert(reference) {
-                return names;
+                return (names, false);
             }
             part = found;
         }
@@ -137,9 +138,10 @@ impl<'a> Flat<'a> {
     /// Of several, one holds: required is what all of them require.
     fn one_of(&mut self, list: List, branches: Raw<'a>, note: &mut String) {
         let mut common: Option<Vec<String>> = None;
-        let (mut choices, mut met) = (Vec::new(), HashSet::new());
+        let (mut choices, mut met, mut are_whole) = (Vec::new(), HashSet::new(), true);
         for branch in self.branches(branches) {
-            let names = self.branch(list, branch, &mut met);
+            let (names, is_whole) = self.branch(list, branch, &mut met);
+            are_whole &= is_whole;
             choices.push(names.join(" + "));
             common = Some(match common {
                 None => names,
@@ -151,7 +153,7 @@ impl<'a> Flat<'a> {
         }
         common.unwrap_or_default().into_iter().for_each(|name| self.require(name));
         choices.retain(|choice| !choice.is_empty());
-        if choices.len() > 1 {
+        if choices.len() > 1 && are_whole {
             note.push_str(Escaped::new(&format!("Exactly one of: {}.", choices.join("; "))).as_str());
         }
     }
@@ -254,6 +256,8 @@ mod tests {
             (required("allOf"), required("anyOf")),
             (["a", "x", "b", "c"].map(str::to_owned).into(), Vec::new())
         );
+        let based = r##"{"anyOf":[{"$ref":"#/$defs/X","required":["b"]},{"$ref":"#/$defs/X","required":["c"]}],"$defs":{"X":{"required":["x"]}}}"##;
+        assert_eq!(flat(based).1, "", "what each requires is not known whole");
         // One that others refer to as well is kept.
         let tree = r##"{"anyOf":[{"$ref":"#/$defs/A"}],"$defs":{"A":{"properties":{"next":{"$ref":"#/$defs/A"}}}}}"##;
         assert!(flat(tree).0.ends_with(r##""$defs":{"A":{"properties":{"next":{"$ref":"#/$defs/A"}}}}}"##));

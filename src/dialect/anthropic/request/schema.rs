@@ -49,13 +49,15 @@ pub(super) fn of_tool<'a>(
 fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Result<String, Rejection> {
     let mut decoded = reference.into_plain();
     let mut found = referred(schema, &decoded, path)?;
+    let mut is_needed = false;
     for _ in 0..MOST_HOPS {
         // What says something of its own is kept as it is.
         let is_alias = |(key, _): (Cow<'_, str>, _)| matches!(&*key, "$ref" | "type" | "title" | "description");
         let next = found.member("$ref").and_then(Raw::text).filter(|_| found.members().all(is_alias));
         let Some(next) = next.map(Escaped::into_plain) else { break };
         let Ok(object) = referred(schema, &next, path) else { break };
-        (decoded, found) = (next, object);
+        // The alias may be meant elsewhere too, and leads there.
+        (decoded, found, is_needed) = (next, object, true);
     }
     let mut out = Out::default();
     out.open('{');
@@ -68,7 +70,7 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
     // It stands there once, or a budget that was asked for what the client sent would pay for twice as much.
     let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
     let refers = |one: &&String| one.strip_prefix(&*decoded).is_some_and(is_within);
-    let is_needed = references(schema).iter().filter(refers).nth(1).is_some();
+    let is_needed = is_needed || references(schema).iter().filter(refers).nth(1).is_some();
     let place = decoded.strip_prefix("#/").and_then(|steps| steps.split_once('/'));
     for name in ["$defs", "definitions"] {
         let Some(all) = schema.member(name).filter(|_| found.member(name).is_none()) else { continue };
@@ -138,6 +140,9 @@ mod tests {
         let (flat, _) = tool(schema);
         let either = r#"{"type":"object","properties":{"kind":{"anyOf":[{"const":"b"},{"const":"c"}]}}"#;
         assert!(flat.starts_with(either) && !flat.contains(r#""B""#), "{flat}");
+        // What an alias leads to may be meant by way of it.
+        let list = r##"{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/N"},"N":{"properties":{"next":{"$ref":"#/$defs/A"}}}}}"##;
+        assert!(tool(list).0.contains(r##""A":{"$ref":"#/$defs/N"},"N":{"##), "{}", tool(list).0);
         // A circle has no end, and is left as it is.
         let circle = r##"{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/A"}}}"##;
         assert!(tool(circle).0.starts_with(r##"{"type":"object","$ref":"#/$defs/A""##));

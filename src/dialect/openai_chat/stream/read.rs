@@ -113,10 +113,13 @@ impl Reader {
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: Sink<'_>) -> Result<(), Fault> {
-        // Said again as a whole, it would be said twice.
-        let whole = choice.message.as_deref().filter(|_| !self.has_said);
-        if let Some(delta) = choice.delta.as_ref().or(whole) {
+        if let Some(delta) = &choice.delta {
             self.delta(delta, sink);
+        }
+        // Said again as a whole, it would be said twice. Of a server that calls its pieces so each is another.
+        if let Some(message) = choice.message.as_deref().filter(|_| !self.has_said) {
+            self.delta(message, sink);
+            self.has_said = false;
         }
         match choice.finish_reason.and_then(Raw::text) {
             Some(reason) if !reason.is_empty() => self.finish_reason(&reason, choice.sequence().as_ref()),
