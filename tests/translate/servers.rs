@@ -46,6 +46,12 @@ fn what_a_stream_says_again_as_a_whole_is_said_once() {
     let out = translate(OpenAiChat, &[&last, b"data: [DONE]\n\n"]);
     assert_eq!(blocks(&out), ["thinking", "text", "tool_use"]);
     assert_eq!(messages(&out, true).text, "so");
+    // Beside a delta that says nothing too, and of a server that calls its pieces so each is another.
+    for delta in [json!({}), json!({"role": "assistant", "content": ""}), json!(null)] {
+        let piece = |content: &str| chunk(&json!({"index": 0, "delta": delta, "message": {"content": content}}));
+        let end = chunk(&json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
+        assert_eq!(told(&[piece("so"), piece(" it is"), end]).text, "so it is", "{delta}");
+    }
     // And so it is in a whole answer, whatever stands beside it.
     let choice = json!({"index": 0, "delta": {"content": "s"}, "message": {"content": "so"}, "finish_reason": "stop"});
     assert_eq!(whole(&choice).expect("an answer")["content"], json!([{"type": "text", "text": "so"}]));
