@@ -1,11 +1,10 @@
-//! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`
+//! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`.
 //! It keeps every call and adds them up: two tables, and a transaction in place of the mutex, make a database of it.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tollgate::domain::{budget::Budget, budget::Pot, clock::Clock, clock::SystemClock, ledger::Account, money::Money};
 use tollgate::store::budget::{BudgetStore, Crossing, Grant, Reservation, Reserve, Standing, Verdict};
@@ -50,7 +49,7 @@ impl Tables {
     }
 }
 
-#[async_trait]
+#[async_trait::async_trait]
 impl BudgetStore for OneMutex {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         self.heartbeat(ask.session, at).await?;

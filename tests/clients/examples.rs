@@ -53,7 +53,7 @@ fn custom_gate() {
 fn custom_store() {
     let output = example("custom_store").output().expect("the example runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("ok  settling_twice_is_settling_once"), "{output:?}");
+    assert!(output.status.success() && text.contains("ok settling_twice_is_settling_once"), "{output:?}");
 }
 
 fn serves(name: &str, path: &str, model: &str) {
