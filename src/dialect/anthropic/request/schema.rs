@@ -47,17 +47,16 @@ pub(super) fn of_tool<'a>(
 
 /// `{"$ref":"#/$defs/Name","$defs":…}` as the definition itself, which still may refer to the others.
 fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Result<String, Rejection> {
-    let mut decoded = reference.into_plain();
-    let mut found = referred(schema, &decoded, path)?;
-    let mut is_needed = false;
+    let mut way = vec![reference.into_plain()];
+    let mut found = referred(schema, &way[0], path)?;
     for _ in 0..MOST_HOPS {
         // What says something of its own is kept as it is.
         let is_alias = |(key, _): (Cow<'_, str>, _)| matches!(&*key, "$ref" | "type" | "title" | "description");
         let next = found.member("$ref").and_then(Raw::text).filter(|_| found.members().all(is_alias));
         let Some(next) = next.map(Escaped::into_plain) else { break };
         let Ok(object) = referred(schema, &next, path) else { break };
-        // The alias may be meant elsewhere too, and leads there.
-        (decoded, found, is_needed) = (next, object, true);
+        found = object;
+        way.push(next);
     }
     let mut out = Out::default();
     out.open('{');
@@ -67,14 +66,18 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
     for (key, value) in found.members() {
         out.key(Escaped::new(&key).as_str()).raw(value.as_str());
     }
-    // It stands there once, or a budget that was asked for what the client sent would pay for twice as much.
-    let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
-    let refers = |one: &&String| one.strip_prefix(&*decoded).is_some_and(is_within);
-    let is_needed = is_needed || references(schema).iter().filter(refers).nth(1).is_some();
-    let place = decoded.strip_prefix("#/").and_then(|steps| steps.split_once('/'));
+    // It stands there once, or a budget that was asked for what the client sent would pay for twice as much: but for where
+    // something else refers to what the way led by, and to all behind that.
+    let references = references(schema);
+    let is_meant = |step: &Cow<'_, str>| {
+        let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        references.iter().filter(|one| one.strip_prefix(&**step).is_some_and(is_within)).nth(1).is_some()
+    };
+    let gone = way.iter().take_while(|step| !is_meant(step));
+    let gone: Vec<_> = gone.filter_map(|step| step.strip_prefix("#/")?.split_once('/')).collect();
     for name in ["$defs", "definitions"] {
         let Some(all) = schema.member(name).filter(|_| found.member(name).is_none()) else { continue };
-        let left: Vec<_> = all.members().filter(|(key, _)| is_needed || place != Some((name, &**key))).collect();
+        let left: Vec<_> = all.members().filter(|(key, _)| !gone.contains(&(name, &**key))).collect();
         if !left.is_empty() {
             out.key(name).open('{');
             left.iter().for_each(|(key, value)| _ = out.key(Escaped::new(key).as_str()).raw(value.as_str()));
