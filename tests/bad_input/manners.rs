@@ -1,5 +1,7 @@
 //! Requests that are wrong before their body is: no body, another method, another coding, half of it.
 
+use std::time::Duration;
+
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -157,9 +159,12 @@ async fn a_client_that_was_asked_for_its_body_reads_why_it_is_refused_in_its_mid
         let mut asked = [0; 25];
         socket.read_exact(&mut asked).await.expect("an answer");
         assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
-        // It sends all before it reads, as most do.
-        for _ in 0..90 {
-            socket.write_all(format!("2710\r\n{}\r\n", "a".repeat(10_000)).as_bytes()).await.expect("it is taken");
+        // It sends all before it reads, as most do, and has not sent all when it is refused.
+        let chunk = format!("2710\r\n{}\r\n", "a".repeat(10_000));
+        socket.write_all(chunk.as_bytes()).await.expect("it is taken");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for _ in 0..89 {
+            socket.write_all(chunk.as_bytes()).await.expect("it is taken");
         }
         socket.write_all(b"0\r\n\r\n").await.expect("it is taken");
         let mut answer = [0; 12];
