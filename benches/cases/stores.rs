@@ -109,7 +109,7 @@ fn admission(bench: &Bench) {
 
 fn keys(bench: &Bench) {
     let pepper = Pepper::new(b"32 random bytes from your vault.").expect("long enough");
-    let store = CachedKeys::new(MemoryKeys::new());
+    let store = MemoryKeys::new();
     let keys: Vec<_> = (0..KEYS)
         .map(|n| {
             let key = VirtualKey::mint(Environment::Live).expect("randomness");
@@ -119,6 +119,7 @@ fn keys(bench: &Bench) {
             key
         })
         .collect();
+    let store = CachedKeys::new(store);
     let mut next = 0;
     let mut presented = || {
         next = (next + 1) % KEYS;

@@ -1,11 +1,14 @@
 //! The long texts: how the house is built, and why the layers stand in their order; every header; and what to do when something
-//! is wrong.
+//! is wrong; and where it ends.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
 
 #[doc = include_str!("headers.md")]
 pub mod headers {}
+
+#[doc = include_str!("limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
