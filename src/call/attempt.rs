@@ -110,6 +110,11 @@ impl AttemptGuard {
         let is_news = said.is_news(reading);
         if is_news {
             call.live_attempt(self.slot, reading);
+            if let Some(trail) = call.trail()
+                && said.is_to_be_written()
+            {
+                trail.look(call.id());
+            }
         }
         // All of its cost is known once it has said its last word, and nothing is saved by ending it.
         let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;

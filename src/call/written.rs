@@ -31,6 +31,9 @@ pub(super) struct Live {
 
 /// How much of a stream may come before it is said.
 const EVENTS: u64 = 64;
+/// How much of it, in events or in tokens that it states, until that is written down: a crash in the two seconds between two
+/// looks of the journal would find nothing else of it.
+const WRITTEN: u64 = 256;
 
 impl Live {
     pub(super) fn new(slot: usize, began: Duration, target: Option<Arc<Target>>) -> Self {
@@ -42,6 +45,8 @@ impl Live {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     reading: Reading,
+    /// How much it had said when that was written down last.
+    written: u64,
 }
 
 impl Said {
@@ -57,6 +62,16 @@ impl Said {
             self.reading = *reading;
         }
         is_news
+    }
+
+    /// Whether so much has come since it was written down last that it is to be again.
+    pub(super) fn is_to_be_written(&mut self) -> bool {
+        let said = self.reading.usage.map_or(0, |usage| usage.output).max(self.reading.events);
+        let is_due = said >= self.written.saturating_add(WRITTEN);
+        if is_due {
+            self.written = said;
+        }
+        is_due
     }
 }
 

@@ -24,10 +24,15 @@ use super::dialect::{Dialect, Operation};
 use super::money::Money;
 use super::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, Quality};
 use super::rejection::RejectionKind;
+use super::short::shortened;
 use super::usage::Usage;
 
 /// The version of the shape that records serialise in.
 pub const SCHEMA: u32 = 1;
+
+/// Longest name or tag that a record keeps, in bytes, and the most tags.
+const NAME: usize = 256;
+const TAGS: usize = 64;
 
 /// One closed call. What is not known, or is none, is left out of its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +47,8 @@ pub struct AuditRecord {
     /// The virtual key that was presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Uuid>,
-    /// Its name, or that of the caller whom the host has authenticated.
+    /// Its name, or that of the caller whom the host has authenticated. Of this and of each of the next three, 256 bytes are
+    /// kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_name: Option<Arc<str>>,
     /// Whose key it is.
@@ -63,7 +69,7 @@ pub struct AuditRecord {
     /// On whose behalf, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_user: Option<Arc<str>>,
-    /// The key's words to sort costs by.
+    /// The key's words to sort costs by: 64 of them, and 256 bytes of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
     /// What the client speaks.
@@ -187,14 +193,14 @@ impl AuditRecord {
             id: outcome.id,
             opened_at: outcome.opened_at,
             key_id: principal.and_then(|p| p.key),
-            key_name: principal.map(|p| p.name.clone()),
-            user: principal.and_then(|p| p.user.clone()),
-            team: principal.and_then(|p| p.team.clone()),
-            org: principal.and_then(|p| p.org.clone()),
+            key_name: principal.map(|p| kept(&p.name)),
+            user: principal.and_then(|p| p.user.as_ref().map(kept)),
+            team: principal.and_then(|p| p.team.as_ref().map(kept)),
+            org: principal.and_then(|p| p.org.as_ref().map(kept)),
             agent: client.agent.clone(),
             session: client.session.clone(),
             client_user: client.user.clone(),
-            tags: principal.map(|p| p.tags.clone()).unwrap_or_default(),
+            tags: principal.map(|p| p.tags.iter().take(TAGS).map(kept).collect()).unwrap_or_default(),
             dialect: outcome.endpoint.dialect,
             operation: outcome.endpoint.operation,
             model: outcome.model.clone(),
@@ -241,6 +247,11 @@ impl AttemptRecord {
             took_us: micros(attempt.took),
         }
     }
+}
+
+/// A name as far as it is kept. What a host calls its callers nobody bounds, and a record must fit into a line.
+fn kept(name: &Arc<str>) -> Arc<str> {
+    if name.len() <= NAME { name.clone() } else { shortened(&**name, NAME).into() }
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {

@@ -30,14 +30,14 @@ use crate::support::Server;
 
 /// Hears, unless it is told to be deaf.
 #[derive(Clone, Default)]
-struct Ear(Arc<Mutex<(Vec<Event>, bool)>>);
+pub(crate) struct Ear(Arc<Mutex<(Vec<Event>, bool)>>);
 
 impl Ear {
-    fn deaf(&self, is_deaf: bool) {
+    pub(crate) fn deaf(&self, is_deaf: bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = is_deaf;
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.iter().map(ToString::to_string).collect()
     }
 }
@@ -55,7 +55,7 @@ impl EventSink for Ear {
 }
 
 /// A gateway in front of this provider, which says what somebody should hear of.
-fn gateway<C>(journal: Journal, provider: C) -> (Gateway, AuditLayer, Settlements)
+pub(crate) fn gateway<C>(journal: Journal, provider: C) -> (Gateway, AuditLayer, Settlements)
 where
     C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
@@ -79,7 +79,7 @@ where
     (gateway.build(), audit, settlements)
 }
 
-async fn ask(gateway: &Gateway, prompt: &str) -> StatusCode {
+pub(crate) async fn ask(gateway: &Gateway, prompt: &str) -> StatusCode {
     let answer = gateway.clone().oneshot(request(prompt)).await.expect("infallible");
     let status = answer.status();
     let _ = answer.into_body().collect().await;
@@ -245,7 +245,7 @@ async fn receiver(received: &Received) -> Server {
     .await
 }
 
-fn tell(events: &Events, key_name: &str) {
+pub(crate) fn tell(events: &Events, key_name: &str) {
     let what = What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: key_name.into() };
     events.tell(Event::new("2026-11-28T09:00:00Z".parse().expect("a time"), what));
 }

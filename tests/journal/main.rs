@@ -7,10 +7,13 @@ mod support;
 mod log;
 
 mod crashes;
+mod deaf;
 mod directories;
 mod events;
 mod full;
 mod killed;
+mod long;
+mod once;
 mod proofs;
 mod room;
 mod shipping;

@@ -80,6 +80,21 @@ async fn how_a_stream_stands_is_written_while_it_goes_on() {
 }
 
 #[tokio::test]
+async fn of_a_stream_of_which_much_comes_it_is_written_every_256_tokens_how_it_stands() {
+    let dir = Dir::new("much");
+    let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
+    site.provider.script(Script::new().deltas(1_200).delay(std::time::Duration::from_millis(1)));
+    let answer = site.ask("hello").await.into_body().collect().await;
+    answer.expect("whole");
+    site.audit.flush().await;
+    let lines = lines(&dir.0);
+    let seen: Vec<_> = lines.iter().map(|line| &line["seen"]).filter(|seen| !seen.is_null()).collect();
+    assert!(seen.len() >= 4, "{:?}", kinds(&lines));
+    let charged: Vec<_> = seen.iter().map(|seen| money(&seen["charged_usd"])).collect();
+    assert!(charged.is_sorted() && charged.first() < charged.last(), "{charged:?}");
+}
+
+#[tokio::test]
 async fn a_stack_with_two_journals_is_told_so() {
     let (one, other) = (Dir::new("one"), Dir::new("other"));
     let journaled = |dir: &Dir| AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));

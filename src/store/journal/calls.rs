@@ -117,19 +117,24 @@ impl Calls {
 
     /// How those stand that go on, where it is not as they stood before.
     pub(super) fn seen(&mut self) -> Vec<Seen> {
-        let open = self.open.values_mut();
-        open.filter_map(|open| {
-            let (witness, before) = open.witness.as_mut()?;
-            let seen = asked(|| witness.seen())?;
-            (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
-        })
-        .collect()
+        self.open.values_mut().filter_map(Open::seen).collect()
+    }
+
+    /// How this one stands, if it goes on, and not as it stood before.
+    pub(super) fn seen_of(&mut self, id: &Uuid) -> Option<Seen> {
+        self.open.get_mut(id)?.seen()
     }
 }
 
 impl Open {
     fn new(seq: u64, witness: Option<(Arc<dyn Witness>, Option<Seen>)>, is_unwritten: bool, is_held: bool) -> Self {
         Open { seq, witness, is_unwritten, is_held, until: None, is_given_up: false }
+    }
+
+    fn seen(&mut self) -> Option<Seen> {
+        let (witness, before) = self.witness.as_mut()?;
+        let seen = asked(|| witness.seen())?;
+        (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
     }
 }
 

@@ -82,7 +82,8 @@ impl fmt::Debug for Events {
 /// Tells when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
 ///
 /// Down is one of whose attempts so many in a row failed: no connection that we waited for, no head in time, a status of 500 and above, an answer
-/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since.
+/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since. What was told
+/// last the journal knows, over a restart too; how many had failed by then it does not.
 #[derive(Debug)]
 pub struct UpstreamWatch {
     events: Events,
@@ -95,7 +96,10 @@ impl UpstreamWatch {
     /// Tells `events` of upstreams whose last `after` attempts failed.
     #[must_use]
     pub fn new(events: Events, after: u64) -> Self {
-        UpstreamWatch { events, after: after.max(1), failed: Mutex::default() }
+        let after = after.max(1);
+        // Those that somebody was told of by an earlier process, or by one like this: they are told of when they answer.
+        let failed = events.shared.ongoing().down.iter().map(|upstream| (upstream.clone(), after)).collect();
+        UpstreamWatch { events, after, failed: Mutex::new(failed) }
     }
 
     /// A call has closed.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
 use super::frame;
+use super::ongoing::Ongoing;
 use super::seal::{Deleted, Sealed};
 use crate::domain::audit::{AttemptRecord, AuditRecord};
 use crate::domain::event::Event;
@@ -100,13 +101,16 @@ pub(super) struct Final {
 }
 
 /// How far nobody has to look back any more.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Settled {
     /// Of every call that began before this line all is written, and its budgets have heard.
     pub(super) before: u64,
     /// So it is of these, which began later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) done: Vec<Uuid>,
+    /// What was told by then and has not ended.
+    #[serde(default, skip_serializing_if = "Ongoing::is_none")]
+    pub(super) ongoing: Ongoing,
 }
 
 /// Writes what is said behind the head, in a frame, and gives the new head.
@@ -147,7 +151,7 @@ mod tests {
     fn behind_the_last_number_there_is_no_line() {
         let head = Head { seq: u64::MAX, hash: LineHash::NONE };
         let mut out = vec![1];
-        let said = Said::Settled(Settled { before: 3, done: Vec::new() });
+        let said = Said::Settled(Settled { before: 3, ..Settled::default() });
         put(&mut out, head, &said).expect_err("no number is left");
         assert_eq!(out, [1]);
     }
@@ -156,16 +160,18 @@ mod tests {
     fn what_is_seen_of_a_line_is_what_it_says() {
         let head = Head { seq: 41, hash: LineHash::of(b"the one before") };
         let opened = Opened { at: Timestamp::UNIX_EPOCH, version: "\":{".to_owned(), torn: 7 };
-        let said = [Said::Opened(opened), Said::Settled(Settled { before: 3, done: vec![Uuid::nil()] })].map(|said| {
-            let mut out = Vec::new();
-            put(&mut out, head, &said).expect("a line");
-            let line = frame::line_at(&out, 0).expect("a frame").to_vec();
-            let (seq, name, how) = look(&line).expect("as it is written");
-            let whole: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
-            let how: serde_json::Value = serde_json::from_slice(how).expect("JSON too");
-            assert_eq!((seq, &whole[name]), (42, &how));
-            name.to_owned()
-        });
+        let said =
+            [Said::Opened(opened), Said::Settled(Settled { before: 3, done: vec![Uuid::nil()], ..Settled::default() })]
+                .map(|said| {
+                    let mut out = Vec::new();
+                    put(&mut out, head, &said).expect("a line");
+                    let line = frame::line_at(&out, 0).expect("a frame").to_vec();
+                    let (seq, name, how) = look(&line).expect("as it is written");
+                    let whole: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+                    let how: serde_json::Value = serde_json::from_slice(how).expect("JSON too");
+                    assert_eq!((seq, &whole[name]), (42, &how));
+                    name.to_owned()
+                });
         assert_eq!(said, ["opened", "settled"]);
         for other in ["", "{}", r#"{"seq":1}"#, r#"{"seq":1,"prev":"00"}"#, r#"{"seq": 1,"prev":"","x":1}"#] {
             assert_eq!(look(other.as_bytes()), None, "{other}");

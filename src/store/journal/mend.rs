@@ -81,7 +81,7 @@ mod tests {
         let path = target.join(format!("mend-{}", std::process::id()));
         let mut bytes = Vec::new();
         let head = (0..3).fold(Head { seq: 0, hash: LineHash::NONE }, |head, _| {
-            put(&mut bytes, head, &Said::Settled(Settled { before: 3, done: Vec::new() })).expect("a line")
+            put(&mut bytes, head, &Said::Settled(Settled { before: 3, ..Settled::default() })).expect("a line")
         });
         assert_eq!(head.seq, 3);
         let len = bytes.len() as u64;

@@ -7,7 +7,8 @@
 //!
 //! - **Lines.** A journal is a directory of segments of one JSON text a line. Each has a number, one more than the line
 //!   before, and the SHA-256 of that line: [`verify`] names the first that is missing or was changed. Of a call there are an
-//!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and a `final`.
+//!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and every 256 tokens of a stream, and a
+//!   `final`.
 //! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
 //!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that
 //!   is written, one of the machine those milliseconds.
@@ -18,10 +19,14 @@
 //! - **Content**, where a [`ContentLayer`](crate::ContentLayer) keeps any: a line of each body, with a hash that tells
 //!   nothing of it by itself, and of what was deleted; [`Seals`] proves what a sink has.
 //! - **Events** that somebody should hear of ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them,
-//!   [`Journal::notify`] says who hears.
+//!   [`Journal::notify`] says who hears. A sink that takes none keeps no segment from going: what it has not had, 1,000 of them
+//!   at most, is kept beside. Whoever was told of an upstream that is down, or of records that cannot be written, hears of the
+//!   end of it after a restart too, and not of the beginning again.
+//! - **Hung.** A disk that has not ended a write for 5 seconds, or on which what is written has not been for 10, is one that
+//!   takes nothing: no call is let through until it moves.
 //! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
 //!   through: 529, or 429 for OpenAI's clients. The ends of those that were go beyond, as far as the disk has room; what is no
-//!   record stops before. What all sinks have had is removed beyond
+//!   record stops before. What all sinks of records have had is removed beyond
 //!   [`keep_bytes`](JournalOptions::keep_bytes), if there is one that takes records.
 //!
 //! ```
@@ -51,11 +56,15 @@ mod calls;
 mod chain;
 mod error;
 mod events;
+mod fit;
 mod frame;
+mod late;
 mod line;
 mod mend;
 mod moments;
+mod ongoing;
 mod open;
+mod outbox;
 mod queue;
 mod recover;
 mod seal;

@@ -11,11 +11,13 @@ use super::calls::Calls;
 use super::chain::Head;
 use super::error::JournalError;
 use super::events::Events;
+use super::late::Since;
 use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
 use super::seal::Sealer;
 use super::segment::Segment;
+use super::shared::Trouble;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
 use super::writer::{LONGEST, Writer};
@@ -80,7 +82,8 @@ impl Journal {
     }
 
     /// Tells this sink of every [event](crate::domain::event), from where the one of this name stopped before; the first time,
-    /// from the beginning.
+    /// from the beginning. What it does not take waits for it, 1,000 events and 1 MiB at most: beyond, the oldest are in the
+    /// log.
     ///
     /// # Errors
     /// As [`ship`](Self::ship).
@@ -182,7 +185,7 @@ impl JournalOptions {
         self
     }
 
-    /// How much is kept of what every sink has had; 256 MiB otherwise. Without a sink of records nothing is
+    /// How much is kept of what every sink of records has had; 256 MiB otherwise. Without a sink of records nothing is
     /// removed.
     #[must_use]
     pub fn keep_bytes(mut self, bytes: u64) -> Self {
@@ -232,7 +235,7 @@ impl JournalOptions {
         let before = recovered.left.first().map_or(behind, |left| left.seq);
         let broken = |error: serde_json::Error| io(error.into());
         let head = put(&mut lines, recovered.head, &Said::Opened(opened)).map_err(broken)?;
-        let settled = Settled { before, done: Vec::new() };
+        let settled = Settled { before, done: Vec::new(), ongoing: recovered.ongoing.clone() };
         let head = put(&mut lines, head, &Said::Settled(settled)).map_err(broken)?;
         segment::forget_spare(&dir);
         let file = segment::prepare(&dir, size).map_err(&io)?;
@@ -244,13 +247,15 @@ impl JournalOptions {
             keep,
             most,
             queue: Queue::default(),
+            writing: Since::default(),
             places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
             written: watch::Sender::new(Some(recovered.head)),
             recovered: recovered.head,
             acked: Mutex::default(),
             has_record_sink: AtomicBool::new(false),
             has_all_sinks: AtomicBool::new(false),
-            troubles: AtomicU8::new(0),
+            troubles: AtomicU8::new(if recovered.ongoing.is_degraded { Trouble::Before as u8 } else { 0 }),
+            ongoing: Mutex::new(recovered.ongoing),
             telling: Mutex::default(),
             has_sealer: AtomicBool::new(false),
             open_from: AtomicU64::new(before),

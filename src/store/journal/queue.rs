@@ -36,6 +36,8 @@ pub(super) enum Item {
     Sealed(Vec<Sealed>, oneshot::Sender<()>),
     /// Content is kept no longer.
     Deleted(Deleted),
+    /// So much has come of this call that it is to be written how it stands.
+    Look(Uuid),
     /// The budgets have heard how this call ended.
     Heard(Uuid),
     /// They have not, and nobody tells them any more but a start.

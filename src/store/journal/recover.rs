@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::frame::{Found, Frames};
 use super::line::{Final, Intent, Line, Link, Said, Seen, read};
+use super::ongoing::Ongoing;
 use super::segment::{Segment, trim};
 use crate::domain::audit::AuditRecord;
 use crate::domain::money::Money;
@@ -24,6 +25,8 @@ pub(super) struct Recovered {
     pub(super) torn: u64,
     /// In the order in which they began.
     pub(super) left: Vec<Left>,
+    /// What was told and has not ended.
+    pub(super) ongoing: Ongoing,
 }
 
 /// A call of an earlier process that is not done with.
@@ -46,6 +49,7 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
         head: Head { seq: segments.first().map_or(0, |segment| segment.first.saturating_sub(1)), hash: LineHash::NONE },
         torn: 0,
         left: Vec::new(),
+        ongoing: Ongoing::default(),
     };
     let mut last = None;
     // The newest says how far back, in its first lines if it has any.
@@ -69,7 +73,7 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
             Found::Line(line) => read(line),
             Found::Unreadable(_) => None,
         });
-        lines.for_each(|line| note(&mut calls, line));
+        lines.for_each(|line| note(&mut calls, &mut recovered.ongoing, line));
     }
     recovered.left = calls.into_iter().filter_map(|(id, call)| call.left(id)).collect();
     recovered.left.sort_by_key(|left| left.seq);
@@ -121,7 +125,7 @@ struct Call {
     is_done: bool,
 }
 
-fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
+fn note(calls: &mut BTreeMap<Uuid, Call>, ongoing: &mut Ongoing, line: Line) {
     match line.said {
         Said::Intent(intent) => {
             let call = calls.entry(intent.record.id).or_default();
@@ -144,9 +148,11 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, line: Line) {
                 calls.entry(id).or_default().is_done = true;
             }
             // A final that was written and cannot be read is missing, whoever has been told of it.
+            *ongoing = settled.ongoing;
             calls.retain(|_, call| !(call.is_done && (call.closed.is_some() || call.intent.is_none())));
         }
-        Said::Opened(_) | Said::Event(_) | Said::Content(_) | Said::ContentDeleted(_) => {}
+        Said::Event(event) => ongoing.note(&event.what),
+        Said::Opened(_) | Said::Content(_) | Said::ContentDeleted(_) => {}
     }
 }
 

@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
 use super::chain::Head;
+use super::late::Since;
+use super::ongoing::Ongoing;
 use super::queue::{Item, Queue};
 use super::segment;
 use super::sync::Sync;
@@ -24,20 +26,24 @@ pub(super) struct Shared {
     pub(super) most: u64,
     pub(super) queue: Queue,
     pub(super) sync: Sync,
+    /// Lines that are made are being written.
+    pub(super) writing: Since,
     /// Calls that may be open, or closed and not yet written.
     pub(super) places: Arc<Semaphore>,
     /// The last line that is written; `None` once no more will be.
     pub(super) written: watch::Sender<Option<Head>>,
     /// The last line that was there when it was opened.
     pub(super) recovered: Head,
-    /// The last line that each sink has had, by its name.
-    pub(super) acked: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// How far each sink has come, by its name.
+    pub(super) acked: Mutex<BTreeMap<Arc<str>, Acked>>,
     /// One of them takes records: only what these have had may go.
     pub(super) has_record_sink: AtomicBool,
     /// All of them are known. Nothing is removed before: one that comes later would not have had it.
     pub(super) has_all_sinks: AtomicBool,
     /// Why calls must wait outside: a bit for each [`Trouble`].
     pub(super) troubles: AtomicU8,
+    /// What was told and has not ended, by the lines that are made.
+    pub(super) ongoing: Mutex<Ongoing>,
     /// Held while one comes or goes, so that what is told of it is in order.
     pub(super) telling: Mutex<()>,
     /// Something is kept that is no record, and stops first where room is short.
@@ -51,7 +57,16 @@ pub(super) struct Shared {
     pub(super) is_untold: AtomicBool,
 }
 
-/// What keeps calls outside.
+/// How far a sink has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Acked {
+    /// The last line up to which it has had all.
+    pub(super) had: u64,
+    /// The last line up to which nothing is kept for it: what it has not had of that is kept elsewhere.
+    pub(super) taken: u64,
+}
+
+/// What keeps calls outside, or did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// The segment that is written to is the last that there is room for.
@@ -62,6 +77,10 @@ pub(super) enum Trouble {
     Sync = 4,
     /// It has lost some of it. That does not end but with the process.
     Lost = 8,
+    /// It hangs.
+    Late = 16,
+    /// An earlier process told of one, and nobody has heard yet that it is over. This keeps no call outside.
+    Before = 32,
 }
 
 impl Shared {
@@ -76,14 +95,15 @@ impl Shared {
 
     /// Whether calls must wait outside.
     pub(super) fn is_failing(&self) -> bool {
-        self.troubles.load(Ordering::Relaxed) != 0
+        self.look_at_disk();
+        self.troubles.load(Ordering::Relaxed) & !(Trouble::Before as u8) != 0
     }
 
     /// There is this trouble, or no longer. Whether it has come now; of the first one and of the end of the last one somebody hears,
     /// as soon as something can be written.
     pub(super) fn trouble(&self, trouble: Trouble, reason: Option<&dyn Display>) -> bool {
         let bit = trouble as u8;
-        // Every line that is written comes by here, and each is told of by one thread alone.
+        // Every line that is written comes by here.
         if reason.is_some() == (self.troubles.load(Ordering::Relaxed) & bit != 0) {
             return false;
         }
@@ -100,17 +120,32 @@ impl Shared {
         reason.is_some()
     }
 
+    pub(super) fn ongoing(&self) -> MutexGuard<'_, Ongoing> {
+        self.ongoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn has_sealer(&self) -> bool {
         self.has_sealer.load(Ordering::Relaxed)
     }
 
-    pub(super) fn ack(&self, sink: &Arc<str>, seq: u64) {
-        self.acked.lock().unwrap_or_else(PoisonError::into_inner).insert(sink.clone(), seq);
+    /// This sink has come on. Under the lock of all of them: of two that say so at once, the later one knows of both.
+    pub(super) fn ack(&self, sink: &Arc<str>, come_on: impl FnOnce(&mut Acked)) {
+        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        come_on(acked.entry(sink.clone()).or_default());
     }
 
     /// The last line that every sink has had, if there are any.
     pub(super) fn acked(&self) -> Option<u64> {
-        self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
+        self.least(|acked| acked.had)
+    }
+
+    /// The last line that nothing is kept for.
+    fn taken(&self) -> Option<u64> {
+        self.least(|acked| acked.taken)
+    }
+
+    fn least(&self, of: impl Fn(&Acked) -> u64) -> Option<u64> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().map(of).min()
     }
 
     /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says
@@ -123,7 +158,7 @@ impl Shared {
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
         // Without a sink of records this is where they stay, whoever hears of events.
-        let had = self.acked().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
+        let had = self.taken().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
         let (open_from, needed_from) =
             (self.open_from.load(Ordering::Relaxed), self.needed_from.load(Ordering::Relaxed));
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
@@ -195,6 +230,10 @@ mod tests {
         (dir, journal)
     }
 
+    fn had_all(acked: &mut Acked) {
+        *acked = Acked { had: 1_000, taken: 1_000 };
+    }
+
     struct Deaf;
 
     #[async_trait::async_trait]
@@ -208,7 +247,7 @@ mod tests {
     fn what_no_sink_of_records_has_had_stays_whoever_has_heard_of_events() {
         let (dir, journal) = full("events-alone");
         let (shared, _) = journal.notify("ear", Deaf).expect("a name").into_parts();
-        shared.ack(&"ear".into(), 1_000);
+        shared.ack(&"ear".into(), had_all);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1_000, Ordering::Relaxed);
         shared.make_room().expect_err("it is full");
@@ -221,7 +260,7 @@ mod tests {
         let (dir, journal) = full("unknown");
         let journal = journal.ship("kept", TracingSink::new()).expect("a name");
         let shared = journal.events().into_shared();
-        shared.ack(&"kept".into(), 1_000);
+        shared.ack(&"kept".into(), had_all);
         shared.open_from.store(1_000, Ordering::Relaxed);
         let left = || segment::list(&dir).expect("readable").len();
         shared.make_room().expect("nobody is kept out");
@@ -241,7 +280,7 @@ mod tests {
         let (dir, journal) = full("gives-way");
         let (shared, _) = journal.ship("kept", TracingSink::new()).expect("a name").into_parts();
         let left = || segment::list(&dir).expect("readable").len();
-        shared.ack(&"kept".into(), 1_000);
+        shared.ack(&"kept".into(), had_all);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1, Ordering::Relaxed);
         for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
@@ -254,6 +293,17 @@ mod tests {
         shared.needed_from.store(1_000, Ordering::Relaxed);
         shared.make_room().expect("room");
         assert_eq!(left(), 1);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn what_was_told_before_a_start_keeps_no_call_out_by_itself() {
+        let (dir, journal) = full("before");
+        let (shared, _) = journal.into_parts();
+        shared.trouble(Trouble::Before, Some(&"of an earlier process"));
+        assert!(!shared.is_failing());
+        shared.trouble(Trouble::Room, Some(&"of this one"));
+        assert!(shared.is_failing());
         fs::remove_dir_all(&dir).expect("ours");
     }
 }

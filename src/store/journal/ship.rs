@@ -1,6 +1,7 @@
 //! Handing finals on to sinks, each at its own pace.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
+use super::outbox::Outbox;
 use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
+use crate::domain::event::Event;
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
 use crate::store::{Chain, StoreError, contained, patiently};
@@ -27,6 +30,8 @@ const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How long an event may take to be told before it is kept apart from the journal.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How often a sink is told what it panics at.
 const PANICS: u32 = 3;
 
@@ -39,6 +44,8 @@ pub(super) struct Shipments {
 struct Shipment {
     name: Arc<str>,
     sink: Sink,
+    /// What a sink of events has not had, and is not waited for with.
+    outbox: Outbox,
     /// A task is at it, on a runtime that has not ended.
     is_under_way: AtomicBool,
 }
@@ -86,9 +93,10 @@ impl Shipments {
             }
             (_, had) => had.map_or(0, |had| had.seq),
         };
-        shared.ack(&name, had);
+        let outbox = Outbox::open(shared.dir.join(format!("{name}.waiting")));
+        shared.ack(&name, |acked| (acked.had, acked.taken) = (outbox.had(had), had));
         shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);
-        self.all.push(Arc::new(Shipment { name, sink, is_under_way: AtomicBool::new(false) }));
+        self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way: AtomicBool::new(false) }));
         Ok(())
     }
 
@@ -120,9 +128,24 @@ impl Drop for UnderWay {
 impl Shipment {
     /// Until the journal is closed.
     async fn run(&self, shared: &Arc<Shared>) {
+        match &self.sink {
+            Sink::Records(_) => self.read(shared).await,
+            Sink::Events(sink) => {
+                self.outbox.reopen();
+                let reading = async {
+                    self.read(shared).await;
+                    self.outbox.close();
+                };
+                tokio::join!(reading, self.tell_events(shared, &**sink));
+            }
+        }
+    }
+
+    /// Reads on, and sees to it that the sink hears.
+    async fn read(&self, shared: &Arc<Shared>) {
         let mut written = shared.written.subscribe();
-        let had = shared.acked.lock().map(|acked| acked.get(&self.name).copied()).ok().flatten().unwrap_or_default();
-        let (mut tail, mut is_stuck) = (Tail::behind(shared.dir.clone(), had), false);
+        let acked = shared.acked.lock().map(|acked| acked.get(&self.name).copied()).ok().flatten().unwrap_or_default();
+        let (mut tail, mut is_stuck) = (Tail::behind(shared.dir.clone(), acked.taken), false);
         loop {
             let Some(head) = *written.borrow_and_update() else { return };
             if tail.seq() >= head.seq {
@@ -174,7 +197,7 @@ impl Shipment {
         for one in told {
             match one {
                 Told::Record(record) => records.push(*record),
-                Told::Event(event) => events.push(event),
+                Told::Event(seq, event) => events.push((seq, *event)),
             }
         }
         match &self.sink {
@@ -196,25 +219,60 @@ impl Shipment {
                 moments::at("sink-told");
                 !matches!(answer, Answer::Closed)
             }
-            Sink::Events(sink) => {
-                for event in &events {
-                    let answer = self.until_told(shared, &event.id, 1, || sink.tell(event)).await;
-                    if !self.goes_on(&answer, event) {
-                        return false;
-                    }
-                }
+            Sink::Events(_) => {
+                self.take(events).await;
                 true
             }
+        }
+    }
+
+    /// Has these told, and waits for that a moment. What is not told by then is kept apart: it is little, and the journal must
+    /// not grow, until no call is let through, because a channel takes no messages.
+    async fn take(&self, events: Vec<(u64, Event)>) {
+        let is_behind = !self.outbox.is_empty();
+        for event in self.outbox.add(events) {
+            self.is_lost(&"more events wait for this sink than are kept", &event);
+        }
+        if !is_behind {
+            let _ = tokio::time::timeout(MOMENT, self.outbox.emptied()).await;
+        }
+        self.keep().await;
+    }
+
+    async fn keep(&self) {
+        let outbox = self.outbox.clone();
+        if outbox.is_changed()
+            && let Ok(Err(error)) = tokio::task::spawn_blocking(move || outbox.keep()).await
+        {
+            tracing::warn!(%error, sink = &*self.name, "events that a sink has not had cannot be kept: it is not told of them after a restart");
+        }
+    }
+
+    /// Tells what waits, one after the other, until the journal is closed.
+    async fn tell_events(&self, shared: &Shared, sink: &dyn EventSink) {
+        while let Some(event) = self.outbox.next().await {
+            let answer = self.until_told(shared, &event.id, 1, || sink.tell(&event)).await;
+            if !self.goes_on(&answer, &event) {
+                return;
+            }
+            if self.outbox.told() {
+                self.keep().await;
+            }
+            shared.ack(&self.name, |acked| acked.had = self.outbox.had(acked.taken));
         }
     }
 
     /// `false` where the journal was closed. What is refused is said in full: its sink never hears of it.
     fn goes_on(&self, answer: &Answer, told: &impl Serialize) -> bool {
         if let Answer::Refused(error) = answer {
-            let told = serde_json::to_string(told).unwrap_or_default();
-            tracing::error!(error = %Chain(error), sink = &*self.name, told, "this is in the journal and in this log only");
+            self.is_lost(&Chain(error), told);
         }
         !matches!(answer, Answer::Closed)
+    }
+
+    fn is_lost(&self, error: &dyn Display, told: &impl Serialize) {
+        let told = serde_json::to_string(told).unwrap_or_default();
+        tracing::error!(%error, sink = &*self.name, told, "this is in the journal and in this log only");
     }
 
     async fn until_told<F: Future<Output = Result<(), StoreError>>>(
@@ -245,13 +303,17 @@ impl Shipment {
         let (dir, name) = (shared.dir.clone(), self.name.clone());
         if had.hash == LineHash::NONE {
             // Behind lines that cannot be read there is nothing to know it by.
-            return shared.ack(&self.name, had.seq);
+            return self.has_come(shared, had.seq);
         }
         let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, had)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
         }
-        shared.ack(&self.name, had.seq);
+        self.has_come(shared, had.seq);
+    }
+
+    fn has_come(&self, shared: &Shared, seq: u64) {
+        shared.ack(&self.name, |acked| (acked.had, acked.taken) = (self.outbox.had(seq), seq));
     }
 }
 
@@ -291,11 +353,16 @@ fn not_beyond(shared: &Shared, name: &str, had: Head) -> io::Result<Head> {
     Ok(left)
 }
 
-/// Whole, or not at all.
 fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
-    let (path, new) = (position(dir, name), dir.join(format!("{name}.acked.tmp")));
+    write_whole(&position(dir, name), format!("{had}\n").as_bytes())
+}
+
+/// Whole, or not at all.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".tmp");
     let mut file = File::create(&new)?;
-    file.write_all(format!("{had}\n").as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_data()?;
     moments::at("position-made");
     fs::rename(new, path)

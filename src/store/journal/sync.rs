@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::late::Since;
 use super::mend::{Synced, Unsynced};
 use super::segment;
 use super::shared::{Shared, Trouble};
@@ -34,6 +35,9 @@ pub(super) struct Sync {
     made: Condvar,
     /// There is little room beyond that.
     is_short: AtomicBool,
+    /// Something is written that is not on the disk: since when, of what waits for that, and of what is being brought there.
+    dirty: Since,
+    syncing: Since,
 }
 
 #[derive(Default)]
@@ -53,7 +57,8 @@ impl Sync {
     /// With the first of the segments that will be next.
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
-        Sync { dir, size, state, wake: Condvar::new(), made: Condvar::new(), is_short: AtomicBool::new(false) }
+        let (wake, made, is_short) = Default::default();
+        Sync { dir, size, state, wake, made, is_short, dirty: Since::default(), syncing: Since::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,6 +70,7 @@ impl Sync {
         let mut state = self.lock();
         state.add(unsynced);
         state.flushes.extend(flushes);
+        self.dirty.begin();
         self.wake.notify_one();
     }
 
@@ -100,6 +106,11 @@ impl Sync {
         self.is_short.load(Ordering::Relaxed)
     }
 
+    /// Since when something is not on the disk, if anything is not.
+    pub(super) fn unsynced(&self) -> [&Since; 2] {
+        [&self.syncing, &self.dirty]
+    }
+
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.wake.notify_one();
@@ -122,11 +133,14 @@ impl Sync {
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
                 wants_look |= std::mem::take(&mut state.wants_look);
+                this.dirty.pass_on(&this.syncing);
                 let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
                 (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
             };
             let is_idle = dirty.is_empty() && flushes.is_empty();
             let failed = sync(journal, dirty);
+            this.syncing.end();
+            journal.look_at_disk();
             match failed.is_empty() || is_closed {
                 true => flushes.into_iter().for_each(|done| {
                     // Whoever asked may have stopped waiting.
@@ -186,6 +200,10 @@ impl Sync {
             && let Err(error) = &room
         {
             tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
+        }
+        if journal.has_all_sinks.load(Ordering::Relaxed) {
+            // Whether there is any trouble is known now: what was told before is over, or goes on.
+            journal.trouble(Trouble::Before, None);
         }
         is_short
     }
@@ -256,5 +274,99 @@ impl Spare {
             }
         }
         self.file.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Journal, Trails};
+    use super::*;
+    use crate::domain::event::{Event, What};
+    use crate::store::StoreError;
+    use crate::store::audit::AuditSink;
+
+    struct Kept;
+
+    #[async_trait::async_trait]
+    impl AuditSink for Kept {
+        async fn write(&self, _: &[crate::domain::audit::AuditRecord]) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let is_soon = (0..30_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            is_so()
+        });
+        assert!(is_soon, "{what}");
+    }
+
+    /// What its lines say of how it stood, once it is closed and written.
+    fn told(dir: &Path) -> Vec<String> {
+        let is_closed = || File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        until("it is closed", is_closed);
+        let mut text = Vec::new();
+        super::super::export(dir, &mut text).expect("readable");
+        let lines = String::from_utf8(text).expect("UTF-8");
+        let kinds = ["audit_degraded", "audit_restored"];
+        lines
+            .lines()
+            .filter_map(|line| kinds.iter().find(|kind| line.contains(**kind)))
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn journal(name: &str) -> (PathBuf, Trails, Arc<Shared>) {
+        let name = format!("{name}-{}", std::process::id());
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
+        fs::create_dir_all(&dir).expect("a directory");
+        let journal = Journal::at(&dir).open().and_then(|journal| journal.ship("kept", Kept)).expect("a journal");
+        let shared = journal.events().into_shared();
+        (dir, Trails::new(journal), shared)
+    }
+
+    fn write_a_line(shared: &Shared) {
+        let what = What::UpstreamUp { upstream: "anthropic".into() };
+        shared.queue.push(super::super::queue::Item::Event(Box::new(Event::new(SystemClock.now(), what))));
+    }
+
+    #[test]
+    fn a_write_that_hangs_keeps_calls_out_until_it_ends() {
+        let (dir, trails, shared) = journal("hung-write");
+        // In the middle of its write it comes by here.
+        let hung = shared.sync.lock();
+        write_a_line(&shared);
+        assert!(!trails.is_failing());
+        until("it is seen", || trails.is_failing());
+        assert!(trails.begin().is_none());
+        drop(hung);
+        until("it moves again", || !trails.is_failing());
+        assert!(trails.begin().is_some());
+        drop((trails, shared));
+        assert_eq!(told(&dir), ["audit_degraded", "audit_restored"]);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn a_disk_on_which_nothing_comes_to_be_keeps_calls_out_and_somebody_hears_while_it_does() {
+        let (dir, trails, shared) = journal("hung-sync");
+        // Whoever syncs comes by here when it looks for room, and nobody else does that writes.
+        let hung = shared.acked.lock().expect("nobody panics");
+        shared.sync.look();
+        until("it is seen", || {
+            write_a_line(&shared);
+            trails.is_failing()
+        });
+        let written = || fs::read_dir(&dir).expect("readable").filter_map(|entry| fs::read(entry.ok()?.path()).ok());
+        let is_told = || written().any(|text| memchr::memmem::find(&text, b"audit_degraded").is_some());
+        until("somebody hears", is_told);
+        drop(hung);
+        until("it moves again", || !trails.is_failing());
+        drop((trails, shared));
+        assert_eq!(told(&dir), ["audit_degraded", "audit_restored"]);
+        fs::remove_dir_all(&dir).expect("ours");
     }
 }

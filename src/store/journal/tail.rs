@@ -21,7 +21,8 @@ const CHUNK: usize = 4 * LONGEST;
 #[derive(Debug)]
 pub(super) enum Told {
     Record(Box<AuditRecord>),
-    Event(Box<Event>),
+    /// With the number of its line.
+    Event(u64, Box<Event>),
 }
 
 /// Where a line is.
@@ -173,7 +174,7 @@ impl Tail {
         }
         match read(line).map(|line| line.said) {
             Some(Said::Final(closed)) => records.push(Told::Record(Box::new(closed.record))),
-            Some(Said::Event(event)) => records.push(Told::Event(event)),
+            Some(Said::Event(event)) => records.push(Told::Event(seq, event)),
             Some(_) => {}
             None => {
                 tracing::error!(
@@ -233,7 +234,7 @@ mod tests {
         while tail.seq() < upto {
             seen.extend(tail.read(upto, 100).expect("readable").into_iter().map(|told| match told {
                 Told::Record(record) => record.id.as_u128(),
-                Told::Event(event) => panic!("{event}"),
+                Told::Event(_, event) => panic!("{event}"),
             }));
         }
         assert!(tail.bytes.capacity() <= USUAL * 2, "{} bytes are kept", tail.bytes.capacity());

@@ -75,7 +75,7 @@ impl Trails {
     pub(crate) fn behind(&self) -> Vec<(Arc<str>, u64)> {
         let last = self.head().map_or(0, |head| head.seq);
         let acked = self.inner.shared.acked.lock().unwrap_or_else(PoisonError::into_inner);
-        acked.iter().map(|(name, seq)| (name.clone(), last.saturating_sub(*seq))).collect()
+        acked.iter().map(|(name, acked)| (name.clone(), last.saturating_sub(acked.had))).collect()
     }
 
     /// Waits until every call that has closed by now is on the disk, and a moment for sinks to have had it.
@@ -155,6 +155,13 @@ impl Trail {
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         if place.is_some() {
             self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), settlement), place, then));
+        }
+    }
+
+    /// Has it written how the call stands now. Does not wait for that.
+    pub(crate) fn look(&self, id: Uuid) {
+        if self.was_asked.load(Ordering::Relaxed) {
+            self.journal.shared.queue.push(Item::Look(id));
         }
     }
 

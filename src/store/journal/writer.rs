@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::calls::{Calls, asked};
 use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
-use super::line::{Final, Link, Said, Settled, put};
+use super::line::{Final, Link, Said, Seen, Settled};
 use super::mend::Unsynced;
 use super::queue::{Closed, Item, Settlement, Then};
 use super::shared::{Shared, Trouble};
@@ -21,7 +21,7 @@ use super::{moments, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How often it is written how calls stand that go on.
+/// How often it is written how calls stand that go on; of one of which much comes, more often.
 const TICK: Duration = Duration::from_secs(2);
 /// How long to wait before a disk is tried again that takes nothing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: u32 = 50;
 /// The most calls that one line names: each takes 39 bytes.
 const NAMED: usize = 4_096;
-/// The longest line: no record is anywhere near it.
+/// The longest line: records are not anywhere near it.
 pub(super) const LONGEST: usize = 256 << 10;
 
 pub(super) struct Writer {
@@ -111,8 +111,10 @@ impl Writer {
             match item {
                 Item::Intent(witness, done) => {
                     let Some(intent) = asked(|| witness.intent()) else { continue };
-                    let (id, is_held) = (intent.record.id, intent.reservation.is_some());
-                    if self.put(&Said::Intent(Box::new(intent))) {
+                    let id = intent.record.id;
+                    // One that is not put has nobody waiting any more, and its call is not let through.
+                    if let Some(Said::Intent(intent)) = self.put(Said::Intent(Box::new(intent))) {
+                        let is_held = intent.reservation.is_some();
                         self.calls.begin(id, self.head.seq, witness, is_held);
                         moments::at("intent-made");
                         waiting.push(done);
@@ -128,26 +130,30 @@ impl Writer {
                         self.calls.closes(id, SystemClock.elapsed().saturating_add(memory));
                         paid
                     });
-                    let said = Said::Final(Box::new(Final { record, paid }));
-                    if !self.put(&said) && !shortened(said).is_some_and(|said| self.put(&said)) {
-                        tracing::error!(call = %id, "a record is too long for the journal, and lost");
-                    }
+                    self.put(Said::Final(Box::new(Final { record, paid })));
                     moments::at("final-made");
                     self.closed.push((self.head.seq, id));
                     self.unsettled.extend(then.map(|then| (self.head.seq, then)));
                     places.extend(place);
                 }
                 Item::Event(event) => {
-                    self.put(&Said::Event(event));
+                    if let Some(Said::Event(event)) = self.put(Said::Event(event)) {
+                        self.shared.ongoing().note(&event.what);
+                    }
                 }
                 Item::Sealed(sealed, done) => {
                     for one in sealed {
-                        self.put(&Said::Content(one));
+                        self.put(Said::Content(one));
                     }
                     waiting.push(done);
                 }
                 Item::Deleted(deleted) => {
-                    self.put(&Said::ContentDeleted(deleted));
+                    self.put(Said::ContentDeleted(deleted));
+                }
+                Item::Look(id) => {
+                    if let Some(seen) = self.calls.seen_of(&id) {
+                        self.put_seen(seen);
+                    }
                 }
                 Item::Heard(id) => self.calls.heard(id),
                 Item::GivenUp(id) => self.calls.given_up(id),
@@ -176,8 +182,7 @@ impl Writer {
     /// How all calls stand that go on, and which are done with.
     fn tick(&mut self) -> bool {
         for seen in self.calls.seen() {
-            self.put(&Said::Seen(seen));
-            moments::at("seen-made");
+            self.put_seen(seen);
             if self.lines.len() >= LONGEST * 4 && !self.flush() {
                 return false;
             }
@@ -220,36 +225,26 @@ impl Writer {
         let mut done = self.calls.take_done(before);
         if is_news || !done.is_empty() {
             let rest = done.split_off(done.len().min(NAMED));
-            self.put(&Said::Settled(Settled { before, done }));
+            let ongoing = self.shared.ongoing().clone();
+            self.put(Said::Settled(Settled { before, done, ongoing: ongoing.clone() }));
             for done in rest.chunks(NAMED) {
-                self.put(&Said::Settled(Settled { before, done: done.to_vec() }));
+                self.put(Said::Settled(Settled { before, done: done.to_vec(), ongoing: ongoing.clone() }));
             }
             self.settled = before;
         }
     }
 
-    /// Adds a line to those that are to be written. `false` if it is too long.
-    fn put(&mut self, said: &Said) -> bool {
-        let before = self.lines.len();
-        match put(&mut self.lines, self.head, said) {
-            Ok(head) if self.lines.len() - before <= LONGEST => {
-                self.head = head;
-                true
-            }
-            failed => {
-                if let Err(error) = failed {
-                    tracing::error!(%error, "a line of the journal cannot be written");
-                }
-                self.lines.truncate(before);
-                false
-            }
-        }
+    fn put_seen(&mut self, seen: Seen) {
+        self.put(Said::Seen(seen));
+        moments::at("seen-made");
     }
 
     /// Writes the lines that are made, however often it takes.
     fn flush(&mut self) -> bool {
         let mut tries = 0;
+        self.shared.writing.begin();
         while let Err(error) = self.try_flush() {
+            self.shared.writing.end();
             if self.shared.trouble(Trouble::Write, Some(&format_args!("the journal cannot be written: {error}"))) {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
             }
@@ -263,7 +258,10 @@ impl Writer {
                 return false;
             }
             std::thread::sleep(PAUSE);
+            self.shared.writing.begin();
         }
+        self.shared.writing.end();
+        self.shared.look_at_disk();
         self.shared.trouble(Trouble::Write, None);
         // A line that was too long to be put is waited for no longer.
         self.written(self.head);
@@ -366,12 +364,4 @@ impl Drop for End {
         self.0.written.send_replace(None);
         self.0.sync.close();
     }
-}
-
-/// Without what can grow.
-fn shortened(said: Said) -> Option<Said> {
-    let Said::Final(closed) = said else { return None };
-    let Final { record, paid } = *closed;
-    let record = AuditRecord { decisions: Vec::new(), warnings: None, reason: None, tags: Vec::new(), ..record };
-    Some(Said::Final(Box::new(Final { record, paid })))
 }

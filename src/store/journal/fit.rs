@@ -1,0 +1,83 @@
+//! What is done about a line that is too long: it says less, and is written all the same.
+
+use std::mem::take;
+
+use uuid::Uuid;
+
+use super::line::{Said, put};
+use super::writer::{LONGEST, Writer};
+use crate::domain::audit::AuditRecord;
+
+impl Writer {
+    /// Adds a line to those that are to be written, a shorter one if it is too long, and gives what was said at last.
+    pub(super) fn put(&mut self, mut said: Said) -> Option<Said> {
+        if self.put_whole(&said) {
+            return Some(said);
+        }
+        let (what, id) = named(&said);
+        while let Some(short) = shorter(said) {
+            if self.put_whole(&short) {
+                tracing::error!(what, %id, "a line is too long for the journal, and written without what is long in it");
+                return Some(short);
+            }
+            said = short;
+        }
+        tracing::error!(what, %id, "a line is too long for the journal, and not written");
+        None
+    }
+
+    /// Adds this very line. `false` if it is too long.
+    fn put_whole(&mut self, said: &Said) -> bool {
+        let before = self.lines.len();
+        match put(&mut self.lines, self.head, said) {
+            Ok(head) if self.lines.len() - before <= LONGEST => {
+                self.head = head;
+                true
+            }
+            failed => {
+                if let Err(error) = failed {
+                    tracing::error!(%error, "a line of the journal cannot be written");
+                }
+                self.lines.truncate(before);
+                false
+            }
+        }
+    }
+}
+
+/// The same without what is long in it, as far as there is any.
+///
+/// An intent goes without its reservation at last: after a crash its call is closed, and what it held stays charged whole.
+fn shorter(said: Said) -> Option<Said> {
+    match said {
+        Said::Intent(mut intent) => {
+            if !shorten(&mut intent.record) {
+                intent.reservation.take()?;
+            }
+            Some(Said::Intent(intent))
+        }
+        Said::Final(mut closed) => shorten(&mut closed.record).then_some(Said::Final(closed)),
+        Said::Seen(mut seen) => (!take(&mut seen.attempts).is_empty()).then_some(Said::Seen(seen)),
+        Said::Opened(_) | Said::Settled(_) | Said::Event(_) | Said::Content(_) | Said::ContentDeleted(_) => None,
+    }
+}
+
+/// Takes out what can grow; when that is done, what is known of single attempts. Whether there was any.
+fn shorten(record: &mut AuditRecord) -> bool {
+    let texts = (take(&mut record.decisions), take(&mut record.tags), record.warnings.take(), record.reason.take());
+    texts != Default::default() || !take(&mut record.attempts).is_empty()
+}
+
+/// What a line is about, for the log.
+fn named(said: &Said) -> (&'static str, Uuid) {
+    match said {
+        Said::Opened(_) => ("opened", Uuid::nil()),
+        Said::Intent(intent) => ("intent", intent.record.id),
+        Said::Seen(seen) => ("seen", seen.id),
+        Said::Final(closed) => ("final", closed.record.id),
+        Said::Settled(_) => ("settled", Uuid::nil()),
+        Said::Event(event) => (event.what.as_str(), event.id),
+        Said::Content(_) => ("content", Uuid::nil()),
+        Said::ContentDeleted(_) => ("content_deleted", Uuid::nil()),
+    }
+}

@@ -1,0 +1,64 @@
+//! A disk that neither takes what it is given nor says that it does not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::shared::{Shared, Trouble};
+use crate::domain::clock::{Clock, SystemClock};
+
+/// How long a write may take: so long a call waits for it.
+const WRITE: Duration = Duration::from_secs(5);
+/// How long what is written may not be on the disk. One that is busy takes its time, and calls do not wait for that.
+const SYNC: Duration = Duration::from_secs(10);
+
+/// When something began that is not done; 0 where all is.
+#[derive(Default)]
+pub(super) struct Since(AtomicU64);
+
+impl Since {
+    /// There is something to be done now, if there was nothing.
+    pub(super) fn begin(&self) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            self.0.store(micros(SystemClock.elapsed()).max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// All is done.
+    pub(super) fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// What is to be done since then is somebody else's, who has nothing else to do.
+    pub(super) fn pass_on(&self, to: &Since) {
+        to.0.store(self.0.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn is_longer_ago(&self, than: Duration) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => false,
+            since => micros(SystemClock.elapsed()).saturating_sub(since) >= micros(than),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Shared {
+    /// Looks whether the disk moves. Whoever hangs in it cannot say so: those do who would wait for it next, and whoever asks
+    /// how it stands.
+    pub(super) fn look_at_disk(&self) {
+        let is_late = |since: &[&Since], most| since.iter().any(|since| since.is_longer_ago(most));
+        let why = if is_late(&[&self.writing], WRITE) {
+            Some("the disk has not ended a write for 5 seconds")
+        } else if is_late(&self.sync.unsynced(), SYNC) {
+            Some("what is written has not been on the disk for 10 seconds")
+        } else {
+            None
+        };
+        if self.trouble(Trouble::Late, why.as_ref().map(|why| why as _)) {
+            tracing::error!(why, path = %self.dir.display(), "the disk of the journal hangs; no call is let through until it moves");
+        }
+    }
+}

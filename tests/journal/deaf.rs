@@ -1,0 +1,64 @@
+//! Who hears of events, and takes none.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use http::StatusCode;
+use tollgate::AuditLayer;
+use tollgate::store::journal::{Journal, verify};
+use tollgate::store::memory::MemoryBudgets;
+
+use crate::events::{Ear, tell};
+use crate::site::{Dir, Sink, Site, until};
+
+/// The oldest segment that is there.
+fn oldest(dir: &Dir) -> String {
+    let names = fs::read_dir(&dir.0).expect("readable").map(|entry| entry.expect("readable").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".seg")).min().expect("a segment")
+}
+
+#[tokio::test]
+async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all_when_it_takes_them_again() {
+    let (dir, ear, sink) = (Dir::new("deaf"), Ear::default(), Sink::default());
+    ear.deaf(true);
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(5 << 20).keep_bytes(0);
+    let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone()));
+    let journal = journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
+    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
+    tell(&events, "first");
+    let (mut seen, mut calls) = (BTreeSet::new(), 0);
+    // More than there may be of it at once.
+    while seen.len() < 7 {
+        for _ in 0..50 {
+            assert_eq!(site.whole("hello").await, StatusCode::OK, "after {calls} calls");
+            calls += 1;
+        }
+        until("records are taken", || sink.len() == calls).await;
+        seen.insert(oldest(&dir));
+        assert!(calls < 20_000, "nothing is removed");
+    }
+    tell(&events, "last");
+    site.audit.flush().await;
+    let behind = site.audit.status().behind;
+    assert!(behind.iter().any(|(name, lines)| &**name == "ear" && *lines > 1_000), "{behind:?}");
+    let told = ["key first was revoked", "key last was revoked"];
+
+    let (left, later) = (dir.as_if_killed("deaf-after"), Ear::default());
+    let journal = Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", later.clone()));
+    let again = AuditLayer::journaled(journal.expect("a journal"));
+    until("it is told", || later.heard().len() >= 2).await;
+    again.flush().await;
+    assert_eq!(later.heard(), told);
+
+    ear.deaf(false);
+    until("it is told", || ear.heard().len() >= 2).await;
+    tell(&events, "end");
+    until("the last word", || ear.heard().len() >= 3).await;
+    assert_eq!(ear.heard(), [told[0], told[1], "key end was revoked"]);
+    until("nothing waits", || !dir.join("ear.waiting").exists()).await;
+    site.audit.flush().await;
+    let behind = || site.audit.status().behind.iter().map(|(_, lines)| lines).sum::<u64>();
+    until("all have had all", || behind() == 0).await;
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}

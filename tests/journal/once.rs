@@ -1,0 +1,76 @@
+//! What was told before a restart is not told again, and its end is.
+
+use http::StatusCode;
+use tollgate::AuditLayer;
+use tollgate::store::journal::Journal;
+use tollgate::store::memory::MemoryBudgets;
+use tollgate::testing::Simulated;
+
+use crate::events::{Ear, ask, gateway, tell};
+use crate::site::{Dir, Sink, Site, until};
+
+const LAST: &str = "key last was revoked";
+
+#[tokio::test]
+async fn an_upstream_that_is_down_over_a_restart_is_told_of_once_and_once_when_it_answers_again() {
+    let (mut dir, ear) = (Dir::new("down"), Ear::default());
+    let is_of_upstreams = |said: &String| said.contains("upstream");
+    let (down, up) = ("upstream anthropic is down: its last 3 attempts failed", "upstream anthropic answers again");
+    let runs = [
+        (&["sim:status=503"; 3][..], vec![down]),
+        (&["sim:status=503"; 4], vec![down]),
+        // What was told must be known though nothing new was.
+        (&["sim:status=503", ""], vec![down, up]),
+        (&[""], vec![down, up]),
+        (&["sim:status=503"; 3], vec![down, up, down]),
+    ];
+    for (run, (prompts, heard)) in runs.into_iter().enumerate() {
+        let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone()));
+        let (gateway, audit, settlements) = gateway(journal.expect("a journal"), Simulated::new());
+        for prompt in prompts {
+            ask(&gateway, prompt).await;
+        }
+        settlements.drain().await;
+        audit.flush().await;
+        let said: Vec<_> = ear.heard().into_iter().filter(is_of_upstreams).collect();
+        assert_eq!(said, heard, "in run {run}");
+        dir = dir.as_if_killed(&format!("down-{run}"));
+    }
+}
+
+#[tokio::test]
+async fn that_calls_were_refused_before_a_restart_is_told_once_and_once_when_they_no_longer_are() {
+    // There is room after the restart, or none until a sink takes records.
+    for (name, most, is_stalled) in [("room", 1 << 30, false), ("no-room", 3 << 20, true)] {
+        let (dir, ear, sink) = (Dir::new(name), Ear::default(), Sink::default());
+        sink.stall(true);
+        let open = |dir: &Dir, most: u64, sink: &Sink| {
+            let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(most).keep_bytes(0);
+            let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone()));
+            journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal")
+        };
+        let site = Site::new(open(&dir, 3 << 20, &sink), MemoryBudgets::new());
+        while site.whole("hello").await == StatusCode::OK {}
+        until("it is told", || !ear.heard().is_empty()).await;
+        site.audit.flush().await;
+        let (left, later) = (dir.as_if_killed(&format!("{name}-after")), Sink::default());
+        later.stall(is_stalled);
+        let audit = AuditLayer::journaled(open(&left, most, &later));
+        if is_stalled {
+            until("it refuses", || audit.status().is_refusing).await;
+            assert_eq!(ear.heard().len(), 1, "{:?}", ear.heard());
+            later.stall(false);
+        }
+        until("it is over", || ear.heard().len() >= 2).await;
+        until("it is over", || !audit.status().is_refusing).await;
+        audit.flush().await;
+        let once_more = left.as_if_killed(&format!("{name}-later"));
+        let journal = open(&once_more, most, &later);
+        tell(&journal.events(), "last");
+        let _audit = AuditLayer::journaled(journal);
+        until("the last word", || ear.heard().iter().any(|said| said == LAST)).await;
+        let heard = ear.heard();
+        assert!(heard[0].starts_with("calls are refused, because they cannot be recorded"), "{heard:?}");
+        assert_eq!(heard[1..], ["calls are recorded again", LAST]);
+    }
+}
