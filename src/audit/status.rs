@@ -6,8 +6,8 @@ use crate::store::journal::Head;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AuditStatus {
-    /// Whether no call is let through, because it could not be recorded: no place is left, or the journal's disk has no room
-    /// or takes nothing.
+    /// Whether no call is let through, because it could not be recorded: no place is left, or the journal's disk has no room,
+    /// takes nothing, or hangs.
     pub is_refusing: bool,
     /// How many more calls may be open, or recorded and not yet written.
     pub places_left: usize,
@@ -17,6 +17,7 @@ pub struct AuditStatus {
     /// The last line of the journal that is written, which [`verify`](crate::store::journal::verify) takes as an anchor;
     /// `None` without a journal, and once its writer has ended.
     pub head: Option<Head>,
-    /// How many lines of the journal each of its sinks has not had, by its name.
+    /// How many lines of the journal each of its sinks has not had, by its name; of a sink of events, how many there are since the
+    /// first event that it has not had.
     pub behind: Vec<(Arc<str>, u64)>,
 }
