@@ -92,6 +92,6 @@ async fn a_call_whose_budgets_have_names_too_long_for_a_line_is_closed_after_a_c
     let (intents, finals) = (records(&lines, "intent"), records(&lines, "final"));
     assert_eq!((intents.len(), finals.len()), (1, 1));
     assert_eq!((&finals[0]["id"], &finals[0]["end"]), (&intents[0]["id"], &json!("lost")));
-    // Where they are nearly as long, the line holds them.
+    // What it held did not fit, so no store was told of it.
     assert!(lines.iter().all(|line| line["intent"].is_null() || line["intent"]["reservation"].is_null()));
 }
