@@ -51,6 +51,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use args::Command;
+use providers::Providers;
 use storage::Storage;
 
 #[tokio::main]
@@ -92,16 +93,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         )
         .into());
     }
-    // Bound before a secret is rotated: a second start on one port changes nothing.
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    let mut minted = Vec::new();
-    for one in mint {
-        let name = one.name().to_owned();
-        if let Some(key) = one.into(&*storage.stores.keys, &storage.pepper).await? {
-            minted.push((name, key));
-        }
-    }
 
     let settlements = Settlements::new();
     let mut layer = GatewayLayer::new()
@@ -129,19 +122,26 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if let Some(content) = &storage.content {
         layer = layer.content(content);
     }
-    let providers = providers::from_environment(Gateway::builder().layer(layer), address)?;
+    let Providers { gateway, answers } = providers::from_environment(Gateway::builder().layer(layer), address)?;
     let audit = storage.audit.clone();
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(move || async move { ready(&audit) }))
-        .fallback_service(providers.gateway.try_build()?);
+        .fallback_service(gateway.try_build()?);
 
+    // Only now that nothing else can fail is a secret made, or rotated: the one before opens nothing any more, and of the new
+    // one there is no other copy than the line that is printed as soon as it counts.
     println!("listening http://{address}");
-    for (name, key) in &minted {
-        println!("key {name} {}", key.expose());
+    let mut first = None;
+    for one in mint {
+        let name = one.name().to_owned();
+        if let Some(key) = one.into(&*storage.stores.keys, &storage.pepper).await? {
+            println!("key {name} {}", key.expose());
+            first.get_or_insert(key);
+        }
     }
-    welcome::print(address, &providers.answers, has_keys, minted.first().map(|(_, key)| key));
-    drop(minted);
+    welcome::print(address, &answers, has_keys, first.as_ref());
+    drop(first);
     let mut stop = serve::until(stop, listener, app).await?;
     // What the calls cost is written down before the process ends, if the database can be reached; one more Ctrl-C gives
     // up on it.

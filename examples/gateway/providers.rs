@@ -1,4 +1,4 @@
-use std::env;
+use std::env::{self, VarError};
 use std::error::Error;
 use std::net::SocketAddr;
 
@@ -27,8 +27,8 @@ const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku
 const GPT: [&str; 3] = ["gpt-6", "gpt-5", "gpt-5-mini"];
 
 pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr) -> Result<Providers, Box<dyn Error>> {
-    let anthropic = configured("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL");
-    let openai = configured("OPENAI_API_KEY", "OPENAI_BASE_URL");
+    let anthropic = configured("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")?;
+    let openai = configured("OPENAI_API_KEY", "OPENAI_BASE_URL")?;
     let simulated = anthropic.is_none() && openai.is_none();
     let claude = simulated || anthropic.is_some();
     // A server without a key is somebody's own, and so are its models.
@@ -58,11 +58,21 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
 }
 
 /// The key and the base URL of one provider; it counts as configured by either, since a local server wants no key.
-fn configured(key: &str, base: &str) -> Option<(String, Option<String>)> {
-    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    match (set(key), set(base)) {
+fn configured(key: &str, base: &str) -> Result<Option<(String, Option<String>)>, String> {
+    let set = |name| said(name).map(|value| value.filter(|value| !value.is_empty()));
+    Ok(match (set(key)?, set(base)?) {
         (None, None) => None,
         (key, base) => Some((key.unwrap_or_default(), base)),
+    })
+}
+
+/// What the environment says under this name. Bytes that are no text are not the same as nothing: whoever set them meant
+/// something by it.
+pub(crate) fn said(name: &str) -> Result<Option<String>, String> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(format!("{name}: its value is no text in UTF-8")),
     }
 }
 

@@ -17,8 +17,10 @@ use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::store::sqlite::Sqlite;
 use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, ContentLayer};
+use uuid::Uuid;
 
 use crate::args::{Args, Content, Database, Trail};
+use crate::providers::said;
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
@@ -155,7 +157,7 @@ async fn trails(
 fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
     let path = database.with_extension("pepper");
     let why = |error: &dyn Error| format!("{}: {error}", path.display());
-    if let Ok(text) = std::env::var("TOLLGATE_PEPPER") {
+    if let Some(text) = said("TOLLGATE_PEPPER")? {
         let pepper = Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}"))?;
         return match std::fs::read_to_string(&path) {
             Ok(before) => Ok(pepper.and_before(Pepper::new(before.trim().as_bytes()).map_err(|error| why(&error))?)),
@@ -174,7 +176,9 @@ fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
 /// Whole, or not at all; and of two gateways that start at once, both have the first one's.
 fn make(path: &Path) -> std::io::Result<()> {
     let text = Pepper::mint_text().map_err(std::io::Error::other)?;
-    let new = path.with_extension(format!("pepper-{}", std::process::id()));
+    // Of a name that nobody else has: in a container every process is the first, and what one of them left that was killed here
+    // would be in the way of all that come after.
+    let new = path.with_extension(format!("pepper-{}", Uuid::new_v4()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     let linked =
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&new, path));

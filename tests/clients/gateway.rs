@@ -64,7 +64,8 @@ impl Gateway {
         Self::of(name, command().args(["--database", database]).env("TOLLGATE_PEPPER", pepper), 0)
     }
 
-    fn of(name: &str, command: &mut Command, keys: usize) -> Self {
+    /// As this command says, `keys` of which it mints.
+    pub(crate) fn of(name: &str, command: &mut Command, keys: usize) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
         command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
         command.stderr(File::create(&log).expect("a place for temporary files"));

@@ -1,0 +1,119 @@
+//! Starts of the example gateway that fail, and what they leave as it was.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use libtest_mimic::Trial;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
+
+use crate::gateway::{Gateway, command, without_accounts};
+use crate::keys::{call, on, temporary};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    vec![
+        trial(
+            "a start that fails leaves the secret as it was that --mint would rotate",
+            a_failed_start_rotates_nothing,
+        ),
+        trial("a key that was minted is printed, though the next one cannot be", a_minted_key_is_printed),
+        trial("what the environment says in no text is refused, and not taken for nothing", no_text_is_not_nothing),
+        trial(
+            "what a first start left that was killed is in the way of no later one",
+            a_killed_start_is_in_nobodys_way,
+        ),
+    ]
+}
+
+fn url(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+/// A start that ends by itself, with a failure.
+fn failed(command: &mut Command) -> Output {
+    let output = command.args(["--listen", "127.0.0.1:0"]).output().expect("the example runs");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn end(gateway: Gateway) {
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
+fn a_failed_start_rotates_nothing() {
+    let path = temporary("unrotated");
+    let first = on(&path, "unrotated-1", Some("name=ada"));
+    let key = first.key("ada").to_owned();
+    end(first);
+
+    let database = url(&path);
+    let mint = ["--database", &database, "--mint", "name=ada"];
+    let output = failed(command().args(mint).env("ANTHROPIC_BASE_URL", "api.example.com"));
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+
+    let second = on(&path, "unrotated-2", None);
+    assert_eq!(call(&second, &key).0, 200);
+    end(second);
+}
+
+fn a_minted_key_is_printed() {
+    let path = temporary("half");
+    end(on(&path, "half-1", Some("name=eve")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
+        let trigger = "CREATE TRIGGER no_bob BEFORE INSERT ON tollgate_keys WHEN NEW.name = 'bob' \
+             BEGIN SELECT RAISE(ABORT, 'no bob'); END";
+        file.execute(trigger).await.expect("made");
+    });
+    let output = failed(command().args(["--database", &url(&path)]).args(["--mint", "name=ada", "--mint", "name=bob"]));
+    let said = String::from_utf8(output.stdout).expect("text");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("listening http://"), "{said}");
+    let key = lines[1].strip_prefix("key ada ").expect("it counts by now");
+
+    let second = on(&path, "half-2", None);
+    assert_eq!(call(&second, key).0, 200);
+    end(second);
+}
+
+fn no_text_is_not_nothing() {
+    let path = temporary("no-text");
+    let bytes = OsStr::from_bytes(b"\xff32 bytes out of a vault, no text\xfe");
+    for name in ["TOLLGATE_PEPPER", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY"] {
+        let output = failed(command().args(["--database", &url(&path), "--mint", "name=ada"]).env(name, bytes));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("{name}: its value is no text")), "{said}");
+        assert!(output.stdout.is_empty(), "{name}");
+    }
+}
+
+fn a_killed_start_is_in_nobodys_way() {
+    let path = temporary("killed-start");
+    let pepper = path.with_extension("pepper");
+    let left = || {
+        let names = fs::read_dir(env!("CARGO_TARGET_TMPDIR")).expect("readable").map(|entry| entry.expect("readable"));
+        names
+            .filter(|entry| entry.file_name().as_bytes().starts_with(b"killed-start.pepper-"))
+            .map(|entry| entry.path())
+    };
+    left().for_each(|path| fs::remove_file(path).expect("ours"));
+    // By a process of the same id, as the first of a container always has it.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"touch "$1-$$" && shift && exec "$0" "$@""#]);
+    shell.arg(command().get_program()).arg(&pepper).args(["--database", &url(&path), "--mint", "name=ada"]);
+    let gateway = Gateway::of("killed-start", without_accounts(&mut shell), 1);
+    assert_eq!(call(&gateway, gateway.key("ada")).0, 200);
+    end(gateway);
+    assert_eq!(left().count(), 1, "and it leaves nothing of its own");
+}
