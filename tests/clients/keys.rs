@@ -39,7 +39,10 @@ pub(crate) fn start() -> Gateway {
         "name=ledger,budget=5/day,budget=50/month,team=search,team-budget=100/month",
         "name=brisk,rpm=20",
         "name=brisk_openai,rpm=20",
+        "name=brisk_node,rpm=20",
+        "name=brisk_node_openai,rpm=20",
         "name=spent,budget=0.0001/day",
+        "name=spent_node,budget=0.0001/day",
         "name=nothing,budget=0/total",
         "name=alone,parallel=1",
     ];
@@ -63,13 +66,13 @@ fn fresh(path: &Path) -> &Path {
     path
 }
 
-fn temporary(name: &str) -> PathBuf {
+pub(crate) fn temporary(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("db");
     fresh(&path);
     path
 }
 
-fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {
+pub(crate) fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {
     let database = format!("sqlite://{}", path.display());
     let mut args = vec!["--database", &database];
     args.extend(mint.iter().flat_map(|mint| ["--mint", mint]));
@@ -77,7 +80,7 @@ fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {
 }
 
 /// Status and body of a plain call.
-fn call(gateway: &Gateway, key: &str) -> (u16, String) {
+pub(crate) fn call(gateway: &Gateway, key: &str) -> (u16, String) {
     let body = r#"{"model":"claude-haiku-5-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}"#;
     ask(gateway, &format!("POST /v1/messages HTTP/1.1\r\nx-api-key: {key}\r\ncontent-length: {}\r\n", body.len()), body)
 }

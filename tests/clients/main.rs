@@ -14,6 +14,7 @@ mod keys;
 mod node;
 mod process;
 mod python;
+mod starts;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use gateway::Gateway;
-use python::Interpreter;
+use python::{Case, Interpreter};
 
 fn main() -> ExitCode {
     let interpreter: Arc<Result<Interpreter, String>> = Arc::new(Interpreter::find());
@@ -33,27 +34,22 @@ fn main() -> ExitCode {
 
     let mut trials = process::trials();
     trials.extend(keys::trials());
+    trials.extend(starts::trials());
     trials.extend(examples::trials());
     trials.extend(claude_code::trials());
     for case in python::trials() {
         let (interpreter, gateway, governed) = (interpreter.clone(), gateway.clone(), governed.clone());
         trials.push(Trial::ignorable_test(case.sentence(), move || match &*interpreter {
-            Ok(python) => {
-                let gateway = match case.script {
-                    "keys_sdk" => governed.get_or_init(keys::start),
-                    _ => gateway.get_or_init(|| Gateway::start("sdks")),
-                };
-                python.run(&case, gateway).map(|()| Completion::Completed)
-            }
+            Ok(python) => python.run(&case, asked(&case, &gateway, &governed)).map(|()| Completion::Completed),
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
             Err(why) => Ok(Completion::ignored_with(why)),
         }));
     }
     let installed: Arc<Result<node::Installed, String>> = Arc::new(node::Installed::find());
     for case in node::trials() {
-        let (installed, gateway) = (installed.clone(), gateway.clone());
+        let (installed, gateway, governed) = (installed.clone(), gateway.clone(), governed.clone());
         trials.push(Trial::ignorable_test(format!("node, {}", case.sentence()), move || match &*installed {
-            Ok(node) => node.run(&case, gateway.get_or_init(|| Gateway::start("sdks"))).map(|()| Completion::Completed),
+            Ok(node) => node.run(&case, asked(&case, &gateway, &governed)).map(|()| Completion::Completed),
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(why.into()),
             Err(why) => Ok(Completion::ignored_with(why)),
         }));
@@ -67,4 +63,12 @@ fn main() -> ExitCode {
     }
     gateway::assert_no_secret_is_left();
     conclusion.exit_code()
+}
+
+/// The gateway that a trial asks, which is started if it is the first to.
+fn asked<'a>(case: &Case, open: &'a OnceLock<Gateway>, governed: &'a OnceLock<Gateway>) -> &'a Gateway {
+    match case.script {
+        "keys_sdk" => governed.get_or_init(keys::start),
+        _ => open.get_or_init(|| Gateway::start("sdks")),
+    }
 }

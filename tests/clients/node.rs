@@ -8,8 +8,11 @@ use crate::python::{Case, cases};
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 const PINS: &str = include_str!("package.json");
-const SCRIPTS: [(&str, &str); 2] =
-    [("anthropic_sdk", include_str!("anthropic_sdk.mjs")), ("openai_sdk", include_str!("openai_sdk.mjs"))];
+const SCRIPTS: [(&str, &str); 3] = [
+    ("anthropic_sdk", include_str!("anthropic_sdk.mjs")),
+    ("openai_sdk", include_str!("openai_sdk.mjs")),
+    ("keys_sdk", include_str!("keys_sdk.mjs")),
+];
 
 /// Every script's trials, read from its source so that they have names where no SDK is.
 pub(crate) fn trials() -> impl Iterator<Item = Case> {
@@ -38,6 +41,9 @@ impl Installed {
         without_accounts(command.args([case.name, &gateway.url()]));
         if let Some(model) = case.model {
             command.env("GATEWAY_MODEL", model);
+        }
+        for (name, secret) in &gateway.keys {
+            command.env(format!("GATEWAY_KEY_{}", name.to_uppercase()), secret);
         }
         let output = command.output().expect("node was found");
         match output.status.success() {
