@@ -52,7 +52,7 @@ impl AdmissionGate {
         let answer = match (self.budgets.queues(), &wanted.budgets) {
             (Some(queues), Some(budgets)) => {
                 let held = |answer: &Answer| match answer {
-                    Ok(Err(Refused::Denied(Denial::Budget(denial)))) => denial.held().cloned(),
+                    Ok(Err(Refused::Denied(Denial::Budget { denial, .. }))) => denial.held().cloned(),
                     _ => None,
                 };
                 queues.ask(&budgets.budgets, || self.ask(call, &wanted), held).await
@@ -83,7 +83,10 @@ impl AdmissionGate {
     fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: Denial) -> Rejection {
         match (denial, &wanted.limits, &wanted.budgets) {
             (Denial::Limit(denial), Some(limits), _) => self.limits.denied(call, limits, &denial),
-            (Denial::Budget(denial), _, Some(budgets)) => self.budgets.denied(call, budgets, &denial),
+            (Denial::Budget { denial, limits }, _, Some(budgets)) => {
+                call.show_limits(&limits);
+                self.budgets.denied(call, budgets, &denial)
+            }
             _ => {
                 let rejection = Rejection::new(RejectionKind::Unauthenticated, "this API key is no longer valid");
                 call.note(Decision::refuse("auth", rejection.shared_message()));

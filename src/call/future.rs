@@ -170,6 +170,12 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
                 headers.insert(name, value);
             }
         }
+        // What is refused and went nowhere is given back when the call has closed.
+        if let Some(uncounted) = state.uncounted.take().filter(|_| is_refusal && state.attempts.is_empty()) {
+            for (name, value) in uncounted.headers(call.dialect()) {
+                headers.insert(name, value);
+            }
+        }
     }
     if is_head || Ending::is_bodiless(&Method::GET, status) {
         return without_body(response, closer, is_head);

@@ -45,6 +45,7 @@ mod scopes;
 mod sent;
 mod service;
 mod settle;
+mod standings;
 mod state;
 mod waiting;
 mod watch;

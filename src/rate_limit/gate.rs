@@ -7,14 +7,13 @@ use async_trait::async_trait;
 use http::request::Parts;
 
 use crate::call::{Alive, Asked, Call, Fact, Held, Kind, unavailable};
-use crate::dialect::{self, LimitState};
 use crate::domain::dialect::Operation;
 use crate::domain::estimate;
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Used, Verdict};
 use crate::store::{At, StoreError, in_time};
 
 /// How long the slots of a gateway that has fallen silent stay taken.
@@ -112,7 +111,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     /// The call goes on; from here on its close settles.
     pub(crate) fn allowed(&self, call: &Call, wanted: &Wanted<'_>, allowed: Allowed, ended: Option<Ended<R>>) {
         let Allowed { permit, standings } = allowed;
-        show(call, &standings);
+        call.show_counted(&permit, standings);
         let (estimated, settlements) = (wanted.tokens, call.settlements().clone());
         call.on_close(move |outcome| {
             if let Some(ended) = ended {
@@ -124,7 +123,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
 
     /// The call does not go on.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
-        show(call, &denial.standings);
+        call.show_limits(&denial.standings);
         note(call, refusal(denial, &wanted.limits))
     }
 
@@ -213,23 +212,6 @@ fn used(outcome: &Outcome, estimated: u64) -> Used {
         _ if outcome.is_unasked() => Used::Nothing,
         true if !outcome.attempts.is_empty() => Used::Tokens(0),
         _ => Used::AsEstimated,
-    }
-}
-
-/// Of several limits of one measure, clients are shown the one that has the least left.
-fn show(call: &Call, standings: &[Standing]) {
-    let now = call.now();
-    for measure in [Measure::Requests, Measure::Tokens] {
-        let of_it = standings.iter().filter(|standing| standing.limit.measure == measure);
-        let Some(standing) = of_it.min_by_key(|standing| standing.left) else { continue };
-        let state = LimitState {
-            measure,
-            most: standing.limit.most,
-            left: standing.left,
-            full_after: standing.full_after,
-            now,
-        };
-        call.set_answer_headers(dialect::limit_headers(call.dialect(), state));
     }
 }
 

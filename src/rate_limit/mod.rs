@@ -3,7 +3,9 @@
 //! - **Reads:** the principal's limits, and the head, from which the tokens are estimated: the input by its bytes, the
 //!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. What the call used in the end takes the
 //!   estimate's place.
-//! - **Adds:** the limit headers of the caller's dialect, on every answer; a slot that is held until the last byte.
+//! - **Adds:** the limit headers of the caller's dialect, on every answer to a call that came as far as this; a slot that is
+//!   held until the last byte. What is refused further out (a bad key or body, a model that the key may not use) has none; what
+//!   a budget or a gate refuses further in counts for nothing, and its headers say so.
 //! - **Answers** 429 with a true `retry-after`. A call that is larger than its limit is told not to come again. A store
 //!   that cannot tell: 529, 429 for OpenAI's clients.
 //! - **Where:** inside of `KeyAuthLayer` and `IngestLayer`, outside of `BudgetLayer`, whose refusal undoes it.

@@ -94,5 +94,10 @@ pub enum Denial {
     /// A limit is reached.
     Limit(rate_limit::Denial),
     /// A budget does not reach.
-    Budget(budget::Denial),
+    Budget {
+        /// Which, and why.
+        denial: budget::Denial,
+        /// How every limit that was asked about stands, which has counted nothing of this call.
+        limits: Vec<rate_limit::Standing>,
+    },
 }

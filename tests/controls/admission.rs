@@ -77,7 +77,7 @@ async fn a_call_is_counted_and_paid_as_by_the_two_layers() {
 }
 
 #[tokio::test]
-async fn a_call_that_a_budget_refuses_takes_nothing_from_its_limits() {
+async fn a_call_that_a_budget_refuses_takes_nothing_from_its_limits_and_is_told_how_they_stand() {
     let (world, store) = governed();
     let principal = Principal::new("ada").budget(Window::Day, usd("0.000001")).limit(Measure::Requests, 1);
     let (key, _) = mint(&world, &store, principal).await;
@@ -85,6 +85,8 @@ async fn a_call_that_a_budget_refuses_takes_nothing_from_its_limits() {
         let refused = world.ask(post(MESSAGES, &key, &hello())).await;
         assert_eq!(refused.error(), (429, "billing_error".to_owned(), json!(null)), "not once a limit");
         assert_eq!(refused.header("retry-after"), None, "it is more than the whole budget");
+        assert_eq!(refused.header("anthropic-ratelimit-requests-limit"), Some("1"));
+        assert_eq!(refused.header("anthropic-ratelimit-requests-remaining"), Some("1"));
     }
     let info = world.ask(get("/v1/key", &key)).await.json();
     assert_eq!(info["limits"][0]["remaining"], 1);

@@ -148,18 +148,50 @@ async fn all_limits_are_counted_or_none() {
 }
 
 #[tokio::test]
-async fn a_budgets_refusal_gives_back_what_the_limits_counted() {
+async fn a_budgets_refusal_gives_back_what_the_limits_counted_and_says_so() {
     let world = World::new();
     let principal = Principal::new("ada")
         .limit(Measure::Requests, 2)
+        .limit(Measure::Tokens, 7_000)
+        .limit_of(Limit::new(Scope::team("search"), Measure::Requests, 700))
         .limit(Measure::Parallel, 1)
+        .team("search")
         .budget(Window::Day, "0.000001".parse().expect("an amount"));
     let key = world.mint(principal).await;
     for _ in 0..5 {
         let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
         assert_eq!(answer.error().1, "billing_error", "{}", answer.text);
+        for (name, most) in [("requests", "2"), ("tokens", "7000")] {
+            let header = |what| answer.headers.get_all(format!("anthropic-ratelimit-{name}-{what}"));
+            let values = ["limit", "remaining", "reset"].map(|what| Vec::from_iter(header(what)));
+            assert_eq!(values, [[most], [most], ["2026-11-24T09:00:00Z"]], "{name}");
+        }
+        let answer = world.ask(post(CHAT, &key, &hello("gpt-5"))).await;
+        assert_eq!(answer.error().2, "insufficient_quota", "{}", answer.text);
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("2"));
+        assert_eq!(answer.header("x-ratelimit-reset-tokens"), Some("0ms"));
         world.settlements.drain().await;
     }
+}
+
+#[tokio::test]
+async fn what_was_counted_before_a_budget_refuses_is_still_counted_in_its_headers() {
+    let world = World::new();
+    let principal = Principal::new("ada").limit(Measure::Requests, 3).limit(Measure::Tokens, 60_000);
+    let key = world.mint(principal.budget(Window::Day, "0.0003".parse().expect("an amount"))).await;
+    let served = async || {
+        let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+        world.settlements.drain().await;
+        answer
+    };
+    assert_eq!(served().await.header("anthropic-ratelimit-requests-remaining"), Some("2"));
+    // A call of a dearer model is more than the budget has.
+    let refused = world.ask(post(MESSAGES, &key, &hello("claude-opus-5-5"))).await;
+    assert_eq!(refused.error().1, "billing_error", "{}", refused.text);
+    assert_eq!(refused.header("anthropic-ratelimit-requests-remaining"), Some("2"));
+    assert_eq!(refused.header("anthropic-ratelimit-requests-reset"), Some("2026-11-24T09:00:20Z"));
+    world.settlements.drain().await;
+    assert_eq!(served().await.header("anthropic-ratelimit-requests-remaining"), Some("1"));
 }
 
 #[tokio::test]

@@ -143,7 +143,12 @@ async fn a_refusal_by_a_budget_counts_nowhere<S: AdmissionStore, K>(make: &impl 
     let admitted = desk.admitted(&first.ask(), 0).await;
     for _ in 0..5 {
         match desk.admit(&first.again().ask(), 0).await {
-            Verdict::Deny(Denial::Budget(denial)) => rule.holds("it is held, not spent", denial.is_held),
+            Verdict::Deny(Denial::Budget { denial, limits: stand }) => {
+                rule.holds("it is held, not spent", denial.is_held);
+                let stand: Vec<_> = stand.iter().map(|one| (one.limit.measure, one.left)).collect();
+                let left = [(Measure::Tokens, 30), (Measure::Requests, 59), (Measure::Parallel, 8)];
+                rule.same("how the limits stand", &stand, &left.to_vec());
+            }
             other => rule.holds(&format!("a budget refuses, and not {other:?}"), false),
         }
     }

@@ -66,7 +66,7 @@ impl<S: AdmissionStore, K: Send + Sync + 'static> BudgetStore for ByAdmit<S, K> 
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
         match self.store.admit(&Admit { key: None, limits: None, budgets: Some(*ask) }, at).await? {
             Verdict::Allow(Admitted { allowed: None, grant: Some(grant) }) => Ok(budget::Verdict::Allow(grant)),
-            Verdict::Deny(Denial::Budget(denial)) => Ok(budget::Verdict::Deny(denial)),
+            Verdict::Deny(Denial::Budget { denial, limits }) if limits.is_empty() => Ok(budget::Verdict::Deny(denial)),
             verdict => Err(other(&verdict)),
         }
     }

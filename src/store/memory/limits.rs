@@ -209,6 +209,11 @@ impl State {
         Allowed { permit, standings }
     }
 
+    /// How the limits of a call stand that takes nothing of them.
+    pub(super) fn untaken(&self, ask: &Acquire<'_>, now: Timestamp) -> Vec<Standing> {
+        self.standings(ask.limits, &[], nanos(now))
+    }
+
     fn permit(&self, id: Uuid, taken: &[Took]) -> Permit {
         let told = |took: &Took| Taken {
             limit: Limit::new(self.meters[took.at].scope.clone(), took.measure, took.most),

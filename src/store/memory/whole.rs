@@ -77,7 +77,10 @@ impl MemoryStore {
             };
             let grant = match ask.budgets.as_ref().map(|ask| self.budgets.decide(at, |state, now| state.ask(ask, now)))
             {
-                Some(budget::Verdict::Deny(denial)) => return Verdict::Deny(Denial::Budget(denial)),
+                Some(budget::Verdict::Deny(denial)) => {
+                    let limits = ask.limits.as_ref().map(|ask| limits.untaken(ask, now)).unwrap_or_default();
+                    return Verdict::Deny(Denial::Budget { denial, limits });
+                }
                 Some(budget::Verdict::Allow(grant)) => Some(grant),
                 None => None,
             };

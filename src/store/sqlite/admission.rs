@@ -107,7 +107,10 @@ fn admit(meters: &mut meters::Meters, ledger: &mut ledger::Ledger, question: &Qu
         _ => None,
     };
     let grant = match budgets.map(|ask| ledger.reserve(&ask)).transpose()? {
-        Some(budget::Verdict::Deny(denial)) => return Ok(Verdict::Deny(Denial::Budget(denial))),
+        Some(budget::Verdict::Deny(denial)) => {
+            let limits = limits.map(|ask| meters.standings(ask.limits)).unwrap_or_default();
+            return Ok(Verdict::Deny(Denial::Budget { denial, limits }));
+        }
         Some(budget::Verdict::Allow(grant)) => Some(grant),
         None => None,
     };
