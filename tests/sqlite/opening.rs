@@ -134,6 +134,37 @@ async fn a_damaged_file_is_refused_and_left_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_file_whose_keys_money_or_limits_are_damaged_is_refused_and_left_as_it_was() {
+    let dir = Dir::new("damaged-table");
+    filled(&dir).await;
+    let whole = fs::read(dir.file()).expect("readable");
+    let mut connection = by_hand(&dir.file()).await;
+    // What finds content by something else than its place is not looked at.
+    let roots: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0 AND (tbl_name <> 'tollgate_content' OR type = 'table')",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("readable");
+    sqlx::Connection::close(connection).await.expect("closed");
+    assert!(
+        ["tollgate_pots", "tollgate_keys", "tollgate_reservations_live", "tollgate_audit"]
+            .iter()
+            .all(|name| roots.iter().any(|(root, _)| root == name))
+    );
+    for (name, page) in roots {
+        let mut bytes = whole.clone();
+        let at = (usize::try_from(page).expect("a page") - 1) * 4096;
+        bytes[at..at + 4096].fill(0x5a);
+        fs::write(dir.file(), bytes).expect("written");
+        let error = refuses(&dir, SqliteErrorKind::Corrupt).await;
+        assert!(error.to_string().contains("is damaged; restore it from a backup"), "{name}: {error}");
+    }
+    fs::write(dir.file(), whole).expect("written");
+    Sqlite::open(dir.file()).await.expect("it opens");
+}
+
+#[tokio::test]
 async fn a_file_or_a_directory_that_may_not_be_written_is_refused() {
     let dir = Dir::new("read-only-file");
     filled(&dir).await;

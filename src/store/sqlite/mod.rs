@@ -91,6 +91,7 @@
 mod admission;
 mod audit;
 mod budgets;
+mod check;
 mod contents;
 mod error;
 mod idle_meters;
@@ -149,6 +150,10 @@ impl Sqlite {
     /// What is in a file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In
     /// one that is ours a write is tried and taken back, since SQLite opens what it may not write without a word of it.
     /// An empty `-wal` and a `-shm` may be left beside a file that was not touched, one that is refused too.
+    ///
+    /// The tables of keys, pots and limits are read through, to see that they are whole. Of what grows with every call only
+    /// what is held is, and the way to the first row and the last: a damage in the middle of the ledger's settled rows, of records or
+    /// of contents is an error of whoever comes upon it. `PRAGMA quick_check` by hand finds it.
     ///
     /// # Errors
     /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::Instant;
 
 use super::Sqlite;
+use super::check;
 use super::error::{SqliteError, SqliteErrorKind};
 use super::look::{self, look, stated};
 use super::schema;
@@ -167,12 +168,16 @@ impl Setup {
     async fn probe(&self) -> Result<(), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
         let options = self.own().busy_timeout(self.options.busy_timeout);
-        let version = match version(options.clone().read_only(true)).await {
-            Err(error) if is_interrupted(&error) => version(options).await,
-            version => version,
+        let found = match read(options.clone().read_only(true)).await {
+            Err(error) if is_interrupted(&error) => read(options).await,
+            found => found,
         };
-        match schema::mismatch(version.map_err(failed)?) {
+        let (version, damage) = found.map_err(failed)?;
+        match schema::mismatch(version) {
             None => {
+                if let Some(damage) = damage {
+                    return Err(SqliteError::with(&self.path, SqliteErrorKind::Corrupt, damage));
+                }
                 let (mut connection, _, _) = self.connect().await?;
                 schema::prove(self, &mut connection).await?;
                 schema::look_at_clock(self, &mut connection).await.map_err(failed)?;
@@ -185,11 +190,16 @@ impl Setup {
     }
 }
 
-async fn version(options: SqliteConnectOptions) -> Result<i64, sqlx::Error> {
+/// The schema of a file; and, where it is one that we know the tables of, what is wrong with them.
+async fn read(options: SqliteConnectOptions) -> Result<(i64, Option<String>), sqlx::Error> {
     let mut connection = options.connect().await?;
-    let version = schema::version(&mut connection).await;
+    let version = schema::version(&mut connection).await?;
+    let damage = match schema::mismatch(version) {
+        None => check::damage(&mut connection).await?,
+        Some(_) => None,
+    };
     connection.close().await?;
-    version
+    Ok((version, damage))
 }
 
 /// Whether a process died while it wrote, so that only one who may write can tell what is in the file:
