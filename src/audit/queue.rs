@@ -154,21 +154,40 @@ impl Writer {
         }
     }
 
-    /// Until the sink has them, or says that it never will.
+    /// Until the sink has them, or says that it never will have one of them. Of several it may be one alone that it will not
+    /// have, or that it panics of: it is found by halves, and the others are written.
     async fn write(&self, records: &[AuditRecord]) {
+        let mut parts = vec![records];
+        while let Some(part) = parts.pop() {
+            match (self.told(part).await, part) {
+                (Ok(()), _) => {}
+                (Err(error), [record]) => lost(record, &error),
+                (Err(error), _) => {
+                    if part.len() == records.len() {
+                        tracing::error!(error = %Chain(&error), records = part.len(), "audit records were refused together: which of them it is will show");
+                    }
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+    }
+
+    /// Until the sink has them all at once, or says that it never will.
+    async fn told(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
         if records.is_empty() {
-            return;
+            return Ok(());
         }
         let mut pause = FIRST_PAUSE;
         while let Err(error) = patiently(records.len(), contained(self.sink.write(records))).await {
-            tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
             if !error.is_unavailable() {
-                records.iter().for_each(|record| lost(record, &error));
-                return;
+                return Err(error);
             }
+            tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
+        Ok(())
     }
 }
 
@@ -244,7 +263,7 @@ mod tests {
 
     use async_trait::async_trait;
 
-    use super::{Arc, AuditRecord, AuditSink, Duration, Queue, StoreError};
+    use super::{Arc, AuditRecord, AuditSink, BATCH, Duration, Mutex, Queue, StoreError};
 
     struct Never;
 
@@ -268,13 +287,45 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_sink_that_hangs_is_told_again_after_a_minute() {
+    fn record(number: u128) -> AuditRecord {
         let record = serde_json::json!({
-            "schema": 1, "id": uuid::Uuid::nil(), "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic",
+            "schema": 1, "id": uuid::Uuid::from_u128(number), "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic",
             "operation": "generate", "end": "complete", "took_us": 1, "bytes_out": 1,
         });
-        let records = [serde_json::from_value(record).expect("a record")];
+        serde_json::from_value(record).expect("a record")
+    }
+
+    /// Refuses what has one record in it, and panics of what has another.
+    #[derive(Clone, Default)]
+    struct Picky(Arc<Mutex<Vec<u128>>>);
+
+    #[async_trait]
+    impl AuditSink for Picky {
+        async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+            let ids: Vec<_> = records.iter().map(|record| record.id.as_u128()).collect();
+            assert!(!ids.contains(&200), "it panics of this one");
+            if ids.contains(&7) {
+                return Err(StoreError::broken("not this one"));
+            }
+            self.0.lock().expect("no panic under it").extend(ids);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_a_sink_refuses_keeps_no_other_out_of_it() {
+        let picky = Picky::default();
+        let queue = Queue::new(Box::new(picky.clone()), 1);
+        let ids = 0..BATCH as u128;
+        queue.writer.write(&ids.clone().map(record).collect::<Vec<_>>()).await;
+        let written = picky.0.lock().expect("no panic under it").clone();
+        let others: Vec<_> = ids.filter(|id| ![7, 200].contains(id)).collect();
+        assert_eq!(written, others, "each once, and in their order");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_hangs_is_told_again_after_a_minute() {
+        let records = [record(0)];
         let queue = Queue::new(Box::new(Once(AtomicUsize::new(0))), 1);
         let written = queue.writer.write(&records);
         tokio::time::timeout(Duration::from_secs(62), written).await.expect("it is told again");

@@ -35,7 +35,7 @@ pub trait AuditSink: Send + Sync + 'static {
     ///
     /// # Errors
     /// When they could not all be written; they are kept, and come again after a pause. Where that
-    /// [helps nothing](StoreError::is_unavailable), or after some panics, a [journal](super::journal) hands them on one by
-    /// one, and those that are refused alone are in the log.
+    /// [helps nothing](StoreError::is_unavailable), or after a panic, they come again at once in fewer and fewer (by a
+    /// [journal](super::journal), after some panics, one by one), and those that are refused alone are in the log.
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
 }
