@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use http::header::{self, HeaderMap, HeaderName};
@@ -18,13 +19,16 @@ use crate::store::key::KeyStore;
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
 pub struct KeyAuthGate<K: ?Sized> {
     pepper: Pepper,
+    /// The latest time that a key was looked at, in microseconds since 1970: one that had expired by then does not come back
+    /// with a clock that is set back.
+    latest: AtomicI64,
     /// Last, so that the gate can be one whatever its store.
     keys: K,
 }
 
 impl<K: KeyStore> KeyAuthGate<K> {
     pub(crate) fn new(keys: K, pepper: Pepper) -> Self {
-        KeyAuthGate { pepper, keys }
+        KeyAuthGate { pepper, latest: AtomicI64::new(i64::MIN), keys }
     }
 }
 
@@ -51,7 +55,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
 
     async fn authenticate(&self, headers: &HeaderMap, call: &Call) -> Result<Arc<KeyRecord>, Rejection> {
         let rejection = match self.find(headers).await {
-            Ok(Some(record)) => match why_not(&record, call.now()) {
+            Ok(Some(record)) => match why_not(&record, self.now(call)) {
                 None => return Ok(record),
                 Some(why) => {
                     let (key, name) = (record.id, &record.principal.name);
@@ -66,6 +70,14 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         };
         call.note(Decision::refuse("auth", rejection.shared_message()));
         Err(rejection)
+    }
+
+    /// The time, which never goes back here.
+    fn now(&self, call: &Call) -> Timestamp {
+        let now = call.now();
+        let latest = self.latest.fetch_max(now.as_microsecond(), Ordering::Relaxed);
+        // Of the first call there is nothing before.
+        Timestamp::from_microsecond(latest).map_or(now, |latest| latest.max(now))
     }
 
     /// The record of the key that was presented, under whichever pepper it was put.

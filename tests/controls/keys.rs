@@ -1,9 +1,12 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Request;
+use jiff::Timestamp;
 use serde_json::json;
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::Clock;
 use tollgate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
@@ -77,7 +80,7 @@ async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
     let answer = world.ask(post(MESSAGES, &disabled, &body("claude-haiku-5-5"))).await;
     assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key is disabled"));
     assert_eq!(world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await.status, 200);
-    world.clock.advance(std::time::Duration::from_secs(30));
+    world.clock.advance(Duration::from_secs(30));
     let answer = world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await;
     assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key has expired"));
     // Whose they were is in the records, of calls that are nobody's.
@@ -89,6 +92,44 @@ async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
         assert_eq!((record.key_id, record.key_name.as_deref()), (None, None));
     }
     assert_eq!(records.len(), 3);
+}
+
+/// A clock that somebody sets, back too.
+#[derive(Debug)]
+struct Set(Mutex<Timestamp>);
+
+impl Set {
+    fn to(&self, now: &str) {
+        *self.0.lock().expect("no panic") = now.parse().expect("a time");
+    }
+}
+
+impl Clock for Set {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().expect("no panic")
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_has_expired_does_not_come_back_with_a_clock_that_goes_back() {
+    let clock = Arc::new(Set(Mutex::new(Timestamp::UNIX_EPOCH)));
+    let world = World::with(|layer| layer.clock(clock.clone()));
+    let at = "2026-11-24T09:00:30Z".parse().expect("a time");
+    let [ada, eve] = ["ada", "eve"].map(|name| world.mint_as(Principal::new(name), |record| record.expires_at(at)));
+    let (ada, eve) = (ada.await, eve.await);
+    let status =
+        async |key: &VirtualKey| world.ask(post(MESSAGES, key, &body("claude-haiku-5-5"))).await.status.as_u16();
+    clock.to("2026-11-24T09:00:29Z");
+    assert_eq!(status(&ada).await, 200);
+    clock.to("2026-11-24T09:00:30Z");
+    assert_eq!(status(&ada).await, 401);
+    clock.to("2026-11-24T09:00:00Z");
+    // Nor does one that nobody has asked for in the meantime.
+    assert_eq!((status(&ada).await, status(&eve).await), (401, 401));
 }
 
 #[tokio::test]
