@@ -16,18 +16,21 @@ use sha2::Sha256;
 use tollgate::audit::{JsonLines, Webhook};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::budget::Window;
+use tollgate::domain::limit::Measure;
+use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{Decision, End};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
+use tollgate::store::memory::MemoryStore;
 use tollgate::upstream::HttpClient;
-use tollgate::{AuditLayer, Body, Call, Gate};
+use tollgate::{AdmissionLayer, AuditLayer, Body, Call, Gate, KeyAuthLayer};
 use tower::{ServiceExt, service_fn};
 
 use crate::support::Server;
 use crate::support::dir::Dir;
-use crate::world::{CHAT, MESSAGES, World, post};
+use crate::world::{CHAT, MESSAGES, World, ask, post};
 
 fn hello() -> Value {
     json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
@@ -76,6 +79,46 @@ async fn every_call_has_one_record_whatever_its_end() {
     assert_eq!(json[3]["rejection"], "model_not_allowed");
     assert_eq!(json[4]["charged_usd"], json[4]["granted_usd"]);
     assert!(!json[0].to_string().contains("Hello"), "prompts are nobody's business");
+}
+
+#[tokio::test]
+async fn every_control_says_in_the_record_what_it_decided_and_why() {
+    let world = World::new();
+    // The same store, asked in one question about what two layers ask in two.
+    let store = MemoryStore::of(world.keys.get_ref().clone(), world.limits.clone(), world.budgets.clone());
+    let (clock, audit, keys, pepper) =
+        (world.clock.clone(), world.audit.clone(), world.keys.clone(), world.pepper.clone());
+    let whole = World::bare(move |layer| {
+        layer.clock(clock).audit(&audit).auth(KeyAuthLayer::new(keys, pepper)).admission(AdmissionLayer::new(store))
+    });
+    let usd = |text: &str| text.parse::<Money>().expect("an amount");
+    for (gateway, counted) in [(&world.gateway, "rate_limit true"), (&whole.gateway, "")] {
+        let name = |name| format!("{name} {counted}");
+        let hasty = Principal::new(name("eve")).models(["claude-*"]).budget(Window::Day, usd("1"));
+        let hasty = world.mint(hasty.limit(Measure::Requests, 1)).await;
+        let spent = Principal::new(name("ada")).budget(Window::Day, usd("0.000001"));
+        let spent = world.mint(spent.limit(Measure::Requests, 9)).await;
+        for (request, status, expected) in [
+            (post(MESSAGES, &hasty, &hello()), 200, &["auth true", "rate_limit true", "budget true"][..]),
+            (post(MESSAGES, &hasty, &hello()), 429, &["auth true", "rate_limit false"]),
+            (post(MESSAGES, &spent, &hello()), 429, &["auth true", counted, "budget false"]),
+            (post(CHAT, &hasty, &json!({ "model": "gpt-5", "messages": [] })), 404, &["auth true", "model false"]),
+        ] {
+            let answer = ask(gateway.clone(), request).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            let decisions = world.records().await.pop().expect("a record").decisions;
+            let said: Vec<_> = decisions.iter().map(|one| format!("{} {}", one.layer, one.allowed)).collect();
+            let expected: Vec<_> = expected.iter().filter(|one| !one.is_empty()).collect();
+            assert_eq!(said.iter().collect::<Vec<_>>(), expected);
+            // Whoever let it through says so, and whoever refused it what the client is told.
+            for one in &decisions {
+                match one.allowed {
+                    true => assert!(!one.reason.is_empty(), "{one:?}"),
+                    false => assert_eq!(*one.reason, *answer.message()),
+                }
+            }
+        }
+    }
 }
 
 /// Says much.

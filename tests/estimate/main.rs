@@ -4,6 +4,7 @@ mod bounds;
 mod catalog;
 mod corpus;
 mod money;
+mod prices;
 mod reading;
 #[path = "../support/skip.rs"]
 mod skip;

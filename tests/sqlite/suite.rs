@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tollgate::store::admission::AdmissionStore;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::conformance;
 use tollgate::store::key::KeyRegistry;
@@ -53,11 +54,16 @@ async fn budgets_in_sqlite_pass_the_suite() {
     conformance::budgets_that_grow(async || files.next().await.budgets()).await;
     // Whether a question came before its settlement is in the file, whoever asks.
     conformance::budgets_asked_late(async || files.next().await.budgets()).await;
-    // What a pointer does to a store is the same for all of them, and memory's go through the whole suite.
-    let boxed = async || Box::new(files.next().await.budgets()) as Box<dyn BudgetStore>;
-    conformance::budget_histories(boxed, 64..68, 100).await;
-    let shared = async || Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>;
-    conformance::budget_histories(shared, 68..72, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_in_sqlite_pass_the_suite_behind_pointers() {
+    let files = Files::new("suite-budgets-pointers");
+    // Behind both at once, since each file takes its time.
+    let pointed = async || Box::new(Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>);
+    let rules = conformance::budgets(pointed).await;
+    assert!(rules.len() > 20, "{rules:?}");
+    conformance::budget_histories(pointed, 64..72, 100).await;
     conformance::budgets_that_grow(async || Box::new(files.next().await.budgets()) as Box<dyn BudgetStore>).await;
     conformance::budgets_that_grow(async || Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>).await;
 }
@@ -90,10 +96,15 @@ async fn limits_in_sqlite_pass_the_suite() {
     let files = Files::new("suite-limits");
     let rules = conformance::limits(async || files.next().await.limits()).await;
     assert!(rules.len() > 20, "{rules:?}");
-    let boxed = async || Box::new(files.next().await.limits()) as Box<dyn RateLimitStore>;
-    conformance::limit_histories(boxed, 64..68, 100).await;
-    let shared = async || Arc::new(files.next().await.limits()) as Arc<dyn RateLimitStore>;
-    conformance::limit_histories(shared, 68..72, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_in_sqlite_pass_the_suite_behind_pointers() {
+    let files = Files::new("suite-limits-pointers");
+    let pointed = async || Box::new(Arc::new(files.next().await.limits()) as Arc<dyn RateLimitStore>);
+    let rules = conformance::limits(pointed).await;
+    assert!(rules.len() > 20, "{rules:?}");
+    conformance::limit_histories(pointed, 64..72, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,6 +117,11 @@ async fn admission_in_sqlite_passes_the_suite() {
     let rules = conformance::admission(make).await;
     assert!(rules.contains(&"a_refusal_by_a_budget_counts_nowhere"), "{rules:?}");
     conformance::budgets_that_grow(async || files.next().await.admission()).await;
+    let pointed = async || {
+        let sqlite = files.next().await;
+        (Box::new(Arc::new(sqlite.admission()) as Arc<dyn AdmissionStore>), sqlite.keys())
+    };
+    assert_eq!(conformance::admission(pointed).await, rules);
 }
 
 /// Of 200 steps each, some at once, since a step is a transaction or two and waits for the disk; `TOLLGATE_HISTORIES` says
