@@ -389,13 +389,11 @@ mod tests {
     /// Computed by Python's `zlib.crc32` and `hmac`. Another digest would lock out whoever has a key by now.
     #[test]
     fn a_key_of_today_opens_what_it_does_in_every_later_version() {
-        let pepper = b"32 random bytes from your vault.";
         let text = "tg_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg_0WlpAb";
         let digest = "02123fb59f9d3aaf08001913e227754f9cd3fe09d7a380c71997afb963eb00a0";
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let pepper = Pepper::new(pepper).expect("long enough");
-        let presented = pepper.digest(text.as_bytes()).expect("its checksum is right");
-        assert_eq!(hex(presented.as_bytes()), digest);
+        let pepper = Pepper::new(b"32 random bytes from your vault.").expect("long enough");
+        assert_eq!(pepper.digest(text.as_bytes()).map(|it| hex(it.as_bytes())).as_deref(), Some(digest));
         let key = VirtualKey { text: text.into(), environment: Environment::Live };
         assert_eq!(hex(stored(&key, &pepper).as_bytes()), digest);
     }
