@@ -77,7 +77,8 @@ impl Head {
     ///
     /// # Errors
     /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid
-    /// UTF-8, nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type.
+    /// UTF-8, nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type, a model's
+    /// name that is too long or holds control characters.
     pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
         let mut reading = Reading::new(body, dialect);
         let mut each = |path: Path, found: &Found| reading.note(path, found);
@@ -89,6 +90,10 @@ impl Head {
         let name = model.as_str(body).ok_or_else(|| invalid("`model` must be a string", "model"))?;
         if name.is_empty() || name.len() > MAX_MODEL {
             return Err(invalid("`model` must have 1 to 512 bytes", "model"));
+        }
+        // Where it is logged, told or cut at such a letter, it would be another's line, or another model.
+        if name.chars().any(char::is_control) {
+            return Err(invalid("`model` must hold no control characters", "model"));
         }
         let stream = flag(stream.as_ref(), "`stream` must be a boolean", "stream")?.unwrap_or(false);
         let limits = [

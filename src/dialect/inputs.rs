@@ -22,7 +22,7 @@ use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 37] = [
+pub(super) const PATHS: [Path; 39] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -35,6 +35,8 @@ pub(super) const PATHS: [Path; 37] = [
     &["fallback_models"],
     &["models"],
     &["plugins"],
+    &["provider"],
+    &["preset"],
     &["providerOptions"],
     &["provider_options"],
     &["background"],
@@ -218,7 +220,10 @@ impl<'a> Reading<'a> {
             ["reasoning", ..] => (!is(&["standard"])).then_some("only the standard mode is priced"),
             ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
             // The first is Anthropic's, the others are those of servers that go on to further ones.
-            ["fallbacks" | "fallback_models" | "models" | "plugins" | "providerOptions" | "provider_options"] => {
+            [
+                "fallbacks" | "fallback_models" | "models" | "plugins" | "provider" | "preset" | "providerOptions"
+                | "provider_options",
+            ] => {
                 if !is_empty {
                     inputs.other_models = inputs.other_models.or(path.first().copied());
                 }
@@ -322,7 +327,7 @@ fn read_tools(tools: &[u8], dialect: Dialect, calls: Option<u64>, inputs: &mut I
         let (mut kind, mut uses) = (None, Vec::new());
         let whole = members(tool.get().as_bytes(), |key, value| match key {
             "type" => kind = text(value),
-            "max_uses" => uses.push(count(value)),
+            key if key.eq_ignore_ascii_case("max_uses") => uses.push(count(value)),
             _ => {}
         });
         match kind.as_deref().unwrap_or("custom") {

@@ -28,6 +28,15 @@ pub(crate) fn count(raw: &str) -> Option<u64> {
     raw.parse().ok()
 }
 
+/// The most that anybody bills for one call: ten passes over the largest window that there is. What says more is wrong, and one
+/// wrong word would empty a budget that many share, and keep them out of a limit for years.
+const MOST_TOKENS: u64 = 100_000_000;
+
+/// A count of what was billed. One that cannot be is none.
+pub(crate) fn billed(raw: &str) -> Option<u64> {
+    count(raw).filter(|tokens| *tokens <= MOST_TOKENS)
+}
+
 /// Whether the value is an object.
 pub(crate) fn is_object(raw: &str) -> bool {
     raw.starts_with('{')

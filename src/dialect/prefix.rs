@@ -70,17 +70,20 @@ fn mix(before: u64, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A message without its `cache_control`. Within a text the quotes of such a key would be escaped; in what a tool was
-/// called with it is left out as well.
+/// A message without its `cache_control`. In what a tool was called with it is left out as well.
+///
+/// What is left out is a whole member and a comma: it begins where only a key can, and has words in it that hold no quote and no
+/// bracket. So what is left has one reading, the one that it had.
 fn unmarked<'a>(message: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch.clear();
     let mut rest = message;
     while let Some(at) = memmem::find(rest, MARKER) {
         let (before, after) = (&rest[..at], &rest[at + MARKER.len()..]);
-        match member(after) {
+        let kept = before.trim_ascii_end();
+        // Within a text its quotes would be escaped; a key that only ends so has a backslash in front of it.
+        match member(after).filter(|_| matches!(kept.last(), Some(b'{' | b','))) {
             Some(len) => {
                 // With the comma in front of it, or else the one behind it.
-                let kept = before.trim_ascii_end();
                 let (kept, behind) = match (kept.strip_suffix(b","), after[len..].trim_ascii_start()) {
                     (Some(kept), behind) => (kept, behind),
                     (None, behind) => (kept, behind.strip_prefix(b",").unwrap_or(behind)),
@@ -101,11 +104,28 @@ fn unmarked<'a>(message: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch
 }
 
-/// The length of a colon and a flat object, which is all that a `cache_control` ever is.
+/// The length of a colon and a flat object of plain words, which is all that a `cache_control` ever is.
 fn member(after: &[u8]) -> Option<usize> {
-    let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"{")?;
-    let end = memchr::memchr2(b'}', b'{', value).filter(|at| value[*at] == b'}')?;
-    Some(after.len() - value.len() + end + 1)
+    let mut rest = sign(sign(after, b':')?, b'{')?;
+    loop {
+        rest = word(sign(word(rest)?, b':')?)?;
+        match sign(rest, b',') {
+            Some(more) => rest = more,
+            None => return sign(rest, b'}').map(|rest| after.len() - rest.len()),
+        }
+    }
+}
+
+/// What is behind this one.
+fn sign(text: &[u8], sign: u8) -> Option<&[u8]> {
+    text.trim_ascii_start().strip_prefix(&[sign])
+}
+
+/// What is behind a string of a few letters.
+fn word(text: &[u8]) -> Option<&[u8]> {
+    let inside = sign(text, b'"')?;
+    let end = inside.iter().take(32).position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')?;
+    inside[end..].strip_prefix(b"\"")
 }
 
 #[cfg(test)]
@@ -158,6 +178,31 @@ mod tests {
             r#"{"role":"user","content":[{"type":"text", "cache_control" : { "type":"ephemeral" },"text":"hum"},{"type":"text","text":"dee"}]}"#,
         ] {
             assert_eq!(of(&request(&[marked], "")), bare, "{marked}");
+        }
+    }
+
+    #[test]
+    fn two_requests_that_read_differently_never_look_the_same() {
+        let called = |input: &str| {
+            let block = format!(r#"[{{"type":"tool_use","id":"t","name":"n","input":{input}}}]"#);
+            of(&request(&[&format!(r#"{{"role":"assistant","content":{block}}}"#)], ""))[0]
+        };
+        // What is room between two members in the one is text in the other: nobody bills the first.
+        let room = " ".repeat(1_000);
+        for (empty, full) in [
+            (
+                format!(r#"{{",":1{room},":":1,"cache_control":{{"x":"}}"}}}}"#),
+                format!(r#"{{"cache_control":{{"x":"}}",":1{room},":":1"}}}}"#),
+            ),
+            (
+                format!(r#"{{"a\"cache_control":{{"x":"y"}},",":1{room},"b":1}}"#),
+                format!(r#"{{"a\",":1{room},"b":1}}"#),
+            ),
+        ] {
+            for json in [&empty, &full] {
+                serde_json::from_str::<serde::de::IgnoredAny>(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            }
+            assert_ne!(called(&empty), called(&full), "{empty}");
         }
     }
 

@@ -13,8 +13,9 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 const MOST_UNPACKED: usize = 1 << 30;
 
 /// Whether an answer header speaks of the provider's hop, of its account with us, of its own edge, or of a quota that all
-/// clients share: shown to one, it would tell about the others. One of ours is said by the gateway that is nearest.
-fn is_theirs(name: &str) -> bool {
+/// clients share: shown to one, it would tell about the others. One of ours is said by the gateway that is nearest; what a
+/// server in front of us obeys (a file of its own to be sent in the place of the answer), or the browser of a page, by nobody.
+pub(super) fn is_theirs(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -32,10 +33,23 @@ fn is_theirs(name: &str) -> bool {
             | "openai-organization"
             | "openai-project"
             | "anthropic-organization-id"
-    ) || ["anthropic-ratelimit-", "x-ratelimit-", "anthropic-priority-", "x-tollgate-", "access-control-"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+            | "x-sendfile"
+            | "clear-site-data"
+            | "refresh"
+            | "service-worker-allowed"
+    ) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
+
+const BEGINNINGS: [&str; 8] = [
+    "anthropic-ratelimit-",
+    "x-ratelimit-",
+    "anthropic-priority-",
+    "x-tollgate-",
+    "access-control-",
+    "x-accel-",
+    "x-lighttpd-",
+    "content-security-policy",
+];
 
 /// What is known of who asked, and whom.
 pub(super) struct Asked {

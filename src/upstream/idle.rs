@@ -7,6 +7,8 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::answer::is_theirs;
+use super::request::remove_where;
 use crate::body::BoxError;
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -67,6 +69,17 @@ impl<B> IdleBody<B> {
     }
 }
 
+/// What is said behind the last byte is looked at as what is said before the first.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            remove_where(&mut trailers, is_theirs);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
 impl<B> http_body::Body for IdleBody<B>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
@@ -79,7 +92,7 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         if let Poll::Ready(polled) = inner.poll_frame(cx) {
             this.patience.rest();
-            return Poll::Ready(polled.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(polled.map(|frame| frame.map(cleaned).map_err(Into::into)));
         }
         this.patience.poll_lost(*this.idle, cx).map(|()| {
             this.inner.set(None);
@@ -111,6 +124,18 @@ mod tests {
         let (_sender, body) = Channel::<Bytes, BoxError>::new(1);
         let mut body = IdleBody::new(body, Duration::MAX, Patience::default());
         assert!(tokio::time::timeout(Duration::from_secs(86_400), body.frame()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn trailers_say_no_more_than_headers_may() {
+        let trailers = ["set-cookie", "x-tollgate-warnings", "x-checksum"];
+        let trailers = trailers.map(|name| (http::HeaderName::from_static(name), http::HeaderValue::from_static("1")));
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        sender.send_trailers(trailers.into_iter().collect()).await.expect("it is read");
+        drop(sender);
+        let mut body = IdleBody::new(body, Duration::MAX, Patience::default());
+        let trailers = body.frame().await.expect("a frame").expect("no error").into_trailers().expect("trailers");
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-checksum"]);
     }
 
     #[tokio::test(start_paused = true)]

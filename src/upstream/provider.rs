@@ -36,6 +36,7 @@ struct Config {
     base: Base,
     credential: Option<Credential>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    passes: Vec<Arc<str>>,
     first_byte: Duration,
     idle: Duration,
 }
@@ -79,6 +80,7 @@ impl<C> Provider<C> {
             base: Base::parse(base_url)?,
             credential: credential.into(),
             headers: Vec::new(),
+            passes: Vec::new(),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),
         };
@@ -108,6 +110,17 @@ impl<C> Provider<C> {
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
         Arc::make_mut(&mut self.config).headers.push((name, value));
+        self
+    }
+
+    /// Lets a header of the client's pass that would stay here: a name in lower case, or the start of names and a `*`. See
+    /// [the table](crate::docs::headers) for those that pass unasked, and for those that never do.
+    ///
+    /// What it makes the provider do is the host's to know. A budget does not see it: one that chooses a dearer tier, another
+    /// model or another place is charged at the price of what the request's body says.
+    #[must_use]
+    pub fn pass_header(mut self, name: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.config).passes.push(name.into());
         self
     }
 
@@ -209,7 +222,7 @@ impl Config {
         parts.version = Version::HTTP_11;
         // The call and whatever the host left stay on our side.
         parts.extensions = http::Extensions::new();
-        strip(&mut parts.headers);
+        strip(&mut parts.headers, &self.passes);
         ask_encoding(&mut parts.headers, call.head().is_some_and(|head| head.is_stream()), accepts_gzip);
         if call.endpoint().has_head() {
             content_type(&mut parts.headers);

@@ -1,25 +1,70 @@
+use std::sync::Arc;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::dialect::Dialect;
+use crate::domain::pattern;
 
-/// Whether a request header ends at us. Source: RFC 9110 section 7.6.1 for those of one hop; the rest is the client's
-/// business with us (its credentials, its cookies, who it is to a proxy in front of us) or our network's with nobody (who
-/// forwarded what).
-fn ends_here(name: &str) -> bool {
-    !passes(name)
-        && (ENDS_HERE.contains(&name) || BEGINNINGS.iter().any(|one| name.starts_with(one)) || is_secret(name))
-}
-
-/// What nearly every request has, and what is looked at no further.
-fn passes(name: &str) -> bool {
-    matches!(
-        name,
-        "accept" | "accept-encoding" | "anthropic-beta" | "anthropic-version" | "content-type" | "user-agent"
-    ) || name.starts_with("x-stainless-")
+/// Whether a client's header goes upstream: what SDKs and agents of the dialects say, or `more` that the host lets pass.
+///
+/// Closed by default. With our key, a header that nobody here has heard of may choose whom a router in between asks, in which
+/// tier it is served, or what becomes of its answer; what it tells of the client is nobody's there.
+fn goes_upstream(name: &str, more: &[Arc<str>]) -> bool {
+    PASS.contains(&name)
+        || is_of_a_family(name)
+        || (more.iter().any(|pattern| pattern::matches(pattern, name)) && !is_never_passed(name))
 }
 
 /// As the table of `docs::headers` has them.
-const ENDS_HERE: [&str; 29] = [
+const PASS: [&str; 19] = [
+    "accept",
+    "accept-encoding",
+    "anthropic-beta",
+    "anthropic-version",
+    "content-type",
+    "user-agent",
+    "x-app",
+    // Who asks, and for which conversation, so that it comes to where its beginning is cached.
+    "originator",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "conversation_id",
+    "x-session-id",
+    "x-session-affinity",
+    "x-client-request-id",
+    "idempotency-key",
+    "x-idempotency-key",
+    "traceparent",
+    "tracestate",
+];
+
+const FAMILIES: [&str; 5] = ["x-stainless-", "anthropic-", "openai-", "x-claude-code-", "x-codex-"];
+
+/// With our key, these would choose what of our account pays.
+const OURS: [&str; 4] = ["anthropic-organization", "anthropic-workspace", "openai-organization", "openai-project"];
+
+/// What says by its name that it is nobody else's to know. Neither provider takes one of such a name from a client but its
+/// credential.
+const SECRETS: [&str; 8] = ["auth", "token", "jwt", "assertion", "secret", "password", "cookie", "key"];
+
+fn is_of_a_family(name: &str) -> bool {
+    FAMILIES.iter().any(|family| name.starts_with(family))
+        && !OURS.iter().any(|ours| name.starts_with(ours))
+        && (name.starts_with(FAMILIES[0]) || !SECRETS.iter().any(|word| name.contains(word)))
+}
+
+/// What no host can let pass: what somebody calls *us* with, and what is of one hop (RFC 9110 section 7.6.1).
+fn is_never_passed(name: &str) -> bool {
+    NEVER.contains(&name) || name.starts_with("proxy-") || name.starts_with("x-tollgate-")
+}
+
+const NEVER: [&str; 14] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "cookie",
     "host",
     "expect",
     "connection",
@@ -29,79 +74,12 @@ const ENDS_HERE: [&str; 29] = [
     "transfer-encoding",
     "upgrade",
     "content-length",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "forwarded",
-    "via",
-    "true-client-ip",
-    "x-client-ip",
-    "x-real-ip",
-    "x-cluster-client-ip",
-    "fastly-client-ip",
-    // What proxies that sign people in say of them.
-    "x-email",
-    "x-groups",
-    "x-user",
-    "x-userinfo",
-    // With our key, these would choose what of our account pays.
-    "openai-organization",
-    "openai-project",
-    "x-goog-user-project",
-    "x-ms-client-principal",
-    // Of the browser that the client runs in: Anthropic answers 401 to a page's own question, and where the page lies is its
-    // owner's business.
-    "origin",
-    "referer",
 ];
-
-const BEGINNINGS: [&str; 22] = [
-    "proxy-",
-    "x-forwarded-",
-    "x-tollgate-",
-    "x-envoy-",
-    "cf-",
-    "remote-",
-    "x-remote-",
-    "x-user-",
-    "x-amzn-oidc-",
-    "x-amzn-mtls-",
-    "x-goog-iap-",
-    "x-goog-authenticated-",
-    "x-ms-client-principal-",
-    "x-pomerium-",
-    "x-vouch-",
-    "x-consumer-",
-    "x-credential-",
-    "x-authenticated-",
-    "x-client-cert",
-    "x-ssl-",
-    "tailscale-",
-    "sec-",
-];
-
-/// What says by its name that it is nobody else's to know: `x-auth-request-access-token`, `cf-access-jwt-assertion`. Neither
-/// provider takes one of such a name from a client but its credential. Nor does it take a key but that, which proxies do, each
-/// under a name of its own: `apikey`, `ocp-apim-subscription-key`.
-fn is_secret(name: &str) -> bool {
-    if name.ends_with("key") && !name.ends_with("idempotency-key") {
-        return true;
-    }
-    // Searched for one by one, they would take longer than all the rest that is done for a call's headers.
-    (0..name.len()).any(|at| match name.as_bytes()[at] {
-        b'a' | b'c' | b'j' | b'p' | b's' | b't' => {
-            SECRETS.iter().any(|word| name.as_bytes()[at..].starts_with(word.as_bytes()))
-        }
-        _ => false,
-    })
-}
-
-const SECRETS: [&str; 7] = ["auth", "token", "jwt", "assertion", "secret", "password", "cookie"];
 
 /// Leaves of the client's headers what the provider should see.
-pub(super) fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap, more: &[Arc<str>]) {
     drop_named_by_connection(headers);
-    remove_where(headers, ends_here);
+    remove_where(headers, |name| !goes_upstream(name, more));
 }
 
 /// Looks at each name that is there, rather than asking for each that might be.
@@ -188,20 +166,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_headers_names_every_one_that_goes_no_further() {
+    fn the_table_of_headers_names_every_one_that_goes_upstream() {
         let table = include_str!("../docs/headers.md");
-        let begin = BEGINNINGS.map(|beginning| format!("`{beginning}*`"));
-        let named = ENDS_HERE.map(|name| format!("`{name}`")).into_iter().chain(begin);
+        let families = FAMILIES.map(|family| format!("`{family}*`"));
+        let ours = OURS.map(|ours| format!("`{ours}*`"));
+        let named = PASS.map(|name| format!("`{name}`")).into_iter().chain(families).chain(ours);
         let missing: Vec<_> = named.filter(|name| !table.contains(name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(SECRETS.iter().all(|word| table.contains(&format!("*{word}*"))), "{table}");
-        for word in SECRETS {
-            assert!(
-                [word, &format!("x-{word}"), &format!("{word}-x"), &format!("xx{word}")]
-                    .iter()
-                    .all(|one| ends_here(one))
-            );
-        }
+        assert!(NEVER.iter().all(|name| table.contains(&format!("`{name}`"))), "{table}");
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -244,59 +217,70 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_clients_or_the_hops_goes_no_further() {
-        let mut map = headers(&[
-            ("authorization", "Bearer tg_live_x"),
-            ("x-api-key", "tg_live_x"),
-            ("cookie", "a=b"),
-            ("connection", "close, x-hop"),
-            ("x-hop", "1"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-real-ip", "10.0.0.1"),
-            ("x-tollgate-tags", "team=a"),
-            ("openai-organization", "org-a"),
-            ("openai-project", "proj-a"),
-            ("cf-ipcountry", "DE"),
-            ("true-client-ip", "10.0.0.1"),
-            ("host", "gateway.internal"),
-            ("proxy-authorization", "Basic x"),
-            ("x-amzn-oidc-accesstoken", "eyJ"),
-            ("x-auth-request-access-token", "eyJ"),
-            ("x-goog-iap-jwt-assertion", "eyJ"),
-            ("x-ms-token-aad-access-token", "eyJ"),
-            ("x-ms-client-principal", "eyJ"),
-            ("x-forwarded-access-token", "eyJ"),
-            ("x-id-token", "eyJ"),
-            ("remote-user", "ada"),
-            ("x-user-email", "ada@example.com"),
-            ("x-csrf-token", "1"),
-            ("apikey", "kong"),
-            ("ocp-apim-subscription-key", "azure"),
-            ("x-functions-key", "azure"),
-            ("origin", "https://chat.example.com"),
-            ("referer", "https://chat.example.com/secret/room"),
-            ("sec-fetch-mode", "cors"),
-            ("sec-ch-ua", "Chromium"),
-            ("anthropic-beta", "a,b"),
-            ("x-stainless-lang", "python"),
-            ("idempotency-key", "1"),
-            ("x-claude-code-session-id", "1"),
-            ("anthropic-dangerous-direct-browser-access", "true"),
-            ("traceparent", "00-1"),
-            ("x-amzn-bedrock-guardrailidentifier", "g"),
-        ]);
-        strip(&mut map);
-        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
+    fn what_nobody_has_heard_of_goes_no_further() {
         let passes = [
+            "accept",
             "anthropic-beta",
             "anthropic-dangerous-direct-browser-access",
             "idempotency-key",
+            "openai-beta",
             "traceparent",
-            "x-amzn-bedrock-guardrailidentifier",
+            "x-app",
             "x-claude-code-session-id",
+            "x-codex-turn-metadata",
             "x-stainless-lang",
         ];
-        assert_eq!(left, passes);
+        let stays = [
+            "authorization",
+            "x-api-key",
+            "cookie",
+            "x-hop",
+            "x-forwarded-for",
+            "x-real-ip",
+            "x-tollgate-tags",
+            "anthropic-organization-id",
+            "anthropic-workspace-id",
+            "anthropic-auth-token",
+            "openai-organization",
+            "openai-project",
+            "x-codex-api-key",
+            "cf-ipcountry",
+            "host",
+            "proxy-authorization",
+            "x-goog-iap-jwt-assertion",
+            "x-user-email",
+            "ocp-apim-subscription-key",
+            "origin",
+            "referer",
+            "sec-fetch-mode",
+            // What routers and hosts of models go by.
+            "x-portkey-custom-host",
+            "x-portkey-config",
+            "helicone-target-url",
+            "x-litellm-api-base",
+            "x-original-url",
+            "x-http-method-override",
+            "x-goog-fieldmask",
+            "x-vertex-ai-llm-shared-request-type",
+            "x-amzn-bedrock-service-tier",
+        ];
+        let asked: Vec<_> =
+            passes.iter().chain(&stays).map(|name| (*name, "1")).chain([("connection", "x-hop")]).collect();
+        let left = |more: &[&str]| {
+            let (mut map, more) = (headers(&asked), more.iter().map(|one| Arc::from(*one)).collect::<Vec<_>>());
+            strip(&mut map, &more);
+            let mut left: Vec<_> = map.keys().map(|name| name.as_str().to_owned()).collect();
+            left.sort_unstable();
+            left
+        };
+        assert_eq!(left(&[]), passes);
+        let more = left(&["x-amzn-bedrock-*", "cf-ipcountry"]);
+        assert!(more.len() == passes.len() + 2 && more.contains(&"x-amzn-bedrock-service-tier".to_owned()), "{more:?}");
+        // Not even for the asking.
+        let all = left(&["*"]);
+        for name in ["authorization", "x-api-key", "cookie", "host", "proxy-authorization", "x-tollgate-tags", "x-hop"]
+        {
+            assert!(!all.contains(&name.to_owned()), "{name}");
+        }
     }
 }

@@ -387,12 +387,37 @@ fn what_a_block_says_twice_bounds_nothing() {
 }
 
 #[test]
+fn what_one_parser_reads_in_another_case_counts_as_what_it_is_to_that_one() {
+    let part = |key: &str| {
+        let url = json!({"url": format!("data:image/png;base64,{PIXELS}")});
+        with(OpenAiChat, json!({"messages": [{"role": "user", "content": [{"type": "image_url", key: url}]}]}))
+    };
+    for key in ["Image_URL", "IMAGE_URL", "image_urL"] {
+        assert_eq!(part(key), part("image_url"), "{key}");
+    }
+    let block = |source: &str, data: &str| {
+        let source = json!({source: {"type": "base64", "media_type": "image/png", data: PIXELS}, "type": "image"});
+        blocks(&json!([source]))
+    };
+    assert_eq!(media(&block("Source", "Data")), media(&block("source", "data")));
+    // Text in it is none to whoever reads plainly: what it holds is gone through.
+    let free = blocks(&json!([{"type": "text", "Text": [image()]}]));
+    assert_eq!(free.images, 1);
+    let search = json!({"tools": [{"type": "web_search_20250305", "name": "s", "max_uses": 1, "Max_uses": 50}]});
+    assert_eq!(with(Anthropic, search).server_tools, [ServerTool::new("web_search_20250305", Some(50))]);
+    let cached = blocks(&json!([{"type": "text", "text": "a", "Cache_Control": {"type": "ephemeral", "TTL": "1h"}}]));
+    assert_eq!(cached.cache_writes, CacheWrites::OneHour);
+}
+
+#[test]
 fn every_member_by_which_another_model_may_be_used_is_known() {
     for (member, value) in [
         ("fallbacks", json!([{"model": "dear"}])),
         ("fallback_models", json!(["dear"])),
         ("models", json!(["dear"])),
         ("plugins", json!([{"id": "web"}])),
+        ("provider", json!({"order": ["dear"]})),
+        ("preset", json!("dear")),
         ("providerOptions", json!({"gateway": {"models": ["dear"]}})),
         ("provider_options", json!({"models": ["dear"]})),
         ("tools", json!([{"type": "advisor_20260301", "name": "advisor", "model": "dear"}])),

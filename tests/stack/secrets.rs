@@ -44,19 +44,22 @@ async fn what_the_host_sends_along_no_client_says_in_its_place() {
     let header = |name| http::HeaderName::from_static(name);
     let value = http::HeaderValue::from_static;
     let provider = provider.expect("a URL").header(header("helicone-auth"), value("Bearer ours"));
-    let provider = provider.header(header("x-project"), value("ours"));
+    let provider = provider.header(header("x-project"), value("ours")).pass_header("x-*");
     let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
     let body = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let request = http::Request::post("/v1/messages")
         .header("helicone-auth", "Bearer theirs")
         .header("x-project", "theirs")
         .header("x-project", "theirs too")
+        .header("x-guardrail", "theirs")
+        .header("guardrail", "theirs")
         .body(tollgate::Body::from(body))
         .expect("a request");
     let answer = tower::ServiceExt::oneshot(gateway, request).await.expect("infallible");
     assert_eq!(answer.status(), 200);
     let seen = simulated.received().remove(0).headers;
-    for (name, ours) in [("helicone-auth", "Bearer ours"), ("x-project", "ours")] {
+    assert!(!seen.contains_key("guardrail"), "nobody has let it pass");
+    for (name, ours) in [("helicone-auth", "Bearer ours"), ("x-project", "ours"), ("x-guardrail", "theirs")] {
         assert_eq!(seen.get_all(name).iter().collect::<Vec<_>>(), [ours], "{name}");
     }
 }

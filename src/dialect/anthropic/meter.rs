@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, MESSAGE};
-use crate::dialect::members::{count, is_object, members, model, text};
+use crate::dialect::members::{billed, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 use crate::wire::json::Raw;
@@ -71,11 +71,11 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     let (mut written, mut hour, mut more) = (None, None, Usage::default());
     let (mut input, mut output, mut read) = (None, None, None);
     members(counts.as_bytes(), |key, value| match key {
-        "input_tokens" => input = count(value),
-        "output_tokens" => output = count(value),
-        "cache_read_input_tokens" => read = count(value),
+        "input_tokens" => input = billed(value),
+        "output_tokens" => output = billed(value),
+        "cache_read_input_tokens" => read = billed(value),
         "iterations" => more = compactions(value),
-        "cache_creation_input_tokens" => written = count(value),
+        "cache_creation_input_tokens" => written = billed(value),
         "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
         "output_tokens_details" => usage.reasoning = detail(value, "thinking_tokens").unwrap_or(usage.reasoning),
         "server_tool_use" => {
@@ -111,7 +111,7 @@ fn compactions(iterations: &str) -> Usage {
     let mut sum = Usage::default();
     for one in Raw::new(iterations).elements() {
         if one.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "compaction") {
-            let tokens = |name| one.member(name).and_then(Raw::count).unwrap_or(0);
+            let tokens = |name| one.member(name).and_then(|tokens| billed(tokens.as_str())).unwrap_or(0);
             sum.input = sum.input.saturating_add(tokens("input_tokens"));
             sum.output = sum.output.saturating_add(tokens("output_tokens"));
             sum.cache_read = sum.cache_read.saturating_add(tokens("cache_read_input_tokens"));
@@ -124,7 +124,7 @@ fn detail(object: &str, name: &str) -> Option<u64> {
     let mut found = None;
     members(object.as_bytes(), |key, value| {
         if key == name {
-            found = count(value);
+            found = billed(value);
         }
     });
     found

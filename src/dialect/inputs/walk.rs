@@ -272,7 +272,21 @@ impl Visitor<'_> for Keys {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(match key {
+        Ok(match Key::of(key) {
+            // Whoever takes it for one of ours, in whatever case, reads what is in it.
+            Key::Other if key.bytes().any(|byte| byte.is_ascii_uppercase()) => match Key::of(&key.to_ascii_lowercase())
+            {
+                Key::Free => Key::Other,
+                key => key,
+            },
+            key => key,
+        })
+    }
+}
+
+impl Key {
+    fn of(key: &str) -> Key {
+        match key {
             "type" => Key::Type,
             "media_type" => Key::MediaType,
             "data" => Key::Data,
@@ -289,6 +303,6 @@ impl Visitor<'_> for Keys {
             "content" | "output" => Key::Content,
             "input" | "arguments" | "text" | "thinking" | "signature" => Key::Free,
             _ => Key::Other,
-        })
+        }
     }
 }

@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, USAGE};
-use crate::dialect::members::{count, is_object, members, model, text};
+use crate::dialect::members::{billed, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::{Served, Usage};
 use crate::wire::json::Raw;
@@ -99,28 +99,28 @@ pub(crate) fn counts(object: &str) -> Counts {
     let (mut cached, mut hit, mut top) = (None, None, None);
     let (mut written, mut created, mut reasoning) = (None, None, None);
     members(object.as_bytes(), |key, value| match key {
-        "prompt_tokens" => prompt = count(value),
-        "completion_tokens" => completion = count(value),
-        "total_tokens" => total = count(value),
+        "prompt_tokens" => prompt = billed(value),
+        "completion_tokens" => completion = billed(value),
+        "total_tokens" => total = billed(value),
         // DeepSeek's name for `cached_tokens`.
-        "prompt_cache_hit_tokens" => hit = count(value),
+        "prompt_cache_hit_tokens" => hit = billed(value),
         // Kimi's place for them.
-        "cached_tokens" => top = count(value),
+        "cached_tokens" => top = billed(value),
         // Sent by proxies in front of Claude.
-        "cache_creation_input_tokens" => created = count(value),
+        "cache_creation_input_tokens" => created = billed(value),
         "prompt_tokens_details" => {
             members(value.as_bytes(), |key, value| match key {
-                "cached_tokens" => cached = count(value),
-                "cache_write_tokens" => written = count(value),
+                "cached_tokens" => cached = billed(value),
+                "cache_write_tokens" => written = billed(value),
                 // DashScope's name for them.
-                "cache_creation_input_tokens" => created = count(value).or(created),
+                "cache_creation_input_tokens" => created = billed(value).or(created),
                 _ => {}
             });
         }
         "completion_tokens_details" => {
             members(value.as_bytes(), |key, value| {
                 if key == "reasoning_tokens" {
-                    reasoning = count(value);
+                    reasoning = billed(value);
                 }
             });
         }
@@ -163,6 +163,24 @@ mod tests {
             let usage = counts.usage;
             assert_eq!((usage.input, usage.cache_read, usage.cache_write_5m), expected, "{stated}");
             assert_eq!(counts.states_cache_write, expected.2 > 0, "{stated}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_is_none() {
+        for (tokens, is_final) in
+            [("100000000", true), ("100000001", false), ("18446744073709551615", false), ("-1", false)]
+        {
+            let said = format!(r#"{{"choices":[],"usage":{{"prompt_tokens":1,"completion_tokens":{tokens}}}}}"#);
+            let reading = completion(said.as_bytes());
+            assert_eq!(reading.usage_is_final, is_final, "{said}");
+            assert!(
+                reading.usage.is_some_and(|usage| usage.total_input() == 1 && usage.output <= 100_000_000),
+                "{said}"
+            );
+            let said = format!(r#"{{"usage":{{"input_tokens":1,"output_tokens":{tokens}}}}}"#);
+            let reading = crate::dialect::anthropic::meter::message(said.as_bytes());
+            assert_eq!(reading.usage_is_final, is_final, "{said}");
         }
     }
 

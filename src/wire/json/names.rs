@@ -36,12 +36,12 @@ impl Names {
         last.is_some_and(|last| self.endings[quoted.len() % 64] >> (last & 31) & 1 == 1)
     }
 
-    /// The set of the name that this key, given with its quotes, is.
+    /// The set of the name that this key, given with its quotes, is to somebody: parsers of Go match keys in any case.
     #[cold]
     #[inline(never)]
     pub(super) fn find(&self, quoted: &[u8]) -> u64 {
         let key = quoted.get(1..quoted.len() - 1).unwrap_or_default();
-        self.names.iter().position(|name| name.as_bytes() == key).map_or(0, |at| 1 << at)
+        self.names.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(key)).map_or(0, |at| 1 << at)
     }
 
     /// How many there are.
@@ -62,7 +62,7 @@ pub struct Met {
 }
 
 impl Met {
-    /// Whether name number `at` is a key of some object of the document, spelled plainly.
+    /// Whether name number `at` is a key of some object of the document, spelled without an escape, in whatever case.
     #[must_use]
     pub fn name(self, at: usize) -> bool {
         u32::try_from(at).is_ok_and(|at| self.names.checked_shr(at).is_some_and(|names| names & 1 == 1))
