@@ -37,6 +37,23 @@ async fn a_sink_that_stalls_holds_up_nobody_and_then_gets_every_record_exactly_o
     assert_eq!(ids.len(), 300);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn every_file_of_a_journal_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, sink) = (Dir::new("owners"), Sink::default());
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.ship("kept", sink.clone()));
+    let site = Site::new(journal.expect("a journal"), MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    until("its position is kept", || dir.0.join("kept.acked").exists()).await;
+    for file in fs::read_dir(&dir.0).expect("a directory") {
+        let (path, mode) =
+            file.and_then(|file| Ok((file.path(), file.metadata()?.permissions().mode()))).expect("a file");
+        // One that only came to be for a moment is not looked for.
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+}
+
 /// How long a sink is stalled; `.ci/long` asks for more.
 fn stalled_for() -> u64 {
     std::env::var("TOLLGATE_STALL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5)

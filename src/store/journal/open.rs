@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
 use super::seal::Sealer;
-use super::segment::Segment;
+use super::segment::{Segment, owners};
 use super::shared::Trouble;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
@@ -295,7 +295,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
 /// The lock that says who writes here; given back when the file is closed, by the process or with it.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let io = JournalError::io(dir);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("lock")).map_err(&io)?;
+    let file = owners().open(dir.join("lock")).map_err(&io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(JournalError::locked(dir)),

@@ -58,12 +58,17 @@ fn made(path: &Path, size: u64) -> io::Result<File> {
     fill(path, size).inspect_err(|_| _ = fs::remove_file(path))
 }
 
-fn fill(path: &Path, size: u64) -> io::Result<File> {
+/// To write a file that is there or comes to be; such a one is its owner's alone: whoever can open it can lock it too.
+pub(super) fn owners() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    options
+}
+
+fn fill(path: &Path, size: u64) -> io::Result<File> {
+    let mut file = owners().truncate(true).open(path)?;
     let zeros = vec![0; 1 << 20];
     let mut left = size;
     while left > 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
 use super::outbox::Outbox;
+use super::segment::owners;
 use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
 use crate::domain::event::Event;
@@ -361,7 +362,7 @@ fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".tmp");
-    let mut file = File::create(&new)?;
+    let mut file = owners().truncate(true).open(&new)?;
     file.write_all(bytes)?;
     file.sync_data()?;
     moments::at("position-made");
