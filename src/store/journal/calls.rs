@@ -134,7 +134,8 @@ impl Open {
     fn seen(&mut self) -> Option<Seen> {
         let (witness, before) = self.witness.as_mut()?;
         let seen = asked(|| witness.seen())?;
-        (before.as_ref() != Some(&seen)).then(|| before.insert(seen).clone())
+        let is_news = before.as_ref().is_none_or(|before| seen.says_more_than(before));
+        is_news.then(|| before.insert(seen).clone())
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Shared;
 use super::queue::Item;
@@ -82,14 +82,45 @@ impl fmt::Debug for Events {
 /// Tells when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
 ///
 /// Down is one of whose attempts so many in a row failed: no connection that we waited for, no head in time, a status of 500 and above, an answer
-/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since. What was told
-/// last the journal knows, over a restart too; how many had failed by then it does not.
+/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since. One that goes down
+/// again and again is told of every five minutes at most: then of how it stands. What was told last the journal knows, over a restart
+/// too; how many had failed by then it does not.
 #[derive(Debug)]
 pub struct UpstreamWatch {
     events: Events,
     after: u64,
-    /// How many in a row, of each.
-    failed: Mutex<HashMap<Arc<str>, u64>>,
+    upstreams: Mutex<HashMap<Arc<str>, Watched>>,
+}
+
+/// From one time that an upstream is told to be down to the next.
+const QUIET: SignedDuration = SignedDuration::from_mins(5);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// How many in a row.
+    failed: u64,
+    /// Somebody thinks that it is down.
+    is_told: bool,
+    /// When they were told so last.
+    told_at: Option<Timestamp>,
+}
+
+impl Watched {
+    /// Whether somebody is to be told now, and that it is down.
+    fn see(&mut self, is_failure: bool, after: u64, at: Timestamp) -> Option<bool> {
+        self.failed = if is_failure { self.failed.saturating_add(1) } else { 0 };
+        let is_quiet = self.told_at.is_some_and(|told| at.duration_since(told) < QUIET);
+        let is_down = match self.is_told {
+            true => is_failure,
+            false => self.failed >= after && !is_quiet,
+        };
+        let is_news = is_down != self.is_told;
+        if is_news && is_down {
+            self.told_at = Some(at);
+        }
+        self.is_told = is_down;
+        is_news.then_some(is_down)
+    }
 }
 
 impl UpstreamWatch {
@@ -98,8 +129,9 @@ impl UpstreamWatch {
     pub fn new(events: Events, after: u64) -> Self {
         let after = after.max(1);
         // Those that somebody was told of by an earlier process, or by one like this: they are told of when they answer.
-        let failed = events.shared.ongoing().down.iter().map(|upstream| (upstream.clone(), after)).collect();
-        UpstreamWatch { events, after, failed: Mutex::new(failed) }
+        let told = |upstream: &Arc<str>| (upstream.clone(), Watched { failed: after, is_told: true, told_at: None });
+        let upstreams = events.shared.ongoing().down.iter().map(told).collect();
+        UpstreamWatch { events, after, upstreams: Mutex::new(upstreams) }
     }
 
     /// A call has closed.
@@ -122,18 +154,38 @@ impl UpstreamWatch {
     }
 
     fn count(&self, upstream: &Arc<str>, is_failure: bool, at: Timestamp) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failed.entry(upstream.clone()).or_default();
-        let before = *count;
-        *count = if is_failure { before.saturating_add(1) } else { 0 };
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = upstreams.entry(upstream.clone()).or_default();
         let upstream = upstream.clone();
-        let what = match *count {
-            attempts if attempts == self.after => What::UpstreamDown { upstream, attempts },
-            0 if before >= self.after => What::UpstreamUp { upstream },
-            _ => return,
+        let what = match watched.see(is_failure, self.after, at) {
+            Some(true) => What::UpstreamDown { upstream, attempts: watched.failed },
+            Some(false) => What::UpstreamUp { upstream },
+            None => return,
         };
         // Under the lock: of two that follow each other nobody must hear in the other order.
         self.events.tell(Event::new(at, what));
-        drop(failed);
+        drop(upstreams);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_goes_down_again_and_again_is_told_of_every_five_minutes_and_at_last_of_how_it_stands() {
+        let (mut watched, mut told) = (Watched::default(), Vec::new());
+        let mut see = |second: i64, is_failure| {
+            let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+            told.extend(watched.see(is_failure, 3, at).map(|is_down| (second, is_down)));
+        };
+        for second in 0..600 {
+            see(second, second % 4 != 3);
+        }
+        for second in 600..1_200 {
+            see(second, true);
+        }
+        see(1_200, false);
+        assert_eq!(told, [(2, true), (3, false), (302, true), (303, false), (602, true), (1_200, false)]);
     }
 }

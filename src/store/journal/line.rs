@@ -91,6 +91,15 @@ pub(crate) struct Seen {
     pub(crate) took_us: u64,
 }
 
+impl Seen {
+    /// Whether anything is new but the time that has passed: of a stream that nobody reads, nothing is, for as long as that is so.
+    pub(super) fn says_more_than(&self, before: &Seen) -> bool {
+        let Seen { id, usage, cost, charged, quality, attempts, took_us: _ } = self;
+        (id, usage, cost, charged) != (&before.id, &before.usage, &before.cost, &before.charged)
+            || (quality, attempts) != (&before.quality, &before.attempts)
+    }
+}
+
 /// A call has closed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Final {
@@ -154,6 +163,18 @@ mod tests {
         let said = Said::Settled(Settled { before: 3, ..Settled::default() });
         put(&mut out, head, &said).expect_err("no number is left");
         assert_eq!(out, [1]);
+    }
+
+    #[test]
+    fn that_time_has_passed_is_no_news_of_a_call() {
+        let (id, took_us) = (Uuid::nil(), 5);
+        let (usage, cost, charged, quality, attempts) = Default::default();
+        let before = Seen { id, usage, cost, charged, quality, attempts, took_us };
+        assert!(!Seen { took_us: 2_000_005, ..before.clone() }.says_more_than(&before));
+        let charged = Some(Money::from_nanos(1));
+        assert!(Seen { charged, ..before.clone() }.says_more_than(&before));
+        assert!(Seen { usage: Some(Usage::default()), ..before.clone() }.says_more_than(&before));
+        assert!(Seen { quality: Some(Quality::Exact), ..before.clone() }.says_more_than(&before));
     }
 
     #[test]
