@@ -1,5 +1,7 @@
 //! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, and a bound on connecting.
 
+mod refused;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,17 +38,7 @@ async fn provider_of(
     simulated: Simulated,
     most: Option<u32>,
 ) -> (SocketAddr, CertificateDer<'static>, Arc<AtomicUsize>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let certificate = made.cert.der().clone();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(ring())
-        .with_safe_default_protocol_versions()
-        .expect("versions that ring has")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .expect("a pair");
-    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (acceptor, certificate) = tls(alpn);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -71,6 +63,21 @@ async fn provider_of(
         }
     });
     (address, certificate, accepted)
+}
+
+/// What takes connections for `localhost`, with the certificate that signs itself.
+fn tls(alpn: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .expect("versions that ring has")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .expect("a pair");
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), certificate)
 }
 
 /// The simulated provider, which says in a header by which version it was asked.
