@@ -60,3 +60,57 @@ pub(crate) fn judge(fields: &[Field], name: &str, value: Raw<'_>, warnings: &mut
     }
     Ok(false)
 }
+
+/// What the tests of the tables have in common.
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::dialect::translate::Translated;
+
+    /// A member that is read: its name, what it may say, the model on which it shows, and what then stands in the request that
+    /// goes upstream.
+    pub(crate) type Sample = (&'static str, &'static str, &'static str, &'static str);
+
+    /// Each member has one fate, and meets it. `ask` has a member with a value sent to a model; of those that are `unsaid`
+    /// nothing goes upstream, though they are read.
+    pub(crate) fn assert_fates(
+        fields: &[Field],
+        samples: &[Sample],
+        unsaid: &[&str],
+        ask: fn(&str, &str, &str) -> Result<Translated, Rejection>,
+    ) {
+        let body = |asked: &Translated| String::from_utf8(asked.body.to_vec()).expect("JSON");
+        let some_model = samples[0].2;
+        for (at, field) in fields.iter().enumerate() {
+            let name = field.name;
+            assert!(!fields[..at].iter().any(|other| other.name == name), "{name} is listed twice");
+            let sample = samples.iter().find(|(known, ..)| *known == name);
+            assert_eq!(
+                sample.is_some(),
+                matches!(field.fate, Fate::Mapped | Fate::Adapted),
+                "{name}: has it a sample?"
+            );
+            match (field.fate, sample) {
+                (Fate::Refused, _) => {
+                    assert_eq!(ask(name, "17", some_model).expect_err(name).param_name(), Some(name));
+                    assert!(ask(name, field.idle, some_model).is_ok(), "{name}");
+                }
+                (_, Some((_, value, model, told))) => {
+                    let (with, without) = (ask(name, value, model).expect(name), ask("x", "null", model).expect(name));
+                    let (with, without, warnings) = (body(&with), body(&without), with.warnings.unwrap_or_default());
+                    assert_eq!(
+                        (told.is_empty(), with == without),
+                        (unsaid.contains(&name), unsaid.contains(&name)),
+                        "{name}"
+                    );
+                    assert!(told.is_empty() || (with.contains(told) && !without.contains(told)), "{name}: {with}");
+                    assert!(told.is_empty() || !warnings.contains("dropped="), "{name}: {warnings}");
+                }
+                _ => {
+                    assert_eq!(ask(name, "17", some_model).expect(name).warnings, Some(format!("dropped={name}")));
+                    assert_eq!(ask(name, field.idle, some_model).expect(name).warnings, None, "{name}");
+                }
+            }
+        }
+    }
+}

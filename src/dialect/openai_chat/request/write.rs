@@ -135,10 +135,7 @@ fn sampling(
             (Some(value), _) => _ = out.key(name).raw(value.as_str()),
         }
     }
-    match conversation.top_k {
-        Some(_) => warnings.dropped("top_k"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn stops(
