@@ -10,7 +10,7 @@ use tollgate::wire::sse::Scanner;
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) text: String,
-    /// Thinking and its signature.
+    /// Thinking and its signature, which is empty where nobody signed it; of what may not be read, its data in that place.
     pub(crate) thinking: Vec<(String, String)>,
     /// Id, name, and the text of the input.
     pub(crate) tools: Vec<(String, String, String)>,
@@ -105,7 +105,7 @@ pub(crate) fn messages(stream: &[u8], strict: bool) -> Answer {
     for (at, block) in blocks.iter().enumerate() {
         match &*string(&block["type"]) {
             "text" => answer.text += block["text"].as_str().expect("text"),
-            "thinking" => answer.thinking.push((string(&block["thinking"]), string(&block["signature"]))),
+            "thinking" | "redacted_thinking" => answer.thinking.push(thought(block)),
             "tool_use" => {
                 let input = inputs.remove(&at).filter(|input| !input.is_empty());
                 let input = input.unwrap_or_else(|| block["input"].to_string());
@@ -114,14 +114,98 @@ pub(crate) fn messages(stream: &[u8], strict: bool) -> Answer {
             _ => {}
         }
     }
+    answer.usage = counts_of_claude(&counts);
+    answer
+}
+
+fn counts_of_claude(counts: &BTreeMap<String, u64>) -> Option<Counts> {
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-    answer.usage = counts.contains_key("output_tokens").then(|| Counts {
+    counts.contains_key("output_tokens").then(|| Counts {
         uncached: count("input_tokens"),
         read: count("cache_read_input_tokens"),
         written: count("cache_creation_input_tokens"),
         output: count("output_tokens"),
-    });
-    answer
+    })
+}
+
+/// A block of thinking, in whichever dialect.
+fn thought(block: &Value) -> (String, String) {
+    let signature = if block["type"] == "redacted_thinking" { &block["data"] } else { &block["signature"] };
+    (string(&block["thinking"]), string(signature))
+}
+
+/// A whole answer of Messages.
+pub(crate) fn whole_message(message: &Value) -> Answer {
+    let blocks = || message["content"].as_array().into_iter().flatten();
+    let of = |kind: &'static [&str]| blocks().filter(move |block| kind.iter().any(|kind| block["type"] == *kind));
+    let mut counts = BTreeMap::new();
+    merge(&mut counts, &message["usage"]);
+    Answer {
+        text: of(&["text"]).map(|block| string(&block["text"])).collect(),
+        thinking: of(&["thinking", "redacted_thinking"]).map(thought).collect(),
+        tools: of(&["tool_use"])
+            .map(|block| (string(&block["id"]), string(&block["name"]), block["input"].to_string()))
+            .collect(),
+        stop: message["stop_reason"].as_str().map(str::to_owned),
+        usage: counts_of_claude(&counts),
+        error: None,
+        ended: true,
+    }
+}
+
+/// A whole answer of Chat Completions.
+pub(crate) fn whole_completion(completion: &Value) -> Answer {
+    let choice = &completion["choices"][0];
+    let mut said = Said::default();
+    said.hear(&choice["message"]);
+    let calls = choice["message"]["tool_calls"].as_array().into_iter().flatten();
+    Answer {
+        tools: calls.map(called).collect(),
+        stop: choice["finish_reason"].as_str().map(str::to_owned),
+        usage: counts_of_openai(&completion["usage"]),
+        ended: true,
+        ..said.answer()
+    }
+}
+
+/// What one message says, or the deltas of a stream one after the other.
+#[derive(Default)]
+struct Said {
+    text: String,
+    refusal: String,
+    reasoning: String,
+    thinking: Vec<(String, String)>,
+}
+
+impl Said {
+    fn hear(&mut self, said: &Value) {
+        self.text += said["content"].as_str().unwrap_or_default();
+        self.refusal += said["refusal"].as_str().unwrap_or_default();
+        self.reasoning += said["reasoning_content"].as_str().or(said["reasoning"].as_str()).unwrap_or_default();
+        self.thinking.extend(said["thinking_blocks"].as_array().into_iter().flatten().map(thought));
+    }
+
+    /// The words of a refusal are its text where there is no other, and reasoning is thinking that nobody signed.
+    fn answer(mut self) -> Answer {
+        if self.thinking.is_empty() && !self.reasoning.is_empty() {
+            self.thinking.push((self.reasoning, String::new()));
+        }
+        let text = if self.text.is_empty() { self.refusal } else { self.text };
+        Answer { text, thinking: self.thinking, ..Answer::default() }
+    }
+}
+
+fn called(call: &Value) -> (String, String, String) {
+    (string(&call["id"]), string(&call["function"]["name"]), string(&call["function"]["arguments"]))
+}
+
+fn counts_of_openai(usage: &Value) -> Option<Counts> {
+    let count = |name: &str| usage[name].as_u64().unwrap_or_default();
+    let detail = |name: &str| usage["prompt_tokens_details"][name].as_u64().unwrap_or_default();
+    let (read, written, prompt) = (detail("cached_tokens"), detail("cache_write_tokens"), count("prompt_tokens"));
+    // Some servers leave reasoning out of what was completed.
+    let output = count("completion_tokens").max(count("total_tokens").saturating_sub(prompt));
+    usage.is_object().then(|| Counts { uncached: prompt.saturating_sub(read + written), read, written, output })
 }
 
 fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
@@ -134,7 +218,7 @@ fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
 
 /// A stream of Chat Completions.
 pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
-    let mut answer = Answer::default();
+    let (mut answer, mut said) = (Answer::default(), Said::default());
     let (mut roles, mut calls) = (0, Vec::<(String, String, String)>::new());
     for (name, data) in events(stream) {
         assert!(!strict || (answer.error.is_none() && !answer.ended && name.is_none()), "{data}");
@@ -147,25 +231,15 @@ pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
             answer.error = Some(string(&chunk["error"]["message"]));
             continue;
         }
-        if chunk["usage"].is_object() {
-            let detail = |name: &str| chunk["usage"]["prompt_tokens_details"][name].as_u64().unwrap_or_default();
-            let (read, written) = (detail("cached_tokens"), detail("cache_write_tokens"));
-            let prompt = chunk["usage"]["prompt_tokens"].as_u64().unwrap_or_default();
-            let stated = chunk["usage"]["completion_tokens"].as_u64().unwrap_or_default();
-            let total = chunk["usage"]["total_tokens"].as_u64().unwrap_or_default();
-            let (uncached, output) = (prompt.saturating_sub(read + written), stated.max(total.saturating_sub(prompt)));
-            answer.usage = Some(Counts { uncached, read, written, output });
-        }
+        answer.usage = counts_of_openai(&chunk["usage"]).or(answer.usage);
         for choice in chunk["choices"].as_array().into_iter().flatten() {
             let delta = &choice["delta"];
             assert!(!strict || choice["index"] == 0, "one choice");
             roles += usize::from(delta["role"].is_string());
-            answer.text += delta["content"].as_str().unwrap_or_default();
-            answer.text += delta["refusal"].as_str().unwrap_or_default();
+            said.hear(delta);
             for call in delta["tool_calls"].as_array().into_iter().flatten() {
                 let index = usize::try_from(call["index"].as_u64().expect("an index")).expect("small");
-                let (id, name) = (string(&call["id"]), string(&call["function"]["name"]));
-                let arguments = string(&call["function"]["arguments"]);
+                let (id, name, arguments) = called(call);
                 match calls.get_mut(index) {
                     None => {
                         assert_eq!(index, calls.len(), "contiguous from 0");
@@ -177,17 +251,20 @@ pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
                     }
                 }
             }
-            for block in delta["thinking_blocks"].as_array().into_iter().flatten() {
-                if block["type"] == "thinking" {
-                    answer.thinking.push((string(&block["thinking"]), string(&block["signature"])));
-                }
-            }
             if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
                 answer.stop.get_or_insert_with(|| reason.to_owned());
             }
         }
     }
     assert!(!strict || roles == 1 || answer.error.is_some(), "the role is said once");
-    answer.tools = calls;
-    answer
+    let shown: String = said.thinking.iter().map(|(text, _)| text.as_str()).collect();
+    assert!(!strict || !answer.ended || said.reasoning == shown, "what was thought is listed as it was shown");
+    Answer {
+        tools: calls,
+        stop: answer.stop,
+        usage: answer.usage,
+        error: answer.error,
+        ended: answer.ended,
+        ..said.answer()
+    }
 }
