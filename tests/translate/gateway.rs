@@ -13,6 +13,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::dialect::translate::{AnthropicVersion, Mode};
+use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::catalog::{Abilities, Catalog};
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::testing::Simulated;
@@ -94,6 +95,7 @@ async fn a_chat_client_is_answered_by_claude_and_the_call_is_accounted() {
     assert_eq!(sent.headers.get("anthropic-beta"), None, "a client of OpenAI has nothing to say of Anthropic's betas");
     let outcome = site.outcome();
     assert_eq!((outcome.end, outcome.warnings.as_deref()), (End::Complete, Some("dropped=seed")));
+    assert_eq!(AuditRecord::new(&outcome).warnings.as_deref(), Some("dropped=seed"), "and whoever audits it is told");
     let usage = outcome.usage.expect("the provider's own figures");
     assert_eq!(
         (json!(usage.total_input()), json!(usage.output)),

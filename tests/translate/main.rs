@@ -15,6 +15,7 @@ mod make;
 mod pauses;
 mod read;
 mod requests;
+mod rows;
 mod servers;
 #[path = "../support/skip.rs"]
 mod skip;

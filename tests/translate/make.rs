@@ -8,9 +8,17 @@ use tollgate::dialect::translate::{Reply, StreamTranslator};
 use crate::read::events;
 
 pub(crate) fn translate(upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
+    translate_as(&reply(), upstream, chunks)
+}
+
+pub(crate) fn reply() -> Reply {
+    Reply::new("the-model", "req-1").created(7).include_usage(true)
+}
+
+/// For an answer that must be made to fit what was asked.
+pub(crate) fn translate_as(reply: &Reply, upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
     let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
-    let reply = Reply::new("the-model", "req-1").created(7).include_usage(true);
-    let mut translator = StreamTranslator::new(upstream, client, &reply).expect("two dialects");
+    let mut translator = StreamTranslator::new(upstream, client, reply).expect("two dialects");
     let mut out = BytesMut::new();
     for chunk in chunks {
         translator.push(chunk, &mut out);

@@ -2,10 +2,11 @@
 //! contract.
 
 use serde_json::{Value, json};
-use tollgate::Dialect::Anthropic;
+use tollgate::Dialect::{Anthropic, OpenAiChat};
 
-use crate::make::{anthropic, block, chat_chunks, last, translate};
+use crate::make::{anthropic, block, chat_chunks, last, reply, translate, translate_as};
 use crate::read::{Answer, chat};
+use crate::requests::user;
 
 fn told(middle: &[Value], stop: &str) -> Answer {
     chat(&translate(Anthropic, &[&anthropic(middle, Some(stop))]), true)
@@ -21,6 +22,19 @@ fn tool(index: u64, id: &str, input: &Value, pieces: &[&str]) -> Vec<Value> {
     let deltas: Vec<_> =
         pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
     block(index, &json!({"type": "tool_use", "id": id, "name": "f", "input": input}), &deltas)
+}
+
+/// What a client that asked so sees of these blocks: the deltas that have this member, and why the answer ended.
+fn fitted(mut asked: Value, member: &str, middle: &[Value]) -> (Vec<Value>, Value) {
+    use tollgate::dialect::translate::{Asked, request};
+    asked["messages"] = json!([user("q")]);
+    let asked = request(asked.to_string().as_bytes(), OpenAiChat, Anthropic, &Asked::new("claude-opus-5-5"));
+    let reply = asked.expect("it can be asked").reply(reply());
+    let out = translate_as(&reply, Anthropic, &[&anthropic(middle, Some("tool_use"))]);
+    let choices: Vec<_> = chat_chunks(&out).iter().map(|chunk| chunk["choices"][0].clone()).collect();
+    let members = choices.iter().filter_map(|choice| choice["delta"].get(member).cloned());
+    let end = choices.iter().map(|choice| &choice["finish_reason"]).rfind(|reason| reason.is_string());
+    (members.collect(), end.expect("a reason").clone())
 }
 
 fn inputs(answer: &Answer) -> Vec<(&str, &str)> {
@@ -172,7 +186,7 @@ fn what_text_rests_on_that_is_no_page_of_the_web_is_told_as_it_is() {
     assert_eq!(told, [&json!([expected])]);
     let content = json!([{"type": "text", "text": "so "}, {"type": "text", "text": "it is", "citations": [citation]}]);
     let message = json!({"id": "msg_1", "content": content, "stop_reason": "end_turn", "usage": {}}).to_string();
-    let told = answer(message.as_bytes(), Anthropic, tollgate::Dialect::OpenAiChat, &Reply::new("m", "r"));
+    let told = answer(message.as_bytes(), Anthropic, OpenAiChat, &Reply::new("m", "r"));
     let told: Value = serde_json::from_slice(&told.expect("an answer")).expect("JSON");
     assert_eq!(told["choices"][0]["message"]["citations"], json!([expected]));
 }
@@ -244,4 +258,32 @@ fn usage_that_nobody_states_has_no_chunk() {
     let chunks = chat_chunks(&translate(Anthropic, &[stream.as_bytes()]));
     assert!(chunks.iter().all(|chunk| !chunk["usage"].is_object()), "{chunks:?}");
     assert_eq!(chunks.last().map(|chunk| &chunk["choices"][0]["finish_reason"]), Some(&json!("stop")));
+}
+
+#[test]
+fn a_client_that_knows_functions_alone_hears_of_one_of_them_in_a_stream() {
+    let asked = || json!({"model": "m", "functions": [{"name": "f"}]});
+    let named = json!({"name": "f", "arguments": ""});
+    let piece = |arguments: &str| json!({"arguments": arguments});
+    for (pieces, told) in [(&["{\"a\"", ":1}"][..], &["{\"a\"", ":1}"][..]), (&[], &["{}"])] {
+        let first = tool(1, "t1", &json!({}), pieces);
+        let middle = [text(0, &["so"]), first, tool(2, "t2", &json!({}), &["{\"b\":2}"])].concat();
+        let told: Vec<_> = std::iter::once(named.clone()).chain(told.iter().map(|told| piece(told))).collect();
+        assert_eq!(fitted(asked(), "function_call", &middle), (told, json!("function_call")));
+        assert!(fitted(asked(), "tool_calls", &middle).0.is_empty());
+    }
+}
+
+#[test]
+fn a_tool_that_takes_text_is_called_in_one_chunk_once_its_text_is_whole() {
+    let asked = json!({"model": "m", "tools": [{"type": "custom", "custom": {"name": "shell"}},
+        {"type": "function", "function": {"name": "f"}}]});
+    let pieces = ["{\"input\"", ": \"ls ", "\\\"x\\\"\"}"];
+    let pieces = pieces.map(|piece| json!({"type": "input_json_delta", "partial_json": piece}));
+    let shell = block(0, &json!({"type": "tool_use", "id": "t1", "name": "shell", "input": {}}), &pieces);
+    let custom = json!([{"index": 0, "id": "t1", "type": "custom", "custom": {"name": "shell", "input": "ls \"x\""}}]);
+    let named = json!([{"index": 1, "id": "t2", "type": "function", "function": {"name": "f", "arguments": ""}}]);
+    let input = json!([{"index": 1, "function": {"arguments": "{\"a\":1}"}}]);
+    let middle = [shell, tool(1, "t2", &json!({}), &["{\"a\":1}"])].concat();
+    assert_eq!(fitted(asked, "tool_calls", &middle), (vec![custom, named, input], json!("tool_calls")));
 }
