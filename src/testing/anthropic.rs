@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Script;
 use super::body::Step;
-use super::simulated::{Ask, play, play_json, text, word};
+use super::simulated::{Ask, CITY, play, play_json, words};
 use crate::wire::sse;
 
 pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
@@ -28,11 +28,10 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
         vec![event(&start), event(&json!({ "type": "content_block_start", "index": 0, "content_block": block }))];
     before.extend((0..script.pings).map(|_| event(&json!({ "type": "ping" }))));
     let deltas: Vec<Bytes> = match tool {
-        None => (0..script.deltas).map(|n| delta(&json!({ "type": "text_delta", "text": word(n) }))).collect(),
-        Some(_) => [r#"{"city":"#, r#""Paris"}"#]
-            .iter()
-            .map(|part| delta(&json!({ "type": "input_json_delta", "partial_json": part })))
-            .collect(),
+        None => words(ask, script).iter().map(|w| delta(&json!({ "type": "text_delta", "text": w }))).collect(),
+        Some(_) => {
+            CITY.iter().map(|part| delta(&json!({ "type": "input_json_delta", "partial_json": part }))).collect()
+        }
     };
     let mut done = json!({
         "type": "message_delta",
@@ -52,8 +51,9 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
 
 pub(super) fn message(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let end = if cut { "max_tokens" } else { "end_turn" };
+    let words = words(ask, script);
     let (content, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => (json!({ "type": "text", "text": text(script.deltas) }), end, script.deltas),
+        None => (json!({ "type": "text", "text": words.concat() }), end, words.len() as u64),
         Some(name) => (
             json!({ "type": "tool_use", "id": "toolu_simulated", "name": name, "input": { "city": "Paris" } }),
             "tool_use",

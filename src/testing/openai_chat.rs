@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Script;
 use super::body::Step;
-use super::simulated::{Ask, play, play_json, text, word};
+use super::simulated::{Ask, CITY, play, play_json, words};
 use crate::wire::sse;
 
 pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
@@ -30,7 +30,8 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let deltas: Vec<Bytes> = match tool {
         None => {
             before.push(chunk(choice(json!({ "role": "assistant", "content": "" }), Value::Null), None));
-            (0..script.deltas).map(|n| chunk(choice(json!({ "content": word(n) }), Value::Null), None)).collect()
+            let words = words(ask, script);
+            words.iter().map(|w| chunk(choice(json!({ "content": w }), Value::Null), None)).collect()
         }
         Some(name) => {
             let call = json!({
@@ -40,8 +41,7 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
                 choice(json!({ "role": "assistant", "content": null, "tool_calls": [call] }), Value::Null),
                 None,
             ));
-            [r#"{"city":"#, r#""Paris"}"#]
-                .iter()
+            CITY.iter()
                 .map(|part| json!({ "tool_calls": [{ "index": 0, "function": { "arguments": part } }] }))
                 .map(|delta| chunk(choice(delta, Value::Null), None))
                 .collect()
@@ -59,12 +59,13 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
 
 pub(super) fn completion(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let end = if cut { "length" } else { "stop" };
+    let words = words(ask, script);
     let (message, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => (json!({ "role": "assistant", "content": text(script.deltas), "refusal": null }), end, script.deltas),
+        None => (json!({ "role": "assistant", "content": words.concat(), "refusal": null }), end, words.len() as u64),
         Some(name) => {
             let call = json!({
                 "id": "call_simulated", "type": "function",
-                "function": { "name": name, "arguments": r#"{"city":"Paris"}"# },
+                "function": { "name": name, "arguments": CITY.concat() },
             });
             (json!({ "role": "assistant", "content": null, "tool_calls": [call] }), "tool_calls", 2)
         }

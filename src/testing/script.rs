@@ -9,6 +9,7 @@ pub struct Script {
     pub(super) delay: Duration,
     pub(super) pings: u64,
     pub(super) tool: bool,
+    pub(super) format: bool,
     pub(super) usage: bool,
     pub(super) gzip: bool,
     pub(super) crlf: bool,
@@ -44,6 +45,7 @@ impl Script {
             delay: Duration::ZERO,
             pings: 0,
             tool: false,
+            format: false,
             usage: true,
             gzip: false,
             crlf: false,
@@ -95,6 +97,14 @@ impl Script {
         self
     }
 
+    /// Keeps to the format of the request, if it asks for one by a schema: says `{"city":"Paris"}`, which is what tools are
+    /// called with too, in two deltas.
+    #[must_use]
+    pub fn format(mut self) -> Self {
+        self.format = true;
+        self
+    }
+
     /// Says nothing of usage.
     #[must_use]
     pub fn without_usage(mut self) -> Self {
@@ -139,7 +149,7 @@ impl Script {
 
     /// Reads the first `sim:` directive of a request's body: words with commas between, no space. `status=529`,
     /// `deltas=200`, `first=50` and `delay=5` (milliseconds before the head and before each delta), `pings=2`, `tool`,
-    /// `nousage`, `gzip`, `crlf`, `html`, `json`, and the faults `abort=3`, `end=3`, `error=3`, `garbage=3`, `stall=3`
+    /// `format`, `nousage`, `gzip`, `crlf`, `html`, `json`, and the faults `abort=3`, `end=3`, `error=3`, `garbage=3`, `stall=3`
     /// (after that many deltas). `None` without a directive; unknown words are passed over.
     #[must_use]
     pub fn directive(body: &[u8]) -> Option<Self> {
@@ -157,6 +167,7 @@ impl Script {
                 "delay" => script.delay(Duration::from_millis(n)),
                 "pings" => script.pings(n),
                 "tool" => script.tool(),
+                "format" => script.format(),
                 "nousage" => script.without_usage(),
                 "gzip" => script.gzip(),
                 "crlf" => script.crlf(),

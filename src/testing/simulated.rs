@@ -183,6 +183,8 @@ pub(super) struct Ask {
     pub(super) include_usage: bool,
     /// The first tool's name, unless a tool's result has been brought.
     pub(super) tool: Option<String>,
+    /// A schema that the answer must keep to.
+    pub(super) has_schema: bool,
 }
 
 impl Ask {
@@ -202,18 +204,23 @@ impl Ask {
                 .unwrap_or(u64::MAX),
             include_usage: body["stream_options"]["include_usage"] == true,
             tool: name.filter(|_| !has_result).map(str::to_owned),
+            has_schema: ["/output_config/format/schema", "/response_format/json_schema/schema"]
+                .iter()
+                .any(|place| body.pointer(place).is_some_and(Value::is_object)),
         }
     }
 }
 
-/// The text of the `n`th delta.
-pub(super) fn word(n: u64) -> &'static str {
-    const WORDS: [&str; 9] = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
-    WORDS[usize::try_from(n % 9).unwrap_or(0)]
-}
+/// An object that keeps to the schemas of tests, in two pieces.
+pub(super) const CITY: [&str; 2] = [r#"{"city":"#, r#""Paris"}"#];
 
-pub(super) fn text(deltas: u64) -> String {
-    (0..deltas).map(word).collect()
+/// What is said, in deltas of one token each.
+pub(super) fn words(ask: &Ask, script: &Script) -> Vec<&'static str> {
+    const WORDS: [&str; 9] = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
+    if script.format && ask.has_schema {
+        return CITY.to_vec();
+    }
+    (0..script.deltas).map(|n| WORDS[usize::try_from(n % 9).unwrap_or(0)]).collect()
 }
 
 /// Steps of a stream: `before`, the deltas with their delays and the fault where it is due, then `after`.

@@ -1,6 +1,7 @@
 import { TIMEOUT, TRANSLATED, assert, main, raised, require, text } from "./trials.mjs";
 
 const { Anthropic } = require("@anthropic-ai/sdk");
+const { jsonSchemaOutputFormat } = require("@anthropic-ai/sdk/helpers/json-schema");
 
 const MODEL = TRANSLATED ?? "claude-haiku-5-5";
 const WEATHER = {
@@ -45,6 +46,16 @@ async function test_a_tool_is_called_and_its_result_answered_in_streams(baseURL)
   assert.deepEqual([answered.stop_reason, answered.content[0].text], ["end_turn", text()]);
 }
 
+async function test_an_answer_is_parsed_as_the_schema_that_it_was_asked_for_in(baseURL) {
+  const format = jsonSchemaOutputFormat(WEATHER.input_schema);
+  const asked = ask("Where is the Louvre? sim:format", { output_config: { format } });
+  const message = await client(baseURL).messages.parse(asked);
+  const streamed = await client(baseURL).messages.stream(asked).finalMessage();
+  for (const { parsed_output, stop_reason } of [message, streamed]) {
+    assert.deepEqual([parsed_output, stop_reason], [{ city: "Paris" }, "end_turn"]);
+  }
+}
+
 async function test_an_error_of_the_provider_raises_the_class_of_its_status(baseURL) {
   for (const [status, kind] of [
     [400, Anthropic.BadRequestError],
@@ -75,6 +86,7 @@ await main({
   test_a_message_arrives_with_its_usage,
   test_the_deltas_of_a_stream_are_its_final_message,
   test_a_tool_is_called_and_its_result_answered_in_streams,
+  test_an_answer_is_parsed_as_the_schema_that_it_was_asked_for_in,
   test_an_error_of_the_provider_raises_the_class_of_its_status,
   test_a_stream_that_goes_wrong_raises,
   test_tokens_are_counted,

@@ -4,6 +4,7 @@ import uuid
 import anthropic
 import httpx2
 from anthropic import Anthropic, AsyncAnthropic, DefaultHttpxClient
+from pydantic import BaseModel
 
 from trials import PNG, TIMEOUT, TRANSLATED, main, raises, text
 
@@ -13,6 +14,10 @@ WEATHER = {
     "description": "The weather of a city",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+
+
+class City(BaseModel):
+    city: str
 
 
 def client(base_url, **options):
@@ -67,6 +72,16 @@ def tool_loop(turn):
     messages += [{"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
     answered = turn(messages)
     assert answered.stop_reason == "end_turn" and answered.content[0].text == text()
+
+
+def test_an_answer_is_parsed_into_the_type_that_it_was_asked_for_in(base_url):
+    sdk = client(base_url)
+    asked = ask("Where is the Louvre? sim:format", output_format=City)
+    message = sdk.messages.parse(**asked)
+    with sdk.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message()
+    for said in (message, streamed):
+        assert said.parsed_output == City(city="Paris") and said.stop_reason == "end_turn"
 
 
 def test_an_image_may_be_sent(base_url):

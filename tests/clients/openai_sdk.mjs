@@ -46,6 +46,17 @@ async function test_a_runner_calls_a_tool_and_answers_with_its_result(baseURL) {
   assert.deepEqual(cities, ["Paris", "Paris"]);
 }
 
+async function test_an_answer_is_parsed_as_the_schema_that_it_was_asked_for_in(baseURL) {
+  const schema = { ...PARAMETERS, additionalProperties: false };
+  const response_format = { type: "json_schema", json_schema: { name: "city", strict: true, schema } };
+  const asked = ask("Where is the Louvre? sim:format", { response_format });
+  const completion = await client(baseURL).chat.completions.parse(asked);
+  const streamed = await client(baseURL).chat.completions.stream(asked).finalChatCompletion();
+  for (const { message, finish_reason } of [completion.choices[0], streamed.choices[0]]) {
+    assert.deepEqual([message.parsed, finish_reason], [{ city: "Paris" }, "stop"]);
+  }
+}
+
 async function test_an_error_of_the_provider_raises_the_class_of_its_status(baseURL) {
   for (const [status, kind] of [
     [400, OpenAI.BadRequestError],
@@ -71,6 +82,7 @@ await main({
   test_a_completion_arrives_with_its_usage,
   test_the_deltas_of_a_stream_are_its_final_completion,
   test_a_runner_calls_a_tool_and_answers_with_its_result,
+  test_an_answer_is_parsed_as_the_schema_that_it_was_asked_for_in,
   test_an_error_of_the_provider_raises_the_class_of_its_status,
   test_a_stream_that_goes_wrong_raises,
 });

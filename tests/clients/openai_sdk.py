@@ -5,6 +5,7 @@ import uuid
 import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultHttpxClient, OpenAI
+from pydantic import BaseModel
 
 from trials import PNG, TIMEOUT, TRANSLATED, main, raises, text
 
@@ -17,6 +18,10 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+
+
+class City(BaseModel):
+    city: str
 
 
 def client(base_url, **options):
@@ -93,6 +98,22 @@ def tool_loop(turn):
     ]
     answered = turn(messages)
     assert answered.choices[0].finish_reason == "stop" and said(answered) == text()
+
+
+def test_an_answer_is_parsed_into_the_type_that_it_was_asked_for_in(base_url):
+    sdk = client(base_url)
+    asked = ask("Where is the Louvre? sim:format", response_format=City)
+    completion = sdk.chat.completions.parse(**asked)
+    with sdk.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion()
+    for choice in (completion.choices[0], streamed.choices[0]):
+        assert choice.message.parsed == City(city="Paris") and choice.finish_reason == "stop"
+
+
+def test_the_arguments_of_a_strict_tool_are_parsed_into_its_type(base_url):
+    asked = ask("The weather in Paris? sim:tool", tools=[openai.pydantic_function_tool(City, name="weather")])
+    [call] = client(base_url).chat.completions.parse(**asked).choices[0].message.tool_calls
+    assert (call.function.name, call.function.parsed_arguments) == ("weather", City(city="Paris"))
 
 
 def test_an_image_may_be_sent(base_url):
