@@ -151,8 +151,7 @@ fn an_effort_is_a_budget_where_a_model_is_told_in_tokens() {
 
 #[test]
 fn one_call_at_most_is_a_choice_of_tools_to_claude() {
-    let one = |choice: Value| {
-        let mut choice = choice;
+    let one = |mut choice: Value| {
         choice["disable_parallel_tool_use"] = json!(true);
         choice
     };
