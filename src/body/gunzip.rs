@@ -20,6 +20,8 @@ pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Capped>,
     /// What is not decoded yet.
     rest: Bytes,
+    /// Whether anything has come.
+    has_begun: bool,
     /// Why it goes no further: told once all is given out that came before.
     failed: Option<io::Error>,
 }
@@ -28,11 +30,12 @@ impl Gunzip {
     /// A decoder whose whole output may not exceed `cap` bytes, so that a small answer cannot unpack into all memory.
     pub(crate) fn new(cap: usize) -> Self {
         let decoder = MultiGzDecoder::new(Capped { out: Vec::new(), left: cap });
-        Gunzip { decoder, rest: Bytes::new(), failed: None }
+        Gunzip { decoder, rest: Bytes::new(), has_begun: false, failed: None }
     }
 
     /// Takes one chunk, to be asked for in [`piece`](Self::piece)s to its end before the next.
     pub(crate) fn push(&mut self, chunk: Bytes) {
+        self.has_begun |= !chunk.is_empty();
         self.rest = chunk;
     }
 
@@ -71,12 +74,15 @@ impl Gunzip {
         Ok(())
     }
 
-    /// The end of input: what was still held back.
+    /// The end of input: what was still held back. Of no input at all that is nothing: an answer of no bytes is one, whatever
+    /// coding its head names.
     ///
     /// # Errors
     /// When the compressed stream stopped half-way.
     pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
-        self.decoder.try_finish()?;
+        if self.has_begun {
+            self.decoder.try_finish()?;
+        }
         Ok(std::mem::take(&mut self.decoder.get_mut().out))
     }
 

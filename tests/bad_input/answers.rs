@@ -69,6 +69,22 @@ async fn an_overloaded_upstream_is_529_to_anthropics_clients_and_429_to_openais(
 }
 
 #[tokio::test]
+async fn an_answer_of_no_bytes_that_is_called_gzip_is_one_of_no_bytes() {
+    for status in ["500 Internal Server Error", "200 OK"] {
+        let headers = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
+        let rude = Rude::start(vec![answer(status, headers, "")]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            // The client has not said that it takes gzip.
+            let reply = stack.post(dialect, request(dialect, "")).await;
+            assert!(status.starts_with(reply.status.as_str()), "{status}: {}", reply.status);
+            assert_eq!((reply.text(), reply.cut, reply.header("content-encoding")), ("", false, ""), "{status}");
+            stack.outcome_of(&reply).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_of_the_provider_goes_no_further() {
     let rude =
         Rude::start(vec![answer("307 Temporary Redirect", "location: https://elsewhere.example/\r\n", "")]).await;
