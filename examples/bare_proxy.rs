@@ -44,6 +44,10 @@ const OURS: [HeaderName; 8] = [
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (listen, upstream, buffer) = arguments()?;
+    if upstream.scheme() != Some(&Scheme::HTTP) {
+        // Sent as it is elsewhere, what the client proves itself by would be there for all on the way to read.
+        return Err("--upstream: only http:// is spoken here, since the yardstick has no TLS".into());
+    }
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
     let client = client();
     let stop = Stop::new()?;

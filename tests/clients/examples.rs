@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
+use tokio::runtime::Runtime;
+use tollgate::testing::Simulated;
 
 use crate::gateway::{Process, example};
+use crate::support::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let served = [
@@ -35,6 +38,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         otel();
         Ok(())
     }));
+    trials.push(Trial::test("the example bare_proxy forwards to the upstream of the cookbook", || {
+        bare_proxy_forwards();
+        Ok(())
+    }));
+    trials.push(Trial::test("the example bare_proxy sends nothing to who is to be called over TLS", || {
+        bare_proxy_refuses_what_is_not_http();
+        Ok(())
+    }));
     trials.extend(served.map(|(name, path, model)| {
         Trial::test(format!("the example {name} serves, then exits 0 on Ctrl-C"), move || {
             serves(name, path, model);
@@ -54,6 +65,44 @@ fn custom_store() {
     let output = example("custom_store").output().expect("the example runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("ok settling_twice_is_settling_once"), "{output:?}");
+}
+
+fn bare_proxy(upstream: &str) -> Command {
+    let mut command = example("bare_proxy");
+    command.args(["--listen", "127.0.0.1:0", "--upstream", upstream]);
+    command
+}
+
+fn bare_proxy_forwards() {
+    let simulated = Simulated::new();
+    let runtime = Runtime::new().expect("a runtime");
+    let upstream = runtime.block_on(Server::start(simulated.clone()));
+    let mut running = Running::start(bare_proxy(&upstream.url()), "bare_proxy");
+    let answer = running.post("/v1/messages", "claude-x");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("Hello"), "{answer}");
+    assert_eq!(simulated.bill().lines().len(), 1);
+    running.stop();
+
+    // What the cookbook has it forward to is something that it would.
+    let cookbook = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/README.md"));
+    let cookbook = cookbook.expect("beside the examples");
+    let upstream = cookbook.split_once("--example bare_proxy -- --upstream ").expect("a line of the table").1;
+    let upstream = upstream.split('`').next().expect("the rest of the line");
+    Running::start(bare_proxy(upstream), "bare_proxy").stop();
+}
+
+fn bare_proxy_refuses_what_is_not_http() {
+    let upstream = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
+    for url in [format!("https://{upstream}"), format!("ftp://{upstream}"), upstream.to_string()] {
+        let command = &mut bare_proxy(&url);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the example runs");
+        let mut process = Process(child);
+        assert_eq!(process.exit().code(), Some(1), "{url}");
+        let (mut printed, mut said) = (String::new(), String::new());
+        process.0.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
+        process.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        assert!(printed.is_empty() && said.contains("only http://"), "{url}: {printed}{said}");
+    }
 }
 
 fn serves(name: &str, path: &str, model: &str) {

@@ -15,6 +15,8 @@ mod node;
 mod process;
 mod python;
 mod starts;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
