@@ -2,28 +2,57 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
 use crate::gateway::{Gateway, Process, without_accounts};
+use crate::skip;
 
 const UPSTREAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/claude_code/upstream.py");
 const SECRET: &str = "open sesame, 4711";
 
-/// Too large for every run: the trial is there where `TOLLGATE_CLAUDE_CODE` names a directory with what
-/// `claude_code/package.json` pins, installed.
+/// Too large for every run: where `TOLLGATE_CLAUDE_CODE` names no directory with what `claude_code/package.json` pins,
+/// installed, these are ignored, and where `CI=true` they fail unless they may be (see `skip`).
 pub(crate) fn trials() -> Vec<Trial> {
-    let Some(installed) = std::env::var_os("TOLLGATE_CLAUDE_CODE").map(PathBuf::from) else { return Vec::new() };
+    let installed = std::env::var_os("TOLLGATE_CLAUDE_CODE").map(PathBuf::from);
     // One that the gateway knows, and one whose server takes what the operator says at the beginning alone.
     let models = ["gpt-5-mini", "qwen3-coder"].into_iter();
-    models
+    let mut trials: Vec<_> = models
         .map(|model| {
             let installed = installed.clone();
-            Trial::test(format!("claude code runs a tool on {model}, served in chat completions"), move || {
-                claude_code_runs_a_tool(&installed, model)
+            let name = format!("claude code runs a tool on {model}, served in chat completions");
+            Trial::ignorable_test(name, move || match &installed {
+                Some(installed) => claude_code_runs_a_tool(installed, model).map(|()| Completion::Completed),
+                None => {
+                    let why = "TOLLGATE_CLAUDE_CODE names no directory";
+                    skip::skip("claude_code", why);
+                    Ok(Completion::ignored_with(why))
+                }
             })
         })
-        .collect()
+        .collect();
+    trials.push(Trial::test("an agent that is not there fails CI, unless CI says that it may", || {
+        what_is_missing_fails_ci();
+        Ok(())
+    }));
+    trials
+}
+
+/// By this program itself, which is asked for the trials above alone.
+fn what_is_missing_fails_ci() {
+    let run = |is_ci: bool, may_skip: &str| {
+        let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
+        command.arg("claude code").env_remove("TOLLGATE_CLAUDE_CODE").env("TOLLGATE_MAY_SKIP", may_skip);
+        let output = command.env("CI", is_ci.to_string()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said.contains(" 2 ignored;"), said)
+    };
+    for (is_ci, may_skip, is_well) in
+        [(false, "", true), (true, "root,claude_code", true), (true, "root", false), (true, "", false)]
+    {
+        let (is_success, are_ignored, said) = run(is_ci, may_skip);
+        assert_eq!((is_success, are_ignored), (is_well, is_well), "CI={is_ci}, TOLLGATE_MAY_SKIP={may_skip}: {said}");
+    }
 }
 
 fn claude_code_runs_a_tool(installed: &Path, model: &str) -> Result<(), Failed> {

@@ -27,6 +27,9 @@ static MINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// No log, no database and no journal that a gateway has left has any of them.
 pub(crate) fn assert_no_secret_is_left() {
     let minted = MINTED.lock().expect("no panic");
+    if minted.is_empty() {
+        return;
+    }
     let mut directories = vec![PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("readable") {

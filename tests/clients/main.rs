@@ -4,7 +4,8 @@
 //! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins, `TOLLGATE_NODE` a directory with what
 //! `package.json` pins, installed. Without one its SDKs' trials are shown as ignored, and where `CI=true` they fail. Trials
 //! run twice: on a model of the SDK's own API, and on one of the other. Claude Code runs where `TOLLGATE_CLAUDE_CODE` names
-//! a directory with what `claude_code/package.json` pins. The gateway is the one that
+//! a directory with what `claude_code/package.json` pins; without, its trials are ignored too, and where `CI=true` they fail
+//! unless `TOLLGATE_MAY_SKIP` has `claude_code`. The gateway is the one that
 //! `cargo build --examples --all-features` left.
 
 mod claude_code;
@@ -14,6 +15,8 @@ mod keys;
 mod node;
 mod process;
 mod python;
+#[path = "../support/skip.rs"]
+mod skip;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;
