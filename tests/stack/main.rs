@@ -10,4 +10,5 @@ mod embedding;
 mod house;
 mod missing_layers;
 mod rewriting;
+mod routes;
 mod secrets;
