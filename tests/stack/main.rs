@@ -7,6 +7,9 @@ mod support;
 
 mod attempts;
 mod embedding;
+#[allow(dead_code, reason = "every area uses its own part")]
+#[path = "../pass_through/fixtures.rs"]
+mod fixtures;
 mod house;
 mod missing_layers;
 mod rewriting;

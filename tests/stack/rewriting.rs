@@ -1,18 +1,24 @@
 //! Rewriters: what they write is what the client gets, and their failure is an event in its dialect.
 
-use bytes::BytesMut;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{Request, Response, header};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tollgate::domain::outcome::End;
 use tollgate::domain::rejection::RejectionKind;
-use tollgate::rewrite::{Rewrite, Rewriter};
+use tollgate::rewrite::{Rewrite, Rewriter, WithholdUsage};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::wire::sse::Block;
-use tollgate::{Body, Call, Dialect, Gateway, GatewayLayer, Rejection};
-use tower::{ServiceExt, service_fn};
+use tollgate::{Body, Call, Dialect, Gate, GateLayer, Gateway, GatewayLayer, IngestLayer, Rejection, RewriteLayer};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 
+use crate::fixtures;
 use crate::support::Outcomes;
 
 /// Shouts every greeting, and gives up after some events.
@@ -112,7 +118,7 @@ async fn a_stream_in_a_coding_that_nobody_reads_does_not_pass_by_its_rewriter() 
         let provider = service_fn(|_request: Request<Body>| async {
             let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
             let answer = answer.header(header::CONTENT_ENCODING, "br");
-            Ok::<_, std::convert::Infallible>(answer.body(Body::from("the secret, packed")).expect("an answer"))
+            Ok::<_, Infallible>(answer.body(Body::from("the secret, packed")).expect("an answer"))
         });
         let provider = Provider::with_client(dialect, "http://sim.invalid", None, provider).expect("a URL");
         let gateway = Gateway::builder()
@@ -138,7 +144,7 @@ async fn ending_in(last: &'static str) -> (String, End) {
     let provider = service_fn(move |_request: Request<Body>| async move {
         let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
         let first = "data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n";
-        Ok::<_, std::convert::Infallible>(answer.body(Body::from(format!("{first}{last}"))).expect("an answer"))
+        Ok::<_, Infallible>(answer.body(Body::from(format!("{first}{last}"))).expect("an answer"))
     });
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider).expect("a URL");
     let gateway = Gateway::builder()
@@ -180,4 +186,70 @@ async fn half_an_event_does_not_pass_by_a_rewriter() {
         "{text}"
     );
     assert_eq!(end, End::Failed);
+}
+
+struct AsksForUsage;
+
+#[async_trait::async_trait]
+impl Gate for AsksForUsage {
+    async fn admit(&self, _: &mut http::request::Parts, call: &Call) -> Result<(), Rejection> {
+        call.ask_for_usage();
+        Ok(())
+    }
+}
+
+/// A body that comes in these.
+struct Chunks(std::vec::IntoIter<Bytes>);
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// What `WithholdUsage` leaves of a stream that comes in these chunks, to a client that `asks` for usage itself or does not.
+async fn withheld(chunks: &[&[u8]], asks: bool) -> Bytes {
+    let chunks: Vec<_> = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect();
+    let upstream = service_fn(move |_request: Request<Body>| {
+        let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+        let answer = answer.body(Body::new(Chunks(chunks.clone().into_iter()))).expect("an answer");
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let stack = ServiceBuilder::new()
+        .layer(IngestLayer::new())
+        .layer(GateLayer::new(AsksForUsage))
+        .layer(RewriteLayer::new(WithholdUsage::new()))
+        .service(upstream);
+    let asked = if asks { r#","stream_options":{"include_usage":true}"# } else { "" };
+    let body = format!(r#"{{"model":"gpt-5-mini","stream":true,"messages":[]{asked}}}"#);
+    let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
+    let answer = stack.oneshot(request).await.expect("infallible");
+    answer.into_body().collect().await.expect("whole").to_bytes()
+}
+
+#[tokio::test]
+async fn of_a_stream_cut_anywhere_with_lines_of_any_end_only_the_usage_that_nobody_asked_for_is_withheld() {
+    let mut withheld_ones = 0;
+    for stream in fixtures::streams(Dialect::OpenAiChat) {
+        for end in ["\n", "\r\n", "\r"] {
+            let ended = |block: &str| block.replace("\r\n", "\n").replace('\r', "\n").replace('\n', end);
+            let blocks: Vec<_> = stream.blocks.iter().map(|block| ended(block)).collect();
+            let kept = blocks.iter().enumerate().filter(|(n, _)| Some(*n) != stream.usage_block);
+            let kept: String = kept.map(|(_, block)| &**block).collect();
+            let whole = blocks.concat();
+            withheld_ones += usize::from(whole != kept);
+            let bytes = whole.as_bytes();
+            for cut in 0..bytes.len() {
+                // A byte of its own: a line feed behind its carriage return among them.
+                let chunks = [&bytes[..cut], &bytes[cut..=cut], &bytes[cut + 1..]];
+                let out = withheld(&chunks, false).await;
+                assert_eq!(String::from_utf8_lossy(&out), kept, "cut at {cut}, with {end:?}: {whole:?}");
+            }
+            assert_eq!(withheld(&[bytes], true).await, whole, "the client's own");
+        }
+    }
+    assert_eq!(withheld_ones, 9);
 }
