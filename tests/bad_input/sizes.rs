@@ -214,8 +214,20 @@ async fn tools_pass_at_10_000_and_are_refused_at_one_more() {
         assert!(message.contains("10,000"), "{message}");
         let reply = stack.post(dialect, tools(10_000)).await;
         assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "10,000 tools");
-        let messages = format!(r#"{{"model":"{}","messages":[{}]}}"#, model(dialect), vec!["1"; 100_001].join(","));
-        stack.refuses(dialect, messages.as_bytes(), INVALID, "100,001 messages").await;
+    }
+}
+
+#[tokio::test]
+async fn messages_pass_at_100_000_and_are_refused_at_one_more() {
+    let mut stack = Stack::new().await;
+    for dialect in BOTH {
+        let one = r#"{"role":"user","content":"a"}"#;
+        let messages =
+            |n: usize| format!(r#"{{"model":"{}","messages":[{}]}}"#, model(dialect), vec![one; n].join(","));
+        let message = stack.refuses(dialect, messages(100_001).as_bytes(), INVALID, "100,001 messages").await;
+        assert!(message.contains("100,000"), "{message}");
+        let reply = stack.post(dialect, messages(100_000)).await;
+        assert_eq!(stack.outcome_of(&reply).await.end, End::Complete, "100,000 messages: {}", reply.text());
     }
 }
 

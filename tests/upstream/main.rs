@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -18,6 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
@@ -150,6 +153,65 @@ async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() 
     let client = HttpClient::with_connect_timeout(Duration::from_millis(200)).expect("TLS");
     let answer = tokio::time::timeout(Duration::from_secs(4), ask(&url, client)).await.expect("bounded");
     assert_eq!(answer.status(), 504);
+}
+
+/// Nothing is said of how long anything may take. The clock stands still but where nothing else happens, and then it is moved
+/// to when somebody waits for.
+#[tokio::test(start_paused = true)]
+async fn an_unconfigured_client_gives_a_connection_five_seconds() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
+    let url = format!("https://{}", listener.local_addr().expect("bound"));
+    let began = Instant::now();
+    let answer = ask(&url, HttpClient::new().expect("TLS")).await;
+    assert_eq!(answer.status(), 504);
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unconfigured_provider_waits_ten_minutes_for_an_answer() {
+    let began = Instant::now();
+    let answer = ask_of(service_fn(|_request: Request<Body>| std::future::pending::<Answered>())).await;
+    assert_eq!(answer.status(), 504);
+    assert_eq!(began.elapsed().as_secs(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unconfigured_provider_waits_five_minutes_for_more_of_an_answer() {
+    // What keeps it from ending.
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let answer = ask_of(service_fn(move |_request: Request<Body>| {
+        let (mut held, body) = Channel::<Bytes>::new(1);
+        let sender = sender.clone();
+        async move {
+            held.send_data(Bytes::from_static(b"{\"type\":")).await.expect("there is room");
+            sender.send(held).expect("the test goes on");
+            Answered::Ok(Response::new(Body::new(body)))
+        }
+    }));
+    let mut body = answer.await.into_body();
+    assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
+    let began = Instant::now();
+    assert!(body.frame().await.is_some_and(|frame| frame.is_err()));
+    assert_eq!(began.elapsed().as_secs(), 300);
+    drop(receiver);
+}
+
+type Answered = Result<Response<Body>, Infallible>;
+
+/// Through a provider of which nothing is said but who sends for it.
+async fn ask_of<C>(client: C) -> Response<Body>
+where
+    C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, client).expect("a URL");
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let body = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
+    let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
+    gateway.oneshot(request).await.expect("infallible")
 }
 
 #[tokio::test]
