@@ -213,7 +213,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// What clients do wrong is theirs to read; what is wrong here must be found in the log.
-fn log(rejection: &Rejection, id: &str) {
+pub(super) fn log(rejection: &Rejection, id: &str) {
     let (kind, internal) = (rejection.kind(), rejection.internal_message());
     match internal {
         Some(internal) => tracing::error!(call = id, ?kind, "{rejection}: {internal}"),

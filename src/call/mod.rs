@@ -32,6 +32,7 @@ mod closer;
 mod cost;
 mod cut;
 mod discard;
+mod doorless;
 mod drain;
 mod edit;
 mod ending;

@@ -110,7 +110,7 @@ impl<S: fmt::Debug> fmt::Debug for CallService<S> {
 }
 
 /// The path decides; only `/v1/models`, which both families share, is told apart by Anthropic's version header.
-fn endpoint<B>(request: &Request<B>) -> Endpoint {
+pub(super) fn endpoint<B>(request: &Request<B>) -> Endpoint {
     let mut endpoint = Endpoint::of(request.uri().path());
     let shared = matches!(endpoint.operation, Operation::ListModels | Operation::KeyInfo | Operation::Other);
     if shared && request.headers().contains_key("anthropic-version") {

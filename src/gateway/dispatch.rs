@@ -96,14 +96,16 @@ impl Dispatch {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        let (mut attempts, upstreams) = (Attempts::of(request, self.translation), self.upstreams.clone());
+        let doorless = Call::doorless(&request);
+        let attempts = Attempts::of(request, self.translation);
+        let mut attempts = attempts.map_err(|rejection| Call::reject_for(rejection, doorless));
+        let upstreams = self.upstreams.clone();
         async move {
             // By reference, or the future has room for them twice.
-            let answered = match &mut attempts {
-                Ok(attempts) => attempts.run(&upstreams).await,
-                Err(rejection) => Err(rejection.clone()),
-            };
-            Ok(answered.unwrap_or_else(Call::reject))
+            Ok(match &mut attempts {
+                Ok(attempts) => attempts.run(&upstreams).await.unwrap_or_else(Call::reject),
+                Err(refused) => std::mem::take(refused),
+            })
         }
     }
 }

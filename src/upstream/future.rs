@@ -34,7 +34,8 @@ pin_project! {
     where
         C: Service<Request<Body>>,
     {
-        Refused { rejection: Option<Rejection> },
+        // Without having been sent, or when it has been.
+        Answered { answer: Option<Response<Body>> },
         Sent {
             #[pin]
             answer: Oneshot<C, Request<Body>>,
@@ -50,8 +51,8 @@ impl<C> ProviderFuture<C>
 where
     C: Service<Request<Body>>,
 {
-    pub(super) fn refused(rejection: Rejection) -> Self {
-        ProviderFuture { state: State::Refused { rejection: Some(rejection) } }
+    pub(super) fn refused(answer: Response<Body>) -> Self {
+        ProviderFuture { state: State::Answered { answer: Some(answer) } }
     }
 
     /// Waits for `answer` as long as `first_byte`; its body may then be silent as long as `idle`.
@@ -72,8 +73,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let answered = match state.as_mut().project() {
-            StateProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Err(rejection),
+            StateProj::Answered { answer } => match answer.take() {
+                Some(answer) => return Poll::Ready(Ok(answer)),
                 None => return Poll::Pending,
             },
             StateProj::Sent { answer, asked, first_byte, idle, patience } => match answer.poll(cx) {
@@ -91,7 +92,7 @@ where
             },
         };
         // A request that is given up is given up now, not when somebody drops this future.
-        state.set(State::Refused { rejection: None });
+        state.set(State::Answered { answer: None });
         Poll::Ready(Ok(answered.unwrap_or_else(Call::reject)))
     }
 }

@@ -194,13 +194,14 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (accepts_gzip, call) = (accepts_gzip(request.headers()), Call::of(&request).cloned());
+        let doorless = Call::doorless(&request);
         match self.config.prepare(request, accepts_gzip) {
             Ok(request) => {
                 let answer = self.client.clone().oneshot(request);
                 let Config { dialect, first_byte, idle, .. } = *self.config;
                 ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call }, first_byte, idle)
             }
-            Err(rejection) => ProviderFuture::refused(rejection),
+            Err(rejection) => ProviderFuture::refused(Call::reject_for(rejection, doorless)),
         }
     }
 }

@@ -84,9 +84,14 @@ async fn without_a_route_the_dispatch_answers_500() {
 
 #[tokio::test]
 async fn with_nothing_around_it_the_dispatch_answers_500() {
-    // Nobody opened a call, so nobody is there to give the refusal its shape; it is refused all the same.
-    let answer = dispatch().oneshot(request()).await.expect("infallible");
-    assert_eq!(answer.status(), 500);
+    // Nobody opened a call, so nobody else is there to give the refusal its shape, and to log it.
+    assert_cured(&ask(dispatch()).await, "outside of the dispatch");
+}
+
+#[tokio::test]
+async fn with_nothing_around_it_a_provider_answers_500() {
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    assert_cured(&ask(provider.expect("a URL")).await, "outside of `Provider`");
 }
 
 #[tokio::test]

@@ -1,0 +1,31 @@
+//! Refusals where no layer of ours stands further out, to give them their shape and to log them.
+
+use http::{Request, Response};
+
+use super::Call;
+use super::future::log;
+use super::service::endpoint;
+use crate::body::Body;
+use crate::dialect;
+use crate::domain::dialect::Dialect;
+use crate::domain::rejection::Rejection;
+
+impl Call {
+    /// The dialect of a request for which nobody has opened a call.
+    pub(crate) fn doorless<B>(request: &Request<B>) -> Option<Dialect> {
+        Call::of(request).is_none().then(|| endpoint(request).dialect)
+    }
+
+    /// [`reject`](Self::reject), where there may be no door. Where one is that the call did not come from, since a layer of
+    /// somebody else's dropped it on the way, that door says it once more, with its own id.
+    pub(crate) fn reject_for(rejection: Rejection, doorless: Option<Dialect>) -> Response<Body> {
+        let Some(dialect) = doorless else { return Call::reject(rejection) };
+        log(&rejection, "none");
+        let rendered = dialect::render(&rejection, dialect, "");
+        let mut response = Call::reject(rejection);
+        *response.status_mut() = rendered.status;
+        response.headers_mut().extend(rendered.headers);
+        *response.body_mut() = Body::from(rendered.body);
+        response
+    }
+}
