@@ -76,7 +76,8 @@ impl GatewayBuilder {
     }
 
     /// Serves `name` by these models, in this order: by the next where the upstream of the one before could not be reached, so
-    /// that nothing was sent. What was sent is never sent again. For the built-in routing only.
+    /// that nothing was sent, or where what is asked for cannot be said in its dialect. What was sent is never sent again. For
+    /// the built-in routing only.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.table = self.table.alias(name, models);

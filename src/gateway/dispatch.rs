@@ -14,7 +14,7 @@ use super::wire::in_memory;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::meter::Meter;
 use crate::translate::{Outbound, Passage, Translation};
 
@@ -64,13 +64,15 @@ impl fmt::Debug for Upstreams {
 
 /// Runs a call's attempts over its targets, in order: the innermost service of a stack.
 ///
-/// The next target is tried only where the one before certainly never saw the request, so that nothing is paid for twice.
+/// The next target is tried only where the one before certainly never saw the request, so that nothing is paid for twice: where
+/// it could not be reached, or what is asked for cannot be said in its dialect.
 ///
 /// A target that speaks another dialect than the client is asked in its own, and its answer translated back: see
 /// [`translate`](crate::translate).
 ///
 /// - **Reads:** the head, the route, the body in memory, the edits. **Adds:** an attempt a target tried.
-/// - **Answers** 500 where a layer is missing, and whatever the last target answered.
+/// - **Answers** 500 where a layer is missing, and whatever the last target answered. Where that one cannot be asked: that one
+///   before it could not be reached, which may pass, and else the 400 that says what cannot be said.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     upstreams: Arc<Upstreams>,
@@ -160,9 +162,20 @@ impl Attempts {
     }
 
     async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
+        // What the client is told if the last target cannot be asked. An outage passes: whoever is told that nothing helps does
+        // not come back.
+        let mut told: Option<Box<Rejection>> = None;
         for at in 0.. {
-            let Some(Begun { answering, passage, is_last }) = self.begin(upstreams, at)? else { break };
-            let answer = answering.await.unwrap_or_else(|never| match never {});
+            let begun = match self.begin(upstreams, at) {
+                Err(rejection) if rejection.kind() == RejectionKind::Unsupported => {
+                    self.passes_over(at, "cannot be asked for this");
+                    told.get_or_insert_with(|| Box::new(rejection));
+                    continue;
+                }
+                begun => begun?,
+            };
+            let Some(Begun { answering, passage, is_last }) = begun else { break };
+            let mut answer = answering.await.unwrap_or_else(|never| match never {});
             let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
             if is_last || !unsent {
                 return Ok(match passage {
@@ -170,12 +183,22 @@ impl Attempts {
                     None => as_the_client_knows_it(&self.call, answer),
                 });
             }
-            let upstream = self.call.route().and_then(|targets| targets.get(at)).map(|target| &*target.upstream);
-            tracing::info!(call = %self.call.id(), upstream, "could not be reached; trying the next target");
+            self.passes_over(at, "could not be reached");
+            told = answer.extensions_mut().remove().map(Box::new);
         }
-        Err(Rejection::misconfigured(
-            "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
+        Err(told.map_or_else(
+            || {
+                Rejection::misconfigured(
+                    "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
+                )
+            },
+            |rejection| *rejection,
         ))
+    }
+
+    fn passes_over(&self, at: usize, why: &str) {
+        let upstream = self.call.route().and_then(|targets| targets.get(at)).map(|target| &*target.upstream);
+        tracing::info!(call = %self.call.id(), upstream, "{why}; trying the next target, if there is one");
     }
 
     /// Sends the attempt at the target number `at`, if there is one. Nothing of it stays in the future that waits for it.

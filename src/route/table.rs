@@ -39,7 +39,8 @@ impl ModelTable {
         self
     }
 
-    /// Serves `name` by these models: by the next where the one before could not be reached. An alias of an alias is a name like any other.
+    /// Serves `name` by these models: by the next where the one before could not be reached, or cannot be asked for this. An
+    /// alias of an alias is a name like any other.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.aliases.insert(name.into(), models.into_iter().map(Into::into).collect());

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tollgate::domain::catalog::{Abilities, Catalog};
-use tollgate::domain::outcome::{AttemptEnd, End};
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
@@ -23,7 +24,7 @@ fn request() -> Request<Body> {
 }
 
 /// A port that nothing listens on.
-fn nowhere() -> Provider<HttpClient> {
+pub(crate) fn nowhere() -> Provider<HttpClient> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     Provider::with_client(Dialect::Anthropic, &url, None, HttpClient::new().expect("TLS")).expect("a URL")
@@ -82,6 +83,62 @@ async fn a_target_that_may_have_worked_is_never_followed_by_another() {
     assert_eq!((outcome.end, outcome.attempts.len()), (End::Failed, 1));
     assert_eq!(outcome.attempts[0].end, AttemptEnd::NoAnswer);
     assert!(spare.received().is_empty());
+}
+
+/// What becomes of a search of the web, which Chat Completions cannot say, that these models may serve. Claude's host is down
+/// if it `is_lost`.
+async fn search(models: &[&'static str], is_lost: bool) -> (Response<Body>, Outcome, Simulated) {
+    let (mut outcomes, observer) = Outcomes::new();
+    let simulated = Simulated::new().recording();
+    let provider =
+        |dialect| Provider::with_client(dialect, "http://sim.invalid", None, simulated.clone()).expect("a URL");
+    let builder = match is_lost {
+        true => Gateway::builder().upstream("a", Dialect::Anthropic, nowhere()),
+        false => Gateway::builder().upstream("a", Dialect::Anthropic, provider(Dialect::Anthropic)),
+    };
+    let gateway = builder
+        .upstream("o", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
+        .alias("best", models.iter().copied())
+        .layer(GatewayLayer::new().on_close(observer))
+        .build();
+    let body = r#"{"model":"best","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#;
+    let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
+    let (parts, body) = gateway.oneshot(request).await.expect("infallible").into_parts();
+    let body = body.collect().await.expect("whole").to_bytes();
+    (Response::from_parts(parts, Body::from(body)), outcomes.next().await, simulated)
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_asked_gives_way_to_one_that_can() {
+    for models in [&["gpt-5-mini", "claude-haiku-5-5"][..], &["claude-haiku-5-5", "gpt-5-mini"]] {
+        let (answer, outcome, simulated) = search(models, false).await;
+        assert_eq!(answer.status(), 200, "{models:?}");
+        assert!(!answer.headers().contains_key("x-tollgate-warnings"), "nothing was lost: {:?}", answer.headers());
+        let targets: Vec<_> = outcome.attempts.iter().map(|a| &*a.target.as_ref().expect("routed").model).collect();
+        assert_eq!(targets, ["claude-haiku-5-5"], "nothing was sent to the other");
+        assert_eq!(simulated.received().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_told_as_one_whichever_targets_cannot_be_asked() {
+    for models in [&["claude-haiku-5-5", "gpt-5-mini"][..], &["gpt-5-mini", "claude-haiku-5-5"]] {
+        let (answer, outcome, simulated) = search(models, true).await;
+        assert_eq!(answer.status(), 502, "{models:?}");
+        assert!(!answer.headers().contains_key("x-should-retry"), "it may pass: {:?}", answer.headers());
+        assert_eq!((outcome.end, outcome.rejection), (End::Failed, Some(RejectionKind::UpstreamUnreachable)));
+        let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end).collect();
+        assert_eq!(ends, [AttemptEnd::Unsent]);
+        assert!(simulated.received().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_no_target_can_be_asked_is_refused_for_good() {
+    let (answer, outcome, simulated) = search(&["gpt-5-mini", "gpt-5"], false).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-should-retry"]), (400, &"false".parse().expect("text")));
+    assert_eq!((outcome.rejection, outcome.attempts.len()), (Some(RejectionKind::Unsupported), 0));
+    assert!(simulated.received().is_empty());
 }
 
 /// What goes upstream of `asked`, sent to `path`, under these caps.
@@ -231,7 +288,7 @@ async fn a_provider_serves_no_path_of_the_clients_own() {
     assert!(simulated.received().is_empty());
 }
 
-struct Cap(u64);
+pub(crate) struct Cap(pub(crate) u64);
 
 #[async_trait::async_trait]
 impl tollgate::Gate for Cap {
