@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::closer::close;
 use super::cut::Cut;
+use super::nested::Slot;
 use super::written::{Live, Said};
 use super::{Call, Drain, Settlements};
 use crate::dialect::meter::Reading;
@@ -19,7 +20,7 @@ use crate::domain::usage::Usage;
 /// without a word, it counts as abandoned.
 pub struct AttemptGuard {
     call: Option<Call>,
-    slot: usize,
+    slot: Slot,
     began: Duration,
     head_after: Option<Duration>,
     status: Option<StatusCode>,
@@ -30,7 +31,9 @@ pub struct AttemptGuard {
 }
 
 impl AttemptGuard {
-    pub(super) fn begin(call: Call) -> Self {
+    pub(super) fn begin(mut call: Call) -> Self {
+        // The body is the request's to keep, and an answer may be long.
+        call.edited = None;
         let (began, slot) = (call.elapsed(), call.join_as_attempt());
         let is_written = call.trail().is_some();
         if is_written {
@@ -60,8 +63,13 @@ impl AttemptGuard {
         self.call.as_ref().is_some_and(Call::withholds_usage)
     }
 
-    pub(super) fn slot(&self) -> usize {
+    pub(super) fn slot(&self) -> Slot {
         self.slot
+    }
+
+    /// Whether another, which began within it, has taken its place: then nothing is recorded of it.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.state().is_taken_over(self.slot))
     }
 
     /// Whether it has not ended.
@@ -136,13 +144,17 @@ impl AttemptGuard {
         if let Some(call) = &self.call
             && let Some(cost) = call.cost(usage)
         {
-            call.state().so_far = Some((self.slot, cost));
+            call.state().so_far = Some((self.slot.at(), cost));
         }
     }
 
     /// Ends the attempt. Only the first end counts.
     pub fn end(&mut self, end: AttemptEnd) {
+        let is_taken_over = self.is_taken_over();
         let Some(call) = self.call.take() else { return };
+        if is_taken_over {
+            return close(call.leave(|_| {}));
+        }
         let is_unanswered = matches!(end, AttemptEnd::NoAnswer | AttemptEnd::Abandoned) && self.status.is_none();
         let end = match end {
             _ if is_unanswered && call.state().sent.give_up(self.slot) => AttemptEnd::Unsent,
@@ -174,7 +186,7 @@ impl AttemptGuard {
         let slot = self.slot;
         close(call.leave(|state| {
             state.live.retain(|live| live.slot != slot);
-            if let Some(place) = state.attempts.get_mut(slot) {
+            if let Some(place) = state.attempts.get_mut(slot.at()) {
                 *place = Some(attempt);
             }
         }));

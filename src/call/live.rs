@@ -148,7 +148,7 @@ impl Registry {
         let found: Vec<_> = calls.by_id.values().filter_map(Weak::upgrade).collect();
         // A call that is dropped here, as its last holder, runs hooks.
         drop(calls);
-        found.into_iter().map(|shared| Call { shared, target: None, slot: None }).collect()
+        found.into_iter().map(|shared| Call { shared, target: None, slot: None, edited: None }).collect()
     }
 }
 

@@ -42,6 +42,7 @@ mod layer;
 mod live;
 mod live_body;
 mod manners;
+mod nested;
 mod scopes;
 mod sent;
 mod service;
@@ -105,7 +106,9 @@ pub struct Call {
     shared: Arc<Shared>,
     target: Option<Arc<Target>>,
     /// Of the attempt, once it has begun.
-    slot: Option<usize>,
+    slot: Option<nested::Slot>,
+    /// What became of the body, where somebody further out has edited it.
+    edited: Option<Arc<nested::Edited>>,
 }
 
 struct Shared {
@@ -165,7 +168,7 @@ impl Call {
             follows_cost: AtomicBool::new(false),
             state: Mutex::new(State::new(config.settlements.open())),
         };
-        let call = Call { shared: Arc::new(shared), target: None, slot: None };
+        let call = Call { shared: Arc::new(shared), target: None, slot: None, edited: None };
         let closer = Closer::new(call.clone());
         if let Some(live) = &config.live {
             live.enter(&call);
@@ -245,7 +248,7 @@ impl Call {
     /// The same call, on its way to `target`.
     #[must_use]
     pub fn toward(&self, target: Arc<Target>) -> Self {
-        Call { shared: self.shared.clone(), target: Some(target), slot: None }
+        Call { shared: self.shared.clone(), target: Some(target), slot: self.slot, edited: None }
     }
 
     /// Caps the output tokens of the request that goes upstream. Of several caps, and the client's own, the least counts.
@@ -357,7 +360,8 @@ impl Call {
         &self.shared.settlements
     }
 
-    /// Begins an attempt at this handle's target: the call stays open until the guard is gone.
+    /// Begins an attempt at this handle's target: the call stays open until the guard is gone. One that begins within another,
+    /// on the handle that the other's request came with, is counted in its place: what both hear is one answer.
     #[must_use]
     pub fn begin_attempt(&self) -> AttemptGuard {
         AttemptGuard::begin(self.clone())

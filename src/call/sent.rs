@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::nested::Slot;
 use super::{Call, Ending};
 use crate::body::{Body, BoxError};
 
@@ -19,13 +20,13 @@ pub(super) struct Sent {
 impl Sent {
     /// An attempt has ended without an answer: whether the connection did not take all of its request, and from now on does
     /// not get it. No provider works on half a body.
-    pub(super) fn give_up(&mut self, slot: usize) -> bool {
+    pub(super) fn give_up(&mut self, slot: Slot) -> bool {
         self.given_up |= self.watched & !self.taken & bit(slot);
         self.given_up & bit(slot) != 0
     }
 
     /// The connection is about to take the last of it; false where it has been given up.
-    fn take(&mut self, slot: usize) -> bool {
+    fn take(&mut self, slot: Slot) -> bool {
         let is_given_up = self.given_up & bit(slot) != 0;
         if !is_given_up {
             self.taken |= bit(slot);
@@ -34,8 +35,8 @@ impl Sent {
     }
 }
 
-fn bit(slot: usize) -> u64 {
-    u32::try_from(slot).ok().and_then(|slot| 1_u64.checked_shl(slot)).unwrap_or_default()
+fn bit(slot: Slot) -> u64 {
+    u32::try_from(slot.at()).ok().and_then(|slot| 1_u64.checked_shl(slot)).unwrap_or_default()
 }
 
 impl Call {
@@ -52,7 +53,7 @@ struct Watched {
     body: Body,
     ending: Ending,
     call: Call,
-    slot: usize,
+    slot: Slot,
 }
 
 impl http_body::Body for Watched {

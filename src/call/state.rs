@@ -8,6 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Call;
 use super::cut::Cut;
 use super::edit::Edits;
+use super::nested::Slot;
 use super::scopes::LookedAt;
 use super::sent::Sent;
 use super::standings::Uncounted;
@@ -27,6 +28,8 @@ pub(super) struct State {
     open: usize,
     /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
     pub(super) attempts: Vec<Option<Attempt>>,
+    /// Those whose place another has taken, which began within them.
+    taken_over: Vec<Slot>,
     pub(super) sent: Sent,
     pub(super) edits: Edits,
     /// Of one name the last counts; some go with a success alone.
@@ -110,6 +113,7 @@ impl State {
         State {
             open: 0,
             attempts: Vec::new(),
+            taken_over: Vec::new(),
             sent: Sent::default(),
             edits: Edits::default(),
             answer_headers: Vec::new(),
@@ -144,6 +148,11 @@ impl State {
         self.warnings = warnings.map(Into::into);
     }
 
+    /// Whether another attempt, which began within this one, has taken its place.
+    pub(super) fn is_taken_over(&self, slot: Slot) -> bool {
+        self.taken_over.contains(&slot)
+    }
+
     /// Keeps the hook for the close, or gives it back with the outcome when that has been.
     pub(super) fn register(&mut self, hook: Hook) -> Option<(Hook, Arc<Outcome>)> {
         match &self.outcome {
@@ -166,14 +175,21 @@ impl Call {
         self.state().open += 1;
     }
 
-    /// Counts one more attempt as a party, and gives the slot that it will fill.
-    pub(super) fn join_as_attempt(&self) -> usize {
+    /// Counts one more attempt as a party, and gives the slot that it will fill: that of the attempt within which it begins,
+    /// where that one goes on and no other has taken its place.
+    pub(super) fn join_as_attempt(&self) -> Slot {
         let mut state = self.state();
         state.open += 1;
+        let goes_on = |slot: &Slot| matches!(state.attempts.get(slot.at()), Some(None)) && !state.is_taken_over(*slot);
+        if let Some(slot) = self.slot.filter(goes_on) {
+            state.taken_over.push(slot);
+            state.live.retain(|live| live.slot != slot);
+            return slot.next();
+        }
         // Nearly every call takes one.
         state.attempts.reserve_exact(1);
         state.attempts.push(None);
-        state.attempts.len() - 1
+        Slot::new(state.attempts.len() - 1)
     }
 
     /// Whether the attempt that answered has ended, and well.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Call;
+use super::nested::Slot;
 use super::settle::unavailable;
 use super::state::Holds;
 use crate::dialect::meter::Reading;
@@ -23,7 +24,7 @@ const UNSEEN: Duration = Duration::from_secs(5);
 
 /// An attempt that goes on.
 pub(super) struct Live {
-    pub(super) slot: usize,
+    pub(super) slot: Slot,
     began: Duration,
     target: Option<Arc<Target>>,
     reading: Reading,
@@ -36,7 +37,7 @@ const EVENTS: u64 = 64;
 const WRITTEN: u64 = 256;
 
 impl Live {
-    pub(super) fn new(slot: usize, began: Duration, target: Option<Arc<Target>>) -> Self {
+    pub(super) fn new(slot: Slot, began: Duration, target: Option<Arc<Target>>) -> Self {
         Live { slot, began, target, reading: Reading::default() }
     }
 }
@@ -105,7 +106,7 @@ impl Call {
         }
     }
 
-    pub(super) fn live_attempt(&self, slot: usize, reading: &Reading) {
+    pub(super) fn live_attempt(&self, slot: Slot, reading: &Reading) {
         if let Some(live) = self.state().live.iter_mut().find(|live| live.slot == slot) {
             live.reading = *reading;
         }
@@ -172,7 +173,7 @@ impl Call {
     }
 
     fn to(&self, target: Option<Arc<Target>>) -> Call {
-        Call { shared: self.shared.clone(), target, slot: None }
+        Call { shared: self.shared.clone(), target, slot: None, edited: None }
     }
 }
 

@@ -145,14 +145,16 @@ struct Begun {
 
 impl Attempts {
     fn of(request: Request<Body>, translation: Translation) -> Result<Self, Rejection> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        // Before a clone of the call keeps what it was.
+        let body = in_memory(body).map(|body| Call::unedited(&mut head, body));
         let call = Call::of_parts(&head).cloned().ok_or_else(|| {
             Rejection::misconfigured(
                 "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of the dispatch",
             )
         })?;
         call.require_head()?;
-        let body = in_memory(body)?;
+        let body = body?;
         call.require_route()?;
         call.check_governed()?;
         if call.dialect() == Dialect::OpenAiChat {

@@ -37,7 +37,8 @@ use crate::store::rate_limit::RateLimitStore;
 /// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits,
 /// budgets, content, rewriters.
 ///
-/// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect.
+/// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect. One
+/// that meters what it asks, as a [`Gateway`](crate::Gateway) or a [`MeterLayer`] does, has its own attempts counted instead.
 /// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread; with them,
 /// [`pass_other_paths`](Self::pass_other_paths) says whether. See the [module](crate::gateway).
 ///

@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::domain::rejection::Rejection;
 
 /// The last step before a host's own service: the call's edits, in one splice. The meter within undoes what shows of
-/// them.
+/// them. Where that service is a gateway itself, it finds the body as it was, and the edits on the call.
 #[derive(Clone)]
 pub(super) struct Wire<S> {
     inner: S,
@@ -60,9 +60,10 @@ where
 
 fn edit(call: &Call, request: Request<Body>) -> Result<Request<Body>, Rejection> {
     let (mut parts, body) = request.into_parts();
-    let bytes = in_memory(body)?;
+    let bytes = Call::unedited(&mut parts, in_memory(body)?);
     call.ask_for_usage();
     let edited = call.edited(&bytes)?;
+    Call::keep_unedited(&mut parts, bytes, &edited);
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(edited.len()));
     Ok(Request::from_parts(parts, Body::from(edited)))

@@ -58,6 +58,7 @@ impl IngestLayer {
         }
         match take(body.as_mut(), self).await {
             Ok(bytes) => {
+                let bytes = Call::unedited(parts, bytes);
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
                 call.check_model()?;

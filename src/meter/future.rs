@@ -53,6 +53,9 @@ where
                 return Poll::Ready(Err(error));
             }
         };
+        if attempt.is_taken_over() {
+            return Poll::Ready(Ok(aside(response, attempt, this.method)));
+        }
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             if let Some(status) = rejection.upstream_status() {
                 attempt.head(status, None);
@@ -67,27 +70,53 @@ where
             attempt.end(AttemptEnd::NoAnswer);
             return Poll::Ready(Ok(response));
         }
-        let bodiless = Ending::is_bodiless(this.method, status);
-        let (mut parts, mut body) = response.into_parts();
-        let tap = match attempt.dialect() {
-            // Responses is not read yet: better no usage than a wrong one.
-            Some(dialect) if *this.has_head && status.is_success() && dialect != Dialect::OpenAiResponses => {
-                let withholds = dialect == Dialect::OpenAiChat && attempt.withholds_usage();
-                if withholds && is_event_stream(&parts.headers) && Gunzip::is_needed(&parts.headers) {
-                    body = Gunzip::body(body, MOST_STREAMED);
-                    parts.headers.remove(header::CONTENT_ENCODING);
-                }
-                Tap::new(dialect, &parts.headers, withholds)
+        // Responses is not read yet: better no usage than a wrong one.
+        let is_read = |dialect: &Dialect| *this.has_head && status.is_success() && *dialect != Dialect::OpenAiResponses;
+        let dialect = attempt.dialect().filter(is_read);
+        let withholds = dialect == Some(Dialect::OpenAiChat) && attempt.withholds_usage();
+        Poll::Ready(Ok(metered(response, attempt, dialect, withholds, this.method)))
+    }
+}
+
+/// The answer, listened to as one in this dialect.
+fn metered(
+    response: Response<Body>,
+    attempt: AttemptGuard,
+    dialect: Option<Dialect>,
+    withholds: bool,
+    method: &Method,
+) -> Response<Body> {
+    let status = response.status();
+    let bodiless = Ending::is_bodiless(method, status);
+    let (mut parts, mut body) = response.into_parts();
+    let tap = match dialect {
+        Some(dialect) => {
+            if withholds && is_event_stream(&parts.headers) && Gunzip::is_needed(&parts.headers) {
+                body = Gunzip::body(body, MOST_STREAMED);
+                parts.headers.remove(header::CONTENT_ENCODING);
             }
-            _ => Tap::none(),
-        };
-        if tap.withholds() {
-            parts.headers.remove(header::CONTENT_LENGTH);
-            parts.headers.remove(header::ETAG);
+            Tap::new(dialect, &parts.headers, withholds)
         }
-        let failed = status.is_client_error() || status.is_server_error();
-        let body = Body::own(MeterBody::new(body, attempt, tap, bodiless, failed));
-        Poll::Ready(Ok(Response::from_parts(parts, body)))
+        None => Tap::none(),
+    };
+    if tap.withholds() {
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.remove(header::ETAG);
+    }
+    let failed = status.is_client_error() || status.is_server_error();
+    let body = Body::own(MeterBody::new(body, attempt, tap, bodiless, failed));
+    Response::from_parts(parts, body)
+}
+
+/// Whoever asked further in meters what it asked. A chunk that only we asked for goes no further all the same, whether or not
+/// it has been withheld there.
+fn aside(response: Response<Body>, mut attempt: AttemptGuard, method: &Method) -> Response<Body> {
+    let is_chat = attempt.dialect() == Some(Dialect::OpenAiChat) && is_event_stream(response.headers());
+    let withholds = is_chat && attempt.withholds_usage();
+    attempt.end(AttemptEnd::Abandoned);
+    match withholds {
+        true => metered(response, attempt, Some(Dialect::OpenAiChat), true, method),
+        false => response,
     }
 }
 

@@ -6,7 +6,7 @@
 //! - **Reads:** the call's target, for the upstream's dialect; the client's where there is none.
 //! - **Adds:** one attempt to the call, with its usage and its end; the call stays open until the answer's last byte.
 //! - **Answers** nothing by itself.
-//! - **Where:** nearest the upstream, one around each.
+//! - **Where:** nearest the upstream, one around each. Of one within another the innermost counts.
 //!
 //! JSON answers are kept until their end, up to 32 MiB, since usage stands last; of a stream only an unfinished event is.
 //! A gzip answer is decoded in a copy.

@@ -12,6 +12,7 @@ mod embedding;
 mod fixtures;
 mod house;
 mod missing_layers;
+mod nesting;
 mod rewriting;
 mod routes;
 mod secrets;
