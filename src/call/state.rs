@@ -153,6 +153,12 @@ impl State {
         self.taken_over.contains(&slot)
     }
 
+    /// Nothing is recorded of this attempt.
+    fn hand_over(&mut self, slot: Slot) {
+        self.taken_over.push(slot);
+        self.live.retain(|live| live.slot != slot);
+    }
+
     /// Keeps the hook for the close, or gives it back with the outcome when that has been.
     pub(super) fn register(&mut self, hook: Hook) -> Option<(Hook, Arc<Outcome>)> {
         match &self.outcome {
@@ -182,14 +188,21 @@ impl Call {
         state.open += 1;
         let goes_on = |slot: &Slot| matches!(state.attempts.get(slot.at()), Some(None)) && !state.is_taken_over(*slot);
         if let Some(slot) = self.slot.filter(goes_on) {
-            state.taken_over.push(slot);
-            state.live.retain(|live| live.slot != slot);
+            state.hand_over(slot);
             return slot.next();
         }
         // Nearly every call takes one.
         state.attempts.reserve_exact(1);
         state.attempts.push(None);
         Slot::new(state.attempts.len() - 1)
+    }
+
+    /// It is answered where it is, and asked of nobody: the attempt within which it came, as behind a layer that meters, is
+    /// none.
+    pub(crate) fn asks_nobody(&self) {
+        if let Some(slot) = self.slot {
+            self.state().hand_over(slot);
+        }
     }
 
     /// Whether the attempt that answered has ended, and well.

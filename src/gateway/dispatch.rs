@@ -226,6 +226,7 @@ impl Attempts {
             match self.translation.outbound(&self.call, target, &mut head, &self.body)? {
                 Outbound::Send(body, passage) => (body, Some(passage)),
                 Outbound::Answer(answer) => {
+                    self.call.asks_nobody();
                     let answering: Answer<Infallible> = Box::pin(std::future::ready(Ok(answer)));
                     return Ok(Some(Begun { answering, passage: None, is_last }));
                 }

@@ -70,6 +70,9 @@ impl Surface {
     }
 
     fn answer_here(&self, request: Request<Body>) -> Here {
+        if let Some(call) = Call::of(&request) {
+            call.asks_nobody();
+        }
         let asks = Call::of(&request).filter(|call| is_asked(call)).cloned();
         let (info, answer) = match asks {
             Some(call) => (Some((self.info.clone(), call)), Response::default()),

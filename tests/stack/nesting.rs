@@ -1,14 +1,18 @@
 //! A stack within a stack: a call of both is metered once, paid once, and edited once.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use tollgate::domain::budget::Window;
-use tollgate::domain::outcome::{AttemptEnd, Outcome};
+use tollgate::domain::money::Money;
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::principal::Principal;
 use tollgate::gateway::{Dispatch, Upstreams};
+use tollgate::ingest::TokenCounter;
 use tollgate::route::ModelTable;
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::testing::Simulated;
@@ -167,6 +171,48 @@ async fn attempts_that_follow_each_other_or_go_side_by_side_within_another_are_a
     assert_eq!(outcome.attempts.len(), 2, "{outcome:?}");
     let billed: u64 = simulated.bill().lines().iter().skip(1).map(|line| line.output).sum();
     assert_eq!(outcome.usage.map(|usage| usage.output), Some(billed));
+}
+
+#[tokio::test]
+async fn what_a_gateway_within_answers_by_itself_is_no_attempt_and_costs_nothing() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let layer = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).on_close(observer);
+    let simulated = Simulated::new().recording();
+    let stack = layer.layer(gateway(&simulated, GatewayLayer::new()));
+    // Chat Completions can be asked neither to fill a cache alone nor to count.
+    let nothing = r#"{"model":"gpt-5-mini","max_tokens":0,"messages":[{"role":"user","content":"hi"}]}"#;
+    let count = r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"hi"}]}"#;
+    for (asked, charged) in [((MESSAGES, nothing), Some(Money::ZERO)), (("/v1/messages/count_tokens", count), None)] {
+        let (outcome, _) = ask(stack.clone(), &mut outcomes, asked).await;
+        assert_eq!((outcome.attempts.len(), outcome.charged, outcome.end), (0, charged, End::Complete), "{asked:?}");
+    }
+    let models = Request::get("/v1/models").body(Body::empty()).expect("a request");
+    let answer = stack.oneshot(models).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+    answer.into_body().collect().await.expect("whole");
+    assert_eq!(outcomes.next().await.attempts.len(), 0);
+    assert!(simulated.received().is_empty());
+}
+
+#[tokio::test]
+async fn what_reads_a_body_within_another_stack_reads_what_the_client_sent() {
+    struct Sees(Arc<Mutex<Bytes>>);
+
+    #[async_trait]
+    impl TokenCounter for Sees {
+        async fn count(&self, _call: &Call, body: &Bytes) -> Option<u64> {
+            *self.0.lock().expect("no panic") = body.clone();
+            None
+        }
+    }
+
+    let seen = Arc::new(Mutex::new(Bytes::new()));
+    let simulated = Simulated::new();
+    let ingest = IngestLayer::new().count_by(Sees(seen.clone()));
+    let stack = GatewayLayer::new().gate(Cap(5)).layer(gateway(&simulated, GatewayLayer::new().ingest(ingest)));
+    let request = Request::post(CHAT).body(Body::from(ASKED[5].1)).expect("a request");
+    assert_eq!(stack.oneshot(request).await.expect("infallible").status(), 200);
+    assert_eq!(&*seen.lock().expect("no panic"), ASKED[5].1.as_bytes());
 }
 
 #[tokio::test]
