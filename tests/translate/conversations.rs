@@ -132,18 +132,19 @@ proptest! {
 
     #[test]
     fn a_generated_conversation_that_goes_on_begins_as_it_did(
-        turns in prop::collection::vec((prop::collection::vec((id(), "[a-z]{1,4}"), 0..3), "[a-z]{1,4}"), 1..6),
+        begin in word(),
+        turns in prop::collection::vec((word(), prop::collection::vec((id(), word()), 0..3), word()), 1..6),
     ) {
-        // As clients go on: every call answered, the user's word, the next answer.
-        let mut list = vec![json!({"role": "user", "content": "begin"})];
+        // As clients go on: every call answered, the user's word, the next answer. Any of them may say nothing.
+        let mut list = vec![json!({"role": "user", "content": begin})];
         let mut cuts = vec![list.len()];
-        for (calls, text) in &turns {
+        for (said, calls, text) in &turns {
             let mut known = HashSet::new();
             let calls: Vec<_> = calls.iter().filter(|(id, _)| known.insert(id.clone())).collect();
             let called: Vec<_> = calls.iter().map(|(id, _)| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}})).collect();
             list.push(match called.is_empty() {
-                true => json!({"role": "assistant", "content": text}),
-                false => json!({"role": "assistant", "content": text, "tool_calls": called}),
+                true => json!({"role": "assistant", "content": said}),
+                false => json!({"role": "assistant", "content": said, "tool_calls": called}),
             });
             list.extend(calls.iter().map(|(id, text)| json!({"role": "tool", "tool_call_id": id, "content": text})));
             list.push(json!({"role": "user", "content": text}));
@@ -152,7 +153,8 @@ proptest! {
         let ask = |list: &[Value]| translated(list, Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5").expect("it can be asked");
         let whole = ask(&list);
         for cut in cuts {
-            prop_assert!(whole.starts_with(&ask(&list[..cut])));
+            let part = ask(&list[..cut]);
+            prop_assert!(goes_on(&whole, &part), "{whole:?} does not go on from {part:?}");
         }
     }
 
@@ -180,6 +182,44 @@ proptest! {
         }
         prop_assert!(model == "gpt-5" || whole.iter().all(|message| message["role"] != "system"));
     }
+}
+
+/// Whether one begins as the other, whose last user may have more to say.
+fn goes_on(whole: &[Value], part: &[Value]) -> bool {
+    let (last, before) = part.split_last().expect("a message");
+    let now = whole.get(before.len());
+    whole.starts_with(before)
+        && last["role"] == "user"
+        && now.is_some_and(|now| now["role"] == "user" && blocks(now).starts_with(blocks(last)))
+}
+
+#[test]
+fn a_user_who_said_nothing_is_heard_alike_in_every_turn() {
+    let said = |role: &str, text: &str| json!({"role": role, "content": text});
+    let (nothing, answer) = (said("user", " \n"), said("assistant", "a"));
+    let ask = |list: &[Value]| {
+        let sent =
+            translated(list, Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5").expect("it can be asked");
+        let text = |message: &Value| message["content"][0]["text"].as_str().expect("text").to_owned();
+        sent.iter().map(text).collect::<Vec<_>>().join(" | ")
+    };
+    let list = [nothing.clone(), answer.clone(), nothing.clone(), answer, said("user", "b"), nothing];
+    for (len, sent) in [
+        (1, "(empty)"),
+        (3, "(empty) | a | (empty)"),
+        (5, "(empty) | a | (empty) | a | b"),
+        // Behind what the user said it adds nothing.
+        (6, "(empty) | a | (empty) | a | b"),
+    ] {
+        assert_eq!(ask(&list[..len]), sent);
+    }
+    // Nor is it nothing to say where the results of tools are said.
+    let call = json!({"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let list =
+        [said("user", "q"), called, json!({"role": "tool", "tool_call_id": "t", "content": "1"}), said("user", "")];
+    let sent = translated(&list, Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5").expect("it can be asked");
+    assert_eq!(blocks(&sent[2]), [json!({"type": "tool_result", "tool_use_id": "t", "content": "1"})]);
 }
 
 #[test]
