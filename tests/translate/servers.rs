@@ -159,3 +159,66 @@ fn the_sequence_that_ended_an_answer_is_named_by_those_that_know_it() {
         assert_eq!(told(&[chunk(&choice)]).stop.as_deref(), Some(stop), "{named}");
     }
 }
+
+#[test]
+fn reasoning_that_openrouter_says_is_signed_is_signed_whole_and_streamed() {
+    let text = |text: &str, signature: &str, format: Value| json!({"type": "reasoning.text", "text": text, "signature": signature, "format": format, "index": 0});
+    let sealed = |format: &str| json!({"type": "reasoning.encrypted", "data": "X", "format": format, "index": 1});
+    let (claude, gemini) = ("anthropic-claude-v1", "google-gemini-v1");
+    let thinking = |text: &str, signature: &str| json!({"type": "thinking", "thinking": text, "signature": signature});
+    let redacted = json!({"type": "redacted_thinking", "data": "X"});
+    for (details, expected) in [
+        (json!([text("hm", "S", json!(claude))]), json!([thinking("hm", "S")])),
+        (json!([{"type": "reasoning.text", "text": "hm", "signature": "S"}]), json!([thinking("hm", "S")])),
+        (json!([text("hm", "S", json!("unknown"))]), json!([thinking("hm", "S")])),
+        (
+            json!([text("h", "S", json!(claude)), text("m", "T", json!(claude)), sealed(claude)]),
+            json!([thinking("h", "S"), thinking("m", "T"), redacted]),
+        ),
+        // Thinking that is not shown is a signature alone.
+        (json!([text("", "S", json!(claude))]), json!([thinking("", "S")])),
+        // What another provider signed or sealed for itself.
+        (json!([text("hm", "S", json!(gemini)), sealed(gemini)]), json!([thinking("hm", "tgsig_v1.")])),
+    ] {
+        // It is said once, though it is said in two ways.
+        let said = if expected[0]["thinking"] == "" { Value::Null } else { json!("hm") };
+        let message = json!({"content": "so", "reasoning": said, "reasoning_details": details});
+        let answer = whole(&json!({"index": 0, "message": message, "finish_reason": "stop"})).expect("an answer");
+        let mut all = expected.as_array().expect("a list").clone();
+        all.push(json!({"type": "text", "text": "so"}));
+        assert_eq!(answer["content"], json!(all), "{details}");
+        let pair = |block: &Value| Some((block["thinking"].as_str()?.to_owned(), block["signature"].as_str()?.to_owned()));
+        let pairs: Vec<_> = all.iter().filter_map(pair).collect();
+        let streamed = told(&[chunks(&[message], Some("stop"), false)]);
+        assert_eq!((streamed.thinking, &*streamed.text), (pairs, "so"), "{details}");
+    }
+    // In pieces, the signature behind the last.
+    let piece = |piece: &str| json!({"reasoning": piece, "reasoning_details": [text(piece, "", json!(claude))]});
+    let signed = json!({"content": "", "reasoning": null, "reasoning_details": [{"type": "reasoning.text", "signature": "S", "format": claude}]});
+    let deltas = [piece("h"), piece("m"), signed, json!({"content": "so"})];
+    let answer = told(&[chunks(&deltas, Some("stop"), false)]);
+    assert_eq!((&answer.thinking[..], &*answer.text), (&[("hm".to_owned(), "S".to_owned())][..], "so"));
+    // Where both are there, Anthropic's own blocks are the thinking.
+    let both = json!({"content": "so", "thinking_blocks": [thinking("hm", "S")], "reasoning_details": [text("hm", "S", json!(claude)), sealed(claude)]});
+    let answer = whole(&json!({"index": 0, "message": both, "finish_reason": "stop"})).expect("an answer");
+    assert_eq!(answer["content"], json!([thinking("hm", "S"), {"type": "text", "text": "so"}]));
+}
+
+#[test]
+fn reasoning_is_heard_once_by_whichever_of_its_names_a_server_calls_it() {
+    let mistrals = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]},
+        {"type": "text", "text": "so"}]);
+    for said in [
+        json!({"thinking": "hm", "content": "so"}),
+        json!({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}], "content": "so"}),
+        json!({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}], "content": "so"}),
+        json!({"content": mistrals}),
+        json!({"reasoning_content": "hm", "content": mistrals}),
+    ] {
+        let answer = whole(&json!({"index": 0, "message": said, "finish_reason": "stop"})).expect("an answer");
+        let thought = json!({"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."});
+        assert_eq!(answer["content"], json!([thought, {"type": "text", "text": "so"}]), "{said}");
+        let answer = told(&[chunks(&[said.clone()], Some("stop"), false)]);
+        assert_eq!((answer.thinking.len(), &*answer.thinking[0].0, &*answer.text), (1, "hm", "so"), "{said}");
+    }
+}

@@ -41,8 +41,10 @@ pub(super) struct Delta<'a> {
     pub(super) calls: Option<Raw<'a>>,
     pub(super) legacy: Option<Raw<'a>>,
     /// By [`SOURCES`].
-    pub(super) reasoning: [Option<Raw<'a>>; 4],
+    pub(super) reasoning: [Option<Raw<'a>>; 3],
     pub(super) thinking_blocks: Option<Raw<'a>>,
+    /// OpenRouter's.
+    pub(super) details: Option<Raw<'a>>,
 }
 
 impl<'a> Chunk<'a> {
@@ -163,6 +165,7 @@ impl<'a> Delta<'a> {
             "tool_calls" => value.into(&mut self.calls),
             "function_call" => value.into(&mut self.legacy),
             "thinking_blocks" => value.into(&mut self.thinking_blocks),
+            "reasoning_details" => value.into(&mut self.details),
             name => match SOURCES.iter().zip(&mut self.reasoning).find(|(source, _)| **source == name) {
                 Some((_, reasoning)) => value.into(reasoning),
                 None => value.pass(),
@@ -171,5 +174,5 @@ impl<'a> Delta<'a> {
     }
 }
 
-/// The names under which servers give reasoning.
-pub(super) const SOURCES: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "reasoning_details"];
+/// The names under which servers give the text of their reasoning.
+pub(super) const SOURCES: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];

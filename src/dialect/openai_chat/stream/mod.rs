@@ -4,6 +4,7 @@ mod calls;
 mod chunk;
 mod finish;
 mod read;
+mod thought;
 mod write;
 
 pub(crate) use self::read::Reader;

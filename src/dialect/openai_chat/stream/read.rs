@@ -1,6 +1,7 @@
 use super::calls::{Calls, says_nothing};
 use super::chunk::{Choice, Chunk, Delta, SOURCES};
 use super::finish;
+use super::thought::Thought;
 use crate::dialect::canon::event::{Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::canon::{MOST_KEPT, StreamReader};
@@ -72,9 +73,11 @@ impl Reader {
         let mut reader = Reader { calls: Calls::whole(), ..Reader::new(request_id) };
         reader.begin(chunk.id, sink);
         for block in thinking.into_iter().flat_map(Raw::elements) {
-            // Said by proxies in front of Claude, with their signatures, besides the text alone.
-            reader.source = Some("thinking_blocks");
-            thought(block, sink);
+            // Said by proxies in front of Claude, with their signatures, besides the text alone, and in OpenRouter's words too.
+            choice.delta.iter_mut().for_each(|message| message.details = None);
+            let block = Thought::block(block);
+            reader.source = Some(block.source);
+            block.give(sink);
         }
         reader.chunk(&chunk, sink)?;
         reader.end(sink);
@@ -129,16 +132,14 @@ impl Reader {
 
     /// Reasoning, then text, then calls, however a server orders what it says at once.
     fn delta(&mut self, delta: &Delta<'_>, sink: Sink<'_>) {
+        let blocks = || delta.thinking_blocks.into_iter().flat_map(Raw::elements);
+        // Of one thinking in both words Anthropic's own tell all of it.
+        let details = delta.details.filter(|_| blocks().next().is_none());
+        self.thoughts(details.into_iter().flat_map(Raw::elements).map(Thought::detail), sink);
         for (name, value) in SOURCES.into_iter().zip(delta.reasoning) {
             value.into_iter().for_each(|value| self.reasoning(name, value, sink));
         }
-        for (at, block) in delta.thinking_blocks.into_iter().flat_map(Raw::elements).enumerate() {
-            if at > 0 && !self.signature.is_empty() {
-                // Pieces of one signature come one after the other; what is listed together is as many blocks.
-                self.close(sink);
-            }
-            self.thought(block, sink);
-        }
+        self.thoughts(blocks().map(Thought::block), sink);
         if let Some(content) = delta.content {
             self.content(content, sink);
         }
@@ -163,10 +164,7 @@ impl Reader {
             if let Some(text) = part.member("text").and_then(Raw::text) {
                 self.say(Kind::Text, &text, sink);
             }
-            for thought in part.member("thinking").into_iter().flat_map(Raw::elements) {
-                let text = thought.member("text").and_then(Raw::text).unwrap_or_default();
-                self.say(Kind::Thinking, &text, sink);
-            }
+            part.member("thinking").into_iter().for_each(|thought| self.reasoning("content", thought, sink));
         }
     }
 
@@ -181,22 +179,31 @@ impl Reader {
         }
     }
 
-    /// A piece of thinking as proxies in front of Claude say it: besides the text alone, and with its signature, in one piece or
-    /// several, behind which another block begins.
-    fn thought(&mut self, block: Raw<'_>, sink: Sink<'_>) {
-        const NAME: &str = "thinking_blocks";
-        let [text, signature, data] = block.pick(["thinking", "signature", "data"]);
-        if data.is_some() {
+    fn thoughts<'a>(&mut self, thoughts: impl Iterator<Item = Thought<'a>>, sink: Sink<'_>) {
+        for (at, thought) in thoughts.enumerate() {
+            if at > 0 && !self.signature.is_empty() {
+                // Pieces of one signature come one after the other; what is listed together is as many blocks.
+                self.close(sink);
+            }
+            self.thought(thought, sink);
+        }
+    }
+
+    /// A piece of thinking as proxies say it: besides the text alone, and with its signature, in one piece or several, behind
+    /// which another block begins.
+    fn thought(&mut self, thought: Thought<'_>, sink: Sink<'_>) {
+        if thought.data.is_some() {
             self.has_said = true;
             // Where a call waits for its input, there is no place for it.
             if self.calls.close_complete(&self.seed, sink) {
                 self.close(sink);
-                thought(block, sink);
+                thought.give(sink);
             }
             return;
         }
-        text.into_iter().for_each(|text| self.reasoning(NAME, text, sink));
-        let Some(signature) = signature.and_then(Raw::text).filter(|signature| !signature.is_empty()) else { return };
+        let Thought { source, text, signature, .. } = thought;
+        text.into_iter().for_each(|text| self.reasoning(source, text, sink));
+        let Some(signature) = signature.filter(|signature| !signature.is_empty()) else { return };
         self.has_said = true;
         let says_nothing = text.and_then(Raw::text).is_none_or(|text| text.is_empty());
         // Thinking that is not shown is a signature alone. It may also be that of a block that was closed without one, and then
@@ -353,17 +360,4 @@ impl StreamReader for Reader {
         }
         Ok(())
     }
-}
-
-/// A block of thinking, as Anthropic has it.
-fn thought(block: Raw<'_>, sink: Sink<'_>) {
-    let word = |name: &str| block.member(name).and_then(Raw::text);
-    if let Some(data) = word("data") {
-        sink(Event::Open(Open::RedactedThinking { data }));
-    } else {
-        sink(Event::Open(Open::Thinking));
-        word("thinking").into_iter().for_each(|text| sink(Event::Thinking(text)));
-        word("signature").into_iter().for_each(|signature| sink(Event::Signature(signature)));
-    }
-    sink(Event::Close);
 }
