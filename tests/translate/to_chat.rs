@@ -137,6 +137,18 @@ fn row_32_usage_is_the_latest_word_and_no_sum() {
     assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(20 + 8100 + 1200), &json!(50)));
 }
 
+#[test]
+fn zeros_at_the_end_of_a_stream_take_nothing_back() {
+    let end =
+        json!({"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 20});
+    let end = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": end});
+    let out = translate(Anthropic, &[&anthropic(&[end, json!({"type": "message_stop"})], None)]);
+    let usage = &last_chunk(&out)["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(9209), &json!(20)));
+    let details = &usage["prompt_tokens_details"];
+    assert_eq!((&details["cached_tokens"], &details["cache_write_tokens"]), (&json!(8000), &json!(1200)));
+}
+
 fn last_chunk(stream: &[u8]) -> Value {
     chat_chunks(stream).pop().expect("a chunk")
 }

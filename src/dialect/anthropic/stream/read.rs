@@ -314,16 +314,17 @@ fn says_something(raw: &Raw<'_>) -> bool {
     inside.is_some_and(|inside| !inside.trim_ascii().is_empty())
 }
 
-/// Counts are cumulative: each that is stated replaces what was known of it.
+/// Counts are cumulative: each that is stated replaces what was known of it, but that nothing went in is what servers say who do
+/// not say it again, as the meter has it.
 fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
     let usage = &mut news.usage;
     let set = |field: &mut u64, value: Option<Raw<'_>>| *field = value.and_then(Raw::count).unwrap_or(*field);
     let (mut written, mut hour) = (None, None);
     for (key, value) in counts.members() {
         match &*key {
-            "input_tokens" => set(&mut usage.input, Some(value)),
+            "input_tokens" => restate(&mut usage.input, value),
             "output_tokens" => set(&mut usage.output, Some(value)),
-            "cache_read_input_tokens" => set(&mut usage.cache_read, Some(value)),
+            "cache_read_input_tokens" => restate(&mut usage.cache_read, value),
             "cache_creation_input_tokens" => written = value.count(),
             "cache_creation" => hour = value.member("ephemeral_1h_input_tokens").and_then(Raw::count),
             "output_tokens_details" => {
@@ -345,10 +346,14 @@ fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
             _ => {}
         }
     }
-    if let Some(written) = written {
-        news.states_cache_write = true;
+    news.states_cache_write |= written.is_some();
+    if let Some(written) = written.filter(|written| *written > 0) {
         // Later events may repeat the total without its split: what was an hour's stays an hour's.
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
+}
+
+fn restate(field: &mut u64, stated: Raw<'_>) {
+    *field = stated.count().filter(|stated| *stated > 0).unwrap_or(*field);
 }
