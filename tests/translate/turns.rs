@@ -123,6 +123,31 @@ fn a_document_of_several_blocks_keeps_all_of_them_in_their_order() {
 }
 
 #[test]
+fn an_image_of_a_type_that_anthropic_does_not_take_is_refused_wherever_it_stands() {
+    let image = |kind: &str| json!({"type": "image", "source": {"type": "base64", "media_type": kind, "data": "AAAA"}});
+    let within = |content: Value| json!({"type": "document", "source": {"type": "content", "content": content}});
+    let ask_for = |content: Value| {
+        let body = json!({"max_tokens": 9, "messages": [said("user", content)]});
+        ask(&body, Dialect::Anthropic, &Asked::new("gpt-5"))
+    };
+    for kind in ["image/jpeg", "image/png", "image/gif", "image/webp"] {
+        assert!(ask_for(json!([image(kind), within(json!([image(kind)]))])).is_ok(), "{kind}");
+    }
+    for kind in ["image/tiff", "image/svg+xml", "text/html", ""] {
+        for (content, path) in [
+            (json!([text("q"), image(kind)]), "1"),
+            (json!([within(json!([image(kind)]))]), "0.source.content.0"),
+            (json!([{"type": "tool_result", "tool_use_id": "a", "content": [image(kind)]}]), "0.content.0"),
+        ] {
+            let refused = ask_for(content).expect_err("no image");
+            assert_eq!(refused.kind(), tollgate::domain::rejection::RejectionKind::InvalidRequest);
+            let path = format!("messages.0.content.{path}.source.media_type");
+            assert_eq!(refused.param_name(), Some(&*path), "{kind}");
+        }
+    }
+}
+
+#[test]
 fn what_is_said_of_a_document_is_said_with_it() {
     let plain = json!({"type": "text", "media_type": "text/plain", "data": "d"});
     let pdf = json!({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0"});

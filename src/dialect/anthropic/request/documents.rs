@@ -39,7 +39,7 @@ pub(super) fn document<'a>(
                 let text = text.and_then(Raw::text);
                 pieces.text(&text.ok_or_else(|| invalid(format!("{path}.text"), "must be a string"))?);
             }
-            "image" => pieces.image(source(&path, image)?),
+            "image" => pieces.image(self::image(&path, image)?),
             _ => return Err(invalid(format!("{path}.type"), "must be text or image")),
         }
     }
@@ -88,6 +88,20 @@ impl<'a> Pieces<'a> {
             self.flush();
         }
         self.kinds
+    }
+}
+
+/// The types of images that Anthropic takes. Another is none that the provider's clients send, nor one that others take.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+
+/// Where an image is.
+pub(super) fn image<'a>(path: &Path<'_>, given: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
+    let source = source(path, given)?;
+    match &source {
+        Source::Base64 { media_type, .. } if !IMAGES.contains(&&**media_type) => {
+            Err(invalid(format!("{path}.source.media_type"), "must be image/jpeg, image/png, image/gif or image/webp"))
+        }
+        _ => Ok(source),
     }
 }
 

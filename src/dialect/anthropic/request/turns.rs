@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::documents::{document, source};
+use super::documents::{document, image};
 use super::read::cache_control;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content};
 use crate::dialect::canon::path::Path;
@@ -79,7 +79,7 @@ fn block<'a>(
             if fields.transformations.is_some_and(|list| list.elements().next().is_some() || list.is_object()) {
                 warnings.dropped("messages.content.transformations")?;
             }
-            BlockKind::Image(source(path, fields.source)?)
+            BlockKind::Image(image(path, fields.source)?)
         }
         "document" => {
             uncited(&fields, warnings)?;
