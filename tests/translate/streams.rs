@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
-use tollgate::dialect::translate::{Reply, StreamTranslator};
+use tollgate::dialect::translate::{Asked, Reply, StreamTranslator, answer, request};
+use tollgate::domain::catalog::Abilities;
 
 use crate::make::{anthropic, block, blocks, call, chunks, fragment, translate};
 use crate::read::{chat, events, messages};
@@ -188,5 +189,89 @@ fn nothing_is_translated_between_a_dialect_and_itself() {
     for dialect in [Dialect::Anthropic, Dialect::OpenAiChat] {
         assert!(StreamTranslator::new(dialect, dialect, &reply).is_none());
         assert!(StreamTranslator::new(dialect, Dialect::OpenAiResponses, &reply).is_none());
+    }
+}
+
+/// A reply whose format a tool stands in for.
+fn emulated() -> Reply {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "q"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let asked = Asked::new("old").abilities(abilities);
+    let translated = request(body.to_string().as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked);
+    translated.expect("emulated").reply(Reply::new("m", "r"))
+}
+
+#[test]
+fn what_is_said_beside_an_answer_of_json_does_not_spoil_it() {
+    let said = |text: &str| json!({"type": "text", "text": text});
+    let page = json!({"type": "web_search_result_location", "url": "https://example.org", "title": "t"});
+    let cited = json!({"type": "text", "text": "it is", "citations": [page]});
+    let called = |name: &str, input: Value| json!({"type": "tool_use", "id": name, "name": name, "input": input});
+    let json_of = |n: u64| called("json_tool_call", json!({"a": n}));
+    for (content, text, tools, annotations) in [
+        (json!([said("Sure: "), json_of(1)]), "{\"a\":1}", 0, 0),
+        (json!([said("Sure: "), json_of(1), said("There."), json_of(2)]), "{\"a\":1}", 0, 0),
+        (json!([said("Sure: "), called("f", json!({})), json_of(1)]), "{\"a\":1}", 1, 0),
+        // Who does not call it answers in text.
+        (json!([said("so "), cited]), "so it is", 0, 1),
+        (json!([said("so "), called("f", json!({}))]), "so ", 1, 0),
+        (json!([]), "", 0, 0),
+    ] {
+        let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content,
+            "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}});
+        let message = message.to_string();
+        let whole =
+            answer(message.as_bytes(), Dialect::Anthropic, Dialect::OpenAiChat, &emulated()).expect("an answer");
+        let whole: Value = serde_json::from_slice(&whole).expect("JSON");
+        let choice = &whole["choices"][0];
+        let listed = |name: &str| choice["message"][name].as_array().map_or(0, Vec::len);
+        assert_eq!((&choice["message"]["content"], listed("tool_calls")), (&json!(text), tools), "{content}");
+        assert_eq!(listed("annotations"), annotations, "{content}");
+        assert_eq!(choice["finish_reason"], if tools > 0 { "tool_calls" } else { "stop" }, "{content}");
+
+        let mut events = Vec::new();
+        for (index, one) in content.as_array().expect("a list").iter().enumerate() {
+            let mut start = one.clone();
+            let mut deltas = Vec::new();
+            if let Some(text) = one["text"].as_str() {
+                start["text"] = json!("");
+                let halves = text.split_at(text.len() / 2);
+                deltas.extend([halves.0, halves.1].map(|half| json!({"type": "text_delta", "text": half})));
+            } else {
+                start["input"] = json!({});
+                deltas.push(json!({"type": "input_json_delta", "partial_json": one["input"].to_string()}));
+            }
+            events.extend(block(index.try_into().expect("few"), &start, &deltas));
+        }
+        let mut translator =
+            StreamTranslator::new(Dialect::Anthropic, Dialect::OpenAiChat, &emulated()).expect("two dialects");
+        let mut out = bytes::BytesMut::new();
+        translator.push(&anthropic(&events, Some("tool_use")), &mut out);
+        translator.finish(&mut out);
+        let streamed = chat(&out, true);
+        assert_eq!((&*streamed.text, streamed.tools.len()), (text, tools), "{content}");
+        assert_eq!(streamed.stop.as_deref(), choice["finish_reason"].as_str(), "{content}");
+    }
+}
+
+#[test]
+fn what_is_held_back_for_an_answer_of_json_has_a_bound() {
+    let piece = "x".repeat(4 << 20);
+    let start = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    let delta = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}});
+    for (reply, is_too_much) in [(emulated(), true), (Reply::new("m", "r"), false)] {
+        let mut translator =
+            StreamTranslator::new(Dialect::Anthropic, Dialect::OpenAiChat, &reply).expect("two dialects");
+        let mut out = bytes::BytesMut::new();
+        translator.push(format!("data: {start}\n\n").as_bytes(), &mut out);
+        for time in 0..16 {
+            assert!(!translator.is_over(), "before piece {time}");
+            out.clear();
+            translator.push(format!("data: {delta}\n\n").as_bytes(), &mut out);
+        }
+        assert_eq!(translator.is_over(), is_too_much);
     }
 }

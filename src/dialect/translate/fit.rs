@@ -1,7 +1,7 @@
 use crate::dialect::canon::MOST_KEPT;
 use crate::dialect::canon::event::{Event, Open, Sink, StopReason, UsageNews};
 use crate::dialect::canon::needs::{JSON_TOOL, Needs};
-use crate::wire::json::Escaped;
+use crate::wire::json::{Escaped, Raw};
 
 /// How often in one answer.
 const MOST_PAUSES: u32 = 5;
@@ -17,8 +17,19 @@ pub(super) struct Fit {
     before: Option<UsageNews>,
     usage: UsageNews,
     states_usage: bool,
-    /// How much the writer may have kept.
+    /// Text, block by block, where a tool stands in for a format: it is the answer only if that is not called.
+    held: Vec<Held>,
+    /// That tool has been called.
+    is_answered: bool,
+    /// How much is held, and the writer may have kept.
     kept: usize,
+}
+
+/// A text block, and what it rests on.
+#[derive(Default)]
+struct Held {
+    text: String,
+    citations: Vec<String>,
 }
 
 /// The block that is open, where it is not what it seems.
@@ -29,6 +40,8 @@ enum Inside {
     JsonTool {
         said: bool,
     },
+    /// Text that may turn out to be none of the answer.
+    Held,
     Hidden,
 }
 
@@ -36,7 +49,18 @@ impl Fit {
     pub(super) fn new(needs: Needs) -> Self {
         let usage = UsageNews::default();
         let inside = Inside::Plain;
-        Fit { needs, inside, pauses: 0, is_paused: false, before: None, usage, states_usage: false, kept: 0 }
+        Fit {
+            needs,
+            inside,
+            pauses: 0,
+            is_paused: false,
+            before: None,
+            usage,
+            states_usage: false,
+            held: Vec::new(),
+            is_answered: false,
+            kept: 0,
+        }
     }
 
     /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
@@ -54,7 +78,7 @@ impl Fit {
         self.states_usage
     }
 
-    /// Whether the writer may have kept more than it should.
+    /// Whether more is held, or may have been kept by the writer, than should be.
     pub(super) fn is_too_large(&self) -> bool {
         self.kept > MOST_KEPT
     }
@@ -69,7 +93,7 @@ impl Fit {
         self.kept += event.size();
         match (event, &mut self.inside) {
             (Event::Open(open), _) => self.open(open, sink),
-            (Event::Close, Inside::Hidden) => self.inside = Inside::Plain,
+            (Event::Close, Inside::Hidden | Inside::Held) => self.inside = Inside::Plain,
             (Event::Close, Inside::JsonTool { said }) => {
                 if !*said {
                     sink(Event::Text(Escaped::new("{}")));
@@ -81,10 +105,24 @@ impl Fit {
                 *said = true;
                 sink(Event::Text(piece));
             }
-            (Event::Thinking(_) | Event::Signature(_), Inside::Hidden) => {}
+            (Event::Text(piece), Inside::Held) => {
+                self.kept += piece.as_str().len();
+                self.held.last_mut().into_iter().for_each(|held| held.text.push_str(piece.as_str()));
+            }
+            (Event::Citation(raw), Inside::Held) => {
+                self.held.last_mut().into_iter().for_each(|held| held.citations.push(raw.as_str().to_owned()));
+            }
+            (
+                Event::Thinking(_) | Event::Signature(_) | Event::Text(_) | Event::Citation(_) | Event::Arguments(_),
+                Inside::Hidden,
+            ) => {}
             (Event::Stop(stop), _) if stop.reason == StopReason::Pause && self.pauses > 0 => {
                 self.pauses -= 1;
                 self.is_paused = true;
+            }
+            (Event::Stop(stop), _) => {
+                self.release(sink);
+                sink(Event::Stop(stop));
             }
             (Event::End, _) if self.is_paused => {}
             (Event::Start { .. }, _) if self.before.is_some() => {}
@@ -101,7 +139,16 @@ impl Fit {
         let needs = &self.needs;
         match open {
             Open::Thinking | Open::RedactedThinking { .. } if needs.hides_thinking => self.inside = Inside::Hidden,
+            // It is called once: what is said besides would spoil the JSON.
+            Open::Text if self.is_answered => self.inside = Inside::Hidden,
+            Open::Tool { name, .. } if self.is_answered && name.as_str() == JSON_TOOL => self.inside = Inside::Hidden,
+            Open::Text if needs.json_tool => {
+                self.inside = Inside::Held;
+                self.held.push(Held::default());
+            }
             Open::Tool { name, .. } if needs.json_tool && name.as_str() == JSON_TOOL => {
+                self.is_answered = true;
+                self.held.clear();
                 self.inside = Inside::JsonTool { said: false };
                 sink(Event::Open(Open::Text));
             }
@@ -112,6 +159,16 @@ impl Fit {
                 sink(Event::Open(Open::Tool { id, name, takes_text }));
             }
             open => sink(Event::Open(open)),
+        }
+    }
+
+    /// Whoever did not call the tool has answered in text.
+    fn release(&mut self, sink: Sink<'_>) {
+        for Held { text, citations } in std::mem::take(&mut self.held) {
+            sink(Event::Open(Open::Text));
+            sink(Event::Text(Escaped::owned(text)));
+            citations.iter().for_each(|citation| sink(Event::Citation(Raw::new(citation))));
+            sink(Event::Close);
         }
     }
 }

@@ -14,9 +14,10 @@ use crate::wire;
 use crate::wire::sse::{Block, Scanner};
 
 /// Translates one stream. What is held back is one unfinished event, and what a provider sends out of order: the parts of
-/// later tool calls, and text, while an earlier call's input is incomplete. What must be said at the end is kept besides:
-/// thinking, and what text rests on, for a client of Chat Completions. A stream of which more than 64 MiB would have to be
-/// kept has failed.
+/// later tool calls, and text, while an earlier call's input is incomplete; and text, where a tool stands in for a format that
+/// the client asked for, until it is known that the tool is not called. What must be said at the end is kept besides: thinking,
+/// and what text rests on, for a client of Chat Completions. A stream of which more than 64 MiB would have to be kept has
+/// failed.
 pub struct StreamTranslator {
     scanner: Scanner,
     request_id: String,
