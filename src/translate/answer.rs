@@ -175,7 +175,11 @@ impl Passage {
         });
         match self.waited(first).await {
             Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
-            Ok(Err(fault)) => translator.fail(&fault, &mut out),
+            Ok(Err(fault)) => {
+                translator.fail(&fault, &mut out);
+                // Behind it the upstream is listened to no more.
+                body = Body::empty();
+            }
             Ok(Ok(())) | Err(_) => {}
         }
         let passage = Arc::<Self>::from(self);

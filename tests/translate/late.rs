@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -98,6 +99,39 @@ async fn what_breaks_off_behind_the_reason_of_its_end_has_ended() {
     let (_, body) = told(Dialect::Anthropic, true, EVENTS, half.clone(), true).await;
     assert!(!String::from_utf8_lossy(&body).contains("message_stop"));
     assert_eq!(told(Dialect::Anthropic, false, EVENTS, half, true).await.0, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_comes_with_the_beginning_is_the_end_though_the_upstream_stays() {
+    let error = json!({"error": {"message": "slow down", "type": "overloaded_error", "code": "rate_limit_exceeded"}});
+    for client in [Dialect::Anthropic, Dialect::OpenAiChat] {
+        let mut answer = match client {
+            Dialect::Anthropic => chunks(&[json!({"content": "so"})], None, false),
+            _ => anthropic(&block(0, &json!({"type": "text", "text": "so"}), &[]), None),
+        };
+        let name = if client == Dialect::Anthropic { "" } else { "event: error\n" };
+        answer.extend(format!("{name}data: {error}\n\n").bytes());
+        let answer = Bytes::from(answer);
+        let keep = Arc::new(Mutex::new(Vec::new()));
+        let open = keep.clone();
+        let mine = service_fn(move |_request: Request<Body>| {
+            let (answer, open) = (answer.clone(), open.clone());
+            async move {
+                let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+                sender.send_data(answer).await.expect("room");
+                open.lock().expect("no panic").push(sender);
+                let response = Response::builder().header("content-type", EVENTS).body(Body::new(body));
+                Ok::<_, Infallible>(response.expect("an answer"))
+            }
+        });
+        let service = TranslateLayer::new(other(client)).layer(mine);
+        let answer = service.oneshot(asked(client, true)).await.unwrap_or_else(|never| match never {});
+        let all = tokio::time::timeout(Duration::from_secs(3_600), answer.into_body().collect()).await;
+        let all = all.expect("it ends").expect("whole").to_bytes();
+        let told = if client == Dialect::Anthropic { read::messages(&all, true) } else { read::chat(&all, true) };
+        assert_eq!((told.error.as_deref(), told.ended), (Some("slow down"), false));
+        assert_eq!(keep.lock().expect("no panic").len(), 1, "the upstream had more to say");
+    }
 }
 
 #[tokio::test]
