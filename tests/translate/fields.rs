@@ -126,6 +126,37 @@ fn no_effort_at_all_is_the_least_that_a_model_can_do() {
 }
 
 #[test]
+fn thinking_between_tools_goes_with_no_more_than_high_effort() {
+    for (effort, taken, warned) in [
+        ("max", "high", "adapted=reasoning_effort:max>high"),
+        ("xhigh", "high", "adapted=reasoning_effort:xhigh>high"),
+        ("high", "high", ""),
+    ] {
+        let body = json!({"model": "m", "thinking": {"type": "between_tools"}, "output_config": {"effort": effort}, "messages": [user("q")]});
+        let (out, warnings) = claude("claude-sonnet-5-5", body);
+        assert_eq!(out["thinking"], json!({"type": "between_tools"}));
+        assert_eq!((&out["output_config"]["effort"], &*warnings), (&json!(taken), warned));
+    }
+}
+
+#[test]
+fn functions_beside_tools_do_not_keep_tools_from_being_called_at_once() {
+    let tool = json!({"type": "function", "function": {"name": "f"}});
+    let asked = |tools: Value, more: Value| {
+        let mut body = json!({"model": "m", "messages": [user("q")], "tools": tools, "functions": [{"name": "g"}]});
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        let (out, warnings) = claude("claude-opus-5-5", body);
+        (out.get("tool_choice").cloned(), out["tools"].as_array().map(Vec::len), warnings)
+    };
+    let one_call = json!({"type": "auto", "disable_parallel_tool_use": true});
+    assert_eq!(asked(json!([tool]), json!({})), (None, Some(2), "adapted=functions".to_owned()));
+    let told = asked(json!([tool]), json!({"parallel_tool_calls": false}));
+    assert_eq!(told, (Some(one_call.clone()), Some(2), "adapted=functions".to_owned()));
+    // An answer has room for one function.
+    assert_eq!(asked(json!([]), json!({})), (Some(one_call), Some(1), String::new()));
+}
+
+#[test]
 fn a_model_that_may_not_think_where_it_must_call_does_not_think() {
     let asked = |model: &str, choice: Value, more: Value| {
         let mut body = json!({"model": "m", "messages": [user("q")], "tool_choice": choice,

@@ -187,7 +187,8 @@ fn reasoning_that_openrouter_says_is_signed_is_signed_whole_and_streamed() {
         let mut all = expected.as_array().expect("a list").clone();
         all.push(json!({"type": "text", "text": "so"}));
         assert_eq!(answer["content"], json!(all), "{details}");
-        let pair = |block: &Value| Some((block["thinking"].as_str()?.to_owned(), block["signature"].as_str()?.to_owned()));
+        let pair =
+            |block: &Value| Some((block["thinking"].as_str()?.to_owned(), block["signature"].as_str()?.to_owned()));
         let pairs: Vec<_> = all.iter().filter_map(pair).collect();
         let streamed = told(&[chunks(&[message], Some("stop"), false)]);
         assert_eq!((streamed.thinking, &*streamed.text), (pairs, "so"), "{details}");
@@ -220,5 +221,35 @@ fn reasoning_is_heard_once_by_whichever_of_its_names_a_server_calls_it() {
         assert_eq!(answer["content"], json!([thought, {"type": "text", "text": "so"}]), "{said}");
         let answer = told(&[chunks(&[said.clone()], Some("stop"), false)]);
         assert_eq!((answer.thinking.len(), &*answer.thinking[0].0, &*answer.text), (1, "hm", "so"), "{said}");
+    }
+}
+
+#[test]
+fn a_call_whose_input_is_text_has_it_as_the_one_member_of_an_object() {
+    let texts = ["ls -l", "", "null", "{\"a\":1}", "echo \"\u{e9}\u{1F600}\" \\\n}", "]}"];
+    for input in texts {
+        let custom = |input: &str| json!({"name": "sh", "input": input});
+        let first =
+            |input: &str| json!({"tool_calls": [{"index": 0, "id": "c", "type": "custom", "custom": custom(input)}]});
+        let next = |input: &str| json!({"tool_calls": [{"index": 0, "custom": {"input": input}}]});
+        let message = first(input);
+        let answer = whole(&json!({"index": 0, "message": message, "finish_reason": "tool_calls"})).expect("an answer");
+        let block = json!({"type": "tool_use", "id": "c", "name": "sh", "input": {"input": input}});
+        assert_eq!(answer["content"], json!([block]));
+        // In pieces, with another call behind it, and cut off.
+        let mut pieces = vec![first("")];
+        pieces.extend(input.chars().map(|letter| next(&letter.to_string())));
+        pieces.push(call(1, "d", "f", "{\"a\":1}"));
+        for (deltas, finish, calls) in [
+            (&pieces[..], "tool_calls", 2),
+            (std::slice::from_ref(&message), "tool_calls", 1),
+            (std::slice::from_ref(&message), "length", 1),
+        ] {
+            let answer = told(&[chunks(deltas, Some(finish), false)]);
+            assert_eq!(answer.tools.len(), calls, "{input}");
+            let (id, name, sent) = &answer.tools[0];
+            let sent: Value = serde_json::from_str(sent).expect("JSON");
+            assert_eq!((&**id, &**name, sent), ("c", "sh", json!({"input": input})), "{input}");
+        }
     }
 }

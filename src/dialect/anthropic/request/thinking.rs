@@ -167,8 +167,9 @@ fn effort_beside(
     warnings: &mut Warnings,
 ) -> Result<Option<Effort>, Rejection> {
     let Some(asked) = effort else { return Ok(None) };
-    // Without thinking the highest levels are refused.
-    let most = if kind == ThinkingKind::Disabled { Effort::High } else { Effort::Max };
+    // Without thinking, or with it between tools alone, the highest levels are refused.
+    let is_little = matches!(kind, ThinkingKind::Disabled | ThinkingKind::BetweenTools);
+    let most = if is_little { Effort::High } else { Effort::Max };
     let taken = if asked == Effort::None { None } else { efforts.nearest(asked.clamp(Effort::Low, most)) };
     match taken {
         None => warnings.dropped("reasoning_effort")?,

@@ -24,14 +24,14 @@ pub(super) fn read<'a>(
     for (at, entry) in tools.into_iter().flat_map(Raw::elements).enumerate() {
         conversation.tools.push(tool(&Path::root("tools").at(at), entry, warnings)?);
     }
+    let knows_tools = !conversation.tools.is_empty();
     for (at, entry) in functions.into_iter().flat_map(Raw::elements).enumerate() {
-        conversation.legacy_functions = true;
-        // An answer has room for one.
-        conversation.one_call = true;
+        conversation.legacy_functions = !knows_tools;
+        // An answer has room for one, where it knows no tools.
+        conversation.one_call |= !knows_tools;
         conversation.tools.push(function(&Path::root("functions").at(at), entry, entry, warnings)?);
     }
-    if functions.is_some() && tools.is_some_and(|list| list.elements().next().is_some()) {
-        conversation.legacy_functions = false;
+    if functions.is_some() && knows_tools {
         warnings.adapted("functions")?;
     }
     Ok(())

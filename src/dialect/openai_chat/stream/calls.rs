@@ -9,6 +9,10 @@ use crate::wire::json::{Escaped, Raw};
 /// More calls than any answer makes.
 const MOST: usize = 10_000;
 
+/// What input that is text becomes: the one member of an object, escaped, as clients of Anthropic's know no other input.
+const TEXT_BEGINS: &str = r#"{\"input\":\""#;
+const TEXT_ENDS: &str = r#"\"}"#;
+
 /// Puts tool calls together whose pieces may come in any order, and gives them one after the other.
 ///
 /// The first that has not ended is given as it comes; what comes of others is kept until their turn.
@@ -38,9 +42,19 @@ struct Call {
     /// Arguments that have not been given.
     kept: String,
     has_given: bool,
+    /// Its input is text, whose end nobody knows before the call's.
+    is_text: bool,
     /// All arguments that came, followed as they came.
     came: Balance,
     is_closed: bool,
+}
+
+impl Call {
+    /// A piece of input that is text, as a piece of an object.
+    fn text(&mut self, piece: &Escaped<'_>) -> Escaped<'static> {
+        let begins = !std::mem::replace(&mut self.is_text, true);
+        Escaped::join(&[if begins { TEXT_BEGINS } else { "" }, Escaped::new(piece.as_str()).as_str()])
+    }
 }
 
 impl Calls {
@@ -69,7 +83,9 @@ impl Calls {
         if self.are_too_many() {
             return;
         }
-        let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
+        let [function, custom] = piece.pick(["function", "custom"]);
+        let takes_text = function.is_none() && custom.is_some();
+        let function = function.or(custom).unwrap_or(piece);
         let (index, mut id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
         if self.are_whole && self.by_id.contains_key(id.as_str()) {
             // Results could not be told apart: it has one from us.
@@ -85,6 +101,10 @@ impl Calls {
             // Its block is closed, and no dialect opens one again.
             return;
         }
+        let arguments = match takes_text {
+            true => Some(call.text(&arguments.unwrap_or_default())),
+            false => arguments,
+        };
         // Some servers repeat both in every piece; others send a name piece by piece.
         if call.id.is_empty() && !id.is_empty() {
             call.id.push_str(id.as_str());
@@ -248,6 +268,9 @@ impl Calls {
 
     fn close_head(&mut self, sink: Sink<'_>) {
         let Some(head) = self.waiting.pop_front() else { return };
+        if self.calls[head].is_text {
+            sink(Event::Arguments(Escaped::join(&[TEXT_ENDS])));
+        }
         self.calls[head].is_closed = true;
         self.is_open = false;
         sink(Event::Close);
