@@ -58,3 +58,37 @@ fn a_breakpoint_of_no_known_kind_is_none_and_never_an_error() {
         assert!(ask(&body, Dialect::Anthropic, &strict).is_ok(), "{cache}");
     }
 }
+
+#[test]
+fn a_breakpoint_that_is_not_what_was_asked_for_is_named() {
+    let short = || json!({"type": "ephemeral"});
+    let user = |cache: Value| json!({"role": "user", "content": [part("q", cache)]});
+    let asked = |list: Value, more: Value| {
+        let mut body = json!({"model": "m", "messages": list});
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        claude("claude-opus-5-5", body).1
+    };
+    assert_eq!(asked(json!([user(hour()), user(short())]), json!({})), "");
+    assert_eq!(asked(json!([user(short()), user(hour())]), json!({})), "adapted=cache_control.ttl");
+    assert_eq!(asked(json!([user(short())]), json!({"cache_control": hour()})), "adapted=cache_control.ttl");
+    let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+    let body = json!({"model": "m", "messages": [user(short()), user(hour())]});
+    let refused = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
+    assert_eq!(refused.param_name(), Some("cache_control.ttl"));
+
+    // OpenAI's take no hour, four at most, and none that is to be put by the provider; never is that an error.
+    let many: Vec<_> = (0..5).map(|_| user(short())).collect();
+    for (list, more, warned) in [
+        (json!([user(short())]), json!({}), ""),
+        (json!([user(hour())]), json!({}), "adapted=cache_control.ttl"),
+        (json!(many), json!({}), "dropped=cache_control"),
+        (json!([user(Value::Null)]), json!({"cache_control": short()}), "dropped=cache_control"),
+    ] {
+        let mut body = json!({"max_tokens": 9, "messages": list});
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        assert_eq!(gpt("gpt-5.6", body.clone()).1, warned, "{body}");
+        assert!(ask(&body, Dialect::Anthropic, &Asked::new("gpt-5.6").mode(Mode::Strict)).is_ok(), "{body}");
+        // Who caches by itself loses nothing.
+        assert_eq!(gpt("gpt-5", body.clone()).1, "", "{body}");
+    }
+}

@@ -123,6 +123,43 @@ fn a_document_of_several_blocks_keeps_all_of_them_in_their_order() {
 }
 
 #[test]
+fn thinking_that_no_server_of_this_kind_reads_is_named_but_for_its_own() {
+    let thought = |text: &str, signature: &str| json!({"type": "thinking", "thinking": text, "signature": signature});
+    let redacted = json!({"type": "redacted_thinking", "data": "x"});
+    for (model, block, warned) in [
+        ("gpt-5", thought("hm", "sig"), true),
+        ("gpt-5", thought("", "sig"), true),
+        ("gpt-5", redacted.clone(), true),
+        // It was said by such a server, and signed by us.
+        ("gpt-5", thought("hm", "tgsig_v1."), false),
+        // Told again, it is not lost.
+        ("deepseek-chat", thought("hm", "sig"), false),
+        ("deepseek-chat", thought("", "sig"), true),
+        ("deepseek-chat", redacted, true),
+    ] {
+        let list = json!([user("q"), said("assistant", json!([block, text("a")])), user("r")]);
+        let warnings = gpt(model, json!({"messages": list})).1;
+        assert_eq!(warnings, if warned { "dropped=messages.content.thinking" } else { "" }, "{model} {block}");
+        let body = json!({"max_tokens": 9, "messages": list});
+        let strict = ask(&body, Dialect::Anthropic, &Asked::new(model).mode(Mode::Strict));
+        assert_eq!(strict.is_err(), warned, "{model} {block}");
+    }
+}
+
+#[test]
+fn a_tool_that_must_be_called_and_is_not_there_is_named() {
+    for (choice, warned) in [
+        (json!({"type": "any"}), "dropped=tool_choice"),
+        (json!({"type": "tool", "name": "f"}), "dropped=tool_choice"),
+        (json!({"type": "auto"}), ""),
+        (json!({"type": "none"}), ""),
+    ] {
+        let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q")], "tool_choice": choice}));
+        assert_eq!((out.get("tool_choice"), &*warnings), (None, warned), "{choice}");
+    }
+}
+
+#[test]
 fn an_image_of_a_type_that_anthropic_does_not_take_is_refused_wherever_it_stands() {
     let image = |kind: &str| json!({"type": "image", "source": {"type": "base64", "media_type": kind, "data": "AAAA"}});
     let within = |content: Value| json!({"type": "document", "source": {"type": "content", "content": content}});

@@ -11,16 +11,18 @@ pub(super) fn fit(conversation: &mut Conversation<'_>, warnings: &mut Warnings) 
     if conversation.keep_breakpoints(MOST - usize::from(conversation.cache.is_some())) {
         warnings.dropped("cache_control")?;
     }
-    let mut is_short = false;
-    for point in conversation.breakpoints() {
+    let (mut is_short, mut is_shortened) = (false, false);
+    let mut shorten = |point: &mut Option<Cache>| {
         is_short |= *point == Some(Cache::FiveMinutes);
-        if is_short {
+        if is_short && *point == Some(Cache::Hour) {
+            is_shortened = true;
             *point = Some(Cache::FiveMinutes);
         }
-    }
+    };
+    conversation.breakpoints().into_iter().for_each(&mut shorten);
     // The provider puts this one behind all others.
-    conversation.cache = conversation.cache.map(|cache| if is_short { Cache::FiveMinutes } else { cache });
-    Ok(())
+    shorten(&mut conversation.cache);
+    if is_shortened { warnings.adapted("cache_control.ttl") } else { Ok(()) }
 }
 
 /// Moves breakpoints to where one may be: to be called while all that the client said is there still.

@@ -45,7 +45,11 @@ pub(super) fn tools(
 ) -> Result<(), Rejection> {
     let tools = &conversation.tools;
     if tools.is_empty() {
-        return Ok(());
+        // Of no tools none can be called, and that is what the others say too.
+        return match conversation.choice {
+            Some(ToolChoice::Any | ToolChoice::Named(_)) => warnings.dropped("tool_choice"),
+            _ => Ok(()),
+        };
     }
     if aim.abilities.completion_tokens && tools.len() > MOST {
         return Err(refused("tools", &format!("more than {MOST} tools, which the upstream does not take")));

@@ -4,7 +4,7 @@ use super::parts::{answered, breakpoint, part, unasked};
 use crate::dialect::canon::called::{Called, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
-use crate::dialect::canon::needs::Aim;
+use crate::dialect::canon::needs::{Aim, PLACEHOLDER_SIGNATURE};
 use crate::dialect::canon::warning::Warnings;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
@@ -140,7 +140,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                     }
                 }
                 BlockKind::Foreign { .. } => self.warnings.dropped("messages.content")?,
-                BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {}
+                BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
+                    self.warnings.dropped("messages.content.thinking")?;
+                }
                 _ => said.rest.push(Cow::Borrowed(block)),
             }
         }
@@ -213,9 +215,17 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                     texts.push(piece.as_str());
                     parts.extend(Some(block).filter(|_| !piece.is_empty()));
                 }
-                BlockKind::Thinking { text, .. } => thoughts.push(text.as_str()),
+                BlockKind::Thinking { text, signature } => {
+                    thoughts.push(text.as_str());
+                    // What we signed for want of a signature is of a server such as this one, and comes back in every history.
+                    let is_theirs = signature.as_str().starts_with(PLACEHOLDER_SIGNATURE);
+                    let is_told = self.aim.abilities.replays_reasoning && !text.is_empty();
+                    if !is_theirs && !is_told {
+                        self.warnings.dropped("messages.content.thinking")?;
+                    }
+                }
                 // Sealed for one provider, it says nothing to another.
-                BlockKind::RedactedThinking { .. } => {}
+                BlockKind::RedactedThinking { .. } => self.warnings.dropped("messages.content.thinking")?,
                 BlockKind::ToolUse { id, name, input } => called.push(id.by_ref(), |before| {
                     let ours = match (openai_tool_id(id), before) {
                         (Cow::Borrowed(_), 0) => id.by_ref(),

@@ -2,7 +2,7 @@ use sha2::{Digest, Sha256};
 
 use super::dialogue::Dialogue;
 use super::{breakpoints, definitions, schema};
-use crate::dialect::canon::conversation::{Block, Conversation, Format, ThinkingKind, Tier};
+use crate::dialect::canon::conversation::{Block, Cache, Conversation, Format, ThinkingKind, Tier};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings};
@@ -33,13 +33,7 @@ pub(crate) fn write(
     // What the server wants back, the client must have seen.
     needs.hides_thinking = !is_wanted && !abilities.replays_reasoning;
     match abilities.cache_breakpoints {
-        true => {
-            if breakpoints::settle(&mut conversation) {
-                // Never an error: the prompt is the same, and is cached by itself.
-                _ = warnings.dropped("cache_control");
-            }
-            conversation.keep_breakpoints(MOST_BREAKPOINTS);
-        }
+        true => mark(&mut conversation, warnings),
         // Other servers cache by themselves.
         false => _ = conversation.keep_breakpoints(0),
     }
@@ -80,6 +74,21 @@ pub(crate) fn write(
     Dialogue::new(&mut out, aim, warnings).write(&conversation)?;
     out.close(']').close('}');
     Ok(out.finish())
+}
+
+/// Breakpoints where this API takes them. What of them it does not take is never an error: the prompt is the same, and is
+/// cached by itself.
+fn mark(conversation: &mut Conversation<'_>, warnings: &mut Warnings) {
+    // One that the provider would put where it belongs is for Anthropic to put.
+    let mut is_lost = conversation.cache.is_some();
+    is_lost |= breakpoints::settle(conversation);
+    is_lost |= conversation.keep_breakpoints(MOST_BREAKPOINTS);
+    if is_lost {
+        _ = warnings.dropped("cache_control");
+    }
+    if conversation.breakpoints().into_iter().any(|point| *point == Some(Cache::Hour)) {
+        _ = warnings.adapted("cache_control.ttl");
+    }
 }
 
 /// A schema for a server that holds answers to none: it is told to the model, last of what the operator says.
