@@ -248,7 +248,8 @@ impl Abilities {
     }
 
     /// With what Anthropic's `GET /v1/models/{id}` answers about the model in their place; `None` if that says nothing of
-    /// capabilities. What it does not speak of (sampling, prefill, system messages) stays.
+    /// capabilities. What it does not speak of (sampling, prefill, system messages) stays. Its limits are a card's:
+    /// [`ModelCard::refreshed`](super::ModelCard::refreshed).
     ///
     /// ```
     /// use tollgate::Dialect;

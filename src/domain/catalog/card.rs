@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::Abilities;
+use crate::domain::dialect::Dialect;
 use crate::domain::money::{Cost, Money, Multiplied, Price};
 use crate::domain::usage::Usage;
 
@@ -137,6 +140,31 @@ impl ModelCard {
         self
     }
 
+    /// With what Anthropic's `GET /v1/models/{id}` answers about the model in their place: how much it takes and gives
+    /// (`max_input_tokens`, `max_tokens`), and what it takes ([`Abilities::refreshed`]). `None` if that says nothing of either.
+    ///
+    /// ```
+    /// use tollgate::domain::catalog::{ModelCard, Prices};
+    /// let card = ModelCard::new("claude-next", Prices::new("5".parse()?, "25".parse()?));
+    /// let card = card.refreshed(br#"{"id":"claude-next","max_input_tokens":1000000,"max_tokens":128000}"#).ok_or("nothing")?;
+    /// assert_eq!((card.context_window, card.max_output), (1_000_000, 128_000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn refreshed(mut self, answer: &[u8]) -> Option<Self> {
+        let stated = serde_json::from_slice::<Limits>(answer).ok()?;
+        let known = self.abilities.unwrap_or_else(|| Abilities::of(&self.name, Dialect::Anthropic));
+        let abilities = known.refreshed(answer);
+        let (input, output) = (said(stated.max_input_tokens), said(stated.max_tokens));
+        if input.is_none() && output.is_none() && abilities.is_none() {
+            return None;
+        }
+        self.context_window = input.unwrap_or(self.context_window);
+        self.max_output = output.unwrap_or(self.max_output);
+        self.abilities = abilities.or(self.abilities);
+        Some(self)
+    }
+
     /// What the call cost: exact, and rounded up once, to the next billionth of a dollar. The terms are those that it asked for;
     /// those that the usage says it was served by go before.
     ///
@@ -183,6 +211,18 @@ impl ModelCard {
         };
         Some(tokens.times(us).times(tier))
     }
+}
+
+/// What `GET /v1/models/{id}` says of a model's limits.
+#[derive(Deserialize)]
+struct Limits {
+    max_input_tokens: Option<u64>,
+    max_tokens: Option<u64>,
+}
+
+/// No model takes nothing: that is what is not known.
+fn said(limit: Option<u64>) -> Option<u64> {
+    limit.filter(|tokens| *tokens > 0)
 }
 
 /// What a token of each class costs.
@@ -251,4 +291,26 @@ pub struct Terms {
     /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host
     /// names choose a region, without a word in the request: whoever knows that sets this.
     pub us: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_provider_says_of_a_models_limits_replaces_what_a_card_says() {
+        let price: Price = "1".parse().expect("a price");
+        let card = ModelCard::new("claude-opus-5-5", Prices::new(price, price)).context_window(7).max_output(8);
+        let answer = br#"{"max_tokens":64000,"max_input_tokens":null,"capabilities":{"structured_outputs":{"supported":false}}}"#;
+        let now = card.clone().refreshed(answer).expect("limits");
+        assert_eq!((now.context_window, now.max_output), (7, 64_000));
+        let known = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+        assert_eq!(now.abilities, Some(Abilities { structured_outputs: false, ..known }));
+        // What it does not speak of stays.
+        let now = card.clone().refreshed(br#"{"max_input_tokens":200000,"max_tokens":0}"#).expect("a limit");
+        assert_eq!((now.context_window, now.max_output, now.abilities), (200_000, 8, None));
+        for nothing in [&b"{}"[..], b"not JSON", br#"{"max_tokens":0}"#] {
+            assert_eq!(card.clone().refreshed(nothing), None);
+        }
+    }
 }
