@@ -17,6 +17,9 @@ use crate::domain::target::Target;
 /// What an upstream that speaks Chat Completions would say to a request for no output.
 const NOTHING: &[u8] = br#"{"id":"","choices":[{"index":0,"message":{"content":""},"finish_reason":"length"}]}"#;
 
+/// Where Claude Code says which session a call belongs to.
+const SESSION: &str = "x-claude-code-session-id";
+
 /// What becomes of a request.
 pub(crate) enum Outbound {
     /// It goes upstream with this body; the answer goes back through the passage.
@@ -65,7 +68,8 @@ impl Translation {
         if call.endpoint().operation == Operation::CountTokens {
             return Ok(Outbound::Answer(counted(call, head, target)));
         }
-        let asked = self.asked(call, head, target);
+        let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+        let asked = self.asked(call, head, target).session(session);
         let translated = translate::request(body, call.dialect(), target.dialect, &asked)?;
         if let Some(warnings) = &translated.warnings {
             call.warn(Some(warnings));

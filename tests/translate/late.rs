@@ -229,6 +229,41 @@ async fn what_a_host_says_of_its_own_goes_upstream_and_what_the_client_is_does_n
     assert_eq!((seen.get("x-app"), seen["x-app-tenant"].as_bytes()), (None, &b"t1"[..]));
 }
 
+#[tokio::test]
+async fn the_calls_of_one_session_share_the_key_of_a_cache() {
+    let key = |model: &'static str, session: Option<&'static str>, user: Option<&'static str>| async move {
+        let sent = Arc::new(Mutex::new(Bytes::new()));
+        let kept = sent.clone();
+        let mine = service_fn(move |request: Request<Body>| {
+            let kept = kept.clone();
+            async move {
+                *kept.lock().expect("no panic") = request.into_body().collect().await.expect("in memory").to_bytes();
+                Ok::<_, Infallible>(Response::new(Body::from("{}")))
+            }
+        });
+        let body = json!({"model": model, "max_tokens": 64, "metadata": {"user_id": user}, "messages": [{"role": "user", "content": "q"}]});
+        let mut request = Request::post("/v1/messages");
+        if let Some(session) = session {
+            request = request.header("x-claude-code-session-id", session);
+        }
+        let request = request.body(Body::from(body.to_string())).expect("a request");
+        let service = TranslateLayer::new(Dialect::OpenAiChat).layer(mine);
+        service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let sent: Value = serde_json::from_slice(&sent.lock().expect("no panic")).expect("JSON");
+        assert!(!sent.to_string().contains("s1"), "a hash of it is told");
+        (sent["prompt_cache_key"].clone(), sent["safety_identifier"].clone())
+    };
+    let (ours, _) = key("gpt-5", Some("s1"), Some("u1")).await;
+    assert_eq!(ours.as_str().map(str::len), Some(32));
+    assert_eq!(key("gpt-5", Some("s1"), Some("u2")).await, (ours.clone(), json!("u2")));
+    assert_eq!(key("gpt-5", Some("s1"), None).await, (ours.clone(), Value::Null));
+    assert_ne!(key("gpt-5", Some("s2"), Some("u1")).await.0, ours);
+    // Without one it is the user's.
+    assert_ne!(key("gpt-5", None, Some("u1")).await.0, ours);
+    assert_eq!(key("gpt-5", None, None).await.0, Value::Null);
+    assert_eq!(key("llama-4", Some("s1"), Some("u1")).await.0, Value::Null, "OpenAI alone knows it");
+}
+
 #[test]
 fn a_rate_that_is_out_of_tokens_says_so() {
     let body = br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;

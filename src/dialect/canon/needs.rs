@@ -13,6 +13,8 @@ pub(crate) struct Aim<'a> {
     pub(crate) limit: Option<u64>,
     /// Thinking that no longer fits what stands before it is left out by the provider, and no error.
     pub(crate) drops_stale_thinking: bool,
+    /// The session that it is a part of, if the client names one.
+    pub(crate) session: Option<&'a str>,
     /// How long the request is likely to be, in bytes.
     pub(crate) size: usize,
 }

@@ -63,6 +63,8 @@ pub struct Asked<'a> {
     pub server_tools: bool,
     /// Whether Anthropic leaves out thinking that no longer fits the history before it, where it would refuse the request.
     pub drops_stale_thinking: bool,
+    /// The session that the request is a part of, if the client names one.
+    pub session: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -78,6 +80,7 @@ impl<'a> Asked<'a> {
             version: AnthropicVersion::default(),
             server_tools: false,
             drops_stale_thinking: false,
+            session: None,
         }
     }
 
@@ -129,6 +132,14 @@ impl<'a> Asked<'a> {
     #[must_use]
     pub fn drops_stale_thinking(mut self, drops: bool) -> Self {
         self.drops_stale_thinking = drops;
+        self
+    }
+
+    /// The session that the request is a part of: OpenAI is told a hash of it, as what its cache goes by (`prompt_cache_key`).
+    /// Where there is none, that is the user.
+    #[must_use]
+    pub fn session(mut self, id: impl Into<Option<&'a str>>) -> Self {
+        self.session = id.into();
         self
     }
 }
@@ -192,6 +203,7 @@ pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_
         max_output: asked.max_output.unwrap_or(u64::MAX),
         limit: asked.limit,
         drops_stale_thinking: asked.drops_stale_thinking,
+        session: asked.session,
         size: body.len() + body.len() / 8 + 256,
     };
     let (wants_nothing, include_usage) = (conversation.max_tokens == Some(0), conversation.include_usage);

@@ -56,7 +56,7 @@ pub(crate) fn write(
         }
     }
     format(&mut out, conversation.format.as_ref());
-    user(&mut out, conversation.user.as_deref(), abilities.completion_tokens);
+    user(&mut out, conversation.user.as_deref(), aim);
     match conversation.tier {
         Some(Tier::Standard) => _ = out.key("service_tier").word("default"),
         Some(Tier::Priority) => _ = out.key("service_tier").word("priority"),
@@ -212,16 +212,17 @@ fn effort(
 }
 
 /// Claude Code's user is a JSON document with a name of its machine in it.
-fn user(out: &mut Out, user: Option<&str>, is_openai: bool) {
-    let Some(user) = user else { return };
-    let hash = hex(&Sha256::digest(user), 64);
-    let plain = user.len() <= LONGEST_USER && !Raw::new(user).is_object();
-    let value = if plain { user } else { &hash };
-    if !is_openai {
-        out.key("user").plain(value);
-        return;
+fn user(out: &mut Out, user: Option<&str>, aim: &Aim<'_>) {
+    let is_openai = aim.abilities.completion_tokens;
+    let hash = |text: &str, digits| hex(&Sha256::digest(text), digits);
+    if let Some(user) = user {
+        let name = if is_openai { "safety_identifier" } else { "user" };
+        let is_plain = user.len() <= LONGEST_USER && !Raw::new(user).is_object();
+        let value = if is_plain { user.to_owned() } else { hash(user, 64) };
+        out.key(name).plain(&value);
     }
-    out.key("safety_identifier").plain(value);
-    // Calls of one user share the beginnings of their prompts.
-    out.key("prompt_cache_key").plain(hash.get(..32).unwrap_or_default());
+    // Calls of one session, or of one user, share the beginnings of their prompts.
+    if let Some(whose) = aim.session.or(user).filter(|_| is_openai) {
+        out.key("prompt_cache_key").plain(&hash(whose, 32));
+    }
 }
