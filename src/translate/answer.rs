@@ -24,6 +24,8 @@ const FIRST_EVENT: Duration = Duration::from_secs(10);
 const MOST: usize = 64 << 20;
 /// Why there is no machine for a stream.
 const UNTRANSLATABLE: &str = "streams of this upstream cannot be translated";
+/// Zeros are no figures.
+const UNKNOWN: &str = "usage=unknown";
 /// The largest error that is read.
 const MOST_OF_ERROR: usize = 1 << 20;
 
@@ -99,7 +101,8 @@ impl Passage {
     async fn at_once(&self, mut body: Body, mut is_stream: bool) -> Result<Bytes, Fault> {
         let begin = if self.streams { StreamTranslator::new } else { StreamTranslator::gathering };
         let translator = begin(self.upstream, self.client, &self.reply);
-        let mut translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?.resuming(&self.reply);
+        let translator = translator.ok_or_else(|| Fault::garbled(UNTRANSLATABLE))?;
+        let mut translator = translator.resuming(&self.reply).guessing(self.likely_input);
         let mut out = BytesMut::new();
         loop {
             if is_stream {
@@ -112,7 +115,7 @@ impl Passage {
             }
             let Some(next) = translator.going_on(&self.asked) else {
                 if !translator.states_usage() {
-                    self.usage_is_unknown();
+                    self.usage_is_not_stated();
                 }
                 return Ok(out.freeze());
             };
@@ -121,15 +124,18 @@ impl Passage {
         }
     }
 
-    /// Anthropic's SDKs want figures, and zeros are none: the header says so while there is one to be written.
-    fn usage_is_unknown(&self) {
-        const UNKNOWN: &str = "usage=unknown";
+    /// Of what the client is told an answer has cost: the header says it while there is one to be written, and the record.
+    pub(super) fn usage_is_not_stated(&self) {
+        self.note(if self.likely_input.is_some() { "usage=estimated" } else { UNKNOWN });
+    }
+
+    fn note(&self, usage: &str) {
         if self.reply.needs.is_silent {
             return;
         }
         match &self.warnings {
-            Some(lost) => self.call.warn(Some(&format!("{lost}; {UNKNOWN}"))),
-            None => self.call.warn(Some(UNKNOWN)),
+            Some(lost) => self.call.warn(Some(&format!("{lost}; {usage}"))),
+            None => self.call.warn(Some(usage)),
         }
     }
 
@@ -158,7 +164,7 @@ impl Passage {
         let Some(translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
             return self.failed(&Fault::garbled(UNTRANSLATABLE));
         };
-        let mut translator = translator.resuming(&self.reply);
+        let mut translator = translator.resuming(&self.reply).guessing(self.likely_input);
         let mut out = BytesMut::new();
         let first = tokio::time::timeout(FIRST_EVENT, async {
             while out.is_empty() {
@@ -203,7 +209,7 @@ impl Passage {
     pub(super) fn failed(&self, fault: &Fault) -> Response<Body> {
         if self.is_refusal(fault) {
             // Of status 200 upstream, it may have cost what nobody states.
-            self.usage_is_unknown();
+            self.note(UNKNOWN);
             return self.refusal();
         }
         with(Response::new(()).into_parts().0, translate::of_fault(fault, self.client, &self.reply))

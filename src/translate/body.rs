@@ -72,7 +72,12 @@ impl TranslatedBody {
                 let passage = self.passage.clone();
                 self.resuming = Some(Box::pin(async move { passage.go_on(next.into()).await }));
             }
-            None => self.is_over = true,
+            None => {
+                self.is_over = true;
+                if self.translator.has_guessed() {
+                    self.passage.usage_is_not_stated();
+                }
+            }
         }
     }
 

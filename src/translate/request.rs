@@ -43,6 +43,8 @@ pub(crate) struct Passage {
     pub(super) warnings: Option<String>,
     /// Nothing may become what it is not.
     pub(super) is_strict: bool,
+    /// How many tokens went in, where the client must be told and nobody may say.
+    pub(super) likely_input: Option<u64>,
 }
 
 /// Asks the same upstream once more, with this body.
@@ -88,6 +90,8 @@ impl Translation {
             call: call.clone(),
             warnings: translated.warnings,
             is_strict: self.mode == Mode::Strict,
+            // Anthropic's SDKs want figures, and its agents go by them.
+            likely_input: (call.dialect() == Dialect::Anthropic).then(|| likely_input(head.inputs(), &target.model)),
         };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.

@@ -124,13 +124,19 @@ async fn an_error_that_comes_with_the_beginning_is_the_end_though_the_upstream_s
                 Ok::<_, Infallible>(response.expect("an answer"))
             }
         });
-        let service = TranslateLayer::new(other(client)).layer(mine);
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let seen = outcomes.clone();
+        let service = GatewayLayer::new()
+            .on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone()))
+            .layer(TranslateLayer::new(other(client)).layer(mine));
         let answer = service.oneshot(asked(client, true)).await.unwrap_or_else(|never| match never {});
         let all = tokio::time::timeout(Duration::from_secs(3_600), answer.into_body().collect()).await;
         let all = all.expect("it ends").expect("whole").to_bytes();
         let told = if client == Dialect::Anthropic { read::messages(&all, true) } else { read::chat(&all, true) };
         assert_eq!((told.error.as_deref(), told.ended), (Some("slow down"), false));
         assert_eq!(keep.lock().expect("no panic").len(), 1, "the upstream had more to say");
+        let outcome: Outcome = outcomes.lock().expect("no panic").pop().expect("a call closed");
+        assert_eq!(outcome.warnings, None, "of what failed nothing is guessed");
     }
 }
 

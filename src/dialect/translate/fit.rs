@@ -1,10 +1,13 @@
 use crate::dialect::canon::MOST_KEPT;
 use crate::dialect::canon::event::{Event, Open, Sink, StopReason, UsageNews};
 use crate::dialect::canon::needs::{JSON_TOOL, Needs};
+use crate::domain::usage::Usage;
 use crate::wire::json::{Escaped, Raw};
 
 /// How often in one answer.
 const MOST_PAUSES: u32 = 5;
+/// Bytes of text that make a token of most models that speak Chat Completions.
+const BYTES_A_TOKEN: u64 = 4;
 
 /// Makes of the upstream's events those of the answer that the client asked for.
 pub(super) struct Fit {
@@ -17,6 +20,11 @@ pub(super) struct Fit {
     before: Option<UsageNews>,
     usage: UsageNews,
     states_usage: bool,
+    /// The tokens that went in, for want of a statement.
+    likely_input: Option<u64>,
+    has_guessed: bool,
+    /// How many bytes the model has said.
+    said: u64,
     /// Text, block by block, where a tool stands in for a format: it is the answer only if that is not called.
     held: Vec<Held>,
     /// That tool has been called.
@@ -57,6 +65,9 @@ impl Fit {
             before: None,
             usage,
             states_usage: false,
+            likely_input: None,
+            has_guessed: false,
+            said: 0,
             held: Vec::new(),
             is_answered: false,
             kept: 0,
@@ -66,6 +77,16 @@ impl Fit {
     /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
     pub(super) fn resumes(&mut self) {
         self.pauses = MOST_PAUSES;
+    }
+
+    /// Where the upstream does not say what the answer cost, it is told by a guess, of so many tokens that went in.
+    pub(super) fn guesses(&mut self, likely_input: u64) {
+        self.likely_input = Some(likely_input);
+    }
+
+    /// Whether it was told by a guess.
+    pub(super) fn has_guessed(&self) -> bool {
+        self.has_guessed
     }
 
     /// Whether the provider wants to be asked to go on. Of that the client hears nothing.
@@ -91,6 +112,9 @@ impl Fit {
 
     pub(super) fn event(&mut self, event: Event<'_>, sink: Sink<'_>) {
         self.kept += event.size();
+        if let Event::Text(piece) | Event::Thinking(piece) | Event::Arguments(piece) = &event {
+            self.said += piece.as_str().len() as u64;
+        }
         match (event, &mut self.inside) {
             (Event::Open(open), _) => self.open(open, sink),
             (Event::Close, Inside::Hidden | Inside::Held) => self.inside = Inside::Plain,
@@ -122,6 +146,11 @@ impl Fit {
             }
             (Event::Stop(stop), _) => {
                 self.release(sink);
+                if let Some(input) = self.likely_input.filter(|_| !self.states_usage) {
+                    let usage = Usage { input, output: self.said.div_ceil(BYTES_A_TOKEN), ..Usage::default() };
+                    self.has_guessed = true;
+                    sink(Event::Usage(UsageNews { usage, ..UsageNews::default() }));
+                }
                 sink(Event::Stop(stop));
             }
             (Event::End, _) if self.is_paused => {}

@@ -74,6 +74,13 @@ impl StreamTranslator {
         self
     }
 
+    /// For a client that wants figures of what an answer cost, whoever states them: of so many tokens that are likely to have gone
+    /// in, and what came out.
+    pub(crate) fn guessing(mut self, likely_input: Option<u64>) -> Self {
+        likely_input.into_iter().for_each(|input| self.fit.guesses(input));
+        self
+    }
+
     /// Takes a whole answer, as some servers give it where a stream was asked for.
     pub(crate) fn try_whole(&mut self, json: &[u8], upstream: Dialect, out: &mut BytesMut) -> Result<(), Fault> {
         let json = wire::text(json);
@@ -95,6 +102,11 @@ impl StreamTranslator {
     /// Whether the upstream has said what the answer cost.
     pub(crate) fn states_usage(&self) -> bool {
         self.fit.states_usage()
+    }
+
+    /// Whether what the answer cost was told by a guess.
+    pub(crate) fn has_guessed(&self) -> bool {
+        self.fit.has_guessed()
     }
 
     /// What comes now is the rest of the answer, in a stream of its own. Only Anthropic's pause.
