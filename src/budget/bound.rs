@@ -23,7 +23,7 @@ pub(super) struct Bound<'a> {
     more: Vec<Billed<'a>>,
     /// The most output tokens of one answer.
     output: u64,
-    /// As the client and the gates before have it.
+    /// As the client and the gates before have it; `None` where they leave it to the model.
     asked: Option<u64>,
 }
 
@@ -54,7 +54,8 @@ impl<'a> Bound<'a> {
         }
         let most = cards().map(|(card, _)| card.max_output).max().unwrap_or(0);
         let asked = call.max_tokens();
-        let output = asked.unwrap_or(most).min(most);
+        let unasked = || cards().map(|(card, _)| room(head, card)).max().unwrap_or(0);
+        let output = asked.unwrap_or_else(unasked).min(most);
         Ok(Bound { head, first, more, output, asked })
     }
 
@@ -70,8 +71,10 @@ impl<'a> Bound<'a> {
         Ok(dearest)
     }
 
-    pub(super) fn asked(&self) -> Option<u64> {
-        self.asked
+    /// The output tokens that the wish is for, as far as they are bounded: those that were asked for, or those that the
+    /// model gives of itself.
+    pub(super) fn counted(&self) -> Option<u64> {
+        Some(self.output).filter(|output| *output < u64::MAX)
     }
 
     /// The input tokens that each card may be billed for.
@@ -112,6 +115,17 @@ impl<'a> Bound<'a> {
         }
         Ok(Some(paid))
     }
+}
+
+/// What a model is taken to give where nobody says how much: all that it can, as far as the prompt leaves room in its
+/// window, beyond which some servers refuse a limit. Of some models the window is of the input alone, so that an eighth is
+/// asked for in any case.
+fn room(head: &Head, card: &ModelCard) -> u64 {
+    if card.max_output == u64::MAX {
+        return u64::MAX;
+    }
+    let left = card.context_window.saturating_sub(estimate::likely_input(head.inputs(), &card.name));
+    card.max_output.min(left.max(card.max_output / 8))
 }
 
 /// The window of models that need no beta for a large one.

@@ -150,8 +150,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         let Some(wanted) = self.wanted(headers, call)? else { return Ok(()) };
         if wanted.is_soft() {
-            self.count(call, &wanted).await;
-            return Ok(());
+            return self.count(call, &wanted).await;
         }
         let (answer, ended) = match &self.queues {
             None => self.ask(call, &wanted).await,
@@ -227,7 +226,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         grant: Grant,
         ended: Option<Ended<B>>,
     ) -> Result<(), Rejection> {
-        let cap = wanted.cap(grant.reservation.granted);
+        let cap = wanted.cap(&grant.reservation);
         let Grant { reservation, standings } = grant;
         let (granted, settlements) = (reservation.granted, call.settlements().clone());
         let (mut reservation, flights) = (Arc::new(reservation), self.flights.clone());
@@ -284,8 +283,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 call.cap_max_tokens(tokens);
                 call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
             }
-            // What was counted on is said so that whoever it goes to takes notice.
-            None => wanted.asked().into_iter().for_each(|tokens| call.cap_max_tokens(tokens)),
+            // What was counted on is said so that whoever it goes to takes notice, whether the client named it or not.
+            None => wanted.counted().into_iter().for_each(|tokens| call.cap_max_tokens(tokens)),
         }
         call.note(Decision::allow(
             "budget",

@@ -5,6 +5,7 @@ use super::gate::BudgetGate;
 use super::wanted::Wanted;
 use crate::call::Call;
 use crate::domain::ledger::Account;
+use crate::domain::rejection::Rejection;
 use crate::store::budget::{BudgetStore, Grant, Standing, Verdict};
 use crate::store::{At, Chain, StoreError, in_time};
 
@@ -13,13 +14,17 @@ pub(super) const UNANSWERED: &str = "let through: all its budgets are soft, and 
 
 impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// Where every budget is soft nothing refuses.
-    pub(super) async fn count(&self, call: &Call, wanted: &Wanted<'_>) {
+    ///
+    /// # Errors
+    /// `Misconfigured` where one of them would not be counted.
+    pub(super) async fn count(&self, call: &Call, wanted: &Wanted<'_>) -> Result<(), Rejection> {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call, wanted));
         match in_time((*self.store).reserve(&ask, At::Store)).await {
-            Ok(Verdict::Allow(grant)) => self.counted(call, wanted, grant, asked.answered()),
+            Ok(Verdict::Allow(grant)) => return self.granted(call, wanted, grant, asked.answered()),
             Ok(Verdict::Deny(_)) => {}
             Err(error) => self.uncounted(call, wanted, asked.answered(), &error),
         }
+        Ok(())
     }
 
     /// Nor does a store that cannot answer, which is told of what was spent all the same: it may have heard the question, and
@@ -29,13 +34,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let unknown = wanted.budgets.iter().map(|budget| Standing::new(budget.clone(), &Account::default(), None));
         let answer = self.reserve(call, wanted).answer(&unknown.collect::<Vec<_>>(), call.now());
         if let Verdict::Allow(grant) = answer {
-            // How they stand nobody knows.
-            self.counted(call, wanted, Grant { standings: Vec::new(), ..grant }, ended);
+            // How they stand nobody knows. It is of all of them, and its output is not cut down, so that nothing can be wrong.
+            let _ = self.granted(call, wanted, Grant { standings: Vec::new(), ..grant }, ended);
         }
-    }
-
-    fn counted(&self, call: &Call, wanted: &Wanted<'_>, grant: Grant, ended: Option<Ended<B>>) {
-        // Its output is not cut down, so that nothing can be wrong with that.
-        let _ = self.granted(call, wanted, grant, ended);
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::budget::Budget;
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::Rejection;
+use crate::store::budget::Reservation;
 
 /// How input is bounded, and what is known for it.
 #[derive(Clone, Copy)]
@@ -71,13 +72,26 @@ impl<'c> Wanted<'c> {
         matches!(self.holds(estimator), Holds::Guess).then(|| bound.inputs())
     }
 
-    /// The output tokens that the client asked for at most, where that bounds what it costs.
-    pub(super) fn asked(&self) -> Option<u64> {
-        self.bound.as_ref()?.asked()
+    /// The output tokens that were counted on, where something can be refused for what it costs.
+    pub(super) fn counted(&self) -> Option<u64> {
+        self.bound.as_ref()?.counted()
     }
 
-    /// The most output tokens that `granted` pays for, if it does not pay for all that was asked.
-    pub(super) fn cap(&self, granted: Money) -> Result<Option<u64>, Rejection> {
-        self.bound.as_ref().map_or(Ok(None), |bound| bound.cap(granted, self.wish))
+    /// The most output tokens that what is held pays for, if it does not pay for all that was asked.
+    ///
+    /// # Errors
+    /// `Misconfigured` where a pot does not hold it: of an id that is live a store gives the first grant again.
+    pub(super) fn cap(&self, held: &Reservation) -> Result<Option<u64>, Rejection> {
+        if let Some((_, budget)) =
+            self.budgets.iter().enumerate().find(|(index, budget)| !held.names(*index, &budget.pot))
+        {
+            return Err(Rejection::misconfigured(format!(
+                "the {} budget of {} pays for nothing: another `BudgetLayer` has asked the same store for this call before; give one of \
+                 them all the budgets",
+                budget.pot.window,
+                budget.pot.scope.by_id()
+            )));
+        }
+        self.bound.as_ref().map_or(Ok(None), |bound| bound.cap(held.granted, self.wish))
     }
 }

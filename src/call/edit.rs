@@ -49,6 +49,7 @@ impl Edits {
         body: &Bytes,
         // Looked up for the few that need them.
         abilities: impl Fn() -> Abilities,
+        most: impl FnOnce() -> u64,
     ) -> Result<Bytes, Rejection> {
         head.require_of(body)?;
         let mut splice = Splice::new();
@@ -58,7 +59,7 @@ impl Edits {
             splice.replace(head.spans.model.span.clone(), quote(model));
         }
         if endpoint.operation == Operation::Generate {
-            self.cap(head, &mut splice, &abilities);
+            self.cap(head, &mut splice, &abilities, most);
         }
         if self.asks_for_usage(head, &abilities) {
             include_usage(head, &mut splice);
@@ -68,7 +69,7 @@ impl Edits {
             .map_err(|e| Rejection::misconfigured(format!("the body is not the one whose head was read: {e}")))
     }
 
-    fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities) {
+    fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities, most: impl FnOnce() -> u64) {
         let Some(cap) = self.max_tokens else { return };
         let mut stated = false;
         for (asked, span) in head.spans.max_tokens.iter().flatten() {
@@ -90,6 +91,8 @@ impl Edits {
             }
             return;
         }
+        // One number goes to every target, and a server refuses a limit beyond what its model gives.
+        let cap = cap.min(most());
         match head.spans.max_tokens.iter().flatten().next() {
             // Named and left open.
             Some((_, null)) => splice.replace(null.clone(), cap.to_string()),
@@ -121,6 +124,12 @@ impl Call {
     /// The model that the request names where it goes.
     pub(super) fn wire_model(&self) -> Option<&Arc<str>> {
         self.target().map(|target| &target.model).or_else(|| self.model())
+    }
+
+    /// The most output tokens that it gives, as far as that is known.
+    pub(super) fn max_output(&self) -> u64 {
+        let card = self.wire_model().and_then(|model| self.catalog().find(model));
+        card.map_or(u64::MAX, |card| card.max_output)
     }
 
     /// What that takes of a request in the client's dialect.

@@ -313,7 +313,8 @@ impl Call {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;
         let model = self.wire_model();
-        edits.apply(self.endpoint(), head, model.map(|model| &**model), body, || self.abilities(head))
+        let (model, abilities) = (model.map(|model| &**model), || self.abilities(head));
+        edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())
     }
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.

@@ -276,7 +276,6 @@ impl Reservation {
     }
 
     /// Whether it names a pot, most likely there.
-    #[cfg(any(feature = "memory", feature = "sqlite"))]
     pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
         // Nearly always it is the very same.
         let is_same =
