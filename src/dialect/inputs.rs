@@ -22,7 +22,7 @@ use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 39] = [
+pub(super) const PATHS: [Path; 42] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -49,6 +49,9 @@ pub(super) const PATHS: [Path; 39] = [
     &["text", "format"],
     &["functions"],
     &["web_search_options"],
+    &["enable_search"],
+    &["search_options"],
+    &["search_parameters"],
     &["modalities"],
     &["audio"],
     &["prediction"],
@@ -229,6 +232,9 @@ impl<'a> Reading<'a> {
                 }
                 (!is_empty).then_some("another model may answer, at its own prices")
             }
+            // Alibaba's of Qwen, and xAI's of Grok.
+            ["enable_search" | "search_options" | "search_parameters"] => (found.kind != Kind::Bool(false))
+                .then_some("how often the provider searches, and for what fee, is not known"),
             ["background"] => {
                 (found.kind != Kind::Bool(false)).then_some("what is made when the call is over states no usage")
             }
