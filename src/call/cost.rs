@@ -1,3 +1,4 @@
+use std::slice;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,15 +11,33 @@ use crate::domain::outcome::charge_guessed;
 use crate::domain::usage::Usage;
 
 impl Call {
-    /// The card of the model that this handle's target serves.
+    /// The card of the model that this handle's target serves. In front of a service that reads the route for itself nobody
+    /// knows which it is: the dearest of them, if all have a price.
     pub(crate) fn card(&self) -> Option<&ModelCard> {
-        let model = self.target.as_ref().map(|target| &target.model).or_else(|| self.model())?;
-        self.shared.catalog.find(model)
+        let dearer = |one: &ModelCard, other: &ModelCard| {
+            (one.prices.output, one.prices.input) > (other.prices.output, other.prices.input)
+        };
+        self.cards().reduce(|one, other| Some(if dearer(other?, one?) { other? } else { one? })).flatten()
+    }
+
+    /// Those of all models that may serve this handle.
+    fn cards(&self) -> impl Iterator<Item = Option<&ModelCard>> {
+        let targets = self.target.as_ref().map_or(self.route().unwrap_or_default(), slice::from_ref);
+        let asked = self.model().filter(|_| targets.is_empty());
+        targets.iter().map(|target| &target.model).chain(asked).map(|model| self.shared.catalog.find(model))
+    }
+
+    /// The dearest by any of them.
+    fn dearest(&self, cost: impl Fn(&ModelCard) -> Option<Money>) -> Option<Money> {
+        self.cards().map(|card| cost(card?)).reduce(|one, other| Some(one?.max(other?))).flatten()
     }
 
     /// What this usage costs, if the model has a price.
     pub(crate) fn cost(&self, usage: &Usage) -> Option<Money> {
-        let card = self.card()?;
+        self.dearest(|card| self.cost_by(card, usage))
+    }
+
+    fn cost_by(&self, card: &ModelCard, usage: &Usage) -> Option<Money> {
         let Some(head) = self.head() else { return card.cost(usage, Terms::default()) };
         let asked = self.dialect();
         let target = self.target().map_or(asked, |target| target.dialect);
@@ -64,10 +83,12 @@ impl Call {
 
     /// The most that an answer can have cost that said so much and took so long, if it has a bound.
     pub(crate) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
-        let (head, card) = (self.head()?, self.card()?);
+        let (head, most) = (self.head()?, self.max_tokens());
         let mut seen = Seen::nothing_for(took);
-        (seen.usage, seen.events) = (reading.usage, reading.events);
-        (seen.choices, seen.max_output) = (head.choices(), Some(self.max_tokens().unwrap_or(card.max_output)));
-        ceiling_so_far(head.inputs(), card, &seen).ok()
+        (seen.usage, seen.events, seen.choices) = (reading.usage, reading.events, head.choices());
+        self.dearest(|card| {
+            let seen = Seen { max_output: Some(most.unwrap_or(card.max_output)), ..seen };
+            ceiling_so_far(head.inputs(), card, &seen).ok()
+        })
     }
 }
