@@ -101,6 +101,7 @@ impl TranslateLayer {
             return Err(Call::reject(Rejection::new(RejectionKind::Unsupported, message)));
         }
         let model = self.model.clone().or_else(|| call.model().cloned()).unwrap_or_default();
+        check_paid(&call, &model).map_err(Call::reject)?;
         let target = Arc::new(Target::new("service", self.upstream, model));
         match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
             Outbound::Answer(answer) => Err(answer),
@@ -111,4 +112,19 @@ impl TranslateLayer {
             }
         }
     }
+}
+
+/// What was granted pays for the models that it was asked for, and for no dearer one.
+fn check_paid(call: &Call, model: &Arc<str>) -> Result<(), Rejection> {
+    let is_paid = match call.route() {
+        Some(targets) => targets.iter().any(|target| target.model == *model),
+        None => call.model().is_none_or(|asked| asked == model),
+    };
+    if is_paid || !call.is_granted() {
+        return Ok(());
+    }
+    Err(Rejection::misconfigured(
+        "money was granted before it was known which model would be paid: have a `RouteLayer` outside of `BudgetLayer` say what \
+         `TranslateLayer` asks for",
+    ))
 }

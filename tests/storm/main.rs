@@ -23,6 +23,7 @@ mod log;
 mod network;
 mod oracle;
 mod panics;
+mod priced;
 mod seeded;
 mod shown;
 mod simulation;
