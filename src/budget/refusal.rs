@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::domain::budget::Window;
 use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::budget::Denial;
+use crate::store::budget::{Denial, Standing};
 
 /// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more, but for what is
 /// only held.
@@ -14,19 +14,14 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
     let of = format!("the {} budget of {}", pot.window, pot.scope);
     let (spent, held, left) = (standing.spent, standing.held, standing.left().max(Money::ZERO));
-    let again = standing.resets_at.map(|at| match pot.window {
-        Window::Rolling(_) => format!("; the first of it comes back at {at}"),
-        _ => format!("; it begins anew at {at}"),
-    });
-    let again = again.unwrap_or_default();
+    let (again, ask) = (again(standing), ask(contact));
     if denial.is_held {
         let message = format!(
             "{of} is held by calls in flight: ${spent} of ${limit} is spent and ${held} held, and this request may cost ${min} at \
-             least; try again in a moment{again}"
+             least; try again in a moment{again}{ask}"
         );
         return Rejection::new(RejectionKind::BudgetHeld, message);
     }
-    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
     if min > limit {
         // Whenever it comes back, it comes back too soon.
         let what = format!(
@@ -64,12 +59,65 @@ pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Re
     let (pot, limit, spent, others) = (&standing.budget.pot, standing.budget.limit, standing.spent, standing.held);
     let message = format!(
         "this answer has come to ${cost}, and the {} budget of {} pays for no more of it: ${spent} of ${limit} is spent, and \
-         ${others} held by other calls",
-        pot.window, pot.scope
+         ${others} held by other calls{}{}",
+        pot.window,
+        pot.scope,
+        again(standing),
+        ask(contact)
     );
-    if denial.is_held {
-        return Rejection::new(RejectionKind::BudgetHeld, message);
+    let kind = if denial.is_held { RejectionKind::BudgetHeld } else { RejectionKind::BudgetSpent };
+    Rejection::new(kind, message)
+}
+
+/// When there is more of it, if ever.
+fn again(standing: &Standing) -> String {
+    let again = standing.resets_at.map(|at| match standing.budget.pot.window {
+        Window::Rolling(_) => format!("; the first of it comes back at {at}"),
+        _ => format!("; it begins anew at {at}"),
+    });
+    again.unwrap_or_default()
+}
+
+/// Who may give more.
+fn ask(contact: Option<&str>) -> String {
+    contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Denial, Money, Rejection, Standing, refusal, used_up};
+    use crate::domain::budget::{Budget, Window};
+    use crate::domain::ledger::Account;
+    use crate::domain::scope::Scope;
+
+    fn usd(text: &str) -> Money {
+        text.parse().expect("an amount")
     }
-    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
-    Rejection::new(RejectionKind::BudgetSpent, format!("{message}{ask}"))
+
+    fn denial(is_held: bool) -> Denial {
+        let mut account = Account::new("2026-11-24T00:00:00Z".parse().expect("a time"));
+        (account.spent, account.held) = (usd("3"), usd("1"));
+        let budget = Budget::new(Scope::team("search"), Window::Day, usd("5"));
+        Denial { standing: Standing::new(budget, &account, "2026-11-25T00:00:00Z".parse().ok()), is_held }
+    }
+
+    #[test]
+    fn whatever_a_budget_refuses_or_ends_is_told_whose_it_is_its_limit_what_is_gone_until_when_and_whom_to_ask() {
+        let now = "2026-11-24T09:00:00Z".parse().expect("a time");
+        let refused = |is_held| refusal(&denial(is_held), usd("2"), now, Some("#llm"));
+        let ended = |is_held| used_up(&denial(is_held), usd("2"), Some("#llm"));
+        for told in [refused(true), refused(false), ended(true), ended(false)] {
+            let told = told.to_string();
+            for part in ["day budget of team search", "$3.00", "$5.00", "$1.00", "held"] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+            assert!(told.ends_with("; it begins anew at 2026-11-25T00:00:00Z; ask #llm for more"), "{told}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_named_where_there_is_nobody_to_ask() {
+        let told: Rejection = used_up(&denial(false), usd("2"), None);
+        assert!(told.to_string().ends_with("; it begins anew at 2026-11-25T00:00:00Z"), "{told}");
+    }
 }

@@ -26,16 +26,23 @@ pub struct RateLimitGate<R: ?Sized> {
     /// What every caller in its scope counts against too.
     everyone: Arc<[Limit]>,
     expected_output: u64,
+    /// Whom a client may ask for more.
+    contact: Option<Arc<str>>,
 }
 
 impl<R: RateLimitStore> RateLimitGate<R> {
     pub(crate) fn new(store: R) -> Self {
         let (store, alive) = (Arc::new(store), Arc::new(Alive::new(LEASE)));
-        RateLimitGate { store, alive, everyone: Arc::default(), expected_output: 512 }
+        RateLimitGate { store, alive, everyone: Arc::default(), expected_output: 512, contact: None }
     }
 
     pub(crate) fn expected_output(mut self, tokens: u64) -> Self {
         self.expected_output = tokens;
+        self
+    }
+
+    pub(super) fn contact(mut self, contact: Arc<str>) -> Self {
+        self.contact = Some(contact);
         self
     }
 
@@ -51,8 +58,8 @@ impl<R: RateLimitStore> RateLimitGate<R> {
 
     /// The same gate over the same store, seen as another.
     pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<R>) -> Arc<T>) -> RateLimitGate<T> {
-        let RateLimitGate { store, alive, everyone, expected_output } = self;
-        RateLimitGate { store: see(store), alive, everyone, expected_output }
+        let RateLimitGate { store, alive, everyone, expected_output, contact } = self;
+        RateLimitGate { store: see(store), alive, everyone, expected_output, contact }
     }
 }
 
@@ -124,7 +131,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     /// The call does not go on.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
         call.show_limits(&denial.standings);
-        note(call, refusal(denial, &wanted.limits))
+        note(call, refusal(denial, &wanted.limits, self.contact.as_deref()))
     }
 
     /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
@@ -215,24 +222,42 @@ fn used(outcome: &Outcome, estimated: u64) -> Used {
     }
 }
 
-fn refusal(denial: &Denial, limits: &[Limit]) -> Rejection {
+/// Says which limit it is, what of it is gone, when there is more, and whom to ask.
+fn refusal(denial: &Denial, limits: &[Limit], contact: Option<&str>) -> Rejection {
     let limit = limits.get(denial.index).map(ToString::to_string).unwrap_or_default();
+    let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();
     match denial.retry_after {
         Some(after) => {
-            Rejection::new(RejectionKind::RateLimited, format!("the limit of {limit} is reached")).retry_after(after)
+            let gone = denial.standings.get(denial.index).map(|standing| gone(standing, after)).unwrap_or_default();
+            let message = format!("the limit of {limit} is reached{gone}{ask}");
+            Rejection::new(RejectionKind::RateLimited, message).retry_after(after)
         }
         None => Rejection::new(
             RejectionKind::RateLimited,
-            format!("this request is larger than the limit of {limit}, and will not fit later either"),
+            format!("this request is larger than the limit of {limit}, and will not fit later either{ask}"),
         )
         .no_retry(),
+    }
+}
+
+fn gone(standing: &Standing, after: Duration) -> String {
+    let used = standing.limit.most.saturating_sub(standing.left);
+    let seconds = |time: Duration| time.as_nanos().div_ceil(1_000_000_000);
+    match standing.limit.measure {
+        Measure::Parallel => format!(": {used} under way"),
+        Measure::Requests | Measure::Tokens => format!(
+            ": {used} used, room for this request in {} s, all of it back in {} s",
+            seconds(after),
+            seconds(standing.full_after)
+        ),
     }
 }
 
 impl<R: ?Sized> Clone for RateLimitGate<R> {
     fn clone(&self) -> Self {
         let (store, alive, everyone) = (self.store.clone(), self.alive.clone(), self.everyone.clone());
-        RateLimitGate { store, alive, everyone, expected_output: self.expected_output }
+        let (expected_output, contact) = (self.expected_output, self.contact.clone());
+        RateLimitGate { store, alive, everyone, expected_output, contact }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use tower::Layer;
 
@@ -32,6 +33,13 @@ impl<R: RateLimitStore> RateLimitLayer<R> {
     #[must_use]
     pub fn for_everyone(mut self, limit: Limit) -> Self {
         self.gate = self.gate.for_everyone(limit);
+        self
+    }
+
+    /// Whom to ask for more, for the sentence of a refusal: "the limit of … is reached: …; ask #llm-platform for more".
+    #[must_use]
+    pub fn contact(mut self, contact: impl Into<Arc<str>>) -> Self {
+        self.gate = self.gate.contact(contact.into());
         self
     }
 

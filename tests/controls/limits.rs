@@ -4,14 +4,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tollgate::Call;
 use tollgate::domain::budget::Window;
+use tollgate::domain::clock::ManualClock;
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::ingest::{IngestLayer, TokenCounter};
 use tollgate::store::At;
 use tollgate::store::rate_limit::RateLimitStore;
+use tollgate::testing::Script;
+use tollgate::{Call, RateLimitLayer};
 use tower::ServiceExt;
 
 use crate::world::{CHAT, MESSAGES, World, post};
@@ -35,7 +37,9 @@ async fn requests_a_minute_are_counted_and_come_back_when_retry_after_says() {
     assert_eq!(answer.header("retry-after"), Some("30"));
     assert_eq!(answer.header("x-should-retry"), None);
     assert_eq!(answer.header("anthropic-ratelimit-requests-reset"), Some("2026-11-24T09:01:00Z"));
-    assert_eq!(answer.message(), "the limit of 2 requests a minute for this key is reached");
+    let told = "the limit of 2 requests a minute for this key is reached: 2 used, room for this request in 30 s, \
+                all of it back in 60 s";
+    assert_eq!(answer.message(), told);
     world.clock.advance(Duration::from_secs(29));
     assert_eq!(world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await.status, 429);
     world.clock.advance(Duration::from_secs(1));
@@ -140,7 +144,8 @@ async fn all_limits_are_counted_or_none() {
     let bob = world.mint(Principal::new("bob").team("search").limit(Measure::Requests, 5).limit_of(team())).await;
     assert_eq!(world.ask(post(MESSAGES, &ada, &hello("claude-haiku-5-5"))).await.status, 200);
     let answer = world.ask(post(MESSAGES, &bob, &hello("claude-haiku-5-5"))).await;
-    assert_eq!(answer.message(), "the limit of 1 requests a minute for team search is reached");
+    let told = "the limit of 1 requests a minute for team search is reached: 1 used, ";
+    assert!(answer.message().starts_with(told), "{}", answer.text);
     use tollgate::store::key::KeyRegistry as _;
     let id = world.keys.named("bob").await.expect("memory").expect("minted").id;
     let own = [Limit::new(Scope::key(id.to_string()), Measure::Requests, 5)];
@@ -201,4 +206,42 @@ async fn a_count_of_tokens_is_a_request_too() {
     let ask = || post("/v1/messages/count_tokens", &key, &hello("claude-haiku-5-5"));
     assert_eq!(world.ask(ask()).await.status, 200);
     assert_eq!(world.ask(ask()).await.status, 429);
+}
+
+#[tokio::test]
+async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_whom_to_ask() {
+    use tollgate::store::memory::MemoryLimits;
+    let clock = std::sync::Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+    let limits = RateLimitLayer::new(MemoryLimits::new().clock(clock)).contact("#llm-platform");
+    let world = World::with(|layer| layer.rate_limit(limits));
+    let tokens = world.mint(Principal::new("ada").limit(Measure::Tokens, 1_000)).await;
+    let slots = world.mint(Principal::new("bob").limit(Measure::Parallel, 1)).await;
+    world.provider.script(Script::new().deltas(400));
+    let mut body = hello("claude-haiku-5-5");
+    body["max_tokens"] = json!(400);
+    assert_eq!(world.ask(post(MESSAGES, &tokens, &body)).await.status, 200);
+    world.settlements.drain().await;
+    body["max_tokens"] = json!(512);
+    // Until as many as are used, and those that it may use, go beyond it.
+    let (mut answer, mut asked) = (world.ask(post(MESSAGES, &tokens, &body)).await, 1);
+    while answer.status == 200 && asked < 100 {
+        world.settlements.drain().await;
+        (answer, asked) = (world.ask(post(MESSAGES, &tokens, &body)).await, asked + 1);
+    }
+    let (message, after) = (answer.message(), answer.header("retry-after").expect("told"));
+    assert!(message.starts_with("the limit of 1000 tokens a minute for this key is reached: "), "{message}");
+    assert!(message.contains(&format!(" used, room for this request in {after} s, all of it back in ")));
+    assert!(message.ends_with(" s; ask #llm-platform for more"), "{message}");
+
+    body["stream"] = json!(true);
+    let first = world.gateway.clone().oneshot(post(MESSAGES, &slots, &body)).await.expect("infallible");
+    let answer = world.ask(post(MESSAGES, &slots, &body)).await;
+    let told = "the limit of 1 calls at once for this key is reached: 1 under way; ask #llm-platform for more";
+    assert_eq!(answer.message(), told);
+    drop(first);
+
+    body["max_tokens"] = json!(64);
+    body["messages"][0]["content"] = json!("x".repeat(9_000));
+    let answer = world.ask(post(MESSAGES, &tokens, &body)).await;
+    assert!(answer.message().ends_with("will not fit later either; ask #llm-platform for more"), "{}", answer.text);
 }
