@@ -340,3 +340,38 @@ fn known(attempt: &Attempt) -> Option<Money> {
         false => attempt.cost.filter(|_| attempt.usage_is_final),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, AttemptEnd, Money, charge, charge_guessed};
+
+    #[test]
+    fn retries_are_charged_as_the_sum_of_their_attempts_each_for_what_is_known_of_it() {
+        let money = Money::from_nanos;
+        let known =
+            |cost| Attempt { cost: Some(money(cost)), usage_is_final: true, ..Attempt::begun(AttemptEnd::Complete) };
+        // What it has said so far is not all of it.
+        let unknown = |at_most: Option<i64>| {
+            let (cost, at_most) = (Some(money(1)), at_most.map(money));
+            Attempt { cost, at_most, ..Attempt::begun(AttemptEnd::Broken) }
+        };
+        let unsent = || Attempt::begun(AttemptEnd::Unsent);
+        for (attempts, charged, guessed) in [
+            (vec![known(30), known(50)], 80, 80),
+            (vec![known(130), known(50)], 180, 180),
+            (vec![known(30), unknown(Some(40))], 70, 70),
+            (vec![known(30), unknown(Some(140))], 130, 170),
+            (vec![unknown(None), known(30)], 130, 130),
+            (vec![unknown(Some(40)), unknown(Some(50))], 90, 90),
+            (vec![unknown(Some(140)), unknown(None)], 200, 240),
+            (vec![unsent(), known(30)], 30, 30),
+            (vec![unsent(), unknown(None)], 100, 100),
+        ] {
+            // Whether nobody was asked is a question of calls without any.
+            for is_unasked in [false, true] {
+                let sums = [charge, charge_guessed].map(|sum| sum(money(100), &attempts, is_unasked).nanos());
+                assert_eq!(sums, [charged, guessed], "{attempts:?}");
+            }
+        }
+    }
+}

@@ -1,26 +1,35 @@
 //! What each way for a call to end is charged, to the unit; the numbers are those of the project's contract. Over both
 //! dialects, whole and streamed, and translated from the one to the other.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::json;
+use tokio::task::JoinSet;
+use tollgate::body::BoxError;
 use tollgate::budget::BudgetLayer;
+use tollgate::call::LiveCalls;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::Clock;
 use tollgate::domain::money::Money;
-use tollgate::domain::outcome::Outcome;
+use tollgate::domain::outcome::{End, Outcome};
 use tollgate::domain::principal::Principal;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
-use tollgate::testing::Line;
+use tollgate::testing::{Line, Simulated};
 use tollgate::{Body, Gateway};
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
 use crate::calls::DOORS;
+use crate::in_process::revoked;
 use crate::oracle::price;
-use crate::site::{Site, mint};
+use crate::site::{Site, mint, served};
 
 /// What a call asks for at most, and what it pays for a token of output.
 const MOST: u64 = 4_000;
@@ -100,19 +109,38 @@ async fn read(gateway: Gateway, request: Request<Body>) {
 
 /// Every kind of call under this script, each on a site of its own; its client waits for so long.
 async fn every(script: &str, patience: Duration) -> Vec<Ended> {
+    every_under(script, false, LiveCalls::new, async |gateway, request, _| {
+        // Who has no more patience leaves.
+        let _ = tokio::time::timeout(patience, read(gateway, request)).await;
+    })
+    .await
+}
+
+/// The same, asked by `ask`, which may cut it; the body of its answer may panic.
+async fn every_under(
+    script: &str,
+    panics: bool,
+    live: impl Fn() -> LiveCalls,
+    ask: impl AsyncFn(Gateway, Request<Body>, LiveCalls),
+) -> Vec<Ended> {
     let mut all = Vec::new();
     for (path, family) in DOORS {
         for stream in [true, false] {
-            let keys = MemoryKeys::new();
+            let (keys, live, provider) = (MemoryKeys::new(), live(), Simulated::new().recording());
             let (_, key) = mint(&keys, Principal::new("ada").budget(Window::Total, "100".parse().expect("an amount")));
             let (limits, budgets) = (RateLimitLayer::new(MemoryLimits::new()), BudgetLayer::new(MemoryBudgets::new()));
-            let site = Site::with(keys, limits, budgets, |layer| layer.clock(Paused::new()));
+            let client = provider.clone();
+            let client = service_fn(move |request: Request<Body>| {
+                let answer = client.clone().oneshot(request);
+                async move { Ok::<_, Infallible>(answer.await?.map(|body| Breaking::or_whole(body, panics))) }
+            });
+            let build = served(&client, |layer| layer.clock(Paused::new()).live_calls(live.clone()));
+            let site = Site::toward(provider, keys, limits, budgets, build);
             let body = json!({ "model": format!("{family}-swift"), "max_tokens": MOST, "stream": stream,
                 "messages": [{ "role": "user", "content": script }] });
             let request = Request::post(path).header("authorization", format!("Bearer {key}"));
             let request = request.body(Body::from(body.to_string())).expect("a request");
-            // Who has no more patience leaves.
-            let _ = tokio::time::timeout(patience, read(site.gateway.clone(), request)).await;
+            ask(site.gateway.clone(), request, live).await;
             let (outcome, lines) = (site.only().await, site.provider.bill().lines());
             let what = format!("{script}: {path} on {family}, streamed: {stream}");
             let states_input = stream && family == "claude";
@@ -120,6 +148,30 @@ async fn every(script: &str, patience: Duration) -> Vec<Ended> {
         }
     }
     all
+}
+
+/// A provider's body that panics after three frames, or where it should end.
+struct Breaking {
+    body: Body,
+    left: u8,
+}
+
+impl Breaking {
+    fn or_whole(body: Body, panics: bool) -> Body {
+        if panics { Body::new(Breaking { body, left: 3 }) } else { body }
+    }
+}
+
+impl http_body::Body for Breaking {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        assert!(self.left > 0 && frame.is_some(), "a body of the provider's that panics");
+        self.left -= 1;
+        Poll::Ready(frame)
+    }
 }
 
 const FOR_EVER: Duration = Duration::from_secs(3_600);
@@ -190,5 +242,81 @@ async fn row_13_who_hangs_up_pays_for_what_the_time_can_have_made() {
             ended.assert_charged(due);
             assert_eq!(ended.is_exact(), !ended.is_stream, "{}", ended.what);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_14_a_client_that_takes_nothing_pays_for_what_the_time_until_it_is_cut_can_have_made() {
+    let live = || LiveCalls::with_client_timeout(Duration::from_secs(4));
+    let takes_one = async |gateway: Gateway, request, live: LiveCalls| {
+        let mut body = gateway.oneshot(request).await.expect("infallible").into_body();
+        assert!(body.frame().await.is_some());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(live.is_empty());
+    };
+    for ended in every_under("sim:deltas=700,delay=100", false, live, takes_one).await {
+        // Somebody looks every second, and sees at the first that nothing is taken. A whole answer has come by then.
+        let due = if ended.is_stream { ended.of_output(6 * A_SECOND) } else { ended.bill() };
+        ended.assert_charged(due);
+        let end = if ended.is_stream { End::Cut } else { End::Complete };
+        assert_eq!((ended.outcome.end, ended.is_exact()), (end, !ended.is_stream), "{}", ended.what);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_15_who_is_cut_pays_for_what_the_time_can_have_made() {
+    // While the head is waited for, in the middle of the answer, and when all that was asked for can have been made.
+    for (script, seconds, most) in [
+        ("sim:first=60000", 2, 3 * A_SECOND),
+        ("sim:deltas=700,delay=100", 4, 5 * A_SECOND),
+        ("sim:deltas=700,delay=100", 30, MOST),
+    ] {
+        let cut = async |gateway: Gateway, request, live: LiveCalls| {
+            let cut = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                live.cut(&revoked(), |_| true)
+            };
+            tokio::join!(read(gateway, request), cut);
+        };
+        for ended in every_under(script, false, LiveCalls::new, cut).await {
+            let is_whole = !ended.is_stream && most != 3 * A_SECOND;
+            ended.assert_charged(if is_whole { ended.bill() } else { ended.of_output(most) });
+            let end = if is_whole { End::Complete } else { End::Cut };
+            assert_eq!((ended.outcome.end, ended.is_exact()), (end, is_whole), "{}", ended.what);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_16_what_a_shutdown_waits_for_costs_what_it_says_and_what_it_cuts_what_the_time_can_have_made() {
+    for (script, is_cut) in [("sim:deltas=30,delay=100", false), ("sim:deltas=700,delay=100", true)] {
+        let finish = async |gateway: Gateway, request, live: LiveCalls| {
+            let finish = async {
+                // It has been taken by then.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                live.finish(Duration::from_millis(3_999)).await
+            };
+            tokio::join!(read(gateway, request), finish);
+        };
+        for ended in every_under(script, false, LiveCalls::new, finish).await {
+            let is_cut = is_cut && ended.is_stream;
+            ended.assert_charged(if is_cut { ended.of_output(5 * A_SECOND) } else { ended.bill() });
+            let end = if is_cut { End::Cut } else { End::Complete };
+            assert_eq!((ended.outcome.end, ended.is_exact()), (end, !is_cut), "{}", ended.what);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_17_a_panic_costs_what_the_time_until_it_can_have_made() {
+    let panics = async |gateway: Gateway, request, _| {
+        let mut task = JoinSet::new();
+        task.spawn(read(gateway, request));
+        let ended = task.join_next().await.expect("one");
+        assert!(ended.is_err_and(|error| error.is_panic()), "a panic goes where panics go");
+    };
+    for ended in every_under("sim:deltas=70,first=2000", true, LiveCalls::new, panics).await {
+        ended.assert_charged(ended.of_output(3 * A_SECOND));
+        assert!(!ended.is_exact(), "{}", ended.what);
     }
 }
