@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use tollgate::call::Drain;
+use tollgate::call::{Drain, LiveCalls};
 use tollgate::dialect::head::Head;
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{End, Outcome, Quality};
@@ -23,7 +23,7 @@ use tower::{ServiceExt, service_fn};
 
 use crate::calls::{Ask, DOORS, polls};
 use crate::endings::Paused;
-use crate::in_process::{Questions, Storm};
+use crate::in_process::{Questions, Storm, revoked};
 use crate::oracle::price;
 use crate::site::{served, served_beside};
 use crate::weather::Weather;
@@ -41,6 +41,10 @@ struct Ending {
     takes_gzip: bool,
     /// Whether its answer is read on without its client.
     is_drained: bool,
+    /// When it is ended from outside.
+    cut_after: Option<Duration>,
+    /// Whether it is one for streams alone.
+    of_streams: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +58,8 @@ enum Costs {
 impl Ending {
     const fn of(script: &'static str, costs: Costs) -> Self {
         let (most, limit) = (50, "100");
-        Ending { script, costs, most, limit, falls_back: false, takes_gzip: false, is_drained: false }
+        let (falls_back, takes_gzip, is_drained, cut_after, of_streams) = (false, false, false, None, false);
+        Ending { script, costs, most, limit, falls_back, takes_gzip, is_drained, cut_after, of_streams }
     }
 }
 
@@ -66,7 +71,7 @@ async fn at_every_poll(ending: Ending) {
             for questions in [Questions::Two, Questions::One] {
                 // Both ways to ask differ before the head alone, and a translation behind it.
                 let is_translated = (door == "/v1/messages") != (family == "claude");
-                if is_translated && questions == Questions::One {
+                if is_translated && questions == Questions::One || ending.of_streams && !is_stream {
                     continue;
                 }
                 one_kind(ending, door, family, is_stream, questions).await;
@@ -79,7 +84,7 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
     let mut after_head = 0;
     for k in 1..1_000 {
         let what = format!("{ending:?}, {door} on {family}, streamed: {is_stream}, {questions:?}, poll {k}");
-        let storm = site(ending, family, questions);
+        let (storm, live) = site(ending, family, questions);
         // Of this one it is known how much it can make in a time, so that less than all may be charged.
         let model = format!("{family}-swift-{k:08}");
         let ask = Ask { max_tokens: ending.most, ..Ask::of(model, &storm.crowd.secrets[0], is_stream, ending.script) };
@@ -88,7 +93,16 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let has_head = AtomicBool::new(false);
-        let status = polls(pin!(whole(storm.site.gateway.clone(), request, &has_head)), k).await;
+        let asked = async {
+            let whole = whole(storm.site.gateway.clone(), request, &has_head);
+            let Some(after) = ending.cut_after else { return whole.await };
+            let cut = async {
+                tokio::time::sleep(after).await;
+                live.cut(&revoked(), |_| true)
+            };
+            tokio::join!(whole, cut).0
+        };
+        let status = polls(pin!(asked), k).await;
         let sum = storm.reckon(1).await;
         let (told, outcome) = (storm.budgets.ledger().settlements, storm.site.closed.lock()[0].clone());
         assert!(told <= 1 && told >= sum.admitted, "{what}: one entry, but {told} were made");
@@ -101,7 +115,10 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
                 assert!(k > before_head + after_head && after_head > 0, "every store was waited for: {what}");
                 return;
             }
-            None if !has_head.load(Ordering::SeqCst) => assert_eq!(outcome.end, End::Abandoned, "{what}"),
+            None if !has_head.load(Ordering::SeqCst) => {
+                let is_cut = ending.cut_after.is_some() && outcome.end == End::Cut;
+                assert!(is_cut || outcome.end == End::Abandoned, "{what}: {outcome:?}");
+            }
             None => {
                 after_head += 1;
                 let is_read_on = ending.is_drained && ending.costs == Costs::TheBill;
@@ -113,15 +130,15 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
 }
 
 /// Every store is pending twice on the way there, and twice on the way back.
-fn site(ending: Ending, family: &str, questions: Questions) -> Storm {
-    let provider = Simulated::new();
+fn site(ending: Ending, family: &str, questions: Questions) -> (Storm, LiveCalls) {
+    let (provider, live) = (Simulated::new(), LiveCalls::new());
     let (weather, limits) = (Weather::yields(2), [ending.limit, "100", "100"]);
-    let more = |layer: GatewayLayer| match layer.clock(Paused::new()) {
+    let more = |layer: GatewayLayer| match layer.clock(Paused::new()).live_calls(live.clone()) {
         layer if ending.is_drained => layer.drain(Drain::new(1, Duration::from_secs(1))),
         layer => layer,
     };
     if !ending.falls_back {
-        return Storm::toward(provider.clone(), questions, weather, limits, served(&provider, more));
+        return (Storm::toward(provider.clone(), questions, weather, limits, served(&provider, more)), live);
     }
     let router = match family {
         "claude" => Second { upstream: "anthropic", dialect: Dialect::Anthropic },
@@ -132,7 +149,7 @@ fn site(ending: Ending, family: &str, questions: Questions) -> Storm {
         |layer| more(layer).router(router),
         |builder| builder.upstream("gone", Dialect::Anthropic, service_fn(gone)),
     );
-    Storm::toward(provider.clone(), questions, weather, limits, build)
+    (Storm::toward(provider.clone(), questions, weather, limits, build), live)
 }
 
 /// Nothing listens there, which takes a moment to find out.
@@ -179,7 +196,8 @@ fn ended(ending: Ending, what: &str, status: StatusCode, outcome: &Outcome, bill
             assert_eq!(status, 200, "{what}");
         }
         Costs::Unknown => {
-            assert!(charged >= bill && charged > Money::ZERO && outcome.end == End::Failed, "{what}");
+            let end = if ending.cut_after.is_some() { End::Cut } else { End::Failed };
+            assert!(charged >= bill && charged > Money::ZERO && outcome.end == end, "{what}");
             assert_ne!(outcome.quality(), Some(Quality::Exact), "{what}");
         }
     }
@@ -241,4 +259,11 @@ async fn an_answer_that_is_read_on_can_be_let_go_of_at_every_poll() {
     ] {
         at_every_poll(Ending { is_drained: true, ..Ending::of(script, costs) }).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_from_outside_can_be_let_go_of_at_every_poll() {
+    let cut = |script| Ending { cut_after: Some(Duration::from_millis(3)), ..Ending::of(script, Costs::Unknown) };
+    at_every_poll(cut("sim:first=9,deltas=3")).await;
+    at_every_poll(Ending { of_streams: true, ..cut("sim:deltas=9,delay=1") }).await;
 }

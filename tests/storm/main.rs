@@ -15,6 +15,7 @@ mod endings;
 mod every_byte;
 mod every_ending;
 mod every_poll;
+mod guarded;
 mod in_process;
 mod late;
 mod limits;
