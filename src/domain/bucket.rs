@@ -151,6 +151,65 @@ mod tests {
         assert_eq!(bucket.take(0, u64::MAX, u64::MAX).map(|mark| mark.full_at), Ok(MINUTE));
     }
 
+    /// One step a line, of a bucket of 60 a minute, where a token is a second: when, what is done, and behind `=` when it will be
+    /// full again and how much has been given back so far; or how long to wait.
+    const TABLE: &str = "
+          0 take a 40   = 40 0
+         10 take b 31   = wait 1
+         10 take b 30   = 70 0
+        # Of 30 only what has not drained: 20.
+         20 give a 30   = 50 20
+        # It ended at 70, and what came back since has moved that to 50.
+         20 give b 30   = 20 50
+         30 take c 10   = 40 50
+         30 owe  - 80   = 120 50
+         30 take d 1    = wait 31
+         61 take d 1    = 121 50
+         61 give d 1    = 120 51
+        # All of it has drained.
+        130 give c 10   = 120 51
+        130 take e 60   = 190 51
+        200 give e 60   = 190 51
+        200 take f 61   = never
+        200 owe  - 0    = 200 51
+        # 30 that come back of the first move the ends of both others: to 320, where nothing is left of the second, and 330.
+        300 take g 40   = 340 51
+        300 take h 10   = 350 51
+        300 take i 10   = 360 51
+        310 give g 40   = 330 81
+        325 give h 10   = 330 81
+        325 give i 10   = 325 86
+    ";
+
+    #[test]
+    fn the_table_of_vectors_holds() {
+        let (mut bucket, mut marks) = (Bucket::default(), std::collections::HashMap::new());
+        let lines = TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for line in lines {
+            let (step, want) = line.split_once('=').expect("what comes of it");
+            let words: Vec<&str> = step.split_whitespace().collect();
+            let &[now, verb, name, amount] = words.as_slice() else { panic!("{line}") };
+            let (now, amount) = (now.parse::<i64>().expect("a second") * SECOND, amount.parse().expect("an amount"));
+            let refused = match verb {
+                "take" => bucket.take(now, 60, amount).map(|mark| _ = marks.insert(name, mark)).err(),
+                "give" => {
+                    bucket.give_back(now, 60, marks[name], amount);
+                    None
+                }
+                _ => {
+                    bucket.owe(now, 60, amount);
+                    None
+                }
+            };
+            let got = match refused {
+                Some(Some(wait)) => format!("wait {}", wait / SECOND),
+                Some(None) => "never".to_owned(),
+                None => format!("{} {}", bucket.full_at / SECOND, bucket.refunded / SECOND),
+            };
+            assert_eq!(got, want.trim(), "{line}");
+        }
+    }
+
     #[test]
     fn what_was_owed_delays_those_who_come_after() {
         let mut bucket = Bucket::default();

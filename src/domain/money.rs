@@ -311,6 +311,36 @@ mod tests {
     }
 
     #[test]
+    fn prices_are_read_from_plain_decimal_to_a_millionth_of_a_dollar_a_million_tokens_and_from_nothing_else() {
+        for (text, picos) in [
+            ("0", Ok(0)),
+            ("0.00000000000000000000", Ok(0)),
+            ("3", Ok(3_000_000)),
+            ("0.0375", Ok(37_500)),
+            ("0.000001", Ok(1)),
+            ("1.50000000000000000000", Ok(1_500_000)),
+            ("0.0000001", Err(MoneyError::TooFine)),
+            ("0.00000000000000000001", Err(MoneyError::TooFine)),
+            ("1.23456789012345678901", Err(MoneyError::TooFine)),
+            ("18446744073709.551615", Ok(u64::MAX)),
+            ("18446744073709.551616", Err(MoneyError::TooLarge)),
+            ("340282366920938463463374607431768211456", Err(MoneyError::TooLarge)),
+            ("-3", Err(MoneyError::Negative)),
+            ("-0", Err(MoneyError::Negative)),
+            ("NaN", Err(MoneyError::NotDecimal)),
+            ("inf", Err(MoneyError::NotDecimal)),
+            ("1e3", Err(MoneyError::NotDecimal)),
+            ("1E-6", Err(MoneyError::NotDecimal)),
+            ("+3", Err(MoneyError::NotDecimal)),
+            ("$3", Err(MoneyError::NotDecimal)),
+            ("3,5", Err(MoneyError::NotDecimal)),
+            ("", Err(MoneyError::NotDecimal)),
+        ] {
+            assert_eq!(text.parse::<Price>().map(Price::picos), picos, "{text:?}");
+        }
+    }
+
+    #[test]
     fn money_is_written_with_cents_and_with_no_more_digits_than_it_has() {
         for (nanos, text) in [
             (0, "0.00"),

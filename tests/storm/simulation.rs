@@ -102,7 +102,9 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(self.random.below(250))).await;
                 gone.link.die();
                 gone.clients.abort_all();
-                while gone.clients.join_next().await.is_some() {}
+                while let Some(client) = gone.clients.join_next().await {
+                    assert!(client.is_ok() || client.is_err_and(|error| error.is_cancelled()), "no client panics");
+                }
             }
             // For longer than its lease, perhaps.
             1 | 2 => {
@@ -177,10 +179,40 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
+/// Says which seed it was, whatever panics and in whichever task.
+struct Named<S: Fn(u64)>(u64, S);
+
+impl<S: Fn(u64)> Drop for Named<S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.1(self.0);
+        }
+    }
+}
+
+#[test]
+fn a_seed_that_fails_is_named_though_it_is_a_task_that_panics() {
+    let told = Mutex::new(Vec::new());
+    for panics in [false, true] {
+        let ran = std::panic::catch_unwind(|| {
+            let _named = Named(7, |seed| told.lock().unwrap_or_else(PoisonError::into_inner).push(seed));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut clients = JoinSet::new();
+                clients.spawn(async move { assert!(!panics, "a client that panics") });
+                clients.join_next().await.expect("one").expect("no client panics");
+            });
+        });
+        assert_eq!(ran.is_err(), panics);
+        assert_eq!(*told.lock().unwrap_or_else(PoisonError::into_inner), vec![7; usize::from(panics)]);
+    }
+}
+
 #[test]
 fn no_budget_is_overspent_and_no_call_is_paid_twice_or_not_at_all_whatever_fails_between_several_gateways() {
     let (mut crashes, mut forfeits, mut runs) = (0, 0, HashSet::new());
     for seed in seeds() {
+        let _named = Named(seed, |seed| eprintln!("it was seed {seed}: TOLLGATE_SEED={seed} is this one alone"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let (crashed, forfeited) = runtime.expect("a runtime").block_on(async {
             let mut world = World::new(seed);

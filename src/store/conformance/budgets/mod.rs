@@ -54,6 +54,7 @@ pub(super) async fn that_grow<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec
         what_is_added_to_a_hold_is_settled_with_it
         a_hold_that_grows_after_midnight_is_todays
         only_a_live_hold_grows_and_in_all_of_its_pots
+        the_table_of_holds_that_grow_holds
     )
 }
 

@@ -74,10 +74,59 @@ const TABLE: &str = "
 53000 stands day:100                        = 0 100
 ";
 
+/// In the same words; `extend NAME LEAST..MOST/SHARE POT:LIMIT …` gives what is held in all from then on, or why no more is.
+const GROWING: &str = "
+# What is wanted in all, of what there is for it as if it held nothing yet; never less than it holds, nor than the least.
+    0 hold a 20..20/1 day:100               = 20
+    0 hold b 30..30/1 day:100               = 30
+    0 extend a 5..60/4 day:100              = 20
+    0 extend a 35..60/4 day:100             = 35
+    0 extend a 36..40/1 day:100             = 40
+    0 extend a 1..10/1 day:100              = 40
+    0 stands day:100                        = 0 70
+# Denied, it stays as it was: held is what others hold.
+    0 extend a 71..71/1 day:100             = held day
+    0 extend a 101..101/1 day:100           = spent day
+    0 stands day:100                        = 0 70
+    0 extend a 70..90/1 day:100             = 70
+    0 stands day:100                        = 0 100
+# A settlement is for all of it, and once.
+   10 settle b 20 day                       =
+   10 settle a 55 day                       = day 50
+   10 settle a 55 day                       =
+   10 stands day:100                        = 75 0
+# It grows in every pot or in none, and the one that is spent is named; a soft one gives everything.
+   20 hold c 10..10/1 day:100 total:30      = 10
+   20 extend c 11..90/1 day:100 total:30    = 25
+   20 extend c 26..26/1 day:100 total:30    = spent day
+   20 extend c 31..31/1 day:200 total:30    = spent total
+   20 stands day:100                        = 75 25
+   20 stands total:30                       = 0 25
+   20 settle c 0 day total                  =
+   20 hold d 10..10/1 ~day:100              = 10
+   20 extend d 500..500/1 ~day:100          = 500
+   20 stands day:100                        = 75 500
+   20 settle d 5 day                        = day 80
+# What grows after midnight is all of today's.
+53999 hold e 10..10/1 day:100               = 10
+54000 extend e 25..25/1 day:100             = 25
+54000 stands day:100                        = 0 25
+54000 settle e 60 day                       = day 50
+54000 stands day:100                        = 60 0
+";
+
 pub(super) async fn the_table_of_vectors_holds<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {
-    let table = Table { desk: Desk::open(make, rule).await, sessions: [session(), session()], held: HashMap::new() };
-    let lines = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut table = table;
+    hold_all(TABLE, make, rule).await;
+}
+
+pub(super) async fn the_table_of_holds_that_grow_holds<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {
+    hold_all(GROWING, make, rule).await;
+}
+
+async fn hold_all<S: BudgetStore>(table: &str, make: &impl AsyncFn() -> S, rule: Rule) {
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (desk, sessions) = (Desk::open(make, rule).await, [session(), session()]);
+    let mut table = Table { desk, sessions, held: HashMap::new() };
     for line in lines {
         let (step, want) = line.split_once('=').unwrap_or((line, ""));
         let got = table.step(step).await;
@@ -123,7 +172,14 @@ impl<S: BudgetStore> Table<S> {
                 let budgets: Vec<Budget> = words.map(pot).collect();
                 let session = self.sessions[usize::from(name.starts_with('x'))];
                 let wish = Wish { min: money(least), want: money(most), share };
-                match self.desk.reserve(&Reserve::new(super::id(), session, &budgets, wish), at).await {
+                let verdict = match self.held.get(&name).filter(|_| verb == "extend") {
+                    None => self.desk.reserve(&Reserve::new(super::id(), session, &budgets, wish), at).await,
+                    Some(held) => {
+                        let ask = Reserve::new(held.id, session, &budgets, wish);
+                        self.desk.rule.answer(self.desk.store.extend(&ask, super::at(at)).await)
+                    }
+                };
+                match verdict {
                     Verdict::Allow(grant) => {
                         let granted = grant.reservation.granted.nanos().to_string();
                         self.held.insert(name, grant.reservation);

@@ -7,6 +7,7 @@ mod late;
 mod many;
 mod shared;
 mod slots;
+mod vectors;
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use self::late::*;
 use self::many::*;
 use self::shared::*;
 use self::slots::*;
+use self::vectors::*;
 use super::{Rule, SEEDS, STEPS, at, run};
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::scope::Scope;
@@ -76,6 +78,7 @@ pub(super) async fn one_by_one<S: RateLimitStore>(make: &impl AsyncFn() -> S) ->
         no_more_than_the_limit_goes_through_under_two_thousand_tasks
         slots_that_fall_free_under_two_thousand_tasks_are_free_once
         one_id_that_is_asked_for_twice_at_one_moment_is_counted_once
+        the_table_of_vectors_of_limits_holds
     )
 }
 
