@@ -31,6 +31,8 @@ pub(crate) struct Args {
     pub(crate) trail: Trail,
     pub(crate) content: Option<Content>,
     pub(crate) mint: Vec<Mint>,
+    /// Names of keys that are to open nothing any more.
+    pub(crate) revoke: Vec<String>,
 }
 
 /// What becomes of records and events on their way.
@@ -100,7 +102,7 @@ impl Args {
     fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
         let mut database = Database::Sqlite("tollgate.db".to_owned());
-        let (mut journal, mut notify, mut mint) = (None, None, Vec::new());
+        let (mut journal, mut notify, mut mint, mut revoke) = (None, None, Vec::new(), Vec::new());
         let (mut content, mut keep, mut days) = (None, None, None);
         while let Some(arg) = parser.next()? {
             match arg {
@@ -113,6 +115,7 @@ impl Args {
                 Long("database") => database = Database::parse(&parser.value()?.string()?)?,
                 Long("journal") => journal = Some(parser.value()?.into()),
                 Long("notify") => notify = Some(parser.value()?.string()?),
+                Long("revoke") => revoke.push(parser.value()?.string()?),
                 Long("content") => content = Some(parser.value()?.into()),
                 Long("keep") => {
                     keep = Some(kept(&parser.value()?.string()?).map_err(|error| format!("--keep: {error}"))?);
@@ -146,7 +149,7 @@ impl Args {
             }
             None => None,
         };
-        Ok(Args { listen, database, trail: Trail { journal, notify }, content, mint })
+        Ok(Args { listen, database, trail: Trail { journal, notify }, content, mint, revoke })
     }
 }
 

@@ -5,14 +5,15 @@
 //! no key. With none of these a simulated one answers.
 //!
 //! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it; one that
-//! was revoked or has expired it leaves as it is.
+//! was revoked or has expired it leaves as it is. `--revoke alice` revokes it: it opens nothing any more, here at once, in other
+//! processes with the same database within 5 seconds.
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
 //! pepper from `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used.
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
-//! has them, it tells when a budget runs out, and when a provider is down.
+//! has them, it tells when a budget runs out, when a key is revoked, and when a provider is down.
 //!
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
@@ -95,6 +96,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
+    for name in &args.revoke {
+        mint::revoke(&*storage.stores.keys, name).await?;
+    }
 
     let settlements = Settlements::new();
     let mut layer = GatewayLayer::new()

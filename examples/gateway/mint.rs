@@ -104,6 +104,15 @@ impl Mint {
     }
 }
 
+/// Revokes the key of this name; one that was revoked stays as it is.
+pub(crate) async fn revoke(keys: &dyn KeyRegistry, name: &str) -> Result<(), Box<dyn Error>> {
+    let Some(record) = keys.named(name).await? else { return Err(format!("--revoke: there is no key {name}").into()) };
+    match record.disabled || keys.put(&record.revoked()).await? {
+        true => Ok(()),
+        false => Err(format!("--revoke: somebody else is changing {name} at this moment").into()),
+    }
+}
+
 /// `5/day`
 fn budget(text: &str) -> Result<(Window, tollgate::domain::money::Money), Box<dyn Error>> {
     let (limit, window) = text.split_once('/').ok_or("a budget is of the form 5/day")?;

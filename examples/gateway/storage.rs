@@ -15,6 +15,7 @@ use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::store::sqlite::Sqlite;
+use tollgate::store::watched::WatchedKeys;
 use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, ContentLayer};
 use uuid::Uuid;
@@ -77,6 +78,13 @@ impl Storage {
         database: Option<Sqlite>,
     ) -> Result<Self, Box<dyn Error>> {
         let Trails { audit, events, sealer } = trails;
+        let Stores { keys, limits, budgets } = stores;
+        // Whoever revokes one of them tells.
+        let keys = match events.clone() {
+            Some(events) => Arc::new(WatchedKeys::new(keys, events)),
+            None => keys,
+        };
+        let stores = Stores { keys, limits, budgets };
         let (content, contents) = match content {
             Some(content) => {
                 let contents = Sqlite::open(&content.file).await?;

@@ -35,6 +35,7 @@ mod patience;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod watched;
 
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;

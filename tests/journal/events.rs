@@ -294,9 +294,12 @@ async fn slack_and_a_webhook_are_told_in_their_own_words_again_until_they_take_i
 fn an_event_is_read_back_as_it_was_written() {
     let pot = Budget::new(Scope::team("search"), Window::Day, "5".parse().expect("money")).pot;
     let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4.02".parse().expect("money"));
+    let resets_at = "2026-11-29T00:00:00Z".parse().expect("a time");
     for what in [
         What::BudgetThreshold { pot: pot.clone(), limit_usd, spent_usd, percent: 80 },
-        What::BudgetThreshold { pot, limit_usd, spent_usd, percent: 100 },
+        What::BudgetThreshold { pot: pot.clone(), limit_usd, spent_usd, percent: 100 },
+        What::BudgetExhausted { pot: pot.clone(), limit_usd, spent_usd, resets_at: Some(resets_at) },
+        What::BudgetExhausted { pot, limit_usd, spent_usd, resets_at: None },
         What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: "ada".into() },
         What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 },
         What::UpstreamUp { upstream: "anthropic".into() },

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Shared;
 use super::queue::Item;
 use crate::domain::event::{Event, What};
+use crate::domain::key::KeyRecord;
 use crate::domain::outcome::{AttemptEnd, Outcome};
 use crate::domain::rejection::RejectionKind;
 use crate::store::budget::{Crossing, Standing};
@@ -70,6 +71,11 @@ impl Events {
             spent_usd: *spent,
             resets_at: *resets_at,
         });
+    }
+
+    /// A key opens nothing any more: what [`WatchedKeys`](crate::store::watched::WatchedKeys) says by itself.
+    pub fn key_revoked(&self, record: &KeyRecord) {
+        self.shared.tell(What::KeyRevoked { key_id: record.id, key_name: record.principal.name.clone() });
     }
 }
 
