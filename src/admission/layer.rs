@@ -42,7 +42,7 @@ impl<S: AdmissionStore + Clone, I> Layer<I> for AdmissionLayer<S> {
     type Service = CallService<GateService<AdmissionGate, I>>;
 
     fn layer(&self, inner: I) -> Self::Service {
-        GateLayer::new(self.clone().into_gate().unless_chosen(OverBudget::Reject)).layer(inner)
+        GateLayer::ours(self.clone().into_gate().unless_chosen(OverBudget::Reject)).layer(inner)
     }
 }
 

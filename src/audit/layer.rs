@@ -89,7 +89,7 @@ impl<S> Layer<S> for AuditLayer {
     type Service = CallService<GateService<AuditGate, S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GateLayer::new(self.gate()).layer(inner)
+        GateLayer::ours(self.gate()).layer(inner)
     }
 }
 

@@ -17,7 +17,7 @@ impl<K: KeyStore> KeyAuthLayer<K> {
     /// Looks keys up in `keys`, where they were put under `pepper`. A store that is further away than memory belongs
     /// behind a [`CachedKeys`](crate::store::cached::CachedKeys).
     pub fn new(keys: K, pepper: Pepper) -> Self {
-        KeyAuthLayer { gate: GateLayer::new(KeyAuthGate::new(keys, pepper)) }
+        KeyAuthLayer { gate: GateLayer::ours(KeyAuthGate::new(keys, pepper)) }
     }
 
     pub(crate) fn into_gate(self) -> GateLayer<KeyAuthGate<K>> {

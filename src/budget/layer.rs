@@ -139,7 +139,7 @@ impl<B: BudgetStore, S> Layer<S> for BudgetLayer<B> {
     type Service = CallService<GateService<BudgetGate<B>, S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GateLayer::new(self.gate.clone().unless_chosen(OverBudget::Reject)).layer(inner)
+        GateLayer::ours(self.gate.clone().unless_chosen(OverBudget::Reject)).layer(inner)
     }
 }
 

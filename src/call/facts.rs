@@ -84,6 +84,11 @@ impl Call {
         self.head()?.inputs().other_models
     }
 
+    /// How many decisions have been noted.
+    pub(crate) fn noted(&self) -> usize {
+        self.state().decisions.len()
+    }
+
     /// Notes that a control lets the call pass as none of its business, by a path that it could not place.
     ///
     /// # Errors

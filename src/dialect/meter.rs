@@ -22,6 +22,7 @@ use std::fmt;
 
 use super::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
+use crate::domain::short::shortened;
 use crate::domain::usage::Usage;
 use crate::wire::sse::Block;
 
@@ -42,16 +43,19 @@ pub struct Reading {
     pub model: Option<ModelName>,
 }
 
-/// What an answer calls its model, where that is a name of 63 bytes at most: read for every call, so it is not on the heap.
+/// Longest name of a model that is kept, in bytes: those that are an address, as Bedrock's, have some hundred.
+const NAME: usize = 127;
+
+/// What an answer calls its model, of which 127 bytes are kept: read for every call, so it is not on the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ModelName {
     len: u8,
-    text: [u8; 63],
+    text: [u8; NAME],
 }
 
 impl ModelName {
     pub(crate) fn new(name: &str) -> Option<Self> {
-        let mut text = [0; 63];
+        let (name, mut text) = (shortened(name, NAME), [0; NAME]);
         text.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         u8::try_from(name.len()).ok().filter(|len| *len > 0).map(|len| ModelName { len, text })
     }
@@ -126,4 +130,23 @@ pub(crate) fn is_error_alone(dialect: Dialect, json: &[u8]) -> bool {
 /// Whether the data of a Chat Completions chunk is there for the usage alone.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
     openai_chat::meter::chunk(data, &mut Reading::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_an_answer_calls_its_model_an_address_is_kept_whole_and_whatever_is_longer_is_cut() {
+        let said = |name: &str| {
+            let json = serde_json::json!({ "model": name, "usage": { "prompt_tokens": 9, "completion_tokens": 3 } });
+            answer(Dialect::OpenAiChat, json.to_string().as_bytes()).model.map(|model| model.as_str().to_owned())
+        };
+        let arn =
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+        assert_eq!(said(arn).as_deref(), Some(arn));
+        assert_eq!(said(&"a".repeat(127)), Some("a".repeat(127)));
+        assert_eq!(said(&"é".repeat(64_000)), Some(format!("{}…", "é".repeat(62))));
+        assert_eq!(said(""), None);
+    }
 }

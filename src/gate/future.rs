@@ -9,7 +9,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::Gate;
+use super::{Gate, Name};
 use crate::body::{Body, BoxError};
 use crate::call::{Call, DISCARD, discard};
 use crate::domain::rejection::Rejection;
@@ -58,6 +58,7 @@ where
 /// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
 pub(super) fn admit<G, B>(
     gate: Arc<G>,
+    name: Name,
     decided: Option<Result<(), Rejection>>,
     mut parts: Parts,
     body: B,
@@ -70,7 +71,10 @@ where
         let call = Call::of_parts(&parts).cloned();
         let verdict = match (decided, call) {
             (Some(verdict), _) => verdict,
-            (None, Some(call)) => (*gate).admit(&mut parts, &call).await,
+            (None, Some(call)) => {
+                let before = name.before(&call);
+                (*gate).admit(&mut parts, &call).await.inspect(|()| name.passed(&call, before))
+            }
             (None, None) => {
                 Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions"))
             }

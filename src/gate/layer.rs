@@ -3,18 +3,24 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::GateService;
+use super::{GateService, Name};
 use crate::call::CallService;
 
 /// Puts a [`Gate`](super::Gate) in front of a service. See the [module](crate::gate).
 pub struct GateLayer<G> {
     gate: Arc<G>,
+    name: Name,
 }
 
 impl<G> GateLayer<G> {
     /// A layer around `gate`, which all services made by it share.
     pub fn new(gate: G) -> Self {
-        GateLayer { gate: Arc::new(gate) }
+        GateLayer { gate: Arc::new(gate), name: Name::of::<G>() }
+    }
+
+    /// One of this crate's, which says itself what it decides.
+    pub(crate) fn ours(gate: G) -> Self {
+        GateLayer { gate: Arc::new(gate), name: Name::OURS }
     }
 }
 
@@ -29,14 +35,14 @@ impl<G, S> Layer<S> for GateLayer<G> {
     type Service = CallService<GateService<G, S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService::standing_alone(GateService::new(self.gate.clone(), inner))
+        CallService::standing_alone(GateService::new(self.gate.clone(), self.name, inner))
     }
 }
 
 // By hand: deriving would demand `G: Clone` of a gate that sits behind an `Arc`.
 impl<G> Clone for GateLayer<G> {
     fn clone(&self) -> Self {
-        GateLayer { gate: self.gate.clone() }
+        GateLayer { gate: self.gate.clone(), name: self.name }
     }
 }
 

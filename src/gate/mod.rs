@@ -4,6 +4,7 @@
 //!
 //! - **Reads:** whatever an outer layer left on the [`Call`]. It cannot touch the body or the answer: it leaves
 //!   edits and answer headers on the call.
+//! - **Notes** that it let the call pass, by the name of its type, where it has [noted](Call::note) nothing itself.
 //! - **Answers** its [`Rejection`], in the client's dialect.
 //! - **Where:** inside `IngestLayer` if it needs the model, outside if it can decide without reading.
 //!
@@ -30,10 +31,12 @@
 
 mod future;
 mod layer;
+mod name;
 mod service;
 
 pub use self::future::GateFuture;
 pub use self::layer::GateLayer;
+pub(crate) use self::name::Name;
 pub use self::service::GateService;
 
 use std::sync::Arc;

@@ -7,19 +7,20 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::future::admit;
-use super::{Gate, GateFuture};
+use super::{Gate, GateFuture, Name};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 
 /// The service of a [`GateLayer`](super::GateLayer).
 pub struct GateService<G, S> {
     gate: Arc<G>,
+    name: Name,
     inner: S,
 }
 
 impl<G, S> GateService<G, S> {
-    pub(super) fn new(gate: Arc<G>, inner: S) -> Self {
-        GateService { gate, inner }
+    pub(super) fn new(gate: Arc<G>, name: Name, inner: S) -> Self {
+        GateService { gate, name, inner }
     }
 }
 
@@ -42,20 +43,25 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         let call = Call::of_parts(&parts).cloned();
-        let decided = call.and_then(|call| self.gate.decide(&mut parts, &call));
+        let decided = call.and_then(|call| {
+            let before = self.name.before(&call);
+            let verdict = self.gate.decide(&mut parts, &call);
+            verdict.as_ref().is_some_and(Result::is_ok).then(|| self.name.passed(&call, before));
+            verdict
+        });
         if let Some(Ok(())) = decided {
             return GateFuture::passed(self.inner.call(Request::from_parts(parts, body)));
         }
         // The clone is not ready, this one is: it goes, the clone stays.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        GateFuture::new(admit(self.gate.clone(), decided, parts, body), ready)
+        GateFuture::new(admit(self.gate.clone(), self.name, decided, parts, body), ready)
     }
 }
 
 impl<G, S: Clone> Clone for GateService<G, S> {
     fn clone(&self) -> Self {
-        GateService { gate: self.gate.clone(), inner: self.inner.clone() }
+        GateService { gate: self.gate.clone(), name: self.name, inner: self.inner.clone() }
     }
 }
 

@@ -8,7 +8,7 @@ use super::controls::{Door, Last};
 use crate::body::Body;
 use crate::call::{Call, DISCARD, discard};
 use crate::domain::rejection::Rejection;
-use crate::gate::Gate;
+use crate::gate::{Gate, Name};
 use crate::ingest::IngestLayer;
 
 /// All that a request passes between the opening of its call and the service behind: the door, the reading of its body,
@@ -20,7 +20,7 @@ pub(super) struct Admission<I> {
     pub(super) door: Option<Door>,
     pub(super) ingest: IngestLayer,
     /// Gates that expect a head, asked only where there is one.
-    pub(super) gates: Vec<Arc<dyn Gate>>,
+    pub(super) gates: Vec<(Name, Arc<dyn Gate>)>,
     pub(super) last: Last,
     /// The service behind, as a function.
     pub(super) inner: I,
@@ -61,12 +61,14 @@ impl<I> Admission<I> {
             return Ok(body);
         }
         let bytes = self.ingest.read(parts, pin!(body), &call).await?;
-        for gate in &self.gates {
+        for (name, gate) in &self.gates {
+            let before = name.before(&call);
             match gate.decide(parts, &call) {
                 Some(verdict) => verdict?,
                 // Past the pointer's own implementation, which would put the future in a box of its own.
                 None => (**gate).admit(parts, &call).await?,
             }
+            name.passed(&call, before);
         }
         self.last.pass(parts, &call).await?;
         Ok(Body::from(bytes))

@@ -23,7 +23,7 @@ use crate::domain::clock::Clock;
 use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::RejectionKind;
-use crate::gate::Gate;
+use crate::gate::{Gate, Name};
 use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
 use crate::rate_limit::RateLimitLayer;
@@ -55,7 +55,7 @@ pub struct GatewayLayer {
     call: CallLayer,
     ingest: IngestLayer,
     router: Option<Arc<dyn Router>>,
-    gates: Vec<Arc<dyn Gate>>,
+    gates: Vec<(Name, Arc<dyn Gate>)>,
     rewriters: Vec<Arc<dyn Rewrite<Rewriter = Box<dyn Rewriter>>>>,
     content: Option<ContentLayer>,
     controls: Controls,
@@ -226,8 +226,8 @@ impl GatewayLayer {
     /// Adds a gate, which sees the head, and the route where there is a router; gates run in the order in which they were
     /// added, for LLM endpoints alone. One for every path stands outside, as a [`GateLayer`](crate::GateLayer).
     #[must_use]
-    pub fn gate(mut self, gate: impl Gate) -> Self {
-        self.gates.push(Arc::new(gate));
+    pub fn gate<G: Gate>(mut self, gate: G) -> Self {
+        self.gates.push((Name::of::<G>(), Arc::new(gate)));
         self
     }
 
@@ -288,8 +288,10 @@ impl GatewayLayer {
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: 'static,
     {
-        let route =
-            self.router.clone().map(|router| Arc::new(RouteGate::new(router).translates(surface)) as Arc<dyn Gate>);
+        let route = self
+            .router
+            .clone()
+            .map(|router| (Name::OURS, Arc::new(RouteGate::new(router).translates(surface)) as Arc<dyn Gate>));
         let gates = route.into_iter().chain(self.gates.clone()).collect();
         let (door, ingest, last) = (self.controls.door(surface), self.ingest.clone(), self.controls.last());
         let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, last, inner }));

@@ -52,7 +52,7 @@ impl<R, S> Layer<S> for RateLimitLayer<R> {
     type Service = CallService<GateService<RateLimitGate<R>, S>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GateLayer::new(self.gate.clone()).layer(inner)
+        GateLayer::ours(self.gate.clone()).layer(inner)
     }
 }
 

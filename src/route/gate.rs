@@ -1,10 +1,14 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::request::Parts;
 
 use super::Router;
 use crate::call::Call;
 use crate::dialect::translate::is_possible;
+use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::target::Target;
 use crate::gate::Gate;
 
 /// The policy of a [`RouteLayer`](super::RouteLayer).
@@ -59,9 +63,21 @@ impl<R: Router> RouteGate<R> {
                 "money was granted before it was known which model would be paid: put `RouteLayer` outside of `BudgetLayer`",
             ));
         }
+        call.note(Decision::allow("route", names(&targets)));
         call.set_route(targets);
         Ok(())
     }
+}
+
+/// Where the call may go, best first: `anthropic/claude-haiku-5-5, anthropic/claude-haiku-4-5`.
+fn names(targets: &[Arc<Target>]) -> String {
+    let length = targets.iter().map(|target| target.upstream.len() + target.model.len() + 3).sum();
+    let mut names = String::with_capacity(length);
+    for target in targets {
+        let comma = if names.is_empty() { "" } else { ", " };
+        names.extend([comma, &*target.upstream, "/", &*target.model]);
+    }
+    names
 }
 
 fn nowhere(model: &str, call: &Call, elsewhere: Option<crate::Dialect>) -> Rejection {

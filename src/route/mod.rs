@@ -2,7 +2,8 @@
 //!
 //! Reach for [`ModelTable`] when models are told apart by name, and for [`Router`] when something else decides.
 //!
-//! - **Reads:** the head. **Adds:** the call's ordered targets, which dispatch tries and money must be able to pay for.
+//! - **Reads:** the head. **Adds:** the call's ordered targets, which dispatch tries and money must be able to pay for, and the
+//!   decision `route`, which names them.
 //! - **Answers** a model that nothing serves: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's.
 //! - **Where:** inside `IngestLayer`, outside of limits and budgets.
 //!
@@ -70,7 +71,7 @@ pub struct RouteLayer<R> {
 impl<R> RouteLayer<R> {
     /// A layer that asks `router`.
     pub fn new(router: R) -> Self {
-        RouteLayer { gate: GateLayer::new(RouteGate::new(router)) }
+        RouteLayer { gate: GateLayer::ours(RouteGate::new(router)) }
     }
 }
 

@@ -168,7 +168,7 @@ def assert_written(call, model, usage, end="complete"):
         assert row["charged_nanos"] == row["cost_nanos"] > 0
     record = json.loads(row["record"])
     assert record["schema"] == 1 and "Hello" not in row["record"]
-    assert [decision["layer"] for decision in record["decisions"]] == ["auth", "budget"]
+    assert [decision["layer"] for decision in record["decisions"]] == ["auth", "route", "budget"]
 
 
 def test_a_refused_call_has_one_record_that_says_why_and_no_row_in_the_ledger(base_url):

@@ -61,7 +61,7 @@ async fn every_call_has_one_record_whatever_its_end() {
         let all = json[n]["decisions"].as_array().expect("a list").iter();
         all.map(|d| format!("{} {}", d["layer"].as_str().unwrap_or(""), d["allowed"])).collect::<Vec<_>>()
     };
-    assert_eq!(decisions(0), ["auth true", "budget true"]);
+    assert_eq!(decisions(0), ["auth true", "route true", "budget true"]);
     assert_eq!(decisions(1), ["auth false"]);
     assert_eq!((&json[0]["schema"], &json[0]["key_name"], &json[0]["status"]), (&json!(1), &json!("ada"), &json!(200)));
     assert_eq!(json[0]["cost_usd"], json[0]["charged_usd"]);
@@ -141,7 +141,15 @@ async fn of_a_reason_as_much_is_recorded_as_a_line_has_room_for() {
     let expected = format!("{}…", "é".repeat(510));
     assert_eq!(record.reason.as_deref(), Some(&*expected));
     let reasons: Vec<_> = record.decisions.iter().map(|d| (&*d.layer, &*d.reason)).collect();
-    assert_eq!(reasons, [("auth", "the key is good"), ("talker", &*expected), ("stack", &*expected)]);
+    assert_eq!(
+        reasons,
+        [
+            ("auth", "the key is good"),
+            ("route", "anthropic/claude-haiku-5-5"),
+            ("talker", &*expected),
+            ("stack", &*expected)
+        ]
+    );
 }
 
 /// Takes nothing until it is told to.

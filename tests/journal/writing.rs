@@ -24,7 +24,9 @@ async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {
         (&json!("ada"), &json!("search"), &json!("lost"))
     );
     assert_eq!(record["model"], "claude-haiku-5-5");
-    assert_eq!(record["decisions"][0]["layer"], "budget");
+    let decisions = [0, 1].map(|at| [&record["decisions"][at]["layer"], &record["decisions"][at]["reason"]]);
+    assert_eq!(decisions[0], ["route", "anthropic/claude-haiku-5-5"]);
+    assert_eq!(decisions[1][0], "budget");
     let reservation = &intent["intent"]["reservation"];
     assert_eq!((&reservation["id"], &reservation["granted"]), (&record["id"], &record["granted_usd"]));
     assert_eq!(reservation["pots"][0]["scope"], json!({ "kind": "team", "id": "search" }));
