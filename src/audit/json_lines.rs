@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use super::rotating::Rotating;
 use crate::domain::audit::AuditRecord;
@@ -41,14 +42,12 @@ impl JsonLines {
     pub fn rotating(path: impl AsRef<Path>, max_bytes: u64) -> io::Result<Self> {
         Ok(Self::new(Rotating::open(path.as_ref(), max_bytes)?))
     }
-}
 
-#[async_trait]
-impl AuditSink for JsonLines {
-    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+    /// A line of each.
+    pub(super) async fn lines<T: Serialize>(&self, all: &[T]) -> Result<(), StoreError> {
         let mut lines = Vec::new();
-        for record in records {
-            serde_json::to_writer(&mut lines, record).map_err(StoreError::broken)?;
+        for one in all {
+            serde_json::to_writer(&mut lines, one).map_err(StoreError::broken)?;
             lines.push(b'\n');
         }
         let out = self.out.clone();
@@ -57,6 +56,13 @@ impl AuditSink for JsonLines {
             out.write_all(&lines).and_then(|()| out.flush())
         });
         written.await.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)
+    }
+}
+
+#[async_trait]
+impl AuditSink for JsonLines {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.lines(records).await
     }
 }
 

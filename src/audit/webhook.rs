@@ -61,7 +61,7 @@ impl<C> Webhook<C> {
         Ok(Webhook { url, keyed, client, dead_letters: None })
     }
 
-    /// Where batches go that the endpoint refuses for good.
+    /// Where what the endpoint refuses for good goes: records, and events, a line each.
     #[must_use]
     pub fn dead_letters(mut self, lines: JsonLines) -> Self {
         self.dead_letters = Some(lines);
@@ -141,7 +141,7 @@ where
 }
 
 /// Each event as a message of its own: `{"type":"tollgate.budget_threshold","timestamp":…,"data":{…}}`. One that is refused
-/// for good goes into the log.
+/// for good is a dead letter, or goes into the log.
 #[async_trait]
 impl<C, B> EventSink for Webhook<C>
 where
@@ -157,9 +157,13 @@ where
         let message = Message { r#type: &name, timestamp: event.at, data: event };
         let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
         let request = self.request(&body).map_err(StoreError::broken)?;
-        match post(self.client.clone(), request).await? {
-            None => Ok(()),
-            Some(status) => Err(StoreError::broken(format!("the webhook answered {status}"))),
+        match (post(self.client.clone(), request).await?, &self.dead_letters) {
+            (None, _) => Ok(()),
+            (Some(status), Some(lines)) => {
+                tracing::error!(%status, event = %event.id, "a webhook refused an event: it is a dead letter");
+                lines.lines(std::slice::from_ref(event)).await
+            }
+            (Some(status), None) => Err(StoreError::broken(format!("the webhook answered {status}"))),
         }
     }
 }

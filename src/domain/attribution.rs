@@ -31,6 +31,11 @@ static SESSIONS: [(HeaderName, HeaderName); 3] = [
     (HeaderName::from_static("x-session-id"), HeaderName::from_static("x-session-affinity")),
 ];
 
+/// Codex's account of a turn, in JSON, which has the session where the header of that name is not.
+static CODEX_TURN: HeaderName = HeaderName::from_static("x-codex-turn-metadata");
+/// What people have their clients send, for their reports.
+static TEAM: HeaderName = HeaderName::from_static("x-team");
+
 /// What a client has said of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -41,6 +46,8 @@ pub struct Attribution {
     pub session: Option<Arc<str>>,
     /// On whose behalf it was made: `metadata.user_id` of Messages, `safety_identifier` or `user` of Chat Completions.
     pub user: Option<Arc<str>>,
+    /// Which team it is of: the header `x-team`.
+    pub team: Option<Arc<str>>,
 }
 
 impl Attribution {
@@ -55,7 +62,9 @@ impl Attribution {
         });
         let its = SESSIONS.iter().filter(|(_, sign)| headers.contains_key(sign));
         let session = its.into_iter().find_map(|(name, _)| clean(headers.get(name)?.as_bytes()));
-        Attribution { agent, session, user: None }.and_user(user)
+        let session = session.or_else(|| CodexTurn::session(headers.get(&CODEX_TURN)?.as_bytes()));
+        let team = headers.get(&TEAM).and_then(|value| clean(value.as_bytes()));
+        Attribution { agent, session, user: None, team }.and_user(user)
     }
 
     /// With what the body says of the user, which with Claude Code has the session in it as well.
@@ -93,6 +102,19 @@ impl ClaudeCode {
     }
 }
 
+/// What matters of [`CODEX_TURN`].
+#[derive(Deserialize)]
+struct CodexTurn {
+    session_id: Option<String>,
+}
+
+impl CodexTurn {
+    fn session(said: &[u8]) -> Option<Arc<str>> {
+        let CodexTurn { session_id } = serde_json::from_slice(said).ok()?;
+        clean(session_id?.as_bytes())
+    }
+}
+
 /// One line of at most so many bytes; nothing of what is empty.
 fn clean(bytes: &[u8]) -> Option<Arc<str>> {
     let is_plain = bytes.len() <= LONGEST && bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
@@ -120,7 +142,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, HeaderValue::from_bytes(value).expect("a value"));
         }
-        let Attribution { agent, session, user } = Attribution::of(&map, user);
+        let Attribution { agent, session, user, .. } = Attribution::of(&map, user);
         [agent, session, user].map(|text| text.map(|text| text.to_string()))
     }
 
@@ -150,6 +172,34 @@ mod tests {
             assert_eq!(of(&[], Some(said)), [None, None, some(said)], "nobody's way but its own");
         }
         assert_eq!(of(&[], None), [None, None, None]);
+    }
+
+    #[test]
+    fn codex_names_its_session_in_its_account_of_a_turn_where_no_header_does() {
+        let turn = br#"{"session_id":"s5","thread_source":"user","workspaces":{"/home/ada":{"has_changes":true}}}"#;
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&[("x-codex-turn-metadata", turn)], None)[1], some("s5"));
+        let headers: [(_, &[u8]); 3] =
+            [("session-id", b"s3"), ("originator", b"codex_cli_rs"), ("x-codex-turn-metadata", turn)];
+        assert_eq!(of(&headers, None)[1], some("s3"));
+        let long = format!(r#"{{"session_id":"{}"}}"#, "s".repeat(60_000));
+        assert_eq!(of(&[("x-codex-turn-metadata", long.as_bytes())], None)[1], Some("s".repeat(LONGEST)));
+        for turn in [&br#"{"session_id":7}"#[..], b"{", b"[]", br#"{"turn_id":"t"}"#, br#"{"session_id":""}"#] {
+            assert_eq!(of(&[("x-codex-turn-metadata", turn)], None)[1], None);
+        }
+    }
+
+    #[test]
+    fn a_client_says_its_team_in_a_header_that_is_cleaned_and_capped_like_the_rest() {
+        let team = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-team", HeaderValue::from_bytes(value).expect("a value"));
+            Attribution::of(&headers, None).team.map(|team| team.to_string())
+        };
+        assert_eq!(team(b" search "), Some("search".to_owned()));
+        assert_eq!(team("suche\t\u{85}team".as_bytes()), Some("sucheteam".to_owned()));
+        assert_eq!(team(&[b'a'; 65_536]), Some("a".repeat(LONGEST)));
+        assert_eq!(team(b" "), None);
     }
 
     #[test]

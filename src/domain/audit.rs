@@ -69,6 +69,9 @@ pub struct AuditRecord {
     /// On whose behalf, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_user: Option<Arc<str>>,
+    /// Its team, as it says itself: `team` is the key's, and what budgets go by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_team: Option<Arc<str>>,
     /// The key's words to sort costs by: 64 of them, and 256 bytes of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
@@ -200,6 +203,7 @@ impl AuditRecord {
             agent: client.agent.clone(),
             session: client.session.clone(),
             client_user: client.user.clone(),
+            client_team: client.team.clone(),
             tags: principal.map(|p| p.tags.iter().take(TAGS).map(kept).collect()).unwrap_or_default(),
             dialect: outcome.endpoint.dialect,
             operation: outcome.endpoint.operation,
