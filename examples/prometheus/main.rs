@@ -1,6 +1,8 @@
 //! Metrics for Prometheus: `cargo run --example prometheus --features testing,metrics`
 //!
-//! Serves them under `/metrics`, beside a gateway. `dashboard.json` beside this file is a dashboard for Grafana.
+//! Serves them under `/metrics`, beside a gateway. `dashboard.json` beside this file is a dashboard for Grafana. With
+//! `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` OpenTelemetry's names are the latest, which the dashboard does not
+//! read.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "../support/serve.rs"]
@@ -17,7 +19,7 @@ use tollgate::call::Settlements;
 use tollgate::domain::budget::Window;
 use tollgate::domain::principal::Principal;
 use tollgate::store::memory::MemoryBudgets;
-use tollgate::telemetry::Metrics;
+use tollgate::telemetry::{Conventions, Metrics};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{BudgetLayer, Dialect, Gateway, GatewayLayer};
@@ -49,9 +51,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("duration".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full("tollgate_overhead_seconds".to_owned()), &OWN)?
+        // Of either generation of OpenTelemetry's names.
         .set_buckets_for_metric(Matcher::Prefix("gen_ai_client_token".to_owned()), &TOKENS)?
+        .set_buckets_for_metric(Matcher::Prefix("gen_ai_client_inference_operation".to_owned()), &TOKENS)?
         .install_recorder()?;
-    let metrics = Metrics::new().by_team(50);
+    let opt_in = std::env::var("OTEL_SEMCONV_STABILITY_OPT_IN").unwrap_or_default();
+    let metrics = Metrics::new().conventions(Conventions::opted_in(&opt_in)).by_team(50);
 
     let provider = Provider::with_client(Dialect::Anthropic, "http://simulated.invalid", None, Simulated::new())?;
     let (settlements, standing) = (Settlements::new(), metrics.clone());

@@ -52,15 +52,26 @@ pub(super) fn operation(operation: Operation) -> &'static str {
 #[cfg(feature = "metrics")]
 pub(super) use self::metrics::*;
 
-const SYSTEM: &str = "gen_ai.system";
-const PROVIDER_NAME: &str = "gen_ai.provider.name";
+pub(super) const OPERATION_NAME: &str = "gen_ai.operation.name";
+pub(super) const SYSTEM: &str = "gen_ai.system";
+pub(super) const PROVIDER_NAME: &str = "gen_ai.provider.name";
+pub(super) const REQUEST_MODEL: &str = "gen_ai.request.model";
+pub(super) const REQUEST_STREAM: &str = "gen_ai.request.stream";
+pub(super) const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
+pub(super) const RESPONSE_MODEL: &str = "gen_ai.response.model";
+pub(super) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
+pub(super) const ERROR_TYPE: &str = "error.type";
+
+/// Of a span; both generations have the first two.
+pub(super) const USAGE_INPUT: &str = "gen_ai.usage.input_tokens";
+pub(super) const USAGE_OUTPUT: &str = "gen_ai.usage.output_tokens";
+pub(super) const USAGE_CACHE_READ: &str = "gen_ai.usage.cache_read.input_tokens";
+pub(super) const USAGE_CACHE_WRITE: &str = "gen_ai.usage.cache_write.input_tokens";
+pub(super) const USAGE_REASONING: &str = "gen_ai.usage.reasoning.output_tokens";
 
 #[cfg(feature = "metrics")]
 mod metrics {
-    pub(crate) const OPERATION_NAME: &str = "gen_ai.operation.name";
-    pub(crate) const REQUEST_MODEL: &str = "gen_ai.request.model";
     pub(crate) const TOKEN_TYPE: &str = "gen_ai.token.type";
-    pub(crate) const ERROR_TYPE: &str = "error.type";
 
     /// Up to 1.36.
     pub(crate) const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
@@ -76,4 +87,28 @@ mod metrics {
     pub(crate) const CACHE_READ_TOKENS: &str = "gen_ai.client.inference.usage.cache_read.input_tokens";
     pub(crate) const CACHE_WRITE_TOKENS: &str = "gen_ai.client.inference.usage.cache_write.input_tokens";
     pub(crate) const REASONING_TOKENS: &str = "gen_ai.client.inference.usage.reasoning.output_tokens";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn a_name_of_the_conventions_is_spelt_here_and_in_what_explains_it() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry");
+        let mut looked_at = 0;
+        for entry in fs::read_dir(here).expect("readable") {
+            let path = entry.expect("readable").path();
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            if path.ends_with("semconv.rs") {
+                continue;
+            }
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let spelt: Vec<_> = code.filter(|line| line.contains("gen_ai") || line.contains("error.type")).collect();
+            assert!(spelt.is_empty(), "{}: {spelt:?}", path.display());
+            looked_at += 1;
+        }
+        assert!(looked_at > 2, "{looked_at} files");
+    }
 }

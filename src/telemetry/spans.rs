@@ -1,7 +1,7 @@
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
-use super::semconv::{Conventions, operation, provider};
+use super::semconv::{self, Conventions, operation, provider};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
 use crate::domain::outcome::{End, Outcome};
@@ -56,21 +56,21 @@ impl Spans {
             otel.name = Empty,
             otel.kind = "client",
             otel.status_code = Empty,
-            error.type = Empty,
+            { semconv::ERROR_TYPE } = Empty,
             http.response.status_code = Empty,
-            gen_ai.operation.name = operation(call.endpoint().operation),
-            gen_ai.system = Empty,
-            gen_ai.provider.name = Empty,
-            gen_ai.request.model = Empty,
-            gen_ai.response.model = Empty,
-            gen_ai.request.stream = Empty,
-            gen_ai.request.max_tokens = Empty,
-            gen_ai.conversation.id = Empty,
-            gen_ai.usage.input_tokens = Empty,
-            gen_ai.usage.output_tokens = Empty,
-            gen_ai.usage.cache_read.input_tokens = Empty,
-            gen_ai.usage.cache_write.input_tokens = Empty,
-            gen_ai.usage.reasoning.output_tokens = Empty,
+            { semconv::OPERATION_NAME } = operation(call.endpoint().operation),
+            { semconv::SYSTEM } = Empty,
+            { semconv::PROVIDER_NAME } = Empty,
+            { semconv::REQUEST_MODEL } = Empty,
+            { semconv::RESPONSE_MODEL } = Empty,
+            { semconv::REQUEST_STREAM } = Empty,
+            { semconv::REQUEST_MAX_TOKENS } = Empty,
+            { semconv::CONVERSATION_ID } = Empty,
+            { semconv::USAGE_INPUT } = Empty,
+            { semconv::USAGE_OUTPUT } = Empty,
+            { semconv::USAGE_CACHE_READ } = Empty,
+            { semconv::USAGE_CACHE_WRITE } = Empty,
+            { semconv::USAGE_REASONING } = Empty,
             tollgate.call_id = %call.id(),
             tollgate.key = Empty,
             tollgate.team = Empty,
@@ -91,7 +91,7 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
     let operation = operation(outcome.endpoint.operation);
     match last.map(|target| &target.model).or(outcome.model.as_ref()) {
         Some(model) => {
-            span.record("gen_ai.request.model", &**model);
+            span.record(semconv::REQUEST_MODEL, &**model);
             // What a client makes up is no name of a span: those are counted by.
             let known = call.catalog().find(model);
             span.record("otel.name", known.map_or(operation.to_owned(), |card| format!("{operation} {}", card.name)));
@@ -99,24 +99,24 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
         None => drop(span.record("otel.name", operation)),
     }
     let answered = outcome.attempts.last().and_then(|attempt| attempt.answered.as_deref());
-    answered.map(|model| span.record("gen_ai.response.model", model));
+    answered.map(|model| span.record(semconv::RESPONSE_MODEL, model));
     if let Some(head) = call.head() {
-        span.record("gen_ai.request.stream", head.is_stream());
-        head.max_tokens().map(|tokens| span.record("gen_ai.request.max_tokens", tokens));
+        span.record(semconv::REQUEST_STREAM, head.is_stream());
+        head.max_tokens().map(|tokens| span.record(semconv::REQUEST_MAX_TOKENS, tokens));
     }
-    outcome.client.session.as_deref().map(|session| span.record("gen_ai.conversation.id", session));
+    outcome.client.session.as_deref().map(|session| span.record(semconv::CONVERSATION_ID, session));
     if let Some(usage) = outcome.usage {
-        span.record("gen_ai.usage.input_tokens", usage.total_input());
-        span.record("gen_ai.usage.output_tokens", usage.output);
+        span.record(semconv::USAGE_INPUT, usage.total_input());
+        span.record(semconv::USAGE_OUTPUT, usage.output);
         if conventions == Conventions::Latest {
             let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
-            span.record("gen_ai.usage.cache_read.input_tokens", usage.cache_read);
-            span.record("gen_ai.usage.cache_write.input_tokens", cache_write);
-            span.record("gen_ai.usage.reasoning.output_tokens", usage.reasoning);
+            span.record(semconv::USAGE_CACHE_READ, usage.cache_read);
+            span.record(semconv::USAGE_CACHE_WRITE, cache_write);
+            span.record(semconv::USAGE_REASONING, usage.reasoning);
         }
     }
     if outcome.end != End::Complete {
-        span.record("error.type", outcome.rejection.map_or(outcome.end.as_str(), |kind| kind.as_str()));
+        span.record(semconv::ERROR_TYPE, outcome.rejection.map_or(outcome.end.as_str(), |kind| kind.as_str()));
         span.record("otel.status_code", "ERROR");
     }
     outcome.status.map(|status| span.record("http.response.status_code", status.as_u16()));

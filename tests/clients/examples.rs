@@ -216,6 +216,19 @@ fn prometheus() {
         "no model of gen_ai_client_operation_duration_sum"
     );
     running.stop();
+
+    // A histogram has buckets under the names of either generation, or nobody could add up two gateways' quantiles.
+    let mut latest = example("prometheus");
+    latest.env("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental");
+    let mut running = Running::start(latest, "prometheus");
+    let _ = running.post("/v1/messages", "claude-haiku-5-5");
+    let scraped = running.ask("GET /metrics", "");
+    for name in ["operation_input_tokens", "operation_output_tokens", "duration"] {
+        let bucket = format!("gen_ai_client_inference_{name}_bucket{{");
+        assert!(scraped.contains(&bucket), "no {bucket} in {scraped}");
+    }
+    assert!(!scraped.contains("gen_ai_client_token_usage_sum"), "of two generations one is counted: {scraped}");
+    running.stop();
 }
 
 /// How many metrics an expression asks for, if all are there, each with the labels that the expression and its legend name.

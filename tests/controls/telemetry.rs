@@ -14,8 +14,10 @@ use http::{Request, Response};
 use http_body::Frame;
 use serde::Serialize;
 use serde_json::json;
+use tollgate::domain::budget::Window;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::dialect::{Dialect, Operation};
+use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{AttemptEnd, End, Quality};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
@@ -117,13 +119,18 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
         let seen = Seen::listen();
         let spans = Spans::new().conventions(conventions);
         let world = World::with(|layer| layer.on_open(move |call| spans.begin(call)));
-        let key = world.mint(Principal::new("ada").team("search")).await;
-        assert_eq!(world.ask(post(MESSAGES, &key, &hello)).await.status, 200);
+        let plenty = "5".parse().expect("money");
+        let key = world.mint(Principal::new("ada").team("search").budget(Window::Day, plenty)).await;
+        let mut request = post(MESSAGES, &key, &hello);
+        request.headers_mut().insert("x-claude-code-session-id", "s1".parse().expect("a value"));
+        assert_eq!(world.ask(request).await.status, 200);
         world.ask(Request::post(MESSAGES).body(Body::from("{}")).expect("a request")).await;
         world.ask(Request::get("/elsewhere").body(Body::empty()).expect("a request")).await;
 
         let ended = seen.lock().1.clone();
         assert_eq!(ended.len(), 2, "what is no LLM endpoint is no call: {ended:?}");
+        let charged = world.records().await[0].charged.expect("a budget pays");
+        assert!(charged > Money::ZERO);
         let field = |n: usize, name: &str| ended[n].get(name).map(String::as_str);
         for (name, value) in [
             ("name", "call"),
@@ -140,6 +147,9 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
             ("tollgate.team", "search"),
             ("tollgate.end", "complete"),
             ("tollgate.attempts", "1"),
+            ("gen_ai.conversation.id", "s1"),
+            ("tollgate.quality", "exact"),
+            ("tollgate.charged_usd", &charged.to_string()),
         ] {
             assert_eq!(field(0, name), Some(value), "{name}: {ended:?}");
         }
