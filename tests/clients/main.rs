@@ -8,6 +8,7 @@
 //! unless `TOLLGATE_MAY_SKIP` has `claude_code`. The gateway is the one that
 //! `cargo build --examples --all-features` left.
 
+mod audit;
 mod claude_code;
 mod examples;
 mod gateway;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let mut trials = process::trials();
     trials.extend(keys::trials());
     trials.extend(starts::trials());
+    trials.extend(audit::trials());
     trials.extend(examples::trials());
     trials.extend(claude_code::trials());
     for case in python::trials() {

@@ -19,6 +19,7 @@ mod limits;
 mod listing;
 #[cfg(feature = "metrics")]
 mod metering;
+mod records;
 mod refusals;
 mod scopes;
 mod telemetry;

@@ -17,6 +17,8 @@ use crate::site::{Dir, Sink, Site, until};
 
 /// The directory that a child is to work in.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";
+/// The same, where there is no room from the beginning.
+const FULL: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_START";
 /// A directory on a disk of some megabytes, if there is one: then nothing needs to be limited.
 const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
 
@@ -24,6 +26,41 @@ const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
 fn limit_files(bytes: Option<u64>) {
     let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
     setrlimit(Resource::RLIMIT_FSIZE, bytes.unwrap_or(most), most).expect("ours to set");
+}
+
+/// A process whose disk is full before it begins; `None` in the run of all tests.
+#[test]
+fn child_whose_disk_is_full_at_the_start() {
+    let Some(dir) = std::env::var_os(FULL) else { return };
+    let dir = PathBuf::from(dir);
+    // Half a segment finds room.
+    if std::env::var_os(SMALL_DISK).is_none() {
+        limit_files(Some(4 << 20));
+    }
+    let error = Journal::at(&dir).segment_bytes(1 << 30).open().expect_err("no room for a segment").to_string();
+    assert!(error.contains("no journal can be kept here: "), "{error}");
+    assert!(["File too large", "No space left"].iter().any(|why| error.contains(why)), "{error}");
+    let left: Vec<_> = fs::read_dir(&dir).expect("readable").map(|entry| entry.expect("readable").path()).collect();
+    assert!(left.iter().all(|path| path.ends_with("lock")), "half a segment keeps others from their room: {left:?}");
+    // With room it is a journal, whatever was tried before.
+    if std::env::var_os(SMALL_DISK).is_none() {
+        limit_files(None);
+    }
+    let journal = Journal::at(&dir).segment_bytes(1 << 20).open().expect("there is room");
+    drop(journal);
+}
+
+#[test]
+fn a_directory_that_is_full_is_refused_when_it_is_opened_and_nothing_is_left_in_it() {
+    let dir = Dir::new("full-at-start");
+    let small = std::env::var_os(SMALL_DISK).map(|disk| PathBuf::from(disk).join("full-at-start"));
+    if let Some(small) = &small {
+        fs::create_dir_all(small).expect("writable");
+    }
+    as_a_child("full::child_whose_disk_is_full_at_the_start", FULL, small.as_deref().unwrap_or(&dir.0));
+    if let Some(small) = small {
+        fs::remove_dir_all(small).expect("ours");
+    }
 }
 
 /// A process whose disk fills up; `None` in the run of all tests.
@@ -96,13 +133,17 @@ async fn child_whose_disk_fills_up() {
 fn a_disk_that_fills_up_keeps_calls_out_until_it_has_room_and_no_record_is_lost() {
     let dir = Dir::new("full-disk");
     let small = std::env::var_os(SMALL_DISK).map(PathBuf::from);
-    let within: &Path = small.as_deref().unwrap_or(&dir.0);
+    as_a_child("full::child_whose_disk_fills_up", CHILD, small.as_deref().unwrap_or(&dir.0));
+}
+
+/// Runs a test of this binary that wants to be told of a directory.
+fn as_a_child(test: &str, variable: &str, within: &Path) {
     // `trap '' XFSZ`: a write beyond the limit is an error, and not the end of the process.
     let output = Command::new("sh")
         .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().expect("this binary"))
-        .args(["full::child_whose_disk_fills_up", "--exact", "--nocapture"])
-        .env(CHILD, within)
+        .args([test, "--exact", "--nocapture"])
+        .env(variable, within)
         .output()
         .expect("a shell");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
