@@ -194,6 +194,20 @@ impl AttemptGuard {
 }
 
 impl Call {
+    /// Begins an attempt at this handle's target: the call stays open until the guard is gone. One that begins within another,
+    /// on the handle that the other's request came with, is counted in its place: what both hear is one answer.
+    #[must_use]
+    pub fn begin_attempt(&self) -> AttemptGuard {
+        AttemptGuard::begin(self.clone())
+    }
+
+    /// The same, for the request that this handle came with: who sends it can then say whether it was sent.
+    pub(crate) fn begin_attempt_of(&mut self) -> AttemptGuard {
+        let guard = self.begin_attempt();
+        self.slot = Some(guard.slot());
+        guard
+    }
+
     /// The name of a model, which is nearly always that of its target.
     pub(super) fn shared_name(&self, name: &str) -> Arc<str> {
         match self.target() {

@@ -361,20 +361,6 @@ impl Call {
         &self.shared.settlements
     }
 
-    /// Begins an attempt at this handle's target: the call stays open until the guard is gone. One that begins within another,
-    /// on the handle that the other's request came with, is counted in its place: what both hear is one answer.
-    #[must_use]
-    pub fn begin_attempt(&self) -> AttemptGuard {
-        AttemptGuard::begin(self.clone())
-    }
-
-    /// The same, for the request that this handle came with: who sends it can then say whether it was sent.
-    pub(crate) fn begin_attempt_of(&mut self) -> AttemptGuard {
-        let guard = self.begin_attempt();
-        self.slot = Some(guard.slot());
-        guard
-    }
-
     /// An answer that carries `rejection` to the door, which renders it.
     pub(crate) fn reject(rejection: Rejection) -> http::Response<Body> {
         let mut response = http::Response::new(Body::empty());
