@@ -13,7 +13,7 @@ use crate::domain::limit::{Limit, Measure};
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
-use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Used, Verdict};
+use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
 use crate::store::{At, StoreError, in_time};
 
 /// How long the slots of a gateway that has fallen silent stay taken.

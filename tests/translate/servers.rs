@@ -219,7 +219,7 @@ fn reasoning_is_heard_once_by_whichever_of_its_names_a_server_calls_it() {
         let answer = whole(&json!({"index": 0, "message": said, "finish_reason": "stop"})).expect("an answer");
         let thought = json!({"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."});
         assert_eq!(answer["content"], json!([thought, {"type": "text", "text": "so"}]), "{said}");
-        let answer = told(&[chunks(&[said.clone()], Some("stop"), false)]);
+        let answer = told(&[chunks(std::slice::from_ref(&said), Some("stop"), false)]);
         assert_eq!((answer.thinking.len(), &*answer.thinking[0].0, &*answer.text), (1, "hm", "so"), "{said}");
     }
 }
