@@ -99,9 +99,9 @@ async fn every_control_says_in_the_record_what_it_decided_and_why() {
         let spent = Principal::new(name("ada")).budget(Window::Day, usd("0.000001"));
         let spent = world.mint(spent.limit(Measure::Requests, 9)).await;
         for (request, status, expected) in [
-            (post(MESSAGES, &hasty, &hello()), 200, &["auth true", "rate_limit true", "budget true"][..]),
-            (post(MESSAGES, &hasty, &hello()), 429, &["auth true", "rate_limit false"]),
-            (post(MESSAGES, &spent, &hello()), 429, &["auth true", counted, "budget false"]),
+            (post(MESSAGES, &hasty, &hello()), 200, &["auth true", "route true", "rate_limit true", "budget true"][..]),
+            (post(MESSAGES, &hasty, &hello()), 429, &["auth true", "route true", "rate_limit false"]),
+            (post(MESSAGES, &spent, &hello()), 429, &["auth true", "route true", counted, "budget false"]),
             (post(CHAT, &hasty, &json!({ "model": "gpt-5", "messages": [] })), 404, &["auth true", "model false"]),
         ] {
             let answer = ask(gateway.clone(), request).await;

@@ -83,7 +83,9 @@ fn a_name_is_met_as_a_key_of_any_object_and_nowhere_else() {
     assert_eq!(met(r#"{"source":1}"#), [true, false, false]);
     assert_eq!(met(r#"{"a":[[{"b":{"ttl":1}}]]}"#), [false, true, false]);
     assert_eq!(met(r#"{"tools":[{"source":{"ttl":1}}]}"#), [true, true, false]);
-    assert_eq!(met(r#"{"a":"source","b":["ttl"],"sources":1,"sourc":1,"Source":1,"tt\u006c":1}"#), [false; 3]);
+    assert_eq!(met(r#"{"a":"source","b":["ttl"],"sources":1,"sourc":1,"tt\u006c":1}"#), [false; 3]);
+    // In any case, as whoever reads it may take it.
+    assert_eq!(met(r#"{"a":{"Source":1},"TTL":2}"#), [true, true, false]);
     let long = "a-name-of-exactly-sixty-one-bytes-which-is-the-most-there-may";
     assert_eq!(met(&format!(r#"{{"{long}":1}}"#)), [false, false, true]);
     // As long but for a multiple of 64, and with the same end.
