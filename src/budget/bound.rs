@@ -54,8 +54,7 @@ impl<'a> Bound<'a> {
         }
         let most = cards().map(|(card, _)| card.max_output).max().unwrap_or(0);
         let asked = call.max_tokens();
-        let unasked = || cards().map(|(card, _)| room(head, card)).max().unwrap_or(0);
-        let output = asked.unwrap_or_else(unasked).min(most);
+        let output = asked.unwrap_or(most).min(most);
         Ok(Bound { head, first, more, output, asked })
     }
 
@@ -71,10 +70,13 @@ impl<'a> Bound<'a> {
         Ok(dearest)
     }
 
-    /// The output tokens that the wish is for, as far as they are bounded: those that were asked for, or those that the
-    /// model gives of itself.
+    /// The output tokens that the wish is for, as far as they are bounded and may be said: those that were asked for, or where
+    /// nobody asked for any, all that the model gives of itself. Of some models the window is of both, and a limit that the
+    /// prompt leaves no room for is refused: there the window bounds what comes, and none is said.
     pub(super) fn counted(&self) -> Option<u64> {
-        Some(self.output).filter(|output| *output < u64::MAX)
+        let has_room = |(card, input): &Billed<'_>| input.saturating_add(card.max_output) <= card.context_window;
+        let is_said = self.asked.is_some() || self.first.iter().chain(&self.more).all(has_room);
+        Some(self.output).filter(|output| is_said && *output < u64::MAX)
     }
 
     /// The input tokens that each card may be billed for.
@@ -115,17 +117,6 @@ impl<'a> Bound<'a> {
         }
         Ok(Some(paid))
     }
-}
-
-/// What a model is taken to give where nobody says how much: all that it can, as far as the prompt leaves room in its
-/// window, beyond which some servers refuse a limit. Of some models the window is of the input alone, so that an eighth is
-/// asked for in any case.
-fn room(head: &Head, card: &ModelCard) -> u64 {
-    if card.max_output == u64::MAX {
-        return u64::MAX;
-    }
-    let left = card.context_window.saturating_sub(estimate::likely_input(head.inputs(), &card.name));
-    card.max_output.min(left.max(card.max_output / 8))
 }
 
 /// The window of models that need no beta for a large one.

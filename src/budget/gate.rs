@@ -270,7 +270,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             let guard = Guard::new(store, session, paid, wanted.wish.share, guess, contact);
             call.watch_by(Arc::new(guard));
         }
-        call.set_granted(granted, wanted.holds(self.estimator), cap.as_ref().ok().copied().flatten());
+        call.set_granted(granted, wanted.holds(self.estimator), wanted.is_soft(), cap.as_ref().ok().copied().flatten());
         // What a soft one has left is of interest where nothing else is.
         if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
             show(call, REMAINING, tightest.left().max(Money::ZERO));

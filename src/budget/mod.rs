@@ -6,7 +6,7 @@
 //!   tokens (an edit: whoever sends the request applies it, as `GatewayLayer` and `Dispatch` do), and
 //!   `x-tollgate-clamped`, where the budgets do not reach for all that was asked. Where a budget that refuses pays, and the
 //!   client names no limit, the one that is held for is written into the request, and nobody is told: all that the model
-//!   gives by the catalogue, as far as the prompt leaves room in its window.
+//!   gives by the catalogue. Not where the prompt may leave no room for it in the model's window.
 //! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight"
 //!   with a `retry-after` of 1 to 60 s, by how long such calls take, unless it may [wait](BudgetLayer::wait) and its turn
 //!   comes. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A store that cannot

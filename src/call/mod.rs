@@ -283,9 +283,11 @@ impl Call {
         self.state().warn(warnings);
     }
 
-    /// Notes what is held of the budgets for this call. The outcome says what they are charged of it.
-    pub(crate) fn set_granted(&self, granted: Money, holds: Holds, clamped: Option<u64>) {
+    /// Notes what is held of the budgets for this call. The outcome says what they are charged of it. Soft ones pay for whatever
+    /// comes of it.
+    pub(crate) fn set_granted(&self, granted: Money, holds: Holds, is_soft: bool, clamped: Option<u64>) {
         let mut state = self.state();
+        state.is_bounded |= !is_soft;
         (state.granted, state.holds, state.clamped) = (Some(granted), holds, clamped);
     }
 
@@ -297,6 +299,11 @@ impl Call {
     /// Whatever asks a provider for it begins an attempt first.
     pub(crate) fn set_metered(&self) {
         self.state().metered = true;
+    }
+
+    /// Whether money is held for this call that pays for no more.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.state().is_bounded
     }
 
     /// Whether money is held for this call.

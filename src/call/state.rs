@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
     pub(super) holds: Holds,
+    /// A budget that refuses pays for it.
+    pub(super) is_bounded: bool,
     /// What an attempt has cost that has not ended, if anybody wants to know.
     pub(super) so_far: Option<(usize, Money)>,
     /// How long upstreams took to what the head of the answer waited for.
@@ -125,6 +127,7 @@ impl State {
             granted: None,
             clamped: None,
             holds: Holds::default(),
+            is_bounded: false,
             so_far: None,
             upstream_took: Duration::ZERO,
             live: Vec::new(),

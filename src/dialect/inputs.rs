@@ -22,7 +22,7 @@ use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
 /// Beyond those of the head.
-pub(super) const PATHS: [Path; 42] = [
+pub(super) const PATHS: [Path; 41] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -50,7 +50,6 @@ pub(super) const PATHS: [Path; 42] = [
     &["functions"],
     &["web_search_options"],
     &["enable_search"],
-    &["search_options"],
     &["search_parameters"],
     &["modalities"],
     &["audio"],
@@ -224,7 +223,7 @@ impl<'a> Reading<'a> {
             ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
             // The first is Anthropic's, the others are those of servers that go on to further ones.
             [
-                "fallbacks" | "fallback_models" | "models" | "plugins" | "provider" | "preset" | "providerOptions"
+                "fallbacks" | "fallback_models" | "models" | "plugins" | "preset" | "providerOptions"
                 | "provider_options",
             ] => {
                 if !is_empty {
@@ -232,8 +231,11 @@ impl<'a> Reading<'a> {
                 }
                 (!is_empty).then_some("another model may answer, at its own prices")
             }
-            // Alibaba's of Qwen, and xAI's of Grok.
-            ["enable_search" | "search_options" | "search_parameters"] => (found.kind != Kind::Bool(false))
+            // OpenRouter's: of the same model, by whom it is served.
+            ["provider"] => (!only_restricts(found.bytes(body)))
+                .then_some("by whom the model is served is asked for, each at a price of its own"),
+            // Alibaba's of Qwen, and xAI's of Grok, which has a word for none.
+            ["enable_search" | "search_parameters"] => (found.kind != Kind::Bool(false) && !is_off(found.bytes(body)))
                 .then_some("how often the provider searches, and for what fee, is not known"),
             ["background"] => {
                 (found.kind != Kind::Bool(false)).then_some("what is made when the call is over states no usage")
@@ -325,6 +327,26 @@ impl<'a> Reading<'a> {
             (false, _) => CacheWrites::None,
         }
     }
+}
+
+/// Whether what OpenRouter is asked of those who serve a model leaves each at its own price, or at less.
+fn only_restricts(provider: &[u8]) -> bool {
+    let mut only = true;
+    let whole = members(provider, |key, value| {
+        only &= match key {
+            "data_collection" | "zdr" | "require_parameters" | "ignore" | "max_price" => true,
+            "allow_fallbacks" => value == "false",
+            "sort" => value == "\"price\"",
+            _ => value == "null",
+        };
+    });
+    only && whole
+}
+
+fn is_off(search: &[u8]) -> bool {
+    let mut off = false;
+    let whole = members(search, |key, value| off |= key == "mode" && value == "\"off\"");
+    off && whole
 }
 
 /// Reads the tools, some of which are the provider's; `calls` bounds all of them at once.

@@ -54,7 +54,11 @@ where
             }
         };
         if attempt.is_taken_over() {
-            return Poll::Ready(Ok(aside(response, attempt, this.method)));
+            let is_answer = response.status().is_success() && response.extensions().get::<Rejection>().is_none();
+            match is_answer.then(|| attempt.anew()).flatten() {
+                Some(again) => attempt = again,
+                None => return Poll::Ready(Ok(aside(response, attempt, this.method))),
+            }
         }
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             if let Some(status) = rejection.upstream_status() {

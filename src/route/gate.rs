@@ -58,7 +58,7 @@ impl<R: Router> RouteGate<R> {
             return Err(nowhere(head.model(), call, elsewhere));
         }
         // What was granted pays for the model that the client named, and for no dearer one.
-        if call.is_granted() && call.route().is_none() && targets.iter().any(|t| Some(&t.model) != call.model()) {
+        if call.is_bounded() && call.route().is_none() && targets.iter().any(|t| Some(&t.model) != call.model()) {
             return Err(Rejection::misconfigured(
                 "money was granted before it was known which model would be paid: put `RouteLayer` outside of `BudgetLayer`",
             ));

@@ -18,6 +18,7 @@
 
 pub mod admission;
 pub mod audit;
+mod both;
 pub mod budget;
 pub mod cached;
 #[cfg(feature = "conformance")]
@@ -37,6 +38,7 @@ pub mod rate_limit;
 pub mod sqlite;
 pub mod watched;
 
+pub(crate) use self::both::both;
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;

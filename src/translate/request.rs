@@ -127,7 +127,7 @@ impl Translation {
 fn speak(parts: &mut Parts, len: usize) {
     let foreign = |name: &str| {
         // That one is all of a name, and how those of a host may begin.
-        let starts = ["anthropic-", "openai-", "x-stainless-", "x-claude-code-"];
+        let starts = ["anthropic-", "openai-", "x-stainless-", "x-claude-", "x-anthropic-", "x-codex-"];
         name == "x-app" || starts.iter().any(|start| name.starts_with(start))
     };
     let names: Vec<_> = parts.headers.keys().filter(|name| foreign(name.as_str())).cloned().collect();

@@ -100,7 +100,10 @@ impl TranslateLayer {
             let message = format!("{} cannot be translated to {} yet", call.dialect(), self.upstream);
             return Err(Call::reject(Rejection::new(RejectionKind::Unsupported, message)));
         }
-        let model = self.model.clone().or_else(|| call.model().cloned()).unwrap_or_default();
+        // A route with one end is a model that somebody further out has chosen.
+        let routed =
+            || call.route().and_then(|targets| if let [one] = targets { Some(one.model.clone()) } else { None });
+        let model = self.model.clone().or_else(routed).or_else(|| call.model().cloned()).unwrap_or_default();
         check_paid(&call, &model).map_err(Call::reject)?;
         let target = Arc::new(Target::new("service", self.upstream, model));
         match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
@@ -120,11 +123,11 @@ fn check_paid(call: &Call, model: &Arc<str>) -> Result<(), Rejection> {
         Some(targets) => targets.iter().any(|target| target.model == *model),
         None => call.model().is_none_or(|asked| asked == model),
     };
-    if is_paid || !call.is_granted() {
+    if is_paid || !call.is_bounded() {
         return Ok(());
     }
     Err(Rejection::misconfigured(
-        "money was granted before it was known which model would be paid: have a `RouteLayer` outside of `BudgetLayer` say what \
-         `TranslateLayer` asks for",
+        "money was granted before it was known which model would be paid: have a route (`RouteLayer` outside of `BudgetLayer`, or \
+         `GatewayLayer::router`) name the model that `TranslateLayer::model` asks for",
     ))
 }

@@ -16,7 +16,7 @@ fn goes_upstream(name: &str, more: &[Arc<str>]) -> bool {
 }
 
 /// As the table of `docs::headers` has them.
-const PASS: [&str; 19] = [
+const PASS: [&str; 23] = [
     "accept",
     "accept-encoding",
     "anthropic-beta",
@@ -32,14 +32,19 @@ const PASS: [&str; 19] = [
     "conversation_id",
     "x-session-id",
     "x-session-affinity",
+    "x-grok-conv-id",
+    "x-client-app",
     "x-client-request-id",
     "idempotency-key",
     "x-idempotency-key",
     "traceparent",
     "tracestate",
+    // By which OpenRouter counts programs.
+    "http-referer",
+    "x-title",
 ];
 
-const FAMILIES: [&str; 5] = ["x-stainless-", "anthropic-", "openai-", "x-claude-code-", "x-codex-"];
+const FAMILIES: [&str; 6] = ["x-stainless-", "anthropic-", "openai-", "x-claude-", "x-anthropic-", "x-codex-"];
 
 /// With our key, these would choose what of our account pays.
 const OURS: [&str; 4] = ["anthropic-organization", "anthropic-workspace", "openai-organization", "openai-project"];
@@ -226,6 +231,7 @@ mod tests {
             "openai-beta",
             "traceparent",
             "x-app",
+            "x-anthropic-additional-protection",
             "x-claude-code-session-id",
             "x-codex-turn-metadata",
             "x-stainless-lang",

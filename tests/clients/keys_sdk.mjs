@@ -53,8 +53,10 @@ async function test_a_rate_limit_is_waited_out_as_retry_after_says_and_then_serv
   const names = ["brisk_node", "brisk_node_openai"];
   for (const [at, { kind, by, ask }] of families(baseURL).entries()) {
     const [hasty] = by(key(names[at]), 0);
-    for (let n = 0; n < 20; n += 1) await ask(hasty);
-    const error = await raised(kind.RateLimitError, () => ask(hasty));
+    // As many as there are, and those that come back meanwhile.
+    let error = null;
+    for (let n = 0; n < 200 && error === null; n += 1) error = await ask(hasty).then(() => null, (error) => error);
+    assert.ok(error instanceof kind.RateLimitError, `${error}`);
     const after = Number(error.headers.get("retry-after"));
     assert.ok(after >= 1 && after <= 3, `${after}`);
     const limit = kind === OpenAI ? "x-ratelimit-limit-requests" : "anthropic-ratelimit-requests-limit";

@@ -286,12 +286,22 @@ fn what_no_bound_covers_is_named() {
         (json!({"enable_search": 1}), Some("enable_search")),
         (json!({"enable_search": false}), None),
         (json!({"enable_search": null}), None),
-        (json!({"search_options": {"forced_search": true}}), Some("search_options")),
-        (json!({"search_options": {}}), Some("search_options")),
-        (json!({"search_options": null}), None),
+        // Nothing is searched for by that alone.
+        (json!({"search_options": {"forced_search": true}}), None),
         (json!({"search_parameters": {"mode": "auto"}}), Some("search_parameters")),
+        (json!({"search_parameters": {"mode": "off"}}), None),
+        (json!({"search_parameters": {}}), Some("search_parameters")),
         (json!({"search_parameters": false}), None),
         (json!({"search_parameters": null}), None),
+        (json!({"provider": {"order": ["dear"]}}), Some("provider")),
+        (json!({"provider": {"sort": "throughput"}}), Some("provider")),
+        (json!({"provider": {"only": ["dear"], "zdr": true}}), Some("provider")),
+        (json!({"provider": "dear"}), Some("provider")),
+        (
+            json!({"provider": {"data_collection": "deny", "zdr": true, "allow_fallbacks": false, "sort": "price"}}),
+            None,
+        ),
+        (json!({"provider": {}}), None),
         (json!({"reasoning": {"mode": "pro"}}), Some("reasoning")),
         (json!({"reasoning": {"effort": "high"}}), None),
     ] {
@@ -427,7 +437,6 @@ fn every_member_by_which_another_model_may_be_used_is_known() {
         ("fallback_models", json!(["dear"])),
         ("models", json!(["dear"])),
         ("plugins", json!([{"id": "web"}])),
-        ("provider", json!({"order": ["dear"]})),
         ("preset", json!("dear")),
         ("providerOptions", json!({"gateway": {"models": ["dear"]}})),
         ("provider_options", json!({"models": ["dear"]})),
@@ -442,6 +451,8 @@ fn every_member_by_which_another_model_may_be_used_is_known() {
         }
     }
     assert_eq!(with(Anthropic, json!({"tools": [{"name": "models"}], "x": {"models": ["a"]}})).other_models, None);
+    // Of one model, whoever serves it.
+    assert_eq!(with(OpenAiChat, json!({"provider": {"order": ["dear"]}})).other_models, None);
 }
 
 #[test]

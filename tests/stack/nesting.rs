@@ -174,6 +174,34 @@ async fn attempts_that_follow_each_other_or_go_side_by_side_within_another_are_a
 }
 
 #[tokio::test]
+async fn what_a_host_answers_of_its_own_where_whom_it_asked_first_was_not_there_is_metered_and_paid() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let layer = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).on_close(observer);
+    let simulated = Simulated::new();
+    let (first, own) = (MeterLayer::new().layer(nowhere()), simulated.clone());
+    let mine = service_fn(move |request: Request<Body>| {
+        let (first, own) = (first.clone(), own.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.try_into_bytes().expect("in memory");
+            let answer = first.oneshot(Request::from_parts(parts.clone(), Body::from(body.clone()))).await?;
+            if answer.extensions().get::<tollgate::Rejection>().is_none() {
+                return Ok(answer);
+            }
+            own.clone().oneshot(Request::from_parts(parts, Body::from(body))).await
+        }
+    });
+    let (outcome, _) = ask(layer.layer(mine), &mut outcomes, ASKED[0]).await;
+    let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end).collect();
+    assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete]);
+    assert!(
+        outcome.charged.is_some_and(|charged| charged > Money::ZERO) && outcome.charged == outcome.cost,
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.usage.map(|usage| usage.output), Some(simulated.bill().lines()[0].output));
+}
+
+#[tokio::test]
 async fn what_a_gateway_within_answers_by_itself_is_no_attempt_and_costs_nothing() {
     let (mut outcomes, observer) = Outcomes::new();
     let layer = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).on_close(observer);

@@ -10,10 +10,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::auth::KeyAuthLayer;
 use tollgate::budget::BudgetLayer;
-use tollgate::dialect::head::Head;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::catalog::{Catalog, ModelCard, Prices, Terms};
-use tollgate::domain::estimate::likely_input;
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::Outcome;
@@ -105,17 +103,16 @@ async fn a_client_that_names_no_limit_is_asked_for_as_it_came_where_no_budget_re
 }
 
 #[tokio::test]
-async fn the_limit_that_nobody_named_leaves_room_for_the_prompt_and_is_no_more_than_its_model_gives() {
+async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_and_is_no_more_than_its_model_gives() {
     let small = || card("gpt-storm", "3", "15").context_window(10_000).max_output(8_000);
-    for (bytes, most) in [(100, Some(8_000)), (16_000, None), (40_000, Some(1_000))] {
+    // Beyond, a server that counts both refuses it, and gives no more than there is room for.
+    for (bytes, said) in [(100, &[8_000][..]), (1_500, &[8_000]), (2_500, &[]), (40_000, &[])] {
         let (site, key) = site(total("100"), catalog().with(small()), |layer| layer);
         let content = format!("sim:deltas=9 {}", "x".repeat(bytes));
         let body = json!({ "model": "gpt-storm", "messages": [{ "role": "user", "content": content }] }).to_string();
-        let head = Head::read(body.as_bytes(), Dialect::OpenAiChat).expect("a head");
-        let left = 10_000_u64.saturating_sub(likely_input(head.inputs(), "gpt-storm"));
-        let (_, sent, _) = ask(&site, &key, &body).await;
-        assert_eq!(stated(&sent), [most.unwrap_or(left)], "{bytes}: {left} are left");
-        assert!(most.is_some() || (1_000..8_000).contains(&left), "{left}");
+        let (_, sent, outcome) = ask(&site, &key, &body).await;
+        assert_eq!(stated(&sent), said, "{bytes}");
+        assert!(outcome.granted.expect("granted").nanos() >= 8_000 * 15_000, "held for all the same: {outcome:?}");
     }
 
     // What is held is for the most that any gives; what is sent, for the one that it is sent to.
@@ -224,8 +221,8 @@ async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
         ("storm", Some("gpt-dear"), false, 500),
         ("storm", Some("gpt-dear"), true, 500),
         ("any", Some("gpt-dear"), true, 200),
-        // It would ask for what the client named, whatever that costs.
-        ("any", None, true, 500),
+        // It asks for what the route says, and where there is none for what the client named.
+        ("any", None, true, 200),
         ("storm", None, false, 200),
     ] {
         let what = format!("{model} as {translated:?}, routed: {is_routed}");
@@ -241,14 +238,25 @@ async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
         assert_eq!((answered, asked.load(Ordering::SeqCst)), (status, usize::from(status == 200)), "{what}");
         let due = match (status, translated) {
             (500, _) => Some(Money::ZERO),
-            (_, Some(_)) => cost(&dear("gpt-dear")),
-            (_, None) => cost(catalog().find("claude-storm").expect("a price")),
+            (_, None) if !is_routed => cost(catalog().find("claude-storm").expect("a price")),
+            _ => cost(&dear("gpt-dear")),
         };
         assert_eq!(outcome.charged, due, "{what}: {outcome:?}");
         assert!(outcome.charged <= outcome.granted, "{what}");
         let standing = now(budgets.standing(&[total("9")], At::Store)).expect("memory");
         assert_eq!((Some(standing[0].spent), standing[0].held), (due, Money::ZERO), "{what}");
     }
+}
+
+#[tokio::test]
+async fn soft_budgets_pay_for_whatever_model_is_asked_for() {
+    let (service, asked) = mine(COMPLETION);
+    let translate = TranslateLayer::new(Dialect::OpenAiChat).model("gpt-dear");
+    let stack = translate.layer(MeterLayer::new().layer(service));
+    let stack = Stack::new(BudgetLayer::new(MemoryBudgets::new()).layer(stack));
+    let (answered, outcome) = by_hand(stack, "storm", total("9").soft()).await;
+    assert_eq!((answered, asked.load(Ordering::SeqCst)), (200, 1));
+    assert_eq!(outcome.charged, cost(&dear("gpt-dear")), "{outcome:?}");
 }
 
 #[tokio::test]

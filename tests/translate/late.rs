@@ -28,6 +28,8 @@ fn asked(client: Dialect, stream: bool) -> Request<Body> {
     Request::post(path)
         .header("x-app", "cli")
         .header("x-app-tenant", "t1")
+        .header("x-codex-turn-metadata", "{}")
+        .header("x-claude-remote-session-id", "s")
         .body(Body::from(body.to_string()))
         .expect("a request")
 }
@@ -233,6 +235,10 @@ async fn what_a_host_says_of_its_own_goes_upstream_and_what_the_client_is_does_n
     service.oneshot(asked(Dialect::Anthropic, false)).await.unwrap_or_else(|never| match never {});
     let seen = seen.lock().expect("no panic");
     assert_eq!((seen.get("x-app"), seen["x-app-tenant"].as_bytes()), (None, &b"t1"[..]));
+    assert!(
+        !seen.contains_key("x-codex-turn-metadata") && !seen.contains_key("x-claude-remote-session-id"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]

@@ -115,7 +115,9 @@ impl Watched {
     /// Whether somebody is to be told now, and that it is down.
     fn see(&mut self, is_failure: bool, after: u64, at: Timestamp) -> Option<bool> {
         self.failed = if is_failure { self.failed.saturating_add(1) } else { 0 };
-        let is_quiet = self.told_at.is_some_and(|told| at.duration_since(told) < QUIET);
+        // A clock that was set back hides nothing.
+        let is_quiet =
+            self.told_at.is_some_and(|told| (SignedDuration::ZERO..QUIET).contains(&at.duration_since(told)));
         let is_down = match self.is_told {
             true => is_failure,
             false => self.failed >= after && !is_quiet,

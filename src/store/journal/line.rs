@@ -95,8 +95,13 @@ impl Seen {
     /// Whether anything is new but the time that has passed: of a stream that nobody reads, nothing is, for as long as that is so.
     pub(super) fn says_more_than(&self, before: &Seen) -> bool {
         let Seen { id, usage, cost, charged, quality, attempts, took_us: _ } = self;
-        (id, usage, cost, charged) != (&before.id, &before.usage, &before.cost, &before.charged)
-            || (quality, attempts) != (&before.quality, &before.attempts)
+        let is_as = |(one, other): (&AttemptRecord, &AttemptRecord)| {
+            *other == AttemptRecord { took_us: other.took_us, ..one.clone() }
+        };
+        (id, usage, cost, charged, quality)
+            != (&before.id, &before.usage, &before.cost, &before.charged, &before.quality)
+            || attempts.len() != before.attempts.len()
+            || !attempts.iter().zip(&before.attempts).all(is_as)
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Shared, moments};
 use crate::domain::event::Event;
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
-use crate::store::{Chain, StoreError, contained, patiently};
+use crate::store::{Chain, StoreError, both, contained, patiently};
 
 /// Most records that a sink is handed at once.
 const BATCH: usize = 256;
@@ -137,7 +137,7 @@ impl Shipment {
                     self.read(shared).await;
                     self.outbox.close();
                 };
-                tokio::join!(reading, self.tell_events(shared, &**sink));
+                both(reading, self.tell_events(shared, &**sink)).await;
             }
         }
     }

@@ -91,12 +91,20 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The types of images that Anthropic takes. Another is none that the provider's clients send, nor one that others take.
+/// The types of images that Anthropic takes.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// Where an image is.
 pub(super) fn image<'a>(path: &Path<'_>, given: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
-    let source = source(path, given)?;
+    let mut source = source(path, given)?;
+    if let Source::Base64 { media_type, .. } = &mut source {
+        // What many programs call it.
+        match media_type.to_ascii_lowercase().as_str() {
+            "image/jpg" => *media_type = "image/jpeg".into(),
+            lower if lower != &**media_type => *media_type = lower.to_owned().into(),
+            _ => {}
+        }
+    }
     match &source {
         Source::Base64 { media_type, .. } if !IMAGES.contains(&&**media_type) => {
             Err(invalid(format!("{path}.source.media_type"), "must be image/jpeg, image/png, image/gif or image/webp"))

@@ -204,6 +204,12 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
+    /// Clients must send back what they were handed, a signature of such a server's own too: it is no reason to refuse a
+    /// conversation in its second turn, however strict.
+    fn thinking_is_lost(&mut self) {
+        _ = self.warnings.dropped("messages.content.thinking");
+    }
+
     /// One that has nothing left to say still stands between two users.
     fn assistant(&mut self, turn: &'w Turn<'w>, is_between_users: bool) -> Result<(), Rejection> {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
@@ -221,11 +227,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                     let is_theirs = signature.as_str().starts_with(PLACEHOLDER_SIGNATURE);
                     let is_told = self.aim.abilities.replays_reasoning && !text.is_empty();
                     if !is_theirs && !is_told {
-                        self.warnings.dropped("messages.content.thinking")?;
+                        self.thinking_is_lost();
                     }
                 }
                 // Sealed for one provider, it says nothing to another.
-                BlockKind::RedactedThinking { .. } => self.warnings.dropped("messages.content.thinking")?,
+                BlockKind::RedactedThinking { .. } => self.thinking_is_lost(),
                 BlockKind::ToolUse { id, name, input } => called.push(id.by_ref(), |before| {
                     let ours = match (openai_tool_id(id), before) {
                         (Cow::Borrowed(_), 0) => id.by_ref(),
