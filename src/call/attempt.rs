@@ -72,11 +72,12 @@ impl AttemptGuard {
         self.call.as_ref().is_some_and(|call| call.state().is_taken_over(self.slot))
     }
 
-    /// One in its stead, where the one that took its place came to nothing: what is answered all the same was asked of somebody
-    /// else, by the way of this one.
+    /// One in its stead, where the one that took its place came to nothing, and all since: what is answered all the same was
+    /// asked of somebody else, by the way of this one.
     pub(crate) fn anew(&self) -> Option<AttemptGuard> {
         let mut call = self.call.clone()?;
-        let came_to_nothing = call.state().attempts.get(self.slot.at())?.as_ref()?.came_to_nothing();
+        let came_to_nothing = |attempt: &Option<Attempt>| attempt.as_ref().is_some_and(Attempt::came_to_nothing);
+        let came_to_nothing = call.state().attempts.get(self.slot.at()..)?.iter().all(came_to_nothing);
         call.slot = None;
         came_to_nothing.then(|| {
             let mut again = AttemptGuard::begin(call);
