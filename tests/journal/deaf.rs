@@ -2,9 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use http::StatusCode;
 use tollgate::AuditLayer;
+use tollgate::domain::event::Event;
+use tollgate::store::StoreError;
+use tollgate::store::event::EventSink;
 use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 
@@ -61,4 +67,62 @@ async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all
     let behind = || site.audit.status().behind.iter().map(|(_, lines)| lines).sum::<u64>();
     until("all have had all", || behind() == 0).await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+/// Takes its time for the first.
+#[derive(Default)]
+struct Slow {
+    ear: Ear,
+    is_awake: AtomicBool,
+}
+
+#[async_trait]
+impl EventSink for Slow {
+    async fn tell(&self, event: &Event) -> Result<(), StoreError> {
+        if !self.is_awake.swap(true, Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+        self.ear.tell(event).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_slow_is_told_of_all_that_was_before_it_though_that_be_more_than_may_wait() {
+    const PAST: usize = 1_500;
+    let dir = Dir::new("past");
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let events = journal.events();
+    (0..PAST).for_each(|number| tell(&events, &number.to_string()));
+    AuditLayer::journaled(journal).flush().await;
+
+    let (left, ear) = (dir.as_if_killed("past-after"), Ear::default());
+    let slow = Slow { ear: ear.clone(), ..Slow::default() };
+    let journal = Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", slow)).expect("a journal");
+    let again = AuditLayer::journaled(journal);
+    again.flush().await;
+    until("it is told of all", || ear.heard().len() >= PAST).await;
+    let told: Vec<_> = (0..PAST).map(|number| format!("key {number} was revoked")).collect();
+    assert_eq!(ear.heard(), told);
+}
+
+#[tokio::test]
+async fn a_sink_of_records_is_not_behind_for_events_that_waited_for_another_of_its_name() {
+    let (dir, ear, sink) = (Dir::new("another"), Ear::default(), Sink::default());
+    ear.deaf(true);
+    let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("hook", ear)).expect("a journal");
+    let events = journal.events();
+    let audit = AuditLayer::journaled(journal);
+    tell(&events, "first");
+    audit.flush().await;
+    until("it waits", || dir.join("hook.waiting").exists()).await;
+
+    let left = dir.as_if_killed("another-after");
+    let journal = Journal::at(&left.0).open().and_then(|journal| journal.ship("hook", sink.clone()));
+    let site = Site::new(journal.expect("a journal"), MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    site.audit.flush().await;
+    until("it has the record", || sink.len() == 1).await;
+    let behind = || site.audit.status().behind.iter().map(|(_, lines)| lines).sum::<u64>();
+    until("it has had all", || behind() == 0).await;
+    assert!(left.join("hook.waiting").exists(), "one that hears of events may come again");
 }

@@ -1,12 +1,14 @@
 //! What is done about a sync that failed. Asking again proves nothing: a kernel that could not write its pages takes them for
 //! written from then on. So they are read back and written once more, before a sync is believed.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::frame::{Found, Frames};
+use super::shared::{Shared, Trouble};
 
 /// What was written to one segment, and is not on the disk.
 pub(super) struct Unsynced {
@@ -46,6 +48,30 @@ impl Unsynced {
         self.len = self.len.max(more.len);
         self.is_suspect |= more.is_suspect;
     }
+}
+
+/// Brings these to the disk, and gives those that it did not take.
+pub(super) fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
+    let (mut failed, mut why, is_idle) = (Vec::new(), None, unsynced.is_empty());
+    for mut one in unsynced {
+        match one.sync() {
+            Ok(Synced::Whole) => {}
+            Ok(Synced::Lost) => {
+                let path = one.path.display();
+                tracing::error!(%path, "the disk has lost lines of the journal; no call is let through before the next start");
+                journal.trouble(Trouble::Lost, Some(&"the disk has lost what was written, until the next start"));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
+                failed.push(one);
+                why = Some(format!("what is written is not on the disk: {error}"));
+            }
+        }
+    }
+    if !is_idle {
+        journal.trouble(Trouble::Sync, why.as_ref().map(|why| why as &dyn Display));
+    }
+    failed
 }
 
 /// Writes what there is to be read of it again, and says whether that is whole. Whoever writes to it meanwhile does so behind that.

@@ -71,6 +71,7 @@ mod seal;
 mod segment;
 mod shared;
 mod ship;
+mod spare;
 mod sync;
 mod tail;
 mod trail;

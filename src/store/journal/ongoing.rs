@@ -1,6 +1,5 @@
 //! What somebody was told of and waits for the end of, over a restart too.
 
-use std::collections::BTreeSet;
 use std::ops::Not;
 use std::sync::Arc;
 
@@ -8,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::What;
 
-/// How many upstreams are remembered, and with what names in bytes: a line has to hold them.
+/// How many upstreams are remembered, and with what names in bytes: a line has to hold them. Of more, those told last: one that
+/// has left the configuration while it was down never answers again.
 const MOST: usize = 100;
 const NAME: usize = 128;
 
@@ -16,9 +16,9 @@ const NAME: usize = 128;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Ongoing {
-    /// The upstreams that are down.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) down: BTreeSet<Arc<str>>,
+    /// The upstreams that are down, in the order in which they were told to be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) down: Vec<Arc<str>>,
     /// Records are not written as they should be.
     #[serde(skip_serializing_if = "Not::not")]
     pub(super) is_degraded: bool,
@@ -32,13 +32,41 @@ impl Ongoing {
     /// This was told.
     pub(super) fn note(&mut self, what: &What) {
         match what {
-            What::UpstreamDown { upstream, .. } if self.down.len() < MOST && upstream.len() <= NAME => {
-                self.down.insert(upstream.clone());
+            What::UpstreamDown { upstream, .. } if upstream.len() <= NAME => {
+                self.down.retain(|down| down != upstream);
+                self.down.drain(..self.down.len().saturating_sub(MOST - 1));
+                self.down.push(upstream.clone());
             }
-            What::UpstreamUp { upstream } => _ = self.down.remove(upstream),
+            What::UpstreamUp { upstream } => self.down.retain(|down| down != upstream),
             What::AuditDegraded { .. } => self.is_degraded = true,
             What::AuditRestored => self.is_degraded = false,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn down(upstream: &str) -> What {
+        What::UpstreamDown { upstream: upstream.into(), attempts: 3 }
+    }
+
+    #[test]
+    fn of_more_upstreams_than_are_remembered_those_are_that_were_told_last() {
+        let mut ongoing = Ongoing::default();
+        (0..MOST).for_each(|number| ongoing.note(&down(&number.to_string())));
+        // It has been told again, and another has left the configuration meanwhile.
+        ongoing.note(&down("0"));
+        ongoing.note(&down("new"));
+        ongoing.note(&down(&"x".repeat(NAME + 1)));
+        let left: Vec<_> = (2..MOST).map(|number| number.to_string()).chain(["0".into(), "new".into()]).collect();
+        let names = |ongoing: &Ongoing| ongoing.down.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&ongoing), left);
+        let json = serde_json::to_string(&ongoing).expect("plain data");
+        assert_eq!(serde_json::from_str::<Ongoing>(&json).expect("as it was written"), ongoing);
+        ongoing.note(&What::UpstreamUp { upstream: "0".into() });
+        assert!(names(&ongoing).iter().all(|name| name != "0"));
     }
 }

@@ -82,8 +82,9 @@ impl Journal {
     }
 
     /// Tells this sink of every [event](crate::domain::event), from where the one of this name stopped before; the first time,
-    /// from the beginning. What it does not take waits for it, 1,000 events and 1 MiB at most: beyond, the oldest are in the
-    /// log.
+    /// from the beginning. What it does not take waits for it, 1,000 events and 1 MiB at most; one that is slow is read on for as
+    /// it takes them. Of more, the oldest are in the log, where it has taken none for a minute, or where the journal has little
+    /// room left and what it has not been read for is in the way.
     ///
     /// # Errors
     /// As [`ship`](Self::ship).
@@ -238,10 +239,10 @@ impl JournalOptions {
         let settled = Settled { before, done: Vec::new(), ongoing: recovered.ongoing.clone() };
         let head = put(&mut lines, head, &Said::Settled(settled)).map_err(broken)?;
         segment::forget_spare(&dir);
-        let file = segment::prepare(&dir, size).map_err(&io)?;
+        let file = segment::prepare(&dir, size, |_| Ok(())).map_err(&io)?;
         let path = segment::begin(&dir, first).map_err(&io)?;
         let shared = Arc::new(Shared {
-            sync: Sync::new(dir.clone(), size, segment::prepare(&dir, size).map_err(&io)?),
+            sync: Sync::new(dir.clone(), size, segment::prepare(&dir, size, |_| Ok(())).map_err(&io)?),
             dir: dir.clone(),
             size,
             keep,

@@ -5,19 +5,23 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::ship::write_whole;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 
-/// How many may wait, and in how many bytes. Beyond, the oldest are told to nobody.
+/// How many may wait, and in how many bytes. Beyond, those of a sink that takes nothing are told to nobody, the oldest first.
 const MOST: usize = 1_000;
 const MOST_BYTES: usize = 1 << 20;
 /// After how many that were told the file says so; those before come again after a crash.
 const SOME: usize = 32;
+/// A sink that has been told nothing for so long, though something waits, takes nothing; any other is slow.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// The events that wait for one sink. A clone is the same.
 #[derive(Clone)]
@@ -43,11 +47,13 @@ struct Waiting {
     unkept: Option<usize>,
     is_changed: bool,
     is_closed: bool,
+    /// When the first of them came to be the first.
+    moved: Duration,
 }
 
 /// As the file has it, a line each.
 #[derive(Clone, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     /// Of its line in the journal.
     seq: u64,
     event: Event,
@@ -56,6 +62,14 @@ struct Kept {
 }
 
 impl Outbox {
+    /// Of a sink that nothing is kept for: it is not told what an earlier process left in this file.
+    pub(super) fn unused(path: PathBuf) -> Self {
+        if path.exists() {
+            tracing::error!(path = %path.display(), "events wait for a sink of this name, and the one that has it now takes records: nobody is told of them");
+        }
+        Outbox::with(path, Waiting::default())
+    }
+
     /// With what an earlier process left in this file.
     pub(super) fn open(path: PathBuf) -> Self {
         let mut waiting = Waiting::default();
@@ -71,6 +85,10 @@ impl Outbox {
             waiting.known = waiting.events.iter().map(|kept| kept.event.id).collect();
             waiting.unkept = Some(0);
         }
+        Outbox::with(path, waiting)
+    }
+
+    fn with(path: PathBuf, waiting: Waiting) -> Self {
         let inner = Inner { path, waiting: Mutex::new(waiting), news: Notify::new(), keeping: Mutex::default() };
         Outbox { inner: Arc::new(inner) }
     }
@@ -79,18 +97,41 @@ impl Outbox {
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds these, of the lines of these numbers, and gives those that nobody is told of for want of room.
-    pub(super) fn add(&self, events: Vec<(u64, Event)>) -> Vec<Event> {
-        let mut waiting = self.lock();
+    /// These, of the lines of these numbers, in parts that each have room where nothing else waits; mostly one.
+    pub(super) fn parts(events: Vec<(u64, Event)>) -> Vec<Vec<Kept>> {
+        let (mut parts, mut room) = (Vec::<Vec<Kept>>::new(), 0);
         for (seq, event) in events {
-            if waiting.known.contains(&event.id) || waiting.events.iter().any(|kept| kept.event.id == event.id) {
+            let bytes = serde_json::to_string(&event).map_or(0, |text| text.len());
+            let kept = Kept { seq, event, bytes };
+            match parts.last_mut() {
+                Some(part) if bytes <= room && part.len() < MOST => {
+                    room -= bytes;
+                    part.push(kept);
+                }
+                _ => {
+                    room = MOST_BYTES.saturating_sub(bytes);
+                    parts.push(vec![kept]);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Adds these, and gives those that nobody is told of for want of room.
+    pub(super) fn add(&self, part: Vec<Kept>) -> Vec<Event> {
+        let mut waiting = self.lock();
+        for kept in part {
+            let id = kept.event.id;
+            if waiting.known.contains(&id) || waiting.events.iter().any(|kept| kept.event.id == id) {
                 continue;
             }
-            let bytes = serde_json::to_string(&event).map_or(0, |text| text.len());
-            waiting.events.push_back(Kept { seq, event, bytes });
+            if waiting.events.is_empty() {
+                waiting.moved = SystemClock.elapsed();
+            }
+            waiting.events.push_back(kept);
             waiting.is_changed = true;
         }
-        let (mut lost, mut bytes) = (Vec::new(), waiting.events.iter().map(|kept| kept.bytes).sum::<usize>());
+        let (mut lost, mut bytes) = (Vec::new(), bytes_of(&waiting.events));
         // The first may be on its way.
         while waiting.events.len() > 2 && (waiting.events.len() > MOST || bytes > MOST_BYTES) {
             let Some(kept) = waiting.events.remove(1) else { break };
@@ -116,6 +157,17 @@ impl Outbox {
         self.once(|waiting| waiting.events.is_empty().then_some(())).await;
     }
 
+    /// Waits until these have room.
+    pub(super) async fn room_for(&self, part: &[Kept]) {
+        self.once(|waiting| waiting.has_room(part).then_some(())).await;
+    }
+
+    /// Whether nothing comes of waiting for room.
+    pub(super) fn is_stuck(&self, now: Duration) -> bool {
+        let waiting = self.lock();
+        !waiting.events.is_empty() && now.saturating_sub(waiting.moved) >= STUCK
+    }
+
     async fn once<T>(&self, look: impl Fn(&Waiting) -> Option<T>) -> T {
         loop {
             // Before looking: what comes in between is not missed.
@@ -132,6 +184,7 @@ impl Outbox {
     pub(super) fn told(&self) -> bool {
         let mut waiting = self.lock();
         waiting.events.pop_front();
+        waiting.moved = SystemClock.elapsed();
         waiting.is_changed = true;
         let is_empty = waiting.events.is_empty();
         let is_due = waiting.unkept.as_mut().is_some_and(|unkept| {
@@ -160,7 +213,9 @@ impl Outbox {
 
     /// Something may be added again.
     pub(super) fn reopen(&self) {
-        self.lock().is_closed = false;
+        let mut waiting = self.lock();
+        // Nobody was told meanwhile.
+        (waiting.is_closed, waiting.moved) = (false, SystemClock.elapsed());
     }
 
     /// Whether the file says something else.
@@ -181,7 +236,11 @@ impl Outbox {
         };
         let kept = match (events.is_empty(), had_file) {
             (true, false) => Ok(()),
-            (true, true) => fs::remove_file(&self.inner.path),
+            (true, true) => match fs::remove_file(&self.inner.path) {
+                // Somebody else has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
             (false, _) => lines(&events).and_then(|lines| write_whole(&self.inner.path, &lines)),
         };
         if kept.is_err() {
@@ -191,6 +250,18 @@ impl Outbox {
         }
         kept
     }
+}
+
+impl Waiting {
+    fn has_room(&self, part: &[Kept]) -> bool {
+        let fits = |events: usize, bytes: usize| events <= MOST && bytes <= MOST_BYTES;
+        self.events.is_empty()
+            || fits(self.events.len() + part.len(), bytes_of(&self.events).saturating_add(bytes_of(part)))
+    }
+}
+
+fn bytes_of<'a>(events: impl IntoIterator<Item = &'a Kept>) -> usize {
+    events.into_iter().map(|kept| kept.bytes).sum()
 }
 
 fn read(path: &PathBuf) -> Option<String> {
@@ -223,6 +294,12 @@ mod tests {
         Event { id: Uuid::from_u128(number), ..Event::new(at, What::AuditRestored) }
     }
 
+    /// Those of these numbers, of the lines of these.
+    fn part(numbers: impl IntoIterator<Item = (u64, u128)>) -> Vec<Kept> {
+        let events = numbers.into_iter().map(|(seq, number)| (seq, event(number))).collect();
+        Outbox::parts(events).into_iter().flatten().collect()
+    }
+
     fn numbers(outbox: &Outbox) -> Vec<u128> {
         outbox.lock().events.iter().map(|kept| kept.event.id.as_u128()).collect()
     }
@@ -234,7 +311,7 @@ mod tests {
         fs::create_dir_all(&dir).expect("a directory");
         let path = dir.join("ear.waiting");
         let outbox = Outbox::open(path.clone());
-        assert!(outbox.add(vec![(4, event(1)), (7, event(2)), (9, event(3))]).is_empty());
+        assert!(outbox.add(part([(4, 1), (7, 2), (9, 3)])).is_empty());
         assert_eq!((outbox.had(20), outbox.had(2)), (3, 2));
         outbox.keep().expect("writable");
         // The file is written now and then.
@@ -243,10 +320,10 @@ mod tests {
         let outbox = Outbox::open(path.clone());
         assert_eq!(numbers(&outbox), [1, 2, 3]);
         // They are in the journal too, and are read there once more.
-        assert!(outbox.add(vec![(7, event(2)), (9, event(3)), (11, event(4))]).is_empty());
+        assert!(outbox.add(part([(7, 2), (9, 3), (11, 4)])).is_empty());
         assert_eq!(numbers(&outbox), [1, 2, 3, 4]);
-        let many = (5..=1_002).map(|number| (20, event(number))).collect();
-        let lost: Vec<_> = outbox.add(many).iter().map(|event| event.id.as_u128()).collect();
+        let lost: Vec<_> =
+            outbox.add(part((5..=1_002).map(|number| (20, number)))).iter().map(|event| event.id.as_u128()).collect();
         assert_eq!((lost, numbers(&outbox).len()), (vec![2, 3], MOST), "the first may be on its way");
         outbox.keep().expect("writable");
         let is_due = (0..MOST).filter(|_| outbox.told()).count();
@@ -254,6 +331,41 @@ mod tests {
         assert_eq!(outbox.had(20), 20);
         outbox.keep().expect("writable");
         assert!(!path.exists() && !outbox.is_changed());
+
+        // Somebody removes the file.
+        outbox.add(part([(30, 5_000)]));
+        outbox.keep().expect("writable");
+        fs::remove_file(&path).expect("it was written");
+        assert!(outbox.told());
+        outbox.keep().expect("it is as it should be");
+        assert!(!outbox.is_changed());
         fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn what_has_no_room_waits_for_a_sink_that_moves_and_for_no_other() {
+        let outbox = Outbox::open("/nowhere/ear.waiting".into());
+        let (more, now) = (part([(2, 2_000), (2, 2_001)]), || SystemClock.elapsed());
+        let has_room = || outbox.lock().has_room(&more);
+        assert!(has_room() && !outbox.is_stuck(now() + STUCK), "nothing waits");
+        outbox.add(part((1..MOST as u128).map(|number| (1, number))));
+        assert!(!has_room() && !outbox.is_stuck(now()));
+        assert!(outbox.is_stuck(now() + STUCK));
+        let before = outbox.lock().moved;
+        while outbox.lock().moved == before {
+            outbox.told();
+        }
+        assert!(has_room() && !outbox.is_stuck(before + STUCK));
+    }
+
+    #[test]
+    fn more_than_ever_has_room_comes_in_parts_that_have() {
+        let what = || What::AuditDegraded { reason: "x".repeat(200_000).into() };
+        let at = "2026-11-28T09:00:00Z".parse().expect("a time");
+        let parts = Outbox::parts((1..=12).map(|seq| (seq, Event::new(at, what()))).collect());
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5, 2]);
+        assert_eq!(parts.iter().flatten().map(|kept| kept.seq).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| bytes_of(part) <= MOST_BYTES));
+        assert!(Outbox::parts(Vec::new()).is_empty());
     }
 }

@@ -33,14 +33,14 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     Ok(found)
 }
 
-/// Makes the segment that will be next, of zeros.
-pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
-    made(&dir.join(NEXT), size)
+/// Makes the segment that will be next, of zeros. That takes its time: after each part but the last, this is done with it.
+pub(super) fn prepare(dir: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
+    made(&dir.join(NEXT), size, meanwhile)
 }
 
 /// Makes the one after that.
-pub(super) fn prepare_spare(dir: &Path, size: u64) -> io::Result<File> {
-    made(&dir.join(SPARE), size)
+pub(super) fn prepare_spare(dir: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
+    made(&dir.join(SPARE), size, meanwhile)
 }
 
 /// An earlier process may have left one.
@@ -53,9 +53,9 @@ pub(super) fn promote(dir: &Path) -> io::Result<()> {
     fs::rename(dir.join(SPARE), dir.join(NEXT))
 }
 
-fn made(path: &Path, size: u64) -> io::Result<File> {
+fn made(path: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
     // An attempt that found no room is taken back, or its half would keep others from theirs.
-    fill(path, size).inspect_err(|_| _ = fs::remove_file(path))
+    fill(path, size, meanwhile).inspect_err(|_| _ = fs::remove_file(path))
 }
 
 /// To write a file that is there or comes to be; such a one is its owner's alone: whoever can open it can lock it too.
@@ -67,7 +67,7 @@ pub(super) fn owners() -> OpenOptions {
     options
 }
 
-fn fill(path: &Path, size: u64) -> io::Result<File> {
+fn fill(path: &Path, size: u64, mut meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
     let mut file = owners().truncate(true).open(path)?;
     let zeros = vec![0; 1 << 20];
     let mut left = size;
@@ -75,6 +75,9 @@ fn fill(path: &Path, size: u64) -> io::Result<File> {
         let part = zeros.len().min(usize::try_from(left).unwrap_or(zeros.len()));
         file.write_all(&zeros[..part])?;
         left -= part as u64;
+        if left > 0 {
+            meanwhile(&file)?;
+        }
     }
     file.sync_all()?;
     Ok(file)

@@ -139,6 +139,16 @@ impl Shared {
         self.least(|acked| acked.had)
     }
 
+    /// Whether there is little room, and it is this sink that keeps what would make some.
+    pub(super) fn is_short_by(&self, sink: &str) -> bool {
+        if !self.sync.is_short() || !self.has_record_sink.load(Ordering::Relaxed) {
+            return false;
+        }
+        let acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = acked.get(sink).map(|acked| acked.taken);
+        acked.values().map(|acked| acked.taken).min() == taken
+    }
+
     /// The last line that nothing is kept for.
     fn taken(&self) -> Option<u64> {
         self.least(|acked| acked.taken)
@@ -149,11 +159,12 @@ impl Shared {
     }
 
     /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says
-    /// how much there may still be beyond the next segment, what was kept to be looked at left aside.
+    /// how much there may still be beyond the next segment, what was kept to be looked at left aside. Of much that is removed
+    /// each takes its time: behind each, this is done.
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
-    pub(super) fn make_room(&self) -> io::Result<u64> {
+    pub(super) fn make_room(&self, mut meanwhile: impl FnMut()) -> io::Result<u64> {
         let segments = segment::list(&self.dir)?;
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
@@ -191,6 +202,7 @@ impl Shared {
                 true => {
                     fs::remove_file(&segment.path)?;
                     total -= len;
+                    meanwhile();
                 }
                 false => kept += len,
             }
@@ -250,8 +262,28 @@ mod tests {
         shared.ack(&"ear".into(), had_all);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1_000, Ordering::Relaxed);
-        shared.make_room().expect_err("it is full");
+        shared.make_room(|| ()).expect_err("it is full");
         assert_eq!(segment::list(&dir).expect("readable").len(), 3);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn room_is_short_by_the_sink_that_has_read_least_where_reading_makes_room() {
+        let (dir, journal) = full("short-by");
+        let journal = journal.notify("ear", Deaf).expect("a name");
+        let shared = journal.events().into_shared();
+        shared.sync.look();
+        let is_short = (0..5_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            shared.sync.is_short()
+        });
+        assert!(is_short);
+        assert!(!shared.is_short_by("ear"), "records have nowhere to go");
+        let _journal = journal.ship("kept", TracingSink::new()).expect("a name");
+        shared.ack(&"kept".into(), had_all);
+        assert!(shared.is_short_by("ear") && !shared.is_short_by("kept"));
+        shared.ack(&"ear".into(), |acked| acked.taken = 1_001);
+        assert!(!shared.is_short_by("ear"));
         fs::remove_dir_all(&dir).expect("ours");
     }
 
@@ -263,7 +295,7 @@ mod tests {
         shared.ack(&"kept".into(), had_all);
         shared.open_from.store(1_000, Ordering::Relaxed);
         let left = || segment::list(&dir).expect("readable").len();
-        shared.make_room().expect("nobody is kept out");
+        shared.make_room(|| ()).expect("nobody is kept out");
         assert_eq!(left(), 3);
         // Its own thread looks for room at once.
         let _trails = Trails::new(journal);
@@ -286,12 +318,12 @@ mod tests {
         for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
             shared.needed_from.store(1, Ordering::Relaxed);
             shared.is_untold.store(is_untold, Ordering::Relaxed);
-            let error = shared.make_room().expect_err("it is full");
+            let error = shared.make_room(|| ()).expect_err("it is full");
             assert!(error.to_string().contains(why), "{error}");
         }
         assert_eq!(left(), 3);
         shared.needed_from.store(1_000, Ordering::Relaxed);
-        shared.make_room().expect("room");
+        shared.make_room(|| ()).expect("room");
         assert_eq!(left(), 1);
         fs::remove_dir_all(&dir).expect("ours");
     }

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
-use super::outbox::Outbox;
+use super::outbox::{Kept, Outbox};
 use super::segment::owners;
 use super::tail::{Place, Tail, Told};
 use super::{Shared, moments};
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
@@ -33,6 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long an event may take to be told before it is kept apart from the journal.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How often it is looked whether what waits for room is to wait on.
+const LOOK: Duration = Duration::from_millis(250);
 /// How often a sink is told what it panics at.
 const PANICS: u32 = 3;
 
@@ -94,7 +97,12 @@ impl Shipments {
             }
             (_, had) => had.map_or(0, |had| had.seq),
         };
-        let outbox = Outbox::open(shared.dir.join(format!("{name}.waiting")));
+        let waiting = shared.dir.join(format!("{name}.waiting"));
+        let outbox = match sink {
+            // What waits there is none of its business, and it must not be waited for that it has it.
+            Sink::Records(_) => Outbox::unused(waiting),
+            Sink::Events(_) => Outbox::open(waiting),
+        };
         shared.ack(&name, |acked| (acked.had, acked.taken) = (outbox.had(had), had));
         shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);
         self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way: AtomicBool::new(false) }));
@@ -220,24 +228,43 @@ impl Shipment {
                 moments::at("sink-told");
                 !matches!(answer, Answer::Closed)
             }
-            Sink::Events(_) => {
-                self.take(events).await;
-                true
-            }
+            Sink::Events(_) => self.take(shared, events).await,
         }
     }
 
     /// Has these told, and waits for that a moment. What is not told by then is kept apart: it is little, and the journal must
-    /// not grow, until no call is let through, because a channel takes no messages.
-    async fn take(&self, events: Vec<(u64, Event)>) {
-        let is_behind = !self.outbox.is_empty();
-        for event in self.outbox.add(events) {
-            self.is_lost(&"more events wait for this sink than are kept", &event);
+    /// not grow, until no call is let through, because a channel takes no messages. `false` where the journal was closed before
+    /// there was room for them.
+    async fn take(&self, shared: &Shared, events: Vec<(u64, Event)>) -> bool {
+        let (is_behind, mut goes_on) = (!self.outbox.is_empty(), true);
+        for part in Outbox::parts(events) {
+            goes_on = self.has_room(shared, &part).await;
+            if !goes_on {
+                break;
+            }
+            for event in self.outbox.add(part) {
+                self.is_lost(&"more events wait for this sink than are kept", &event);
+            }
         }
-        if !is_behind {
+        if goes_on && !is_behind {
             let _ = tokio::time::timeout(MOMENT, self.outbox.emptied()).await;
         }
         self.keep().await;
+        goes_on
+    }
+
+    /// Waits until these have room: a sink that is slow misses nothing. Those before them give way where it takes nothing, or
+    /// where calls would have to wait for it. `false` where the journal was closed meanwhile.
+    async fn has_room(&self, shared: &Shared, part: &[Kept]) -> bool {
+        while !self.outbox.is_stuck(SystemClock.elapsed()) && !shared.is_short_by(&self.name) {
+            if tokio::time::timeout(LOOK, self.outbox.room_for(part)).await.is_ok() {
+                break;
+            }
+            if shared.written.borrow().is_none() {
+                return false;
+            }
+        }
+        true
     }
 
     async fn keep(&self) {

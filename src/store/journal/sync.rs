@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,15 +12,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::late::Since;
-use super::mend::{Synced, Unsynced};
+use super::mend::{Unsynced, sync};
 use super::segment;
 use super::shared::{Shared, Trouble};
+use super::spare::Spare;
 use crate::domain::clock::{Clock, SystemClock};
 
 /// How long to wait before a disk is asked again that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long to wait before it is tried again to make a spare segment: each try takes what room there is, for a moment.
-const SPARE_AGAIN: Duration = Duration::from_secs(10);
 /// With room for fewer segments than these beyond the next, what is no record is not kept.
 const SPARE: u64 = 2;
 /// From one sync to the next, so that the disk has others to serve too.
@@ -38,6 +37,9 @@ pub(super) struct Sync {
     /// Something is written that is not on the disk: since when, of what waits for that, and of what is being brought there.
     dirty: Since,
     syncing: Since,
+    /// For how many milliseconds the disk is at each part of a segment that is made.
+    #[cfg(test)]
+    is_slow: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default)]
@@ -58,7 +60,19 @@ impl Sync {
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
         let (wake, made, is_short) = Default::default();
-        Sync { dir, size, state, wake, made, is_short, dirty: Since::default(), syncing: Since::default() }
+        let (dirty, syncing) = Default::default();
+        Sync {
+            dir,
+            size,
+            state,
+            wake,
+            made,
+            is_short,
+            dirty,
+            syncing,
+            #[cfg(test)]
+            is_slow: Default::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,21 +147,11 @@ impl Sync {
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
                 wants_look |= std::mem::take(&mut state.wants_look);
-                this.dirty.pass_on(&this.syncing);
-                let State { dirty, flushes, wants_next, is_closed, .. } = &mut *state;
-                (std::mem::take(dirty), std::mem::take(flushes), *wants_next, *is_closed)
+                let (dirty, flushes) = this.take(&mut state);
+                (dirty, flushes, state.wants_next, state.is_closed)
             };
             let is_idle = dirty.is_empty() && flushes.is_empty();
-            let failed = sync(journal, dirty);
-            this.syncing.end();
-            journal.look_at_disk();
-            match failed.is_empty() || is_closed {
-                true => flushes.into_iter().for_each(|done| {
-                    // Whoever asked may have stopped waiting.
-                    let _ = done.send(());
-                }),
-                false => this.later(failed, flushes),
-            }
+            this.bring(journal, dirty, flushes, is_closed);
             // A disk that is full is asked again, and not all the time: others want what is left of it.
             let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
             if (wants_next || wants_look || is_tight) && is_due && !is_closed {
@@ -163,6 +167,37 @@ impl Sync {
         }
     }
 
+    /// What is to be brought to the disk now, by whoever asks.
+    fn take(&self, state: &mut State) -> (Vec<Unsynced>, Vec<oneshot::Sender<()>>) {
+        self.dirty.pass_on(&self.syncing);
+        (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes))
+    }
+
+    /// Brings these to the disk, and says so to who waits for it.
+    fn bring(&self, journal: &Shared, dirty: Vec<Unsynced>, flushes: Vec<oneshot::Sender<()>>, is_closed: bool) {
+        let failed = sync(journal, dirty);
+        self.syncing.end();
+        journal.look_at_disk();
+        match failed.is_empty() || is_closed {
+            true => flushes.into_iter().for_each(|done| {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }),
+            false => self.later(failed, flushes),
+        }
+    }
+
+    /// Brings to the disk what was written during other work of this thread. A disk that is slow at that work moves all the
+    /// same, and what is written waits for one part of it at most.
+    fn meanwhile(&self, journal: &Shared) {
+        let (dirty, flushes, is_closed) = {
+            let mut state = self.lock();
+            let (dirty, flushes) = self.take(&mut state);
+            (dirty, flushes, state.is_closed)
+        };
+        self.bring(journal, dirty, flushes, is_closed);
+    }
+
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
     /// looked again in a while, because there is little or none.
     fn look_for_room(&self, journal: &Shared, spare: &mut Spare) -> bool {
@@ -172,13 +207,21 @@ impl Sync {
             let is_missing = !matches!(next, Some(Ok(_))) && (*wants_next || next.is_some());
             (is_missing, *needs_next)
         };
-        let mut room = journal.make_room();
+        // A part of a segment is on the disk before the next is begun: else it would all be waited for at once, at its end.
+        let meanwhile = |file: &File| -> io::Result<()> {
+            file.sync_data()?;
+            #[cfg(test)]
+            std::thread::sleep(Duration::from_millis(self.is_slow.load(Ordering::Relaxed)));
+            self.meanwhile(journal);
+            Ok(())
+        };
+        let mut room = journal.make_room(|| self.meanwhile(journal));
         if is_missing {
             let made = match &room {
                 Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
                 _ => match spare.file.take() {
                     Some(spare) => segment::promote(&self.dir).map(|()| spare),
-                    None => segment::prepare(&self.dir, self.size),
+                    None => segment::prepare(&self.dir, self.size, meanwhile),
                 },
             };
             if let (Ok(_), Err(error)) = (&room, &made) {
@@ -191,7 +234,7 @@ impl Sync {
         }
         let mut is_short = room.as_ref().map_or(true, |left| *left < SPARE * self.size);
         if !is_short && journal.has_sealer() {
-            is_short = !spare.is_there(&self.dir, self.size);
+            is_short = !spare.is_there(&self.dir, self.size, meanwhile);
         }
         self.is_short.store(is_short, Ordering::Relaxed);
         let why = room.as_ref().err().map(|error| format!("no room for the journal: {error}"));
@@ -226,61 +269,12 @@ impl State {
     }
 }
 
-/// Those that the disk did not take.
-fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
-    let (mut failed, mut why, is_idle) = (Vec::new(), None, unsynced.is_empty());
-    for mut one in unsynced {
-        match one.sync() {
-            Ok(Synced::Whole) => {}
-            Ok(Synced::Lost) => {
-                let path = one.path.display();
-                tracing::error!(%path, "the disk has lost lines of the journal; no call is let through before the next start");
-                journal.trouble(Trouble::Lost, Some(&"the disk has lost what was written, until the next start"));
-            }
-            Err(error) => {
-                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
-                failed.push(one);
-                why = Some(format!("what is written is not on the disk: {error}"));
-            }
-        }
-    }
-    if !is_idle {
-        journal.trouble(Trouble::Sync, why.as_ref().map(|why| why as &dyn Display));
-    }
-    failed
-}
-
-/// A segment beyond the next, where content is kept: that it can be made is the sign that there is room. Without it content
-/// stops, before calls do.
-#[derive(Default)]
-struct Spare {
-    file: Option<File>,
-    failed: Option<Duration>,
-}
-
-impl Spare {
-    /// Whether it is there, or can be made.
-    fn is_there(&mut self, dir: &Path, size: u64) -> bool {
-        let now = SystemClock.elapsed();
-        let is_due = self.failed.is_none_or(|failed| now.saturating_sub(failed) >= SPARE_AGAIN);
-        if self.file.is_none() && is_due {
-            match segment::prepare_spare(dir, size) {
-                Ok(file) => (self.file, self.failed) = (Some(file), None),
-                Err(error) => {
-                    if self.failed.replace(now).is_none() {
-                        tracing::error!(%error, "there is no room for a spare segment of the journal; no content is kept until there is");
-                    }
-                }
-            }
-        }
-        self.file.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
+    use super::super::queue::Item;
     use super::super::{Journal, Trails};
     use super::*;
     use crate::domain::event::{Event, What};
@@ -330,7 +324,7 @@ mod tests {
 
     fn write_a_line(shared: &Shared) {
         let what = What::UpstreamUp { upstream: "anthropic".into() };
-        shared.queue.push(super::super::queue::Item::Event(Box::new(Event::new(SystemClock.now(), what))));
+        shared.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
     }
 
     #[test]
@@ -347,6 +341,30 @@ mod tests {
         assert!(trails.begin().is_some());
         drop((trails, shared));
         assert_eq!(told(&dir), ["audit_degraded", "audit_restored"]);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn what_is_written_while_a_segment_is_made_does_not_wait_for_all_of_that() {
+        let (dir, trails, shared) = journal("slow-segment");
+        let is_being_made = || fs::metadata(dir.join("next.tmp")).is_ok_and(|next| next.len() < shared.size);
+        // It has 32 parts.
+        shared.sync.is_slow.store(500, Ordering::Relaxed);
+        drop(shared.sync.take_next().expect("it is there from the start"));
+        shared.sync.want_next();
+        until("it is being made", is_being_made);
+        for _ in 0..3 {
+            write_a_line(&shared);
+            let (done, is_done) = oneshot::channel();
+            shared.queue.push(Item::Flush(done));
+            is_done.blocking_recv().expect("it is on the disk");
+            assert!(is_being_made());
+        }
+        assert!(!trails.is_failing());
+        shared.sync.is_slow.store(0, Ordering::Relaxed);
+        until("it is made", || !is_being_made());
+        drop((trails, shared));
+        assert_eq!(told(&dir), [""; 0]);
         fs::remove_dir_all(&dir).expect("ours");
     }
 
