@@ -1,5 +1,5 @@
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -15,6 +15,11 @@ pub(crate) enum Command {
     Serve(Args),
     /// `audit verify PATH`, `audit export DIRECTORY`, `audit content FILE CALL [JOURNAL]`.
     Audit(Audit),
+    /// `revoke NAME …`: of the keys in this file, beside the gateway that serves them.
+    Revoke {
+        file: String,
+        names: Vec<String>,
+    },
 }
 
 /// What is to be done with a journal, or with what is kept beside it.
@@ -63,9 +68,28 @@ pub(crate) enum Database {
 impl Command {
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Box<dyn Error>> {
         let mut parser = lexopt::Parser::from_iter(args);
-        match parser.try_raw_args().and_then(|args| args.peek().map(|first| first == "audit")) {
-            Some(true) => Audit::parse(&mut parser).map(Command::Audit),
+        let first = parser.try_raw_args().and_then(|args| args.peek().map(OsStr::to_os_string));
+        match first.as_deref().and_then(OsStr::to_str) {
+            Some("audit") => Audit::parse(&mut parser).map(Command::Audit),
+            Some("revoke") => Self::parse_revoke(&mut parser),
             _ => Args::parse(&mut parser).map(Command::Serve),
+        }
+    }
+
+    fn parse_revoke(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
+        let (mut database, mut words) = (Database::default(), Vec::new());
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("database") => database = Database::parse(&parser.value()?.string()?)?,
+                Value(word) => words.push(word.string()?),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let names: Vec<_> = words.into_iter().skip(1).collect();
+        match database {
+            _ if names.is_empty() => Err("revoke NAME [NAME …] [--database sqlite://FILE]".into()),
+            Database::Memory => Err("revoke: what is in the memory of a gateway only that gateway changes".into()),
+            Database::Sqlite(file) => Ok(Command::Revoke { file, names }),
         }
     }
 }
@@ -101,7 +125,7 @@ impl Audit {
 impl Args {
     fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let mut database = Database::Sqlite("tollgate.db".to_owned());
+        let mut database = Database::default();
         let (mut journal, mut notify, mut mint, mut revoke) = (None, None, Vec::new(), Vec::new());
         let (mut content, mut keep, mut days) = (None, None, None);
         while let Some(arg) = parser.next()? {
@@ -161,6 +185,12 @@ pub(crate) fn kept(text: &str) -> Result<Keep, String> {
         }
         Ok(keep) => Ok(keep),
         Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Database::Sqlite("tollgate.db".to_owned())
     }
 }
 

@@ -5,15 +5,16 @@
 //! no key. With none of these a simulated one answers.
 //!
 //! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it; one that
-//! was revoked or has expired it leaves as it is. `--revoke alice` revokes it: it opens nothing any more, here at once, in other
-//! processes with the same database within 5 seconds.
+//! was revoked or has expired it leaves as it is. `revoke alice` (and `--database` as the gateway has it) revokes it beside a
+//! gateway that runs: it opens nothing any more within 5 seconds; answers that have begun go on to their end. `--revoke alice`
+//! does so at a start, before anybody is served, and that tells whom `--notify` names, as `revoke` does not.
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
 //! pepper from `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used.
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
-//! has them, it tells when a budget runs out, when a key is revoked, and when a provider is down.
+//! has them, it tells when a budget runs out, when `--revoke` has revoked a key, and when a provider is down.
 //!
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
@@ -83,6 +84,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut args = match Command::parse(std::env::args_os())? {
         Command::Serve(args) => args,
         Command::Audit(audit) => return audit::run(audit).await,
+        Command::Revoke { file, names } => return storage::revoke(&file, &names).await,
     };
     let stop = serve::Stop::new()?;
     let storage = Storage::open(&args).await?;
@@ -97,7 +99,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
     for name in &args.revoke {
-        mint::revoke(&*storage.stores.keys, name).await?;
+        mint::revoke(&*storage.stores.keys, "--revoke", name).await?;
     }
 
     let settlements = Settlements::new();

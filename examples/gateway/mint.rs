@@ -104,12 +104,12 @@ impl Mint {
     }
 }
 
-/// Revokes the key of this name; one that was revoked stays as it is.
-pub(crate) async fn revoke(keys: &dyn KeyRegistry, name: &str) -> Result<(), Box<dyn Error>> {
-    let Some(record) = keys.named(name).await? else { return Err(format!("--revoke: there is no key {name}").into()) };
+/// Revokes the key of this name; one that was revoked stays as it is. `how` is what somebody typed.
+pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Result<(), Box<dyn Error>> {
+    let Some(record) = keys.named(name).await? else { return Err(format!("{how}: there is no key {name}").into()) };
     match record.disabled || keys.put(&record.revoked()).await? {
         true => Ok(()),
-        false => Err(format!("--revoke: somebody else is changing {name} at this moment").into()),
+        false => Err(format!("{how}: somebody else is changing {name} at this moment").into()),
     }
 }
 

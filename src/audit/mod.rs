@@ -25,6 +25,7 @@
 mod gate;
 mod json_lines;
 mod layer;
+mod parts;
 mod post;
 mod queue;
 mod rotating;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::parts::{Parts, lost};
 use crate::domain::audit::AuditRecord;
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::RejectionKind;
@@ -154,30 +155,26 @@ impl Writer {
         }
     }
 
-    /// Until the sink has them, or says that it never will have one of them. Of several it may be one alone that it will not
-    /// have, or that it panics of: it is found by halves, and the others are written.
+    /// Until the sink has them, or says that it never will: one that it will not have, or panics of, is found, and the others
+    /// are written.
     async fn write(&self, records: &[AuditRecord]) {
-        let mut parts = vec![records];
-        while let Some(part) = parts.pop() {
-            match (self.told(part).await, part) {
-                (Ok(()), _) => {}
-                (Err(error), [record]) => lost(record, &error),
-                (Err(error), _) => {
-                    if part.len() == records.len() {
-                        tracing::error!(error = %Chain(&error), records = part.len(), "audit records were refused together: which of them it is will show");
-                    }
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
+        let mut parts = Parts::of(records);
+        while let Some(part) = parts.following() {
+            let Err(error) = self.told(part).await else {
+                parts.taken();
+                continue;
+            };
+            if part.len() == records.len() && part.len() > 1 {
+                tracing::error!(error = %Chain(&error), records = part.len(), "audit records were refused together: which of them it is will show");
+            }
+            for record in parts.refused() {
+                lost(record, &Chain(&error));
             }
         }
     }
 
     /// Until the sink has them all at once, or says that it never will.
     async fn told(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        if records.is_empty() {
-            return Ok(());
-        }
         let mut pause = FIRST_PAUSE;
         while let Err(error) = patiently(records.len(), contained(self.sink.write(records))).await {
             if !error.is_unavailable() {
@@ -189,12 +186,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The last place for what no sink takes.
-fn lost(record: &AuditRecord, error: &StoreError) {
-    let record = serde_json::to_string(record).unwrap_or_default();
-    tracing::error!(%error, record, "an audit record is in this log only");
 }
 
 struct Taken {
@@ -263,6 +254,7 @@ mod tests {
 
     use async_trait::async_trait;
 
+    use super::super::parts::tests::{ids, record};
     use super::{Arc, AuditRecord, AuditSink, BATCH, Duration, Mutex, Queue, StoreError};
 
     struct Never;
@@ -287,14 +279,6 @@ mod tests {
         }
     }
 
-    fn record(number: u128) -> AuditRecord {
-        let record = serde_json::json!({
-            "schema": 1, "id": uuid::Uuid::from_u128(number), "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic",
-            "operation": "generate", "end": "complete", "took_us": 1, "bytes_out": 1,
-        });
-        serde_json::from_value(record).expect("a record")
-    }
-
     /// Refuses what has one record in it, and panics of what has another.
     #[derive(Clone, Default)]
     struct Picky(Arc<Mutex<Vec<u128>>>);
@@ -302,7 +286,7 @@ mod tests {
     #[async_trait]
     impl AuditSink for Picky {
         async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-            let ids: Vec<_> = records.iter().map(|record| record.id.as_u128()).collect();
+            let ids = ids(records);
             assert!(!ids.contains(&200), "it panics of this one");
             if ids.contains(&7) {
                 return Err(StoreError::broken("not this one"));
@@ -321,6 +305,28 @@ mod tests {
         let written = picky.0.lock().expect("no panic under it").clone();
         let others: Vec<_> = ids.filter(|id| ![7, 200].contains(id)).collect();
         assert_eq!(written, others, "each once, and in their order");
+    }
+
+    /// Takes nothing, and never will: counts how often it is asked.
+    #[derive(Clone, Default)]
+    struct Gone(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl AuditSink for Gone {
+        async fn write(&self, _records: &[AuditRecord]) -> Result<(), StoreError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(StoreError::broken("there is nobody here"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_refuses_all_is_not_asked_about_each_record() {
+        let gone = Gone::default();
+        let queue = Queue::new(Box::new(gone.clone()), 1);
+        for batch in 1..=3 {
+            queue.writer.write(&(0..BATCH as u128).map(record).collect::<Vec<_>>()).await;
+            assert_eq!(gone.0.load(Ordering::Relaxed), batch * 5);
+        }
     }
 
     #[tokio::test(start_paused = true)]

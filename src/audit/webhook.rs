@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tower::Service;
 
 use super::JsonLines;
+use super::parts::{Parts, lost};
 use super::post::{endpoint, post};
 use crate::body::{Body, BoxError};
 use crate::domain::audit::AuditRecord;
@@ -27,8 +28,9 @@ use crate::store::event::EventSink;
 /// `{"type":"tollgate.calls","timestamp":…,"data":[record, …]}`.
 ///
 /// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id. Any other
-/// answer but a success refuses it for good: then it goes to the [dead letters](Self::dead_letters), or else into the log. A
-/// batch that is too large (413) is sent in parts. Redirects are not followed.
+/// answer but a success refuses it for good, and a batch that is refused, or too large (413), is sent in parts: the records that
+/// are refused alone go to the [dead letters](Self::dead_letters), or else into the log. So does the rest of a batch of which
+/// nothing was taken and two records were refused alone: that endpoint takes nothing. Redirects are not followed.
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
@@ -105,25 +107,31 @@ where
     B: Send + 'static,
 {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        let (mut waiting, mut refused) = (vec![records], None);
-        while let Some(part) = waiting.pop() {
-            match (self.send(part).await?, &self.dead_letters) {
-                (None, _) => {}
-                (Some(StatusCode::PAYLOAD_TOO_LARGE), _) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    waiting.extend([second, first]);
+        let mut parts = Parts::of(records);
+        while let Some(part) = parts.following() {
+            let Some(status) = self.send(part).await? else {
+                parts.taken();
+                continue;
+            };
+            let given_up = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => parts.too_large(),
+                _ => parts.refused(),
+            };
+            match &self.dead_letters {
+                _ if given_up.is_empty() => {}
+                Some(lines) => {
+                    tracing::error!(%status, records = given_up.len(), "a webhook refused audit records: they are dead letters");
+                    lines.write(given_up).await?;
                 }
-                (Some(status), Some(lines)) => {
-                    tracing::error!(%status, records = part.len(), "a webhook refused audit records: they are dead letters");
-                    lines.write(part).await?;
+                // No error: whoever told us would come with all of them again, those that were taken too.
+                None => {
+                    for record in given_up {
+                        lost(record, &format!("the webhook answered {status}"));
+                    }
                 }
-                (Some(status), None) => refused = Some(status),
             }
         }
-        match refused {
-            None => Ok(()),
-            Some(status) => Err(StoreError::broken(format!("the webhook answered {status}"))),
-        }
+        Ok(())
     }
 }
 
@@ -186,3 +194,68 @@ impl fmt::Display for NotAWebhook {
 }
 
 impl Error for NotAWebhook {}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http_body_util::BodyExt;
+    use tower::service_fn;
+
+    use super::super::parts::tests::{ids, record};
+    use super::{AuditRecord, AuditSink, Body, Request, Response, StatusCode, Webhook};
+
+    /// The ids of the records of each message that was sent, and how it was answered.
+    type Sent = Arc<Mutex<Vec<(Vec<u128>, StatusCode)>>>;
+
+    async fn sent(count: u128, answer: fn(&[u128]) -> StatusCode) -> Vec<(Vec<u128>, StatusCode)> {
+        let sent = Sent::default();
+        let heard = sent.clone();
+        let client = service_fn(move |request: Request<Body>| {
+            let heard = heard.clone();
+            async move {
+                let body = request.into_body().collect().await.expect("whole").to_bytes();
+                let mut message: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+                let data = serde_json::from_value::<Vec<AuditRecord>>(message["data"].take()).expect("records");
+                let status = answer(&ids(&data));
+                heard.lock().expect("no panic under it").push((ids(&data), status));
+                Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("an answer"))
+            }
+        });
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let webhook = Webhook::new("http://hooks.invalid/", secret, client).expect("a webhook");
+        let records: Vec<_> = (0..count).map(record).collect();
+        webhook.write(&records).await.expect("nothing comes again");
+        let sent = sent.lock().expect("no panic under it");
+        sent.clone()
+    }
+
+    #[tokio::test]
+    async fn without_dead_letters_a_record_that_is_refused_has_no_other_delivered_twice_or_not_at_all() {
+        for refusal in [
+            |ids: &[u128]| if ids.contains(&7) { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::OK },
+            |ids: &[u128]| if ids.contains(&7) { StatusCode::BAD_REQUEST } else { StatusCode::OK },
+            |ids: &[u128]| {
+                if ids.len() > 5 {
+                    StatusCode::PAYLOAD_TOO_LARGE
+                } else if ids.contains(&7) {
+                    StatusCode::BAD_REQUEST
+                } else {
+                    StatusCode::OK
+                }
+            },
+        ] {
+            let sent = sent(16, refusal).await;
+            let taken = sent.into_iter().filter(|(_, status)| status.is_success()).flat_map(|(ids, _)| ids);
+            assert_eq!(taken.collect::<Vec<_>>(), (0..16).filter(|id| *id != 7).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_all_is_not_asked_about_each_record() {
+        for answer in [|_: &[u128]| StatusCode::UNAUTHORIZED, |_: &[u128]| StatusCode::GONE] {
+            assert_eq!(sent(256, answer).await.len(), 5);
+        }
+    }
+}

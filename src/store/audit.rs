@@ -35,7 +35,8 @@ pub trait AuditSink: Send + Sync + 'static {
     ///
     /// # Errors
     /// When they could not all be written; they are kept, and come again after a pause. Where that
-    /// [helps nothing](StoreError::is_unavailable), or after a panic, they come again at once in fewer and fewer (by a
-    /// [journal](super::journal), after some panics, one by one), and those that are refused alone are in the log.
+    /// [helps nothing](StoreError::is_unavailable), or after a panic, they come again at once in parts (by a
+    /// [journal](super::journal), after some panics, one by one), and those that are refused alone are in the log. So is, without
+    /// a journal, the rest of those of which none was taken and two were refused alone.
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
 }

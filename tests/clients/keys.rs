@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a pepper from the environment opens what the one in the file did", a_later_pepper),
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
         trial("a start with --mint leaves a key that was revoked or has expired as it is", a_restart_revives_no_key),
+        trial("revoke, beside a gateway that runs, revokes a key of it", a_key_is_revoked_while_it_is_served),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
         trial("what a key's calls hold is kept as its minting says, and proved", content_is_kept),
@@ -217,6 +218,44 @@ fn a_restart_revives_no_key() {
         assert!(log.contains(&format!("the key ada {said}, and is left as it is")), "{log}");
         assert_eq!(changed(&path, "SELECT digest, version FROM tollgate_keys"), before);
     }
+}
+
+fn a_key_is_revoked_while_it_is_served() {
+    let path = temporary("beside");
+    let journal = path.with_extension("dir");
+    let _ = fs::remove_dir_all(&journal);
+    let [database, journal] = [format!("sqlite://{}", path.display()), journal.display().to_string()];
+    let args = ["--database", &database, "--journal", &journal, "--mint", "name=ada", "--mint", "name=bob"];
+    let gateway = Gateway::with("beside", &args, 2);
+    let [ada, bob] = ["ada", "bob"].map(|name| gateway.key(name).to_owned());
+    assert_eq!(call(&gateway, &ada).0, 200);
+    let revoke = |names: &[&str]| {
+        let output = command().arg("revoke").args(names).args(["--database", &database]).output();
+        output.expect("the example runs")
+    };
+    for _ in 0..2 {
+        let output = revoke(&["ada"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "revoked ada\n");
+    }
+    // What the gateway has looked up it knows for 5 seconds.
+    let is_out = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        call(&gateway, &ada).0 == 401
+    });
+    assert!(is_out, "a key that was revoked opens the door");
+    assert_eq!(call(&gateway, &bob).0, 200);
+    gateway.interrupt();
+    gateway.assert_exits_well();
+
+    for (name, why) in [(Some("eve"), "revoke: there is no key eve"), (None, "revoke NAME")] {
+        let output = revoke(name.as_slice());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    }
+    fs::remove_file(&path).expect("it was made");
+    assert_eq!(revoke(&["ada"]).status.code(), Some(1));
+    assert!(!path.exists(), "nothing is made in its place");
 }
 
 /// Digest and version of the only key, when this was done.

@@ -1,0 +1,137 @@
+//! Finding, among records that were refused together, those that are at fault.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use crate::domain::audit::AuditRecord;
+
+/// So many records refused one by one, and nothing taken since the batch began: it is not they that are at fault.
+const ALONE: usize = 2;
+
+/// What is to be told of a batch, part by part and in its order. Each record is taken once, or given up once.
+///
+/// Of a batch that is refused the first record is told alone, then the rest at once, so that a sink which takes nothing
+/// is known after a few questions: an endpoint that has moved away is not asked about each record. Once something was taken
+/// the sink is well, and who is at fault is found by halves.
+pub(super) struct Parts<'a> {
+    all: &'a [AuditRecord],
+    /// All behind what is told, without a gap; the next at the end.
+    waiting: Vec<Range<usize>>,
+    told: Range<usize>,
+    is_taking: bool,
+    /// How many were refused alone.
+    alone: usize,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(all: &'a [AuditRecord]) -> Self {
+        let whole = 0..all.len();
+        let waiting = if all.is_empty() { Vec::new() } else { vec![whole] };
+        Parts { all, waiting, told: 0..0, is_taking: false, alone: 0 }
+    }
+
+    /// What is to be told now; never nothing.
+    pub(super) fn following(&mut self) -> Option<&'a [AuditRecord]> {
+        self.told = self.waiting.pop()?;
+        Some(&self.all[self.told.clone()])
+    }
+
+    /// What was told last was taken.
+    pub(super) fn taken(&mut self) {
+        self.is_taking = true;
+    }
+
+    /// What was told last was refused. Gives those that are given up, if any: they are told no more.
+    pub(super) fn refused(&mut self) -> &'a [AuditRecord] {
+        let first = if self.is_taking { self.told.len() / 2 } else { 1 };
+        self.split(first)
+    }
+
+    /// What was told last was too much at once, or is too large alone. Gives those that are given up, if any.
+    pub(super) fn too_large(&mut self) -> &'a [AuditRecord] {
+        self.split(self.told.len() / 2)
+    }
+
+    fn split(&mut self, first: usize) -> &'a [AuditRecord] {
+        let Range { start, end } = self.told;
+        if self.told.len() == 1 {
+            self.alone += 1;
+            return &self.all[start..end];
+        }
+        if !self.is_taking && self.alone >= ALONE {
+            self.waiting.clear();
+            return &self.all[start..];
+        }
+        self.waiting.extend([start + first..end, start..start + first]);
+        &[]
+    }
+}
+
+/// The last place for what no sink takes.
+pub(super) fn lost(record: &AuditRecord, error: &dyn Display) {
+    let record = serde_json::to_string(record).unwrap_or_default();
+    tracing::error!(%error, record, "an audit record is in this log only");
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{AuditRecord, Parts};
+
+    pub(in crate::audit) fn record(number: u128) -> AuditRecord {
+        let record = serde_json::json!({
+            "schema": 1, "id": uuid::Uuid::from_u128(number), "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic",
+            "operation": "generate", "end": "complete", "took_us": 1, "bytes_out": 1,
+        });
+        serde_json::from_value(record).expect("a record")
+    }
+
+    pub(in crate::audit) fn ids(records: &[AuditRecord]) -> Vec<u128> {
+        records.iter().map(|record| record.id.as_u128()).collect()
+    }
+
+    /// What a sink takes of so many that refuses what has one of `faulty` in it and takes no more than `most` at once; what
+    /// is given up; and how often it is asked.
+    fn told(count: u128, faulty: &[u128], most: usize) -> (Vec<u128>, Vec<u128>, usize) {
+        let all: Vec<_> = (0..count).map(record).collect();
+        let (mut taken, mut given_up, mut asked) = (Vec::new(), Vec::new(), 0);
+        let mut parts = Parts::of(&all);
+        while let Some(part) = parts.following() {
+            asked += 1;
+            let part = ids(part);
+            if part.len() > most {
+                given_up.extend(ids(parts.too_large()));
+            } else if part.iter().any(|id| faulty.contains(id)) {
+                given_up.extend(ids(parts.refused()));
+            } else {
+                parts.taken();
+                taken.extend(part);
+            }
+        }
+        (taken, given_up, asked)
+    }
+
+    #[test]
+    fn of_two_records_at_fault_none_takes_another_with_it() {
+        for most in [3, 20] {
+            for one in 0..20 {
+                for other in one..20 {
+                    let (taken, given_up, _) = told(20, &[one, other], most);
+                    let mut faulty = vec![one, other];
+                    faulty.dedup();
+                    let others: Vec<_> = (0..20).filter(|id| !faulty.contains(id)).collect();
+                    assert_eq!((taken, given_up), (others, faulty), "each once, and in their order");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_asked_a_few_times_and_all_of_it_is_given_up() {
+        let all: Vec<u128> = (0..256).collect();
+        assert_eq!(told(256, &all, 256), (Vec::new(), all.clone(), 5));
+        // Each of them is too large: one is found by halves first.
+        assert_eq!(told(256, &[], 0), (Vec::new(), all, 11));
+        assert_eq!(told(0, &[], 256), (Vec::new(), Vec::new(), 0));
+        assert_eq!(told(1, &[0], 256), (Vec::new(), vec![0], 1));
+    }
+}
