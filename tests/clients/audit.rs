@@ -13,14 +13,9 @@ use serde_json::Value;
 
 use crate::gateway::{Gateway, command};
 use crate::keys::{call, temporary};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |name: &str, run: fn()| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    };
     vec![
         trial(
             "audit verify proves a journal and its export, and names the place where a byte was changed",

@@ -12,14 +12,9 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::gateway::{Gateway, command};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |name: &str, run: fn()| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    };
     vec![
         trial("a key and what it spent outlive Ctrl-C and kill -9, and its record Ctrl-C", a_key_outlives_its_gateway),
         trial("what is left of a minute outlives its gateway", a_limit_outlives_its_gateway),

@@ -79,3 +79,11 @@ fn asked<'a>(case: &Case, open: &'a OnceLock<Gateway>, governed: &'a OnceLock<Ga
         _ => open.get_or_init(|| Gateway::start("sdks")),
     }
 }
+
+/// One that says by a panic what is wrong.
+fn trial(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}

@@ -5,14 +5,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use crate::gateway::{Gateway, command};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |name: &str, run: fn()| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    };
     vec![
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
         trial("what the gateway prints to paste works with the providers that it has", what_is_printed_works),

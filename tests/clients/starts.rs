@@ -12,14 +12,9 @@ use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::gateway::{Gateway, command, without_accounts};
 use crate::keys::{call, on, temporary};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |name: &str, run: fn()| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    };
     vec![
         trial(
             "a start that fails leaves the secret as it was that --mint would rotate",
