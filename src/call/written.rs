@@ -185,7 +185,7 @@ impl Witness for Call {
         let mut record = AuditRecord::new(&outcome);
         record.quality = outcome.granted.map(|granted| quality(granted, outcome.charged));
         let reservation = self.state().reservation.take();
-        Intent { record, reservation: reservation.map(Arc::unwrap_or_clone) }
+        Intent { record, pots: reservation.map_or_else(Vec::new, |held| Arc::unwrap_or_clone(held).pots) }
     }
 
     fn seen(&self) -> Seen {

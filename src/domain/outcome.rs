@@ -276,10 +276,15 @@ impl Attempt {
 pub struct Decision {
     /// Which layer.
     pub layer: Cow<'static, str>,
-    /// Whether it let the call pass.
+    /// Whether it let the call pass; left out of its JSON where it did.
+    #[serde(default = "passed", skip_serializing_if = "bool::clone")]
     pub allowed: bool,
     /// Why.
     pub reason: Cow<'static, str>,
+}
+
+fn passed() -> bool {
+    true
 }
 
 impl Decision {

@@ -13,25 +13,32 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Terms;
 
-/// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`.
+/// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`. What is none is
+/// left out of its JSON, but for `input` and `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
     /// Input tokens that no cache held.
     pub input: u64,
     /// Input tokens read from the provider's cache.
+    #[serde(skip_serializing_if = "is_none")]
     pub cache_read: u64,
     /// Input tokens written to a cache of five minutes, or of a life the provider did not name.
+    #[serde(skip_serializing_if = "is_none")]
     pub cache_write_5m: u64,
     /// Input tokens written to a cache of one hour.
+    #[serde(skip_serializing_if = "is_none")]
     pub cache_write_1h: u64,
     /// Output tokens, hidden reasoning included.
     pub output: u64,
     /// How many of `output` were reasoning.
+    #[serde(skip_serializing_if = "is_none")]
     pub reasoning: u64,
     /// Web searches that the provider ran.
+    #[serde(skip_serializing_if = "is_none")]
     pub web_searches: u64,
     /// Web pages that the provider fetched.
+    #[serde(skip_serializing_if = "is_none")]
     pub web_fetches: u64,
     /// How it was served, as far as the answer says so.
     #[serde(skip_serializing_if = "Served::is_unstated")]
@@ -53,6 +60,10 @@ pub struct Served {
     /// Within the US.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub us: bool,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Served {

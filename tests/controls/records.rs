@@ -45,8 +45,8 @@ const GOLDEN: &str = r#"{
     "rejection": "upstream_unreachable",
     "reason": "the upstream could not be reached",
     "decisions": [
-        { "layer": "auth", "allowed": true, "reason": "the key is good" },
-        { "layer": "route", "allowed": true, "reason": "anthropic/claude-haiku-5-5" }
+        { "layer": "auth", "reason": "the key is good" },
+        { "layer": "budget", "allowed": false, "reason": "no budget pays for it" }
     ],
     "warnings": "dropped=seed",
     "usage": {
@@ -65,10 +65,7 @@ const GOLDEN: &str = r#"{
         "answered": "claude-haiku-5-5-20260101",
         "end": "broken",
         "status": 200,
-        "usage": {
-            "input": 10, "cache_read": 0, "cache_write_5m": 0, "cache_write_1h": 0, "output": 9, "reasoning": 0,
-            "web_searches": 0, "web_fetches": 0
-        },
+        "usage": { "input": 10, "output": 9 },
         "usage_is_final": false,
         "cost_usd": "0.000055",
         "price_version": "litellm-1.109.1",

@@ -93,5 +93,5 @@ async fn a_call_whose_budgets_have_names_too_long_for_a_line_is_closed_after_a_c
     assert_eq!((intents.len(), finals.len()), (1, 1));
     assert_eq!((&finals[0]["id"], &finals[0]["end"]), (&intents[0]["id"], &json!("lost")));
     // What it held did not fit, so no store was told of it.
-    assert!(lines.iter().all(|line| line["intent"].is_null() || line["intent"]["reservation"].is_null()));
+    assert!(lines.iter().all(|line| line["intent"].is_null() || line["intent"]["pots"].is_null()));
 }

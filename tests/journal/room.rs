@@ -15,7 +15,7 @@ use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
 use crate::log::Log;
-use crate::site::{Dir, Sink, Site, lines, open_again, until};
+use crate::site::{Dir, Sink, Site, lines, money, open_again, standing, until};
 
 /// A store that remembers for so long, and does not take how the first call ended until it is mended.
 #[derive(Clone)]
@@ -93,6 +93,76 @@ async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_t
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
 }
 
+/// Why calls are kept out, if they were.
+fn why(dir: &Dir) -> Option<String> {
+    lines(&dir.0).iter().find_map(|line| line["event"]["reason"].as_str().map(str::to_owned))
+}
+
+/// The first line that is there.
+fn first(dir: &Dir) -> u64 {
+    let report = verify(&dir.0, &[]).expect("readable");
+    assert_eq!(report.broken, None);
+    report.first.expect("lines")
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_for_days_keeps_no_other_out_and_is_charged_after_a_crash() {
+    let dir = Dir::new("days");
+    let site = site(&dir, Broken::remembering(Duration::from_secs(60 * 60)));
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let answer = site.ask("sim:deltas=2,stall=1").await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        calls.push(answer);
+    }
+    let began: Vec<_> =
+        lines(&dir.0).iter().filter_map(|line| line["intent"]["record"]["id"].as_str().map(str::to_owned)).collect();
+    assert_eq!(began.len(), 20);
+    // What they said at first is gone, and what was said again after that too.
+    let mut others = 0;
+    for gone in [40, 3_000] {
+        while first(&dir) < gone {
+            for _ in 0..100 {
+                assert_eq!(site.whole("hello").await, StatusCode::OK, "{others} others: {:?}", why(&dir));
+                others += 1;
+            }
+            assert!(others < 10_000, "nothing bounds the journal");
+        }
+    }
+    let left = dir.as_if_killed("days-after");
+    // Those that have not ended when they do have one final each.
+    drop(calls);
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    let finals = |dir: &Dir, end: &str| -> Vec<String> {
+        let ended = lines(&dir.0).into_iter().map(|line| line["final"]["record"].clone());
+        ended
+            .filter(|record| record["end"] == end)
+            .filter_map(|record| Some(record["id"].as_str()?.to_owned()))
+            .collect()
+    };
+    let sorted = |mut ids: Vec<String>| {
+        ids.sort();
+        ids
+    };
+    assert_eq!(sorted(finals(&dir, "abandoned")), sorted(began.clone()));
+
+    let options = Journal::at(&left.0).segment_bytes(1 << 20).most_bytes(3 << 20).keep_bytes(0);
+    let mut journal = options.open().expect("a journal");
+    let budgets = MemoryBudgets::new();
+    assert_eq!(journal.settle_lost(&budgets).await.expect("memory").lost, 20);
+    let again = Site::new(journal, budgets);
+    again.audit.flush().await;
+    assert_eq!(sorted(finals(&left, "lost")), sorted(began.clone()));
+    let charged: Vec<_> = lines(&left.0)
+        .iter()
+        .filter(|line| line["final"]["record"]["end"] == "lost")
+        .map(|line| money(&line["final"]["record"]["charged_usd"]))
+        .collect();
+    assert!(charged.iter().all(|charged| *charged > Money::ZERO), "{charged:?}");
+    assert_eq!(standing(&again.budgets).await.spent, charged.into_iter().fold(Money::ZERO, Money::saturating_add));
+}
+
 #[tokio::test]
 async fn that_lines_are_gone_which_a_sink_has_not_had_is_said_with_their_numbers() {
     let (dir, (log, _listening)) = (Dir::new("gap"), Log::listen());
@@ -132,9 +202,8 @@ async fn that_a_budget_has_not_been_told_is_said_where_it_keeps_calls_out() {
     let (dir, budgets) = (Dir::new("untold"), Broken::remembering(Duration::from_secs(60 * 60)));
     let site = site(&dir, budgets.clone());
     while site.whole("hello").await == StatusCode::OK {}
-    let why = |line: &serde_json::Value| line["event"]["reason"].as_str().map(str::to_owned);
-    until("it is said", || lines(&dir.0).iter().any(|line| why(line).is_some())).await;
-    let why = lines(&dir.0).iter().find_map(why).expect("it is there");
+    until("it is said", || why(&dir).is_some()).await;
+    let why = why(&dir).expect("it is there");
     assert!(why.contains("a budget has not been told how the oldest call ended"), "{why}");
     budgets.first(|first| first.is_mended = true);
     site.serves_again().await;

@@ -1,12 +1,19 @@
-use http::StatusCode;
+use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
-use tollgate::store::journal::{Journal, verify};
-use tollgate::store::memory::MemoryBudgets;
-use tollgate::testing::Script;
+use tollgate::domain::budget::Window;
+use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::limit::Measure;
+use tollgate::domain::principal::Principal;
+use tollgate::store::journal::{Journal, export, verify};
+use tollgate::store::key::KeyRegistry;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::testing::{Script, Simulated};
+use tollgate::upstream::Provider;
 
 use crate::site::{Dir, Site, kinds, lines, money, request, until};
-use tollgate::{AuditLayer, Body, GatewayLayer};
+use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
@@ -27,9 +34,7 @@ async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {
     let decisions = [0, 1].map(|at| [&record["decisions"][at]["layer"], &record["decisions"][at]["reason"]]);
     assert_eq!(decisions[0], ["route", "anthropic/claude-haiku-5-5"]);
     assert_eq!(decisions[1][0], "budget");
-    let reservation = &intent["intent"]["reservation"];
-    assert_eq!((&reservation["id"], &reservation["granted"]), (&record["id"], &record["granted_usd"]));
-    assert_eq!(reservation["pots"][0]["scope"], json!({ "kind": "team", "id": "search" }));
+    assert_eq!(intent["intent"]["pots"][0]["scope"], json!({ "kind": "team", "id": "search" }));
     assert!(money(&record["charged_usd"]) < money(&record["granted_usd"]), "five seconds do not make 20,000 tokens");
 
     drop(answer);
@@ -106,4 +111,42 @@ async fn a_stack_with_two_journals_is_told_so() {
     }));
     let answer = service.oneshot(request("")).await.expect("infallible");
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_record_of_a_call_with_every_control_takes_less_than_a_kilobyte() {
+    let (dir, keys) = (Dir::new("size"), MemoryKeys::new());
+    let (key, pepper) =
+        (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]).expect("long"));
+    let principal = Principal::new("alice").user("alice@example.com").team("search").models(["claude-*"]);
+    let principal = principal.limit(Measure::Requests, 100).limit(Measure::Tokens, 100_000).limit(Measure::Parallel, 4);
+    let principal = principal.budget(Window::Day, "5".parse().expect("money"));
+    keys.put(&KeyRecord::new(&key, &pepper, principal, SystemClock.now())).await.expect("memory");
+    let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
+    let layer = GatewayLayer::new()
+        .audit(&audit)
+        .auth(KeyAuthLayer::new(keys, pepper))
+        .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
+        .budget(BudgetLayer::new(MemoryBudgets::new()));
+    let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    let gateway =
+        Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer).build();
+    let body =
+        json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "hi" }] });
+    let request = Request::post("/v1/messages").header("x-api-key", key.expose());
+    let request = request.header("user-agent", "claude-cli/2.1.330 (external, cli)").body(Body::from(body.to_string()));
+    let answer = gateway.oneshot(request.expect("a request")).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let _ = answer.into_body().collect().await.expect("whole");
+    audit.flush().await;
+    let mut text = Vec::new();
+    export(&dir.0, &mut text).expect("readable");
+    let lines = text.split(|byte| *byte == b'\n');
+    let is_record = |line: &&[u8]| {
+        let line = String::from_utf8_lossy(line);
+        line.contains("\"intent\":{") || line.contains("\"final\":{")
+    };
+    let sizes: Vec<_> = lines.filter(is_record).map(<[u8]>::len).collect();
+    assert_eq!(sizes.len(), 2);
+    assert!(sizes.iter().sum::<usize>() < 2 * 1024, "{sizes:?}");
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::line::Seen;
+use super::line::{Intent, Seen};
 use super::queue::Witness;
 use super::recover::Left;
+use crate::store::budget::Pinned;
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -20,9 +21,10 @@ pub(super) struct Calls {
 
 /// A call that is not done with.
 struct Open {
+    /// Of its intent.
     seq: u64,
     /// Until it has closed.
-    witness: Option<(Arc<dyn Witness>, Option<Seen>)>,
+    live: Option<Live>,
     /// Until its final is written.
     is_unwritten: bool,
     /// Until its budgets have heard how it ended, if any hold anything for it.
@@ -31,6 +33,15 @@ struct Open {
     until: Option<Duration>,
     /// This process tells them no more: only a start would.
     is_given_up: bool,
+}
+
+/// A call that goes on.
+struct Live {
+    witness: Arc<dyn Witness>,
+    /// Where money is held for it.
+    pots: Vec<Pinned>,
+    /// How it stood when that was written last.
+    before: Option<Seen>,
 }
 
 /// From which line on something is kept, and why.
@@ -47,8 +58,16 @@ impl Calls {
         Calls { open: open.collect(), done: Vec::new() }
     }
 
-    pub(super) fn begin(&mut self, id: Uuid, seq: u64, witness: Arc<dyn Witness>, is_held: bool) {
-        self.open.insert(id, Open::new(seq, Some((witness, None)), true, is_held));
+    pub(super) fn begin(&mut self, id: Uuid, seq: u64, witness: Arc<dyn Witness>, pots: Vec<Pinned>) {
+        let is_held = !pots.is_empty();
+        self.open.insert(id, Open::new(seq, Some(Live { witness, pots, before: None }), true, is_held));
+    }
+
+    /// Its final is made.
+    pub(super) fn ends(&mut self, id: Uuid) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.live = None;
+        }
     }
 
     /// It has closed, and a start tells its budgets until then.
@@ -60,7 +79,7 @@ impl Calls {
 
     /// Its final is written.
     pub(super) fn written(&mut self, id: Uuid) {
-        self.change(id, |open| (open.witness, open.is_unwritten) = (None, false));
+        self.change(id, |open| open.is_unwritten = false);
     }
 
     /// Its budgets have heard.
@@ -115,6 +134,29 @@ impl Calls {
         self.done.drain(..).filter(|(seq, _)| *seq > before).map(|(_, id)| id).collect()
     }
 
+    /// Those that go on and began before this line, the oldest first.
+    pub(super) fn that_began_before(&self, line: u64) -> Vec<Uuid> {
+        let old = self.open.iter().filter(|(_, open)| open.seq < line && open.live.is_some());
+        let mut old: Vec<_> = old.map(|(id, open)| (open.seq, *id)).collect();
+        old.sort_unstable();
+        old.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The intent of this one, if it goes on, and how it stands.
+    pub(super) fn again(&mut self, id: &Uuid) -> Option<(Intent, Seen)> {
+        let live = self.open.get_mut(id)?.live.as_mut()?;
+        let (intent, seen) = asked(|| (live.witness.intent(), live.witness.seen()))?;
+        live.before = Some(seen.clone());
+        Some((Intent { pots: live.pots.clone(), ..intent }, seen))
+    }
+
+    /// Its intent is made again, in this line.
+    pub(super) fn moved(&mut self, id: &Uuid, seq: u64) {
+        if let Some(open) = self.open.get_mut(id) {
+            open.seq = seq;
+        }
+    }
+
     /// How those stand that go on, where it is not as they stood before.
     pub(super) fn seen(&mut self) -> Vec<Seen> {
         self.open.values_mut().filter_map(Open::seen).collect()
@@ -127,12 +169,12 @@ impl Calls {
 }
 
 impl Open {
-    fn new(seq: u64, witness: Option<(Arc<dyn Witness>, Option<Seen>)>, is_unwritten: bool, is_held: bool) -> Self {
-        Open { seq, witness, is_unwritten, is_held, until: None, is_given_up: false }
+    fn new(seq: u64, live: Option<Live>, is_unwritten: bool, is_held: bool) -> Self {
+        Open { seq, live, is_unwritten, is_held, until: None, is_given_up: false }
     }
 
     fn seen(&mut self) -> Option<Seen> {
-        let (witness, before) = self.witness.as_mut()?;
+        let Live { witness, before, .. } = self.live.as_mut()?;
         let seen = asked(|| witness.seen())?;
         let is_news = before.as_ref().is_none_or(|before| seen.says_more_than(before));
         is_news.then(|| before.insert(seen).clone())

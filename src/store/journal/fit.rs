@@ -47,14 +47,12 @@ impl Writer {
 
 /// The same without what is long in it, as far as there is any.
 ///
-/// An intent goes without its reservation at last: after a crash its call is closed, and what it held stays charged whole.
+/// An intent goes without its pots at last: after a crash its call is closed, and what it held stays charged whole.
 fn shorter(said: Said) -> Option<Said> {
     match said {
         Said::Intent(mut intent) => {
-            if !shorten(&mut intent.record) {
-                intent.reservation.take()?;
-            }
-            Some(Said::Intent(intent))
+            let is_shorter = shorten(&mut intent.record) || !take(&mut intent.pots).is_empty();
+            is_shorter.then_some(Said::Intent(intent))
         }
         Said::Final(mut closed) => shorten(&mut closed.record).then_some(Said::Final(closed)),
         Said::Seen(mut seen) => (!take(&mut seen.attempts).is_empty()).then_some(Said::Seen(seen)),

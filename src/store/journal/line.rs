@@ -1,5 +1,7 @@
 //! What lines say.
 
+use std::mem::take;
+
 use jiff::Timestamp;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::money::Money;
 use crate::domain::outcome::Quality;
 use crate::domain::usage::Usage;
-use crate::store::budget::Reservation;
+use crate::store::budget::{Pinned, Reservation};
 
 /// The two members that every line begins with, whatever else it says.
 #[derive(Deserialize)]
@@ -66,9 +68,17 @@ pub(super) struct Opened {
 pub(crate) struct Intent {
     /// Of the call, as it would stand if nothing more were heard of it.
     pub(crate) record: AuditRecord,
+    /// In which pots that is held which its record says was granted. None where nothing is held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pots: Vec<Pinned>,
+}
+
+impl Intent {
     /// What is held for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reservation: Option<Reservation>,
+    pub(super) fn reservation(&mut self) -> Option<Reservation> {
+        let (id, granted, pots) = (self.record.id, self.record.granted.unwrap_or_default(), take(&mut self.pots));
+        (!pots.is_empty()).then_some(Reservation { id, granted, pots })
+    }
 }
 
 /// How a call that goes on stands.
@@ -109,7 +119,7 @@ impl Seen {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Final {
     pub(super) record: AuditRecord,
-    /// Which of the pots that were held pay, by their places in the reservation; all of them where it is not said.
+    /// Which of the pots that were held pay, by their places in the intent; all of them where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) paid: Option<Vec<usize>>,
 }

@@ -8,7 +8,8 @@
 //! - **Lines.** A journal is a directory of segments of one JSON text a line. Each has a number, one more than the line
 //!   before, and the SHA-256 of that line: [`verify`] names the first that is missing or was changed. Of a call there are an
 //!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and every 256 tokens of a stream, and a
-//!   `final`.
+//!   `final`. Of one that goes on for so long that segments would be kept for it alone, the `intent` and how it stands are said
+//!   again.
 //! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
 //!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that
 //!   is written, one of the machine those milliseconds.
@@ -53,6 +54,7 @@
 //! ```
 
 mod calls;
+mod carry;
 mod chain;
 mod error;
 mod events;

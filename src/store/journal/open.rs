@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
 use super::calls::Calls;
+use super::carry::Carry;
 use super::chain::Head;
 use super::error::JournalError;
 use super::events::Events;
@@ -276,6 +277,7 @@ impl JournalOptions {
             unsettled: Vec::new(),
             closed: Vec::new(),
             backlog: VecDeque::new(),
+            carry: Carry::new(first, size, keep, most),
         };
         writer.begin().map_err(&io)?;
         spawn("tollgate-journal", move || writer.run()).map_err(&io)?;

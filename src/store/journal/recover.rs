@@ -158,8 +158,9 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, ongoing: &mut Ongoing, line: Line) {
 
 impl Call {
     fn left(self, id: Uuid) -> Option<Left> {
-        let (seq, intent) = self.intent?;
-        let Intent { mut record, reservation } = *intent;
+        let (seq, mut intent) = self.intent?;
+        let reservation = intent.reservation();
+        let mut record = intent.record;
         if let Some(closed) = self.closed {
             // Its budgets may have heard, and then hear nothing new.
             let mut reservation = reservation?;

@@ -164,17 +164,18 @@ impl Shared {
     ///
     /// # Errors
     /// When there is more than there may be, all the same.
-    pub(super) fn make_room(&self, mut meanwhile: impl FnMut()) -> io::Result<u64> {
+    pub(super) fn make_room(&self, mut meanwhile: impl FnMut() -> bool) -> io::Result<u64> {
         let segments = segment::list(&self.dir)?;
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
         // Without a sink of records this is where they stay, whoever hears of events.
         let had = self.taken().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
         let (open_from, needed_from) =
-            (self.open_from.load(Ordering::Relaxed), self.needed_from.load(Ordering::Relaxed));
+            (self.open_from.load(Ordering::Acquire), self.needed_from.load(Ordering::Acquire));
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
-        if !self.has_all_sinks.load(Ordering::Relaxed) {
-            // Nor is any call let through yet, that would have to be kept out.
+        // Nor is any call let through before all are known, that would have to be kept out. And what takes the place of a
+        // line must be on the disk before that goes.
+        if !self.has_all_sinks.load(Ordering::Relaxed) || !meanwhile() {
             return Ok(self.most.saturating_sub(total.saturating_add(self.size)));
         }
         let mut full = "there is as much of it as there may be";
@@ -262,7 +263,7 @@ mod tests {
         shared.ack(&"ear".into(), had_all);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1_000, Ordering::Relaxed);
-        shared.make_room(|| ()).expect_err("it is full");
+        shared.make_room(|| true).expect_err("it is full");
         assert_eq!(segment::list(&dir).expect("readable").len(), 3);
         fs::remove_dir_all(&dir).expect("ours");
     }
@@ -295,7 +296,7 @@ mod tests {
         shared.ack(&"kept".into(), had_all);
         shared.open_from.store(1_000, Ordering::Relaxed);
         let left = || segment::list(&dir).expect("readable").len();
-        shared.make_room(|| ()).expect("nobody is kept out");
+        shared.make_room(|| true).expect("nobody is kept out");
         assert_eq!(left(), 3);
         // Its own thread looks for room at once.
         let _trails = Trails::new(journal);
@@ -318,12 +319,12 @@ mod tests {
         for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
             shared.needed_from.store(1, Ordering::Relaxed);
             shared.is_untold.store(is_untold, Ordering::Relaxed);
-            let error = shared.make_room(|| ()).expect_err("it is full");
+            let error = shared.make_room(|| true).expect_err("it is full");
             assert!(error.to_string().contains(why), "{error}");
         }
         assert_eq!(left(), 3);
         shared.needed_from.store(1_000, Ordering::Relaxed);
-        shared.make_room(|| ()).expect("room");
+        shared.make_room(|| true).expect("room");
         assert_eq!(left(), 1);
         fs::remove_dir_all(&dir).expect("ours");
     }

@@ -173,29 +173,37 @@ impl Sync {
         (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes))
     }
 
-    /// Brings these to the disk, and says so to who waits for it.
-    fn bring(&self, journal: &Shared, dirty: Vec<Unsynced>, flushes: Vec<oneshot::Sender<()>>, is_closed: bool) {
+    /// Brings these to the disk, and says so to who waits for it. `false` if it does not take all.
+    fn bring(
+        &self,
+        journal: &Shared,
+        dirty: Vec<Unsynced>,
+        flushes: Vec<oneshot::Sender<()>>,
+        is_closed: bool,
+    ) -> bool {
         let failed = sync(journal, dirty);
+        let is_there = failed.is_empty();
         self.syncing.end();
         journal.look_at_disk();
-        match failed.is_empty() || is_closed {
+        match is_there || is_closed {
             true => flushes.into_iter().for_each(|done| {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
             }),
             false => self.later(failed, flushes),
         }
+        is_there
     }
 
     /// Brings to the disk what was written during other work of this thread. A disk that is slow at that work moves all the
-    /// same, and what is written waits for one part of it at most.
-    fn meanwhile(&self, journal: &Shared) {
+    /// same, and what is written waits for one part of it at most. `false` if it does not take all.
+    fn meanwhile(&self, journal: &Shared) -> bool {
         let (dirty, flushes, is_closed) = {
             let mut state = self.lock();
             let (dirty, flushes) = self.take(&mut state);
             (dirty, flushes, state.is_closed)
         };
-        self.bring(journal, dirty, flushes, is_closed);
+        self.bring(journal, dirty, flushes, is_closed)
     }
 
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be

@@ -11,6 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::calls::{Calls, asked};
+use super::carry::Carry;
 use super::chain::{Head, LineHash};
 use super::frame::{self, Found, Frames};
 use super::line::{Final, Link, Said, Seen, Settled};
@@ -52,6 +53,8 @@ pub(super) struct Writer {
     pub(super) closed: Vec<(u64, Uuid)>,
     /// Taken, and not yet put into lines.
     pub(super) backlog: VecDeque<Item>,
+    /// When what was said of calls is said again.
+    pub(super) carry: Carry,
 }
 
 impl Writer {
@@ -114,8 +117,7 @@ impl Writer {
                     let id = intent.record.id;
                     // One that is not put has nobody waiting any more, and its call is not let through.
                     if let Some(Said::Intent(intent)) = self.put(Said::Intent(Box::new(intent))) {
-                        let is_held = intent.reservation.is_some();
-                        self.calls.begin(id, self.head.seq, witness, is_held);
+                        self.calls.begin(id, self.head.seq, witness, intent.pots);
                         moments::at("intent-made");
                         waiting.push(done);
                     }
@@ -132,6 +134,7 @@ impl Writer {
                     });
                     self.put(Said::Final(Box::new(Final { record, paid })));
                     moments::at("final-made");
+                    self.calls.ends(id);
                     self.closed.push((self.head.seq, id));
                     self.unsettled.extend(then.map(|then| (self.head.seq, then)));
                     places.extend(place);
@@ -204,11 +207,12 @@ impl Writer {
     }
 
     /// Before which line segments may go.
-    fn say_open_from(&self) -> Option<u64> {
+    pub(super) fn say_open_from(&self) -> Option<u64> {
         let (shared, next, pinned) = (&self.shared, self.head.seq.saturating_add(1), self.calls.pinned());
         let first = pinned.as_ref().map(|pinned| pinned.from);
-        shared.open_from.store(first.unwrap_or(next), Ordering::Relaxed);
-        shared.needed_from.store(self.calls.needed_from().unwrap_or(next), Ordering::Relaxed);
+        // Whoever sees these sees what was handed to be synced by now.
+        shared.open_from.store(first.unwrap_or(next), Ordering::Release);
+        shared.needed_from.store(self.calls.needed_from().unwrap_or(next), Ordering::Release);
         shared.is_untold.store(pinned.is_some_and(|pinned| pinned.is_untold), Ordering::Relaxed);
         first
     }
@@ -234,13 +238,27 @@ impl Writer {
         }
     }
 
-    fn put_seen(&mut self, seen: Seen) {
+    pub(super) fn put_seen(&mut self, seen: Seen) {
         self.put(Said::Seen(seen));
         moments::at("seen-made");
     }
 
-    /// Writes the lines that are made, however often it takes.
+    /// Writes the lines that are made, however often it takes, and what is due behind them.
     fn flush(&mut self) -> bool {
+        let before = self.path.clone();
+        let is_written = self.flush_lines();
+        if !is_written || Arc::ptr_eq(&before, &self.path) {
+            return is_written;
+        }
+        self.carry_over();
+        let is_written = self.flush_lines();
+        self.say_open_from();
+        // Not before: there may be room for it only where the oldest need not be kept any more.
+        self.shared.sync.want_next();
+        is_written
+    }
+
+    fn flush_lines(&mut self) -> bool {
         let mut tries = 0;
         self.shared.writing.begin();
         while let Err(error) = self.try_flush() {
@@ -334,8 +352,7 @@ impl Writer {
         let file = self.shared.sync.take_next()?;
         self.path = segment::begin(&self.shared.dir, first)?.into();
         (self.file, self.at) = (Arc::new(file), 0);
-        self.say_open_from();
-        self.shared.sync.want_next();
+        self.carry.begins(first);
         Ok(())
     }
 }

@@ -1,0 +1,81 @@
+//! Calls that go on for longer than segments are kept: what was said of them is said again, so that nothing is kept for them
+//! alone, and no call is refused because another has not ended.
+
+use std::collections::VecDeque;
+
+use super::line::Said;
+use super::writer::Writer;
+
+/// How much of a segment may be such lines: of each that is begun a quarter, the oldest calls first, so that many that go on
+/// leave room for those that come.
+const SHARE: u64 = 4;
+
+/// When that is done.
+pub(super) struct Carry {
+    /// The first lines of the latest segments, as many as may be kept for calls that go on.
+    firsts: VecDeque<u64>,
+    /// How many that may be, beside the one that is written to.
+    behind: usize,
+    /// One has been begun since.
+    is_due: bool,
+}
+
+impl Carry {
+    /// From this line on. As much may be kept for such calls as is kept anyway, where that leaves room enough.
+    pub(super) fn new(first: u64, size: u64, keep: u64, most: u64) -> Self {
+        let behind = usize::try_from(keep.min(most / SHARE) / size).unwrap_or(usize::MAX);
+        Carry { firsts: [first].into(), behind, is_due: false }
+    }
+
+    /// A segment is begun with this line.
+    pub(super) fn begins(&mut self, first: u64) {
+        self.firsts.push_back(first);
+        if self.firsts.len() > self.behind.saturating_add(1) {
+            self.firsts.pop_front();
+            self.is_due = true;
+        }
+    }
+
+    /// Which calls are due, if any may be: those that began before this line. Says so once for each segment.
+    fn take(&mut self) -> Option<u64> {
+        let before = *self.firsts.front()?;
+        std::mem::take(&mut self.is_due).then_some(before)
+    }
+}
+
+impl Writer {
+    /// Puts the lines of calls that are due, to be written.
+    pub(super) fn carry_over(&mut self) {
+        let Some(before) = self.carry.take() else { return };
+        let most = usize::try_from(self.shared.size / SHARE).unwrap_or(usize::MAX);
+        for id in self.calls.that_began_before(before) {
+            if self.lines.len() >= most {
+                break;
+            }
+            let Some((intent, seen)) = self.calls.again(&id) else { continue };
+            if self.put(Said::Intent(Box::new(intent))).is_some() {
+                self.calls.moved(&id, self.head.seq);
+                self.put_seen(seen);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_due_that_began_before_what_is_kept_anyway() {
+        let mut carry = Carry::new(1, 10, 25, 100);
+        assert_eq!(carry.take(), None);
+        for (first, due) in [(5, None), (9, None), (20, Some(5)), (30, Some(9))] {
+            carry.begins(first);
+            assert_eq!((carry.take(), carry.take()), (due, None), "{first}");
+        }
+        // Where there may be three segments, one of them the next, all must be in the last.
+        let mut carry = Carry::new(1, 10, 0, 30);
+        carry.begins(5);
+        assert_eq!(carry.take(), Some(5));
+    }
+}
