@@ -3,6 +3,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::Serialize;
 use sqlx::SqliteConnection;
+use uuid::Uuid;
 
 use super::Sqlite;
 use super::error::mendable;
@@ -83,7 +84,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
+    pub(super) fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
         let usage = record.usage;
         Ok(Line {
             id: hex(&record.id),
@@ -112,6 +113,16 @@ impl Line {
 /// Absurd figures are kept as the largest that the file can.
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Whose the first is.
+pub(super) fn about(lines: &[Line]) -> Option<Uuid> {
+    lines.first().and_then(|line| Uuid::try_parse(&line.id).ok())
+}
+
+/// Whether they are of the same records.
+pub(super) fn are_again(lines: &[Line], others: &[Line]) -> bool {
+    lines.iter().map(|line| &line.id).eq(others.iter().map(|line| &line.id))
 }
 
 /// In the writer's transaction.

@@ -148,6 +148,28 @@ impl Question {
         matches!(self, Question::Asked(What::Reserve(_) | What::Extend(_) | What::Standing(_), _))
     }
 
+    /// Whose it is, where it is done though nobody waits for it.
+    pub(super) fn about(&self) -> Option<Uuid> {
+        match self {
+            Question::Asked(What::Settle(reservation, _), _) => Some(reservation.id),
+            Question::Asked(What::Beat(session), _) => Some(session.id),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_again(&self, other: &Question) -> bool {
+        match (self, other) {
+            (
+                Question::Asked(What::Settle(reservation, actual), at),
+                Question::Asked(What::Settle(other, amount), time),
+            ) => (reservation, actual, at) == (other, amount, time),
+            (Question::Asked(What::Beat(session), at), Question::Asked(What::Beat(other), time)) => {
+                (session, at) == (other, time)
+            }
+            _ => false,
+        }
+    }
+
     /// The time to decide by; what takes back does it at the latest time there was.
     fn at(&self) -> At {
         match self {

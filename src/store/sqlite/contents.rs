@@ -132,6 +132,20 @@ pub(super) enum Question {
     Delete(Which),
 }
 
+impl Question {
+    /// Whose the first is, where they are to be kept.
+    pub(super) fn about(&self) -> Option<Uuid> {
+        match self {
+            Question::Write(contents) => contents.first().map(|content| content.call),
+            Question::Delete(_) => None,
+        }
+    }
+
+    pub(super) fn is_again(&self, other: &Question) -> bool {
+        matches!((self, other), (Question::Write(contents), Question::Write(others)) if contents == others)
+    }
+}
+
 /// Whose bodies, or how old ones.
 #[derive(Clone)]
 pub(super) enum Which {

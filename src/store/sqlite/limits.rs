@@ -99,6 +99,31 @@ impl Question {
         matches!(self, Question::Asked(What::Acquire { .. } | What::Standing(_), _))
     }
 
+    pub(super) fn is_settlement(&self) -> bool {
+        matches!(self, Question::Asked(What::Settle { .. }, _))
+    }
+
+    /// Whose it is, where it is done though nobody waits for it.
+    pub(super) fn about(&self) -> Option<Uuid> {
+        match self {
+            Question::Asked(What::Settle { id, .. }, _) => Some(*id),
+            Question::Asked(What::Beat(session), _) => Some(session.id),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_again(&self, other: &Question) -> bool {
+        match (self, other) {
+            (Question::Asked(What::Settle { id, limits, used }, at), Question::Asked(other, time)) => {
+                matches!(other, What::Settle { id: i, limits: l, used: u } if (id, limits, used, at) == (i, l, u, time))
+            }
+            (Question::Asked(What::Beat(session), at), Question::Asked(What::Beat(other), time)) => {
+                (session, at) == (other, time)
+            }
+            _ => false,
+        }
+    }
+
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,

@@ -89,6 +89,7 @@
 //! again, and keys that were disabled since are valid again.
 
 mod admission;
+mod again;
 mod audit;
 mod budgets;
 mod check;

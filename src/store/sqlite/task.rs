@@ -85,7 +85,7 @@ impl Task {
     /// What is wrong with the file, if that is why they were not done.
     async fn answer(&mut self, mut batch: Vec<Ask>) -> Option<SqliteError> {
         batch.retain(|ask| !ask.is_given_up());
-        let closes = batch.iter().any(|ask| matches!(ask.question, Question::Close));
+        let closes = batch.iter().any(|ask| matches!(ask.question(), Question::Close));
         match self.attempt(&batch).await {
             Ok(answers) => {
                 if closes {
@@ -134,7 +134,7 @@ impl Task {
         let setup = self.setup.clone();
         let before = |error| Failure { error, uncertain: false };
         let due = self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED);
-        let durable = due || batch.is_empty() || batch.iter().any(|ask| ask.question.is_durable());
+        let durable = due || batch.is_empty() || batch.iter().any(|ask| ask.question().is_durable());
         let open = match &mut self.open {
             Some(open) => open,
             none => {
@@ -163,7 +163,7 @@ impl Task {
             uncertain: error.kind() != SqliteErrorKind::Locked,
             error,
         })?;
-        let has_holds = batch.iter().any(|ask| ask.question.is_reserve());
+        let has_holds = batch.iter().any(|ask| ask.question().is_reserve());
         self.unsynced = match self.unsynced {
             _ if is_full => None,
             None if has_holds => Some(Instant::now()),
@@ -209,7 +209,7 @@ impl Work<'_> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
         let (mut money, mut counts, mut both, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (index, ask) in batch.iter().enumerate() {
-            match &ask.question {
+            match ask.question() {
                 Question::Budget(question) => money.push((index, question)),
                 Question::Limit(question) => counts.push((index, question)),
                 Question::Admission(question) => both.push((index, &**question)),

@@ -1,11 +1,14 @@
 //! The way to the one task that writes: what can be asked of it, and how answers come back.
 
+use std::mem::{Discriminant, discriminant};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
+use super::again::{Asked, Came, Known, Queued};
 use super::error::{SqliteError, SqliteErrorKind};
 use super::open::Setup;
 use super::task::Task;
@@ -16,6 +19,12 @@ use crate::store::{self, StoreError, budget, rate_limit};
 /// How many questions may wait that are worth nothing without their asker: more than a thousand calls at once make, and what a
 /// disk that answers has done in a second. Where it hangs, askers give up and come again, and each would leave one behind.
 const MOST: usize = 1 << 13;
+/// How many settlements: more than may wait to be told (`call::waiting`). Those of calls that were given up stay in the queue, and
+/// calls whose budgets are all soft go on while it hangs.
+pub(super) const MOST_OWED: usize = 1 << 18;
+
+/// What a question that is asked again has in common with the one before.
+pub(super) type Thing = (Discriminant<Question>, Uuid);
 
 /// One thing to be done.
 pub(super) enum Question {
@@ -46,21 +55,22 @@ pub(super) enum Reply {
 pub(super) type Answer = Result<Reply, StoreError>;
 
 pub(super) struct Ask {
-    pub(super) question: Question,
-    answer: oneshot::Sender<Letter>,
+    asked: Arc<Asked>,
+    /// Where whoever asks the same again finds it.
+    _known: Option<Known>,
     /// Taken until it is answered, by what may be refused.
     _place: Option<Place>,
 }
 
-/// One of the [`MOST`].
+/// One of the [`MOST`], or of the [`MOST_OWED`].
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
     /// `None` where all are taken.
-    fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         // It is counted first, and given back where it was one too many.
         let place = Place(taken.clone());
-        (taken.fetch_add(1, Ordering::Relaxed) < MOST).then_some(place)
+        (taken.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 }
 
@@ -72,20 +82,31 @@ impl Drop for Place {
 
 /// An answer under way. One that is never opened takes back what it granted: nobody has heard of it, so nobody can have
 /// spent it, and it would be held until its session ends.
-struct Letter {
+pub(super) struct Letter {
     answer: Option<Answer>,
     back: mpsc::WeakUnboundedSender<Ask>,
 }
 
 impl Ask {
+    fn new(question: Question, asker: oneshot::Sender<Letter>) -> Self {
+        Ask { asked: Arc::new(Asked::new(question, asker)), _known: None, _place: None }
+    }
+
+    pub(super) fn question(&self) -> &Question {
+        &self.asked.question
+    }
+
     /// Whether nothing would come of an answer.
     pub(super) fn is_given_up(&self) -> bool {
-        self.question.is_for_its_asker() && self.answer.is_closed()
+        self.question().is_for_its_asker() && self.asked.is_left()
     }
 
     /// `back` is where what nobody hears of goes.
     pub(super) fn answer(self, answer: Answer, back: &mpsc::WeakUnboundedSender<Ask>) {
-        let _ = self.answer.send(Letter { answer: Some(answer), back: back.clone() });
+        let letter = Letter { answer: Some(answer), back: back.clone() };
+        if let Some(asker) = self.asked.take_asker() {
+            let _ = asker.send(letter);
+        }
     }
 }
 
@@ -109,7 +130,7 @@ impl Drop for Letter {
         let grant = grant.map(|grant| Question::Budget(budgets::Question::Unheard(grant.reservation.id)));
         for question in permit.into_iter().chain(grant) {
             if let Some(queue) = self.back.upgrade() {
-                let _ = queue.send(Ask { question, answer: oneshot::channel().0, _place: None });
+                let _ = queue.send(Ask::new(question, oneshot::channel().0));
             }
         }
     }
@@ -143,14 +164,47 @@ impl Question {
             Question::Key(_) | Question::Audit(_) | Question::Content(_) | Question::Close => false,
         }
     }
+
+    fn is_settlement(&self) -> bool {
+        match self {
+            Question::Budget(question) => question.is_settlement(),
+            Question::Limit(question) => question.is_settlement(),
+            _ => false,
+        }
+    }
+
+    /// What it is about, where it is done though nobody waits for it, and asked for again by whoever had no answer.
+    pub(super) fn thing(&self) -> Option<Thing> {
+        let id = match self {
+            Question::Budget(question) => question.about(),
+            Question::Limit(question) => question.about(),
+            Question::Audit(lines) => audit::about(lines),
+            Question::Content(question) => question.about(),
+            Question::Admission(_) | Question::Key(_) | Question::Close => None,
+        };
+        Some((discriminant(self), id?))
+    }
+
+    /// Whether to do one of the two is to do both.
+    pub(super) fn is_again(&self, other: &Question) -> bool {
+        match (self, other) {
+            (Question::Budget(one), Question::Budget(other)) => one.is_again(other),
+            (Question::Limit(one), Question::Limit(other)) => one.is_again(other),
+            (Question::Audit(lines), Question::Audit(others)) => audit::are_again(lines, others),
+            (Question::Content(one), Question::Content(other)) => one.is_again(other),
+            _ => false,
+        }
+    }
 }
 
 /// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
-    /// The places that are taken.
+    /// The places that are taken, and those of settlements.
     taken: Arc<AtomicUsize>,
+    pub(super) owed: Arc<AtomicUsize>,
+    pub(super) queued: Arc<Queued>,
 }
 
 #[derive(Debug)]
@@ -162,21 +216,25 @@ enum State {
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Writer { state: Mutex::new(State::Idle), taken: Arc::default() }
+        Writer { state: Mutex::new(State::Idle), taken: Arc::default(), owed: Arc::default(), queued: Arc::default() }
     }
 
     /// Asks, and waits for the answer. Whoever stops waiting disturbs nobody. What has to be done in any case, as settlements and
-    /// records have, always finds a place: there are no more of those than calls that were let in.
+    /// records have, is done then too, and stands in the queue once, however often it is asked for.
     pub(super) async fn ask(&self, setup: &Arc<Setup>, question: Question) -> Answer {
-        let mut place = None;
-        if question.is_for_its_asker() {
-            place = Place::take(&self.taken);
-            if place.is_none() {
+        let (answer, answered) = oneshot::channel();
+        let places = match &question {
+            question if question.is_for_its_asker() => Some((&self.taken, MOST)),
+            question if question.is_settlement() => Some((&self.owed, MOST_OWED)),
+            _ => None,
+        };
+        if let Came::New(asked, known) = self.queued.come(question, answer) {
+            let place = places.map(|(taken, most)| Place::take(taken, most));
+            if matches!(place, Some(None)) {
                 return Err(SqliteError::new(setup.path(), SqliteErrorKind::Behind).into());
             }
+            self.send(setup, Ask { asked, _known: known, _place: place.flatten() })?;
         }
-        let (answer, answered) = oneshot::channel();
-        self.send(setup, Ask { question, answer, _place: place })?;
         match answered.await {
             Ok(letter) => letter.open(),
             // The runtime ended with the writer, perhaps between its commit and its answer.
@@ -189,7 +247,7 @@ impl Writer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Running(queue) = std::mem::replace(&mut *state, State::Closed) else { return None };
         let (answer, answered) = oneshot::channel();
-        queue.send(Ask { question: Question::Close, answer, _place: None }).ok()?;
+        queue.send(Ask::new(Question::Close, answer)).ok()?;
         Some(async { answered.await.map_err(StoreError::uncertain)?.open() })
     }
 
