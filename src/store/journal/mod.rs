@@ -56,6 +56,7 @@
 mod calls;
 mod carry;
 mod chain;
+mod ends;
 mod error;
 mod events;
 mod fit;

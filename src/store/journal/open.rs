@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::calls::Calls;
 use super::carry::Carry;
 use super::chain::Head;
+use super::ends::SyncEnd;
 use super::error::JournalError;
 use super::events::Events;
 use super::late::Since;
@@ -219,7 +220,7 @@ impl JournalOptions {
             return Err(JournalError::setting(&dir, "a segment has 1 MiB at least, and a journal two segments"));
         }
         let io = JournalError::io(&dir);
-        let lock = lock(&dir)?;
+        let lock = Arc::new(lock(&dir)?);
         let segments = segment::list(&dir).map_err(&io)?;
         let recovered = recover(&segments).map_err(&io)?;
         // Made just before a machine died, and never written to: they would stand behind what is written now.
@@ -280,12 +281,18 @@ impl JournalOptions {
             carry: Carry::new(first, size, keep, most),
         };
         writer.begin().map_err(&io)?;
-        spawn("tollgate-journal", move || writer.run()).map_err(&io)?;
-        let syncing = shared.clone();
-        spawn("tollgate-journal-sync", move || {
-            Sync::run(&syncing);
-            drop(lock);
+        // Both have it: neither writes beside another process when the other has ended.
+        let (locked, syncing) = (lock.clone(), SyncEnd(shared.clone()));
+        spawn("tollgate-journal", move || {
+            writer.run();
+            drop(locked);
         })
+        .map_err(&io)?;
+        spawn("tollgate-journal-sync", move || {
+            Sync::run(&syncing.0);
+            drop((syncing, lock));
+        })
+        .inspect_err(|_| shared.queue.close())
         .map_err(&io)?;
         Ok(Journal { shared, shipments: Shipments::default(), left: recovered.left.into(), is_mine: true })
     }

@@ -39,7 +39,7 @@ pub(super) struct Sync {
     syncing: Since,
     /// For how many milliseconds the disk is at each part of a segment that is made.
     #[cfg(test)]
-    is_slow: std::sync::atomic::AtomicU64,
+    pub(super) is_slow: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl Sync {
 
     /// Something was written, and these wait until it is on the disk.
     pub(super) fn written(&self, unsynced: Unsynced, flushes: Vec<oneshot::Sender<()>>) {
-        let mut state = self.lock();
+        let Some(mut state) = Some(self.lock()).filter(|state| !state.is_closed) else { return };
         state.add(unsynced);
         state.flushes.extend(flushes);
         self.dirty.begin();
@@ -104,13 +104,14 @@ impl Sync {
     /// and never holds back the end of one that was let through, which would keep the oldest segments for ever.
     ///
     /// # Errors
-    /// When the disk has no room for it; asked again, it is tried again.
+    /// When the disk has no room for it; asked again, it is tried again. When nobody makes any more.
     pub(super) fn take_next(&self) -> io::Result<File> {
         let mut state = self.lock();
         if !matches!(state.next, Some(Ok(_))) {
             (state.next, state.wants_next, state.needs_next) = (None, true, true);
             self.wake.notify_one();
-            state = self.made.wait_while(state, |state| state.next.is_none()).unwrap_or_else(PoisonError::into_inner);
+            let is_awaited = |state: &mut State| state.next.is_none() && !state.is_closed;
+            state = self.made.wait_while(state, is_awaited).unwrap_or_else(PoisonError::into_inner);
         }
         state.next.take().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
@@ -128,6 +129,13 @@ impl Sync {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.wake.notify_one();
+    }
+
+    /// Nobody does any of this any more: whoever waits for it waits no longer.
+    pub(super) fn abandon(&self) {
+        self.close();
+        self.lock().flushes.clear();
+        self.made.notify_all();
     }
 
     /// Until it is closed and all is done.
@@ -219,7 +227,7 @@ impl Sync {
         let meanwhile = |file: &File| -> io::Result<()> {
             file.sync_data()?;
             #[cfg(test)]
-            std::thread::sleep(Duration::from_millis(self.is_slow.load(Ordering::Relaxed)));
+            super::ends::slowly(self.is_slow.load(Ordering::Relaxed));
             self.meanwhile(journal);
             Ok(())
         };
@@ -278,7 +286,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::path::Path;
 
@@ -298,7 +306,7 @@ mod tests {
         }
     }
 
-    fn until(what: &str, is_so: impl Fn() -> bool) {
+    pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
         let is_soon = (0..30_000).any(|_| {
             std::thread::sleep(Duration::from_millis(1));
             is_so()
@@ -307,7 +315,7 @@ mod tests {
     }
 
     /// What its lines say of how it stood, once it is closed and written.
-    fn told(dir: &Path) -> Vec<String> {
+    pub(crate) fn told(dir: &Path) -> Vec<String> {
         let is_closed = || File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
         until("it is closed", is_closed);
         let mut text = Vec::new();
@@ -321,7 +329,7 @@ mod tests {
             .collect()
     }
 
-    fn journal(name: &str) -> (PathBuf, Trails, Arc<Shared>) {
+    pub(crate) fn journal(name: &str) -> (PathBuf, Trails, Arc<Shared>) {
         let name = format!("{name}-{}", std::process::id());
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target").join(name);
         fs::create_dir_all(&dir).expect("a directory");
@@ -330,7 +338,7 @@ mod tests {
         (dir, Trails::new(journal), shared)
     }
 
-    fn write_a_line(shared: &Shared) {
+    pub(crate) fn write_a_line(shared: &Shared) {
         let what = What::UpstreamUp { upstream: "anthropic".into() };
         shared.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
     }
