@@ -1,4 +1,4 @@
-use super::settle::Fact;
+use super::waiting::Fact;
 use super::{Call, Settlements};
 use crate::store::StoreError;
 

@@ -1,31 +1,28 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use super::waiting::{Kind, Place, Waiting};
+use super::left::{Left, Owed, Unbegun};
+use super::waiting::{Fact, Waiting, tell};
 use crate::domain::rejection::{Rejection, RejectionKind};
-use crate::store::{Chain, StoreError, contained, so_far};
-
-/// How long to wait before a store is told again, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-
-/// A store is told no more where it is about to forget that it was.
-const ABOUT: u32 = 12;
+use crate::store::{Chain, StoreError};
 
 /// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
 /// that a shutdown waits for.
 ///
 /// A clone is the same set. Hooks run wherever a body is dropped, perhaps outside of any runtime; so the runtime is
-/// the current one, else that of the first call.
+/// the current one, else one that a call has been opened on.
+///
+/// A runtime may end before that: what stores have not been told by then waits for a call that is opened on another, or for
+/// [`drain`](Self::drain) there, and so does what there was no runtime for at all; [`waiting`](Self::waiting) counts it. Where
+/// none comes, it is told to nobody, as if the process had been killed: the log says so, and what was held is charged whole,
+/// unless a journal tells it at the next start. Work that was [spawned](Self::spawn) ends with its runtime.
 ///
 /// ```
 /// use tollgate::call::{CallLayer, Settlements};
@@ -44,7 +41,7 @@ pub struct Settlements {
 #[derive(Debug, Default)]
 struct Inner {
     tracker: TaskTracker,
-    runtime: OnceLock<Handle>,
+    left: Arc<Left>,
     waiting: Arc<Waiting>,
 }
 
@@ -57,19 +54,33 @@ impl Settlements {
 
     /// Counts a call until it has closed: a server that has let go of its connections may still hold calls of them in
     /// tasks of their own, as hyper's does for HTTP/2, and what those hold is settled when they are dropped. Remembers the
-    /// runtime that the caller runs on, unless one is known.
+    /// runtime that the caller runs on, unless one is known, and goes on there with what another has left.
     pub(crate) fn open(&self) -> TaskTrackerToken {
-        if self.inner.runtime.get().is_none()
-            && let Ok(handle) = Handle::try_current()
-        {
-            let _ = self.inner.runtime.set(handle);
+        if self.inner.left.is_homeless() {
+            self.take_over();
         }
         self.inner.tracker.token()
+    }
+
+    pub(super) fn left(&self) -> Arc<Left> {
+        self.inner.left.clone()
+    }
+
+    /// Goes on here with what a runtime has left that is gone, where there is one here.
+    fn take_over(&self) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.inner.left.move_to(runtime).into_iter().for_each(|left| left(Some(self)));
+        }
     }
 
     /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = self.runtime() {
+            let unbegun = Unbegun::new(self.inner.left.clone());
+            let work = async move {
+                unbegun.begins();
+                work.await;
+            };
             self.inner.tracker.spawn_on(work, &runtime);
         }
     }
@@ -80,27 +91,27 @@ impl Settlements {
     /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the
     /// process aborts.
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
+        self.tell(Owed::new(call, fact, self.inner.left.clone()));
+    }
+
+    pub(super) fn tell<F: Fact>(&self, owed: Owed<F>) {
         let here = Handle::try_current().ok();
         let is_here = here.is_some();
-        let Some(runtime) = self.or_known(here) else { return fact.given_up() };
-        let waiting = self.inner.waiting.clone();
-        let mut told = Box::pin(async move {
-            let mut telling = pin!(contained(fact.tell()));
-            match so_far(telling.as_mut()).await {
-                Some(Ok(())) => {}
-                said => Box::pin(tell_on(call, &fact, telling, said, waiting)).await,
-            }
-        });
+        let (call, runtime) = (owed.call, here.or_else(|| self.inner.left.known()));
+        let mut told = Box::pin(tell(owed, self.inner.waiting.clone()));
         let polled = {
             // Hooks may run outside of any.
-            let _entered = (!is_here).then(|| runtime.enter());
+            let _entered = runtime.as_ref().filter(|_| !is_here).map(Handle::enter);
             catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
-        match polled {
-            Ok(Poll::Ready(())) => {}
-            Ok(Poll::Pending) => drop(self.inner.tracker.spawn_on(told, &runtime)),
-            // Not the store's, but of a runtime that has shut down: it has no timers any more.
-            Err(_) => tracing::error!(%call, "no runtime to settle on: it has shut down"),
+        match (polled, runtime) {
+            (Ok(Poll::Ready(())), _) => {}
+            // One that has shut down drops it here and now, and it is left for another.
+            (Ok(Poll::Pending), Some(runtime)) => drop(self.inner.tracker.spawn_on(told, &runtime)),
+            (Ok(Poll::Pending), None) => drop(told),
+            (Err(_), _) => {
+                tracing::error!(%call, "{} is not settled yet: what tells its store panicked", F::KIND.words());
+            }
         }
     }
 
@@ -112,13 +123,9 @@ impl Settlements {
     }
 
     fn runtime(&self) -> Option<Handle> {
-        self.or_known(Handle::try_current().ok())
-    }
-
-    fn or_known(&self, current: Option<Handle>) -> Option<Handle> {
-        let runtime = current.or_else(|| self.inner.runtime.get().cloned());
+        let runtime = Handle::try_current().ok().or_else(|| self.inner.left.known());
         if runtime.is_none() {
-            tracing::error!("no runtime to settle on: no call has run on one yet");
+            tracing::error!("no runtime to work on: no call has run on one yet");
         }
         runtime
     }
@@ -126,20 +133,20 @@ impl Settlements {
     /// How many calls have not closed, and how much work has not ended.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.tracker.len()
+        self.inner.tracker.len() + self.inner.left.len()
     }
 
     /// Whether all calls have closed, and all work has ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.inner.tracker.is_empty()
+        self.len() == 0
     }
 
-    /// How much of what calls cost or used waits for a store that was told and has not taken it: it is away, or does not
-    /// answer. Above zero for minutes is for an alert; see [operations](crate::docs::operations).
+    /// How much of what calls cost or used waits for a store that was told and has not taken it, since it is away or does not
+    /// answer, or for a runtime. Above zero for minutes is for an alert; see [operations](crate::docs::operations).
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.inner.waiting.len()
+        self.inner.waiting.len() + self.inner.left.len()
     }
 
     /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls; with
@@ -149,59 +156,17 @@ impl Settlements {
     /// Dropping this future stops the waiting, not the work.
     pub async fn drain(&self) {
         self.inner.tracker.close();
-        self.inner.tracker.wait().await;
-    }
-}
-
-/// Something that has happened, and that a store must hear of.
-pub(crate) trait Fact: Send + Sync + 'static {
-    /// What it is.
-    const KIND: Kind;
-
-    /// Tells the store, which may have heard before.
-    fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Whether it is only that nothing came of a question.
-    fn is_nothing(&self) -> bool;
-
-    /// For how long the store knows that it was told.
-    fn memory(&self) -> Duration;
-
-    /// It has not heard, and is told no more.
-    fn given_up(&self) {}
-}
-
-/// Goes on with what was not told at once: waits for the answer, and asks again once there is none to wait for.
-async fn tell_on<F: Fact>(
-    call: Uuid,
-    fact: &F,
-    telling: Pin<&mut impl Future<Output = Result<(), StoreError>>>,
-    said: Option<Result<(), StoreError>>,
-    waiting: Arc<Waiting>,
-) {
-    let Some(mut place) = Place::take(call, waiting, F::KIND, fact.is_nothing()) else { return fact.given_up() };
-    let mut said = match said {
-        Some(said) => said,
-        None => place.outlast(telling).await,
-    };
-    let (mut pause, mut unsure_since) = (FIRST_PAUSE, None);
-    while let Err(error) = said {
-        place.say(&error);
-        if error.may_have_applied() {
-            unsure_since.get_or_insert_with(Instant::now);
+        let mut most = usize::MAX;
+        loop {
+            self.take_over();
+            self.inner.tracker.wait().await;
+            // One may have ended meanwhile; what is left once more is left for good.
+            let left = self.inner.left.len();
+            if left == 0 || left >= most || Handle::try_current().is_err() {
+                return;
+            }
+            most = left;
         }
-        // What asking again will not help may still be mended by somebody: until then, what is held stays held.
-        if !error.is_unavailable() {
-            pause = LAST_PAUSE;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LAST_PAUSE);
-        let memory = fact.memory();
-        if unsure_since.is_some_and(|since| since.elapsed() > memory - memory / ABOUT) {
-            tracing::error!(%call, "{} is not settled: its store may have heard, and forgotten that it did", F::KIND.words());
-            return fact.given_up();
-        }
-        said = place.outlast(pin!(contained(fact.tell()))).await;
     }
 }
 
@@ -213,35 +178,35 @@ pub(crate) fn unavailable(error: &StoreError) -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
-    use super::super::waiting::MOST_WAITING;
+    use super::super::waiting::{Kind, LAST_PAUSE, MOST_WAITING, Place};
     use super::*;
 
     /// What a store that is away, or hangs, until it is told to be there, was told, and how often it was asked.
     #[derive(Clone, Default)]
-    struct Store(Arc<Mutex<Said>>, Duration);
+    pub(crate) struct Store(pub(crate) Arc<Mutex<Said>>, pub(crate) Duration);
 
     #[derive(Default)]
-    struct Said {
+    pub(crate) struct Said {
         is_there: bool,
         hangs: bool,
         asked: usize,
         told: usize,
-        given_up: usize,
+        pub(crate) given_up: usize,
     }
 
     impl Store {
-        fn with<T>(&self, look: impl FnOnce(&mut Said) -> T) -> T {
+        pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Said) -> T) -> T {
             look(&mut self.0.lock().expect("no panic"))
         }
 
-        fn is(&self, is_there: bool, hangs: bool) {
+        pub(crate) fn is(&self, is_there: bool, hangs: bool) {
             self.with(|said| (said.is_there, said.hangs) = (is_there, hangs));
         }
 
-        fn counts(&self) -> (usize, usize) {
+        pub(crate) fn counts(&self) -> (usize, usize) {
             self.with(|said| (said.asked, said.told))
         }
     }
@@ -274,7 +239,7 @@ mod tests {
         }
     }
 
-    const HOUR: Duration = Duration::from_secs(60 * 60);
+    pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
     fn place(waiting: &Arc<Waiting>, kind: Kind) -> Place {
         Place::take(Uuid::nil(), waiting.clone(), kind, false).expect("there is room")

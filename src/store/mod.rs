@@ -42,7 +42,7 @@ pub(crate) use self::both::both;
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
-pub(crate) use self::patience::{in_time, patiently, so_far};
+pub(crate) use self::patience::{at_once, in_time, patiently, so_far};
 
 use std::time::Duration;
 

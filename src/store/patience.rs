@@ -31,6 +31,15 @@ pub(crate) async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>
     said.unwrap_or_else(|| Err(StoreError::uncertain("it took too long")))
 }
 
+/// What it says at the first look, if anything: it may be waited for further.
+pub(crate) async fn at_once<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|cx| match asked.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// What it has said in time, if anything: it may be waited for further.
 pub(crate) async fn so_far<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     // Nearly always there is nothing to wait for, and a timer is not free.

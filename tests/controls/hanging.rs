@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use tollgate::domain::scope::Scope;
 use tollgate::store::admission::{self, AdmissionStore, Admit};
 use tollgate::store::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
 use tollgate::store::key::KeyStore;
-use tollgate::store::memory::MemoryStore;
+use tollgate::store::memory::{MemoryBudgets, MemoryStore};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError};
 use tollgate::{AdmissionLayer, BudgetLayer, GatewayLayer, KeyAuthLayer, RateLimitLayer};
@@ -198,4 +199,53 @@ async fn what_is_let_through_although_an_answer_was_lost_is_charged_all_the_same
     assert_eq!(answer.status, 200, "{answer:?}");
     let standing = BudgetStore::standing(&store, &[day()], At::Store).await.expect("memory").remove(0);
     assert!(standing.spent > Money::ZERO && standing.held == Money::ZERO, "{standing:?}");
+}
+
+/// Hears of no settlement until it is to.
+#[derive(Clone)]
+struct Deaf(MemoryBudgets, Arc<AtomicBool>);
+
+#[async_trait]
+impl BudgetStore for Deaf {
+    async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<budget::Verdict, StoreError> {
+        self.0.reserve(ask, at).await
+    }
+
+    async fn settle(&self, held: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
+        match self.1.load(Ordering::SeqCst) {
+            true => self.0.settle(held, actual, at).await,
+            false => pending().await,
+        }
+    }
+
+    async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError> {
+        self.0.heartbeat(session, at).await
+    }
+
+    async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<budget::Standing>, StoreError> {
+        self.0.standing(budgets, at).await
+    }
+}
+
+#[test]
+fn a_gateway_that_outlives_its_runtime_settles_on_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (budgets, hears) = (MemoryBudgets::new(), Arc::new(AtomicBool::new(false)));
+    let deaf = Deaf(budgets.clone(), hears.clone());
+    let world = World::with(|layer| layer.budget(BudgetLayer::new(deaf)));
+    let paying = runtime().block_on(world.mint(Principal::new("ada").budget_of(day())));
+    let call = async || assert_eq!(world.ask(post(MESSAGES, &paying, &body())).await.status.as_u16(), 200);
+    runtime().block_on(call());
+    assert_eq!(world.settlements.waiting(), 1);
+
+    hears.store(true, Ordering::SeqCst);
+    runtime().block_on(async {
+        call().await;
+        world.settlements.drain().await;
+        assert_eq!(world.settlements.waiting(), 0);
+        let now = budgets.standing(&[day()], At::Store).await.expect("it answers").remove(0);
+        assert_eq!(now.held, Money::ZERO);
+        let charged: Vec<_> = world.records().await.iter().map(|record| record.charged.expect("money")).collect();
+        assert_eq!((charged.len(), now.spent), (2, charged[0].saturating_add(charged[1])));
+    });
 }
