@@ -79,17 +79,37 @@ async fn run(running: Running) {
             }
         }
         if !bodies.is_empty() {
-            let (count, of_batch) = (bodies.len(), shared.clone());
+            let in_hand = InHand { shared: shared.clone(), count: bodies.len() };
             // In a task of its own: a sink that panics costs its batch, and not those that wait behind it.
-            let kept = Handle::current().spawn(async move { keep(&of_batch, bodies).await });
-            if kept.await.is_err() {
-                give_up(&shared, count, "their sink panicked");
-            }
+            let kept = Handle::current().spawn(async move {
+                keep(&in_hand.shared, bodies).await;
+                in_hand.put();
+            });
+            let _ = kept.await;
         }
         for done in flushes {
             // Whoever asked may have stopped waiting.
             let _ = done.send(());
         }
+    }
+}
+
+/// Bodies that are out of the queue, counted where nobody says what became of them.
+struct InHand {
+    shared: Arc<Shared>,
+    count: usize,
+}
+
+impl InHand {
+    /// It is known what became of them.
+    fn put(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        give_up(&self.shared, self.count, "their sink panicked, or the runtime has ended");
     }
 }
 

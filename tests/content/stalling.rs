@@ -104,6 +104,22 @@ async fn a_sink_that_panics_or_never_answers_costs_its_bodies_and_no_flush_waits
     assert_eq!(content.dropped(), dropped, "those wait");
 }
 
+#[test]
+fn bodies_that_a_sink_was_being_handed_when_their_runtime_ended_are_counted_and_the_next_goes_on() {
+    let (kept, runtime) = (Kept::default(), || tokio::runtime::Runtime::new().expect("a runtime"));
+    let content = ContentLayer::new(Hanging(kept.clone(), AtomicUsize::new(0))).keep(Keep::Full);
+    let gateway = gateway(GatewayLayer::new().content(&content), &[]);
+    for _ in 0..2 {
+        runtime().block_on(async {
+            ask(&gateway, post("/v1/messages", &messages("hello"))).await;
+            // The first time it hangs; the second, all of it is kept.
+            let _ = tokio::time::timeout(Duration::from_millis(200), content.flush()).await;
+        });
+    }
+    let (all, dropped) = (kept.all().len() as u64, content.dropped());
+    assert!(dropped > 0 && all + dropped == 4, "{all} are kept, and {dropped} counted");
+}
+
 /// Does not answer the first time.
 struct Hanging(Kept, AtomicUsize);
 
