@@ -1,4 +1,4 @@
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,9 @@ use super::observed::{Lesson, Observations};
 use super::queue::Queues;
 use super::refusal::{refusal, unpaid};
 use super::soft::UNANSWERED;
-use super::standing::{allowed, fullest, spent, unreadable};
+use super::standing::{allowed, fullest, remaining, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
 use crate::call::{Alive, Asked, Call, Fact, has_used};
-use crate::dialect::Line;
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::money::Money;
@@ -33,7 +32,6 @@ const LEASE: Duration = Duration::from_secs(300);
 
 /// From so many hundredths on it is the budget that is spent, and not the call that is large.
 const NEARLY: u64 = 95;
-const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaining-usd");
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
 /// The policy of a [`BudgetLayer`](super::BudgetLayer).
@@ -51,6 +49,8 @@ pub struct BudgetGate<B: ?Sized> {
     contact: Option<Arc<str>>,
     /// Whom no budget pays for is refused.
     required: bool,
+    /// What all have spent together is told to each of them.
+    pub(crate) shows_shared: bool,
     /// Where calls wait for what others hold, if they may.
     queues: Option<Arc<Queues>>,
     /// Who is told that a part of a budget is spent, besides the log.
@@ -74,6 +74,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             flights: Arc::default(),
             contact: None,
             required: false,
+            shows_shared: false,
             queues: None,
             on_threshold: None,
             exhausted: Arc::default(),
@@ -112,6 +113,11 @@ impl<B: BudgetStore> BudgetGate<B> {
 
     pub(super) fn required(mut self) -> Self {
         self.required = true;
+        self
+    }
+
+    pub(super) fn show_shared(mut self) -> Self {
+        self.shows_shared = true;
         self
     }
 
@@ -272,8 +278,9 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         }
         call.set_granted(granted, wanted.holds(self.estimator), wanted.is_soft(), cap.as_ref().ok().copied().flatten());
         // What a soft one has left is of interest where nothing else is.
-        if let Some(tightest) = standings.iter().min_by_key(|standing| (standing.budget.soft, standing.left())) {
-            show(call, REMAINING, tightest.left().max(Money::ZERO));
+        let told = standings.iter().filter(|one| self.shows_shared || !one.budget.pot.scope.kind.is_everyones());
+        if let Some(tightest) = told.min_by_key(|standing| (standing.budget.soft, standing.left())) {
+            call.set_answer_headers(remaining(tightest));
         }
         if let (Dialect::Anthropic, Some(standing)) = (call.dialect(), fullest(&standings)) {
             call.set_success_headers(allowed(standing));
@@ -295,7 +302,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
 
     /// The call does not go on.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
-        show(call, REMAINING, denial.standing.left().max(Money::ZERO));
+        call.set_answer_headers(remaining(&denial.standing));
         let now = call.now();
         // One that is larger than all of it no reset helps, nor is it news of the budget.
         if !denial.is_held && wanted.wish.min <= denial.standing.budget.limit {
@@ -356,14 +363,6 @@ impl<B: BudgetStore> Gate for BudgetGate<B> {
 /// What a store says, and who tells it how it ended.
 type Answer<B> = (Result<Verdict, StoreError>, Option<Ended<B>>);
 
-fn show(call: &Call, name: HeaderName, money: Money) {
-    let mut line = Line::new();
-    let written = write!(line, "{money}").map(|()| line.as_bytes());
-    if let Ok(Ok(value)) = written.map(HeaderValue::from_bytes) {
-        call.set_answer_header(name, value);
-    }
-}
-
 impl<B: ?Sized> BudgetGate<B> {
     /// The same but for its store.
     fn over<T: ?Sized>(&self, store: Arc<T>) -> BudgetGate<T> {
@@ -377,6 +376,7 @@ impl<B: ?Sized> BudgetGate<B> {
             flights: self.flights.clone(),
             contact: self.contact.clone(),
             required: self.required,
+            shows_shared: self.shows_shared,
             queues: self.queues.clone(),
             on_threshold: self.on_threshold.clone(),
             exhausted: self.exhausted.clone(),

@@ -89,6 +89,15 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
+    /// Tells every caller in dollars how the pots stand that are everyone's: those of a model, of a provider, and of all.
+    /// Unless said, `GET /v1/key` says of these only whether anything is left and when they begin anew, and
+    /// `x-tollgate-budget-remaining-usd` leaves them out. One that refuses says how it stands in any case.
+    #[must_use]
+    pub fn show_shared(mut self) -> Self {
+        self.gate = self.gate.show_shared();
+        self
+    }
+
     /// How input is bounded.
     #[must_use]
     pub fn estimator(mut self, estimator: Estimator) -> Self {

@@ -1,14 +1,19 @@
 //! How a caller's budgets stand, as Claude Code reads it: its contract for gateways, as of 2.1.
 
+use std::fmt::Write;
+
 use http::{HeaderName, HeaderValue};
 
+use crate::dialect::Line;
+use crate::domain::money::Money;
 use crate::domain::scope::ScopeKind;
 use crate::domain::window::Calendar;
 use crate::store::budget::Standing;
 
 type Header = (HeaderName, HeaderValue);
 
-// Made when compiling: to make a name is to look at each of its bytes, and every answer has seven of them.
+// Made when compiling: to make a name is to look at each of its bytes, and every answer has eight of them.
+const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaining-usd");
 const STATUS: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-status");
 const CLAIM: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-representative-claim");
 const OVERAGE: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-overage-status");
@@ -21,6 +26,13 @@ const RESETS: [HeaderName; 2] = [
     HeaderName::from_static("anthropic-ratelimit-unified-reset"),
     HeaderName::from_static("anthropic-ratelimit-unified-overage-reset"),
 ];
+
+/// What is left of it.
+pub(super) fn remaining(standing: &Standing) -> Option<Header> {
+    let mut line = Line::new();
+    write!(line, "{}", standing.left().max(Money::ZERO)).ok()?;
+    Some((REMAINING, HeaderValue::from_bytes(line.as_bytes()).ok()?))
+}
 
 /// Of the budgets that refuse, the one that is spent the furthest: what its holder should know first.
 pub(super) fn fullest(standings: &[Standing]) -> Option<&Standing> {

@@ -91,6 +91,14 @@ impl Scope {
         Scope { kind: ScopeKind::Global, id: "".into() }
     }
 
+    /// Which one of its kind, as a caller is shown it.
+    pub(crate) fn shown_id(&self) -> &str {
+        match self.kind {
+            ScopeKind::Global => "everyone",
+            _ => &self.id,
+        }
+    }
+
     /// As whoever runs the gateway is told of it: a key by its id.
     pub(crate) fn by_id(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(|f| match self.kind {
@@ -126,6 +134,11 @@ impl ScopeKind {
             ScopeKind::Tag => "tag",
             ScopeKind::Global => "global",
         }
+    }
+
+    /// Whether it is about whoever calls: what all of them spend there is no single caller's to know.
+    pub(crate) fn is_everyones(self) -> bool {
+        matches!(self, ScopeKind::Model | ScopeKind::Provider | ScopeKind::Global)
     }
 }
 

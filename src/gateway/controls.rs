@@ -44,6 +44,7 @@ impl Controls {
         let gate = layer.into_gate();
         self.info.limits = Some((gate.limits().store(), gate.limits().everyone()));
         self.info.budgets = Some((gate.budgets().store(), gate.budgets().everyone()));
+        self.info.shows_shared = gate.budgets().shows_shared;
         self.last.whole = Some(gate);
     }
 
@@ -56,6 +57,7 @@ impl Controls {
     pub(super) fn budgets<B: BudgetStore>(&mut self, layer: BudgetLayer<B>) {
         let gate = layer.into_gate().erased();
         self.info.budgets = Some((gate.store(), gate.everyone()));
+        self.info.shows_shared = gate.shows_shared;
         self.last.budgets = Some(gate);
     }
 

@@ -11,6 +11,7 @@ use crate::call::{Call, Scoped, unavailable};
 use crate::domain;
 use crate::domain::budget::Window;
 use crate::domain::dialect::Operation;
+use crate::domain::money::Money;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::store::budget::{self, BudgetStore};
@@ -18,11 +19,13 @@ use crate::store::rate_limit::{self, RateLimitStore};
 use crate::store::{At, in_time};
 
 /// Answers `GET /v1/key`: what the caller's own key may, and how it stands; and `GET /api/oauth/usage`. Nothing of anyone
-/// else's, and nothing of the key itself.
+/// else's, nor what everyone has spent together, and nothing of the key itself.
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
     pub(super) budgets: Option<Kept<dyn BudgetStore, domain::budget::Budget>>,
     pub(super) limits: Option<Kept<dyn RateLimitStore, domain::limit::Limit>>,
+    /// What everyone has spent together is told too.
+    pub(super) shows_shared: bool,
 }
 
 /// A store, and what of it is kept for everyone.
@@ -52,14 +55,15 @@ impl KeyInfo {
             }
             None => Vec::new(),
         };
+        let is_told = |one: &budget::Standing| self.shows_shared || !one.budget.pot.scope.kind.is_everyones();
         let json = match (call.endpoint().operation, &self.limits) {
-            (Operation::Usage, _) => serde_json::to_vec(&Usage::of(&budgets)),
-            (_, None) => serde_json::to_vec(&Info::of(principal, &budgets, &[])),
+            (Operation::Usage, _) => serde_json::to_vec(&Usage::of(&budgets, is_told)),
+            (_, None) => serde_json::to_vec(&Info::of(principal, &budgets, is_told, &[])),
             (_, Some((store, everyone))) => {
                 let limits = all(principal, &principal.limits, everyone);
                 let limits = in_time(store.standing(&limits, At::Store)).await;
                 let limits = limits.map_err(|error| unavailable(&error))?;
-                serde_json::to_vec(&Info::of(principal, &budgets, &limits))
+                serde_json::to_vec(&Info::of(principal, &budgets, is_told, &limits))
             }
         };
         let mut response = Response::new(Body::from(Bytes::from(json.unwrap_or_default())));
@@ -89,27 +93,35 @@ struct Info<'a> {
     user: Option<&'a str>,
     team: Option<&'a str>,
     org: Option<&'a str>,
-    /// Names and starts of names with a `*`; empty for all.
-    models: &'a [Arc<str>],
+    /// Names and starts of names with a `*`, which alone is all of them.
+    models: Vec<&'a str>,
     aliases: &'a BTreeMap<Arc<str>, Arc<str>>,
     budgets: Vec<Budget<'a>>,
     limits: Vec<Limit<'a>>,
 }
 
-/// Money as decimal text, in dollars.
 #[derive(Serialize)]
 struct Budget<'a> {
     scope: &'static str,
     id: &'a str,
     window: Window,
-    limit_usd: String,
-    spent_usd: String,
-    held_usd: String,
-    remaining_usd: String,
+    #[serde(flatten)]
+    amounts: Option<Amounts>,
+    /// Whether nothing is left of it at the moment.
+    used_up: bool,
     /// Whether calls go on beyond the limit.
     soft: bool,
     /// RFC 3339.
     resets_at: Option<String>,
+}
+
+/// Money as decimal text, in dollars.
+#[derive(Serialize)]
+struct Amounts {
+    limit_usd: String,
+    spent_usd: String,
+    held_usd: String,
+    remaining_usd: String,
 }
 
 #[derive(Serialize)]
@@ -124,7 +136,12 @@ struct Limit<'a> {
 }
 
 impl<'a> Info<'a> {
-    fn of(principal: &'a Principal, budgets: &'a [budget::Standing], limits: &'a [rate_limit::Standing]) -> Self {
+    fn of(
+        principal: &'a Principal,
+        budgets: &'a [budget::Standing],
+        is_told: impl Fn(&budget::Standing) -> bool,
+        limits: &'a [rate_limit::Standing],
+    ) -> Self {
         Info {
             object: "key",
             id: principal.key.map(|id| id.to_string()),
@@ -132,25 +149,28 @@ impl<'a> Info<'a> {
             user: principal.user.as_deref(),
             team: principal.team.as_deref(),
             org: principal.org.as_deref(),
-            models: &principal.models,
+            models: models(principal),
             aliases: &principal.aliases,
-            budgets: budgets.iter().map(Budget::of).collect(),
+            budgets: budgets.iter().map(|one| Budget::of(one, is_told(one))).collect(),
             limits: limits.iter().map(Limit::of).collect(),
         }
     }
 }
 
 impl<'a> Budget<'a> {
-    fn of(standing: &'a budget::Standing) -> Self {
+    fn of(standing: &'a budget::Standing, is_told: bool) -> Self {
         let pot = &standing.budget.pot;
         Budget {
             scope: pot.scope.kind.as_str(),
-            id: &pot.scope.id,
+            id: pot.scope.shown_id(),
             window: pot.window,
-            limit_usd: standing.budget.limit.to_string(),
-            spent_usd: standing.spent.to_string(),
-            held_usd: standing.held.to_string(),
-            remaining_usd: standing.left().to_string(),
+            amounts: is_told.then(|| Amounts {
+                limit_usd: standing.budget.limit.to_string(),
+                spent_usd: standing.spent.to_string(),
+                held_usd: standing.held.to_string(),
+                remaining_usd: standing.left().to_string(),
+            }),
+            used_up: standing.left() <= Money::ZERO,
             soft: standing.budget.soft,
             resets_at: standing.resets_at.map(|at| at.to_string()),
         }
@@ -162,11 +182,19 @@ impl<'a> Limit<'a> {
         let limit = &standing.limit;
         Limit {
             scope: limit.scope.kind.as_str(),
-            id: &limit.scope.id,
+            id: limit.scope.shown_id(),
             measure: limit.measure,
             limit: limit.most,
             remaining: standing.left,
             full_after: standing.full_after.as_secs() + u64::from(standing.full_after.subsec_nanos() > 0),
         }
+    }
+}
+
+fn models(principal: &Principal) -> Vec<&str> {
+    match principal.models.is_empty() {
+        true => vec!["*"],
+        // An empty name stands where there is none.
+        false => principal.models.iter().map(|name| &**name).filter(|name| !name.is_empty()).collect(),
     }
 }

@@ -5,7 +5,8 @@ use crate::domain::window::{Calendar, Window};
 use crate::store::budget::Standing;
 
 /// What Claude Code asks `GET /api/oauth/usage` for, and shows under `/usage`: of each calendar's budgets the one that is
-/// nearest to its end. `extra_usage` is the month's. Dollars are said in cents.
+/// nearest to its end. `extra_usage` is the month's. Dollars are said in cents, of those alone that are the caller's to know;
+/// of all others only how far they are spent.
 ///
 /// The shape is that of Claude Code 2.1's contract for gateways; what its `severity` may say is not in it, so that is a
 /// guess.
@@ -38,19 +39,23 @@ struct Limit {
 }
 
 impl Usage {
-    pub(super) fn of(standings: &[Standing]) -> Self {
-        let nearest = |calendar: Calendar| {
-            let is_of_it = |window: Window| window.calendar().is_some_and(|(its, _)| its == calendar);
-            let of_it = standings.iter().filter(|one| !one.budget.soft && is_of_it(one.budget.pot.window));
-            of_it.max_by_key(|one| one.percent_spent())
+    pub(super) fn of(standings: &[Standing], is_told: impl Fn(&Standing) -> bool) -> Self {
+        let of_it = |calendar: Calendar| {
+            let is_of_it = move |window: Window| window.calendar().is_some_and(|(its, _)| its == calendar);
+            standings.iter().filter(move |one| !one.budget.soft && is_of_it(one.budget.pot.window))
+        };
+        let nearest = |calendar: Calendar| of_it(calendar).max_by_key(|one| one.percent_spent());
+        let spend = |calendar: Calendar| {
+            let told = of_it(calendar).filter(|one| is_told(one));
+            Spend::of(told.max_by_key(|one| one.percent_spent()))
         };
         let limits = [Calendar::Day, Calendar::Week, Calendar::Month]
             .into_iter()
             .filter_map(|calendar| Some(Limit::of(period(calendar), nearest(calendar)?)));
         Usage {
-            extra_usage: Spend::of(nearest(Calendar::Month)),
-            daily: Spend::of(nearest(Calendar::Day)),
-            weekly: Spend::of(nearest(Calendar::Week)),
+            extra_usage: spend(Calendar::Month),
+            daily: spend(Calendar::Day),
+            weekly: spend(Calendar::Week),
             limits: limits.collect(),
         }
     }
@@ -124,7 +129,7 @@ mod tests {
             standing(Window::Day, "10", "10.5"),
             standing(Window::Total, "10", "9"),
         ];
-        let told = serde_json::to_value(Usage::of(&standings)).expect("JSON");
+        let told = serde_json::to_value(Usage::of(&standings, |_| true)).expect("JSON");
         let month = json!({"is_enabled": true, "monthly_limit": 50_000, "used_credits": 27_140, "utilization": 54, "currency": "USD"});
         assert_eq!(told["extra_usage"], month);
         assert_eq!(
@@ -141,7 +146,7 @@ mod tests {
 
     #[test]
     fn who_has_no_cap_has_no_limits() {
-        let told = serde_json::to_value(Usage::of(&[])).expect("JSON");
+        let told = serde_json::to_value(Usage::of(&[], |_| true)).expect("JSON");
         assert_eq!((&told["limits"], &told["extra_usage"]["monthly_limit"]), (&json!([]), &json!(null)));
     }
 }
