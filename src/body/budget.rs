@@ -1,5 +1,6 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -7,12 +8,34 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
-    held: AtomicUsize,
+    taken: Mutex<Taken>,
+    /// Callers are known by their hashes, so that to count one allocates nothing.
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// By whom, where that is known; nobody stands here with nothing.
+    by: HashMap<u64, usize>,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// All of it is taken.
+    AtAll,
+    /// What is left is for others.
+    ForCaller,
 }
 
 impl Budget {
     pub(crate) fn new(most: usize) -> Self {
-        Budget { most, held: AtomicUsize::new(0) }
+        Budget { most, taken: Mutex::default(), hasher: RandomState::new() }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -20,24 +43,35 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
+    caller: Option<u64>,
     bytes: usize,
 }
 
 impl Share {
     pub(crate) fn none(budget: &Arc<Budget>) -> Self {
-        Share { budget: budget.clone(), bytes: 0 }
+        Share { budget: budget.clone(), caller: None, bytes: 0 }
     }
 
-    /// Takes `more` bytes, or nothing at all if the budget has no room for them.
-    pub(crate) fn grow(&mut self, more: usize) -> bool {
-        let most = self.budget.most;
-        let taken = self.budget.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-            held.checked_add(more).filter(|sum| *sum <= most)
-        });
-        if taken.is_ok() {
-            self.bytes += more;
+    /// Nothing yet, for whoever that is.
+    pub(crate) fn of(budget: &Arc<Budget>, caller: impl Hash) -> Self {
+        Share { budget: budget.clone(), caller: Some(budget.hasher.hash_one(caller)), bytes: 0 }
+    }
+
+    /// Takes `more` bytes, or nothing at all if there is no room for them. One body of a caller has whatever room there is; all of
+    /// several may come to no more than they leave, so that nobody keeps everybody else out.
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
+        let mut taken = self.budget.taken();
+        let all = taken.all.checked_add(more).filter(|all| *all <= self.budget.most).ok_or(NoRoom::AtAll)?;
+        if let Some(caller) = self.caller.filter(|_| more > 0) {
+            let held = taken.by.entry(caller).or_default();
+            if *held > self.bytes && *held + more > self.budget.most - all {
+                return Err(NoRoom::ForCaller);
+            }
+            *held += more;
         }
-        taken.is_ok()
+        taken.all = all;
+        self.bytes += more;
+        Ok(())
     }
 
     /// Ties the share to the bytes: it is given back when the last handle on them is gone.
@@ -48,7 +82,15 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        let mut taken = self.budget.taken();
+        taken.all -= self.bytes;
+        let Some(caller) = self.caller else { return };
+        if let Some(held) = taken.by.get_mut(&caller) {
+            *held -= self.bytes;
+            if *held == 0 {
+                taken.by.remove(&caller);
+            }
+        }
     }
 }
 
@@ -65,18 +107,38 @@ impl AsRef<[u8]> for Held {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Budget, Bytes, Share};
+    use super::{Arc, Budget, Bytes, NoRoom, Share};
 
     #[test]
     fn a_share_is_held_as_long_as_any_handle_on_its_bytes() {
         let budget = Arc::new(Budget::new(10));
         let mut share = Share::none(&budget);
-        assert!(share.grow(8));
+        assert_eq!(share.grow(8), Ok(()));
         let bytes = share.guard(Bytes::from_static(b"12345678"));
         let slice = bytes.slice(2..4);
         drop(bytes);
-        assert!(!Share::none(&budget).grow(8));
+        assert_eq!(Share::none(&budget).grow(8), Err(NoRoom::AtAll));
         drop(slice);
-        assert!(Share::none(&budget).grow(10));
+        assert_eq!(Share::none(&budget).grow(10), Ok(()));
+    }
+
+    #[test]
+    fn all_bodies_of_one_caller_leave_as_much_as_they_take_and_one_alone_may_take_all() {
+        let budget = Arc::new(Budget::new(100));
+        let take = |caller: &str, bytes| {
+            let mut share = Share::of(&budget, caller);
+            share.grow(bytes).map(|()| share)
+        };
+        let (mut first, second) = (take("ada", 30).expect("room"), take("ada", 20).expect("room"));
+        assert_eq!(take("ada", 1).err(), Some(NoRoom::ForCaller));
+        assert_eq!(first.grow(1), Err(NoRoom::ForCaller), "nor one that has begun");
+        let bob = take("bob", 25).expect("what ada has left");
+        assert_eq!(take("bob", 1).err(), Some(NoRoom::ForCaller), "26 would leave 24");
+        assert_eq!(take("eve", 26).err(), Some(NoRoom::AtAll));
+        let eve = take("eve", 25).expect("one body has whatever there is");
+        drop((first, second, bob, eve));
+        assert_eq!(budget.taken().all, 0);
+        assert!(budget.taken().by.is_empty(), "{budget:?}");
+        assert!(take("ada", 100).is_ok());
     }
 }

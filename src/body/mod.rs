@@ -12,7 +12,7 @@
 mod budget;
 mod gunzip;
 
-pub(crate) use self::budget::{Budget, Share};
+pub(crate) use self::budget::{Budget, NoRoom, Share};
 pub(crate) use self::gunzip::Gunzip;
 
 use std::any::Any;

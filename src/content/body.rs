@@ -53,7 +53,7 @@ impl Copied {
         self.bytes += data.len() as u64;
         let Some(body) = &mut self.body else { return };
         let fits = body.len() + data.len() <= self.shared.settings.most;
-        if fits && self.taken.share.grow(data.len()) {
+        if fits && self.taken.share.grow(data.len()).is_ok() {
             return body.extend_from_slice(data);
         }
         // What was copied goes, and the room that it took.

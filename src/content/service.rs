@@ -65,7 +65,7 @@ fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, R
     })?;
     let mut share = Share::none(&shared.queue.room);
     let fits = body.len() <= shared.settings.most;
-    match !fits || share.grow(body.len()) {
+    match !fits || share.grow(body.len()).is_ok() {
         true => {
             let form = Form::of(call, shared.settings.most);
             let mut taken = Taken::new(call, Side::Request, keep, form, share);

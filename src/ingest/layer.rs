@@ -36,7 +36,8 @@ impl IngestLayer {
         self
     }
 
-    /// The most bytes of bodies in memory at once, over all calls that go through this layer and its clones.
+    /// The most bytes of bodies in memory at once, over all calls that go through this layer and its clones. Of a caller who is
+    /// known several bodies may take as much as they leave: half of it, if nobody else has any.
     #[must_use]
     pub fn max_in_memory(mut self, bytes: usize) -> Self {
         self.budget = Arc::new(Budget::new(bytes));

@@ -5,7 +5,8 @@
 //! - **Reads:** the body of a `POST` to a generation or a token count; anything else passes unread.
 //! - **Adds:** the [`Head`], and hands on a body that is one `Bytes`.
 //! - **Answers** in the client's dialect: 400 for what is no JSON object or says a governed member twice, 405 for another
-//!   method, 413 beyond the size of one body, 429 with `retry-after: 1` beyond the bytes held over all calls.
+//!   method, 413 beyond the size of one body, 429 with `retry-after: 1` beyond the bytes held over all calls, or those that
+//!   are one caller's share.
 //! - **Where:** inside authentication, so that nothing is read for strangers, and outside of everything that asks for the model.
 //!
 //! ```

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, header};
 use http_body::Frame;
 
 use super::IngestLayer;
-use crate::body::{Body, BoxError, Share};
+use crate::body::{Body, BoxError, NoRoom, Share};
 use crate::call::{Call, DISCARD, discard, discard_begun};
 use crate::dialect::head::Head;
 use crate::domain::dialect::Operation;
@@ -56,7 +56,7 @@ impl IngestLayer {
             discard(&parts.headers, body, self.unread(&rejection)).await;
             return Err(rejection);
         }
-        match take(body.as_mut(), self).await {
+        match take(body.as_mut(), self, self.share(call)).await {
             Ok(bytes) => {
                 let bytes = Call::unedited(parts, bytes);
                 call.set_head(Head::read(&bytes, call.dialect())?);
@@ -82,6 +82,14 @@ impl IngestLayer {
                 }
                 Err(rejection)
             }
+        }
+    }
+
+    /// Of the room for bodies, for whoever calls, if anybody has said who that is.
+    fn share(&self, call: &Call) -> Share {
+        match call.principal() {
+            Some(principal) => Share::of(&self.budget, (principal.key, &*principal.name)),
+            None => Share::none(&self.budget),
         }
     }
 
@@ -112,14 +120,14 @@ impl IngestLayer {
 
 async fn take<B>(
     mut body: Pin<&mut B>,
-    &IngestLayer { max_body, idle, ref budget, .. }: &IngestLayer,
+    &IngestLayer { max_body, idle, .. }: &IngestLayer,
+    mut share: Share,
 ) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
     let declared = body.size_hint();
-    let mut share = Share::none(budget);
     // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -131,13 +139,7 @@ where
         if data.len() > max_body - first.len() - rest.len() {
             return Err(too_large(max_body));
         }
-        if !share.grow(data.len()) {
-            return Err(Rejection::new(
-                RejectionKind::Busy,
-                "too many bytes of requests are in flight; try again in a moment",
-            )
-            .retry_after(Duration::from_secs(1)));
-        }
+        share.grow(data.len()).map_err(no_room)?;
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -187,6 +189,17 @@ fn is_coded(headers: &HeaderMap) -> bool {
 
 fn too_large(max_body: usize) -> Rejection {
     Rejection::new(RejectionKind::TooLarge, format!("the request body is larger than {max_body} bytes"))
+}
+
+fn no_room(why: NoRoom) -> Rejection {
+    let message = match why {
+        NoRoom::AtAll => "too many bytes of requests are in flight; try again in a moment",
+        NoRoom::ForCaller => {
+            "the other requests of this key that are in flight have as many bytes as are left for everybody else; try again \
+             when some of them have ended"
+        }
+    };
+    Rejection::new(RejectionKind::Busy, message).retry_after(Duration::from_secs(1))
 }
 
 fn broken_off(error: impl Into<BoxError>) -> Rejection {

@@ -6,6 +6,7 @@ mod support;
 mod admission;
 mod agents;
 mod auditing;
+mod bodies;
 mod budgets;
 mod caches;
 mod conversations;
