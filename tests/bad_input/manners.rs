@@ -6,11 +6,14 @@ use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollgate::domain::outcome::End;
+use tollgate::testing::Simulated;
+use tollgate::upstream::{HttpClient, Provider};
 use tollgate::{Dialect, IngestLayer};
 
 use crate::raw::ask;
 use crate::shape::{Expected, INVALID};
 use crate::stack::{BOTH, Stack, path, request};
+use crate::support::Server;
 
 #[tokio::test]
 async fn a_post_without_a_body_is_refused() {
@@ -188,4 +191,26 @@ async fn a_head_beyond_all_bounds_is_hypers_to_refuse_and_opens_no_call() {
     assert!(stack.provider.received().is_empty());
     // And the gateway is as well as before.
     assert_eq!(stack.post(Dialect::Anthropic, request(Dialect::Anthropic, "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_makes_two_requests_one_goes_upstream_only_where_the_host_lets_it() {
+    let provider = Simulated::new().recording();
+    let upstream = Server::start(provider.clone()).await;
+    for (lets, expected) in [(false, None), (true, Some("once"))] {
+        let tune = |provider: Provider<HttpClient>| match lets {
+            true => provider.pass_header("idempotency-key"),
+            false => provider,
+        };
+        let stack = Stack::build(&upstream.url(), IngestLayer::new(), tune).await;
+        for dialect in BOTH {
+            let asked =
+                Request::post(path(dialect)).header("idempotency-key", "once").header("x-idempotency-key", "once");
+            assert_eq!(stack.send(asked, request(dialect, "")).await.status, 200);
+            let received = provider.received();
+            let headers = &received.last().expect("a request").headers;
+            let sent = headers.get("idempotency-key").map(|key| key.to_str().expect("text"));
+            assert_eq!((sent, headers.contains_key("x-idempotency-key")), (expected, false), "{dialect}");
+        }
+    }
 }
