@@ -6,7 +6,6 @@ use super::Call;
 use crate::dialect::head::Head;
 use crate::domain::attribution::Attribution;
 use crate::domain::content::Keep;
-use crate::domain::dialect::Operation;
 use crate::domain::outcome::Decision;
 use crate::domain::principal::Principal;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -87,37 +86,6 @@ impl Call {
     /// How many decisions have been noted.
     pub(crate) fn noted(&self) -> usize {
         self.state().decisions.len()
-    }
-
-    /// Notes that a control lets the call pass as none of its business, by a path that it could not place.
-    ///
-    /// # Errors
-    /// As for [`check_hidden`](Self::check_hidden).
-    pub(crate) fn pass_unplaced(&self, layer: &'static str) -> Result<(), Rejection> {
-        self.check_hidden(layer)?;
-        self.state().unplaced.get_or_insert(layer);
-        Ok(())
-    }
-
-    /// Whether nobody has made anything of a path that ends like one of ours.
-    ///
-    /// # Errors
-    /// `Misconfigured`: it is about to be served without this layer.
-    pub(crate) fn check_hidden(&self, layer: &'static str) -> Result<(), Rejection> {
-        let is_hidden = self.shared.is_hidden && self.endpoint().operation == Operation::Other;
-        if is_hidden { Err(outside_of_a_mount(layer)) } else { Ok(()) }
-    }
-
-    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of
-    /// a mount.
-    ///
-    /// # Errors
-    /// `Misconfigured`: that control has seen nothing of it.
-    pub(crate) fn check_placed(&self) -> Result<(), Rejection> {
-        match self.state().unplaced {
-            Some(layer) if self.endpoint().has_head() => Err(outside_of_a_mount(layer)),
-            _ => Ok(()),
-        }
     }
 
     /// Sets what the client says of itself, unless somebody has.
@@ -203,10 +171,4 @@ impl Call {
     pub fn set_route(&self, targets: Vec<Arc<Target>>) {
         let _ = self.shared.route.set(targets);
     }
-}
-
-fn outside_of_a_mount(layer: &'static str) -> Rejection {
-    Rejection::misconfigured(format!(
-        "`{layer}` stands outside of a mount whose prefix hides from it what is served: put it inside, or say so by `endpoint(..)`"
-    ))
 }

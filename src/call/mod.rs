@@ -38,6 +38,7 @@ mod edit;
 mod ending;
 mod facts;
 mod future;
+mod hidden;
 mod layer;
 mod left;
 mod live;
@@ -85,6 +86,7 @@ use uuid::Uuid;
 
 use self::closer::Closer;
 use self::cut::Door;
+use self::hidden::Hidden;
 use self::state::State;
 use crate::body::Body;
 use crate::dialect::head::Head;
@@ -117,8 +119,8 @@ struct Shared {
     /// As the opener saw it, and as a layer further in made it out.
     endpoint: Endpoint,
     narrowed: OnceLock<Endpoint>,
-    /// Whether the opener made nothing of it, and it looks like one of ours behind a prefix.
-    is_hidden: bool,
+    /// Why the opener made nothing of it, if somebody further in may take it for one of ours.
+    hidden: Option<Hidden>,
     clock: Arc<dyn Clock>,
     opened_at: Timestamp,
     opened: Duration,
@@ -142,14 +144,14 @@ struct Shared {
 
 impl Call {
     /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
-    fn open(endpoint: Endpoint, is_hidden: bool, config: &layer::Config) -> (Self, Closer) {
+    fn open(endpoint: Endpoint, hidden: Option<Hidden>, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
         let opened_at = clock.now();
         let shared = Shared {
             id: id_at(opened_at),
             endpoint,
             narrowed: OnceLock::new(),
-            is_hidden,
+            hidden,
             opened_at,
             opened: clock.elapsed(),
             clock,

@@ -8,6 +8,7 @@ use http::{Method, Request, Response};
 use tower::Service;
 
 use super::closer::Closer;
+use super::hidden::Hidden;
 use super::{Call, CallFuture, CallLayer};
 use crate::body::{Body, BoxError};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
@@ -76,10 +77,9 @@ impl CallLayer {
                 call
             }
             None => {
-                let is_hidden = config.endpoint.is_none()
-                    && request.method() == Method::POST
-                    && Endpoint::is_behind_a_prefix(request.uri().path());
-                &opened.insert(Call::open(seen(), is_hidden, config)).0
+                let endpoint = seen();
+                let hidden = if config.endpoint.is_some() { None } else { Hidden::of(request, endpoint) };
+                &opened.insert(Call::open(endpoint, hidden, config)).0
             }
         };
         // The host's own identity, whichever of our layers sees it first.

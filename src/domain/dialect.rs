@@ -9,6 +9,8 @@
 //! assert_eq!((endpoint.dialect, endpoint.operation), (Dialect::Anthropic, Operation::Generate));
 //! ```
 
+mod spelling;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -162,7 +162,19 @@ async fn a_control_around_a_mount_that_hides_the_path_from_it_answers_500() {
         for path in ["/llm/v1/messages", "/llm/v1/chat/completions/", "/v2/chat/completions"] {
             assert_eq!(ask(layer, path).await, 500, "{what}: {path}");
         }
-        for path in ["/llm/healthz", "/rooms/7/messages"] {
+        // What is behind may take it for one of ours, and it is nobody's way to write it.
+        for path in [
+            "/v1//messages",
+            "/v1/messages//",
+            "/V1/messages",
+            "/chat/x/../completions",
+            "/v1/models/../messages",
+            "/v1%2Fmessages",
+            "/llm/v1/message%73",
+        ] {
+            assert_eq!(ask(layer, path).await, 404, "{what}: {path}");
+        }
+        for path in ["/llm/healthz", "/rooms/7/messages", "/Rooms//7/messages/", "/v1/embedding%73"] {
             assert_eq!(ask(layer, path).await, 200, "{what}: {path}");
         }
     }

@@ -1,0 +1,74 @@
+//! Paths of which the opener of a call makes nothing, and somebody further in may.
+
+use http::{Method, Request};
+
+use super::Call;
+use crate::domain::dialect::Endpoint;
+use crate::domain::rejection::{Rejection, RejectionKind};
+
+/// How a path hides an LLM endpoint from us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// It ends like one of ours, behind a prefix.
+    ByMount,
+    /// It is written as no client writes it.
+    BySpelling,
+}
+
+impl Hidden {
+    /// Of a path that the opener makes nothing of.
+    pub(super) fn of<B>(request: &Request<B>, endpoint: Endpoint) -> Option<Self> {
+        let (path, is_posted) = (request.uri().path(), request.method() == Method::POST);
+        match endpoint.has_head() {
+            true => None,
+            _ if is_posted && Endpoint::is_behind_a_prefix(path) => Some(Hidden::ByMount),
+            _ if Endpoint::is_misspelt(path, is_posted) => Some(Hidden::BySpelling),
+            _ => None,
+        }
+    }
+}
+
+impl Call {
+    /// Notes that a control lets the call pass as none of its business, by a path that it could not place.
+    ///
+    /// # Errors
+    /// As for [`check_hidden`](Self::check_hidden).
+    pub(crate) fn pass_unplaced(&self, layer: &'static str) -> Result<(), Rejection> {
+        self.check_hidden(layer)?;
+        self.state().unplaced.get_or_insert(layer);
+        Ok(())
+    }
+
+    /// Whether nobody has made anything of a path that ends like one of ours, or that a service may take for one.
+    ///
+    /// # Errors
+    /// `Misconfigured`: it is about to be served without this layer. `NotFound` where it is the client that hides it.
+    pub(crate) fn check_hidden(&self, layer: &'static str) -> Result<(), Rejection> {
+        match self.shared.hidden.filter(|_| !self.endpoint().has_head()) {
+            None => Ok(()),
+            Some(Hidden::ByMount) => Err(outside_of_a_mount(layer)),
+            Some(Hidden::BySpelling) => Err(Rejection::new(
+                RejectionKind::NotFound,
+                "nothing is served under this path: a doubled slash, a dot, a capital or an escape in it hides what it asks for",
+            )),
+        }
+    }
+
+    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of
+    /// a mount.
+    ///
+    /// # Errors
+    /// `Misconfigured`: that control has seen nothing of it.
+    pub(crate) fn check_placed(&self) -> Result<(), Rejection> {
+        match self.state().unplaced {
+            Some(layer) if self.endpoint().has_head() => Err(outside_of_a_mount(layer)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn outside_of_a_mount(layer: &'static str) -> Rejection {
+    Rejection::misconfigured(format!(
+        "`{layer}` stands outside of a mount whose prefix hides from it what is served: put it inside, or say so by `endpoint(..)`"
+    ))
+}
