@@ -187,6 +187,7 @@ impl AttemptGuard {
             cost: usage.and_then(|usage| call.cost(&usage)),
             price_version: call.card().map(|card| card.price_version.clone()),
             at_most: if is_known { None } else { call.at_most(&self.reading, took) },
+            output_at_most: if is_known { None } else { Some(call.output_at_most(&self.reading, took)) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             answered: self.reading.model.map(|model| call.shared_name(model.as_str())),
             end,

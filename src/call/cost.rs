@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Call;
+use crate::dialect::head::Head;
 use crate::dialect::meter::Reading;
 use crate::domain::catalog::{ModelCard, Terms};
 use crate::domain::estimate::{Seen, billed, ceiling_so_far};
@@ -83,12 +84,22 @@ impl Call {
 
     /// The most that an answer can have cost that said so much and took so long, if it has a bound.
     pub(crate) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
-        let (head, most) = (self.head()?, self.max_tokens());
+        let head = self.head()?;
+        self.dearest(|card| ceiling_so_far(head.inputs(), card, &self.seen(card, reading, took)).ok())
+    }
+
+    /// The most output tokens that such an answer can have had: as many as came, where the speed of its model is not known.
+    pub(crate) fn output_at_most(&self, reading: &Reading, took: Duration) -> u64 {
+        let output = |card: Option<&ModelCard>| card.and_then(|card| self.seen(card, reading, took).output(card));
+        let came = reading.events.max(reading.usage.map_or(0, |usage| usage.output));
+        self.cards().filter_map(output).fold(came, u64::max)
+    }
+
+    fn seen(&self, card: &ModelCard, reading: &Reading, took: Duration) -> Seen {
         let mut seen = Seen::nothing_for(took);
-        (seen.usage, seen.events, seen.choices) = (reading.usage, reading.events, head.choices());
-        self.dearest(|card| {
-            let seen = Seen { max_output: Some(most.unwrap_or(card.max_output)), ..seen };
-            ceiling_so_far(head.inputs(), card, &seen).ok()
-        })
+        (seen.usage, seen.events) = (reading.usage, reading.events);
+        seen.choices = self.head().map_or(1, Head::choices);
+        seen.max_output = Some(self.max_tokens().unwrap_or(card.max_output));
+        seen
     }
 }

@@ -147,6 +147,9 @@ pub struct Attempt {
     /// The most that it can have cost, where that usage is not the last word and time bounds it: see
     /// [`ceiling_so_far`](super::estimate::ceiling_so_far).
     pub at_most: Option<Money>,
+    /// The most output tokens that it can have had, where that usage is not the last word: what its model can have made in the
+    /// time, or, where its speed is not known, as many as events came.
+    pub output_at_most: Option<u64>,
     /// The provider's own id of the request, for its support desk.
     pub upstream_request_id: Option<String>,
     /// From the start of the attempt to the head of its answer.
@@ -168,6 +171,7 @@ impl Attempt {
             cost: None,
             price_version: None,
             at_most: None,
+            output_at_most: None,
             upstream_request_id: None,
             head_after: None,
             took: Duration::ZERO,

@@ -101,8 +101,8 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         if limits.is_empty() {
             return Ok(None);
         }
-        let tokens = self.tokens(call, &limits)?;
-        Ok(Some(Wanted { limits, tokens }))
+        let (input, output) = self.tokens(call, &limits)?;
+        Ok(Some(Wanted { limits, input, tokens: input.saturating_add(output) }))
     }
 
     /// As its store is asked for it.
@@ -119,10 +119,10 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
     pub(crate) fn allowed(&self, call: &Call, wanted: &Wanted<'_>, allowed: Allowed, ended: Option<Ended<R>>) {
         let Allowed { permit, standings } = allowed;
         call.show_counted(&permit, standings);
-        let (estimated, settlements) = (wanted.tokens, call.settlements().clone());
+        let (input, estimated, settlements) = (wanted.input, wanted.tokens, call.settlements().clone());
         call.on_close(move |outcome| {
             if let Some(ended) = ended {
-                settlements.settle(outcome.id, Ended { permit, used: used(outcome, estimated), ..ended });
+                settlements.settle(outcome.id, Ended { permit, used: used(outcome, input, estimated), ..ended });
             }
         });
         call.note(Decision::allow("rate_limit", "within every limit"));
@@ -134,18 +134,18 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         note(call, refusal(denial, &wanted.limits, self.contact.as_deref()))
     }
 
-    /// What the call is likely to take; nothing where no tokens are produced, or none are counted.
-    fn tokens(&self, call: &Call, limits: &[Limit]) -> Result<u64, Rejection> {
+    /// What the call is likely to take in and to give; nothing where no tokens are produced, or none are counted.
+    fn tokens(&self, call: &Call, limits: &[Limit]) -> Result<(u64, u64), Rejection> {
         let generates = call.endpoint().operation == Operation::Generate;
         if !generates || !limits.iter().any(|limit| limit.measure == Measure::Tokens) {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let head = call.require_head()?;
         let model = call.model().map_or(head.model(), |model| model);
         let output = call.max_tokens().unwrap_or(u64::MAX).min(self.expected_output);
         let output = output.saturating_mul(head.choices());
         let input = call.counted_input().unwrap_or_else(|| estimate::likely_input(head.inputs(), model));
-        Ok(input.saturating_add(output))
+        Ok((input, output))
     }
 
     /// Of whatever is counted under the call's id, and with the session kept alive until the store knows.
@@ -170,7 +170,9 @@ impl<R: RateLimitStore> Gate for RateLimitGate<R> {
 /// What a call counts against, before any store is asked.
 pub(crate) struct Wanted<'c> {
     limits: Cow<'c, [Limit]>,
-    /// What it is likely to take.
+    /// The tokens that it is likely to take in.
+    input: u64,
+    /// All that it is likely to take.
     tokens: u64,
 }
 
@@ -205,11 +207,11 @@ impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
     }
 }
 
-fn used(outcome: &Outcome, estimated: u64) -> Used {
+fn used(outcome: &Outcome, input: u64, estimated: u64) -> Used {
     let failed = |attempt: &Attempt| matches!(attempt.end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus);
-    if let Some(usage) = outcome.usage {
-        let tokens = usage.total_input().saturating_add(usage.output);
-        // What was said until somebody hung up does not count all that was produced.
+    let tokens = outcome.attempts.iter().map(|attempt| tokens(attempt, input)).fold(0, u64::saturating_add);
+    if outcome.usage.is_some() || tokens > 0 {
+        // What was said until it broke off does not count all that was produced.
         let is_final = outcome.attempts.iter().all(|attempt| attempt.usage_is_final || failed(attempt));
         return Used::Tokens(if is_final { tokens } else { tokens.max(estimated) });
     }
@@ -219,6 +221,19 @@ fn used(outcome: &Outcome, estimated: u64) -> Used {
         _ if outcome.is_unasked() => Used::Nothing,
         true if !outcome.attempts.is_empty() => Used::Tokens(0),
         _ => Used::AsEstimated,
+    }
+}
+
+/// What an attempt has used as far as its provider has said; one whose answer was left before its end, as much as it can have had
+/// by then: nobody gets more through by hanging up.
+fn tokens(attempt: &Attempt, input: u64) -> u64 {
+    let usage = attempt.usage.unwrap_or_default();
+    let was_left = attempt.end == AttemptEnd::Abandoned && attempt.status.is_some_and(|status| status.is_success());
+    match attempt.output_at_most.filter(|_| was_left) {
+        // Servers that only look like Anthropic's begin with an input of 0.
+        Some(output) if usage.total_input() == 0 => input.saturating_add(output),
+        Some(output) => usage.total_input().saturating_add(output),
+        None => usage.total_input().saturating_add(usage.output),
     }
 }
 

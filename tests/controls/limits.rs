@@ -245,3 +245,31 @@ async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_wh
     let answer = world.ask(post(MESSAGES, &tokens, &body)).await;
     assert!(answer.message().ends_with("will not fit later either; ask #llm-platform for more"), "{}", answer.text);
 }
+
+#[tokio::test]
+async fn nobody_gets_more_tokens_through_by_hanging_up() {
+    const MOST: u64 = 600_000;
+    // By what can have been made in the time, and where nobody knows the speed of a model, by what came.
+    for (path, model, frames, seconds) in
+        [(MESSAGES, "claude-haiku-5-5", 3, 9), (CHAT, "gpt-5", 3, 9), (MESSAGES, "claude-unheard-of", 2_000, 0)]
+    {
+        let world = World::new();
+        let key = world.mint(Principal::new("ada").limit(Measure::Tokens, MOST)).await;
+        world.provider.script(Script::new().deltas(10_000));
+        let mut body = hello(model);
+        (body["max_tokens"], body["stream"]) = (json!(10_000), json!(true));
+        let answer = world.gateway.clone().oneshot(post(path, &key, &body)).await.expect("infallible");
+        assert_eq!(answer.status(), 200);
+        let mut stream = answer.into_body();
+        for _ in 0..frames {
+            stream.frame().await.expect("a frame").expect("no error");
+        }
+        // Longer than it takes what was estimated to come back.
+        world.clock.advance(Duration::from_secs(seconds));
+        drop(stream);
+        world.settlements.drain().await;
+        let limit = [Limit::new(Scope::key(key_id(&world).await), Measure::Tokens, MOST)];
+        let left = world.limits.standing(&limit, At::Store).await.expect("memory")[0].left;
+        assert!((1_900..=5_100).contains(&(MOST - left)), "{model}: {}", MOST - left);
+    }
+}

@@ -32,7 +32,7 @@ impl Seen {
     }
 
     /// The most output tokens that the provider can have made: in that time at its top speed, but no fewer than came.
-    fn output(&self, card: &ModelCard) -> Option<u64> {
+    pub(crate) fn output(&self, card: &ModelCard) -> Option<u64> {
         if card.top_speed == u64::MAX {
             return None;
         }
