@@ -149,8 +149,9 @@ impl Settlements {
         self.inner.waiting.len() + self.inner.left.len()
     }
 
-    /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls; with
-    /// a timeout, if streams may go on for longer than you want to wait.
+    /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls, and with
+    /// a timeout: it has no end of its own, since streams may go on, and a store that is away is told until it is back. What it
+    /// has not heard when the process ends is forfeited, or told again by a journal.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the work.

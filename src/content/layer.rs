@@ -15,7 +15,7 @@ use crate::store::journal::Sealer;
 
 /// The longest body of which more is kept than its length, unless set.
 const MOST: usize = 8 << 20;
-/// How long a flush waits.
+/// How long a flush waits for a sink that takes nothing.
 const LONG: Duration = Duration::from_secs(30);
 /// The room that bodies take on their way, unless set.
 const ROOM: usize = 64 << 20;
@@ -124,14 +124,19 @@ impl ContentLayer {
     }
 
     /// Waits until all that has come to its end by now is kept, or given up; half a minute at most, for a sink that takes
-    /// nothing.
+    /// nothing. What it has not had by then it is told of as long as the process and this runtime live, and after that nobody
+    /// has it, as the log says.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         let written = self.shared.queue.flush();
         task::start(&self.shared);
-        let _ = tokio::time::timeout(LONG, written).await;
+        if tokio::time::timeout(LONG, written).await.is_err() {
+            tracing::error!(
+                "content is not kept after half a minute: it is in memory only, and lost if the process ends now"
+            );
+        }
     }
 
     /// The service in front of `inner`, within a call that is open.

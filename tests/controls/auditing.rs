@@ -190,6 +190,39 @@ async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_f
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
 }
 
+/// Does not answer the first time.
+#[derive(Clone, Default)]
+struct Hanging(Arc<(AtomicBool, AtomicUsize)>);
+
+#[async_trait]
+impl AuditSink for Hanging {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        if !self.0.0.swap(true, Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
+        self.0.1.fetch_add(records.len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_half_a_minute_for_a_sink_that_hangs_and_what_it_has_not_had_it_is_told_still() {
+    let hanging = Hanging::default();
+    let audit = AuditLayer::with_capacity(hanging.clone(), 4);
+    let world = World::with(|layer| layer.audit(&audit));
+    let key = world.mint(Principal::new("ada")).await;
+    assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
+    let began = tokio::time::Instant::now();
+    audit.flush().await;
+    assert_eq!((began.elapsed().as_secs(), audit.status().places_left), (30, 3));
+    assert_eq!(hanging.0.1.load(Ordering::SeqCst), 0);
+    // And the next one, until the sink is asked again.
+    audit.flush().await;
+    audit.flush().await;
+    assert_eq!((began.elapsed().as_secs(), audit.status().places_left), (61, 4));
+    assert_eq!(hanging.0.1.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_strangers_and_a_sink_that_stalls_keep_nobody_out_who_has_a_key() {
     let stuck = Stuck::default();
