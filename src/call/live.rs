@@ -88,7 +88,9 @@ impl LiveCalls {
     }
 
     /// Waits until there is none, and after so long cuts those that are left, giving their number. For a shutdown, once no
-    /// new calls are taken; [`Settlements::drain`](super::Settlements::drain) then waits for what they leave behind.
+    /// new calls are taken; [`Settlements::drain`](super::Settlements::drain) then waits for what they leave behind. Whoever
+    /// waits for an answer still is told to come again after one to five seconds, each after another time, so that not all
+    /// come at once to who is left.
     ///
     /// # Cancellation
     /// Dropping this future cuts nothing.
@@ -97,7 +99,8 @@ impl LiveCalls {
             return 0;
         }
         let why = Rejection::new(RejectionKind::ShuttingDown, "the gateway is shutting down; try again");
-        self.cut(&why.retry_after(Duration::from_secs(1)), |_| true)
+        let cut = |call: &Call| call.cut(&why.clone().retry_after(apart(call.id())), Cut::HungUp);
+        self.registry.all().iter().filter(|call| cut(call)).count()
     }
 
     async fn emptied(&self) {
@@ -150,6 +153,11 @@ impl Registry {
         drop(calls);
         found.into_iter().map(|shared| Call { shared, target: None, slot: None, edited: None }).collect()
     }
+}
+
+/// When whoever was kept out by a shutdown is to come again: not all at once. Most of an id is random.
+fn apart(id: Uuid) -> Duration {
+    Duration::from_secs(1 + (id.as_u128() % 5) as u64)
 }
 
 /// The task that looks for slow clients; dropped with its runtime, it leaves that to the next call.

@@ -1,5 +1,6 @@
 //! Calls that are ended from outside: a key that was revoked, a client that takes nothing, a shutdown.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,6 +195,29 @@ async fn row_16_a_shutdown_waits_for_calls_as_long_as_it_is_told_to_and_cuts_wha
     let began = tokio::time::Instant::now();
     let ((), cut) = tokio::join!(leaves, live.finish(Duration::from_secs(60)));
     assert_eq!((cut, began.elapsed().as_secs()), (0, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_a_shutdown_keeps_out_is_told_to_come_again_and_not_all_at_once() {
+    let live = LiveCalls::new();
+    let world = world(&live);
+    let key = world.mint(ada("100")).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..60 {
+        world.provider.script(Script::new().head_delay(Duration::from_secs(60)));
+        calls.spawn(world.gateway.clone().oneshot(post(MESSAGES, &key, &hello(64))));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(live.finish(Duration::from_secs(5)).await, 60);
+    let mut told = BTreeMap::<u64, usize>::new();
+    while let Some(answer) = calls.join_next().await {
+        let answer = answer.expect("no panic").expect("infallible");
+        assert_eq!(answer.status(), 529);
+        let after = answer.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+        *told.entry(after).or_default() += 1;
+    }
+    assert!(told.keys().all(|after| (1..=5).contains(after)), "{told:?}");
+    assert!(told.values().all(|calls| *calls <= 40), "{told:?}");
 }
 
 #[tokio::test]
