@@ -24,7 +24,7 @@ const ROOM: usize = 64 << 20;
 /// keep, for its [`flush`](Self::flush), the one that went into the stack.
 #[derive(Clone)]
 pub struct ContentLayer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What a layer was told.
@@ -92,6 +92,9 @@ impl ContentLayer {
     }
 
     /// Deletes what came to its end so long ago: looks every minute, from when it is in a stack. Kept for ever unless set.
+    ///
+    /// No clock is believed at once, since what is gone does not come back: nothing is deleted in the first hour, and a clock that
+    /// goes ahead of the time that passes is believed after it has been so for a day; neither waits for longer than `time`.
     #[must_use]
     pub fn retain(self, time: Duration) -> Self {
         self.with(|settings| settings.retention = Some(time))

@@ -48,6 +48,7 @@ mod body;
 mod data;
 mod document;
 mod future;
+mod horizon;
 mod layer;
 #[cfg(feature = "redact")]
 mod patterns;

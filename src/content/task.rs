@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 
+use super::horizon::Horizon;
 use super::layer::{Settings, Shared};
 use super::prepare::prepared;
 use super::queue::{Item, Taken};
@@ -21,8 +23,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Why bodies are given up that could be kept.
 const SHORT: &str = "the journal is short of room, and content goes first";
-/// How often it is looked for what has been kept for long enough.
+/// How often it is looked for what has been kept for long enough, where it is kept for long, and where it is not.
 const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP_SOON: Duration = Duration::from_secs(1);
 
 /// A body is to be kept.
 pub(super) fn push(shared: &Arc<Shared>, taken: Taken) {
@@ -47,7 +50,7 @@ pub(super) fn sweep_too(shared: &Arc<Shared>) {
         && let Ok(runtime) = Handle::try_current()
         && !shared.is_sweeping.swap(true, Ordering::AcqRel)
     {
-        runtime.spawn(sweep(Sweeping(Arc::downgrade(shared)), retention));
+        runtime.spawn(sweep(Sweeping(Arc::downgrade(shared)), retention, SystemClock));
     }
 }
 
@@ -164,27 +167,110 @@ impl Drop for Sweeping {
 }
 
 /// Until nobody has the layer any more.
-async fn sweep(sweeping: Sweeping, retention: Duration) {
+async fn sweep(sweeping: Sweeping, retention: Duration, clock: impl Clock) {
+    let mut horizon = Horizon::new(retention);
     while let Some(shared) = sweeping.0.upgrade() {
-        let end = SystemClock.now().saturating_sub(retention).unwrap_or(jiff::Timestamp::MIN);
-        let mut deleted = 0_u64;
-        loop {
-            match patiently(0, shared.settings.sink.delete_before(end)).await {
-                Ok(0) => break,
-                Ok(bodies) => deleted += bodies,
-                Err(error) => {
-                    tracing::error!(error = %Chain(&error), "content that is to be kept no longer could not be deleted");
-                    break;
-                }
-            }
-        }
-        if deleted > 0 {
-            tracing::info!(bodies = deleted, %end, "content was deleted: it was to be kept no longer");
-            if let Some(sealer) = &shared.settings.sealer {
-                sealer.deleted_before(end, deleted);
-            }
+        if let Some(end) = horizon.look(clock.now(), clock.elapsed()) {
+            delete_before(&shared.settings, end).await;
         }
         drop(shared);
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(retention.clamp(SWEEP_SOON, SWEEP)).await;
+    }
+}
+
+async fn delete_before(Settings { sink, sealer, .. }: &Settings, end: Timestamp) {
+    let mut deleted = 0_u64;
+    loop {
+        match patiently(0, sink.delete_before(end)).await {
+            Ok(0) => break,
+            Ok(bodies) => deleted += bodies,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "content that is to be kept no longer could not be deleted");
+                break;
+            }
+        }
+    }
+    if deleted > 0 {
+        tracing::info!(bodies = deleted, %end, "content was deleted: it was to be kept no longer");
+        if let Some(sealer) = sealer {
+            sealer.deleted_before(end, deleted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::super::ContentLayer;
+    use super::*;
+    use crate::domain::clock::ManualClock;
+    use crate::domain::content::Content;
+    use crate::store::StoreError;
+    use crate::store::content::ContentSink;
+
+    const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// Keeps nothing, and remembers up to when it was to delete.
+    #[derive(Clone, Default)]
+    struct Ends(Arc<Mutex<Vec<Timestamp>>>);
+
+    #[async_trait]
+    impl ContentSink for Ends {
+        async fn write(&self, _: &[Content]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn delete_before(&self, end: Timestamp) -> Result<u64, StoreError> {
+            self.0.lock().expect("no panic").push(end);
+            Ok(0)
+        }
+    }
+
+    /// A machine whose clock somebody sets: one hand is the time that has passed, the other is wrong.
+    #[derive(Debug, Clone)]
+    struct Machine {
+        right: Arc<ManualClock>,
+        ahead: Arc<Mutex<Duration>>,
+    }
+
+    impl Clock for Machine {
+        fn now(&self) -> Timestamp {
+            self.right.now() + *self.ahead.lock().expect("no panic")
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.right.elapsed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_goes_years_ahead_for_a_while_has_nothing_deleted() {
+        let (ends, start) = (Ends::default(), "2026-11-28T09:00:00Z".parse().expect("a time"));
+        let machine = Machine { right: Arc::new(ManualClock::at(start)), ahead: Arc::default() };
+        let layer = ContentLayer::new(ends.clone());
+        let shared = &layer.shared;
+        let swept = sweep(Sweeping(Arc::downgrade(shared)), DAY * 30, machine.clone());
+        let minutes = async {
+            for minute in 0..3 * 1_440 {
+                // Wrong at the start, until the time is fetched, and once more for hours.
+                let is_wrong = minute < 30 || (1_000..1_600).contains(&minute);
+                *machine.ahead.lock().expect("no panic") = if is_wrong { YEARS } else { Duration::ZERO };
+                tokio::time::sleep(SWEEP).await;
+                machine.right.advance(SWEEP);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = minutes => {}
+            () = swept => panic!("the layer is there"),
+        }
+        let ends = ends.0.lock().expect("no panic").clone();
+        assert!(ends.iter().all(|end| *end <= machine.right.now() - DAY * 30), "{:?}", ends.iter().max());
+        assert!(ends.len() > 4_000 && ends.windows(2).all(|two| two[0] <= two[1]), "and it is deleted all the time");
+        assert!(*ends.last().expect("one") >= machine.right.now() - DAY * 30 - SWEEP * 2);
     }
 }
