@@ -1,11 +1,11 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, header};
 use tower::Service;
 
 use super::NotAWebhook;
-use super::post::{endpoint, post};
+use super::post::Endpoint;
 use crate::body::{Body, BoxError};
 use crate::domain::event::Event;
 use crate::store::StoreError;
@@ -13,7 +13,8 @@ use crate::store::event::EventSink;
 
 /// Tells of events in a channel of Slack, or of whatever takes Slack's
 /// [incoming webhooks](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks): a body of
-/// `{"text":"tollgate: 80% of the day budget of team search is spent: $4.02 of $5.00"}`.
+/// `{"text":"tollgate: 80% of the day budget of team search is spent: $4.02 of $5.00"}`. An answer of 429, or another that lets it
+/// come again, may name by `retry-after` when, five minutes at most.
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
@@ -26,7 +27,7 @@ use crate::store::event::EventSink;
 /// # drop(journal); Ok(()) } }
 /// ```
 pub struct Slack<C> {
-    url: Uri,
+    endpoint: Endpoint,
     client: C,
 }
 
@@ -36,7 +37,7 @@ impl<C> Slack<C> {
     /// # Errors
     /// When it is not an absolute one of `http` or `https`.
     pub fn new(url: &str, client: C) -> Result<Self, NotAWebhook> {
-        Ok(Slack { url: endpoint(url)?, client })
+        Ok(Slack { endpoint: Endpoint::new(url)?, client })
     }
 }
 
@@ -54,9 +55,9 @@ where
         // The three that mean something there.
         let text = event.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let body = serde_json::json!({ "text": format!("tollgate: {text}") }).to_string();
-        let request = Request::post(self.url.clone()).header(header::CONTENT_TYPE, "application/json");
+        let request = Request::post(self.endpoint.url.clone()).header(header::CONTENT_TYPE, "application/json");
         let request = request.body(Body::from(body)).map_err(StoreError::broken)?;
-        match post(self.client.clone(), request).await? {
+        match self.endpoint.post(self.client.clone(), request).await? {
             None => Ok(()),
             Some(status) => Err(StoreError::broken(format!("Slack answered {status}"))),
         }
@@ -66,6 +67,6 @@ where
 /// Not the path, which is a secret.
 impl<C> fmt::Debug for Slack<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slack").field("host", &self.url.host()).finish_non_exhaustive()
+        f.debug_struct("Slack").field("host", &self.endpoint.url.host()).finish_non_exhaustive()
     }
 }

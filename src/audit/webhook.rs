@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::JsonLines;
 use super::parts::{Parts, lost};
-use super::post::{endpoint, post};
+use super::post::Endpoint;
 use crate::body::{Body, BoxError};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
@@ -27,7 +27,8 @@ use crate::store::event::EventSink;
 /// has it: `webhook-id`, `webhook-timestamp` and `webhook-signature`, over a body of
 /// `{"type":"tollgate.calls","timestamp":…,"data":[record, …]}`.
 ///
-/// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id. Any other
+/// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id, and not before
+/// the time that such an answer names by `retry-after`, in seconds or as a date, five minutes at most. Any other
 /// answer but a success refuses it for good, and a batch that is refused, or too large (413), is sent in parts: the records that
 /// are refused alone go to the [dead letters](Self::dead_letters), or else into the log. So does the rest of a batch of which
 /// nothing was taken and two records were refused alone: that endpoint takes nothing. Redirects are not followed.
@@ -43,7 +44,7 @@ use crate::store::event::EventSink;
 /// # Ok(()) } }
 /// ```
 pub struct Webhook<C> {
-    url: Uri,
+    endpoint: Endpoint,
     keyed: Hmac<Sha256>,
     client: C,
     dead_letters: Option<JsonLines>,
@@ -55,12 +56,12 @@ impl<C> Webhook<C> {
     /// # Errors
     /// When the URL is not an absolute `http` or `https` one, or the secret is none.
     pub fn new(url: &str, secret: &str, client: C) -> Result<Self, NotAWebhook> {
-        let url = endpoint(url)?;
+        let endpoint = Endpoint::new(url)?;
         let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());
         let secret = secret.filter(|secret| (24..=64).contains(&secret.len()));
         let keyed = secret.and_then(|secret| Hmac::new_from_slice(&secret).ok());
         let keyed = keyed.ok_or(NotAWebhook("the secret is not `whsec_` and 24 to 64 bytes in base64"))?;
-        Ok(Webhook { url, keyed, client, dead_letters: None })
+        Ok(Webhook { endpoint, keyed, client, dead_letters: None })
     }
 
     /// Where what the endpoint refuses for good goes: records, and events, a line each.
@@ -79,7 +80,7 @@ impl<C> Webhook<C> {
         for part in [id.as_bytes(), b".", now.to_string().as_bytes(), b".", body] {
             mac.update(part);
         }
-        Request::post(self.url.clone())
+        Request::post(self.endpoint.url.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", now)
@@ -144,7 +145,7 @@ where
         let timestamp = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
         let message = Message { r#type: "tollgate.calls", timestamp, data: records };
         let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
-        post(self.client.clone(), self.request(&body).map_err(StoreError::broken)?).await
+        self.endpoint.post(self.client.clone(), self.request(&body).map_err(StoreError::broken)?).await
     }
 }
 
@@ -165,7 +166,7 @@ where
         let message = Message { r#type: &name, timestamp: event.at, data: event };
         let body = serde_json::to_vec(&message).map_err(StoreError::broken)?.into();
         let request = self.request(&body).map_err(StoreError::broken)?;
-        match (post(self.client.clone(), request).await?, &self.dead_letters) {
+        match (self.endpoint.post(self.client.clone(), request).await?, &self.dead_letters) {
             (None, _) => Ok(()),
             (Some(status), Some(lines)) => {
                 tracing::error!(%status, event = %event.id, "a webhook refused an event: it is a dead letter");
@@ -179,7 +180,7 @@ where
 /// Neither the secret nor the path, which may be one.
 impl<C> fmt::Debug for Webhook<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("host", &self.url.host()).finish_non_exhaustive()
+        f.debug_struct("Webhook").field("host", &self.endpoint.url.host()).finish_non_exhaustive()
     }
 }
 

@@ -22,6 +22,7 @@ mod listing;
 mod metering;
 mod records;
 mod refusals;
+mod resting;
 mod scopes;
 mod telemetry;
 mod unsent;
