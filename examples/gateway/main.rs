@@ -16,6 +16,9 @@
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
 //! has them, it tells when a budget runs out, when `--revoke` has revoked a key, and when a provider is down.
 //!
+//! Ctrl-C, or SIGTERM, takes no new connections, gives streams 30 seconds, and what is to be written down 10 more: what has not
+//! ended by then is named in the log, and the exit code is 1. One more Ctrl-C hangs up on streams, and leaves the rest a second.
+//!
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
 //! what is kept of a call, and proves it.
@@ -27,6 +30,7 @@ mod serve;
 
 mod args;
 mod audit;
+mod ending;
 mod local;
 mod mint;
 mod providers;
@@ -35,11 +39,13 @@ mod welcome;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tollgate::call::Settlements;
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::store::cached::CachedKeys;
@@ -56,8 +62,7 @@ use args::Command;
 use providers::Providers;
 use storage::Storage;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
     let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     // Without a database the log is the audit trail, for those who want to see it.
@@ -66,18 +71,29 @@ async fn main() -> ExitCode {
         .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
         .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
         .init();
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let (mut said, mut cause) = (error.to_string(), error.source());
-            while let Some(error) = cause {
-                said += &format!(": {error}");
-                cause = error.source();
-            }
-            tracing::error!("{said}");
-            ExitCode::FAILURE
-        }
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(run()).map_or_else(|error| failed(&*error), |()| ExitCode::SUCCESS);
+    // A thread of it that waits for a disk may do so for ever.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+fn failed(error: &dyn Error) -> ExitCode {
+    tracing::error!("{}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// What it says, and all that caused it.
+fn chain(error: &dyn Error) -> String {
+    let (mut said, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        said += &format!(": {error}");
+        cause = error.source();
     }
+    said
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
@@ -148,20 +164,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     welcome::print(address, &answers, has_keys, first.as_ref());
     drop(first);
-    let mut stop = serve::until(stop, listener, app).await?;
-    // What the calls cost is written down before the process ends, if the database can be reached; one more Ctrl-C gives
-    // up on it.
-    let written = async {
-        settlements.drain().await;
-        storage.close().await
-    };
-    tokio::select! {
-        closed = written => closed,
-        () = stop.asked() => {
-            let left = settlements.len();
-            Err(format!("{left} calls are not settled: what their calls held is charged whole, 5 minutes from now").into())
-        }
-    }
+    let (stop, is_urgent) = serve::until(stop, listener, app).await?;
+    ending::end(stop, is_urgent, &settlements, &storage).await
 }
 
 /// That a provider is down does not make it less ready, nor that a budget is; that no call can be recorded does.

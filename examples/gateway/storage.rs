@@ -97,14 +97,9 @@ impl Storage {
         Ok(Storage { stores, audit, events, content, pepper, database, contents })
     }
 
-    /// After the last settlement.
-    pub(crate) async fn close(self) -> Result<(), Box<dyn Error>> {
-        if let Some(content) = self.content {
-            // It may be lost; records may not.
-            let _ = tokio::time::timeout(Duration::from_secs(10), content.flush()).await;
-        }
-        self.audit.flush().await;
-        for database in [self.contents, self.database].into_iter().flatten() {
+    /// After the last settlement and record.
+    pub(crate) async fn close(&self) -> Result<(), Box<dyn Error>> {
+        for database in [&self.contents, &self.database].into_iter().flatten() {
             database.close().await?;
         }
         Ok(())

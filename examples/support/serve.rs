@@ -15,6 +15,10 @@ use tollgate::call::LiveCalls;
 
 /// How long what is in flight may take to finish.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long who is told that it is over may take to hear it, and who is hung up on to be gone.
+const MOMENT: Duration = Duration::from_secs(1);
+/// When the process is gone for certain, counted from when it was asked to stop.
+const END: Duration = Duration::from_secs(45);
 
 /// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the
 /// address.
@@ -39,9 +43,23 @@ impl Stop {
     }
 }
 
+/// Ends the process in the end, whatever it waits for: a thread that hangs in a write to a disk or to a pipe that nobody reads
+/// hears of no signal and no timer, and the log itself may be such a pipe.
+fn end_for_certain() {
+    std::thread::spawn(|| {
+        std::thread::sleep(END);
+        std::thread::spawn(|| {
+            eprintln!("{END:?} after it was asked to stop the process is still there: its threads hang");
+        });
+        std::thread::sleep(MOMENT);
+        std::process::exit(1);
+    });
+}
+
 /// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, or until asked again, and
-/// hangs up on the rest. Gives the wish back, for those who have more to do and may be asked once more.
-pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<Stop> {
+/// hangs up on the rest. Gives the wish back, for those who have more to do and may be asked once more, and whether they were.
+/// From when it was first asked to the process has 45 seconds.
+pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<(Stop, bool)> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
@@ -82,19 +100,19 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
             let _ = connection.await;
         });
     }
+    end_for_certain();
     drop(listener);
     stopping.send_replace(true);
     let live = stop.live.clone();
     let in_time = async {
         let finished = async { while connections.join_next().await.is_some() {} };
-        // Who is told that it is over has a moment to hear it.
-        let patience = tokio::time::timeout(PATIENCE + Duration::from_secs(1), finished);
+        let patience = tokio::time::timeout(PATIENCE + MOMENT, finished);
         let _ = tokio::join!(patience, live.finish(PATIENCE));
     };
-    tokio::select! {
-        () = in_time => {}
-        () = stop.asked() => {}
-    }
-    connections.shutdown().await;
-    Ok(stop)
+    let is_urgent = tokio::select! {
+        () = in_time => false,
+        () = stop.asked() => true,
+    };
+    let _ = tokio::time::timeout(MOMENT, connections.shutdown()).await;
+    Ok((stop, is_urgent))
 }

@@ -126,6 +126,12 @@ impl Gateway {
         let status = self.process.exit();
         assert!(status.success(), "the gateway ended by {status}; see {}", self.log.display());
     }
+
+    /// How it ends, and its log.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let status = self.process.exit();
+        (status, fs::read_to_string(&self.log).expect("readable"))
+    }
 }
 
 pub(crate) struct Process(pub(crate) Child);
@@ -136,15 +142,15 @@ impl Process {
         kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
     }
 
-    /// Waits for its end, ten seconds long.
+    /// Waits for its end, fifteen seconds long: one where something hangs takes ten.
     pub(crate) fn exit(&mut self) -> ExitStatus {
-        for _ in 0..1000 {
+        for _ in 0..1500 {
             if let Some(status) = self.0.try_wait().expect("a child of ours") {
                 return status;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("the example is still there after ten seconds");
+        panic!("the example is still there after fifteen seconds");
     }
 }
 

@@ -3,8 +3,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Executor as _};
+use tokio::runtime::Runtime;
+use tollgate::domain::clock::{Clock as _, SystemClock};
 
 use crate::gateway::{Gateway, command};
+use crate::keys::{on, temporary};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -14,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
         trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
+        trial("what hangs at the end is named ten seconds later, and the exit says so", what_hangs_is_named),
+        trial("a second Ctrl-C gives what hangs at the end no more than a second", a_second_wish_gives_a_second),
         trial("what --mint and --database cannot mean is refused clearly", bad_arguments_are_refused),
         trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
         trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
@@ -95,6 +102,50 @@ fn a_second_wish_hangs_up() {
     let _ = stream.read_to_string(&mut seen);
     assert!(!seen.contains("message_stop"), "{seen}");
     gateway.assert_exits_well();
+}
+
+/// A gateway that has been asked to stop, whose last stream has just ended, and whose file somebody else has taken since it
+/// began: what it cost cannot be settled, nor its record written. He who has it lets go of it when he is dropped.
+fn hanging(name: &str) -> (Gateway, Holds) {
+    let path = temporary(name);
+    let gateway = on(&path, name, Some("name=ada,budget=5/day"));
+    let headers = format!("host: localhost\r\nx-api-key: {}\r\n", gateway.key("ada"));
+    let mut stream = asked(gateway.addr, &headers, "sim:deltas=20,delay=50");
+    let mut seen = read_until(&mut stream, "content_block_delta", 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let holds = runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
+        file.execute("BEGIN IMMEDIATE").await.expect("nobody has it for long");
+        file
+    });
+    gateway.interrupt();
+    stream.read_to_string(&mut seen).expect("the rest of the answer");
+    assert!(seen.contains("event: message_stop"), "{seen}");
+    (gateway, (holds, runtime))
+}
+
+/// A transaction in a file, and what it was begun on.
+type Holds = (SqliteConnection, Runtime);
+
+fn what_hangs_is_named() {
+    let (gateway, _holds) = hanging("hangs");
+    let began = SystemClock.elapsed();
+    let (status, log) = gateway.end();
+    let took = SystemClock.elapsed() - began;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    assert!(log.contains("calls are not settled: ") && log.contains("the audit trail is not written"), "{log}");
+}
+
+fn a_second_wish_gives_a_second() {
+    let (gateway, _holds) = hanging("hangs-twice");
+    let began = SystemClock.elapsed();
+    gateway.interrupt();
+    let (status, log) = gateway.end();
+    let took = SystemClock.elapsed() - began;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(log.contains("calls are not settled: "), "{log}");
 }
 
 fn a_running_stream_finishes() {

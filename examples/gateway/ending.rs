@@ -1,0 +1,86 @@
+//! The end, once nobody is served any more. Each thing has its time, and what has not ended by then is named: whatever hangs, the
+//! process ends.
+
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tollgate::call::Settlements;
+
+use crate::chain;
+use crate::serve::Stop;
+use crate::storage::Storage;
+
+/// By when each has to have ended, counted from the beginning: what hangs leaves some for what comes behind it.
+const SETTLED: Duration = Duration::from_secs(4);
+const KEPT: Duration = Duration::from_secs(6);
+const WRITTEN: Duration = Duration::from_secs(9);
+const CLOSED: Duration = Duration::from_secs(10);
+/// So many times faster where somebody asks once more: a second in all.
+const FASTER: u32 = 10;
+
+struct Ending {
+    stop: Stop,
+    began: Instant,
+    /// Since when somebody has no patience.
+    is_urgent_since: Option<Instant>,
+    left: Vec<String>,
+}
+
+/// Has written down what is to be, and lets go of the files; in 10 seconds, or in one if there is somebody who has asked to stop
+/// twice.
+pub(crate) async fn end(
+    stop: Stop,
+    is_urgent: bool,
+    settlements: &Settlements,
+    storage: &Storage,
+) -> Result<(), Box<dyn Error>> {
+    let began = Instant::now();
+    let mut ending = Ending { stop, began, is_urgent_since: is_urgent.then_some(began), left: Vec::new() };
+    let unsettled = || {
+        let calls = settlements.len();
+        format!("{calls} calls are not settled: what their calls held is charged whole, 5 minutes from now")
+    };
+    ending.within(SETTLED, unsettled, settlements.drain()).await;
+    // It may be lost; records may not.
+    if let Some(content) = &storage.content {
+        ending.within(KEPT, || "not all content is kept".to_owned(), content.flush()).await;
+    }
+    ending.within(WRITTEN, || "the audit trail is not written to its end".to_owned(), storage.audit.flush()).await;
+    let closed = ending.within(CLOSED, || "the database is not closed".to_owned(), storage.close()).await;
+    if let Some(Err(error)) = closed {
+        ending.left.push(chain(&*error));
+    }
+    match ending.left.is_empty() {
+        true => Ok(()),
+        false => Err(ending.left.join("; ").into()),
+    }
+}
+
+impl Ending {
+    /// What comes of this, if it ends by then; else it is given up, and what is left of it is noted.
+    async fn within<T>(
+        &mut self,
+        by: Duration,
+        left: impl FnOnce() -> String,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let in_time = self.began + by;
+            let by = self.is_urgent_since.map_or(in_time, |since| in_time.min(since + by / FASTER));
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = sleep_until(by) => {
+                    self.left.push(left());
+                    return None;
+                }
+                () = self.stop.asked() => {
+                    self.is_urgent_since.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+    }
+}
