@@ -164,15 +164,15 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         if call.shared.manners.server_timing && ours {
             headers.append(SERVER_TIMING, server_timing(own, state.upstream_took));
         }
-        headers.reserve(state.answer_headers.len());
+        // What is refused and went nowhere does not count; of a call that is cut it must be known that it did not.
+        let is_cut = state.cut.as_ref().is_some_and(|(_, why)| state.client.rejection == Some(why.kind()));
+        let counts = !is_refusal || !state.attempts.is_empty() || (is_cut && !state.metered);
+        headers.reserve(state.answer_headers.len() + 6);
+        for (name, value) in state.standings.headers(call.dialect(), counts) {
+            headers.insert(name, value);
+        }
         for (name, value, of_success) in state.answer_headers.drain(..) {
             if !of_success || status.is_success() {
-                headers.insert(name, value);
-            }
-        }
-        // What is refused and went nowhere is given back when the call has closed.
-        if let Some(uncounted) = state.uncounted.take().filter(|_| is_refusal && state.attempts.is_empty()) {
-            for (name, value) in uncounted.headers(call.dialect()) {
                 headers.insert(name, value);
             }
         }

@@ -345,8 +345,8 @@ impl Call {
     fn leave_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>, of_success: bool) {
         let mut state = self.state();
         if state.answer_headers.is_empty() {
-            // Six of limits, two of budgets, and seven of how these stand.
-            state.answer_headers.reserve_exact(15);
+            // Two of budgets, and seven of how these stand.
+            state.answer_headers.reserve_exact(9);
         }
         state.answer_headers.extend(headers.into_iter().map(|(name, value)| (name, value, of_success)));
     }

@@ -12,54 +12,54 @@ use crate::domain::dialect::Dialect;
 use crate::domain::limit::{Limit, Measure};
 use crate::store::rate_limit::{Permit, Standing};
 
-/// How limits stand once a call that they have counted is taken out of the count.
-pub(super) struct Uncounted {
-    standings: Vec<Standing>,
-    /// When they stood so.
-    at: Timestamp,
+/// How the limits of a call stand, of all layers that have looked at any: of each measure the one that has the least left.
+#[derive(Default)]
+pub(super) struct Standings {
+    /// With this call, where they have counted it.
+    counted: Tightest,
+    /// Should it not count.
+    uncounted: Tightest,
 }
+
+#[derive(Default)]
+struct Tightest([Option<LimitState>; 2]);
 
 impl Call {
     /// Shows how limits stand that have refused this call, or were not asked to count it.
     pub(crate) fn show_limits(&self, standings: &[Standing]) {
-        self.state().uncounted = None;
-        self.show(standings, self.now());
+        let (now, mut state) = (self.now(), self.state());
+        state.standings.counted.see(standings, now);
+        state.standings.uncounted.see(standings, now);
     }
 
     /// Shows how limits stand that have counted this call. Where it is refused further in, and nobody was asked anything, it
     /// does not count, and that is what its client is shown.
     pub(crate) fn show_counted(&self, permit: &Permit, mut standings: Vec<Standing>) {
-        let at = self.now();
-        self.show(&standings, at);
+        let (now, mut state) = (self.now(), self.state());
+        state.standings.counted.see(&standings, now);
         standings.iter_mut().for_each(|standing| give_back(standing, permit));
-        self.state().uncounted = Some(Uncounted { standings, at });
+        state.standings.uncounted.see(&standings, now);
     }
+}
 
-    fn show(&self, standings: &[Standing], now: Timestamp) {
-        for of_a_measure in headers(self.dialect(), standings, now) {
-            self.set_answer_headers(of_a_measure);
+impl Standings {
+    pub(super) fn headers(&self, dialect: Dialect, counts: bool) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let Tightest(states) = if counts { &self.counted } else { &self.uncounted };
+        states.iter().flatten().flat_map(move |state| dialect::limit_headers(dialect, *state))
+    }
+}
+
+impl Tightest {
+    fn see(&mut self, standings: &[Standing], now: Timestamp) {
+        for (measure, tightest) in [Measure::Requests, Measure::Tokens].into_iter().zip(&mut self.0) {
+            let of_it = standings.iter().filter(|standing| standing.limit.measure == measure);
+            let state = |standing: &Standing| {
+                let (most, left, full_after) = (standing.limit.most, standing.left, standing.full_after);
+                LimitState { measure, most, left, full_after, now }
+            };
+            *tightest = tightest.iter().copied().chain(of_it.map(state)).min_by_key(|state| state.left);
         }
     }
-}
-
-impl Uncounted {
-    pub(super) fn headers(&self, dialect: Dialect) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        headers(dialect, &self.standings, self.at).flatten()
-    }
-}
-
-/// Of several limits of one measure, clients are shown the one that has the least left.
-fn headers(
-    dialect: Dialect,
-    standings: &[Standing],
-    now: Timestamp,
-) -> impl Iterator<Item = impl Iterator<Item = (HeaderName, HeaderValue)>> {
-    [Measure::Requests, Measure::Tokens].into_iter().filter_map(move |measure| {
-        let of_it = standings.iter().filter(|standing| standing.limit.measure == measure);
-        let standing = of_it.min_by_key(|standing| standing.left)?;
-        let (most, left, full_after) = (standing.limit.most, standing.left, standing.full_after);
-        Some(dialect::limit_headers(dialect, LimitState { measure, most, left, full_after, now }))
-    })
 }
 
 /// As its store will give it back, by the rule of the bucket.

@@ -11,7 +11,7 @@ use super::edit::Edits;
 use super::nested::Slot;
 use super::scopes::LookedAt;
 use super::sent::Sent;
-use super::standings::Uncounted;
+use super::standings::Standings;
 use super::written::Live;
 use crate::domain::content::Keep;
 use crate::domain::money::Money;
@@ -34,8 +34,7 @@ pub(super) struct State {
     pub(super) edits: Edits,
     /// Of one name the last counts; some go with a success alone.
     pub(super) answer_headers: Vec<(HeaderName, HeaderValue, bool)>,
-    /// How its limits stand should it not count, if they have counted it.
-    pub(super) uncounted: Option<Uncounted>,
+    pub(super) standings: Standings,
     pub(super) client: ClientSide,
     /// How it was ended from outside, if it was.
     pub(super) cut: Option<(Cut, Rejection)>,
@@ -119,7 +118,7 @@ impl State {
             sent: Sent::default(),
             edits: Edits::default(),
             answer_headers: Vec::new(),
-            uncounted: None,
+            standings: Standings::default(),
             client: ClientSide::default(),
             cut: None,
             decisions: Vec::new(),

@@ -24,7 +24,7 @@ use tollgate::{AdmissionLayer, BudgetLayer, GatewayLayer, KeyAuthLayer, RateLimi
 use crate::world::{Answer, MESSAGES, World, get, post};
 
 #[derive(Clone, Copy)]
-struct Hung;
+pub(crate) struct Hung;
 
 #[async_trait]
 impl KeyStore for Hung {

@@ -16,6 +16,7 @@ mod guards;
 mod hanging;
 mod info;
 mod keys;
+mod layered;
 mod limits;
 mod listing;
 #[cfg(feature = "metrics")]
