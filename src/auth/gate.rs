@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::call::{Call, unavailable};
 use crate::domain::key::{KeyDigest, KeyRecord, Pepper};
@@ -20,7 +20,7 @@ use crate::store::key::KeyStore;
 pub struct KeyAuthGate<K: ?Sized> {
     pepper: Pepper,
     /// The latest time that a key was looked at, in microseconds since 1970: one that had expired by then does not come back
-    /// with a clock that is set back.
+    /// with a clock that is set back a little.
     latest: AtomicI64,
     /// Last, so that the gate can be one whatever its store.
     keys: K,
@@ -72,12 +72,18 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         Err(rejection)
     }
 
-    /// The time, which never goes back here.
+    /// The time, which goes back here by more than [`SET_BACK`] or not at all.
     fn now(&self, call: &Call) -> Timestamp {
         let now = call.now();
         let latest = self.latest.fetch_max(now.as_microsecond(), Ordering::Relaxed);
         // Of the first call there is nothing before.
-        Timestamp::from_microsecond(latest).map_or(now, |latest| latest.max(now))
+        let Ok(before) = Timestamp::from_microsecond(latest) else { return now };
+        if before.duration_since(now) > SET_BACK {
+            // Whoever has looked since sees this too.
+            let _ = self.latest.compare_exchange(latest, now.as_microsecond(), Ordering::Relaxed, Ordering::Relaxed);
+            return now;
+        }
+        before.max(now)
     }
 
     /// The record of the key that was presented, under whichever pepper it was put.
@@ -141,6 +147,10 @@ fn why_not(record: &KeyRecord, now: Timestamp) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// What a clock may be set back by without bringing back a key that had expired. Where it goes back further it was wrong
+/// before: what it showed then must not keep keys out until the gateway ends.
+const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where clients put their key: both SDK families, Azure's, Google's.
 const CREDENTIALS: [HeaderName; 4] = [

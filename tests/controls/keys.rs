@@ -115,7 +115,7 @@ impl Clock for Set {
 }
 
 #[tokio::test]
-async fn a_key_that_has_expired_does_not_come_back_with_a_clock_that_goes_back() {
+async fn a_key_that_has_expired_does_not_come_back_with_a_clock_that_goes_back_by_up_to_an_hour() {
     let clock = Arc::new(Set(Mutex::new(Timestamp::UNIX_EPOCH)));
     let world = World::with(|layer| layer.clock(clock.clone()));
     let at = "2026-11-24T09:00:30Z".parse().expect("a time");
@@ -130,6 +130,28 @@ async fn a_key_that_has_expired_does_not_come_back_with_a_clock_that_goes_back()
     clock.to("2026-11-24T09:00:00Z");
     // Nor does one that nobody has asked for in the meantime.
     assert_eq!((status(&ada).await, status(&eve).await), (401, 401));
+    clock.to("2026-11-24T08:00:30Z");
+    assert_eq!((status(&ada).await, status(&eve).await), (401, 401));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_years_ahead_for_a_moment_keeps_no_key_out_once_it_is_right() {
+    let clock = Arc::new(Set(Mutex::new(Timestamp::UNIX_EPOCH)));
+    let world = World::with(|layer| layer.clock(clock.clone()));
+    let at = "2026-11-25T09:00:00Z".parse().expect("a time");
+    let key = world.mint_as(Principal::new("ada"), |record| record.expires_at(at)).await;
+    let status = async || world.ask(post(MESSAGES, &key, &body("claude-haiku-5-5"))).await.status.as_u16();
+    for (now, told) in [
+        ("2026-11-24T09:00:00Z", 200),
+        ("2046-11-24T09:00:00Z", 401),
+        ("2026-11-24T09:00:01Z", 200),
+        // And that it was wrong then takes nothing from what it says now.
+        ("2026-11-25T09:00:00Z", 401),
+        ("2026-11-25T08:30:00Z", 401),
+    ] {
+        clock.to(now);
+        assert_eq!(status().await, told, "{now}");
+    }
 }
 
 #[tokio::test]
