@@ -216,7 +216,8 @@ impl GatewayLayer {
         self
     }
 
-    /// Routes by `router`. In front of your own service there is nothing to route unless you read the targets yourself.
+    /// Routes by `router`. In front of your own service there is nothing to route unless you read the targets yourself, or to say
+    /// which model a `TranslateLayer` asks for; only targets in the client's dialect count there.
     #[must_use]
     pub fn router(mut self, router: impl Router) -> Self {
         self.router = Some(Arc::new(router));

@@ -127,7 +127,8 @@ fn check_paid(call: &Call, model: &Arc<str>) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::misconfigured(
-        "money was granted before it was known which model would be paid: have a route (`RouteLayer` outside of `BudgetLayer`, or \
-         `GatewayLayer::router`) name the model that `TranslateLayer::model` asks for",
+        "money was granted before it was known which model would be paid: have a route name the model that \
+         `TranslateLayer::model` asks for (`RouteLayer` outside of `BudgetLayer`, or `GatewayLayer::router`, whose target must be in \
+         the client's dialect)",
     ))
 }

@@ -8,17 +8,19 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tollgate::audit::TracingSink;
+use tollgate::dialect::head::Head;
 use tollgate::domain::budget::Window;
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
+use tollgate::domain::target::Target;
 use tollgate::gateway::{Dispatch, Upstreams};
-use tollgate::route::ModelTable;
+use tollgate::route::{ModelTable, Router};
 use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{
     AuditLayer, Body, BudgetLayer, Call, CallLayer, Dialect, Gate, GateLayer, GatewayLayer, IngestLayer,
-    RateLimitLayer, Rejection, RouteLayer,
+    RateLimitLayer, Rejection, RouteLayer, TranslateLayer,
 };
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -265,4 +267,40 @@ async fn a_provider_that_speaks_otherwise_than_its_upstream_was_added_is_not_ask
         .layer(RouteLayer::new(table("anthropic")))
         .service(Dispatch::new(upstreams));
     assert_cured(&ask(stack).await, "its `Provider` speaks OpenAiChat");
+}
+
+/// Everything to one model, by a target in this dialect.
+struct Names(Dialect);
+
+impl Router for Names {
+    fn route(&self, _: &Call, _: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+        Ok(vec![Arc::new(Target::new("mine", self.0, "gpt-5-mini"))])
+    }
+}
+
+#[tokio::test]
+async fn a_translation_that_asks_for_another_model_than_is_paid_answers_500_until_a_route_names_it_in_the_clients_dialect()
+ {
+    let ten = "10".parse().expect("an amount");
+    let identified = tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
+        let body = r#"{"model":"claude-haiku-5-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+        request.extensions_mut().insert(Arc::new(Principal::new("ada").budget(Window::Day, ten)));
+        request.map(|_| Body::from(body))
+    });
+    let provider = Simulated::new();
+    let stack = |layer: GatewayLayer| {
+        let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
+        let translate = TranslateLayer::new(Dialect::OpenAiChat).model("gpt-5-mini");
+        let layer = layer.budget(BudgetLayer::new(MemoryBudgets::new()));
+        ServiceBuilder::new().layer(identified.clone()).layer(layer).layer(translate).service(mine.expect("a URL"))
+    };
+    assert_cured(&ask(stack(GatewayLayer::new())).await, "whose target must be in the client's dialect");
+    let (status, body, _) = ask(stack(GatewayLayer::new().router(Names(Dialect::OpenAiChat)))).await;
+    assert!(
+        status == 400 && body.contains("is served in OpenAI Chat Completions only, and this is Anthropic Messages"),
+        "{body}"
+    );
+    let (status, body, log) = ask(stack(GatewayLayer::new().router(Names(Dialect::Anthropic)))).await;
+    assert_eq!(status, 200, "{body} {log}");
+    assert_eq!(provider.bill().lines().iter().map(|line| &*line.model).collect::<Vec<_>>(), ["gpt-5-mini"]);
 }
