@@ -150,3 +150,29 @@ async fn a_record_of_a_call_with_every_control_takes_less_than_a_kilobyte() {
     assert_eq!(sizes.len(), 2);
     assert!(sizes.iter().sum::<usize>() < 2 * 1024, "{sizes:?}");
 }
+
+#[tokio::test]
+async fn every_refusal_of_a_stranger_is_a_line_of_less_than_two_kilobytes_whatever_it_says_of_itself() {
+    let dir = Dir::new("strangers");
+    let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
+    let auth = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
+    let nobody = service_fn(|_: http::Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    });
+    let stack = GatewayLayer::new().audit(&audit).auth(auth).layer(nobody);
+    // What is written in two bytes each.
+    let long = "\"".repeat(4_000);
+    for said in ["curl/8.5", &long] {
+        let mut request = http::Request::post("/v1/messages").header("x-api-key", "tg_test_of_nobody");
+        for name in ["user-agent", "x-claude-code-session-id", "x-team"] {
+            request = request.header(name, said);
+        }
+        let request = request.body(Body::from(r#"{"model":"claude-haiku-5-5"}"#)).expect("a request");
+        assert_eq!(stack.clone().oneshot(request).await.expect("infallible").status(), StatusCode::UNAUTHORIZED);
+    }
+    audit.flush().await;
+    let lines = lines(&dir.0);
+    let sizes: Vec<_> =
+        lines.iter().filter(|line| !line["final"].is_null()).map(|line| line.to_string().len()).collect();
+    assert!(matches!(sizes[..], [short, long] if short < 900 && long < 1_800), "{sizes:?}");
+}
