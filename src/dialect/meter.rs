@@ -28,6 +28,7 @@ use crate::wire::sse::Block;
 
 /// What an answer has said so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reading {
     /// The latest usage, if any was stated.
     pub usage: Option<Usage>,

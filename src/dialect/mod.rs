@@ -37,6 +37,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// A rejection in a dialect's shape.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Rendered {
     /// The HTTP status.
     pub status: StatusCode,

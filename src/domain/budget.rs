@@ -29,6 +29,7 @@ pub struct Pot {
 ///
 /// The limit travels with every ask, from the principal: a store keeps what was spent, and no configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Budget {
     /// The pot.
     #[serde(flatten)]

@@ -45,6 +45,7 @@ impl Measure {
 ///
 /// Like a budget's, the limit travels with every ask, from the principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Limit {
     /// Whose it is.
     pub scope: Scope,

@@ -88,6 +88,7 @@ pub struct Admitted {
 
 /// Why nothing was.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Denial {
     /// The key is no longer what it was.
     Key,

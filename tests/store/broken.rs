@@ -94,19 +94,19 @@ impl<S> Broken<S> {
     }
 
     fn budget(&self, budget: &Budget) -> Budget {
-        let Budget { mut pot, mut limit, mut soft } = budget.clone();
-        pot.scope = self.scope(&pot.scope);
-        soft &= self.fault != IsHard;
-        pot.window = match (self.fault, pot.window) {
+        let mut budget = budget.clone();
+        budget.pot.scope = self.scope(&budget.pot.scope);
+        budget.soft &= self.fault != IsHard;
+        budget.pot.window = match (self.fault, budget.pot.window) {
             (RollsAtMidnight, Window::Rolling(_)) | (CountsInUtc, Window::Local(Calendar::Day, _)) => Window::Day,
             (CountsInUtc, Window::Local(Calendar::Week, _)) => Window::Week,
             (CountsInUtc, Window::Local(Calendar::Month, _)) => Window::Month,
             (_, window) => window,
         };
         if self.fault == IsNarrow {
-            limit = limit.min(Money::from_nanos(1 << 62));
+            budget.limit = budget.limit.min(Money::from_nanos(1 << 62));
         }
-        Budget { pot, limit, soft }
+        budget
     }
 
     fn limit(&self, limit: &Limit) -> Limit {
@@ -148,7 +148,8 @@ impl BudgetStore for Broken<MemoryBudgets> {
                 let verdict = self.inner.reserve(&ask, at).await?;
                 // Only another task can have come between.
                 if let (budget::Verdict::Allow(_), budget::Verdict::Deny(_)) = (seen, &verdict) {
-                    let rich: Vec<_> = ask.budgets.iter().cloned().map(|b| Budget { limit: Money::MAX, ..b }).collect();
+                    let mut rich = ask.budgets.to_vec();
+                    rich.iter_mut().for_each(|budget| budget.limit = Money::MAX);
                     let wish = Wish { share: 1, ..ask.wish };
                     return self.inner.reserve(&Reserve::new(ask.id, ask.session, &rich, wish), at).await;
                 }
@@ -248,8 +249,8 @@ impl RateLimitStore for Broken<MemoryLimits> {
                 let verdict = self.inner.acquire(&ask, at).await?;
                 if let (true, rate_limit::Verdict::Deny(_)) = (seen, &verdict) {
                     // What was seen to be free is taken, though it no longer is: it counts nowhere that anybody looks.
-                    let elsewhere = |limit: &Limit| Limit { scope: Scope::team("elsewhere"), ..limit.clone() };
-                    let rich: Vec<_> = ask.limits.iter().map(elsewhere).collect();
+                    let mut rich = ask.limits.to_vec();
+                    rich.iter_mut().for_each(|limit| limit.scope = Scope::team("elsewhere"));
                     let forced = Acquire::new(ask.id, ask.session, &rich).tokens(ask.tokens);
                     return self.inner.acquire(&forced, at).await;
                 }
