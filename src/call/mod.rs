@@ -102,8 +102,7 @@ use crate::domain::target::Target;
 use crate::store::admission::PresentedKey;
 use crate::store::journal::Trail;
 
-/// A cheap handle to one call. Lives in the request's extensions; everything in it is shared by all its clones but the
-/// target, which says for which attempt this request was made.
+/// A cheap handle to one call, in the request's extensions; all its clones share everything but the target, of this attempt.
 #[derive(Clone)]
 pub struct Call {
     shared: Arc<Shared>,

@@ -45,7 +45,7 @@ struct Live {
 }
 
 /// From which line on something is kept, and why.
-pub(super) struct Pinned {
+pub(super) struct Pin {
     pub(super) from: u64,
     /// The call that began there has ended, and its budgets have not heard.
     pub(super) is_untold: bool,
@@ -119,9 +119,9 @@ impl Calls {
     }
 
     /// From where on they are not done with.
-    pub(super) fn pinned(&self) -> Option<Pinned> {
+    pub(super) fn pinned(&self) -> Option<Pin> {
         let first = self.open.values().min_by_key(|open| open.seq)?;
-        Some(Pinned { from: first.seq, is_untold: !first.is_unwritten })
+        Some(Pin { from: first.seq, is_untold: !first.is_unwritten })
     }
 
     /// The same, but for those that nobody would tell of but a start.

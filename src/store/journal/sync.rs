@@ -59,17 +59,15 @@ impl Sync {
     /// With the first of the segments that will be next.
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
-        let (wake, made, is_short) = Default::default();
-        let (dirty, syncing) = Default::default();
         Sync {
             dir,
             size,
             state,
-            wake,
-            made,
-            is_short,
-            dirty,
-            syncing,
+            wake: Condvar::new(),
+            made: Condvar::new(),
+            is_short: AtomicBool::new(false),
+            dirty: Since::default(),
+            syncing: Since::default(),
             #[cfg(test)]
             is_slow: Default::default(),
         }
@@ -148,18 +146,17 @@ impl Sync {
                 let State { dirty, flushes, wants_next, wants_look, is_closed, .. } = state;
                 dirty.is_empty() && flushes.is_empty() && !*wants_next && !*wants_look && !*is_closed
             };
-            let (dirty, flushes, wants_next, is_closed) = {
+            let (due, wants_next) = {
                 let state = this.lock();
                 let mut state = match is_tight {
                     false => this.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
                     true => this.wake.wait_timeout_while(state, AGAIN, idle).unwrap_or_else(PoisonError::into_inner).0,
                 };
                 wants_look |= std::mem::take(&mut state.wants_look);
-                let (dirty, flushes) = this.take(&mut state);
-                (dirty, flushes, state.wants_next, state.is_closed)
+                (this.take(&mut state), state.wants_next)
             };
-            let is_idle = dirty.is_empty() && flushes.is_empty();
-            this.bring(journal, dirty, flushes, is_closed);
+            let (is_idle, is_closed) = (due.0.is_empty() && due.1.is_empty(), due.2);
+            this.bring(journal, due);
             // A disk that is full is asked again, and not all the time: others want what is left of it.
             let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
             if (wants_next || wants_look || is_tight) && is_due && !is_closed {
@@ -176,19 +173,13 @@ impl Sync {
     }
 
     /// What is to be brought to the disk now, by whoever asks.
-    fn take(&self, state: &mut State) -> (Vec<Unsynced>, Vec<oneshot::Sender<()>>) {
+    fn take(&self, state: &mut State) -> Due {
         self.dirty.pass_on(&self.syncing);
-        (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes))
+        (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes), state.is_closed)
     }
 
     /// Brings these to the disk, and says so to who waits for it. `false` if it does not take all.
-    fn bring(
-        &self,
-        journal: &Shared,
-        dirty: Vec<Unsynced>,
-        flushes: Vec<oneshot::Sender<()>>,
-        is_closed: bool,
-    ) -> bool {
+    fn bring(&self, journal: &Shared, (dirty, flushes, is_closed): Due) -> bool {
         let failed = sync(journal, dirty);
         let is_there = failed.is_empty();
         self.syncing.end();
@@ -206,12 +197,8 @@ impl Sync {
     /// Brings to the disk what was written during other work of this thread. A disk that is slow at that work moves all the
     /// same, and what is written waits for one part of it at most. `false` if it does not take all.
     fn meanwhile(&self, journal: &Shared) -> bool {
-        let (dirty, flushes, is_closed) = {
-            let mut state = self.lock();
-            let (dirty, flushes) = self.take(&mut state);
-            (dirty, flushes, state.is_closed)
-        };
-        self.bring(journal, dirty, flushes, is_closed)
+        let due = self.take(&mut self.lock());
+        self.bring(journal, due)
     }
 
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
@@ -275,6 +262,9 @@ impl Sync {
         failed.into_iter().for_each(|one| state.add(one));
     }
 }
+
+/// What is to be brought to the disk, who waits for it, and whether nothing more will come.
+type Due = (Vec<Unsynced>, Vec<oneshot::Sender<()>>, bool);
 
 impl State {
     fn add(&mut self, unsynced: Unsynced) {
