@@ -132,6 +132,8 @@ pub(super) mod tests {
         // Each of them is too large: one is found by halves first.
         assert_eq!(told(256, &[], 0), (Vec::new(), all, 11));
         assert_eq!(told(0, &[], 256), (Vec::new(), Vec::new(), 0));
+        // One among many is found by halves, once something was taken.
+        assert_eq!(told(256, &[100], 256).2, 18);
         assert_eq!(told(1, &[0], 256), (Vec::new(), vec![0], 1));
     }
 }

@@ -210,3 +210,20 @@ impl Witness for Call {
 fn quality(granted: Money, charged: Option<Money>) -> Quality {
     if charged == Some(granted) { Quality::Forfeit } else { Quality::Estimated }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Reading, Said};
+    use crate::domain::usage::Usage;
+
+    #[test]
+    fn it_is_written_down_after_each_256_events_or_tokens_that_are_stated() {
+        let mut said = Said::default();
+        let mut is_due = |events, output| {
+            said.reading = Reading { events, usage: Some(Usage { output, ..Usage::default() }), ..Reading::default() };
+            said.is_to_be_written()
+        };
+        let steps = [(255, 0), (256, 1), (257, 1), (300, 512), (301, 767), (302, 768)];
+        assert_eq!(steps.map(|(events, output)| is_due(events, output)), [false, true, false, true, false, true]);
+    }
+}

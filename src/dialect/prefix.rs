@@ -184,7 +184,10 @@ mod tests {
     #[test]
     fn two_requests_that_read_differently_never_look_the_same() {
         let called = |input: &str| {
-            let block = format!(r#"[{{"type":"tool_use","id":"t","name":"n","input":{input}}}]"#);
+            // With one in its place besides: where there is none, none is looked for.
+            let block = format!(
+                r#"[{{"type":"tool_use","id":"t","name":"n","input":{input},"cache_control":{{"type":"ephemeral"}}}}]"#
+            );
             of(&request(&[&format!(r#"{{"role":"assistant","content":{block}}}"#)], ""))[0]
         };
         // What is room between two members in the one is text in the other: nobody bills the first.
@@ -203,6 +206,14 @@ mod tests {
                 serde_json::from_str::<serde::de::IgnoredAny>(json).unwrap_or_else(|error| panic!("{json}: {error}"));
             }
             assert_ne!(called(&empty), called(&full), "{empty}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_few_letters_in_it_and_nothing_that_may_begin_or_end_a_text() {
+        assert_eq!(member(br#": {"type":"ephemeral", "ttl" :"1h"} ,"#), Some(35));
+        for other in [r#":{"x":"\"},"#, r#":{"x":"}"}"#, r#":{"x":" "}"#, r#":{"x":1}"#, ":{}", r#":"x""#] {
+            assert_eq!(member(other.as_bytes()), None, "{other}");
         }
     }
 

@@ -178,6 +178,20 @@ mod tests {
         assert!(missing.is_empty(), "{missing:?}");
         assert!(SECRETS.iter().all(|word| table.contains(&format!("*{word}*"))), "{table}");
         assert!(NEVER.iter().all(|name| table.contains(&format!("`{name}`"))), "{table}");
+        // And what it says of a name is so.
+        let (mut passing, mut never) = (0, 0);
+        for row in table.lines().filter(|row| row.starts_with('|') && row.contains("go")) {
+            let names = || row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
+            let names = || names().map(|name| name.replace('*', "x"));
+            if row.contains("never go upstream") || row.contains("none of them goes upstream") {
+                names().for_each(|name| assert!(is_never_passed(&name), "{name}"));
+                never += names().count();
+            } else if row.contains("| go upstream") || row.contains("goes upstream") || row.contains("; go upstream") {
+                names().for_each(|name| assert!(goes_upstream(&name, &[]), "{name}"));
+                passing += names().count();
+            }
+        }
+        assert!(passing > 25 && never > 15, "{passing}, {never}");
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

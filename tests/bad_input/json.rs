@@ -92,6 +92,7 @@ async fn a_model_that_cannot_be_told_for_sure_is_refused_at_the_door() {
         ("a lone surrogate", r#"{"model":"$M\ud800"}"#),
         ("a line's end", r#"{"model":"$M\n2026-11-29T00:00:00Z ERROR"}"#),
         ("a zero", r#"{"model":"$M\u0000dear"}"#),
+        ("a line's end that is not of ASCII", r#"{"model":"$M\u0085dear"}"#),
         ("an escape in its key", r#"{"m\u006fdel":"$M"}"#),
         ("an escape in the key of a second", r#"{"model":"$M","m\u006fdel":"dear"}"#),
         ("a capital", r#"{"Model":"$M"}"#),

@@ -11,10 +11,11 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::ingest::{IngestLayer, TokenCounter};
 use tollgate::store::At;
+use tollgate::store::memory::MemoryLimits;
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::testing::Script;
-use tollgate::{Call, RateLimitLayer};
-use tower::ServiceExt;
+use tollgate::{Body, Call, CallLayer, RateLimitLayer};
+use tower::{Layer, ServiceExt};
 
 use crate::world::{CHAT, MESSAGES, World, post};
 
@@ -155,27 +156,61 @@ async fn all_limits_are_counted_or_none() {
 #[tokio::test]
 async fn a_budgets_refusal_gives_back_what_the_limits_counted_and_says_so() {
     let world = World::new();
-    let principal = Principal::new("ada")
-        .limit(Measure::Requests, 2)
-        .limit(Measure::Tokens, 7_000)
-        .limit_of(Limit::new(Scope::team("search"), Measure::Requests, 700))
-        .limit(Measure::Parallel, 1)
-        .team("search")
-        .budget(Window::Day, "0.000001".parse().expect("an amount"));
-    let key = world.mint(principal).await;
-    for _ in 0..5 {
-        let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
-        assert_eq!(answer.error().1, "billing_error", "{}", answer.text);
-        for (name, most) in [("requests", "2"), ("tokens", "7000")] {
-            let header = |what| answer.headers.get_all(format!("anthropic-ratelimit-{name}-{what}"));
-            let values = ["limit", "remaining", "reset"].map(|what| Vec::from_iter(header(what)));
-            assert_eq!(values, [[most], [most], ["2026-11-24T09:00:00Z"]], "{name}");
+    // Whichever of them is the tightest.
+    for (name, own, team) in [("ada", 2, 700), ("bob", 700, 2)] {
+        let principal = Principal::new(name)
+            .limit(Measure::Tokens, 7_000)
+            .limit(Measure::Requests, own)
+            .limit_of(Limit::new(Scope::team(name), Measure::Requests, team))
+            .limit(Measure::Parallel, 1)
+            .team(name)
+            .budget(Window::Day, "0.000001".parse().expect("an amount"));
+        let key = world.mint(principal).await;
+        for _ in 0..5 {
+            let answer = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+            assert_eq!(answer.error().1, "billing_error", "{}", answer.text);
+            for (name, most) in [("requests", "2"), ("tokens", "7000")] {
+                let header = |what| answer.headers.get_all(format!("anthropic-ratelimit-{name}-{what}"));
+                let values = ["limit", "remaining", "reset"].map(|what| Vec::from_iter(header(what)));
+                assert_eq!(values, [[most], [most], ["2026-11-24T09:00:00Z"]], "{name}");
+            }
+            let answer = world.ask(post(CHAT, &key, &hello("gpt-5"))).await;
+            assert_eq!(answer.error().2, "insufficient_quota", "{}", answer.text);
+            assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("2"));
+            assert_eq!(answer.header("x-ratelimit-reset-tokens"), Some("0ms"));
+            world.settlements.drain().await;
         }
-        let answer = world.ask(post(CHAT, &key, &hello("gpt-5"))).await;
-        assert_eq!(answer.error().2, "insufficient_quota", "{}", answer.text);
-        assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("2"));
-        assert_eq!(answer.header("x-ratelimit-reset-tokens"), Some("0ms"));
-        world.settlements.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn what_goes_on_counting_is_counted_in_the_headers_of_a_refusal_and_of_what_is_answered_here() {
+    let world = World::new();
+    let key = world.mint(Principal::new("ada").limit(Measure::Requests, 3)).await;
+    // A provider was asked.
+    world.provider.script(Script::new().status(401));
+    let failed = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
+    assert_eq!((failed.status.as_u16(), failed.header("anthropic-ratelimit-requests-remaining")), (502, Some("2")));
+    // No upstream of Chat Completions can be asked to count.
+    let counted = world.ask(post("/v1/messages/count_tokens", &key, &hello("gpt-5"))).await;
+    assert_eq!((counted.status.as_u16(), counted.header("anthropic-ratelimit-requests-remaining")), (200, Some("1")));
+    assert_eq!(world.provider.received().len(), 1);
+
+    // Of two layers, the one that refuses is the one that is shown.
+    let (everyone, outer) =
+        (Limit::new(Scope::global(), Measure::Requests, 1), RateLimitLayer::new(MemoryLimits::new()));
+    let inner = RateLimitLayer::new(MemoryLimits::new()).for_everyone(everyone);
+    let service = tower::service_fn(async |_: http::Request<Body>| {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    });
+    let stack = CallLayer::new().layer(IngestLayer::new().layer(outer.layer(inner.layer(service))));
+    for (status, left) in [(200, "0"), (429, "0")] {
+        let mut request = post(MESSAGES, "", &hello("claude-haiku-5-5"));
+        let ada = Principal::new("ada").limit(Measure::Requests, 9);
+        request.extensions_mut().insert(std::sync::Arc::new(ada));
+        let answer = stack.clone().oneshot(request).await.expect("infallible");
+        let shown = &answer.headers()["anthropic-ratelimit-requests-remaining"];
+        assert_eq!((answer.status().as_u16(), shown.to_str().ok()), (status, Some(left)));
     }
 }
 
@@ -210,7 +245,6 @@ async fn a_count_of_tokens_is_a_request_too() {
 
 #[tokio::test]
 async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_whom_to_ask() {
-    use tollgate::store::memory::MemoryLimits;
     let clock = std::sync::Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
     let limits = RateLimitLayer::new(MemoryLimits::new().clock(clock)).contact("#llm-platform");
     let world = World::with(|layer| layer.rate_limit(limits));

@@ -295,6 +295,7 @@ fn what_no_bound_covers_is_named() {
         (json!({"search_parameters": null}), None),
         (json!({"provider": {"order": ["dear"]}}), Some("provider")),
         (json!({"provider": {"sort": "throughput"}}), Some("provider")),
+        (json!({"provider": {"allow_fallbacks": true}}), Some("provider")),
         (json!({"provider": {"only": ["dear"], "zdr": true}}), Some("provider")),
         (json!({"provider": "dear"}), Some("provider")),
         (

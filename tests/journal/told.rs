@@ -79,7 +79,8 @@ async fn a_budget_that_refuses_is_told_once_however_late_and_though_the_process_
     assert_eq!(ear.heard(), [""; 0]);
 
     let left = dir.as_if_killed("exhausted-after");
-    ear.deaf(false);
+    // The one before is not dead, and goes on telling its own.
+    let ear = Ear::default();
     let journal =
         Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
     last_word(&journal.events());
@@ -151,7 +152,7 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
     assert_eq!(ear.heard(), ["key ada was revoked", "key ada was revoked", "upstream last answers again"]);
 }
 
-/// A registry whose next write is made, and said not to be; and which cannot be asked for some names meanwhile.
+/// A registry whose next write is made, or is not, and nobody is told which; and which cannot be asked for some names meanwhile.
 #[derive(Default)]
 struct Lossy {
     keys: MemoryKeys,
@@ -160,6 +161,7 @@ struct Lossy {
 
 #[derive(Default)]
 struct Faults {
+    drops: bool,
     loses: bool,
     hides: HashSet<String>,
 }
@@ -183,8 +185,12 @@ impl KeyRegistry for Lossy {
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+        let faults = || self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut faults().drops) {
+            return Err(StoreError::uncertain("the question was lost"));
+        }
         let written = self.keys.put(record).await?;
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = faults();
         if !std::mem::take(&mut faults.loses) {
             return Ok(written);
         }
@@ -214,8 +220,14 @@ async fn a_revocation_whose_answer_is_lost_is_told_once_all_the_same() {
         put(&keys, &stored.revoked()).await;
         put(&keys, &keys.named(name).await.expect("memory").expect("it is there").revoked()).await;
     }
+    // One that never came is told when it comes.
+    let record = put(&keys, &minted("dropped").1).await;
+    faults().drops = true;
+    keys.put(&record.revoked()).await.expect_err("its answer is lost");
+    put(&keys, &record.revoked()).await;
     last_word(&events);
     audit.flush().await;
-    until("the last word", || ear.heard().len() >= 3).await;
-    assert_eq!(ear.heard(), ["key seen was revoked", "key hidden was revoked", "upstream last answers again"]);
+    until("the last word", || ear.heard().len() >= 4).await;
+    let told = ["seen", "hidden", "dropped"].map(|name| format!("key {name} was revoked"));
+    assert_eq!((&ear.heard()[..3], ear.heard().len()), (&told[..], 4));
 }

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use tollgate::domain::budget::Window;
+use tollgate::domain::clock::ManualClock;
 use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::principal::Principal;
@@ -23,6 +25,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use crate::attempts::{Cap, nowhere};
 use crate::support::Outcomes;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 
@@ -176,11 +179,13 @@ async fn attempts_that_follow_each_other_or_go_side_by_side_within_another_are_a
 #[tokio::test]
 async fn what_a_host_answers_of_its_own_where_whom_it_asked_first_was_not_there_is_metered_and_paid() {
     let (mut outcomes, observer) = Outcomes::new();
+    let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
     let layer = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).on_close(observer);
+    let layer = layer.clock(clock.clone());
     let simulated = Simulated::new();
     let (first, own) = (MeterLayer::new().layer(nowhere()), simulated.clone());
     let mine = service_fn(move |request: Request<Body>| {
-        let (first, own) = (first.clone(), own.clone());
+        let (first, own, clock) = (first.clone(), own.clone(), clock.clone());
         async move {
             let (parts, body) = request.into_parts();
             let body = body.try_into_bytes().expect("in memory");
@@ -188,17 +193,31 @@ async fn what_a_host_answers_of_its_own_where_whom_it_asked_first_was_not_there_
             if answer.extensions().get::<tollgate::Rejection>().is_none() {
                 return Ok(answer);
             }
+            clock.advance(SECOND);
             own.clone().oneshot(Request::from_parts(parts, Body::from(body))).await
         }
     });
     let (outcome, _) = ask(layer.layer(mine), &mut outcomes, ASKED[0]).await;
     let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end).collect();
     assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete]);
+    assert_eq!(outcome.attempts[1].head_after, Some(SECOND), "by the way of the first");
     assert!(
         outcome.charged.is_some_and(|charged| charged > Money::ZERO) && outcome.charged == outcome.cost,
         "{outcome:?}"
     );
     assert_eq!(outcome.usage.map(|usage| usage.output), Some(simulated.bill().lines()[0].output));
+
+    // That nobody answers is said by the host's own hand, and asked of nobody.
+    let first = MeterLayer::new().layer(nowhere());
+    let sorry = tower::util::MapResponseLayer::new(|_: http::Response<Body>| {
+        http::Response::builder().status(503).body(Body::from("sorry")).expect("an answer")
+    });
+    let request = Request::post(MESSAGES).body(Body::from(ASKED[0].1)).expect("a request");
+    let answer = layer.layer(sorry.layer(first)).oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 503);
+    answer.into_body().collect().await.expect("whole");
+    let ends: Vec<_> = outcomes.next().await.attempts.iter().map(|attempt| attempt.end).collect();
+    assert_eq!(ends, [AttemptEnd::Unsent]);
 }
 
 #[tokio::test]

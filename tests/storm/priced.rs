@@ -115,15 +115,34 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
         assert!(outcome.granted.expect("granted").nanos() >= 8_000 * 15_000, "held for all the same: {outcome:?}");
     }
 
+    // What the client named is said to a server that knows only the other name, whether there is room for it or not.
+    let llama = card("llama-storm", "3", "15").context_window(10_000).max_output(8_000);
+    let table = ModelTable::new().pattern("llama*", "openai", Dialect::OpenAiChat);
+    let (site, key) = self::site(total("100"), catalog().with(llama), |layer| layer.router(table));
+    let content = format!("sim:deltas=9 {}", "x".repeat(40_000));
+    let body = json!({
+        "model": "llama-storm", "max_completion_tokens": 4_000, "messages": [{ "role": "user", "content": content }],
+    });
+    let (_, sent, _) = ask(&site, &key, &body.to_string()).await;
+    assert_eq!(stated(&sent), [4_000, 4_000]);
+
     // What is held is for the most that any gives; what is sent, for the one that it is sent to.
     let catalog = catalog().with(card("gpt-tiny", "3", "15").context_window(200_000).max_output(1_000));
     let table = ModelTable::new().pattern("gpt*", "openai", Dialect::OpenAiChat);
     let table = table.alias("gpt-any", ["gpt-tiny", "gpt-storm"]);
-    let (site, key) = site(total("100"), catalog, |layer| layer.router(table));
+    let narrow = catalog.clone().with(small());
+    let (site, key) = self::site(total("100"), catalog, |layer| layer.router(table.clone()));
     let body = r#"{"model":"gpt-any","messages":[{"role":"user","content":"sim:deltas=9"}]}"#;
     let (_, sent, outcome) = ask(&site, &key, body).await;
     assert_eq!((&sent["model"], stated(&sent)), (&json!("gpt-tiny"), vec![1_000]));
     assert!(outcome.granted.expect("granted").nanos() > 8_192 * 15_000, "{outcome:?}");
+
+    // It goes to any of them, and one has no room for it.
+    let (site, key) = self::site(total("100"), narrow, |layer| layer.router(table));
+    let content = format!("sim:deltas=9 {}", "x".repeat(40_000));
+    let body = json!({ "model": "gpt-any", "messages": [{ "role": "user", "content": content }] });
+    let (_, sent, _) = ask(&site, &key, &body.to_string()).await;
+    assert_eq!((&sent["model"], stated(&sent)), (&json!("gpt-tiny"), vec![]));
 }
 
 /// A service of the host's, and how often it was asked.
@@ -215,7 +234,8 @@ async fn by_hand(stack: Stack, model: &str, budget: Budget) -> (u16, Outcome) {
 async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
     let table = || {
         let table = ModelTable::new().pattern("gpt*", "mine", Dialect::OpenAiChat);
-        RouteLayer::new(table.alias("claude-any", ["gpt-dear"]).alias("claude-storm", ["gpt-storm"]))
+        let table = table.alias("claude-any", ["gpt-dear"]).alias("claude-storm", ["gpt-storm"]);
+        RouteLayer::new(table.alias("claude-two", ["gpt-dear", "gpt-storm"]))
     };
     for (model, translated, is_routed, status) in [
         ("storm", Some("gpt-dear"), false, 500),
@@ -224,6 +244,8 @@ async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
         // It asks for what the route says, and where there is none for what the client named.
         ("any", None, true, 200),
         ("storm", None, false, 200),
+        // Nor does it choose among several.
+        ("two", None, true, 500),
     ] {
         let what = format!("{model} as {translated:?}, routed: {is_routed}");
         let (budgets, (service, asked)) = (MemoryBudgets::new(), mine(COMPLETION));
@@ -253,10 +275,20 @@ async fn soft_budgets_pay_for_whatever_model_is_asked_for() {
     let (service, asked) = mine(COMPLETION);
     let translate = TranslateLayer::new(Dialect::OpenAiChat).model("gpt-dear");
     let stack = translate.layer(MeterLayer::new().layer(service));
-    let stack = Stack::new(BudgetLayer::new(MemoryBudgets::new()).layer(stack));
-    let (answered, outcome) = by_hand(stack, "storm", total("9").soft()).await;
-    assert_eq!((answered, asked.load(Ordering::SeqCst)), (200, 1));
-    assert_eq!(outcome.charged, cost(&dear("gpt-dear")), "{outcome:?}");
+    let soft = |inner| Stack::new(BudgetLayer::new(MemoryBudgets::new()).layer(inner));
+    let table = ModelTable::new().pattern("gpt*", "mine", Dialect::OpenAiChat).alias("claude-storm", ["gpt-dear"]);
+    let routed = Stack::new(RouteLayer::new(table).layer(stack.clone()));
+    for (at, inner) in [Stack::new(stack.clone()), routed].into_iter().enumerate() {
+        let (answered, outcome) = by_hand(soft(inner), "storm", total("9").soft()).await;
+        assert_eq!((answered, asked.load(Ordering::SeqCst)), (200, at + 1));
+        assert_eq!(outcome.charged, cost(&dear("gpt-dear")), "{outcome:?}");
+    }
+
+    // One that refuses, further out, has paid for what was asked for.
+    let everyone = Budget::new(Scope::global(), Window::Day, usd("5"));
+    let hard = BudgetLayer::new(MemoryBudgets::new()).for_everyone(everyone);
+    let (answered, _) = by_hand(Stack::new(hard.layer(soft(Stack::new(stack)))), "storm", total("9").soft()).await;
+    assert_eq!((answered, asked.load(Ordering::SeqCst)), (500, 2));
 }
 
 #[tokio::test]

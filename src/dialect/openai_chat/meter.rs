@@ -182,6 +182,25 @@ mod tests {
             let reading = crate::dialect::anthropic::meter::message(said.as_bytes());
             assert_eq!(reading.usage_is_final, is_final, "{said}");
         }
+        // Whichever it is.
+        let said = |usage: &str| format!(r#"{{"choices":[],"usage":{{{usage}}}}}"#).replace('T', "100000001");
+        for usage in [
+            r#""prompt_tokens":T,"completion_tokens":1"#,
+            r#""prompt_tokens":1,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":T}"#,
+        ] {
+            let usage = completion(said(usage).as_bytes()).usage.unwrap_or_default();
+            assert!(usage.total_input() < 100, "{usage:?}");
+        }
+        for usage in [
+            r#""input_tokens":T,"output_tokens":1"#,
+            r#""input_tokens":1,"output_tokens":1,"cache_read_input_tokens":T"#,
+            r#""input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":T"#,
+            r#""input_tokens":1,"output_tokens":1,"cache_creation":{"ephemeral_1h_input_tokens":T}"#,
+            r#""input_tokens":1,"output_tokens":1,"iterations":[{"type":"compaction","input_tokens":T,"output_tokens":T}]"#,
+        ] {
+            let usage = crate::dialect::anthropic::meter::message(said(usage).as_bytes()).usage.unwrap_or_default();
+            assert!(usage.total_input() < 100 && usage.output < 100, "{usage:?}");
+        }
     }
 
     fn counted(json: &str) -> (bool, Option<(u64, u64)>) {

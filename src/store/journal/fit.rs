@@ -79,3 +79,43 @@ fn named(said: &Said) -> (&'static str, Uuid) {
         Said::ContentDeleted(_) => ("content_deleted", Uuid::nil()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Which of these a line still says, each time that it is too long.
+    fn said(line: Value) -> Vec<String> {
+        let mut said = Some(serde_json::from_value::<Said>(line).expect("a line"));
+        let mut left = Vec::new();
+        while let Some(short) = said.and_then(shorter) {
+            let text = serde_json::to_string(&short).expect("plain data");
+            let names = ["decisions", "tags", "warnings", "reason", "attempts", "reservation"];
+            left.push(
+                names.into_iter().filter(|name| text.contains(&format!("\"{name}\":"))).collect::<Vec<_>>().join(" "),
+            );
+            said = Some(short);
+        }
+        left
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_says_less_each_time_and_what_is_known_of_attempts_and_held_at_last() {
+        let id = Uuid::nil();
+        let attempts = json!([{ "end": "complete", "usage_is_final": true, "took_us": 1 }]);
+        let record = json!({
+            "schema": 1, "id": id, "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic", "operation": "generate",
+            "end": "complete", "took_us": 1, "bytes_out": 1, "attempts": attempts, "tags": ["a"], "warnings": "w", "reason": "r",
+        });
+        let reservation = json!({ "id": id, "granted": "1", "pots": [] });
+        assert_eq!(said(json!({ "final": { "record": record } })), ["attempts", ""]);
+        assert_eq!(
+            said(json!({ "intent": { "record": record, "reservation": reservation } })),
+            ["attempts reservation", "reservation", ""]
+        );
+        let seen = json!({ "id": id, "usage": null, "charged_usd": null, "quality": null, "attempts": attempts });
+        assert_eq!(said(json!({ "seen": seen })), [""]);
+    }
+}

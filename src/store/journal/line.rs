@@ -190,6 +190,15 @@ mod tests {
         assert!(Seen { charged, ..before.clone() }.says_more_than(&before));
         assert!(Seen { usage: Some(Usage::default()), ..before.clone() }.says_more_than(&before));
         assert!(Seen { quality: Some(Quality::Exact), ..before.clone() }.says_more_than(&before));
+        assert!(Seen { cost: Some(Money::ZERO), ..before.clone() }.says_more_than(&before));
+        let attempt = |end: &str, took_us: u64| {
+            let attempt = serde_json::json!({ "end": end, "usage_is_final": false, "took_us": took_us });
+            vec![serde_json::from_value(attempt).expect("an attempt")]
+        };
+        let sent = Seen { attempts: attempt("no_answer", 5), ..before.clone() };
+        assert!(sent.says_more_than(&before));
+        assert!(!Seen { attempts: attempt("no_answer", 7), ..before.clone() }.says_more_than(&sent));
+        assert!(Seen { attempts: attempt("complete", 5), ..before.clone() }.says_more_than(&sent));
     }
 
     #[test]
