@@ -92,7 +92,7 @@ mod tests {
         let mut left = Vec::new();
         while let Some(short) = said.and_then(shorter) {
             let text = serde_json::to_string(&short).expect("plain data");
-            let names = ["decisions", "tags", "warnings", "reason", "attempts", "reservation"];
+            let names = ["decisions", "tags", "warnings", "reason", "attempts", "pots"];
             left.push(
                 names.into_iter().filter(|name| text.contains(&format!("\"{name}\":"))).collect::<Vec<_>>().join(" "),
             );
@@ -109,12 +109,11 @@ mod tests {
             "schema": 1, "id": id, "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic", "operation": "generate",
             "end": "complete", "took_us": 1, "bytes_out": 1, "attempts": attempts, "tags": ["a"], "warnings": "w", "reason": "r",
         });
-        let reservation = json!({ "id": id, "granted": "1", "pots": [] });
+        let pots = json!([{
+            "scope": { "kind": "team", "id": "a" }, "window": "day", "window_start": "2026-11-28T00:00:00Z", "limit": "1"
+        }]);
         assert_eq!(said(json!({ "final": { "record": record } })), ["attempts", ""]);
-        assert_eq!(
-            said(json!({ "intent": { "record": record, "reservation": reservation } })),
-            ["attempts reservation", "reservation", ""]
-        );
+        assert_eq!(said(json!({ "intent": { "record": record, "pots": pots } })), ["attempts pots", "pots", ""]);
         let seen = json!({ "id": id, "usage": null, "charged_usd": null, "quality": null, "attempts": attempts });
         assert_eq!(said(json!({ "seen": seen })), [""]);
     }
