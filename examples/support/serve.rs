@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,8 +18,9 @@ use tollgate::call::LiveCalls;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long who is told that it is over may take to hear it, and who is hung up on to be gone.
 const MOMENT: Duration = Duration::from_secs(1);
-/// When the process is gone for certain, counted from when it was asked to stop.
+/// When the process is gone for certain, counted from when it was asked to stop, and from when it was asked again.
 const END: Duration = Duration::from_secs(45);
+const END_AGAIN: Duration = Duration::from_secs(5);
 
 /// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the
 /// address.
@@ -31,34 +33,52 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (interrupt, terminate) = caught()?;
+        end_for_certain()?;
         Ok(Stop { interrupt, terminate, live: LiveCalls::with_client_timeout(Duration::from_secs(120)) })
     }
 
     pub(crate) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        asked(&mut self.interrupt, &mut self.terminate).await;
     }
 }
 
-/// Ends the process in the end, whatever it waits for: a thread that hangs in a write to a disk or to a pipe that nobody reads
-/// hears of no signal and no timer, and the log itself may be such a pipe.
-fn end_for_certain() {
-    std::thread::spawn(|| {
-        std::thread::sleep(END);
-        std::thread::spawn(|| {
-            eprintln!("{END:?} after it was asked to stop the process is still there: its threads hang");
+/// Ends the process in the end, whatever hangs: a thread that waits for a disk, or for a pipe that nobody reads, hears of no signal
+/// and no timer, and so it may be with all of the runtime, and with the log. So it has a thread and a runtime to itself.
+fn end_for_certain() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        let is_asked = runtime.block_on(async {
+            let (mut interrupt, mut terminate) = caught()?;
+            asked(&mut interrupt, &mut terminate).await;
+            let again = asked(&mut interrupt, &mut terminate);
+            let _ = tokio::time::timeout(END - END_AGAIN, again).await;
+            tokio::time::sleep(END_AGAIN - MOMENT).await;
+            io::Result::Ok(())
         });
-        std::thread::sleep(MOMENT);
-        std::process::exit(1);
+        if is_asked.is_ok() {
+            std::thread::spawn(|| eprintln!("the process is still there after it was asked to stop: its threads hang"));
+            std::thread::sleep(MOMENT);
+            std::process::exit(1);
+        }
     });
+    Ok(())
+}
+
+fn caught() -> io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}
+
+async fn asked(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, or until asked again, and
 /// hangs up on the rest. Gives the wish back, for those who have more to do and may be asked once more, and whether they were.
-/// From when it was first asked to the process has 45 seconds.
+/// Once it is asked to, the process has 45 seconds in all, and 5 once it is asked again.
 pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<(Stop, bool)> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -100,7 +120,6 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
             let _ = connection.await;
         });
     }
-    end_for_certain();
     drop(listener);
     stopping.send_replace(true);
     let live = stop.live.clone();
