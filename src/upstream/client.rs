@@ -15,14 +15,19 @@ use tower::Service;
 
 use super::ProviderError;
 use super::pools::{HttpBody, HttpFuture, Pools};
+use super::provider::or_never;
 use crate::body::{Body, BoxError};
 
 /// How many calls go over one connection of HTTP/2 at once: servers are asked to allow no fewer (RFC 9113 section 6.5.2).
 const TOGETHER: usize = 100;
 
+/// For how long a connection is given calls: a provider that moves, or its balancer, says so by its name alone.
+const AGE: Duration = Duration::from_secs(300);
+
 /// An HTTP client: hyper's pool over rustls (ring, webpki-roots), HTTP/1.1 and HTTP/2 as the server negotiates.
 ///
-/// Over HTTP/2 a connection carries up to [100 calls](Self::calls_per_connection) at once, and more go over more of them.
+/// Over HTTP/2 a connection carries up to [100 calls](Self::calls_per_connection) at once, and more go over more of them. None
+/// is given calls for more than [5 minutes](Self::connection_age).
 ///
 /// It connects by itself: a proxy on the way out (`HTTPS_PROXY`) is not asked for, and needs a client of yours.
 ///
@@ -78,7 +83,7 @@ impl HttpClient {
             .enable_http2()
             .wrap_connector(http);
         let connector = TimedConnector { inner: https, timeout: connect_timeout };
-        HttpClient { pools: Arc::new(Pools::new(TOGETHER, move || pool(connector.clone()))) }
+        HttpClient { pools: Arc::new(Pools::new(TOGETHER, AGE, move || pool(connector.clone()))) }
     }
 
     /// How many calls go over one connection of HTTP/2 at once, 100 unless set: for a server that allows fewer, which would
@@ -86,6 +91,14 @@ impl HttpClient {
     #[must_use]
     pub fn calls_per_connection(self, most: usize) -> Self {
         HttpClient { pools: Arc::new(self.pools.of(most.max(1))) }
+    }
+
+    /// For how long a connection is given calls, at most; 5 minutes unless set. Then the next call opens another, to where the
+    /// host's name leads by then, and those under way go on to their end. Zero is for as long as it lasts, which is for ever
+    /// where calls never stop coming. Not for a client in use: this one begins without connections.
+    #[must_use]
+    pub fn connection_age(self, greatest: Duration) -> Self {
+        HttpClient { pools: Arc::new(self.pools.aging(or_never(greatest))) }
     }
 }
 
@@ -113,8 +126,8 @@ impl Service<Request<Body>> for HttpClient {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (client, place) = self.pools.place();
-        HttpFuture::new(client.request(request), place)
+        let (answer, place) = self.pools.place(|client| client.request(request));
+        HttpFuture::new(answer, place)
     }
 }
 

@@ -1,7 +1,8 @@
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -9,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Error, ResponseFuture};
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 /// As many connections to a host as there may be over HTTP/2.
 const POOLS: usize = 32;
@@ -16,32 +18,49 @@ const POOLS: usize = 32;
 /// The pools of one client. Over HTTP/2 each has one connection to a host, which takes so many calls at once as its server
 /// allows and lets the others wait without a word. So each pool is given a number of calls that any server allows, and those
 /// beyond go to the next.
+///
+/// A connection that is used does not end by itself. So each pool is given calls for a while, and left then for a new one: its
+/// idle connections close with it, the others as their calls end.
 pub(super) struct Pools<C> {
-    clients: Box<[C]>,
+    /// Read by every call, and written once in an age.
+    pools: Box<[RwLock<Option<Pool<C>>>]>,
     /// How many calls each has.
     calls: Arc<[AtomicUsize]>,
     /// How many it is given at once.
     most: usize,
+    /// For how long.
+    age: Duration,
     make: Arc<dyn Fn() -> C + Send + Sync>,
 }
 
+struct Pool<C> {
+    client: C,
+    /// For ever, if it is not said.
+    until: Option<Instant>,
+}
+
 impl<C> Pools<C> {
-    pub(super) fn new(most: usize, make: impl Fn() -> C + Send + Sync + 'static) -> Self {
-        Self::made_by(Arc::new(make), most)
+    pub(super) fn new(most: usize, age: Duration, make: impl Fn() -> C + Send + Sync + 'static) -> Self {
+        Self::made_by(Arc::new(make), most, age)
     }
 
     /// Others like these, of so many calls each.
     pub(super) fn of(&self, most: usize) -> Self {
-        Self::made_by(self.make.clone(), most)
+        Self::made_by(self.make.clone(), most, self.age)
     }
 
-    fn made_by(make: Arc<dyn Fn() -> C + Send + Sync>, most: usize) -> Self {
-        let clients = (0..POOLS).map(|_| make()).collect();
-        Pools { clients, calls: (0..POOLS).map(|_| AtomicUsize::new(0)).collect(), most, make }
+    /// Others like these, each for so long.
+    pub(super) fn aging(&self, age: Duration) -> Self {
+        Self::made_by(self.make.clone(), self.most, age)
     }
 
-    /// The first pool that has room; where none has, the one that has the fewest.
-    pub(super) fn place(&self) -> (&C, Place) {
+    fn made_by(make: Arc<dyn Fn() -> C + Send + Sync>, most: usize, age: Duration) -> Self {
+        let pools = (0..POOLS).map(|_| RwLock::new(None)).collect();
+        Pools { pools, calls: (0..POOLS).map(|_| AtomicUsize::new(0)).collect(), most, age, make }
+    }
+
+    /// Asks the first pool that has room; where none has, the one that has the fewest.
+    pub(super) fn place<R>(&self, ask: impl FnOnce(&C) -> R) -> (R, Place) {
         let has_room = |calls: &AtomicUsize| {
             let before = calls.fetch_add(1, Ordering::Relaxed);
             if before >= self.most {
@@ -55,7 +74,29 @@ impl<C> Pools<C> {
             self.calls[at].fetch_add(1, Ordering::Relaxed);
             at
         });
-        (&self.clients[at], Place { calls: self.calls.clone(), at })
+        (self.ask(at, ask), Place { calls: self.calls.clone(), at })
+    }
+
+    fn ask<R>(&self, at: usize, ask: impl FnOnce(&C) -> R) -> R {
+        let now = Instant::now();
+        let is_young = |pool: &&Pool<C>| pool.until.is_none_or(|until| now < until);
+        if let Some(pool) = self.pools[at].read().unwrap_or_else(PoisonError::into_inner).as_ref().filter(is_young) {
+            return ask(&pool.client);
+        }
+        let mut pool = self.pools[at].write().unwrap_or_else(PoisonError::into_inner);
+        // Unless another call has done so in between.
+        let old = pool.take_if(|pool| !is_young(&&*pool));
+        let asked = ask(&pool.get_or_insert_with(|| self.fresh(at, now)).client);
+        drop(pool);
+        // Its connections close, for which nobody needs to wait.
+        drop(old);
+        asked
+    }
+
+    /// One of three quarters of the age at least: those that were first needed together are not left together.
+    fn fresh(&self, at: usize, now: Instant) -> Pool<C> {
+        let sooner = self.age / 4 / POOLS as u32 * at as u32;
+        Pool { client: (self.make)(), until: now.checked_add(self.age - sooner) }
     }
 }
 
@@ -125,12 +166,18 @@ impl http_body::Body for HttpBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::{POOLS, Pools};
+
+    const AGE: Duration = Duration::from_secs(300);
 
     #[test]
     fn a_pool_is_given_no_more_than_its_number_while_another_has_room() {
-        let pools = Pools::new(2, || ());
-        let place = || pools.place().1;
+        let pools = Pools::new(2, AGE, || ());
+        let place = || pools.place(|()| ()).1;
         let mut places: Vec<_> = (0..2 * POOLS).map(|_| place()).collect();
         let ats: Vec<_> = places.iter().map(|place| place.at).collect();
         assert_eq!(ats, (0..POOLS).flat_map(|at| [at, at]).collect::<Vec<_>>());
@@ -143,5 +190,56 @@ mod tests {
         assert_eq!(places.last().map(|place| place.at), Some(1));
         drop(places);
         assert_eq!(place().at, 0);
+    }
+
+    /// Pools whose clients know the how many-th they are.
+    fn counted(most: usize, age: Duration) -> Pools<usize> {
+        let made = AtomicUsize::new(0);
+        Pools::new(most, age, move || made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_is_left_at_its_age_by_all_calls_for_the_same_other() {
+        let pools = counted(usize::MAX, AGE);
+        let runtime = tokio::runtime::Handle::current();
+        for generation in 0..3 {
+            // Threads of their own, which meet here; the clock is this runtime's.
+            let barrier = Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let _clock = runtime.enter();
+                        barrier.wait();
+                        assert_eq!(pools.place(|client| *client).0, generation);
+                    });
+                }
+            });
+            tokio::time::advance(AGE - Duration::from_millis(1)).await;
+            assert_eq!(pools.place(|client| *client).0, generation, "to its last moment");
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pools_that_were_begun_together_are_left_one_after_the_other() {
+        let pools = counted(1, AGE);
+        let all = || (0..POOLS).map(|_| pools.place(|client| *client)).collect::<Vec<_>>();
+        let left_since = |before: usize| all().iter().filter(|(client, _)| *client >= before).count();
+        assert_eq!(left_since(0), POOLS);
+        tokio::time::advance(AGE * 3 / 4).await;
+        assert_eq!(left_since(POOLS), 0);
+        tokio::time::advance(AGE / 8).await;
+        assert!((POOLS / 2 - 1..=POOLS / 2 + 1).contains(&left_since(POOLS)));
+        tokio::time::advance(AGE / 8).await;
+        assert_eq!(left_since(POOLS), POOLS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_without_an_age_is_never_left() {
+        let pools = counted(usize::MAX, Duration::MAX);
+        for _ in 0..3 {
+            assert_eq!(pools.place(|client| *client).0, 0);
+            tokio::time::advance(Duration::from_secs(86_400)).await;
+        }
     }
 }

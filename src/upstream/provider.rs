@@ -207,7 +207,7 @@ where
 }
 
 /// No timeout at all, where it is zero.
-fn or_never(timeout: Duration) -> Duration {
+pub(super) fn or_never(timeout: Duration) -> Duration {
     if timeout.is_zero() { Duration::MAX } else { timeout }
 }
 

@@ -1,5 +1,7 @@
-//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, and a bound on connecting.
+//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, a bound on connecting, and for how
+//! long connections are used.
 
+mod connections;
 mod refused;
 
 use std::convert::Infallible;
