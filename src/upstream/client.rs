@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -14,6 +15,7 @@ use rustls::ClientConfig;
 use tower::Service;
 
 use super::ProviderError;
+use super::opening::Openings;
 use super::pools::{HttpBody, HttpFuture, Pools};
 use super::provider::or_never;
 use crate::body::{Body, BoxError};
@@ -82,8 +84,8 @@ impl HttpClient {
             .enable_http1()
             .enable_http2()
             .wrap_connector(http);
-        let connector = TimedConnector { inner: https, timeout: connect_timeout };
-        HttpClient { pools: Arc::new(Pools::new(TOGETHER, AGE, move || pool(connector.clone()))) }
+        let connector = TimedConnector { inner: https, timeout: connect_timeout, openings: Openings::default() };
+        HttpClient { pools: Arc::new(Pools::new(TOGETHER, AGE, move || pool(connector.of_another_pool()))) }
     }
 
     /// How many calls go over one connection of HTTP/2 at once, 100 unless set: for a server that allows fewer, which would
@@ -142,6 +144,13 @@ impl fmt::Debug for HttpClient {
 struct TimedConnector {
     inner: HttpsConnector<HttpConnector>,
     timeout: Duration,
+    openings: Openings,
+}
+
+impl TimedConnector {
+    fn of_another_pool(&self) -> Self {
+        TimedConnector { openings: self.openings.of_another(), ..self.clone() }
+    }
 }
 
 type Connection = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
@@ -156,10 +165,18 @@ impl Service<Uri> for TimedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        // Without TLS nothing is negotiated: each call has a connection of its own.
+        let host = if uri.scheme() == Some(&Scheme::HTTPS) { uri.authority().cloned() } else { None };
         let connecting = self.inner.call(uri);
-        let timeout = self.timeout;
+        let (timeout, openings) = (self.timeout, self.openings.clone());
         Box::pin(async move {
-            tokio::time::timeout(timeout, connecting)
+            let connected = async {
+                match host {
+                    Some(host) => openings.connect(host, timeout / 2, connecting).await,
+                    None => connecting.await,
+                }
+            };
+            tokio::time::timeout(timeout, connected)
                 .await
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into()))
         })

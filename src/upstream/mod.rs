@@ -36,6 +36,8 @@ mod error;
 mod future;
 mod idle;
 #[cfg(feature = "upstream")]
+mod opening;
+#[cfg(feature = "upstream")]
 mod pools;
 mod provider;
 mod request;

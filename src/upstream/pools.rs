@@ -12,6 +12,8 @@ use hyper_util::client::legacy::{Error, ResponseFuture};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::opening::awaited;
+
 /// As many connections to a host as there may be over HTTP/2.
 const POOLS: usize = 32;
 
@@ -132,7 +134,7 @@ impl Future for HttpFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.answer.poll(cx))?;
+        let answer = ready!(awaited(|| this.answer.poll(cx)))?;
         let place = this.place.take();
         Poll::Ready(Ok(answer.map(|body| HttpBody { body, _place: place })))
     }

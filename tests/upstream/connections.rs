@@ -1,4 +1,4 @@
-//! When connections are left: after their age.
+//! When connections are opened and left: after their age, and one for all calls that can share it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,17 +37,30 @@ struct Server {
     asked: mpsc::UnboundedReceiver<oneshot::Sender<Response<Body>>>,
 }
 
+/// What becomes of the first connection.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    IsServed,
+    IsClosed,
+    /// It is accepted, and that is all.
+    Hangs,
+}
+
 impl Server {
-    async fn start(acceptor: TlsAcceptor, address: SocketAddr) -> Self {
+    async fn start(acceptor: TlsAcceptor, address: SocketAddr, first: First) -> Self {
         let listener = TcpListener::bind(address).await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (told, asked) = mpsc::unbounded_channel();
         let (count, count_open) = (accepted.clone(), open.clone());
         let listening = Handle::current().spawn(async move {
+            let mut held = Vec::new();
             loop {
                 let (socket, _) = listener.accept().await.expect("loopback");
-                count.fetch_add(1, Ordering::SeqCst);
+                if count.fetch_add(1, Ordering::SeqCst) == 0 && first != First::IsServed {
+                    held.extend((first == First::Hangs).then_some(socket));
+                    continue;
+                }
                 let (acceptor, told, open) = (acceptor.clone(), told.clone(), count_open.clone());
                 // It goes on where nobody listens any more.
                 Handle::current().spawn(async move {
@@ -68,9 +81,9 @@ impl Server {
         Server { address, listening, accepted, open, asked }
     }
 
-    async fn on_loopback(alpn: &[u8]) -> (Self, HttpClient) {
+    async fn on_loopback(alpn: &[u8], first: First) -> (Self, HttpClient) {
         let (acceptor, certificate) = tls(&[alpn]);
-        (Self::start(acceptor, ([127, 0, 0, 1], 0).into()).await, trusting(certificate))
+        (Self::start(acceptor, ([127, 0, 0, 1], 0).into(), first).await, trusting(certificate))
     }
 
     fn accepted(&self) -> usize {
@@ -132,17 +145,22 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
+/// Long enough for a connection to come that should not: its host's name is looked up by another thread.
+async fn nothing_comes() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
 #[tokio::test]
 async fn a_host_that_has_moved_is_found_once_its_connections_are_five_minutes_old() {
     for alpn in [H2, HTTP1] {
         let (acceptor, certificate) = tls(&[alpn]);
         let client = trusting(certificate);
-        let mut blue = Server::start(acceptor.clone(), ([127, 0, 0, 1], 0).into()).await;
+        let mut blue = Server::start(acceptor.clone(), ([127, 0, 0, 1], 0).into(), First::IsServed).await;
         assert_eq!(blue.serves(&client).await, 1);
         // Whoever connects from now on comes to another; who is connected notices nothing.
         blue.listening.abort();
         assert!((&mut blue.listening).await.is_err_and(|error| error.is_cancelled()));
-        let mut green = Server::start(acceptor, blue.address).await;
+        let mut green = Server::start(acceptor, blue.address, First::IsServed).await;
         for _ in 0..4 {
             pass(Duration::from_secs(60)).await;
             assert_eq!(blue.serves(&client).await, 1);
@@ -158,7 +176,7 @@ async fn a_host_that_has_moved_is_found_once_its_connections_are_five_minutes_ol
 #[tokio::test]
 async fn calls_under_way_go_on_over_connections_that_are_given_no_more() {
     for alpn in [H2, HTTP1] {
-        let (mut server, client) = Server::on_loopback(alpn).await;
+        let (mut server, client) = Server::on_loopback(alpn, First::IsServed).await;
         // Of no age at all: each call leaves what the others are on.
         let client = client.connection_age(Duration::from_nanos(1));
         let mut calls = JoinSet::new();
@@ -189,10 +207,110 @@ async fn calls_under_way_go_on_over_connections_that_are_given_no_more() {
 
 #[tokio::test]
 async fn connections_that_may_grow_old_are_left_to_themselves() {
-    let (mut server, client) = Server::on_loopback(H2).await;
+    let (mut server, client) = Server::on_loopback(H2, First::IsServed).await;
     let client = client.connection_age(Duration::ZERO);
     for _ in 0..10 {
         assert_eq!(server.serves(&client).await, 1);
         pass(Duration::from_secs(60)).await;
     }
+}
+
+/// So many calls at once, none of which is answered before all have come; says how many connections there have been.
+async fn at_once(server: &mut Server, client: &HttpClient, calls: usize) -> usize {
+    let mut answers = JoinSet::new();
+    for _ in 0..calls {
+        answers.spawn(server.call(client));
+    }
+    let mut asked = Vec::new();
+    for _ in 0..calls {
+        asked.push(server.next().await);
+    }
+    for answer in asked {
+        give(answer, "served");
+    }
+    while let Some(answer) = within(answers.join_next()).await {
+        assert_eq!(text(answer.expect("no panic").expect("answered")).await, "served");
+    }
+    server.accepted()
+}
+
+#[tokio::test]
+async fn calls_that_come_at_once_wait_for_one_connection_of_http_2() {
+    let (mut server, client) = Server::on_loopback(H2, First::IsServed).await;
+    assert_eq!(at_once(&mut server, &client, 90).await, 1);
+    // So it is where the connection has been left, whether for its age or because nobody used it.
+    for (age, connections) in [(301, 2), (95, 3)] {
+        pass(Duration::from_secs(age)).await;
+        assert_eq!(at_once(&mut server, &client, 90).await, connections);
+    }
+    // A pool has a hundred.
+    assert_eq!(at_once(&mut server, &client, 250).await, 5);
+}
+
+#[tokio::test]
+async fn calls_that_come_at_once_have_a_connection_each_over_http_1() {
+    let (mut server, client) = Server::on_loopback(HTTP1, First::IsServed).await;
+    assert_eq!(at_once(&mut server, &client, 20).await, 20);
+    assert_eq!(at_once(&mut server, &client, 20).await, 20, "which they share one after the other");
+}
+
+/// A first call that the others wait for.
+async fn waiting_for_the_first(server: &Server, client: &HttpClient) -> (JoinSet<bool>, JoinSet<bool>) {
+    let (mut first, mut others) = (JoinSet::new(), JoinSet::new());
+    let call = |call: &mut JoinSet<bool>| {
+        let answer = server.call(client);
+        call.spawn(async { answer.await.is_some() });
+    };
+    call(&mut first);
+    within(async {
+        while server.accepted() == 0 {
+            yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..9 {
+        call(&mut others);
+    }
+    (first, others)
+}
+
+async fn all_are_served<const N: usize>(server: &mut Server, calls: [JoinSet<bool>; N]) {
+    for _ in 0..calls.iter().map(JoinSet::len).sum::<usize>() {
+        give(server.next().await, "served");
+    }
+    for served in calls.map(JoinSet::join_all) {
+        assert!(within(served).await.iter().all(|served| *served));
+    }
+}
+
+#[tokio::test]
+async fn where_a_call_leaves_that_others_wait_for_one_of_them_connects() {
+    let (mut server, client) = Server::on_loopback(H2, First::Hangs).await;
+    let (first, others) = waiting_for_the_first(&server, &client).await;
+    nothing_comes().await;
+    assert_eq!(server.accepted(), 1, "they wait");
+    drop(first);
+    all_are_served(&mut server, [others]).await;
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn where_connecting_fails_those_who_waited_connect_by_themselves() {
+    let (mut server, client) = Server::on_loopback(H2, First::IsClosed).await;
+    let (mut first, others) = waiting_for_the_first(&server, &client).await;
+    all_are_served(&mut server, [others]).await;
+    assert!(!within(first.join_next()).await.expect("a call").expect("no panic"));
+}
+
+#[tokio::test]
+async fn where_connecting_hangs_those_who_wait_do_so_for_half_of_its_time() {
+    let (mut server, client) = Server::on_loopback(H2, First::Hangs).await;
+    // Which has five seconds to connect.
+    let (first, others) = waiting_for_the_first(&server, &client).await;
+    pass(Duration::from_millis(2_400)).await;
+    nothing_comes().await;
+    assert_eq!(server.accepted(), 1);
+    pass(Duration::from_millis(101)).await;
+    // The first too, by a connection of another's.
+    all_are_served(&mut server, [first, others]).await;
 }

@@ -1,5 +1,5 @@
-//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, a bound on connecting, and for how
-//! long connections are used.
+//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, a bound on connecting, and how many
+//! connections there are and for how long.
 
 mod connections;
 mod refused;
