@@ -207,7 +207,8 @@ mod tests {
         let before = hung.sqlite.inner.writer.owed.fetch_add(MOST_OWED, Ordering::Relaxed);
         assert_eq!(before, 0);
         let budgets = hung.sqlite.budgets();
-        let mut settling = pin!(budgets.settle(&hung.held, Money::ZERO, At::Store));
+        let held = hung.held.clone();
+        let mut settling = pin!(budgets.settle(&held, Money::ZERO, At::Store));
         let refused = match settling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer.expect_err("there is no room"),
             Poll::Pending => panic!("it waits"),
