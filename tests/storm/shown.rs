@@ -1,6 +1,9 @@
 //! What `{:?}` shows of everything public that may hold a secret.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +14,33 @@ use tollgate::budget::BudgetLayer;
 use tollgate::call::{LiveCalls, Settlements};
 use tollgate::content::Patterns;
 use tollgate::dialect::head::Head;
+use tollgate::dialect::render;
+use tollgate::dialect::translate::{self, Asked, Reply, StreamTranslator};
 use tollgate::domain::budget::Window;
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::gateway::{Dispatch, Upstreams};
 use tollgate::rate_limit::RateLimitLayer;
+use tollgate::rewrite::WithholdUsage;
+use tollgate::route::ModelTable;
+use tollgate::store::admission::{Admit, PresentedKey};
 use tollgate::store::budget::{self, BudgetStore, Reserve};
 use tollgate::store::cached::CachedKeys;
-use tollgate::store::journal::Journal;
+use tollgate::store::journal::{Journal, UpstreamWatch};
 use tollgate::store::key::{KeyRegistry, KeyStore};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::store::rate_limit::{self, Acquire, RateLimitStore};
 use tollgate::store::sqlite::Sqlite;
+use tollgate::store::watched::WatchedKeys;
 use tollgate::store::{At, Session};
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
 use tollgate::{
-    AdmissionLayer, Body, Call, CallLayer, ContentLayer, Dialect, Gateway, GatewayLayer, IngestLayer, Rejection,
-    TranslateLayer,
+    AdmissionLayer, Body, Call, CallLayer, ContentLayer, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer,
+    Rejection, RewriteLayer, RouteLayer, TranslateLayer,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use uuid::Uuid;
@@ -40,17 +50,38 @@ use crate::site::{PEPPER, Site, UPSTREAM_KEY, mint, pepper, providers};
 use crate::support::dir::Dir;
 use crate::watched::now;
 
-/// Everything that was shown, of each thing in both ways.
-struct Shown(Canaries, usize);
+/// Everything that was shown, of each thing in both ways, and every word of it.
+struct Shown(Canaries, BTreeSet<String>);
 
 impl Shown {
     fn look(&mut self, thing: &dyn Debug) {
         for shown in [format!("{thing:?}"), format!("{thing:#?}")] {
-            assert!(!shown.is_empty());
-            self.0.assert_silent("Debug", &shown);
+            self.hear(&shown);
         }
-        self.1 += 1;
     }
+
+    fn hear(&mut self, shown: &str) {
+        assert!(!shown.is_empty());
+        self.0.assert_silent("Debug", shown);
+        let words = shown.split(|c: char| !c.is_alphanumeric() && c != '_');
+        self.1.extend(words.map(str::to_owned));
+    }
+}
+
+/// Every public struct and enum, by the sources.
+fn public_types() -> BTreeSet<String> {
+    let (mut waiting, mut found) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")], BTreeSet::new());
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            let lines = text.lines().map(str::trim_start);
+            let named = lines.filter_map(|line| line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")));
+            found.extend(named.filter_map(|name| name.split(|c: char| !c.is_alphanumeric()).next()).map(str::to_owned));
+        }
+    }
+    found
 }
 
 #[tokio::test]
@@ -59,7 +90,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     let amount = "9".parse().expect("an amount");
     let (record, key) = mint(&keys, Principal::new("ada").budget(Window::Day, amount).limit(Measure::Requests, 9));
     let fresh = VirtualKey::mint(Environment::Test).expect("randomness");
-    let mut shown = Shown(Canaries::new([key.as_str(), fresh.expose()]), 0);
+    let mut shown = Shown(Canaries::new([key.as_str(), fresh.expose()]), BTreeSet::new());
     let cached = CachedKeys::new(keys.clone());
     cached.find(&record.digest).await.expect("memory");
 
@@ -95,7 +126,9 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     let allowed = now(limits.acquire(&acquire, At::Store)).expect("memory");
     assert!(matches!(allowed, rate_limit::Verdict::Allow(_)));
     let standing = now(budgets.standing(&record.principal.budgets, At::Store));
-    for asked in [&reserve as &dyn Debug, &acquire, &granted, &denied, &allowed, &standing, &session, &wish] {
+    let presented = PresentedKey { id: record.id, digest: record.digest };
+    let admit = Admit { key: Some(presented), limits: Some(acquire), budgets: Some(reserve) };
+    for asked in [&reserve as &dyn Debug, &acquire, &granted, &denied, &allowed, &standing, &session, &wish, &admit] {
         shown.look(asked);
     }
 
@@ -132,6 +165,18 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     ] {
         shown.look(layer);
     }
+    for service in [
+        &auth.layer(BoxedMine::new(mine)) as &dyn Debug,
+        &IngestLayer::new().layer(BoxedMine::new(mine)),
+        &RouteLayer::new(ModelTable::new()).layer(BoxedMine::new(mine)),
+        &RewriteLayer::new(WithholdUsage::new()),
+        &RewriteLayer::new(WithholdUsage::new()).layer(BoxedMine::new(mine)),
+        &MeterLayer::new().layer(BoxedMine::new(mine)),
+        &TranslateLayer::new(Dialect::OpenAiChat).layer(BoxedMine::new(mine)),
+        &HttpClient::new(),
+    ] {
+        shown.look(service);
+    }
     let request = || {
         let body =
             format!(r#"{{"model":"claude-storm","max_tokens":9,"messages":[{{"role":"user","content":"{PROMPT}"}}]}}"#);
@@ -146,6 +191,14 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     shown.look(&Head::read(&json, Dialect::Anthropic));
     shown.look(&Head::read(&json[..json.len() - 1], Dialect::Anthropic));
     shown.look(&request().into_body());
+    let asked = Asked::new("gpt-storm");
+    shown.look(&translate::request(&json, Dialect::Anthropic, Dialect::OpenAiChat, &asked));
+    shown.look(&asked);
+    let reply = Reply::new("claude-storm", "an id");
+    shown.look(&reply);
+    shown.look(&StreamTranslator::new(Dialect::OpenAiChat, Dialect::Anthropic, &reply));
+    let refused = Rejection::new(RejectionKind::NotFound, "it is not there");
+    shown.look(&render(&refused, Dialect::Anthropic, "an id"));
 
     // A call from within, and what is left of it.
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -159,13 +212,15 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     shown.look(&*site.records.lock());
     shown.look(&site.audit);
     show_stores_on_disks(&mut shown, &record, &reserve).await;
-    show_what_tells_others(&mut shown);
     let seen = std::mem::take(&mut *seen.lock().expect("whole"));
     assert_eq!(seen.len(), 3);
-    for seen in seen {
-        shown.0.assert_silent("Debug within", &seen);
-    }
-    assert!(shown.1 > 65, "{} things were looked at", shown.1);
+    seen.iter().for_each(|seen| shown.hear(seen));
+    show_what_tells_others(&mut shown);
+    let (public, bare) = (public_types(), BARE.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>());
+    let missing: Vec<_> = public.iter().filter(|name| !shown.1.contains(*name) && !bare.contains(*name)).collect();
+    assert!(missing.is_empty(), "nobody has looked at {missing:?}: show one that has a secret within, or call it bare");
+    let gone: Vec<_> = bare.iter().filter(|name| !public.contains(*name) || shown.1.contains(*name)).collect();
+    assert!(gone.is_empty(), "looked at, or no longer there: {gone:?}");
 }
 
 /// A file of keys, money and what was said, and a journal, of which one has seen the key.
@@ -186,7 +241,8 @@ async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &R
     let journal_dir = Dir::new("shown-journal");
     let journal = Journal::at(&journal_dir.0).open().expect("a journal");
     shown.look(&journal);
-    shown.look(&journal.events());
+    shown.look(&WatchedKeys::new(sqlite.keys(), journal.events()));
+    shown.look(&UpstreamWatch::new(journal.events(), 3));
     shown.look(&AuditLayer::journaled(journal));
     sqlite.close().await.expect("closed");
 }
@@ -207,6 +263,21 @@ fn show_what_tells_others(shown: &mut Shown) {
     shown.look(&TranslateLayer::new(Dialect::Anthropic).model("claude-storm"));
     shown.look(&LiveCalls::new());
 }
+
+/// What nobody has looked at by its name: it holds numbers, names, settings or what is wrong with them; shows nothing, as the
+/// futures within a `CallFuture`; shows no name of its own; or is there to show what it holds, as a block of a stream and what a
+/// simulated provider received.
+const BARE: &str = "\
+    Abilities Account AdmissionGate Admitted AnthropicVersion At AttemptEnd AttemptGuard AuditGate AuditStatus Bill Block \
+    Break Bucket BuildError CacheWrites CachedKeysOptions Calendar Catalog Content ContentFuture ContentService \
+    Conventions Corrected Cost CostInUsage CostWriter Crossing Dialect Drain Effort Efforts End Environment Estimator \
+    Event EventTooLarge Fault GateFuture GateLayer HttpBody HttpFuture Index JournalError JournalOptions Keep KeyError \
+    Kind Lack LeftOut Length Limits Line LineHash LongContext ManualClock Measure Memory MemoryStore Met MeterFuture \
+    MeterLayer Metrics Mode Model ModelCard ModelName MoneyError Multiplied Names NotAHead NotAKeep NotAPattern NotAWindow \
+    Observation Operation OverBudget Patterns Plan Prefix Price Prices Proof Quality Reading Received RejectionKind Report \
+    RewriteFuture Room RouteLayer Sampling ScanError ScanErrorKind Scanner ScopeKind Script Seal Sealer Seals Seen Served \
+    ServerTool Side Simulated Splice SpliceError SqliteError SqliteErrorKind SqliteOptions StoreError StreamMeter \
+    ThinkingModes TracingSink Unbounded Unfinished Upstreams Usage Used Verdict What Window Zone";
 
 type BoxedMine = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;
 

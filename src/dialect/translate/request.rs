@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::dialect::canon::needs::{Aim, Needs};
@@ -145,7 +147,7 @@ impl<'a> Asked<'a> {
 }
 
 /// A request in the upstream's dialect.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Translated {
     /// The JSON.
@@ -160,6 +162,17 @@ pub struct Translated {
     include_usage: bool,
     /// The client only wants its prompt to be cached, and no output.
     pub(crate) wants_nothing: bool,
+}
+
+/// Not the prompt.
+impl fmt::Debug for Translated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Translated")
+            .field("bytes", &self.body.len())
+            .field("warnings", &self.warnings)
+            .field("beta", &self.beta)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Translated {
