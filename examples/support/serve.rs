@@ -1,5 +1,8 @@
 //! Serving on a listener, as every example here does it: plain hyper, so that it can let go of connections at the end.
 
+#[path = "again.rs"]
+mod again;
+
 use std::io;
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tollgate::call::LiveCalls;
+
+use again::Again;
 
 /// How long what is in flight may take to finish.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +103,7 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
         let mut stopped = stopped.clone();
-        connections.spawn(async move {
+        connections.spawn(Again::new(async move {
             // The server has no clock for the first byte.
             let is_silent = tokio::select! {
                 biased;
@@ -118,7 +123,7 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
                 _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
             }
             let _ = connection.await;
-        });
+        }));
     }
     drop(listener);
     stopping.send_replace(true);

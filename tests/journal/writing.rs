@@ -119,7 +119,7 @@ async fn a_stack_with_two_journals_is_told_so() {
     let (one, other) = (Dir::new("one"), Dir::new("other"));
     let journaled = |dir: &Dir| AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
     let layer = GatewayLayer::new().audit(&journaled(&one)).audit(&journaled(&other));
-    let service = layer.layer(service_fn(async |_: http::Request<Body>| {
+    let service = layer.layer(service_fn(async |_: Request<Body>| {
         Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
     }));
     let answer = service.oneshot(request("")).await.expect("infallible");
@@ -169,14 +169,13 @@ async fn every_refusal_of_a_stranger_is_a_line_of_less_than_two_kilobytes_whatev
     let dir = Dir::new("strangers");
     let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
     let auth = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
-    let nobody = service_fn(|_: http::Request<Body>| async {
-        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
-    });
+    let nobody =
+        service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty())) });
     let stack = GatewayLayer::new().audit(&audit).auth(auth).layer(nobody);
     // What is written in two bytes each.
     let long = "\"".repeat(4_000);
     for said in ["curl/8.5", &long] {
-        let mut request = http::Request::post("/v1/messages").header("x-api-key", "tg_test_of_nobody");
+        let mut request = Request::post("/v1/messages").header("x-api-key", "tg_test_of_nobody");
         for name in ["user-agent", "x-claude-code-session-id", "x-team"] {
             request = request.header(name, said);
         }
