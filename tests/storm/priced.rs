@@ -131,14 +131,14 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
     let table = ModelTable::new().pattern("gpt*", "openai", Dialect::OpenAiChat);
     let table = table.alias("gpt-any", ["gpt-tiny", "gpt-storm"]);
     let narrow = catalog.clone().with(small());
-    let (site, key) = site(total("100"), catalog, |layer| layer.router(table.clone()));
+    let (site, key) = self::site(total("100"), catalog, |layer| layer.router(table.clone()));
     let body = r#"{"model":"gpt-any","messages":[{"role":"user","content":"sim:deltas=9"}]}"#;
     let (_, sent, outcome) = ask(&site, &key, body).await;
     assert_eq!((&sent["model"], stated(&sent)), (&json!("gpt-tiny"), vec![1_000]));
     assert!(outcome.granted.expect("granted").nanos() > 8_192 * 15_000, "{outcome:?}");
 
     // It goes to any of them, and one has no room for it.
-    let (site, key) = site(total("100"), narrow, |layer| layer.router(table));
+    let (site, key) = self::site(total("100"), narrow, |layer| layer.router(table));
     let content = format!("sim:deltas=9 {}", "x".repeat(40_000));
     let body = json!({ "model": "gpt-any", "messages": [{ "role": "user", "content": content }] });
     let (_, sent, _) = ask(&site, &key, &body.to_string()).await;
