@@ -205,7 +205,7 @@ async fn what_goes_on_counting_is_counted_in_the_headers_of_a_refusal_and_of_wha
     });
     let stack = CallLayer::new().layer(IngestLayer::new().layer(outer.layer(inner.layer(service))));
     for (status, left) in [(200, "0"), (429, "0")] {
-        let mut request = post(MESSAGES, "", &hello("claude-haiku-5-5"));
+        let mut request = post(MESSAGES, &key, &hello("claude-haiku-5-5"));
         let ada = Principal::new("ada").limit(Measure::Requests, 9);
         request.extensions_mut().insert(std::sync::Arc::new(ada));
         let answer = stack.clone().oneshot(request).await.expect("infallible");
