@@ -190,7 +190,7 @@ async fn what_goes_on_counting_is_counted_in_the_headers_of_a_refusal_and_of_wha
     // A provider was asked.
     world.provider.script(Script::new().status(401));
     let failed = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
-    assert_eq!((failed.status.as_u16(), failed.header("anthropic-ratelimit-requests-remaining")), (502, Some("2")));
+    assert_eq!((failed.status.as_u16(), failed.header("anthropic-ratelimit-requests-remaining")), (500, Some("2")));
     // No upstream of Chat Completions can be asked to count.
     let counted = world.ask(post("/v1/messages/count_tokens", &key, &hello("gpt-5"))).await;
     assert_eq!((counted.status.as_u16(), counted.header("anthropic-ratelimit-requests-remaining")), (200, Some("1")));

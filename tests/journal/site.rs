@@ -1,6 +1,5 @@
 //! A gateway with one budget and a journal, in front of a simulated provider.
 
-use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +28,7 @@ use tollgate::store::{At, StoreError};
 use tollgate::testing::{Line, Simulated};
 use tollgate::upstream::Provider;
 use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, Rejection};
-use tower::{Layer, Service, ServiceExt};
+use tower::ServiceExt;
 
 pub(crate) use crate::support::dir::Dir;
 pub(crate) use crate::support::until;
@@ -74,12 +73,6 @@ impl<B: BudgetStore + Clone> Site<B> {
     pub(crate) fn fallback(&self) -> Gateway {
         let layer = Self::layer(&self.settlements, &self.audit, &self.budgets);
         Self::gateway(&self.provider, layer, &["anthropic", "spare"])
-    }
-
-    /// The same in front of a gateway that meters what it asks.
-    pub(crate) fn nested(&self) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + use<B> {
-        let inner = Self::gateway(&self.provider, GatewayLayer::new(), &["anthropic"]);
-        Self::layer(&self.settlements, &self.audit, &self.budgets).layer(inner)
     }
 
     fn layer(settlements: &Settlements, audit: &AuditLayer, budgets: &B) -> GatewayLayer {

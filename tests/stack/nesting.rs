@@ -206,18 +206,6 @@ async fn what_a_host_answers_of_its_own_where_whom_it_asked_first_was_not_there_
         "{outcome:?}"
     );
     assert_eq!(outcome.usage.map(|usage| usage.output), Some(simulated.bill().lines()[0].output));
-
-    // That nobody answers is said by the host's own hand, and asked of nobody.
-    let first = MeterLayer::new().layer(nowhere());
-    let sorry = tower::util::MapResponseLayer::new(|_: http::Response<Body>| {
-        http::Response::builder().status(503).body(Body::from("sorry")).expect("an answer")
-    });
-    let request = Request::post(MESSAGES).body(Body::from(ASKED[0].1)).expect("a request");
-    let answer = layer.layer(sorry.layer(first)).oneshot(request).await.expect("infallible");
-    assert_eq!(answer.status(), 503);
-    answer.into_body().collect().await.expect("whole");
-    let ends: Vec<_> = outcomes.next().await.attempts.iter().map(|attempt| attempt.end).collect();
-    assert_eq!(ends, [AttemptEnd::Unsent]);
 }
 
 #[tokio::test]
