@@ -49,6 +49,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
             }
             call.note(Decision::allow("auth", "the key is good"));
         }
+        call.check_spelling()?;
         // For a stack that reads the body further out.
         call.check_model()
     }

@@ -47,11 +47,22 @@ impl Call {
         match self.shared.hidden.filter(|_| !self.endpoint().has_head()) {
             None => Ok(()),
             Some(Hidden::ByMount) => Err(outside_of_a_mount(layer)),
-            Some(Hidden::BySpelling) => Err(Rejection::new(
-                RejectionKind::NotFound,
-                "nothing is served under this path: a doubled slash, a dot, a capital or an escape in it hides what it asks for",
-            )),
+            Some(Hidden::BySpelling) => self.check_spelling(),
         }
+    }
+
+    /// Whether nobody has made anything of a path that a service may take for one of ours.
+    ///
+    /// # Errors
+    /// `NotFound`: nothing that governs such a call has seen it.
+    pub(crate) fn check_spelling(&self) -> Result<(), Rejection> {
+        if self.shared.hidden != Some(Hidden::BySpelling) || self.endpoint().has_head() {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            RejectionKind::NotFound,
+            "nothing is served under this path: a doubled slash, a dot, a capital or an escape in it hides what it asks for",
+        ))
     }
 
     /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of

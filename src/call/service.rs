@@ -77,8 +77,11 @@ impl CallLayer {
                 call
             }
             None => {
-                let endpoint = seen();
+                let mut endpoint = seen();
                 let hidden = if config.endpoint.is_some() { None } else { Hidden::of(request, endpoint) };
+                if hidden == Some(Hidden::BySpelling) {
+                    endpoint.dialect = Endpoint::dialect_of_misspelt(request.uri().path());
+                }
                 &opened.insert(Call::open(endpoint, hidden, config)).0
             }
         };

@@ -159,7 +159,9 @@ impl Settlements {
         self.inner.tracker.close();
         let mut most = usize::MAX;
         loop {
-            self.take_over();
+            if self.inner.left.is_homeless() {
+                self.take_over();
+            }
             self.inner.tracker.wait().await;
             // One may have ended meanwhile; what is left once more is left for good.
             let left = self.inner.left.len();

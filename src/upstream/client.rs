@@ -169,16 +169,17 @@ impl Service<Uri> for TimedConnector {
         let host = if uri.scheme() == Some(&Scheme::HTTPS) { uri.authority().cloned() } else { None };
         let connecting = self.inner.call(uri);
         let (timeout, openings) = (self.timeout, self.openings.clone());
-        Box::pin(async move {
-            let connected = async {
-                match host {
-                    Some(host) => openings.connect(host, timeout / 2, connecting).await,
-                    None => connecting.await,
-                }
-            };
-            tokio::time::timeout(timeout, connected)
+        // From when it begins, whoever was waited for before.
+        let connecting = async move {
+            tokio::time::timeout(timeout, connecting)
                 .await
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into()))
+        };
+        Box::pin(async move {
+            match host {
+                Some(host) => openings.connect(host, timeout / 2, connecting).await,
+                None => connecting.await,
+            }
         })
     }
 }

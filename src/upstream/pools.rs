@@ -76,7 +76,8 @@ impl<C> Pools<C> {
             self.calls[at].fetch_add(1, Ordering::Relaxed);
             at
         });
-        (self.ask(at, ask), Place { calls: self.calls.clone(), at })
+        let place = Place { calls: self.calls.clone(), at };
+        (self.ask(at, ask), place)
     }
 
     fn ask<R>(&self, at: usize, ask: impl FnOnce(&C) -> R) -> R {

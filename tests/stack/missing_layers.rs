@@ -10,16 +10,17 @@ use http_body_util::BodyExt;
 use tollgate::audit::TracingSink;
 use tollgate::dialect::head::Head;
 use tollgate::domain::budget::Window;
+use tollgate::domain::key::Pepper;
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::target::Target;
 use tollgate::gateway::{Dispatch, Upstreams};
 use tollgate::route::{ModelTable, Router};
-use tollgate::store::memory::{MemoryBudgets, MemoryLimits};
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{
-    AuditLayer, Body, BudgetLayer, Call, CallLayer, Dialect, Gate, GateLayer, GatewayLayer, IngestLayer,
+    AuditLayer, Body, BudgetLayer, Call, CallLayer, Dialect, Gate, GateLayer, GatewayLayer, IngestLayer, KeyAuthLayer,
     RateLimitLayer, Rejection, RouteLayer, TranslateLayer,
 };
 use tower::util::BoxCloneSyncService;
@@ -178,6 +179,37 @@ async fn a_control_around_a_mount_that_hides_the_path_from_it_answers_500() {
         }
         for path in ["/llm/healthz", "/rooms/7/messages", "/Rooms//7/messages/", "/v1/embedding%73"] {
             assert_eq!(ask(layer, path).await, 200, "{what}: {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_a_service_may_take_for_an_endpoint_passes_no_key_and_no_gate_by() {
+    struct Passes;
+
+    #[async_trait]
+    impl Gate for Passes {
+        async fn admit(&self, _: &mut Parts, _: &Call) -> Result<(), Rejection> {
+            Ok(())
+        }
+    }
+
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("mine"))) });
+    let keys = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
+    let stacks = [
+        ("keys", BoxCloneSyncService::new(keys.layer(inner)), 404),
+        ("a gate", BoxCloneSyncService::new(GatewayLayer::new().gate(Passes).layer(inner)), 404),
+        ("nothing", BoxCloneSyncService::new(GatewayLayer::new().layer(inner)), 200),
+    ];
+    for (what, stack, status) in stacks {
+        for (path, said) in [("/v1//messages", r#"{"type":"error""#), ("/V1/chat/completions", r#"{"error":{"#)] {
+            let mut request = Request::post(path).body(Body::from(BODY)).expect("a request");
+            request.extensions_mut().insert(Arc::new(Principal::new("ada").models(["claude-*"])));
+            let answer = stack.clone().oneshot(request).await.expect("infallible");
+            assert_eq!(answer.status(), status, "{what}: {path}");
+            let body = answer.into_body().collect().await.expect("whole").to_bytes();
+            let said = if status == 404 { said } else { "mine" };
+            assert!(body.starts_with(said.as_bytes()), "{what}: {path}: {body:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::Endpoint;
+use super::{Dialect, Endpoint};
 
 /// How often several servers in a row may undo an encoding.
 const ROUNDS: usize = 4;
@@ -13,6 +13,12 @@ const ROUNDS: usize = 4;
 const ENDS: [char; 4] = [';', '?', '#', '\0'];
 
 impl Endpoint {
+    /// Whose client sent it.
+    pub(crate) fn dialect_of_misspelt(path: &str) -> Dialect {
+        let is_of_messages = decoded(path).is_some_and(|path| path.to_ascii_lowercase().contains("messages"));
+        if is_of_messages { Dialect::Anthropic } else { Dialect::OpenAiChat }
+    }
+
     /// Whether a service that is lax about paths may take one that is none for that of an LLM endpoint: by doubled slashes,
     /// dots, backslashes, capitals, escapes, parameters, or what stands behind a name; of a `POST`, behind the prefix of a
     /// mount too.

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use uuid::Uuid;
+
 use super::line::Said;
 use super::writer::Writer;
 
@@ -18,13 +20,15 @@ pub(super) struct Carry {
     behind: usize,
     /// One has been begun since.
     is_due: bool,
+    /// Calls whose lines are made again and not yet written.
+    moving: Vec<(u64, Uuid)>,
 }
 
 impl Carry {
     /// From this line on. As much may be kept for such calls as is kept anyway, where that leaves room enough.
     pub(super) fn new(first: u64, size: u64, keep: u64, most: u64) -> Self {
         let behind = usize::try_from(keep.min(most / SHARE) / size).unwrap_or(usize::MAX);
-        Carry { firsts: [first].into(), behind, is_due: false }
+        Carry { firsts: [first].into(), behind, is_due: false, moving: Vec::new() }
     }
 
     /// A segment is begun with this line.
@@ -41,6 +45,12 @@ impl Carry {
         let before = *self.firsts.front()?;
         std::mem::take(&mut self.is_due).then_some(before)
     }
+
+    /// The calls that stand in lines up to this one now: before that is written, what stood of them elsewhere is all there is.
+    pub(super) fn written(&mut self, upto: u64) -> impl Iterator<Item = (u64, Uuid)> + '_ {
+        let written = self.moving.partition_point(|(seq, _)| *seq <= upto);
+        self.moving.drain(..written)
+    }
 }
 
 impl Writer {
@@ -54,7 +64,7 @@ impl Writer {
             }
             let Some((intent, seen)) = self.calls.again(&id) else { continue };
             if self.put(Said::Intent(Box::new(intent))).is_some() {
-                self.calls.moved(&id, self.head.seq);
+                self.carry.moving.push((self.head.seq, id));
                 self.put_seen(seen);
             }
         }

@@ -35,7 +35,7 @@ pub(super) struct Left {
     pub(super) id: Uuid,
     /// Of its intent.
     pub(super) seq: u64,
-    /// When it closed; when it opened, if it did not.
+    /// When it closed; when it was seen last, if it did not.
     pub(super) at: Timestamp,
     /// To be written, where none was.
     pub(super) record: Option<AuditRecord>,
@@ -178,6 +178,8 @@ impl Call {
             (record.cost, record.attempts, record.took_us) = (seen.cost, seen.attempts, seen.took_us);
         }
         let settlement = reservation.zip(record.charged).filter(|_| !self.is_done);
-        Some(Left { id, seq, at: record.opened_at, record: Some(record), settlement })
+        // Until then its budgets were told that it goes on.
+        let at = record.opened_at.saturating_add(Duration::from_micros(record.took_us)).unwrap_or(record.opened_at);
+        Some(Left { id, seq, at, record: Some(record), settlement })
     }
 }

@@ -307,6 +307,9 @@ impl Writer {
     /// All lines up to this one are written.
     fn written(&mut self, head: Head) {
         self.shared.written(head);
+        for (seq, id) in self.carry.written(head.seq) {
+            self.calls.moved(&id, seq);
+        }
         let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
         for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
             moments::at("final-written");
