@@ -21,8 +21,10 @@ impl Hidden {
         let (path, is_posted) = (request.uri().path(), request.method() == Method::POST);
         match endpoint.has_head() {
             true => None,
+            // Without any prefix, though `/V1` may be one.
+            _ if Endpoint::is_misspelt(path, false) => Some(Hidden::BySpelling),
             _ if is_posted && Endpoint::is_behind_a_prefix(path) => Some(Hidden::ByMount),
-            _ if Endpoint::is_misspelt(path, is_posted) => Some(Hidden::BySpelling),
+            _ if is_posted && Endpoint::is_misspelt(path, true) => Some(Hidden::BySpelling),
             _ => None,
         }
     }

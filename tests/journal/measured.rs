@@ -135,8 +135,8 @@ async fn how_far_a_sink_is_behind_is_a_gauge_that_falls_when_it_catches_up() {
         assert_eq!(found[0].0, "tollgate_audit_behind{sink=\"kept\"}");
         found[0].1
     };
-    // An intent and a final each.
-    until("all are written", || behind() >= 10.0).await;
+    // An intent and a final each, of which a sink that looks early has passed the first.
+    until("all are written", || behind() >= 9.0).await;
     sink.stall(false);
     site.settlements.drain().await;
     until("it has caught up", || behind() == 0.0).await;
