@@ -19,6 +19,8 @@ use tollgate::{Dialect, Gateway, GatewayLayer};
 
 /// How long a client may say nothing of a request, and calls may go on when it is over.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what they leave behind may take: a store may be down.
+const LEFT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,11 +66,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         () = asked() => {}
     }
-    // Then the connections, and the work that their calls left behind.
-    connections.shutdown().await;
-    tokio::select! {
-        () = settlements.drain() => {}
-        () = asked() => println!("some calls are not settled"),
+    // Then the connections, and the work that their calls left behind; the process ends, whatever hangs.
+    let left = async {
+        connections.shutdown().await;
+        settlements.drain().await;
+    };
+    let is_settled = tokio::select! {
+        ended = timeout(LEFT, left) => ended.is_ok(),
+        () = asked() => false,
+    };
+    if !is_settled {
+        println!("{} calls are not settled", settlements.len());
     }
     Ok(())
 }
