@@ -109,8 +109,12 @@ impl AttemptGuard {
         call.waited_upstream(took);
     }
 
-    /// What the answer has said so far. The latest counts.
+    /// What the answer has said so far. The latest counts. Of an answer that takes its time it is told now and then: what has
+    /// been said is what a journal knows of it after a crash.
     pub fn read(&mut self, reading: Reading) {
+        if !reading.ended {
+            self.note(&reading);
+        }
         self.reading = reading;
     }
 
@@ -126,9 +130,21 @@ impl AttemptGuard {
 
     /// Its answer has said so much so far. Gives why it may go on no longer, if so.
     pub(crate) fn heard(&mut self, reading: &Reading) -> Option<Rejection> {
-        let (said, call) = (self.said.as_mut()?, self.call.as_ref()?);
         // Some servers state in every chunk what would be the last word of others.
-        let is_last_word = reading.usage_is_final && !said.was_final();
+        let is_last_word = reading.usage_is_final && !self.said.as_ref()?.was_final();
+        let is_news = self.note(reading);
+        let call = self.call.as_ref()?;
+        // All of its cost is known once it has said its last word, and nothing is saved by ending it.
+        let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;
+        if is_news {
+            watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
+        }
+        watch.over()
+    }
+
+    /// Keeps it for whoever asks how the call stands, and has it written down when much has come. Whether it is worth that.
+    fn note(&mut self, reading: &Reading) -> bool {
+        let (Some(said), Some(call)) = (&mut self.said, &self.call) else { return false };
         let is_news = said.is_news(reading);
         if is_news {
             call.live_attempt(self.slot, reading);
@@ -138,12 +154,7 @@ impl AttemptGuard {
                 trail.look(call.id());
             }
         }
-        // All of its cost is known once it has said its last word, and nothing is saved by ending it.
-        let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;
-        if is_news {
-            watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
-        }
-        watch.over()
+        is_news
     }
 
     /// It ends here, for this reason.

@@ -1,19 +1,26 @@
+use std::convert::Infallible;
+use std::time::Duration;
+
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
+use tollgate::dialect::meter::StreamMeter;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::limit::Measure;
+use tollgate::domain::outcome::AttemptEnd;
 use tollgate::domain::principal::Principal;
+use tollgate::gateway::GatewayService;
 use tollgate::store::journal::{Journal, export, verify};
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::testing::{Script, Simulated};
 use tollgate::upstream::Provider;
+use tollgate::wire::sse::Scanner;
 
 use crate::site::{Dir, Site, kinds, lines, money, request, until};
-use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
+use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
@@ -71,7 +78,7 @@ async fn a_refused_call_has_a_final_and_no_intent() {
 async fn how_a_stream_stands_is_written_while_it_goes_on() {
     let dir = Dir::new("seen");
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
-    site.provider.script(Script::new().deltas(700).delay(std::time::Duration::from_millis(10)));
+    site.provider.script(Script::new().deltas(700).delay(Duration::from_millis(10)));
     let answer = site.ask("hello").await;
     let reading = answer.into_body().collect();
     let seen = async {
@@ -90,7 +97,7 @@ async fn how_a_stream_stands_is_written_while_it_goes_on() {
 async fn of_a_stream_of_which_much_comes_it_is_written_every_256_tokens_how_it_stands() {
     let dir = Dir::new("much");
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
-    site.provider.script(Script::new().deltas(1_200).delay(std::time::Duration::from_millis(1)));
+    site.provider.script(Script::new().deltas(1_200).delay(Duration::from_millis(1)));
     let answer = site.ask("hello").await.into_body().collect().await;
     answer.expect("whole");
     site.audit.flush().await;
@@ -101,14 +108,60 @@ async fn of_a_stream_of_which_much_comes_it_is_written_every_256_tokens_how_it_s
     assert!(charged.is_sorted() && charged.first() < charged.last(), "{charged:?}");
 }
 
+/// How often it is written how a stream of many events stands.
+async fn seen_of(
+    name: &str,
+    stack: impl FnOnce(GatewayLayer, Provider<Simulated>) -> GatewayService<Infallible>,
+) -> usize {
+    let (dir, provider) = (Dir::new(name), Simulated::new());
+    provider.script(Script::new().deltas(600).delay(Duration::from_millis(1)));
+    let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider).expect("a URL");
+    let layer = GatewayLayer::new().audit(&audit).budget(BudgetLayer::new(MemoryBudgets::new()));
+    let answer = stack(layer, provider).oneshot(request("hello")).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.into_body().collect().await.expect("whole");
+    audit.flush().await;
+    kinds(&lines(&dir.0)).iter().filter(|kind| **kind == "seen").count()
+}
+
+#[tokio::test]
+async fn so_it_is_of_a_gateway_behind_a_layer() {
+    let seen = seen_of("nested", |layer, provider| {
+        layer.layer(Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build())
+    });
+    assert!(seen.await >= 2);
+}
+
+#[tokio::test]
+async fn so_it_is_of_a_stream_that_a_service_of_the_hosts_meters_by_itself() {
+    let seen = seen_of("by-hand", |layer, provider| {
+        layer.layer(service_fn(move |request: Request<Body>| {
+            let mut attempt = Call::of(&request).expect("opened further out").begin_attempt();
+            let answer = provider.clone().oneshot(request);
+            async move {
+                let mut body = answer.await?.into_body();
+                let (mut scanner, mut meter) = (Scanner::new(), StreamMeter::new(Dialect::Anthropic));
+                while let Some(frame) = body.frame().await {
+                    let data = frame.expect("whole").into_data().expect("no trailers");
+                    scanner.push(&data, |block| meter.block(&block)).expect("small events");
+                    attempt.read(meter.reading());
+                }
+                attempt.end(AttemptEnd::Complete);
+                Ok::<_, Infallible>(http::Response::new(Body::empty()))
+            }
+        }))
+    });
+    assert!(seen.await >= 2);
+}
+
 #[tokio::test]
 async fn a_stack_with_two_journals_is_told_so() {
     let (one, other) = (Dir::new("one"), Dir::new("other"));
     let journaled = |dir: &Dir| AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
     let layer = GatewayLayer::new().audit(&journaled(&one)).audit(&journaled(&other));
-    let service = layer.layer(service_fn(async |_: Request<Body>| {
-        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
-    }));
+    let service =
+        layer.layer(service_fn(async |_: Request<Body>| Ok::<_, Infallible>(http::Response::new(Body::empty()))));
     let answer = service.oneshot(request("")).await.expect("infallible");
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
@@ -156,8 +209,7 @@ async fn every_refusal_of_a_stranger_is_a_line_of_less_than_two_kilobytes_whatev
     let dir = Dir::new("strangers");
     let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
     let auth = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
-    let nobody =
-        service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty())) });
+    let nobody = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(http::Response::new(Body::empty())) });
     let stack = GatewayLayer::new().audit(&audit).auth(auth).layer(nobody);
     // What is written in two bytes each.
     let long = "\"".repeat(4_000);
