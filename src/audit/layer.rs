@@ -54,8 +54,8 @@ impl AuditLayer {
     /// Waits until every call that has closed by now is written, half a minute at most. What the sink has not had by then it is
     /// told of as long as the process and this runtime live, and after that nobody is: of how many calls the log says.
     ///
-    /// With a journal it waits until all is on the disk, half a minute at most, and then two seconds at most for sinks to have
-    /// had it: what they have not had comes after the next start.
+    /// With a journal it waits until all is on the disk, half a minute at most, of which the log says when it was not enough, and
+    /// then two seconds at most for sinks to have had it: what they have not had comes after the next start.
     ///
     /// # Cancellation
     /// Dropping this future stops the waiting, not the writing.

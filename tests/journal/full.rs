@@ -8,17 +8,22 @@ use std::time::Duration;
 
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tollgate::Body;
 use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::event::{Event, What};
 use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
+use tower::ServiceExt;
 
-use crate::site::{Dir, Sink, Site, until};
+use crate::log::Log;
+use crate::site::{Dir, Sink, Site, request, until};
 
 /// The directory that a child is to work in.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";
 /// The same, where there is no room from the beginning.
 const FULL: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_START";
+/// The same, where it takes nothing at the end.
+const LAST: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_LAST";
 /// A directory on a disk of some megabytes, if there is one: then nothing needs to be limited.
 const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
 
@@ -134,6 +139,31 @@ fn a_disk_that_fills_up_keeps_calls_out_until_it_has_room_and_no_record_is_lost(
     let dir = Dir::new("full-disk");
     let small = std::env::var_os(SMALL_DISK).map(PathBuf::from);
     as_a_child("full::child_whose_disk_fills_up", CHILD, small.as_deref().unwrap_or(&dir.0));
+}
+
+/// A process whose disk takes nothing any more when it ends; `None` in the run of all tests.
+#[tokio::test]
+async fn child_whose_disk_takes_nothing_at_the_end() {
+    let Some(dir) = std::env::var_os(LAST) else { return };
+    let site = Site::new(Journal::at(dir).open().expect("a journal"), MemoryBudgets::new());
+    let (log, _listening) = Log::listen();
+    site.audit.flush().await;
+    assert!(!log.text().contains("ERROR"), "{}", log.text());
+    limit_files(Some(0));
+    let mut refused = request("");
+    *refused.body_mut() = Body::from(r#"{"model":7}"#);
+    drop(site.gateway.clone().oneshot(refused).await.expect("infallible"));
+    tokio::time::pause();
+    site.audit.flush().await;
+    let text = log.text();
+    let said: Vec<_> = text.lines().filter(|line| line.contains("the journal is not on the disk to its end")).collect();
+    assert!(matches!(said[..], [said] if said.contains("calls=1")), "{text}");
+}
+
+#[test]
+fn what_a_flush_has_waited_for_in_vain_is_in_the_log() {
+    let dir = Dir::new("full-at-last");
+    as_a_child("full::child_whose_disk_takes_nothing_at_the_end", LAST, &dir.0);
 }
 
 /// Runs a test of this binary that wants to be told of a directory.

@@ -216,6 +216,7 @@ impl JournalOptions {
     /// When the directory is not there, cannot be written, has no room for two segments, or another process writes there.
     pub fn open(self) -> Result<Journal, JournalError> {
         let JournalOptions { dir, segment: size, keep, most, calls } = self;
+        let calls = calls.clamp(1, Semaphore::MAX_PERMITS);
         if size < 4 * LONGEST as u64 || most < size.saturating_mul(2) {
             return Err(JournalError::setting(&dir, "a segment has 1 MiB at least, and a journal two segments"));
         }
@@ -251,7 +252,8 @@ impl JournalOptions {
             most,
             queue: Queue::default(),
             writing: Since::default(),
-            places: Arc::new(Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(calls)),
+            calls,
             written: watch::Sender::new(Some(recovered.head)),
             recovered: recovered.head,
             acked: Mutex::default(),

@@ -28,8 +28,10 @@ pub(super) struct Shared {
     pub(super) sync: Sync,
     /// Lines that are made are being written.
     pub(super) writing: Since,
-    /// Calls that may be open, or closed and not yet written.
+    /// Calls that may be open, or closed and not yet written,
     pub(super) places: Arc<Semaphore>,
+    /// and how many there may be of them in all.
+    pub(super) calls: usize,
     /// The last line that is written; `None` once no more will be.
     pub(super) written: watch::Sender<Option<Head>>,
     /// The last line that was there when it was opened.

@@ -83,7 +83,13 @@ impl Trails {
         let (Inner { shared, shipments }, (done, on_disk)) = (&*self.inner, oneshot::channel());
         shipments.start(shared);
         shared.queue.push(Item::Flush(done));
-        let _ = tokio::time::timeout(LONG, on_disk).await;
+        if !matches!(tokio::time::timeout(LONG, on_disk).await, Ok(Ok(()))) {
+            let calls = shared.calls - shared.places.available_permits();
+            tracing::error!(
+                calls,
+                "the journal is not on the disk to its end: the records of so many calls may be in memory only, and are lost then if the process ends now"
+            );
+        }
         let head = shared.written.borrow().map_or(0, |head| head.seq);
         let shipped = async {
             while shared.acked().is_some_and(|seq| seq < head) {
