@@ -56,7 +56,9 @@ impl IngestLayer {
             discard(&parts.headers, body, self.unread(&rejection)).await;
             return Err(rejection);
         }
-        match take(body.as_mut(), self, self.share(call)).await {
+        // Of a body that was read further out, whoever read it has counted what is here.
+        let share = call.head().is_none().then(|| self.share(call));
+        match take(body.as_mut(), self, share).await {
             Ok(bytes) => {
                 let bytes = Call::unedited(parts, bytes);
                 call.set_head(Head::read(&bytes, call.dialect())?);
@@ -121,7 +123,7 @@ impl IngestLayer {
 async fn take<B>(
     mut body: Pin<&mut B>,
     &IngestLayer { max_body, idle, .. }: &IngestLayer,
-    mut share: Share,
+    mut share: Option<Share>,
 ) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
@@ -139,7 +141,9 @@ where
         if data.len() > max_body - first.len() - rest.len() {
             return Err(too_large(max_body));
         }
-        share.grow(data.len()).map_err(no_room)?;
+        if let Some(share) = &mut share {
+            share.grow(data.len()).map_err(no_room)?;
+        }
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -153,7 +157,10 @@ where
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(share.guard(bytes))
+    Ok(match share {
+        Some(share) => share.guard(bytes),
+        None => bytes,
+    })
 }
 
 /// The next frame. Most are there, and need no clock.

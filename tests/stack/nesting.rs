@@ -251,6 +251,18 @@ async fn what_reads_a_body_within_another_stack_reads_what_the_client_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_two_stacks_read_is_counted_once() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let ingest = IngestLayer::new().max_in_memory(ASKED[0].1.len());
+    let layer = GatewayLayer::new().ingest(ingest.clone()).budget(BudgetLayer::new(MemoryBudgets::new()));
+    let simulated = Simulated::new();
+    let stack = layer.on_close(observer).layer(gateway(&simulated, GatewayLayer::new().ingest(ingest)));
+    for _ in 0..2 {
+        ask(stack.clone(), &mut outcomes, ASKED[0]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_bare_dispatch_behind_a_layer_finds_the_body_whose_head_was_read() {
     let (mut outcomes, observer) = Outcomes::new();
     let simulated = Simulated::new().recording();
