@@ -1,6 +1,6 @@
 //! Refusals where no layer of ours stands further out, to give them their shape and to log them.
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 
 use super::Call;
 use super::future::log;
@@ -22,10 +22,16 @@ impl Call {
         let Some(dialect) = doorless else { return Call::reject(rejection) };
         log(&rejection, "none");
         let rendered = dialect::render(&rejection, dialect, "");
-        let mut response = Call::reject(rejection);
-        *response.status_mut() = rendered.status;
+        let mut response = carrying(rejection, rendered.status, Body::from(rendered.body));
         response.headers_mut().extend(rendered.headers);
-        *response.body_mut() = Body::from(rendered.body);
         response
     }
+}
+
+/// An answer on its way to the door.
+pub(super) fn carrying(rejection: Rejection, status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.extensions_mut().insert(rejection.placed(status));
+    response
 }

@@ -114,8 +114,13 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     let is_refusal = rejection.is_some();
     if let Some(rejection) = &rejection {
         log(rejection, id);
+    }
+    // A host's own layer in between may have given it another status: that is the one, and what it says by itself the answer.
+    let theirs = rejection.as_ref().and_then(|rejection| rejection.replaced_by(response.status()));
+    let is_ours = is_refusal && (theirs.is_none() || response.body().size_hint().exact() == Some(0));
+    if let Some(rejection) = rejection.as_ref().filter(|_| is_ours) {
         let rendered = dialect::render(rejection, call.dialect(), id);
-        let own = call.shared.manners.status(call.dialect(), rejection.kind());
+        let own = theirs.or_else(|| call.shared.manners.status(call.dialect(), rejection.kind()));
         *response.status_mut() = own.unwrap_or(rendered.status);
         // A framework in between may have measured the placeholder.
         for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::ETAG] {
@@ -182,7 +187,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     }
     let is_event_stream = is_event_stream && !is_coded;
     response.map(|body| match CallBody::new(body, closer, is_event_stream) {
-        body if is_refusal => Body::own(body),
+        body if is_ours => Body::own(body),
         body => call.cuttable(body),
     })
 }

@@ -372,10 +372,8 @@ impl Call {
 
     /// An answer that carries `rejection` to the door, which renders it.
     pub(crate) fn reject(rejection: Rejection) -> http::Response<Body> {
-        let mut response = http::Response::new(Body::empty());
-        *response.status_mut() = crate::dialect::render(&rejection, Dialect::OpenAiChat, "").status;
-        response.extensions_mut().insert(rejection);
-        response
+        let status = crate::dialect::render(&rejection, Dialect::OpenAiChat, "").status;
+        doorless::carrying(rejection, status, Body::empty())
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -121,6 +121,7 @@ pub struct Rejection {
     nothing_sent: bool,
     is_final: bool,
     answered: Option<StatusCode>,
+    placed: Option<StatusCode>,
 }
 
 impl Rejection {
@@ -135,6 +136,7 @@ impl Rejection {
             nothing_sent: false,
             is_final: false,
             answered: None,
+            placed: None,
         }
     }
 
@@ -187,6 +189,17 @@ impl Rejection {
     pub fn answered(mut self, status: StatusCode) -> Self {
         self.answered = Some(status);
         self
+    }
+
+    /// It travels in an answer of this status, until the door gives it its own.
+    pub(crate) fn placed(mut self, status: StatusCode) -> Self {
+        self.placed = Some(status);
+        self
+    }
+
+    /// The status of the answer that it is found in, where somebody else has given it that.
+    pub(crate) fn replaced_by(&self, status: StatusCode) -> Option<StatusCode> {
+        self.placed.filter(|placed| *placed != status).map(|_| status)
     }
 
     /// What it is about.

@@ -5,13 +5,19 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{Body, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer};
+use tower::util::MapResponseLayer;
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::attempts::nowhere;
+use crate::support::Outcomes;
 
 fn gateway() -> Gateway {
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
@@ -171,7 +177,7 @@ async fn a_refusal_that_a_framework_has_measured_goes_out_with_its_own_length() 
     #[async_trait::async_trait]
     impl tollgate::Gate for Closed {
         async fn admit(&self, _: &mut http::request::Parts, _: &Call) -> Result<(), tollgate::Rejection> {
-            Err(tollgate::Rejection::new(tollgate::domain::rejection::RejectionKind::InvalidRequest, "closed"))
+            Err(tollgate::Rejection::new(RejectionKind::InvalidRequest, "closed"))
         }
     }
     // axum writes `content-length: 0` for the placeholder that travels to the door.
@@ -234,4 +240,40 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
     let routed = builder(&[both[0], ("b", Dialect::Anthropic)]);
     let table = tollgate::route::ModelTable::new().pattern("*", "b", Dialect::Anthropic);
     assert_eq!(problem(routed.layer(GatewayLayer::new().router(table))), None);
+}
+
+#[tokio::test]
+async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_out_as_it_is() {
+    async fn ask(map: fn(Response<Body>) -> Response<Body>) -> (u16, String, Outcome) {
+        let (mut outcomes, observer) = Outcomes::new();
+        let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build();
+        let stack = GatewayLayer::new().on_close(observer).layer(MapResponseLayer::new(map).layer(inner));
+        let request = Request::post("/v1/messages").body(Body::from(body())).expect("a request");
+        let answer = stack.oneshot(request).await.expect("infallible");
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+        (status, String::from_utf8_lossy(&bytes).into_owned(), outcomes.next().await)
+    }
+    let mapped: [fn(Response<Body>) -> Response<Body>; 2] = [
+        |_| Response::builder().status(503).body(Body::from("mine")).expect("an answer"),
+        |answer| {
+            let (mut parts, _) = answer.into_parts();
+            parts.status = StatusCode::SERVICE_UNAVAILABLE;
+            Response::from_parts(parts, Body::from("mine"))
+        },
+    ];
+    for map in mapped {
+        let (status, text, outcome) = ask(map).await;
+        assert_eq!((status, &*text, outcome.end), (503, "mine", End::Failed));
+        assert_eq!(outcome.attempts[0].end, AttemptEnd::Unsent);
+    }
+    // Who has nothing to say has ours said.
+    let only_status = |mut answer: Response<Body>| {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    };
+    let (status, text, outcome) = ask(only_status).await;
+    assert!(status == 503 && text.contains("could not be reached"), "{status}: {text}");
+    assert_eq!(outcome.rejection, Some(RejectionKind::UpstreamUnreachable));
+    assert_eq!(ask(|answer| answer).await.0, 502);
 }
