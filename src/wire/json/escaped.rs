@@ -4,7 +4,7 @@ use std::borrow::{Borrow, Cow};
 
 use memchr::memchr;
 
-use super::lexer::first_special;
+use super::lexer::specials_in;
 
 /// The inside of a JSON string as it is escaped: what goes from one document into another is never decoded or escaped
 /// again, so that nothing about it can change.
@@ -21,7 +21,7 @@ impl<'a> Escaped<'a> {
 
     /// Escapes plain text.
     pub(crate) fn new(text: &'a str) -> Self {
-        if first_special(text.as_bytes()).is_none() {
+        if specials_in(text.as_bytes()).next().is_none() {
             return Escaped(Cow::Borrowed(text));
         }
         let mut escaped = String::with_capacity(text.len() + text.len() / 8 + 8);
@@ -31,11 +31,10 @@ impl<'a> Escaped<'a> {
 
     /// Escapes plain text into what is being written.
     pub(super) fn write(text: &str, out: &mut String) {
-        let mut rest = text;
-        while let Some(at) = first_special(rest.as_bytes()) {
-            let (before, special) = rest.split_at(at);
-            out.push_str(before);
-            match special.as_bytes()[0] {
+        let mut from = 0;
+        for at in specials_in(text.as_bytes()) {
+            out.push_str(&text[from..at]);
+            match text.as_bytes()[at] {
                 b'"' => out.push_str("\\\""),
                 b'\\' => out.push_str("\\\\"),
                 b'\n' => out.push_str("\\n"),
@@ -48,9 +47,9 @@ impl<'a> Escaped<'a> {
                     out.extend(char::from_digit(u32::from(control % 16), 16));
                 }
             }
-            rest = &special[1..];
+            from = at + 1;
         }
-        out.push_str(rest);
+        out.push_str(&text[from..]);
     }
 
     /// Puts pieces that are escaped already behind each other.

@@ -2,7 +2,7 @@
 
 mod strings;
 
-pub(super) use strings::first_special;
+pub(super) use strings::specials_in;
 
 use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 

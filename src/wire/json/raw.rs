@@ -104,11 +104,13 @@ impl<'a> Raw<'a> {
         let mut rest = if self.is_object() { members } else { &[] };
         while let [key, value, ..] = rest {
             let inside = (key.start - object.start) as usize + 1..(key.end - object.start) as usize - 1;
-            let spelled = text.as_bytes().get(inside.clone()).unwrap_or_default();
-            let decoded = if key.len != 0 { text.get(inside).map(|key| spelled_out(key, true)) } else { None };
-            let key = decoded.as_deref().map_or(spelled, str::as_bytes);
+            let of = |key: &[u8]| names.iter().position(|name| name.as_bytes() == key);
+            let named = match key.len {
+                0 => text.as_bytes().get(inside).and_then(of),
+                _ => text.get(inside).and_then(|key| of(spelled_out(key, true).as_bytes())),
+            };
             let Some((nodes, behind)) = rest[1..].split_at_checked(value.len as usize) else { break };
-            if let Some(at) = names.iter().position(|name| name.as_bytes() == key) {
+            if let Some(at) = named {
                 let here = (value.start - object.start) as usize..(value.end - object.start) as usize;
                 let value = text.get(here).map(|text| Raw { text, nodes }).filter(|value| !value.is_null());
                 picked[at] = value.or(picked[at]);

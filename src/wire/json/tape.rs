@@ -56,7 +56,7 @@ const BYTES_A_NODE: usize = 8;
 const USUAL_BYTES_A_NODE: usize = 32;
 
 /// What a small document may have at least.
-const FREE: usize = 64;
+const FREE: usize = 128;
 
 /// Documents of other lengths are left without an index.
 #[inline(always)]

@@ -219,7 +219,7 @@ pub(super) const fn initial(name: &str) -> u8 {
 
 /// The members of a set.
 #[inline]
-fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+pub(super) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = set.trailing_zeros();
         set &= set.checked_sub(1)?;

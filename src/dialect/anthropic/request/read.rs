@@ -225,42 +225,50 @@ pub(super) fn cache_control(value: Option<Raw<'_>>, warnings: &mut Warnings) -> 
     }
 }
 
-/// What only Anthropic says of a tool, and no other model is told.
-const TOOL_HINTS: [&str; 4] = ["input_examples", "allowed_callers", "eager_input_streaming", "defer_loading"];
-
 fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut Warnings) -> Result<(), Rejection> {
     if !list.is_array() {
         return Err(invalid("tools", "must be a list"));
     }
     for (at, entry) in list.elements().enumerate() {
-        let word = |name: &str| entry.member(name).and_then(Raw::text);
-        let name = word("name").unwrap_or_default();
+        let [name, kind, description, schema, strict, cache, hints @ ..] = entry.pick([
+            "name",
+            "type",
+            "description",
+            "input_schema",
+            "strict",
+            "cache_control",
+            // What only Anthropic says of a tool, and no other model is told.
+            "input_examples",
+            "allowed_callers",
+            "eager_input_streaming",
+            "defer_loading",
+        ]);
+        let name = name.and_then(Raw::text).unwrap_or_default();
         // What Claude Code leaves in the place of tools that it would name later.
         if name.as_str() == "DeferredToolPlaceholder" {
             warnings.dropped("tools.DeferredToolPlaceholder")?;
             continue;
         }
-        let kind = word("type").filter(|kind| kind.as_str() != "custom");
+        let kind = kind.and_then(Raw::text).filter(|kind| kind.as_str() != "custom");
         let kind = match kind {
             Some(kind) => ToolKind::Provided { kind, raw: entry },
             None => {
-                let schema = entry.member("input_schema").filter(|schema| schema.is_object());
+                let schema = schema.filter(|schema| schema.is_object());
                 let schema = schema.ok_or_else(|| invalid(format!("tools.{at}.input_schema"), "must be an object"))?;
-                let strict = entry.member("strict").and_then(Raw::bool).unwrap_or(false);
-                ToolKind::Function { schema: Some(schema), strict }
+                ToolKind::Function { schema: Some(schema), strict: strict.and_then(Raw::bool).unwrap_or(false) }
             }
         };
         if name.is_empty() && matches!(kind, ToolKind::Function { .. }) {
             return Err(invalid(format!("tools.{at}.name"), "must be a string"));
         }
-        if TOOL_HINTS.iter().any(|hint| entry.member(hint).is_some()) {
+        if hints.iter().any(Option::is_some) {
             warnings.dropped("tools.hints")?;
         }
         conversation.tools.push(Tool {
             name,
-            description: word("description"),
+            description: description.and_then(Raw::text),
             kind,
-            cache: cache_control(entry.member("cache_control"), warnings),
+            cache: cache_control(cache, warnings),
             extras: Vec::new(),
         });
     }

@@ -187,7 +187,8 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         }
         let before = if result.is_error { "[tool error] " } else { "" };
         self.out.open('{').key("role").word("tool").key("tool_call_id").text(id);
-        let mut pieces = vec![before];
+        let mut pieces = Vec::with_capacity(1 + 2 * lines.len());
+        pieces.push(before);
         for (at, line) in lines.iter().enumerate() {
             pieces.extend([if at == 0 { "" } else { r"\n" }, &**line]);
         }

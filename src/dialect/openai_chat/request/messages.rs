@@ -17,6 +17,16 @@ pub(super) struct Messages<'w> {
     functions: HashMap<String, String>,
 }
 
+/// What most messages have beside their role, found in one walk.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    name: Option<Raw<'a>>,
+    content: Option<Raw<'a>>,
+    /// Of the call that a tool answers.
+    id: Option<Raw<'a>>,
+    is_error: Option<Raw<'a>>,
+}
+
 impl<'w> Messages<'w> {
     pub(super) fn new(warnings: &'w mut Warnings) -> Self {
         Messages { warnings, functions: HashMap::new() }
@@ -26,15 +36,17 @@ impl<'w> Messages<'w> {
         let list = Path::root("messages");
         for (at, message) in messages.elements().enumerate() {
             let path = list.at(at);
-            let [role, name, cache] = message.pick(["role", "name", "cache_control"]);
+            let names = ["role", "name", "cache_control", "content", "tool_call_id", "is_error"];
+            let [role, name, cache, content, id, is_error] = message.pick(names);
+            let said = Said { name, content, id, is_error };
             let role = role.and_then(Raw::text);
             let role = role.ok_or_else(|| invalid(format!("{path}.role"), "must be a string"))?;
             let cache = cache_control(cache, self.warnings)?;
             let (role, mut blocks) = match role.as_str() {
-                "system" | "developer" => (Role::System, operator(&path, message, self.warnings)?),
-                "user" => (Role::User, self.user(&path, message)?),
+                "system" | "developer" => (Role::System, operator(&path, content, self.warnings)?),
+                "user" => (Role::User, self.user(&path, said)?),
                 "assistant" => (Role::Assistant, self.assistant(&path, at, message)?),
-                "tool" | "function" => (Role::User, vec![self.result(&path, message)?]),
+                "tool" | "function" => (Role::User, vec![self.result(&path, said)?]),
                 _ => return Err(invalid(format!("{path}.role"), "is no known role")),
             };
             if name.is_some() && role != Role::User {
@@ -51,13 +63,12 @@ impl<'w> Messages<'w> {
         Ok(())
     }
 
-    fn user<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
+    fn user<'a>(&mut self, path: &Path<'_>, said: Said<'a>) -> Result<Vec<Block<'a>>, Rejection> {
         let path = path.member("content");
-        let [content, name] = message.pick(["content", "name"]);
-        if name.is_some() {
+        if said.name.is_some() {
             self.warnings.dropped("messages.name")?;
         }
-        parts(&path, content, self.warnings, |part, kind, path, warnings| match kind {
+        parts(&path, said.content, self.warnings, |part, kind, path, warnings| match kind {
             "text" | "input_text" => text(part, path).map(Some),
             "image_url" => media::image(path, part, warnings).map(Some),
             "file" => media::file(path, part).map(Some),
@@ -159,17 +170,16 @@ impl<'w> Messages<'w> {
         if text.is_blank() {
             return Ok(Cow::Borrowed("{}"));
         }
-        let spelled = text.as_str().to_owned();
-        let json = text.into_plain();
+        let json = text.clone().into_plain();
         if members(json.as_bytes(), |_, _| {}) {
             return Ok(json);
         }
         self.warnings.adapted("messages.tool_calls.arguments")?;
-        Ok(Cow::Owned(format!(r#"{{"_raw_arguments":"{spelled}"}}"#)))
+        Ok(Cow::Owned(format!(r#"{{"_raw_arguments":"{}"}}"#, text.as_str())))
     }
 
-    fn result<'a>(&mut self, path: &Path<'_>, message: Raw<'a>) -> Result<Block<'a>, Rejection> {
-        let [id, name, content, is_error] = message.pick(["tool_call_id", "name", "content", "is_error"]);
+    fn result<'a>(&mut self, path: &Path<'_>, said: Said<'a>) -> Result<Block<'a>, Rejection> {
+        let Said { name, content, id, is_error } = said;
         let id = match id.and_then(Raw::text) {
             Some(id) => id,
             None => {
@@ -206,8 +216,11 @@ fn says_something(value: Raw<'_>) -> bool {
 }
 
 /// Text alone.
-fn operator<'a>(path: &Path<'_>, message: Raw<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
-    let content = message.member("content");
+fn operator<'a>(
+    path: &Path<'_>,
+    content: Option<Raw<'a>>,
+    warnings: &mut Warnings,
+) -> Result<Vec<Block<'a>>, Rejection> {
     parts(&path.member("content"), content, warnings, |part, kind, path, _| match kind {
         "text" | "input_text" => text(part, path).map(Some),
         _ => Err(invalid(format!("{path}.type"), "must be text")),

@@ -2,6 +2,7 @@
 
 use wide::u8x16;
 
+use super::super::walk::bits;
 use super::{Fault, Lexer};
 
 impl Lexer<'_> {
@@ -84,11 +85,10 @@ const SHORT_ESCAPES: [bool; 256] = {
 /// How many bytes are looked at together.
 const BLOCK: usize = 64;
 
-/// Where the first byte is that a string cannot hold as it is.
-pub(in super::super) fn first_special(text: &[u8]) -> Option<usize> {
-    let mut blocks = text.chunks(BLOCK).map(specials_of_first).enumerate();
-    let (at, specials) = blocks.find(|(_, specials)| *specials != 0)?;
-    Some(at * BLOCK + specials.trailing_zeros() as usize)
+/// Where the bytes are that a string cannot hold as they are, front to back.
+pub(in super::super) fn specials_in(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    let blocks = text.chunks(BLOCK).map(specials_of_first).enumerate();
+    blocks.flat_map(|(at, specials)| bits(specials).map(move |bit| at * BLOCK + bit))
 }
 
 /// [`specials`] of the block that begins here, or of what there is of it.
