@@ -293,10 +293,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             // What was counted on is said so that whoever it goes to takes notice, whether the client named it or not.
             None => wanted.counted().into_iter().for_each(|tokens| call.cap_max_tokens(tokens)),
         }
-        call.note(Decision::allow(
-            "budget",
-            if standings.is_empty() { UNANSWERED } else { "every budget pays for it" },
-        ));
+        call.note(Decision::allow("budget", if standings.is_empty() { UNANSWERED } else { "within every budget" }));
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub struct AuditRecord {
     pub schema: u32,
     /// The call's id, which the client saw as `x-request-id` and the budgets know the reservation by.
     pub id: Uuid,
-    /// When the call opened.
+    /// When the call opened, to the microsecond.
     pub opened_at: Timestamp,
     /// The virtual key that was presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,7 +165,8 @@ pub struct AttemptRecord {
     /// The latest usage that the provider stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// Whether that is its last word.
+    /// Whether that is its last word; left out of the JSON where it is.
+    #[serde(default = "is_so", skip_serializing_if = "bool::clone")]
     pub usage_is_final: bool,
     /// What that usage costs by the catalogue.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
@@ -194,7 +195,7 @@ impl AuditRecord {
         AuditRecord {
             schema: SCHEMA,
             id: outcome.id,
-            opened_at: outcome.opened_at,
+            opened_at: in_micros(outcome.opened_at),
             key_id: principal.and_then(|p| p.key),
             key_name: principal.map(|p| kept(&p.name)),
             user: principal.and_then(|p| p.user.as_ref().map(kept)),
@@ -256,6 +257,15 @@ impl AttemptRecord {
 /// A name as far as it is kept. What a host calls its callers nobody bounds, and a record must fit into a line.
 fn kept(name: &Arc<str>) -> Arc<str> {
     if name.len() <= NAME { name.clone() } else { shortened(&**name, NAME).into() }
+}
+
+/// Without the nanoseconds, as all times of a record.
+fn in_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+fn is_so() -> bool {
+    true
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {

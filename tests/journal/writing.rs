@@ -41,7 +41,8 @@ async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {
     let decisions = [0, 1].map(|at| [&record["decisions"][at]["layer"], &record["decisions"][at]["reason"]]);
     assert_eq!(decisions[0], ["route", "anthropic/claude-haiku-5-5"]);
     assert_eq!(decisions[1][0], "budget");
-    assert_eq!(intent["intent"]["pots"][0]["scope"], json!({ "kind": "team", "id": "search" }));
+    let pot = intent["intent"]["pots"][0].as_array().expect("what is held");
+    assert_eq!((&pot[0], &pot[1], &pot[2], pot.len()), (&json!("team"), &json!("search"), &json!("day"), 5));
     assert!(money(&record["charged_usd"]) < money(&record["granted_usd"]), "five seconds do not make 20,000 tokens");
 
     drop(answer);

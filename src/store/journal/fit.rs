@@ -109,9 +109,7 @@ mod tests {
             "schema": 1, "id": id, "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic", "operation": "generate",
             "end": "complete", "took_us": 1, "bytes_out": 1, "attempts": attempts, "tags": ["a"], "warnings": "w", "reason": "r",
         });
-        let pots = json!([{
-            "scope": { "kind": "team", "id": "a" }, "window": "day", "window_start": "2026-11-28T00:00:00Z", "limit": "1"
-        }]);
+        let pots = json!([["team", "a", "day", "2026-11-28T00:00:00Z", "1"]]);
         assert_eq!(said(json!({ "final": { "record": record } })), ["attempts", ""]);
         assert_eq!(said(json!({ "intent": { "record": record, "pots": pots } })), ["attempts pots", "pots", ""]);
         let seen = json!({ "id": id, "usage": null, "charged_usd": null, "quality": null, "attempts": attempts });

@@ -69,7 +69,7 @@ pub(crate) struct Intent {
     /// Of the call, as it would stand if nothing more were heard of it.
     pub(crate) record: AuditRecord,
     /// In which pots that is held which its record says was granted. None where nothing is held.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::pots")]
     pub(crate) pots: Vec<Pinned>,
 }
 
