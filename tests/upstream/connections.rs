@@ -238,6 +238,10 @@ async fn at_once(server: &mut Server, client: &HttpClient, calls: usize) -> usiz
 async fn calls_that_come_at_once_wait_for_one_connection_of_http_2() {
     let (mut server, client) = Server::on_loopback(H2, First::IsServed).await;
     assert_eq!(at_once(&mut server, &client, 90).await, 1);
+    // Nor does any of those who waited open one later.
+    pass(Duration::from_millis(150)).await;
+    nothing_comes().await;
+    assert_eq!(server.accepted(), 1);
     // So it is where the connection has been left, whether for its age or because nobody used it.
     for (age, connections) in [(301, 2), (95, 3)] {
         pass(Duration::from_secs(age)).await;

@@ -88,4 +88,14 @@ mod tests {
         carry.begins(5);
         assert_eq!(carry.take(), Some(5));
     }
+
+    #[test]
+    fn calls_stand_elsewhere_once_the_lines_that_are_made_of_them_are_written_and_not_before() {
+        let mut carry = Carry::new(1, 10, 0, 30);
+        let [one, two, three] = [(3, Uuid::from_u128(1)), (5, Uuid::from_u128(2)), (7, Uuid::from_u128(3))];
+        carry.moving = vec![one, two, three];
+        let mut written = |upto| carry.written(upto).collect::<Vec<_>>();
+        assert_eq!([written(2), written(5), written(6)], [vec![], vec![one, two], vec![]]);
+        assert_eq!([written(u64::MAX), written(u64::MAX)], [vec![three], vec![]]);
+    }
 }

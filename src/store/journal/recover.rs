@@ -183,3 +183,39 @@ impl Call {
         Some(Left { id, seq, at, record: Some(record), settlement })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is left of a call of these lines.
+    fn left(lines: &[serde_json::Value]) -> Option<Left> {
+        let (mut calls, mut ongoing) = (BTreeMap::new(), Ongoing::default());
+        for line in lines {
+            note(&mut calls, &mut ongoing, serde_json::from_value(line.clone()).expect("a line"));
+        }
+        calls.into_iter().find_map(|(id, call)| call.left(id))
+    }
+
+    #[test]
+    fn a_call_that_did_not_end_is_left_as_of_when_it_was_seen_last() {
+        let id = Uuid::from_u128(1);
+        let record = json!({
+            "schema": 1, "id": id, "opened_at": "2026-11-28T09:00:00Z", "dialect": "anthropic", "operation": "generate",
+            "end": "lost", "took_us": 250_000, "bytes_out": 0,
+        });
+        let intent = json!({ "seq": 1, "intent": { "record": record } });
+        let seen = |seq, took_us: u64| {
+            let seen = json!({ "id": id, "usage": null, "charged_usd": null, "quality": null, "took_us": took_us });
+            json!({ "seq": seq, "seen": seen })
+        };
+        let lines = [intent, seen(2, 2_000_000), seen(3, 7_500_000)];
+        for (said, at) in [(1, "09:00:00.25"), (2, "09:00:02"), (3, "09:00:07.5")] {
+            let left = left(&lines[..said]).expect("it has not ended");
+            let at = format!("2026-11-28T{at}Z").parse().expect("a time");
+            assert_eq!((left.seq, left.at), (1, at));
+        }
+    }
+}

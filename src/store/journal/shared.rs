@@ -332,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_goes_while_what_takes_its_place_is_not_on_the_disk() {
+        let (dir, journal) = full("unsynced");
+        let (shared, _) = journal.ship("kept", TracingSink::new()).expect("a name").into_parts();
+        let left = || segment::list(&dir).expect("readable").len();
+        shared.ack(&"kept".into(), had_all);
+        shared.has_all_sinks.store(true, Ordering::Relaxed);
+        shared.open_from.store(1_000, Ordering::Relaxed);
+        assert_eq!(shared.make_room(|| false).expect("nobody is kept out for it"), 0);
+        assert_eq!(left(), 3);
+        shared.make_room(|| true).expect("room");
+        assert_eq!(left(), 1);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
     fn what_was_told_before_a_start_keeps_no_call_out_by_itself() {
         let (dir, journal) = full("before");
         let (shared, _) = journal.into_parts();
