@@ -110,15 +110,16 @@ impl Shared {
             return false;
         }
         let _in_order = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match reason {
-            Some(_) => self.troubles.fetch_or(bit, Ordering::Relaxed),
-            None => self.troubles.fetch_and(!bit, Ordering::Relaxed),
-        };
-        match (before, reason) {
+        // Before it is seen: whoever closes the journal because all is well closes it behind this.
+        match (self.troubles.load(Ordering::Relaxed), reason) {
             (0, Some(reason)) => self.tell(What::AuditDegraded { reason: reason.to_string().into() }),
             (before, None) if before == bit => self.tell(What::AuditRestored),
             _ => {}
         }
+        match reason {
+            Some(_) => self.troubles.fetch_or(bit, Ordering::Relaxed),
+            None => self.troubles.fetch_and(!bit, Ordering::Relaxed),
+        };
         reason.is_some()
     }
 
