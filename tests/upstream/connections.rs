@@ -41,9 +41,12 @@ struct Server {
 #[derive(Clone, Copy, PartialEq)]
 enum First {
     IsServed,
+    /// Once others may wait for it.
     IsClosed,
     /// It is accepted, and that is all.
     Hangs,
+    /// And so it is with all that follow.
+    HangsAsAll,
 }
 
 impl Server {
@@ -57,8 +60,13 @@ impl Server {
             let mut held = Vec::new();
             loop {
                 let (socket, _) = listener.accept().await.expect("loopback");
-                if count.fetch_add(1, Ordering::SeqCst) == 0 && first != First::IsServed {
-                    held.extend((first == First::Hangs).then_some(socket));
+                let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+                if (is_first && first != First::IsServed) || first == First::HangsAsAll {
+                    held.push(socket);
+                    if first == First::IsClosed {
+                        nothing_comes().await;
+                        held.clear();
+                    }
                     continue;
                 }
                 let (acceptor, told, open) = (acceptor.clone(), told.clone(), count_open.clone());
@@ -109,6 +117,23 @@ impl Server {
         self.accepted()
     }
 
+    /// Whoever connects from now on comes to another, in the same place; who is connected notices nothing.
+    async fn moves(&mut self, acceptor: TlsAcceptor, first: First) -> Server {
+        self.listening.abort();
+        assert!((&mut self.listening).await.is_err_and(|error| error.is_cancelled()));
+        Server::start(acceptor, self.address, first).await
+    }
+
+    /// Until there have been so many.
+    async fn has_accepted(&self, accepted: usize) {
+        within(async {
+            while self.accepted() < accepted {
+                yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Until so many are open.
     async fn has_open(&self, open: usize) {
         within(async {
@@ -157,10 +182,7 @@ async fn a_host_that_has_moved_is_found_once_its_connections_are_five_minutes_ol
         let client = trusting(certificate);
         let mut blue = Server::start(acceptor.clone(), ([127, 0, 0, 1], 0).into(), First::IsServed).await;
         assert_eq!(blue.serves(&client).await, 1);
-        // Whoever connects from now on comes to another; who is connected notices nothing.
-        blue.listening.abort();
-        assert!((&mut blue.listening).await.is_err_and(|error| error.is_cancelled()));
-        let mut green = Server::start(acceptor, blue.address, First::IsServed).await;
+        let mut green = blue.moves(acceptor, First::IsServed).await;
         for _ in 0..4 {
             pass(Duration::from_secs(60)).await;
             assert_eq!(blue.serves(&client).await, 1);
@@ -258,6 +280,34 @@ async fn calls_that_come_at_once_have_a_connection_each_over_http_1() {
     assert_eq!(at_once(&mut server, &client, 20).await, 20, "which they share one after the other");
 }
 
+#[tokio::test]
+async fn no_call_waits_for_the_connection_of_another_where_the_host_is_known_to_speak_http_1() {
+    let (acceptor, certificate) = tls(&[HTTP1]);
+    let client = trusting(certificate);
+    let mut server = Server::start(acceptor.clone(), ([127, 0, 0, 1], 0).into(), First::IsServed).await;
+    assert_eq!(server.serves(&client).await, 1);
+    let server = server.moves(acceptor, First::Hangs).await;
+    // By those pools too that are new.
+    pass(Duration::from_secs(301)).await;
+    let _calls = waiting_for_the_first(&server, &client).await;
+    tokio::time::timeout(Duration::from_secs(2), server.has_accepted(10)).await.expect("sooner than those who wait");
+}
+
+#[tokio::test]
+async fn a_host_that_speaks_http_2_since_is_connected_to_by_one_call_for_all() {
+    let (acceptor, certificate) = tls(&[HTTP1]);
+    let mut by_http2 = (**acceptor.config()).clone();
+    by_http2.alpn_protocols = vec![H2.to_vec()];
+    let client = trusting(certificate);
+    let mut server = Server::start(acceptor, ([127, 0, 0, 1], 0).into(), First::IsServed).await;
+    assert_eq!(server.serves(&client).await, 1);
+    let mut server = server.moves(TlsAcceptor::from(Arc::new(by_http2)), First::IsServed).await;
+    for (calls, connections) in [(1, 1), (90, 2)] {
+        pass(Duration::from_secs(301)).await;
+        assert_eq!(at_once(&mut server, &client, calls).await, connections);
+    }
+}
+
 /// A first call that the others wait for.
 async fn waiting_for_the_first(server: &Server, client: &HttpClient) -> (JoinSet<bool>, JoinSet<bool>) {
     let (mut first, mut others) = (JoinSet::new(), JoinSet::new());
@@ -266,12 +316,7 @@ async fn waiting_for_the_first(server: &Server, client: &HttpClient) -> (JoinSet
         call.spawn(async { answer.await.is_some() });
     };
     call(&mut first);
-    within(async {
-        while server.accepted() == 0 {
-            yield_now().await;
-        }
-    })
-    .await;
+    server.has_accepted(1).await;
     for _ in 0..9 {
         call(&mut others);
     }
@@ -302,6 +347,7 @@ async fn where_a_call_leaves_that_others_wait_for_one_of_them_connects() {
 async fn where_connecting_fails_those_who_waited_connect_by_themselves() {
     let (mut server, client) = Server::on_loopback(H2, First::IsClosed).await;
     let (mut first, others) = waiting_for_the_first(&server, &client).await;
+    server.has_accepted(10).await;
     all_are_served(&mut server, [others]).await;
     assert!(!within(first.join_next()).await.expect("a call").expect("no panic"));
 }
@@ -317,4 +363,18 @@ async fn where_connecting_hangs_those_who_wait_do_so_for_half_of_its_time() {
     pass(Duration::from_millis(101)).await;
     // The first too, by a connection of another's.
     all_are_served(&mut server, [first, others]).await;
+}
+
+#[tokio::test]
+async fn who_has_waited_has_the_whole_time_to_connect() {
+    let (server, client) = Server::on_loopback(H2, First::HangsAsAll).await;
+    let (mut first, mut others) = waiting_for_the_first(&server, &client).await;
+    pass(Duration::from_millis(2_501)).await;
+    server.has_accepted(10).await;
+    pass(Duration::from_millis(2_500)).await;
+    assert!(!within(first.join_next()).await.expect("a call").expect("no panic"), "its five seconds are over");
+    nothing_comes().await;
+    assert!(others.try_join_next().is_none());
+    pass(Duration::from_millis(2_500)).await;
+    assert!(within(others.join_all()).await.iter().all(|served| !served));
 }
