@@ -24,26 +24,36 @@ fn oldest(dir: &Dir) -> String {
     names.filter(|name| name.ends_with(".seg")).min().expect("a segment")
 }
 
-#[tokio::test]
-async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all_when_it_takes_them_again() {
-    let (dir, ear, sink) = (Dir::new("deaf"), Ear::default(), Sink::default());
-    ear.deaf(true);
-    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(5 << 20).keep_bytes(0);
+/// A journal of so many segments at most, with a sink of records and this one of events.
+fn journal(dir: &Dir, segments: u64, sink: &Sink, ear: &Ear) -> Journal {
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(segments << 20).keep_bytes(0);
     let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone()));
-    let journal = journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
-    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
-    tell(&events, "first");
+    journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal")
+}
+
+/// Serves calls, none of which is kept out, until one after the other of so many segments has been the oldest.
+async fn serves(site: &Site<MemoryBudgets>, sink: &Sink, dir: &Dir, segments: usize) {
     let (mut seen, mut calls) = (BTreeSet::new(), 0);
-    // More than there may be of it at once.
-    while seen.len() < 7 {
+    while seen.len() < segments {
         for _ in 0..50 {
             assert_eq!(site.whole("hello").await, StatusCode::OK, "after {calls} calls");
             calls += 1;
         }
         until("records are taken", || sink.len() == calls).await;
-        seen.insert(oldest(&dir));
+        seen.insert(oldest(dir));
         assert!(calls < 20_000, "nothing is removed");
     }
+}
+
+#[tokio::test]
+async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all_when_it_takes_them_again() {
+    let (dir, ear, sink) = (Dir::new("deaf"), Ear::default(), Sink::default());
+    ear.deaf(true);
+    let journal = journal(&dir, 5, &sink, &ear);
+    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
+    tell(&events, "first");
+    // More than there may be of it at once.
+    serves(&site, &sink, &dir, 7).await;
     tell(&events, "last");
     site.audit.flush().await;
     let behind = site.audit.status().behind;
@@ -67,6 +77,23 @@ async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all
     let behind = || site.audit.status().behind.iter().map(|(_, lines)| lines).sum::<u64>();
     until("all have had all", || behind() == 0).await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+#[tokio::test]
+async fn of_more_events_than_may_wait_the_oldest_give_way_before_a_call_is_kept_out() {
+    const TOLD: usize = 1_500;
+    let (dir, ear, sink) = (Dir::new("give-way"), Ear::default(), Sink::default());
+    ear.deaf(true);
+    let journal = journal(&dir, 4, &sink, &ear);
+    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
+    (0..TOLD).for_each(|number| tell(&events, &number.to_string()));
+    // It would be waited for a minute.
+    serves(&site, &sink, &dir, 4).await;
+    ear.deaf(false);
+    let last = format!("key {} was revoked", TOLD - 1);
+    until("it is told of the last", || ear.heard().contains(&last)).await;
+    let heard = ear.heard().len();
+    assert!((900..TOLD).contains(&heard), "{heard}");
 }
 
 /// Takes its time for the first.

@@ -1,13 +1,14 @@
 //! What was told before a restart is not told again, and its end is.
 
 use http::StatusCode;
+use serde_json::json;
 use tollgate::AuditLayer;
 use tollgate::store::journal::Journal;
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::testing::Simulated;
 
 use crate::events::{Ear, ask, gateway, tell};
-use crate::site::{Dir, Sink, Site, until};
+use crate::site::{Dir, Sink, Site, lines, open_again, until};
 
 const LAST: &str = "key last was revoked";
 
@@ -36,6 +37,22 @@ async fn an_upstream_that_is_down_over_a_restart_is_told_of_once_and_once_when_i
         assert_eq!(said, heard, "in run {run}");
         dir = dir.as_if_killed(&format!("down-{run}"));
     }
+}
+
+#[tokio::test]
+async fn each_start_says_what_goes_on_before_the_segments_go_in_which_it_was_told() {
+    let dir = Dir::new("goes-on");
+    let (gateway, audit, settlements) = gateway(Journal::at(&dir.0).open().expect("a journal"), Simulated::new());
+    for _ in 0..3 {
+        ask(&gateway, "sim:status=503").await;
+    }
+    settlements.drain().await;
+    audit.flush().await;
+    drop((gateway, audit));
+    let _journal = open_again(&dir).await;
+    let lines = lines(&dir.0);
+    let opened = lines.iter().rposition(|line| line["opened"].is_object()).expect("a start");
+    assert_eq!(lines[opened + 1]["settled"]["ongoing"]["down"], json!(["anthropic"]), "{lines:?}");
 }
 
 #[tokio::test]

@@ -167,6 +167,37 @@ async fn a_call_that_goes_on_for_days_keeps_no_other_out_and_is_charged_after_a_
 }
 
 #[tokio::test]
+async fn of_many_calls_that_go_on_the_oldest_are_said_again_in_a_quarter_of_a_segment() {
+    let (dir, budgets) = (Dir::new("many"), Broken::remembering(Duration::from_secs(60 * 60)));
+    budgets.first(|first| first.is_mended = true);
+    let site = site(&dir, budgets);
+    let mut calls = Vec::new();
+    for _ in 0..400 {
+        calls.push(site.ask("sim:deltas=2,stall=1").await);
+    }
+    // Of each intent, how it is called and how long it is, in the order in which they are written.
+    let intents = || -> Vec<(String, usize)> {
+        let lines = lines(&dir.0);
+        let intents = lines.iter().filter_map(|line| Some((line, line["intent"]["record"]["id"].as_str()?)));
+        intents.map(|(line, id)| (id.to_owned(), line.to_string().len())).collect()
+    };
+    let began: Vec<_> = intents().into_iter().map(|(id, _)| id).collect();
+    let again = loop {
+        for _ in 0..20 {
+            assert_eq!(site.whole("hello").await, StatusCode::OK);
+        }
+        let again: Vec<_> = intents().into_iter().skip(began.len()).filter(|(id, _)| began.contains(id)).collect();
+        if !again.is_empty() {
+            break again;
+        }
+    };
+    // How each stands is said behind it, in a shorter line.
+    let bytes = again.iter().map(|(_, bytes)| bytes).sum::<usize>();
+    assert!(bytes > (1 << 20) / 8 && bytes < (1 << 20) / 4 + 2_000, "{bytes} of {} calls", again.len());
+    assert!(again.iter().map(|(id, _)| id).eq(&began[..again.len()]), "the oldest");
+}
+
+#[tokio::test]
 async fn that_lines_are_gone_which_a_sink_has_not_had_is_said_with_their_numbers() {
     let (dir, (log, _listening)) = (Dir::new("gap"), Log::listen());
     drop(Journal::at(&dir.0).open().expect("a journal"));

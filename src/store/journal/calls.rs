@@ -194,6 +194,51 @@ pub(super) fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
 mod tests {
     use super::*;
 
+    struct Silent;
+
+    impl Witness for Silent {
+        fn intent(&self) -> Intent {
+            panic!("nobody asks")
+        }
+
+        fn seen(&self) -> Seen {
+            panic!("nobody asks")
+        }
+    }
+
+    fn begin(calls: &mut Calls, number: u64, pots: serde_json::Value) -> Uuid {
+        let id = Uuid::from_u128(number.into());
+        calls.begin(id, number, Arc::new(Silent), serde_json::from_value(pots).expect("pots"));
+        id
+    }
+
+    #[test]
+    fn a_call_is_done_with_once_its_final_is_written_and_its_budgets_have_heard_if_it_has_any() {
+        let pot = serde_json::json!({
+            "scope": { "kind": "team", "id": "a" }, "window": "day", "window_start": "2026-11-28T00:00:00Z", "limit": "1"
+        });
+        for (pots, is_done) in [(vec![], true), (vec![pot], false)] {
+            let mut calls = Calls::default();
+            let id = begin(&mut calls, 3, pots.into());
+            calls.ends(id);
+            calls.written(id);
+            assert_eq!(calls.is_empty(), is_done);
+            calls.heard(id);
+            assert!(calls.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_said_again_is_of_calls_that_go_on_the_oldest_first() {
+        let mut calls = Calls::default();
+        let [six, two, four, five] = [6, 2, 4, 5].map(|number| begin(&mut calls, number, serde_json::json!([])));
+        calls.ends(four);
+        assert_eq!(calls.that_began_before(7), [two, five, six]);
+        assert_eq!(calls.that_began_before(6), [two, five]);
+        calls.moved(&two, 9);
+        assert_eq!(calls.that_began_before(7), [five, six]);
+    }
+
     fn ended(calls: &mut Calls, number: u64) -> Uuid {
         let id = Uuid::from_u128(number.into());
         calls.open.insert(id, Open::new(number, None, true, true));

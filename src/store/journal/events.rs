@@ -196,4 +196,13 @@ mod tests {
         see(1_200, false);
         assert_eq!(told, [(2, true), (3, false), (302, true), (303, false), (602, true), (1_200, false)]);
     }
+
+    #[test]
+    fn one_that_goes_down_after_the_clock_was_set_back_is_told_of_at_once() {
+        let mut watched = Watched::default();
+        let mut see =
+            |second, is_failure| watched.see(is_failure, 1, Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second));
+        assert_eq!([see(7_200, true), see(7_201, false), see(7_202, true)], [Some(true), Some(false), None]);
+        assert_eq!([see(3_600, true), see(3_601, false)], [Some(true), Some(false)]);
+    }
 }

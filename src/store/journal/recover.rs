@@ -218,4 +218,19 @@ mod tests {
             assert_eq!((left.seq, left.at), (1, at));
         }
     }
+
+    #[test]
+    fn what_was_told_since_it_was_said_what_goes_on_is_known() {
+        let (mut calls, mut ongoing) = (BTreeMap::new(), Ongoing::default());
+        let event = |what: &str, upstream: &str| {
+            let at = "2026-11-28T09:00:00Z";
+            json!({ "event": { "id": Uuid::nil(), "at": at, "type": what, "upstream": upstream, "attempts": 3 } })
+        };
+        let settled = json!({ "settled": { "before": 1, "ongoing": { "down": ["one", "two"] } } });
+        for mut line in [settled, event("upstream_up", "one"), event("upstream_down", "three")] {
+            line["seq"] = json!(1);
+            note(&mut calls, &mut ongoing, serde_json::from_value(line).expect("a line"));
+        }
+        assert_eq!(ongoing.down, ["two".into(), "three".into()]);
+    }
 }

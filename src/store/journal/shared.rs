@@ -312,6 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_before_a_start_is_over_once_all_sinks_are_known_and_not_before() {
+        let (dir, journal) = full("over");
+        let journal = journal.ship("kept", TracingSink::new()).expect("a name");
+        let shared = journal.events().into_shared();
+        shared.trouble(Trouble::Before, Some(&"of an earlier process"));
+        let is_over = || shared.troubles.load(Ordering::Relaxed) & Trouble::Before as u8 == 0;
+        let is_soon = |is_so: &dyn Fn() -> bool, millis| {
+            (0..millis).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                is_so()
+            })
+        };
+        shared.sync.look();
+        assert!(is_soon(&|| shared.sync.is_short(), 5_000), "it is looked");
+        assert!(!is_soon(&is_over, 20));
+        shared.ack(&"kept".into(), had_all);
+        let _trails = Trails::new(journal);
+        assert!(is_soon(&is_over, 5_000));
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
     fn what_only_a_start_would_tell_gives_way_where_there_is_no_room_and_nothing_else_does() {
         let (dir, journal) = full("gives-way");
         let (shared, _) = journal.ship("kept", TracingSink::new()).expect("a name").into_parts();
