@@ -234,6 +234,20 @@ mod tests {
     }
 
     #[test]
+    fn since_when_a_store_may_have_heard_is_known_to_whoever_goes_on_with_it() {
+        let (settlements, store) = (Settlements::new(), Store(Arc::default(), HOUR));
+        store.is(true, false);
+        runtime(true).block_on(async {
+            let mut owed = Owed::new(Uuid::now_v7(), store.clone(), settlements.left());
+            owed.unsure_since = Some(Instant::now());
+            tokio::time::sleep(HOUR).await;
+            drop(owed);
+            settlements.drain().await;
+        });
+        assert_eq!((store.counts().1, store.with(|said| said.given_up)), (0, 1));
+    }
+
+    #[test]
     fn work_that_a_runtime_could_not_begin_makes_the_next_one_known() {
         let (settlements, first, second) = (Settlements::new(), runtime(false), runtime(false));
         first.block_on(async { drop(settlements.open()) });

@@ -281,3 +281,20 @@ impl<R: ?Sized> fmt::Debug for RateLimitGate<R> {
         f.debug_struct("RateLimitGate").field("expected_output", &self.expected_output).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::usage::Usage;
+
+    #[test]
+    fn an_answer_that_was_left_counts_its_input_though_its_provider_had_not_said_how_much_that_is() {
+        let left = |input| Attempt {
+            status: Some(http::StatusCode::OK),
+            usage: Some(Usage { input, output: 1, ..Usage::default() }),
+            output_at_most: Some(5),
+            ..Attempt::begun(AttemptEnd::Abandoned)
+        };
+        assert_eq!([0, 30].map(|input| tokens(&left(input), 40)), [45, 35]);
+    }
+}

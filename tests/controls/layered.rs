@@ -61,6 +61,18 @@ async fn of_several_layers_the_tightest_limit_is_shown_and_without_a_call_that_d
     }
 }
 
+#[tokio::test]
+async fn a_call_that_does_not_count_is_shown_both_of_two_limits_of_one_bucket_without_it() {
+    let served = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("{}"))) });
+    // What the bucket counts is a half of the one and a third of the other.
+    let limits = [3, 2].map(|most| everyone(Measure::Requests, most));
+    let limits = limits.into_iter().fold(RateLimitLayer::new(MemoryLimits::new()), RateLimitLayer::for_everyone);
+    let within = limits.layer(BudgetLayer::new(MemoryBudgets::new()).layer(served));
+    let answer = ask(CallLayer::new().layer(IngestLayer::new().layer(within)), request("0.000001")).await;
+    assert_eq!(answer.status, 429, "{}", answer.text);
+    assert_eq!(shown(&answer, "requests"), [Some("2"); 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_cut_is_shown_its_limits_as_they_will_stand() {
     let hangs = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
