@@ -1,8 +1,12 @@
 //! What was told before a restart is not told again, and its end is.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::json;
 use tollgate::AuditLayer;
+use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::event::{Event, What};
 use tollgate::store::journal::Journal;
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::testing::Simulated;
@@ -53,6 +57,27 @@ async fn each_start_says_what_goes_on_before_the_segments_go_in_which_it_was_tol
     let lines = lines(&dir.0);
     let opened = lines.iter().rposition(|line| line["opened"].is_object()).expect("a start");
     assert_eq!(lines[opened + 1]["settled"]["ongoing"]["down"], json!(["anthropic"]), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_goes_on_is_known_after_a_crash_though_the_segment_is_gone_in_which_it_was_told() {
+    let (dir, sink) = (Dir::new("begun-anew"), Sink::default());
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(4 << 20).keep_bytes(0);
+    let journal = options.open().and_then(|journal| journal.ship("kept", sink)).expect("a journal");
+    let (events, audit) = (journal.events(), AuditLayer::journaled(journal));
+    let down = What::UpstreamDown { upstream: "anthropic".into(), attempts: 3 };
+    events.tell(Event::new(SystemClock.now(), down));
+    audit.flush().await;
+    let is_there = || dir.join("00000000000000000001.seg").exists();
+    while is_there() {
+        (0..50).for_each(|number| tell(&events, &number.to_string()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let left = dir.as_if_killed("begun-anew-after");
+    let _journal = open_again(&left).await;
+    let lines = lines(&left.0);
+    let opened = lines.iter().rposition(|line| line["opened"].is_object()).expect("a start");
+    assert_eq!(lines[opened + 1]["settled"]["ongoing"]["down"], json!(["anthropic"]));
 }
 
 #[tokio::test]

@@ -250,6 +250,9 @@ impl Writer {
         if !is_written || Arc::ptr_eq(&before, &self.path) {
             return is_written;
         }
+        // The segment may go in which was said last how far to look back, and what goes on.
+        self.settled = 0;
+        self.say_settled();
         self.carry_over();
         let is_written = self.flush_lines();
         self.say_open_from();
