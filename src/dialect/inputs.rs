@@ -177,8 +177,12 @@ impl<'a> Reading<'a> {
                 inputs.prompted = true;
                 None
             }
+            ["thread"] => {
+                inputs.references += u64::from(!begins(found.bytes(body)));
+                None
+            }
             // Conversations that the provider keeps, of any length.
-            ["thread" | "previous_response_id" | "conversation" | "prompt"] => {
+            ["previous_response_id" | "conversation" | "prompt"] => {
                 inputs.references += 1;
                 None
             }
@@ -341,6 +345,17 @@ fn only_restricts(provider: &[u8]) -> bool {
         };
     });
     only && whole
+}
+
+/// Whether a thread is one that begins with this request. Whatever else is said of one may name what is kept.
+fn begins(thread: &[u8]) -> bool {
+    let (mut says, mut only) = (false, true);
+    let whole = members(thread, |key, value| {
+        let is_new = key == "type" && value == "\"create\"";
+        says |= is_new;
+        only &= is_new;
+    });
+    whole && says && only
 }
 
 fn is_off(search: &[u8]) -> bool {

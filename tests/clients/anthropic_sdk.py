@@ -74,6 +74,21 @@ def tool_loop(turn):
     assert answered.stop_reason == "end_turn" and answered.content[0].text == text()
 
 
+def test_the_runner_of_tools_runs_them_and_goes_on(base_url):
+    cities = []
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather of a city"""
+        cities.append(city)
+        return "18 degrees, rain"
+
+    # It begins a thread, unless it is told that there are none.
+    asked = ask("The weather in Paris? sim:tool")
+    *_, last = client(base_url).beta.messages.tool_runner(**asked, tools=[weather])
+    assert cities == ["Paris"] and last.content[0].text == text()
+
+
 def test_an_answer_is_parsed_into_the_type_that_it_was_asked_for_in(base_url):
     sdk = client(base_url)
     asked = ask("Where is the Louvre? sim:format", output_format=City)

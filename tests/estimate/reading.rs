@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tollgate::Dialect::{self, Anthropic, OpenAiChat, OpenAiResponses};
 use tollgate::dialect::head::Head;
-use tollgate::domain::catalog::Terms;
-use tollgate::domain::estimate::{CacheWrites, Inputs, ServerTool};
+use tollgate::domain::catalog::{Catalog, Terms};
+use tollgate::domain::estimate::{CacheWrites, Inputs, Observation, ServerTool};
 
 fn read(dialect: Dialect, body: &str) -> Inputs {
     Head::read(body.as_bytes(), dialect).unwrap_or_else(|why| panic!("{why:?}: {body}")).inputs().clone()
@@ -472,4 +472,30 @@ fn how_often_a_tool_is_used_only_anthropic_is_asked_to_count() {
     assert_eq!(uses(OpenAiChat, "web_search_20250305"), Some(1), "toward Anthropic");
     assert_eq!(uses(OpenAiResponses, "web_search"), None);
     assert_eq!(uses(OpenAiResponses, "web_search_preview_2025_03_11"), None);
+}
+
+#[test]
+fn a_thread_that_begins_refers_to_nothing_and_any_other_to_what_is_kept() {
+    let begun = with(Anthropic, json!({"messages": [], "thread": {"type": "create"}}));
+    assert_eq!(begun.references, 0);
+    let card = Catalog::builtin().find("claude-haiku-4-5").expect("a card").clone();
+    assert!(Observation::new(&begun, &card, 1, 1).is_some(), "what is billed for it counts for the next turn");
+    for thread in [
+        json!({"type": "continue", "previous_message_id": "msg_1"}),
+        json!({"type": "create", "previous_message_id": "msg_1"}),
+        json!({"type": "of_tomorrow"}),
+        json!({}),
+        json!("create"),
+    ] {
+        assert_eq!(with(Anthropic, json!({"messages": [], "thread": thread})).references, 1, "{thread}");
+    }
+    let spelled =
+        |thread: &str| read(Anthropic, &format!(r#"{{"model":"m","messages":[],"thread":{thread}}}"#)).references;
+    for thread in [
+        r#"{"type":"create","type":"continue"}"#,
+        r#"{"type":"continue","type":"create"}"#,
+        r#"{"type":"create","Type":"continue"}"#,
+    ] {
+        assert_eq!(spelled(thread), 1, "{thread}");
+    }
 }

@@ -9,11 +9,18 @@ use crate::wire::json::{Escaped, Raw};
 /// Source: platform.claude.com/docs/en/api/errors.
 pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, String) {
     let (status, kind) = kind(rejection.kind());
-    (status, json(kind, rejection.message(), request_id))
+    (status, json(kind, rejection.message(), details(rejection), request_id))
 }
 
-fn json(kind: &'static str, message: &str, request_id: &str) -> String {
-    let body = Body { r#type: "error", error: Detail { r#type: kind, message }, request_id };
+/// Without a word of this kind the SDKs' runners of tools, which begin a thread unasked, would not go on by sending all of the
+/// conversation themselves. Source: anthropic-sdk-python, `lib/threads/_thread_state.py`.
+fn details(rejection: &Rejection) -> Option<Details> {
+    let is_thread = rejection.kind() == RejectionKind::Unsupported && rejection.param_name() == Some("thread");
+    is_thread.then_some(Details { error_code: "thread_unsupported_request" })
+}
+
+fn json(kind: &'static str, message: &str, details: Option<Details>, request_id: &str) -> String {
+    let body = Body { r#type: "error", error: Detail { r#type: kind, message, details }, request_id };
     serde_json::to_string(&body).unwrap_or_default()
 }
 
@@ -38,9 +45,9 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
     match fault.kind {
         // Claude Code compacts its conversation when it reads these words.
         FaultKind::ContextLength if !fault.message.contains("prompt is too long") => {
-            (status, json(kind, &format!("prompt is too long: {}", fault.message), request_id))
+            (status, json(kind, &format!("prompt is too long: {}", fault.message), None, request_id))
         }
-        _ => (status, json(kind, &fault.message, request_id)),
+        _ => (status, json(kind, &fault.message, None, request_id)),
     }
 }
 
@@ -113,4 +120,11 @@ struct Body<'a> {
 struct Detail<'a> {
     r#type: &'static str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+#[derive(Serialize)]
+struct Details {
+    error_code: &'static str,
 }
