@@ -90,6 +90,7 @@ fn of_calls(message: &Value) -> Vec<&Value> {
 
 /// What OpenAI's API wants of one.
 fn chat_takes(list: &[Value]) {
+    assert!(!list.is_empty());
     let mut open: Vec<String> = Vec::new();
     for message in list {
         if message["role"] == "tool" {
@@ -126,7 +127,10 @@ proptest! {
     #[test]
     fn whatever_an_anthropic_client_sends_openai_takes(list in prop::collection::vec(claude_message(), 1..12)) {
         for model in ["gpt-5", "llama-4"] {
-            chat_takes(&translated(&list, Dialect::Anthropic, Dialect::OpenAiChat, model).expect("it can be asked"));
+            match translated(&list, Dialect::Anthropic, Dialect::OpenAiChat, model) {
+                Some(sent) => chat_takes(&sent),
+                None => prop_assert!(list.iter().all(|message| message["role"] == "assistant" || blocks(message).is_empty())),
+            }
         }
     }
 
@@ -253,4 +257,17 @@ fn a_result_that_comes_late_is_all_that_changes_what_was_sent_before() {
     list.insert(3, json!({"role": "assistant", "content": "hm"}));
     let (before, after) = (ask(&list[..4]), ask(&list));
     assert!(after.starts_with(&before) && after.len() > before.len(), "{after:?}");
+}
+
+#[test]
+fn a_conversation_that_only_the_operator_began_goes_on_as_it_began() {
+    let said = |role: &str, text: &str| json!({"role": role, "content": text});
+    let list = [said("system", "Greet."), said("assistant", "Hello."), said("user", "b")];
+    for model in ["claude-opus-5-5", "claude-sonnet-4-6"] {
+        let ask =
+            |list: &[Value]| translated(list, Dialect::OpenAiChat, Dialect::Anthropic, model).expect("it can be asked");
+        let (first, second) = (ask(&list[..1]), ask(&list));
+        assert!(goes_on(&second, &first), "{second:?} does not go on from {first:?}");
+        assert_eq!(second.len(), 3);
+    }
 }

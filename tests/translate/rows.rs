@@ -330,3 +330,67 @@ fn a_result_that_nobody_asked_for_is_something_that_the_user_says() {
         assert_eq!(rejection.param_name(), Some("messages.tool_call_id"));
     }
 }
+
+#[test]
+fn a_model_that_is_asked_not_to_reason_is_told_how_to_sample() {
+    let sampled = |effort: &str| json!({"temperature": 0.5, "top_p": 0.5, "output_config": {"effort": effort}});
+    let off = json!({"temperature": 0.5, "top_p": 0.5, "thinking": {"type": "disabled"}});
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    for model in ["gpt-5.1", "gpt-5.2", "gpt-5.4-mini", "gpt-5.6-sol", "gpt-6"] {
+        let (out, warnings) = to_chat(model, off.clone());
+        assert_eq!(
+            (&out["reasoning_effort"], &out["temperature"], &out["top_p"]),
+            (&json!("none"), &json!(0.5), &json!(0.5))
+        );
+        assert_eq!(warnings, "", "{model}");
+        for reasons in [sampled("low"), json!({"temperature": 0.5, "top_p": 0.5})] {
+            let (out, warnings) = to_chat(model, reasons);
+            assert_eq!((out.get("temperature"), &*warnings), (None, "dropped=temperature,top_p"), "{model}");
+        }
+    }
+    // Where tools keep it from reasoning it is asked not to, whatever the client said.
+    let mut with_tools = sampled("high");
+    with_tools["tools"] = tools;
+    let (out, warnings) = to_chat("gpt-6", with_tools.clone());
+    assert_eq!((&out["temperature"], &*warnings), (&json!(0.5), "adapted=output_config.effort:high>none"));
+    let (out, warnings) = to_chat("gpt-5.2", with_tools);
+    assert_eq!((out.get("temperature"), &*warnings), (None, "dropped=temperature,top_p"));
+    // The least that these can do is no `none`.
+    for model in ["gpt-5", "o3"] {
+        assert_eq!(to_chat(model, off.clone()).0.get("temperature"), None, "{model}");
+    }
+}
+
+#[test]
+fn what_a_schema_asks_for_that_is_only_told_is_named() {
+    let schema = |keyword: &Value| json!({"type": "object", "additionalProperties": false, "required": ["a"], "properties": {"a": keyword}});
+    let format = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+    let strict = |schema: Value| json!({"tools": [function("g"), {"type": "function", "function": {"name": "f", "strict": true, "parameters": schema}}]});
+    let refused = |more: &Value| {
+        let asked = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+        ask(&asking(more), Dialect::OpenAiChat, &asked).err().map(|why| why.param_name().unwrap_or_default().to_owned())
+    };
+    for keyword in [
+        json!({"type": "integer", "minimum": 1}),
+        json!({"type": "string", "pattern": "(?=a)"}),
+        json!({"not": {"type": "null"}}),
+        json!({"type": "array", "prefixItems": [{"type": "string"}]}),
+        json!({"type": "array", "prefixItems": [], "items": {"type": "string"}}),
+        json!({"oneOf": [{"type": "string"}, {"type": "integer"}]}),
+    ] {
+        let (format, strict) = (format(schema(&keyword)), strict(schema(&keyword)));
+        assert_eq!(to_claude(format.clone()).1, "adapted=response_format.schema", "{keyword}");
+        let (out, warnings) = to_claude(strict.clone());
+        assert_eq!((&out["tools"][1]["strict"], &*warnings), (&json!(true), "adapted=tools.1.function.parameters"));
+        assert_eq!(refused(&format).as_deref(), Some("response_format.schema"), "{keyword}");
+        assert_eq!(refused(&strict).as_deref(), Some("tools.1.function.parameters"), "{keyword}");
+    }
+    for held in [json!({"type": "string", "pattern": "^a$", "format": "uri"}), json!({"type": "array", "minItems": 1})]
+    {
+        assert_eq!(to_claude(format(schema(&held))).1, "", "{held}");
+        assert_eq!((to_claude(strict(schema(&held))).1, refused(&strict(schema(&held)))), (String::new(), None));
+    }
+    // One that is not to be held to goes out as it came.
+    let open = json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": schema(&json!({"minimum": 1}))}}]});
+    assert_eq!(to_claude(open).1, "");
+}

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
+use tollgate::dialect::render;
 use tollgate::dialect::translate::{Asked, Mode};
 use tollgate::domain::catalog::Abilities;
+use tollgate::domain::rejection::RejectionKind;
 
-use crate::requests::{ask, gpt, result_of, user};
+use crate::requests::{ask, gpt, refused, result_of, user};
 
 fn uses(id: &str) -> Value {
     json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
@@ -182,7 +184,7 @@ fn an_image_of_a_type_that_anthropic_does_not_take_is_refused_wherever_it_stands
             (json!([{"type": "tool_result", "tool_use_id": "a", "content": [image(kind)]}]), "0.content.0"),
         ] {
             let refused = ask_for(content).expect_err("no image");
-            assert_eq!(refused.kind(), tollgate::domain::rejection::RejectionKind::InvalidRequest);
+            assert_eq!(refused.kind(), RejectionKind::InvalidRequest);
             let path = format!("messages.0.content.{path}.source.media_type");
             assert_eq!(refused.param_name(), Some(&*path), "{kind}");
         }
@@ -292,4 +294,57 @@ fn what_has_no_place_elsewhere_is_named() {
     assert_eq!(lost(said("user", json!([found]))), "");
     found["citations"] = json!({"enabled": true});
     assert_eq!(lost(said("user", json!([found]))), "dropped=messages.content.citations");
+}
+
+#[test]
+fn a_thread_is_refused_in_the_words_by_which_sdks_go_on_without_one() {
+    let told = |member: &str, value: Value| {
+        let body = json!({"max_tokens": 9, "messages": [user("q")], member: value});
+        let refused = ask(&body, Dialect::Anthropic, &Asked::new("gpt-5")).expect_err("no other API has it");
+        let told = render(&refused, Dialect::Anthropic, "r");
+        let body: Value = serde_json::from_slice(&told.body).expect("JSON");
+        (told.status.as_u16(), body["error"].get("details").cloned())
+    };
+    let details = json!({"error_code": "thread_unsupported_request"});
+    for thread in [json!({"type": "create"}), json!({"type": "continue", "previous_message_id": "msg_1"})] {
+        assert_eq!(told("thread", thread), (400, Some(details.clone())));
+    }
+    assert_eq!(told("container", json!("c")), (400, None));
+}
+
+#[test]
+fn a_file_that_a_provider_keeps_is_refused_by_its_block_wherever_a_user_hands_it_over() {
+    let file = json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}});
+    let upload = json!({"type": "container_upload", "file_id": "file_1"});
+    for block in [file, upload.clone()] {
+        let (kind, param) = refused(
+            json!({"max_tokens": 9, "messages": [said("user", json!([text("q"), block]))]}),
+            Dialect::Anthropic,
+        );
+        assert_eq!(kind, RejectionKind::Unsupported);
+        assert!(param.starts_with("messages.0.content.1"), "{param}");
+    }
+    // What the provider's own tools brought is the provider's, and no reason to end a conversation.
+    let turns = json!([user("q"), said("assistant", json!([upload, text("a")])), user("r")]);
+    assert_eq!(gpt("gpt-5", json!({"messages": turns})).1, "dropped=messages.content");
+}
+
+#[test]
+fn a_document_that_a_server_cannot_read_is_named_by_its_block() {
+    let pdf =
+        json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}});
+    let pieces =
+        json!({"type": "document", "source": {"type": "content", "content": [text("a"), image("AAAA"), text("b")]}});
+    let body = json!({"max_tokens": 9, "messages": [user("q"), said("user", json!([pieces, text("and"), pdf]))]});
+    let refused = ask(&body, Dialect::Anthropic, &Asked::new("llama-4")).expect_err("it reads no files");
+    assert_eq!(refused.param_name(), Some("messages.1.content.2"));
+}
+
+#[test]
+fn a_request_of_which_nothing_is_left_to_say_is_refused_here() {
+    let upload = json!([{"type": "tool_removal", "tool": {"name": "f"}}]);
+    for content in [json!([]), upload] {
+        let body = json!({"max_tokens": 9, "messages": [said("user", content)]});
+        assert_eq!(refused(body, Dialect::Anthropic), (RejectionKind::InvalidRequest, "messages".to_owned()));
+    }
 }

@@ -83,11 +83,13 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct Block<'a> {
     pub(crate) kind: BlockKind<'a>,
     pub(crate) cache: Option<Cache>,
+    /// Which one it was of the blocks that the client sent, as far as anybody is told of it.
+    pub(crate) at: Option<u32>,
 }
 
 impl<'a> Block<'a> {
     pub(crate) fn new(kind: BlockKind<'a>) -> Self {
-        Block { kind, cache: None }
+        Block { kind, cache: None, at: None }
     }
 
     pub(crate) fn text(text: Escaped<'a>) -> Self {

@@ -69,7 +69,7 @@ pub struct ThinkingModes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sampling {
-    /// None of them: any value is an error.
+    /// None of them: any value is an error, but to a model of OpenAI's that is asked not to reason (an effort of `none`).
     None,
     /// `temperature` or `top_p`, and not both.
     OneOf,

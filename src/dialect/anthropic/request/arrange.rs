@@ -27,8 +27,8 @@ pub(super) fn arrange(
     conversation.turns = results::repair(turns, warnings)?;
     if conversation.turns.first().is_none_or(|turn| turn.role != Role::User) {
         warnings.adapted("messages")?;
-        let text = if conversation.turns.is_empty() { "(empty)" } else { "(conversation resumed)" };
-        conversation.turns.insert(0, said(Role::User, text, 0));
+        // The same where nobody has spoken yet: in the next turn it is the assistant who has.
+        conversation.turns.insert(0, said(Role::User, "(conversation resumed)", 0));
     }
     prefill(&mut conversation.turns, abilities)?;
     ensure_tools(conversation)

@@ -50,6 +50,8 @@ pub(super) struct Held {
 pub(super) struct Tally {
     /// Some object of it may have members that it does not name, and no longer may: one that names none is closed to `{}`.
     pub(super) is_narrower: bool,
+    /// Some of what it asks for is only told to the model, since an answer cannot be held to it.
+    pub(super) is_looser: bool,
     /// How many members its objects may do without.
     pub(super) optional: usize,
     /// How many members may be of several types.
@@ -132,7 +134,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     // Whether it says which members it has: those that it names, or that there are no others.
     let mut says_which = false;
     // Asked once: a hostile object has `items` as often as it likes.
-    let [tuple, properties, required] = schema.pick(["prefixItems", "properties", "required"]);
+    let [tuple, one_of, properties, required] = schema.pick(["prefixItems", "oneOf", "properties", "required"]);
     properties.into_iter().for_each(|properties| tally.count(properties, required));
     for (key, value) in schema.members() {
         let mut each = |out: &mut Out, values: Raw<'_>| {
@@ -183,6 +185,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
         tally.is_narrower |= !says_which;
         out.key("additionalProperties").raw("false");
     }
+    tally.is_looser |= one_of.is_some() || !unheld.is_empty();
     if description.is_some() || !unheld.is_empty() {
         let note = unheld.join(", ");
         let note = if unheld.is_empty() { note } else { format!("({note})") };

@@ -46,7 +46,7 @@ pub(super) fn tools(
         warnings.dropped("tools.strict")?;
         all.iter_mut().for_each(|spelled| spelled.held = None);
     }
-    for (tool, spelled) in tools.iter().zip(all) {
+    for ((at, tool), spelled) in tools.iter().enumerate().zip(all) {
         let name = tool_name(&tool.name);
         if *name != *tool.name.as_str() {
             needs.names.push((name.to_string(), tool.name.as_str().to_owned()));
@@ -56,7 +56,10 @@ pub(super) fn tools(
         }
         let Spelled { schema, note, held } = spelled;
         out.open('{').key("name").pieces(&[&name]);
-        if held.is_some() {
+        if let Some(held) = &held {
+            if held.tally.is_looser {
+                warnings.adapted(format!("tools.{at}.function.parameters"))?;
+            }
             out.key("strict").raw("true");
         }
         let schema = held.map_or(schema, |held| held.schema.into());

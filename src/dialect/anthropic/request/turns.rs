@@ -47,7 +47,9 @@ pub(super) fn content<'a>(
     }
     let mut blocks = Vec::new();
     for (at, raw) in content.elements().enumerate() {
+        let before = blocks.len();
         block(&path.at(at), raw, &mut blocks, warnings)?;
+        blocks.iter_mut().skip(before).for_each(|block: &mut Block<'_>| block.at = u32::try_from(at).ok());
     }
     Ok(blocks)
 }
@@ -124,7 +126,7 @@ fn block<'a>(
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
         _ => return Err(invalid(format!("{path}.type"), "is no known type of block")),
     };
-    blocks.push(Block { kind, cache });
+    blocks.push(Block { cache, ..Block::new(kind) });
     Ok(())
 }
 

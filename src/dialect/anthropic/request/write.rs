@@ -142,7 +142,7 @@ fn ask_for(
         }
         Some(Format::Schema { schema, description, .. }) => {
             let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
-            if held.tally.is_narrower {
+            if held.tally.is_narrower || held.tally.is_looser {
                 warnings.adapted("response_format.schema")?;
             }
             let schema = held.schema;

@@ -1,13 +1,13 @@
 use std::borrow::Cow;
 
-use super::parts::{answered, breakpoint, part, unasked};
+use super::parts::{answered, breakpoint, part, path_of, unasked};
 use crate::dialect::canon::called::{Called, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
 use crate::dialect::canon::needs::{Aim, PLACEHOLDER_SIGNATURE};
-use crate::dialect::canon::warning::Warnings;
+use crate::dialect::canon::warning::{Warnings, unsupported};
 use crate::domain::rejection::Rejection;
-use crate::wire::json::{Escaped, Out};
+use crate::wire::json::{Escaped, Out, Raw};
 
 /// What Claude Code says of each call, and no two alike: it would keep any other provider from caching.
 const BILLING: &str = "x-anthropic-billing-header:";
@@ -139,6 +139,8 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                         said.rest.extend(blocks.into_iter().map(Cow::Owned));
                     }
                 }
+                // The user wants it read, and it is kept by one provider.
+                BlockKind::Foreign { raw } if is_upload(*raw) => return Err(unsupported(path_of(turn.at, block))),
                 BlockKind::Foreign { .. } => self.warnings.dropped("messages.content")?,
                 BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
                     self.warnings.dropped("messages.content.thinking")?;
@@ -323,6 +325,10 @@ fn unbilled<'a>(block: &Block<'a>) -> Option<Block<'a>> {
     let decoded = text.as_str().starts_with(BILLING).then(|| text.decoded())?;
     let rest = decoded.split_once('\n').map_or("", |(_, rest)| rest.trim_start_matches(['\r', '\n']));
     Some(Block { cache: block.cache, ..Block::text(Escaped::new(rest).into_owned()) })
+}
+
+fn is_upload(block: Raw<'_>) -> bool {
+    block.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "container_upload")
 }
 
 fn joined(blocks: &[&Block<'_>]) -> String {

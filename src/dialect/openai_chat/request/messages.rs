@@ -157,7 +157,7 @@ impl<'w> Messages<'w> {
             }
             None => self.input(&path.member("function.arguments"), arguments)?,
         };
-        Ok(Block { cache: cache_control(cache, self.warnings)?, kind: BlockKind::ToolUse { id, name, input } })
+        Ok(Block { cache: cache_control(cache, self.warnings)?, ..Block::new(BlockKind::ToolUse { id, name, input }) })
     }
 
     /// The JSON object within the string; what is none is wrapped into one.
@@ -252,7 +252,7 @@ fn parts<'a>(
         let kind = kind.and_then(Raw::text);
         let kind = kind.ok_or_else(|| invalid(format!("{path}.type"), "must be a string"))?;
         let cache = cache_control(cache.or(breakpoint), warnings)?;
-        blocks.extend(each(part, kind.as_str(), &path, warnings)?.map(|kind| Block { kind, cache }));
+        blocks.extend(each(part, kind.as_str(), &path, warnings)?.map(|kind| Block { cache, ..Block::new(kind) }));
     }
     Ok(blocks)
 }

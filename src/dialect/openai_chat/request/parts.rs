@@ -26,7 +26,7 @@ fn has_part(kind: &BlockKind<'_>, takes_files: bool) -> bool {
 
 /// A part of a user's message.
 pub(super) fn part(out: &mut Out, takes_files: bool, at: usize, block: &Block<'_>) -> Result<(), Rejection> {
-    let path = || format!("messages.{at}.content");
+    let path = || path_of(at, block);
     if let BlockKind::Document { source: Source::Base64 { .. }, title, context: Some(context) } = &block.kind {
         // A file has no place for what is said of it.
         let text = ["Context of ", name(title.as_ref()), ": ", context.as_str()];
@@ -60,6 +60,12 @@ pub(super) fn part(out: &mut Out, takes_files: bool, at: usize, block: &Block<'_
     breakpoint(out, block.cache);
     out.close('}');
     Ok(())
+}
+
+/// Where the client has put it.
+pub(super) fn path_of(at: usize, block: &Block<'_>) -> String {
+    let block = block.at.map(|block| format!(".{block}")).unwrap_or_default();
+    format!("messages.{at}.content{block}")
 }
 
 pub(super) fn breakpoint(out: &mut Out, cache: Option<Cache>) {

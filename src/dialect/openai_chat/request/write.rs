@@ -5,7 +5,7 @@ use super::{breakpoints, definitions, schema};
 use crate::dialect::canon::conversation::{Block, Cache, Conversation, Format, ThinkingKind, Tier};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
-use crate::dialect::canon::warning::{Loss, Warnings};
+use crate::dialect::canon::warning::{Loss, Warnings, invalid};
 use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
@@ -44,9 +44,13 @@ pub(crate) fn write(
     let mut out = Out::with_capacity(aim.size);
     out.open('{').key("model").plain(aim.model);
     tokens(&mut out, &conversation, aim, warnings)?;
-    sampling(&mut out, &conversation, abilities.sampling, warnings)?;
+    let effort = effort(&conversation, aim, warnings)?;
+    // Those of OpenAI's that refuse it do so where they reason.
+    let is_off = abilities.completion_tokens && effort == Some(Effort::None);
+    let takes = if is_off { Sampling::All } else { abilities.sampling };
+    sampling(&mut out, &conversation, takes, warnings)?;
     stops(&mut out, &conversation, abilities.stops, warnings)?;
-    if let Some(effort) = effort(&conversation, aim, warnings)? {
+    if let Some(effort) = effort {
         out.key("reasoning_effort").word(effort.name());
     }
     if abilities.replays_reasoning && matches!(thinks, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) {
@@ -72,6 +76,9 @@ pub(crate) fn write(
     definitions::tools(&mut out, &conversation, aim, needs, warnings)?;
     out.key("messages").open('[');
     Dialogue::new(&mut out, aim, warnings).write(&conversation)?;
+    if out.as_str().ends_with('[') {
+        return Err(invalid("messages", "must say something"));
+    }
     out.close(']').close('}');
     Ok(out.finish())
 }
