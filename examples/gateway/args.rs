@@ -1,7 +1,8 @@
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
 use tollgate::domain::content::Keep;
@@ -12,6 +13,8 @@ use crate::mint::Mint;
 
 /// What the command line asks for.
 pub(crate) enum Command {
+    Help,
+    Version,
     Serve(Args),
     /// `audit verify PATH`, `audit export DIRECTORY`, `audit content FILE CALL [JOURNAL]`.
     Audit(Audit),
@@ -70,9 +73,9 @@ impl Command {
         let mut parser = lexopt::Parser::from_iter(args);
         let first = parser.try_raw_args().and_then(|args| args.peek().map(OsStr::to_os_string));
         match first.as_deref().and_then(OsStr::to_str) {
-            Some("audit") => Audit::parse(&mut parser).map(Command::Audit),
+            Some("audit") => Audit::parse(&mut parser),
             Some("revoke") => Self::parse_revoke(&mut parser),
-            _ => Args::parse(&mut parser).map(Command::Serve),
+            _ => Args::parse(&mut parser),
         }
     }
 
@@ -80,6 +83,7 @@ impl Command {
         let (mut database, mut words) = (Database::default(), Vec::new());
         while let Some(arg) = parser.next()? {
             match arg {
+                Long("help") | Short('h') => return Ok(Command::Help),
                 Long("database") => database = Database::parse(&parser.value()?.string()?)?,
                 Value(word) => words.push(word.string()?),
                 other => return Err(other.unexpected().into()),
@@ -95,10 +99,11 @@ impl Command {
 }
 
 impl Audit {
-    fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
+    fn parse(parser: &mut lexopt::Parser) -> Result<Command, Box<dyn Error>> {
         let (mut words, mut anchors) = (Vec::new(), Vec::new());
         while let Some(arg) = parser.next()? {
             match arg {
+                Long("help") | Short('h') => return Ok(Command::Help),
                 Long("anchor") => {
                     let value = parser.value()?.string()?;
                     anchors.push(value.parse().map_err(|error| format!("--anchor {value}: {error}"))?);
@@ -108,28 +113,31 @@ impl Audit {
             }
         }
         let words: Vec<_> = words.iter().skip(1).collect();
-        match words[..] {
-            [verb, path] if verb == "verify" => Ok(Audit::Verify { path: path.into(), anchors }),
+        let audit = match words[..] {
+            [verb, path] if verb == "verify" => Audit::Verify { path: path.into(), anchors },
             [verb, directory] if verb == "export" && anchors.is_empty() => {
-                Ok(Audit::Export { directory: directory.into() })
+                Audit::Export { directory: directory.into() }
             }
             [verb, file, call, ref journal @ ..] if verb == "content" && anchors.is_empty() && journal.len() < 2 => {
                 let call = call.to_str().and_then(|call| call.parse().ok()).ok_or("that is no id of a call")?;
-                Ok(Audit::Content { file: file.into(), call, journal: journal.first().map(PathBuf::from) })
+                Audit::Content { file: file.into(), call, journal: journal.first().map(PathBuf::from) }
             }
-            _ => Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
-        }
+            _ => return Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
+        };
+        Ok(Command::Audit(audit))
     }
 }
 
 impl Args {
-    fn parse(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
+    fn parse(parser: &mut lexopt::Parser) -> Result<Command, Box<dyn Error>> {
         let mut listen = SocketAddr::from(([127, 0, 0, 1], 4000));
         let mut database = Database::default();
         let (mut journal, mut notify, mut mint, mut revoke) = (None, None, Vec::new(), Vec::new());
         let (mut content, mut keep, mut days) = (None, None, None);
         while let Some(arg) = parser.next()? {
             match arg {
+                Long("help") | Short('h') => return Ok(Command::Help),
+                Long("version") | Short('V') => return Ok(Command::Version),
                 Long("listen") => {
                     let value = parser.value()?.string()?;
                     listen = value
@@ -173,7 +181,7 @@ impl Args {
             }
             None => None,
         };
-        Ok(Args { listen, database, trail: Trail { journal, notify }, content, mint, revoke })
+        Ok(Command::Serve(Args { listen, database, trail: Trail { journal, notify }, content, mint, revoke }))
     }
 }
 
@@ -188,6 +196,15 @@ pub(crate) fn kept(text: &str) -> Result<Keep, String> {
     }
 }
 
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Memory => f.write_str("memory, until it ends"),
+            Database::Sqlite(path) => f.write_str(path),
+        }
+    }
+}
+
 impl Default for Database {
     fn default() -> Self {
         Database::Sqlite("tollgate.db".to_owned())
@@ -195,6 +212,11 @@ impl Default for Database {
 }
 
 impl Database {
+    /// Whether it has been made before.
+    pub(crate) fn exists(&self) -> bool {
+        matches!(self, Database::Sqlite(path) if Path::new(path).exists())
+    }
+
     fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
         match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
             None if url == "memory:" => Ok(Database::Memory),

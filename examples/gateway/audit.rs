@@ -9,6 +9,7 @@ use tollgate::store::journal::{Proof, Seals, export, verify, verify_export};
 use tollgate::store::sqlite::Sqlite;
 
 use crate::args::Audit;
+use crate::welcome::say;
 
 /// Proves a journal or an export of one, and prints what was found as one line of JSON; or prints an export.
 pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
@@ -20,7 +21,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
                 false => File::open(&path).and_then(|file| verify_export(BufReader::new(file), &anchors)),
             };
             let report = report.map_err(why)?;
-            println!("{}", serde_json::to_string(&report)?);
+            say(format_args!("{}", serde_json::to_string(&report)?))?;
             match report.broken {
                 Some(broken) => Err(broken.to_string().into()),
                 None => Ok(()),
@@ -37,10 +38,10 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
                 let body = content.body.as_deref().map(String::from_utf8_lossy);
                 let Content { side, keep, left_out, is_whole, bytes, .. } = &content;
                 let proof = proof.map(|proof| format!("{proof:?}"));
-                println!(
+                say(format_args!(
                     "{}",
                     json!({ "side": side, "keep": keep, "left_out": left_out, "is_whole": is_whole, "bytes": bytes, "proof": proof, "body": body })
-                );
+                ))?;
             }
             if is_changed { Err("what is kept of this call is not what was written down of it".into()) } else { Ok(()) }
         }

@@ -4,12 +4,18 @@
 //! calls those providers; `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them, and one alone is a server of yours that wants
 //! no key. With none of these a simulated one answers.
 //!
-//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it; one that
-//! was revoked or has expired it leaves as it is. `revoke alice` (and `--database` as the gateway has it) revokes it beside a
-//! gateway that runs: it opens nothing any more within 5 seconds; answers that have begun go on to their end. `--revoke alice`
-//! does so at a start, before anybody is served, and that tells whom `--notify` names, as `revoke` does not.
-//! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a
-//! pepper from `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used.
+//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it. Of a key that
+//! is there what is not named stays as it was, a part that is named takes the place of what was there of it (`budget=2/day` that of
+//! all its own budgets), and the log says what changed; `budget=none`, `rpm=none` and the like take one away, as do `models=*` and
+//! `content=default`. One that was revoked or has expired it leaves as it is.
+//!
+//! `revoke alice` (and `--database` as the gateway has it) revokes it beside a gateway that runs: it opens nothing any more within
+//! 5 seconds; answers that have begun go on to their end. `--revoke alice` does so at a start, before anybody is served, and that
+//! tells whom `--notify` names, as `revoke` does not.
+//!
+//! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a pepper from
+//! `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used. A start under a pepper that no key there
+//! was minted under is refused.
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
@@ -22,7 +28,6 @@
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
 //! what is kept of a call, and proves it.
-#![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
@@ -30,14 +35,20 @@ mod serve;
 
 mod args;
 mod audit;
+mod calls;
 mod ending;
+mod help;
 mod local;
 mod mint;
+mod peppers;
+mod powers;
 mod providers;
 mod storage;
 mod welcome;
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +58,6 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tollgate::call::Settlements;
-use tollgate::domain::outcome::{End, Outcome};
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::journal::UpstreamWatch;
 use tollgate::{AuditLayer, BudgetLayer, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
@@ -58,9 +68,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use args::Command;
-use providers::Providers;
+use args::{Args, Command, Database};
+use mint::Mint;
+use providers::{Answers, Providers};
 use storage::Storage;
+use tollgate::domain::key::VirtualKey;
+use welcome::say;
 
 fn main() -> ExitCode {
     // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
@@ -99,20 +112,26 @@ fn chain(error: &dyn Error) -> String {
 async fn run() -> Result<(), Box<dyn Error>> {
     let mut args = match Command::parse(std::env::args_os())? {
         Command::Serve(args) => args,
+        Command::Help => return Ok(say(format_args!("{}", help::USAGE.trim_end()))?),
+        Command::Version => return Ok(say(format_args!("gateway {}", env!("CARGO_PKG_VERSION")))?),
         Command::Audit(audit) => return audit::run(audit).await,
         Command::Revoke { file, names } => return storage::revoke(&file, &names).await,
     };
     let stop = serve::Stop::new()?;
+    // Before anything is made, where it is known by then.
+    if args.mint.is_empty() && !args.database.exists() {
+        may_be_open(args.listen)?;
+    }
     let storage = Storage::open(&args).await?;
     let (listen, mint) = (args.listen, std::mem::take(&mut args.mint));
     let has_keys = !mint.is_empty() || !storage.stores.keys.is_empty().await?;
-    if !has_keys && !listen.ip().is_loopback() {
-        return Err(format!(
-            "--listen {listen}: without virtual keys whoever reaches this port spends your money; --mint one, or listen on loopback"
-        )
-        .into());
+    if !has_keys {
+        may_be_open(listen)?;
     }
-    let listener = TcpListener::bind(listen).await?;
+    for one in &mint {
+        one.check(&*storage.stores.keys).await?;
+    }
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
     let address = listener.local_addr()?;
     for name in &args.revoke {
         mint::revoke(&*storage.stores.keys, "--revoke", name).await?;
@@ -123,7 +142,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .settlements(settlements.clone())
         .live_calls(stop.live.clone())
         .audit(&storage.audit)
-        .on_close(log);
+        .on_close(calls::log);
     let mut budgets = BudgetLayer::new(storage.stores.budgets.clone());
     if let Some(events) = storage.events.clone() {
         let watch = UpstreamWatch::new(events.clone(), 5);
@@ -153,19 +172,75 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     // Only now that nothing else can fail is a secret made, or rotated: the one before opens nothing any more, and of the new
     // one there is no other copy than the line that is printed as soon as it counts.
-    println!("listening http://{address}");
+    say(format_args!("listening http://{address}"))
+        .map_err(|error| format!("nobody can be told where it listens, nor any key; standard output: {error}"))?;
+    let minted = mint.len();
+    let first = mint_all(mint, &storage).await?;
+    // All that counts is said by now, and those who wanted no more may have stopped reading.
+    if let Err(error) = welcome::print(address, &answers, has_keys, first.as_ref()) {
+        tracing::warn!("what to paste into clients could not be printed; standard output: {error}");
+    }
+    drop(first);
+    began(&args, address, minted, &answers).await;
+    let (stop, is_urgent) = serve::until(stop, listener, app).await?;
+    ending::end(stop, is_urgent, &settlements, &storage).await?;
+    tracing::info!("stopped: every call is settled and written down");
+    Ok(())
+}
+
+/// Mints them one after the other, and prints each before the next: the first is given back.
+async fn mint_all(mint: Vec<Mint>, storage: &Storage) -> Result<Option<VirtualKey>, Box<dyn Error>> {
     let mut first = None;
     for one in mint {
         let name = one.name().to_owned();
         if let Some(key) = one.into(&*storage.stores.keys, &storage.pepper).await? {
-            println!("key {name} {}", key.expose());
+            say(format_args!("key {name} {}", key.expose())).map_err(|error| {
+                format!(
+                    "the key {name} was minted, and its secret, of which there is no copy, could not be printed: mint it again, with \
+                     --mint name={name}; those after it were not minted; standard output: {error}"
+                )
+            })?;
             first.get_or_insert(key);
         }
     }
-    welcome::print(address, &answers, has_keys, first.as_ref());
-    drop(first);
-    let (stop, is_urgent) = serve::until(stop, listener, app).await?;
-    ending::end(stop, is_urgent, &settlements, &storage).await
+    Ok(first)
+}
+
+/// Without keys it serves this machine alone.
+fn may_be_open(listen: SocketAddr) -> Result<(), String> {
+    match listen.ip().is_loopback() {
+        true => Ok(()),
+        false => Err(format!(
+            "--listen {listen}: without virtual keys whoever reaches this port spends your money; --mint one, or listen on loopback"
+        )),
+    }
+}
+
+/// Says in the log what began.
+async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answers) {
+    let keys = match &args.database {
+        // Nothing that a line of the log is worth ending for.
+        Database::Sqlite(path) => peppers::count(Path::new(path)).await.ok(),
+        Database::Memory => i64::try_from(minted).ok(),
+    };
+    let journal = args.trail.journal.as_ref().map(|path| path.display());
+    let content = args.content.as_ref().map(|content| content.file.display());
+    tracing::info!(
+        keys,
+        data = %args.database,
+        journal = journal.map(display),
+        content = content.map(display),
+        "serving on http://{address}"
+    );
+    if answers.simulated {
+        let empty = match answers.empty.len() {
+            0 => String::new(),
+            _ => format!(" ({}: set, and empty)", answers.empty.join(", ")),
+        };
+        tracing::warn!(
+            "no provider is configured{empty}: a simulated one answers, and budgets are charged for what it makes up"
+        );
+    }
 }
 
 /// That a provider is down does not make it less ready, nor that a budget is; that no call can be recorded does.
@@ -173,16 +248,5 @@ fn ready(audit: &AuditLayer) -> (StatusCode, &'static str) {
     match audit.status().is_refusing {
         false => (StatusCode::OK, "ready"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "no call can be recorded"),
-    }
-}
-
-fn log(outcome: &Outcome) {
-    let (id, end, status) = (outcome.id, outcome.end, outcome.status.map(|status| status.as_u16()));
-    let (model, usage, took) = (outcome.model.as_deref(), outcome.usage, outcome.took);
-    let (key, charged) = (outcome.principal.as_ref().map(|p| &*p.name), outcome.charged);
-    let reason = outcome.reason.as_deref();
-    match end {
-        End::Complete => tracing::debug!(call = %id, ?end, status, key, model, ?usage, ?charged, ?took, "call"),
-        _ => tracing::info!(call = %id, ?end, status, reason, key, model, ?usage, ?charged, ?took, "call"),
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tollgate::Dialect;
 use tollgate::gateway::{GatewayBuilder, Model};
 use tollgate::testing::Simulated;
-use tollgate::upstream::{HttpClient, Provider};
+use tollgate::upstream::{HttpClient, Provider, ProviderError};
 
 /// The gateway with the providers that the environment names.
 pub(crate) struct Providers {
@@ -21,25 +21,33 @@ pub(crate) struct Answers {
     pub(crate) model: Option<&'static str>,
     /// Whether Claude's models are there under their names, which Claude Code asks for by itself.
     pub(crate) claude: bool,
+    /// What the environment has of a key or a base URL that says nothing.
+    pub(crate) empty: Vec<&'static str>,
 }
+
+/// The variables of a provider's key and of its base URL.
+type Names = [&'static str; 2];
+
+const ANTHROPIC: Names = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
+const OPENAI: Names = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
 const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"];
 const GPT: [&str; 3] = ["gpt-6", "gpt-5", "gpt-5-mini"];
 
 pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr) -> Result<Providers, Box<dyn Error>> {
-    let anthropic = configured("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")?;
-    let openai = configured("OPENAI_API_KEY", "OPENAI_BASE_URL")?;
+    let anthropic = configured(ANTHROPIC)?;
+    let openai = configured(OPENAI)?;
     let simulated = anthropic.is_none() && openai.is_none();
     let claude = simulated || anthropic.is_some();
     // A server without a key is somebody's own, and so are its models.
     let gpt = simulated || openai.as_ref().is_some_and(|(key, _)| !key.is_empty());
 
     if let Some((key, base)) = anthropic {
-        let provider = at(Provider::anthropic(&key)?, base.as_deref(), listener)?;
+        let provider = at(keyed(Provider::anthropic(&key), ANTHROPIC)?, base.as_deref(), ANTHROPIC, listener)?;
         gateway = gateway.upstream("anthropic", Dialect::Anthropic, provider).models(CLAUDE.map(Model::anthropic));
     }
     if let Some((key, base)) = openai {
-        let provider = at(Provider::openai(&key)?, base.as_deref(), listener)?;
+        let provider = at(keyed(Provider::openai(&key), OPENAI)?, base.as_deref(), OPENAI, listener)?;
         gateway = gateway.upstream("openai", Dialect::OpenAiChat, provider);
         if gpt {
             gateway = gateway.models(GPT.map(Model::openai));
@@ -54,11 +62,15 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
             .models(GPT.map(Model::openai));
     }
     let model = if claude { Some("claude-haiku-5-5") } else { gpt.then_some("gpt-5-mini") };
-    Ok(Providers { gateway, answers: Answers { simulated, model, claude } })
+    let mut empty = Vec::new();
+    for name in ANTHROPIC.into_iter().chain(OPENAI) {
+        empty.extend(said(name)?.is_some_and(|value| value.is_empty()).then_some(name));
+    }
+    Ok(Providers { gateway, answers: Answers { simulated, model, claude, empty } })
 }
 
 /// The key and the base URL of one provider; it counts as configured by either, since a local server wants no key.
-fn configured(key: &str, base: &str) -> Result<Option<(String, Option<String>)>, String> {
+fn configured([key, base]: Names) -> Result<Option<(String, Option<String>)>, String> {
     let set = |name| said(name).map(|value| value.filter(|value| !value.is_empty()));
     Ok(match (set(key)?, set(base)?) {
         (None, None) => None,
@@ -76,16 +88,24 @@ pub(crate) fn said(name: &str) -> Result<Option<String>, String> {
     }
 }
 
+fn keyed(
+    provider: Result<Provider<HttpClient>, ProviderError>,
+    [key, _]: Names,
+) -> Result<Provider<HttpClient>, String> {
+    provider.map_err(|error| format!("{key}: {error}"))
+}
+
 fn at(
     provider: Provider<HttpClient>,
     base: Option<&str>,
+    [_, variable]: Names,
     listener: SocketAddr,
 ) -> Result<Provider<HttpClient>, Box<dyn Error>> {
     let Some(base) = base else { return Ok(provider) };
-    let provider = provider.base_url(base)?;
+    let provider = provider.base_url(base).map_err(|error| format!("{variable}: {error}"))?;
     // A name that does not resolve now may do so later; a loop never mends itself.
     if provider.points_at(listener).unwrap_or(false) {
-        return Err(format!("base URL {base} is this gateway itself").into());
+        return Err(format!("{variable}: {base} is this gateway itself").into());
     }
     Ok(provider)
 }

@@ -1,15 +1,16 @@
 use std::error::Error;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tollgate::audit::{Slack, TracingSink};
+use tollgate::domain::event::{Event, What};
 use tollgate::domain::key::Pepper;
+use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
+use tollgate::store::event::EventSink;
 use tollgate::store::journal::{Corrected, Events, Journal, Sealer};
 use tollgate::store::key::KeyRegistry;
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
@@ -18,11 +19,11 @@ use tollgate::store::sqlite::Sqlite;
 use tollgate::store::watched::WatchedKeys;
 use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, ContentLayer};
-use uuid::Uuid;
 
 use crate::args::{Args, Content, Database, Trail};
 use crate::mint;
-use crate::providers::said;
+use crate::peppers::Peppers;
+use crate::welcome::say;
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
@@ -64,11 +65,13 @@ impl Storage {
         let database = Sqlite::open(path).await?;
         database.migrate().await?;
         let keys = database.keys();
-        let pepper = pepper(Path::new(path), keys.is_empty().await?)?;
+        let (path, is_new) = (Path::new(path), keys.is_empty().await?);
+        let peppers = Peppers::find(path, is_new)?;
+        peppers.check(path, is_new, !args.mint.is_empty()).await?;
         let budgets = Arc::new(database.budgets());
         let trails = trails(trail, "sqlite", database.audit(), &budgets).await?;
         let stores = Stores { keys: Arc::new(keys), limits: Arc::new(database.limits()), budgets };
-        Self::with(trails, content, stores, pepper, Some(database)).await
+        Self::with(trails, content, stores, peppers.pepper, Some(database)).await
     }
 
     async fn with(
@@ -115,7 +118,7 @@ pub(crate) async fn revoke(file: &str, names: &[String]) -> Result<(), Box<dyn E
     let database = Sqlite::open(file).await?;
     for name in names {
         mint::revoke(&database.keys(), "revoke", name).await?;
-        println!("revoked {name}");
+        say(format_args!("revoked {name}"))?;
     }
     database.close().await?;
     Ok(())
@@ -134,6 +137,22 @@ fn kept(content: &Content, contents: &Sqlite, sealer: Option<Sealer>) -> Content
         layer = layer.sealed_by(sealer);
     }
     layer
+}
+
+/// What somebody should hear of is in the log too.
+struct ToLog;
+
+#[async_trait]
+impl EventSink for ToLog {
+    async fn tell(&self, event: &Event) -> Result<(), StoreError> {
+        match event.what {
+            // The layer has said so already.
+            What::BudgetExhausted { .. } => {}
+            What::UpstreamDown { .. } | What::AuditDegraded { .. } => tracing::warn!("{event}"),
+            _ => tracing::info!("{event}"),
+        }
+        Ok(())
+    }
 }
 
 /// Straight into the sink, or by way of a journal in this directory, which is made if it is not there.
@@ -163,47 +182,11 @@ async fn trails(
             "a gateway before this one ended in the middle of calls; their budgets are corrected"
         );
     }
-    let (events, sealer, mut journal) = (journal.events(), journal.sealer(), journal.ship(name, sink)?);
+    let (events, sealer) = (journal.events(), journal.sealer());
+    let mut journal = journal.ship(name, sink)?.notify("stderr", ToLog)?;
     if let Some(url) = &trail.notify {
         let slack = Slack::new(url, HttpClient::new()?).map_err(|error| format!("--notify: {error}"))?;
         journal = journal.notify("slack", slack)?;
     }
     Ok(Trails { audit: AuditLayer::journaled(journal), events: Some(events), sealer: Some(sealer) })
-}
-
-/// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are
-/// no keys that an older one would have to open. Where there are both, keys from the file's time open what they did.
-fn pepper(database: &Path, is_new: bool) -> Result<Pepper, Box<dyn Error>> {
-    let path = database.with_extension("pepper");
-    let why = |error: &dyn Error| format!("{}: {error}", path.display());
-    if let Some(text) = said("TOLLGATE_PEPPER")? {
-        let pepper = Pepper::new(text.trim().as_bytes()).map_err(|error| format!("TOLLGATE_PEPPER: {error}"))?;
-        return match std::fs::read_to_string(&path) {
-            Ok(before) => Ok(pepper.and_before(Pepper::new(before.trim().as_bytes()).map_err(|error| why(&error))?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(pepper),
-            Err(error) => Err(why(&error).into()),
-        };
-    }
-    if is_new && !path.exists() {
-        make(&path).map_err(|error| why(&error))?;
-    }
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{}; the keys in {} open under it only", why(&error), database.display()))?;
-    Pepper::new(text.trim().as_bytes()).map_err(|error| why(&error).into())
-}
-
-/// Whole, or not at all; and of two gateways that start at once, both have the first one's.
-fn make(path: &Path) -> std::io::Result<()> {
-    let text = Pepper::mint_text().map_err(std::io::Error::other)?;
-    // Of a name that nobody else has: in a container every process is the first, and what one of them left that was killed here
-    // would be in the way of all that come after.
-    let new = path.with_extension(format!("pepper-{}", Uuid::new_v4()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let linked =
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&new, path));
-    std::fs::remove_file(&new)?;
-    match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }

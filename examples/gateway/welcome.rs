@@ -1,20 +1,34 @@
+use std::fmt;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use tollgate::domain::key::VirtualKey;
 
 use crate::providers::Answers;
 
+/// A line for whoever started this, at once. `println!` would panic where nobody reads it any more.
+pub(crate) fn say(line: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
 /// What to paste into which client.
-pub(crate) fn print(address: SocketAddr, answers: &Answers, has_keys: bool, key: Option<&VirtualKey>) {
+pub(crate) fn print(
+    address: SocketAddr,
+    answers: &Answers,
+    has_keys: bool,
+    key: Option<&VirtualKey>,
+) -> io::Result<()> {
     if answers.simulated {
-        println!(
+        say(format_args!(
             "no provider is configured: a simulated one answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real one"
-        );
+        ))?;
     }
     if !has_keys {
-        println!(
+        say(format_args!(
             "no virtual keys yet: whoever reaches this port may call, so it listens on loopback only; --mint name=me,budget=5/day for one"
-        );
+        ))?;
     }
     // A key that was minted in an earlier run is known to its owner alone.
     let key = match key {
@@ -28,7 +42,7 @@ pub(crate) fn print(address: SocketAddr, answers: &Answers, has_keys: bool, key:
         true => "claude".to_owned(),
         false => format!("ANTHROPIC_DEFAULT_HAIKU_MODEL={model} claude --model {model}"),
     };
-    println!(
+    say(format_args!(
         r#"
 curl http://{address}/v1/messages -H 'x-api-key: {key}' -H 'content-type: application/json' \
   -d '{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"Hello"}}]}}'
@@ -38,5 +52,5 @@ anthropic (Python) anthropic.Anthropic(base_url="http://{address}", api_key="{ke
 openai (Python)    openai.OpenAI(base_url="http://{address}/v1", api_key="{key}")
 either is served   model="{model}"
 "#
-    );
+    ))
 }

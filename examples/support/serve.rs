@@ -3,7 +3,7 @@
 #[path = "again.rs"]
 mod again;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +15,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tollgate::call::LiveCalls;
 
 use again::Again;
@@ -26,6 +27,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// When the process is gone for certain, counted from when it was asked to stop, and from when it was asked again.
 const END: Duration = Duration::from_secs(45);
 const END_AGAIN: Duration = Duration::from_secs(5);
+
+/// From one warning that no connection can be accepted to the next.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the
 /// address.
@@ -87,6 +91,7 @@ async fn asked(interrupt: &mut Signal, terminate: &mut Signal) {
 pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<(Stop, bool)> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut warned_at = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -94,10 +99,21 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
         };
         // Those that have ended are forgotten.
         while connections.try_join_next().is_some() {}
-        let Ok((socket, _)) = accepted else {
-            // Too many open files, or a client that was gone already: the next may fare better.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Too many open files, for one: whoever wants to connect waits, and nothing else would say so. A client that was
+                // gone already is no news.
+                let is_news = !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset);
+                if is_news && warned_at.is_none_or(|at: Instant| at.elapsed() >= QUIET) {
+                    let connections = connections.len();
+                    tracing::warn!(%error, connections, "no connection can be accepted; clients wait until one can");
+                    warned_at = Some(Instant::now());
+                }
+                // The next may fare better.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
         };
         // Without it a stream waits 40 ms for acknowledgements.
         let _ = socket.set_nodelay(true);
@@ -128,6 +144,11 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
     drop(listener);
     stopping.send_replace(true);
     let live = stop.live.clone();
+    tracing::info!(
+        connections = connections.len(),
+        "asked to stop: waiting for {} calls, {PATIENCE:?} at most",
+        live.len()
+    );
     let in_time = async {
         let finished = async { while connections.join_next().await.is_some() {} };
         let patience = tokio::time::timeout(PATIENCE + MOMENT, finished);

@@ -88,7 +88,7 @@ fn spent(gateway: &Gateway, key: &str) -> String {
     spent.split('"').next().unwrap_or_default().to_owned()
 }
 
-fn ask(gateway: &Gateway, head: &str, body: &str) -> (u16, String) {
+pub(crate) fn ask(gateway: &Gateway, head: &str, body: &str) -> (u16, String) {
     let answer = whole(gateway, head, body);
     let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())

@@ -14,6 +14,7 @@ mod examples;
 mod gateway;
 mod keys;
 mod node;
+mod operating;
 mod process;
 mod python;
 #[path = "../support/skip.rs"]
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let mut trials = process::trials();
     trials.extend(keys::trials());
     trials.extend(starts::trials());
+    trials.extend(operating::trials());
     trials.extend(audit::trials());
     trials.extend(examples::trials());
     trials.extend(claude_code::trials());

@@ -1,0 +1,48 @@
+//! What a key may do, in the words of `--mint`, for the log.
+
+use tollgate::domain::principal::Principal;
+use tollgate::domain::scope::{Scope, ScopeKind};
+
+/// Every part, in the order in which it is told, and what is said of it; nothing where there is none of it.
+fn parts(of: &Principal) -> Vec<(&'static str, String)> {
+    let budgets = |is: fn(&Scope) -> bool| {
+        let some = of.budgets.iter().filter(|budget| is(&budget.pot.scope));
+        some.map(|budget| format!("{}/{}", budget.limit, budget.pot.window)).collect::<Vec<_>>().join(" and ")
+    };
+    let limit = |measure: &str| {
+        let some = of.limits.iter().filter(|limit| limit.measure.as_str() == measure);
+        some.map(|limit| limit.most.to_string()).collect::<Vec<_>>().join(" and ")
+    };
+    vec![
+        ("user", of.user.as_deref().unwrap_or_default().to_owned()),
+        ("team", of.team.as_deref().unwrap_or_default().to_owned()),
+        ("budget", budgets(|scope| scope.kind == ScopeKind::Key)),
+        ("team-budget", budgets(|scope| scope.kind == ScopeKind::Team)),
+        ("models", of.models.join(" and ")),
+        ("rpm", limit("requests")),
+        ("tpm", limit("tokens")),
+        ("parallel", limit("parallel")),
+        ("content", of.content.map_or("", |keep| keep.as_str()).to_owned()),
+    ]
+}
+
+/// All that is said of one who is new.
+pub(crate) fn said(of: &Principal) -> String {
+    let some = parts(of).into_iter().filter(|(_, what)| !what.is_empty());
+    let some: Vec<_> = some.map(|(part, what)| format!("{part} {what}")).collect();
+    if some.is_empty() { "it may ask for every model, without a limit".to_owned() } else { some.join(", ") }
+}
+
+/// What of the one became another thing in the other.
+pub(crate) fn changes(before: &Principal, now: &Principal) -> String {
+    let shown = |what: String| if what.is_empty() { "none".to_owned() } else { what };
+    let both = parts(before).into_iter().zip(parts(now));
+    let changed: Vec<_> = both
+        .filter(|((_, before), (_, now))| before != now)
+        .map(|((part, before), (_, now))| format!("{part} was {}, is {}", shown(before), shown(now)))
+        .collect();
+    match changed.is_empty() {
+        true => "what it may do stays as it was".to_owned(),
+        false => format!("{}; all else stays as it was", changed.join("; ")),
+    }
+}
