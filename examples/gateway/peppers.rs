@@ -73,7 +73,8 @@ impl Peppers {
                 sqlx::query_scalar("SELECT mark FROM gateway_peppers").fetch_all(&mut file).await?;
             if !is_new && !marks.is_empty() && !self.marks.iter().any(|mark| marks.contains(mark)) {
                 let what = "this is not the pepper that the keys were minted under, and none of them would open anything; \
-                     start with that one, in TOLLGATE_PEPPER or in the file beside the database";
+                     start with that one, in TOLLGATE_PEPPER or in the file beside the database; if it is lost, \
+                     `DELETE FROM gateway_peppers` there, and mint every key again";
                 return Err(format!("{}: {what}", database.display()).into());
             }
             if (is_new || mints) && !marks.contains(&self.marks[0]) {

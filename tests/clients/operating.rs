@@ -304,4 +304,13 @@ fn a_wrong_pepper_is_refused() {
     mint(&second, "bob");
     fs::remove_file(path.with_extension("pepper")).expect("it is there");
     ended(Gateway::peppered("wrong-pepper", &file, &second));
+
+    // Where it is lost there is a way out, which the error names.
+    assert!(said.contains("`DELETE FROM gateway_peppers` there, and mint every key again"), "{said}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
+        file.execute("DELETE FROM gateway_peppers").await.expect("known");
+    });
+    mint(&"t".repeat(32), "ada");
 }
