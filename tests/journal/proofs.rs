@@ -5,7 +5,7 @@ use std::process::Command;
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
-use tollgate::store::journal::{Fault, Head, Journal, LineHash, export, verify, verify_export};
+use tollgate::store::journal::{AnchorState, Fault, Head, Journal, LineHash, export, verify, verify_export};
 use tollgate::store::memory::MemoryBudgets;
 
 use crate::site::{Dir, Site, ended};
@@ -120,6 +120,54 @@ async fn an_anchor_tells_when_the_end_was_cut_off_or_all_of_it_made_anew() {
     {
         assert!(text.parse::<Head>().is_err(), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_anchor_is_confirmed_as_long_as_its_line_or_the_one_behind_it_is_kept_and_else_out_of_reach() {
+    use AnchorState::{Broken, Confirmed, OutOfReach};
+    let dir = Dir::new("reach");
+    let lines = some(&dir).await;
+    let hash = |line: &[u8]| LineHash::of(line.strip_suffix(b"\n").expect("a whole line"));
+    let head = |at: usize| Head { seq: at as u64 + 1, hash: hash(&lines[at]) };
+    let other = |at: usize| Head { hash: LineHash::of(b"other"), ..head(at) };
+    let last = lines.len() - 1;
+    let verified = |lines: &[Vec<u8>], anchors: &[Head]| {
+        let report = verify_export(&lines.concat()[..], anchors).expect("readable");
+        assert_eq!(report.anchors.iter().map(|anchor| anchor.head).collect::<Vec<_>>(), anchors);
+        let states: Vec<_> = report.anchors.iter().map(|anchor| anchor.state).collect();
+        (states, report.broken.map(|broken| (broken.after, broken.what)))
+    };
+    let kept = &lines[3..];
+    assert_eq!(
+        verified(kept, &[head(1), head(2), head(3), head(last)]),
+        (vec![OutOfReach, Confirmed, Confirmed, Confirmed], None)
+    );
+    // All of what is kept is made anew, as whoever can write there can: its lines hold among each other.
+    let (mut forged, mut prev) = (Vec::<Vec<u8>>::new(), LineHash::of(b"another history"));
+    for line in kept {
+        let text = String::from_utf8(line.clone()).expect("UTF-8");
+        let (before, behind) = text.split_once(r#""prev":""#).expect("a line");
+        let line = format!(r#"{before}"prev":"{prev}{}"#, &behind[64..]).into_bytes();
+        prev = hash(&line);
+        forged.push(line);
+    }
+    assert_eq!(verified(&forged, &[]), (vec![], None));
+    assert_eq!(verified(&forged, &[head(1)]), (vec![OutOfReach], None), "nothing tells, and that is said");
+    assert_eq!(verified(&forged, &[head(1), head(2)]), (vec![OutOfReach, Broken], Some((None, Fault::NotAsAnchored))));
+    assert_eq!(verified(&forged, &[head(4)]), (vec![Broken], Some((Some(4), Fault::NotAsAnchored))));
+    // Of two of one line one may be wrong, and one behind the last is missing.
+    let wrong = Some((Some(4), Fault::NotAsAnchored));
+    assert_eq!(verified(kept, &[head(4), other(4)]), (vec![Confirmed, Broken], wrong));
+    let cut = Some((Some(last as u64), Fault::NotAsAnchored));
+    assert_eq!(verified(&lines[3..last], &[head(4), head(last)]), (vec![Confirmed, Broken], cut));
+    assert_eq!(verified(&[], &[head(4)]), (vec![Broken], Some((None, Fault::NotAsAnchored))));
+    // What the first line of all says of the one before it everybody knows.
+    let none = Head { seq: 0, hash: LineHash::NONE };
+    assert_eq!(verified(&lines, &[none]), (vec![OutOfReach], None));
+    let report = verify_export(&kept.concat()[..], &[head(2)]).expect("readable");
+    let text = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(text["anchors"][0], serde_json::json!({ "head": head(2).to_string(), "state": "confirmed" }));
+    assert_eq!(text["head"], head(last).to_string());
 }
 
 #[tokio::test]

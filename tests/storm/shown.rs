@@ -268,9 +268,9 @@ fn show_what_tells_others(shown: &mut Shown) {
 /// futures within a `CallFuture`; shows no name of its own; or is there to show what it holds, as a block of a stream and what a
 /// simulated provider received.
 const BARE: &str = "\
-    Abilities Account AdmissionGate Admitted AnthropicVersion At AttemptEnd AttemptGuard AuditGate AuditStatus Bill Block \
-    Break Bucket BuildError CacheWrites CachedKeysOptions Calendar Catalog Content ContentFuture ContentService \
-    Conventions Corrected Cost CostInUsage CostWriter Crossing Dialect Drain Effort Efforts End Environment Estimator \
+    Abilities Account AdmissionGate Admitted Anchor AnchorState AnthropicVersion At AttemptEnd AttemptGuard AuditGate \
+    AuditStatus Bill Block Break Bucket BuildError CacheWrites CachedKeysOptions Calendar Catalog Content ContentFuture \
+    ContentService Conventions Corrected Cost CostInUsage CostWriter Crossing Dialect Drain Effort Efforts End Environment Estimator \
     Event EventTooLarge Fault GateFuture GateLayer HttpBody HttpFuture Index JournalError JournalOptions Keep KeyError \
     Kind Lack LeftOut Length Limits Line LineHash LongContext ManualClock Measure Memory MemoryStore Met MeterFuture \
     MeterLayer Metrics Mode Model ModelCard ModelName MoneyError Multiplied Names NotAHead NotAKeep NotAPattern NotAWindow \

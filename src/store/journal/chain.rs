@@ -95,6 +95,12 @@ impl fmt::Display for Head {
     }
 }
 
+impl Serialize for Head {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl FromStr for Head {
     type Err = NotAHead;
 

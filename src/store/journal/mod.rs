@@ -90,6 +90,6 @@ pub use self::open::{Corrected, Journal, JournalOptions};
 pub(crate) use self::queue::Witness;
 pub use self::seal::{Proof, Sealer, Seals};
 pub(crate) use self::trail::{Trail, Trails};
-pub use self::verify::{Break, Fault, Report, export, verify, verify_export};
+pub use self::verify::{Anchor, AnchorState, Break, Fault, Report, export, verify, verify_export};
 
 use self::shared::Shared;

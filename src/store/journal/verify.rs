@@ -29,7 +29,6 @@ pub struct Report {
     /// sink had had it, or by somebody.
     pub first: Option<u64>,
     /// The number and the hash of the last, to be kept where nobody here can change it.
-    #[serde(serialize_with = "as_text")]
     pub head: Option<Head>,
     /// How many there are.
     pub lines: u64,
@@ -39,6 +38,31 @@ pub struct Report {
     pub torn: Vec<String>,
     /// The first place where a line is missing, or is not what it was.
     pub broken: Option<Break>,
+    /// What has come of each anchor, as they were given. Where none is confirmed, all of it may have been made anew.
+    pub anchors: Vec<Anchor>,
+}
+
+/// A head of earlier, and what the lines say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Anchor {
+    /// As it was given.
+    pub head: Head,
+    /// What has come of it.
+    pub state: AnchorState,
+}
+
+/// What has come of an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AnchorState {
+    /// The line is there as it was, or the first line names its hash as that of the line before.
+    Confirmed,
+    /// The line is another, or is not there though it should be: one behind the last line is missing as well.
+    Broken,
+    /// The line was removed, and so was the one behind it: nothing that is there tells of it.
+    OutOfReach,
 }
 
 /// Where the chain does not hold.
@@ -84,15 +108,9 @@ impl fmt::Display for Break {
     }
 }
 
-fn as_text<S: serde::Serializer>(head: &Option<Head>, serializer: S) -> Result<S::Ok, S::Error> {
-    match head {
-        Some(head) => serializer.collect_str(head),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// Proves the journal in this directory, while it is written or not: its lines, and that those of `anchors`, which are heads
-/// of earlier, are in it. Reads all of it. Who can write there can make it anew from any line on, which an anchor tells.
+/// of earlier, are in it. Reads all of it. Who can write there can make it anew from any line on, which an anchor tells, as long
+/// as its line or the one behind it is kept.
 ///
 /// # Errors
 /// When it cannot be read; what is wrong with its lines is in the report.
@@ -219,9 +237,8 @@ fn first_open(dir: &Path) -> io::Result<(VecDeque<File>, Vec<Segment>)> {
 }
 
 /// A chain, as far as it was followed.
-struct Chain<'a> {
-    anchors: &'a [Head],
-    anchored: usize,
+struct Chain {
+    anchors: Vec<Anchor>,
     first: Option<u64>,
     head: Option<Head>,
     lines: u64,
@@ -232,11 +249,11 @@ struct Chain<'a> {
     broken: Option<Break>,
 }
 
-impl<'a> Chain<'a> {
-    fn new(anchors: &'a [Head]) -> Self {
+impl Chain {
+    fn new(anchors: &[Head]) -> Self {
+        let unseen = |&head: &Head| Anchor { head, state: AnchorState::OutOfReach };
         Chain {
-            anchors,
-            anchored: 0,
+            anchors: anchors.iter().map(unseen).collect(),
             first: None,
             head: None,
             lines: 0,
@@ -265,17 +282,31 @@ impl<'a> Chain<'a> {
             _ => {}
         }
         let head = Head { seq, hash: LineHash::of(line) };
-        let anchors = self.anchors.iter().filter(|anchor| anchor.seq == seq);
-        for anchor in anchors {
-            match anchor.hash == head.hash {
-                true => self.anchored += 1,
-                false => return self.fail(place(), Fault::NotAsAnchored),
-            }
+        // All that is known of a line that was removed is what the one behind it says.
+        let before = seq.checked_sub(1).filter(|_| self.first.is_none());
+        let before = before.map(|before| Head { seq: before, hash: prev });
+        let others = before.into_iter().chain([head]).filter(|known| !self.compare(*known)).count();
+        if others > 0 {
+            self.fail(place(), Fault::NotAsAnchored);
         }
         self.first.get_or_insert(seq);
         self.head = Some(head);
         self.lines += 1;
         self.finals += u64::from(matches!(said, Some(Said::Final(_))));
+    }
+
+    /// Whether every anchor of this number is of this line.
+    fn compare(&mut self, known: Head) -> bool {
+        let mut all_fit = true;
+        // Before the first line of all there is none: who names its hash has anchored nothing.
+        for anchor in self.anchors.iter_mut().filter(|anchor| anchor.head.seq == known.seq && known.seq > 0) {
+            anchor.state = match anchor.head == known && anchor.state != AnchorState::Broken {
+                true => AnchorState::Confirmed,
+                false => AnchorState::Broken,
+            };
+            all_fit &= anchor.state == AnchorState::Confirmed;
+        }
+        all_fit
     }
 
     fn unreadable(&mut self, place: String, len: usize) {
@@ -295,13 +326,14 @@ impl<'a> Chain<'a> {
         if let Some((loose, _)) = self.loose.take() {
             self.fail(loose, Fault::Unreadable);
         }
-        let first = self.first.unwrap_or(u64::MAX);
-        // What was removed since cannot be held against it.
-        let expected = self.anchors.iter().filter(|anchor| anchor.seq >= first || self.first.is_none()).count();
-        if self.anchored < expected {
+        let first = self.first.unwrap_or(0);
+        // What was removed since cannot be held against it; what is not where it should be can.
+        let unseen = |anchor: &&mut Anchor| anchor.state == AnchorState::OutOfReach && anchor.head.seq >= first;
+        let missing = self.anchors.iter_mut().filter(unseen).map(|anchor| anchor.state = AnchorState::Broken).count();
+        if missing > 0 {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
         }
-        let Chain { first, head, lines, finals, torn, broken, .. } = self;
-        Report { first, head, lines, finals, torn, broken }
+        let Chain { first, head, lines, finals, torn, broken, anchors, .. } = self;
+        Report { first, head, lines, finals, torn, broken, anchors }
     }
 }
