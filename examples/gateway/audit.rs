@@ -1,53 +1,141 @@
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
 use serde_json::json;
-use tollgate::domain::content::Content;
-use tollgate::store::journal::{Proof, Seals, export, verify, verify_export};
-use tollgate::store::sqlite::Sqlite;
+use tollgate::domain::content::{Content, Side};
+use tollgate::store::journal::{Anchor, AnchorState, Proof, Seals, export, verify, verify_export};
+use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
+use uuid::Uuid;
 
 use crate::args::Audit;
 use crate::welcome::say;
+
+/// Nothing that is there is wrong, and yet nothing is proved, or there is nothing. It has an exit code of its own: whoever runs this
+/// by night must hear of it, and not take it for a forged journal.
+#[derive(Debug)]
+pub(crate) struct Nothing(String);
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Nothing {}
 
 /// Proves a journal or an export of one, and prints what was found as one line of JSON; or prints an export.
 pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
     match audit {
         Audit::Verify { path, anchors } => {
-            let why = |error: io::Error| format!("{}: {error}", path.display());
             let report = match path.is_dir() {
                 true => verify(&path, &anchors),
                 false => File::open(&path).and_then(|file| verify_export(BufReader::new(file), &anchors)),
             };
-            let report = report.map_err(why)?;
+            let report = report.map_err(|error| why(&path, &error))?;
             say(format_args!("{}", serde_json::to_string(&report)?))?;
+            let is_confirmed = |anchor: &Anchor| anchor.state == AnchorState::Confirmed;
             match report.broken {
                 Some(broken) => Err(broken.to_string().into()),
+                None if report.lines == 0 => Err(no_line(&path).into()),
+                None if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
+                    "{}: none of these anchors is confirmed: they are older than what is kept here, and all of that may have been made anew",
+                    path.display()
+                ))
+                .into()),
                 None => Ok(()),
             }
         }
-        Audit::Content { file, call, journal } => {
-            let sqlite = Sqlite::open(&file).await?;
-            let why = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-            let seals = journal.map(|path| Seals::read(&path).map_err(|error| why(&path, error))).transpose()?;
-            let mut is_changed = false;
-            for content in sqlite.contents().find(call).await? {
-                let proof = seals.as_ref().map(|seals| seals.prove(&content));
-                is_changed |= proof == Some(Proof::Changed);
-                let body = content.body.as_deref().map(String::from_utf8_lossy);
-                let Content { side, keep, left_out, is_whole, bytes, .. } = &content;
-                let proof = proof.map(|proof| format!("{proof:?}"));
-                say(format_args!(
-                    "{}",
-                    json!({ "side": side, "keep": keep, "left_out": left_out, "is_whole": is_whole, "bytes": bytes, "proof": proof, "body": body })
-                ))?;
-            }
-            if is_changed { Err("what is kept of this call is not what was written down of it".into()) } else { Ok(()) }
-        }
-        Audit::Export { directory } => {
-            export(&directory, io::stdout().lock()).map_err(|error| format!("{}: {error}", directory.display()))?;
-            Ok(())
-        }
+        Audit::Content { file, call, journal } => content(&file, call, journal.as_deref()).await,
+        Audit::Export { directory } => match export(&directory, io::stdout().lock()) {
+            Ok(0) => Err(no_line(&directory).into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(why(&directory, &error).into()),
+        },
     }
+}
+
+fn why(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// A gateway writes the first one when it starts.
+fn no_line(path: &Path) -> Nothing {
+    Nothing(format!(
+        "{}: there is no line of a journal; is it another directory, or a volume that is not mounted?",
+        path.display()
+    ))
+}
+
+/// Prints what is kept of a call, and what the journal proves of it, if there is one.
+async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    // To open one that is not there would make it.
+    if !file.exists() {
+        return Err(format!("audit content: there is no file {}", file.display()).into());
+    }
+    let sqlite = Sqlite::open(file).await?;
+    let seals = journal.map(|path| Seals::read(path).map_err(|error| why(path, &error))).transpose()?;
+    let contents = sqlite.contents().find(call).await.map_err(|error| -> Box<dyn Error> {
+        let of_file = error.source().and_then(|source| source.downcast_ref::<SqliteError>());
+        match of_file.map(SqliteError::kind) {
+            Some(SqliteErrorKind::NotMigrated) => {
+                format!("no gateway of this version has kept content in {}", file.display()).into()
+            }
+            _ => error.into(),
+        }
+    })?;
+    let (mut is_changed, mut unknown) = (false, Vec::new());
+    for content in &contents {
+        let proof = seals.as_ref().map(|seals| seals.prove(content));
+        match proof {
+            None | Some(Proof::Holds) => {}
+            Some(Proof::NotWrittenDown) => unknown.push(content.side),
+            Some(_) => is_changed = true,
+        }
+        let body = content.body.as_deref().map(String::from_utf8_lossy);
+        let Content { side, keep, left_out, is_whole, bytes, .. } = content;
+        let proof = proof.map(|proof| format!("{proof:?}"));
+        say(format_args!(
+            "{}",
+            json!({ "side": side, "keep": keep, "left_out": left_out, "is_whole": is_whole, "bytes": bytes, "proof": proof, "body": body })
+        ))?;
+    }
+    if is_changed {
+        return Err("what is kept of this call is not what was written down of it".into());
+    }
+    let mut nothing = Vec::new();
+    if !unknown.is_empty() {
+        nothing.push(format!(
+            "the journal says nothing of this call's {}: its lines begin later, or these are not of this call",
+            sides(&unknown)
+        ));
+    }
+    nothing.extend(seals.as_ref().and_then(|seals| gone(seals, call, &contents)));
+    if contents.is_empty() && nothing.is_empty() {
+        let either = if seals.is_some() { "; the journal says nothing of it either" } else { "" };
+        nothing.push(format!("nothing is kept of {call} in {}{either}", file.display()));
+    }
+    if nothing.is_empty() { Ok(()) } else { Err(Nothing(nothing.join("; ")).into()) }
+}
+
+/// What was to be kept of a call and is not there, and whether it was deleted, as far as the journal tells.
+fn gone(seals: &Seals, call: Uuid, contents: &[Content]) -> Option<String> {
+    let mut gone = seals.of(call);
+    gone.retain(|(side, _)| contents.iter().all(|content| content.side != *side));
+    let latest = gone.iter().map(|(_, at)| *at).max()?;
+    let which = sides(&gone.iter().map(|(side, _)| *side).collect::<Vec<_>>());
+    let how = match seals.deleted_before() {
+        Some(before) if latest < before => format!("it was deleted, as all from before {before} was"),
+        _ if seals.deleted_by_hand() > 0 => {
+            format!("somebody has deleted {} bodies, of which calls the journal does not say", seals.deleted_by_hand())
+        }
+        _ => "the journal does not say that it was deleted".to_owned(),
+    };
+    Some(format!("what was to be kept of this call's {which} is not there: it is of {latest}, and {how}"))
+}
+
+fn sides(sides: &[Side]) -> String {
+    sides.iter().map(|side| side.as_str()).collect::<Vec<_>>().join(" and ")
 }

@@ -21,13 +21,17 @@
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
 //! has them, it tells when a budget runs out, when `--revoke` has revoked a key, and when a provider is down.
+//! `--anchor SEQ:HASH`, a `head` that `audit verify` printed and that you kept elsewhere, proves that nobody has made all of it
+//! anew. The exit code is 1 where something is wrong, and 2 where nothing is proved: where there is no line of a journal, or where
+//! none of the anchors is confirmed, since they are older than what is kept.
 //!
 //! Ctrl-C, or SIGTERM, takes no new connections, gives streams 30 seconds, and what is to be written down 10 more: what has not
 //! ended by then is named in the log, and the exit code is 1. One more Ctrl-C hangs up on streams, and leaves the rest a second.
 //!
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
-//! what is kept of a call, and proves it.
+//! what is kept of a call, and proves it: exit code 1 where it was changed, and 2 where something of it is not there, or the
+//! journal says nothing of it.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
@@ -94,9 +98,9 @@ fn main() -> ExitCode {
     code
 }
 
-fn failed(error: &dyn Error) -> ExitCode {
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     tracing::error!("{}", chain(error));
-    ExitCode::FAILURE
+    if error.is::<audit::Nothing>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What it says, and all that caused it.
@@ -143,7 +147,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .live_calls(stop.live.clone())
         .audit(&storage.audit)
         .on_close(calls::log);
-    let mut budgets = BudgetLayer::new(storage.stores.budgets.clone());
+    // One that asks on at once finds what its last call held still held, until that is settled.
+    let mut budgets = BudgetLayer::new(storage.stores.budgets.clone()).wait(Duration::from_millis(250));
     if let Some(events) = storage.events.clone() {
         let watch = UpstreamWatch::new(events.clone(), 5);
         let refusals = events.clone();

@@ -26,14 +26,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Where a gateway writes its journal; nothing is there.
-fn journal(name: &str) -> PathBuf {
+pub(crate) fn journal(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Fails where nothing is, as it should be.
     let _ = fs::remove_dir_all(&path);
     path
 }
 
-fn audit(args: &[&str]) -> Output {
+pub(crate) fn audit(args: &[&str]) -> Output {
     command().arg("audit").args(args).output().expect("the example runs")
 }
 

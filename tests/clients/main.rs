@@ -9,6 +9,7 @@
 //! `cargo build --examples --all-features` left.
 
 mod audit;
+mod audit_says;
 mod claude_code;
 mod examples;
 mod gateway;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials());
     trials.extend(operating::trials());
     trials.extend(audit::trials());
+    trials.extend(audit_says::trials());
     trials.extend(examples::trials());
     trials.extend(claude_code::trials());
     for case in python::trials() {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use jiff::Timestamp;
-use tollgate::domain::content::{Content, Keep, Seal};
+use tollgate::domain::content::{Content, Keep, Seal, Side};
 use tollgate::store::content::ContentSink;
 use tollgate::store::journal::{Journal, Proof, Seals, export, verify};
 use tollgate::{AuditLayer, GatewayLayer};
@@ -97,4 +97,35 @@ async fn that_content_was_deleted_in_time_is_written_down() {
     export(&dir.0, &mut exported).expect("readable");
     let exported = String::from_utf8(exported).expect("UTF-8");
     assert!(exported.contains(r#""content_deleted":{"before":"#) && exported.contains(r#""bodies":2"#), "{exported}");
+}
+
+#[tokio::test]
+async fn seals_tell_which_bodies_of_a_call_were_to_be_kept_and_what_was_deleted() {
+    let dir = Dir::new("tells");
+    let (content, kept) = layer();
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let sealer = journal.sealer();
+    let content = content.keep(Keep::Full).sealed_by(journal.sealer());
+    let audit = AuditLayer::journaled(journal);
+    ask(&gateway(GatewayLayer::new().audit(&audit).content(&content), &[]), post("/v1/messages", &messages("one")))
+        .await;
+    content.flush().await;
+    audit.flush().await;
+    let (seals, all) = (Seals::read(&dir.0).expect("readable"), kept.all());
+    let mut ends: Vec<_> = all.iter().map(|one| (one.side, one.at)).collect();
+    ends.sort_by_key(|(side, _)| *side == Side::Answer);
+    assert_eq!((seals.of(all[0].call), ends.len()), (ends, 2));
+    assert_eq!(seals.of(uuid::Uuid::nil()), []);
+    assert_eq!((seals.deleted_before(), seals.deleted_by_hand()), (None, 0));
+
+    sealer.deleted(3);
+    sealer.deleted(1);
+    let content = content.keep(Keep::Nothing).retain(std::time::Duration::ZERO);
+    ask(&gateway(GatewayLayer::new().audit(&audit).content(&content), &[]), post("/v1/messages", &messages("new")))
+        .await;
+    until("deleted", || kept.all().is_empty()).await;
+    audit.flush().await;
+    let seals = Seals::read(&dir.0).expect("readable");
+    assert!(seals.deleted_before().is_some_and(|before| before > all[0].at && before > all[1].at));
+    assert_eq!((seals.deleted_by_hand(), seals.of(all[0].call).len()), (4, 2), "what was sealed is still told");
 }

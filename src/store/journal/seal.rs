@@ -114,6 +114,8 @@ impl fmt::Debug for Sealer {
 #[derive(Debug)]
 pub struct Seals {
     by_body: HashMap<(Uuid, Side), Sealed>,
+    deleted_before: Option<Timestamp>,
+    deleted_by_hand: u64,
 }
 
 /// What is known of content that somebody has.
@@ -136,15 +138,24 @@ impl Seals {
     /// # Errors
     /// When it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
-        let mut by_body = HashMap::new();
+        let mut seals = Seals { by_body: HashMap::new(), deleted_before: None, deleted_by_hand: 0 };
         each_line(path.as_ref(), |line| {
-            if let Some(Said::Content(sealed)) = read(line).map(|line| line.said) {
-                // There is one of each; of more, whoever added them came later.
-                by_body.entry((sealed.call, sealed.side)).or_insert(sealed);
+            match read(line).map(|line| line.said) {
+                Some(Said::Content(sealed)) => {
+                    // There is one of each; of more, whoever added them came later.
+                    seals.by_body.entry((sealed.call, sealed.side)).or_insert(sealed);
+                }
+                Some(Said::ContentDeleted(Deleted { before: None, bodies })) => {
+                    seals.deleted_by_hand = seals.deleted_by_hand.saturating_add(bodies);
+                }
+                Some(Said::ContentDeleted(Deleted { before, .. })) => {
+                    seals.deleted_before = seals.deleted_before.max(before);
+                }
+                _ => {}
             }
             Ok(())
         })?;
-        Ok(Seals { by_body })
+        Ok(seals)
     }
 
     /// How many bodies it says something of.
@@ -157,6 +168,25 @@ impl Seals {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_body.is_empty()
+    }
+
+    /// Which bodies of this call were to be kept, the request first, and when each had come to its end.
+    #[must_use]
+    pub fn of(&self, call: Uuid) -> Vec<(Side, Timestamp)> {
+        let sealed = [Side::Request, Side::Answer].map(|side| self.by_body.get(&(call, side)));
+        sealed.into_iter().flatten().map(|sealed| (sealed.side, sealed.at)).collect()
+    }
+
+    /// What had come to its end before then was deleted, since it was to be kept no longer. `None` where nothing was.
+    #[must_use]
+    pub fn deleted_before(&self) -> Option<Timestamp> {
+        self.deleted_before
+    }
+
+    /// How many bodies somebody has deleted besides, by call, key or user: of which calls is not written down.
+    #[must_use]
+    pub fn deleted_by_hand(&self) -> u64 {
+        self.deleted_by_hand
     }
 
     /// Whether this is what was kept.
