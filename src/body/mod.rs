@@ -10,9 +10,11 @@
 //! ```
 
 mod budget;
+mod covered;
 mod gunzip;
 
 pub(crate) use self::budget::{Budget, NoRoom, Share};
+pub(crate) use self::covered::{Covered, Secret};
 pub(crate) use self::gunzip::Gunzip;
 
 use std::any::Any;
@@ -26,6 +28,14 @@ use http_body::{Frame, SizeHint};
 
 /// Any error of a body, boxed.
 pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The words that came with a status on the wire are those of that status, and of whoever said it.
+pub(crate) fn forget_reason(extensions: &mut http::Extensions) {
+    #[cfg(feature = "upstream")]
+    extensions.remove::<hyper::ext::ReasonPhrase>();
+    #[cfg(not(feature = "upstream"))]
+    let _ = extensions;
+}
 
 type Inner = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 

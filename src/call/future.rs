@@ -13,7 +13,7 @@ use super::body::CallBody;
 use super::closer::Closer;
 use super::state::ClientEnd;
 use super::{Call, Ending};
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, forget_reason};
 use crate::dialect;
 use crate::domain::dialect::Operation;
 use crate::domain::outcome::Decision;
@@ -122,6 +122,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         let rendered = dialect::render(rejection, call.dialect(), id);
         let own = theirs.or_else(|| call.shared.manners.status(call.dialect(), rejection.kind()));
         *response.status_mut() = own.unwrap_or(rendered.status);
+        forget_reason(response.extensions_mut());
         // A framework in between may have measured the placeholder.
         for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::ETAG] {
             response.headers_mut().remove(name);

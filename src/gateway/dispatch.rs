@@ -11,7 +11,7 @@ use tower::Service;
 
 use super::stage::{Answer, Stage};
 use super::wire::in_memory;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, forget_reason};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
@@ -253,6 +253,7 @@ impl Attempts {
 fn as_the_client_knows_it(call: &Call, mut answer: Response<Body>) -> Response<Body> {
     if answer.status().as_u16() == 529 && call.dialect() != Dialect::Anthropic {
         *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        forget_reason(answer.extensions_mut());
         answer.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
     }
     answer

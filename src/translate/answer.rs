@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Collected, Limited};
 
 use super::body::TranslatedBody;
 use super::request::Passage;
-use crate::body::{Body, Gunzip};
+use crate::body::{Body, Gunzip, Secret, forget_reason};
 use crate::call::is_event_stream;
 use crate::dialect::Rendered;
 use crate::dialect::canon::fault::{Fault, FaultKind};
@@ -32,7 +32,7 @@ const MOST_OF_ERROR: usize = 1 << 20;
 impl Passage {
     /// The answer in the client's dialect. One of ours, in the upstream's place, has no dialect yet and passes.
     pub(crate) fn back(
-        self: Box<Self>,
+        mut self: Box<Self>,
         response: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
         Box::pin(async move {
@@ -40,6 +40,7 @@ impl Passage {
                 return response;
             }
             let (mut parts, mut body) = response.into_parts();
+            self.secret = parts.extensions.remove::<Secret>();
             if Gunzip::is_needed(&parts.headers) {
                 body = Gunzip::body(body, MOST);
             }
@@ -77,7 +78,13 @@ impl Passage {
 
     async fn error(&self, parts: Parts, said: &HeaderMap, body: Body) -> Response<Body> {
         let bytes = self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default();
-        let rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
+        let mut rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
+        // Cut short or decoded, the words may say now what they did not when they came.
+        if let Some(secret) = &self.secret
+            && let Some(covered) = secret.covered(&String::from_utf8_lossy(&rendered.body))
+        {
+            rendered.body = covered.into();
+        }
         let fault = translate::fault(parts.status, &bytes, self.upstream);
         if self.is_refusal(&fault) { self.refusal() } else { with(parts, rendered) }
     }
@@ -182,7 +189,7 @@ impl Passage {
         match self.waited(first).await {
             Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
             Ok(Err(fault)) => {
-                translator.fail(&fault, &mut out);
+                translator.fail(&self.shown(&fault), &mut out);
                 // Behind it the upstream is listened to no more.
                 body = Body::empty();
             }
@@ -212,12 +219,23 @@ impl Passage {
             self.note(UNKNOWN);
             return self.refusal();
         }
-        with(Response::new(()).into_parts().0, translate::of_fault(fault, self.client, &self.reply))
+        with(Response::new(()).into_parts().0, translate::of_fault(&self.shown(fault), self.client, &self.reply))
+    }
+
+    /// What the client may read of it.
+    pub(super) fn shown(&self, fault: &Fault) -> Fault {
+        let mut shown = fault.clone();
+        if let Some(secret) = &self.secret {
+            shown.message = secret.covered(&shown.message).map_or(shown.message, Into::into);
+            shown.param = shown.param.map(|param| secret.covered(&param).unwrap_or(param));
+        }
+        shown
     }
 }
 
 fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
     parts.status = rendered.status;
+    forget_reason(&mut parts.extensions);
     parts.headers.remove(header::RETRY_AFTER);
     parts.headers.extend(rendered.headers);
     Response::from_parts(parts, Body::from(rendered.body))

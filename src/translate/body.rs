@@ -57,7 +57,7 @@ impl TranslatedBody {
     }
 
     fn fail(&mut self, fault: &Fault) {
-        self.translator.fail(fault, &mut self.out);
+        self.translator.fail(&self.passage.shown(fault), &mut self.out);
         self.inner = Body::empty();
         self.is_over = true;
     }

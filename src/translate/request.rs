@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, Uri, header};
 
 use super::Translation;
-use crate::body::Body;
+use crate::body::{Body, Secret};
 use crate::call::Call;
 use crate::dialect::head::Head;
 use crate::dialect::translate::{self, Asked, Mode, Reply, try_answer, try_answer_as_stream};
@@ -45,6 +45,8 @@ pub(crate) struct Passage {
     pub(super) is_strict: bool,
     /// How many tokens went in, where the client must be told and nobody may say.
     pub(super) likely_input: Option<u64>,
+    /// What the upstream was asked with, which no error may tell.
+    pub(super) secret: Option<Secret>,
 }
 
 /// Asks the same upstream once more, with this body.
@@ -92,6 +94,7 @@ impl Translation {
             is_strict: self.mode == Mode::Strict,
             // Anthropic's SDKs want figures, and its agents go by them.
             likely_input: (call.dialect() == Dialect::Anthropic).then(|| likely_input(head.inputs(), &target.model)),
+            secret: None,
         };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.

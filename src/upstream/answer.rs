@@ -3,7 +3,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 
 use super::request::{drop_named_by_connection, remove_where};
-use crate::body::{Body, Gunzip};
+use crate::body::{Body, Covered, Gunzip, Secret};
 use crate::call::{Call, is_event_stream};
 use crate::dialect::translate::{self, Reply};
 use crate::domain::dialect::Dialect;
@@ -57,6 +57,15 @@ pub(super) struct Asked {
     pub(super) dialect: Dialect,
     pub(super) accepts_gzip: bool,
     pub(super) call: Option<Call>,
+    /// What it was asked with.
+    pub(super) secret: Option<Secret>,
+}
+
+impl Asked {
+    /// Whether the answer has to be translated.
+    fn is_of_another(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.dialect() != self.dialect)
+    }
 }
 
 /// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
@@ -80,15 +89,39 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         // Anthropic sends it with a third of its good answers; clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);
     } else if is_html(&parts.headers) {
-        return Ok(without_page(parts, asked));
+        tracing::info!(status = parts.status.as_u16(), "an error of type text/html; is the base URL right?");
+        return Ok(by_its_status(parts, asked));
     }
-    if !asked.accepts_gzip && Gunzip::is_needed(&parts.headers) {
+    // Providers repeat in an error what they were asked with. What cannot be read cannot be looked through.
+    let hidden = asked.secret.as_ref().filter(|_| !parts.status.is_success());
+    if hidden.is_some() && is_coded_otherwise(&parts.headers) {
+        tracing::info!(status = parts.status.as_u16(), "an error in a content-encoding that was not asked for");
+        return Ok(by_its_status(parts, asked));
+    }
+    if (hidden.is_some() || !asked.accepts_gzip) && Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_UNPACKED);
         for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
             parts.headers.remove(name);
         }
     }
+    if let Some(secret) = hidden {
+        secret.leave(&mut parts.headers);
+        secret.leave_reason(&mut parts.extensions);
+        body = Covered::body(body, secret.clone());
+    }
+    // A stream of status 200 may fail yet.
+    if let Some(secret) = asked.secret.as_ref().filter(|_| asked.is_of_another()) {
+        parts.extensions.insert(secret.clone());
+    }
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whether it comes in a coding that nobody here undoes, or in several.
+fn is_coded_otherwise(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let is_plain = |coding: &HeaderValue| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let is_known = codings.next().is_none_or(|coding| is_plain(coding) || Gunzip::is_needed(headers));
+    !is_known || codings.next().is_some()
 }
 
 /// What is answered where the provider's own answer would tell the client about us, or is not its API.
@@ -118,10 +151,13 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
     None
 }
 
-/// An error that something before the provider's API wrote as a page: what it says by its status alone, as the API would.
-/// Clients go by the status, and wait as long as they are told to.
-fn without_page(mut parts: Parts, asked: &Asked) -> Response<Body> {
-    tracing::info!(status = parts.status.as_u16(), "an error of type text/html; is the base URL right?");
+/// An error that something before the provider's API wrote as a page, or that cannot be read: what it says by its status alone,
+/// as the API would. Clients go by the status, and wait as long as they are told to.
+fn by_its_status(mut parts: Parts, asked: &Asked) -> Response<Body> {
+    if let Some(secret) = &asked.secret {
+        secret.leave(&mut parts.headers);
+        secret.leave_reason(&mut parts.extensions);
+    }
     let id = asked.call.as_ref().map(|call| call.id().to_string()).unwrap_or_default();
     let fault = translate::fault(parts.status, b"", asked.dialect);
     let body = translate::of_fault(&fault, asked.dialect, &Reply::new("", id)).body;

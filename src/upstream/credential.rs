@@ -2,13 +2,22 @@ use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::ProviderError;
+use crate::body::Secret;
 
-/// What we prove ourselves with to a provider: one header. Has no `Display`, and its `Debug` shows the header's name only.
+/// What a header may say in front of the key itself.
+const SCHEMES: [&[u8]; 3] = [b"bearer", b"basic", b"token"];
+
+/// What we prove ourselves with to a provider: one header, or none where the key is empty. No error of the provider shows it to
+/// a client. Has no `Display`, and its `Debug` shows the header's name only.
 #[derive(Clone, Debug)]
 pub struct Credential {
     name: HeaderName,
     /// Marked sensitive, so that neither `Debug` nor an HTTP/2 header table keeps it.
     value: HeaderValue,
+    /// What of it is nobody's to read.
+    secret: Option<Secret>,
+    /// A scheme alone proves nothing, and is not sent.
+    is_empty: bool,
 }
 
 impl Credential {
@@ -36,10 +45,54 @@ impl Credential {
         let mut value = HeaderValue::from_str(value.trim())
             .map_err(|_| ProviderError::new("the credential has characters that no header can carry"))?;
         value.set_sensitive(true);
-        Ok(Credential { name, value })
+        let said = value.as_bytes();
+        let scheme =
+            SCHEMES.iter().find(|scheme| said.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme)));
+        let proof = said.get(scheme.map_or(0, |scheme| scheme.len())..).unwrap_or_default();
+        // What begins as a scheme does need not be one.
+        let proof =
+            if scheme.is_some() && !matches!(proof.first(), None | Some(b' ')) { said } else { proof.trim_ascii() };
+        let (secret, is_empty) = (Secret::new(proof), proof.is_empty());
+        Ok(Credential { name, value, secret, is_empty })
     }
 
     pub(super) fn inject(&self, headers: &mut HeaderMap) {
-        headers.insert(self.name.clone(), self.value.clone());
+        if !self.is_empty {
+            headers.insert(self.name.clone(), self.value.clone());
+        }
+    }
+
+    pub(super) fn secret(&self) -> Option<Secret> {
+        self.secret.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_key_is_no_credential_and_what_stands_behind_a_scheme_is_the_secret() {
+        let sent = |credential: &Credential| {
+            let mut headers = HeaderMap::new();
+            credential.inject(&mut headers);
+            headers.len()
+        };
+        for empty in [Credential::bearer(""), Credential::bearer("  "), Credential::x_api_key("")] {
+            let empty = empty.expect("a header");
+            assert!(sent(&empty) == 0 && empty.secret().is_none(), "{empty:?}");
+        }
+        for (said, hides) in [
+            (Credential::bearer("sk-of-the-gateway"), "sk-of-the-gateway"),
+            (Credential::x_api_key("sk-of-the-gateway"), "sk-of-the-gateway"),
+            (Credential::header(header::AUTHORIZATION, "basic c2VjcmV0OnNlY3JldA=="), "c2VjcmV0OnNlY3JldA=="),
+            (Credential::x_api_key("tokenized-secret"), "tokenized-secret"),
+        ] {
+            let said = said.expect("a header");
+            assert_eq!(sent(&said), 1);
+            let secret = said.secret().expect("it is long enough");
+            assert_eq!(secret.covered(hides), Some("*".repeat(hides.len())));
+            assert!(!format!("{said:?} {secret:?}").contains(hides));
+        }
     }
 }

@@ -199,7 +199,8 @@ where
             Ok(request) => {
                 let answer = self.client.clone().oneshot(request);
                 let Config { dialect, first_byte, idle, .. } = *self.config;
-                ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call }, first_byte, idle)
+                let secret = self.config.credential.as_ref().and_then(Credential::secret);
+                ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call, secret }, first_byte, idle)
             }
             Err(rejection) => ProviderFuture::refused(Call::reject_for(rejection, doorless)),
         }
