@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::meter::ModelName;
+use crate::wire::json::Raw;
 
 pub(crate) use crate::wire::json::members;
 
@@ -32,9 +33,18 @@ pub(crate) fn count(raw: &str) -> Option<u64> {
 /// wrong word would empty a budget that many share, and keep them out of a limit for years.
 const MOST_TOKENS: u64 = 100_000_000;
 
-/// A count of what was billed. One that cannot be is none.
+/// A count of what was billed, however the number is spelled: some servers write every number as a floating one. One that cannot
+/// be is none.
 pub(crate) fn billed(raw: &str) -> Option<u64> {
-    count(raw).filter(|tokens| *tokens <= MOST_TOKENS)
+    count(raw).or_else(|| whole(raw)).filter(|tokens| *tokens <= MOST_TOKENS)
+}
+
+/// A number like `1000.0` or `1e3`.
+fn whole(raw: &str) -> Option<u64> {
+    let number = Raw::new(raw).number().filter(|number| number.fract() == 0.0)?;
+    // Up to there every whole number is one of `f64`, and the other way round.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within the bounds")]
+    (0.0..=MOST_TOKENS as f64).contains(&number).then_some(number as u64)
 }
 
 /// Whether the value is an object.

@@ -67,7 +67,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
     }
-    let usage = reading.usage.get_or_insert_with(Usage::default);
+    let (known, usage) = (reading.usage, &mut reading.usage.unwrap_or_default());
     let (mut written, mut hour, mut more) = (None, None, Usage::default());
     let (mut input, mut output, mut read) = (None, None, None);
     members(counts.as_bytes(), |key, value| match key {
@@ -96,6 +96,9 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
+    let is_any = input.or(output).or(read).or(written).is_some();
+    // What says nothing of tokens is no usage, but it may say more of one.
+    reading.usage = if is_any || known.is_some() { Some(*usage) } else { None };
     reading.usage_is_final = (output.is_some() || reading.usage_is_final) && usage.total_input() > 0;
 }
 

@@ -56,9 +56,12 @@ struct Read {
 
 fn read(json: &[u8], reading: &mut Reading) -> Read {
     let (mut usage, mut failed, mut choices, mut named) = (None, false, "", None);
-    let mut served = Served::default();
+    let (mut served, mut has_usage) = (Served::default(), false);
     let whole = members(json, |key, value| match key {
-        "usage" if is_object(value) => usage = Some(counts(value)),
+        "usage" if is_object(value) => {
+            has_usage = true;
+            usage = Some(counts(value)).filter(|counts| counts.is_any);
+        }
         "model" => named = model(value),
         "choices" => choices = value,
         "service_tier" => match text(value).as_deref() {
@@ -70,7 +73,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "error" => failed = !matches!(value, "null" | "false"),
         _ => {}
     });
-    let usage_alone = usage.is_some() && is_empty_array(choices);
+    let usage_alone = has_usage && is_empty_array(choices);
     // Kimi states it there, in the last chunk of a stream.
     if let Some(counts) = usage.or_else(|| in_choices(choices)) {
         (reading.usage, reading.usage_is_final) = (Some(Usage { served, ..counts.usage }), counts.is_final);
@@ -82,12 +85,14 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
 
 fn in_choices(choices: &str) -> Option<Counts> {
     let stated = Raw::new(choices).elements().filter_map(|choice| choice.member("usage"));
-    stated.filter(|usage| usage.is_object()).last().map(|usage| counts(usage.as_str()))
+    stated.filter(|usage| usage.is_object()).map(|usage| counts(usage.as_str())).filter(|counts| counts.is_any).last()
 }
 
 /// What a `usage` object states.
 pub(crate) struct Counts {
     pub(crate) usage: Usage,
+    /// It says what went in or what came out. One that says neither is none.
+    pub(crate) is_any: bool,
     /// It says both what went in and what came out.
     is_final: bool,
     pub(crate) states_cache_write: bool,
@@ -128,6 +133,7 @@ pub(crate) fn counts(object: &str) -> Counts {
     });
     // Some servers send zeros for what they have not counted; a prompt is never empty.
     let is_final = prompt.is_some_and(|tokens| tokens > 0) && (completion.is_some() || total.is_some());
+    let is_any = prompt.or(completion).or(total).is_some();
     let (states_cache_write, states_reasoning) = (written.or(created).is_some(), reasoning.is_some());
     let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).or(top).unwrap_or(0);
@@ -142,7 +148,7 @@ pub(crate) fn counts(object: &str) -> Counts {
         reasoning: reasoning.unwrap_or(0),
         ..Usage::default()
     };
-    Counts { usage, is_final, states_cache_write, states_reasoning }
+    Counts { usage, is_any, is_final, states_cache_write, states_reasoning }
 }
 
 #[cfg(test)]
@@ -200,6 +206,36 @@ mod tests {
         ] {
             let usage = crate::dialect::anthropic::meter::message(said(usage).as_bytes()).usage.unwrap_or_default();
             assert!(usage.total_input() < 100 && usage.output < 100, "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_counts_however_it_is_spelled_and_usage_without_a_count_is_none() {
+        for (thousand, counts) in [
+            ("1000", true),
+            ("1000.0", true),
+            ("1e3", true),
+            ("1.0E+3", true),
+            ("100000e-2", true),
+            ("1000.5", false),
+            ("-1e3", false),
+            ("1e300", false),
+            ("1e999", false),
+            ("NaN", false),
+            ("inf", false),
+            (r#""1000""#, false),
+        ] {
+            let said = format!(r#"{{"choices":[],"usage":{{"prompt_tokens":{thousand},"completion_tokens":3}}}}"#);
+            let usage = completion(said.as_bytes()).usage.unwrap_or_default();
+            assert_eq!(usage.input, if counts { 1_000 } else { 0 }, "{thousand}");
+            let said = format!(r#"{{"usage":{{"input_tokens":{thousand},"output_tokens":3}}}}"#);
+            let usage = crate::dialect::anthropic::meter::message(said.as_bytes()).usage.unwrap_or_default();
+            assert_eq!(usage.input, if counts { 1_000 } else { 0 }, "{thousand}");
+        }
+        for usage in ["{}", r#"{"prompt_tokens":null}"#, r#"{"cost":0.1,"prompt_tokens_details":{}}"#] {
+            assert_eq!(counted(&format!(r#"{{"choices":[],"usage":{usage}}}"#)), (true, None), "{usage}");
+            let said = format!(r#"{{"type":"message","usage":{usage}}}"#);
+            assert_eq!(crate::dialect::anthropic::meter::message(said.as_bytes()).usage, None, "{usage}");
         }
     }
 

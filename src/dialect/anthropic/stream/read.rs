@@ -3,6 +3,7 @@ use crate::dialect::anthropic::error;
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Ended, Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
+use crate::dialect::members::billed;
 use crate::wire;
 use crate::wire::json::cursor::{self, Passed, Value};
 use crate::wire::json::{Escaped, Raw, Tape};
@@ -142,7 +143,11 @@ impl Reader {
     fn news(&mut self, counts: Option<Raw<'_>>, sink: Sink<'_>) {
         if let Some(counts) = counts.filter(|counts| counts.is_object()) {
             overwrite(&mut self.usage, counts);
-            sink(Event::Usage(self.usage));
+            let is_any = counts.pick(["input_tokens", "output_tokens"]).iter().any(Option::is_some);
+            // One that says nothing is none.
+            if is_any || self.usage != UsageNews::default() {
+                sink(Event::Usage(self.usage));
+            }
         }
     }
 
@@ -318,17 +323,17 @@ fn says_something(raw: &Raw<'_>) -> bool {
 /// not say it again, as the meter has it.
 fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
     let usage = &mut news.usage;
-    let set = |field: &mut u64, value: Option<Raw<'_>>| *field = value.and_then(Raw::count).unwrap_or(*field);
+    let set = |field: &mut u64, value: Option<Raw<'_>>| *field = value.and_then(count).unwrap_or(*field);
     let (mut written, mut hour) = (None, None);
     for (key, value) in counts.members() {
         match &*key {
             "input_tokens" => restate(&mut usage.input, value),
             "output_tokens" => set(&mut usage.output, Some(value)),
             "cache_read_input_tokens" => restate(&mut usage.cache_read, value),
-            "cache_creation_input_tokens" => written = value.count(),
-            "cache_creation" => hour = value.member("ephemeral_1h_input_tokens").and_then(Raw::count),
+            "cache_creation_input_tokens" => written = count(value),
+            "cache_creation" => hour = value.member("ephemeral_1h_input_tokens").and_then(count),
             "output_tokens_details" => {
-                let thinking = value.member("thinking_tokens").and_then(Raw::count);
+                let thinking = value.member("thinking_tokens").and_then(count);
                 news.states_reasoning |= thinking.is_some();
                 usage.reasoning = thinking.unwrap_or(usage.reasoning);
             }
@@ -354,6 +359,10 @@ fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
     }
 }
 
+fn count(value: Raw<'_>) -> Option<u64> {
+    billed(value.as_str())
+}
+
 fn restate(field: &mut u64, stated: Raw<'_>) {
-    *field = stated.count().filter(|stated| *stated > 0).unwrap_or(*field);
+    *field = count(stated).filter(|stated| *stated > 0).unwrap_or(*field);
 }

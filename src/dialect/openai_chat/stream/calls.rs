@@ -29,6 +29,8 @@ pub(super) struct Calls {
     size: usize,
     /// Each piece is a call of its own, as in an answer that is whole.
     are_whole: bool,
+    /// Arguments came for a call that has been given without any.
+    have_lost: bool,
 }
 
 #[derive(Default)]
@@ -73,6 +75,11 @@ impl Calls {
         self.size
     }
 
+    /// Whether arguments came too late: some call was given without what it is called with.
+    pub(super) fn have_lost(&self) -> bool {
+        self.have_lost
+    }
+
     /// Whether there are more of them than are followed.
     pub(super) fn are_too_many(&self) -> bool {
         self.calls.len() > MOST
@@ -98,7 +105,8 @@ impl Calls {
         let at = self.place(index, &id, &name, arguments.as_ref());
         let call = &mut self.calls[at];
         if call.is_closed {
-            // Its block is closed, and no dialect opens one again.
+            // Its block is closed, and no dialect opens one again. What is said again of one that was whole says nothing new.
+            self.have_lost |= !call.came.says_any && arguments.as_ref().is_some_and(says_any);
             return;
         }
         let arguments = match takes_text {
@@ -286,6 +294,12 @@ pub(super) fn says_nothing(piece: Raw<'_>) -> bool {
         && arguments.is_none_or(|arguments| arguments.as_str() == "\"\"")
 }
 
+/// Whether a piece of arguments is more than an empty object, or a part of one.
+fn says_any(piece: &Escaped<'_>) -> bool {
+    let text = piece.decoded();
+    text.trim() != "null" && text.chars().any(|char| !char.is_whitespace() && !matches!(char, '{' | '}'))
+}
+
 fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
     object.member(name).and_then(Raw::text).unwrap_or_default()
 }
@@ -295,6 +309,8 @@ fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
 struct Balance {
     depth: usize,
     began: bool,
+    /// There is something in the object.
+    says_any: bool,
     in_string: bool,
     /// Whether a backslash of the inner text stands before its next character.
     is_escaped: bool,
@@ -325,6 +341,7 @@ impl Balance {
     }
 
     fn inner(&mut self, byte: u8) {
+        self.says_any |= byte == b'"';
         if std::mem::take(&mut self.is_escaped) {
             return;
         }

@@ -98,8 +98,7 @@ impl Reader {
             let is_prior = tier.as_str() == "priority";
             self.tier = Some(if is_prior { ServedTier::Priority } else { ServedTier::Default });
         }
-        if let Some(usage) = chunk.usage() {
-            let counts = meter::counts(usage.as_str());
+        if let Some(counts) = chunk.usage().map(|usage| meter::counts(usage.as_str())).filter(|counts| counts.is_any) {
             let (states_cache_write, states_reasoning) = (counts.states_cache_write, counts.states_reasoning);
             sink(Event::Usage(UsageNews {
                 usage: counts.usage,
@@ -109,6 +108,10 @@ impl Reader {
             }));
         }
         chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))?;
+        if self.calls.have_lost() {
+            // A client that ran the tool would run it with another input than the model meant.
+            return Err(Fault::garbled("the upstream sent arguments of a tool call behind the calls that follow it"));
+        }
         match self.calls.are_too_many() || self.kept + self.calls.size() > MOST_KEPT {
             true => Err(Fault::too_large()),
             false => Ok(()),
