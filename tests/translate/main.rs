@@ -8,6 +8,7 @@ mod bounds;
 mod caching;
 mod conversations;
 mod corpus;
+mod errors;
 mod fields;
 mod gateway;
 mod late;

@@ -45,10 +45,33 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
     match fault.kind {
         // Claude Code compacts its conversation when it reads these words.
         FaultKind::ContextLength if !fault.message.contains("prompt is too long") => {
-            (status, json(kind, &format!("prompt is too long: {}", fault.message), None, request_id))
+            let message = match tokens(&fault.message) {
+                // In these, figures included, it knows by how much.
+                Some((has, most)) => format!("prompt is too long: {has} tokens > {most} maximum. {}", fault.message),
+                None => format!("prompt is too long: {}", fault.message),
+            };
+            (status, json(kind, &message, None, request_id))
         }
         _ => (status, json(kind, &fault.message, None, request_id)),
     }
+}
+
+/// How many tokens a prompt has and how many it may have, where another server's words for a prompt that does not fit say both.
+fn tokens(message: &str) -> Option<(u64, u64)> {
+    const MOST_IS: [&str; 5] = [
+        "maximum context length",
+        "available context size",
+        "maximum number of tokens allowed",
+        "model's context length",
+        "maximum prompt length",
+    ];
+    // A number that is a part of a name is none.
+    let is_of_a_name = |char: char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.');
+    let number = |word: &str| word.trim_end_matches('.').parse::<u64>().ok();
+    let numbers = |text: &str| text.split(|char| !is_of_a_name(char)).filter_map(number).collect::<Vec<_>>();
+    let (_, behind) = MOST_IS.iter().find_map(|words| message.split_once(words))?;
+    let most = *numbers(behind).first()?;
+    numbers(message).into_iter().find(|has| *has > most).map(|has| (has, most))
 }
 
 /// Anthropic's error, out of its event or its body. One of another shape is its own message, rather than none.

@@ -6,6 +6,7 @@ use crate::dialect::canon::fault::{Fault, FaultKind, is_too_long};
 use crate::dialect::{Rendered, anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::json::{Raw, members};
+use crate::wire::sse::{Block, Scanner};
 
 /// Longest message that is made of a body that is no error of the upstream's API.
 const LONGEST: usize = 500;
@@ -58,8 +59,9 @@ pub fn error(
         fault.kind = FaultKind::TokenLimit;
     }
     let mut rendered = of_fault(&fault, client, reply);
-    // OpenAI's clients know these two as they are.
-    if client != Dialect::Anthropic && matches!(status.as_u16(), 408 | 422) {
+    // OpenAI's clients know these two as they are, and so they do what only a server in front of the API says of itself.
+    let is_known = matches!(status.as_u16(), 408 | 422) || (fault.kind == FaultKind::Api && status.is_server_error());
+    if client != Dialect::Anthropic && is_known {
         rendered.status = status;
     }
     for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
@@ -90,6 +92,9 @@ pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendere
 /// What the upstream says is wrong; failing that, what its status says.
 pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
     let text = String::from_utf8_lossy(body);
+    // Some servers stream an error too: it is what the first event says.
+    let event = if is_stream(&text) { first_event(body) } else { None };
+    let text = event.map_or(text, |event| String::from_utf8_lossy(&event).into_owned().into());
     // Google lists its only error.
     let only = Raw::new(&text).elements().next().filter(|only| only.is_object());
     let text = only.map_or(&*text, Raw::as_str);
@@ -131,6 +136,24 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
         fault.kind = FaultKind::SpendCap;
     }
     fault
+}
+
+/// Whether it is written as events are.
+fn is_stream(text: &str) -> bool {
+    let text = text.trim_start();
+    [":", "event:", "data:", "id:", "retry:"].iter().any(|field| text.starts_with(field))
+}
+
+/// What the first event says that says anything; nothing where none does.
+fn first_event(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut scanner, mut first) = (Scanner::new(), None);
+    let mut look = |block: Block<'_>| {
+        let said = block.data().filter(|data| !data.trim_ascii().is_empty());
+        first = first.take().or_else(|| said.map(<[u8]>::to_vec));
+    };
+    // The end of the body is that of its last event.
+    scanner.push(body, &mut look).and_then(|()| scanner.push(b"\n\n", &mut look)).ok()?;
+    Some(first.unwrap_or_default())
 }
 
 fn of_status(status: StatusCode) -> FaultKind {

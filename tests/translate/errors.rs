@@ -1,0 +1,276 @@
+//! Errors of the upstream: what no client is to read in them, and what they are made of.
+
+use std::convert::Infallible;
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Channel};
+use hyper::ext::ReasonPhrase;
+use serde_json::{Value, json};
+use tollgate::dialect::translate::error;
+use tollgate::upstream::{Credential, Provider};
+use tollgate::{Body, Dialect, Gateway};
+use tower::{ServiceExt, service_fn};
+
+use crate::make::{anthropic, block, call, chunks, fragment, reply, translate};
+use crate::read;
+
+const KEY: &str = "sk-proj-of/the+gateway";
+const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
+
+/// What a client is answered of what its upstream answers.
+async fn through(
+    [upstream, client]: [Dialect; 2],
+    status: u16,
+    headers: &[(&'static str, &str)],
+    pieces: &[&[u8]],
+) -> Response<Bytes> {
+    let pieces: Vec<_> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
+    let value = |value: &str| HeaderValue::from_str(value).expect("a value");
+    let headers: HeaderMap = headers.iter().map(|(name, said)| (HeaderName::from_static(name), value(said))).collect();
+    let stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+    let mine = service_fn(move |_request: Request<Body>| {
+        let (headers, pieces) = (headers.clone(), pieces.clone());
+        async move {
+            let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1 + pieces.len());
+            for piece in pieces {
+                sender.send_data(piece).await.expect("room");
+            }
+            let mut response = Response::new(Body::new(body));
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            *response.headers_mut() = headers;
+            response.extensions_mut().insert(ReasonPhrase::from_static(b"Overloaded"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let credential = Credential::bearer(KEY).expect("a header");
+    let provider = Provider::with_client(upstream, "http://sim.invalid", credential, mine).expect("a URL");
+    let gateway = Gateway::builder().upstream("other", upstream, provider).build();
+    let path = if client == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+    let model = if upstream == Dialect::Anthropic { "claude-haiku-5-5" } else { "gpt-5-mini" };
+    let body =
+        json!({"model": model, "max_tokens": 9, "stream": stream, "messages": [{"role": "user", "content": "q"}]});
+    let request = Request::post(path).header("accept-encoding", "gzip").body(Body::from(body.to_string()));
+    let answer = gateway.oneshot(request.expect("a request")).await.unwrap_or_else(|never| match never {});
+    let (head, body) = answer.into_parts();
+    Response::from_parts(head, body.collect().await.expect("whole").to_bytes())
+}
+
+fn pairs() -> impl Iterator<Item = [Dialect; 2]> {
+    BOTH.into_iter().flat_map(|upstream| BOTH.map(|client| [upstream, client]))
+}
+
+fn said(answer: &Response<Bytes>) -> String {
+    format!("{:?} {}", answer.headers(), String::from_utf8_lossy(answer.body()))
+}
+
+#[tokio::test]
+async fn no_error_of_the_provider_tells_a_client_what_it_was_asked_with() {
+    for spelled in [KEY, r"sk-proj-of\/the\u002Bgateway"] {
+        let body = json!({"error": {"type": "x", "message": format!("no {KEY} here"), "code": KEY, "param": KEY}});
+        let body = body.to_string().replace(KEY, spelled);
+        for (pair, status) in pairs().flat_map(|pair| [400, 403, 404, 429, 500, 503].map(|status| (pair, status))) {
+            let length = body.len().to_string();
+            let headers = [
+                ("content-type", "application/json"),
+                ("content-length", &*length),
+                ("x-echo", KEY),
+                ("retry-after", KEY),
+            ];
+            let whole = through(pair, status, &headers, &[body.as_bytes()]).await;
+            assert!(!said(&whole).contains(KEY) && !said(&whole).contains(spelled), "{pair:?}: {}", said(&whole));
+            let told: Value = serde_json::from_slice(whole.body()).expect("JSON");
+            let message = told["error"]["message"].as_str().expect("a message");
+            assert!(message.starts_with("no *****") && message.ends_with("* here"), "{message}");
+            if pair[0] == pair[1] {
+                assert_eq!(whole.headers()["content-length"], *length);
+                assert_eq!((whole.status().as_u16(), whole.body().len()), (status, body.len()));
+            }
+            let bytes: Vec<_> = body.as_bytes().chunks(7).collect();
+            assert_eq!(through(pair, status, &headers, &bytes).await.body().len(), whole.body().len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn nor_does_one_that_is_compressed_whether_or_not_it_can_be_read() {
+    let body = json!({"error": {"type": "x", "message": format!("no {KEY}")}}).to_string();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::none());
+    packed.write_all(body.as_bytes()).expect("to memory");
+    let packed = packed.finish().expect("to memory");
+    for pair in pairs() {
+        for (coding, reads) in [("gzip", true), ("br", false), ("gzip, identity", false)] {
+            let headers = [("content-type", "application/json"), ("content-encoding", coding)];
+            let told = through(pair, 400, &headers, &[&packed]).await;
+            assert!(!said(&told).contains(KEY) && !told.headers().contains_key("content-encoding"), "{}", said(&told));
+            let told: Value = serde_json::from_slice(told.body()).expect("JSON");
+            let message = told["error"]["message"].as_str().expect("a message");
+            assert_eq!(message.starts_with("no ***"), reads, "{coding}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nor_does_an_error_within_an_answer_that_is_translated() {
+    let error = json!({"type": "error", "error": {"type": "api_error", "message": format!("no {KEY}")}}).to_string();
+    let escaped = error.replace(KEY, r"sk-proj-of\/the\u002bgateway");
+    for (upstream, client) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
+        let begun = match upstream {
+            Dialect::Anthropic => anthropic(&block(0, &json!({"type": "text", "text": "so"}), &[]), None),
+            _ => chunks(&[json!({"content": "so"})], None, false),
+        };
+        for error in [&error, &escaped] {
+            let event = format!("event: error\ndata: {error}\n\n");
+            let event = event.as_bytes();
+            let (first, second) = event.split_at(event.len() - 16);
+            for pieces in [vec![&*begun, event], vec![&*begun, first, second], vec![event]] {
+                let told = through([upstream, client], 200, &[("content-type", "text/event-stream")], &pieces).await;
+                assert!(!said(&told).contains(KEY) && said(&told).contains("no *****"), "{}", said(&told));
+            }
+            let json = [("content-type", "application/json")];
+            let told = through([upstream, client], 200, &json, &[error.as_bytes()]).await;
+            assert!(!said(&told).contains(KEY) && said(&told).contains("no *****"), "{}", said(&told));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_calls_its_status_is_not_said_of_another() {
+    let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "no"}}).to_string();
+    let good = json!({"id": "x", "type": "message", "content": [], "choices": [{"message": {"content": "so"}}]});
+    for (pair, status, body) in pairs().flat_map(|pair| [(pair, 529, &overloaded), (pair, 401, &overloaded)]) {
+        let told = through(pair, status, &[("content-type", "application/json")], &[body.as_bytes()]).await;
+        let stays = told.extensions().get::<ReasonPhrase>().is_some();
+        assert_eq!(stays, told.status() == 529 && pair[0] == pair[1], "{pair:?} {status}: {}", told.status());
+    }
+    let told = through(BOTH, 200, &[("content-type", "application/json")], &[good.to_string().as_bytes()]).await;
+    assert_eq!(told.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_page_of_a_server_in_front_keeps_its_status_for_clients_of_chat_completions() {
+    for (kind, body) in [("text/html", "<html>bad gateway</html>"), ("text/plain", "bad gateway"), ("text/plain", "")] {
+        for status in [500, 502, 520] {
+            let pair = [Dialect::Anthropic, Dialect::OpenAiChat];
+            let told = through(pair, status, &[("content-type", kind)], &[body.as_bytes()]).await;
+            assert_eq!(told.status().as_u16(), status, "{kind}");
+            assert!(!said(&told).contains('<'), "{}", said(&told));
+            let pair = [Dialect::OpenAiChat, Dialect::Anthropic];
+            let told = through(pair, status, &[("content-type", kind)], &[body.as_bytes()]).await;
+            assert_eq!(told.status(), 500, "{kind}");
+        }
+    }
+}
+
+/// The status of an error and its message, as a client of the other dialect is told them.
+fn told(status: u16, body: &str, upstream: Dialect) -> (u16, String) {
+    let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
+    let status = StatusCode::from_u16(status).expect("a status");
+    let told = error(status, &HeaderMap::new(), body.as_bytes(), upstream, client, &reply());
+    let json: Value = serde_json::from_slice(&told.body).expect("JSON");
+    (told.status.as_u16(), json["error"]["message"].as_str().expect("a message").to_owned())
+}
+
+#[test]
+fn an_error_that_is_streamed_is_what_its_first_event_says() {
+    for upstream in BOTH {
+        let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"so not"}}"#;
+        for body in [
+            format!("event: error\ndata: {error}\n\n"),
+            format!(": hello\n\ndata:{error}"),
+            format!("event: error\r\ndata: {error}\r\n\r\ndata: [DONE]\r\n\r\n"),
+        ] {
+            assert_eq!(told(400, &body, upstream), (400, "so not".to_owned()), "{body}");
+        }
+        assert_eq!(told(400, "data: so not\n\n", upstream).1, "so not");
+        assert_eq!(told(400, "event: error\n\n", upstream).1, "the upstream answered 400");
+    }
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_told_with_how_many_tokens_it_has_and_may_have() {
+    for (message, figures) in [
+        (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in 130012 tokens \
+             (129000 in the messages, 1012 in the functions). Please reduce the length of the messages.",
+            Some("130012 tokens > 128000 maximum"),
+        ),
+        (
+            "This endpoint's maximum context length is 4096 tokens. However, you requested about 5000 tokens",
+            Some("5000 tokens > 4096 maximum"),
+        ),
+        (
+            "the request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+            Some("5000 tokens > 4096 maximum"),
+        ),
+        (
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            Some("1200000 tokens > 1048576 maximum"),
+        ),
+        (
+            "This model's maximum prompt length is 131072 but the request contains 135000 tokens.",
+            Some("135000 tokens > 131072 maximum"),
+        ),
+        ("gpt-5-2025: this model's maximum context length is 1000 tokens, of which 9 are left", None),
+        ("Your input exceeds the context window of this model, of 128000 tokens", None),
+    ] {
+        let body = json!({"error": {"message": message, "code": "context_length_exceeded"}}).to_string();
+        let expected = match figures {
+            Some(figures) => format!("prompt is too long: {figures}. {message}"),
+            None => format!("prompt is too long: {message}"),
+        };
+        assert_eq!(told(400, &body, Dialect::OpenAiChat), (400, expected));
+    }
+}
+
+#[test]
+fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
+    let stream = |first: &str, late: &[&str]| {
+        let mut deltas = vec![call(0, "a", "f", first), call(1, "b", "g", "{}")];
+        deltas.extend(late.iter().map(|late| fragment(0, late)));
+        read::messages(&translate(Dialect::OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]), true)
+    };
+    for (first, late) in [("", &["{\"a\":1}"][..]), ("", &["{", "\"a\"", ":1}"]), ("{}", &["{\"a\":1}"])] {
+        let told = stream(first, late);
+        assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{first} {late:?}: {told:?}");
+    }
+    // What says nothing loses nothing, nor does what is said again of a call that was whole.
+    for (first, late) in [
+        ("", &[][..]),
+        ("", &["", " ", "null"]),
+        ("", &["{}"]),
+        ("{}", &["{}"]),
+        ("{}", &["{", "}"]),
+        ("{\"a\":1}", &["", "{\"a\":1}"]),
+    ] {
+        let told = stream(first, late);
+        let input = if first.is_empty() { "{}" } else { first };
+        assert!(told.error.is_none() && told.ended && told.stop.as_deref() == Some("tool_use"), "{told:?}");
+        let inputs: Vec<_> = told.tools.iter().map(|tool| if tool.2.is_empty() { "{}" } else { &*tool.2 }).collect();
+        assert_eq!(inputs, [input, "{}"], "{first} {late:?}");
+    }
+}
+
+#[tokio::test]
+async fn usage_without_a_count_is_none_and_what_is_told_in_its_place_is_marked() {
+    let pair = [Dialect::OpenAiChat, Dialect::Anthropic];
+    for (usage, input) in [(r#"{"prompt_tokens":1e3,"completion_tokens":3.0}"#, Some(1_000)), ("{}", None)] {
+        let body = format!(
+            r#"{{"id":"x","choices":[{{"index":0,"message":{{"content":"so"}},"finish_reason":"stop"}}],"usage":{usage}}}"#
+        );
+        let told = through(pair, 200, &[("content-type", "application/json")], &[body.as_bytes()]).await;
+        let marked = told.headers().get("x-tollgate-warnings").is_some_and(|said| said == "usage=estimated");
+        assert_eq!(marked, input.is_none(), "{usage}");
+        let told: Value = serde_json::from_slice(told.body()).expect("JSON");
+        let said = told["usage"]["input_tokens"].as_u64().expect("a count");
+        assert!(input.map_or(said > 0, |input| said == input), "{usage}: {said}");
+    }
+    let body = r#"{"id":"x","type":"message","content":[{"type":"text","text":"so"}],"usage":{"input_tokens":1e3,"output_tokens":3.0}}"#;
+    let pair = [Dialect::Anthropic, Dialect::OpenAiChat];
+    let told = through(pair, 200, &[("content-type", "application/json")], &[body.as_bytes()]).await;
+    let told: Value = serde_json::from_slice(told.body()).expect("JSON");
+    assert_eq!((&told["usage"]["prompt_tokens"], &told["usage"]["completion_tokens"]), (&json!(1_000), &json!(3)));
+}
