@@ -32,7 +32,8 @@ const ANTHROPIC: Names = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
 const OPENAI: Names = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
 const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"];
-const GPT: [&str; 3] = ["gpt-6", "gpt-5", "gpt-5-mini"];
+/// Whatever is listed has a price: a key with a budget could not call it otherwise.
+const GPT: [&str; 3] = ["gpt-6-sol", "gpt-5", "gpt-5-mini"];
 
 pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr) -> Result<Providers, Box<dyn Error>> {
     let anthropic = configured(ANTHROPIC)?;

@@ -41,7 +41,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 pub struct Rendered {
     /// The HTTP status.
     pub status: StatusCode,
-    /// `content-type`, and `retry-after` and `x-should-retry` where they apply.
+    /// `content-type`, and `retry-after`, `x-should-retry` and `allow` where they apply.
     pub headers: HeaderMap,
     /// The JSON.
     pub body: Bytes,
@@ -61,6 +61,9 @@ pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rend
     let is_final_there = dialect == Dialect::Anthropic && rejection.kind() == RejectionKind::BudgetUnreadable;
     if let Some(secs) = rejection.retry_after_secs().filter(|_| !is_final_there) {
         headers.insert(header::RETRY_AFTER, secs.into());
+    }
+    if let Some(methods) = rejection.allowed() {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     }
     // SDKs retry every 429 and 5xx unless they are told not to.
     if rejection.is_final() || is_final_there {

@@ -122,6 +122,7 @@ pub struct Rejection {
     is_final: bool,
     answered: Option<StatusCode>,
     placed: Option<StatusCode>,
+    allow: Option<&'static str>,
 }
 
 impl Rejection {
@@ -137,7 +138,18 @@ impl Rejection {
             is_final: false,
             answered: None,
             placed: None,
+            allow: None,
         }
+    }
+
+    /// The 405 of a path that takes these methods alone, as its `allow` header lists them (RFC 9110 section 15.5.6).
+    pub(crate) fn only(methods: &'static str) -> Self {
+        let message = if methods == "POST" { "use POST" } else { "use GET" };
+        Rejection { allow: Some(methods), ..Rejection::new(RejectionKind::MethodNotAllowed, message) }
+    }
+
+    pub(crate) fn allowed(&self) -> Option<&'static str> {
+        self.allow
     }
 
     /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged and says where to put what.

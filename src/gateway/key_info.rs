@@ -44,7 +44,7 @@ impl KeyInfo {
 
     pub(super) async fn answer(&self, method: &Method, call: &Call) -> Result<Response<Body>, Rejection> {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
+            return Err(Rejection::only("GET, HEAD"));
         }
         let principal =
             call.principal().ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;

@@ -49,7 +49,7 @@ impl Model {
         self.dialect
     }
 
-    /// One entry, with the members of both families: `type`, `display_name`, `created_at` for Anthropic's SDKs, `object`,
+    /// One entry, with the members of both families: `type`, `display_name`, `created_at`, `lifecycle` for Anthropic's SDKs, `object`,
     /// `created`, `owned_by` for OpenAI's. Both ignore the others'.
     pub(super) fn entry(&self) -> Entry<'_> {
         Entry {
@@ -59,6 +59,7 @@ impl Model {
             display_name: &self.id,
             created: 0,
             created_at: Timestamp::UNIX_EPOCH.to_string(),
+            lifecycle: "active",
             owned_by: &self.owner,
         }
     }
@@ -152,5 +153,7 @@ pub(super) struct Entry<'a> {
     created: i64,
     /// RFC 3339; the epoch, which Anthropic's API documents for a date that is not known.
     created_at: String,
+    /// A model that is listed is one that is served.
+    lifecycle: &'static str,
     owned_by: &'a str,
 }

@@ -104,7 +104,7 @@ impl Surface {
             return Err(not_found(request.method(), path));
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use GET"));
+            return Err(Rejection::only("GET, HEAD"));
         }
         let is_probe = json.is_empty();
         let mut response = Response::new(Body::from(json));

@@ -98,7 +98,7 @@ impl IngestLayer {
     /// What is wrong with a request before anything of its body is read.
     fn check(&self, parts: &Parts, length: u64) -> Result<(), Rejection> {
         if parts.method != Method::POST {
-            return Err(Rejection::new(RejectionKind::MethodNotAllowed, "use POST"));
+            return Err(Rejection::only("POST"));
         }
         if is_coded(&parts.headers) {
             return Err(Rejection::new(

@@ -41,6 +41,7 @@ async fn another_method_is_405_in_the_dialect_of_the_path() {
         for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
             let body = if method == "GET" { String::new() } else { request(dialect, "") };
             let reply = stack.send(Request::builder().method(method).uri(path(dialect)), body).await;
+            assert_eq!(reply.header("allow"), "POST", "{method}");
             stack.was_refused(&reply, dialect, METHOD, method).await;
         }
         // An answer to HEAD has its head alone.

@@ -6,6 +6,7 @@ use libtest_mimic::Trial;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Executor as _};
 use tokio::runtime::Runtime;
+use tollgate::domain::catalog::Catalog;
 use tollgate::domain::clock::{Clock as _, SystemClock};
 
 use crate::gateway::{Gateway, command};
@@ -16,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
         trial("what the gateway prints to paste works with the providers that it has", what_is_printed_works),
+        trial("every model that the gateway lists has a price", what_is_listed_has_a_price),
         trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
         trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
@@ -53,6 +55,23 @@ fn what_is_printed_works() {
         gateway.interrupt();
         gateway.assert_exits_well();
     }
+}
+
+/// A key with a budget can call no other.
+fn what_is_listed_has_a_price() {
+    let gateway = Gateway::start("priced");
+    let listed = get(gateway.addr, "/v1/models");
+    let (_, json) = listed.split_once("\r\n\r\n").expect("a head");
+    let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    let models = json["data"].as_array().expect("a list");
+    assert!(models.len() > 2, "{listed}");
+    for model in models {
+        let name = model["id"].as_str().expect("a name");
+        assert!(Catalog::builtin().find(name).is_some(), "{name}");
+        assert_eq!(model["lifecycle"], "active", "{name}");
+    }
+    gateway.interrupt();
+    gateway.assert_exits_well();
 }
 
 fn get(addr: SocketAddr, path: &str) -> String {
