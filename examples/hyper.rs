@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         () = asked() => {}
     }
-    // Then the connections, and the work that their calls left behind; the process ends, whatever hangs.
+    // Then the connections, and the work that their calls left behind, for no longer than that.
     let left = async {
         connections.shutdown().await;
         settlements.drain().await;
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         () = asked() => false,
     };
     if !is_settled {
-        println!("{} calls are not settled", settlements.len());
+        return Err(format!("{} calls are not settled", settlements.len()).into());
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tollgate::domain::content::{Content, Side};
-use tollgate::store::journal::{Anchor, AnchorState, Proof, Seals, export, verify, verify_export};
+use tollgate::store::journal::{Anchor, AnchorState, Fault, Head, Proof, Report, Seals, export, verify, verify_export};
 use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 use uuid::Uuid;
 
@@ -30,30 +30,54 @@ impl Error for Nothing {}
 pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
     match audit {
         Audit::Verify { path, anchors } => {
-            let report = match path.is_dir() {
-                true => verify(&path, &anchors),
-                false => File::open(&path).and_then(|file| verify_export(BufReader::new(file), &anchors)),
-            };
-            let report = report.map_err(|error| why(&path, &error))?;
+            let report = proved(&path, &anchors).map_err(|error| why(&path, &error))?;
             say(format_args!("{}", serde_json::to_string(&report)?))?;
             let is_confirmed = |anchor: &Anchor| anchor.state == AnchorState::Confirmed;
             match report.broken {
-                Some(broken) => Err(broken.to_string().into()),
-                None if report.lines == 0 => Err(no_line(&path).into()),
-                None if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
+                // Of no line at all every anchor is broken, and that is not what whoever runs this should look into.
+                Some(broken) if report.lines > 0 || broken.fault != Fault::NotAsAnchored => Err(broken.to_string().into()),
+                _ if report.lines == 0 => Err(no_line(&path).into()),
+                _ if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
                     "{}: none of these anchors is confirmed: they are older than what is kept here, and all of that may have been made anew",
                     path.display()
                 ))
                 .into()),
-                None => Ok(()),
+                _ => Ok(()),
             }
         }
         Audit::Content { file, call, journal } => content(&file, call, journal.as_deref()).await,
-        Audit::Export { directory } => match export(&directory, io::stdout().lock()) {
+        Audit::Export { directory } => match export(&directory, Stdout(io::stdout().lock())) {
             Ok(0) => Err(no_line(&directory).into()),
             Ok(_) => Ok(()),
             Err(error) => Err(why(&directory, &error).into()),
         },
+    }
+}
+
+/// Says of its own errors whose they are, and not the journal's.
+struct Stdout<'a>(io::StdoutLock<'a>);
+
+impl Stdout<'_> {
+    fn named(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("standard output: {error}"))
+    }
+}
+
+impl io::Write for Stdout<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(Self::named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(Self::named)
+    }
+}
+
+/// What is proved of a journal, or of an export of one.
+fn proved(path: &Path, anchors: &[Head]) -> io::Result<Report> {
+    match path.is_dir() {
+        true => verify(path, anchors),
+        false => File::open(path).and_then(|file| verify_export(BufReader::new(file), anchors)),
     }
 }
 
@@ -76,6 +100,12 @@ async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), 
         return Err(format!("audit content: there is no file {}", file.display()).into());
     }
     let sqlite = Sqlite::open(file).await?;
+    if let Some(journal) = journal
+        && let Some(broken) = proved(journal, &[]).map_err(|error| why(journal, &error))?.broken
+    {
+        // What it says of content anybody may have written.
+        return Err(format!("{}: {broken}", journal.display()).into());
+    }
     let seals = journal.map(|path| Seals::read(path).map_err(|error| why(path, &error))).transpose()?;
     let contents = sqlite.contents().find(call).await.map_err(|error| -> Box<dyn Error> {
         let of_file = error.source().and_then(|source| source.downcast_ref::<SqliteError>());

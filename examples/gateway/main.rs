@@ -15,7 +15,8 @@
 //!
 //! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a pepper from
 //! `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used. A start under a pepper that no key there
-//! was minted under is refused.
+//! was minted under is refused, where this program has minted the first of them. To change it, put the old one into the file and the
+//! new one into `TOLLGATE_PEPPER`.
 //!
 //! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
@@ -30,7 +31,7 @@
 //!
 //! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
 //! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
-//! what is kept of a call, and proves it: exit code 1 where it was changed, and 2 where something of it is not there, or the
+//! what is kept of a call, and proves it: exit code 1 where it or the journal was changed, and 2 where something of it is not there, or the
 //! journal says nothing of it.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
@@ -133,7 +134,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         may_be_open(listen)?;
     }
     for one in &mint {
-        one.check(&*storage.stores.keys).await?;
+        one.check(&*storage.stores.keys, storage.content.is_some()).await?;
     }
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
     let address = listener.local_addr()?;
@@ -159,7 +160,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     if has_keys {
         layer = layer
-            .auth(KeyAuthLayer::new(CachedKeys::new(storage.stores.keys.clone()), storage.pepper.clone()))
+            .auth(KeyAuthLayer::new(CachedKeys::new(storage.stores.keys.clone()), storage.peppers.pepper.clone()))
             .rate_limit(RateLimitLayer::new(storage.stores.limits.clone()))
             .budget(budgets);
     } else {
@@ -198,7 +199,7 @@ async fn mint_all(mint: Vec<Mint>, storage: &Storage) -> Result<Option<VirtualKe
     let mut first = None;
     for one in mint {
         let name = one.name().to_owned();
-        if let Some(key) = one.into(&*storage.stores.keys, &storage.pepper).await? {
+        if let Some(key) = one.into(&*storage.stores.keys, &storage.peppers).await? {
             say(format_args!("key {name} {}", key.expose())).map_err(|error| {
                 format!(
                     "the key {name} was minted, and its secret, of which there is no copy, could not be printed: mint it again, with \

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::content::Keep;
-use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+use tollgate::domain::key::{Environment, KeyRecord, VirtualKey};
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
@@ -11,6 +11,7 @@ use tollgate::domain::scope::{Scope, ScopeKind};
 use tollgate::store::key::KeyRegistry;
 
 use crate::args::kept;
+use crate::peppers::Peppers;
 use crate::powers;
 
 /// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
@@ -19,7 +20,8 @@ use crate::powers;
 /// calls hold.
 ///
 /// Of a key that is there already a part that is left out stays as it was, and one that is named takes the place of all that was
-/// there of it. `none` takes it away, `models=*` the list of models, and `content=default` what was said of content.
+/// there of it. `none` takes it away, `models=*` the list of models, and `content=default` what was said of content. Who changes to another
+/// `team` takes what a `team-budget` has along to that one.
 pub(crate) struct Mint {
     name: String,
     user: Part<String>,
@@ -89,6 +91,9 @@ impl Mint {
         let models = match all("models")[..] {
             [] => None,
             ["*"] => Some(Vec::new()),
+            ref some if some.contains(&"*") || some.contains(&"none") => {
+                return Err("`models`: every model is `models=*`, by itself".into());
+            }
             ref some => Some(some.iter().map(|&model| model.to_owned()).collect()),
         };
         let (user, team) = (text_of("user")?, text_of("team")?);
@@ -159,9 +164,17 @@ impl Mint {
         Ok((before, principal))
     }
 
-    /// Whether it can be minted, as far as can be known before it is.
-    pub(crate) async fn check(&self, keys: &dyn KeyRegistry) -> Result<(), Box<dyn Error>> {
-        self.look(keys).await.map(drop)
+    /// Whether it can be minted, as far as can be known before it is. `has_content`: what calls hold can be kept.
+    pub(crate) async fn check(&self, keys: &dyn KeyRegistry, has_content: bool) -> Result<(), Box<dyn Error>> {
+        let (_, principal) = self.look(keys).await?;
+        if let Some(keep) = principal.content.filter(|keep| *keep != Keep::Nothing && !has_content) {
+            tracing::warn!(
+                "--mint: the key {} has content={}, and without --content nothing is kept",
+                self.name,
+                keep.as_str()
+            );
+        }
+        Ok(())
     }
 
     /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent
@@ -169,7 +182,7 @@ impl Mint {
     pub(crate) async fn into(
         self,
         keys: &dyn KeyRegistry,
-        pepper: &Pepper,
+        peppers: &Peppers,
     ) -> Result<Option<VirtualKey>, Box<dyn Error>> {
         let (key, now) = (VirtualKey::mint(Environment::Live)?, jiff::Timestamp::now());
         let (before, principal) = self.look(keys).await?;
@@ -181,13 +194,14 @@ impl Mint {
             }
             Some(before) => {
                 let changes = powers::changes(&before.principal, &principal);
-                (before.rotated(&key, pepper, principal), format!("has a new secret; {changes}"))
+                (before.rotated(&key, &peppers.pepper, principal), format!("has a new secret; {changes}"))
             }
             None => {
                 let said = powers::said(&principal);
-                (KeyRecord::new(&key, pepper, principal, now), format!("is new; {said}"))
+                (KeyRecord::new(&key, &peppers.pepper, principal, now), format!("is new; {said}"))
             }
         };
+        peppers.note(keys.is_empty().await?).await?;
         match keys.put(&record).await? {
             true => {
                 tracing::info!("--mint: the key {} {changes}", self.name());

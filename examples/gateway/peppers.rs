@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -20,12 +20,23 @@ pub(crate) struct Peppers {
     pub(crate) pepper: Pepper,
     /// That of new keys first.
     marks: Vec<Vec<u8>>,
+    /// Where the keys are, unless they are in memory.
+    database: Option<PathBuf>,
 }
 
 impl Peppers {
     /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are
     /// no keys that an older one would have to open. Where there are both, keys from the file's time open what they did.
     pub(crate) fn find(database: &Path, is_new: bool) -> Result<Self, Box<dyn Error>> {
+        Self::of_file(database, is_new).map(|found| Peppers { database: Some(database.to_owned()), ..found })
+    }
+
+    /// For keys that are gone when the process is.
+    pub(crate) fn in_memory() -> Result<Self, Box<dyn Error>> {
+        Self::of(&Pepper::mint_text()?)
+    }
+
+    fn of_file(database: &Path, is_new: bool) -> Result<Self, Box<dyn Error>> {
         let path = database.with_extension("pepper");
         let why = |error: &dyn Error| format!("{}: {error}", path.display());
         if let Some(text) = said("TOLLGATE_PEPPER")? {
@@ -34,7 +45,7 @@ impl Peppers {
                 Ok(before) => {
                     let before = Self::of(&before).map_err(|error| why(&*error))?;
                     found.marks.extend(before.marks);
-                    Ok(Peppers { pepper: found.pepper.and_before(before.pepper), marks: found.marks })
+                    Ok(Peppers { pepper: found.pepper.and_before(before.pepper), ..found })
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(found),
                 Err(error) => Err(why(&error).into()),
@@ -44,7 +55,14 @@ impl Peppers {
             make(&path).map_err(|error| why(&error))?;
         }
         let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("{}; the keys in {} open under it only", why(&error), database.display()))?;
+            .map_err(|error| {
+            format!(
+                "{}; the keys in {} open under it only: put it back, or in TOLLGATE_PEPPER; if it is lost, set another there, \
+                 `DELETE FROM gateway_peppers` in that file, and mint every key again",
+                why(&error),
+                database.display()
+            )
+        })?;
         Self::of(&text).map_err(|error| why(&*error).into())
     }
 
@@ -53,38 +71,51 @@ impl Peppers {
         // No key is such a text, so of no key this is what is stored of it.
         let mut mark = Hmac::<Sha256>::new_from_slice(text)?;
         mark.update(b"the pepper of the example gateway");
-        Ok(Peppers { pepper: Pepper::new(text)?, marks: vec![mark.finalize().into_bytes().to_vec()] })
+        Ok(Peppers { pepper: Pepper::new(text)?, marks: vec![mark.finalize().into_bytes().to_vec()], database: None })
     }
 
     /// Refuses a pepper under which no key of this file opens: everybody would be locked out, and nobody told why. The file knows
-    /// every pepper that keys were minted under since its first key; one whose keys are older than that knows none, and any will do.
-    pub(crate) async fn check(&self, database: &Path, is_new: bool, mints: bool) -> Result<(), Box<dyn Error>> {
+    /// every pepper that keys were minted under since its first key; one whose first keys are older than this knows none, and any
+    /// will do.
+    pub(crate) async fn check(&self) -> Result<(), Box<dyn Error>> {
+        let Some(database) = &self.database else { return Ok(()) };
         let mut file = connect(database).await?;
-        if is_new {
-            // What an earlier start knew it by that minted nothing is of no use.
+        let known: Vec<Vec<u8>> = match is_kept(&mut file).await? {
+            true => sqlx::query_scalar("SELECT mark FROM gateway_peppers").fetch_all(&mut file).await?,
+            false => Vec::new(),
+        };
+        file.close().await?;
+        if known.is_empty() || self.marks.iter().any(|mark| known.contains(mark)) {
+            return Ok(());
+        }
+        let what = "this is not the pepper that the keys were minted under, and none of them would open anything: start with that \
+             one, in TOLLGATE_PEPPER or in the file beside the database; to change it, put that one into the file and the new one \
+             into TOLLGATE_PEPPER; if it is lost, `DELETE FROM gateway_peppers` there, and mint every key again";
+        Err(format!("{}: {what}", database.display()).into())
+    }
+
+    /// Writes down that a key is about to be minted under it: the first one of all (`is_first`), or one more where all are known.
+    pub(crate) async fn note(&self, is_first: bool) -> Result<(), Box<dyn Error>> {
+        let Some(database) = &self.database else { return Ok(()) };
+        let mut file = connect(database).await?;
+        if is_first {
+            // What was known before there was a key is of none.
             let made =
                 "CREATE TABLE IF NOT EXISTS gateway_peppers (mark BLOB PRIMARY KEY); DELETE FROM gateway_peppers";
             sqlx::raw_sql(made).execute(&mut file).await?;
         }
-        let there = "SELECT count(*) FROM sqlite_schema WHERE name = 'gateway_peppers'";
-        let is_known = sqlx::query_scalar::<_, i64>(there).fetch_one(&mut file).await? > 0;
-        if is_known {
-            let marks: Vec<Vec<u8>> =
-                sqlx::query_scalar("SELECT mark FROM gateway_peppers").fetch_all(&mut file).await?;
-            if !is_new && !marks.is_empty() && !self.marks.iter().any(|mark| marks.contains(mark)) {
-                let what = "this is not the pepper that the keys were minted under, and none of them would open anything; \
-                     start with that one, in TOLLGATE_PEPPER or in the file beside the database; if it is lost, \
-                     `DELETE FROM gateway_peppers` there, and mint every key again";
-                return Err(format!("{}: {what}", database.display()).into());
-            }
-            if (is_new || mints) && !marks.contains(&self.marks[0]) {
-                let known = sqlx::query("INSERT OR IGNORE INTO gateway_peppers VALUES (?1)").bind(&self.marks[0]);
-                known.execute(&mut file).await?;
-            }
+        if is_kept(&mut file).await? {
+            let known = sqlx::query("INSERT OR IGNORE INTO gateway_peppers VALUES (?1)").bind(&self.marks[0]);
+            known.execute(&mut file).await?;
         }
         file.close().await?;
         Ok(())
     }
+}
+
+async fn is_kept(file: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name = 'gateway_peppers'";
+    Ok(sqlx::query_scalar::<_, i64>(there).fetch_one(file).await? > 0)
 }
 
 /// How many keys of this file may call, as far as nobody has revoked them.

@@ -1,13 +1,17 @@
 //! What a key may do, in the words of `--mint`, for the log.
 
 use tollgate::domain::principal::Principal;
-use tollgate::domain::scope::{Scope, ScopeKind};
+use tollgate::domain::scope::ScopeKind;
 
 /// Every part, in the order in which it is told, and what is said of it; nothing where there is none of it.
 fn parts(of: &Principal) -> Vec<(&'static str, String)> {
-    let budgets = |is: fn(&Scope) -> bool| {
-        let some = of.budgets.iter().filter(|budget| is(&budget.pot.scope));
-        some.map(|budget| format!("{}/{}", budget.limit, budget.pot.window)).collect::<Vec<_>>().join(" and ")
+    let budgets = |kind: ScopeKind| {
+        let some = of.budgets.iter().filter(|budget| budget.pot.scope.kind == kind);
+        let said = some.map(|budget| match kind {
+            ScopeKind::Key => format!("{}/{}", budget.limit, budget.pot.window),
+            _ => format!("{}/{} of {}", budget.limit, budget.pot.window, budget.pot.scope.id),
+        });
+        said.collect::<Vec<_>>().join(" and ")
     };
     let limit = |measure: &str| {
         let some = of.limits.iter().filter(|limit| limit.measure.as_str() == measure);
@@ -16,8 +20,8 @@ fn parts(of: &Principal) -> Vec<(&'static str, String)> {
     vec![
         ("user", of.user.as_deref().unwrap_or_default().to_owned()),
         ("team", of.team.as_deref().unwrap_or_default().to_owned()),
-        ("budget", budgets(|scope| scope.kind == ScopeKind::Key)),
-        ("team-budget", budgets(|scope| scope.kind == ScopeKind::Team)),
+        ("budget", budgets(ScopeKind::Key)),
+        ("team-budget", budgets(ScopeKind::Team)),
         ("models", of.models.join(" and ")),
         ("rpm", limit("requests")),
         ("tpm", limit("tokens")),
@@ -35,11 +39,15 @@ pub(crate) fn said(of: &Principal) -> String {
 
 /// What of the one became another thing in the other.
 pub(crate) fn changes(before: &Principal, now: &Principal) -> String {
-    let shown = |what: String| if what.is_empty() { "none".to_owned() } else { what };
+    let shown = |part: &str, what: String| match (part, what.is_empty()) {
+        (_, false) => what,
+        ("models", true) => "*".to_owned(),
+        _ => "none".to_owned(),
+    };
     let both = parts(before).into_iter().zip(parts(now));
     let changed: Vec<_> = both
         .filter(|((_, before), (_, now))| before != now)
-        .map(|((part, before), (_, now))| format!("{part} was {}, is {}", shown(before), shown(now)))
+        .map(|((part, before), (_, now))| format!("{part} was {}, is {}", shown(part, before), shown(part, now)))
         .collect();
     match changed.is_empty() {
         true => "what it may do stays as it was".to_owned(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tollgate::audit::{Slack, TracingSink};
 use tollgate::domain::event::{Event, What};
-use tollgate::domain::key::Pepper;
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::BudgetStore;
@@ -33,7 +32,7 @@ pub(crate) struct Storage {
     pub(crate) events: Option<Events>,
     /// What prompts and answers hold, if any of it is kept.
     pub(crate) content: Option<ContentLayer>,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     database: Option<Sqlite>,
     contents: Option<Sqlite>,
 }
@@ -58,27 +57,29 @@ impl Storage {
         let Database::Sqlite(path) = database else {
             let budgets = Arc::new(MemoryBudgets::new());
             let trails = trails(trail, "log", TracingSink::new(), &budgets).await?;
-            let pepper = Pepper::new(Pepper::mint_text()?.as_bytes())?;
+            let peppers = Peppers::in_memory()?;
             let (keys, limits) = (Arc::new(MemoryKeys::new()), Arc::new(MemoryLimits::new()));
-            return Self::with(trails, content, Stores { keys, limits, budgets }, pepper, None).await;
+            return Self::with(trails, content, Stores { keys, limits, budgets }, peppers, None).await;
         };
         let database = Sqlite::open(path).await?;
         database.migrate().await?;
         let keys = database.keys();
         let (path, is_new) = (Path::new(path), keys.is_empty().await?);
         let peppers = Peppers::find(path, is_new)?;
-        peppers.check(path, is_new, !args.mint.is_empty()).await?;
+        if !is_new {
+            peppers.check().await?;
+        }
         let budgets = Arc::new(database.budgets());
         let trails = trails(trail, "sqlite", database.audit(), &budgets).await?;
         let stores = Stores { keys: Arc::new(keys), limits: Arc::new(database.limits()), budgets };
-        Self::with(trails, content, stores, peppers.pepper, Some(database)).await
+        Self::with(trails, content, stores, peppers, Some(database)).await
     }
 
     async fn with(
         trails: Trails,
         content: &Option<Content>,
         stores: Stores,
-        pepper: Pepper,
+        peppers: Peppers,
         database: Option<Sqlite>,
     ) -> Result<Self, Box<dyn Error>> {
         let Trails { audit, events, sealer } = trails;
@@ -97,7 +98,7 @@ impl Storage {
             }
             None => (None, None),
         };
-        Ok(Storage { stores, audit, events, content, pepper, database, contents })
+        Ok(Storage { stores, audit, events, content, peppers, database, contents })
     }
 
     /// After the last settlement and record.

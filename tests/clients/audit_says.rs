@@ -59,9 +59,13 @@ fn no_line_proves_nothing() {
     File::create(&file).expect("a file");
     for path in [&empty, &file, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")] {
         let path = path.display().to_string();
-        let (code, printed, said) = run(&["verify", &path]);
-        assert_eq!(code, NOTHING, "{said}");
-        assert!(printed.contains(r#""lines":0"#) && said.contains(&format!("{path}: there is no line of a journal")));
+        let anchor = format!("5:{}", "a".repeat(64));
+        for args in [&["verify", &path][..], &["verify", &path, "--anchor", &anchor]] {
+            let (code, printed, said) = run(args);
+            assert_eq!(code, NOTHING, "{said}");
+            assert!(printed.contains(r#""lines":0"#), "{printed}");
+            assert!(said.contains(&format!("{path}: there is no line of a journal")), "{said}");
+        }
     }
     let (code, printed, said) = run(&["export", &empty.display().to_string()]);
     assert_eq!((code, &*printed), (NOTHING, ""), "{said}");
@@ -108,6 +112,10 @@ fn content_that_is_not_there() {
 
     let (code, printed, said) = run(&["content", &file, kept, &dir]);
     assert_eq!((code, printed.matches(r#""proof":"Holds""#).count()), (0, 2), "{printed}{said}");
+    let lacking = directory.with_extension("lacking");
+    fs::write(&lacking, [&lines[..3], &lines[4..]].concat().concat()).expect("writable");
+    let (code, printed, said) = run(&["content", &file, kept, &lacking.display().to_string()]);
+    assert_eq!((code, &*printed), (1, ""), "what a journal says that is broken proves nothing: {said}");
     let nobody = Uuid::nil().to_string();
     for args in [&["content", &file, &nobody][..], &["content", &file, &nobody, &dir]] {
         let (code, printed, said) = run(args);
@@ -148,9 +156,10 @@ fn content_that_is_not_there() {
     assert!(said.contains("the journal does not say that it was deleted"), "{said}");
     // What a gateway that has run for long enough writes down when it deletes.
     let export = directory.with_extension("jsonl");
-    let deleted = r#"{"seq":0,"prev":"","content_deleted":{"before":"2100-01-02T03:04:05Z","bodies":6}}"#;
-    let deleted = deleted.replace(r#""prev":"""#, &format!(r#""prev":"{}""#, LineHash::NONE));
-    fs::write(&export, format!("{}{deleted}\n", lines.concat())).expect("writable");
+    let (seq, last) = (lines.len() + 1, lines.last().expect("a line").trim_end());
+    let deleted = r#""content_deleted":{"before":"2100-01-02T03:04:05Z","bodies":6}"#;
+    let line = format!(r#"{{"seq":{seq},"prev":"{}",{deleted}}}"#, LineHash::of(last.as_bytes()));
+    fs::write(&export, format!("{}{line}\n", lines.concat())).expect("writable");
     let (code, _, said) = run(&["content", &file, gone, &export.display().to_string()]);
     assert_eq!(code, NOTHING, "{said}");
     assert!(said.contains("it was deleted, as all from before 2100-01-02T03:04:05Z was"), "{said}");

@@ -127,6 +127,19 @@ impl Gateway {
         assert!(status.success(), "the gateway ended by {status}; see {}", self.log.display());
     }
 
+    /// Waits until its log says so.
+    pub(crate) fn logs(&self, what: &str) {
+        let says = || fs::read_to_string(&self.log).expect("readable").contains(what);
+        assert!(
+            (0..1_000).any(|_| says() || {
+                thread::sleep(Duration::from_millis(10));
+                false
+            }),
+            "{what}: {}",
+            self.log.display()
+        );
+    }
+
     /// How it ends, and its log.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.process.exit();

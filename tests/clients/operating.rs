@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -62,7 +61,9 @@ fn a_part_is_changed() {
         Some("name=ada,budget=1/day,budget=9/week,models=claude-*,team=search,team-budget=100/month"),
     ));
     assert!(
-        log.contains("the key ada is new; team search, budget 1.00/day and 9.00/week, team-budget 100.00/month"),
+        log.contains(
+            "the key ada is new; team search, budget 1.00/day and 9.00/week, team-budget 100.00/month of search"
+        ),
         "{log}"
     );
     let info = |gateway: &Gateway| {
@@ -84,13 +85,13 @@ fn a_part_is_changed() {
         ("name=ada", "has a new secret; what it may do stays as it was", &["\"2.00\"", "claude-*"], "\"9.00\""),
         (
             "name=ada,team=ads,models=gpt-6",
-            "team was search, is ads; models was claude-*, is gpt-6; all else",
+            "team was search, is ads; team-budget was 100.00/month of search, is 100.00/month of ads; models was claude-*, is gpt-6; all",
             &["\"2.00\"", "\"100.00\"", r#""id":"ads""#, "gpt-6"],
             "claude-*",
         ),
         (
             "name=ada,models=*,budget=none,team-budget=none,team=none",
-            "team was ads, is none; budget was 2.00/day, is none; team-budget was 100.00/month, is none; models was gpt-6, is none;",
+            "team was ads, is none; budget was 2.00/day, is none; team-budget was 100.00/month of ads, is none; models was gpt-6, is *;",
             &[],
             "limit_usd",
         ),
@@ -104,6 +105,10 @@ fn a_part_is_changed() {
     let mut command = command();
     let said = refused(command.args(database(&path)).args(["--mint", "name=ada,team-budget=1/day"]));
     assert!(said.contains("--mint name=ada: `team-budget` needs a `team`"), "{said}");
+    for models in ["models=none", "models=*,models=gpt-6"] {
+        let said = refused(self::command().args(database(&path)).args(["--mint", &format!("name=ada,{models}")]));
+        assert!(said.contains("every model is `models=*`, by itself"), "{models}: {said}");
+    }
 }
 
 fn nothing_is_minted_unheard() {
@@ -155,7 +160,7 @@ fn no_more_files() {
     shell.args(["-c", r#"ulimit -n 48 && exec "$0" "$@""#]).arg(command().get_program());
     let gateway = Gateway::of("files", without_accounts(shell.args(["--database", "memory:"])), 0);
     let open: Vec<_> = (0..60).map(|_| TcpStream::connect(gateway.addr).expect("the kernel takes it")).collect();
-    std::thread::sleep(Duration::from_millis(500));
+    gateway.logs("no connection can be accepted");
     drop(open);
     assert_eq!(ask(&gateway, "GET /healthz HTTP/1.1\r\n", "").0, 200);
     let log = ended(gateway);

@@ -182,7 +182,9 @@ async fn of_many_calls_that_go_on_the_oldest_are_said_again_in_a_quarter_of_a_se
         intents.map(|(line, id)| (id.to_owned(), line.to_string().len())).collect()
     };
     let began: Vec<_> = intents().into_iter().map(|(id, _)| id).collect();
+    let mut rounds = 0..2_000;
     let again = loop {
+        assert!(rounds.next().is_some(), "none is said again");
         for _ in 0..20 {
             assert_eq!(site.whole("hello").await, StatusCode::OK);
         }

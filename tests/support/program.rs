@@ -16,11 +16,12 @@ pub(crate) fn example(name: &str) -> Command {
     command
 }
 
-/// Takes the developer's own keys, base URLs and proxies out of a command's environment.
+/// Takes the developer's own keys, base URLs, proxies and log level out of a command's environment.
 pub(crate) fn without_accounts(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_uppercase();
         if upper.starts_with("TOLLGATE_PEPPER")
+            || upper == "RUST_LOG"
             || upper.starts_with("ANTHROPIC_")
             || upper.starts_with("OPENAI_")
             || upper.ends_with("_PROXY")
