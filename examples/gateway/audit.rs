@@ -35,7 +35,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
             let is_confirmed = |anchor: &Anchor| anchor.state == AnchorState::Confirmed;
             match report.broken {
                 // Of no line at all every anchor is broken, and that is not what whoever runs this should look into.
-                Some(broken) if report.lines > 0 || broken.fault != Fault::NotAsAnchored => Err(broken.to_string().into()),
+                Some(broken) if report.lines > 0 || broken.what != Fault::NotAsAnchored => Err(broken.to_string().into()),
                 _ if report.lines == 0 => Err(no_line(&path).into()),
                 _ if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
                     "{}: none of these anchors is confirmed: they are older than what is kept here, and all of that may have been made anew",
@@ -58,18 +58,18 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
 struct Stdout<'a>(io::StdoutLock<'a>);
 
 impl Stdout<'_> {
-    fn named(error: io::Error) -> io::Error {
+    fn named(error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("standard output: {error}"))
     }
 }
 
 impl io::Write for Stdout<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(Self::named)
+        self.0.write(bytes).map_err(|error| Self::named(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(Self::named)
+        self.0.flush().map_err(|error| Self::named(&error))
     }
 }
 
