@@ -38,6 +38,8 @@ pub struct Reading {
     pub ended: bool,
     /// The provider said within the answer that it failed.
     pub failed: bool,
+    /// A `message_start` came, and no `message_delta` behind it.
+    pub(crate) is_open: bool,
     /// How many events came, if it is a stream.
     pub events: u64,
     /// The model that it says it is of.

@@ -8,7 +8,6 @@ use super::tap::Tap;
 use crate::body::{Body, BoxError};
 use crate::call::{AttemptGuard, Ending, StreamBroken};
 use crate::dialect::meter::Reading;
-use crate::domain::dialect::Dialect;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
@@ -89,7 +88,6 @@ impl Answer {
     fn end(&mut self) -> Result<Bytes, BoxError> {
         // Some servers of Chat Completions leave their mark out, and clients make do without. Of Anthropic's clients only some
         // find that of what had a `message_start` all that comes last is missing.
-        let has_mark = self.tap.is_stream() && self.attempt.dialect() == Some(Dialect::Anthropic);
         let (reading, rest) = self.tap.finish();
         // It came to its end in order: what it stated last is its last word, though it lack the mark.
         let has_ended = reading.is_some_and(|reading| reading.ended || reading.usage_is_final && !reading.failed);
@@ -101,14 +99,7 @@ impl Answer {
             _ => AttemptEnd::Complete,
         });
         match reading {
-            Some(reading)
-                if has_mark
-                    && reading.usage.is_some()
-                    && !reading.usage_is_final
-                    && !reading.ended
-                    && !reading.failed
-                    && !self.failed =>
-            {
+            Some(reading) if reading.is_open && !reading.ended && !reading.failed && !self.failed => {
                 Err("the upstream's stream ended without the mark of its end".into())
             }
             _ => Ok(rest),

@@ -76,10 +76,6 @@ impl Tap {
         }
     }
 
-    pub(super) fn is_stream(&self) -> bool {
-        matches!(self.listener, Listener::Stream(_))
-    }
-
     /// Whether the answer, now that it is over, was an error and nothing else. A stream has begun when it fails.
     pub(super) fn is_error(&self) -> bool {
         self.is_error

@@ -114,6 +114,23 @@ async fn a_stream_that_ends_half_way_with_a_good_end_is_no_whole_answer_to_who_c
 }
 
 #[tokio::test]
+async fn a_stream_that_counts_nothing_is_no_whole_answer_without_its_end_either() {
+    let peer = Peer::Anthropic;
+    let [_, _, text] = peer.begun();
+    let last = "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n";
+    for message in ["{\"usage\":{}}", "{\"usage\":null}", "{}"] {
+        let body = format!("data: {{\"type\":\"message_start\",\"message\":{message}}}\n\n{text}");
+        let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
+        ends_with_error_event(peer, &reply, body.as_bytes(), UNREACHABLE);
+        is_broken(peer, &outcome);
+        let body = [&body, last].concat();
+        let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
+        assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false), "{message}");
+        is_broken(peer, &outcome);
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_lacks_only_its_last_event_passes_to_the_byte() {
     let peer = Peer::Anthropic;
     let last = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":4}}\n\n";

@@ -15,7 +15,7 @@ use tollgate::upstream::{Credential, Provider};
 use tollgate::{Body, Dialect, Gateway};
 use tower::{ServiceExt, service_fn};
 
-use crate::make::{anthropic, block, call, chunks, fragment, reply, translate};
+use crate::make::{anthropic, block, call, chat_chunks, chunks, fragment, reply, translate};
 use crate::read;
 
 const KEY: &str = "sk-proj-of/the+gateway";
@@ -187,6 +187,12 @@ fn an_error_that_is_streamed_is_what_its_first_event_says() {
         }
         assert_eq!(told(400, "data: so not\n\n", upstream).1, "so not");
         assert_eq!(told(400, "event: error\n\n", upstream).1, "the upstream answered 400");
+        // Words that begin as a field does are words.
+        for words in
+            ["id: must be a string", "retry: later\nor never", "event: unknown\n", ": expected", "id: a\n\nand b"]
+        {
+            assert_eq!(told(422, words, upstream).1, words.trim());
+        }
     }
 }
 
@@ -213,6 +219,39 @@ fn a_prompt_that_does_not_fit_is_told_with_how_many_tokens_it_has_and_may_have()
         (
             "This model's maximum prompt length is 131072 but the request contains 135000 tokens.",
             Some("135000 tokens > 131072 maximum"),
+        ),
+        (
+            "THIS MODEL'S MAXIMUM CONTEXT LENGTH IS 4096 TOKENS, BUT 5000, WITH TOOLS, WERE REQUESTED (REQUEST ID: 2025a)",
+            Some("5000 tokens > 4096 maximum"),
+        ),
+        // Which of the figures is the prompt's alone, or where a number ends, nobody can tell.
+        (
+            "This endpoint's maximum context length is 131072 tokens. However, you requested about 147540 tokens (115540 of \
+             text input, 32000 in the output). Please reduce the length of either one, or use the \"middle-out\" transform.",
+            None,
+        ),
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 4197 tokens (97 in the messages, \
+             4100 in the completion). Please reduce the length of the messages or completion.",
+            None,
+        ),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens \
+             and your request has 100 input tokens (5000 > 4096 - 100).",
+            None,
+        ),
+        (
+            "'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 100 \
+             input tokens.",
+            None,
+        ),
+        (
+            "This model's maximum context length is 128,000 tokens. However, your messages resulted in 130,012 tokens.",
+            None,
+        ),
+        (
+            "This model's maximum context length is 128,000 tokens. However, 129000 of 130012 tokens are of messages.",
+            None,
         ),
         ("gpt-5-2025: this model's maximum context length is 1000 tokens, of which 9 are left", None),
         ("Your input exceeds the context window of this model, of 128000 tokens", None),
@@ -242,6 +281,9 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         ("", &[][..]),
         ("", &["", " ", "null"]),
         ("", &["{}"]),
+        ("", &["[]"]),
+        ("", &["[", "]"]),
+        ("{}", &["\"\""]),
         ("{}", &["{}"]),
         ("{}", &["{", "}"]),
         ("{\"a\":1}", &["", "{\"a\":1}"]),
@@ -268,9 +310,42 @@ async fn usage_without_a_count_is_none_and_what_is_told_in_its_place_is_marked()
         let said = told["usage"]["input_tokens"].as_u64().expect("a count");
         assert!(input.map_or(said > 0, |input| said == input), "{usage}: {said}");
     }
-    let body = r#"{"id":"x","type":"message","content":[{"type":"text","text":"so"}],"usage":{"input_tokens":1e3,"output_tokens":3.0}}"#;
     let pair = [Dialect::Anthropic, Dialect::OpenAiChat];
-    let told = through(pair, 200, &[("content-type", "application/json")], &[body.as_bytes()]).await;
-    let told: Value = serde_json::from_slice(told.body()).expect("JSON");
-    assert_eq!((&told["usage"]["prompt_tokens"], &told["usage"]["completion_tokens"]), (&json!(1_000), &json!(3)));
+    for (usage, counts) in [
+        (r#"{"input_tokens":1e3,"output_tokens":3.0}"#, Some((1_000, 3))),
+        (r#"{"service_tier":"standard","cache_read_input_tokens":8}"#, Some((8, 0))),
+        (r#"{"service_tier":"standard","server_tool_use":{"web_search_requests":1}}"#, None),
+        (r#"{"input_tokens":"12","output_tokens":1.5}"#, None),
+        (r#"{"input_tokens":{},"output_tokens":-1}"#, None),
+        ("{}", None),
+    ] {
+        let body =
+            format!(r#"{{"id":"x","type":"message","content":[{{"type":"text","text":"so"}}],"usage":{usage}}}"#);
+        let told = through(pair, 200, &[("content-type", "application/json")], &[body.as_bytes()]).await;
+        let marked = told.headers().get("x-tollgate-warnings").is_some_and(|said| said == "usage=unknown");
+        assert_eq!(marked, counts.is_none(), "{usage}");
+        let told: Value = serde_json::from_slice(told.body()).expect("JSON");
+        let said = |name: &str| told["usage"][name].as_u64();
+        assert_eq!(said("prompt_tokens").zip(said("completion_tokens")), counts, "{usage}");
+    }
+}
+
+#[test]
+fn a_stream_states_usage_once_tokens_were_counted_and_what_it_said_before_is_not_lost() {
+    for (start, end, counts) in [
+        (r#"{"service_tier":"priority"}"#, r#"{"input_tokens":9,"output_tokens":3}"#, Some((9, 3))),
+        (r#"{"input_tokens":9,"output_tokens":1}"#, r#"{"service_tier":"priority"}"#, Some((9, 1))),
+        (r#"{"service_tier":"priority"}"#, r#"{"output_tokens":"3"}"#, None),
+    ] {
+        let stream = format!(
+            "data: {{\"type\":\"message_start\",\"message\":{{\"id\":\"m\",\"usage\":{start}}}}}\n\n\
+             data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{end}}}\n\n\
+             data: {{\"type\":\"message_stop\"}}\n\n"
+        );
+        let told = chat_chunks(&translate(Dialect::Anthropic, &[stream.as_bytes()]));
+        let usage = told.iter().rev().map(|chunk| &chunk["usage"]).find(|usage| usage.is_object());
+        let said = usage.map(|usage| (usage["prompt_tokens"].clone(), usage["completion_tokens"].clone()));
+        assert_eq!(said, counts.map(|(input, output)| (json!(input), json!(output))), "{start} {end}");
+        assert_eq!(told.iter().any(|chunk| chunk["service_tier"] == "priority"), counts.is_some(), "{start} {end}");
+    }
 }

@@ -65,13 +65,22 @@ fn tokens(message: &str) -> Option<(u64, u64)> {
         "model's context length",
         "maximum prompt length",
     ];
-    // A number that is a part of a name is none.
-    let is_of_a_name = |char: char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.');
-    let number = |word: &str| word.trim_end_matches('.').parse::<u64>().ok();
-    let numbers = |text: &str| text.split(|char| !is_of_a_name(char)).filter_map(number).collect::<Vec<_>>();
+    // Where the answer is counted too, nobody can tell which of the figures is the prompt's alone.
+    const OF_THE_ANSWER: [&str; 3] = ["completion", "output", "max_tokens"];
+    let message = message.to_ascii_lowercase();
+    if OF_THE_ANSWER.iter().any(|words| message.contains(words)) {
+        return None;
+    }
+    // A number that is a part of a name is none. One with commas in it could be read in two ways.
+    let is_of_a_word = |char: char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.' | ',');
+    let is_number = |word: &&str| !word.is_empty() && word.chars().all(|char| char.is_ascii_digit() || char == ',');
+    let numbers = |text: &str| {
+        let words = text.split(|char| !is_of_a_word(char)).map(|word| word.trim_end_matches(['.', ',']));
+        words.filter(is_number).map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()
+    };
     let (_, behind) = MOST_IS.iter().find_map(|words| message.split_once(words))?;
-    let most = *numbers(behind).first()?;
-    numbers(message).into_iter().find(|has| *has > most).map(|has| (has, most))
+    let most = *numbers(behind)?.first()?;
+    numbers(&message)?.into_iter().find(|has| *has > most).map(|has| (has, most))
 }
 
 /// Anthropic's error, out of its event or its body. One of another shape is its own message, rather than none.

@@ -25,6 +25,7 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     });
     match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
         Some("message_start") => {
+            reading.is_open = true;
             if let Some(message) = message {
                 members(message.as_bytes(), |key, value| match key {
                     "usage" => {
@@ -38,6 +39,7 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
             }
         }
         Some("message_delta") => {
+            reading.is_open = false;
             if let Some(usage) = usage {
                 overwrite(usage, reading);
             }
@@ -70,6 +72,8 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     let (known, usage) = (reading.usage, &mut reading.usage.unwrap_or_default());
     let (mut written, mut hour, mut more) = (None, None, Usage::default());
     let (mut input, mut output, mut read) = (None, None, None);
+    // What says nothing of tokens is no usage, but it may say more of one.
+    let is_any = known.is_some() || states_tokens(Raw::new(counts));
     members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => input = billed(value),
         "output_tokens" => output = billed(value),
@@ -96,10 +100,14 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         usage.cache_write_1h = hour.unwrap_or(usage.cache_write_1h).min(written);
         usage.cache_write_5m = written - usage.cache_write_1h;
     }
-    let is_any = input.or(output).or(read).or(written).is_some();
-    // What says nothing of tokens is no usage, but it may say more of one.
-    reading.usage = if is_any || known.is_some() { Some(*usage) } else { None };
+    reading.usage = is_any.then_some(*usage);
     reading.usage_is_final = (output.is_some() || reading.usage_is_final) && usage.total_input() > 0;
+}
+
+/// Whether a `usage` object counts anything: one without a count says nothing of what was used.
+pub(super) fn states_tokens(counts: Raw<'_>) -> bool {
+    let names = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
+    counts.pick(names).into_iter().flatten().any(|count| billed(count.as_str()).is_some())
 }
 
 fn restate(field: &mut u64, stated: Option<u64>, more: u64) {

@@ -138,10 +138,12 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
     fault
 }
 
-/// Whether it is written as events are.
+/// Whether it is written as events are. Words may begin as a field does, but have no data, nor the end of an event with a name.
 fn is_stream(text: &str) -> bool {
     let text = text.trim_start();
-    [":", "event:", "data:", "id:", "retry:"].iter().any(|field| text.starts_with(field))
+    let begins = [":", "event:", "data:", "id:", "retry:"].iter().any(|field| text.starts_with(field));
+    let has_data = text.split(['\r', '\n']).any(|line| line.starts_with("data:"));
+    begins && (has_data || text.starts_with("event:") && text.lines().last() == Some(""))
 }
 
 /// What the first event says that says anything; nothing where none does.

@@ -1,5 +1,5 @@
 use super::Kind;
-use crate::dialect::anthropic::error;
+use crate::dialect::anthropic::{error, meter};
 use crate::dialect::canon::StreamReader;
 use crate::dialect::canon::event::{Ended, Event, Open, ServedTier, Sink, Stop, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
@@ -16,6 +16,8 @@ pub(crate) struct Reader {
     /// The open block, and the index it was opened with.
     open: Option<(Kind, Option<u64>)>,
     usage: UsageNews,
+    /// Tokens have been counted: usage before that is none.
+    has_usage: bool,
     ended: Option<Ended>,
     is_over: bool,
 }
@@ -84,7 +86,7 @@ impl<'a> Delta<'a> {
 
 impl Reader {
     pub(crate) fn new() -> Self {
-        Reader { id: None, open: None, usage: UsageNews::default(), ended: None, is_over: false }
+        Reader { id: None, open: None, usage: UsageNews::default(), has_usage: false, ended: None, is_over: false }
     }
 
     /// A whole answer.
@@ -143,9 +145,8 @@ impl Reader {
     fn news(&mut self, counts: Option<Raw<'_>>, sink: Sink<'_>) {
         if let Some(counts) = counts.filter(|counts| counts.is_object()) {
             overwrite(&mut self.usage, counts);
-            let is_any = counts.pick(["input_tokens", "output_tokens"]).iter().any(Option::is_some);
-            // One that says nothing is none.
-            if is_any || self.usage != UsageNews::default() {
+            self.has_usage |= meter::states_tokens(counts);
+            if self.has_usage {
                 sink(Event::Usage(self.usage));
             }
         }

@@ -75,7 +75,8 @@ impl Calls {
         self.size
     }
 
-    /// Whether arguments came too late: some call was given without what it is called with.
+    /// Whether arguments came too late: some call was given without what it is called with. That ends the stream by an error,
+    /// which is stricter than to drop them: a failure is never dressed up as a good end.
     pub(super) fn have_lost(&self) -> bool {
         self.have_lost
     }
@@ -294,10 +295,11 @@ pub(super) fn says_nothing(piece: Raw<'_>) -> bool {
         && arguments.is_none_or(|arguments| arguments.as_str() == "\"\"")
 }
 
-/// Whether a piece of arguments is more than an empty object, or a part of one.
+/// Whether a piece of arguments is more than an empty object, or a part of one: an empty list is PHP's, an empty text anyone's.
 fn says_any(piece: &Escaped<'_>) -> bool {
     let text = piece.decoded();
-    text.trim() != "null" && text.chars().any(|char| !char.is_whitespace() && !matches!(char, '{' | '}'))
+    text.trim() != "null"
+        && text.chars().any(|char| !char.is_whitespace() && !matches!(char, '{' | '}' | '[' | ']' | '"'))
 }
 
 fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
