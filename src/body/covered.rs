@@ -188,6 +188,7 @@ impl http_body::Body for Covered {
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
     use http_body_util::{BodyExt, Channel};
 
     use super::*;
@@ -227,6 +228,7 @@ mod tests {
                 let mut body = Covered::body(Body::new(body), secret());
                 let mut all = Vec::new();
                 let end = loop {
+                    assert!(!body.is_end_stream(), "its error is yet to come");
                     match body.frame().await {
                         Some(Ok(frame)) => all.extend(frame.into_data().expect("data")),
                         end => break end,
@@ -235,6 +237,45 @@ mod tests {
                 assert!(end.is_some_and(|end| end.is_err()), "it broke off");
                 assert_eq!(String::from_utf8_lossy(&all), format!("sk-{} sk-proj", "*".repeat(spelled.len())));
             }
+        }
+    }
+
+    /// Pieces whose length is known.
+    struct Measured(std::collections::VecDeque<Bytes>);
+
+    impl http_body::Body for Measured {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        }
+    }
+
+    #[tokio::test]
+    async fn while_bytes_are_held_it_has_not_ended_and_is_as_long_as_it_says() {
+        let text = "so sk-proj";
+        for cut in 0..=text.len() {
+            let (first, second) = text.split_at(cut);
+            let pieces = [first, second].map(|piece| Bytes::from_static(piece.as_bytes()));
+            let mut body = Covered::body(Body::new(Measured(pieces.into())), secret());
+            let mut left = text.len() as u64;
+            while left > 0 {
+                assert!(!body.is_end_stream(), "{left} of {text} cut at {cut}");
+                assert_eq!(body.size_hint().exact(), Some(left), "cut at {cut}");
+                let frame = body.frame().await.expect("more").expect("whole");
+                left -= frame.into_data().expect("data").len() as u64;
+            }
+            assert!(body.frame().await.is_none());
+            assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
         }
     }
 

@@ -96,7 +96,12 @@ impl Gunzip {
 
     /// `body`, decoded as it comes.
     pub(crate) fn body(body: Body, cap: usize) -> Body {
-        Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None })
+        Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None, plain: Plain::Fails })
+    }
+
+    /// The same, but for what is called gzip and does not begin as one, which passes as it is.
+    pub(crate) fn body_or_plain(body: Body, cap: usize) -> Body {
+        Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None, plain: Plain::MayCome })
     }
 }
 
@@ -125,6 +130,15 @@ struct GunzipBody {
     inner: Body,
     decoder: Option<Gunzip>,
     trailers: Option<Frame<Bytes>>,
+    plain: Plain,
+}
+
+/// What of bytes that are no gzip.
+enum Plain {
+    Fails,
+    /// They pass, where they begin so.
+    MayCome,
+    Passes,
 }
 
 impl http_body::Body for GunzipBody {
@@ -134,12 +148,24 @@ impl http_body::Body for GunzipBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         loop {
+            if matches!(this.plain, Plain::Passes) {
+                return Pin::new(&mut this.inner).poll_frame(cx);
+            }
             let Some(decoder) = &mut this.decoder else { return Poll::Ready(this.trailers.take().map(Ok)) };
             let mut out = decoder.piece();
             if out.as_ref().is_ok_and(Vec::is_empty) {
                 out = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {
+                            match data.first() {
+                                // No text begins with this byte, and all of gzip does (RFC 1952 section 2.3.1).
+                                Some(&first) if matches!(this.plain, Plain::MayCome) && first != 0x1f => {
+                                    this.plain = Plain::Passes;
+                                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                                }
+                                Some(_) => this.plain = Plain::Fails,
+                                None => {}
+                            }
                             decoder.push(data);
                             continue;
                         }

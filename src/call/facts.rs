@@ -1,6 +1,7 @@
 //! What layers have found out about a call: who calls, what the body says, where it may go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Call;
 use crate::dialect::head::Head;
@@ -133,6 +134,16 @@ impl Call {
     /// `IngestLayer`'s place.
     pub fn set_head(&self, head: Head) {
         let _ = self.shared.head.set(head);
+    }
+
+    /// How many bytes of its body have been counted as in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        self.shared.in_memory.load(Ordering::Relaxed)
+    }
+
+    /// Whoever reads the body further in counts no more than what it has beyond these.
+    pub(crate) fn set_in_memory(&self, bytes: usize) {
+        self.shared.in_memory.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Has no more kept of what this call's prompt and answer hold than so much. Of all who say so, and its key, who says the

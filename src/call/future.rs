@@ -117,7 +117,9 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     }
     // A host's own layer in between may have given it another status: that is the one, and what it says by itself the answer.
     let theirs = rejection.as_ref().and_then(|rejection| rejection.replaced_by(response.status()));
-    let is_ours = is_refusal && (theirs.is_none() || response.body().size_hint().exact() == Some(0));
+    // Of an answer to HEAD a framework in between has left out the body, and nobody knows what it was.
+    let is_empty = !is_head && response.body().size_hint().exact() == Some(0);
+    let is_ours = is_refusal && (theirs.is_none() || is_empty);
     if let Some(rejection) = rejection.as_ref().filter(|_| is_ours) {
         let rendered = dialect::render(rejection, call.dialect(), id);
         let own = theirs.or_else(|| call.shared.manners.status(call.dialect(), rejection.kind()));

@@ -75,7 +75,7 @@ pub(crate) use self::waiting::{Fact, Kind};
 pub(crate) use self::watch::Watch;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -130,6 +130,7 @@ struct Shared {
     principal: OnceLock<Arc<Principal>>,
     key: OnceLock<PresentedKey>,
     head: OnceLock<Head>,
+    in_memory: AtomicUsize,
     counted_input: OnceLock<u64>,
     client: OnceLock<Attribution>,
     trail: OnceLock<Arc<Trail>>,
@@ -161,6 +162,7 @@ impl Call {
             principal: OnceLock::new(),
             key: OnceLock::new(),
             head: OnceLock::new(),
+            in_memory: AtomicUsize::new(0),
             counted_input: OnceLock::new(),
             client: OnceLock::new(),
             trail: OnceLock::new(),

@@ -38,6 +38,9 @@ impl IngestLayer {
 
     /// The most bytes of bodies in memory at once, over all calls that go through this layer and its clones. Of a caller who is
     /// known several bodies may take as much as they leave: half of it, if nobody else has any.
+    ///
+    /// Of one call's body that several such layers read, one within another, the outermost counts it, and those within only by
+    /// how much it is longer there, whatever their own limits are. A copy that a host's layer makes in between is the host's.
     #[must_use]
     pub fn max_in_memory(mut self, bytes: usize) -> Self {
         self.budget = Arc::new(Budget::new(bytes));

@@ -56,10 +56,10 @@ impl IngestLayer {
             discard(&parts.headers, body, self.unread(&rejection)).await;
             return Err(rejection);
         }
-        // Of a body that was read further out, whoever read it has counted what is here.
-        let share = call.head().is_none().then(|| self.share(call));
-        match take(body.as_mut(), self, share).await {
+        // What a layer further out has read it has counted too. A head alone says nothing of that: a host may have set it.
+        match take(body.as_mut(), self, self.share(call), call.in_memory()).await {
             Ok(bytes) => {
+                call.set_in_memory(bytes.len());
                 let bytes = Call::unedited(parts, bytes);
                 call.set_head(Head::read(&bytes, call.dialect())?);
                 // Known before anything is done for it.
@@ -123,7 +123,8 @@ impl IngestLayer {
 async fn take<B>(
     mut body: Pin<&mut B>,
     &IngestLayer { max_body, idle, .. }: &IngestLayer,
-    mut share: Option<Share>,
+    mut share: Share,
+    mut counted: usize,
 ) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
@@ -141,9 +142,9 @@ where
         if data.len() > max_body - first.len() - rest.len() {
             return Err(too_large(max_body));
         }
-        if let Some(share) = &mut share {
-            share.grow(data.len()).map_err(no_room)?;
-        }
+        let known = data.len().min(counted);
+        counted -= known;
+        share.grow(data.len() - known).map_err(no_room)?;
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -157,10 +158,7 @@ where
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(match share {
-        Some(share) => share.guard(bytes),
-        None => bytes,
-    })
+    Ok(share.guard(bytes))
 }
 
 /// The next frame. Most are there, and need no clock.

@@ -99,12 +99,17 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         return Ok(by_its_status(parts, asked));
     }
     if (hidden.is_some() || !asked.accepts_gzip) && Gunzip::is_needed(&parts.headers) {
-        body = Gunzip::body(body, MOST_UNPACKED);
-        for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
-            parts.headers.remove(name);
-        }
+        body = match parts.status.is_success() {
+            true => Gunzip::body(body, MOST_UNPACKED),
+            // Its words may be what there is to learn from.
+            false => Gunzip::body_or_plain(body, MOST_UNPACKED),
+        };
+        parts.headers.remove(header::CONTENT_ENCODING);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        remove_where(&mut parts.headers, is_of_bytes);
     }
     if let Some(secret) = hidden {
+        remove_where(&mut parts.headers, is_of_bytes);
         secret.leave(&mut parts.headers);
         secret.leave_reason(&mut parts.extensions);
         body = Covered::body(body, secret.clone());
@@ -114,6 +119,11 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         parts.extensions.insert(secret.clone());
     }
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whether an answer header is true of the very bytes that the provider sent, and of no others (RFC 9110, 9530).
+fn is_of_bytes(name: &str) -> bool {
+    matches!(name, "etag" | "content-digest" | "repr-digest" | "digest")
 }
 
 /// Whether it comes in a coding that nobody here undoes, or in several.
@@ -161,9 +171,9 @@ fn by_its_status(mut parts: Parts, asked: &Asked) -> Response<Body> {
     let id = asked.call.as_ref().map(|call| call.id().to_string()).unwrap_or_default();
     let fault = translate::fault(parts.status, b"", asked.dialect);
     let body = translate::of_fault(&fault, asked.dialect, &Reply::new("", id)).body;
-    for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
-        parts.headers.remove(name);
-    }
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    remove_where(&mut parts.headers, is_of_bytes);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Response::from_parts(parts, Body::from(body))
 }

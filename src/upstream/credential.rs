@@ -4,11 +4,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::ProviderError;
 use crate::body::Secret;
 
-/// What a header may say in front of the key itself.
+/// What `authorization` says in front of a key, and proves nothing where there is none.
 const SCHEMES: [&[u8]; 3] = [b"bearer", b"basic", b"token"];
 
-/// What we prove ourselves with to a provider: one header, or none where the key is empty. No error of the provider shows it to
-/// a client. Has no `Display`, and its `Debug` shows the header's name only.
+/// What we prove ourselves with to a provider: one header, or none where the key is empty. In an error of the provider it is
+/// covered before a client reads it, as far as [`limits`](crate::docs::limits) says. Has no `Display`, and its `Debug` shows the header's name only.
 #[derive(Clone, Debug)]
 pub struct Credential {
     name: HeaderName,
@@ -46,12 +46,13 @@ impl Credential {
             .map_err(|_| ProviderError::new("the credential has characters that no header can carry"))?;
         value.set_sensitive(true);
         let said = value.as_bytes();
-        let scheme =
-            SCHEMES.iter().find(|scheme| said.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme)));
-        let proof = said.get(scheme.map_or(0, |scheme| scheme.len())..).unwrap_or_default();
-        // What begins as a scheme does need not be one.
-        let proof =
-            if scheme.is_some() && !matches!(proof.first(), None | Some(b' ')) { said } else { proof.trim_ascii() };
+        let proof = match said.iter().position(|byte| *byte == b' ') {
+            // In any other header all of it is the key, whatever word that may be.
+            _ if name != header::AUTHORIZATION => said,
+            Some(space) => said[space..].trim_ascii(),
+            None if SCHEMES.iter().any(|scheme| said.eq_ignore_ascii_case(scheme)) => &[],
+            None => said,
+        };
         let (secret, is_empty) = (Secret::new(proof), proof.is_empty());
         Ok(Credential { name, value, secret, is_empty })
     }
@@ -86,7 +87,9 @@ mod tests {
             (Credential::bearer("sk-of-the-gateway"), "sk-of-the-gateway"),
             (Credential::x_api_key("sk-of-the-gateway"), "sk-of-the-gateway"),
             (Credential::header(header::AUTHORIZATION, "basic c2VjcmV0OnNlY3JldA=="), "c2VjcmV0OnNlY3JldA=="),
-            (Credential::x_api_key("tokenized-secret"), "tokenized-secret"),
+            (Credential::header(header::AUTHORIZATION, "Key  sk-of-the-gateway"), "sk-of-the-gateway"),
+            (Credential::header(header::AUTHORIZATION, "tokenized-secret"), "tokenized-secret"),
+            (Credential::x_api_key("token of-the-gateway"), "token of-the-gateway"),
         ] {
             let said = said.expect("a header");
             assert_eq!(sent(&said), 1);
@@ -94,5 +97,7 @@ mod tests {
             assert_eq!(secret.covered(hides), Some("*".repeat(hides.len())));
             assert!(!format!("{said:?} {secret:?}").contains(hides));
         }
+        let word = Credential::x_api_key("token").expect("a header");
+        assert_eq!(sent(&word), 1, "it is a key there, and no scheme");
     }
 }

@@ -163,7 +163,9 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_or_the_one_behind_it_is_kept
     assert_eq!(verified(&[], &[head(4)]), (vec![Broken], Some((None, Fault::NotAsAnchored))));
     // What the first line of all says of the one before it everybody knows.
     let none = Head { seq: 0, hash: LineHash::NONE };
-    assert_eq!(verified(&lines, &[none]), (vec![OutOfReach], None));
+    for lines in [&lines[..], &[]] {
+        assert_eq!(verified(lines, &[none]), (vec![OutOfReach], None));
+    }
     let report = verify_export(&kept.concat()[..], &[head(2)]).expect("readable");
     let text = serde_json::to_value(&report).expect("JSON");
     assert_eq!(text["anchors"][0], serde_json::json!({ "head": head(2).to_string(), "state": "confirmed" }));

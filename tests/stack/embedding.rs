@@ -277,3 +277,22 @@ async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_
     assert_eq!(outcome.rejection, Some(RejectionKind::UpstreamUnreachable));
     assert_eq!(ask(|answer| answer).await.0, 502);
 }
+
+#[tokio::test]
+async fn to_head_too_though_the_body_of_what_it_answers_was_left_out() {
+    let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build();
+    // As a framework does that answers HEAD by what it would answer to GET.
+    let mine = |answer: Response<Body>| {
+        let (mut parts, _) = answer.into_parts();
+        parts.status = StatusCode::SERVICE_UNAVAILABLE;
+        parts.headers.insert("content-type", http::HeaderValue::from_static("text/plain"));
+        parts.headers.insert("content-length", http::HeaderValue::from_static("4"));
+        Response::from_parts(parts, Body::empty())
+    };
+    let stack = CallLayer::new().layer(MapResponseLayer::new(mine).layer(inner));
+    let request = Request::head("/v1/messages").body(Body::empty()).expect("a request");
+    let answer = stack.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["content-type"], "text/plain");
+    assert_eq!(answer.headers()["content-length"], "4");
+}

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
+use tollgate::dialect::head::Head;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::money::Money;
@@ -19,7 +20,8 @@ use tollgate::route::ModelTable;
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
-use tollgate::{Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer};
+use tollgate::{Body, BudgetLayer, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer};
+use tower::util::{BoxCloneSyncService, MapRequestLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::attempts::{Cap, nowhere};
@@ -263,6 +265,32 @@ async fn a_body_that_two_stacks_read_is_counted_once() {
 }
 
 #[tokio::test]
+async fn what_no_stack_further_out_has_counted_of_a_body_is_counted_where_it_is_read() {
+    let body = ASKED[0].1;
+    let asked = async |stack: BoxCloneSyncService<_, http::Response<Body>, Infallible>| {
+        let request = Request::post(MESSAGES).body(Body::from(body)).expect("a request");
+        stack.oneshot(request).await.expect("infallible").status().as_u16()
+    };
+    let simulated = Simulated::new();
+    let within = |most| gateway(&simulated, GatewayLayer::new().ingest(IngestLayer::new().max_in_memory(most)));
+    // A host that sets the head by itself counts nothing.
+    let sets = move |request: Request<Body>| {
+        let head = Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head");
+        Call::of(&request).expect("a call").set_head(head);
+        request
+    };
+    let headed = |most| CallLayer::new().layer(MapRequestLayer::new(sets).layer(within(most)));
+    assert_eq!(asked(BoxCloneSyncService::new(headed(body.len()))).await, 200);
+    assert_eq!(asked(BoxCloneSyncService::new(headed(body.len() - 1))).await, 429);
+    // One that makes it longer in between has more in memory than was counted.
+    let longer = move |request: Request<Body>| request.map(|_| Body::from(format!("{body}      ")));
+    let outer = GatewayLayer::new().ingest(IngestLayer::new().max_in_memory(body.len()));
+    let grown = |most| outer.layer(MapRequestLayer::new(longer).layer(within(most)));
+    assert_ne!(asked(BoxCloneSyncService::new(grown(6))).await, 429);
+    assert_eq!(asked(BoxCloneSyncService::new(grown(5))).await, 429);
+}
+
+#[tokio::test]
 async fn a_bare_dispatch_behind_a_layer_finds_the_body_whose_head_was_read() {
     let (mut outcomes, observer) = Outcomes::new();
     let simulated = Simulated::new().recording();
@@ -288,7 +316,7 @@ async fn a_bare_dispatch_behind_a_layer_finds_the_body_whose_head_was_read() {
 async fn a_body_that_a_host_has_changed_between_two_stacks_is_refused_and_not_undone() {
     let simulated = Simulated::new().recording();
     let inner = gateway(&simulated, GatewayLayer::new());
-    let meddler = tower::util::MapRequestLayer::new(|request: Request<Body>| {
+    let meddler = MapRequestLayer::new(|request: Request<Body>| {
         request.map(|_| Body::from(r#"{"model":"gpt-5-mini","messages":[],"user":"somebody else"}"#))
     });
     let stack = GatewayLayer::new().gate(Cap(5)).layer(meddler.layer(inner));

@@ -114,6 +114,23 @@ async fn nor_does_one_that_is_compressed_whether_or_not_it_can_be_read() {
 }
 
 #[tokio::test]
+async fn nor_does_one_that_is_called_gzip_and_is_none_which_passes_without_what_was_true_of_its_bytes() {
+    let body = json!({"error": {"type": "x", "message": format!("no {KEY}")}}).to_string();
+    let sums = [("etag", "\"1\""), ("digest", "a=1"), ("content-digest", "a=:1:"), ("repr-digest", "a=:1:")];
+    for (pair, coding) in pairs().flat_map(|pair| ["gzip", "identity"].map(|coding| (pair, coding))) {
+        let coded = [("content-type", "application/json"), ("content-encoding", coding)];
+        let headers = [&coded[..], &sums].concat();
+        for pieces in [vec![body.as_bytes()], body.as_bytes().chunks(1).collect()] {
+            let told = through(pair, 400, &headers, &pieces).await;
+            assert!(!said(&told).contains(KEY), "{}", said(&told));
+            assert!(sums.iter().all(|(name, _)| !told.headers().contains_key(*name)), "{}", said(&told));
+            let told: Value = serde_json::from_slice(told.body()).expect("JSON");
+            assert!(told["error"]["message"].as_str().is_some_and(|message| message.starts_with("no ***")), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nor_does_an_error_within_an_answer_that_is_translated() {
     let error = json!({"type": "error", "error": {"type": "api_error", "message": format!("no {KEY}")}}).to_string();
     let escaped = error.replace(KEY, r"sk-proj-of\/the\u002bgateway");

@@ -87,7 +87,7 @@ impl Trails {
             let calls = shared.calls - shared.places.available_permits();
             tracing::error!(
                 calls,
-                "the journal is not on the disk to its end: the records of so many calls may be in memory only, and are lost then if the process ends now"
+                "the journal is not on the disk to its end: so many calls are open, or closed and not yet written; what of their records is in memory only is lost if the process ends now"
             );
         }
         let head = shared.written.borrow().map_or(0, |head| head.seq);

@@ -326,8 +326,8 @@ impl Chain {
         if let Some((loose, _)) = self.loose.take() {
             self.fail(loose, Fault::Unreadable);
         }
-        let first = self.first.unwrap_or(0);
-        // What was removed since cannot be held against it; what is not where it should be can.
+        // What was removed since cannot be held against it; what is not where it should be can. No line has the number 0.
+        let first = self.first.unwrap_or(0).max(1);
         let unseen = |anchor: &&mut Anchor| anchor.state == AnchorState::OutOfReach && anchor.head.seq >= first;
         let missing = self.anchors.iter_mut().filter(unseen).map(|anchor| anchor.state = AnchorState::Broken).count();
         if missing > 0 {
