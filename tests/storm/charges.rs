@@ -192,10 +192,10 @@ async fn a_good_status_over_nothing_but_an_error_is_charged_nothing() {
         ("gpt", JSON, r#"{"error":{"message":"no","code":502}}"#, true),
         ("gpt", JSON, r#" {"id":"gen-1","error":{"message":"no"},"choices":[ ],"usage":null}"#, true),
         ("gpt", JSON, r#"{"error":{"message":"no"},"choices":null}"#, true),
-        ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{}}"#, true),
         // Somebody worked on these, or may have.
         ("gpt", JSON, r#"{"error":{"message":"no"},"choices":[{"message":{"content":"so"}}]}"#, false),
         ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{"prompt_tokens":9,"completion_tokens":0}}"#, false),
+        ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{}}"#, false),
         ("gpt", JSON, r#"{"error":{"message":"no"}"#, false),
         ("gpt", JSON, r#"{"error":"no"}"#, false),
         ("gpt", JSON, "{}", false),

@@ -19,14 +19,14 @@ pub(crate) fn completion(json: &[u8]) -> Reading {
     reading
 }
 
-/// Whether an answer consists of an error: no choice, nothing counted. So some proxies say with a 200 that nobody served the
-/// request.
+/// Whether an answer consists of an error: no choice, no usage, not even one that counts nothing. So some proxies say with a 200
+/// that nobody served the request.
 pub(crate) fn is_error_alone(json: &[u8]) -> bool {
     let (mut has_error, mut has_more) = (false, false);
     let whole = members(json, |key, value| match key {
         "error" => has_error = is_object(value),
         "choices" => has_more |= value != "null" && !is_empty_array(value),
-        "usage" => has_more |= counts(value).is_any,
+        "usage" => has_more |= value != "null",
         _ => {}
     });
     whole && has_error && !has_more
