@@ -271,3 +271,15 @@ fn is_so() -> bool {
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_loses_its_nanoseconds_and_nothing_else() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        assert_eq!(in_micros(at("2026-11-24T09:00:00.000001999Z")), at("2026-11-24T09:00:00.000001Z"));
+        assert_eq!(in_micros(at("2026-11-24T09:00:00.25Z")), at("2026-11-24T09:00:00.25Z"));
+    }
+}

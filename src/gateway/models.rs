@@ -49,8 +49,8 @@ impl Model {
         self.dialect
     }
 
-    /// One entry, with the members of both families: `type`, `display_name`, `created_at`, `lifecycle` for Anthropic's SDKs, `object`,
-    /// `created`, `owned_by` for OpenAI's. Both ignore the others'.
+    /// One entry, with the members of both families: `type`, `display_name`, `created_at`, `lifecycle` for Anthropic's SDKs,
+    /// `object`, `created`, `owned_by` for OpenAI's. Both ignore the others'.
     pub(super) fn entry(&self) -> Entry<'_> {
         Entry {
             id: &self.id,

@@ -8,7 +8,8 @@ use crate::body::Secret;
 const SCHEMES: [&[u8]; 3] = [b"bearer", b"basic", b"token"];
 
 /// What we prove ourselves with to a provider: one header, or none where the key is empty. In an error of the provider it is
-/// covered before a client reads it, as far as [`limits`](crate::docs::limits) says. Has no `Display`, and its `Debug` shows the header's name only.
+/// covered before a client reads it, as far as [`limits`](crate::docs::limits) says. Has no `Display`, and its `Debug` shows the
+/// header's name only.
 #[derive(Clone, Debug)]
 pub struct Credential {
     name: HeaderName,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::gateway::{Gateway, command};
 use crate::trial;
@@ -66,6 +66,15 @@ pub(crate) fn temporary(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("db");
     fresh(&path);
     path
+}
+
+/// Has SQLite execute this on a gateway's database.
+pub(crate) fn execute(path: &Path, sql: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut file = SqliteConnectOptions::new().filename(path).connect().await.expect("it is there");
+        file.execute(sql).await.expect("it is SQL");
+    });
 }
 
 pub(crate) fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {

@@ -7,11 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::gateway::{Gateway, Process, command, without_accounts};
-use crate::keys::{ask, call, on, temporary};
+use crate::keys::{ask, call, execute, on, temporary};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -130,14 +128,10 @@ fn nothing_is_minted_unheard() {
 fn an_unprinted_key_is_named() {
     let path = temporary("unprinted");
     ended(on(&path, "unprinted-1", Some("name=ada")));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     // It takes so long to mint that whoever reads the first line is gone by then.
-    runtime.block_on(async {
-        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
-        let trigger = "CREATE TRIGGER slow BEFORE INSERT ON tollgate_keys BEGIN SELECT count(*) FROM \
+    let trigger = "CREATE TRIGGER slow BEFORE INSERT ON tollgate_keys BEGIN SELECT count(*) FROM \
              (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT i FROM n); END";
-        file.execute(trigger).await.expect("made");
-    });
+    execute(&path, trigger);
     let log = path.with_extension("log");
     let mut child = command();
     child.args(database(&path)).args(["--listen", "127.0.0.1:0", "--mint", "name=ada"]).stdout(Stdio::piped());
@@ -305,6 +299,17 @@ fn a_wrong_pepper_is_refused() {
 
     // One that takes the place of another is as good, and once a key was minted under it, by itself.
     fs::write(path.with_extension("pepper"), &first).expect("a place");
+    // One that was only tried is not.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let listen = taken.local_addr().expect("bound").to_string();
+    let start = |listen: &str, mint: &[&str]| {
+        let mut command = command();
+        refused(command.args(["--database", &file, "--listen", listen]).args(mint).env("TOLLGATE_PEPPER", &second))
+    };
+    assert!(start(&listen, &["--mint", "name=ada"]).contains("Address already in use"));
+    fs::rename(path.with_extension("pepper"), path.with_extension("away")).expect("it is there");
+    assert!(start("127.0.0.1:0", &[]).contains("this is not the pepper that the keys were minted under"));
+    fs::rename(path.with_extension("away"), path.with_extension("pepper")).expect("it is there");
     mint(&second, "ada");
     mint(&second, "bob");
     fs::remove_file(path.with_extension("pepper")).expect("it is there");
@@ -312,10 +317,6 @@ fn a_wrong_pepper_is_refused() {
 
     // Where it is lost there is a way out, which the error names.
     assert!(said.contains("`DELETE FROM gateway_peppers` there, and mint every key again"), "{said}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
-        file.execute("DELETE FROM gateway_peppers").await.expect("known");
-    });
+    execute(&path, "DELETE FROM gateway_peppers");
     mint(&"t".repeat(32), "ada");
 }

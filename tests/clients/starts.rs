@@ -7,11 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use libtest_mimic::Trial;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::gateway::{Gateway, command, without_accounts};
-use crate::keys::{call, on, temporary};
+use crate::keys::{call, execute, on, temporary};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -64,13 +62,9 @@ fn a_failed_start_rotates_nothing() {
 fn a_minted_key_is_printed() {
     let path = temporary("half");
     end(on(&path, "half-1", Some("name=eve")));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut file = SqliteConnectOptions::new().filename(&path).connect().await.expect("it is there");
-        let trigger = "CREATE TRIGGER no_bob BEFORE INSERT ON tollgate_keys WHEN NEW.name = 'bob' \
+    let trigger = "CREATE TRIGGER no_bob BEFORE INSERT ON tollgate_keys WHEN NEW.name = 'bob' \
              BEGIN SELECT RAISE(ABORT, 'no bob'); END";
-        file.execute(trigger).await.expect("made");
-    });
+    execute(&path, trigger);
     let output = failed(command().args(["--database", &url(&path)]).args(["--mint", "name=ada", "--mint", "name=bob"]));
     let said = String::from_utf8(output.stdout).expect("text");
     let lines: Vec<_> = said.lines().collect();

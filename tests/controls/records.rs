@@ -73,7 +73,7 @@ const GOLDEN: &str = r#"{
         "upstream_request_id": "req_1",
         "head_us": 7,
         "took_us": 8
-    }],
+    }, { "end": "complete", "took_us": 9 }],
     "head_us": 12,
     "own_us": 5,
     "first_byte_us": 13,
@@ -102,6 +102,8 @@ fn what_schema_1_has_is_read_and_written_again_as_it_was() {
         let record: AuditRecord = serde_json::from_value(golden.clone()).expect("a record");
         assert_eq!(record.schema, SCHEMA, "another schema has a golden record of its own, beside this one");
         assert_eq!(serde_json::to_value(&record).expect("plain data"), golden);
+        let is_final: Vec<_> = record.attempts.iter().map(|attempt| attempt.usage_is_final).collect();
+        assert_eq!(is_final, if text == GOLDEN { vec![false, true] } else { vec![] }, "what is not said is so");
     }
 }
 

@@ -131,7 +131,7 @@ async fn so_it_is_of_a_gateway_behind_a_layer() {
     let seen = seen_of("nested", |layer, provider| {
         layer.layer(Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build())
     });
-    assert!(seen.await >= 2);
+    assert!(seen.await >= 1);
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn so_it_is_of_a_stream_that_a_service_of_the_hosts_meters_by_itself() {
             }
         }))
     });
-    assert!(seen.await >= 2);
+    assert!(seen.await >= 1);
 }
 
 #[tokio::test]

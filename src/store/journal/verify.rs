@@ -285,9 +285,10 @@ impl Chain {
         // All that is known of a line that was removed is what the one behind it says.
         let before = seq.checked_sub(1).filter(|_| self.first.is_none());
         let before = before.map(|before| Head { seq: before, hash: prev });
-        let others = before.into_iter().chain([head]).filter(|known| !self.compare(*known)).count();
-        if others > 0 {
-            self.fail(place(), Fault::NotAsAnchored);
+        for known in before.into_iter().chain([head]) {
+            if !self.compare(known) {
+                self.fail(place(), Fault::NotAsAnchored);
+            }
         }
         self.first.get_or_insert(seq);
         self.head = Some(head);
@@ -328,9 +329,14 @@ impl Chain {
         }
         // What was removed since cannot be held against it; what is not where it should be can. No line has the number 0.
         let first = self.first.unwrap_or(0).max(1);
-        let unseen = |anchor: &&mut Anchor| anchor.state == AnchorState::OutOfReach && anchor.head.seq >= first;
-        let missing = self.anchors.iter_mut().filter(unseen).map(|anchor| anchor.state = AnchorState::Broken).count();
-        if missing > 0 {
+        let mut is_missing = false;
+        for anchor in &mut self.anchors {
+            if anchor.state == AnchorState::OutOfReach && anchor.head.seq >= first {
+                anchor.state = AnchorState::Broken;
+                is_missing = true;
+            }
+        }
+        if is_missing {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
         }
         let Chain { first, head, lines, finals, torn, broken, anchors, .. } = self;
