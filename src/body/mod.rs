@@ -12,10 +12,14 @@
 mod budget;
 mod covered;
 mod gunzip;
+mod reason;
+mod secret;
 
 pub(crate) use self::budget::{Budget, NoRoom, Share};
-pub(crate) use self::covered::{Covered, Secret};
+pub(crate) use self::covered::Covered;
 pub(crate) use self::gunzip::Gunzip;
+pub(crate) use self::reason::forget as forget_reason;
+pub(crate) use self::secret::Secret;
 
 use std::any::Any;
 use std::error::Error;
@@ -28,14 +32,6 @@ use http_body::{Frame, SizeHint};
 
 /// Any error of a body, boxed.
 pub type BoxError = Box<dyn Error + Send + Sync>;
-
-/// The words that came with a status on the wire are those of that status, and of whoever said it.
-pub(crate) fn forget_reason(extensions: &mut http::Extensions) {
-    #[cfg(feature = "upstream")]
-    extensions.remove::<hyper::ext::ReasonPhrase>();
-    #[cfg(not(feature = "upstream"))]
-    let _ = extensions;
-}
 
 type Inner = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
