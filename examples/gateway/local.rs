@@ -15,18 +15,26 @@ pub(crate) struct Only;
 #[async_trait]
 impl Gate for Only {
     async fn admit(&self, parts: &mut Parts, _: &Call) -> Result<(), Rejection> {
-        let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let host = parts.uri.authority().map(Authority::as_str).or(header(HOST));
-        let stranger = match (header(ORIGIN), host) {
-            (Some(origin), _) if !may_say(origin) => origin,
-            (_, Some(host)) if !is_local(host) => host,
-            _ => return Ok(()),
-        };
-        let what = format!(
-            "without virtual keys only programs of this machine may call, and {stranger} is none; start with --mint name=me"
-        );
-        Err(Rejection::new(RejectionKind::InvalidRequest, what))
+        may_call(parts)
     }
+
+    fn decide(&self, parts: &mut Parts, _: &Call) -> Option<Result<(), Rejection>> {
+        Some(may_call(parts))
+    }
+}
+
+fn may_call(parts: &Parts) -> Result<(), Rejection> {
+    let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = parts.uri.authority().map(Authority::as_str).or(header(HOST));
+    let stranger = match (header(ORIGIN), host) {
+        (Some(origin), _) if !may_say(origin) => origin,
+        (_, Some(host)) if !is_local(host) => host,
+        _ => return Ok(()),
+    };
+    let what = format!(
+        "without virtual keys only programs of this machine may call, and {stranger} is none; start with --mint name=me"
+    );
+    Err(Rejection::new(RejectionKind::InvalidRequest, what))
 }
 
 fn may_say(origin: &str) -> bool {
@@ -40,8 +48,12 @@ fn may_say(origin: &str) -> bool {
 
 /// By a name of this machine, or one that containers have for it.
 fn is_local(authority: &str) -> bool {
-    host(authority)
-        .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
+    // As nearly everybody calls it.
+    let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
+    let is_usual = matches!(name, "localhost" | "127.0.0.1") && port.bytes().all(|digit| digit.is_ascii_digit());
+    is_usual
+        || host(authority)
+            .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
 }
 
 fn host(authority: &str) -> Option<String> {

@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -147,6 +148,11 @@ impl Writer {
         }
     }
 
+    /// Whether records are to be made at all. Of a sink that panics it is not known.
+    fn is_read(&self) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.sink.is_read())).unwrap_or(true)
+    }
+
     fn leave_out(&self) {
         if self.left_out.fetch_add(1, Ordering::Relaxed) == self.told.load(Ordering::Relaxed) {
             tracing::warn!(
@@ -214,14 +220,15 @@ impl Taken {
                 return;
             }
             let mut flushes = Vec::new();
-            end.take(items.drain(..), &mut flushes);
+            let is_read = self.writer.is_read();
+            end.take(items.drain(..), is_read, &mut flushes);
             if flushes.is_empty() && end.batch.len() < BATCH {
                 // To be woken for every record would cost more than all else that is done for it: those of a moment go
                 // together.
                 let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;
                 while end.batch.len() < BATCH && flushes.is_empty() {
                     let Ok(item) = end.receiver.try_recv() else { break };
-                    end.take([item], &mut flushes);
+                    end.take([item], is_read, &mut flushes);
                 }
             }
             self.writer.write(&end.batch).await;
@@ -237,9 +244,10 @@ impl Taken {
 }
 
 impl QueueEnd {
-    fn take(&mut self, items: impl IntoIterator<Item = Item>, flushes: &mut Vec<oneshot::Sender<()>>) {
+    fn take(&mut self, items: impl IntoIterator<Item = Item>, is_read: bool, flushes: &mut Vec<oneshot::Sender<()>>) {
         for item in items {
             match item {
+                Item::Record(..) if !is_read => {}
                 Item::Record(outcome, permit) => {
                     self.batch.push(AuditRecord::new(&outcome));
                     self.permits.push(permit);

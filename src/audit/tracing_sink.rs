@@ -20,7 +20,8 @@ impl TracingSink {
 #[async_trait]
 impl AuditSink for TracingSink {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        if !tracing::enabled!(target: "tollgate::audit", tracing::Level::INFO) {
+        // By way of a journal there are records all the same.
+        if !self.is_read() {
             return Ok(());
         }
         for record in records {
@@ -28,5 +29,9 @@ impl AuditSink for TracingSink {
             tracing::info!(target: "tollgate::audit", record = json, "call");
         }
         Ok(())
+    }
+
+    fn is_read(&self) -> bool {
+        tracing::enabled!(target: "tollgate::audit", tracing::Level::INFO)
     }
 }

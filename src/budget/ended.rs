@@ -21,6 +21,8 @@ pub(crate) struct Ended<B: ?Sized> {
     /// Where calls wait for what it held, and the pots that it may have been held in, whoever pays in the end.
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Option<OnThreshold>,
+    /// What the caller's key is called.
+    pub(super) key_name: Option<Arc<str>>,
     /// Where the call is written down: what a store has heard is there, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) _held: Held,
@@ -51,15 +53,18 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
         if let Some((queues, pots)) = &self.wakes {
             queues.settled(pots);
         }
-        news.iter().for_each(|crossing| self.announce(crossing));
+        for crossing in news {
+            self.announce(&crossing.by_key(self.key_name.as_ref()));
+        }
         Ok(())
     }
 }
 
 impl<B: ?Sized> Ended<B> {
     fn announce(&self, crossing: &Crossing) {
-        let Crossing { pot, limit, percent, spent, .. } = crossing;
-        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {}", pot.window, pot.scope.by_id());
+        let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
+        let scope = pot.scope.by_name(key_name.as_deref());
+        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {scope}", pot.window);
         let Some(tell) = &self.on_threshold else { return };
         // It is the host's, and the settlement has happened.
         if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {

@@ -34,21 +34,22 @@ impl Exhausted {
         Exhausted { tell: Some(tell), told: Mutex::default() }
     }
 
-    /// A call was refused that it could have paid for, and not for what is only held.
-    pub(super) fn see(&self, standing: &Standing, is_spent: bool, now: Timestamp) {
+    /// A call of a key of this name was refused that it could have paid for, and not for what is only held.
+    pub(super) fn see(&self, standing: &Standing, key_name: Option<&Arc<str>>, is_spent: bool, now: Timestamp) {
         if !self.is_news(standing, is_spent, now) {
             return;
         }
-        let Standing { budget, spent, .. } = standing;
+        let standing = standing.clone().for_key(key_name);
+        let Standing { budget, key_name, spent, .. } = &standing;
         let (pot, limit) = (&budget.pot, budget.limit);
         tracing::warn!(
             "calls are refused by the {} budget of {}: ${spent} of ${limit} is spent",
             pot.window,
-            pot.scope.by_id()
+            pot.scope.by_name(key_name.as_deref())
         );
         let Some(tell) = &self.tell else { return };
         // It is the host's, and the client has an answer to get.
-        if catch_unwind(AssertUnwindSafe(|| tell(standing))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| tell(&standing))).is_err() {
             tracing::error!("who was told of a budget that refuses panicked");
         }
     }

@@ -89,7 +89,7 @@ impl<'c> Wanted<'c> {
                 "the {} budget of {} pays for nothing: another `BudgetLayer` has asked the same store for this call before; give one of \
                  them all the budgets",
                 budget.pot.window,
-                budget.pot.scope.by_id()
+                budget.pot.scope.by_name(None)
             )));
         }
         self.bound.as_ref().map_or(Ok(None), |bound| bound.cap(held.granted, self.wish))

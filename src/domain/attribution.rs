@@ -16,25 +16,61 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, USER_AGENT};
+use http::header::{HeaderMap, HeaderValue};
+use memchr::memchr_iter;
 use serde::Deserialize;
 
 /// The longest of each, in bytes.
 const LONGEST: usize = 128;
 
-/// Where clients name the session that a call belongs to, and what tells that it is one of theirs: under a name that is
-/// anybody's, a host may have what opens its own doors.
-static SESSIONS: [(HeaderName, HeaderName); 3] = [
-    (HeaderName::from_static("x-claude-code-session-id"), HeaderName::from_static("x-claude-code-session-id")),
-    // Codex, and opencode.
-    (HeaderName::from_static("session-id"), HeaderName::from_static("originator")),
-    (HeaderName::from_static("x-session-id"), HeaderName::from_static("x-session-affinity")),
-];
+/// The headers of a request that say something of its client, found in one pass over all of them.
+#[derive(Default)]
+struct Said<'a> {
+    user_agent: Option<&'a HeaderValue>,
+    claude_code_session: Option<&'a HeaderValue>,
+    session: Option<&'a HeaderValue>,
+    /// Codex, and opencode.
+    originator: Option<&'a HeaderValue>,
+    x_session: Option<&'a HeaderValue>,
+    affinity: Option<&'a HeaderValue>,
+    /// Codex's account of a turn, in JSON, which has the session where the header of that name is not.
+    codex_turn: Option<&'a HeaderValue>,
+    /// What people have their clients send, for their reports.
+    team: Option<&'a HeaderValue>,
+}
 
-/// Codex's account of a turn, in JSON, which has the session where the header of that name is not.
-static CODEX_TURN: HeaderName = HeaderName::from_static("x-codex-turn-metadata");
-/// What people have their clients send, for their reports.
-static TEAM: HeaderName = HeaderName::from_static("x-team");
+impl<'a> Said<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let mut said = Said::default();
+        for (name, value) in headers {
+            let place = match name.as_str() {
+                "user-agent" => &mut said.user_agent,
+                "x-claude-code-session-id" => &mut said.claude_code_session,
+                "session-id" => &mut said.session,
+                "originator" => &mut said.originator,
+                "x-session-id" => &mut said.x_session,
+                "x-session-affinity" => &mut said.affinity,
+                "x-codex-turn-metadata" => &mut said.codex_turn,
+                "x-team" => &mut said.team,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        said
+    }
+
+    /// Where clients name the session that a call belongs to, by what tells that it is one of theirs: under a name that is
+    /// anybody's, a host may have what opens its own doors.
+    fn sessions(&self) -> impl Iterator<Item = &'a HeaderValue> {
+        [
+            self.claude_code_session,
+            self.session.filter(|_| self.originator.is_some()),
+            self.x_session.filter(|_| self.affinity.is_some()),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
 
 /// What a client has said of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,16 +90,16 @@ impl Attribution {
     /// By the headers of a request, and what its body says of the user.
     #[must_use]
     pub fn of(headers: &HeaderMap, user: Option<&str>) -> Self {
-        let agent = headers.get(USER_AGENT).and_then(|value| {
+        let said = Said::by(headers);
+        let agent = said.user_agent.and_then(|value| {
             let agent = value.as_bytes();
             // What stands in brackets behind it is of the machine.
-            let end = agent.windows(2).position(|two| two == b" (").unwrap_or(agent.len());
-            clean(&agent[..end])
+            let behind = memchr_iter(b'(', agent).filter_map(|bracket| agent[..bracket].strip_suffix(b" ")).next();
+            clean(behind.unwrap_or(agent))
         });
-        let its = SESSIONS.iter().filter(|(_, sign)| headers.contains_key(sign));
-        let session = its.into_iter().find_map(|(name, _)| clean(headers.get(name)?.as_bytes()));
-        let session = session.or_else(|| CodexTurn::session(headers.get(&CODEX_TURN)?.as_bytes()));
-        let team = headers.get(&TEAM).and_then(|value| clean(value.as_bytes()));
+        let session = said.sessions().find_map(|value| clean(value.as_bytes()));
+        let session = session.or_else(|| CodexTurn::session(said.codex_turn?.as_bytes()));
+        let team = said.team.and_then(|value| clean(value.as_bytes()));
         Attribution { agent, session, user: None, team }.and_user(user)
     }
 
@@ -102,7 +138,7 @@ impl ClaudeCode {
     }
 }
 
-/// What matters of [`CODEX_TURN`].
+/// What matters of Codex's account of a turn.
 #[derive(Deserialize)]
 struct CodexTurn {
     session_id: Option<String>,
@@ -119,7 +155,7 @@ impl CodexTurn {
 fn clean(bytes: &[u8]) -> Option<Arc<str>> {
     let is_plain = bytes.len() <= LONGEST && bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
     if let (true, Ok(plain)) = (is_plain, str::from_utf8(bytes)) {
-        return Some(plain.trim()).filter(|plain| !plain.is_empty()).map(Arc::from);
+        return Some(plain.trim_ascii()).filter(|plain| !plain.is_empty()).map(Arc::from);
     }
     let mut clean = String::new();
     for letter in String::from_utf8_lossy(bytes).trim().chars().filter(|letter| !letter.is_control()) {

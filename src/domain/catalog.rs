@@ -23,8 +23,10 @@ mod card;
 mod effort;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+
+use foldhash::quality::RandomState;
 
 use super::dialect::Dialect;
 use super::pattern;
@@ -36,7 +38,7 @@ pub use self::effort::{Effort, Efforts};
 /// Models by name. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    cards: Arc<BTreeMap<Arc<str>, Arc<ModelCard>>>,
+    cards: Arc<HashMap<Arc<str>, Arc<ModelCard>, RandomState>>,
     /// By name, or by the start of names and a `*`; the last that fits counts.
     abilities: Arc<Vec<(Arc<str>, Abilities)>>,
 }
@@ -106,7 +108,9 @@ impl Catalog {
 
     /// All models, by name.
     pub fn models(&self) -> impl Iterator<Item = &ModelCard> {
-        self.cards.values().map(|card| &**card)
+        let mut cards: Vec<&ModelCard> = self.cards.values().map(|card| &**card).collect();
+        cards.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        cards.into_iter()
     }
 }
 

@@ -44,6 +44,9 @@ pub enum What {
     BudgetThreshold {
         /// Whose money.
         pot: Pot,
+        /// What the key is called, where it is a key's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key_name: Option<Arc<str>>,
         /// Its limit.
         limit_usd: Money,
         /// What is spent.
@@ -55,6 +58,9 @@ pub enum What {
     BudgetExhausted {
         /// Whose money.
         pot: Pot,
+        /// What the key is called, where it is a key's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key_name: Option<Arc<str>>,
         /// Its limit.
         limit_usd: Money,
         /// What is spent.
@@ -123,15 +129,16 @@ impl fmt::Display for Event {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::BudgetThreshold { pot, limit_usd, spent_usd, percent: 100 } => {
-                write!(f, "the {} budget of {} is spent: ${spent_usd} of ${limit_usd}", pot.window, pot.scope.by_id())
+            What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent: 100 } => {
+                let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));
+                write!(f, "the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
             }
-            What::BudgetThreshold { pot, limit_usd, spent_usd, percent } => {
-                let (window, scope) = (pot.window, pot.scope.by_id());
+            What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent } => {
+                let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));
                 write!(f, "{percent}% of the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
             }
-            What::BudgetExhausted { pot, limit_usd, spent_usd, resets_at } => {
-                let (window, scope) = (pot.window, pot.scope.by_id());
+            What::BudgetExhausted { pot, key_name, limit_usd, spent_usd, resets_at } => {
+                let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));
                 write!(
                     f,
                     "calls are refused by the {window} budget of {scope}: ${spent_usd} of ${limit_usd} is spent"

@@ -99,10 +99,11 @@ impl Scope {
         }
     }
 
-    /// As whoever runs the gateway is told of it: a key by its id.
-    pub(crate) fn by_id(&self) -> impl fmt::Display + '_ {
-        fmt::from_fn(|f| match self.kind {
-            ScopeKind::Key => write!(f, "key {}", self.id),
+    /// As whoever runs the gateway is told of it: a key by its name, if that is known, and by its id.
+    pub(crate) fn by_name<'a>(&'a self, key_name: Option<&'a str>) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| match (self.kind, key_name) {
+            (ScopeKind::Key, Some(name)) if *name != *self.id => write!(f, "key {name} ({})", self.id),
+            (ScopeKind::Key, _) => write!(f, "key {}", self.id),
             _ => fmt::Display::fmt(self, f),
         })
     }

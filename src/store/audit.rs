@@ -39,4 +39,10 @@ pub trait AuditSink: Send + Sync + 'static {
     /// [journal](super::journal), after some panics, one by one), and those that are refused alone are in the log. So is, without
     /// a journal, the rest of those of which none was taken and two were refused alone.
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
+
+    /// Whether anybody reads what is written now: while nobody does, an [`AuditLayer`](crate::AuditLayer) without a journal makes
+    /// no records for it. `true`, unless overridden.
+    fn is_read(&self) -> bool {
+        true
+    }
 }

@@ -32,6 +32,7 @@
 //! # Ok(()) } }
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +44,7 @@ use super::{At, Session, StoreError};
 use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
+use crate::domain::scope::ScopeKind;
 
 /// Holds and settles money.
 ///
@@ -278,8 +280,7 @@ impl Reservation {
     /// Whether it names a pot, most likely there.
     pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
         // Nearly always it is the very same.
-        let is_same =
-            |one: &Pot| std::sync::Arc::ptr_eq(&one.scope.id, &pot.scope.id) && one.scope.kind == pot.scope.kind;
+        let is_same = |one: &Pot| Arc::ptr_eq(&one.scope.id, &pot.scope.id) && one.scope.kind == pot.scope.kind;
         let is_it = |pinned: &Pinned| {
             pinned.pot.window == pot.window && (is_same(&pinned.pot) || pinned.pot.scope == pot.scope)
         };
@@ -315,7 +316,10 @@ pub(crate) fn crossed(
 ) -> impl Iterator<Item = Crossing> {
     let is_current = account.is_current(pot.window, window_start);
     let (told, spent) = (is_current.then(|| account.cross(limit)), account.spent);
-    told.into_iter().flatten().map(move |percent| Crossing { pot: pot.clone(), window_start, limit, percent, spent })
+    told.into_iter().flatten().map(move |percent| {
+        let (pot, key_name) = (pot.clone(), None);
+        Crossing { pot, key_name, window_start, limit, percent, spent }
+    })
 }
 
 /// A part of a limit that is spent.
@@ -323,6 +327,8 @@ pub(crate) fn crossed(
 pub struct Crossing {
     /// Whose money.
     pub pot: Pot,
+    /// What the key is called, where it is a key's: what a [`BudgetLayer`](crate::BudgetLayer) tells of, no store.
+    pub key_name: Option<Arc<str>>,
     /// Of which window.
     pub window_start: Timestamp,
     /// Under the limit of the call that reached it.
@@ -333,11 +339,21 @@ pub struct Crossing {
     pub spent: Money,
 }
 
+impl Crossing {
+    /// By a call of a key of this name.
+    pub(crate) fn by_key(mut self, name: Option<&Arc<str>>) -> Self {
+        self.key_name = name.filter(|_| self.pot.scope.kind == ScopeKind::Key).cloned();
+        self
+    }
+}
+
 /// How a budget stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The pot and its limit.
     pub budget: Budget,
+    /// What the key is called, where it is a key's: what a [`BudgetLayer`](crate::BudgetLayer) tells of, no store.
+    pub key_name: Option<Arc<str>>,
     /// Settled and forfeited in this window.
     pub spent: Money,
     /// Granted to calls in flight.
@@ -354,7 +370,13 @@ impl Standing {
             Window::Rolling(_) => account.first_back(budget.pot.window),
             _ => ends_at,
         };
-        Standing { budget, spent: account.spent, held: account.held, resets_at }
+        Standing { budget, key_name: None, spent: account.spent, held: account.held, resets_at }
+    }
+
+    /// For a call of a key of this name.
+    pub(crate) fn for_key(mut self, name: Option<&Arc<str>>) -> Self {
+        self.key_name = name.filter(|_| self.budget.pot.scope.kind == ScopeKind::Key).cloned();
+        self
     }
 
     /// How much of the limit is spent, in hundredths, rounded down: 100 says that nothing is left.

@@ -109,6 +109,10 @@ macro_rules! forward {
             async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
                 (**self).write(records).await
             }
+
+            fn is_read(&self) -> bool {
+                (**self).is_read()
+            }
         }
 
         #[async_trait]

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
@@ -16,14 +17,21 @@ use crate::body::BoxError;
 /// How long a connection of HTTP/2 may take from its handshake into the pool: nobody says when it is there.
 const INTO_THE_POOL: Duration = Duration::from_millis(100);
 
-tokio::task_local! {
-    static AWAITED: ();
+thread_local! {
+    static AWAITED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Polls a call. Connecting that is polled outside of it is what hyper lets go on by itself, when the call that began with it
 /// has found another connection.
 pub(super) fn awaited<R>(poll: impl FnOnce() -> R) -> R {
-    AWAITED.sync_scope((), poll)
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            AWAITED.set(self.0);
+        }
+    }
+    let _before = Before(AWAITED.replace(true));
+    poll()
 }
 
 /// Who opens connections to which host: of the calls that find none in a pool one does, and the others wait. Before it knows
@@ -118,9 +126,9 @@ impl Openings {
 /// Nothing, once nobody waits for it any more.
 async fn while_awaited<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    poll_fn(|cx| match AWAITED.try_with(|()| ()) {
-        Ok(()) => future.as_mut().poll(cx).map(Some),
-        Err(_) => Poll::Ready(None),
+    poll_fn(|cx| match AWAITED.get() {
+        true => future.as_mut().poll(cx).map(Some),
+        false => Poll::Ready(None),
     })
     .await
 }

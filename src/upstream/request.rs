@@ -10,7 +10,7 @@ use crate::domain::pattern;
 /// Closed by default. With our key, a header that nobody here has heard of may choose whom a router in between asks, in which
 /// tier it is served, or what becomes of its answer; what it tells of the client is nobody's there.
 fn goes_upstream(name: &str, more: &[Arc<str>]) -> bool {
-    PASS.contains(&name)
+    (is_of_length(name) && PASS.contains(&name))
         || is_of_a_family(name)
         || (more.iter().any(|pattern| pattern::matches(pattern, name)) && !is_never_passed(name))
 }
@@ -42,6 +42,19 @@ const PASS: [&str; 21] = [
     "x-title",
 ];
 
+/// Whether one of these is as long, which few others are.
+fn is_of_length(name: &str) -> bool {
+    const LENGTHS: u64 = {
+        let (mut lengths, mut i) = (0, 0);
+        while i < PASS.len() {
+            lengths |= 1 << PASS[i].len();
+            i += 1;
+        }
+        lengths
+    };
+    LENGTHS.checked_shr(name.len() as u32).is_some_and(|lengths| lengths & 1 == 1)
+}
+
 const FAMILIES: [&str; 6] = ["x-stainless-", "anthropic-", "openai-", "x-claude-", "x-anthropic-", "x-codex-"];
 
 /// With our key, these would choose what of our account pays.
@@ -52,9 +65,13 @@ const OURS: [&str; 4] = ["anthropic-organization", "anthropic-workspace", "opena
 const SECRETS: [&str; 8] = ["auth", "token", "jwt", "assertion", "secret", "password", "cookie", "key"];
 
 fn is_of_a_family(name: &str) -> bool {
-    FAMILIES.iter().any(|family| name.starts_with(family))
-        && !OURS.iter().any(|ours| name.starts_with(ours))
-        && (name.starts_with(FAMILIES[0]) || !SECRETS.iter().any(|word| name.contains(word)))
+    // The first, of which most are, is never anybody's secret; and few others begin as any family does.
+    const FIRST: &str = FAMILIES[0];
+    name.starts_with(FIRST)
+        || (name.starts_with(['a', 'o', 'x'])
+            && FAMILIES.iter().any(|family| name.starts_with(family))
+            && !OURS.iter().any(|ours| name.starts_with(ours))
+            && !SECRETS.iter().any(|word| name.contains(word)))
 }
 
 /// What no host can let pass: what somebody calls *us* with, and what is of one hop (RFC 9110 section 7.6.1).
@@ -116,6 +133,10 @@ pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
 
 /// Whether the client takes gzip (RFC 9110 section 12.5.3: named, or under `*`, and not weighted to nothing).
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    // As SDKs say it.
+    if headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.as_bytes().starts_with(b"gzip, ")) {
+        return true;
+    }
     let mut star = false;
     for coding in headers
         .get_all(header::ACCEPT_ENCODING)

@@ -96,7 +96,8 @@ pub fn survey<const N: usize, const M: usize>(
     limits: Limits,
     each: &mut dyn FnMut(Path, &Found),
 ) -> Result<(Index<N>, Met), ScanError> {
-    let text = std::str::from_utf8(doc).map_err(|error| ScanError::new(ScanErrorKind::Utf8, error.valid_up_to()))?;
+    let text =
+        simdutf8::compat::from_utf8(doc).map_err(|error| ScanError::new(ScanErrorKind::Utf8, error.valid_up_to()))?;
     let mut found = [const { None }; N];
     let lexer = Lexer::new(text, limits.depth, &plan.names);
     let (root, met) = Walk::new(lexer, plan, &mut found, each).document()?;
@@ -110,7 +111,7 @@ pub fn survey<const N: usize, const M: usize>(
 ///
 /// Of several members of one name each is handed out, and so are those in front of whatever ends the reading.
 pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) -> bool {
-    let (text, is_text) = match std::str::from_utf8(doc) {
+    let (text, is_text) = match simdutf8::compat::from_utf8(doc) {
         Ok(text) => (text, true),
         Err(_) => (doc.utf8_chunks().next().map_or("", |chunk| chunk.valid()), false),
     };

@@ -171,7 +171,7 @@ fn somebody_is_told() {
         status != 200 && !is_held
     });
     assert!(is_spent, "so many calls cost more than there is");
-    let text = hear("tollgate: calls are refused by the day budget of key ");
+    let text = hear("tollgate: calls are refused by the day budget of key spent (");
     assert_ne!(call(&first, &spent).0, 200);
     assert!(text.contains(" of $0.0005 is spent; there is more at "), "{text}");
     assert_eq!(call(&first, &ada).0, 200);

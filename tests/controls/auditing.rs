@@ -190,6 +190,44 @@ async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_f
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
 }
 
+/// Nobody reads it, or somebody does, or it does not know.
+#[derive(Clone, Default)]
+struct Unread(Arc<(AtomicUsize, AtomicUsize)>);
+
+#[async_trait]
+impl AuditSink for Unread {
+    async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.0.1.fetch_add(records.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn is_read(&self) -> bool {
+        match self.0.0.load(Ordering::SeqCst) {
+            0 => false,
+            1 => true,
+            _ => panic!("a sink that does not know"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_record_is_made_for_a_sink_while_nobody_reads_it() {
+    let unread = Unread::default();
+    // By a handle, as stacks have sinks.
+    let audit = AuditLayer::with_capacity(Arc::new(unread.clone()), 4);
+    let world = World::with(|layer| layer.audit(&audit));
+    let key = world.mint(Principal::new("ada")).await;
+    for (is_read, written) in [(0, 0), (1, 3), (0, 3), (2, 6)] {
+        unread.0.0.store(is_read, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
+        }
+        audit.flush().await;
+        assert_eq!(unread.0.1.load(Ordering::SeqCst), written, "{is_read}");
+        assert_eq!(audit.status().places_left, 4, "their places are given back");
+    }
+}
+
 /// Does not answer the first time.
 #[derive(Clone, Default)]
 struct Hanging(Arc<(AtomicBool, AtomicUsize)>);

@@ -13,7 +13,7 @@ use tollgate::domain::limit::Measure;
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
-use tollgate::domain::scope::Scope;
+use tollgate::domain::scope::{Scope, ScopeKind};
 use tollgate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
 use tollgate::store::key::KeyStore;
 use tollgate::store::memory::MemoryBudgets;
@@ -90,6 +90,37 @@ async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is
     let said = world.ask(post(MESSAGES, &key, &large)).await.message();
     assert!(said.contains("of $3.00, $2.98 is spent, $0.01 held and $0.01 left"), "{said}");
     assert!(said.contains("it begins anew at") && said.ends_with("ask #llm-platform for more"), "{said}");
+}
+
+#[tokio::test]
+async fn whoever_hears_of_a_budget_is_told_what_its_key_is_called() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let [passed, refused] = [told.clone(), told.clone()];
+    let world = World::of_budgets(|layer| {
+        layer
+            .on_threshold(move |crossing| {
+                let told = (crossing.percent.to_string(), crossing.pot.scope.kind, crossing.key_name.clone());
+                passed.lock().expect("whole").push(told);
+            })
+            .on_exhausted(move |standing| {
+                let kind = standing.budget.pot.scope.kind;
+                refused.lock().expect("whole").push(("refused".to_owned(), kind, standing.key_name.clone()));
+            })
+    });
+    let principal = || {
+        Principal::new("ada").budget(Window::Day, usd("0.0001")).budget_of(Budget::new(
+            Scope::team("search"),
+            Window::Day,
+            usd("0.0001"),
+        ))
+    };
+    let key = world.mint(principal()).await;
+    while world.ask(post(MESSAGES, &key, &body(HAIKU))).await.status == 200 {}
+    let told = std::mem::take(&mut *told.lock().expect("whole"));
+    let names = |kind| told.iter().filter(move |(_, of, _)| *of == kind).map(|(_, _, name)| name.as_deref());
+    assert!(told.iter().any(|(what, ..)| what == "refused") && told.iter().any(|(what, ..)| what != "refused"));
+    assert!(names(ScopeKind::Key).count() > 0 && names(ScopeKind::Key).all(|name| name == Some("ada")), "{told:?}");
+    assert!(names(ScopeKind::Team).count() > 0 && names(ScopeKind::Team).all(|name| name.is_none()), "{told:?}");
 }
 
 #[tokio::test]

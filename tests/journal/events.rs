@@ -195,13 +195,16 @@ async fn a_threshold_that_a_lost_call_has_reached_is_told_at_the_next_start() {
 #[test]
 fn whoever_runs_the_gateway_is_told_which_key_has_spent_its_budget() {
     let id = uuid::Uuid::now_v7();
-    let told = |percent| {
+    let told = |key_name: Option<&str>, percent| {
         let pot = Budget::new(Scope::key(id.to_string()), Window::Day, "5".parse().expect("money")).pot;
         let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4".parse().expect("money"));
-        What::BudgetThreshold { pot, limit_usd, spent_usd, percent }.to_string()
+        let key_name = key_name.map(Into::into);
+        What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent }.to_string()
     };
-    assert_eq!(told(80), format!("80% of the day budget of key {id} is spent: $4.00 of $5.00"));
-    assert_eq!(told(100), format!("the day budget of key {id} is spent: $4.00 of $5.00"));
+    assert_eq!(told(Some("ada"), 80), format!("80% of the day budget of key ada ({id}) is spent: $4.00 of $5.00"));
+    assert_eq!(told(Some("ada"), 100), format!("the day budget of key ada ({id}) is spent: $4.00 of $5.00"));
+    assert_eq!(told(None, 100), format!("the day budget of key {id} is spent: $4.00 of $5.00"));
+    assert_eq!(told(Some(&id.to_string()), 100), told(None, 100), "of a key that has no other name");
 }
 
 #[tokio::test]
@@ -297,10 +300,10 @@ fn an_event_is_read_back_as_it_was_written() {
     let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4.02".parse().expect("money"));
     let resets_at = "2026-11-29T00:00:00Z".parse().expect("a time");
     for what in [
-        What::BudgetThreshold { pot: pot.clone(), limit_usd, spent_usd, percent: 80 },
-        What::BudgetThreshold { pot: pot.clone(), limit_usd, spent_usd, percent: 100 },
-        What::BudgetExhausted { pot: pot.clone(), limit_usd, spent_usd, resets_at: Some(resets_at) },
-        What::BudgetExhausted { pot, limit_usd, spent_usd, resets_at: None },
+        What::BudgetThreshold { pot: pot.clone(), key_name: None, limit_usd, spent_usd, percent: 80 },
+        What::BudgetThreshold { pot: pot.clone(), key_name: Some("ada".into()), limit_usd, spent_usd, percent: 100 },
+        What::BudgetExhausted { pot: pot.clone(), key_name: None, limit_usd, spent_usd, resets_at: Some(resets_at) },
+        What::BudgetExhausted { pot, key_name: Some("ada".into()), limit_usd, spent_usd, resets_at: None },
         What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: "ada".into() },
         What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 },
         What::UpstreamUp { upstream: "anthropic".into() },

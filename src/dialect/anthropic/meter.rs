@@ -72,8 +72,6 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     let (known, usage) = (reading.usage, &mut reading.usage.unwrap_or_default());
     let (mut written, mut hour, mut more) = (None, None, Usage::default());
     let (mut input, mut output, mut read) = (None, None, None);
-    // What says nothing of tokens is no usage, but it may say more of one.
-    let is_any = known.is_some() || states_tokens(Raw::new(counts));
     members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => input = billed(value),
         "output_tokens" => output = billed(value),
@@ -90,6 +88,8 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         "inference_geo" => usage.served.us |= text(value).is_some_and(|place| place == "us"),
         _ => {}
     });
+    // What says nothing of tokens is no usage, but it may say more of one.
+    let is_any = known.is_some() || input.or(output).or(read).or(written).is_some();
     if let Some(output) = output {
         usage.output = output.saturating_add(more.output);
     }

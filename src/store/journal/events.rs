@@ -53,9 +53,10 @@ impl Events {
 
     /// A budget has reached a threshold: for [`BudgetLayer::on_threshold`](crate::BudgetLayer::on_threshold).
     pub fn crossing(&self, crossing: &Crossing) {
-        let Crossing { pot, limit, percent, spent, .. } = crossing;
+        let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
         self.shared.tell(What::BudgetThreshold {
             pot: pot.clone(),
+            key_name: key_name.clone(),
             limit_usd: *limit,
             spent_usd: *spent,
             percent: *percent,
@@ -64,9 +65,10 @@ impl Events {
 
     /// A budget refuses: for [`BudgetLayer::on_exhausted`](crate::BudgetLayer::on_exhausted).
     pub fn exhausted(&self, standing: &Standing) {
-        let Standing { budget, spent, resets_at, .. } = standing;
+        let Standing { budget, key_name, spent, resets_at, .. } = standing;
         self.shared.tell(What::BudgetExhausted {
             pot: budget.pot.clone(),
+            key_name: key_name.clone(),
             limit_usd: budget.limit,
             spent_usd: *spent,
             resets_at: *resets_at,

@@ -122,7 +122,8 @@ impl Journal {
                     let news = budgets.settle(reservation, *charged, At::Store).await?;
                     moments::at("loss-told");
                     // Once a window, and this was the once.
-                    news.iter().for_each(|crossing| self.events().crossing(crossing));
+                    let key_name = left.record.as_ref().and_then(|record| record.key_name.as_ref());
+                    news.into_iter().for_each(|crossing| self.events().crossing(&crossing.by_key(key_name)));
                 }
                 Some((reservation, charged)) => {
                     corrected.too_old += 1;

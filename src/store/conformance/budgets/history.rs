@@ -292,7 +292,7 @@ impl Ledger {
             Window::Rolling(length) => self.first_back(pot, length.slice()),
             window => window.around(self.now).1,
         };
-        Standing { budget: budget.clone(), spent: account.spent, held: account.held, resets_at }
+        Standing { budget: budget.clone(), key_name: None, spent: account.spent, held: account.held, resets_at }
     }
 
     /// Settles the first time only, and says what thresholds it reaches.
@@ -317,7 +317,7 @@ impl Ledger {
                 let part = i128::from(limit.nanos()) * i128::from(percent);
                 if limit > Money::ZERO && i128::from(spent.nanos()) * 100 >= part && !self.told.contains(&told) {
                     self.told.push(told);
-                    news.push(Crossing { pot: pot.clone(), window_start, limit, percent, spent });
+                    news.push(Crossing { pot: pot.clone(), key_name: None, window_start, limit, percent, spent });
                 }
             }
         }

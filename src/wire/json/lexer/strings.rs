@@ -31,6 +31,10 @@ impl Lexer<'_> {
             }
             let start = self.block * BLOCK;
             let mut left = self.specials & (u64::MAX << (at % BLOCK));
+            if left == 0 {
+                at = self.look_on(start + BLOCK);
+                continue;
+            }
             at = start + BLOCK;
             while left != 0 {
                 let bit = left.trailing_zeros();
@@ -52,6 +56,20 @@ impl Lexer<'_> {
             }
         }
         Err(self.stop(self.doc.len(), Fault::Syntax))
+    }
+
+    /// On from where a block begins to the first one that has a special byte, or that is not whole.
+    #[inline(always)]
+    fn look_on(&mut self, start: usize) -> usize {
+        let blocks = self.doc.get(start..).unwrap_or_default().as_chunks::<BLOCK>().0;
+        for (i, block) in blocks.iter().enumerate() {
+            let specials = specials(block);
+            if specials != 0 {
+                (self.block, self.specials) = (start / BLOCK + i, specials);
+                return start + i * BLOCK;
+            }
+        }
+        start + blocks.len() * BLOCK
     }
 
     #[inline(never)]
