@@ -13,6 +13,7 @@ pub(crate) fn log(outcome: &Outcome) {
     let last = outcome.attempts.last().filter(|attempt| attempt.end != AttemptEnd::Complete);
     let (attempt, upstream_status) =
         (last.map(|last| last.end.as_str()), last.and_then(|last| last.status).map(|status| status.as_u16()));
+    let upstream_error = last.and_then(|last| last.error.as_deref());
     let upstream = last.and_then(|last| last.target.as_ref()).map(|target| &*target.upstream);
     let (input, output) = (outcome.usage.map(|usage| usage.input), outcome.usage.map(|usage| usage.output));
     // What is none is no news.
@@ -23,7 +24,7 @@ pub(crate) fn log(outcome: &Outcome) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                %call, end, status, rejection, reason, upstream, attempt, upstream_status, key, model, input, cache_read,
+                %call, end, status, rejection, reason, upstream, attempt, upstream_status, upstream_error, key, model, input, cache_read,
                 cache_write, output, charged_usd, ?took, "call"
             )
         };

@@ -85,8 +85,10 @@ fn main() -> ExitCode {
     let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     // Without a database the log is the audit trail, for those who want to see it.
     let audit = if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    // By a thread of its own: a log that nobody reads any more loses lines, and holds up no call.
+    let (log, _written) = tracing_appender::non_blocking(std::io::stderr());
     tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(tracing_subscriber::fmt::layer().with_writer(log))
         .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
         .init();
     let runtime = match Runtime::new() {

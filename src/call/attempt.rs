@@ -25,6 +25,7 @@ pub struct AttemptGuard {
     head_after: Option<Duration>,
     status: Option<StatusCode>,
     upstream_request_id: Option<String>,
+    error: Option<Arc<str>>,
     reading: Reading,
     /// What was said, where somebody listens.
     said: Option<Said>,
@@ -47,6 +48,7 @@ impl AttemptGuard {
             head_after: None,
             status: None,
             upstream_request_id: None,
+            error: None,
             reading: Reading::default(),
         }
     }
@@ -116,6 +118,11 @@ impl AttemptGuard {
             self.note(&reading);
         }
         self.reading = reading;
+    }
+
+    /// What the provider calls its error.
+    pub(crate) fn failed_by(&mut self, error: Option<Arc<str>>) {
+        self.error = error;
     }
 
     /// Whether anybody wants to know what it costs before it ends.
@@ -205,6 +212,7 @@ impl AttemptGuard {
             status: self.status,
             usage,
             usage_is_final,
+            error: self.error.take(),
             upstream_request_id: self.upstream_request_id.take(),
             head_after: self.head_after,
             took,

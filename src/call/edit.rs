@@ -4,11 +4,12 @@ use bytes::Bytes;
 
 use super::Call;
 use crate::dialect::head::Head;
+use crate::dialect::unsigned_thinking;
 use crate::domain::catalog::Abilities;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::Kind;
-use crate::wire::splice::{Splice, quote};
+use crate::wire::splice::{Splice, SpliceError, quote};
 
 /// What the layers want changed in the request, applied in one splice nearest the wire.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,9 +65,7 @@ impl Edits {
         if self.asks_for_usage(head, &abilities) {
             include_usage(head, &mut splice);
         }
-        splice
-            .apply(body)
-            .map_err(|e| Rejection::misconfigured(format!("the body is not the one whose head was read: {e}")))
+        splice.apply(body).map_err(|error| not_its(&error))
     }
 
     fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities, most: impl FnOnce() -> u64) {
@@ -120,7 +119,40 @@ fn include_usage(head: &Head, splice: &mut Splice) {
     };
 }
 
+fn not_its(error: &SpliceError) -> Rejection {
+    Rejection::misconfigured(format!("the body is not the one whose head was read: {error}"))
+}
+
 impl Call {
+    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as
+    /// it was. But for thinking in Messages that no model of Anthropic's has signed, which is left out: see
+    /// [`docs::limits`](crate::docs::limits).
+    ///
+    /// # Errors
+    /// `Misconfigured` when `body` is not the one whose head was read.
+    pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
+        let Some(head) = self.head() else { return Ok(body.clone()) };
+        let edits = self.state().edits;
+        let model = self.wire_model();
+        let (model, abilities) = (model.map(|model| &**model), || self.abilities(head));
+        let edited = edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())?;
+        if head.dialect() == Dialect::Anthropic { self.without_unsigned(edited) } else { Ok(edited) }
+    }
+
+    /// Without the thinking for which Anthropic's API would refuse all of it.
+    fn without_unsigned(&self, body: Bytes) -> Result<Bytes, Rejection> {
+        let unsigned = unsigned_thinking(&body);
+        if unsigned.is_empty() {
+            return Ok(body);
+        }
+        self.warn(Some("dropped=thinking"));
+        let mut splice = Splice::new();
+        for span in unsigned {
+            splice.replace(span, "");
+        }
+        splice.apply(&body).map_err(|error| not_its(&error))
+    }
+
     /// The model that the request names where it goes.
     pub(super) fn wire_model(&self) -> Option<&Arc<str>> {
         self.target().map(|target| &target.model).or_else(|| self.model())

@@ -79,7 +79,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -313,19 +312,6 @@ impl Call {
     /// Whether money is held for this call.
     pub(crate) fn is_granted(&self) -> bool {
         self.state().granted.is_some()
-    }
-
-    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as
-    /// it was.
-    ///
-    /// # Errors
-    /// `Misconfigured` when `body` is not the one whose head was read.
-    pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
-        let Some(head) = self.head() else { return Ok(body.clone()) };
-        let edits = self.state().edits;
-        let model = self.wire_model();
-        let (model, abilities) = (model.map(|model| &**model), || self.abilities(head));
-        edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())
     }
 
     /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.

@@ -4,6 +4,7 @@
 //! be lost for a detail.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::meter::ModelName;
 use crate::wire::json::Raw;
@@ -22,6 +23,23 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
 /// What an answer calls its model.
 pub(crate) fn model(raw: &str) -> Option<ModelName> {
     text(raw).and_then(|name| ModelName::new(&name))
+}
+
+/// What a provider calls its error, in an answer or an event that has one: its code, where that is a word, or its type. A word and
+/// no sentence, which might say something of the request.
+pub(crate) fn error_name(json: &[u8]) -> Option<Arc<str>> {
+    let mut error = None;
+    members(json, |key, value| {
+        if key == "error" {
+            error = Some(Raw::new(value));
+        }
+    });
+    let is_word = |name: &Cow<'_, str>| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+    };
+    let named = error?.pick(["code", "type"]).into_iter().flatten();
+    named.filter_map(|name| text(name.as_str())).find(is_word).map(Arc::from)
 }
 
 /// A count as providers send it; anything but a plain unsigned number is no count.

@@ -19,7 +19,9 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::members::error_name;
 use super::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::domain::short::shortened;
@@ -81,13 +83,14 @@ impl fmt::Debug for ModelName {
 pub struct StreamMeter {
     dialect: Dialect,
     reading: Reading,
+    error: Option<Arc<str>>,
 }
 
 impl StreamMeter {
     /// A meter for a stream of `dialect`.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        StreamMeter { dialect, reading: Reading::default() }
+        StreamMeter { dialect, reading: Reading::default(), error: None }
     }
 
     /// Looks at one block; only those that can carry usage or an end are parsed.
@@ -101,12 +104,27 @@ impl StreamMeter {
     pub(crate) fn look(&mut self, block: &Block<'_>) -> bool {
         let Some(data) = block.data() else { return false };
         self.reading.events += 1;
-        match self.dialect {
-            Dialect::Anthropic => anthropic::meter::event(data, block.event(), &mut self.reading),
-            _ if block.is_done() => self.reading.ended = true,
-            _ => return openai_chat::meter::chunk(data, &mut self.reading),
+        let had_failed = self.reading.failed;
+        let is_usage_chunk = match self.dialect {
+            Dialect::Anthropic => {
+                anthropic::meter::event(data, block.event(), &mut self.reading);
+                false
+            }
+            _ if block.is_done() => {
+                self.reading.ended = true;
+                false
+            }
+            _ => openai_chat::meter::chunk(data, &mut self.reading),
+        };
+        if self.reading.failed && !had_failed {
+            self.error = error_name(data);
         }
-        false
+        is_usage_chunk
+    }
+
+    /// What the provider calls the error that it has told of.
+    pub(crate) fn error(&self) -> Option<Arc<str>> {
+        self.error.clone()
     }
 
     /// What the stream has said so far.

@@ -177,6 +177,9 @@ pub struct AttemptRecord {
     /// The most that it can have cost, where that usage is not the last word.
     #[serde(rename = "at_most_usd", default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Money>,
+    /// What the provider calls its error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Arc<str>>,
     /// The provider's own id of the request, of which 128 bytes are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_request_id: Option<String>,
@@ -247,6 +250,7 @@ impl AttemptRecord {
             cost: attempt.cost,
             price_version: attempt.price_version.clone(),
             at_most: attempt.at_most,
+            error: attempt.error.clone(),
             upstream_request_id: attempt.upstream_request_id.clone(),
             head_us: attempt.head_after.map(micros),
             took_us: micros(attempt.took),

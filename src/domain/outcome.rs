@@ -150,6 +150,9 @@ pub struct Attempt {
     /// The most output tokens that it can have had, where that usage is not the last word: what its model can have made in the
     /// time, or, where its speed is not known, as many as events came.
     pub output_at_most: Option<u64>,
+    /// What the provider calls its error, if it failed: `overloaded_error`, `insufficient_quota`. One word of up to 64 bytes, and
+    /// nothing of what it says of the request.
+    pub error: Option<Arc<str>>,
     /// The provider's own id of the request, for its support desk.
     pub upstream_request_id: Option<String>,
     /// From the start of the attempt to the head of its answer.
@@ -172,6 +175,7 @@ impl Attempt {
             price_version: None,
             at_most: None,
             output_at_most: None,
+            error: None,
             upstream_request_id: None,
             head_after: None,
             took: Duration::ZERO,

@@ -89,6 +89,7 @@ impl Answer {
         // Some servers of Chat Completions leave their mark out, and clients make do without. Of Anthropic's clients only some
         // find that of what had a `message_start` all that comes last is missing.
         let (reading, rest) = self.tap.finish();
+        self.attempt.failed_by(self.tap.error());
         // It came to its end in order: what it stated last is its last word, though it lack the mark.
         let has_ended = reading.is_some_and(|reading| reading.ended || reading.usage_is_final && !reading.failed);
         self.attempt.read(Reading { ended: has_ended, ..reading.unwrap_or_default() });
@@ -108,6 +109,7 @@ impl Answer {
 
     fn break_off(&mut self, end: AttemptEnd) {
         self.attempt.read(self.tap.so_far());
+        self.attempt.failed_by(self.tap.error());
         // Its status has said already that the provider refused; how much is read of what it says of that changes nothing.
         self.attempt.end(if self.failed { AttemptEnd::ErrorStatus } else { end });
     }

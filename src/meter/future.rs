@@ -92,6 +92,7 @@ fn metered(
 ) -> Response<Body> {
     let status = response.status();
     let bodiless = Ending::is_bodiless(method, status);
+    let failed = status.is_client_error() || status.is_server_error();
     let (mut parts, mut body) = response.into_parts();
     let tap = match dialect {
         Some(dialect) => {
@@ -101,13 +102,13 @@ fn metered(
             }
             Tap::new(dialect, &parts.headers, withholds)
         }
+        None if failed => Tap::of_error(&parts.headers),
         None => Tap::none(),
     };
     if tap.withholds() {
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.remove(header::ETAG);
     }
-    let failed = status.is_client_error() || status.is_server_error();
     let body = Body::own(MeterBody::new(body, attempt, tap, bodiless, failed));
     Response::from_parts(parts, body)
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::meter::{Reading, StreamMeter};
@@ -23,6 +25,10 @@ impl Stream {
 
     pub(super) fn reading(&self) -> Reading {
         self.meter.reading()
+    }
+
+    pub(super) fn error(&self) -> Option<Arc<str>> {
+        self.meter.error()
     }
 
     pub(super) fn pending(&self) -> usize {

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use super::stream::Stream;
 use crate::body::Gunzip;
 use crate::call::is_event_stream;
+use crate::dialect::error_name;
 use crate::dialect::meter::{Reading, answer, is_error_alone};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::EventTooLarge;
@@ -18,14 +21,16 @@ pub(super) struct Tap {
     listener: Listener,
     gunzip: Option<Box<Gunzip>>,
     is_error: bool,
+    /// What the provider calls its error, once that is known.
+    error: Option<Arc<str>>,
 }
 
 enum Listener {
     None,
     Stream(Box<Stream>),
-    /// Most answers are one chunk.
+    /// Most answers are one chunk. Of an error, by its status, only its name is read.
     Json {
-        dialect: Dialect,
+        dialect: Option<Dialect>,
         first: Bytes,
         more: Vec<Bytes>,
         len: usize,
@@ -34,12 +39,22 @@ enum Listener {
 
 impl Tap {
     pub(super) fn none() -> Self {
-        Tap { listener: Listener::None, gunzip: None, is_error: false }
+        Tap { listener: Listener::None, gunzip: None, is_error: false, error: None }
     }
 
     /// A stream that `withholds` is not a compressed one.
     pub(super) fn new(dialect: Dialect, headers: &HeaderMap, withholds: bool) -> Self {
-        let is_stream = is_event_stream(headers);
+        let stream = is_event_stream(headers).then(|| Box::new(Stream::new(dialect, withholds)));
+        Tap::by(headers, stream, Some(dialect))
+    }
+
+    /// Of an answer whose status says that it is an error.
+    pub(super) fn of_error(headers: &HeaderMap) -> Self {
+        Tap::by(headers, None, None)
+    }
+
+    fn by(headers: &HeaderMap, stream: Option<Box<Stream>>, dialect: Option<Dialect>) -> Self {
+        let is_stream = stream.is_some();
         let gunzip = match headers.get(header::CONTENT_ENCODING) {
             None => None,
             Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
@@ -51,11 +66,8 @@ impl Tap {
                 return Tap::none();
             }
         };
-        let listener = match is_stream {
-            true => Listener::Stream(Box::new(Stream::new(dialect, withholds))),
-            false => Listener::Json { dialect, first: Bytes::new(), more: Vec::new(), len: 0 },
-        };
-        Tap { listener, gunzip, is_error: false }
+        let json = || Listener::Json { dialect, first: Bytes::new(), more: Vec::new(), len: 0 };
+        Tap { listener: stream.map_or_else(json, Listener::Stream), gunzip, ..Tap::none() }
     }
 
     /// Hears one chunk, and says what goes on of it; `None` is all of it. The only error that stops the answer is an
@@ -79,6 +91,14 @@ impl Tap {
     /// Whether the answer, now that it is over, was an error and nothing else. A stream has begun when it fails.
     pub(super) fn is_error(&self) -> bool {
         self.is_error
+    }
+
+    /// What the provider calls the error that it has told of so far.
+    pub(super) fn error(&self) -> Option<Arc<str>> {
+        match &self.listener {
+            Listener::Stream(stream) => stream.error(),
+            _ => self.error.clone(),
+        }
     }
 
     /// Whether the answer that goes on is not the whole of the answer that came.
@@ -112,13 +132,16 @@ impl Tap {
             Listener::None => (None, Bytes::new()),
             Listener::Stream(mut stream) => {
                 let rest = stream.finish();
+                self.error = stream.error();
                 (Some(stream.reading()), rest)
             }
             Listener::Json { dialect, first, more, .. } => {
                 let whole = if more.is_empty() { first } else { [&[first], &more[..]].concat().concat().into() };
-                let reading = answer(dialect, &whole);
-                self.is_error = reading.failed && is_error_alone(dialect, &whole);
-                (Some(reading), Bytes::new())
+                let reading = dialect.map(|dialect| answer(dialect, &whole));
+                let has_failed = reading.is_none_or(|reading| reading.failed);
+                self.is_error = has_failed && dialect.is_some_and(|dialect| is_error_alone(dialect, &whole));
+                self.error = if has_failed { error_name(&whole) } else { None };
+                (reading, Bytes::new())
             }
         }
     }

@@ -13,6 +13,11 @@ use crate::body::BoxError;
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
+/// A process that hears so late that a wait is over was stopped itself, as a machine that sleeps: what has come meanwhile is there
+/// a moment later.
+const LATE: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// Tells of one wait after another whether it has been too long.
 ///
 /// One timer serves them all: it is set at the first wait and looks back when it fires, so a busy stream costs one
@@ -32,7 +37,7 @@ impl Patience {
     /// Waiting: ready once it has been for longer than `limit`.
     pub(super) fn poll_lost(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         // Longer than anybody can count is for ever.
-        let Some(due) = self.waiting_since.get_or_insert_with(Instant::now).checked_add(limit) else {
+        let Some(mut due) = self.waiting_since.get_or_insert_with(Instant::now).checked_add(limit) else {
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -40,8 +45,12 @@ impl Patience {
             timer.as_mut().reset(due);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
+            let now = Instant::now();
+            if due <= now && now - due < LATE {
                 return Poll::Ready(());
+            } else if due <= now {
+                due = now + MOMENT;
+                self.waiting_since = due.checked_sub(limit);
             }
             timer.as_mut().reset(due);
         }
@@ -136,6 +145,23 @@ mod tests {
         let mut body = IdleBody::new(body, Duration::MAX, Patience::default());
         let trailers = body.frame().await.expect("a frame").expect("no error").into_trailers().expect("trailers");
         assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-checksum"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_meanwhile_looks_at_what_has_come_before_it_gives_up() {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let mut body = IdleBody::new(body, Duration::from_secs(300), Patience::default());
+        assert!(tokio::time::timeout(Duration::from_secs(1), body.frame()).await.is_err());
+        tokio::time::advance(Duration::from_secs(500)).await;
+        assert!(tokio::time::timeout(MOMENT / 2, body.frame()).await.is_err(), "it waits on, for a moment");
+        sender.send_data(Bytes::from_static(b"a")).await.expect("somebody reads");
+        assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
+        // And where nothing has come, no longer.
+        assert!(tokio::time::timeout(Duration::from_secs(1), body.frame()).await.is_err());
+        tokio::time::advance(Duration::from_secs(500)).await;
+        let began = Instant::now();
+        assert!(body.frame().await.is_some_and(|frame| frame.is_err()));
+        assert_eq!(began.elapsed(), MOMENT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,6 +70,7 @@ const GOLDEN: &str = r#"{
         "cost_usd": "0.000055",
         "price_version": "litellm-1.109.1",
         "at_most_usd": "0.0001",
+        "error": "overloaded_error",
         "upstream_request_id": "req_1",
         "head_us": 7,
         "took_us": 8
@@ -141,6 +142,51 @@ async fn which_targets_were_chosen_is_recorded_of_a_call_that_was_refused_before
     let decisions: Vec<_> = record.decisions.iter().map(|one| (&*one.layer, one.allowed)).collect();
     assert_eq!(decisions, [("auth", true), ("route", true), ("budget", false)]);
     assert_eq!(record.decisions[1].reason, "anthropic/claude-haiku-5-5");
+}
+
+#[tokio::test]
+async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_says() {
+    let anthropic = |name: &str| json!({ "type": "error", "error": { "type": name, "message": "a secret plan" } });
+    let openai =
+        |code: Value, name: Value| json!({ "error": { "code": code, "type": name, "message": "a secret plan" } });
+    let event = |body: &Value| format!("event: error\ndata: {body}\n\n");
+    let begun =
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3}}}\n\n";
+    let long = "a".repeat(65);
+    // The status, the answer, and the name.
+    let rows = [
+        (MESSAGES, 529, anthropic("overloaded_error").to_string(), Some("overloaded_error")),
+        (MESSAGES, 400, anthropic("your plan is a secret").to_string(), None),
+        (MESSAGES, 400, anthropic(&long).to_string(), None),
+        (MESSAGES, 502, "<html>a secret plan</html>".to_owned(), None),
+        (MESSAGES, 200, format!("{begun}{}", event(&anthropic("api_error"))), Some("api_error")),
+        (CHAT, 429, openai(json!("insufficient_quota"), json!("requests")).to_string(), Some("insufficient_quota")),
+        (CHAT, 400, openai(json!(400), json!("BadRequestError")).to_string(), Some("BadRequestError")),
+        (CHAT, 200, openai(json!(null), json!("server_error")).to_string(), Some("server_error")),
+        (CHAT, 500, json!({ "error": "a secret plan" }).to_string(), None),
+    ];
+    for (path, status, body, name) in rows {
+        let answer = body.clone();
+        let upstream = service_fn(move |_: Request<Body>| {
+            let kind = if answer.starts_with("event") { "text/event-stream" } else { "application/json" };
+            let answer =
+                Response::builder().status(status).header("content-type", kind).body(Body::from(answer.clone()));
+            async move { Ok::<_, Infallible>(answer.expect("an answer")) }
+        });
+        let seen: Arc<Mutex<Vec<Outcome>>> = Arc::default();
+        let outcomes = seen.clone();
+        let layer =
+            GatewayLayer::new().on_close(move |outcome| outcomes.lock().expect("no panic").push(outcome.clone()));
+        let dialect = if path == CHAT { Dialect::OpenAiChat } else { Dialect::Anthropic };
+        let gateway = Gateway::builder().layer(layer).upstream("one", dialect, upstream).build();
+        let model = if path == CHAT { "gpt-5-mini" } else { "claude-haiku-5-5" };
+        let hello = json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] });
+        let request = Request::post(path).body(Body::from(hello.to_string())).expect("a request");
+        ask(gateway, request).await;
+        let record = AuditRecord::new(&seen.lock().expect("no panic").remove(0));
+        assert_eq!(record.attempts[0].error.as_deref(), name, "{body}");
+        assert!(!serde_json::to_string(&record).expect("plain data").contains("secret"), "{body}");
+    }
 }
 
 /// To these, best first.

@@ -8,6 +8,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::money::Money;
 use tollgate::domain::scope::Scope;
 use tollgate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
@@ -339,4 +340,29 @@ async fn a_lost_record_says_all_that_was_seen_of_its_call() {
     assert!(attempt["price_version"].is_string() && money(&record["cost_usd"]) > Money::ZERO, "{record}");
     let seconds = 1_000_000..20_000_000;
     assert!(seconds.contains(&record["took_us"].as_u64().expect("a number")), "{record}");
+}
+
+#[tokio::test]
+async fn that_a_call_was_refused_is_written_down_as_soon_as_its_client_can_know() {
+    let dir = Dir::new("refused-at-once");
+    let site = Site::new(Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal"), MemoryBudgets::new());
+    // Of a call that has an intent a start makes a record; of one that was refused there is nothing but its own. The least of
+    // many, since machines are busy.
+    let mut least = Duration::MAX;
+    for refusal in 1..=50 {
+        let nothing = Budget::new(Scope::team("search"), Window::Day, Money::ZERO);
+        let request = request_of("hello", vec![nothing]);
+        let answer = site.gateway.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        let _ = answer.into_body().collect().await.expect("whole");
+        let answered = SystemClock.elapsed();
+        let is_written = || kinds(&lines(&dir.0)).iter().filter(|kind| **kind == "final").count() == refusal;
+        // As often as a runtime's clock goes.
+        while !is_written() {
+            assert!(SystemClock.elapsed() < answered + Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        least = least.min(SystemClock.elapsed() - answered);
+    }
+    assert!(least < Duration::from_millis(8), "{least:?}: as long as records wait for others");
 }

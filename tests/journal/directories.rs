@@ -3,10 +3,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use http::StatusCode;
 use tollgate::store::journal::{Journal, JournalError};
+use tollgate::store::memory::MemoryBudgets;
 
-use crate::site::{Dir, Sink, open_again, until};
+use crate::site::{Dir, Sink, Site, open_again, until};
 
 fn refused(dir: &Path) -> JournalError {
     Journal::at(dir).open().expect_err("no journal can be kept here")
@@ -80,4 +83,27 @@ fn a_directory_that_this_process_may_only_read_is_refused_when_it_is_opened() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
     fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).expect("ours");
+}
+
+#[tokio::test]
+async fn a_journal_whose_file_somebody_has_removed_lets_no_call_through() {
+    let dir = Dir::new("removed");
+    let site = Site::new(Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal"), MemoryBudgets::new());
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    assert!(!site.audit.status().is_refusing);
+    for entry in fs::read_dir(&dir.0).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|ending| ending == "seg") {
+            fs::remove_file(path).expect("ours");
+        }
+    }
+    // It looks every two seconds.
+    for _ in 0..400 {
+        if site.whole("hello").await != StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(site.audit.status().is_refusing);
+    assert_ne!(site.whole("hello").await, StatusCode::OK);
 }

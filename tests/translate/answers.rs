@@ -293,6 +293,23 @@ fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
         let (status, kind, code, _) = failed(400, &body, Anthropic);
         assert_eq!((status, &*kind, &*code), (400, "invalid_request_error", "context_length_exceeded"), "{message}");
     }
+    // In the words, too, by which frameworks know it that read no code.
+    for (message, told) in [
+        (
+            "prompt is too long: 213462 tokens > 200000 maximum",
+            "This model's maximum context length is 200000 tokens. However, your messages resulted in 213462 tokens. prompt \
+             is too long: 213462 tokens > 200000 maximum",
+        ),
+        (
+            "Input is too long for requested model.",
+            "This model's maximum context length is exceeded: Input is too long for requested model.",
+        ),
+    ] {
+        let body = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}}).to_string();
+        let said = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes(), Anthropic, OpenAiChat, &reply());
+        let json: Value = serde_json::from_slice(&said.body).expect("JSON");
+        assert_eq!(json["error"]["message"], told);
+    }
     let bedrock = r#"{"message":"Input is too long for requested model."}"#;
     let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), bedrock.as_bytes(), Anthropic, OpenAiChat, &reply());
     let json: Value = serde_json::from_slice(&told.body).expect("JSON");

@@ -299,6 +299,19 @@ fn thinking_that_a_server_wants_back_is_shown_to_whoever_did_not_ask_for_it() {
 }
 
 #[test]
+fn a_schema_that_openai_does_not_hold_an_answer_to_is_named() {
+    let with = |required: Value| {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": required,
+            "additionalProperties": false});
+        let format = json!({"format": {"type": "json_schema", "schema": schema}});
+        let (out, warnings) = with_of_claude("gpt-5-mini", "output_config", format);
+        (out["response_format"]["json_schema"]["strict"].clone(), warnings)
+    };
+    assert_eq!(with(json!(["a"])), (json!(true), String::new()));
+    assert_eq!(with(json!([])), (json!(false), "adapted=output_config.format".to_owned()));
+}
+
+#[test]
 fn a_schema_is_told_in_words_to_a_server_that_holds_answers_to_none() {
     let format = json!({"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {}}}}});
     let (out, warnings) = with_of_claude("deepseek-chat", "output_config", format);
@@ -331,7 +344,8 @@ fn the_budget_of_a_task_is_dropped_and_named() {
 #[test]
 fn an_open_schema_is_closed_and_says_so_and_a_strict_tool_stays_open() {
     let open = json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}});
-    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": open}});
+    let part = json!({"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": part}});
     let (out, warnings) = with("response_format", format);
     assert_eq!(out["output_config"]["format"]["schema"]["additionalProperties"], false);
     assert_eq!(warnings, "adapted=response_format.schema");

@@ -125,6 +125,51 @@ async fn streams_are_translated_both_ways_and_metered() {
 }
 
 #[tokio::test]
+async fn a_stream_begins_with_how_much_is_likely_to_have_gone_in() {
+    let site = Site::new(Translation::new());
+    let began = |body: Vec<u8>| {
+        let text = String::from_utf8(body).expect("UTF-8");
+        let data = text.split("data: ").nth(1).and_then(|rest| rest.lines().next()).expect("an event").to_owned();
+        let event: Value = serde_json::from_str(&data).expect("JSON");
+        assert_eq!(event["type"], "message_start");
+        event["message"]["usage"]["input_tokens"].as_u64().expect("a number")
+    };
+    let mut last = 0;
+    for prompt in ["hi".to_owned(), "word ".repeat(400), "word ".repeat(4_000)] {
+        let (_, _, body) = site.ask(MESSAGES, gpt(&prompt, true)).await;
+        let told = began(body);
+        // By bytes, so that it is no more than about right.
+        let likely = prompt.len() as u64 / 4;
+        assert!(told > last && (likely / 2..=likely * 2 + 100).contains(&told), "{told} of {}", prompt.len());
+        last = told;
+    }
+}
+
+#[tokio::test]
+async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthropic() {
+    let site = Site::new(Translation::new());
+    // A conversation that a Chat server has answered, and Claude goes on with: by one client, that speaks Messages.
+    let turn =
+        json!([{"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."}, {"type": "text", "text": "so"}]);
+    let mut body = json!({"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": turn}, {"role": "user", "content": "and?"}]});
+    for path in [MESSAGES, "/v1/messages/count_tokens"] {
+        let (status, headers, _) = site.ask(path, body.clone()).await;
+        assert_eq!((status, headers["x-tollgate-warnings"].as_bytes()), (StatusCode::OK, &b"dropped=thinking"[..]));
+        let sent = site.provider.received().pop().expect("a request");
+        let left = body.to_string().replace(r#"{"signature":"tgsig_v1.","thinking":"hm","type":"thinking"},"#, "");
+        assert!(left.len() < body.to_string().len(), "{body}");
+        assert_eq!(String::from_utf8_lossy(&sent.body), left, "and every other byte does");
+    }
+    assert_eq!(site.outcome().warnings.as_deref(), Some("dropped=thinking"));
+    // What Anthropic signed is none of that.
+    body["messages"][1]["content"][0]["signature"] = json!("EqQBCgIYAhIkMTIz");
+    let (status, headers, _) = site.ask(MESSAGES, body.clone()).await;
+    assert_eq!((status, headers.get("x-tollgate-warnings")), (StatusCode::OK, None));
+    assert_eq!(site.provider.received().pop().expect("a request").body, body.to_string());
+}
+
+#[tokio::test]
 async fn row_88_an_error_before_the_first_byte_is_an_http_error() {
     let site = Site::new(Translation::new());
     for (path, body, seen) in

@@ -214,6 +214,32 @@ fn row_51_a_schema_and_thinking_go_together() {
 }
 
 #[test]
+fn a_schema_with_a_map_in_it_is_the_input_of_a_tool_where_one_can_be_asked_for() {
+    let schema = json!({"type": "object", "required": ["labels"], "properties":
+        {"labels": {"type": "object", "additionalProperties": {"type": "string"}}}});
+    let body = |more: Value| {
+        let mut body = json!({"model": "m", "messages": [user("q")],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    // Held to it, an answer could have no label at all.
+    let (out, warnings) = claude("claude-haiku-5-5", body(json!({})));
+    assert_eq!((&out["tools"][0]["input_schema"], &*warnings), (&schema, "emulated=response_format.json_schema"));
+    assert_eq!(out["tool_choice"]["name"], "json_tool_call");
+    assert_eq!(out["output_config"].get("format"), None);
+    // Where thinking goes with it, or tools, it could answer in words.
+    let function = json!({"name": "f", "parameters": {"type": "object"}});
+    for more in [json!({"reasoning_effort": "low"}), json!({"tools": [{"type": "function", "function": function}]})] {
+        let (out, warnings) = claude("claude-opus-5-5", body(more));
+        assert_eq!(
+            (warnings, out["output_config"]["format"]["type"].clone()),
+            ("adapted=response_format.schema".to_owned(), json!("json_schema"))
+        );
+    }
+}
+
+#[test]
 fn row_52_an_answer_of_json_and_a_call_of_a_tool_are_both_seen() {
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
     let function = json!({"name": "f", "parameters": {"type": "object"}});

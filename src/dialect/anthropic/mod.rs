@@ -6,3 +6,6 @@ pub(crate) mod error;
 pub(crate) mod meter;
 pub(crate) mod request;
 pub(crate) mod stream;
+mod unsigned;
+
+pub(crate) use unsigned::unsigned_thinking;

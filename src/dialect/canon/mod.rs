@@ -47,6 +47,9 @@ pub(crate) trait StreamWriter {
     /// One event; what the client shall see goes to `out`, whole SSE events alone.
     fn event(&mut self, event: Event<'_>, out: &mut BytesMut);
 
+    /// So many tokens are likely to have gone in, for who wants to know before the upstream says so.
+    fn expects(&mut self, _likely_input: u64) {}
+
     /// Says that nothing is amiss while the upstream is silent.
     fn keep_alive(&self, out: &mut BytesMut);
 

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use http::StatusCode;
 use serde::Serialize;
 
@@ -45,7 +47,31 @@ pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
         FaultKind::Garbled => (StatusCode::BAD_GATEWAY, SERVER, None),
         FaultKind::Api => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, None),
     };
-    (status, json(&fault.message, kind, fault.param.as_deref(), code))
+    let message = match fault.kind {
+        FaultKind::ContextLength => too_long(&fault.message),
+        _ => Cow::Borrowed(&*fault.message),
+    };
+    (status, json(&message, kind, fault.param.as_deref(), code))
+}
+
+/// In OpenAI's words, by which frameworks know it that are told no code.
+/// Source: langchainjs, `libs/providers/langchain-openai/src/utils/client.ts`.
+fn too_long(message: &str) -> Cow<'_, str> {
+    const WORDS: &str = "maximum context length";
+    if message.contains(WORDS) {
+        return Cow::Borrowed(message);
+    }
+    // "prompt is too long: 213462 tokens > 200000 maximum"
+    let figures = message.split_once(" tokens > ").and_then(|(before, behind)| {
+        let (has, most) = (before.rsplit(' ').next()?, behind.split(' ').next()?);
+        Some((has.parse::<u64>().ok()?, most.parse::<u64>().ok()?))
+    });
+    Cow::Owned(match figures {
+        Some((has, most)) => {
+            format!("This model's {WORDS} is {most} tokens. However, your messages resulted in {has} tokens. {message}")
+        }
+        None => format!("This model's {WORDS} is exceeded: {message}"),
+    })
 }
 
 /// `{"message":…,"type":…,"param":…,"code":…}`, its code a number from some servers; or a bare string.

@@ -77,7 +77,10 @@ impl StreamTranslator {
     /// For a client that wants figures of what an answer cost, whoever states them: of so many tokens that are likely to have gone
     /// in, and what came out.
     pub(crate) fn guessing(mut self, likely_input: Option<u64>) -> Self {
-        likely_input.into_iter().for_each(|input| self.fit.guesses(input));
+        if let Some(input) = likely_input {
+            self.fit.guesses(input);
+            self.writer.expects(input);
+        }
         self
     }
 

@@ -14,7 +14,7 @@ use crate::domain::event::Event;
 use crate::domain::outcome::Outcome;
 
 /// How long the records of closed calls wait for others, so that a busy gateway is woken for its journal a hundred times a
-/// second and not for each call. Nobody waits for these.
+/// second and not for each call. Nobody waits for these, and of those that have an intent a start makes one anew.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// A call that is under way, as the journal asks about it.
@@ -101,6 +101,15 @@ impl Queue {
 
     pub(super) fn push(&self, item: Item) {
         let is_urgent = matches!(item, Item::Intent(..) | Item::Sealed(..) | Item::Flush(_));
+        self.add(item, is_urgent);
+    }
+
+    /// The same, though nobody waits: after a crash there would be nothing of it.
+    pub(super) fn push_now(&self, item: Item) {
+        self.add(item, true);
+    }
+
+    fn add(&self, item: Item, is_urgent: bool) {
         let wakes = {
             let mut waiting = self.lock();
             if waiting.is_gone {

@@ -83,6 +83,18 @@ fn fill(path: &Path, size: u64, mut meanwhile: impl FnMut(&File) -> io::Result<(
     Ok(file)
 }
 
+/// Whether the file has no name any more.
+#[cfg(unix)]
+pub(super) fn is_removed(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|found| found.nlink() == 0)
+}
+
+#[cfg(not(unix))]
+pub(super) fn is_removed(_: &File) -> bool {
+    false
+}
+
 /// Gives the prepared segment its name.
 pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
     let path = dir.join(format!("{first:020}{SUFFIX}"));

@@ -159,8 +159,14 @@ impl Trail {
     fn end(&self, outcome: &Arc<Outcome>, settled: Option<(Settlement, Then)>) {
         let (settlement, then) = settled.unzip();
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if place.is_some() {
-            self.journal.shared.queue.push(Item::Final(Closed::Call(outcome.clone(), settlement), place, then));
+        if place.is_none() {
+            return;
+        }
+        let (queue, closed) = (&self.journal.shared.queue, Closed::Call(outcome.clone(), settlement));
+        match self.was_asked.load(Ordering::Relaxed) {
+            true => queue.push(Item::Final(closed, place, then)),
+            // That of a refusal, which may have been read already.
+            false => queue.push_now(Item::Final(closed, place, then)),
         }
     }
 

@@ -184,6 +184,7 @@ impl Writer {
 
     /// How all calls stand that go on, and which are done with.
     fn tick(&mut self) -> bool {
+        self.look_for_file();
         for seen in self.calls.seen() {
             self.put_seen(seen);
             if self.lines.len() >= LONGEST * 4 && !self.flush() {
@@ -193,6 +194,18 @@ impl Writer {
         self.forget();
         self.say_settled();
         self.flush()
+    }
+
+    /// A file that somebody has removed takes what is written to it, and nobody will ever read it.
+    fn look_for_file(&self) {
+        if segment::is_removed(&self.file)
+            && self
+                .shared
+                .trouble(Trouble::Lost, Some(&"the file that it is written to was removed, until the next start"))
+        {
+            let path = self.path.display();
+            tracing::error!(%path, "the file that the journal is written to was removed; no call is let through before the next start");
+        }
     }
 
     /// Looks no longer back to calls whose budgets no start would tell any more.

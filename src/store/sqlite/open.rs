@@ -17,6 +17,8 @@ use super::schema;
 use crate::domain::clock::{Clock, SystemClock};
 
 const READERS: u32 = 2;
+/// To how many bytes SQLite's log is cut down when what it holds has been written into the file.
+const LOG_LEFT: u64 = 64 << 20;
 /// SQLite counts in milliseconds, up to some 24 days.
 const LONGEST_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -125,7 +127,9 @@ impl Setup {
     }
 
     fn own(&self) -> SqliteConnectOptions {
-        SqliteConnectOptions::new().filename(&self.path).disable_statement_logging()
+        // What a long reader has let the log grow to is given back when it is gone.
+        let most = LOG_LEFT.to_string();
+        SqliteConnectOptions::new().filename(&self.path).disable_statement_logging().pragma("journal_size_limit", most)
     }
 
     /// A connection of our own, that may write, and what the file says of itself: the mode of its journal, and its

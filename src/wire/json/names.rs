@@ -10,7 +10,7 @@ pub struct Names {
 }
 
 impl Names {
-    pub(super) const NONE: Names = Names { names: &[], endings: [0; 64] };
+    pub(crate) const NONE: Names = Names { names: &[], endings: [0; 64] };
 
     /// At most 64 names of 1 to 61 bytes.
     ///

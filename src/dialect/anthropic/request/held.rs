@@ -50,6 +50,8 @@ pub(super) struct Held {
 pub(super) struct Tally {
     /// Some object of it may have members that it does not name, and no longer may: one that names none is closed to `{}`.
     pub(super) is_narrower: bool,
+    /// Some object of it is closed to `{}` that might have had members.
+    pub(super) is_emptied: bool,
     /// Some of what it asks for is only told to the model, since an answer cannot be held to it.
     pub(super) is_looser: bool,
     /// How many members its objects may do without.
@@ -133,6 +135,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
     // Whether it says which members it has: those that it names, or that there are no others.
     let mut says_which = false;
+    let (mut names_any, mut is_closed) = (false, false);
     // Asked once: a hostile object has `items` as often as it likes.
     let [tuple, one_of, properties, required] = schema.pick(["prefixItems", "oneOf", "properties", "required"]);
     properties.into_iter().for_each(|properties| tally.count(properties, required));
@@ -149,12 +152,14 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
             "additionalProperties" => {
                 is_object = true;
                 says_which = true;
+                is_closed |= value.bool() == Some(false);
                 tally.is_narrower |= value.bool() != Some(false);
             }
             "description" => description = value.text(),
             "properties" | "$defs" | "definitions" => {
                 is_object |= key == "properties";
-                says_which |= key == "properties" && value.members().next().is_some();
+                names_any |= key == "properties" && value.members().next().is_some();
+                says_which |= names_any;
                 each(out.key(&key), value);
             }
             // Of the elements behind those that `prefixItems` has, and without it of all.
@@ -169,6 +174,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
             name if is_unheld(name, value) => {
                 if matches!(name, "patternProperties" | "unevaluatedProperties") {
                     says_which = true;
+                    is_closed |= name == "unevaluatedProperties" && value.bool() == Some(false);
                     tally.is_narrower |= value.bool() != Some(false);
                 }
                 unheld.push(format!("{name}: {}", value.as_str()));
@@ -183,6 +189,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     }
     if is_object {
         tally.is_narrower |= !says_which;
+        tally.is_emptied |= !names_any && !is_closed;
         out.key("additionalProperties").raw("false");
     }
     tally.is_looser |= one_of.is_some() || !unheld.is_empty();

@@ -142,16 +142,20 @@ fn ask_for(
         }
         Some(Format::Schema { schema, description, .. }) => {
             let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
-            if held.tally.is_narrower || held.tally.is_looser {
+            let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
+            // Held to it, an answer could not fill its maps; the input of a tool that must be called is bound to nothing.
+            let is_object = schema.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "object");
+            let can_be_made = conversation.tools.is_empty() && !thinks && aim.abilities.forced_tools;
+            let is_open = held.tally.is_emptied && is_object && can_be_made;
+            if !is_open && (held.tally.is_narrower || held.tally.is_looser) {
                 warnings.adapted("response_format.schema")?;
             }
-            let schema = held.schema;
-            if aim.abilities.structured_outputs {
+            let schema = if is_open { schema.as_str().to_owned() } else { held.schema };
+            if aim.abilities.structured_outputs && !is_open {
                 return described(schema, description.as_ref(), warnings).map(Some);
             }
             warnings.note(Loss::Emulated, "response_format.json_schema")?;
             needs.json_tool = true;
-            let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
             // What the client forbade, or never sent and stands for its history, must not be called instead.
             let is_alone = conversation.choice == Some(ToolChoice::None);
             if is_alone && !aim.abilities.forced_tools {

@@ -59,7 +59,7 @@ pub(crate) fn write(
             false => warnings.dropped("thinking")?,
         }
     }
-    format(&mut out, conversation.format.as_ref());
+    format(&mut out, conversation.format.as_ref(), aim, warnings)?;
     user(&mut out, conversation.user.as_deref(), aim);
     match conversation.tier {
         Some(Tier::Standard) => _ = out.key("service_tier").word("default"),
@@ -109,16 +109,22 @@ fn emulate(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Resu
     Ok(())
 }
 
-fn format(out: &mut Out, format: Option<&Format<'_>>) {
+fn format(out: &mut Out, format: Option<&Format<'_>>, aim: &Aim<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
     match format {
         Some(Format::Schema { schema, name, .. }) => {
+            let is_strict = schema::is_strict(*schema);
+            if !is_strict && aim.abilities.completion_tokens {
+                // Anthropic holds an answer to it, as servers of open models do; OpenAI, to such a one, does not.
+                warnings.adapted("output_config.format")?;
+            }
             out.key("response_format").open('{').key("type").word("json_schema").key("json_schema").open('{');
             out.key("name").text(name.as_ref().unwrap_or(&Escaped::new("response"))).key("schema").raw(schema.as_str());
-            out.key("strict").raw(if schema::is_strict(*schema) { "true" } else { "false" }).close('}').close('}');
+            out.key("strict").raw(if is_strict { "true" } else { "false" }).close('}').close('}');
         }
         Some(Format::Json) => _ = out.key("response_format").raw(r#"{"type":"json_object"}"#),
         None => {}
     }
+    Ok(())
 }
 
 fn tokens(
