@@ -7,6 +7,7 @@ use super::queue::Queues;
 use crate::call::{Fact, Held, Kind};
 use crate::domain::budget::Pot;
 use crate::domain::money::Money;
+use crate::domain::principal::Principal;
 use crate::store::budget::{BudgetStore, Crossing, Reservation};
 use crate::store::journal::Trail;
 use crate::store::{At, StoreError};
@@ -21,8 +22,7 @@ pub(crate) struct Ended<B: ?Sized> {
     /// Where calls wait for what it held, and the pots that it may have been held in, whoever pays in the end.
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Option<OnThreshold>,
-    /// What the caller's key is called.
-    pub(super) key_name: Option<Arc<str>>,
+    pub(super) caller: Option<Arc<Principal>>,
     /// Where the call is written down: what a store has heard is there, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) _held: Held,
@@ -54,7 +54,7 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
             queues.settled(pots);
         }
         for crossing in news {
-            self.announce(&crossing.by_key(self.key_name.as_ref()));
+            self.announce(&crossing.by_key(self.caller.as_ref().map(|caller| caller.own())));
         }
         Ok(())
     }

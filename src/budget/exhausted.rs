@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::domain::budget::Pot;
 use crate::domain::money::Money;
+use crate::domain::principal::Principal;
 use crate::store::budget::Standing;
 
 /// Hears of each pot that refuses.
@@ -34,12 +35,12 @@ impl Exhausted {
         Exhausted { tell: Some(tell), told: Mutex::default() }
     }
 
-    /// A call of a key of this name was refused that it could have paid for, and not for what is only held.
-    pub(super) fn see(&self, standing: &Standing, key_name: Option<&Arc<str>>, is_spent: bool, now: Timestamp) {
+    /// A call of this caller's was refused that it could have paid for, and not for what is only held.
+    pub(super) fn see(&self, standing: &Standing, caller: Option<&Arc<Principal>>, is_spent: bool, now: Timestamp) {
         if !self.is_news(standing, is_spent, now) {
             return;
         }
-        let standing = standing.clone().for_key(key_name);
+        let standing = standing.clone().for_key(caller.map(|caller| caller.own()));
         let Standing { budget, key_name, spent, .. } = &standing;
         let (pot, limit) = (&budget.pot, budget.limit);
         tracing::warn!(

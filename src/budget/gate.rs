@@ -308,7 +308,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             if call.dialect() == Dialect::Anthropic && is_spent {
                 call.set_answer_headers(spent(&denial.standing));
             }
-            self.exhausted.see(&denial.standing, call.principal().map(|principal| &principal.name), is_spent, now);
+            self.exhausted.see(&denial.standing, call.principal(), is_spent, now);
         }
         let refusal = refusal(denial, wanted.wish.min, now, self.contact.as_deref());
         note(
@@ -339,8 +339,8 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let pots = || wanted.budgets.iter().map(|budget| budget.pot.clone()).collect();
         let (wakes, on_threshold) = (self.queues.clone().map(|queues| (queues, pots())), self.on_threshold.clone());
         let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
-        let key_name = call.principal().map(|principal| principal.name.clone());
-        Ended { store, reservation, actual, is_nothing: true, wakes, on_threshold, key_name, trail, _held: held }
+        let caller = call.principal().cloned();
+        Ended { store, reservation, actual, is_nothing: true, wakes, on_threshold, caller, trail, _held: held }
     }
 }
 

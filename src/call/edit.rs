@@ -4,12 +4,11 @@ use bytes::Bytes;
 
 use super::Call;
 use crate::dialect::head::Head;
-use crate::dialect::unsigned_thinking;
 use crate::domain::catalog::Abilities;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::Kind;
-use crate::wire::splice::{Splice, SpliceError, quote};
+use crate::wire::splice::{Splice, quote};
 
 /// What the layers want changed in the request, applied in one splice nearest the wire.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,7 +64,9 @@ impl Edits {
         if self.asks_for_usage(head, &abilities) {
             include_usage(head, &mut splice);
         }
-        splice.apply(body).map_err(|error| not_its(&error))
+        splice
+            .apply(body)
+            .map_err(|e| Rejection::misconfigured(format!("the body is not the one whose head was read: {e}")))
     }
 
     fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities, most: impl FnOnce() -> u64) {
@@ -119,14 +120,9 @@ fn include_usage(head: &Head, splice: &mut Splice) {
     };
 }
 
-fn not_its(error: &SpliceError) -> Rejection {
-    Rejection::misconfigured(format!("the body is not the one whose head was read: {error}"))
-}
-
 impl Call {
     /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as
-    /// it was. But for thinking in Messages that no model of Anthropic's has signed, which is left out: see
-    /// [`docs::limits`](crate::docs::limits).
+    /// it was.
     ///
     /// # Errors
     /// `Misconfigured` when `body` is not the one whose head was read.
@@ -135,22 +131,7 @@ impl Call {
         let edits = self.state().edits;
         let model = self.wire_model();
         let (model, abilities) = (model.map(|model| &**model), || self.abilities(head));
-        let edited = edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())?;
-        if head.dialect() == Dialect::Anthropic { self.without_unsigned(edited) } else { Ok(edited) }
-    }
-
-    /// Without the thinking for which Anthropic's API would refuse all of it.
-    fn without_unsigned(&self, body: Bytes) -> Result<Bytes, Rejection> {
-        let unsigned = unsigned_thinking(&body);
-        if unsigned.is_empty() {
-            return Ok(body);
-        }
-        self.warn(Some("dropped=thinking"));
-        let mut splice = Splice::new();
-        for span in unsigned {
-            splice.replace(span, "");
-        }
-        splice.apply(&body).map_err(|error| not_its(&error))
+        edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())
     }
 
     /// The model that the request names where it goes.

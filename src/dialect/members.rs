@@ -35,7 +35,8 @@ pub(crate) fn error_name(json: &[u8]) -> Option<Arc<str>> {
         }
     });
     let is_word = |name: &Cow<'_, str>| {
-        (1..=64).contains(&name.len())
+        name.len() <= 64
+            && name.contains(|letter: char| letter.is_ascii_alphabetic())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
     };
     let named = error?.pick(["code", "type"]).into_iter().flatten();

@@ -24,6 +24,7 @@ use super::dialect::{Dialect, Operation};
 use super::money::Money;
 use super::outcome::{Attempt, AttemptEnd, Decision, End, Outcome, Quality};
 use super::rejection::RejectionKind;
+use super::scope::Scope;
 use super::short::shortened;
 use super::usage::Usage;
 
@@ -191,6 +192,12 @@ pub struct AttemptRecord {
 }
 
 impl AuditRecord {
+    /// The scope of the caller's own key, and what it is called.
+    pub(crate) fn key(&self) -> Option<(Scope, Arc<str>)> {
+        let name = self.key_name.clone()?;
+        Some((self.key_id.map_or_else(|| Scope::key(name.clone()), |id| Scope::key(id.to_string())), name))
+    }
+
     /// The record of a call that ended so.
     #[must_use]
     pub fn new(outcome: &Outcome) -> Self {

@@ -200,6 +200,11 @@ impl Principal {
     }
 
     /// What is its own is kept under the key's id, or under its name where there is no key.
+    /// Its own scope, and its name.
+    pub(crate) fn own(&self) -> (Scope, Arc<str>) {
+        (self.own_scope(), self.name.clone())
+    }
+
     fn own_scope(&self) -> Scope {
         match self.key {
             Some(id) => Scope::key(id.to_string()),

@@ -13,10 +13,13 @@ use super::stage::{Answer, Stage};
 use super::wire::in_memory;
 use crate::body::{Body, BoxError, forget_reason};
 use crate::call::Call;
+use crate::dialect::unsigned_thinking;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::domain::target::Target;
 use crate::meter::Meter;
 use crate::translate::{Outbound, Passage, Translation};
+use crate::wire::splice::Splice;
 
 /// The upstreams of a gateway, by the names that targets call them by; each is metered.
 #[derive(Clone, Default)]
@@ -220,7 +223,7 @@ impl Attempts {
                 // What the translation for another target lost is not lost here.
                 self.call.warn(None);
             }
-            (attempt.edited(&self.body)?, None)
+            (self.readable(target, attempt.edited(&self.body)?)?, None)
         } else {
             self.call.require_head()?.require_of(&self.body)?;
             match self.translation.outbound(&self.call, target, &mut head, &self.body)? {
@@ -245,6 +248,30 @@ impl Attempts {
         }
         let answering = upstream.call(Request::from_parts(head, Body::from(body)));
         Ok(Some(Begun { answering, passage, is_last }))
+    }
+}
+
+impl Attempts {
+    /// Without thinking for which Claude's API would refuse all of it: what another provider answered in this conversation.
+    fn readable(&self, target: &Target, body: Bytes) -> Result<Bytes, Rejection> {
+        // Other servers that speak Messages sign nothing, and some want theirs back.
+        if target.dialect != Dialect::Anthropic || !target.model.contains("claude") {
+            return Ok(body);
+        }
+        let unsigned = unsigned_thinking(&body);
+        if unsigned.is_empty() {
+            return Ok(body);
+        }
+        if !self.translation.is_silent() {
+            self.call.warn(Some("dropped=thinking"));
+        }
+        let mut splice = Splice::new();
+        for span in unsigned {
+            splice.replace(span, "");
+        }
+        splice
+            .apply(&body)
+            .map_err(|error| Rejection::misconfigured(format!("thinking could not be left out: {error}")))
     }
 }
 

@@ -13,6 +13,8 @@ use crate::wire::sse::EventTooLarge;
 
 /// Most of an answer that is kept, or decoded, to find its usage.
 const MOST: usize = 32 << 20;
+/// The same, to find what an error is called.
+const MOST_OF_ERROR: usize = 64 << 10;
 /// Most that a compressed stream may unpack to in all.
 pub(super) const MOST_STREAMED: usize = 1 << 30;
 
@@ -59,8 +61,9 @@ impl Tap {
             None => None,
             Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
             Some(_) if Gunzip::is_needed(headers) => {
-                Some(Box::new(Gunzip::new(if is_stream { MOST_STREAMED } else { MOST })))
+                Some(Box::new(Gunzip::new(if is_stream { MOST_STREAMED } else { most(dialect) })))
             }
+            Some(_) if dialect.is_none() => return Tap::none(),
             Some(_) => {
                 tracing::warn!("an answer came in a content-encoding that was not asked for; its usage is not read");
                 return Tap::none();
@@ -79,6 +82,10 @@ impl Tap {
             match gunzip.piece() {
                 Ok(piece) if piece.is_empty() => return Ok(None),
                 Ok(piece) => _ = self.listener.hear(&piece.into())?,
+                Err(_) if self.listener.is_of_error() => {
+                    *self = Tap::none();
+                    return Ok(None);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a compressed answer cannot be decoded; its usage is not read");
                     *self = Tap::none();
@@ -147,15 +154,25 @@ impl Tap {
     }
 }
 
+fn most(of: Option<Dialect>) -> usize {
+    if of.is_some() { MOST } else { MOST_OF_ERROR }
+}
+
 impl Listener {
+    fn is_of_error(&self) -> bool {
+        matches!(self, Listener::Json { dialect: None, .. })
+    }
+
     fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         match self {
             Listener::None => {}
             Listener::Stream(stream) => return stream.hear(chunk),
-            Listener::Json { first, more, len, .. } => {
+            Listener::Json { dialect, first, more, len } => {
                 *len += chunk.len();
-                if *len > MOST {
-                    tracing::warn!("an answer is larger than what is kept of it; its usage is not read");
+                if *len > most(*dialect) {
+                    if dialect.is_some() {
+                        tracing::warn!("an answer is larger than what is kept of it; its usage is not read");
+                    }
                     *self = Listener::None;
                 } else if first.is_empty() {
                     *first = chunk.clone();

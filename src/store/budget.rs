@@ -44,7 +44,7 @@ use super::{At, Session, StoreError};
 use crate::domain::budget::{Budget, Pot, Window};
 use crate::domain::ledger::{Account, Room, Wish};
 use crate::domain::money::Money;
-use crate::domain::scope::ScopeKind;
+use crate::domain::scope::Scope;
 
 /// Holds and settles money.
 ///
@@ -316,14 +316,16 @@ pub(crate) fn crossed(
 ) -> impl Iterator<Item = Crossing> {
     let is_current = account.is_current(pot.window, window_start);
     let (told, spent) = (is_current.then(|| account.cross(limit)), account.spent);
-    told.into_iter().flatten().map(move |percent| {
-        let (pot, key_name) = (pot.clone(), None);
-        Crossing { pot, key_name, window_start, limit, percent, spent }
-    })
+    told.into_iter().flatten().map(move |percent| Crossing::new(pot.clone(), window_start, limit, percent, spent))
+}
+
+fn name_of(pot: &Pot, key: Option<(Scope, Arc<str>)>) -> Option<Arc<str>> {
+    key.filter(|(own, _)| *own == pot.scope).map(|(_, name)| name)
 }
 
 /// A part of a limit that is spent.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Crossing {
     /// Whose money.
     pub pot: Pot,
@@ -340,15 +342,22 @@ pub struct Crossing {
 }
 
 impl Crossing {
-    /// By a call of a key of this name.
-    pub(crate) fn by_key(mut self, name: Option<&Arc<str>>) -> Self {
-        self.key_name = name.filter(|_| self.pot.scope.kind == ScopeKind::Key).cloned();
+    /// So much of a pot is spent, under this limit.
+    #[must_use]
+    pub fn new(pot: Pot, window_start: Timestamp, limit: Money, percent: u8, spent: Money) -> Self {
+        Crossing { pot, key_name: None, window_start, limit, percent, spent }
+    }
+
+    /// By a call of the key with this scope of its own, and this name.
+    pub(crate) fn by_key(mut self, key: Option<(Scope, Arc<str>)>) -> Self {
+        self.key_name = name_of(&self.pot, key);
         self
     }
 }
 
 /// How a budget stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Standing {
     /// The pot and its limit.
     pub budget: Budget,
@@ -373,9 +382,9 @@ impl Standing {
         Standing { budget, key_name: None, spent: account.spent, held: account.held, resets_at }
     }
 
-    /// For a call of a key of this name.
-    pub(crate) fn for_key(mut self, name: Option<&Arc<str>>) -> Self {
-        self.key_name = name.filter(|_| self.budget.pot.scope.kind == ScopeKind::Key).cloned();
+    /// For a call of the key with this scope of its own, and this name.
+    pub(crate) fn for_key(mut self, key: Option<(Scope, Arc<str>)>) -> Self {
+        self.key_name = name_of(&self.budget.pot, key);
         self
     }
 

@@ -62,6 +62,11 @@ impl Translation {
         self
     }
 
+    /// Whether nobody is told of what is lost.
+    pub(crate) fn is_silent(self) -> bool {
+        self.mode == Mode::Silent
+    }
+
     /// The version of Anthropic's API that requests are translated to. Clients of Anthropic's own name theirs themselves.
     #[must_use]
     pub fn anthropic_version(mut self, version: AnthropicVersion) -> Self {

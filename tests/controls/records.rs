@@ -161,6 +161,7 @@ async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_
         (MESSAGES, 502, "<html>a secret plan</html>".to_owned(), None),
         (MESSAGES, 200, format!("{begun}{}", event(&anthropic("api_error"))), Some("api_error")),
         (CHAT, 429, openai(json!("insufficient_quota"), json!("requests")).to_string(), Some("insufficient_quota")),
+        (CHAT, 429, openai(json!("429"), json!("throttling_error")).to_string(), Some("throttling_error")),
         (CHAT, 400, openai(json!(400), json!("BadRequestError")).to_string(), Some("BadRequestError")),
         (CHAT, 200, openai(json!(null), json!("server_error")).to_string(), Some("server_error")),
         (CHAT, 500, json!({ "error": "a secret plan" }).to_string(), None),

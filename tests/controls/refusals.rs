@@ -117,8 +117,8 @@ async fn whoever_hears_of_a_budget_is_told_what_its_key_is_called() {
     let key = world.mint(principal()).await;
     while world.ask(post(MESSAGES, &key, &body(HAIKU))).await.status == 200 {}
     let told = std::mem::take(&mut *told.lock().expect("whole"));
-    let names = |kind| told.iter().filter(move |(_, of, _)| *of == kind).map(|(_, _, name)| name.as_deref());
     assert!(told.iter().any(|(what, ..)| what == "refused") && told.iter().any(|(what, ..)| what != "refused"));
+    let names = |kind| told.iter().filter(move |(_, of, _)| *of == kind).map(|(_, _, name)| name.as_deref());
     assert!(names(ScopeKind::Key).count() > 0 && names(ScopeKind::Key).all(|name| name == Some("ada")), "{told:?}");
     assert!(names(ScopeKind::Team).count() > 0 && names(ScopeKind::Team).all(|name| name.is_none()), "{told:?}");
 }

@@ -131,7 +131,7 @@ async fn a_stream_begins_with_how_much_is_likely_to_have_gone_in() {
         let text = String::from_utf8(body).expect("UTF-8");
         let data = text.split("data: ").nth(1).and_then(|rest| rest.lines().next()).expect("an event").to_owned();
         let event: Value = serde_json::from_str(&data).expect("JSON");
-        assert_eq!(event["type"], "message_start");
+        assert_eq!((&event["type"], &event["message"]["usage"]["estimated"]), (&json!("message_start"), &json!(true)));
         event["message"]["usage"]["input_tokens"].as_u64().expect("a number")
     };
     let mut last = 0;
@@ -143,6 +143,25 @@ async fn a_stream_begins_with_how_much_is_likely_to_have_gone_in() {
         assert!(told > last && (likely / 2..=likely * 2 + 100).contains(&told), "{told} of {}", prompt.len());
         last = told;
     }
+}
+
+#[tokio::test]
+async fn nobody_is_billed_by_the_guess_that_a_stream_begins_with() {
+    let seen: Arc<Mutex<Vec<Outcome>>> = Arc::default();
+    let outcomes = seen.clone();
+    // Metered in front of the translation, which it reads the answers of.
+    let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, Simulated::new());
+    let service = GatewayLayer::new()
+        .on_close(move |outcome| outcomes.lock().expect("no panic").push(outcome.clone()))
+        .layer(TranslateLayer::new(Dialect::OpenAiChat).layer(provider.expect("a URL")));
+    let request = Request::post(MESSAGES).body(Body::from(gpt("sim:deltas=9,stall=4", true).to_string()));
+    let answer = service.oneshot(request.expect("a request")).await.unwrap_or_else(|never| match never {});
+    let mut body = answer.into_body();
+    let first = body.frame().await.expect("a frame").expect("no error").into_data().expect("bytes");
+    assert!(String::from_utf8_lossy(&first).contains(r#""estimated":true"#));
+    drop(body);
+    let outcome = seen.lock().expect("no panic").pop().expect("a call closed");
+    assert_eq!((outcome.end, outcome.attempts.len(), outcome.usage), (End::Abandoned, 1, None), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -162,6 +181,22 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
         assert_eq!(String::from_utf8_lossy(&sent.body), left, "and every other byte does");
     }
     assert_eq!(site.outcome().warnings.as_deref(), Some("dropped=thinking"));
+    // Other servers that speak Messages may want theirs back.
+    body["model"] = json!("claude-haiku-5-5");
+    let local = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, site.provider.clone());
+    let local = Gateway::builder().upstream("local", Dialect::Anthropic, local.expect("a URL")).build();
+    for model in ["qwen3-coder", "deepseek-chat"] {
+        let mut asked = body.clone();
+        asked["model"] = json!(model);
+        let request = Request::post(MESSAGES).body(Body::from(asked.to_string())).expect("a request");
+        let answer = local.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!((answer.status(), answer.headers().get("x-tollgate-warnings")), (StatusCode::OK, None));
+        assert_eq!(site.provider.received().pop().expect("a request").body, asked.to_string());
+    }
+    let silent = Site::new(Translation::new().mode(Mode::Silent));
+    let (_, headers, _) = silent.ask(MESSAGES, body.clone()).await;
+    assert_eq!(headers.get("x-tollgate-warnings"), None, "nobody is told");
+    assert!(!String::from_utf8_lossy(&silent.provider.received().pop().expect("a request").body).contains("tgsig_v1."));
     // What Anthropic signed is none of that.
     body["messages"][1]["content"][0]["signature"] = json!("EqQBCgIYAhIkMTIz");
     let (status, headers, _) = site.ask(MESSAGES, body.clone()).await;

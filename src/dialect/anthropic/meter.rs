@@ -4,6 +4,10 @@ use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 use crate::wire::json::Raw;
 
+/// The member of a `usage` that says that a gateway has guessed it, for clients that show what they are told first: nobody is
+/// billed by that.
+pub(crate) const ESTIMATED: &str = "estimated";
+
 /// One event of a Messages stream.
 ///
 /// Block events are nearly all of a stream and begin, in every recorded one, with their type: they are let go after one
@@ -71,7 +75,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     }
     let (known, usage) = (reading.usage, &mut reading.usage.unwrap_or_default());
     let (mut written, mut hour, mut more) = (None, None, Usage::default());
-    let (mut input, mut output, mut read) = (None, None, None);
+    let (mut input, mut output, mut read, mut guessed) = (None, None, None, false);
     members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => input = billed(value),
         "output_tokens" => output = billed(value),
@@ -85,9 +89,13 @@ fn overwrite(counts: &str, reading: &mut Reading) {
             usage.web_fetches = detail(value, "web_fetch_requests").unwrap_or(usage.web_fetches);
         }
         "speed" => usage.served.fast = text(value).map(|speed| speed == "fast").or(usage.served.fast),
+        ESTIMATED => guessed = value == "true",
         "inference_geo" => usage.served.us |= text(value).is_some_and(|place| place == "us"),
         _ => {}
     });
+    if guessed {
+        (input, output, read, written) = (None, None, None, None);
+    }
     // What says nothing of tokens is no usage, but it may say more of one.
     let is_any = known.is_some() || input.or(output).or(read).or(written).is_some();
     if let Some(output) = output {
@@ -165,6 +173,17 @@ mod tests {
         ] {
             assert_eq!(stream(start, delta), all, "{delta}");
         }
+    }
+
+    #[test]
+    fn what_a_gateway_has_guessed_at_the_beginning_is_no_usage() {
+        let mut reading = Reading::default();
+        let start =
+            r#"{"type":"message_start","message":{"usage":{"estimated":true,"input_tokens":9,"output_tokens":0}}}"#;
+        event(start.as_bytes(), None, &mut reading);
+        assert!(reading.usage.is_none() && reading.is_open, "{reading:?}");
+        event(br#"{"type":"message_delta","usage":{"input_tokens":0,"output_tokens":2}}"#, None, &mut reading);
+        assert_eq!((reading.usage.map(|usage| usage.input), reading.usage_is_final), (Some(0), false));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::ship::{Shipments, Sink};
 use super::sync::Sync;
 use super::writer::{LONGEST, Writer};
 use super::{Shared, moments, segment};
+use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::audit::AuditSink;
 use crate::store::budget::BudgetStore;
@@ -122,8 +123,8 @@ impl Journal {
                     let news = budgets.settle(reservation, *charged, At::Store).await?;
                     moments::at("loss-told");
                     // Once a window, and this was the once.
-                    let key_name = left.record.as_ref().and_then(|record| record.key_name.as_ref());
-                    news.into_iter().for_each(|crossing| self.events().crossing(&crossing.by_key(key_name)));
+                    let key = || left.record.as_ref().and_then(AuditRecord::key);
+                    news.into_iter().for_each(|crossing| self.events().crossing(&crossing.by_key(key())));
                 }
                 Some((reservation, charged)) => {
                     corrected.too_old += 1;

@@ -2,6 +2,7 @@ use sha2::{Digest, Sha256};
 
 use super::arrange::arrange;
 use super::blocks::{blocks, cache_control};
+use super::flat::combines;
 use super::held::held;
 use super::thinking::{Plan, Room};
 use super::{caching, tools};
@@ -146,7 +147,7 @@ fn ask_for(
             // Held to it, an answer could not fill its maps; the input of a tool that must be called is bound to nothing.
             let is_object = schema.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "object");
             let can_be_made = conversation.tools.is_empty() && !thinks && aim.abilities.forced_tools;
-            let is_open = held.tally.is_emptied && is_object && can_be_made;
+            let is_open = held.tally.is_emptied && is_object && !combines(schema) && can_be_made;
             if !is_open && (held.tally.is_narrower || held.tally.is_looser) {
                 warnings.adapted("response_format.schema")?;
             }

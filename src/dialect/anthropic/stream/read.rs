@@ -126,7 +126,9 @@ impl Reader {
             Some(_) => return Err(Fault::garbled("the upstream began a second message within one stream")),
             None => self.begin(id, sink),
         }
-        self.news(message.and_then(|message| message.member("usage")), sink);
+        let is_guess = |counts: &Raw<'_>| counts.member(meter::ESTIMATED).and_then(Raw::bool) == Some(true);
+        let counts = message.and_then(|message| message.member("usage"));
+        self.news(counts.filter(|counts| !is_guess(counts)), sink);
         Ok(())
     }
 

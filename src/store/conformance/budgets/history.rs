@@ -317,7 +317,7 @@ impl Ledger {
                 let part = i128::from(limit.nanos()) * i128::from(percent);
                 if limit > Money::ZERO && i128::from(spent.nanos()) * 100 >= part && !self.told.contains(&told) {
                     self.told.push(told);
-                    news.push(Crossing { pot: pot.clone(), key_name: None, window_start, limit, percent, spent });
+                    news.push(Crossing::new(pot.clone(), window_start, limit, percent, spent));
                 }
             }
         }
