@@ -16,6 +16,7 @@ use tollgate::dialect::translate::{AnthropicVersion, Mode};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::catalog::{Abilities, Catalog};
 use tollgate::domain::outcome::{End, Outcome};
+use tollgate::route::ModelTable;
 use tollgate::testing::Simulated;
 use tollgate::translate::{TranslateLayer, Translation};
 use tollgate::upstream::Provider;
@@ -184,7 +185,8 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
     // Other servers that speak Messages may want theirs back.
     body["model"] = json!("claude-haiku-5-5");
     let local = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, site.provider.clone());
-    let local = Gateway::builder().upstream("local", Dialect::Anthropic, local.expect("a URL")).build();
+    let any = GatewayLayer::new().router(ModelTable::new().pattern("*", "local", Dialect::Anthropic));
+    let local = Gateway::builder().layer(any).upstream("local", Dialect::Anthropic, local.expect("a URL")).build();
     for model in ["qwen3-coder", "deepseek-chat"] {
         let mut asked = body.clone();
         asked["model"] = json!(model);
