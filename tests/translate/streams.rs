@@ -275,3 +275,21 @@ fn what_is_held_back_for_an_answer_of_json_has_a_bound() {
         assert_eq!(translator.is_over(), is_too_much);
     }
 }
+
+#[test]
+fn a_guess_that_a_gateway_begins_with_is_no_figure_for_the_next_one() {
+    let told = |is_guess: bool| {
+        let usage = json!({"estimated": is_guess, "input_tokens": 9, "output_tokens": 0});
+        let events = [
+            json!({"type": "message_start", "message": {"id": "m", "usage": usage}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "so"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+            json!({"type": "message_stop"}),
+        ];
+        let stream = events.map(|event| format!("data: {event}\n\n")).concat();
+        let usage = chat(&translate(Dialect::Anthropic, &[stream.as_bytes()]), true).usage;
+        usage.map(|usage| (usage.uncached, usage.output))
+    };
+    assert_eq!([told(false), told(true)], [Some((9, 2)), Some((0, 2))]);
+}
