@@ -198,11 +198,8 @@ impl Writer {
 
     /// A file that somebody has removed takes what is written to it, and nobody will ever read it.
     fn look_for_file(&self) {
-        if segment::is_removed(&self.file)
-            && self
-                .shared
-                .trouble(Trouble::Lost, Some(&"the file that it is written to was removed, until the next start"))
-        {
+        const WHY: &str = "the file that it is written to was removed, until the next start";
+        if segment::is_removed(&self.file) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
             let path = self.path.display();
             tracing::error!(%path, "the file that the journal is written to was removed; no call is let through before the next start");
         }
