@@ -24,8 +24,8 @@ pub(crate) fn log(outcome: &Outcome) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                %call, end, status, rejection, reason, upstream, attempt, upstream_status, upstream_error, key, model, input, cache_read,
-                cache_write, output, charged_usd, ?took, "call"
+                %call, end, status, rejection, reason, upstream, attempt, upstream_status, upstream_error, key, model,
+                input, cache_read, cache_write, output, charged_usd, ?took, "call"
             )
         };
     }

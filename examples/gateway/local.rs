@@ -48,12 +48,8 @@ fn may_say(origin: &str) -> bool {
 
 /// By a name of this machine, or one that containers have for it.
 fn is_local(authority: &str) -> bool {
-    // As nearly everybody calls it.
-    let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
-    let is_usual = matches!(name, "localhost" | "127.0.0.1") && port.bytes().all(|digit| digit.is_ascii_digit());
-    is_usual
-        || host(authority)
-            .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
+    host(authority)
+        .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
 }
 
 fn host(authority: &str) -> Option<String> {

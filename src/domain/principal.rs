@@ -199,12 +199,12 @@ impl Principal {
         self.aliases.get(name).unwrap_or(name)
     }
 
-    /// What is its own is kept under the key's id, or under its name where there is no key.
     /// Its own scope, and its name.
     pub(crate) fn own(&self) -> (Scope, Arc<str>) {
         (self.own_scope(), self.name.clone())
     }
 
+    /// What is its own is kept under the key's id, or under its name where there is no key.
     fn own_scope(&self) -> Scope {
         match self.key {
             Some(id) => Scope::key(id.to_string()),

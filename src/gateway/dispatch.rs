@@ -249,9 +249,7 @@ impl Attempts {
         let answering = upstream.call(Request::from_parts(head, Body::from(body)));
         Ok(Some(Begun { answering, passage, is_last }))
     }
-}
 
-impl Attempts {
     /// Without thinking for which Claude's API would refuse all of it: what another provider answered in this conversation.
     fn readable(&self, target: &Target, body: Bytes) -> Result<Bytes, Rejection> {
         // Other servers that speak Messages sign nothing, and some want theirs back.

@@ -183,7 +183,6 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
     }
     assert_eq!(site.outcome().warnings.as_deref(), Some("dropped=thinking"));
     // Other servers that speak Messages may want theirs back.
-    body["model"] = json!("claude-haiku-5-5");
     let local = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, site.provider.clone());
     let any = GatewayLayer::new().router(ModelTable::new().pattern("*", "local", Dialect::Anthropic));
     let local = Gateway::builder().layer(any).upstream("local", Dialect::Anthropic, local.expect("a URL")).build();

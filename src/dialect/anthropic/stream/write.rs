@@ -5,7 +5,6 @@ use bytes::BytesMut;
 use super::Kind;
 use crate::dialect::anthropic::envelope::{message_id, stop_delta, usage};
 use crate::dialect::anthropic::error;
-use crate::dialect::anthropic::meter::ESTIMATED;
 use crate::dialect::canon::event::{Ended, Event, Open, StopReason, UsageNews};
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
@@ -57,9 +56,9 @@ impl Writer {
             &id,
             r#"","type":"message","role":"assistant","model":""#,
             &self.model,
-            r#"","content":[],"stop_reason":null,"stop_sequence":null,"usage":{""#,
-            ESTIMATED,
-            if self.likely_input > 0 { r#"":true,"input_tokens":"# } else { r#"":false,"input_tokens":"# },
+            r#"","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"#,
+            if self.likely_input > 0 { GUESS } else { "" },
+            r#""input_tokens":"#,
             &self.likely_input.to_string(),
             r#","output_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}}}"#,
         ];
@@ -142,6 +141,8 @@ impl Writer {
     }
 }
 
+/// What [`ESTIMATED`](crate::dialect::anthropic::meter::ESTIMATED) reads.
+const GUESS: &str = r#""estimated":true,"#;
 const SIGNATURE: &str = r#"signature_delta","signature":""#;
 
 impl StreamWriter for Writer {
