@@ -30,7 +30,7 @@
 //! - [`content`]: what prompts and answers held, kept where somebody asks for it.
 //! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the
 //!   bytes.
-//! - [`docs::design`]: how the house is built.
+//! - [`docs::promises`]: what holds, and by which test; [`docs::limits`]: where it ends; [`docs::design`]: how the house is built.
 //!
 //! # Features
 //!

@@ -22,9 +22,9 @@
 //! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
 //! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
 //! has them, it tells when a budget runs out, when `--revoke` has revoked a key, and when a provider is down.
-//! `--anchor SEQ:HASH`, a `head` that `audit verify` printed and that you kept elsewhere, proves that nobody has made all of it
-//! anew. The exit code is 1 where something is wrong, and 2 where nothing is proved: where there is no line of a journal, or where
-//! none of the anchors is confirmed, since they are older than what is kept.
+//! `--anchor SEQ:HASH`, a `head` that `audit verify` printed and that you kept elsewhere, proves that nobody has made anew what
+//! stands up to that line (`proved_to`). The exit code is 1 where something is wrong, and 2 where nothing is proved: where there is
+//! no line of a journal, or where none of the anchors is confirmed, since they are older than what is kept.
 //!
 //! Ctrl-C, or SIGTERM, takes no new connections, gives streams 30 seconds, and what is to be written down 10 more: what has not
 //! ended by then is named in the log, and the exit code is 1. One more Ctrl-C hangs up on streams, and leaves the rest a second.

@@ -212,6 +212,11 @@ impl Call {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
     }
 
+    /// Whether the attempt that answered broke off, though its bytes may have come to an end in order.
+    pub(crate) fn last_attempt_is_broken(&self) -> bool {
+        matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Broken)
+    }
+
     /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the
     /// lock.
     pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<Closing> {

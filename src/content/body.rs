@@ -43,7 +43,9 @@ impl ContentBody {
         if self.ending.is_done()
             && let Some(copy) = self.copy.take()
         {
-            copy.end(true);
+            // The attempt has heard of the end before this did.
+            let is_whole = !copy.call.last_attempt_is_broken();
+            copy.end(is_whole);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::Redactor;
 use super::data::without_data;
+use super::prose;
 use crate::wire::json::Raw;
 
 /// Members that say once more, in pieces, what the text beside them says.
@@ -14,7 +15,7 @@ const PIECES: [&str; 2] = ["logprobs", "top_logprobs"];
 /// A number of so many digits may be one by which somebody is known.
 const IDENTIFIER: usize = 8;
 /// How deep a document may stand in the text of another.
-const NESTED: usize = 4;
+pub(super) const NESTED: usize = 4;
 
 /// `None` if it is no document.
 pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
@@ -26,9 +27,16 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     let (mut out, mut rest) = (String::with_capacity(document.len()), document);
     // Of the member whose text comes next.
     let mut name: Option<Cow<'_, str>> = None;
+    // Whether what this object calls its `value` is a secret, as it says by its own name or by that of a member: so environments
+    // are listed. And whether it is the next object.
+    let (mut holds, mut next_holds) = (false, false);
     while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let (before, token) = rest.split_at(at);
         out.push_str(before);
+        holds = match std::mem::take(&mut next_holds) {
+            true => !before.contains('}'),
+            false => holds && !before.contains(['{', '}']),
+        };
         let len = if token.starts_with('"') { string(token)? } else { number(token) };
         let (token, behind) = token.split_at(len);
         rest = behind;
@@ -38,14 +46,20 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
         }
         let text = said(token);
         let Some(value) = behind.trim_ascii_start().strip_prefix(':').map(str::trim_ascii_start) else {
-            out.push_str(&spelled(token, &text, &value(name.take().as_deref(), &text, with, depth))?);
+            let name = name.take();
+            holds |= matches!(name.as_deref(), Some("name" | "key")) && with.hides(&text);
+            out.push_str(&spelled(token, &text, &value(name.as_deref(), &text, with, depth))?);
             continue;
         };
         out.push_str(&spelled(token, &text, &with.redact(&text))?);
         let instead = match value.as_bytes().first()? {
             _ if PIECES.contains(&&*text) => Some("null"),
-            b'{' | b't' | b'f' | b'n' => None,
-            _ => with.hides(&text).then_some(r#""[secret]""#),
+            b'{' => {
+                next_holds = with.hides(&text);
+                None
+            }
+            b't' | b'f' | b'n' => None,
+            _ => (with.hides(&text) || holds && text == "value").then_some(r#""[secret]""#),
         };
         if let Some(instead) = instead {
             out.push_str(&behind[..behind.len() - value.len()]);
@@ -67,9 +81,10 @@ fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usiz
     {
         return Cow::Owned(left);
     }
+    let within = |document: &str| if depth > 0 { nested(document, with, depth - 1) } else { None };
     match without_data(name, text) {
-        Cow::Borrowed(text) => with.redact(text),
-        Cow::Owned(text) => Cow::Owned(with.redact(&text).into_owned()),
+        Cow::Borrowed(text) => prose::redacted(text, with, within),
+        Cow::Owned(text) => Cow::Owned(prose::redacted(&text, with, within).into_owned()),
     }
 }
 
@@ -162,6 +177,18 @@ mod tests {
             (
                 r#"[{"password":["x",{"y":1}]},{"password":null},"x"]"#,
                 r#"[{"password":"[secret]"},{"password":null},"x"]"#,
+            ),
+            (
+                r#"[{"name":"password","value":"x"},{"name":"user","value":"x"}]"#,
+                r#"[{"name":"password","value":"[secret]"},{"name":"user","value":"x"}]"#,
+            ),
+            (
+                r#"{"password":{"value":"x","value":7},"a":{"value":"x"}}"#,
+                r#"{"password":{"value":"[secret]","value":"[secret]"},"a":{"value":"x"}}"#,
+            ),
+            (
+                r#"{"password":{"type":"string"},"value":1,"key":"password","n":{"value":1},"value":1}"#,
+                r#"{"password":{"type":"string"},"value":1,"key":"password","n":{"value":1},"value":1}"#,
             ),
             (r#"{"password":"{\"k\":1}"}"#, r#"{"password":"[secret]"}"#),
             (

@@ -53,6 +53,7 @@ mod layer;
 #[cfg(feature = "redact")]
 mod patterns;
 mod prepare;
+mod prose;
 mod queue;
 mod redact;
 mod service;

@@ -63,7 +63,7 @@ const COMMON: [Common; 10] = [
     // The last part of a domain is of ASCII, or of none: what follows an address without a space is often in another script.
     (
         "email",
-        r"(?i)(?-u:\b)[a-z0-9._%+-]+@[\p{L}\p{M}0-9-]+(?:\.[\p{L}\p{M}0-9-]+)*\.(?:xn--[a-z0-9-]+|[a-z]{2,}(?-u:\b)|[\p{L}\p{M}--\x00-\x7f]{2,})",
+        r"(?i)(?-u:\b)[a-z0-9._%+-]+(?:@|%40)[\p{L}\p{M}0-9-]+(?:\.[\p{L}\p{M}0-9-]+)*\.(?:xn--[a-z0-9-]+|[a-z]{2,}(?-u:\b)|[\p{L}\p{M}--\x00-\x7f]{2,})",
         None,
     ),
     ("iban", r"(?-u:\b)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,}(?-u:\b)", Some(IBAN)),
@@ -317,6 +317,7 @@ mod tests {
             ("if secret == wanted { secret=> }", "if secret == wanted { secret=> }"),
             ("ada@bücher.example, ada@пример.рф. ada@x.xn--p1ai", "[email], [email]. [email]"),
             ("ada@example.comです, a@b", "[email]です, a@b"),
+            ("?to=ada%40example.com&x=%20a", "?to=[email]&x=%20a"),
             ("api-key=9f8a7b6c&x=1 and refresh_token=abcdefgh", "[secret]&x=1 and [secret]"),
             ("Authorization: Bearer abcdefghijklmnop", "Authorization: [secret]"),
             ("078-05-1120", "[ssn]"),
@@ -347,6 +348,35 @@ mod tests {
             assert!(!patterns.hides(name), "{name}");
         }
         assert!(!Patterns::new().hides("password"));
+    }
+
+    #[test]
+    fn every_pattern_is_found_behind_an_escape_of_a_document_that_is_cut_or_stands_in_a_text() {
+        let patterns = Patterns::common();
+        for (secret, name) in [
+            ("4111 1111 1111 1111", "card"),
+            ("078-05-1120", "ssn"),
+            ("DE89 3704 0044 0532 0130 00", "iban"),
+            ("ada@example.com", "email"),
+            ("sk-ant-api03-abcdefghijklmnopqrstuvwxyz", "secret"),
+            ("AKIAIOSFODNN7EXAMPLE", "secret"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0abc.c2ln", "secret"),
+        ] {
+            for escape in ["\\n", "\\t", "\\u0020", "\\\\n"] {
+                for text in [
+                    format!("```json\n{{\"a\":\"it is{escape}{secret}{escape}\", }}\n```"),
+                    format!("Result: {{'a': \"it is{escape}{secret}{escape}\"}}"),
+                    format!("{{\"a\":\"it is{escape}{secret}{escape}and"),
+                ] {
+                    let document = serde_json::json!({ "content": text, "arguments": text }).to_string();
+                    let left = super::super::document::redacted(&document, &patterns).expect("a document");
+                    assert!(
+                        !left.contains(secret) && left.matches(&format!("[{name}]")).count() == 2,
+                        "{text}: {left}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(super) const MAX_MESSAGES: usize = 100_000;
 /// Most tools of one request, as Anthropic's search of tools has it: its clients send thousands that wait to be found.
 /// Source: code.claude.com/docs/en/agent-sdk/tool-search.
 const MAX_TOOLS: usize = 10_000;
+/// Most answers to one request, as OpenAI's API has it (`n` in its OpenAPI description, 1 to 128). One that gives no tokens of
+/// its own could otherwise hold, and when its client leaves be charged, any amount.
+const MAX_CHOICES: u64 = 128;
 
 /// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on
 /// which `max_tokens` counts, a budget would be held for one and spent by the other.
@@ -117,6 +120,9 @@ impl Head {
         let choices = limit(body, n.as_ref(), "`n` must be a whole number", "n")?.unwrap_or(1);
         if choices == 0 {
             return Err(invalid("`n` must be at least 1", "n"));
+        }
+        if choices > MAX_CHOICES {
+            return Err(invalid("`n` must be at most 128", "n"));
         }
         at_most(messages.as_ref(), MAX_MESSAGES, "more than 100,000 messages", "messages")?;
         at_most(tools.as_ref(), MAX_TOOLS, "more than 10,000 tools", "tools")?;

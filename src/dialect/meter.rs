@@ -2,7 +2,7 @@
 //!
 //! Reach for it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Counts are
 //! the provider's latest word, field by field, never a sum: Anthropic repeats cumulative figures in every
-//! `message_delta`.
+//! `message_delta`. What has been produced is never less than was said before.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -42,6 +42,8 @@ pub struct Reading {
     pub failed: bool,
     /// A `message_start` came, and no `message_delta` behind it.
     pub(crate) is_open: bool,
+    /// With its usage it said why it has stopped, or nothing else: not one of the figures that some servers state as they go.
+    pub(crate) has_stopped: bool,
     /// How many events came, if it is a stream.
     pub events: u64,
     /// The model that it says it is of.

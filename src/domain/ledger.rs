@@ -51,6 +51,12 @@ impl Room {
     pub fn left(self) -> Money {
         self.limit.saturating_sub(self.spent).saturating_sub(self.held)
     }
+
+    /// What can be held on top and still be counted: more would be cut off when it is held, taken off whole when it is settled,
+    /// and leave less than nothing held.
+    fn countable(self) -> Money {
+        Money::MAX.saturating_sub(self.spent).saturating_sub(self.held).max(Money::ZERO)
+    }
 }
 
 /// What a call asks of every one of its pots.
@@ -74,14 +80,19 @@ pub struct Lack {
 }
 
 impl Wish {
-    /// The grant that every pot can give. All give the same, or none gives anything; soft ones give all that is wanted.
+    /// The grant that every pot can give. All give the same, or none gives anything; soft ones give all that is wanted, as far as
+    /// [`Money`] can count what is then spent and held.
     ///
     /// # Errors
     /// The first pot that has less than the least; of several, one that is spent comes before those that are only held.
     pub fn grant(self, pots: impl IntoIterator<Item = Room>) -> Result<Money, Lack> {
         let mut granted = self.want;
         let mut lack: Option<Lack> = None;
-        for (index, room) in pots.into_iter().enumerate().filter(|(_, room)| !room.soft) {
+        for (index, room) in pots.into_iter().enumerate() {
+            granted = granted.min(room.countable());
+            if room.soft {
+                continue;
+            }
             let left = room.left();
             // A limit of nothing lets nothing through, not even what costs nothing.
             if left < self.min || room.limit <= Money::ZERO {
@@ -137,6 +148,9 @@ mod tests {
             let behind = pots.iter().map(|pot| Room { soft: true, ..room(*pot) }).chain([one]);
             assert_eq!(wish.grant(behind), Ok(money(25)), "and has no say beside a hard one");
         }
+        let full = Room { spent: money(7), held: money(i64::MAX - 9), limit: money(1), soft: true };
+        assert_eq!(wish.grant([full]), Ok(money(2)), "what is held can be counted");
+        assert_eq!(wish.grant([Room { spent: Money::MAX, ..full }]), Ok(Money::ZERO));
         let free = Wish { min: Money::ZERO, want: Money::ZERO, share: 1 };
         let nothing = Room { spent: Money::ZERO, held: Money::ZERO, limit: Money::ZERO, soft: false };
         assert!(free.grant([nothing]).is_err(), "a limit of zero lets nothing through");

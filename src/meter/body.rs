@@ -90,8 +90,9 @@ impl Answer {
         // find that of what had a `message_start` all that comes last is missing.
         let (reading, rest) = self.tap.finish();
         self.attempt.failed_by(self.tap.error());
-        // It came to its end in order: what it stated last is its last word, though it lack the mark.
-        let has_ended = reading.is_some_and(|reading| reading.ended || reading.usage_is_final && !reading.failed);
+        // It came to its end in order, and said why it stopped: what it stated last is its last word, though it lack the mark.
+        let is_whole = |reading: Reading| reading.usage_is_final && reading.has_stopped && !reading.failed;
+        let has_ended = reading.is_some_and(|reading| reading.ended || is_whole(reading));
         self.attempt.read(Reading { ended: has_ended, ..reading.unwrap_or_default() });
         self.attempt.end(match reading {
             // A 200 that consists of an error is one by another name: nobody answered, and nobody bills for it.

@@ -149,6 +149,13 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
                 .internal("a redirect; is the base URL right?"),
         );
     }
+    // A client takes 1xx for the head of an answer to come, and what is beyond 599 is none (RFC 9110 section 15).
+    if !(200..600).contains(&parts.status.as_u16()) {
+        return Some(Rejection::new(
+            RejectionKind::UpstreamGarbled,
+            format!("the upstream answered {}, which is no status of an answer", parts.status.as_u16()),
+        ));
+    }
     if parts.status.is_success() && is_html(&parts.headers) {
         return Some(
             Rejection::new(

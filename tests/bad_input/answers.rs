@@ -100,6 +100,20 @@ async fn a_redirect_of_the_provider_goes_no_further() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_none_of_an_answer_goes_no_further() {
+    for status in ["101 Switching Protocols", "600 Beyond", "999 Request Denied"] {
+        let rude = Rude::start(vec![answer(status, "content-type: application/json\r\n", "{}")]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            let reply = stack.post(dialect, request(dialect, "")).await;
+            assert_eq!(reply.status.as_u16(), 502, "{status} to {dialect}: {}", reply.text());
+            let outcome = stack.outcome_of(&reply).await;
+            assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::ErrorStatus), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_error_that_comes_before_the_provider_has_read_the_request_passes_too() {
     let body = r#"{"error":{"message":"too much, and I did not even look"}}"#;
     let acts = vec![answer("413 Content Too Large", "content-type: application/json\r\n", body), Act::Hang];

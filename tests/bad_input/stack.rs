@@ -13,7 +13,7 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer, IngestLayer};
 
-use crate::support::{Outcomes, Server};
+use crate::support::{Outcomes, Server, canary, log};
 
 pub(crate) const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
 
@@ -67,6 +67,7 @@ impl Stack {
         ingest: IngestLayer,
         tune: impl Fn(Provider<HttpClient>) -> Provider<HttpClient>,
     ) -> Self {
+        log::search();
         let (outcomes, observer) = Outcomes::new();
         let client = HttpClient::with_connect_timeout(Duration::from_millis(500)).expect("a TLS configuration");
         let provider = |dialect| {
@@ -115,7 +116,10 @@ impl Stack {
             reply.body = bytes.freeze();
             reply
         };
-        tokio::time::timeout(Duration::from_secs(20), answer).await.expect("an answer within 20 s")
+        let reply = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("an answer within 20 s");
+        canary::assert_silent("an answer", format!("{:?}", reply.headers).as_bytes());
+        canary::assert_silent("an answer", &reply.body);
+        reply
     }
 
     /// The outcome of the call that got `reply`.

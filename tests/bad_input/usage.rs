@@ -1,7 +1,7 @@
 //! Usage that no provider should state: it may lose its own count, and nothing else.
 
 use tollgate::Dialect;
-use tollgate::domain::outcome::End;
+use tollgate::domain::outcome::{AttemptEnd, End};
 
 use crate::raw::{Rude, answer, chunk, last_chunk, stream_head};
 use crate::stack::{BOTH, Stack, request};
@@ -115,4 +115,44 @@ async fn absurd_usage_in_json_breaks_neither_the_answer_nor_the_account_of_it() 
 async fn absurd_usage_in_a_stream_breaks_neither_the_answer_nor_the_account_of_it() {
     let wrong = play(true).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A stream that states its usage as it goes: what came out so far, and whether it has stopped.
+fn running(dialect: Dialect, figures: &[(u64, bool)]) -> String {
+    let open = r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#.to_owned();
+    let mut events = if dialect == Dialect::Anthropic { vec![open] } else { Vec::new() };
+    events.extend(figures.iter().map(|(output, stopped)| match (dialect, if *stopped { r#""stop""# } else { "null" }) {
+        (Dialect::Anthropic, reason) => format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":{output}}}}}"#
+        ),
+        (_, reason) => format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}},"finish_reason":{reason}}}],"usage":{{"prompt_tokens":9,"completion_tokens":{output}}}}}"#
+        ),
+    }));
+    events.iter().map(|data| format!("data: {data}\n\n")).collect()
+}
+
+#[tokio::test]
+async fn what_a_stream_states_as_it_goes_is_its_last_word_only_where_it_has_stopped_and_takes_nothing_back() {
+    for dialect in BOTH {
+        for (figures, output, is_final) in [
+            (&[(500, false), (3, true)][..], 500, true),
+            (&[(5, false), (7, true)], 7, true),
+            (&[(5, false), (7, false)], 7, false),
+        ] {
+            let rude = Rude::start(vec![stream_head(), chunk(running(dialect, figures)), last_chunk()]).await;
+            let mut stack = Stack::over(&rude.url()).await;
+            let usage = r#","stream":true,"stream_options":{"include_usage":true}"#;
+            let more = if dialect == Dialect::Anthropic { r#","stream":true"# } else { usage };
+            let reply = stack.post(dialect, request(dialect, more)).await;
+            let outcome = stack.outcome_of(&reply).await;
+            let attempt = &outcome.attempts[0];
+            let said = (attempt.usage.map(|usage| usage.output), attempt.usage_is_final, attempt.end);
+            assert_eq!(
+                said,
+                (Some(output), is_final, AttemptEnd::Broken),
+                "{dialect}, {figures:?}: no mark of the end"
+            );
+        }
+    }
 }

@@ -87,10 +87,13 @@ fn anchors_out_of_reach() {
     assert_eq!((&report["broken"], &report["anchors"][1]["state"]), (&Value::Null, &"out_of_reach".into()), "{report}");
     assert!(said.contains("none of these anchors is confirmed"), "{said}");
 
-    let (code, printed, said) = run(&["verify", &path, "--anchor", &head(0), "--anchor", &head(2)]);
+    // That the first line names its hash whoever knows it could have written too.
+    assert_eq!(run(&["verify", &path, "--anchor", &head(2)]).0, NOTHING);
+    let (code, printed, said) = run(&["verify", &path, "--anchor", &head(0), "--anchor", &head(3)]);
     assert_eq!(code, 0, "{said}");
     let report: Value = serde_json::from_str(&printed).expect("JSON");
     assert_eq!((&report["first"], &report["anchors"][1]["state"]), (&4.into(), &"confirmed".into()), "{report}");
+    assert_eq!(report["proved_to"], 4, "{report}");
     let wrong = format!("3:{}", LineHash::NONE);
     let (code, _, said) = run(&["verify", &path, "--anchor", &wrong]);
     assert_eq!(code, 1, "{said}");

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -21,29 +22,42 @@ pub(crate) struct Gateway {
     stdout: BufReader<ChildStdout>,
 }
 
-/// Every secret that was minted here.
-static MINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Every secret that was minted here, that a gateway was given, or that it made for itself.
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// No log, no database and no journal that a gateway has left has any of them.
 pub(crate) fn assert_no_secret_is_left() {
-    let minted = MINTED.lock().expect("no panic");
-    if minted.is_empty() {
+    let mut secrets = SECRETS.lock().expect("no panic");
+    if secrets.is_empty() {
         return;
     }
-    let mut directories = vec![PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
+    let (mut directories, mut files) = (vec![PathBuf::from(env!("CARGO_TARGET_TMPDIR"))], Vec::new());
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("readable") {
             let path = entry.expect("readable").path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
+            match path.extension() {
+                _ if path.is_dir() => directories.push(path),
+                Some(extension) if extension == "pepper" => {
+                    let pepper = fs::read_to_string(&path).map(|pepper| pepper.trim().to_owned());
+                    secrets.extend(pepper.ok().filter(|pepper| pepper.len() >= 16));
+                }
+                _ => files.push(path),
             }
-            // Some are gone by now.
-            let Ok(bytes) = fs::read(&path) else { continue };
-            let is_in = |secret: &&String| memchr::memmem::find(&bytes, secret.as_bytes()).is_some();
-            assert_eq!(minted.iter().find(is_in), None, "a secret is in {}", path.display());
         }
     }
+    for path in files {
+        // Some are gone by now.
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let is_in = |secret: &&String| memchr::memmem::find(&bytes, secret.as_bytes()).is_some();
+        assert_eq!(secrets.iter().find(is_in), None, "a secret is in {}", path.display());
+    }
+}
+
+/// What it is given to keep to itself.
+fn secrets_of(command: &Command) -> impl Iterator<Item = String> {
+    let is_secret = |name: &OsStr| name == "TOLLGATE_PEPPER" || name.as_encoded_bytes().ends_with(b"_API_KEY");
+    let given = command.get_envs().filter(move |(name, _)| is_secret(name));
+    given.filter_map(|(_, value)| value?.to_str().filter(|value| value.len() >= 8).map(str::to_owned))
 }
 
 impl Gateway {
@@ -72,6 +86,7 @@ impl Gateway {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
         command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
         command.stderr(File::create(&log).expect("a place for temporary files"));
+        SECRETS.lock().expect("no panic").extend(secrets_of(command));
         let mut child = command.spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
         let process = Process(child);
@@ -85,7 +100,7 @@ impl Gateway {
             stdout.read_line(&mut line).expect("a line of text");
             let key = line.trim_end().strip_prefix("key ").and_then(|key| key.split_once(' '));
             let (name, secret) = key.unwrap_or_else(|| panic!("{line:?} is no key; see {}", log.display()));
-            MINTED.lock().expect("no panic").push(secret.to_owned());
+            SECRETS.lock().expect("no panic").push(secret.to_owned());
             (name.to_owned(), secret.to_owned())
         };
         let keys = (0..keys).map(|_| key()).collect();

@@ -53,6 +53,27 @@ pub(crate) fn database() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("governed.db")
 }
 
+/// What that gateway has left: of every call that was charged one row in the ledger, which says what the call's record says, and
+/// no other row; and nothing that is still held.
+pub(crate) fn assert_the_ledger_says_what_the_records_say() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let count = |sql: &'static str| -> i64 {
+        runtime.block_on(async {
+            let mut file = SqliteConnectOptions::new().filename(database()).connect().await.expect("it is there");
+            sqlx::query_scalar(sql).fetch_one(&mut file).await.expect("a number")
+        })
+    };
+    let charged = count("SELECT count(*) FROM tollgate_audit WHERE charged_nanos IS NOT NULL");
+    let equal = count(
+        "SELECT count(*) FROM tollgate_audit AS record JOIN tollgate_reservations AS paid ON paid.id = record.id
+         WHERE paid.state = 'settled' AND paid.actual = record.charged_nanos AND paid.granted = record.granted_nanos",
+    );
+    assert_eq!(equal, charged, "calls with a row in the ledger, of all that were charged");
+    assert_eq!(count("SELECT count(*) FROM tollgate_reservations"), charged, "rows in the ledger");
+    assert_eq!(count("SELECT count(*) FROM tollgate_pots WHERE held <> 0"), 0, "pots of which something is held");
+    println!("the ledger has a row for each of the {charged} calls that were charged, and they agree");
+}
+
 /// A path with nothing left of an earlier run.
 fn fresh(path: &Path) -> &Path {
     for extension in ["db", "db-wal", "db-shm", "pepper"] {

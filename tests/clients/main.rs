@@ -66,10 +66,13 @@ fn main() -> ExitCode {
         }));
     }
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    for gateway in [gateway, governed] {
+    for (gateway, pays) in [(gateway, false), (governed, true)] {
         if let Some(gateway) = Arc::into_inner(gateway).and_then(OnceLock::into_inner) {
             gateway.interrupt();
             gateway.assert_exits_well();
+            if pays {
+                keys::assert_the_ledger_says_what_the_records_say();
+            }
         }
     }
     gateway::assert_no_secret_is_left();

@@ -1,7 +1,10 @@
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt, Channel};
+use tollgate::content::Redactor;
 use tollgate::domain::content::{Keep, LeftOut, Side};
 use tollgate::domain::principal::Principal;
 use tollgate::{Body, Call, Gate, GatewayLayer, IngestLayer, Rejection};
@@ -148,6 +151,36 @@ async fn an_answer_whose_client_closes_at_the_mark_of_its_end_is_whole() {
         drop(body);
         content.flush().await;
         assert_eq!(kept.of(Side::Answer).last().map(|one| one.is_whole), Some(is_whole), "{until}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_whose_upstream_stops_in_the_middle_is_not_whole_though_its_bytes_end_in_order() {
+    const CHUNKS: &[&str] = &[
+        "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]},\"finish_reason\":null}]}\n\n",
+    ];
+    for keep in [Keep::Full, Keep::Redacted] {
+        let (content, kept) = layer();
+        let content = content.redact_by(Nothing).keep(keep);
+        let gateway = gateway(GatewayLayer::new().content(&content), CHUNKS);
+        let prompt = messages("hello").replace("claude-haiku-5-5", "own");
+        let answer = gateway.oneshot(post("/v1/chat/completions", &prompt)).await.expect("infallible");
+        let _ = answer.into_body().collect().await;
+        content.flush().await;
+        let [answer] = &kept.of(Side::Answer)[..] else { panic!("one answer") };
+        assert!(!answer.is_whole, "{keep:?}");
+        if keep == Keep::Redacted {
+            assert!(text(answer).contains(r#""finish_reason":null"#), "{}", text(answer));
+        }
+    }
+}
+
+struct Nothing;
+
+impl Redactor for Nothing {
+    fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        text.into()
     }
 }
 

@@ -20,6 +20,8 @@ use tollgate::{Body, ContentLayer, Dialect, Gateway, GatewayLayer};
 use tower::{ServiceExt, service_fn};
 use uuid::Uuid;
 
+use crate::support::log;
+
 pub(crate) use crate::support::dir::Dir;
 pub(crate) use crate::support::until;
 
@@ -81,6 +83,7 @@ pub(crate) fn text(content: &Content) -> String {
 
 /// Claude from a simulated provider, and models called `own` that answer with these chunks, one a moment.
 pub(crate) fn gateway(layer: GatewayLayer, chunks: &'static [&'static str]) -> Gateway {
+    log::search();
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
     let own = service_fn(move |_: Request<Body>| async move {
         let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);

@@ -133,7 +133,8 @@ async fn a_store_that_hangs_is_one_that_cannot_answer() {
     assert_eq!(refused(ask(&hung, &paying).await), overloaded);
     assert!(hung.provider.received().is_empty());
     // A key may have been put under either of two peppers, which are two questions.
-    let peppers = Pepper::new(&[8; 32]).expect("long enough").and_before(world.pepper.clone());
+    let peppers =
+        Pepper::new(b"canary-pepper-another-32-bytes-..").expect("long enough").and_before(world.pepper.clone());
     let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, peppers)));
     assert_eq!(refused(ask(&hung, &paying).await), (529, "overloaded_error".to_owned(), 10));
 }

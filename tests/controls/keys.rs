@@ -40,7 +40,7 @@ async fn a_key_is_taken_from_every_header_that_clients_send_it_in() {
     for received in world.provider.received() {
         let all = format!("{:?}", received.headers);
         assert!(!all.contains(secret), "the provider was sent the key: {all}");
-        assert_eq!(received.headers["x-api-key"], "sk-upstream");
+        assert_eq!(received.headers["x-api-key"], "sk-canary-upstream");
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_key_that_was_revoked_opens_nothing_with_its_next_secret_until_it_is_r
 async fn a_pepper_is_changed_while_keys_of_before_open_what_they_did_until_they_are_rotated() {
     let world = World::new();
     let key = world.mint(Principal::new("ada")).await;
-    let new = || Pepper::new(&[9; 32]).expect("long enough");
+    let new = || Pepper::new(b"canary-pepper-another-32-bytes-..").expect("long enough");
     let behind = |pepper: Pepper| {
         let keys = world.keys.clone();
         World::bare(move |layer| layer.auth(KeyAuthLayer::new(keys, pepper)))
@@ -247,7 +247,8 @@ async fn a_key_of_the_pepper_before_is_good_while_its_store_is_away_and_an_unkno
     let world = World::new();
     let (key, stranger) = (world.mint(Principal::new("ada")).await, VirtualKey::mint(Environment::Live));
     let record = world.keys.named("ada").await.expect("memory").expect("minted");
-    let pepper = Pepper::new(&[9; 32]).expect("long enough").and_before(world.pepper.clone());
+    let pepper =
+        Pepper::new(b"canary-pepper-another-32-bytes-..").expect("long enough").and_before(world.pepper.clone());
     let behind = World::bare(move |layer| layer.auth(KeyAuthLayer::new(Remembers(record), pepper)));
     let ask = async |key| behind.ask(post(MESSAGES, key, &body("claude-haiku-5-5"))).await.status.as_u16();
     assert_eq!((ask(&key).await, ask(&stranger.expect("randomness")).await), (200, 529));

@@ -215,7 +215,9 @@ async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_a
 
     let mut said = Vec::new();
     for set in [|layer| layer, set] {
-        let world = World::bare(|layer| set(layer).auth(KeyAuthLayer::new(Away, Pepper::new(&[7; 32]).expect("long"))));
+        let world = World::bare(|layer| {
+            set(layer).auth(KeyAuthLayer::new(Away, Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long")))
+        });
         let key = VirtualKey::mint(Environment::Live).expect("randomness");
         for (path, model) in [(CHAT, "gpt-5"), (MESSAGES, HAIKU)] {
             let refused = world.ask(post(path, &key, &body(model))).await;

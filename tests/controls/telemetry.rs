@@ -30,6 +30,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
+use crate::support::log;
 use crate::world::{MESSAGES, World, ask, post};
 
 /// What spans of this thread say, by their ids, in the order in which they end.
@@ -40,15 +41,20 @@ thread_local! {
     static LISTENS: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
+/// Has the whole area's log searched, and its spans told to whoever listens.
+pub(crate) fn subscribe() {
+    static SUBSCRIBE: Once = Once::new();
+    SUBSCRIBE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(Here).with(log::searched());
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
+    });
+}
+
 impl Seen {
     /// From now on, in the place of whoever listened before. One subscriber for the whole process tells whoever listens on its
     /// thread, or tests that run at once would make each other deaf, as `support/log.rs` has it.
     fn listen() -> Self {
-        static SUBSCRIBE: Once = Once::new();
-        SUBSCRIBE.call_once(|| {
-            let subscriber = tracing_subscriber::registry().with(Here);
-            tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
-        });
+        subscribe();
         let seen = Seen::default();
         LISTENS.set(Some(seen.clone()));
         seen

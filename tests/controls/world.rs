@@ -24,6 +24,9 @@ use tollgate::upstream::{Credential, Provider};
 use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 use tower::{Service, ServiceExt};
 
+use crate::support::canary;
+use crate::telemetry;
+
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) provider: Simulated,
@@ -55,6 +58,7 @@ impl World {
     /// With more said of its budgets.
     pub(crate) fn of_budgets(change: impl FnOnce(BudgetLayer<MemoryBudgets>) -> BudgetLayer<MemoryBudgets>) -> Self {
         let budgets = MemoryBudgets::new();
+        telemetry::subscribe();
         let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
         let (budgets, of_layer) = (budgets.clock(clock.clone()), clock);
         let layer = change(BudgetLayer::new(budgets.clone()));
@@ -84,11 +88,12 @@ impl World {
             + Sync
             + 'static,
     {
+        telemetry::subscribe();
         let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
         let provider = Simulated::new().recording();
         let keys = CachedKeys::new(MemoryKeys::new());
         let (budgets, limits) = (MemoryBudgets::new().clock(clock.clone()), MemoryLimits::new().clock(clock.clone()));
-        let pepper = Pepper::new(&[7; 32]).expect("long enough");
+        let pepper = Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough");
         let (trail, settlements) = (Trail::default(), Settlements::new());
         let audit = AuditLayer::new(trail.clone());
         let layer = GatewayLayer::new()
@@ -100,7 +105,7 @@ impl World {
             .budget(BudgetLayer::new(budgets.clone()));
         let client = front(provider.clone());
         let upstream = |dialect| {
-            let credential = Credential::x_api_key("sk-upstream").expect("plain letters");
+            let credential = Credential::x_api_key("sk-canary-upstream").expect("plain letters");
             Provider::with_client(dialect, "http://sim.invalid", credential, client.clone()).expect("a URL")
         };
         let gateway = Gateway::builder()
@@ -175,7 +180,9 @@ where
     let (parts, body) = service.oneshot(request).await.expect("infallible").into_parts();
     let text = tokio::time::timeout(Duration::from_secs(10), body.collect()).await.expect("it ends").expect("whole");
     let text = String::from_utf8(text.to_bytes().to_vec()).expect("UTF-8");
-    Answer { status: parts.status, headers: parts.headers, text }
+    let answer = Answer { status: parts.status, headers: parts.headers, text };
+    canary::assert_silent("an answer", format!("{answer:?}").as_bytes());
+    answer
 }
 
 pub(crate) const MESSAGES: &str = "/v1/messages";

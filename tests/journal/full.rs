@@ -15,8 +15,8 @@ use tollgate::store::journal::{Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use tower::ServiceExt;
 
-use crate::log::Log;
 use crate::site::{Dir, Sink, Site, request, until};
+use crate::support::log::Log;
 
 /// The directory that a child is to work in.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";

@@ -3,9 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../support/log.rs"]
-mod log;
-
 mod crashes;
 mod deaf;
 mod directories;

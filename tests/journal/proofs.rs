@@ -8,7 +8,7 @@ use serde_json::Value;
 use tollgate::store::journal::{AnchorState, Fault, Head, Journal, LineHash, export, verify, verify_export};
 use tollgate::store::memory::MemoryBudgets;
 
-use crate::site::{Dir, Site, ended};
+use crate::site::{Dir, Sink, Site, ended};
 
 /// A journal of some calls, and its export.
 async fn some(dir: &Dir) -> Vec<Vec<u8>> {
@@ -123,7 +123,7 @@ async fn an_anchor_tells_when_the_end_was_cut_off_or_all_of_it_made_anew() {
 }
 
 #[tokio::test]
-async fn an_anchor_is_confirmed_as_long_as_its_line_or_the_one_behind_it_is_kept_and_else_out_of_reach() {
+async fn an_anchor_is_confirmed_as_long_as_its_line_is_kept_and_else_out_of_reach() {
     use AnchorState::{Broken, Confirmed, OutOfReach};
     let dir = Dir::new("reach");
     let lines = some(&dir).await;
@@ -140,17 +140,24 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_or_the_one_behind_it_is_kept
     let kept = &lines[3..];
     assert_eq!(
         verified(kept, &[head(1), head(2), head(3), head(last)]),
-        (vec![OutOfReach, Confirmed, Confirmed, Confirmed], None)
+        (vec![OutOfReach, OutOfReach, Confirmed, Confirmed], None)
     );
     // All of what is kept is made anew, as whoever can write there can: its lines hold among each other.
-    let (mut forged, mut prev) = (Vec::<Vec<u8>>::new(), LineHash::of(b"another history"));
-    for line in kept {
-        let text = String::from_utf8(line.clone()).expect("UTF-8");
-        let (before, behind) = text.split_once(r#""prev":""#).expect("a line");
-        let line = format!(r#"{before}"prev":"{prev}{}"#, &behind[64..]).into_bytes();
-        prev = hash(&line);
-        forged.push(line);
-    }
+    let anew = |mut prev: LineHash| {
+        let mut forged = Vec::<Vec<u8>>::new();
+        for line in kept {
+            let text = String::from_utf8(line.clone()).expect("UTF-8").replace("claude", "cloude");
+            let (before, behind) = text.split_once(r#""prev":""#).expect("a line");
+            let line = format!(r#"{before}"prev":"{prev}{}"#, &behind[64..]).into_bytes();
+            prev = hash(&line);
+            forged.push(line);
+        }
+        forged
+    };
+    let forged = anew(head(2).hash);
+    assert_eq!(verified(&forged, &[head(2)]), (vec![OutOfReach], None), "whoever knows the hash can name it");
+    assert_eq!(verified(&forged, &[head(2), head(4)]).0, [OutOfReach, Broken]);
+    let forged = anew(LineHash::of(b"another history"));
     assert_eq!(verified(&forged, &[]), (vec![], None));
     assert_eq!(verified(&forged, &[head(1)]), (vec![OutOfReach], None), "nothing tells, and that is said");
     assert_eq!(verified(&forged, &[head(1), head(2)]), (vec![OutOfReach, Broken], Some((None, Fault::NotAsAnchored))));
@@ -166,10 +173,47 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_or_the_one_behind_it_is_kept
     for lines in [&lines[..], &[]] {
         assert_eq!(verified(lines, &[none]), (vec![OutOfReach], None));
     }
-    let report = verify_export(&kept.concat()[..], &[head(2)]).expect("readable");
+    let report = verify_export(&kept.concat()[..], &[head(4), head(3)]).expect("readable");
     let text = serde_json::to_value(&report).expect("JSON");
-    assert_eq!(text["anchors"][0], serde_json::json!({ "head": head(2).to_string(), "state": "confirmed" }));
+    assert_eq!(text["anchors"][1], serde_json::json!({ "head": head(3).to_string(), "state": "confirmed" }));
+    assert_eq!(text["proved_to"], 5, "by the later of the two");
     assert_eq!(text["head"], head(last).to_string());
+}
+
+#[tokio::test]
+async fn an_end_that_is_cut_off_is_missed_by_what_a_sink_has_had_and_stays_known_when_others_stand_there() {
+    let (dir, sink) = (Dir::new("cut-off"), Sink::default());
+    let open = || Journal::at(&dir.0).open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let calls = async |many: usize| {
+        let site = Site::new(open(), MemoryBudgets::new());
+        for _ in 0..many {
+            assert_eq!(site.whole("hello").await, StatusCode::OK);
+        }
+        site.settlements.drain().await;
+        site.audit.flush().await;
+        drop(site);
+        ended(&dir).await;
+    };
+    calls(3).await;
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+    let had = fs::read_to_string(dir.join("kept.acked")).expect("kept").trim().parse::<Head>().expect("a head").seq;
+    let mut text = Vec::new();
+    assert!(had > 5 && export(&dir.0, &mut text).expect("readable") >= had);
+    let fifth = text.split_inclusive(|byte| *byte == b'\n').nth(4).expect("five lines").to_vec();
+    for entry in fs::read_dir(&dir.0).expect("readable") {
+        let path = entry.expect("readable").path();
+        let mut bytes = fs::read(&path).expect("readable");
+        if let Some(at) = memchr::memmem::find(&bytes, &fifth) {
+            bytes[at + fifth.len()..].fill(0);
+            fs::write(&path, bytes).expect("writable");
+        }
+    }
+    let report = verify(&dir.0, &[]).expect("readable");
+    let broken = report.broken.map(|broken| (broken.after, broken.what));
+    assert_eq!((broken, report.lines), (Some((Some(5), Fault::NotAsShipped)), 5));
+    calls(0).await;
+    let report = verify(&dir.0, &[]).expect("readable");
+    assert_eq!((report.broken, report.missing), (None, vec![format!("{} lines in front of line 6", had - 5)]));
 }
 
 #[tokio::test]

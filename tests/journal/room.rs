@@ -14,8 +14,8 @@ use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
-use crate::log::Log;
 use crate::site::{Dir, Sink, Site, lines, money, open_again, standing, until};
+use crate::support::log::Log;
 
 /// A store that remembers for so long, and does not take how the first call ended until it is mended.
 #[derive(Clone)]

@@ -15,8 +15,8 @@ use tollgate::store::journal::{Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use uuid::Uuid;
 
-use crate::log::Log;
 use crate::site::{Dir, Sink, Site, lines, open_again, until};
+use crate::support::log::Log;
 
 #[tokio::test]
 async fn a_sink_that_stalls_holds_up_nobody_and_then_gets_every_record_exactly_once() {

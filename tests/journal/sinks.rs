@@ -15,8 +15,8 @@ use tollgate::store::journal::Journal;
 use tollgate::store::memory::MemoryBudgets;
 use tower::service_fn;
 
-use crate::log::Log;
 use crate::site::{Dir, Sink, Site, until};
+use crate::support::log::Log;
 
 #[tokio::test]
 async fn a_record_is_one_event_of_tracing_with_all_of_it_in_a_field() {

@@ -30,6 +30,8 @@ use tollgate::upstream::Provider;
 use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::ServiceExt;
 
+use crate::support::log;
+
 pub(crate) use crate::support::dir::Dir;
 pub(crate) use crate::support::until;
 
@@ -56,6 +58,7 @@ pub(crate) struct Site<B> {
 
 impl<B: BudgetStore + Clone> Site<B> {
     pub(crate) fn new(journal: Journal, budgets: B) -> Self {
+        log::search();
         let (provider, settlements, audit) = (Simulated::new(), Settlements::new(), AuditLayer::journaled(journal));
         let layer = Self::layer(&settlements, &audit, &budgets);
         let gateway = Self::gateway(&provider, layer, &["anthropic"]);

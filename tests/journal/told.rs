@@ -93,7 +93,7 @@ async fn a_budget_that_refuses_is_told_once_however_late_and_though_the_process_
 }
 
 fn pepper() -> Pepper {
-    Pepper::new(&[7; 32]).expect("long enough")
+    Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough")
 }
 
 fn minted(name: &str) -> (VirtualKey, KeyRecord) {

@@ -170,8 +170,10 @@ async fn a_stack_with_two_journals_is_told_so() {
 #[tokio::test]
 async fn a_record_of_a_call_with_every_control_takes_little_more_than_a_kilobyte() {
     let (dir, keys) = (Dir::new("size"), MemoryKeys::new());
-    let (key, pepper) =
-        (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]).expect("long"));
+    let (key, pepper) = (
+        VirtualKey::mint(Environment::Live).expect("randomness"),
+        Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long"),
+    );
     let principal = Principal::new("alice").user("alice@example.com").team("search").models(["claude-*"]);
     let principal = principal.limit(Measure::Requests, 100).limit(Measure::Tokens, 100_000).limit(Measure::Parallel, 4);
     let principal = principal.budget(Window::Day, "5".parse().expect("money"));
@@ -209,7 +211,8 @@ async fn a_record_of_a_call_with_every_control_takes_little_more_than_a_kilobyte
 async fn every_refusal_of_a_stranger_is_a_line_of_less_than_two_kilobytes_whatever_it_says_of_itself() {
     let dir = Dir::new("strangers");
     let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
-    let auth = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
+    let auth =
+        KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough"));
     let nobody = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(http::Response::new(Body::empty())) });
     let stack = GatewayLayer::new().audit(&audit).auth(auth).layer(nobody);
     // What is written in two bytes each.

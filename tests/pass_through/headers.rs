@@ -19,30 +19,30 @@ fn values(exchange: &Exchange, name: &str) -> Vec<String> {
 #[tokio::test]
 async fn what_is_the_clients_secret_or_the_networks_stays_behind() {
     let secrets = [
-        ("authorization", "Bearer tg_live_canary"),
-        ("authorization", "Bearer second_canary"),
-        ("x-api-key", "tg_live_canary"),
-        ("api-key", "tg_live_canary"),
-        ("x-goog-api-key", "tg_live_canary"),
-        ("proxy-authorization", "Basic canary"),
-        ("cookie", "session=canary"),
-        ("cookie", "other=canary"),
-        ("x-forwarded-for", "10.0.0.1, canary"),
-        ("x-forwarded-host", "canary"),
-        ("x-forwarded-proto", "canary"),
-        ("forwarded", "for=canary"),
-        ("via", "1.1 canary"),
-        ("x-real-ip", "canary"),
-        ("cf-connecting-ip", "canary"),
-        ("x-tollgate-tags", "team=canary"),
+        ("authorization", "Bearer tg_live_theirs"),
+        ("authorization", "Bearer second_theirs"),
+        ("x-api-key", "tg_live_theirs"),
+        ("api-key", "tg_live_theirs"),
+        ("x-goog-api-key", "tg_live_theirs"),
+        ("proxy-authorization", "Basic theirs"),
+        ("cookie", "session=theirs"),
+        ("cookie", "other=theirs"),
+        ("x-forwarded-for", "10.0.0.1, theirs"),
+        ("x-forwarded-host", "theirs"),
+        ("x-forwarded-proto", "theirs"),
+        ("forwarded", "for=theirs"),
+        ("via", "1.1 theirs"),
+        ("x-real-ip", "theirs"),
+        ("cf-connecting-ip", "theirs"),
+        ("x-tollgate-tags", "team=theirs"),
         ("connection", "x-hop, keep-alive"),
-        ("x-hop", "canary"),
-        ("keep-alive", "timeout=canary"),
+        ("x-hop", "theirs"),
+        ("keep-alive", "timeout=theirs"),
         ("te", "trailers"),
-        ("trailer", "canary"),
-        ("upgrade", "canary"),
+        ("trailer", "theirs"),
+        ("upgrade", "theirs"),
         ("expect", "100-continue"),
-        ("host", "gateway.canary"),
+        ("host", "gateway.theirs"),
     ];
     let mut stack = Stack::new();
     for dialect in BOTH {
@@ -52,7 +52,7 @@ async fn what_is_the_clients_secret_or_the_networks_stays_behind() {
             assert!(name == ours || values(&exchange, name).is_empty(), "{dialect}: {name}");
         }
         for (name, value) in &exchange.seen.headers {
-            assert!(!String::from_utf8_lossy(value.as_bytes()).contains("canary"), "{dialect}: {name}");
+            assert!(!String::from_utf8_lossy(value.as_bytes()).contains("theirs"), "{dialect}: {name}");
         }
     }
 }

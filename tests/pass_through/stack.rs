@@ -20,11 +20,11 @@ use tollgate::upstream::{Credential, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::{ServiceExt, service_fn};
 
-use crate::support::Outcomes;
+use crate::support::{Outcomes, canary, log};
 
 pub(crate) const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
 
-pub(crate) const CREDENTIAL: &str = "sk-of-the-gateway";
+pub(crate) const CREDENTIAL: &str = "sk-canary-of-the-gateway";
 
 pub(crate) fn path(dialect: Dialect) -> &'static str {
     if dialect == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" }
@@ -156,6 +156,7 @@ impl Stack {
         build: impl FnOnce(tollgate::gateway::GatewayBuilder) -> tollgate::gateway::GatewayBuilder,
         layer: impl FnOnce(GatewayLayer) -> GatewayLayer,
     ) -> Self {
+        log::search();
         let answer = Arc::new(Mutex::new(Answer::default()));
         let seen = Arc::new(Mutex::new(None));
         let (outcomes, observer) = Outcomes::new();
@@ -203,6 +204,8 @@ impl Stack {
             }
         }
         drop(body);
+        canary::assert_silent("an answer", format!("{:?}", parts.headers).as_bytes());
+        canary::assert_silent("an answer", &bytes);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(seen) = seen else {
             panic!("nothing reached the provider: {} {}", parts.status, String::from_utf8_lossy(&bytes))

@@ -10,7 +10,7 @@ use tollgate::store::budget::BudgetStore;
 use tollgate::store::rate_limit::{Acquire, RateLimitStore, Verdict};
 use uuid::Uuid;
 
-use crate::log::Log;
+use crate::support::log::Log;
 use crate::{Dir, at, by_hand, hold, money, open, session, standing};
 
 const YEARS_LATER: &str = "2039-03-01T09:00:00Z";

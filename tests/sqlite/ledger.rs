@@ -39,6 +39,38 @@ async fn what_is_spent_and_held_survives_a_restart_and_settling_twice_across_it_
 }
 
 #[tokio::test]
+async fn the_question_of_the_operations_page_names_the_pots_that_do_not_add_up_and_no_others() {
+    let page = include_str!("../../src/docs/operations.md");
+    let (_, question) = page.split_once("# Whether the ledger adds up").expect("a section");
+    let question = question.split("```").nth(1).and_then(|block| block.strip_prefix("sql\n")).expect("SQL");
+    let dir = Dir::new("adds-up");
+    let sqlite = open(&dir.file()).await;
+    let (store, session) = (sqlite.budgets(), session());
+    let budgets = ["total", "day", "rolling 24h"].map(|window| {
+        Budget::new(Scope::team(format!("it's \"{window}\"")), window.parse::<Window>().expect("a window"), money(100))
+    });
+    let early = hold(&store, session, &budgets, 10, at(NINE)).await;
+    hold(&store, session, &budgets, 20, at(NINE)).await;
+    // The day of those ends; what they hold of the others goes on.
+    hold(&store, session, &budgets, 5, at("2026-11-25T00:00:01Z")).await;
+    store.settle(&early, money(7), at("2026-11-25T00:00:02Z")).await.expect("it settles");
+    let mut connection = by_hand(&dir.file()).await;
+    let mut named = async || {
+        let rows = sqlx::query_as::<_, (String, String, String, i64, i64)>(AssertSqlSafe(question.to_owned()));
+        rows.fetch_all(&mut connection).await.expect("rows")
+    };
+    assert_eq!(named().await, []);
+    let mut other = by_hand(&dir.file()).await;
+    for (window, held, live) in [("day", 6, 5), ("rolling 24h", -3, 25)] {
+        let change = "UPDATE tollgate_pots SET held = ?1 WHERE window = ?2";
+        sqlx::query(change).bind(held).bind(window).execute(&mut other).await.expect("changed");
+        let wrong = ("team".to_owned(), format!("it's \"{window}\""), window.to_owned(), held, live);
+        assert_eq!(named().await, [wrong]);
+        sqlx::query(change).bind(live).bind(window).execute(&mut other).await.expect("changed");
+    }
+}
+
+#[tokio::test]
 async fn a_forfeit_is_charged_after_the_lease_and_corrected_after_a_restart() {
     let dir = Dir::new("forfeit");
     let sqlite = open(&dir.file()).await;

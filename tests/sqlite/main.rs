@@ -3,12 +3,8 @@
 mod audit;
 mod batches;
 mod clock;
-#[path = "../support/dir.rs"]
-mod dir;
 mod ledger;
 mod limits;
-#[path = "../support/log.rs"]
-mod log;
 mod migrating;
 mod modes;
 mod opening;
@@ -18,6 +14,8 @@ mod rotation;
 #[path = "../support/skip.rs"]
 mod skip;
 mod suite;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::error::Error;
 use std::fs;
@@ -35,7 +33,7 @@ use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
-use crate::dir::Dir;
+use crate::support::dir::Dir;
 
 impl Dir {
     fn file(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use tollgate::store::key::{KeyRegistry, KeyStore};
 use crate::{Dir, by_hand, money, open};
 
 fn pepper() -> Pepper {
-    Pepper::new(&[7; 32]).expect("long enough")
+    Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough")
 }
 
 fn minted() -> VirtualKey {

@@ -1,7 +1,5 @@
 //! Stacks: ours, hand-built, embedded, and wrong ones.
 
-#[path = "../support/log.rs"]
-mod log;
 #[path = "../support/mod.rs"]
 mod support;
 

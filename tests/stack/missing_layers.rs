@@ -26,7 +26,7 @@ use tollgate::{
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::log::Log;
+use crate::support::log::Log;
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
 
@@ -195,7 +195,8 @@ async fn a_path_that_a_service_may_take_for_an_endpoint_passes_no_key_and_no_gat
     }
 
     let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("mine"))) });
-    let keys = KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(&[7; 32]).expect("long enough"));
+    let keys =
+        KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough"));
     let stacks = [
         ("keys", BoxCloneSyncService::new(keys.layer(inner)), 404),
         ("a gate", BoxCloneSyncService::new(GatewayLayer::new().gate(Passes).layer(inner)), 404),

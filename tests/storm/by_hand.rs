@@ -21,9 +21,9 @@ use tollgate::{AuditLayer, Body, CallLayer, Dialect, IngestLayer, RouteLayer};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::log::Log;
 use crate::oracle::price;
 use crate::site::{Closed, Records, catalog, mint, pepper, providers};
+use crate::support::log::Log;
 use crate::watched::Watched;
 use crate::weather::Weather;
 

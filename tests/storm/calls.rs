@@ -2,11 +2,14 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt;
+use tokio::sync::Barrier;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::principal::Principal;
@@ -54,6 +57,11 @@ pub(crate) enum Leaves {
 }
 
 impl Ask {
+    /// As [`random`](Self::random), without a pause before it.
+    pub(crate) fn at_once(number: u64, keys: &[String], random: &mut Seeded) -> Self {
+        Ask { begins: 0, ..Self::random(number, keys, random) }
+    }
+
     /// At once, for little, by a client who stays.
     pub(crate) fn of(model: String, key: &str, is_stream: bool, script: &str) -> Self {
         let (key, script) = (key.to_owned(), script.to_owned());
@@ -128,6 +136,34 @@ impl Ask {
         let Some(answer) = answer else { return };
         let most = if let Leaves::AfterFrames(frames) = self.leaves { frames } else { u64::MAX };
         drain(answer.expect("infallible").into_body(), most).await;
+    }
+}
+
+/// Clients who ask at the same moment, and how many of them are waiting, or being answered, at once.
+pub(crate) struct Together {
+    start: Barrier,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Together {
+    pub(crate) fn of(calls: u64) -> Arc<Self> {
+        let calls = usize::try_from(calls).expect("small");
+        Arc::new(Together { start: Barrier::new(calls), under_way: AtomicUsize::new(0), most: AtomicUsize::new(0) })
+    }
+
+    /// Asks when all the others do.
+    pub(crate) async fn ask(self: Arc<Self>, asked: impl Future<Output = ()>) {
+        self.start.wait().await;
+        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        asked.await;
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The most that were under way at one moment.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
     }
 }
 

@@ -23,9 +23,9 @@ use tollgate::upstream::{Credential, HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
 use tower::ServiceExt;
 
-use crate::log::Log;
 use crate::site::{PEPPER, Site, UPSTREAM_KEY, catalog, mint, mint_as, pepper, providers};
 use crate::support::dir::Dir;
+use crate::support::log::Log;
 use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
 

@@ -15,7 +15,7 @@ use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::testing::Simulated;
 use tollgate::{AdmissionLayer, AuditLayer, GatewayLayer, RateLimitLayer};
 
-use crate::calls::{Ask, Crowd};
+use crate::calls::{Ask, Crowd, Leaves, Together};
 use crate::oracle::{Sum, reckon};
 use crate::seeded::{Seeded, seeds};
 use crate::site::{Closed, Records, Site, served};
@@ -37,6 +37,15 @@ pub(crate) struct Storm {
     pub(crate) weather: Weather,
     pub(crate) site: Site,
     live: LiveCalls,
+}
+
+/// What a crowd that asks at the same moment is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Burst {
+    streams: usize,
+    leaving: usize,
+    /// Under way at one moment.
+    most: usize,
 }
 
 /// How limits and budgets are asked.
@@ -96,12 +105,30 @@ impl Storm {
         Storm { crowd, budgets, limits, weather, site, live }
     }
 
-    /// Sends so many calls at once, cuts some of them whenever a few have ended, and tells `progress` of each that has.
+    /// Sends so many calls within 150 ms, cuts some of them whenever a few have ended, and tells `progress` of each that has.
     pub(crate) async fn rage(&self, calls: u64, random: &mut Seeded, progress: impl Fn(usize)) {
         let mut clients = JoinSet::new();
         for number in 0..calls {
             clients.spawn(Ask::random(number, &self.crowd.secrets, random).run(self.site.gateway.clone()));
         }
+        self.watch(clients, random, progress).await;
+    }
+
+    /// As [`rage`](Self::rage), all of them at the same moment. How many streams there are, how many hang up, and how many were
+    /// under way at once.
+    pub(crate) async fn burst(&self, calls: u64, random: &mut Seeded) -> Burst {
+        let (mut clients, together, mut burst) = (JoinSet::new(), Together::of(calls), Burst::default());
+        for number in 0..calls {
+            let ask = Ask::at_once(number, &self.crowd.secrets, random);
+            burst.streams += usize::from(ask.is_stream);
+            burst.leaving += usize::from(ask.leaves != Leaves::Never);
+            clients.spawn(together.clone().ask(ask.run(self.site.gateway.clone())));
+        }
+        self.watch(clients, random, |_| {}).await;
+        Burst { most: together.most(), ..burst }
+    }
+
+    async fn watch(&self, mut clients: JoinSet<()>, random: &mut Seeded, progress: impl Fn(usize)) {
         let mut ended = 0;
         while let Some(client) = clients.join_next().await {
             client.expect("no client panics");
@@ -132,13 +159,23 @@ pub(crate) fn revoked() -> Rejection {
     Rejection::new(RejectionKind::Unauthenticated, "this key was revoked")
 }
 
-async fn storm(questions: Questions, seed: u64, calls: u64, limits: [&str; 3]) -> Sum {
+/// One storm: a `burst` at one moment, or all within 150 ms.
+async fn storm(questions: Questions, seed: u64, calls: u64, limits: [&str; 3], burst: bool) -> (Burst, Sum) {
     let mut random = Seeded::new(seed);
     let storm = Storm::asked(questions, Weather::gusts(random.next()), limits);
-    storm.rage(calls, &mut random, |_| {}).await;
+    let burst = match burst {
+        true => storm.burst(calls, &mut random).await,
+        false => {
+            storm.rage(calls, &mut random, |_| {}).await;
+            Burst::default()
+        }
+    };
     let sum = storm.reckon(calls).await;
-    eprintln!("{questions:?}, seed {seed}: {sum:?}, closest to a limit: {:?}", storm.budgets.ledger().closest);
-    sum
+    eprintln!(
+        "{questions:?}, seed {seed}: {burst:?}, {sum:?}, closest to a limit: {:?}",
+        storm.budgets.ledger().closest
+    );
+    (burst, sum)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -146,7 +183,9 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
     for (seed, questions) in
         seeds(&[1, 2]).into_iter().flat_map(|seed| [(seed, Questions::Two), (seed, Questions::One)])
     {
-        let sum = storm(questions, seed, 1_000, ["0.02", "0.035", "0.06"]).await;
+        let (burst, sum) = storm(questions, seed, 1_000, ["0.02", "0.035", "0.06"], true).await;
+        assert!((450..550).contains(&burst.streams) && (200..300).contains(&burst.leaving), "{burst:?}");
+        assert!(burst.most > 100, "{burst:?}");
         // How many exactly is for the scheduler to say.
         assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
         assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50 && sum.cut > 0, "{sum:?}");
@@ -185,7 +224,7 @@ async fn spent_and_held_never_exceed_the_limit_in_any_order_that_a_seed_makes() 
     let (mut spent, mut cut) = (0, 0);
     let seeds = seeds(&(100..110).collect::<Vec<_>>());
     for (seed, questions) in seeds.into_iter().flat_map(|seed| [(seed, Questions::Two), (seed, Questions::One)]) {
-        let sum = storm(questions, seed, 200, ["0.005", "0.009", "0.015"]).await;
+        let (_, sum) = storm(questions, seed, 200, ["0.005", "0.009", "0.015"], false).await;
         assert!(sum.admitted > 10 && sum.refused > 10 && sum.clamped > 0, "{sum:?}");
         spent += sum.spent;
         cut += sum.cut;

@@ -19,8 +19,6 @@ mod guarded;
 mod in_process;
 mod late;
 mod limits;
-#[path = "../support/log.rs"]
-mod log;
 mod network;
 mod oracle;
 mod panics;

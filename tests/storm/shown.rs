@@ -245,6 +245,14 @@ async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &R
     shown.look(&UpstreamWatch::new(journal.events(), 3));
     shown.look(&AuditLayer::journaled(journal));
     sqlite.close().await.expect("closed");
+    // What they say where they are not what they should be: of whatever stands there.
+    let odd = dir.join("odd.db");
+    fs::write(&odd, format!("{PROMPT} {UPSTREAM_KEY}")).expect("writable");
+    shown.look(&Sqlite::options());
+    shown.look(&Sqlite::open(&odd).await.map(drop));
+    shown.look(&Journal::at(&odd));
+    shown.look(&Journal::at(&odd).open().map(drop));
+    fs::remove_file(&odd).expect("one of ours");
 }
 
 /// What holds a secret of its own, to be believed by others.
@@ -271,12 +279,12 @@ const BARE: &str = "\
     Abilities Account AdmissionGate Admitted Anchor AnchorState AnthropicVersion At AttemptEnd AttemptGuard AuditGate \
     AuditStatus Bill Block Break Bucket BuildError CacheWrites CachedKeysOptions Calendar Catalog Content ContentFuture \
     ContentService Conventions Corrected Cost CostInUsage CostWriter Crossing Dialect Drain Effort Efforts End Environment Estimator \
-    Event EventTooLarge Fault GateFuture GateLayer HttpBody HttpFuture Index JournalError JournalOptions Keep KeyError \
+    Event EventTooLarge Fault GateFuture GateLayer HttpBody HttpFuture Index Keep KeyError \
     Kind Lack LeftOut Length Limits Line LineHash LongContext ManualClock Measure Memory MemoryStore Met MeterFuture \
     MeterLayer Metrics Mode Model ModelCard ModelName MoneyError Multiplied Names NotAHead NotAKeep NotAPattern NotAWindow \
     Observation Operation OverBudget Patterns Plan Prefix Price Prices Proof Quality Reading Received RejectionKind Report \
     RewriteFuture Room RouteLayer Sampling ScanError ScanErrorKind Scanner ScopeKind Script Seal Sealer Seals Seen Served \
-    ServerTool Side Simulated Splice SpliceError SqliteError SqliteErrorKind SqliteOptions StoreError StreamMeter \
+    ServerTool Side Simulated Splice SpliceError SqliteErrorKind StoreError StreamMeter \
     ThinkingModes TracingSink Unbounded Unfinished Upstreams Usage Used Verdict What Window Zone";
 
 type BoxedMine = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;

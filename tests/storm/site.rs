@@ -27,6 +27,7 @@ use tollgate::upstream::{Credential, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
 use tower::Service;
 
+use crate::support::log;
 use crate::watched::now;
 
 pub(crate) const PEPPER: &[u8] = b"canary-pepper-0123456789abcdef01";
@@ -97,6 +98,7 @@ impl Site {
         govern: impl FnOnce(GatewayLayer) -> GatewayLayer,
         build: impl FnOnce(GatewayLayer, AuditLayer, Records, Closed, Settlements, Simulated) -> T,
     ) -> T {
+        log::search();
         let (records, closed, settlements) = (Records::default(), Closed::default(), Settlements::new());
         let audit = AuditLayer::new(records.clone());
         let observer = closed.clone();

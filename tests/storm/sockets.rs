@@ -16,7 +16,7 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway};
 
-use crate::calls::{Ask, Crowd, Leaves};
+use crate::calls::{Ask, Crowd, Leaves, Together};
 use crate::in_process::noon;
 use crate::oracle::reckon;
 use crate::seeded::{Seeded, seeds};
@@ -34,7 +34,6 @@ fn raise_the_limit_of_descriptors() {
 }
 
 async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
-    tokio::time::sleep(Duration::from_millis(ask.begins)).await;
     let (mut parts, body) = ask.request().into_parts();
     parts.uri = format!("{base}{}", parts.uri).parse::<Uri>().expect("a URL");
     let (time, frames) = match ask.leaves {
@@ -96,18 +95,23 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
         let gateway = Server::start(site.gateway.clone()).await;
         let clients = [false, true].map(|h2| Client::builder(TokioExecutor::new()).http2_only(h2).build_http());
         // Whoever waits for an answer is seen; who leaves at some moment may have left before the connection stood.
-        let (mut calls, mut sure) = (JoinSet::new(), 0);
+        let (mut calls, mut sure, together) = (JoinSet::new(), 0, Together::of(CALLS));
+        let (mut streams, mut leaving) = (0, 0);
         for number in 0..CALLS {
             let client = clients[usize::from(random.one_in(2))].clone();
-            let mut one = Ask::random(number, &crowd.secrets, &mut random);
+            let mut one = Ask::at_once(number, &crowd.secrets, &mut random);
+            // Longer than what fits on its way at once, or there is nothing left to hang up on. Of those who stay a third
+            // stream, so that half of all do.
+            one.is_stream = one.leaves != Leaves::Never || random.one_in(3);
             if one.leaves != Leaves::Never {
-                // Longer than what fits on its way at once, or there is nothing left to hang up on.
-                one.is_stream = true;
                 one.script = "sim:first=1,deltas=60,delay=3".into();
             }
+            streams += usize::from(one.is_stream);
+            leaving += usize::from(one.leaves != Leaves::Never);
             sure += usize::from(matches!(one.leaves, Leaves::Never | Leaves::AfterFrames(_)));
-            calls.spawn(ask(one, client, gateway.url()));
+            calls.spawn(together.clone().ask(ask(one, client, gateway.url())));
         }
+        assert!((450..550).contains(&streams) && (200..300).contains(&leaving), "{streams} stream, {leaving} leave");
         drop(clients);
         while let Some(call) = calls.join_next().await {
             call.expect("no client panics");
@@ -125,8 +129,9 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
             "{calls} calls were seen of {CALLS}, {sure} for certain"
         );
         crowd.assert_no_slot_is_held(&limits);
-        let sum = reckon(&site, &budgets, calls);
-        eprintln!("seed {seed}: {sum:?}, closest to a limit: {:?}", budgets.ledger().closest);
+        let (sum, most) = (reckon(&site, &budgets, calls), together.most());
+        eprintln!("seed {seed}: {most} at once, {sum:?}, closest to a limit: {:?}", budgets.ledger().closest);
+        assert!(most > 500, "{most} at once");
         assert!(sum.admitted > 20 && sum.refused > 50 && sum.abandoned > 3 && sum.complete > 10, "{sum:?}");
     }
 }

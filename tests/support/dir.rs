@@ -2,10 +2,13 @@
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::fs;
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A directory of this test's own, removed at its end, whichever way it ends.
+use super::canary;
+
+/// A directory of this test's own, searched for secrets and removed at its end, whichever way it ends.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -36,6 +39,11 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
+        // A test that fails says so by itself.
+        let searched = (!std::thread::panicking()).then(|| catch_unwind(|| canary::assert_nothing_written(&self.0)));
         let _ = fs::remove_dir_all(&self.0);
+        if let Some(Err(why)) = searched {
+            resume_unwind(why);
+        }
     }
 }

@@ -1,9 +1,17 @@
+//! What is said in the log, by every thread of an area's tests: searched for secrets, and kept for whoever listens.
+#![allow(dead_code, reason = "every area uses its own part")]
+
 use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-use tracing::Level;
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::canary;
 
 /// Every line, from TRACE up, of what this thread says as long as the guard lives.
 ///
@@ -19,14 +27,23 @@ thread_local! {
 /// Who listens, until it is dropped.
 pub(crate) struct Listening(());
 
+/// Searches whatever is said from now on, by any thread.
+pub(crate) fn search() {
+    static SUBSCRIBE: Once = Once::new();
+    SUBSCRIBE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(searched());
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
+    });
+}
+
+/// For an area with a subscriber of its own.
+pub(crate) fn searched<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
+    tracing_subscriber::fmt::layer().with_writer(Here).with_ansi(false)
+}
+
 impl Log {
     pub(crate) fn listen() -> (Self, Listening) {
-        static SUBSCRIBE: Once = Once::new();
-        SUBSCRIBE.call_once(|| {
-            let subscriber =
-                tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(Here).with_ansi(false).finish();
-            tracing::subscriber::set_global_default(subscriber).expect("nobody else subscribes");
-        });
+        search();
         let log = Log::default();
         LISTENS.set(Some(log.clone()));
         (log, Listening(()))
@@ -50,6 +67,11 @@ struct Line(Option<Log>);
 
 impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(secret) = canary::find(bytes) {
+            // Whoever said it may be a task whose panic nobody sees.
+            eprintln!("the log says {secret}: {}", String::from_utf8_lossy(bytes));
+            std::process::abort();
+        }
         if let Some(log) = &self.0 {
             log.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         }

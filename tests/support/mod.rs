@@ -1,7 +1,9 @@
 //! What the areas share: a server on a real socket, and a place where outcomes arrive.
 #![allow(dead_code, reason = "every area uses its own part")]
 
+pub(crate) mod canary;
 pub(crate) mod dir;
+pub(crate) mod log;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -110,6 +112,10 @@ pub(crate) struct Outcomes {
 impl Outcomes {
     /// The place, and the observer that fills it.
     pub(crate) fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
+        // That area has a subscriber of its own.
+        if env!("CARGO_CRATE_NAME") != "controls" {
+            log::search();
+        }
         let (sender, receiver) = mpsc::unbounded_channel();
         let seen = Arc::new(Mutex::new(0));
         let count = seen.clone();
@@ -125,6 +131,7 @@ impl Outcomes {
         tokio::time::timeout(Duration::from_secs(10), self.receiver.recv())
             .await
             .expect("a call did not close within 10 s")
+            .inspect(|outcome| canary::assert_silent("an outcome", format!("{outcome:?}").as_bytes()))
             .expect("the observer is alive")
     }
 

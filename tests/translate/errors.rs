@@ -18,7 +18,7 @@ use tower::{ServiceExt, service_fn};
 use crate::make::{anthropic, block, call, chat_chunks, chunks, fragment, reply, translate};
 use crate::read;
 
-const KEY: &str = "sk-proj-of/the+gateway";
+const KEY: &str = "sk-canary-of/the+gateway";
 const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
 
 /// What a client is answered of what its upstream answers.
@@ -69,7 +69,7 @@ fn said(answer: &Response<Bytes>) -> String {
 
 #[tokio::test]
 async fn no_error_of_the_provider_tells_a_client_what_it_was_asked_with() {
-    for spelled in [KEY, r"sk-proj-of\/the\u002Bgateway"] {
+    for spelled in [KEY, r"sk-canary-of\/the\u002Bgateway"] {
         let body = json!({"error": {"type": "x", "message": format!("no {KEY} here"), "code": KEY, "param": KEY}});
         let body = body.to_string().replace(KEY, spelled);
         for (pair, status) in pairs().flat_map(|pair| [400, 403, 404, 429, 500, 503].map(|status| (pair, status))) {
@@ -133,7 +133,7 @@ async fn nor_does_one_that_is_called_gzip_and_is_none_which_passes_without_what_
 #[tokio::test]
 async fn nor_does_an_error_within_an_answer_that_is_translated() {
     let error = json!({"type": "error", "error": {"type": "api_error", "message": format!("no {KEY}")}}).to_string();
-    let escaped = error.replace(KEY, r"sk-proj-of\/the\u002bgateway");
+    let escaped = error.replace(KEY, r"sk-canary-of\/the\u002bgateway");
     for (upstream, client) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
         let begun = match upstream {
             Dialect::Anthropic => anthropic(&block(0, &json!({"type": "text", "text": "so"}), &[]), None),

@@ -115,7 +115,7 @@ async fn ask(url: &str, client: HttpClient) -> Response<Body> {
 }
 
 async fn ask_for(url: &str, client: HttpClient, body: &str) -> Response<Body> {
-    let credential = Credential::x_api_key("sk-ours").expect("a header");
+    let credential = Credential::x_api_key("sk-canary-ours").expect("a header");
     let provider = Provider::with_client(Dialect::Anthropic, url, credential, client).expect("a URL");
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
     let request = Request::post("/v1/messages").body(Body::from(body.to_owned())).expect("a request");

@@ -56,7 +56,7 @@ async fn asked(words: Vec<u8>) -> (AttemptEnd, u16) {
     let first = Provider::with_client(
         Dialect::OpenAiChat,
         &url,
-        Credential::bearer("sk-ours").expect("a header"),
+        Credential::bearer("sk-canary-ours").expect("a header"),
         trusting(certificate),
     );
     let second = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());

@@ -140,6 +140,8 @@ impl AnswerWriter for Writer {
 
     fn finish(&mut self) -> String {
         self.close();
+        // What broke off has no reason.
+        let has_ended = self.ended.is_some();
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = stop_delta(&ended.stop(), self.has_tool);
         let is_truncated = matches!(ended.stop().reason, StopReason::MaxTokens | StopReason::ContextWindow);
@@ -153,7 +155,8 @@ impl AnswerWriter for Writer {
         out.close(']');
         // The members of the delta that says so in a stream.
         for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {
-            out.key(key).raw(Raw::new(&stop).member(key).map_or(value, Raw::as_str));
+            let said = Raw::new(&stop).member(key).filter(|_| has_ended);
+            out.key(key).raw(said.map_or(value, Raw::as_str));
         }
         out.key("usage").raw(&usage(&self.usage)).close('}');
         out.finish()

@@ -20,11 +20,12 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     if !MESSAGE.is_in(data) && !ERROR.is_in(data) && !matches!(name, Some(b"error" | b"message_stop")) {
         return;
     }
-    let (mut kind, mut message, mut usage) = (None, None, None);
+    let (mut kind, mut message, mut usage, mut delta) = (None, None, None, None);
     members(data, |key, value| match key {
         "type" => kind = text(value),
         "message" => message = Some(value),
         "usage" => usage = Some(value),
+        "delta" => delta = Some(value),
         _ => {}
     });
     match kind.as_deref().or(name.and_then(|name| std::str::from_utf8(name).ok())) {
@@ -44,6 +45,8 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
         }
         Some("message_delta") => {
             reading.is_open = false;
+            reading.has_stopped |=
+                delta.is_some_and(|delta| Raw::new(delta).member("stop_reason").is_some_and(says_why));
             if let Some(usage) = usage {
                 overwrite(usage, reading);
             }
@@ -52,6 +55,11 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
         Some("error") => reading.failed = true,
         _ => {}
     }
+}
+
+/// Whether it is more than `null`.
+fn says_why(reason: Raw<'_>) -> bool {
+    reason.as_str() != "null"
 }
 
 /// A whole Message, or the answer of `count_tokens`.
@@ -68,7 +76,8 @@ pub(crate) fn message(json: &[u8]) -> Reading {
 }
 
 /// Each field that is stated replaces what was known of it, but that nothing went in is what servers say who do not say it
-/// again. Once the output is stated, and there is an input, as there always is, nothing is missing.
+/// again, and of what was produced nothing is taken back. Once the output is stated, and there is an input, as there always is,
+/// nothing is missing.
 fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
@@ -83,10 +92,10 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         "iterations" => more = compactions(value),
         "cache_creation_input_tokens" => written = billed(value),
         "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
-        "output_tokens_details" => usage.reasoning = detail(value, "thinking_tokens").unwrap_or(usage.reasoning),
+        "output_tokens_details" => raise(&mut usage.reasoning, detail(value, "thinking_tokens")),
         "server_tool_use" => {
-            usage.web_searches = detail(value, "web_search_requests").unwrap_or(usage.web_searches);
-            usage.web_fetches = detail(value, "web_fetch_requests").unwrap_or(usage.web_fetches);
+            raise(&mut usage.web_searches, detail(value, "web_search_requests"));
+            raise(&mut usage.web_fetches, detail(value, "web_fetch_requests"));
         }
         "speed" => usage.served.fast = text(value).map(|speed| speed == "fast").or(usage.served.fast),
         ESTIMATED => guessed = value == "true",
@@ -98,9 +107,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     }
     // What says nothing of tokens is no usage, but it may say more of one.
     let is_any = known.is_some() || input.or(output).or(read).or(written).is_some();
-    if let Some(output) = output {
-        usage.output = output.saturating_add(more.output);
-    }
+    raise(&mut usage.output, output.map(|output| output.saturating_add(more.output)));
     restate(&mut usage.input, input, more.input);
     restate(&mut usage.cache_read, read, more.cache_read);
     if let Some(written) = written.filter(|written| *written > 0) {
@@ -116,6 +123,11 @@ fn overwrite(counts: &str, reading: &mut Reading) {
 pub(super) fn states_tokens(counts: Raw<'_>) -> bool {
     let names = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
     counts.pick(names).into_iter().flatten().any(|count| billed(count.as_str()).is_some())
+}
+
+/// What counts up.
+fn raise(field: &mut u64, stated: Option<u64>) {
+    *field = stated.unwrap_or_default().max(*field);
 }
 
 fn restate(field: &mut u64, stated: Option<u64>, more: u64) {
@@ -173,6 +185,32 @@ mod tests {
         ] {
             assert_eq!(stream(start, delta), all, "{delta}");
         }
+    }
+
+    #[test]
+    fn of_what_was_produced_nothing_is_taken_back() {
+        let mut reading = Reading::default();
+        event(
+            br#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+            None,
+            &mut reading,
+        );
+        for (delta, stopped) in [
+            (
+                r#"{"output_tokens":500,"output_tokens_details":{"thinking_tokens":40},"server_tool_use":{"web_search_requests":2}}"#,
+                "null",
+            ),
+            (
+                r#"{"output_tokens":0,"output_tokens_details":{"thinking_tokens":0},"server_tool_use":{"web_search_requests":0}}"#,
+                r#""end_turn""#,
+            ),
+        ] {
+            assert!(!reading.has_stopped);
+            let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{stopped}}},"usage":{delta}}}"#);
+            event(delta.as_bytes(), None, &mut reading);
+        }
+        let all = Usage { input: 9, output: 500, reasoning: 40, web_searches: 2, ..Usage::default() };
+        assert_eq!((reading.usage, reading.has_stopped), (Some(all), true));
     }
 
     #[test]

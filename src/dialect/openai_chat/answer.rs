@@ -183,6 +183,7 @@ impl AnswerWriter for Writer {
 
     fn finish(&mut self) -> String {
         self.close();
+        let has_ended = self.ended.is_some();
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = ended.stop();
         let mut out = Out::with_capacity(self.content.len() + 512);
@@ -191,7 +192,13 @@ impl AnswerWriter for Writer {
         out.key("choices").open('[').open('{').key("index").raw("0").key("message");
         self.message(&stop, &mut out);
         let reason = finish_reason(stop.reason, !self.calls.is_empty(), self.legacy_functions);
-        out.key("logprobs").raw("null").key("finish_reason").plain(reason);
+        out.key("logprobs").raw("null").key("finish_reason");
+        // What broke off has none.
+        if has_ended {
+            out.plain(reason)
+        } else {
+            out.raw("null")
+        };
         if !self.is_silent {
             out.key("provider_specific_fields").raw(&provider_fields(&stop));
         }

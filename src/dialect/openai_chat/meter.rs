@@ -77,11 +77,23 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
     let usage_alone = has_usage && is_empty_array(choices);
     // Kimi states it there, in the last chunk of a stream.
     if let Some(counts) = usage.or_else(|| in_choices(choices)) {
-        (reading.usage, reading.usage_is_final) = (Some(Usage { served, ..counts.usage }), counts.is_final);
+        // Some servers state it as they go; of what was produced nothing is taken back.
+        let before = reading.usage.unwrap_or_default();
+        let (output, reasoning) =
+            (counts.usage.output.max(before.output), counts.usage.reasoning.max(before.reasoning));
+        reading.usage = Some(Usage { served, output, reasoning, ..counts.usage });
+        reading.usage_is_final = counts.is_final;
+        reading.has_stopped |= usage_alone || has_stopped(choices);
     }
     reading.failed |= failed;
     reading.model = named.or(reading.model);
     Read { whole, usage_alone }
+}
+
+/// Whether one of them says why it has stopped.
+fn has_stopped(choices: &str) -> bool {
+    let reasons = Raw::new(choices).elements().filter_map(|choice| choice.member("finish_reason"));
+    reasons.into_iter().any(|reason| reason.as_str() != "null")
 }
 
 fn in_choices(choices: &str) -> Option<Counts> {

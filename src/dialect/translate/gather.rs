@@ -75,7 +75,9 @@ mod tests {
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"he\"}}\n\n",
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"llo\"}}\n\n",
         );
-        assert!(text(messages, Dialect::Anthropic).contains(r#""content":[{"type":"text","text":"hello"}]"#));
+        let broken = text(messages, Dialect::Anthropic);
+        assert!(broken.contains(r#""content":[{"type":"text","text":"hello"}]"#));
+        assert!(broken.contains(r#""stop_reason":null"#), "why it stopped nobody has said");
         for (stream, dialect) in
             [("", Dialect::OpenAiResponses), ("", Dialect::Anthropic), (": hello\n\n\u{fffd}", Dialect::OpenAiChat)]
         {

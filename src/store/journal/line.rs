@@ -61,6 +61,13 @@ pub(super) struct Opened {
     pub(super) version: String,
     /// So many bytes at the end of the segment before could not be read: a write had broken off.
     pub(super) torn: u64,
+    /// So many lines behind the last that there was, which a sink had had, were gone: a power loss took them, or somebody.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) missing: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A call is about to be sent.
@@ -204,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_seen_of_a_line_is_what_it_says() {
         let head = Head { seq: 41, hash: LineHash::of(b"the one before") };
-        let opened = Opened { at: Timestamp::UNIX_EPOCH, version: "\":{".to_owned(), torn: 7 };
+        let opened = Opened { at: Timestamp::UNIX_EPOCH, version: "\":{".to_owned(), torn: 7, missing: 0 };
         let said =
             [Said::Opened(opened), Said::Settled(Settled { before: 3, done: vec![Uuid::nil()], ..Settled::default() })]
                 .map(|said| {

@@ -68,6 +68,7 @@ mod moments;
 mod ongoing;
 mod open;
 mod outbox;
+mod position;
 mod pots;
 mod queue;
 mod recover;

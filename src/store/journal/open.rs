@@ -23,7 +23,7 @@ use super::shared::Trouble;
 use super::ship::{Shipments, Sink};
 use super::sync::Sync;
 use super::writer::{LONGEST, Writer};
-use super::{Shared, moments, segment};
+use super::{Shared, moments, position, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::audit::AuditSink;
@@ -232,8 +232,9 @@ impl JournalOptions {
             segment::set_aside(segment).map_err(&io)?;
         }
         let mut lines = Vec::new();
-        let opened =
-            Opened { at: SystemClock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), torn: recovered.torn };
+        let missing = position::pull_back(&dir, recovered.head).map_err(&io)?;
+        let (at, version) = (SystemClock.now(), env!("CARGO_PKG_VERSION").to_owned());
+        let opened = Opened { at, version, torn: recovered.torn, missing };
         // Of a line that nobody here has written.
         let none_left = JournalError::setting(&dir, "its last line has so high a number that there are no more");
         let Some(behind) = recovered.head.seq.checked_add(2) else { return Err(none_left) };
@@ -257,7 +258,6 @@ impl JournalOptions {
             places: Arc::new(Semaphore::new(calls)),
             calls,
             written: watch::Sender::new(Some(recovered.head)),
-            recovered: recovered.head,
             acked: Mutex::default(),
             has_record_sink: AtomicBool::new(false),
             has_all_sinks: AtomicBool::new(false),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::ship::write_whole;
+use super::position::write_whole;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 

@@ -34,8 +34,6 @@ pub(super) struct Shared {
     pub(super) calls: usize,
     /// The last line that is written; `None` once no more will be.
     pub(super) written: watch::Sender<Option<Head>>,
-    /// The last line that was there when it was opened.
-    pub(super) recovered: Head,
     /// How far each sink has come, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, Acked>>,
     /// One of them takes records: only what these have had may go.

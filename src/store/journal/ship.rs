@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,9 +13,8 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
 use super::outbox::{Kept, Outbox};
-use super::segment::owners;
 use super::tail::{Place, Tail, Told};
-use super::{Shared, moments};
+use super::{Shared, moments, position};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 use crate::store::audit::AuditSink;
@@ -79,8 +75,7 @@ impl Shipments {
         }
         let name: Arc<str> = name.into();
         let io = JournalError::io(&shared.dir);
-        let had = read_position(&shared.dir, &name).map_err(&io)?;
-        let had = had.map(|had| not_beyond(shared, &name, had)).transpose().map_err(&io)?;
+        let had = position::read(&shared.dir, &name).map_err(&io)?;
         let place = had.map(|had| Tail::find(&shared.dir, had)).transpose().map_err(&io)?;
         let had = match (place, had) {
             (Some(Place::Elsewhere), Some(had)) if had.seq > 0 => {
@@ -333,7 +328,7 @@ impl Shipment {
             // Behind lines that cannot be read there is nothing to know it by.
             return self.has_come(shared, had.seq);
         }
-        let kept = tokio::task::spawn_blocking(move || write_position(&dir, &name, had)).await;
+        let kept = tokio::task::spawn_blocking(move || position::write(&dir, &name, had)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
         }
@@ -343,55 +338,4 @@ impl Shipment {
     fn has_come(&self, shared: &Shared, seq: u64) {
         shared.ack(&self.name, |acked| (acked.had, acked.taken) = (self.outbox.had(seq), seq));
     }
-}
-
-fn position(dir: &Path, name: &str) -> PathBuf {
-    dir.join(format!("{name}.acked"))
-}
-
-/// The last line that a sink has had.
-fn read_position(dir: &Path, name: &str) -> io::Result<Option<Head>> {
-    match fs::read_to_string(position(dir, name)) {
-        Ok(text) => {
-            let head = text.trim().parse();
-            if let Err(error) = &head {
-                tracing::warn!(%error, sink = name, "how far a sink has come cannot be read: it is told again");
-            }
-            Ok(head.ok())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A power loss takes lines that are written and not yet on the disk, though a sink has had them. Others are written in their
-/// place: those the sink is told of, and of nothing before again.
-fn not_beyond(shared: &Shared, name: &str, had: Head) -> io::Result<Head> {
-    let left = shared.recovered;
-    if had.seq <= left.seq {
-        return Ok(had);
-    }
-    let (had, left_off) = (had.seq, left.seq);
-    tracing::error!(sink = name, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
-    // At the next start others stand there, and this one would not be known.
-    match left.hash == LineHash::NONE {
-        true => fs::remove_file(position(&shared.dir, name))?,
-        false => write_position(&shared.dir, name, left)?,
-    }
-    Ok(left)
-}
-
-fn write_position(dir: &Path, name: &str, had: Head) -> io::Result<()> {
-    write_whole(&position(dir, name), format!("{had}\n").as_bytes())
-}
-
-/// Whole, or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".tmp");
-    let mut file = owners().truncate(true).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    moments::at("position-made");
-    fs::rename(new, path)
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::chain::{Head, LineHash};
 use super::frame::{Found, Frames};
 use super::line::{Link, Opened, Said, read};
+use super::position;
 use super::segment::{self, Segment};
 
 /// How often the end of a journal that is being written is read again, and after which pause.
@@ -36,6 +37,12 @@ pub struct Report {
     pub finals: u64,
     /// Where a crash broke a line off, that never was whole: the process that went on has written so at the time.
     pub torn: Vec<String>,
+    /// Where lines were gone that a sink had had: a power loss took them, or somebody who cut off the end. The process that went on
+    /// has written so at the time.
+    pub missing: Vec<String>,
+    /// The number of the last line that an anchor is of: whoever wrote any line up to it anew would be found out. What is behind
+    /// it rests on itself alone.
+    pub proved_to: Option<u64>,
     /// The first place where a line is missing, or is not what it was.
     pub broken: Option<Break>,
     /// What has come of each anchor, as they were given. Where none is confirmed, all of it may have been made anew.
@@ -57,11 +64,12 @@ pub struct Anchor {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AnchorState {
-    /// The line is there as it was, or the first line names its hash as that of the line before.
+    /// The line is there as it was.
     Confirmed,
     /// The line is another, or is not there though it should be: one behind the last line is missing as well.
     Broken,
-    /// The line was removed, and so was the one behind it: nothing that is there tells of it.
+    /// The line was removed. That the one behind it still names its hash proves nothing of what is there: whoever knows it can
+    /// write that too.
     OutOfReach,
 }
 
@@ -90,6 +98,8 @@ pub enum Fault {
     Changed,
     /// The line was another when its hash was written down elsewhere, or is not there.
     NotAsAnchored,
+    /// The line was another when a sink had it, or is not there.
+    NotAsShipped,
 }
 
 impl fmt::Display for Break {
@@ -104,13 +114,14 @@ impl fmt::Display for Break {
             Fault::OutOfOrder => "comes one that is not the next",
             Fault::Changed => "comes one that was written behind another: one of the two was changed",
             Fault::NotAsAnchored => "a line is missing, or not what it was when its hash was written down elsewhere",
+            Fault::NotAsShipped => "a line is missing, or not what it was when a sink had it",
         })
     }
 }
 
-/// Proves the journal in this directory, while it is written or not: its lines, and that those of `anchors`, which are heads
-/// of earlier, are in it. Reads all of it. Who can write there can make it anew from any line on, which an anchor tells, as long
-/// as its line or the one behind it is kept.
+/// Proves the journal in this directory, while it is written or not: its lines, that those of `anchors`, which are heads
+/// of earlier, are in it, and those that its sinks had last. Reads all of it. Who can write there can make it anew from any line
+/// on, which an anchor tells, as long as its line is kept.
 ///
 /// # Errors
 /// When it cannot be read; what is wrong with its lines is in the report.
@@ -131,6 +142,8 @@ fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 fn verify_once(dir: &Path, anchors: &[Head]) -> io::Result<Report> {
     let mut chain = Chain::new(anchors);
+    // Before the lines: sinks go on meanwhile.
+    chain.had = position::all(dir)?.into_iter().map(|(_, had)| had).collect();
     let segments = segment::list(dir)?;
     for (at, segment) in segments.iter().enumerate() {
         let place = |at: usize| format!("{} at {at}", segment.path.display());
@@ -239,11 +252,14 @@ fn first_open(dir: &Path) -> io::Result<(VecDeque<File>, Vec<Segment>)> {
 /// A chain, as far as it was followed.
 struct Chain {
     anchors: Vec<Anchor>,
+    /// What its sinks had last, as far as it has not been met.
+    had: Vec<Head>,
     first: Option<u64>,
     head: Option<Head>,
     lines: u64,
     finals: u64,
     torn: Vec<String>,
+    missing: Vec<String>,
     /// Something that is no line, which may have broken off there.
     loose: Option<(String, u64)>,
     broken: Option<Break>,
@@ -254,11 +270,13 @@ impl Chain {
         let unseen = |&head: &Head| Anchor { head, state: AnchorState::OutOfReach };
         Chain {
             anchors: anchors.iter().map(unseen).collect(),
+            had: Vec::new(),
             first: None,
             head: None,
             lines: 0,
             finals: 0,
             torn: Vec::new(),
+            missing: Vec::new(),
             loose: None,
             broken: None,
         }
@@ -281,33 +299,39 @@ impl Chain {
             None if seq == 1 && prev != LineHash::NONE => self.fail(place(), Fault::Changed),
             _ => {}
         }
+        if let Some(Said::Opened(Opened { missing: missing @ 1.., .. })) = said {
+            self.missing.push(format!("{missing} lines in front of line {seq}"));
+        }
         let head = Head { seq, hash: LineHash::of(line) };
         // All that is known of a line that was removed is what the one behind it says.
         let before = seq.checked_sub(1).filter(|_| self.first.is_none());
-        let before = before.map(|before| Head { seq: before, hash: prev });
-        for known in before.into_iter().chain([head]) {
-            if !self.compare(known) {
-                self.fail(place(), Fault::NotAsAnchored);
-            }
+        if let Some(before) = before.map(|before| Head { seq: before, hash: prev }) {
+            self.compare(before, AnchorState::OutOfReach, &place);
         }
+        self.compare(head, AnchorState::Confirmed, &place);
         self.first.get_or_insert(seq);
         self.head = Some(head);
         self.lines += 1;
         self.finals += u64::from(matches!(said, Some(Said::Final(_))));
     }
 
-    /// Whether every anchor of this number is of this line.
-    fn compare(&mut self, known: Head) -> bool {
-        let mut all_fit = true;
+    /// Holds what is known of a line against the anchors of its number, and against what a sink had; those that it is of are so.
+    fn compare(&mut self, known: Head, is_so: AnchorState, place: &impl Fn() -> String) {
         // Before the first line of all there is none: who names its hash has anchored nothing.
-        for anchor in self.anchors.iter_mut().filter(|anchor| anchor.head.seq == known.seq && known.seq > 0) {
-            anchor.state = match anchor.head == known && anchor.state != AnchorState::Broken {
-                true => AnchorState::Confirmed,
-                false => AnchorState::Broken,
-            };
-            all_fit &= anchor.state == AnchorState::Confirmed;
+        let (mut all_fit, is_any) = (true, known.seq > 0);
+        for anchor in self.anchors.iter_mut().filter(|anchor| anchor.head.seq == known.seq && is_any) {
+            match anchor.head == known && anchor.state != AnchorState::Broken {
+                true => anchor.state = is_so,
+                false => (anchor.state, all_fit) = (AnchorState::Broken, false),
+            }
         }
-        all_fit
+        if !all_fit {
+            self.fail(place(), Fault::NotAsAnchored);
+        }
+        if is_any && self.had.iter().any(|had| had.seq == known.seq && *had != known) {
+            self.fail(place(), Fault::NotAsShipped);
+        }
+        self.had.retain(|had| had.seq != known.seq);
     }
 
     fn unreadable(&mut self, place: String, len: usize) {
@@ -339,7 +363,12 @@ impl Chain {
         if is_missing {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
         }
-        let Chain { first, head, lines, finals, torn, broken, anchors, .. } = self;
-        Report { first, head, lines, finals, torn, broken, anchors }
+        if self.had.iter().any(|had| had.seq >= first) {
+            self.fail("the end".to_owned(), Fault::NotAsShipped);
+        }
+        let is_confirmed = |anchor: &&Anchor| anchor.state == AnchorState::Confirmed;
+        let proved_to = self.anchors.iter().filter(is_confirmed).map(|anchor| anchor.head.seq).max();
+        let Chain { first, head, lines, finals, torn, missing, broken, anchors, .. } = self;
+        Report { first, head, lines, finals, torn, missing, proved_to, broken, anchors }
     }
 }

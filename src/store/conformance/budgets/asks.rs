@@ -229,6 +229,28 @@ pub(super) async fn the_largest_limit_is_a_limit<S: BudgetStore>(make: &impl Asy
     desk.denied(&ask(session, &pots, 1), 0).await;
 }
 
+pub(super) async fn what_soft_asks_hold_beyond_all_count_opens_no_limit<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    const MOST: i64 = i64::MAX;
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let hard = [Budget::new(Scope::team("search"), Window::Total, money(100))];
+    let soft = [hard[0].clone().soft()];
+    let first = desk.granted(&ask(session, &soft, MOST / 2), 0).await;
+    let second = desk.granted(&ask(session, &soft, MOST), 0).await;
+    let third = desk.granted(&ask(session, &soft, MOST), 0).await;
+    desk.stands(&hard[0], 0, 0, MOST).await;
+    let granted = [&first, &second, &third].map(|grant| grant.reservation.granted.nanos());
+    rule.same("granted, as far as it can be counted", &granted, &[MOST / 2, MOST - MOST / 2, 0]);
+    for grant in [first, second, third] {
+        desk.settle(&grant.reservation, 10, 0).await;
+    }
+    desk.stands(&hard[0], 0, 30, 0).await;
+    desk.granted(&ask(session, &hard, 70), 0).await;
+    rule.holds("no more than was there", desk.denied(&ask(session, &hard, 1), 0).await.is_held);
+}
+
 pub(super) async fn the_stores_own_clock_will_do<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) {
     let (desk, session) = (Desk::open(make, rule).await, session());
     let pots = [Budget::new(Scope::team("search"), Window::Total, money(100))];

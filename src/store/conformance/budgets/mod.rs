@@ -96,6 +96,7 @@ pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Ve
         a_pot_that_is_left_out_pays_nothing
         a_billionth_is_never_lost
         the_largest_limit_is_a_limit
+        what_soft_asks_hold_beyond_all_count_opens_no_limit
         the_table_of_vectors_holds
         what_was_settled_is_known_for_as_long_as_is_promised
         what_was_forfeited_is_corrected_for_as_long_as_is_promised

@@ -1,0 +1,80 @@
+//! How far each sink has come: a file a sink beside the segments, `NAME.acked`, with the head that it has had.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::chain::{Head, LineHash};
+use super::moments;
+use super::segment::owners;
+
+const EXTENSION: &str = "acked";
+
+fn of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{EXTENSION}"))
+}
+
+/// The last line that a sink has had.
+pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Head>> {
+    match fs::read_to_string(of(dir, name)) {
+        Ok(text) => {
+            let head = text.trim().parse();
+            if let Err(error) = &head {
+                tracing::warn!(%error, sink = name, "how far a sink has come cannot be read: it is told again");
+            }
+            Ok(head.ok())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn write(dir: &Path, name: &str, had: Head) -> io::Result<()> {
+    write_whole(&of(dir, name), format!("{had}\n").as_bytes())
+}
+
+/// Those of all sinks that there are or were, by their names; what cannot be read is passed over.
+pub(super) fn all(dir: &Path) -> io::Result<Vec<(String, Head)>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
+        if path.extension().is_some_and(|extension| extension == EXTENSION)
+            && let (Some(name), Ok(text)) = (name, fs::read_to_string(&path))
+            && let Ok(head) = text.trim().parse()
+        {
+            all.push((name, head));
+        }
+    }
+    Ok(all)
+}
+
+/// A power loss takes lines that are written and not yet on the disk, though a sink has had them; whoever cuts off the end takes
+/// as many as they like. Others are written in their place: those the sink is told of, and of nothing before again.
+///
+/// Gives how many are gone that a sink has had.
+pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<u64> {
+    let mut missing = 0;
+    for (name, had) in all(dir)?.into_iter().filter(|(_, had)| had.seq > left.seq) {
+        missing = missing.max(had.seq - left.seq);
+        let (sink, had, left_off) = (&*name, had.seq, left.seq);
+        tracing::error!(sink, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
+        // At the next start others stand there, and this one would not be known.
+        match left.hash == LineHash::NONE {
+            true => fs::remove_file(of(dir, &name))?,
+            false => write(dir, &name, left)?,
+        }
+    }
+    Ok(missing)
+}
+
+/// Whole, or not at all.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".tmp");
+    let mut file = owners().truncate(true).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    moments::at("position-made");
+    fs::rename(new, path)
+}
