@@ -46,7 +46,7 @@ async fn the_question_of_the_operations_page_names_the_pots_that_do_not_add_up_a
     let dir = Dir::new("adds-up");
     let sqlite = open(&dir.file()).await;
     let (store, session) = (sqlite.budgets(), session());
-    let budgets = ["total", "day", "rolling 24h"].map(|window| {
+    let budgets = ["total", "day", "rolling 1d"].map(|window| {
         Budget::new(Scope::team(format!("it's \"{window}\"")), window.parse::<Window>().expect("a window"), money(100))
     });
     let early = hold(&store, session, &budgets, 10, at(NINE)).await;
@@ -61,7 +61,7 @@ async fn the_question_of_the_operations_page_names_the_pots_that_do_not_add_up_a
     };
     assert_eq!(named().await, []);
     let mut other = by_hand(&dir.file()).await;
-    for (window, held, live) in [("day", 6, 5), ("rolling 24h", -3, 25)] {
+    for (window, held, live) in [("day", 6, 5), ("rolling 1d", -3, 25)] {
         let change = "UPDATE tollgate_pots SET held = ?1 WHERE window = ?2";
         sqlx::query(change).bind(held).bind(window).execute(&mut other).await.expect("changed");
         let wrong = ("team".to_owned(), format!("it's \"{window}\""), window.to_owned(), held, live);
