@@ -45,7 +45,7 @@ async fn the_question_of_the_operations_page_names_the_pots_that_do_not_add_up_a
     let question = question.split("```").nth(1).and_then(|block| block.strip_prefix("sql\n")).expect("SQL");
     let dir = Dir::new("adds-up");
     let sqlite = open(&dir.file()).await;
-    let (store, session) = (sqlite.budgets(), session());
+    let (store, session) = (sqlite.budgets(), Session::new(Duration::from_secs(100_000)));
     let budgets = ["total", "day", "rolling 1d"].map(|window| {
         Budget::new(Scope::team(format!("it's \"{window}\"")), window.parse::<Window>().expect("a window"), money(100))
     });
