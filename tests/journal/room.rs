@@ -1,6 +1,7 @@
 //! What keeps a journal from growing, and what does not.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use http::StatusCode;
 use tollgate::domain::budget::Budget;
 use tollgate::domain::money::Money;
 use tollgate::store::budget::{BudgetStore, Crossing, Memory, Reservation, Reserve, Standing, Verdict};
-use tollgate::store::journal::{Head, Journal, verify};
+use tollgate::store::journal::{Fault, Head, Journal, verify};
 use tollgate::store::memory::MemoryBudgets;
 use tollgate::store::{At, Session, StoreError};
 use uuid::Uuid;
 
-use crate::site::{Dir, Sink, Site, lines, money, open_again, standing, until};
+use crate::site::{Dir, Sink, Site, ended, lines, money, open_again, standing, until};
 use crate::support::log::Log;
 
 /// A store that remembers for so long, and does not take how the first call ended until it is mended.
@@ -91,6 +92,37 @@ async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_t
     }
     site.serves_again().await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+}
+
+#[tokio::test]
+async fn a_beginning_that_the_journal_has_removed_is_told_from_one_that_somebody_took() {
+    let dir = Dir::new("beginning");
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(8 << 20).keep_bytes(3 << 20);
+    let journal = options.open().and_then(|journal| journal.ship("kept", Sink::default())).expect("a journal");
+    let site = Site::new(journal, MemoryBudgets::new());
+    let begins = || verify(&dir.0, &[]).expect("readable").first;
+    let mut calls = 0;
+    while calls % 100 != 0 || calls == 0 || begins() == Some(1) {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+        calls += 1;
+        assert!(calls < 20_000, "nothing bounds the journal");
+    }
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    drop(site);
+    ended(&dir).await;
+    assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
+    let segments = fs::read_dir(&dir.0).expect("readable").map(|entry| entry.expect("readable").path());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "seg");
+    let oldest = segments.filter(is_segment).min().expect("some are left");
+    fs::remove_file(oldest).expect("there");
+    let broken = verify(&dir.0, &[]).expect("readable").broken.map(|broken| (broken.after, broken.what));
+    assert_eq!(broken, Some((None, Fault::NotReleased)));
+    // Nor does a start make it good.
+    drop(open_again(&dir).await);
+    ended(&dir).await;
+    let broken = verify(&dir.0, &[]).expect("readable").broken.map(|broken| broken.what);
+    assert_eq!(broken, Some(Fault::NotReleased));
 }
 
 /// Why calls are kept out, if they were.

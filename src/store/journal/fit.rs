@@ -56,7 +56,12 @@ fn shorter(said: Said) -> Option<Said> {
         }
         Said::Final(mut closed) => shorten(&mut closed.record).then_some(Said::Final(closed)),
         Said::Seen(mut seen) => (!take(&mut seen.attempts).is_empty()).then_some(Said::Seen(seen)),
-        Said::Opened(_) | Said::Settled(_) | Said::Event(_) | Said::Content(_) | Said::ContentDeleted(_) => None,
+        Said::Opened(_)
+        | Said::Settled(_)
+        | Said::Event(_)
+        | Said::Content(_)
+        | Said::ContentDeleted(_)
+        | Said::Released(_) => None,
     }
 }
 
@@ -77,6 +82,7 @@ fn named(said: &Said) -> (&'static str, Uuid) {
         Said::Event(event) => (event.what.as_str(), event.id),
         Said::Content(_) => ("content", Uuid::nil()),
         Said::ContentDeleted(_) => ("content_deleted", Uuid::nil()),
+        Said::Released(_) => ("released", Uuid::nil()),
     }
 }
 

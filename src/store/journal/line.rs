@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
-use super::frame;
+use super::frame::{self, Found, Frames};
 use super::ongoing::Ongoing;
 use super::seal::{Deleted, Sealed};
 use crate::domain::audit::{AttemptRecord, AuditRecord};
@@ -52,6 +52,7 @@ pub(super) enum Said {
     Event(Box<Event>),
     Content(Sealed),
     ContentDeleted(Deleted),
+    Released(Released),
 }
 
 /// A process has begun to write here.
@@ -68,6 +69,12 @@ pub(super) struct Opened {
 
 fn is_none(count: &u64) -> bool {
     *count == 0
+}
+
+/// Segments of which every line is older may go from now on: all have had them, and are done with them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Released {
+    pub(super) before: u64,
 }
 
 /// A call is about to be sent.
@@ -157,6 +164,17 @@ pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, se
     let hash = LineHash::of(&out[from..]);
     frame::end(out, start);
     Ok(Head { seq, hash })
+}
+
+/// The last of these lines, in their frames.
+pub(super) fn last(lines: &[u8]) -> Option<Head> {
+    let found = Frames::of(lines).filter_map(|(_, found)| match found {
+        Found::Line(line) => Some(line),
+        Found::Unreadable(_) => None,
+    });
+    let line = found.last()?;
+    let Link { seq, .. } = serde_json::from_slice(line).ok()?;
+    Some(Head { seq, hash: LineHash::of(line) })
 }
 
 /// Where a line stands, what it says by its name, and how: without looking at that any closer.

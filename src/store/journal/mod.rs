@@ -72,6 +72,7 @@ mod position;
 mod pots;
 mod queue;
 mod recover;
+mod release;
 mod seal;
 mod segment;
 mod shared;

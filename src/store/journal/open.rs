@@ -17,6 +17,7 @@ use super::late::Since;
 use super::line::{Opened, Said, Settled, put};
 use super::queue::{Closed, Item, Queue};
 use super::recover::{Left, recover};
+use super::release::Release;
 use super::seal::Sealer;
 use super::segment::{Segment, owners};
 use super::shared::Trouble;
@@ -268,6 +269,7 @@ impl JournalOptions {
             open_from: AtomicU64::new(before),
             needed_from: AtomicU64::new(before),
             is_untold: AtomicBool::new(false),
+            release: Release::default(),
         });
         let mut writer = Writer {
             shared: shared.clone(),

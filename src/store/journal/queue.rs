@@ -36,6 +36,8 @@ pub(super) enum Item {
     Sealed(Vec<Sealed>, oneshot::Sender<()>),
     /// Content is kept no longer.
     Deleted(Deleted),
+    /// What stands before this line may go.
+    Released(u64),
     /// So much has come of this call that it is to be written how it stands.
     Look(Uuid),
     /// The budgets have heard how this call ended.

@@ -152,7 +152,7 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, ongoing: &mut Ongoing, line: Line) {
             calls.retain(|_, call| !(call.is_done && (call.closed.is_some() || call.intent.is_none())));
         }
         Said::Event(event) => ongoing.note(&event.what),
-        Said::Opened(_) | Said::Content(_) | Said::ContentDeleted(_) => {}
+        Said::Opened(_) | Said::Content(_) | Said::ContentDeleted(_) | Said::Released(_) => {}
     }
 }
 

@@ -12,6 +12,7 @@ use super::chain::Head;
 use super::late::Since;
 use super::ongoing::Ongoing;
 use super::queue::{Item, Queue};
+use super::release::Release;
 use super::segment;
 use super::sync::Sync;
 use crate::domain::clock::{Clock, SystemClock};
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) needed_from: AtomicU64,
     /// The call that stands there has ended, and its budgets have not heard.
     pub(super) is_untold: AtomicBool,
+    pub(super) release: Release,
 }
 
 /// How far a sink has come.
@@ -173,6 +175,8 @@ impl Shared {
         let had = self.taken().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
         let (open_from, needed_from) =
             (self.open_from.load(Ordering::Acquire), self.needed_from.load(Ordering::Acquire));
+        // What is said by now is on the disk when what was written meanwhile is.
+        let released = self.release.said();
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
         // Nor is any call let through before all are known, that would have to be kept out. And what takes the place of a
         // line must be on the disk before that goes.
@@ -201,12 +205,17 @@ impl Shared {
                 );
             }
             match total.saturating_add(self.size) > self.keep.min(self.most) {
-                true => {
+                true if next.first <= released => {
                     fs::remove_file(&segment.path)?;
                     total -= len;
                     meanwhile();
                 }
-                false => kept += len,
+                is_due => {
+                    kept += len;
+                    if is_due {
+                        self.release.ask(next.first, &self.queue);
+                    }
+                }
             }
         }
         let left = self.most.checked_sub(total.saturating_add(self.size));

@@ -219,6 +219,10 @@ impl Sync {
             Ok(())
         };
         let mut room = journal.make_room(|| self.meanwhile(journal));
+        // Not where the writer waits for this thread, and says nothing until then.
+        if room.is_err() && !is_needed && journal.release.wait() {
+            room = journal.make_room(|| self.meanwhile(journal));
+        }
         if is_missing {
             let made = match &room {
                 Err(error) if !is_needed => Err(io::Error::other(error.to_string())),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::chain::{Head, LineHash};
 use super::frame::{Found, Frames};
-use super::line::{Link, Opened, Said, read};
+use super::line::{Link, Opened, Released, Said, read};
 use super::position;
 use super::segment::{self, Segment};
 
@@ -26,8 +26,8 @@ const AHEAD: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The number of the first line that is there. Where that is not 1, what came before was removed: by the journal, when every
-    /// sink had had it, or by somebody.
+    /// The number of the first line that is there. Where that is not 1, the journal has removed what came before, when every sink
+    /// had had it: it says so in a line of its own before it does, and a beginning that is missing otherwise is a break.
     pub first: Option<u64>,
     /// The number and the hash of the last, to be kept where nobody here can change it.
     pub head: Option<Head>,
@@ -100,6 +100,8 @@ pub enum Fault {
     NotAsAnchored,
     /// The line was another when a sink had it, or is not there.
     NotAsShipped,
+    /// Lines before the first are missing that the journal did not say would go.
+    NotReleased,
 }
 
 impl fmt::Display for Break {
@@ -114,6 +116,7 @@ impl fmt::Display for Break {
             Fault::OutOfOrder => "comes one that is not the next",
             Fault::Changed => "comes one that was written behind another: one of the two was changed",
             Fault::NotAsAnchored => "a line is missing, or not what it was when its hash was written down elsewhere",
+            Fault::NotReleased => "lines are missing that the journal has not removed",
             Fault::NotAsShipped => "a line is missing, or not what it was when a sink had it",
         })
     }
@@ -254,6 +257,8 @@ struct Chain {
     anchors: Vec<Anchor>,
     /// What its sinks had last, as far as it has not been met.
     had: Vec<Head>,
+    /// What stands before this line may be missing.
+    released: u64,
     first: Option<u64>,
     head: Option<Head>,
     lines: u64,
@@ -271,6 +276,7 @@ impl Chain {
         Chain {
             anchors: anchors.iter().map(unseen).collect(),
             had: Vec::new(),
+            released: 1,
             first: None,
             head: None,
             lines: 0,
@@ -301,6 +307,9 @@ impl Chain {
         }
         if let Some(Said::Opened(Opened { missing: missing @ 1.., .. })) = said {
             self.missing.push(format!("{missing} lines in front of line {seq}"));
+        }
+        if let Some(Said::Released(Released { before })) = said {
+            self.released = self.released.max(before);
         }
         let head = Head { seq, hash: LineHash::of(line) };
         // All that is known of a line that was removed is what the one behind it says.
@@ -362,6 +371,10 @@ impl Chain {
         }
         if is_missing {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
+        }
+        if first > self.released {
+            // It comes before whatever else is wrong.
+            self.broken = Some(Break { place: "the beginning".to_owned(), after: None, what: Fault::NotReleased });
         }
         if self.had.iter().any(|had| had.seq >= first) {
             self.fail("the end".to_owned(), Fault::NotAsShipped);

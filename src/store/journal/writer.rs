@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::calls::{Calls, asked};
 use super::carry::Carry;
-use super::chain::{Head, LineHash};
-use super::frame::{self, Found, Frames};
-use super::line::{Final, Link, Said, Seen, Settled};
+use super::chain::Head;
+use super::frame;
+use super::line::{Final, Link, Released, Said, Seen, Settled, last};
 use super::mend::Unsynced;
 use super::queue::{Closed, Item, Settlement, Then};
 use super::shared::{Shared, Trouble};
@@ -152,6 +152,10 @@ impl Writer {
                 }
                 Item::Deleted(deleted) => {
                     self.put(Said::ContentDeleted(deleted));
+                }
+                Item::Released(before) => {
+                    self.put(Said::Released(Released { before }));
+                    self.shared.release.put(self.head.seq, before);
                 }
                 Item::Look(id) => {
                     if let Some(seen) = self.calls.seen_of(&id) {
@@ -328,6 +332,9 @@ impl Writer {
             moments::at("final-written");
             self.calls.written(id);
         }
+        if self.shared.release.written(head.seq) {
+            self.shared.sync.look();
+        }
         let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);
         self.unsettled.drain(..settled);
     }
@@ -371,17 +378,6 @@ impl Writer {
         self.carry.begins(first);
         Ok(())
     }
-}
-
-/// The last of these lines.
-fn last(lines: &[u8]) -> Option<Head> {
-    let found = Frames::of(lines).filter_map(|(_, found)| match found {
-        Found::Line(line) => Some(line),
-        Found::Unreadable(_) => None,
-    });
-    let line = found.last()?;
-    let Link { seq, .. } = serde_json::from_slice(line).ok()?;
-    Some(Head { seq, hash: LineHash::of(line) })
 }
 
 /// However the writer ends, nobody waits for it any more.
