@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("every model that the gateway lists has a price", what_is_listed_has_a_price),
         trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
+        trial("small events of a stream do not wait for acknowledgements", small_events_do_not_wait),
         trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
         trial("what hangs at the end is named ten seconds later, and the exit says so", what_hangs_is_named),
         trial("a second Ctrl-C gives what hangs at the end no more than a second", a_second_wish_gives_a_second),
@@ -184,6 +185,30 @@ fn a_running_stream_finishes() {
     gateway.assert_exits_well();
 }
 
+/// Asked for by one connection again and again, as in a dialogue, in which kernels acknowledge with what they have to say: an
+/// event that waits for that waits 40 ms.
+fn small_events_do_not_wait() {
+    const STREAMS: usize = 20;
+    let gateway = Gateway::start("small-events");
+    let mut stream = ask(gateway.addr, "sim:deltas=4,delay=2");
+    let mut slow = 0;
+    for left in (0..STREAMS).rev() {
+        let began = SystemClock.elapsed();
+        let mut seen = String::new();
+        while !seen.ends_with("\r\n0\r\n\r\n") {
+            assert!(stream.read_line(&mut seen).expect("more of the answer") > 0, "it ended early: {seen}");
+        }
+        slow += usize::from(SystemClock.elapsed() - began >= Duration::from_millis(35));
+        if left > 0 {
+            send(stream.get_mut(), "/v1/messages", "host: localhost\r\n", "sim:deltas=4,delay=2");
+        }
+    }
+    assert!(slow < STREAMS / 2, "{slow} of {STREAMS} streams waited");
+    drop(stream);
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
 /// Sends a request for a stream, and gives back where the answer comes.
 fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
     asked(addr, "host: localhost\r\n", prompt)
@@ -191,14 +216,24 @@ fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
 
 /// With these headers.
 fn asked(addr: SocketAddr, headers: &str, prompt: &str) -> BufReader<TcpStream> {
+    posted(addr, "/v1/messages", headers, prompt)
+}
+
+fn posted(addr: SocketAddr, path: &str, headers: &str, prompt: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    send(&mut stream, path, headers, prompt);
+    BufReader::new(stream)
+}
+
+fn send(stream: &mut TcpStream, path: &str, headers: &str, prompt: &str) {
     let body = format!(
         r#"{{"model":"claude-haiku-5-5","max_tokens":64,"stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );
-    let mut stream = TcpStream::connect(addr).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-    write!(stream, "POST /v1/messages HTTP/1.1\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+    let length = body.len();
+    stream
+        .write_all(format!("POST {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}").as_bytes())
         .expect("it reads");
-    BufReader::new(stream)
 }
 
 /// The lines up to the `nth` event of this name.
