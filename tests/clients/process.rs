@@ -9,12 +9,18 @@ use tokio::runtime::Runtime;
 use tollgate::domain::catalog::Catalog;
 use tollgate::domain::clock::{Clock as _, SystemClock};
 
+use crate::audit::{audit, journal};
 use crate::gateway::{Gateway, command};
 use crate::keys::{on, temporary};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // The first, so that the others run while it waits.
+        trial(
+            "a stream that outlasts the patience is told so, is recorded as cut, and the exit is 0",
+            an_endless_one_is_cut,
+        ),
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
         trial("what the gateway prints to paste works with the providers that it has", what_is_printed_works),
         trial("every model that the gateway lists has a price", what_is_listed_has_a_price),
@@ -183,6 +189,41 @@ fn a_running_stream_finishes() {
     assert!(seen.ends_with("0\r\n\r\n"), "the body has its end: {seen}");
     assert!(late.map_or(0, |mut late| late.read(&mut [0]).unwrap_or(0)) == 0, "a new connection was served");
     gateway.assert_exits_well();
+}
+
+/// Streams of some minutes, one for the clients of each family.
+fn an_endless_one_is_cut() {
+    let directory = journal("endless-journal").display().to_string();
+    let arguments = ["--database", "memory:", "--journal", &directory, "--mint", "name=ada"];
+    let gateway = Gateway::with("endless", &arguments, 1);
+    let headers = format!("host: localhost\r\nx-api-key: {}\r\n", gateway.key("ada"));
+    let mut streams = ["/v1/messages", "/v1/chat/completions"].map(|path| {
+        let mut stream = posted(gateway.addr, path, &headers, "sim:deltas=64,delay=3000");
+        let mut seen = String::new();
+        while !seen.contains("\ndata: ") {
+            assert!(stream.read_line(&mut seen).expect("a head, and a beginning") > 0, "{seen}");
+        }
+        (stream, seen)
+    });
+    let began = SystemClock.elapsed();
+    gateway.interrupt();
+    for ((stream, seen), error) in streams.iter_mut().zip([
+        r#"event: error
+data: {"type":"error","error":{"type":"overloaded_error","message":"the gateway is shutting down"#,
+        r#"data: {"error":{"message":"the gateway is shutting down"#,
+    ]) {
+        // An error, or the end of what came.
+        let _ = stream.read_to_string(seen);
+        let took = SystemClock.elapsed() - began;
+        assert!((30..40).contains(&took.as_secs()), "{took:?}: {seen}");
+        assert!(seen.contains(error), "{seen}");
+        assert!(!seen.contains("message_stop") && !seen.contains("[DONE]"), "{seen}");
+    }
+    gateway.assert_exits_well();
+    let exported = audit(&["export", &directory]);
+    let lines = String::from_utf8(exported.stdout).expect("text");
+    assert_eq!(lines.matches(r#""end":"cut""#).count(), 2, "{lines}");
+    assert_eq!(lines.matches("the gateway is shutting down").count(), 2, "{lines}");
 }
 
 /// Asked for by one connection again and again, as in a dialogue, in which kernels acknowledge with what they have to say: an
