@@ -132,3 +132,11 @@ fn examples_are_as_short_as_somebody_reads_in_a_minute() {
         assert!(lines > 0 && lines <= most, "{what} has {lines} lines");
     }
 }
+
+#[test]
+fn every_bullet_of_the_changelog_begins_with_its_module() {
+    let log = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md")).expect("a page");
+    let bullets: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+    let without: Vec<_> = bullets.iter().filter(|bullet| !bullet.starts_with('`')).collect();
+    assert!(without.is_empty() && bullets.len() > 20, "of {} bullets {without:?}", bullets.len());
+}
