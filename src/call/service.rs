@@ -112,11 +112,13 @@ impl<S: fmt::Debug> fmt::Debug for CallService<S> {
     }
 }
 
-/// The path decides; only `/v1/models`, which both families share, is told apart by Anthropic's version header.
+/// The path decides; only what both families share, as `/v1/models`, and below no prefix of theirs, is told apart by Anthropic's
+/// version header.
 pub(super) fn endpoint<B>(request: &Request<B>) -> Endpoint {
-    let mut endpoint = Endpoint::of(request.uri().path());
+    let path = request.uri().path();
+    let mut endpoint = Endpoint::of(path);
     let shared = matches!(endpoint.operation, Operation::ListModels | Operation::KeyInfo | Operation::Other);
-    if shared && request.headers().contains_key("anthropic-version") {
+    if shared && Endpoint::family(path).is_none() && request.headers().contains_key("anthropic-version") {
         endpoint.dialect = Dialect::Anthropic;
     }
     endpoint

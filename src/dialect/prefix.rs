@@ -4,6 +4,22 @@
 //! budget need not guess at it again. What is compared are bytes. Everything outside of the messages counts, since the
 //! choice of a tool, for one, changes what a provider adds of its own. `cache_control` does not: clients move it along from
 //! turn to turn, and it is no text; what is left out of a fingerprint so is counted as new by whoever uses it.
+//!
+//! Reach for it, by [`Head::prefixes`](super::head::Head::prefixes), to tell whether a request goes on with one that you have
+//! seen.
+//!
+//! ```
+//! use tollgate::{Dialect, dialect::head::Head};
+//!
+//! let system = "Be kind. ".repeat(1_000); // what is shorter than 4 KiB is not worth it, and has none
+//! let request = |turns: &str| format!(r#"{{"model":"claude-x","system":"{system}","messages":[{turns}]}}"#);
+//! let (hi, ho) = (r#"{"role":"user","content":"hi"}"#, r#"{"role":"assistant","content":"ho"}"#);
+//!
+//! let first = Head::read(request(hi).as_bytes(), Dialect::Anthropic)?;
+//! let second = Head::read(request(&format!("{hi},{ho},{hi}")).as_bytes(), Dialect::Anthropic)?;
+//! assert_eq!(first.prefixes().last(), second.prefixes().first());
+//! # Ok::<(), tollgate::Rejection>(())
+//! ```
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;

@@ -97,10 +97,11 @@ impl Endpoint {
     /// Reads a path (no query). With or without `/v1`, and below `/anthropic` or `/openai`, as clients build them.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        let (is_anthropics, rest) = (prefix(path, "/anthropic").is_some(), Endpoint::below_family(path));
+        let (named, rest) = (Endpoint::family(path), Endpoint::below_family(path));
         let rest = prefix(rest, "/v1").unwrap_or(rest);
         // Where both families have a path, and the prefix does not tell.
-        let family = if is_anthropics { Dialect::Anthropic } else { Dialect::OpenAiChat };
+        let family = named.unwrap_or(Dialect::OpenAiChat);
+        let is_anthropics = |rest| named.map_or_else(|| anthropic_only(rest), |named| named == Dialect::Anthropic);
         let (dialect, operation) = match rest.strip_suffix('/').unwrap_or(rest) {
             "/messages" => (Dialect::Anthropic, Operation::Generate),
             "/messages/count_tokens" => (Dialect::Anthropic, Operation::CountTokens),
@@ -109,7 +110,7 @@ impl Endpoint {
             "/key" => (family, Operation::KeyInfo),
             "/api/oauth/usage" => (Dialect::Anthropic, Operation::Usage),
             other if prefix(other, "/models").is_some() => (family, Operation::ListModels),
-            other if is_anthropics || anthropic_only(other) => (Dialect::Anthropic, Operation::Other),
+            other if is_anthropics(other) => (Dialect::Anthropic, Operation::Other),
             other if prefix(other, "/responses").is_some() => (Dialect::OpenAiResponses, Operation::Other),
             _ => (Dialect::OpenAiChat, Operation::Other),
         };
@@ -119,6 +120,13 @@ impl Endpoint {
     /// A path without the prefix of a family, if it has one.
     pub(crate) fn below_family(path: &str) -> &str {
         prefix(path, "/anthropic").or_else(|| prefix(path, "/openai")).unwrap_or(path)
+    }
+
+    /// Whose clients ask below the prefix that a path has, if it has one: it decides in what shape they hear that nothing is
+    /// there.
+    pub(crate) fn family(path: &str) -> Option<Dialect> {
+        let of = |name, dialect| prefix(path, name).map(|_| dialect);
+        of("/anthropic", Dialect::Anthropic).or_else(|| of("/openai", Dialect::OpenAiChat))
     }
 
     /// Whether a path that says nothing to us ends like one that would, so that it seems to stand behind the prefix of a
@@ -150,7 +158,8 @@ impl Endpoint {
     }
 }
 
-/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape; below `/api` they are Claude Code's.
+/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape where no prefix says whose it is; below `/api`
+/// they are Claude Code's.
 fn anthropic_only(path: &str) -> bool {
     ["/messages", "/complete", "/api/hello", "/api/oauth", "/api/event_logging"]
         .iter()
@@ -218,6 +227,12 @@ mod tests {
             ("/api/claude_cli/bootstrap", Anthropic, Other),
             ("/api/tags", OpenAiChat, Other),
             ("/anthropicx/v1/models", OpenAiChat, Other),
+            ("/anthropic/v1/embeddings", Anthropic, Other),
+            ("/anthropic/v1/responses/resp_1", Anthropic, Other),
+            ("/openai/v1/messages/batches", OpenAiChat, Other),
+            ("/openai/v1/complete", OpenAiChat, Other),
+            ("/openai/api/oauth/x", OpenAiChat, Other),
+            ("/openai/v1/responses/resp_1", OpenAiResponses, Other),
         ] {
             assert_eq!(Endpoint::of(path), Endpoint { dialect, operation }, "{path}");
         }

@@ -23,7 +23,7 @@ use super::scope::Scope;
 pub enum Measure {
     /// Calls begun a minute.
     Requests,
-    /// Input and output tokens a minute.
+    /// Input and output tokens a minute, without those that Anthropic's API has read from its cache.
     Tokens,
     /// Calls that are under way, until their last byte.
     Parallel,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use http::request::Parts;
 
 use crate::call::{Alive, Asked, Call, Fact, Held, Kind, unavailable};
-use crate::domain::dialect::Operation;
+use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::estimate;
 use crate::domain::limit::{Limit, Measure};
 use crate::domain::outcome::{Attempt, AttemptEnd, Decision, Outcome};
@@ -209,7 +209,8 @@ impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
 
 fn used(outcome: &Outcome, input: u64, estimated: u64) -> Used {
     let failed = |attempt: &Attempt| matches!(attempt.end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus);
-    let tokens = outcome.attempts.iter().map(|attempt| tokens(attempt, input)).fold(0, u64::saturating_add);
+    let tokens = outcome.attempts.iter().map(|attempt| tokens(attempt, input, outcome.endpoint.dialect));
+    let tokens = tokens.fold(0, u64::saturating_add);
     if outcome.usage.is_some() || tokens > 0 {
         // What was said until it broke off does not count all that was produced.
         let is_final = outcome.attempts.iter().all(|attempt| attempt.usage_is_final || failed(attempt));
@@ -225,15 +226,19 @@ fn used(outcome: &Outcome, input: u64, estimated: u64) -> Used {
 }
 
 /// What an attempt has used as far as its provider has said; one whose answer was left before its end, as much as it can have had
-/// by then: nobody gets more through by hanging up.
-fn tokens(attempt: &Attempt, input: u64) -> u64 {
+/// by then: nobody gets more through by hanging up. What Anthropic's API has read from its cache does not count, as it does not
+/// for its own limits; for OpenAI's it does.
+fn tokens(attempt: &Attempt, input: u64, spoken: Dialect) -> u64 {
     let usage = attempt.usage.unwrap_or_default();
+    let dialect = attempt.target.as_ref().map_or(spoken, |target| target.dialect);
+    let free = if dialect == Dialect::Anthropic { usage.cache_read } else { 0 };
+    let taken_in = usage.total_input().saturating_sub(free);
     let was_left = attempt.end == AttemptEnd::Abandoned && attempt.status.is_some_and(|status| status.is_success());
     match attempt.output_at_most.filter(|_| was_left) {
         // Servers that only look like Anthropic's begin with an input of 0.
         Some(output) if usage.total_input() == 0 => input.saturating_add(output),
-        Some(output) => usage.total_input().saturating_add(output),
-        None => usage.total_input().saturating_add(usage.output),
+        Some(output) => taken_in.saturating_add(output),
+        None => taken_in.saturating_add(usage.output),
     }
 }
 
@@ -295,6 +300,6 @@ mod tests {
             output_at_most: Some(5),
             ..Attempt::begun(AttemptEnd::Abandoned)
         };
-        assert_eq!([0, 30].map(|input| tokens(&left(input), 40)), [45, 35]);
+        assert_eq!([0, 30].map(|input| tokens(&left(input), 40, Dialect::Anthropic)), [45, 35]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - **Reads:** the principal's limits, and the head, from which the tokens are estimated: the input by its bytes, the
 //!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. What the call used in the end takes the
-//!   estimate's place.
+//!   estimate's place, without the input that Anthropic's API has read from its cache.
 //! - **Adds:** the limit headers of the caller's dialect, on every answer to a call that came as far as this; a slot that is
 //!   held until the last byte. What is refused further out (a bad key or body, a model that the key may not use) has none; what
 //!   a budget or a gate refuses further in counts for nothing, and its headers say so.

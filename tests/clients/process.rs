@@ -9,17 +9,24 @@ use tokio::runtime::Runtime;
 use tollgate::domain::catalog::Catalog;
 use tollgate::domain::clock::{Clock as _, SystemClock};
 
+use crate::audit::{audit, journal};
 use crate::gateway::{Gateway, command};
 use crate::keys::{on, temporary};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // The first, so that the others run while it waits.
+        trial(
+            "a stream that outlasts the patience is told so, is recorded as cut, and the exit is 0",
+            an_endless_one_is_cut,
+        ),
         trial("the gateway prints its address, then exits 0 on Ctrl-C", prints_its_address_and_exits),
         trial("what the gateway prints to paste works with the providers that it has", what_is_printed_works),
         trial("every model that the gateway lists has a price", what_is_listed_has_a_price),
         trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
+        trial("small events of a stream do not wait for acknowledgements", small_events_do_not_wait),
         trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
         trial("what hangs at the end is named ten seconds later, and the exit says so", what_hangs_is_named),
         trial("a second Ctrl-C gives what hangs at the end no more than a second", a_second_wish_gives_a_second),
@@ -184,6 +191,65 @@ fn a_running_stream_finishes() {
     gateway.assert_exits_well();
 }
 
+/// Streams of some minutes, one for the clients of each family.
+fn an_endless_one_is_cut() {
+    let directory = journal("endless-journal").display().to_string();
+    let arguments = ["--database", "memory:", "--journal", &directory, "--mint", "name=ada"];
+    let gateway = Gateway::with("endless", &arguments, 1);
+    let headers = format!("host: localhost\r\nx-api-key: {}\r\n", gateway.key("ada"));
+    let mut streams = ["/v1/messages", "/v1/chat/completions"].map(|path| {
+        let mut stream = posted(gateway.addr, path, &headers, "sim:deltas=64,delay=3000");
+        let mut seen = String::new();
+        while !seen.contains("\ndata: ") {
+            assert!(stream.read_line(&mut seen).expect("a head, and a beginning") > 0, "{seen}");
+        }
+        (stream, seen)
+    });
+    let began = SystemClock.elapsed();
+    gateway.interrupt();
+    for ((stream, seen), error) in streams.iter_mut().zip([
+        r#"event: error
+data: {"type":"error","error":{"type":"overloaded_error","message":"the gateway is shutting down"#,
+        r#"data: {"error":{"message":"the gateway is shutting down"#,
+    ]) {
+        // An error, or the end of what came.
+        let _ = stream.read_to_string(seen);
+        let took = SystemClock.elapsed() - began;
+        assert!((30..40).contains(&took.as_secs()), "{took:?}: {seen}");
+        assert!(seen.contains(error), "{seen}");
+        assert!(!seen.contains("message_stop") && !seen.contains("[DONE]"), "{seen}");
+    }
+    gateway.assert_exits_well();
+    let exported = audit(&["export", &directory]);
+    let lines = String::from_utf8(exported.stdout).expect("text");
+    assert_eq!(lines.matches(r#""end":"cut""#).count(), 2, "{lines}");
+    assert_eq!(lines.matches("the gateway is shutting down").count(), 2, "{lines}");
+}
+
+/// Asked for by one connection again and again, as in a dialogue, in which kernels acknowledge with what they have to say: an
+/// event that waits for that waits 40 ms.
+fn small_events_do_not_wait() {
+    const STREAMS: usize = 20;
+    let gateway = Gateway::start("small-events");
+    let mut stream = ask(gateway.addr, "sim:deltas=4,delay=2");
+    let mut slow = 0;
+    for left in (0..STREAMS).rev() {
+        let began = SystemClock.elapsed();
+        let mut seen = String::new();
+        while !seen.ends_with("\r\n0\r\n\r\n") {
+            assert!(stream.read_line(&mut seen).expect("more of the answer") > 0, "it ended early: {seen}");
+        }
+        slow += usize::from(SystemClock.elapsed() - began >= Duration::from_millis(35));
+        if left > 0 {
+            send(stream.get_mut(), "/v1/messages", "host: localhost\r\n", "sim:deltas=4,delay=2");
+        }
+    }
+    assert!(slow < STREAMS / 2, "{slow} of {STREAMS} streams waited");
+    drop(stream);
+    gateway.interrupt();
+    gateway.assert_exits_well();
+}
+
 /// Sends a request for a stream, and gives back where the answer comes.
 fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
     asked(addr, "host: localhost\r\n", prompt)
@@ -191,14 +257,24 @@ fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
 
 /// With these headers.
 fn asked(addr: SocketAddr, headers: &str, prompt: &str) -> BufReader<TcpStream> {
+    posted(addr, "/v1/messages", headers, prompt)
+}
+
+fn posted(addr: SocketAddr, path: &str, headers: &str, prompt: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    send(&mut stream, path, headers, prompt);
+    BufReader::new(stream)
+}
+
+fn send(stream: &mut TcpStream, path: &str, headers: &str, prompt: &str) {
     let body = format!(
         r#"{{"model":"claude-haiku-5-5","max_tokens":64,"stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );
-    let mut stream = TcpStream::connect(addr).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-    write!(stream, "POST /v1/messages HTTP/1.1\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+    let length = body.len();
+    stream
+        .write_all(format!("POST {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}").as_bytes())
         .expect("it reads");
-    BufReader::new(stream)
 }
 
 /// The lines up to the `nth` event of this name.

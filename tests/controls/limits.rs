@@ -1,7 +1,9 @@
+use std::convert::Infallible;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::domain::budget::Window;
@@ -15,7 +17,7 @@ use tollgate::store::memory::MemoryLimits;
 use tollgate::store::rate_limit::RateLimitStore;
 use tollgate::testing::Script;
 use tollgate::{Body, Call, CallLayer, RateLimitLayer};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::world::{CHAT, MESSAGES, World, post};
 
@@ -77,6 +79,38 @@ async fn tokens_are_estimated_first_and_true_after() {
     let left = world.limits.standing(&limit, At::Store).await.expect("memory")[0].left;
     let line = &world.provider.bill().lines()[0];
     assert_eq!(left, 1_000 - line.input - line.output);
+}
+
+/// Anthropic's own limits leave them out, and OpenAI's do not.
+#[tokio::test]
+async fn tokens_that_anthropics_cache_had_do_not_count_and_those_that_openais_had_do() {
+    let messages = json!({
+        "type": "message", "model": "claude-haiku-5-5", "content": [], "stop_reason": "end_turn",
+        "usage": {
+            "input_tokens": 10, "cache_read_input_tokens": 500, "cache_creation_input_tokens": 20, "output_tokens": 5,
+        },
+    });
+    let completion = json!({
+        "object": "chat.completion", "model": "gpt-5", "choices": [],
+        "usage": {
+            "prompt_tokens": 530, "completion_tokens": 5, "prompt_tokens_details": { "cached_tokens": 500 },
+        },
+    });
+    for (path, model, answer, used) in [(MESSAGES, "claude-haiku-5-5", messages, 35), (CHAT, "gpt-5", completion, 535)]
+    {
+        let body = answer.to_string();
+        let answers = move |_: Request<Body>| {
+            let answer = Response::builder().header("content-type", "application/json").body(Body::from(body.clone()));
+            async { Ok::<_, Infallible>(answer.expect("an answer")) }
+        };
+        let world = World::behind(|_| service_fn(answers), |layer| layer);
+        let key = world.mint(Principal::new("ada").limit(Measure::Tokens, 1_000)).await;
+        assert_eq!(world.ask(post(path, &key, &hello(model))).await.status, 200);
+        world.settlements.drain().await;
+        let limit = [Limit::new(Scope::key(key_id(&world).await), Measure::Tokens, 1_000)];
+        let left = world.limits.standing(&limit, At::Store).await.expect("memory")[0].left;
+        assert_eq!(left, 1_000 - used, "{model}");
+    }
 }
 
 /// Takes every request for nine thousand tokens.
@@ -200,9 +234,7 @@ async fn what_goes_on_counting_is_counted_in_the_headers_of_a_refusal_and_of_wha
     let (everyone, outer) =
         (Limit::new(Scope::global(), Measure::Requests, 1), RateLimitLayer::new(MemoryLimits::new()));
     let inner = RateLimitLayer::new(MemoryLimits::new()).for_everyone(everyone);
-    let service = tower::service_fn(async |_: http::Request<Body>| {
-        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
-    });
+    let service = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
     let stack = CallLayer::new().layer(IngestLayer::new().layer(outer.layer(inner.layer(service))));
     for (status, left) in [(200, "0"), (429, "0")] {
         let mut request = post(MESSAGES, &key, &hello("claude-haiku-5-5"));

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::Request;
+use http::request::Parts;
 use serde_json::Value;
 use tollgate::domain::principal::Principal;
 use tollgate::gateway::{GatewayBuilder, Model};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
-use tollgate::{Body, Dialect, Gateway};
+use tollgate::{Body, Call, Dialect, Gate, Gateway, GatewayLayer, Rejection};
 
 use crate::world::{Answer, ask};
 
@@ -133,9 +135,63 @@ async fn what_claude_code_asks_for_besides_is_answered_below_a_prefix_too() {
         }
         for path in ["/api/event_logging/x", "/api/claude_code/settings", "/api/claude_cli/bootstrap", "/api/oauth/x"] {
             let answer = send(&gateway, "GET", &format!("{prefix}{path}"), None).await;
-            assert_eq!((answer.status.as_u16(), &answer.json()["type"]), (404, &"error".into()), "{prefix}{path}");
+            // Claude Code's shape, but where the prefix says that somebody else asks.
+            let is_theirs = answer.json()["type"] == "error";
+            assert_eq!((answer.status.as_u16(), is_theirs), (404, prefix != "/openai"), "{prefix}{path}");
         }
     }
     assert_eq!(send(&gateway, "HEAD", "/anthropic", None).await.status, 200);
     assert_eq!(send(&gateway, "POST", "/anthropicx/v1/metrics", None).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_prefix_of_an_unknown_path_says_in_whose_shape_its_404_is() {
+    let unknown = [
+        "/v1/messages/batches",
+        "/v1/complete",
+        "/api/oauth/x",
+        "/api/claude_code/settings",
+        "/v1/responses/resp_1",
+        "/v1/embeddings",
+        "/v1/models/nothing",
+        "/v1//messages",
+        "/v1//responses",
+        "/x",
+    ];
+    // Where misspelt paths pass, and where they do not.
+    for gateway in [gateway(|builder| builder), gateway(|builder| builder.layer(GatewayLayer::new().gate(Open)))] {
+        for path in unknown {
+            // Whatever else seems to say whose client it is.
+            for version in [None, Some("2023-06-01")] {
+                let asked = async |prefix: &str| {
+                    let request = Request::get(format!("{prefix}{path}"));
+                    let request =
+                        version.iter().fold(request, |request, version| request.header("anthropic-version", *version));
+                    let answer = ask(gateway.clone(), request.body(Body::empty()).expect("a request")).await;
+                    assert_eq!(answer.status, 404, "{prefix}{path}: {}", answer.text);
+                    answer.json()
+                };
+                let anthropics = asked("/anthropic").await;
+                assert_eq!(
+                    (&anthropics["type"], &anthropics["error"]["type"]),
+                    (&"error".into(), &"not_found_error".into())
+                );
+                assert!(anthropics["request_id"].is_string(), "{path}: {anthropics}");
+                let openais = asked("/openai").await;
+                assert_eq!((openais.get("type"), openais.get("request_id")), (None, None), "{path}: {openais}");
+                assert_eq!(openais["error"]["type"], "invalid_request_error", "{path}: {openais}");
+                assert!(openais["error"].get("code").is_some(), "{path}: {openais}");
+            }
+        }
+    }
+}
+
+/// A gate that stands there and lets all pass.
+struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn admit(&self, _parts: &mut Parts, _call: &Call) -> Result<(), Rejection> {
+        Ok(())
+    }
 }

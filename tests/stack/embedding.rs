@@ -2,19 +2,34 @@
 
 use std::convert::Infallible;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
+use tollgate::audit::TracingSink;
+use tollgate::domain::content::Content;
+use tollgate::domain::key::Pepper;
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::rejection::RejectionKind;
+use tollgate::rewrite::{CostInUsage, WithholdUsage};
+use tollgate::route::ModelTable;
+use tollgate::store::StoreError;
+use tollgate::store::content::ContentSink;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits, MemoryStore};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
-use tollgate::{Body, Call, CallLayer, Dialect, Gateway, GatewayLayer, IngestLayer, MeterLayer};
+use tollgate::{
+    AdmissionLayer, AuditLayer, Body, BudgetLayer, Call, CallLayer, ContentLayer, Dialect, Gate, GateLayer, Gateway,
+    GatewayLayer, IngestLayer, KeyAuthLayer, MeterLayer, RateLimitLayer, Rejection, RewriteLayer, RouteLayer,
+    TranslateLayer,
+};
 use tower::util::MapResponseLayer;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::attempts::nowhere;
 use crate::support::Outcomes;
@@ -82,23 +97,109 @@ async fn one_layer_alone_opens_a_call_and_renders_its_refusals() {
 }
 
 /// What axum and hyper ask of a service. Compiling is the test.
-#[test]
-fn services_take_any_body_and_are_clone_send_and_sync() {
-    fn servable<S, B>(_: &S)
-    where
-        S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
-        S: Clone + Send + Sync + 'static,
-    {
+fn servable<S, B>(_: &S)
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    S: Clone + Send + Sync + 'static,
+{
+}
+
+/// Answers a request with any body.
+#[derive(Clone)]
+struct Anything;
+
+impl<B> Service<Request<B>> for Anything {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
     }
+
+    fn call(&mut self, _request: Request<B>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+/// Around a service, a `ServiceBuilder`'s and a route, for all bodies that come there. Gives the layers' names.
+macro_rules! around {
+    ($($layer:ident::$made:ident($($with:expr),*)),* $(,)?) => {{
+        $(
+            let made = $layer::$made($($with),*);
+            servable::<_, axum::body::Body>(&made.layer(Anything));
+            servable::<_, Incoming>(&made.layer(Anything));
+            servable::<_, Body>(&made.layer(Anything));
+            servable::<_, Incoming>(&ServiceBuilder::new().layer(made.clone()).service(Anything));
+            let _: Router = Router::new().route("/", get(async || {})).route_layer(made);
+        )*
+        vec![$(stringify!($layer)),*]
+    }};
+}
+
+#[tokio::test]
+async fn every_layer_goes_around_services_and_routes_of_any_body() {
     let gateway = gateway();
     servable::<_, axum::body::Body>(&gateway);
     servable::<_, Incoming>(&gateway);
     servable::<_, Full<Bytes>>(&gateway);
-    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
-    servable::<_, Incoming>(&GatewayLayer::new().layer(inner));
-    servable::<_, Incoming>(&IngestLayer::new().layer(inner));
-    servable::<_, Body>(&CallLayer::new().layer(inner));
-    servable::<_, Body>(&MeterLayer::new().layer(inner));
+    let pepper = Pepper::new(b"32 random bytes from your vault.").expect("long enough");
+    let mut tried = around! {
+        AdmissionLayer::new(MemoryStore::new()),
+        AuditLayer::new(TracingSink::new()),
+        BudgetLayer::new(MemoryBudgets::new()),
+        CallLayer::new(),
+        GateLayer::new(Open),
+        GatewayLayer::new(),
+        IngestLayer::new(),
+        KeyAuthLayer::new(MemoryKeys::new(), pepper),
+        MeterLayer::new(),
+        RateLimitLayer::new(MemoryLimits::new()),
+        RewriteLayer::new(CostInUsage::new()),
+        RouteLayer::new(ModelTable::new()),
+        TranslateLayer::new(Dialect::Anthropic),
+    };
+    // It keeps what has been read, by whoever stands outside of it.
+    let content = ContentLayer::new(Forgets);
+    servable::<_, Body>(&content.layer(Anything));
+    let read = ServiceBuilder::new().layer(IngestLayer::new()).layer(content);
+    servable::<_, axum::body::Body>(&read.clone().service(Anything));
+    servable::<_, Incoming>(&read.clone().service(Anything));
+    let _: Router = Router::new().route("/", get(async || {})).route_layer(read);
+    tried.push("ContentLayer");
+
+    let root = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("readable");
+    let exported = root.lines().filter(|line| line.starts_with("pub use "));
+    let mut layers: Vec<_> = exported
+        .flat_map(|line| line.split(|c: char| !c.is_alphanumeric()).filter(|name| name.ends_with("Layer")))
+        .collect();
+    layers.sort_unstable();
+    tried.sort_unstable();
+    assert_eq!(tried, layers, "each that the root has");
+}
+
+/// A gate that lets all pass.
+struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn admit(&self, _parts: &mut Parts, _call: &Call) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
+
+/// A sink that keeps nothing.
+struct Forgets;
+
+#[async_trait]
+impl ContentSink for Forgets {
+    async fn write(&self, _contents: &[Content]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn delete_before(&self, _end: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 /// Ready once, for one call; a clone of it is not ready, and panics when it is called all the same.
@@ -144,9 +245,9 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     twice(CallLayer::new().layer(once.clone())).await;
     twice(IngestLayer::new().layer(once.clone())).await;
     twice(MeterLayer::new().layer(once.clone())).await;
-    twice(tollgate::GateLayer::new(Vec::<Box<dyn tollgate::Gate>>::new()).layer(once.clone())).await;
-    twice(tollgate::RouteLayer::new(tollgate::route::ModelTable::new()).layer(once.clone())).await;
-    twice(tollgate::RewriteLayer::new(tollgate::rewrite::WithholdUsage::new()).layer(once.clone())).await;
+    twice(GateLayer::new(Vec::<Box<dyn Gate>>::new()).layer(once.clone())).await;
+    twice(RouteLayer::new(ModelTable::new()).layer(once.clone())).await;
+    twice(RewriteLayer::new(WithholdUsage::new()).layer(once.clone())).await;
     twice(GatewayLayer::new().layer(once)).await;
 }
 
@@ -175,14 +276,13 @@ async fn a_route_whose_path_says_nothing_can_be_named() {
 async fn a_refusal_that_a_framework_has_measured_goes_out_with_its_own_length() {
     struct Closed;
     #[async_trait::async_trait]
-    impl tollgate::Gate for Closed {
-        async fn admit(&self, _: &mut http::request::Parts, _: &Call) -> Result<(), tollgate::Rejection> {
-            Err(tollgate::Rejection::new(RejectionKind::InvalidRequest, "closed"))
+    impl Gate for Closed {
+        async fn admit(&self, _: &mut Parts, _: &Call) -> Result<(), Rejection> {
+            Err(Rejection::new(RejectionKind::InvalidRequest, "closed"))
         }
     }
     // axum writes `content-length: 0` for the placeholder that travels to the door.
-    let inner: Router =
-        Router::new().route("/v1/messages", post(|| async {})).route_layer(tollgate::GateLayer::new(Closed));
+    let inner: Router = Router::new().route("/v1/messages", post(|| async {})).route_layer(GateLayer::new(Closed));
     let app = GatewayLayer::new().layer(inner);
     let request = Request::post("/v1/messages").body(Body::from(body())).expect("a request");
     let answer = app.oneshot(request).await.expect("infallible");
@@ -234,11 +334,11 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
     let twice = GatewayLayer::new().admission(AdmissionLayer::new(MemoryStore::new()));
     let twice = only().layer(twice.rate_limit(RateLimitLayer::new(MemoryLimits::new())));
     assert!(problem(twice).expect("both").contains("`admission` stands in the place of"));
-    let routed = GatewayLayer::new().router(tollgate::route::ModelTable::new());
+    let routed = GatewayLayer::new().router(ModelTable::new());
     assert!(problem(builder(&[]).layer(routed)).expect("none").contains("no upstream"));
     // One with a router of its own knows where it sends what.
     let routed = builder(&[both[0], ("b", Dialect::Anthropic)]);
-    let table = tollgate::route::ModelTable::new().pattern("*", "b", Dialect::Anthropic);
+    let table = ModelTable::new().pattern("*", "b", Dialect::Anthropic);
     assert_eq!(problem(routed.layer(GatewayLayer::new().router(table))), None);
 }
 

@@ -115,3 +115,28 @@ fn every_header_is_in_the_table() {
     }
     assert!(missing.is_empty() && named > 20, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
 }
+
+#[test]
+fn examples_are_as_short_as_somebody_reads_in_a_minute() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let example = |name: &str| fs::read_to_string(examples.join(name)).expect("an example");
+    let gate = example("custom_gate.rs");
+    let (_, gate) = gate.split_once("\nstruct ").expect("a gate");
+    let (gate, _) = gate.split_once("\n#[tokio::main]").expect("what uses it");
+    for (what, text, most) in [
+        ("quickstart.rs", &*example("quickstart.rs"), 59),
+        ("custom_store.rs", &*example("custom_store.rs"), 99),
+        ("the gate of custom_gate.rs", gate.trim_end(), 20),
+    ] {
+        let lines = text.lines().count();
+        assert!(lines > 0 && lines <= most, "{what} has {lines} lines");
+    }
+}
+
+#[test]
+fn every_bullet_of_the_changelog_begins_with_its_module() {
+    let log = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md")).expect("a page");
+    let bullets: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+    let without: Vec<_> = bullets.iter().filter(|bullet| !bullet.starts_with('`')).collect();
+    assert!(without.is_empty() && bullets.len() > 20, "of {} bullets {without:?}", bullets.len());
+}

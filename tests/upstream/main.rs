@@ -2,6 +2,7 @@
 //! connections there are and for how long.
 
 mod connections;
+mod delays;
 mod refused;
 
 use std::convert::Infallible;

@@ -15,8 +15,11 @@ const ENDS: [char; 4] = [';', '?', '#', '\0'];
 impl Endpoint {
     /// Whose client sent it.
     pub(crate) fn dialect_of_misspelt(path: &str) -> Dialect {
-        let is_of_messages = decoded(path).is_some_and(|path| path.to_ascii_lowercase().contains("messages"));
-        if is_of_messages { Dialect::Anthropic } else { Dialect::OpenAiChat }
+        let is_of_messages = || decoded(path).is_some_and(|path| path.to_ascii_lowercase().contains("messages"));
+        Endpoint::family(path).unwrap_or_else(|| match is_of_messages() {
+            true => Dialect::Anthropic,
+            false => Dialect::OpenAiChat,
+        })
     }
 
     /// Whether a service that is lax about paths may take one that is none for that of an LLM endpoint: by doubled slashes,

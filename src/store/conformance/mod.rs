@@ -2,9 +2,9 @@
 //!
 //! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every
 //! rule over a new one. The stores of this crate pass it, and their own tests ask beside it what only a file or a process
-//! can be asked: what survives a kill, a full disk, a second process. It names the time itself, but for one rule about the
-//! store's own clock, which waits a moment for it to move; it spawns two thousand tasks where a rule is about many at once,
-//! so give it a runtime with several threads.
+//! can be asked: what survives a kill, a full disk, a second process. It names the time itself and never sleeps, but for one
+//! rule about the store's own clock, which asks again and again for a fifth of a second until that has moved; it spawns two
+//! thousand tasks where a rule is about many at once, so give it a runtime with several threads.
 //!
 //! Some sets of rules are asked of some stores and not of others, and are demanded by name. [`budgets_shared`],
 //! [`limits_shared`] and [`admission_shared`]: two handles on one database, as two gateways have them. No other rule has more
