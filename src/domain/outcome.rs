@@ -193,7 +193,8 @@ pub struct Outcome {
     pub endpoint: Endpoint,
     /// Who called, if anyone asked.
     pub principal: Option<Arc<Principal>>,
-    /// What the client says of itself, where the call is audited.
+    /// What the client says of itself, where somebody hears of the call: an [`AuditLayer`](crate::AuditLayer), an observer or an
+    /// opener ([`on_close`](crate::CallLayer::on_close), [`on_open`](crate::CallLayer::on_open)), a gate of the host's.
     pub client: Attribution,
     /// The model that the client named, if its body was read.
     pub model: Option<Arc<str>>,

@@ -20,7 +20,7 @@ use crate::domain::outcome::{End, Outcome};
 /// | `gen_ai.request.model` | the model that the last attempt asked for |
 /// | `gen_ai.response.model` | the model that the last answer says it is of |
 /// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for |
-/// | `gen_ai.conversation.id` | the session, as the client says itself, where the call is audited |
+/// | `gen_ai.conversation.id` | the session, as the client says itself |
 /// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input with what caches held |
 /// | `gen_ai.usage.{cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | of these; with the latest names alone |
 /// | `error.type` | why it was refused, or how it failed |

@@ -14,6 +14,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use serde::Serialize;
 use serde_json::json;
+use tollgate::domain::attribution::Attribution;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::dialect::{Dialect, Operation};
@@ -23,8 +24,8 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::telemetry::{Conventions, Spans};
 use tollgate::upstream::Provider;
-use tollgate::{Body, Call, Gate, Gateway, GatewayLayer, Rejection};
-use tower::service_fn;
+use tollgate::{Body, Call, Gate, GateLayer, Gateway, GatewayLayer, Rejection};
+use tower::{Layer as _, service_fn};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
@@ -159,6 +160,54 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
         assert_eq!((field(1, "otel.name"), field(1, "tollgate.end")), (Some("chat"), Some("refused")));
         assert!(!format!("{ended:?}").contains("canary"), "prompts are nobody's business");
     }
+}
+
+type Heard = Arc<Mutex<Vec<Attribution>>>;
+
+/// Hears how the calls end that it lets pass.
+struct Hears(Heard);
+
+#[async_trait]
+impl Gate for Hears {
+    async fn admit(&self, _: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        let heard = self.0.clone();
+        call.on_close(move |outcome| heard.lock().expect("no panic").push(outcome.client.clone()));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whose_session_it_is_is_known_of_a_call_that_nobody_audits() {
+    let user = json!({ "device_id": "d1", "account_uuid": "a1", "session_id": "s1" }).to_string();
+    let hello =
+        json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [], "metadata": { "user_id": user } });
+    let request = || {
+        let request = Request::post(MESSAGES).header("user-agent", "claude-cli/2.1.330 (external, cli)");
+        request.body(Body::from(hello.to_string())).expect("a request")
+    };
+    let seen = Seen::listen();
+    let spans = Spans::new();
+    let world = World::bare(|layer| layer.on_open(move |call| spans.begin(call)));
+    assert_eq!(world.ask(request()).await.status, 200);
+    assert_eq!(seen.lock().1[0].get("gen_ai.conversation.id").map(String::as_str), Some("s1"));
+
+    // Each way to hear of a call, and no other beside it.
+    let heard = Heard::default();
+    let mine = heard.clone();
+    let observed =
+        World::bare(|layer| layer.on_close(move |outcome| mine.lock().expect("no panic").push(outcome.client.clone())));
+    assert_eq!(observed.ask(request()).await.status, 200);
+    let gated = World::bare(|layer| layer.gate(Hears(heard.clone())));
+    assert_eq!(gated.ask(request()).await.status, 200);
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("hi"))) });
+    assert_eq!(ask(GateLayer::new(Hears(heard.clone())).layer(inner), request()).await.status, 200);
+    let heard = heard.lock().expect("no panic");
+    let said = |one: &Attribution| [&one.agent, &one.session, &one.user].map(|text| text.as_deref().map(str::to_owned));
+    let some = |text: &str| Some(text.to_owned());
+    let all = [some("claude-cli/2.1.330"), some("s1"), some("a1")];
+    // By itself a gate has no body read.
+    let of_head = [some("claude-cli/2.1.330"), None, None];
+    assert_eq!(heard.iter().map(said).collect::<Vec<_>>(), [all.clone(), all, of_head]);
 }
 
 /// Takes a moment to decide.
