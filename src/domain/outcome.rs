@@ -252,6 +252,11 @@ impl Outcome {
         self.attempts.is_empty() && (is_refused || self.metered)
     }
 
+    /// From opening to the first byte of a good answer: an error is there at once, and says nothing of how long answers take.
+    pub(crate) fn first_chunk_after(&self) -> Option<Duration> {
+        self.first_byte_after.filter(|_| self.status.is_some_and(|status| status.is_success()))
+    }
+
     /// How well it is known what the budgets are charged; `None` where nothing was held of any.
     #[must_use]
     pub fn quality(&self) -> Option<Quality> {

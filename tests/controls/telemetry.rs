@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Frame;
+use http_body_util::BodyExt;
 use serde::Serialize;
 use serde_json::json;
 use tollgate::domain::attribution::Attribution;
@@ -25,7 +26,7 @@ use tollgate::domain::rejection::RejectionKind;
 use tollgate::telemetry::{Conventions, Spans};
 use tollgate::upstream::Provider;
 use tollgate::{Body, Call, Gate, GateLayer, Gateway, GatewayLayer, Rejection};
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
@@ -208,6 +209,48 @@ async fn whose_session_it_is_is_known_of_a_call_that_nobody_audits() {
     // By itself a gate has no body read.
     let of_head = [some("claude-cli/2.1.330"), None, None];
     assert_eq!(heard.iter().map(said).collect::<Vec<_>>(), [all.clone(), all, of_head]);
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_by_the_status_of_their_provider_or_by_how_they_ended() {
+    for conventions in [Conventions::V1_36, Conventions::Latest] {
+        let seen = Seen::listen();
+        let spans = Spans::new().conventions(conventions);
+        let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+        let slow = Slow(clock.clone());
+        let world = World::bare(|layer| layer.clock(clock).gate(slow).on_open(move |call| spans.begin(call)));
+        for (script, is_stream, error) in [
+            ("sim:status=429", false, Some("429")),
+            ("sim:status=500", true, Some("500")),
+            ("sim:deltas=3,error=1", true, Some("broken")),
+            ("sim:deltas=3,end=1", true, Some("broken")),
+            ("sim:html", false, Some("upstream_garbled")),
+            ("sim:deltas=3,stall=1", true, Some("abandoned")),
+            ("sim:deltas=3", true, None),
+            ("sim:deltas=3", false, None),
+        ] {
+            let hello = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "stream": is_stream,
+                "messages": [{ "role": "user", "content": script }] });
+            let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
+            let answer = world.gateway.clone().oneshot(request).await.expect("infallible");
+            let (status, mut body) = (answer.status(), answer.into_body());
+            let is_left = error == Some("abandoned");
+            while let Some(Ok(_)) = body.frame().await {
+                if is_left {
+                    break;
+                }
+            }
+            drop(body);
+            let ended = seen.lock().1.pop().expect("a span");
+            let field = |name: &str| ended.get(name).map(String::as_str);
+            assert_eq!(field("error.type"), error, "{script}: {ended:?}");
+            assert_eq!(field("otel.status_code"), error.map(|_| "ERROR"), "{script}");
+            assert_eq!(field("gen_ai.request.stream"), is_stream.then_some("true"), "{script}");
+            let has_first = conventions == Conventions::Latest && is_stream && status == 200;
+            let first = field("gen_ai.response.time_to_first_chunk");
+            assert_eq!(first, has_first.then_some("0.0015"), "{script}: {ended:?}");
+        }
+    }
 }
 
 /// Takes a moment to decide.
