@@ -1,5 +1,5 @@
-//! The long texts: how the house is built, and why the layers stand in their order; every header; and what to do when something
-//! is wrong; and where it ends.
+//! The long texts: how the house is built, and why the layers stand in their order; every header; every member of a record;
+//! what to do when something is wrong; and where it ends.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
@@ -15,3 +15,6 @@ pub mod operations {}
 
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
+
+#[doc = include_str!("records.md")]
+pub mod records {}

@@ -149,3 +149,64 @@ fn every_header_is_in_the_table() {
     }
     assert!(missing.is_empty() && named > 60, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
 }
+
+/// What a type is called in JSON of what this code has of it: the members of a struct, the words and the members of an enum.
+fn members(code: &str, of: &str) -> Vec<String> {
+    let is_named = |line: &str| {
+        let line =
+            line.trim_start_matches("pub").trim_start_matches("(crate)").trim_start_matches("(super)").trim_start();
+        ["struct ", "enum "].iter().any(|kind| line.strip_prefix(kind) == Some(&format!("{of} {{")))
+    };
+    let lines = code.lines().skip_while(|line| !is_named(line)).skip(1).take_while(|line| *line != "}");
+    let (mut found, mut renamed, mut is_flat) = (Vec::new(), None, false);
+    for line in lines.map(str::trim) {
+        if line.starts_with("#[") {
+            renamed = line.split_once("rename = \"").and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
+            is_flat = line.contains("flatten");
+            continue;
+        }
+        let line = line
+            .strip_prefix("pub")
+            .map_or(line, |line| line.trim_start_matches("(crate)").trim_start_matches("(super)").trim_start());
+        let name: String = line.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let snake = name.chars().enumerate().fold(String::new(), |mut snake, (at, letter)| {
+            snake.extend((at > 0 && letter.is_ascii_uppercase()).then_some('_'));
+            snake.push(letter.to_ascii_lowercase());
+            snake
+        });
+        if !snake.is_empty() && !std::mem::take(&mut is_flat) {
+            found.push(renamed.take().unwrap_or(snake));
+        }
+        renamed = None;
+    }
+    assert!(!found.is_empty(), "no {of}");
+    found
+}
+
+#[test]
+fn every_member_of_a_record_and_of_a_line_is_on_their_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("UTF-8");
+    let page = read("docs/records.md");
+    let (mut named, mut missing) = (0, Vec::new());
+    for (path, types) in [
+        ("domain/audit.rs", &["AuditRecord", "AttemptRecord"][..]),
+        ("domain/outcome.rs", &["Decision"]),
+        ("domain/usage.rs", &["Usage", "Served"]),
+        ("domain/event.rs", &["Event", "What"]),
+        ("domain/budget.rs", &["Pot"]),
+        ("domain/scope.rs", &["Scope"]),
+        ("store/journal/line.rs", &["Written", "Said", "Opened", "Intent", "Seen", "Final", "Settled"]),
+        ("store/journal/ongoing.rs", &["Ongoing"]),
+        ("store/journal/seal.rs", &["Sealed", "Deleted"]),
+    ] {
+        let code = read(path).replace("Written<'a> {", "Written {");
+        let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for of in types {
+            let found = members(&code.join("\n"), of);
+            named += found.len();
+            missing.extend(found.into_iter().filter(|name| !page.contains(&format!("`{name}`"))));
+        }
+    }
+    assert!(missing.is_empty() && named > 100, "{named} members, of which {missing:?} are not in src/docs/records.md");
+}
