@@ -27,7 +27,8 @@ use tollgate::{BudgetLayer, Dialect, Gateway, GatewayLayer};
 /// From a quick refusal to a long answer, in seconds; and from a millionth on for what is the gateway's own.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 const OWN: [f64; 10] = [0.000_005, 0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.1, 1.0];
-/// As OpenTelemetry proposes them.
+/// As OpenTelemetry proposes them, of either generation of its names.
+const ATTEMPT: [f64; 14] = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const TOKENS: [f64; 14] = [
     1.0,
     4.0,
@@ -49,9 +50,9 @@ const TOKENS: [f64; 14] = [
 async fn main() -> Result<(), Box<dyn Error>> {
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("duration".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("duration".to_owned()), &ATTEMPT)?
+        .set_buckets_for_metric(Matcher::Suffix("first_chunk".to_owned()), &ATTEMPT)?
         .set_buckets_for_metric(Matcher::Full("tollgate_overhead_seconds".to_owned()), &OWN)?
-        // Of either generation of OpenTelemetry's names.
         .set_buckets_for_metric(Matcher::Prefix("gen_ai_client_token".to_owned()), &TOKENS)?
         .set_buckets_for_metric(Matcher::Prefix("gen_ai_client_inference_operation".to_owned()), &TOKENS)?
         .install_recorder()?;

@@ -7,7 +7,6 @@ use http::request::Parts;
 
 use super::layer::Way;
 use crate::call::Call;
-use crate::domain::attribution::Attribution;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::gate::Gate;
@@ -63,7 +62,7 @@ impl AuditGate {
                 call.on_close_shared(move |outcome| trail.close(outcome));
             }
         }
-        call.set_client(|| Attribution::of(&parts.headers, None));
+        call.set_client(&parts.headers);
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::HeaderMap;
+
 use super::Call;
 use crate::dialect::head::Head;
 use crate::domain::attribution::Attribution;
@@ -89,9 +91,9 @@ impl Call {
         self.state().decisions.len()
     }
 
-    /// Sets what the client says of itself, unless somebody has.
-    pub(crate) fn set_client(&self, client: impl FnOnce() -> Attribution) {
-        self.shared.client.get_or_init(client);
+    /// Reads what the client says of itself, unless somebody has: for who hears of the call, since of any other nobody asks.
+    pub(crate) fn set_client(&self, headers: &HeaderMap) {
+        self.shared.client.get_or_init(|| Attribution::of(headers, None));
     }
 
     /// What the client says of itself, its body included, if anybody wants to know.

@@ -91,6 +91,9 @@ impl CallLayer {
         {
             call.set_principal(principal.clone());
         }
+        if !config.observers.is_empty() || !config.openers.is_empty() {
+            call.set_client(request.headers());
+        }
         for observer in &config.observers {
             let observer = observer.clone();
             call.on_close(move |outcome| observer(outcome));

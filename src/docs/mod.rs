@@ -1,5 +1,5 @@
 //! The long texts: what is promised, and where it ends; how the house is built, and why the layers stand in their order; every
-//! header; and what to do when something is wrong.
+//! header; every member of a record; and what to do when something is wrong.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
@@ -18,3 +18,6 @@ pub mod ordering {}
 
 #[doc = include_str!("promises.md")]
 pub mod promises {}
+
+#[doc = include_str!("records.md")]
+pub mod records {}

@@ -1,7 +1,7 @@
 //! What clients say of themselves, unasked: for reports, and for nothing else, since nobody has checked it.
 //!
-//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client), where an
-//! [`AuditLayer`](crate::AuditLayer) is: who spends, by session and by agent. Each is at most 128 bytes of one line.
+//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client), without setting anything up: who
+//! spends, by session and by agent. Each is at most 128 bytes of one line.
 //!
 //! ```
 //! use http::HeaderMap;
@@ -158,13 +158,25 @@ fn clean(bytes: &[u8]) -> Option<Arc<str>> {
         return Some(plain.trim_ascii()).filter(|plain| !plain.is_empty()).map(Arc::from);
     }
     let mut clean = String::new();
-    for letter in String::from_utf8_lossy(bytes).trim().chars().filter(|letter| !letter.is_control()) {
+    for letter in String::from_utf8_lossy(bytes).trim_start().chars().filter(|letter| !is_unseen(*letter)) {
         if clean.len() + letter.len_utf8() > LONGEST {
             break;
         }
         clean.push(letter);
     }
+    let clean = clean.trim();
     (!clean.is_empty()).then(|| clean.into())
+}
+
+/// Whether it ends a line, turns one round or shows nothing (Unicode's Cc, Zl, Zp and Cf): of two that look the same nobody would
+/// know which is which.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -251,6 +263,14 @@ mod tests {
         let [.., user] = of(&[], Some(&"ß".repeat(1_000)));
         assert_eq!(user.map(|user| user.chars().count()), Some(LONGEST / 2), "cut between letters");
         assert_eq!(of(&[("user-agent", b"  "), ("session-id", b"")], Some("\n")), [None, None, None]);
+        let unseen = "a\u{2028}da\u{2029}\u{202e}\u{200b}\u{ad}\u{feff}\u{2066} b\u{e0041}ö";
+        let [agent, _, user] = of(&[("user-agent", unseen.as_bytes())], Some(unseen));
+        assert_eq!(
+            (agent.as_deref(), user.as_deref()),
+            (Some("ada bö"), Some("ada bö")),
+            "nor has it what nobody sees"
+        );
+        assert_eq!(of(&[], Some(" \u{200b} \u{2029} "))[2], None);
         assert_eq!(of(&[], Some(r#"{"device_id":{}}"#)), [None, None, Some(r#"{"device_id":{}}"#.to_owned())]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of
 //! what the prompts and the answers held. It serialises as one flat object, and is read back from it: members are added to
-//! and not changed within one `schema`, and what is not known is left out. Money is decimal text in dollars, times are microseconds.
+//! and not changed within one `schema`, and what is not known is left out. [`docs::records`](crate::docs::records) has them all.
 //!
 //! ```
 //! use tollgate::domain::audit::AuditRecord;

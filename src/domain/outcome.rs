@@ -193,7 +193,8 @@ pub struct Outcome {
     pub endpoint: Endpoint,
     /// Who called, if anyone asked.
     pub principal: Option<Arc<Principal>>,
-    /// What the client says of itself, where the call is audited.
+    /// What the client says of itself, where somebody hears of the call: an [`AuditLayer`](crate::AuditLayer), an observer or an
+    /// opener ([`on_close`](crate::CallLayer::on_close), [`on_open`](crate::CallLayer::on_open)), a gate of the host's.
     pub client: Attribution,
     /// The model that the client named, if its body was read.
     pub model: Option<Arc<str>>,
@@ -249,6 +250,11 @@ impl Outcome {
     pub fn is_unasked(&self) -> bool {
         let is_refused = self.rejection.is_some() && self.end != End::Cut;
         self.attempts.is_empty() && (is_refused || self.metered)
+    }
+
+    /// From opening to the first byte of a good answer: an error is there at once, and says nothing of how long answers take.
+    pub(crate) fn first_chunk_after(&self) -> Option<Duration> {
+        self.first_byte_after.filter(|_| self.status.is_some_and(|status| status.is_success()))
     }
 
     /// How well it is known what the budgets are charged; `None` where nothing was held of any.

@@ -72,7 +72,7 @@ where
         let verdict = match (decided, call) {
             (Some(verdict), _) => verdict,
             (None, Some(call)) => {
-                let before = name.before(&call);
+                let before = name.before(&call, &parts.headers);
                 (*gate).admit(&mut parts, &call).await.inspect(|()| name.passed(&call, before))
             }
             (None, None) => {

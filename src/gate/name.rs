@@ -1,3 +1,5 @@
+use http::HeaderMap;
+
 use crate::call::Call;
 use crate::domain::outcome::Decision;
 
@@ -14,9 +16,13 @@ impl Name {
         Name(Some(std::any::type_name::<G>()))
     }
 
-    /// How much had been noted when it was asked.
-    pub(crate) fn before(self, call: &Call) -> usize {
-        self.0.map_or(0, |_| call.noted())
+    /// How much had been noted when it was asked. It may want to hear how the call ends.
+    pub(crate) fn before(self, call: &Call, headers: &HeaderMap) -> usize {
+        if self.0.is_none() {
+            return 0;
+        }
+        call.set_client(headers);
+        call.noted()
     }
 
     /// It let the call pass: noted, unless it has noted something itself.

@@ -44,7 +44,7 @@ where
         let (mut parts, body) = request.into_parts();
         let call = Call::of_parts(&parts).cloned();
         let decided = call.and_then(|call| {
-            let before = self.name.before(&call);
+            let before = self.name.before(&call, &parts.headers);
             let verdict = self.gate.decide(&mut parts, &call);
             verdict.as_ref().is_some_and(Result::is_ok).then(|| self.name.passed(&call, before));
             verdict

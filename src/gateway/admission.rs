@@ -66,7 +66,7 @@ impl<I> Admission<I> {
         }
         let bytes = self.ingest.read(parts, pin!(body), &call).await?;
         for (name, gate) in &self.gates {
-            let before = name.before(&call);
+            let before = name.before(&call, &parts.headers);
             match gate.decide(parts, &call) {
                 Some(verdict) => verdict?,
                 // Past the pointer's own implementation, which would put the future in a box of its own.

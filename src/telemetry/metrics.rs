@@ -10,10 +10,12 @@ use metrics::{
 use super::semconv::{self, Conventions};
 use super::standing;
 use crate::call::Call;
+use crate::dialect::canon::warning;
+use crate::dialect::head::Head;
 use crate::domain::catalog::Catalog;
 use crate::domain::dialect::Operation;
 use crate::domain::money::Money;
-use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
+use crate::domain::outcome::{Attempt, End, Outcome};
 use crate::domain::usage::Usage;
 
 /// What stands for every name that is not known.
@@ -41,6 +43,10 @@ impl Metrics {
     pub fn new() -> Self {
         describe();
         standing::describe();
+        // A rate is known of what is there before the first.
+        for kind in warning::NAMES {
+            counter!("tollgate_translation_losses_total", "kind" => kind).increment(0);
+        }
         Metrics { inner: Arc::new(Inner { conventions: Conventions::default(), teams: None }) }
     }
 
@@ -65,16 +71,17 @@ impl Metrics {
             return;
         }
         gauge!("tollgate_calls_in_flight").increment(1);
-        let (inner, catalog) = (self.inner.clone(), call.catalog().clone());
+        let (inner, of) = (self.inner.clone(), call.clone());
         call.on_close(move |outcome| {
             gauge!("tollgate_calls_in_flight").decrement(1);
-            inner.record(outcome, &catalog);
+            inner.record(outcome, &of);
         });
     }
 }
 
 impl Inner {
-    fn record(&self, outcome: &Outcome, catalog: &Catalog) {
+    fn record(&self, outcome: &Outcome, call: &Call) {
+        let catalog = call.catalog();
         let dialect = Label::from_static_parts("dialect", outcome.endpoint.dialect.as_str());
         let model = Label::new("model", name(catalog, outcome.model.as_ref()));
         let end = Label::from_static_parts("end", outcome.end.as_str());
@@ -83,14 +90,14 @@ impl Inner {
         histogram!("tollgate_call_seconds", vec![dialect.clone(), operation.clone(), model.clone(), end.clone()])
             .record(outcome.took);
         counter!("tollgate_calls_total", vec![dialect.clone(), operation, model.clone(), end, reason]).increment(1);
-        // An error is there at once, and says nothing of how long answers take.
-        if let Some(first) =
-            outcome.first_byte_after.filter(|_| outcome.status.is_some_and(|status| status.is_success()))
-        {
+        if let Some(first) = outcome.first_chunk_after() {
             histogram!("tollgate_first_byte_seconds", vec![dialect.clone(), model.clone()]).record(first);
         }
         if let Some(own) = overhead(outcome) {
             histogram!("tollgate_overhead_seconds", vec![dialect]).record(own);
+        }
+        for (kind, lost) in outcome.warnings.as_deref().into_iter().flat_map(warning::counted) {
+            counter!("tollgate_translation_losses_total", "kind" => kind).increment(lost);
         }
         let team = self.teams.as_ref().map(|teams| Label::new("team", teams.label(outcome)));
         if let (Some(charged), Some(quality)) = (outcome.charged, outcome.quality()) {
@@ -100,11 +107,29 @@ impl Inner {
         for attempt in &outcome.attempts {
             self.attempt(outcome, attempt, catalog, team.as_ref());
         }
+        if self.conventions == Conventions::Latest
+            && outcome.endpoint.operation == Operation::Generate
+            && call.head().is_some_and(Head::is_stream)
+            && let (Some(first), Some(last)) = (outcome.first_chunk_after(), outcome.attempts.last())
+        {
+            histogram!(semconv::TIME_TO_FIRST_CHUNK, self.inference(outcome, last, asked(outcome, last, catalog)))
+                .record(first);
+        }
+    }
+
+    /// What OpenTelemetry tells an attempt by.
+    fn inference(&self, outcome: &Outcome, attempt: &Attempt, asked: SharedString) -> Vec<Label> {
+        let dialect = attempt.target.as_ref().map_or(outcome.endpoint.dialect, |target| target.dialect);
+        vec![
+            Label::from_static_parts(semconv::OPERATION_NAME, semconv::operation(outcome.endpoint.operation)),
+            Label::from_static_parts(self.conventions.provider_key(), semconv::provider(dialect)),
+            Label::new(semconv::REQUEST_MODEL, asked),
+        ]
     }
 
     fn attempt(&self, outcome: &Outcome, attempt: &Attempt, catalog: &Catalog, team: Option<&Label>) {
         let target = attempt.target.as_ref();
-        let asked = name(catalog, target.map(|target| &target.model).or(outcome.model.as_ref()));
+        let asked = asked(outcome, attempt, catalog);
         let model = Label::new("model", asked.clone());
         let upstream = target.map_or(SharedString::const_str("none"), |target| target.upstream.clone().into());
         let upstream = Label::new("upstream", upstream);
@@ -117,23 +142,18 @@ impl Inner {
             counter!("tollgate_cost_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos(cost));
         }
 
-        let dialect = target.map_or(outcome.endpoint.dialect, |target| target.dialect);
-        let mut labels = vec![
-            Label::from_static_parts(semconv::OPERATION_NAME, semconv::operation(outcome.endpoint.operation)),
-            Label::from_static_parts(self.conventions.provider_key(), semconv::provider(dialect)),
-            Label::new(semconv::REQUEST_MODEL, asked),
-        ];
-        if let Some(usage) = &attempt.usage {
-            for (kind, tokens) in kinds(usage) {
-                let kind = Label::from_static_parts("type", kind);
-                let labels = [upstream.clone(), model.clone(), kind].into_iter().chain(team.cloned());
-                counter!("tollgate_tokens_total", labels.collect::<Vec<_>>()).increment(tokens);
-            }
-            self.usage(usage, &labels);
+        for (kind, tokens) in attempt.usage.iter().flat_map(kinds) {
+            let kind = Label::from_static_parts("type", kind);
+            let labels = [upstream.clone(), model.clone(), kind].into_iter().chain(team.cloned());
+            counter!("tollgate_tokens_total", labels.collect::<Vec<_>>()).increment(tokens);
         }
-        if attempt.end != AttemptEnd::Complete {
-            labels.push(Label::from_static_parts(semconv::ERROR_TYPE, attempt.end.as_str()));
+        // To count tokens is no inference, and over sooner.
+        if outcome.endpoint.operation != Operation::Generate {
+            return;
         }
+        let mut labels = self.inference(outcome, attempt, asked);
+        attempt.usage.iter().for_each(|usage| self.usage(usage, &labels));
+        labels.extend(semconv::attempt_error(attempt).map(|error| Label::new(semconv::ERROR_TYPE, error.into_owned())));
         let name = match self.conventions {
             Conventions::V1_36 => semconv::OPERATION_DURATION,
             Conventions::Latest => semconv::DURATION,
@@ -172,6 +192,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// The model that an attempt asked for.
+fn asked(outcome: &Outcome, attempt: &Attempt, catalog: &Catalog) -> SharedString {
+    name(catalog, attempt.target.as_ref().map(|target| &target.model).or(outcome.model.as_ref()))
 }
 
 /// By the catalogue's name, however a client may have written it.
@@ -229,6 +254,11 @@ fn describe() {
     describe_histogram!(semconv::TOKEN_USAGE, "Tokens of an attempt, by their type");
     describe_histogram!(semconv::OPERATION_DURATION, Unit::Seconds, "How long an attempt took");
     describe_histogram!(semconv::DURATION, Unit::Seconds, "How long an attempt took");
+    describe_histogram!(
+        semconv::TIME_TO_FIRST_CHUNK,
+        Unit::Seconds,
+        "From a call's opening to the first its client had of a stream"
+    );
     describe_histogram!(semconv::INPUT_TOKENS_EACH, "Input tokens of an attempt");
     describe_histogram!(semconv::OUTPUT_TOKENS_EACH, "Output tokens of an attempt");
     for name in [
@@ -252,6 +282,7 @@ fn describe() {
         "tollgate_charged_nanodollars_total",
         "What budgets were charged for calls that closed here, in billionths of a dollar"
     );
+    describe_counter!("tollgate_translation_losses_total", "What translations lost, as their clients were told");
     describe_histogram!("tollgate_call_seconds", Unit::Seconds, "From a call's opening to its close");
     describe_histogram!(
         "tollgate_first_byte_seconds",

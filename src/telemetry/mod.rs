@@ -19,13 +19,15 @@
 //! | `tollgate_charged_nanodollars_total` | counter | `model`, `quality`, perhaps `team` |
 //! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, perhaps `team` |
 //! | `tollgate_attempts_total` | counter | `upstream`, `model`, `end` |
+//! | `tollgate_translation_losses_total` | counter | `kind` |
 //! | `tollgate_settlements_waiting` | gauge | |
 //! | `tollgate_audit_refusing`, `tollgate_audit_places_left` | gauge | |
 //! | `tollgate_audit_behind` | gauge | `sink` |
 //! | `tollgate_content_dropped_total` | counter | |
 //! | `gen_ai.client.operation.duration`, or `gen_ai.client.inference.duration` | histogram, seconds | `gen_ai.operation.name`, `gen_ai.system` or `gen_ai.provider.name`, `gen_ai.request.model`, `error.type` |
 //! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.operation.{input,output}_tokens` | histogram | the same but `error.type`, and `gen_ai.token.type` with the former |
-//! | with the latest names also `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same, and `gen_ai.token.modality` |
+//! | with the latest names also `gen_ai.client.inference.time_to_first_chunk` | histogram, seconds | the first three of these |
+//! | and `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same three, and `gen_ai.token.modality` |
 //!
 //! What calls cost is what their providers stated, by the catalogue's prices, whether or not a budget pays for it; what they are
 //! charged is counted where money was held of one, and includes what nobody stated.
@@ -33,7 +35,12 @@
 //! How settlements, the trail and content stand no call says: they are as old as your last
 //! [`settlements`](Metrics::settlements), [`audit`](Metrics::audit) and [`content`](Metrics::content).
 //!
-//! The last three are an attempt's, under the names of OpenTelemetry's conventions of a [generation](Conventions).
+//! What translations lost is counted as clients were told of it (`x-tollgate-warnings`): each path once a call, by its kind:
+//! `dropped`, `clamped`, `emulated`, `adapted`.
+//!
+//! The last four are an attempt's that asks for an answer, under the names of OpenTelemetry's conventions of a
+//! [generation](Conventions); the time to the first chunk is a call's that is a stream. `error.type` is the status of the
+//! provider's error (`429`), or else how the attempt ended (`no_answer`, `broken`, …).
 //!
 //! ```
 //! use tollgate::GatewayLayer;

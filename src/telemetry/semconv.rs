@@ -1,7 +1,12 @@
 //! The names of [OpenTelemetry's conventions for generative AI](https://opentelemetry.io/docs/specs/semconv/gen-ai/), which
 //! are all still in development: kept in this one place.
 
+use std::borrow::Cow;
+
+use http::StatusCode;
+
 use crate::domain::dialect::{Dialect, Operation};
+use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
 
 /// Which generation of the conventions is spoken. Never two at once: a sum over both would count twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +54,33 @@ pub(super) fn operation(operation: Operation) -> &'static str {
     }
 }
 
+/// What an attempt is told apart by that did not complete: the status of the provider's error, or else the word for how it ended.
+/// There are two hundred of the one and six of the other.
+pub(super) fn attempt_error(attempt: &Attempt) -> Option<Cow<'static, str>> {
+    match attempt.end {
+        AttemptEnd::Complete => None,
+        end => Some(attempt.status.and_then(by_status).unwrap_or(end.as_str().into())),
+    }
+}
+
+/// The same of a call, which we may have refused, and whose client may have left.
+pub(super) fn call_error(outcome: &Outcome) -> Option<Cow<'static, str>> {
+    let of_failed = || {
+        let last = outcome.attempts.last().filter(|last| last.end != AttemptEnd::Abandoned);
+        last.and_then(attempt_error).or_else(|| by_status(outcome.status?))
+    };
+    match (outcome.rejection, outcome.end) {
+        (_, End::Complete) => None,
+        (Some(kind), _) => Some(kind.as_str().into()),
+        (None, End::Failed) => Some(of_failed().unwrap_or(End::Failed.as_str().into())),
+        (None, end) => Some(end.as_str().into()),
+    }
+}
+
+fn by_status(status: StatusCode) -> Option<Cow<'static, str>> {
+    (status.is_client_error() || status.is_server_error()).then(|| status.as_str().to_owned().into())
+}
+
 #[cfg(feature = "metrics")]
 pub(super) use self::metrics::*;
 
@@ -59,6 +91,8 @@ pub(super) const REQUEST_MODEL: &str = "gen_ai.request.model";
 pub(super) const REQUEST_STREAM: &str = "gen_ai.request.stream";
 pub(super) const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
 pub(super) const RESPONSE_MODEL: &str = "gen_ai.response.model";
+/// The latest alone.
+pub(super) const FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
 pub(super) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
 pub(super) const ERROR_TYPE: &str = "error.type";
 
@@ -82,6 +116,7 @@ mod metrics {
     pub(crate) const INPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.input_tokens";
     pub(crate) const OUTPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.output_tokens";
     pub(crate) const DURATION: &str = "gen_ai.client.inference.duration";
+    pub(crate) const TIME_TO_FIRST_CHUNK: &str = "gen_ai.client.inference.time_to_first_chunk";
     pub(crate) const INPUT_TOKENS: &str = "gen_ai.client.inference.usage.input_tokens";
     pub(crate) const OUTPUT_TOKENS: &str = "gen_ai.client.inference.usage.output_tokens";
     pub(crate) const CACHE_READ_TOKENS: &str = "gen_ai.client.inference.usage.cache_read.input_tokens";

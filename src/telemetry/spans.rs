@@ -1,10 +1,10 @@
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
-use super::semconv::{self, Conventions, operation, provider};
+use super::semconv::{self, Conventions, call_error, operation, provider};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
-use crate::domain::outcome::{End, Outcome};
+use crate::domain::outcome::Outcome;
 
 /// A `tracing` span for each call, from its opening to its close, with the names of OpenTelemetry's conventions for
 /// generative AI. A child of the span in which the call was opened.
@@ -19,13 +19,18 @@ use crate::domain::outcome::{End, Outcome};
 /// | `gen_ai.system`, or `gen_ai.provider.name` | `anthropic`, `openai`: whom the last attempt asked |
 /// | `gen_ai.request.model` | the model that the last attempt asked for |
 /// | `gen_ai.response.model` | the model that the last answer says it is of |
-/// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for |
-/// | `gen_ai.conversation.id` | the session, as the client says itself, where the call is audited |
+/// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for; the former of a stream alone |
+/// | `gen_ai.response.time_to_first_chunk` | seconds until the client had the first of a stream; with the latest names alone |
+/// | `gen_ai.conversation.id` | the session, as the client says itself |
 /// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input with what caches held |
 /// | `gen_ai.usage.{cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | of these; with the latest names alone |
-/// | `error.type` | why it was refused, or how it failed |
+/// | `error.type` | why it was refused, or how it failed: see below |
 /// | `http.response.status_code` | what the client was sent |
 /// | `tollgate.{call_id, key, team, end, charged_usd, quality, attempts}` | as in the record |
+///
+/// `error.type` is why a call was refused or answered in the provider's place (`rate_limited`, `upstream_timeout`); of one that
+/// failed the status of the provider's error (`429`), or else how its last attempt ended (`broken`); of any other how it ended
+/// (`abandoned`, `cut`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spans {
     conventions: Conventions,
@@ -65,6 +70,7 @@ impl Spans {
             { semconv::RESPONSE_MODEL } = Empty,
             { semconv::REQUEST_STREAM } = Empty,
             { semconv::REQUEST_MAX_TOKENS } = Empty,
+            { semconv::FIRST_CHUNK } = Empty,
             { semconv::CONVERSATION_ID } = Empty,
             { semconv::USAGE_INPUT } = Empty,
             { semconv::USAGE_OUTPUT } = Empty,
@@ -101,7 +107,12 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
     let answered = outcome.attempts.last().and_then(|attempt| attempt.answered.as_deref());
     answered.map(|model| span.record(semconv::RESPONSE_MODEL, model));
     if let Some(head) = call.head() {
-        span.record(semconv::REQUEST_STREAM, head.is_stream());
+        // What is not said of a call is that it is no stream.
+        if head.is_stream() {
+            span.record(semconv::REQUEST_STREAM, true);
+            let first = outcome.first_chunk_after().filter(|_| conventions == Conventions::Latest);
+            first.map(|first| span.record(semconv::FIRST_CHUNK, first.as_secs_f64()));
+        }
         head.max_tokens().map(|tokens| span.record(semconv::REQUEST_MAX_TOKENS, tokens));
     }
     outcome.client.session.as_deref().map(|session| span.record(semconv::CONVERSATION_ID, session));
@@ -115,8 +126,8 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
             span.record(semconv::USAGE_REASONING, usage.reasoning);
         }
     }
-    if outcome.end != End::Complete {
-        span.record(semconv::ERROR_TYPE, outcome.rejection.map_or(outcome.end.as_str(), |kind| kind.as_str()));
+    if let Some(error) = call_error(outcome) {
+        span.record(semconv::ERROR_TYPE, &*error);
         span.record("otel.status_code", "ERROR");
     }
     outcome.status.map(|status| span.record("http.response.status_code", status.as_u16()));

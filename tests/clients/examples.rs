@@ -227,6 +227,13 @@ fn prometheus() {
         let bucket = format!("gen_ai_client_inference_{name}_bucket{{");
         assert!(scraped.contains(&bucket), "no {bucket} in {scraped}");
     }
+    let bounds = scraped.lines().filter(|line| line.starts_with("gen_ai_client_inference_duration_bucket{"));
+    let bounds: Vec<_> = bounds.filter_map(|line| line.split_once("le=\"")?.1.split_once('"')).collect();
+    assert_eq!(
+        bounds.first().zip(bounds.get(13)).map(|(first, last)| (first.0, last.0)),
+        Some(("0.01", "81.92")),
+        "as proposed"
+    );
     assert!(!scraped.contains("gen_ai_client_token_usage_sum"), "of two generations one is counted: {scraped}");
     running.stop();
 }

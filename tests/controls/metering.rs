@@ -20,7 +20,7 @@ use tollgate::telemetry::Metrics;
 use tollgate::{AuditLayer, BudgetLayer, ContentLayer};
 use tower::ServiceExt;
 
-use crate::world::{MESSAGES, Trail, World, post};
+use crate::world::{CHAT, MESSAGES, Trail, World, post};
 
 fn hello() -> Value {
     json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] })
@@ -30,6 +30,33 @@ fn hello() -> Value {
 fn figure(text: &str, start: &str) -> Option<u64> {
     let found = text.lines().find_map(|line| line.strip_prefix(start))?;
     Some(found.trim().parse().expect("a whole number"))
+}
+
+#[tokio::test]
+async fn what_translations_lost_is_counted_by_its_kind() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics::new();
+    let lost = |kind: &str| {
+        let text = recorder.handle().render();
+        figure(&text, &format!(r#"tollgate_translation_losses_total{{kind="{kind}"}}"#))
+    };
+    let kinds = ["dropped", "clamped", "emulated", "adapted"];
+    assert_eq!(kinds.map(lost), [Some(0); 4], "there before the first");
+    let world = World::with(|layer| layer.on_open(move |call| metrics.begin(call)));
+    let key = world.mint(Principal::new("ada")).await;
+    let hello = |more: Value| {
+        let mut body = json!({ "model": "claude-haiku-5-5", "messages": [{ "role": "user", "content": "hi" }] });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    for more in [json!({ "seed": 7, "logit_bias": { "1": 5 } }), json!({ "seed": 7 }), json!({})] {
+        assert_eq!(world.ask(post(CHAT, &key, &hello(more))).await.status, 200);
+    }
+    let told: Vec<_> = world.records().await.into_iter().map(|record| record.warnings).collect();
+    let told: Vec<_> = told.iter().map(|told| told.as_deref()).collect();
+    assert_eq!(told, [Some("dropped=logit_bias,seed"), Some("dropped=seed"), None]);
+    assert_eq!(kinds.map(lost), [Some(3), Some(0), Some(0), Some(0)]);
 }
 
 #[tokio::test]

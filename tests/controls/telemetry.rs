@@ -12,8 +12,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Frame;
+use http_body_util::BodyExt;
 use serde::Serialize;
 use serde_json::json;
+use tollgate::domain::attribution::Attribution;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::dialect::{Dialect, Operation};
@@ -23,8 +25,8 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::telemetry::{Conventions, Spans};
 use tollgate::upstream::Provider;
-use tollgate::{Body, Call, Gate, Gateway, GatewayLayer, Rejection};
-use tower::service_fn;
+use tollgate::{Body, Call, Gate, GateLayer, Gateway, GatewayLayer, Rejection};
+use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
@@ -164,6 +166,96 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
         assert_eq!((field(1, "error.type"), field(1, "otel.status_code")), (Some("unauthenticated"), Some("ERROR")));
         assert_eq!((field(1, "otel.name"), field(1, "tollgate.end")), (Some("chat"), Some("refused")));
         assert!(!format!("{ended:?}").contains("canary"), "prompts are nobody's business");
+    }
+}
+
+type Heard = Arc<Mutex<Vec<Attribution>>>;
+
+/// Hears how the calls end that it lets pass.
+struct Hears(Heard);
+
+#[async_trait]
+impl Gate for Hears {
+    async fn admit(&self, _: &mut Parts, call: &Call) -> Result<(), Rejection> {
+        let heard = self.0.clone();
+        call.on_close(move |outcome| heard.lock().expect("no panic").push(outcome.client.clone()));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whose_session_it_is_is_known_of_a_call_that_nobody_audits() {
+    let user = json!({ "device_id": "d1", "account_uuid": "a1", "session_id": "s1" }).to_string();
+    let hello =
+        json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [], "metadata": { "user_id": user } });
+    let request = || {
+        let request = Request::post(MESSAGES).header("user-agent", "claude-cli/2.1.330 (external, cli)");
+        request.body(Body::from(hello.to_string())).expect("a request")
+    };
+    let seen = Seen::listen();
+    let spans = Spans::new();
+    let world = World::bare(|layer| layer.on_open(move |call| spans.begin(call)));
+    assert_eq!(world.ask(request()).await.status, 200);
+    assert_eq!(seen.lock().1[0].get("gen_ai.conversation.id").map(String::as_str), Some("s1"));
+
+    // Each way to hear of a call, and no other beside it.
+    let heard = Heard::default();
+    let mine = heard.clone();
+    let observed =
+        World::bare(|layer| layer.on_close(move |outcome| mine.lock().expect("no panic").push(outcome.client.clone())));
+    assert_eq!(observed.ask(request()).await.status, 200);
+    let gated = World::bare(|layer| layer.gate(Hears(heard.clone())));
+    assert_eq!(gated.ask(request()).await.status, 200);
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("hi"))) });
+    assert_eq!(ask(GateLayer::new(Hears(heard.clone())).layer(inner), request()).await.status, 200);
+    let heard = heard.lock().expect("no panic");
+    let said = |one: &Attribution| [&one.agent, &one.session, &one.user].map(|text| text.as_deref().map(str::to_owned));
+    let some = |text: &str| Some(text.to_owned());
+    let all = [some("claude-cli/2.1.330"), some("s1"), some("a1")];
+    // By itself a gate has no body read.
+    let of_head = [some("claude-cli/2.1.330"), None, None];
+    assert_eq!(heard.iter().map(said).collect::<Vec<_>>(), [all.clone(), all, of_head]);
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_by_the_status_of_their_provider_or_by_how_they_ended() {
+    for conventions in [Conventions::V1_36, Conventions::Latest] {
+        let seen = Seen::listen();
+        let spans = Spans::new().conventions(conventions);
+        let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
+        let slow = Slow(clock.clone());
+        let world = World::bare(|layer| layer.clock(clock).gate(slow).on_open(move |call| spans.begin(call)));
+        for (script, is_stream, error) in [
+            ("sim:status=429", false, Some("429")),
+            ("sim:status=500", true, Some("500")),
+            ("sim:deltas=3,error=1", true, Some("broken")),
+            ("sim:deltas=3,end=1", true, Some("broken")),
+            ("sim:html", false, Some("upstream_garbled")),
+            ("sim:deltas=3,stall=1", true, Some("abandoned")),
+            ("sim:deltas=3", true, None),
+            ("sim:deltas=3", false, None),
+        ] {
+            let hello = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "stream": is_stream,
+                "messages": [{ "role": "user", "content": script }] });
+            let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
+            let answer = world.gateway.clone().oneshot(request).await.expect("infallible");
+            let (status, mut body) = (answer.status(), answer.into_body());
+            let is_left = error == Some("abandoned");
+            while let Some(Ok(_)) = body.frame().await {
+                if is_left {
+                    break;
+                }
+            }
+            drop(body);
+            let ended = seen.lock().1.pop().expect("a span");
+            let field = |name: &str| ended.get(name).map(String::as_str);
+            assert_eq!(field("error.type"), error, "{script}: {ended:?}");
+            assert_eq!(field("otel.status_code"), error.map(|_| "ERROR"), "{script}");
+            assert_eq!(field("gen_ai.request.stream"), is_stream.then_some("true"), "{script}");
+            let has_first = conventions == Conventions::Latest && is_stream && status == 200;
+            let first = field("gen_ai.response.time_to_first_chunk");
+            assert_eq!(first, has_first.then_some("0.0015"), "{script}: {ended:?}");
+        }
     }
 }
 

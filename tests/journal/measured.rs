@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate::domain::principal::Principal;
 use tollgate::store::journal::Journal;
 use tollgate::store::memory::MemoryBudgets;
@@ -38,7 +38,11 @@ fn gateway(metrics: &Metrics) -> Gateway {
 async fn ask(gateway: &Gateway, prompt: &str, team: Option<&str>) -> StatusCode {
     let body =
         json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": prompt }] });
-    let mut request = Request::post("/v1/messages").body(Body::from(body.to_string())).expect("a request");
+    send(gateway, "/v1/messages", &body, team).await
+}
+
+async fn send(gateway: &Gateway, path: &str, body: &Value, team: Option<&str>) -> StatusCode {
+    let mut request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
     let principal = Principal::new("ada");
     request.extensions_mut().insert(Arc::new(match team {
         Some(team) => principal.team(team),
@@ -88,12 +92,46 @@ async fn the_latest_names_count_usage_and_say_how_it_is_spread_and_the_earlier_a
     let took = values(&prometheus, took).into_iter().collect::<std::collections::BTreeMap<_, _>>();
     let of = |labels: &str| took.get(&format!("gen_ai_client_inference_duration_count{{{labels}}}")).copied();
     assert_eq!(of(labels), Some(2.0), "{took:?}");
-    assert_eq!(of(&format!("{labels},error_type=\"error_status\"")), Some(1.0), "{took:?}");
+    assert_eq!(of(&format!("{labels},error_type=\"400\"")), Some(1.0), "{took:?}");
     let all = prometheus.render();
     for earlier in
         ["gen_ai_system", "gen_ai_client_token_usage", "gen_ai_client_operation_duration", "gen_ai_token_type"]
     {
         assert!(!all.contains(earlier), "{earlier} in {all}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_chunk_is_timed_of_streams_alone_and_to_count_tokens_is_no_inference() {
+    for (conventions, took, has_first) in [
+        (Conventions::V1_36, "gen_ai_client_operation_duration_count", false),
+        (Conventions::Latest, "gen_ai_client_inference_duration_count", true),
+    ] {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        let _here = metrics::set_default_local_recorder(&recorder);
+        let gateway = gateway(&Metrics::new().conventions(conventions));
+        let hello = |prompt: &str| {
+            json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "stream": true,
+                "messages": [{ "role": "user", "content": prompt }] })
+        };
+        assert_eq!(send(&gateway, "/v1/messages", &hello("hi"), None).await, 200);
+        assert_eq!(send(&gateway, "/v1/messages", &hello("sim:status=500"), None).await, 500);
+        assert_eq!(ask(&gateway, "hi", None).await, 200);
+        let before = values(&prometheus, "tollgate_attempts_total");
+        let counted = json!({ "model": "claude-haiku-5-5", "messages": [] });
+        assert_eq!(send(&gateway, "/v1/messages/count_tokens", &counted, None).await, 200);
+        assert_ne!(values(&prometheus, "tollgate_attempts_total"), before, "an attempt it is");
+
+        let took: Vec<_> = values(&prometheus, took);
+        assert_eq!(took.iter().map(|(_, count)| count).sum::<f64>(), 3.0, "{took:?}");
+        let chat = "gen_ai_operation_name=\"chat\"";
+        assert!(took.iter().all(|(name, _)| name.contains(chat)), "{took:?}");
+        assert_eq!(took.iter().filter(|(name, _)| name.contains("error_type=\"500\"")).count(), 1, "{took:?}");
+        let first = values(&prometheus, "gen_ai_client_inference_time_to_first_chunk_count");
+        let labels = "gen_ai_provider_name=\"anthropic\",gen_ai_request_model=\"claude-haiku-5-5\"";
+        let name = format!("gen_ai_client_inference_time_to_first_chunk_count{{{chat},{labels}}}");
+        assert_eq!(first, if has_first { vec![(name, 1.0)] } else { vec![] });
     }
 }
 

@@ -3,12 +3,14 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate::dialect::meter::StreamMeter;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::{Clock, SystemClock};
+use tollgate::domain::event::{Event, What};
 use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 use tollgate::domain::limit::Measure;
+use tollgate::domain::money::Money;
 use tollgate::domain::outcome::AttemptEnd;
 use tollgate::domain::principal::Principal;
 use tollgate::gateway::GatewayService;
@@ -19,9 +21,55 @@ use tollgate::testing::{Script, Simulated};
 use tollgate::upstream::Provider;
 use tollgate::wire::sse::Scanner;
 
-use crate::site::{Dir, Site, kinds, lines, money, request, until};
+use crate::site::{Dir, Site, ended, kinds, lines, money, pot, request, until};
 use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 use tower::{Layer, ServiceExt, service_fn};
+
+#[tokio::test]
+async fn every_member_of_a_line_is_on_its_page() {
+    fn missing(value: &Value, found: &mut Vec<String>) {
+        const PAGE: &str = include_str!("../../src/docs/records.md");
+        match value {
+            Value::Object(members) => {
+                found.extend(members.keys().filter(|name| !PAGE.contains(&format!("`{name}`"))).cloned());
+                members.values().for_each(|value| missing(value, found));
+            }
+            Value::Array(all) => all.iter().for_each(|value| missing(value, found)),
+            _ => {}
+        }
+    }
+    let dir = Dir::new("page");
+    let journal = Journal::at(&dir.0).open().expect("a journal");
+    let events = journal.events();
+    let pot = pot().pot;
+    for what in [
+        What::BudgetThreshold {
+            pot: pot.clone(),
+            key_name: Some("ada".into()),
+            limit_usd: Money::ZERO,
+            spent_usd: Money::ZERO,
+            percent: 50,
+        },
+        What::BudgetExhausted { pot, key_name: None, limit_usd: Money::ZERO, spent_usd: Money::ZERO, resets_at: None },
+        What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 },
+    ] {
+        events.tell(Event::new(SystemClock.now(), what));
+    }
+    let site = Site::new(journal, MemoryBudgets::new());
+    assert_eq!(site.whole("sim:deltas=600").await, StatusCode::OK);
+    site.settlements.drain().await;
+    site.audit.flush().await;
+    drop(site);
+    drop(events);
+    ended(&dir).await;
+    let lines = lines(&dir.0);
+    for kind in ["opened", "event", "intent", "seen", "final", "settled"] {
+        assert!(lines.iter().any(|line| !line[kind].is_null()), "no {kind} in {lines:?}");
+    }
+    let mut found = Vec::new();
+    lines.iter().for_each(|line| missing(line, &mut found));
+    assert!(found.is_empty(), "{found:?} are not in src/docs/records.md");
+}
 
 #[tokio::test]
 async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {

@@ -92,28 +92,123 @@ fn no_file_is_longer_than_four_hundred_lines() {
     }
 }
 
+/// Headers that say no more than what the body is, which every answer and every request has to say.
+const OF_EVERY_BODY: [&str; 2] = ["content-type", "content-length"];
+
+/// Every header that this code names by a constant of its own, or puts somewhere; with its value, where that is written there.
+fn headers(code: &str) -> Vec<(String, Option<&str>)> {
+    let word = |text: &str| text.split_once('"').map_or(text, |(word, _)| word).to_owned();
+    let named = code.split("HeaderName::from_static(\"").skip(1).map(|rest| (word(rest), None));
+    let put = ["headers.", "headers_mut().", "headers_mut()?.", "map."].iter().flat_map(|map| {
+        ["insert(", "append(", "entry("]
+            .iter()
+            .flat_map(move |how| code.split(&format!("{map}{how}")).skip(1).collect::<Vec<_>>())
+    });
+    let built = code.split(".header(").skip(1);
+    let put = put.chain(built).filter_map(|rest| {
+        let rest = rest.trim_start();
+        let name = match rest.strip_prefix("header::") {
+            Some(constant) => {
+                let constant: String = constant.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+                constant.to_lowercase().replace('_', "-")
+            }
+            None => word(rest.strip_prefix('"')?),
+        };
+        let (_, value) = rest.split_once(',')?;
+        let value =
+            value.trim_start().strip_prefix("HeaderValue::from_static(\"").and_then(|value| value.split_once('"'));
+        Some((name, value.map(|(value, _)| value)))
+    });
+    named.chain(put).collect()
+}
+
 #[test]
 fn every_header_is_in_the_table() {
     let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs/headers.md")).expect("a page");
     let (mut named, mut missing) = (0, Vec::new());
     for (room, _) in FLOORS {
         for (path, code) in sources(room) {
-            for part in code.split("HeaderName::from_static(\"").skip(1) {
-                let name = part.split('"').next().unwrap_or_default();
+            for (name, value) in headers(&code) {
                 named += 1;
                 // Of these the table has families.
                 let family = ["anthropic-ratelimit-unified-", "anthropic-ratelimit-", "x-ratelimit-"];
                 let is_there = match family.iter().find(|family| name.starts_with(**family)) {
                     Some(family) => table.contains(&format!("`{family}")),
-                    None => table.contains(&format!("`{name}`")) || table.contains(&format!("`{name}:")),
+                    None => {
+                        let whole = value.map_or(format!("`{name}:"), |value| format!("`{name}: {value}`"));
+                        OF_EVERY_BODY.contains(&&*name)
+                            || table.contains(&format!("`{name}`"))
+                            || table.contains(&whole)
+                    }
                 };
                 if !is_there {
-                    missing.push(format!("{name} of {}", path.display()));
+                    missing.push(format!("{name}: {value:?} of {}", path.display()));
                 }
             }
         }
     }
-    assert!(missing.is_empty() && named > 20, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
+    assert!(missing.is_empty() && named > 60, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
+}
+
+/// What a type is called in JSON of what this code has of it: the members of a struct, the words and the members of an enum.
+fn members(code: &str, of: &str) -> Vec<String> {
+    let is_named = |line: &str| {
+        let line =
+            line.trim_start_matches("pub").trim_start_matches("(crate)").trim_start_matches("(super)").trim_start();
+        ["struct ", "enum "].iter().any(|kind| line.strip_prefix(kind) == Some(&format!("{of} {{")))
+    };
+    let lines = code.lines().skip_while(|line| !is_named(line)).skip(1).take_while(|line| *line != "}");
+    let (mut found, mut renamed, mut is_flat) = (Vec::new(), None, false);
+    for line in lines.map(str::trim) {
+        if line.starts_with("#[") {
+            renamed = line.split_once("rename = \"").and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
+            is_flat = line.contains("flatten");
+            continue;
+        }
+        let line = line
+            .strip_prefix("pub")
+            .map_or(line, |line| line.trim_start_matches("(crate)").trim_start_matches("(super)").trim_start());
+        let name: String = line.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let snake = name.chars().enumerate().fold(String::new(), |mut snake, (at, letter)| {
+            snake.extend((at > 0 && letter.is_ascii_uppercase()).then_some('_'));
+            snake.push(letter.to_ascii_lowercase());
+            snake
+        });
+        if !snake.is_empty() && !std::mem::take(&mut is_flat) {
+            found.push(renamed.take().unwrap_or(snake));
+        }
+        renamed = None;
+    }
+    assert!(!found.is_empty(), "no {of}");
+    found
+}
+
+#[test]
+fn every_member_of_a_record_and_of_a_line_is_on_their_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("UTF-8");
+    let page = read("docs/records.md");
+    let (mut named, mut missing) = (0, Vec::new());
+    for (path, types) in [
+        ("domain/audit.rs", &["AuditRecord", "AttemptRecord"][..]),
+        ("domain/outcome.rs", &["Decision"]),
+        ("domain/usage.rs", &["Usage", "Served"]),
+        ("domain/event.rs", &["Event", "What"]),
+        ("domain/budget.rs", &["Pot"]),
+        ("domain/scope.rs", &["Scope"]),
+        ("store/journal/line.rs", &["Written", "Said", "Opened", "Intent", "Seen", "Final", "Settled"]),
+        ("store/journal/ongoing.rs", &["Ongoing"]),
+        ("store/journal/seal.rs", &["Sealed", "Deleted"]),
+    ] {
+        let code = read(path).replace("Written<'a> {", "Written {");
+        let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for of in types {
+            let found = members(&code.join("\n"), of);
+            named += found.len();
+            missing.extend(found.into_iter().filter(|name| !page.contains(&format!("`{name}`"))));
+        }
+    }
+    assert!(missing.is_empty() && named > 100, "{named} members, of which {missing:?} are not in src/docs/records.md");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) enum Loss {
     Adapted,
 }
 
-const NAMES: [&str; 4] = ["dropped", "clamped", "emulated", "adapted"];
+pub(crate) const NAMES: [&str; 4] = ["dropped", "clamped", "emulated", "adapted"];
 
 impl Warnings {
     pub(crate) fn new(mode: Mode) -> Self {
@@ -90,6 +90,16 @@ impl Warnings {
     }
 }
 
+/// How much of each kind a [header](Warnings::header) names; what it says of usage is no loss.
+#[cfg(any(test, feature = "metrics"))]
+pub(crate) fn counted(header: &str) -> impl Iterator<Item = (&'static str, u64)> {
+    header.split("; ").filter_map(|part| {
+        let (kind, paths) = part.split_once('=')?;
+        let name = NAMES.into_iter().find(|name| *name == kind)?;
+        Some((name, paths.split(',').count() as u64))
+    })
+}
+
 /// What the other side has no way to do, and what cannot be left out.
 pub(crate) fn unsupported(path: impl Into<Cow<'static, str>>) -> Rejection {
     let path = path.into();
@@ -113,7 +123,10 @@ mod tests {
             warnings.dropped(path).expect("compat");
         }
         warnings.note(Loss::Clamped, "temperature:1.4>1").expect("compat");
-        assert_eq!(warnings.header().as_deref(), Some("dropped=seed,logit_bias,n__w__; clamped=temperature:1.4>1"));
+        let header = warnings.header().expect("much");
+        assert_eq!(header, "dropped=seed,logit_bias,n__w__; clamped=temperature:1.4>1");
+        let counts: Vec<_> = counted(&format!("{header}; usage=unknown")).collect();
+        assert_eq!(counts, [("dropped", 3), ("clamped", 1)]);
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! left should be charged what their calls cost, not whole. [`AuditLayer::journaled`](crate::AuditLayer::journaled) writes
 //! it, and hands records on to sinks.
 //!
-//! - **Lines.** A journal is a directory of segments of one JSON text a line. Each has a number, one more than the line
-//!   before, and the SHA-256 of that line: [`verify`] names the first that is missing or was changed. Of a call there are an
-//!   `intent`, before its request is sent, a `seen` every two seconds while it goes on, and every 256 tokens of a stream, and a
-//!   `final`. Of one that goes on for so long that segments would be kept for it alone, the `intent` and how it stands are said
-//!   again.
+//! - **Lines.** A journal is a directory of segments of one JSON text a line ([`docs::records`](crate::docs::records) says what
+//!   stands in them). Each has a number, one more than the line before, and the SHA-256 of that line: [`verify`] names the first
+//!   that is missing or was changed. Of a call there are an `intent`, before its request is sent, a `seen` every two seconds
+//!   while it goes on, and every 256 tokens of a stream, and a `final`. Of one that goes on for so long that segments would be
+//!   kept for it alone, the `intent` and how it stands are said again.
 //! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
 //!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that
 //!   is written, one of the machine those milliseconds.
