@@ -25,6 +25,14 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
     }
 }
 
+/// Refuses a call from a handler, or from a layer of the host's: the layer of ours around it says so in the client's dialect, and
+/// records a refusal. Where none is, only the status goes out.
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Call::reject(self).map(axum_core::body::Body::new)
+    }
+}
+
 /// There is no call, so there is no door to render at: this is rendered here.
 fn missing(parts: &Parts) -> Response {
     tracing::error!("no `Call` for the extractor: put `CallLayer` or `GatewayLayer` around the route");

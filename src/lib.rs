@@ -39,7 +39,7 @@
 //! | `memory` (default) | keys, budgets and limits in memory: [`store::memory`] |
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
-//! | `axum` | [`Call`] as an extractor |
+//! | `axum` | [`Call`] as an extractor, and a [`Rejection`] as an answer of a handler |
 //! | `redact` | [`content::Patterns`]: takes addresses, card numbers and secrets out of what is kept of bodies, through `regex` |
 //! | `metrics` | [`telemetry::Metrics`]: counters and histograms through the `metrics` facade |
 //! | `testing` | the simulated provider, with a bill of every token that it produced |

@@ -212,6 +212,11 @@ impl Call {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
     }
 
+    /// Whether nobody took the request of the last attempt.
+    pub(crate) fn last_attempt_is_unsent(&self) -> bool {
+        matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Unsent)
+    }
+
     /// Whether the attempt that answered broke off, though its bytes may have come to an end in order.
     pub(crate) fn last_attempt_is_broken(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Broken)

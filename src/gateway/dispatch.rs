@@ -181,7 +181,8 @@ impl Attempts {
             };
             let Some(Begun { answering, passage, is_last }) = begun else { break };
             let mut answer = answering.await.unwrap_or_else(|never| match never {});
-            let unsent = answer.extensions().get::<Rejection>().is_some_and(Rejection::is_unsent);
+            let refused = answer.extensions().get::<Rejection>();
+            let unsent = refused.is_some_and(|why| why.is_unsent() || self.call.last_attempt_is_unsent());
             if is_last || !unsent {
                 return Ok(match passage {
                     Some(passage) => passage.back(answer).await,

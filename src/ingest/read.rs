@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -7,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 use http_body::Frame;
+use http_body_util::LengthLimitError;
 
 use super::IngestLayer;
 use crate::body::{Body, BoxError, NoRoom, Share};
@@ -208,6 +210,12 @@ fn no_room(why: NoRoom) -> Rejection {
 }
 
 fn broken_off(error: impl Into<BoxError>) -> Rejection {
-    tracing::debug!(error = %error.into(), "a request body broke off");
+    let error = error.into();
+    tracing::debug!(%error, "a request body broke off");
+    // A host's own limit, as tower-http and axum set them.
+    let chain = std::iter::successors(Some(&*error as &(dyn Error + 'static)), |error| error.source());
+    if chain.into_iter().any(|error| error.is::<LengthLimitError>()) {
+        return Rejection::new(RejectionKind::TooLarge, "the request body is larger than this service takes");
+    }
     Rejection::new(RejectionKind::InvalidRequest, "the request body ended before its end")
 }

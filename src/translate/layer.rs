@@ -17,13 +17,15 @@ pub struct TranslateLayer {
 }
 
 impl TranslateLayer {
-    /// In front of a service that speaks `upstream`. Calls in that dialect pass untouched.
+    /// In front of a service that speaks `upstream`. Calls in that dialect pass untouched, but for the model, where another is
+    /// chosen.
     #[must_use]
     pub fn new(upstream: Dialect) -> Self {
         TranslateLayer { upstream, model: None, translation: Translation::new(), ingest: IngestLayer::new() }
     }
 
-    /// Asks for this model, whichever the client named.
+    /// Asks for this model, whichever the client named, and in whichever dialect. Unless set, for the one that a route with one
+    /// target names, or else the client.
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.model = Some(model.into());

@@ -8,8 +8,9 @@
 //!   `x-tollgate-warnings`, and the target, so that a meter within reads the upstream's dialect.
 //! - **Answers:** what cannot be said in the other dialect with a 400 that names the field; `count_tokens`, which OpenAI
 //!   has not, with an estimate that says so.
-//! - **Where:** nearest the upstream, with `MeterLayer` alone within; behind `GatewayLayer`, which meters what it sees, with
-//!   nothing.
+//! - **Where:** nearest the upstream, with `MeterLayer` alone within, behind a `GatewayLayer` too: what that meters by itself is
+//!   what the client is told, under the name that the client asked for, and by its price. It changes the path of a request: it goes
+//!   around an axum `Router` (`fallback_service(layer.layer(router))`), whose own `layer` comes when that has been chosen by.
 //!
 //! The head of a streamed answer waits for the upstream's first event, at most ten seconds: what fails at once is an HTTP
 //! error, what fails later an error within the stream. While the upstream is silent, the client hears a ping every now and

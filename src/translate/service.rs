@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use tower::{Service, ServiceExt as _};
 
 use super::{Outbound, Passage, TranslateLayer};
@@ -93,17 +93,18 @@ impl TranslateLayer {
             None => self.ingest.read(&mut parts, pin!(body), &call).await,
         };
         let bytes = bytes.map_err(Call::reject)?;
+        // A route with one end is a model that somebody further out has chosen.
+        let routed =
+            || call.route().and_then(|targets| if let [one] = targets { Some(one.model.clone()) } else { None });
+        let model = self.model.clone().or_else(routed).or_else(|| call.model().cloned()).unwrap_or_default();
         if call.dialect() == self.upstream {
-            return Ok((parts, Body::from(bytes), None));
+            let body = self.named(&call, model, &mut parts, bytes).map_err(Call::reject)?;
+            return Ok((parts, Body::from(body), None));
         }
         if !is_possible(call.dialect(), self.upstream) {
             let message = format!("{} cannot be translated to {} yet", call.dialect(), self.upstream);
             return Err(Call::reject(Rejection::new(RejectionKind::Unsupported, message)));
         }
-        // A route with one end is a model that somebody further out has chosen.
-        let routed =
-            || call.route().and_then(|targets| if let [one] = targets { Some(one.model.clone()) } else { None });
-        let model = self.model.clone().or_else(routed).or_else(|| call.model().cloned()).unwrap_or_default();
         check_paid(&call, &model).map_err(Call::reject)?;
         let target = Arc::new(Target::new("service", self.upstream, model));
         match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
@@ -114,6 +115,23 @@ impl TranslateLayer {
                 Ok((parts, Body::from(body), Some(passage)))
             }
         }
+    }
+}
+
+impl TranslateLayer {
+    /// A call in the dialect of the service as it goes on: untouched, unless it asks for another model than the one that is chosen.
+    fn named(&self, call: &Call, model: Arc<str>, parts: &mut Parts, body: Bytes) -> Result<Bytes, Rejection> {
+        if call.model().is_none_or(|asked| *asked == model) {
+            return Ok(body);
+        }
+        check_paid(call, &model)?;
+        let whole = Call::unedited(parts, body);
+        let call = call.toward(Arc::new(Target::new("service", self.upstream, model)));
+        let edited = call.edited(&whole)?;
+        parts.extensions.insert(call);
+        Call::keep_unedited(parts, whole, &edited);
+        parts.headers.insert(header::CONTENT_LENGTH, edited.len().into());
+        Ok(edited)
     }
 }
 

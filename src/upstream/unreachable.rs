@@ -7,7 +7,7 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 pub(super) fn unreachable(error: &BoxError) -> Rejection {
     let timed_out =
         chain(&**error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut));
-    let (unsent, refused) = (is_connect(&**error), is_refused(&**error));
+    let (unsent, refused) = (is_connect(&**error) || has_no_listener(&**error), is_refused(&**error));
     let internal = chain(&**error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let (kind, message) = match (timed_out, unsent) {
         _ if refused => (RejectionKind::UpstreamUnreachable, "the upstream took no more on that connection"),
@@ -26,7 +26,13 @@ fn chain<'a>(
     std::iter::successors(Some(error), |e| e.source())
 }
 
-/// Only our own client says so; of another's error we must assume the worst.
+/// Nobody listens there, whichever client says so: of a connection that stands no system says that it was refused.
+fn has_no_listener(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    chain(error).any(|e| e.downcast_ref::<io::Error>().is_some_and(is_refused))
+}
+
+/// Only hyper's own client says so; of another's error we must assume the worst.
 #[cfg(feature = "upstream")]
 fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     chain(error).any(|e| {

@@ -41,6 +41,19 @@ fn of_len(dialect: Dialect, len: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_body_beyond_the_hosts_own_limit_is_answered_413() {
+    for dialect in BOTH {
+        let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+        let body = http_body_util::Limited::new(Body::from(of_len(dialect, 2_000)), 1_000);
+        // As it comes when no length was said.
+        let body = Body::new(body.map_frame(|frame| frame));
+        let request = Request::post(path(dialect)).body(body).expect("a request");
+        let answer = IngestLayer::new().layer(inner).oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), 413, "{dialect}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_33_mib_is_answered_413_even_to_a_client_that_sends_all_before_it_reads() {
     let mut stack = Stack::new().await;
     for dialect in BOTH {

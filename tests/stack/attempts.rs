@@ -58,6 +58,69 @@ async fn a_target_that_cannot_be_reached_gives_way_to_the_next_within_one_call()
     outcomes.none_left().await;
 }
 
+/// A client that says so of every request, before it has looked at it.
+#[derive(Clone)]
+struct Refuses {
+    /// Before it is ready, or when it is asked.
+    early: bool,
+    error: fn() -> std::io::Error,
+}
+
+impl tower::Service<Request<Body>> for Refuses {
+    type Response = Response<Body>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Result<Response<Body>, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), std::io::Error>> {
+        std::task::Poll::Ready(if self.early { Err((self.error)()) } else { Ok(()) })
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Err((self.error)()))
+    }
+}
+
+#[tokio::test]
+async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_client_it_is() {
+    let (shed, refused) = (|| std::io::Error::other("overloaded"), || std::io::ErrorKind::ConnectionRefused.into());
+    // One of a client of another kind, which has read the body before it connects.
+    let reads = service_fn(|request: Request<Body>| async {
+        request.into_body().collect().await.expect("in memory");
+        Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+    });
+    let lost = |upstream: tollgate::gateway::GatewayBuilder, client: Refuses| {
+        let provider = Provider::with_client(Dialect::Anthropic, "http://a.invalid", None, client).expect("a URL");
+        upstream.upstream("lost", Dialect::Anthropic, provider)
+    };
+    let builders = [
+        lost(Gateway::builder(), Refuses { early: true, error: shed }),
+        lost(Gateway::builder(), Refuses { early: false, error: shed }),
+        lost(Gateway::builder(), Refuses { early: false, error: refused }),
+        Gateway::builder().upstream(
+            "lost",
+            Dialect::Anthropic,
+            Provider::with_client(Dialect::Anthropic, "http://a.invalid", None, reads).expect("a URL"),
+        ),
+    ];
+    for (at, builder) in builders.into_iter().enumerate() {
+        let (mut outcomes, observer) = Outcomes::new();
+        let spare = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+        let table = tollgate::route::ModelTable::new()
+            .pattern("claude-lost", "lost", Dialect::Anthropic)
+            .pattern("claude-*", "spare", Dialect::Anthropic)
+            .alias("best", ["claude-lost", "claude-spare"]);
+        let gateway = builder
+            .upstream("spare", Dialect::Anthropic, spare.expect("a URL"))
+            .layer(GatewayLayer::new().router(table).on_close(observer))
+            .build();
+        let answer = gateway.oneshot(request()).await.expect("infallible");
+        assert_eq!(answer.status(), 200, "client {at}");
+        answer.into_body().collect().await.expect("whole");
+        let ends: Vec<_> = outcomes.next().await.attempts.iter().map(|attempt| attempt.end).collect();
+        assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete], "client {at}");
+    }
+}
+
 #[tokio::test]
 async fn a_target_that_may_have_worked_is_never_followed_by_another() {
     let (mut outcomes, observer) = Outcomes::new();

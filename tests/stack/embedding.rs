@@ -104,6 +104,22 @@ where
 {
 }
 
+#[tokio::test]
+async fn a_handler_refuses_by_a_rejection_which_is_told_and_recorded_as_one() {
+    let (mut outcomes, observer) = Outcomes::new();
+    let refuses =
+        async || Err::<&str, _>(Rejection::new(RejectionKind::ModelNotAllowed, "not this one, and not today"));
+    let app = Router::new().route("/v1/messages", post(refuses)).layer(GatewayLayer::new().on_close(observer));
+    let request = Request::post("/v1/messages").body(axum::body::Body::from(body())).expect("a request");
+    let answer = app.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 400);
+    let text = answer.into_body().collect().await.expect("whole").to_bytes();
+    let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(json["error"]["message"], "not this one, and not today", "{json}");
+    let outcome = outcomes.next().await;
+    assert_eq!((outcome.end, outcome.rejection), (End::Refused, Some(RejectionKind::ModelNotAllowed)));
+}
+
 /// Answers a request with any body.
 #[derive(Clone)]
 struct Anything;

@@ -337,3 +337,28 @@ async fn a_translation_that_asks_for_another_model_than_is_paid_answers_500_unti
     assert_eq!(status, 200, "{body} {log}");
     assert_eq!(provider.bill().lines().iter().map(|line| &*line.model).collect::<Vec<_>>(), ["gpt-5-mini"]);
 }
+
+#[tokio::test]
+async fn a_service_that_is_given_a_model_is_asked_for_it_by_clients_of_its_own_dialect_too_and_paid_for_no_other() {
+    let ten = "10".parse().expect("an amount");
+    let identified = tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
+        request.extensions_mut().insert(Arc::new(Principal::new("ada").budget(Window::Day, ten)));
+        request
+    });
+    for model in [None, Some("gpt-5-mini")] {
+        let provider = Simulated::new();
+        let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
+        let translate = model.into_iter().fold(TranslateLayer::new(Dialect::OpenAiChat), TranslateLayer::model);
+        // Its route has one target, which is what is paid.
+        let layer =
+            GatewayLayer::new().router(Names(Dialect::OpenAiChat)).budget(BudgetLayer::new(MemoryBudgets::new()));
+        let stack =
+            ServiceBuilder::new().layer(identified.clone()).layer(layer).layer(translate).service(mine.expect("a URL"));
+        let body = r#"{"model":"gpt-5.4-pro","max_completion_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+        let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
+        let answer = stack.oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), 200);
+        answer.into_body().collect().await.expect("whole");
+        assert_eq!(provider.bill().lines().iter().map(|line| &*line.model).collect::<Vec<_>>(), ["gpt-5-mini"]);
+    }
+}

@@ -92,7 +92,7 @@ impl fmt::Debug for Events {
 /// Down is one of whose attempts so many in a row failed: no connection that we waited for, no head in time, a status of 500 and above, an answer
 /// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since. One that goes down
 /// again and again is told of every five minutes at most: then of how it stands. What was told last the journal knows, over a restart
-/// too; how many had failed by then it does not.
+/// too; how many had failed by then it does not. A service behind a `GatewayLayer` has no name to be told by, and is not watched.
 #[derive(Debug)]
 pub struct UpstreamWatch {
     events: Events,

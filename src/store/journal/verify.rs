@@ -372,8 +372,8 @@ impl Chain {
         if is_missing {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
         }
-        if first > self.released {
-            // It comes before whatever else is wrong.
+        // It comes before whatever is wrong behind a line that holds.
+        if first > self.released && self.broken.as_ref().is_none_or(|broken| broken.after.is_some()) {
             self.broken = Some(Break { place: "the beginning".to_owned(), after: None, what: Fault::NotReleased });
         }
         if self.had.iter().any(|had| had.seq >= first) {
