@@ -183,7 +183,21 @@ fn a_tool_is_chosen_by_the_name_that_it_has_upstream() {
     for (at, choice) in choices.into_iter().enumerate() {
         let (out, warnings) = to_claude(json!({"tools": tools, "tool_choice": choice}));
         let told = json!({"type": "tool", "name": out["tools"][at]["name"]});
-        assert_eq!((&out["tool_choice"], &*warnings), (&told, ""));
+        assert_eq!((&out["tool_choice"], &*warnings), (&told, "emulated=tools.custom"));
+    }
+}
+
+#[test]
+fn a_tool_that_takes_text_is_told_to_be_emulated_toward_claude_and_refused_where_nothing_may_be() {
+    let format = json!({"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a/"}});
+    let custom = |more: Value| json!({"tools": [function("f"), {"type": "custom", "custom": more}]});
+    for more in [json!({"name": "shell"}), json!({"name": "shell", "format": format})] {
+        let body = asking(&custom(more));
+        let (out, warnings) = claude("claude-opus-5-5", body.clone());
+        assert_eq!((&out["tools"][1]["name"], &*warnings), (&json!("shell"), "emulated=tools.custom"));
+        let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+        let rejection = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
+        assert_eq!((rejection.kind(), rejection.param_name()), (RejectionKind::Unsupported, Some("tools.custom")));
     }
 }
 
