@@ -74,6 +74,27 @@ fn an_answer_without_content_is_empty_and_not_missing() {
 }
 
 #[test]
+fn what_is_cached_for_an_hour_and_what_was_run_survives_two_gateways() {
+    let mut first = message(json!([{"type": "text", "text": "x"}]), "end_turn");
+    let kept = json!({"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 80});
+    let ran = json!({"web_search_requests": 2, "web_fetch_requests": 1});
+    first["usage"] = json!({"input_tokens": 9, "cache_creation_input_tokens": 100, "cache_read_input_tokens": 7,
+        "output_tokens": 50, "cache_creation": kept, "server_tool_use": ran});
+    let between = in_chat(&first);
+    let usage = tollgate::dialect::meter::answer(OpenAiChat, between.to_string().as_bytes()).usage.expect("usage");
+    assert_eq!((usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h), (9, 7, 20, 80));
+    assert_eq!((usage.web_searches, usage.web_fetches), (2, 1));
+    let last = in_messages(&between)["usage"].clone();
+    assert_eq!((&last["cache_creation"], &last["server_tool_use"]), (&kept, &ran));
+    assert_eq!((&last["input_tokens"], &last["cache_creation_input_tokens"]), (&json!(9), &json!(100)));
+    // More than was written was not kept for long.
+    let mut odd = completion(json!({"content": "x"}), "stop");
+    odd["usage"]["cache_creation"] = json!({"ephemeral_1h_input_tokens": 5_000});
+    assert_eq!(in_messages(&odd)["usage"]["cache_creation"]["ephemeral_1h_input_tokens"], 1200);
+    assert_eq!(in_messages(&odd)["usage"].get("server_tool_use"), None);
+}
+
+#[test]
 fn row_83_a_completion_is_a_message_that_counts_its_cache_apart() {
     let calls = json!([{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}},
         {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}}, {"id": "call_3", "type": "function", "function": {"name": "h", "arguments": "oops"}}]);
