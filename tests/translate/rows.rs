@@ -202,6 +202,54 @@ fn a_tool_that_takes_text_is_told_to_be_emulated_toward_claude_and_refused_where
 }
 
 #[test]
+fn an_effort_in_anthropics_own_words_is_one_where_a_model_has_levels_besides_budgets() {
+    let asked = |model: &str, config: Value, more: Value| {
+        let mut body = asking(&json!({"max_tokens": 60_000, "output_config": config}));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (out, warnings) = claude(model, body);
+        (out.get("thinking").cloned(), out["output_config"].clone(), warnings)
+    };
+    let low = json!({"effort": "low"});
+    assert_eq!(asked("claude-opus-4-5", low.clone(), json!({})), (None, low.clone(), String::new()));
+    // It goes before the other dialect's.
+    let both = asked("claude-opus-4-5", low.clone(), json!({"reasoning_effort": "high"}));
+    assert_eq!(both, (None, low.clone(), String::new()));
+    let max = asked("claude-opus-4-5", json!({"effort": "max"}), json!({}));
+    assert_eq!(max, (None, json!({"effort": "high"}), "adapted=reasoning_effort:max>high".to_owned()));
+    // Without levels it is a budget, and so it is in OpenAI's words.
+    let budget = Some(json!({"type": "enabled", "budget_tokens": 2048}));
+    assert_eq!(asked("claude-haiku-4-5", low, json!({})), (budget.clone(), Value::Null, String::new()));
+    let theirs = asked("claude-opus-4-5", json!({}), json!({"reasoning_effort": "low"}));
+    assert_eq!(theirs, (budget, Value::Null, String::new()));
+}
+
+#[test]
+fn the_budget_of_a_task_goes_to_claude_as_it_is_spelled_where_the_model_takes_one() {
+    use tollgate::dialect::translate::request;
+    let budget = json!({"type": "tokens", "total": 64_000});
+    let asked = |model: &str, drops: bool| {
+        let body = asking(&json!({"output_config": {"effort": "high", "task_budget": budget}}));
+        let asked = Asked::new(model).drops_stale_thinking(drops);
+        let sent = request(body.to_string().as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked);
+        let sent = sent.expect("it can be asked");
+        let out: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        (out["output_config"].clone(), sent.beta, sent.warnings.unwrap_or_default())
+    };
+    let config = json!({"effort": "high", "task_budget": budget});
+    let beta = "task-budgets-2026-03-13";
+    assert_eq!(asked("claude-opus-5-5", false), (config.clone(), Some(beta), String::new()));
+    let both = format!("thinking-binding-controls-2026-08-01,{beta}");
+    assert_eq!(asked("claude-opus-5-5", true), (config, Some(&*both), String::new()));
+    for model in ["claude-sonnet-5", "claude-opus-4-6", "claude-opus-4-5"] {
+        let (config, beta, warnings) = asked(model, false);
+        assert_eq!((config.get("task_budget"), beta), (None, None), "{model}");
+        assert_eq!(warnings, "dropped=output_config.task_budget", "{model}");
+    }
+    let wrong = refused(asking(&json!({"output_config": {"task_budget": 9}})), Dialect::OpenAiChat);
+    assert_eq!(wrong, (RejectionKind::InvalidRequest, "output_config.task_budget".to_owned()));
+}
+
+#[test]
 fn openais_own_breakpoint_is_one_of_anthropics() {
     let (short, long) = (json!({"type": "ephemeral"}), json!({"type": "ephemeral", "ttl": "1h"}));
     for (point, told) in [

@@ -14,6 +14,8 @@ pub struct Abilities {
     pub thinking: ThinkingModes,
     /// The levels of effort that it takes.
     pub efforts: Efforts,
+    /// Whether it takes `output_config.task_budget`, how many tokens all of a task may take.
+    pub task_budget: bool,
     /// Which of `temperature`, `top_p` and `top_k` it takes.
     pub sampling: Sampling,
     /// Whether it goes on with an answer that the request begins.
@@ -93,6 +95,7 @@ const CLAUDE: Abilities = Abilities {
         forced: true,
     },
     efforts: LOW_TO_MAX,
+    task_budget: true,
     sampling: Sampling::None,
     prefill: false,
     system_turns: true,
@@ -121,7 +124,7 @@ const CLAUDES: [(&str, Abilities); 12] = [
     ("claude-haiku-5-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
     ("claude-mythos-preview", Abilities { forced_tools: false, ..CLAUDE }),
     ("claude-opus-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
-    ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
+    ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, task_budget: false, ..CLAUDE }),
     ("claude-opus-4-8", Abilities { thinking: IF_ASKED, ..CLAUDE }),
     ("claude-opus-4-7", Abilities { thinking: IF_FREE, system_turns: false, ..CLAUDE }),
     ("claude-opus-4-6", CLAUDE_4_6),
@@ -133,19 +136,14 @@ const CLAUDES: [(&str, Abilities); 12] = [
 const CLAUDE_4_6: Abilities = Abilities {
     thinking: ThinkingModes { budget: true, ..IF_FREE },
     efforts: LOW_TO_HIGH.and(Effort::Max),
+    task_budget: false,
     sampling: Sampling::All,
     system_turns: false,
     ..CLAUDE
 };
 
-const CLAUDE_4_5: Abilities = Abilities {
-    thinking: BY_BUDGET,
-    efforts: NO_EFFORTS,
-    sampling: Sampling::OneOf,
-    prefill: true,
-    system_turns: false,
-    ..CLAUDE
-};
+const CLAUDE_4_5: Abilities =
+    Abilities { thinking: BY_BUDGET, efforts: NO_EFFORTS, sampling: Sampling::OneOf, prefill: true, ..CLAUDE_4_6 };
 
 /// Of whatever came before.
 const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "claude-sonnet-4-", "claude-haiku-4-"];
@@ -154,6 +152,7 @@ const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "c
 const SERVER: Abilities = Abilities {
     thinking: ThinkingModes { adaptive: false, unasked: false, ..CLAUDE.thinking },
     efforts: NO_EFFORTS,
+    task_budget: false,
     sampling: Sampling::All,
     prefill: true,
     system_turns: false,
