@@ -25,6 +25,7 @@ pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
     const SERVER: &str = "server_error";
     let (status, kind, code) = match fault.kind {
         FaultKind::InvalidRequest => (StatusCode::BAD_REQUEST, INVALID, None),
+        FaultKind::Refused => (StatusCode::BAD_REQUEST, SERVER, None),
         FaultKind::Conflict => (StatusCode::CONFLICT, INVALID, None),
         FaultKind::NotFound => (StatusCode::NOT_FOUND, INVALID, None),
         FaultKind::ContextLength => (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
