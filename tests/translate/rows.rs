@@ -250,6 +250,34 @@ fn the_budget_of_a_task_goes_to_claude_as_it_is_spelled_where_the_model_takes_on
 }
 
 #[test]
+fn calls_of_one_turn_have_ids_of_their_own_toward_openai_that_are_not_too_long() {
+    let uses = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {}});
+    let sent = |ids: &[&str]| {
+        let results: Vec<_> = ids.iter().enumerate().map(|(at, id)| result_of(id, &at.to_string())).collect();
+        let list = json!([user("q"),
+            {"role": "assistant", "content": ids.iter().map(|id| uses(id)).collect::<Vec<_>>()},
+            {"role": "user", "content": results}]);
+        let (out, warnings) = gpt("gpt-5", json!({"messages": list}));
+        assert_eq!(warnings, "");
+        let calls = out["messages"][1]["tool_calls"].as_array().expect("calls").clone();
+        let told: Vec<_> = calls.iter().map(|call| call["id"].as_str().expect("an id").to_owned()).collect();
+        for (at, id) in told.iter().enumerate() {
+            assert!(id.len() <= 40 && !told[..at].contains(id), "{told:?}");
+            let result = &out["messages"][2 + at];
+            assert_eq!((&result["tool_call_id"], &result["content"]), (&json!(id), &json!(at.to_string())));
+        }
+        told
+    };
+    assert_eq!(sent(&["a", "b"]), ["a", "b"]);
+    assert_eq!(sent(&["a", "a", "a"]), ["a", "a_2", "a_3"]);
+    assert_eq!(sent(&["a", "a", "a_2"]), ["a", "a_2", "a_2_2"]);
+    assert_eq!(sent(&["a", "a_2", "a"]), ["a", "a_2", "a_3"]);
+    let (full, long) = ("x".repeat(40), "x".repeat(41));
+    assert_eq!(sent(&[&full, &full])[0], full);
+    assert_eq!(sent(&[&long, &long, &full, &full]).len(), 4);
+}
+
+#[test]
 fn openais_own_breakpoint_is_one_of_anthropics() {
     let (short, long) = (json!({"type": "ephemeral"}), json!({"type": "ephemeral", "ttl": "1h"}));
     for (point, told) in [
