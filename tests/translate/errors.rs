@@ -316,7 +316,15 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         deltas.extend(late.iter().map(|late| fragment(0, late)));
         read::messages(&translate(Dialect::OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]), true)
     };
-    for (first, late) in [("", &["{\"a\":1}"][..]), ("", &["{", "\"a\"", ":1}"]), ("{}", &["{\"a\":1}"])] {
+    for (first, late) in [
+        ("", &["{\"a\":1}"][..]),
+        ("", &["{", "\"a\"", ":1}"]),
+        ("{}", &["{\"a\":1}"]),
+        ("{\"a\":1}", &["{\"b\":1}"]),
+        ("{\"a\":1}", &["{\"a\":2}"]),
+        ("{\"a\":1}", &["{\"a\":1}", ",\"b\":2"]),
+        ("{\"a\":\"x y\"}", &["{\"a\":\"xy\"}"]),
+    ] {
         let told = stream(first, late);
         assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{first} {late:?}: {told:?}");
     }
@@ -331,6 +339,7 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         ("{}", &["{}"]),
         ("{}", &["{", "}"]),
         ("{\"a\":1}", &["", "{\"a\":1}"]),
+        ("{\"a\":1}", &["{\"a\": 1}\n", " "]),
     ] {
         let told = stream(first, late);
         let input = if first.is_empty() { "{}" } else { first };
