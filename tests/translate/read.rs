@@ -257,7 +257,8 @@ pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
         }
     }
     assert!(!strict || roles == 1 || answer.error.is_some(), "the role is said once");
-    let shown: String = said.thinking.iter().map(|(text, _)| text.as_str()).collect();
+    let shown = said.thinking.iter().map(|(text, _)| text.as_str()).filter(|text| !text.is_empty());
+    let shown = shown.collect::<Vec<_>>().join("\n\n");
     assert!(!strict || !answer.ended || said.reasoning == shown, "what was thought is listed as it was shown");
     Answer {
         tools: calls,
