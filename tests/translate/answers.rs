@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
 use tollgate::dialect::translate::{Reply, StreamTranslator, answer, answer_as_stream, error};
 
+use crate::make::{chunks, translate};
 use crate::read;
 
 fn reply() -> Reply {
@@ -71,6 +72,21 @@ fn an_answer_without_content_is_empty_and_not_missing() {
     assert_eq!(told["choices"][0]["message"], json!({"role": "assistant", "content": "", "refusal": null}));
     let told = in_messages(&completion(json!({"role": "assistant", "content": ""}), "stop"));
     assert_eq!((&told["content"], &told["stop_reason"]), (&json!([]), &json!("end_turn")));
+}
+
+#[test]
+fn what_is_spoken_is_told_in_its_words() {
+    let audio = json!({"id": "a1", "data": "AAAA", "transcript": "so it is"});
+    let text = json!([{"type": "text", "text": "so it is"}]);
+    for content in [Value::Null, json!(""), json!("so it is")] {
+        let spoken = json!({"role": "assistant", "content": content, "audio": audio});
+        assert_eq!(in_messages(&completion(spoken, "stop"))["content"], text, "{content}");
+    }
+    let delta = |audio: Value| json!({"content": null, "audio": audio});
+    let deltas = ["so ", "it is"].map(|words| delta(json!({"transcript": words})));
+    let deltas = [&[delta(json!({"id": "a1"}))], &deltas[..], &[delta(json!({"data": "AAAA"}))]].concat();
+    let told = read::messages(&translate(OpenAiChat, &[&chunks(&deltas, Some("stop"), true)]), true);
+    assert_eq!((&*told.text, told.stop.as_deref()), ("so it is", Some("end_turn")));
 }
 
 #[test]

@@ -179,7 +179,8 @@ struct Said {
 
 impl Said {
     fn hear(&mut self, said: &Value) {
-        self.text += said["content"].as_str().unwrap_or_default();
+        let content = said["content"].as_str().filter(|content| !content.is_empty());
+        self.text += content.or(said["audio"]["transcript"].as_str()).unwrap_or_default();
         self.refusal += said["refusal"].as_str().unwrap_or_default();
         self.reasoning += said["reasoning_content"].as_str().or(said["reasoning"].as_str()).unwrap_or_default();
         self.thinking.extend(said["thinking_blocks"].as_array().into_iter().flatten().map(thought));
