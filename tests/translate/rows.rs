@@ -278,6 +278,19 @@ fn calls_of_one_turn_have_ids_of_their_own_toward_openai_that_are_not_too_long()
 }
 
 #[test]
+fn a_model_that_knows_no_operator_hears_it_from_the_user() {
+    for model in ["o1-mini", "o1-preview-2024-09-12"] {
+        let (out, warnings) = to_chat(model, json!({"system": "be brief"}));
+        assert_eq!((&out["messages"][0], &*warnings), (&user("be brief"), "adapted=system"), "{model}");
+        let list = json!([user("q"), {"role": "system", "content": "be brief"}]);
+        let (out, warnings) = gpt(model, json!({"messages": list}));
+        assert_eq!((&out["messages"][1]["role"], &*warnings), (&json!("user"), "adapted=messages.role"), "{model}");
+    }
+    let (out, warnings) = to_chat("o1", json!({"system": "be brief"}));
+    assert_eq!((&out["messages"][0]["role"], &*warnings), (&json!("developer"), ""));
+}
+
+#[test]
 fn openais_own_breakpoint_is_one_of_anthropics() {
     let (short, long) = (json!({"type": "ephemeral"}), json!({"type": "ephemeral", "ttl": "1h"}));
     for (point, told) in [

@@ -34,6 +34,8 @@ pub struct Abilities {
     pub usage_option: bool,
     /// OpenAI: whether the operator's role is called `developer`.
     pub developer: bool,
+    /// OpenAI: whether there is a role for the operator. The first models that reasoned take neither name of it.
+    pub operator: bool,
     /// Whether it takes sequences to stop at.
     pub stops: bool,
     /// OpenAI: whether it can be told to call one tool at a time (`parallel_tool_calls`).
@@ -104,6 +106,7 @@ const CLAUDE: Abilities = Abilities {
     completion_tokens: false,
     usage_option: true,
     developer: false,
+    operator: true,
     stops: true,
     one_call: true,
     effort_beside_tools: true,
@@ -161,6 +164,7 @@ const SERVER: Abilities = Abilities {
     completion_tokens: false,
     usage_option: true,
     developer: false,
+    operator: true,
     stops: true,
     one_call: true,
     effort_beside_tools: true,
@@ -184,6 +188,7 @@ const GPT_5_6: Abilities = Abilities { cache_breakpoints: true, ..GPT_5_5 };
 /// What answers in ChatGPT, which decides by itself how hard to think.
 const GPT_5_CHAT: Abilities = Abilities { efforts: NO_EFFORTS, ..GPT_5 };
 const O_SERIES: Abilities = Abilities { efforts: LOW_TO_HIGH, one_call: false, ..GPT_5 };
+const FIRST_O: Abilities = Abilities { operator: false, system_turns: false, ..O_SERIES };
 
 /// Thinks unless it is told not to, and wants its thinking back. It has JSON, and no schemas.
 /// Source: api-docs.deepseek.com, thinking mode and JSON output.
@@ -197,7 +202,7 @@ const DEEPSEEK: Abilities = Abilities {
 const KIMI: Abilities = Abilities { replays_reasoning: true, system_turns: true, ..SERVER };
 
 /// By the start of the name, the first that fits.
-const GPTS: [(&str, Abilities); 27] = [
+const GPTS: [(&str, Abilities); 29] = [
     ("gpt-6", GPT_5_6),
     ("gpt-5.6", GPT_5_6),
     ("gpt-5.5", GPT_5_5),
@@ -209,6 +214,8 @@ const GPTS: [(&str, Abilities); 27] = [
     ("gpt-5.1", Abilities { efforts: LOW_TO_HIGH.and(Effort::None), ..GPT_5 }),
     ("gpt-5.", GPT_5_2),
     ("gpt-5", GPT_5),
+    ("o1-mini", FIRST_O),
+    ("o1-preview", FIRST_O),
     ("o1", Abilities { stops: true, ..O_SERIES }),
     ("o3", O_SERIES),
     ("o4", O_SERIES),

@@ -56,7 +56,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 
     fn role(&self) -> &'static str {
-        if self.aim.abilities.developer { "developer" } else { "system" }
+        match (self.aim.abilities.operator, self.aim.abilities.developer) {
+            (false, _) => "user",
+            (_, true) => "developer",
+            (_, false) => "system",
+        }
     }
 
     fn operator(&mut self, blocks: &[Block<'_>]) -> Result<(), Rejection> {
@@ -72,6 +76,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         }
         if kept.is_empty() {
             return Ok(());
+        }
+        if !self.aim.abilities.operator {
+            self.warnings.adapted("system")?;
         }
         let role = self.role();
         self.out.open('{').key("role").word(role).key("content");
