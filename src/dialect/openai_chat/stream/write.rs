@@ -280,6 +280,6 @@ impl StreamWriter for Writer {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        sse::encode(out, None, error::of_fault(fault).1.as_bytes());
+        sse::encode(out, None, error::within_stream(fault).as_bytes());
     }
 }
