@@ -60,6 +60,23 @@ fn tools_that_are_not_allowed_are_not_told() {
 }
 
 #[test]
+fn to_call_one_of_no_tools_that_there_are_is_refused() {
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let body = |mode: &str, named: &[&str]| {
+        let tools: Vec<_> = named.iter().map(|name| function(name)).collect();
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}});
+        json!({"model": "m", "messages": [user("q")], "tools": [function("f")], "tool_choice": allowed})
+    };
+    for named in [&["g"][..], &[]] {
+        let rejection = refused(body("required", named), Dialect::OpenAiChat);
+        assert_eq!(rejection, (RejectionKind::InvalidRequest, "tool_choice".to_owned()), "{named:?}");
+    }
+    let (out, warnings) = claude("claude-opus-5-5", body("auto", &["g"]));
+    assert_eq!((out.get("tools"), &*warnings), (None, "adapted=tool_choice.allowed_tools"));
+    assert_eq!(claude("claude-opus-5-5", body("required", &["g", "f"])).0["tools"][0]["name"], "f");
+}
+
+#[test]
 fn how_urgent_a_request_is_is_said_as_far_as_it_can_be() {
     let asked = |tier: &str| {
         let (out, warnings) = with("service_tier", json!(tier));
