@@ -58,6 +58,17 @@ pub(crate) fn billed(raw: &str) -> Option<u64> {
     count(raw).or_else(|| whole(raw)).filter(|tokens| *tokens <= MOST_TOKENS)
 }
 
+/// The count of this name within an object, as [`billed`] has it.
+pub(crate) fn detail(object: &str, name: &str) -> Option<u64> {
+    let mut found = None;
+    members(object.as_bytes(), |key, value| {
+        if key == name {
+            found = billed(value);
+        }
+    });
+    found
+}
+
 /// A number like `1000.0` or `1e3`.
 fn whole(raw: &str) -> Option<u64> {
     let number = Raw::new(raw).number().filter(|number| number.fract() == 0.0)?;

@@ -53,7 +53,7 @@ pub use self::request::{AnthropicVersion, Asked, Mode, Translated, request};
 pub use self::stream::StreamTranslator;
 
 pub(crate) use self::answer::{try_answer, try_answer_as_stream};
-pub(crate) use self::error::{OutOfTokens, fault, of_fault};
+pub(crate) use self::error::{ByStatus, OutOfTokens, fault, of_fault};
 pub(crate) use self::gather::gathered;
 
 use super::canon::needs::Needs;

@@ -77,7 +77,10 @@ impl Passage {
     }
 
     async fn error(&self, parts: Parts, said: &HeaderMap, body: Body) -> Response<Body> {
-        let bytes = self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default();
+        let bytes = match parts.extensions.get::<translate::ByStatus>() {
+            Some(_) => Bytes::new(),
+            None => self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default(),
+        };
         let mut rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
         // Cut short or decoded, the words may say now what they did not when they came.
         if let Some(secret) = &self.secret

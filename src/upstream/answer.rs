@@ -182,6 +182,7 @@ fn by_its_status(mut parts: Parts, asked: &Asked) -> Response<Body> {
     parts.headers.remove(header::CONTENT_LENGTH);
     remove_where(&mut parts.headers, is_of_bytes);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.extensions.insert(translate::ByStatus);
     Response::from_parts(parts, Body::from(body))
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
 use tollgate::dialect::translate::{Reply, StreamTranslator, answer, answer_as_stream, error};
 
+use crate::make::{chunks, translate};
 use crate::read;
 
 fn reply() -> Reply {
@@ -71,6 +72,42 @@ fn an_answer_without_content_is_empty_and_not_missing() {
     assert_eq!(told["choices"][0]["message"], json!({"role": "assistant", "content": "", "refusal": null}));
     let told = in_messages(&completion(json!({"role": "assistant", "content": ""}), "stop"));
     assert_eq!((&told["content"], &told["stop_reason"]), (&json!([]), &json!("end_turn")));
+}
+
+#[test]
+fn what_is_spoken_is_told_in_its_words() {
+    let audio = json!({"id": "a1", "data": "AAAA", "transcript": "so it is"});
+    let text = json!([{"type": "text", "text": "so it is"}]);
+    for content in [Value::Null, json!(""), json!("so it is")] {
+        let spoken = json!({"role": "assistant", "content": content, "audio": audio});
+        assert_eq!(in_messages(&completion(spoken, "stop"))["content"], text, "{content}");
+    }
+    let delta = |audio: Value| json!({"content": null, "audio": audio});
+    let deltas = ["so ", "it is"].map(|words| delta(json!({"transcript": words})));
+    let deltas = [&[delta(json!({"id": "a1"}))], &deltas[..], &[delta(json!({"data": "AAAA"}))]].concat();
+    let told = read::messages(&translate(OpenAiChat, &[&chunks(&deltas, Some("stop"), true)]), true);
+    assert_eq!((&*told.text, told.stop.as_deref()), ("so it is", Some("end_turn")));
+}
+
+#[test]
+fn what_is_cached_for_an_hour_and_what_was_run_survives_two_gateways() {
+    let mut first = message(json!([{"type": "text", "text": "x"}]), "end_turn");
+    let kept = json!({"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 80});
+    let ran = json!({"web_search_requests": 2, "web_fetch_requests": 1});
+    first["usage"] = json!({"input_tokens": 9, "cache_creation_input_tokens": 100, "cache_read_input_tokens": 7,
+        "output_tokens": 50, "cache_creation": kept, "server_tool_use": ran});
+    let between = in_chat(&first);
+    let usage = tollgate::dialect::meter::answer(OpenAiChat, between.to_string().as_bytes()).usage.expect("usage");
+    assert_eq!((usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h), (9, 7, 20, 80));
+    assert_eq!((usage.web_searches, usage.web_fetches), (2, 1));
+    let last = in_messages(&between)["usage"].clone();
+    assert_eq!((&last["cache_creation"], &last["server_tool_use"]), (&kept, &ran));
+    assert_eq!((&last["input_tokens"], &last["cache_creation_input_tokens"]), (&json!(9), &json!(100)));
+    // More than was written was not kept for long.
+    let mut odd = completion(json!({"content": "x"}), "stop");
+    odd["usage"]["cache_creation"] = json!({"ephemeral_1h_input_tokens": 5_000});
+    assert_eq!(in_messages(&odd)["usage"]["cache_creation"]["ephemeral_1h_input_tokens"], 1200);
+    assert_eq!(in_messages(&odd)["usage"].get("server_tool_use"), None);
 }
 
 #[test]

@@ -182,6 +182,33 @@ async fn a_page_of_a_server_in_front_keeps_its_status_for_clients_of_chat_comple
     }
 }
 
+#[tokio::test]
+async fn what_a_server_in_front_refuses_keeps_its_status_for_clients_of_chat_completions() {
+    let error = json!({"error": {"type": "invalid_request_error", "message": "no"}}).to_string();
+    for (kind, body, told_as) in [
+        ("text/html", "<html>no</html>", "server_error"),
+        ("text/plain", "no", "server_error"),
+        ("text/plain", "", "server_error"),
+        ("application/json", &*error, "invalid_request_error"),
+    ] {
+        for status in [405, 410, 415, 451] {
+            let (headers, pieces) = ([("content-type", kind)], [body.as_bytes()]);
+            let told = through([Dialect::Anthropic, Dialect::OpenAiChat], status, &headers, &pieces).await;
+            let json: Value = serde_json::from_slice(told.body()).expect("JSON");
+            assert_eq!((told.status().as_u16(), &json["error"]["type"]), (status, &json!(told_as)), "{kind}");
+            assert!(!said(&told).contains('<'), "{}", said(&told));
+            // Anthropic's know none of them.
+            let told = through([Dialect::OpenAiChat, Dialect::Anthropic], status, &headers, &pieces).await;
+            let json: Value = serde_json::from_slice(told.body()).expect("JSON");
+            assert_eq!((told.status().as_u16(), &json["error"]["type"]), (400, &json!("invalid_request_error")));
+        }
+    }
+    for (status, expected) in [(400, 400), (404, 404), (413, 413), (422, 422), (429, 429)] {
+        let pair = [Dialect::Anthropic, Dialect::OpenAiChat];
+        assert_eq!(through(pair, status, &[("content-type", "text/html")], &[b"<html>"]).await.status(), expected);
+    }
+}
+
 /// The status of an error and its message, as a client of the other dialect is told them.
 fn told(status: u16, body: &str, upstream: Dialect) -> (u16, String) {
     let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
@@ -289,7 +316,15 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         deltas.extend(late.iter().map(|late| fragment(0, late)));
         read::messages(&translate(Dialect::OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]), true)
     };
-    for (first, late) in [("", &["{\"a\":1}"][..]), ("", &["{", "\"a\"", ":1}"]), ("{}", &["{\"a\":1}"])] {
+    for (first, late) in [
+        ("", &["{\"a\":1}"][..]),
+        ("", &["{", "\"a\"", ":1}"]),
+        ("{}", &["{\"a\":1}"]),
+        ("{\"a\":1}", &["{\"b\":1}"]),
+        ("{\"a\":1}", &["{\"a\":2}"]),
+        ("{\"a\":1}", &["{\"a\":1}", ",\"b\":2"]),
+        ("{\"a\":\"x y\"}", &["{\"a\":\"xy\"}"]),
+    ] {
         let told = stream(first, late);
         assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{first} {late:?}: {told:?}");
     }
@@ -304,6 +339,7 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         ("{}", &["{}"]),
         ("{}", &["{", "}"]),
         ("{\"a\":1}", &["", "{\"a\":1}"]),
+        ("{\"a\":1}", &["{\"a\": 1}\n", " "]),
     ] {
         let told = stream(first, late);
         let input = if first.is_empty() { "{}" } else { first };

@@ -60,6 +60,23 @@ fn tools_that_are_not_allowed_are_not_told() {
 }
 
 #[test]
+fn to_call_one_of_no_tools_that_there_are_is_refused() {
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let body = |mode: &str, named: &[&str]| {
+        let tools: Vec<_> = named.iter().map(|name| function(name)).collect();
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}});
+        json!({"model": "m", "messages": [user("q")], "tools": [function("f")], "tool_choice": allowed})
+    };
+    for named in [&["g"][..], &[]] {
+        let rejection = refused(body("required", named), Dialect::OpenAiChat);
+        assert_eq!(rejection, (RejectionKind::InvalidRequest, "tool_choice".to_owned()), "{named:?}");
+    }
+    let (out, warnings) = claude("claude-opus-5-5", body("auto", &["g"]));
+    assert_eq!((out.get("tools"), &*warnings), (None, "adapted=tool_choice.allowed_tools"));
+    assert_eq!(claude("claude-opus-5-5", body("required", &["g", "f"])).0["tools"][0]["name"], "f");
+}
+
+#[test]
 fn how_urgent_a_request_is_is_said_as_far_as_it_can_be() {
     let asked = |tier: &str| {
         let (out, warnings) = with("service_tier", json!(tier));
@@ -323,15 +340,17 @@ fn a_schema_is_told_in_words_to_a_server_that_holds_answers_to_none() {
 fn thinking_that_is_switched_off_is_the_least_effort_that_there_is() {
     let effort = |model: &str, kind: &str| {
         let (out, warnings) = with_of_claude(model, "thinking", json!({"type": kind}));
-        assert_eq!(warnings, "", "{model}");
-        out["reasoning_effort"].clone()
+        (out["reasoning_effort"].clone(), warnings)
     };
     for kind in ["disabled", "between_tools"] {
-        assert_eq!(effort("gpt-5.1", kind), "none");
-        assert_eq!(effort("gpt-5", kind), "minimal");
-        assert_eq!(effort("o3", kind), Value::Null);
+        assert_eq!(effort("gpt-5.1", kind), (json!("none"), String::new()));
+        assert_eq!(effort("gpt-5", kind), (json!("minimal"), String::new()));
+        // One that always reasons does so now, too; one that never does has lost nothing.
+        assert_eq!(effort("o3", kind), (Value::Null, "dropped=thinking".to_owned()));
+        assert_eq!(effort("gpt-5.2-chat-latest", kind), (Value::Null, "dropped=thinking".to_owned()));
+        assert_eq!(effort("gpt-4o", kind), (Value::Null, String::new()));
     }
-    assert_eq!(effort("gpt-5", "adaptive"), Value::Null);
+    assert_eq!(effort("gpt-5", "adaptive"), (Value::Null, String::new()));
 }
 
 #[test]

@@ -179,7 +179,8 @@ struct Said {
 
 impl Said {
     fn hear(&mut self, said: &Value) {
-        self.text += said["content"].as_str().unwrap_or_default();
+        let content = said["content"].as_str().filter(|content| !content.is_empty());
+        self.text += content.or(said["audio"]["transcript"].as_str()).unwrap_or_default();
         self.refusal += said["refusal"].as_str().unwrap_or_default();
         self.reasoning += said["reasoning_content"].as_str().or(said["reasoning"].as_str()).unwrap_or_default();
         self.thinking.extend(said["thinking_blocks"].as_array().into_iter().flatten().map(thought));
@@ -257,7 +258,8 @@ pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
         }
     }
     assert!(!strict || roles == 1 || answer.error.is_some(), "the role is said once");
-    let shown: String = said.thinking.iter().map(|(text, _)| text.as_str()).collect();
+    let shown = said.thinking.iter().map(|(text, _)| text.as_str()).filter(|text| !text.is_empty());
+    let shown = shown.collect::<Vec<_>>().join("\n\n");
     assert!(!strict || !answer.ended || said.reasoning == shown, "what was thought is listed as it was shown");
     Answer {
         tools: calls,

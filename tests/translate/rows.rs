@@ -183,8 +183,111 @@ fn a_tool_is_chosen_by_the_name_that_it_has_upstream() {
     for (at, choice) in choices.into_iter().enumerate() {
         let (out, warnings) = to_claude(json!({"tools": tools, "tool_choice": choice}));
         let told = json!({"type": "tool", "name": out["tools"][at]["name"]});
-        assert_eq!((&out["tool_choice"], &*warnings), (&told, ""));
+        assert_eq!((&out["tool_choice"], &*warnings), (&told, "emulated=tools.custom"));
     }
+}
+
+#[test]
+fn a_tool_that_takes_text_is_told_to_be_emulated_toward_claude_and_refused_where_nothing_may_be() {
+    let format = json!({"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a/"}});
+    let custom = |more: Value| json!({"tools": [function("f"), {"type": "custom", "custom": more}]});
+    for more in [json!({"name": "shell"}), json!({"name": "shell", "format": format})] {
+        let body = asking(&custom(more));
+        let (out, warnings) = claude("claude-opus-5-5", body.clone());
+        assert_eq!((&out["tools"][1]["name"], &*warnings), (&json!("shell"), "emulated=tools.custom"));
+        let strict = Asked::new("claude-opus-5-5").mode(Mode::Strict);
+        let rejection = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
+        assert_eq!((rejection.kind(), rejection.param_name()), (RejectionKind::Unsupported, Some("tools.custom")));
+    }
+}
+
+#[test]
+fn an_effort_in_anthropics_own_words_is_one_where_a_model_has_levels_besides_budgets() {
+    let asked = |model: &str, config: Value, more: Value| {
+        let mut body = asking(&json!({"max_tokens": 60_000, "output_config": config}));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (out, warnings) = claude(model, body);
+        (out.get("thinking").cloned(), out["output_config"].clone(), warnings)
+    };
+    let low = json!({"effort": "low"});
+    assert_eq!(asked("claude-opus-4-5", low.clone(), json!({})), (None, low.clone(), String::new()));
+    // It goes before the other dialect's.
+    let both = asked("claude-opus-4-5", low.clone(), json!({"reasoning_effort": "high"}));
+    assert_eq!(both, (None, low.clone(), String::new()));
+    let max = asked("claude-opus-4-5", json!({"effort": "max"}), json!({}));
+    assert_eq!(max, (None, json!({"effort": "high"}), "adapted=reasoning_effort:max>high".to_owned()));
+    // Without levels it is a budget, and so it is in OpenAI's words.
+    let budget = Some(json!({"type": "enabled", "budget_tokens": 2048}));
+    assert_eq!(asked("claude-haiku-4-5", low, json!({})), (budget.clone(), Value::Null, String::new()));
+    let theirs = asked("claude-opus-4-5", json!({}), json!({"reasoning_effort": "low"}));
+    assert_eq!(theirs, (budget, Value::Null, String::new()));
+}
+
+#[test]
+fn the_budget_of_a_task_goes_to_claude_as_it_is_spelled_where_the_model_takes_one() {
+    use tollgate::dialect::translate::request;
+    let budget = json!({"type": "tokens", "total": 64_000});
+    let asked = |model: &str, drops: bool| {
+        let body = asking(&json!({"output_config": {"effort": "high", "task_budget": budget}}));
+        let asked = Asked::new(model).drops_stale_thinking(drops);
+        let sent = request(body.to_string().as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &asked);
+        let sent = sent.expect("it can be asked");
+        let out: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        (out["output_config"].clone(), sent.beta, sent.warnings.unwrap_or_default())
+    };
+    let config = json!({"effort": "high", "task_budget": budget});
+    let beta = "task-budgets-2026-03-13";
+    assert_eq!(asked("claude-opus-5-5", false), (config.clone(), Some(beta), String::new()));
+    let both = format!("thinking-binding-controls-2026-08-01,{beta}");
+    assert_eq!(asked("claude-opus-5-5", true), (config, Some(&*both), String::new()));
+    for model in ["claude-sonnet-5", "claude-opus-4-6", "claude-opus-4-5"] {
+        let (config, beta, warnings) = asked(model, false);
+        assert_eq!((config.get("task_budget"), beta), (None, None), "{model}");
+        assert_eq!(warnings, "dropped=output_config.task_budget", "{model}");
+    }
+    let wrong = refused(asking(&json!({"output_config": {"task_budget": 9}})), Dialect::OpenAiChat);
+    assert_eq!(wrong, (RejectionKind::InvalidRequest, "output_config.task_budget".to_owned()));
+}
+
+#[test]
+fn calls_of_one_turn_have_ids_of_their_own_toward_openai_that_are_not_too_long() {
+    let uses = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {}});
+    let sent = |ids: &[&str]| {
+        let results: Vec<_> = ids.iter().enumerate().map(|(at, id)| result_of(id, &at.to_string())).collect();
+        let list = json!([user("q"),
+            {"role": "assistant", "content": ids.iter().map(|id| uses(id)).collect::<Vec<_>>()},
+            {"role": "user", "content": results}]);
+        let (out, warnings) = gpt("gpt-5", json!({"messages": list}));
+        assert_eq!(warnings, "");
+        let calls = out["messages"][1]["tool_calls"].as_array().expect("calls").clone();
+        let told: Vec<_> = calls.iter().map(|call| call["id"].as_str().expect("an id").to_owned()).collect();
+        for (at, id) in told.iter().enumerate() {
+            assert!(id.len() <= 40 && !told[..at].contains(id), "{told:?}");
+            let result = &out["messages"][2 + at];
+            assert_eq!((&result["tool_call_id"], &result["content"]), (&json!(id), &json!(at.to_string())));
+        }
+        told
+    };
+    assert_eq!(sent(&["a", "b"]), ["a", "b"]);
+    assert_eq!(sent(&["a", "a", "a"]), ["a", "a_2", "a_3"]);
+    assert_eq!(sent(&["a", "a", "a_2"]), ["a", "a_2", "a_2_2"]);
+    assert_eq!(sent(&["a", "a_2", "a"]), ["a", "a_2", "a_3"]);
+    let (full, long) = ("x".repeat(40), "x".repeat(41));
+    assert_eq!(sent(&[&full, &full])[0], full);
+    assert_eq!(sent(&[&long, &long, &full, &full]).len(), 4);
+}
+
+#[test]
+fn a_model_that_knows_no_operator_hears_it_from_the_user() {
+    for model in ["o1-mini", "o1-preview-2024-09-12"] {
+        let (out, warnings) = to_chat(model, json!({"system": "be brief"}));
+        assert_eq!((&out["messages"][0], &*warnings), (&user("be brief"), "adapted=system"), "{model}");
+        let list = json!([user("q"), {"role": "system", "content": "be brief"}]);
+        let (out, warnings) = gpt(model, json!({"messages": list}));
+        assert_eq!((&out["messages"][1]["role"], &*warnings), (&json!("user"), "adapted=messages.role"), "{model}");
+    }
+    let (out, warnings) = to_chat("o1", json!({"system": "be brief"}));
+    assert_eq!((&out["messages"][0]["role"], &*warnings), (&json!("developer"), ""));
 }
 
 #[test]

@@ -165,7 +165,8 @@ fn thinking_is_shown_as_it_comes_and_listed_once_with_its_signature() {
     let start = json!({"type": "thinking", "thinking": "", "signature": ""});
     let mut middle = block(0, &start, &[thinking("a"), thinking("b"), signature.clone()]);
     middle.extend(block(1, &json!({"type": "redacted_thinking", "data": "xyz"}), &[]));
-    middle.extend(block(2, &start, &[signature]));
+    middle.extend(block(2, &start, std::slice::from_ref(&signature)));
+    middle.extend(block(3, &start, &[thinking("c"), thinking("d"), signature]));
     let out = translate(Dialect::Anthropic, &[&anthropic(&middle, Some("end_turn"))]);
     let deltas: Vec<Value> = events(&out)
         .iter()
@@ -173,12 +174,14 @@ fn thinking_is_shown_as_it_comes_and_listed_once_with_its_signature() {
         .map(|chunk| chunk["choices"][0]["delta"].clone())
         .collect();
     let shown: Vec<_> = deltas.iter().filter_map(|delta| delta["reasoning_content"].as_str()).collect();
-    assert_eq!(shown, ["a", "b"]);
+    // Set apart as in a whole answer.
+    assert_eq!(shown, ["a", "b", "\n\nc", "d"]);
     let listed: Vec<_> = deltas.iter().filter(|delta| delta["thinking_blocks"].is_array()).collect();
     let expected = json!([
         {"index": 0, "type": "thinking", "thinking": "ab", "signature": "sig=="},
         {"index": 1, "type": "redacted_thinking", "data": "xyz"},
         {"index": 2, "type": "thinking", "thinking": "", "signature": "sig=="},
+        {"index": 3, "type": "thinking", "thinking": "cd", "signature": "sig=="},
     ]);
     assert_eq!((listed.len(), &listed[0]["thinking_blocks"]), (1, &expected));
 }

@@ -97,6 +97,18 @@ fn row_29_an_error_within_a_stream_is_one_and_no_end() {
     assert_eq!((told.error.as_deref(), told.ended, told.stop), (Some("Overloaded"), false, None));
     let last = last(&out);
     assert_eq!((&last["error"]["type"], &last["error"]["code"]), (&json!("server_error"), &json!("overloaded")));
+    // But for a rate it is the server's, whose stream has begun well, whatever it is about.
+    for (kind, told, code) in [
+        ("rate_limit_error", "requests", json!("rate_limit_exceeded")),
+        ("invalid_request_error", "server_error", Value::Null),
+        ("billing_error", "server_error", json!("insufficient_quota")),
+        ("permission_error", "server_error", json!("permission_denied")),
+        ("api_error", "server_error", Value::Null),
+    ] {
+        let error = json!({"type": "error", "error": {"type": kind, "message": "no"}});
+        let last = crate::make::last(&translate(Anthropic, &[&anthropic(&[error], None)]));
+        assert_eq!((&last["error"]["type"], &last["error"]["code"]), (&json!(told), &code), "{kind}");
+    }
     // Nor is what breaks off.
     let text = text(0, &["x"]);
     for stream in [anthropic(&text, None), anthropic(&text[..2], None), Vec::new()] {

@@ -64,6 +64,11 @@ pub(super) fn usage(news: &UsageNews) -> String {
         let split = r#","cache_creation":{"ephemeral_5m_input_tokens":"#;
         let _ = write!(usage, r#"{split}{short},"ephemeral_1h_input_tokens":{long}}}"#);
     }
+    if counts.web_searches > 0 || counts.web_fetches > 0 {
+        let (searches, fetches) = (counts.web_searches, counts.web_fetches);
+        let ran = r#","server_tool_use":{"web_search_requests":"#;
+        let _ = write!(usage, r#"{ran}{searches},"web_fetch_requests":{fetches}}}"#);
+    }
     let tier = if news.tier == Some(ServedTier::Priority) { "priority" } else { "standard" };
     let _ = write!(usage, r#","service_tier":"{tier}"}}"#);
     usage

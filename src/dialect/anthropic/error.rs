@@ -27,7 +27,7 @@ fn json(kind: &'static str, message: &str, details: Option<Details>, request_id:
 /// Another upstream's error, as Anthropic would say it.
 pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) {
     let (status, kind) = match fault.kind {
-        FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ContentPolicy => {
+        FaultKind::InvalidRequest | FaultKind::Refused | FaultKind::ContextLength | FaultKind::ContentPolicy => {
             (StatusCode::BAD_REQUEST, "invalid_request_error")
         }
         FaultKind::Quota | FaultKind::SpendCap => (StatusCode::TOO_MANY_REQUESTS, "billing_error"),

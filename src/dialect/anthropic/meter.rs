@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, MESSAGE};
-use crate::dialect::members::{billed, is_object, members, model, text};
+use crate::dialect::members::{billed, detail, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 use crate::wire::json::Raw;
@@ -149,16 +149,6 @@ fn compactions(iterations: &str) -> Usage {
         }
     }
     sum
-}
-
-fn detail(object: &str, name: &str) -> Option<u64> {
-    let mut found = None;
-    members(object.as_bytes(), |key, value| {
-        if key == name {
-            found = billed(value);
-        }
-    });
-    found
 }
 
 #[cfg(test)]

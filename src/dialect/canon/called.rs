@@ -1,5 +1,6 @@
-//! Calls of tools that wait for their results.
+//! Calls of tools that wait for their results, and the ids that tell them apart.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -23,33 +24,27 @@ struct Call<'a> {
     next: usize,
 }
 
-/// Calls of one id: the first that waits, the last, and how many there are.
+/// Calls of one id: the first that waits, and the last.
 struct Same {
     first: usize,
     last: usize,
-    times: usize,
 }
 
 impl<'a> Called<'a> {
-    /// Adds a call, by the id that it has from us, which `ours` makes: it is told how many had the client's before.
-    pub(crate) fn push(&mut self, theirs: Escaped<'a>, ours: impl FnOnce(usize) -> Escaped<'a>) {
+    /// Adds a call, with the id that it has from us.
+    pub(crate) fn push(&mut self, theirs: Escaped<'a>, ours: Escaped<'a>) {
         let here = self.calls.len();
-        let before = match self.by_id.entry(theirs) {
-            Entry::Vacant(alone) => {
-                alone.insert(Same { first: here, last: here, times: 1 });
-                0
-            }
+        match self.by_id.entry(theirs) {
+            Entry::Vacant(alone) => _ = alone.insert(Same { first: here, last: here }),
             Entry::Occupied(mut several) => {
                 let same = several.get_mut();
                 self.calls[same.last].next = here;
                 // All before may have been answered.
                 same.first = same.first.min(here);
                 same.last = here;
-                same.times += 1;
-                same.times - 1
             }
-        };
-        self.calls.push(Call { id: Some(ours(before)), next: usize::MAX });
+        }
+        self.calls.push(Call { id: Some(ours), next: usize::MAX });
         self.waiting += 1;
     }
 
@@ -75,6 +70,46 @@ impl<'a> Called<'a> {
     }
 }
 
+/// How an API spells an id.
+type Form = for<'b, 'c> fn(&'b Escaped<'c>) -> Cow<'b, str>;
+
+/// The ids that calls have so far, and how often each was wanted.
+pub(crate) struct Ids<'a> {
+    form: Form,
+    wanted: HashMap<Escaped<'a>, u64, RandomState>,
+}
+
+impl<'a> Ids<'a> {
+    /// For an API that takes ids as this function has them.
+    pub(crate) fn new(form: Form) -> Self {
+        Ids { form, wanted: HashMap::default() }
+    }
+
+    /// An id for a call that no earlier one has: some servers begin anew with `call_0`.
+    pub(crate) fn take(&mut self, theirs: &Escaped<'a>) -> Escaped<'a> {
+        let plain = match (self.form)(theirs) {
+            Cow::Borrowed(_) => theirs.clone(),
+            Cow::Owned(id) => Escaped::owned(id),
+        };
+        let Some(&before) = self.wanted.get(&plain) else {
+            self.wanted.insert(plain.clone(), 1);
+            return plain;
+        };
+        let mut times = before;
+        let id = loop {
+            times += 1;
+            let id = Escaped::owned(format!("{}_{times}", plain.as_str()));
+            let id = Escaped::owned((self.form)(&id).into_owned());
+            if !self.wanted.contains_key(&id) {
+                break id;
+            }
+        };
+        self.wanted.insert(plain, times);
+        self.wanted.insert(id.clone(), 1);
+        id
+    }
+}
+
 /// A result of no call that there is: something that the user says.
 pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a>> {
     let before = ["Tool result for ", id.as_str(), ": "].concat();
@@ -97,8 +132,8 @@ mod tests {
     #[test]
     fn calls_of_one_id_are_answered_in_order_and_once() {
         let mut called = Called::default();
-        for id in ["a", "b", "a", "c"] {
-            called.push(Escaped::new(id), |before| Escaped::owned(format!("{id}{before}")));
+        for (id, ours) in [("a", "a0"), ("b", "b0"), ("a", "a1"), ("c", "c0")] {
+            called.push(Escaped::new(id), Escaped::new(ours));
         }
         let mut answer = |id| called.answered(&Escaped::new(id)).map(|ours| ours.as_str().to_owned());
         let answers = ["a", "c", "a", "a", "d"].map(&mut answer);
@@ -108,7 +143,7 @@ mod tests {
         assert!(!called.waits() && called.unanswered().next().is_none());
         assert_eq!(called.answered(&Escaped::new("b")), None);
         for time in ["first", "second"] {
-            called.push(Escaped::new("a"), |before| Escaped::owned(before.to_string()));
+            called.push(Escaped::new("a"), Escaped::new("a"));
             assert!(called.answered(&Escaped::new("a")).is_some(), "{time}");
         }
     }

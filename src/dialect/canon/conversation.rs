@@ -29,6 +29,10 @@ pub(crate) struct Conversation<'a> {
     pub(crate) top_k: Option<Raw<'a>>,
     pub(crate) stops: Vec<Escaped<'a>>,
     pub(crate) effort: Option<Effort>,
+    /// It is said in Anthropic's own words (`output_config`), by a client that speaks others.
+    pub(crate) is_own_effort: bool,
+    /// Anthropic's `task_budget`, as it is spelled.
+    pub(crate) task_budget: Option<Raw<'a>>,
     pub(crate) thinking: Option<Thinking<'a>>,
     pub(crate) format: Option<Format<'a>>,
     /// Who the end user is, to whoever serves the model.

@@ -37,6 +37,8 @@ impl Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FaultKind {
     InvalidRequest,
+    /// What a server in front of the API refuses, in a status that the API has no error for.
+    Refused,
     /// The prompt does not fit.
     ContextLength,
     /// The provider would not have the content; to Anthropic clients that is a refusal and no error.

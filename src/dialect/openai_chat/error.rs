@@ -19,12 +19,35 @@ fn json(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'s
     serde_json::to_string(&Body { error }).unwrap_or_default()
 }
 
+const SERVER: &str = "server_error";
+
 /// Another upstream's error, as OpenAI would say it.
 pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
+    let (status, kind, code) = named(fault.kind);
+    (status, told(fault, kind, code))
+}
+
+/// The same within a stream, which has begun well: but for a rate it is the server's, whatever it is about.
+pub(crate) fn within_stream(fault: &Fault) -> String {
+    let (_, kind, code) = named(fault.kind);
+    let is_rate = matches!(fault.kind, FaultKind::RateLimit | FaultKind::TokenLimit);
+    told(fault, if is_rate { kind } else { SERVER }, code)
+}
+
+fn told(fault: &Fault, kind: &'static str, code: Option<&'static str>) -> String {
+    let message = match fault.kind {
+        FaultKind::ContextLength => too_long(&fault.message),
+        _ => Cow::Borrowed(&*fault.message),
+    };
+    json(&message, kind, fault.param.as_deref(), code)
+}
+
+/// Status, type and code.
+fn named(kind: FaultKind) -> (StatusCode, &'static str, Option<&'static str>) {
     const INVALID: &str = "invalid_request_error";
-    const SERVER: &str = "server_error";
-    let (status, kind, code) = match fault.kind {
+    match kind {
         FaultKind::InvalidRequest => (StatusCode::BAD_REQUEST, INVALID, None),
+        FaultKind::Refused => (StatusCode::BAD_REQUEST, SERVER, None),
         FaultKind::Conflict => (StatusCode::CONFLICT, INVALID, None),
         FaultKind::NotFound => (StatusCode::NOT_FOUND, INVALID, None),
         FaultKind::ContextLength => (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
@@ -46,12 +69,7 @@ pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
         FaultKind::Truncated => (StatusCode::BAD_GATEWAY, SERVER, Some("upstream_stream_truncated")),
         FaultKind::Garbled => (StatusCode::BAD_GATEWAY, SERVER, None),
         FaultKind::Api => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, None),
-    };
-    let message = match fault.kind {
-        FaultKind::ContextLength => too_long(&fault.message),
-        _ => Cow::Borrowed(&*fault.message),
-    };
-    (status, json(&message, kind, fault.param.as_deref(), code))
+    }
 }
 
 /// In OpenAI's words, by which frameworks know it that are told no code.

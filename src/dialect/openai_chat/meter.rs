@@ -1,5 +1,5 @@
 use crate::dialect::marks::{ERROR, USAGE};
-use crate::dialect::members::{billed, is_object, members, model, text};
+use crate::dialect::members::{billed, detail, is_object, members, model, text};
 use crate::dialect::meter::Reading;
 use crate::domain::usage::{Served, Usage};
 use crate::wire::json::Raw;
@@ -116,6 +116,7 @@ pub(crate) fn counts(object: &str) -> Counts {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut hit, mut top) = (None, None, None);
     let (mut written, mut created, mut reasoning) = (None, None, None);
+    let (mut hour, mut searches, mut fetches) = (None, None, None);
     members(object.as_bytes(), |key, value| match key {
         "prompt_tokens" => prompt = billed(value),
         "completion_tokens" => completion = billed(value),
@@ -126,6 +127,11 @@ pub(crate) fn counts(object: &str) -> Counts {
         "cached_tokens" => top = billed(value),
         // Sent by proxies in front of Claude.
         "cache_creation_input_tokens" => created = billed(value),
+        "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
+        "server_tool_use" => {
+            searches = detail(value, "web_search_requests");
+            fetches = detail(value, "web_fetch_requests");
+        }
         "prompt_tokens_details" => {
             members(value.as_bytes(), |key, value| match key {
                 "cached_tokens" => cached = billed(value),
@@ -135,13 +141,7 @@ pub(crate) fn counts(object: &str) -> Counts {
                 _ => {}
             });
         }
-        "completion_tokens_details" => {
-            members(value.as_bytes(), |key, value| {
-                if key == "reasoning_tokens" {
-                    reasoning = billed(value);
-                }
-            });
-        }
+        "completion_tokens_details" => reasoning = detail(value, "reasoning_tokens"),
         _ => {}
     });
     // Some servers send zeros for what they have not counted; a prompt is never empty.
@@ -151,14 +151,18 @@ pub(crate) fn counts(object: &str) -> Counts {
     let [prompt, completion, total] = [prompt, completion, total].map(|count| count.unwrap_or(0));
     let cache_read = cached.or(hit).or(top).unwrap_or(0);
     let cache_write = written.or(created).unwrap_or(0);
+    let cache_write_1h = hour.unwrap_or(0).min(cache_write);
     let usage = Usage {
         // `prompt_tokens` includes both cached classes.
         input: u64::saturating_sub(prompt, cache_read).saturating_sub(cache_write),
         cache_read,
-        cache_write_5m: cache_write,
+        cache_write_5m: cache_write - cache_write_1h,
+        cache_write_1h,
         // Some servers leave reasoning out of `completion_tokens`; then only the total tells.
         output: u64::max(completion, u64::saturating_sub(total, prompt)),
         reasoning: reasoning.unwrap_or(0),
+        web_searches: searches.unwrap_or(0),
+        web_fetches: fetches.unwrap_or(0),
         ..Usage::default()
     };
     Counts { usage, is_any, is_final, states_cache_write, states_reasoning }

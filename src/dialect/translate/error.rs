@@ -36,6 +36,10 @@ impl OutOfTokens {
     }
 }
 
+/// Marks an error of which only the status is the upstream's: its body is ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByStatus;
+
 /// Translates an error: an answer whose status is 400 or above. `headers` are the upstream's, of which those that say when
 /// to come back go on.
 #[must_use]
@@ -60,7 +64,11 @@ pub fn error(
     }
     let mut rendered = of_fault(&fault, client, reply);
     // OpenAI's clients know these two as they are, and so they do what only a server in front of the API says of itself.
-    let is_known = matches!(status.as_u16(), 408 | 422) || (fault.kind == FaultKind::Api && status.is_server_error());
+    let is_known = match fault.kind {
+        FaultKind::Api => status.is_server_error(),
+        FaultKind::InvalidRequest | FaultKind::Refused => true,
+        _ => matches!(status.as_u16(), 408 | 422),
+    };
     if client != Dialect::Anthropic && is_known {
         rendered.status = status;
     }
@@ -112,6 +120,7 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
         };
         let kind = match by_status {
             FaultKind::InvalidRequest if is_too_long(&message) => FaultKind::ContextLength,
+            FaultKind::InvalidRequest if !is_object && !matches!(status.as_u16(), 400 | 422) => FaultKind::Refused,
             _ => by_status,
         };
         return Fault::new(kind, message);

@@ -14,6 +14,8 @@ pub struct Abilities {
     pub thinking: ThinkingModes,
     /// The levels of effort that it takes.
     pub efforts: Efforts,
+    /// Whether it takes `output_config.task_budget`, how many tokens all of a task may take.
+    pub task_budget: bool,
     /// Which of `temperature`, `top_p` and `top_k` it takes.
     pub sampling: Sampling,
     /// Whether it goes on with an answer that the request begins.
@@ -32,6 +34,8 @@ pub struct Abilities {
     pub usage_option: bool,
     /// OpenAI: whether the operator's role is called `developer`.
     pub developer: bool,
+    /// OpenAI: whether there is a role for the operator. The first models that reasoned take neither name of it.
+    pub operator: bool,
     /// Whether it takes sequences to stop at.
     pub stops: bool,
     /// OpenAI: whether it can be told to call one tool at a time (`parallel_tool_calls`).
@@ -93,6 +97,7 @@ const CLAUDE: Abilities = Abilities {
         forced: true,
     },
     efforts: LOW_TO_MAX,
+    task_budget: true,
     sampling: Sampling::None,
     prefill: false,
     system_turns: true,
@@ -101,6 +106,7 @@ const CLAUDE: Abilities = Abilities {
     completion_tokens: false,
     usage_option: true,
     developer: false,
+    operator: true,
     stops: true,
     one_call: true,
     effort_beside_tools: true,
@@ -121,7 +127,7 @@ const CLAUDES: [(&str, Abilities); 12] = [
     ("claude-haiku-5-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
     ("claude-mythos-preview", Abilities { forced_tools: false, ..CLAUDE }),
     ("claude-opus-5", Abilities { thinking: CAN_BE_OFF, ..CLAUDE }),
-    ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, ..CLAUDE }),
+    ("claude-sonnet-5", Abilities { thinking: CAN_BE_OFF, system_turns: false, task_budget: false, ..CLAUDE }),
     ("claude-opus-4-8", Abilities { thinking: IF_ASKED, ..CLAUDE }),
     ("claude-opus-4-7", Abilities { thinking: IF_FREE, system_turns: false, ..CLAUDE }),
     ("claude-opus-4-6", CLAUDE_4_6),
@@ -133,19 +139,14 @@ const CLAUDES: [(&str, Abilities); 12] = [
 const CLAUDE_4_6: Abilities = Abilities {
     thinking: ThinkingModes { budget: true, ..IF_FREE },
     efforts: LOW_TO_HIGH.and(Effort::Max),
+    task_budget: false,
     sampling: Sampling::All,
     system_turns: false,
     ..CLAUDE
 };
 
-const CLAUDE_4_5: Abilities = Abilities {
-    thinking: BY_BUDGET,
-    efforts: NO_EFFORTS,
-    sampling: Sampling::OneOf,
-    prefill: true,
-    system_turns: false,
-    ..CLAUDE
-};
+const CLAUDE_4_5: Abilities =
+    Abilities { thinking: BY_BUDGET, efforts: NO_EFFORTS, sampling: Sampling::OneOf, prefill: true, ..CLAUDE_4_6 };
 
 /// Of whatever came before.
 const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "claude-sonnet-4-", "claude-haiku-4-"];
@@ -154,6 +155,7 @@ const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "c
 const SERVER: Abilities = Abilities {
     thinking: ThinkingModes { adaptive: false, unasked: false, ..CLAUDE.thinking },
     efforts: NO_EFFORTS,
+    task_budget: false,
     sampling: Sampling::All,
     prefill: true,
     system_turns: false,
@@ -162,6 +164,7 @@ const SERVER: Abilities = Abilities {
     completion_tokens: false,
     usage_option: true,
     developer: false,
+    operator: true,
     stops: true,
     one_call: true,
     effort_beside_tools: true,
@@ -185,6 +188,7 @@ const GPT_5_6: Abilities = Abilities { cache_breakpoints: true, ..GPT_5_5 };
 /// What answers in ChatGPT, which decides by itself how hard to think.
 const GPT_5_CHAT: Abilities = Abilities { efforts: NO_EFFORTS, ..GPT_5 };
 const O_SERIES: Abilities = Abilities { efforts: LOW_TO_HIGH, one_call: false, ..GPT_5 };
+const FIRST_O: Abilities = Abilities { operator: false, system_turns: false, ..O_SERIES };
 
 /// Thinks unless it is told not to, and wants its thinking back. It has JSON, and no schemas.
 /// Source: api-docs.deepseek.com, thinking mode and JSON output.
@@ -198,7 +202,7 @@ const DEEPSEEK: Abilities = Abilities {
 const KIMI: Abilities = Abilities { replays_reasoning: true, system_turns: true, ..SERVER };
 
 /// By the start of the name, the first that fits.
-const GPTS: [(&str, Abilities); 27] = [
+const GPTS: [(&str, Abilities); 29] = [
     ("gpt-6", GPT_5_6),
     ("gpt-5.6", GPT_5_6),
     ("gpt-5.5", GPT_5_5),
@@ -210,6 +214,8 @@ const GPTS: [(&str, Abilities); 27] = [
     ("gpt-5.1", Abilities { efforts: LOW_TO_HIGH.and(Effort::None), ..GPT_5 }),
     ("gpt-5.", GPT_5_2),
     ("gpt-5", GPT_5),
+    ("o1-mini", FIRST_O),
+    ("o1-preview", FIRST_O),
     ("o1", Abilities { stops: true, ..O_SERIES }),
     ("o3", O_SERIES),
     ("o4", O_SERIES),

@@ -14,8 +14,10 @@ pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, asked: Dialect, target: 
     if usage.web_searches == 0 && server_tools(inputs, card).iter().any(ServerTool::searches) {
         usage.web_searches = 1;
     }
-    if asked == target && inputs.cache_writes == CacheWrites::OneHour {
-        usage.cache_write_1h = usage.cache_write_1h.saturating_add(std::mem::take(&mut usage.cache_write_5m));
+    // Gateways in front of Claude say how much of it is kept for long.
+    let is_told = usage.cache_write_1h > 0;
+    if asked == target && !is_told && inputs.cache_writes == CacheWrites::OneHour {
+        usage.cache_write_1h = std::mem::take(&mut usage.cache_write_5m);
     }
     usage
 }
@@ -55,6 +57,12 @@ mod tests {
         assert_eq!((short, long), (usd("0.020172"), usd("0.040232")));
         let (catalog, long) = (Catalog::builtin(), Inputs { cache_writes: CacheWrites::OneHour, ..Inputs::default() });
         let card = catalog.find("gpt-5.6-sol").expect("a price");
+        let told = Usage { cache_write_5m: 12, cache_write_1h: 4_000, ..usage };
+        assert_eq!(
+            billed(&long, card, Dialect::OpenAiChat, Dialect::OpenAiChat, told),
+            told,
+            "it says itself how long"
+        );
         let translated = billed(&long, card, Dialect::Anthropic, Dialect::OpenAiChat, usage);
         assert_eq!(card.cost(&translated, Terms::default()), short, "nobody has asked for long");
     }

@@ -1,11 +1,6 @@
 //! Calls and their results: an id for each call that is its alone, one result for each, and none for what was never called.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-
-use foldhash::quality::RandomState;
-
-use crate::dialect::canon::called::{Called, orphan};
+use crate::dialect::canon::called::{Called, Ids, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Role, Turn};
 use crate::dialect::canon::name::anthropic_tool_id;
 use crate::dialect::canon::warning::Warnings;
@@ -30,12 +25,12 @@ fn missing<'a>(called: &mut Called<'a>, warnings: &mut Warnings) -> Result<Vec<B
 
 pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Result<Vec<Turn<'a>>, Rejection> {
     let mut out = Vec::with_capacity(turns.len());
-    let (mut ids, mut called) = (Ids::default(), Called::default());
+    let (mut ids, mut called) = (Ids::new(anthropic_tool_id), Called::default());
     for mut turn in turns {
         match turn.role {
             Role::Assistant => {
                 unanswered(&mut out, &mut called, turn.at, warnings)?;
-                ids.of_calls(&mut turn, &mut called);
+                of_calls(&mut turn, &mut ids, &mut called);
             }
             Role::User => answer(&mut turn, &mut called, warnings)?,
             Role::System => {}
@@ -46,43 +41,13 @@ pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Resul
     Ok(out)
 }
 
-/// The ids that calls have so far, and how often each was wanted.
-#[derive(Default)]
-struct Ids<'a> {
-    wanted: HashMap<Escaped<'a>, u64, RandomState>,
-}
-
-impl<'a> Ids<'a> {
-    /// Gives each call of a turn an id that no earlier one has: some servers begin anew with `call_0`.
-    fn of_calls(&mut self, turn: &mut Turn<'a>, called: &mut Called<'a>) {
-        for block in &mut turn.blocks {
-            let BlockKind::ToolUse { id, .. } = &mut block.kind else { continue };
-            let theirs = std::mem::take(id);
-            *id = self.take(&theirs);
-            called.push(theirs, |_| id.clone());
-        }
-    }
-
-    fn take(&mut self, theirs: &Escaped<'a>) -> Escaped<'a> {
-        let plain = match anthropic_tool_id(theirs) {
-            Cow::Borrowed(_) => theirs.clone(),
-            Cow::Owned(id) => Escaped::owned(id),
-        };
-        let Some(&before) = self.wanted.get(&plain) else {
-            self.wanted.insert(plain.clone(), 1);
-            return plain;
-        };
-        let mut times = before;
-        let id = loop {
-            times += 1;
-            let id = Escaped::owned(format!("{}_{times}", plain.as_str()));
-            if !self.wanted.contains_key(&id) {
-                break id;
-            }
-        };
-        self.wanted.insert(plain, times);
-        self.wanted.insert(id.clone(), 1);
-        id
+/// Gives each call of a turn an id that no earlier one has.
+fn of_calls<'a>(turn: &mut Turn<'a>, ids: &mut Ids<'a>, called: &mut Called<'a>) {
+    for block in &mut turn.blocks {
+        let BlockKind::ToolUse { id, .. } = &mut block.kind else { continue };
+        let theirs = std::mem::take(id);
+        *id = ids.take(&theirs);
+        called.push(theirs, id.clone());
     }
 }
 

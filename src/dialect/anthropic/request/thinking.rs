@@ -74,6 +74,11 @@ impl Plan {
                 let plan = Plan::thinking(r#"{"type":"adaptive","display":"summarized"}"#, nearest);
                 Plan { is_on: true, ..plan }
             }
+            // A model that is told in tokens may know levels too, and does not think for them.
+            (None, effort) if conversation.is_own_effort && abilities.efforts != Efforts::default() => {
+                let effort = effort_beside(ThinkingKind::Disabled, effort, abilities.efforts, warnings)?;
+                Plan { effort, ..Plan::default() }
+            }
             (None, Some(effort)) => Plan::budget(effort, room, warnings)?,
         };
         plan.kept(conversation, aim, warnings)

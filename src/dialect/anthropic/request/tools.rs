@@ -7,7 +7,7 @@ use crate::dialect::canon::conversation::{Conversation, Search, Tool, ToolChoice
 use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::Needs;
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::Warnings;
+use crate::dialect::canon::warning::{Loss, Warnings};
 use crate::domain::catalog::Abilities;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
@@ -91,6 +91,7 @@ fn spelled<'a>(
     let schema = match &tool.kind {
         ToolKind::Function { schema, .. } => schema::of_tool(*schema, &path, &mut note, warnings)?,
         ToolKind::Custom { grammar } => {
+            warnings.note(Loss::Emulated, "tools.custom")?;
             if let Some(grammar) = grammar {
                 note = format!(r"The input must follow this grammar:\n{}", grammar.as_str());
             }

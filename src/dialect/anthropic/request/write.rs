@@ -24,6 +24,9 @@ const LONGEST_USER: usize = 256;
 /// else be refused. Source: platform.claude.com/docs/en/build-with-claude/preserved-thinking.
 const BINDING: &str = r#""block_binding":{"prefix_mismatch_behavior":"drop_block"}"#;
 const BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
+/// Source: platform.claude.com/docs/en/build-with-claude/task-budgets.
+const TASK_BETA: &str = "task-budgets-2026-03-13";
+const BOTH_BETAS: &str = "thinking-binding-controls-2026-08-01,task-budgets-2026-03-13";
 
 /// Writes a Messages request, whose messages are last.
 ///
@@ -74,8 +77,14 @@ pub(crate) fn write(
         needs.beta = bound.as_ref().map(|_| BINDING_BETA);
         out.key("thinking").raw(bound.as_deref().unwrap_or(thinking));
     }
+    let task_budget = conversation.task_budget.filter(|_| aim.abilities.task_budget);
+    if task_budget.is_some() {
+        needs.beta = Some(if needs.beta.is_some() { BOTH_BETAS } else { TASK_BETA });
+    } else if conversation.task_budget.is_some() {
+        warnings.dropped("output_config.task_budget")?;
+    }
     // A tool that stands in for the format is no format.
-    output_config(&mut out, plan.effort, format.as_deref().filter(|_| !needs.json_tool));
+    output_config(&mut out, plan.effort, task_budget, format.as_deref().filter(|_| !needs.json_tool));
     cache_control(&mut out, conversation.cache);
     if conversation.stream {
         out.key("stream").raw("true");
@@ -195,14 +204,15 @@ fn described(schema: String, description: Option<&Escaped<'_>>, warnings: &mut W
     Ok(out.finish())
 }
 
-fn output_config(out: &mut Out, effort: Option<Effort>, schema: Option<&str>) {
-    if effort.is_none() && schema.is_none() {
+fn output_config(out: &mut Out, effort: Option<Effort>, task_budget: Option<Raw<'_>>, schema: Option<&str>) {
+    if effort.is_none() && task_budget.is_none() && schema.is_none() {
         return;
     }
     out.key("output_config").open('{');
     if let Some(effort) = effort {
         out.key("effort").word(effort.name());
     }
+    out.member("task_budget", task_budget);
     if let Some(schema) = schema {
         out.key("format").open('{').key("type").word("json_schema").key("schema").raw(schema).close('}');
     }

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use super::parts::{answered, breakpoint, part, path_of, unasked};
-use crate::dialect::canon::called::{Called, orphan};
+use crate::dialect::canon::called::{Called, Ids, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation, Role, Turn};
 use crate::dialect::canon::name::{openai_tool_id, tool_name};
 use crate::dialect::canon::needs::{Aim, PLACEHOLDER_SIGNATURE};
@@ -56,7 +56,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 
     fn role(&self) -> &'static str {
-        if self.aim.abilities.developer { "developer" } else { "system" }
+        match (self.aim.abilities.operator, self.aim.abilities.developer) {
+            (false, _) => "user",
+            (_, true) => "developer",
+            (_, false) => "system",
+        }
     }
 
     fn operator(&mut self, blocks: &[Block<'_>]) -> Result<(), Rejection> {
@@ -72,6 +76,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         }
         if kept.is_empty() {
             return Ok(());
+        }
+        if !self.aim.abilities.operator {
+            self.warnings.adapted("system")?;
         }
         let role = self.role();
         self.out.open('{').key("role").word(role).key("content");
@@ -217,7 +224,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     fn assistant(&mut self, turn: &'w Turn<'w>, is_between_users: bool) -> Result<(), Rejection> {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         let mut parts = Vec::new();
-        let mut called = Called::default();
+        let (mut ids, mut called) = (Ids::new(openai_tool_id), Called::default());
         for block in &turn.blocks {
             match &block.kind {
                 BlockKind::Text(piece) => {
@@ -235,15 +242,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 }
                 // Sealed for one provider, it says nothing to another.
                 BlockKind::RedactedThinking { .. } => self.thinking_is_lost(),
-                BlockKind::ToolUse { id, name, input } => called.push(id.by_ref(), |before| {
-                    let ours = match (openai_tool_id(id), before) {
-                        (Cow::Borrowed(_), 0) => id.by_ref(),
-                        (ours, 0) => Escaped::owned(ours.into_owned()),
-                        (ours, _) => Escaped::owned(format!("{ours}_{}", before + 1)),
-                    };
+                BlockKind::ToolUse { id, name, input } => {
+                    let ours = ids.take(&id.by_ref());
                     calls.push((ours.clone(), name, input));
-                    ours
-                }),
+                    called.push(id.by_ref(), ours);
+                }
                 _ => self.warnings.dropped("messages.content")?,
             }
         }

@@ -244,7 +244,11 @@ fn output_config<'a>(
 ) -> Result<(), Rejection> {
     for (name, value) in value.members() {
         match &*name {
-            "effort" => conversation.effort = effort(value)?,
+            "effort" => {
+                conversation.effort = effort(value)?;
+                conversation.is_own_effort = conversation.effort.is_some();
+            }
+            "task_budget" => conversation.task_budget = Some(object("output_config.task_budget", value)?),
             "format" => {
                 let schema = value.member("schema").ok_or_else(|| invalid("output_config.format", "has no schema"))?;
                 conversation.format = Some(Format::Schema { name: None, description: None, schema });

@@ -127,7 +127,11 @@ pub(super) fn choose<'a>(
         warnings.adapted("tool_choice.allowed_tools")?;
         conversation.tools.retain(|tool| names.contains(&tool.name));
         let word = allowed.member("mode").and_then(Raw::text).unwrap_or_default();
-        conversation.choice = mode(word.as_str()).or(Some(ToolChoice::Auto));
+        let choice = mode(word.as_str()).unwrap_or(ToolChoice::Auto);
+        if choice == ToolChoice::Any && conversation.tools.is_empty() && !has_none {
+            return Err(invalid("tool_choice", "names no tool that is in `tools`"));
+        }
+        conversation.choice = Some(choice);
         return Ok(());
     }
     let name = name_of(value).ok_or_else(unknown)?;

@@ -6,7 +6,7 @@ use crate::dialect::canon::conversation::{Block, Cache, Conversation, Format, Th
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings, invalid};
-use crate::domain::catalog::{Effort, Sampling};
+use crate::domain::catalog::{Effort, Efforts, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
@@ -208,7 +208,12 @@ fn effort(
             _ => Effort::High,
         },
         (None, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) => {
-            return Ok([Effort::None, Effort::Minimal].into_iter().find(|effort| efforts.has(*effort)));
+            let least = [Effort::None, Effort::Minimal].into_iter().find(|effort| efforts.has(*effort));
+            if least.is_none() && efforts != Efforts::default() {
+                // It reasons whatever it is asked.
+                warnings.dropped("thinking")?;
+            }
+            return Ok(least);
         }
         (None, Some(ThinkingKind::Adaptive) | None) => return Ok(None),
     };

@@ -2,6 +2,7 @@ use std::collections::{HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
+use super::balance::Balance;
 use crate::dialect::canon::event::{Event, Open, Sink};
 use crate::dialect::canon::name::base62;
 use crate::wire::json::{Escaped, Raw};
@@ -29,7 +30,7 @@ pub(super) struct Calls {
     size: usize,
     /// Each piece is a call of its own, as in an answer that is whole.
     are_whole: bool,
-    /// Arguments came for a call that has been given without any.
+    /// Arguments came for a call that has been given without them.
     have_lost: bool,
 }
 
@@ -106,8 +107,9 @@ impl Calls {
         let at = self.place(index, &id, &name, arguments.as_ref());
         let call = &mut self.calls[at];
         if call.is_closed {
-            // Its block is closed, and no dialect opens one again. What is said again of one that was whole says nothing new.
-            self.have_lost |= !call.came.says_any && arguments.as_ref().is_some_and(says_any);
+            // Its block is closed, and no dialect opens one again. All of them said once more says nothing new.
+            let is_more = |piece: &Escaped<'_>| says_any(piece) && !call.came.is_said_by(piece);
+            self.have_lost |= arguments.as_ref().is_some_and(is_more);
             return;
         }
         let arguments = match takes_text {
@@ -304,89 +306,4 @@ fn says_any(piece: &Escaped<'_>) -> bool {
 
 fn text<'a>(object: Raw<'a>, name: &str) -> Escaped<'a> {
     object.member(name).and_then(Raw::text).unwrap_or_default()
-}
-
-/// Follows the text of a JSON object, escaped within a JSON string, far enough to know when it is over.
-#[derive(Default, Clone, Copy)]
-struct Balance {
-    depth: usize,
-    began: bool,
-    /// There is something in the object.
-    says_any: bool,
-    in_string: bool,
-    /// Whether a backslash of the inner text stands before its next character.
-    is_escaped: bool,
-}
-
-impl Balance {
-    fn is_complete(self) -> bool {
-        self.began && self.depth == 0 && !self.in_string
-    }
-
-    /// Whole escapes of the outer text alone: each piece is a JSON string of its own.
-    fn follow(&mut self, escaped: &str) {
-        let mut rest = escaped.as_bytes();
-        loop {
-            let (byte, len) = match *rest {
-                [] => return,
-                // .NET spells quotes so.
-                [b'\\', b'u', b'0', b'0', high, low, ..] => (byte_of(high, low), 6),
-                [b'\\', b'u', ..] => (b'?', rest.len().min(6)),
-                // What else is escaped is itself, or white space.
-                [b'\\', byte @ (b'"' | b'\\'), ..] => (byte, 2),
-                [b'\\', ..] => (b' ', rest.len().min(2)),
-                [byte, ..] => (byte, 1),
-            };
-            self.inner(byte);
-            rest = rest.get(len..).unwrap_or_default();
-        }
-    }
-
-    fn inner(&mut self, byte: u8) {
-        self.says_any |= byte == b'"';
-        if std::mem::take(&mut self.is_escaped) {
-            return;
-        }
-        match byte {
-            b'\\' => self.is_escaped = self.in_string,
-            b'"' => self.in_string = !self.in_string,
-            _ if self.in_string => {}
-            b'{' | b'[' => {
-                self.began = true;
-                self.depth += 1;
-            }
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-}
-
-fn byte_of(high: u8, low: u8) -> u8 {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default();
-    digit(high) << 4 | digit(low)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_is_over_where_its_last_brace_closes() {
-        let objects = [r#"{}"#, r#"{"a":{"b":[1,2]}}"#, r#"{"a":"}\"{\\"}"#, r#" {"é\n":"\\\\\""} "#];
-        for object in objects {
-            for quote in [r#"\""#, r"\u0022"] {
-                let (mut balance, chars) = (Balance::default(), object.trim_end().chars().count());
-                for (at, piece) in object.trim_end().chars().enumerate() {
-                    assert!(!balance.is_complete(), "{object} at {at} of {chars}");
-                    match piece {
-                        '"' => balance.follow(quote),
-                        piece => balance.follow(Escaped::new(piece.encode_utf8(&mut [0; 4])).as_str()),
-                    }
-                }
-                assert!(balance.is_complete(), "{object}");
-                balance.follow(r" \n");
-                assert!(balance.is_complete(), "{object}");
-            }
-        }
-    }
 }

@@ -38,6 +38,8 @@ pub(super) struct Choice<'a> {
 pub(super) struct Delta<'a> {
     pub(super) content: Option<Raw<'a>>,
     pub(super) refusal: Option<Raw<'a>>,
+    /// What is spoken, and said in words besides.
+    pub(super) audio: Option<Raw<'a>>,
     pub(super) calls: Option<Raw<'a>>,
     pub(super) legacy: Option<Raw<'a>>,
     /// By [`SOURCES`].
@@ -162,6 +164,7 @@ impl<'a> Delta<'a> {
         value.members(|key, value| match key {
             "content" => value.into(&mut self.content),
             "refusal" => value.into(&mut self.refusal),
+            "audio" => value.into(&mut self.audio),
             "tool_calls" => value.into(&mut self.calls),
             "function_call" => value.into(&mut self.legacy),
             "thinking_blocks" => value.into(&mut self.thinking_blocks),

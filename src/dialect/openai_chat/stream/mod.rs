@@ -1,5 +1,6 @@
 //! Chat Completions streams, read and written.
 
+mod balance;
 mod calls;
 mod chunk;
 mod finish;

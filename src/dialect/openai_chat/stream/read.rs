@@ -143,8 +143,13 @@ impl Reader {
             value.into_iter().for_each(|value| self.reasoning(name, value, sink));
         }
         self.thoughts(blocks().map(Thought::block), sink);
-        if let Some(content) = delta.content {
-            self.content(content, sink);
+        let is_said = |content: &Raw<'_>| content.is_array() || content.text().is_some_and(|text| !text.is_empty());
+        match delta.content.filter(is_said) {
+            Some(content) => self.content(content, sink),
+            None => {
+                let words = delta.audio.and_then(|audio| audio.member("transcript")).and_then(Raw::text);
+                words.into_iter().for_each(|words| self.say(Kind::Text, &words, sink));
+            }
         }
         if let Some(refusal) = delta.refusal.and_then(Raw::text) {
             self.kept += refusal.as_str().len();

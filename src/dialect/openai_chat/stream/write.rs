@@ -28,6 +28,8 @@ pub(crate) struct Writer {
     /// Elements of `thinking_blocks`, which is said once, at the end: openai-python adds lists up by the index of their
     /// elements, openai-node replaces one by the next.
     thinking: Vec<String>,
+    /// Some of it was shown.
+    has_thought: bool,
     /// Elements of `annotations`, but for where they end.
     annotations: String,
     /// What text rests on that is no page of the web.
@@ -81,6 +83,7 @@ impl Writer {
             open: None,
             tools: 0,
             thinking: Vec::new(),
+            has_thought: false,
             annotations: String::new(),
             citations: Vec::new(),
             blocks: 0,
@@ -238,8 +241,11 @@ impl StreamWriter for Writer {
                 self.delta(&[r#""content":""#, piece.as_str(), "\""], out);
             }
             (Event::Thinking(piece), Some(Kind::Thinking { text, .. })) if !piece.is_empty() => {
+                // Between blocks, as in a whole answer; in the list each is as it was signed.
+                let between = if text.is_empty() && self.has_thought { r"\n\n" } else { "" };
                 text.push_str(piece.as_str());
-                self.delta(&[r#""reasoning_content":""#, piece.as_str(), "\""], out);
+                self.has_thought = true;
+                self.delta(&[r#""reasoning_content":""#, between, piece.as_str(), "\""], out);
             }
             (Event::Signature(piece), Some(Kind::Thinking { signature, .. })) => {
                 piece.as_str().clone_into(signature);
@@ -274,6 +280,6 @@ impl StreamWriter for Writer {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        sse::encode(out, None, error::of_fault(fault).1.as_bytes());
+        sse::encode(out, None, error::within_stream(fault).as_bytes());
     }
 }
