@@ -209,12 +209,15 @@ fn no_room(why: NoRoom) -> Rejection {
     Rejection::new(RejectionKind::Busy, message).retry_after(Duration::from_secs(1))
 }
 
+fn is_beyond_a_limit(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_beyond_a_limit)
+}
+
 fn broken_off(error: impl Into<BoxError>) -> Rejection {
     let error = error.into();
     tracing::debug!(%error, "a request body broke off");
     // A host's own limit, as tower-http and axum set them.
-    let chain = std::iter::successors(Some(&*error as &(dyn Error + 'static)), |error| error.source());
-    if chain.into_iter().any(|error| error.is::<LengthLimitError>()) {
+    if is_beyond_a_limit(&*error) {
         return Rejection::new(RejectionKind::TooLarge, "the request body is larger than this service takes");
     }
     Rejection::new(RejectionKind::InvalidRequest, "the request body ended before its end")
