@@ -189,16 +189,15 @@ impl Shared {
                 full = "there is as much of it as there may be, and sinks have not had the oldest";
                 break;
             }
-            if next.first > open_from {
-                if next.first > needed_from || total.saturating_add(self.size) <= self.most {
-                    full = match self.is_untold.load(Ordering::Relaxed) {
-                        true => {
-                            "there is as much of it as there may be, and a budget has not been told how the oldest call ended"
-                        }
-                        false => "there is as much of it as there may be, and the oldest call goes on",
-                    };
-                    break;
-                }
+            let is_full = total.saturating_add(self.size) > self.most;
+            if next.first > open_from && (next.first > needed_from || !is_full) {
+                full = match self.is_untold.load(Ordering::Relaxed) {
+                    true => {
+                        "there is as much of it as there may be, and a budget has not been told how the oldest call ended"
+                    }
+                    false => "there is as much of it as there may be, and the oldest call goes on",
+                };
+                break;
             }
             match total.saturating_add(self.size) > self.keep.min(self.most) {
                 true if next.first <= released => {
