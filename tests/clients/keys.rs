@@ -71,7 +71,7 @@ pub(crate) fn assert_the_ledger_says_what_the_records_say() {
     assert_eq!(equal, charged, "calls with a row in the ledger, of all that were charged");
     assert_eq!(count("SELECT count(*) FROM tollgate_reservations"), charged, "rows in the ledger");
     assert_eq!(count("SELECT count(*) FROM tollgate_pots WHERE held <> 0"), 0, "pots of which something is held");
-    println!("the ledger has a row for each of the {charged} calls that were charged, and they agree");
+    eprintln!("the ledger has a row for each of the {charged} calls that were charged, and they agree");
 }
 
 /// A path with nothing left of an earlier run.
