@@ -24,3 +24,4 @@ mod streams;
 mod to_chat;
 mod to_messages;
 mod turns;
+mod usage;
