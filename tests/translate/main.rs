@@ -16,6 +16,7 @@ mod make;
 mod pauses;
 mod read;
 mod requests;
+mod round_trips;
 mod rows;
 mod servers;
 #[path = "../support/skip.rs"]
