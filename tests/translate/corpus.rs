@@ -7,10 +7,14 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use serde_json::Value;
 use tollgate::Dialect;
-use tollgate::dialect::translate::{Asked, Reply, StreamTranslator, answer, request};
+use tollgate::dialect::translate::{Asked, Reply, answer, request};
 
+use crate::make::translate_as;
 use crate::read::{Answer, chat, messages, whole_completion, whole_message};
 use crate::skip::{self, say};
+
+#[path = "../fuzz/replies.rs"]
+mod replies;
 
 /// The signature of thinking that nobody has signed.
 const UNSIGNED: &str = "tgsig_v1.";
@@ -79,6 +83,48 @@ fn however_a_recorded_stream_is_cut_it_is_translated_alike() {
     }
 }
 
+#[test]
+fn whatever_the_client_asked_for_a_recorded_stream_is_cut_alike() {
+    let mut random =
+        TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(Config::default().rng_algorithm));
+    for (protocol, upstream, client, least) in [
+        ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, 143),
+        ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, 24),
+    ] {
+        let (mut all, mut fitted) = (0, 0);
+        let streams = each(protocol, |name, stream| {
+            let tools =
+                if upstream == Dialect::Anthropic { messages(stream, false) } else { chat(stream, false) }.tools;
+            let tool = tools.first().map_or("f", |(_, name, _)| name);
+            let plain = translate(upstream, &[stream]);
+            for which in 0..replies::MANY {
+                let (reply, called) = replies::reply(client, which, tool);
+                let stream = &replies::calling(stream, tool, &called)[..];
+                let whole = translate_as(&reply, upstream, &[stream]);
+                // Our own, as strict as any.
+                let read = if client == Dialect::Anthropic { messages } else { chat };
+                assert!(read(&whole, true).ended || read(&plain, true).error.is_some(), "{name} for {which}");
+                for size in [1, 7] {
+                    for first in 1..=size.min(stream.len()) {
+                        let (first, rest) = stream.split_at(first);
+                        let pieces: Vec<_> = std::iter::once(first).chain(rest.chunks(size)).collect();
+                        assert!(translate_as(&reply, upstream, &pieces) == whole, "{name} for {which} by {size}");
+                    }
+                }
+                for count in [1, 4, 30] {
+                    let cuts =
+                        prop::collection::vec(0..=stream.len(), count).new_tree(&mut random).expect("cuts").current();
+                    let told = translate_as(&reply, upstream, &cut(stream, &cuts));
+                    assert!(told == whole, "{name} for {which} cut at {cuts:?}");
+                }
+                (all, fitted) = (all + 1, fitted + usize::from(whole != plain));
+            }
+        });
+        say(&format!("{protocol}: {all} answers cut, {fitted} of them other than a plain one"));
+        assert!(streams.is_none() || fitted >= least, "{protocol}: {fitted}");
+    }
+}
+
 fn cut<'s>(stream: &'s [u8], cuts: &[usize]) -> Vec<&'s [u8]> {
     let mut ends = [cuts, &[stream.len()]].concat();
     ends.sort_unstable();
@@ -137,15 +183,7 @@ fn in_messages(answer: &Answer) -> Option<&'static str> {
 }
 
 fn translate(upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
-    let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
-    let reply = Reply::new("model", "req-1").include_usage(true);
-    let mut translator = StreamTranslator::new(upstream, client, &reply).expect("two dialects");
-    let mut out = BytesMut::new();
-    for chunk in chunks {
-        translator.push(chunk, &mut out);
-    }
-    translator.finish(&mut out);
-    out
+    translate_as(&Reply::new("model", "req-1").include_usage(true), upstream, chunks)
 }
 
 /// Hands out every recorded stream, and says how many there were; `None` where there is no corpus.
@@ -163,7 +201,7 @@ fn each(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
 }
 
 /// Hands out every recorded request, and says how many there were.
-fn each_request(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
+pub(crate) fn each_request(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
     let corpus = skip::corpus(&format!("no request of {protocol} was translated"))?;
     let cases = std::fs::read_dir(corpus.join(protocol)).expect("recorded cases");
     let mut requests: Vec<_> = cases.map(|case| case.expect("a case").path().join("request.json")).collect();
@@ -178,8 +216,8 @@ fn each_request(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<us
 #[test]
 fn every_recorded_request_can_be_asked_or_is_refused_by_a_path_and_always_alike() {
     for (protocol, client, upstream, model, least) in [
-        ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, "gpt-5", 150),
-        ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5", 100),
+        ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, "gpt-5", 212),
+        ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5", 151),
     ] {
         let (mut asked, mut refused) = (0, Vec::new());
         let all = each_request(protocol, |name, body| {
@@ -247,21 +285,31 @@ fn a_conversation_that_goes_on_begins_as_it_did() {
 fn every_recorded_answer_says_the_same_in_the_other_dialect_and_back() {
     let Some(corpus) = skip::corpus("no whole answer was translated") else { return };
     for (protocol, upstream, client, least) in [
-        ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, 150),
-        ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, 100),
+        ("anthropic-messages", Dialect::Anthropic, Dialect::OpenAiChat, 210),
+        ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, 141),
     ] {
-        let mut told = 0;
+        let (mut told, mut failed) = (0, 0);
         for case in std::fs::read_dir(corpus.join(protocol)).expect("recorded cases") {
             let path = case.expect("a case").path().join("response.json");
             let Ok(body) = std::fs::read(&path) else { continue };
             let reply = Reply::new("model", "req-1");
-            let Ok(there) = answer(&body, upstream, client, &reply) else { continue };
-            let back = answer(&there, client, upstream, &reply).expect("what we wrote can be read");
             let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("JSON");
+            let there = match answer(&body, upstream, client, &reply) {
+                Ok(there) => there,
+                // An error, or nothing that either API answers with.
+                Err(error) => {
+                    let was = json(&body);
+                    let is_answer = was["choices"].is_array() || was["content"].is_array();
+                    assert!(!is_answer || !was["error"].is_null(), "{}: {error:?}", path.display());
+                    failed += 1;
+                    continue;
+                }
+            };
+            let back = answer(&there, client, upstream, &reply).expect("what we wrote can be read");
             there_and_back(&path.display().to_string(), upstream, [json(&body), json(&there), json(&back)]);
             told += 1;
         }
-        say(&format!("{protocol}: {told} whole answers translated, and back"));
+        say(&format!("{protocol}: {told} whole answers translated, and back; {failed} are none"));
         assert!(told >= least, "{protocol}: {told}");
     }
 }

@@ -16,6 +16,7 @@ mod make;
 mod pauses;
 mod read;
 mod requests;
+mod round_trips;
 mod rows;
 mod servers;
 #[path = "../support/skip.rs"]
@@ -24,3 +25,4 @@ mod streams;
 mod to_chat;
 mod to_messages;
 mod turns;
+mod usage;

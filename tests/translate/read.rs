@@ -26,7 +26,11 @@ pub(crate) struct Counts {
     pub(crate) uncached: u64,
     pub(crate) read: u64,
     pub(crate) written: u64,
+    /// Of what was written, what is kept for an hour.
+    pub(crate) hour: u64,
     pub(crate) output: u64,
+    /// Of the output, what was thought.
+    pub(crate) thinking: u64,
 }
 
 pub(crate) fn events(stream: &[u8]) -> Vec<(Option<String>, String)> {
@@ -124,7 +128,9 @@ fn counts_of_claude(counts: &BTreeMap<String, u64>) -> Option<Counts> {
         uncached: count("input_tokens"),
         read: count("cache_read_input_tokens"),
         written: count("cache_creation_input_tokens"),
+        hour: count("ephemeral_1h_input_tokens"),
         output: count("output_tokens"),
+        thinking: count("thinking_tokens"),
     })
 }
 
@@ -206,13 +212,20 @@ fn counts_of_openai(usage: &Value) -> Option<Counts> {
     let (read, written, prompt) = (detail("cached_tokens"), detail("cache_write_tokens"), count("prompt_tokens"));
     // Some servers leave reasoning out of what was completed.
     let output = count("completion_tokens").max(count("total_tokens").saturating_sub(prompt));
-    usage.is_object().then(|| Counts { uncached: prompt.saturating_sub(read + written), read, written, output })
+    let hour = usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64().unwrap_or_default();
+    let thinking = usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or_default();
+    let uncached = prompt.saturating_sub(read + written);
+    usage.is_object().then_some(Counts { uncached, read, written, hour, output, thinking })
 }
 
+/// Each count that is stated, those of its parts too.
 fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
     for (name, value) in usage.as_object().into_iter().flatten() {
         if let Some(value) = value.as_u64() {
             counts.insert(name.clone(), value);
+        }
+        if matches!(&**name, "cache_creation" | "output_tokens_details") {
+            merge(counts, value);
         }
     }
 }

@@ -1,15 +1,19 @@
-//! Whatever an upstream answers is an error in the client's shape, or an answer that is JSON.
+//! Whatever an upstream answers is an error in the client's shape, or an answer that is JSON, whatever the client asked for.
 #![no_main]
+
+#[path = "../replies.rs"]
+mod replies;
 
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use tollgate::Dialect::{Anthropic, OpenAiChat};
-use tollgate::dialect::translate::{Reply, answer, answer_as_stream, error};
+use tollgate::dialect::translate::{answer, answer_as_stream, error};
 
-fuzz_target!(|input: (bool, u16, &[u8])| {
-    let (to_chat, status, body) = input;
+fuzz_target!(|input: (u8, bool, u16, &[u8])| {
+    let (which, to_chat, status, body) = input;
     let (upstream, client) = if to_chat { (Anthropic, OpenAiChat) } else { (OpenAiChat, Anthropic) };
-    let reply = Reply::new("model", "req-1").include_usage(true);
+    let (reply, called) = replies::reply(client, which, "f");
+    let body = &replies::calling(body, "f", &called)[..];
     let json = |bytes: &[u8]| assert!(serde_json::from_slice::<IgnoredAny>(bytes).is_ok(), "JSON goes to the client");
     match answer(body, upstream, client, &reply) {
         Ok(whole) => json(&whole),

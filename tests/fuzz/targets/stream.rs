@@ -1,18 +1,23 @@
-//! However an upstream's stream is cut, the client's is the same: whole events of JSON, and no more than a few times as long.
+//! However an upstream's stream is cut, the client's is the same, whatever it asked for: whole events of JSON, and no more than a few
+//! times as long.
 #![no_main]
+
+#[path = "../replies.rs"]
+mod replies;
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use tollgate::Dialect::{Anthropic, OpenAiChat};
-use tollgate::dialect::translate::{Reply, StreamTranslator};
+use tollgate::dialect::translate::StreamTranslator;
 use tollgate::wire::sse::Scanner;
 
-fuzz_target!(|input: (bool, u8, Vec<u8>)| {
-    let (to_chat, size, stream) = input;
+fuzz_target!(|input: (u8, bool, u8, &[u8])| {
+    let (which, to_chat, size, stream) = input;
     let (upstream, client) = if to_chat { (Anthropic, OpenAiChat) } else { (OpenAiChat, Anthropic) };
+    let (reply, called) = replies::reply(client, which, "f");
+    let stream = replies::calling(stream, "f", &called);
     let translate = |chunks: &[&[u8]]| {
-        let reply = Reply::new("model", "req-1").include_usage(true);
         let mut translator = StreamTranslator::new(upstream, client, &reply).expect("two dialects");
         let mut out = BytesMut::new();
         chunks.iter().for_each(|chunk| translator.push(chunk, &mut out));
