@@ -118,6 +118,8 @@ pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a
         Content::Text(text) => vec![Block::text(text)],
         Content::None => Vec::new(),
     };
+    // As a result it may have said nothing; no message may.
+    blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
     match blocks.first_mut() {
         Some(Block { kind: BlockKind::Text(text), .. }) => *text = Escaped::join(&[&before, text.as_str()]),
         _ => blocks.insert(0, Block::text(Escaped::owned(before))),
@@ -128,6 +130,23 @@ pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_of_no_call_says_whose_it_was_to_be_and_nothing_empty() {
+        let text = |text: &'static str| Block::text(Escaped::new(text));
+        for (content, said) in [
+            (vec![text(""), text("")], vec!["Tool result for a: "]),
+            (vec![text(""), text("it is")], vec!["Tool result for a: it is"]),
+            (vec![text("it"), text("is")], vec!["Tool result for a: it", "is"]),
+        ] {
+            let blocks = orphan(&Escaped::new("a"), Content::Blocks(content));
+            let texts = blocks.iter().map(|block| match &block.kind {
+                BlockKind::Text(text) => text.as_str().to_owned(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(texts.collect::<Vec<_>>(), said);
+        }
+    }
 
     #[test]
     fn calls_of_one_id_are_answered_in_order_and_once() {
