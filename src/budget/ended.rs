@@ -7,6 +7,7 @@ use super::queue::Queues;
 use crate::call::{Fact, Held, Kind};
 use crate::domain::budget::Pot;
 use crate::domain::money::Money;
+use crate::domain::outcome::Outcome;
 use crate::domain::principal::Principal;
 use crate::store::budget::{BudgetStore, Crossing, Reservation};
 use crate::store::journal::Trail;
@@ -71,4 +72,11 @@ impl<B: ?Sized> Ended<B> {
             tracing::error!(percent, "who was told of a threshold panicked");
         }
     }
+}
+
+/// What is held rests on assumptions, which the limits name; where one of them did not hold, whoever answers for the budget is told.
+pub(super) fn warn_of_overrun(outcome: &Outcome, charged: Money) {
+    let Some(granted) = outcome.granted.filter(|granted| charged > *granted) else { return };
+    let (id, model) = (outcome.id, outcome.model.as_deref().unwrap_or_default());
+    tracing::warn!(call = %id, model, %granted, %charged, "more was charged for a call than was held for it");
 }

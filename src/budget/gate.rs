@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
-use super::ended::Ended;
+use super::ended::{Ended, warn_of_overrun};
 use super::exhausted::{Exhausted, OnExhausted};
 use super::flights::Flights;
 use super::guard::Guard;
@@ -17,7 +17,7 @@ use super::refusal::{refusal, unpaid};
 use super::soft::UNANSWERED;
 use super::standing::{allowed, fullest, remaining, spent, unreadable};
 use super::wanted::{Estimate, Wanted};
-use crate::call::{Alive, Asked, Call, Fact, has_used};
+use crate::call::{Alive, Asked, Call, Fact, Holds, has_used};
 use crate::domain::budget::Budget;
 use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::money::Money;
@@ -242,11 +242,15 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             Estimator::Observed => Lesson::of(call, wanted.betas, &self.observations),
             Estimator::Proven | Estimator::Counted | Estimator::Likely => None,
         };
+        let is_bounded = !wanted.is_soft() && matches!(wanted.holds(self.estimator), Holds::Bound);
         call.on_close_shared(move |outcome| {
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);
             }
             let actual = outcome.charged.or(outcome.granted).unwrap_or(granted);
+            if is_bounded {
+                warn_of_overrun(outcome, actual);
+            }
             flights.end(outcome.id, outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at));
             let Some(ended) = ended else { return };
             let pays = |pinned: &Pinned| has_used(outcome, &pinned.pot.scope);

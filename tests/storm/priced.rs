@@ -30,6 +30,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::oracle::price;
 use crate::site::{Closed, Site, catalog, mint, pepper};
+use crate::support::log::Log;
 use crate::watched::now;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -267,6 +268,22 @@ async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
         assert!(outcome.charged <= outcome.granted, "{what}");
         let standing = now(budgets.standing(&[total("9")], At::Store)).expect("memory");
         assert_eq!((Some(standing[0].spent), standing[0].held), (due, Money::ZERO), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_costs_more_than_was_held_is_charged_whole_and_said() {
+    for (output, is_said) in [("5", false), ("50000", true)] {
+        let (log, _listening) = Log::listen();
+        let answer = MESSAGE.replace(r#""output_tokens":5"#, &format!(r#""output_tokens":{output}"#));
+        let (service, _) = mine(answer.leak());
+        let stack = Stack::new(BudgetLayer::new(MemoryBudgets::new()).layer(MeterLayer::new().layer(service)));
+        let (_, outcome) = by_hand(stack, "storm", total("9")).await;
+        assert_eq!(outcome.charged > outcome.granted, is_said, "{outcome:?}");
+        let said = log.text().lines().any(|line| {
+            line.contains("more was charged for a call than was held for it") && line.contains(&outcome.id.to_string())
+        });
+        assert_eq!(said, is_said, "{}", log.text());
     }
 }
 
