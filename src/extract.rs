@@ -26,7 +26,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
 }
 
 /// Refuses a call from a handler, or from a layer of the host's: the layer of ours around it says so in the client's dialect, and
-/// records a refusal. Where none is, only the status goes out.
+/// records a refusal. Where none is, only the status goes out. It says that no provider was asked: nothing is charged for the call,
+/// unless a meter within has seen one.
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         Call::reject(self).map(axum_core::body::Body::new)

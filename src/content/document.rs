@@ -47,7 +47,8 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
         let text = said(token);
         let Some(value) = behind.trim_ascii_start().strip_prefix(':').map(str::trim_ascii_start) else {
             let name = name.take();
-            holds |= matches!(name.as_deref(), Some("name" | "key")) && with.hides(&text);
+            let is_name = |name: &str| ["name", "key"].iter().any(|word| name.eq_ignore_ascii_case(word));
+            holds |= name.as_deref().is_some_and(is_name) && with.hides(&text);
             out.push_str(&spelled(token, &text, &value(name.as_deref(), &text, with, depth))?);
             continue;
         };
@@ -59,7 +60,7 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
                 None
             }
             b't' | b'f' | b'n' => None,
-            _ => (with.hides(&text) || holds && text == "value").then_some(r#""[secret]""#),
+            _ => (with.hides(&text) || holds && text.eq_ignore_ascii_case("value")).then_some(r#""[secret]""#),
         };
         if let Some(instead) = instead {
             out.push_str(&behind[..behind.len() - value.len()]);
@@ -127,9 +128,14 @@ fn number(token: &str) -> usize {
 
 /// What stands behind the value that comes next.
 fn behind_value(rest: &str) -> Option<&str> {
-    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+    rest.get(value_len(rest)?..)
+}
+
+/// How long the value is that a text begins with.
+pub(super) fn value_len(text: &str) -> Option<usize> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
-    rest.get(values.byte_offset()..)
+    Some(values.byte_offset())
 }
 
 #[cfg(test)]
@@ -179,8 +185,8 @@ mod tests {
                 r#"[{"password":"[secret]"},{"password":null},"x"]"#,
             ),
             (
-                r#"[{"name":"password","value":"x"},{"name":"user","value":"x"}]"#,
-                r#"[{"name":"password","value":"[secret]"},{"name":"user","value":"x"}]"#,
+                r#"[{"name":"password","value":"x"},{"Name":"password","Value":"x"},{"name":"user","value":"x"}]"#,
+                r#"[{"name":"password","value":"[secret]"},{"Name":"password","Value":"[secret]"},{"name":"user","value":"x"}]"#,
             ),
             (
                 r#"{"password":{"value":"x","value":7},"a":{"value":"x"}}"#,

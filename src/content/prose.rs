@@ -3,37 +3,18 @@
 use std::borrow::Cow;
 
 use super::Redactor;
-use super::document::NESTED;
+use super::document::{NESTED, value_len};
 
 /// How many of what looks like the beginning of a document may be none, before the rest of a text is no longer looked through for
 /// them: each is read to where it goes wrong.
 const TRIES: usize = 32;
 
-/// A text, redacted: the documents in it as such by `document`, then all of it.
+/// A text, redacted: the documents in it as such by `document`, and what stands around them.
 pub(super) fn redacted<'a>(
     text: &'a str,
     with: &dyn Redactor,
     document: impl Fn(&str) -> Option<String>,
 ) -> Cow<'a, str> {
-    match documents(text, document) {
-        Cow::Borrowed(text) => escaped(text, with),
-        Cow::Owned(text) => Cow::Owned(escaped(&text, with).into_owned()),
-    }
-}
-
-/// A text in which escapes may stand as they did in the document that it is a piece of.
-fn escaped<'a>(text: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
-    let left = with.redact(text);
-    if !left.contains('\\') {
-        return left;
-    }
-    // What stands behind an escape has no boundary before it, as long as `\n` is two letters.
-    let left = between_escapes(&left, with);
-    Cow::Owned(behind_escapes(&left, with).unwrap_or(left))
-}
-
-/// With each whole document in it replaced.
-fn documents(text: &str, document: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
     let (mut out, mut copied, mut at, mut tries) = (String::new(), 0, 0, TRIES);
     while tries > 0
         && let Some(found) = text[at..].find(['{', '['])
@@ -44,29 +25,36 @@ fn documents(text: &str, document: impl Fn(&str) -> Option<String>) -> Cow<'_, s
         if !text[at..].trim_ascii_start().starts_with(['"', '{', '[']) {
             continue;
         }
-        let Some(len) = document_at(&text[begin..]) else {
+        let Some(len) = value_len(&text[begin..]) else {
             tries -= 1;
             continue;
         };
         at = begin + len;
         if let Some(left) = document(&text[begin..at]) {
-            out.push_str(&text[copied..begin]);
+            out.push_str(&escaped(&text[copied..begin], with));
             out.push_str(&left);
             copied = at;
         }
     }
-    if copied == 0 {
-        return Cow::Borrowed(text);
+    match copied {
+        0 => escaped(text, with),
+        _ => {
+            out.push_str(&escaped(&text[copied..], with));
+            Cow::Owned(out)
+        }
     }
-    out.push_str(&text[copied..]);
-    Cow::Owned(out)
 }
 
-/// How long the document is that a text begins with.
-fn document_at(text: &str) -> Option<usize> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
-    values.next()?.ok()?;
-    Some(values.byte_offset())
+/// A text in which escapes may stand as they did in the document that it is a piece of.
+fn escaped<'a>(text: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
+    let left = with.redact(text);
+    // Whoever would change once more what they have left is not asked again: a name for a name is none.
+    if !left.contains('\\') || with.redact(&left) != left {
+        return left;
+    }
+    // What stands behind an escape has no boundary before it, as long as `\n` is two letters.
+    let left = between_escapes(&left, with);
+    Cow::Owned(behind_escapes(&left, with).unwrap_or(left))
 }
 
 /// Each piece between two escapes on its own, and the escapes as they are.
@@ -188,6 +176,20 @@ mod tests {
             (r"a \\\\u00341\\\\u00311 b", "a [card] b"),
         ] {
             assert_eq!(left(text), kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_put_in_its_place_is_not_redacted_again() {
+        struct Pseudonym;
+        impl Redactor for Pseudonym {
+            fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+                text.replace("ada", "<ada>").into()
+            }
+        }
+        for text in [r"ada \n C:\new", r#"{"a":"ada"} says\n ada"#] {
+            let left = redacted(text, &Pseudonym, |document| Some(document.replace("ada", "<ada>")));
+            assert_eq!(left, text.replace("ada", "<ada>"));
         }
     }
 

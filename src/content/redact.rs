@@ -28,7 +28,9 @@ use crate::domain::dialect::Dialect;
 /// ```
 pub trait Redactor: Send + Sync + 'static {
     /// The text without it; the text itself where there is nothing of the kind. Asked for every text of a body on its own,
-    /// decoded, the names of members among them; not on the way of the call. One that panics has the body left out.
+    /// decoded, the names of members among them; not on the way of the call. Of one in which backslashes are left the pieces
+    /// between them are asked for too, and what it reads as without them, unless what it has left would be changed again. One that
+    /// panics has the body left out.
     fn redact<'a>(&self, text: &'a str) -> Cow<'a, str>;
 
     /// Whether a member of this name holds what is taken out whatever it looks like: `"[secret]"` stands in the place of a text, a

@@ -182,7 +182,9 @@ impl Attempts {
             let Some(Begun { answering, passage, is_last }) = begun else { break };
             let mut answer = answering.await.unwrap_or_else(|never| match never {});
             let refused = answer.extensions().get::<Rejection>();
-            let unsent = refused.is_some_and(|why| why.is_unsent() || self.call.last_attempt_is_unsent());
+            // A refusal of somebody before the upstream is meant for the call, and not for this target.
+            let unsent = refused
+                .is_some_and(|why| why.is_unsent() || (why.kind().is_upstream() && self.call.last_attempt_is_unsent()));
             if is_last || !unsent {
                 return Ok(match passage {
                     Some(passage) => passage.back(answer).await,

@@ -121,7 +121,8 @@ impl TranslateLayer {
 impl TranslateLayer {
     /// A call in the dialect of the service as it goes on: untouched, unless it asks for another model than the one that is chosen.
     fn named(&self, call: &Call, model: Arc<str>, parts: &mut Parts, body: Bytes) -> Result<Bytes, Rejection> {
-        if call.model().is_none_or(|asked| *asked == model) {
+        // By what the body says: an alias of the key's is resolved on the call, and not in there.
+        if call.head().is_none_or(|head| *head.model() == *model) {
             return Ok(body);
         }
         check_paid(call, &model)?;

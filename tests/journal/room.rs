@@ -97,7 +97,7 @@ async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_t
 #[tokio::test]
 async fn a_beginning_that_the_journal_has_removed_is_told_from_one_that_somebody_took() {
     let dir = Dir::new("beginning");
-    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(8 << 20).keep_bytes(3 << 20);
+    let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(16 << 20).keep_bytes(6 << 20);
     let journal = options.open().and_then(|journal| journal.ship("kept", Sink::default())).expect("a journal");
     let site = Site::new(journal, MemoryBudgets::new());
     let begins = || verify(&dir.0, &[]).expect("readable").first;
@@ -109,6 +109,8 @@ async fn a_beginning_that_the_journal_has_removed_is_told_from_one_that_somebody
     }
     site.settlements.drain().await;
     site.audit.flush().await;
+    let may_go = || lines(&dir.0).iter().filter_map(|line| line["released"]["before"].as_u64()).max();
+    until("what may go has gone", || may_go() == begins()).await;
     drop(site);
     ended(&dir).await;
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);

@@ -57,9 +57,9 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     }
 }
 
-/// Whether it is more than `null`.
+/// Whether it is more than `null`, or nothing.
 fn says_why(reason: Raw<'_>) -> bool {
-    reason.as_str() != "null"
+    reason.text().is_some_and(|reason| !reason.is_empty())
 }
 
 /// A whole Message, or the answer of `count_tokens`.

@@ -83,7 +83,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
             (counts.usage.output.max(before.output), counts.usage.reasoning.max(before.reasoning));
         reading.usage = Some(Usage { served, output, reasoning, ..counts.usage });
         reading.usage_is_final = counts.is_final;
-        reading.has_stopped |= usage_alone || has_stopped(choices);
+        reading.has_stopped |= usage_alone || choices.is_empty() || has_stopped(choices);
     }
     reading.failed |= failed;
     reading.model = named.or(reading.model);
@@ -93,7 +93,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
 /// Whether one of them says why it has stopped.
 fn has_stopped(choices: &str) -> bool {
     let reasons = Raw::new(choices).elements().filter_map(|choice| choice.member("finish_reason"));
-    reasons.into_iter().any(|reason| reason.as_str() != "null")
+    reasons.into_iter().any(|reason| reason.text().is_some_and(|reason| !reason.is_empty()))
 }
 
 fn in_choices(choices: &str) -> Option<Counts> {

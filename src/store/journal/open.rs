@@ -233,7 +233,7 @@ impl JournalOptions {
             segment::set_aside(segment).map_err(&io)?;
         }
         let mut lines = Vec::new();
-        let missing = position::pull_back(&dir, recovered.head).map_err(&io)?;
+        let missing = position::missing(&dir, recovered.head).map_err(&io)?;
         let (at, version) = (SystemClock.now(), env!("CARGO_PKG_VERSION").to_owned());
         let opened = Opened { at, version, torn: recovered.torn, missing };
         // Of a line that nobody here has written.
@@ -287,6 +287,7 @@ impl JournalOptions {
             carry: Carry::new(first, size, keep, most),
         };
         writer.begin().map_err(&io)?;
+        position::pull_back(&dir, recovered.head).map_err(&io)?;
         // Both have it: neither writes beside another process when the other has ended.
         let (locked, syncing) = (lock.clone(), SyncEnd(shared.clone()));
         spawn("tollgate-journal", move || {

@@ -52,11 +52,9 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<(String, Head)>> {
 /// A power loss takes lines that are written and not yet on the disk, though a sink has had them; whoever cuts off the end takes
 /// as many as they like. Others are written in their place: those the sink is told of, and of nothing before again.
 ///
-/// Gives how many are gone that a sink has had.
-pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<u64> {
-    let mut missing = 0;
+/// When what was gone is written down: else a start that fails would be the last that knows.
+pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<()> {
     for (name, had) in all(dir)?.into_iter().filter(|(_, had)| had.seq > left.seq) {
-        missing = missing.max(had.seq - left.seq);
         let (sink, had, left_off) = (&*name, had.seq, left.seq);
         tracing::error!(sink, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
         // At the next start others stand there, and this one would not be known.
@@ -65,7 +63,12 @@ pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<u64> {
             false => write(dir, &name, left)?,
         }
     }
-    Ok(missing)
+    Ok(())
+}
+
+/// How many lines are gone that a sink has had.
+pub(super) fn missing(dir: &Path, left: Head) -> io::Result<u64> {
+    Ok(all(dir)?.iter().map(|(_, had)| had.seq.saturating_sub(left.seq)).max().unwrap_or(0))
 }
 
 /// Whole, or not at all.

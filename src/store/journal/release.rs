@@ -46,15 +46,13 @@ impl Release {
         true
     }
 
-    /// Waits until all is written that was asked for. `false` where there is nothing to wait for, or for too long.
-    pub(super) fn wait(&self) -> bool {
-        let is_pending = || self.said() < self.asked.load(Ordering::Relaxed);
-        let was_pending = is_pending();
+    /// Waits until more is said than this, where more was asked for, unless it `is_vain`. Whether it is.
+    pub(super) fn wait(&self, said: u64, is_vain: impl Fn() -> bool) -> bool {
         let mut left = PATIENCE;
-        while is_pending() && !left.is_zero() {
+        while self.said() <= said && self.asked.load(Ordering::Relaxed) > said && !left.is_zero() && !is_vain() {
             std::thread::sleep(PAUSE);
             left = left.saturating_sub(PAUSE);
         }
-        was_pending && !is_pending()
+        self.said() > said
     }
 }

@@ -178,6 +178,8 @@ impl Shared {
         // What is said by now is on the disk when what was written meanwhile is.
         let released = self.release.said();
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
+        // As it will be when all has gone that is asked for.
+        let mut planned = total;
         // Nor is any call let through before all are known, that would have to be kept out. And what takes the place of a
         // line must be on the disk before that goes.
         if !self.has_all_sinks.load(Ordering::Relaxed) || !meanwhile() {
@@ -189,7 +191,7 @@ impl Shared {
                 full = "there is as much of it as there may be, and sinks have not had the oldest";
                 break;
             }
-            let is_full = total.saturating_add(self.size) > self.most;
+            let is_full = planned.saturating_add(self.size) > self.most;
             if next.first > open_from && (next.first > needed_from || !is_full) {
                 full = match self.is_untold.load(Ordering::Relaxed) {
                     true => {
@@ -199,25 +201,25 @@ impl Shared {
                 };
                 break;
             }
-            match total.saturating_add(self.size) > self.keep.min(self.most) {
-                true if next.first <= released => {
-                    if next.first > open_from {
-                        tracing::error!(
-                            path = %segment.path.display(),
-                            "a segment is removed though budgets were not told how its calls ended: there is no room for what no longer can be told but at a start"
-                        );
-                    }
-                    fs::remove_file(&segment.path)?;
-                    total -= len;
-                    meanwhile();
-                }
-                is_due => {
-                    kept += len;
-                    if is_due {
-                        self.release.ask(next.first, &self.queue);
-                    }
-                }
+            let is_due = planned.saturating_add(self.size) > self.keep.min(self.most);
+            // Near the most that there may be one more is asked for, so that it may go when the next is wanted.
+            if is_due || planned.saturating_add(self.size.saturating_mul(2)) > self.most {
+                planned -= len;
+                self.release.ask(next.first, &self.queue);
             }
+            if !is_due || next.first > released {
+                kept += len;
+                continue;
+            }
+            if next.first > open_from {
+                tracing::error!(
+                    path = %segment.path.display(),
+                    "a segment is removed though budgets were not told how its calls ended: there is no room for what no longer can be told but at a start"
+                );
+            }
+            fs::remove_file(&segment.path)?;
+            total -= len;
+            meanwhile();
         }
         let left = self.most.checked_sub(total.saturating_add(self.size));
         Ok(left.ok_or_else(|| io::Error::other(full))?.saturating_add(kept))
@@ -256,8 +258,9 @@ mod tests {
 
     /// As its thread makes room: what may go is said first.
     fn room(shared: &Shared) -> io::Result<u64> {
+        let said = shared.release.said();
         let room = shared.make_room(|| true);
-        if room.is_err() && shared.release.wait() { shared.make_room(|| true) } else { room }
+        if room.is_err() && shared.release.wait(said, || false) { shared.make_room(|| true) } else { room }
     }
 
     fn had_all(acked: &mut Acked) {

@@ -204,12 +204,6 @@ impl Sync {
     /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
     /// looked again in a while, because there is little or none.
     fn look_for_room(&self, journal: &Shared, spare: &mut Spare) -> bool {
-        let (is_missing, is_needed) = {
-            let State { next, wants_next, needs_next, .. } = &*self.lock();
-            // What is there is the writer's, to name and to write to.
-            let is_missing = !matches!(next, Some(Ok(_))) && (*wants_next || next.is_some());
-            (is_missing, *needs_next)
-        };
         // A part of a segment is on the disk before the next is begun: else it would all be waited for at once, at its end.
         let meanwhile = |file: &File| -> io::Result<()> {
             file.sync_data()?;
@@ -218,11 +212,18 @@ impl Sync {
             self.meanwhile(journal);
             Ok(())
         };
+        let said = journal.release.said();
         let mut room = journal.make_room(|| self.meanwhile(journal));
         // Not where the writer waits for this thread, and says nothing until then.
-        if room.is_err() && !is_needed && journal.release.wait() {
+        if room.is_err() && journal.release.wait(said, || self.lock().needs_next) {
             room = journal.make_room(|| self.meanwhile(journal));
         }
+        let (is_missing, is_needed) = {
+            let State { next, wants_next, needs_next, .. } = &*self.lock();
+            // What is there is the writer's, to name and to write to.
+            let is_missing = !matches!(next, Some(Ok(_))) && (*wants_next || next.is_some());
+            (is_missing, *needs_next)
+        };
         if is_missing {
             let made = match &room {
                 Err(error) if !is_needed => Err(io::Error::other(error.to_string())),
@@ -389,8 +390,7 @@ pub(super) mod tests {
             trails.is_failing()
         });
         let written = || fs::read_dir(&dir).expect("readable").filter_map(|entry| fs::read(entry.ok()?.path()).ok());
-        let is_told = || written().any(|text| memchr::memmem::find(&text, b"audit_degraded").is_some());
-        until("somebody hears", is_told);
+        until("somebody hears", || written().any(|text| memchr::memmem::find(&text, b"audit_degraded").is_some()));
         drop(hung);
         until("it moves again", || !trails.is_failing());
         drop((trails, shared));
