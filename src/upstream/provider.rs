@@ -34,11 +34,27 @@ pub struct Provider<C> {
 struct Config {
     dialect: Dialect,
     base: Base,
-    credential: Option<Credential>,
+    credential: Proof,
     headers: Vec<(HeaderName, HeaderValue)>,
     passes: Vec<Arc<str>>,
     first_byte: Duration,
     idle: Duration,
+}
+
+/// What every request is sent with.
+#[derive(Clone)]
+enum Proof {
+    Always(Option<Credential>),
+    Anew(Arc<dyn Fn() -> Option<Credential> + Send + Sync>),
+}
+
+impl Proof {
+    fn now(&self) -> Option<Credential> {
+        match self {
+            Proof::Always(credential) => credential.clone(),
+            Proof::Anew(credential) => credential(),
+        }
+    }
 }
 
 #[cfg(feature = "upstream")]
@@ -78,7 +94,7 @@ impl<C> Provider<C> {
         let config = Config {
             dialect,
             base: Base::parse(base_url)?,
-            credential: credential.into(),
+            credential: Proof::Always(credential.into()),
             headers: Vec::new(),
             passes: Vec::new(),
             first_byte: Duration::from_secs(600),
@@ -94,6 +110,31 @@ impl<C> Provider<C> {
     pub fn base_url(mut self, base_url: &str) -> Result<Self, ProviderError> {
         Arc::make_mut(&mut self.config).base = Base::parse(base_url)?;
         Ok(self)
+    }
+
+    /// Asks for the credential anew for every request: one that is replaced every hour, as clouds have them. Called on the way of
+    /// the call, so it gives what is at hand, and something else fetches the next.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// use std::sync::{Arc, RwLock};
+    /// use tollgate::Dialect;
+    /// use tollgate::testing::Simulated;
+    /// use tollgate::upstream::{Credential, Provider};
+    ///
+    /// let token = Arc::new(RwLock::new("ya29.of-this-hour".to_owned()));
+    /// let now = token.clone();
+    /// let provider = Provider::with_client(Dialect::Anthropic, "https://llm.example.com", None, Simulated::new())?
+    ///     .credential_by(move || Credential::bearer(&now.read().ok()?).ok());
+    /// // … by a task of yours, before it expires:
+    /// *token.write().expect("no panic") = "ya29.of-the-next".to_owned();
+    /// # }
+    /// # Ok::<(), tollgate::upstream::ProviderError>(())
+    /// ```
+    #[must_use]
+    pub fn credential_by(mut self, now: impl Fn() -> Option<Credential> + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.config).credential = Proof::Anew(Arc::new(now));
+        self
     }
 
     /// Sends right below the base URL, to `/chat/completions` and not `/v1/chat/completions`, for servers without versions.
@@ -195,11 +236,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (accepts_gzip, call) = (accepts_gzip(request.headers()), Call::of(&request).cloned());
         let doorless = Call::doorless(&request);
-        match self.config.prepare(request, accepts_gzip) {
+        let credential = self.config.credential.now();
+        match self.config.prepare(request, credential.as_ref(), accepts_gzip) {
             Ok(request) => {
                 let answer = self.client.clone().oneshot(request);
                 let Config { dialect, first_byte, idle, .. } = *self.config;
-                let secret = self.config.credential.as_ref().and_then(Credential::secret);
+                let secret = credential.as_ref().and_then(Credential::secret);
                 ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call, secret }, first_byte, idle)
             }
             Err(rejection) => ProviderFuture::refused(Call::reject_for(rejection, doorless)),
@@ -213,7 +255,12 @@ pub(super) fn or_never(timeout: Duration) -> Duration {
 }
 
 impl Config {
-    fn prepare(&self, request: Request<Body>, accepts_gzip: bool) -> Result<Request<Body>, Rejection> {
+    fn prepare(
+        &self,
+        request: Request<Body>,
+        credential: Option<&Credential>,
+        accepts_gzip: bool,
+    ) -> Result<Request<Body>, Rejection> {
         let call = Call::of(&request).cloned().ok_or_else(|| {
             Rejection::misconfigured(
                 "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of `Provider`",
@@ -233,7 +280,7 @@ impl Config {
         for (name, value) in &self.headers {
             parts.headers.insert(name, value.clone());
         }
-        if let Some(credential) = &self.credential {
+        if let Some(credential) = credential {
             credential.inject(&mut parts.headers);
         }
         Ok(Request::from_parts(parts, call.watched(body)))

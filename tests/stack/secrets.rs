@@ -1,8 +1,15 @@
 //! Secrets do not come out: not in `Debug`, not in logs, not in answers.
 
-use tollgate::Dialect;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, Provider};
+use tollgate::{Body, Dialect};
+use tower::{ServiceExt, service_fn};
 
 const CANARY: &str = "sk-canary-0123456789";
 
@@ -62,4 +69,33 @@ async fn what_the_host_sends_along_no_client_says_in_its_place() {
     for (name, ours) in [("helicone-auth", "Bearer ours"), ("x-project", "ours"), ("x-guardrail", "theirs")] {
         assert_eq!(seen.get_all(name).iter().collect::<Vec<_>>(), [ours], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_replaced_is_sent_and_covered_as_it_is_at_the_time() {
+    let (seen, hour) = (Arc::new(Mutex::new(Vec::new())), AtomicUsize::new(0));
+    let told = seen.clone();
+    let echo = service_fn(move |request: Request<Body>| {
+        let key = request.headers()["x-api-key"].to_str().expect("letters").to_owned();
+        told.lock().expect("no panic").push(key.clone());
+        async move {
+            let body = format!(r#"{{"type":"error","error":{{"type":"x","message":"not with {key}"}}}}"#);
+            let answer = Response::builder().status(400).header("content-type", "application/json");
+            Ok::<_, Infallible>(answer.body(Body::from(body)).expect("an answer"))
+        }
+    });
+    let provider =
+        Provider::with_client(Dialect::Anthropic, "https://a.example", None, echo).expect("a URL").credential_by(
+            move || Credential::x_api_key(&format!("{CANARY}-{}", hour.fetch_add(1, Ordering::SeqCst))).ok(),
+        );
+    assert!(!format!("{provider:?}").contains(CANARY));
+    let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    for _ in 0..2 {
+        let body = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
+        let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
+        let answer = gateway.clone().oneshot(request).await.expect("infallible");
+        let text = answer.into_body().collect().await.expect("whole").to_bytes();
+        assert!(!String::from_utf8_lossy(&text).contains(CANARY), "{text:?}");
+    }
+    assert_eq!(*seen.lock().expect("no panic"), [0, 1].map(|hour| format!("{CANARY}-{hour}")));
 }
