@@ -20,6 +20,7 @@ use tollgate::upstream::Provider;
 use tollgate::{Body, Call, Dialect, Gate, GateLayer, Gateway, GatewayLayer, Rejection};
 use tower::{Layer, ServiceExt, service_fn};
 
+use crate::support::page::missing;
 use crate::world::{CHAT, MESSAGES, World, ask, post};
 
 /// A record with every member, as schema 1 has them.
@@ -110,19 +111,7 @@ fn what_schema_1_has_is_read_and_written_again_as_it_was() {
 
 #[test]
 fn every_member_of_it_is_on_its_page_under_the_name_that_it_serialises_by() {
-    fn missing(value: &Value, found: &mut Vec<String>) {
-        const PAGE: &str = include_str!("../../src/docs/records.md");
-        match value {
-            Value::Object(members) => {
-                found.extend(members.keys().filter(|name| !PAGE.contains(&format!("`{name}`"))).cloned());
-                members.values().for_each(|value| missing(value, found));
-            }
-            Value::Array(all) => all.iter().for_each(|value| missing(value, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    missing(&serde_json::from_str(GOLDEN).expect("JSON"), &mut found);
+    let found = missing(&serde_json::from_str(GOLDEN).expect("JSON"));
     assert!(found.is_empty(), "{found:?} are not in src/docs/records.md");
 }
 

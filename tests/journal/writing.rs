@@ -22,22 +22,12 @@ use tollgate::upstream::Provider;
 use tollgate::wire::sse::Scanner;
 
 use crate::site::{Dir, Site, ended, kinds, lines, money, pot, request, until};
+use crate::support::page::missing;
 use tollgate::{AuditLayer, Body, BudgetLayer, Call, Dialect, Gateway, GatewayLayer, KeyAuthLayer, RateLimitLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
 async fn every_member_of_a_line_is_on_its_page() {
-    fn missing(value: &Value, found: &mut Vec<String>) {
-        const PAGE: &str = include_str!("../../src/docs/records.md");
-        match value {
-            Value::Object(members) => {
-                found.extend(members.keys().filter(|name| !PAGE.contains(&format!("`{name}`"))).cloned());
-                members.values().for_each(|value| missing(value, found));
-            }
-            Value::Array(all) => all.iter().for_each(|value| missing(value, found)),
-            _ => {}
-        }
-    }
     let dir = Dir::new("page");
     let journal = Journal::at(&dir.0).open().expect("a journal");
     let events = journal.events();
@@ -66,8 +56,7 @@ async fn every_member_of_a_line_is_on_its_page() {
     for kind in ["opened", "event", "intent", "seen", "final", "settled"] {
         assert!(lines.iter().any(|line| !line[kind].is_null()), "no {kind} in {lines:?}");
     }
-    let mut found = Vec::new();
-    lines.iter().for_each(|line| missing(line, &mut found));
+    let found: Vec<_> = lines.iter().flat_map(missing).collect();
     assert!(found.is_empty(), "{found:?} are not in src/docs/records.md");
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod canary;
 pub(crate) mod dir;
 pub(crate) mod log;
+pub(crate) mod page;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
