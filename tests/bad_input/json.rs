@@ -138,6 +138,7 @@ async fn a_governed_member_of_the_wrong_kind_is_refused_at_the_door() {
         ("stream with a long s", "{\"model\":\"$M\",\"\u{17f}tream\":true}"),
         ("n negative", r#"{"model":"$M","n":-1}"#),
         ("n with a fraction", r#"{"model":"$M","n":1.5}"#),
+        ("n beyond what the API gives", r#"{"model":"$M","n":129}"#),
         ("n as text", r#"{"model":"$M","n":"2"}"#),
         ("n twice", r#"{"model":"$M","n":1,"n":128}"#),
         ("n in another case", r#"{"model":"$M","N":128}"#),
@@ -153,6 +154,7 @@ async fn a_governed_member_of_the_wrong_kind_is_refused_at_the_door() {
 async fn what_only_looks_bad_passes_to_the_byte() {
     all_pass(&[
         ("a temperature that no double holds", r#"{"model":"$M","temperature":1e400}"#),
+        ("as many answers as the API gives", r#"{"model":"$M","n":128}"#),
         ("no limit by null", r#"{"model":"$M","max_tokens":null,"stream":null,"n":null}"#),
         ("a limit of nought", r#"{"model":"$M","max_tokens":0}"#),
         ("the largest limit", r#"{"model":"$M","max_tokens":18446744073709551615}"#),
