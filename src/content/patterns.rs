@@ -183,8 +183,20 @@ impl Redactor for Patterns {
     fn hides(&self, name: &str) -> bool {
         let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
         let is_one = matches!(&*plain, "token" | "pwd" | "authorization") || plain.ends_with("secret");
-        self.by_name && (is_one || SECRETS.iter().any(|secret| plain.contains(secret)))
+        self.by_name && (is_one || has_secret(name) || SECRETS.iter().any(|secret| plain.contains(secret)))
     }
+}
+
+/// Whether one of its words is that: `secret_id`, `secretValue`, and no `secretary`.
+fn has_secret(name: &str) -> bool {
+    name.match_indices(['s', 'S']).any(|(at, _)| {
+        let (before, rest) = name.split_at(at);
+        let is_word = rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("secret"));
+        let behind = rest.get(6..).unwrap_or_default();
+        let behind = behind.strip_prefix(['s', 'S']).unwrap_or(behind);
+        let begins = !before.ends_with(char::is_alphanumeric) || rest.starts_with("Se");
+        is_word && begins && !behind.starts_with(|next: char| next.is_ascii_lowercase())
+    })
 }
 
 /// A run of groups, with each part of it taken out that is the number that is looked for: it may stand beside others.
@@ -341,6 +353,11 @@ mod tests {
             "auth_token",
             "sessionToken",
             "token",
+            "secret_id",
+            "secretValue",
+            "mySecretId",
+            "SECRET_TOKEN",
+            "secrets",
         ] {
             assert!(patterns.hides(name), "{name}");
         }

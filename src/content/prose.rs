@@ -40,7 +40,9 @@ pub(super) fn redacted<'a>(
         0 => escaped(text, with),
         _ => {
             out.push_str(&escaped(&text[copied..], with));
-            Cow::Owned(out)
+            // What is looked for may reach from the text into the document, or over several of its members.
+            let whole = with.redact(&out);
+            Cow::Owned(if with.redact(&whole) == whole { whole.into_owned() } else { out })
         }
     }
 }
@@ -199,7 +201,9 @@ mod tests {
             ("```json\n{\"password\":\"x\"}\n```\n4111", "```json\n{\"password\":\"[secret]\"}\n```\n[card]"),
             ("{\"password\":\"x\"}\n{\"password\":\"x\"}", "{\"password\":\"[secret]\"}\n{\"password\":\"[secret]\"}"),
             ("Result: [{\"password\":\"x\"}], and {code}", "Result: [{\"password\":\"[secret]\"}], and {code}"),
+            ("see {\"a\":\"4111\"}", "see {\"a\":\"[card]\"}"),
             ("[{ {\"password\":\"x\"}", "[{ {\"password\":\"[secret]\"}"),
+            ("see {\"a\":\"4111\"}", "see {\"a\":\"[card]\"}"),
             ("{\"a\": \"cut 4111", "{\"a\": \"cut [card]"),
         ] {
             assert_eq!(left(text), kept, "{text}");

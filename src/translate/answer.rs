@@ -40,7 +40,7 @@ impl Passage {
                 return response;
             }
             let (mut parts, mut body) = response.into_parts();
-            self.secret = parts.extensions.remove::<Secret>();
+            self.asked_with(&mut parts);
             if Gunzip::is_needed(&parts.headers) {
                 body = Gunzip::body(body, MOST);
             }
@@ -83,9 +83,7 @@ impl Passage {
         };
         let mut rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
         // Cut short or decoded, the words may say now what they did not when they came.
-        if let Some(secret) = &self.secret
-            && let Some(covered) = secret.covered(&String::from_utf8_lossy(&rendered.body))
-        {
+        if let Some(covered) = self.covered(&String::from_utf8_lossy(&rendered.body)) {
             rendered.body = covered.into();
         }
         let fault = translate::fault(parts.status, &bytes, self.upstream);
@@ -158,7 +156,8 @@ impl Passage {
             tracing::info!(%rejection, "an answer that paused was not gone on with");
             return Err(Fault::truncated());
         }
-        let (parts, mut body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        self.asked_with(&mut parts);
         if Gunzip::is_needed(&parts.headers) {
             body = Gunzip::body(body, MOST);
         }
@@ -228,11 +227,22 @@ impl Passage {
     /// What the client may read of it.
     pub(super) fn shown(&self, fault: &Fault) -> Fault {
         let mut shown = fault.clone();
-        if let Some(secret) = &self.secret {
-            shown.message = secret.covered(&shown.message).map_or(shown.message, Into::into);
-            shown.param = shown.param.map(|param| secret.covered(&param).unwrap_or(param));
-        }
+        shown.message = self.covered(&shown.message).map_or(shown.message, Into::into);
+        shown.param = shown.param.map(|param| self.covered(&param).unwrap_or(param));
         shown
+    }
+
+    /// Another credential may be the one by the time that an answer that paused is gone on with.
+    fn asked_with(&self, parts: &mut Parts) {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).extend(parts.extensions.remove::<Secret>());
+    }
+
+    /// The text without any of them; `None` where it has none.
+    fn covered(&self, text: &str) -> Option<String> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets
+            .iter()
+            .fold(None, |left: Option<String>, secret| secret.covered(left.as_deref().unwrap_or(text)).or(left))
     }
 }
 

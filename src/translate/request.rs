@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -45,8 +46,8 @@ pub(crate) struct Passage {
     pub(super) is_strict: bool,
     /// How many tokens went in, where the client must be told and nobody may say.
     pub(super) likely_input: Option<u64>,
-    /// What the upstream was asked with, which no error may tell.
-    pub(super) secret: Option<Secret>,
+    /// What the upstream was asked with, each time, which no error may tell.
+    pub(super) secrets: Mutex<Vec<Secret>>,
 }
 
 /// Asks the same upstream once more, with this body.
@@ -94,7 +95,7 @@ impl Translation {
             is_strict: self.mode == Mode::Strict,
             // Anthropic's SDKs want figures, and its agents go by them.
             likely_input: (call.dialect() == Dialect::Anthropic).then(|| likely_input(head.inputs(), &target.model)),
-            secret: None,
+            secrets: Mutex::default(),
         };
         if translated.wants_nothing {
             // Only a cache is to be filled, and the other API cannot be asked for that.

@@ -113,7 +113,7 @@ impl<C> Provider<C> {
     }
 
     /// Asks for the credential anew for every request: one that is replaced every hour, as clouds have them. Called on the way of
-    /// the call, so it gives what is at hand, and something else fetches the next.
+    /// the call, so it gives what is at hand, and something else fetches the next. Where it gives none, none is sent.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {

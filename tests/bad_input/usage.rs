@@ -117,11 +117,11 @@ async fn absurd_usage_in_a_stream_breaks_neither_the_answer_nor_the_account_of_i
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A stream that states its usage as it goes: what came out so far, and whether it has stopped.
-fn running(dialect: Dialect, figures: &[(u64, bool)]) -> String {
+/// A stream that states its usage as it goes: what came out so far, and why it has stopped.
+fn running(dialect: Dialect, figures: &[(u64, &str)]) -> String {
     let open = r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#.to_owned();
     let mut events = if dialect == Dialect::Anthropic { vec![open] } else { Vec::new() };
-    events.extend(figures.iter().map(|(output, stopped)| match (dialect, if *stopped { r#""stop""# } else { "null" }) {
+    events.extend(figures.iter().map(|(output, reason)| match (dialect, reason) {
         (Dialect::Anthropic, reason) => format!(
             r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":{output}}}}}"#
         ),
@@ -136,9 +136,10 @@ fn running(dialect: Dialect, figures: &[(u64, bool)]) -> String {
 async fn what_a_stream_states_as_it_goes_is_its_last_word_only_where_it_has_stopped_and_takes_nothing_back() {
     for dialect in BOTH {
         for (figures, output, is_final) in [
-            (&[(500, false), (3, true)][..], 500, true),
-            (&[(5, false), (7, true)], 7, true),
-            (&[(5, false), (7, false)], 7, false),
+            (&[(500, "null"), (3, r#""stop""#)][..], 500, true),
+            (&[(5, "null"), (7, r#""stop""#)], 7, true),
+            (&[(5, "null"), (7, "null")], 7, false),
+            (&[(5, r#""""#), (7, r#""""#)], 7, false),
         ] {
             let rude = Rude::start(vec![stream_head(), chunk(running(dialect, figures)), last_chunk()]).await;
             let mut stack = Stack::over(&rude.url()).await;

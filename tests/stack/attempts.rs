@@ -122,6 +122,29 @@ async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_cl
 }
 
 #[tokio::test]
+async fn a_refusal_of_somebody_before_an_upstream_is_for_the_call_and_no_target_behind_is_asked() {
+    use axum::response::IntoResponse as _;
+    let (mut outcomes, observer) = Outcomes::new();
+    let spare = Simulated::new().recording();
+    let guard = service_fn(|_: Request<Body>| async {
+        let refused = tollgate::Rejection::new(RejectionKind::InvalidRequest, "not with that in it");
+        Ok::<_, Infallible>(refused.into_response().map(Body::new))
+    });
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, spare.clone());
+    let table = tollgate::route::ModelTable::new()
+        .pattern("claude-guarded", "guarded", Dialect::Anthropic)
+        .pattern("claude-*", "spare", Dialect::Anthropic)
+        .alias("best", ["claude-guarded", "claude-spare"]);
+    let gateway = Gateway::builder()
+        .upstream("guarded", Dialect::Anthropic, guard)
+        .upstream("spare", Dialect::Anthropic, provider.expect("a URL"))
+        .layer(GatewayLayer::new().router(table).on_close(observer))
+        .build();
+    assert_eq!(gateway.oneshot(request()).await.expect("infallible").status(), 400);
+    assert_eq!((outcomes.next().await.attempts.len(), spare.received().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_target_that_may_have_worked_is_never_followed_by_another() {
     let (mut outcomes, observer) = Outcomes::new();
     let slow = Simulated::new();

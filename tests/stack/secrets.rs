@@ -33,7 +33,7 @@ fn an_error_about_a_credential_does_not_repeat_it() {
 
 #[test]
 fn a_body_shows_its_size_and_not_its_text() {
-    let shown = format!("{:?}", tollgate::Body::from(CANARY));
+    let shown = format!("{:?}", Body::from(CANARY));
     assert!(shown.contains("20") && !shown.contains("canary"), "{shown}");
 }
 
@@ -54,15 +54,15 @@ async fn what_the_host_sends_along_no_client_says_in_its_place() {
     let provider = provider.header(header("x-project"), value("ours")).pass_header("x-*");
     let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
     let body = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
-    let request = http::Request::post("/v1/messages")
+    let request = Request::post("/v1/messages")
         .header("helicone-auth", "Bearer theirs")
         .header("x-project", "theirs")
         .header("x-project", "theirs too")
         .header("x-guardrail", "theirs")
         .header("guardrail", "theirs")
-        .body(tollgate::Body::from(body))
+        .body(Body::from(body))
         .expect("a request");
-    let answer = tower::ServiceExt::oneshot(gateway, request).await.expect("infallible");
+    let answer = gateway.oneshot(request).await.expect("infallible");
     assert_eq!(answer.status(), 200);
     let seen = simulated.received().remove(0).headers;
     assert!(!seen.contains_key("guardrail"), "nobody has let it pass");

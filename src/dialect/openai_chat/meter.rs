@@ -83,7 +83,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
             (counts.usage.output.max(before.output), counts.usage.reasoning.max(before.reasoning));
         reading.usage = Some(Usage { served, output, reasoning, ..counts.usage });
         reading.usage_is_final = counts.is_final;
-        reading.has_stopped |= usage_alone || choices.is_empty() || has_stopped(choices);
+        reading.has_stopped |= usage_alone || matches!(choices, "" | "null") || has_stopped(choices);
     }
     reading.failed |= failed;
     reading.model = named.or(reading.model);
