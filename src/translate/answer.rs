@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -32,7 +32,7 @@ const MOST_OF_ERROR: usize = 1 << 20;
 impl Passage {
     /// The answer in the client's dialect. One of ours, in the upstream's place, has no dialect yet and passes.
     pub(crate) fn back(
-        mut self: Box<Self>,
+        self: Box<Self>,
         response: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
         Box::pin(async move {
