@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use tollgate::dialect::meter::StreamMeter;
 use tollgate::domain::budget::Window;
 use tollgate::domain::clock::{Clock, SystemClock};
