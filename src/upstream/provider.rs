@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -49,10 +50,10 @@ enum Proof {
 }
 
 impl Proof {
-    fn now(&self) -> Option<Credential> {
+    fn now(&self) -> Option<Cow<'_, Credential>> {
         match self {
-            Proof::Always(credential) => credential.clone(),
-            Proof::Anew(credential) => credential(),
+            Proof::Always(credential) => credential.as_ref().map(Cow::Borrowed),
+            Proof::Anew(credential) => credential().map(Cow::Owned),
         }
     }
 }
@@ -237,11 +238,11 @@ where
         let (accepts_gzip, call) = (accepts_gzip(request.headers()), Call::of(&request).cloned());
         let doorless = Call::doorless(&request);
         let credential = self.config.credential.now();
-        match self.config.prepare(request, credential.as_ref(), accepts_gzip) {
+        match self.config.prepare(request, credential.as_deref(), accepts_gzip) {
             Ok(request) => {
                 let answer = self.client.clone().oneshot(request);
                 let Config { dialect, first_byte, idle, .. } = *self.config;
-                let secret = credential.as_ref().and_then(Credential::secret);
+                let secret = credential.as_deref().and_then(Credential::secret);
                 ProviderFuture::sent(answer, Asked { dialect, accepts_gzip, call, secret }, first_byte, idle)
             }
             Err(rejection) => ProviderFuture::refused(Call::reject_for(rejection, doorless)),
