@@ -345,6 +345,7 @@ async fn a_service_that_is_given_a_model_is_asked_for_it_by_clients_of_its_own_d
         request.extensions_mut().insert(Arc::new(Principal::new("ada").budget(Window::Day, ten)));
         request
     });
+    let body = r#"{"model":"gpt-5.4-pro","max_completion_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
     for model in [None, Some("gpt-5-mini")] {
         let provider = Simulated::new();
         let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
@@ -354,11 +355,21 @@ async fn a_service_that_is_given_a_model_is_asked_for_it_by_clients_of_its_own_d
             GatewayLayer::new().router(Names(Dialect::OpenAiChat)).budget(BudgetLayer::new(MemoryBudgets::new()));
         let stack =
             ServiceBuilder::new().layer(identified.clone()).layer(layer).layer(translate).service(mine.expect("a URL"));
-        let body = r#"{"model":"gpt-5.4-pro","max_completion_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
         let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
         let answer = stack.oneshot(request).await.expect("infallible");
         assert_eq!(answer.status(), 200);
         answer.into_body().collect().await.expect("whole");
         assert_eq!(provider.bill().lines().iter().map(|line| &*line.model).collect::<Vec<_>>(), ["gpt-5-mini"]);
     }
+    // Without a route money was granted for the one that the client named.
+    let provider = Simulated::new();
+    let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
+    let stack = ServiceBuilder::new()
+        .layer(identified)
+        .layer(GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())))
+        .layer(TranslateLayer::new(Dialect::OpenAiChat).model("gpt-5-mini"))
+        .service(mine.expect("a URL"));
+    let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
+    assert_eq!(stack.oneshot(request).await.expect("infallible").status(), 500);
+    assert_eq!(provider.bill().lines().len(), 0);
 }
