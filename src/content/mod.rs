@@ -45,6 +45,8 @@
 //! ```
 
 mod body;
+#[cfg(feature = "redact")]
+mod checked;
 mod data;
 mod document;
 mod future;

@@ -50,6 +50,7 @@ impl Release {
     pub(super) fn wait(&self, said: u64, is_vain: impl Fn() -> bool) -> bool {
         let mut left = PATIENCE;
         while self.said() <= said && self.asked.load(Ordering::Relaxed) > said && !left.is_zero() && !is_vain() {
+            // Looked at rather than told of: it is a moment, and only where the journal is full.
             std::thread::sleep(PAUSE);
             left = left.saturating_sub(PAUSE);
         }
