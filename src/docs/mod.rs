@@ -1,5 +1,5 @@
-//! The long texts: what is promised, and where it ends; how the house is built, and why the layers stand in their order; every
-//! header; every member of a record; and what to do when something is wrong.
+//! Guides and reference pages: what tollgate promises, where its limits are, how it is designed, how to order its
+//! layers, every header, every member of a record, and how to run it.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
