@@ -1,9 +1,11 @@
-//! The yardstick of `benches/e2e`: forwards every request to one upstream, streams bodies both ways, reads none of them.
+//! The baseline of `benches/e2e`: a proxy that forwards every request to one upstream. It streams bodies both ways and
+//! reads none of them.
 //!
 //! `cargo run --release --example bare_proxy -- --upstream http://127.0.0.1:9000 --listen 127.0.0.1:4001`
 //!
-//! What a gateway costs is what it costs beyond this: the same server, the same client, and nothing between the two.
-//! With `--buffer` it takes the request's body in whole before it forwards, as whoever wants to read it must.
+//! The cost of a gateway is what it costs beyond this: the same server and the same client, with nothing in between.
+//! With `--buffer`, the proxy reads the whole request body before it forwards it, as any gateway that looks into the
+//! body must.
 #![expect(clippy::print_stdout, reason = "the contract of this program is what it prints")]
 
 #[path = "support/serve.rs"]

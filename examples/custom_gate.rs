@@ -1,7 +1,7 @@
-//! A rule of one's own in twenty lines: `cargo run --example custom_gate --features testing`
+//! An admission rule of your own in twenty lines: `cargo run --example custom_gate --features testing`
 //!
-//! Nobody may ask for more than 1,024 tokens without the header `x-long-answers: please`; whoever does is capped, to no less
-//! than the thinking that they ask for.
+//! A request without the header `x-long-answers` is capped at 1,024 output tokens. The cap is higher if the request
+//! asks for more thinking than that: it always leaves one token beside the thinking.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use async_trait::async_trait;

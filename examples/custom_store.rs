@@ -1,5 +1,5 @@
-//! A budget store of one's own, held to all that ours promise: `cargo run --example custom_store --features conformance`.
-//! It keeps every call and adds them up: two tables, and a transaction in place of the mutex, make a database of it.
+//! A budget store of your own, checked by the suite: `cargo run --example custom_store --features conformance`.
+//! It keeps every call and adds them up. For a database, use two tables, and a transaction in place of the mutex.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};

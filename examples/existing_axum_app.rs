@@ -1,7 +1,7 @@
-//! Layers on the routes of an app that exists: `cargo run --example existing_axum_app --features axum`
+//! Layers on the routes of an existing app: `cargo run --example existing_axum_app --features axum`
 //!
-//! The handler answers in Anthropic's shape itself. The layer in front reads the body once, refuses what is malformed in
-//! the client's dialect, counts the handler as one attempt and meters what it answers.
+//! The handler itself answers in Anthropic's format. The layer in front of it reads the body once, refuses malformed
+//! requests in the client's dialect, counts the handler as one attempt, and meters its answer.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "support/serve.rs"]

@@ -1,4 +1,4 @@
-//! The gateway on plain hyper, no framework: `cargo run --example hyper --features testing`
+//! The gateway on plain hyper, without a framework: `cargo run --example hyper --features testing`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::pin::pin;

@@ -1,7 +1,7 @@
-//! A span a call to an OpenTelemetry collector: `cargo run --example otel --features testing,upstream`
+//! One span per call, sent to an OpenTelemetry collector: `cargo run --example otel --features testing,upstream`
 //!
-//! Sends to `OTEL_EXPORTER_OTLP_ENDPOINT`, `http://localhost:4318` unless it is set, in OTLP over HTTP; and with
-//! `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` under the latest of OpenTelemetry's names.
+//! Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` (default `http://localhost:4318`) in OTLP over HTTP. Set
+//! `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` to use OpenTelemetry's latest names.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "support/serve.rs"]

@@ -1,7 +1,7 @@
 //! The smallest gateway: `cargo run --example quickstart --features testing`
 //!
-//! One upstream, one observer, axum in front. The upstream is simulated; `Provider::anthropic(key)` (feature `upstream`) is
-//! the real one.
+//! It has one upstream and one observer, behind axum. The upstream is simulated. For a real one, use
+//! `Provider::anthropic(key)` (feature `upstream`).
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "support/serve.rs"]

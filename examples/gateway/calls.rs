@@ -1,4 +1,4 @@
-//! A line of the log for each call.
+//! Logs one line per call.
 
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tracing::field::display;

@@ -1,5 +1,5 @@
-//! The end, once nobody is served any more. Each thing has its time, and what has not ended by then is named: whatever hangs, the
-//! process ends.
+//! The shutdown, once no client is served any more. Each step has a deadline. A step that misses it is named in the
+//! error, and the process ends whatever hangs.
 
 use std::error::Error;
 use std::pin::pin;

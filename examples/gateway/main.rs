@@ -1,38 +1,53 @@
 //! A gateway to start with: `cargo run --release --example gateway --features sqlite,upstream,testing`
 //!
-//! Listens on 127.0.0.1:4000 and prints what to paste. With `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` in the environment it
-//! calls those providers; `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` move them, and one alone is a server of yours that wants
-//! no key. With none of these a simulated one answers.
+//! It listens on 127.0.0.1:4000 and prints what to paste into clients.
 //!
-//! `--mint name=alice,budget=5/day,rpm=10` mints a key, or rotates the secret of the one of that name, and prints it. Of a key that
-//! is there what is not named stays as it was, a part that is named takes the place of what was there of it (`budget=2/day` that of
-//! all its own budgets), and the log says what changed; `budget=none`, `rpm=none` and the like take one away, as do `models=*` and
-//! `content=default`. One that was revoked or has expired it leaves as it is.
+//! **Providers.** `ANTHROPIC_API_KEY` and `OPENAI_API_KEY` choose the providers that it calls. `ANTHROPIC_BASE_URL` and
+//! `OPENAI_BASE_URL` change where they are called. A base URL without a key is a server of yours that needs no key. If
+//! none of these is set, a simulated provider answers.
 //!
-//! `revoke alice` (and `--database` as the gateway has it) revokes it beside a gateway that runs: it opens nothing any more within
-//! 5 seconds; answers that have begun go on to their end. `--revoke alice` does so at a start, before anybody is served, and that
-//! tells whom `--notify` names, as `revoke` does not.
+//! **Minting keys.** `--mint name=alice,budget=5/day,rpm=10` mints a key and prints it. If a key of that name exists,
+//! it gets a new secret instead:
 //!
-//! Keys, budgets and the audit trail are kept in `tollgate.db` (`--database sqlite://FILE`, or `memory:`), under a pepper from
-//! `TOLLGATE_PEPPER` or from a file beside it, and how much of a minute's limits is used. A start under a pepper that no key there
-//! was minted under is refused, where this program has minted the first of them. To change it, put the old one into the file and the
-//! new one into `TOLLGATE_PEPPER`.
+//! - A part that you do not name stays as it was.
+//! - A part that you name replaces all of what was there: `budget=2/day` replaces all of the key's own budgets.
+//! - `budget=none`, `rpm=none` and the like take a part away, as do `models=*` and `content=default`.
+//! - The log says what changed.
+//! - A key that was revoked or has expired is left as it is.
 //!
-//! `--journal DIR` writes every call down before it is sent: a crash loses no record, and what calls held that it cut off is
-//! corrected at the next start. `audit verify DIR` proves that nothing in there is missing or was changed, while it is
-//! written or not, `audit export DIR` prints it, and `audit verify FILE` proves that. With `--notify URL`, a webhook as Slack
-//! has them, it tells when a budget runs out, when `--revoke` has revoked a key, and when a provider is down.
-//! `--anchor SEQ:HASH`, a `head` that `audit verify` printed and that you kept elsewhere, proves that nobody has made anew what
-//! stands up to that line (`proved_to`). The exit code is 1 where something is wrong, and 2 where nothing is proved: where there is
-//! no line of a journal, or where none of the anchors is confirmed, since they are older than what is kept.
+//! **Revoking keys.** `revoke alice`, run beside the gateway with the same `--database`, revokes the key within 5
+//! seconds. Answers that have begun go on to their end. `--revoke alice` revokes the key at a start, before anybody is
+//! served. It also sends the event to `--notify`, which `revoke` does not.
 //!
-//! Ctrl-C, or SIGTERM, takes no new connections, gives streams 30 seconds, and what is to be written down 10 more: what has not
-//! ended by then is named in the log, and the exit code is 1. One more Ctrl-C hangs up on streams, and leaves the rest a second.
+//! **Storage.** Keys, budgets, the use of limits and the audit trail are kept in `tollgate.db`. `--database` names
+//! another place: `sqlite://FILE`, or `memory:`.
 //!
-//! What prompts and answers hold is not kept, unless `--content FILE` says where: of the keys that were minted with `content=full`,
-//! `redacted` or `hashed`, of all others as `--keep` says, for `--keep-days`. With a journal, `audit content FILE CALL DIR` prints
-//! what is kept of a call, and proves it: exit code 1 where it or the journal was changed, and 2 where something of it is not there, or the
-//! journal says nothing of it.
+//! **Pepper.** Keys open under a pepper. It comes from `TOLLGATE_PEPPER`, or from a file beside the database. A start
+//! under a pepper that no key there was minted under is refused, if this program minted the first of those keys. To
+//! change the pepper, put the old one into the file and the new one into `TOLLGATE_PEPPER`.
+//!
+//! **Journal.** `--journal DIR` writes every call down before it is sent, so that a crash loses no record. The next
+//! start corrects the budgets of calls that a crash cut off.
+//!
+//! - `audit verify DIR` proves that nothing in the journal is missing or was changed, even while it is being written.
+//! - `audit export DIR` prints the journal, and `audit verify FILE` proves such an export.
+//! - `--anchor SEQ:HASH` takes a `head` that `audit verify` printed earlier and that you kept elsewhere. It proves that
+//!   nobody rewrote the lines up to that one (`proved_to`).
+//! - The exit code is 1 if something is wrong. It is 2 if nothing is proved: there is no line of a journal, or none of
+//!   the anchors is confirmed, since they are older than what is kept.
+//!
+//! **Events.** With a journal, `--notify URL` posts events to a Slack webhook: a budget runs out, `--revoke` has
+//! revoked a key, or a provider is down.
+//!
+//! **Content.** The content of prompts and answers is not kept unless `--content FILE` says where. How much is kept of
+//! a call depends on its key (`content=full`, `redacted` or `hashed`), or else on `--keep`. `--keep-days` says for how
+//! long. With a journal, `audit content FILE CALL DIR` prints what is kept of a call, and proves it. The exit code is 1
+//! if the content or the journal was changed. It is 2 if something of the call is not there, or the journal says
+//! nothing of it.
+//!
+//! **Stopping.** On Ctrl-C or SIGTERM the gateway takes no new connections, gives streams 30 seconds, and then gives
+//! everything that is to be written down 10 more. The log names what has not ended by then, and the exit code is 1. One
+//! more Ctrl-C cuts the streams, and leaves the rest one second.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]

@@ -1,4 +1,4 @@
-//! The pepper that keys open under, and the proof that it is the one that they were minted under.
+//! The pepper that keys are hashed with, and the check that it is the one that they were minted under.
 
 use std::error::Error;
 use std::fs::OpenOptions;

@@ -1,4 +1,4 @@
-//! What a key may do, in the words of `--mint`, for the log.
+//! Describes for the log what a key may do, in the words of `--mint`.
 
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::ScopeKind;

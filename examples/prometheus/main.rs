@@ -1,8 +1,8 @@
 //! Metrics for Prometheus: `cargo run --example prometheus --features testing,metrics`
 //!
-//! Serves them under `/metrics`, beside a gateway. `dashboard.json` beside this file is a dashboard for Grafana. With
-//! `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` OpenTelemetry's names are the latest, which the dashboard does not
-//! read.
+//! Serves metrics under `/metrics`, beside a gateway. `dashboard.json` in this directory is a Grafana dashboard. With
+//! `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` the metrics have OpenTelemetry's latest names, which the
+//! dashboard does not read.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "../support/serve.rs"]
