@@ -1,5 +1,9 @@
-//! Guides and reference pages: what tollgate promises, where its limits are, how it is designed, how to order its
-//! layers, every header, every member of a record, and how to run it.
+//! The long-form documentation.
+//!
+//! - [`promises`]: what the crate promises, with the tests that prove it; [`limits`]: where that ends.
+//! - [`design`]: how the crate is built; [`ordering`]: why the layers stand in their order.
+//! - [`headers`]: every header; [`records`]: every member of an audit record.
+//! - [`operations`]: starting, stopping, and what to do when something is wrong.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
