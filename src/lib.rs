@@ -1,9 +1,9 @@
-//! An LLM gateway inside your own service: Tower layers for [axum](https://docs.rs/axum) and
-//! [hyper](https://docs.rs/hyper).
+//! Tower layers that put an LLM gateway inside your own [axum](https://docs.rs/axum) or [hyper](https://docs.rs/hyper)
+//! service.
 //!
-//! A proxy in front of a model provider is one more thing to deploy, patch and be called about at night. tollgate is a
-//! library instead: stack the layers you want in the service you already run, and unmodified clients (the OpenAI and
-//! Anthropic SDKs, Claude Code, curl) talk to it.
+//! A separate proxy in front of a model provider is one more thing to deploy, patch and be paged for. tollgate is a
+//! library instead: you stack the layers you want in the service you already run, and unmodified clients (the OpenAI
+//! and Anthropic SDKs, Claude Code, curl) talk to that service.
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {
@@ -24,13 +24,16 @@
 //!
 //! # Where to read on
 //!
-//! - [`GatewayLayer`] and [`Gateway`]: everything, in the one right order. [`docs::ordering`] says why that order.
-//! - [`gate`]: a rule of your own in ten lines. [`rewrite`]: changing streams. [`upstream`]: where calls go.
-//! - [`audit`], [`store::journal`]: records that outlive a crash. [`telemetry`]: spans and metrics.
-//! - [`content`]: what prompts and answers held, kept where somebody asks for it.
-//! - [`call`]: what every layer knows of a call, and how it closes. [`domain`]: the nouns. [`dialect`], [`wire`]: the
-//!   bytes.
-//! - [`docs::promises`]: what holds, and by which test; [`docs::limits`]: where it ends; [`docs::design`]: how the house is built.
+//! - [`GatewayLayer`] and [`Gateway`]: the complete stack, in the correct order. [`docs::ordering`] explains that
+//!   order.
+//! - [`gate`]: write your own admission rule in about ten lines. [`rewrite`]: change streamed answers. [`upstream`]:
+//!   where calls are sent.
+//! - [`audit`], [`store::journal`]: records that survive a crash. [`telemetry`]: spans and metrics.
+//! - [`content`]: keep the text of prompts and answers, where you ask for it.
+//! - [`call`]: what every layer knows about a call, and how a call closes. [`domain`]: the basic types. [`dialect`],
+//!   [`wire`]: the formats and the bytes.
+//! - [`docs::promises`]: what is guaranteed, and the test that proves it. [`docs::limits`]: what is not covered.
+//!   [`docs::design`]: how the crate is built.
 //!
 //! # Features
 //!
@@ -46,11 +49,11 @@
 //! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
 //! | `full` | all of them |
 //!
-//! None changes how another behaves.
+//! Features are additive: none changes the behavior of another.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// The README's example compiles, or the README lies.
+/// Compiles the README's examples as doctests.
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -11,25 +11,24 @@ use crate::domain::rejection::Rejection;
 use crate::gate::{Gate, Name};
 use crate::ingest::IngestLayer;
 
-/// All that a request passes between the opening of its call and the service behind: the door, the reading of its body,
-/// the gates.
+/// Takes a request from the opening of its call to the inner service: the door, reading the body, and the gates.
 ///
-/// What the layers of ours do one within another, in one future: each of them would look for the call, take the request
-/// apart, and keep a service and a box of its own.
+/// One future does what our separate layers would do nested in each other. Each of those would look up the call, take
+/// the request apart, and keep a service and a box of its own.
 pub(super) struct Admission<I> {
     pub(super) door: Option<Door>,
     pub(super) ingest: IngestLayer,
-    /// Gates that expect a head, asked only where there is one.
+    /// Gates that need a head. They run only if the request has one.
     pub(super) gates: Vec<(Name, Arc<dyn Gate>)>,
     pub(super) last: Last,
-    /// The service behind, as a function.
+    /// The inner service, as a function.
     pub(super) inner: I,
 }
 
 impl<I> Admission<I> {
-    /// Lets the request through to what is behind, or says why not.
+    /// Forwards the request to the inner service, or answers with the rejection.
     ///
-    /// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
+    /// Not an `async fn`: its future would store each argument twice, once as passed and once as used by the body.
     pub(super) fn answer<F, E>(
         self: Arc<Self>,
         request: Request<Body>,
@@ -61,7 +60,7 @@ impl<I> Admission<I> {
             if self.gates.is_empty() {
                 return Ok(body);
             }
-            // They are not asked, and would have been by a path as clients write it.
+            // The gates do not run for this path, but would for the path as clients normally write it.
             return call.check_spelling().map(|()| body);
         }
         let bytes = self.ingest.read(parts, pin!(body), &call).await?;
@@ -69,7 +68,7 @@ impl<I> Admission<I> {
             let before = name.before(&call, &parts.headers);
             match gate.decide(parts, &call) {
                 Some(verdict) => verdict?,
-                // Past the pointer's own implementation, which would put the future in a box of its own.
+                // Calls the gate inside the pointer: the pointer's own implementation would box the future once more.
                 None => (**gate).admit(parts, &call).await?,
             }
             name.passed(&call, before);

@@ -23,11 +23,11 @@ pub struct GatewayBuilder {
     table: ModelTable,
     models: Vec<Model>,
     translation: Translation,
-    /// The name of two upstreams.
+    /// A name that was given to two upstreams.
     doubled: Option<Arc<str>>,
 }
 
-/// Why a gateway cannot be built.
+/// The reason why a gateway cannot be built.
 #[derive(Debug)]
 pub struct BuildError {
     message: String,
@@ -52,8 +52,11 @@ impl GatewayBuilder {
         Self::default()
     }
 
-    /// Adds an upstream under a name. Unless the stages have a router of their own, models called `claude*` go to the
-    /// first Anthropic upstream, and all others to the first that speaks Chat Completions.
+    /// Adds an upstream under a name.
+    ///
+    /// The built-in routing, used unless the stages have a router of their own, sends models whose name starts with
+    /// `claude` to the first Anthropic upstream, and all other models to the first upstream that speaks Chat
+    /// Completions.
     #[must_use]
     pub fn upstream<S, ResB>(mut self, name: impl Into<Arc<str>>, dialect: Dialect, service: S) -> Self
     where
@@ -75,42 +78,46 @@ impl GatewayBuilder {
         self
     }
 
-    /// Serves `name` by these models, in this order: by the next where the upstream of the one before could not be reached, so
-    /// that nothing was sent, or where what is asked for cannot be said in its dialect. What was sent is never sent again. For
-    /// the built-in routing only.
+    /// Makes `name` an alias for these models, tried in this order.
+    ///
+    /// The next model is tried only if the request cannot have reached the previous one: its upstream could not be
+    /// reached, so that nothing was sent, or its dialect cannot express the request. A request that was sent is never
+    /// sent again. Applies to the built-in routing only.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.table = self.table.alias(name, models);
         self
     }
 
-    /// The models that `GET /v1/models` lists, in this order. Behind them it lists the aliases of the router, and to each
-    /// caller its own.
+    /// Sets the models that `GET /v1/models` lists, in this order. The list continues with the router's aliases, and
+    /// with each caller's own aliases.
     #[must_use]
     pub fn models(mut self, models: impl IntoIterator<Item = Model>) -> Self {
         self.models.extend(models);
         self
     }
 
-    /// How calls are translated whose target does not speak the client's dialect.
+    /// Configures the translation of calls whose target speaks another dialect than the client.
     #[must_use]
     pub fn translation(mut self, translation: Translation) -> Self {
         self.translation = translation;
         self
     }
 
-    /// The stages, with your gates, observers and rewriters.
+    /// Sets the stages: your gates, observers, rewriters and controls.
     #[must_use]
     pub fn layer(mut self, layer: GatewayLayer) -> Self {
         self.layer = layer;
         self
     }
 
-    /// The gateway, if all that was said of it can be so.
+    /// Builds the gateway, and refuses a configuration that cannot be meant.
     ///
     /// # Errors
-    /// An upstream that is named twice, or none at all; a layer with both ways to ask for limits and budgets; and with the built-in routing an upstream that no model comes to, and
-    /// an alias that stands for no model, or for one that no upstream serves.
+    /// - An upstream name is used twice, or there is no upstream.
+    /// - The layer has both `admission` and `rate_limit` or `budget`.
+    /// - With the built-in routing: no model reaches an upstream, or an alias names no model, or names a model that no
+    ///   upstream serves.
     pub fn try_build(self) -> Result<Gateway, BuildError> {
         match self.problem() {
             None => Ok(self.build()),
@@ -118,7 +125,7 @@ impl GatewayBuilder {
         }
     }
 
-    /// The first thing that cannot have been meant.
+    /// The first mistake in the configuration.
     fn problem(&self) -> Option<BuildError> {
         if let Some(name) = &self.doubled {
             return Some(BuildError::new(format!("two upstreams are called `{name}`")));
@@ -136,7 +143,8 @@ impl GatewayBuilder {
         table.problem().map(BuildError::new)
     }
 
-    /// The gateway. What cannot have been meant is logged: [`try_build`](Self::try_build) refuses it.
+    /// Builds the gateway. A configuration mistake is only logged; [`try_build`](Self::try_build) returns it as an
+    /// error.
     #[must_use]
     pub fn build(self) -> Gateway {
         if let Some(problem) = self.problem() {

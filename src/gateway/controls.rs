@@ -19,15 +19,14 @@ use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
 
-/// Who may call, and what it may take: the controls of a stack, those that stand outside of the body's reading and
-/// those inside.
+/// The controls of a stack: who may call, and how much. Some run before the body is read, the others after.
 #[derive(Clone, Default)]
 pub(super) struct Controls {
     audits: Vec<AuditGate>,
     keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
     last: Last,
     info: KeyInfo,
-    /// In front of a service of the host's: its own paths are let through to those who have a key.
+    /// Set in front of a host's own service: requests for the host's other paths pass if they have a key.
     pub(super) pass_other_paths: bool,
 }
 
@@ -69,7 +68,7 @@ impl Controls {
         self.last.asks_twice()
     }
 
-    /// What `GET /v1/key` is answered from.
+    /// The data that answers `GET /v1/key`.
     pub(super) fn info(&self) -> KeyInfo {
         self.info.clone()
     }
@@ -79,8 +78,8 @@ impl Controls {
         self.keys.is_some() || limits.is_some() || budgets.is_some() || whole.is_some()
     }
 
-    /// The gate outside of the body's reading, if there is anything to ask there. `surface` answers other paths by
-    /// itself, and nothing on them costs anything.
+    /// The gate that runs before the body is read, if there is anything to check. With `surface`, the gateway answers
+    /// other paths itself, and these answers cost nothing.
     pub(super) fn door(&self, surface: bool) -> Option<Door> {
         let others = match (self.governs(), self.pass_other_paths) {
             _ if surface => Others::Answered,
@@ -92,13 +91,13 @@ impl Controls {
         needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
     }
 
-    /// The gates inside, after the host's own.
+    /// The gates that run after the host's own gates.
     pub(super) fn last(&self) -> Last {
         self.last.clone()
     }
 }
 
-/// Which there are.
+/// Shows which controls are present.
 impl fmt::Debug for Controls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Last { limits, budgets, whole, .. } = &self.last;
@@ -112,17 +111,17 @@ impl fmt::Debug for Controls {
     }
 }
 
-/// What becomes of a path that is no LLM endpoint.
+/// How a path that is no LLM endpoint is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Others {
-    /// It is answered within, at no cost.
+    /// The gateway answers it itself, at no cost.
     Answered,
     Open,
     Keyed,
     Closed,
 }
 
-/// Takes a place in the audit trail, then asks for the key.
+/// Enters the call in the audit trail, then checks the key.
 pub(super) struct Door {
     audits: Vec<AuditGate>,
     keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
@@ -135,7 +134,7 @@ impl Door {
             audit.enter(parts, call)?;
         }
         let operation = match call.endpoint().operation {
-            // Below it other APIs have verbs, which are nothing that a key is good for.
+            // Other APIs have verbs below `/models`; a key does not authorize those.
             Operation::ListModels if !is_listing(parts) && self.others >= Others::Keyed => Operation::Other,
             operation => operation,
         };
@@ -147,7 +146,7 @@ impl Door {
                 call.check_hidden("GatewayLayer")?;
                 match &self.keys {
                     Some(keys) => keys.pass(parts, call).await,
-                    // The host says who calls, if it knows.
+                    // Without key authentication the host may say who calls.
                     None if operation == Operation::Other && call.principal().is_none() => {
                         Err(Rejection::new(RejectionKind::Unauthenticated, "nobody has said who calls: sign in first"))
                     }
@@ -158,18 +157,18 @@ impl Door {
     }
 }
 
-/// Counts the call, and takes its money last.
+/// The last gates: rate limits, then budgets.
 #[derive(Clone, Default)]
 pub(super) struct Last {
     limits: Option<RateLimitGate<dyn RateLimitStore>>,
     budgets: Option<BudgetGate<dyn BudgetStore>>,
-    /// In the place of both.
+    /// Replaces both.
     whole: Option<AdmissionGate>,
-    /// What is behind looks at what the caller has of its own.
+    /// The inner service applies the caller's own limits and budgets.
     governed_within: bool,
 }
 
-/// What is wrong with a stack that has both.
+/// The error of a stack that has both.
 pub(super) const ASKS_TWICE: &str =
     "`admission` stands in the place of `rate_limit` and `budget`: give the stack the one or the others";
 
@@ -178,14 +177,14 @@ impl Last {
         self.whole.is_some() && (self.limits.is_some() || self.budgets.is_some())
     }
 
-    /// Lets the call through, when it has been written down that it goes.
+    /// Admits the call, once its intent has been written to the journal.
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if Call::of_parts(parts).is_none() {
             return Err(Rejection::misconfigured(
                 "a gate has taken the call out of the request: it may change the head, and not put another in its place",
             ));
         }
-        // What is behind these gates is metered, a host's own service as a whole.
+        // Everything behind these gates is metered; a host's own service is metered as one attempt.
         call.set_metered();
         self.admit(parts, call).await?;
         if !self.governed_within {
@@ -196,7 +195,7 @@ impl Last {
 
     async fn admit(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if let Some(whole) = &self.whole {
-            // Two who ask one store under the id of one call are one to it: the second would be given what the first got.
+            // Two questions to one store under one call id count as one: the second would get the first one's answer.
             if self.asks_twice() {
                 return Err(Rejection::misconfigured(ASKS_TWICE));
             }
@@ -212,7 +211,7 @@ impl Last {
     }
 }
 
-/// Whether models are only looked at: `GET /v1/models/ID`, and not `POST /v1/models/ID:generateContent`.
+/// Whether the request only reads models: `GET /v1/models/ID`, but not `POST /v1/models/ID:generateContent`.
 fn is_listing(parts: &Parts) -> bool {
     let below = parts.uri.path().split_once("/models").map_or("", |(_, below)| below.trim_matches('/'));
     matches!(parts.method, Method::GET | Method::HEAD) && !below.contains([':', '/'])

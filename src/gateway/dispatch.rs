@@ -21,14 +21,14 @@ use crate::meter::Meter;
 use crate::translate::{Outbound, Passage, Translation};
 use crate::wire::splice::Splice;
 
-/// The upstreams of a gateway, by the names that targets call them by; each is metered.
+/// The upstreams of a gateway, by the names that targets use. Each is metered.
 #[derive(Clone, Default)]
 pub struct Upstreams {
     by_name: BTreeMap<Arc<str>, Stage<Infallible>>,
 }
 
 impl Upstreams {
-    /// None at all.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -65,17 +65,18 @@ impl fmt::Debug for Upstreams {
     }
 }
 
-/// Runs a call's attempts over its targets, in order: the innermost service of a stack.
+/// Runs a call's attempts over its targets, in order. It is the innermost service of a stack.
 ///
-/// The next target is tried only where the one before certainly never saw the request, so that nothing is paid for twice: where
-/// it could not be reached, or what is asked for cannot be said in its dialect.
+/// The next target is tried only if the previous one certainly never saw the request, so that nothing is paid for
+/// twice: the previous target could not be reached, or its dialect cannot express the request.
 ///
-/// A target that speaks another dialect than the client is asked in its own, and its answer translated back: see
-/// [`translate`](crate::translate).
+/// A target that speaks another dialect than the client receives the request in its own dialect, and its answer is
+/// translated back: see [`translate`](crate::translate).
 ///
-/// - **Reads:** the head, the route, the body in memory, the edits. **Adds:** an attempt a target tried.
-/// - **Answers** 500 where a layer is missing, and whatever the last target answered. Where that one cannot be asked: that one
-///   before it could not be reached, which may pass, and else the 400 that says what cannot be said.
+/// - **Reads:** the head, the route, the body in memory, the edits. **Adds:** one attempt for each target tried.
+/// - **Answers:** 500 if a layer is missing, otherwise the answer of the last target. If the last target cannot be
+///   asked: the failure of an earlier target that could not be reached, since an outage passes, or else the 400 that
+///   names what cannot be expressed.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     upstreams: Arc<Upstreams>,
@@ -89,14 +90,14 @@ impl Dispatch {
         Dispatch { upstreams: Arc::new(upstreams), translation: Translation::new() }
     }
 
-    /// Translates so.
+    /// Sets how requests and answers are translated.
     #[must_use]
     pub fn translation(mut self, translation: Translation) -> Self {
         self.translation = translation;
         self
     }
 
-    /// Without a box, for an assembly that has room for it.
+    /// Returns the future without a box, for the assembly, which has room for it.
     pub(super) fn answer(
         &self,
         request: Request<Body>,
@@ -106,7 +107,7 @@ impl Dispatch {
         let mut attempts = attempts.map_err(|rejection| Call::reject_for(rejection, doorless));
         let upstreams = self.upstreams.clone();
         async move {
-            // By reference, or the future has room for them twice.
+            // By reference: otherwise the future stores them twice.
             Ok(match &mut attempts {
                 Ok(attempts) => attempts.run(&upstreams).await.unwrap_or_else(Call::reject),
                 Err(refused) => std::mem::take(refused),
@@ -129,19 +130,19 @@ impl Service<Request<Body>> for Dispatch {
     }
 }
 
-/// What every attempt of a call begins with.
+/// What all attempts of a call start from.
 struct Attempts {
     call: Call,
-    /// Until the last attempt takes it.
+    /// Taken by the last attempt.
     head: Option<Parts>,
     body: Bytes,
     translation: Translation,
 }
 
-/// An attempt that is under way, or was answered here.
+/// An attempt that has started, or that was answered without an upstream.
 struct Begun {
     answering: Answer<Infallible>,
-    /// The answer's way back into the client's dialect, where it comes in another.
+    /// Translates the answer into the client's dialect, if the target speaks another one.
     passage: Option<Box<Passage>>,
     is_last: bool,
 }
@@ -149,7 +150,7 @@ struct Begun {
 impl Attempts {
     fn of(request: Request<Body>, translation: Translation) -> Result<Self, Rejection> {
         let (mut head, body) = request.into_parts();
-        // Before a clone of the call keeps what it was.
+        // Before a clone of the call captures the earlier state.
         let body = in_memory(body).map(|body| Call::unedited(&mut head, body));
         let call = Call::of_parts(&head).cloned().ok_or_else(|| {
             Rejection::misconfigured(
@@ -167,8 +168,8 @@ impl Attempts {
     }
 
     async fn run(&mut self, upstreams: &Upstreams) -> Result<Response<Body>, Rejection> {
-        // What the client is told if the last target cannot be asked. An outage passes: whoever is told that nothing helps does
-        // not come back.
+        // The error for the client if the last target cannot be asked. An outage takes precedence, because it passes: a
+        // client that is told that its request is unsupported does not retry.
         let mut told: Option<Box<Rejection>> = None;
         for at in 0.. {
             let begun = match self.begin(upstreams, at) {
@@ -182,7 +183,7 @@ impl Attempts {
             let Some(Begun { answering, passage, is_last }) = begun else { break };
             let mut answer = answering.await.unwrap_or_else(|never| match never {});
             let refused = answer.extensions().get::<Rejection>();
-            // A refusal of somebody before the upstream is meant for the call, and not for this target.
+            // A rejection by a layer before the upstream concerns the whole call, not only this target.
             let unsent = refused
                 .is_some_and(|why| why.is_unsent() || (why.kind().is_upstream() && self.call.last_attempt_is_unsent()));
             if is_last || !unsent {
@@ -209,7 +210,8 @@ impl Attempts {
         tracing::info!(call = %self.call.id(), upstream, "{why}; trying the next target, if there is one");
     }
 
-    /// Sends the attempt at the target number `at`, if there is one. Nothing of it stays in the future that waits for it.
+    /// Starts the attempt at target number `at`, if there is one. The future that awaits it stores nothing of this
+    /// function.
     fn begin(&mut self, upstreams: &Upstreams, at: usize) -> Result<Option<Begun>, Rejection> {
         let targets = self.call.require_route()?;
         let Some(target) = targets.get(at) else { return Ok(None) };
@@ -223,7 +225,7 @@ impl Attempts {
         let (body, mut passage) = if target.dialect == self.call.dialect() {
             head.headers.remove(header::CONTENT_LENGTH);
             if at > 0 {
-                // What the translation for another target lost is not lost here.
+                // Clear the warning about what the translation for an earlier target lost.
                 self.call.warn(None);
             }
             (self.readable(target, attempt.edited(&self.body)?)?, None)
@@ -253,9 +255,10 @@ impl Attempts {
         Ok(Some(Begun { answering, passage, is_last }))
     }
 
-    /// Without thinking for which Claude's API would refuse all of it: what another provider answered in this conversation.
+    /// Removes thinking blocks that another provider produced in this conversation: because of them, Claude's API would
+    /// reject the whole request.
     fn readable(&self, target: &Target, body: Bytes) -> Result<Bytes, Rejection> {
-        // Other servers that speak Messages sign nothing, and some want theirs back.
+        // Other servers that speak Messages do not sign thinking, and some need their own back.
         if target.dialect != Dialect::Anthropic || !target.model.contains("claude") {
             return Ok(body);
         }
@@ -276,8 +279,8 @@ impl Attempts {
     }
 }
 
-/// Anthropic's "overloaded", here from a server that fronts Claude: OpenAI's clients know it as any 5xx, and agents
-/// among them answer those with a storm of retries.
+/// Turns Anthropic's 529 "overloaded", here from a server that fronts Claude, into 429: OpenAI's clients treat it as
+/// any other 5xx, and some agents answer a 5xx with a storm of retries.
 fn as_the_client_knows_it(call: &Call, mut answer: Response<Body>) -> Response<Body> {
     if answer.status().as_u16() == 529 && call.dialect() != Dialect::Anthropic {
         *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;

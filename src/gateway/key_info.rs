@@ -18,22 +18,23 @@ use crate::store::budget::{self, BudgetStore};
 use crate::store::rate_limit::{self, RateLimitStore};
 use crate::store::{At, in_time};
 
-/// Answers `GET /v1/key`: what the caller's own key may, and how it stands; and `GET /api/oauth/usage`. Nothing of anyone
-/// else's, nor what everyone has spent together, and nothing of the key itself.
+/// Answers `GET /v1/key` (what the caller's own key may do, and its current usage) and `GET /api/oauth/usage`.
+///
+/// It shows nothing about other callers, not what everyone has spent together (unless `shows_shared`), and nothing of
+/// the key itself.
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
     pub(super) budgets: Option<Kept<dyn BudgetStore, domain::budget::Budget>>,
     pub(super) limits: Option<Kept<dyn RateLimitStore, domain::limit::Limit>>,
-    /// What everyone has spent together is told too.
+    /// Also shows the amounts of budgets that everyone shares.
     pub(super) shows_shared: bool,
 }
 
-/// A store, and what of it is kept for everyone.
+/// A store, and the limits or budgets that it keeps for everyone.
 type Kept<S, T> = (Arc<S>, Arc<[T]>);
 
 impl KeyInfo {
-    /// Whether the call is a question for us. In front of a host's own service it is one only where there is something
-    /// to tell.
+    /// Whether this call is for us. In front of a host's own service, it is only if there is something to show.
     pub(super) fn answers(&self, call: &Call) -> bool {
         is_asked(call) && (call.principal().is_some() || self.governs())
     }
@@ -74,13 +75,13 @@ impl KeyInfo {
     }
 }
 
-/// A caller's own, and of those for everyone the ones that it may come to count against.
+/// The caller's own limits or budgets, and those for everyone that the caller's calls may count against.
 fn all<T: Scoped>(principal: &Principal, own: &[T], everyone: &[T]) -> Vec<T> {
     let everyone = everyone.iter().filter(|one| principal.is_in(one.scope()));
     own.iter().chain(everyone).cloned().collect()
 }
 
-/// Whether the call asks for what is told here.
+/// Whether the call asks for the information given here.
 pub(super) fn is_asked(call: &Call) -> bool {
     matches!(call.endpoint().operation, Operation::KeyInfo | Operation::Usage)
 }
@@ -93,7 +94,7 @@ struct Info<'a> {
     user: Option<&'a str>,
     team: Option<&'a str>,
     org: Option<&'a str>,
-    /// Names and starts of names with a `*`, which alone is all of them.
+    /// Model names, or prefixes followed by `*`. A lone `*` means all models.
     models: Vec<&'a str>,
     aliases: &'a BTreeMap<Arc<str>, Arc<str>>,
     budgets: Vec<Budget<'a>>,
@@ -107,9 +108,9 @@ struct Budget<'a> {
     window: Window,
     #[serde(flatten)]
     amounts: Option<Amounts>,
-    /// Whether nothing is left of it at the moment.
+    /// Whether nothing is left at the moment.
     used_up: bool,
-    /// Whether calls go on beyond the limit.
+    /// Whether calls continue beyond the limit.
     soft: bool,
     /// RFC 3339.
     resets_at: Option<String>,
@@ -131,7 +132,7 @@ struct Limit<'a> {
     measure: domain::limit::Measure,
     limit: u64,
     remaining: u64,
-    /// Seconds until all of it is back, rounded up.
+    /// Seconds until the full limit is available again, rounded up.
     full_after: u64,
 }
 
@@ -194,7 +195,7 @@ impl<'a> Limit<'a> {
 fn models(principal: &Principal) -> Vec<&str> {
     match principal.models.is_empty() {
         true => vec!["*"],
-        // An empty name stands where there is none.
+        // An empty name means "no model".
         false => principal.models.iter().map(|name| &**name).filter(|name| !name.is_empty()).collect(),
     }
 }

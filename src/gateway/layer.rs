@@ -34,13 +34,15 @@ use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
 use crate::store::rate_limit::RateLimitStore;
 
-/// The stages in front of a service, in the one right order: call, audit, key, ingest, route, your gates, limits,
+/// The complete stack in front of a service, in the correct order: call, audit, key, ingest, route, your gates, limits,
 /// budgets, content, rewriters.
 ///
-/// As a [`Layer`] it goes in front of a service of your own, which is then one attempt, metered in the client's dialect. One
-/// that meters what it asks, as a [`Gateway`](crate::Gateway) or a [`MeterLayer`] does, has its own attempts counted instead.
-/// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread; with them,
-/// [`pass_other_paths`](Self::pass_other_paths) says whether. See the [module](crate::gateway).
+/// As a [`Layer`] it wraps a service of your own. That service counts as one attempt, metered in the client's dialect.
+/// If your service meters its own requests, as a [`Gateway`](crate::Gateway) or a [`MeterLayer`] does, those attempts
+/// are counted instead.
+///
+/// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread. With any of them, such paths
+/// pass only if [`pass_other_paths`](Self::pass_other_paths) is set. See the [module](crate::gateway).
 ///
 /// ```
 /// use tollgate::GatewayLayer;
@@ -62,7 +64,7 @@ pub struct GatewayLayer {
 }
 
 impl GatewayLayer {
-    /// Every stage with its default, no gate of yours, nothing rewritten.
+    /// Creates the stack with every stage at its default, without your own gates and rewriters.
     #[must_use]
     pub fn new() -> Self {
         GatewayLayer {
@@ -76,14 +78,14 @@ impl GatewayLayer {
         }
     }
 
-    /// What is served behind these stages, for routes whose path does not say so.
+    /// Sets the endpoint served behind these stages, for routes whose path does not show it.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.call = self.call.endpoint(endpoint);
         self
     }
 
-    /// Tells the time by `clock`.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.call = self.call.clock(clock);
@@ -97,142 +99,147 @@ impl GatewayLayer {
         self
     }
 
-    /// Prices calls by `catalog`.
+    /// Sets the catalog that prices calls.
     #[must_use]
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         self.call = self.call.catalog(catalog);
         self
     }
 
-    /// Reads answers on whose clients have gone, as far as `drain` goes; unless set, they are hung up on.
+    /// Keeps reading an answer after its client has disconnected, within the bounds of `drain`. By default the upstream
+    /// connection is dropped.
     #[must_use]
     pub fn drain(mut self, drain: Drain) -> Self {
         self.call = self.call.drain(drain);
         self
     }
 
-    /// Keeps calls in `live` while they are under way, so that they can be cut.
+    /// Registers calls in `live` while they are in progress, so that they can be cut.
     #[must_use]
     pub fn live_calls(mut self, live: LiveCalls) -> Self {
         self.call = self.call.live_calls(live);
         self
     }
 
-    /// Asks for a virtual key. Without one of these three controls whoever reaches the stack may call.
+    /// Requires a virtual key. A stack without keys, limits and budgets is open to anyone who can reach it.
     #[must_use]
     pub fn auth<K: KeyStore>(mut self, auth: KeyAuthLayer<K>) -> Self {
         self.controls.keys(auth);
         self
     }
 
-    /// Counts calls against the limits of the principal, who comes with the key or from the host.
+    /// Counts calls against the limits of the principal, which comes with the key or from the host.
     #[must_use]
     pub fn rate_limit<R: RateLimitStore>(mut self, limits: RateLimitLayer<R>) -> Self {
         self.controls.limits(limits);
         self
     }
 
-    /// Pays calls from the budgets of the principal, who comes with the key or from the host.
+    /// Charges calls to the budgets of the principal, which comes with the key or from the host.
     #[must_use]
     pub fn budget<B: BudgetStore>(mut self, budgets: BudgetLayer<B>) -> Self {
         self.controls.budgets(budgets);
         self
     }
 
-    /// Counts and pays calls in one question to one store, in the place of [`rate_limit`](Self::rate_limit) and
-    /// [`budget`](Self::budget): a stack that has both answers 500.
+    /// Checks limits and budgets with one request to one store. Replaces [`rate_limit`](Self::rate_limit) and
+    /// [`budget`](Self::budget): a stack that has both forms answers 500.
     #[must_use]
     pub fn admission<S: AdmissionStore + Clone>(mut self, admission: AdmissionLayer<S>) -> Self {
         self.controls.admission(admission);
         self
     }
 
-    /// Records every call in this trail; several record in each.
+    /// Records every call in this audit trail. If called several times, each trail records every call.
     #[must_use]
     pub fn audit(mut self, audit: &AuditLayer) -> Self {
         self.controls.audit(audit);
         self
     }
 
-    /// Keeps what prompts and answers hold, as far as `content` says.
+    /// Keeps the content of prompts and answers, as configured in `content`.
     #[must_use]
     pub fn content(mut self, content: &ContentLayer) -> Self {
         self.content = Some(content.clone());
         self
     }
 
-    /// Lets paths that are no LLM endpoint through to your own service, for those who have a key, or of whom the host has said
-    /// who they are before this layer (an `Arc<Principal>` in the request's extensions): gates are not asked for these. A stack
-    /// with keys, limits or budgets answers them 404 otherwise: what passes unread passes unpaid.
+    /// Passes paths that are no LLM endpoint to your own service, if the request has a key or the host has already
+    /// identified the caller (an `Arc<Principal>` in the request's extensions, set before this layer).
+    ///
+    /// Gates do not run for these paths. Without this setting, a stack with keys, limits or budgets answers them with
+    /// 404: what passes unread passes unpaid.
     #[must_use]
     pub fn pass_other_paths(mut self) -> Self {
         self.controls.pass_other_paths = true;
         self
     }
 
-    /// A service of your own behind this layer sees to the limits and the budgets of callers itself. Unless said, whoever has
-    /// any is refused by a stack that has no control for them.
+    /// Declares that the service behind this layer applies the callers' limits and budgets itself.
+    ///
+    /// Without this, a caller that has limits or budgets is refused by a stack that has no control for them.
     #[must_use]
     pub fn governed_within(mut self) -> Self {
         self.controls.governed_within();
         self
     }
 
-    /// Tells clients what of the wait was whose: see [`CallLayer::server_timing`](crate::CallLayer::server_timing).
+    /// Reports to clients how the waiting time divides between gateway and upstream: see
+    /// [`CallLayer::server_timing`](crate::CallLayer::server_timing).
     #[must_use]
     pub fn server_timing(mut self) -> Self {
         self.call = self.call.server_timing();
         self
     }
 
-    /// Answers such refusals with a status of yours: see [`CallLayer::status`](crate::CallLayer::status).
+    /// Overrides the status of one kind of refusal in one dialect: see [`CallLayer::status`](crate::CallLayer::status).
     ///
-    /// # Panics
-    /// Where `status` is no error, or an upstream failed.
+    /// # Panics Panics if `status` is no error status, or if `kind` reports a failure of an upstream.
     #[must_use]
     pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
         self.call = self.call.status(dialect, kind, status);
         self
     }
 
-    /// Runs `opener` when a call has opened: see [`CallLayer::on_open`](crate::CallLayer::on_open).
+    /// Runs `opener` when a call opens: see [`CallLayer::on_open`](crate::CallLayer::on_open).
     #[must_use]
     pub fn on_open(mut self, opener: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         self.call = self.call.on_open(opener);
         self
     }
 
-    /// Runs `observer` once at the end of every call.
+    /// Runs `observer` once when a call closes.
     #[must_use]
     pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
         self.call = self.call.on_close(observer);
         self
     }
 
-    /// Reads bodies as `ingest` says.
+    /// Sets how request bodies are read.
     #[must_use]
     pub fn ingest(mut self, ingest: IngestLayer) -> Self {
         self.ingest = ingest;
         self
     }
 
-    /// Routes by `router`. In front of your own service there is nothing to route unless you read the targets yourself, or to say
-    /// which model a `TranslateLayer` asks for; only targets in the client's dialect count there.
+    /// Sets the router. In front of your own service you need one only if you read the targets yourself, or to choose
+    /// the model that a `TranslateLayer` asks for. There, only targets in the client's dialect count.
     #[must_use]
     pub fn router(mut self, router: impl Router) -> Self {
         self.router = Some(Arc::new(router));
         self
     }
 
-    /// Adds a gate, which sees the head, and the route where there is a router; gates run in the order in which they were
-    /// added, for LLM endpoints alone. One for every path stands outside, as a [`GateLayer`](crate::GateLayer).
+    /// Adds a gate, which sees the head, and the route if there is a router. Gates run in the order in which they were
+    /// added, and only for LLM endpoints. To check every path, put a [`GateLayer`](crate::GateLayer) outside of this
+    /// layer.
     #[must_use]
     pub fn gate<G: Gate>(mut self, gate: G) -> Self {
         self.gates.push((Name::of::<G>(), Arc::new(gate)));
         self
     }
 
-    /// Adds a rewriter of event streams, which sees no JSON answer; the last added is nearest the upstream.
+    /// Adds a rewriter of event streams. It does not see JSON answers. The last one added is nearest the upstream.
     #[must_use]
     pub fn rewrite<R>(mut self, rewrite: R) -> Self
     where
@@ -242,12 +249,12 @@ impl GatewayLayer {
         self
     }
 
-    /// What `GET /v1/key` is answered from.
+    /// The data that answers `GET /v1/key`.
     pub(super) fn key_info(&self) -> KeyInfo {
         self.controls.info()
     }
 
-    /// The names that the router has for models.
+    /// The router's aliases for models.
     pub(super) fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
         self.router.as_ref().map_or_else(Vec::new, |router| router.aliases())
     }
@@ -256,19 +263,20 @@ impl GatewayLayer {
         self.router.is_some()
     }
 
-    /// Whether limits and budgets are asked for one by one and in one step, which no call passes.
+    /// Whether the stack has `admission` and also `rate_limit` or `budget`. Such a stack refuses every call.
     pub(super) fn asks_twice(&self) -> bool {
         self.controls.asks_twice()
     }
 
-    /// The stages in front of what applies edits and meters for itself. A `surface` answers every path.
+    /// Builds the stages in front of `inner`, which applies edits and meters itself. With `surface`, `inner` answers
+    /// every path.
     pub(super) fn stages<I, F, E>(&self, inner: I, surface: bool) -> Stage<E>
     where
         I: Fn(Request<Body>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: 'static,
     {
-        // Stages that nobody asked for are not there: every one is a box more a call.
+        // Unused stages are left out: each costs one more box per call.
         if self.rewriters.is_empty() && self.content.is_none() {
             return self.admitting(inner, surface);
         }
@@ -335,7 +343,7 @@ impl fmt::Debug for GatewayLayer {
     }
 }
 
-/// A rewrite whose machines are boxed, so that several kinds stand in one list.
+/// A rewrite with boxed rewriters, so that different types fit in one list.
 struct Boxed<R>(R);
 
 impl<R> Rewrite for Boxed<R>

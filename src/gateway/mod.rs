@@ -1,11 +1,11 @@
-//! The whole house: the stages in the one right order, in front of your own service or of upstreams.
+//! The complete stack, in the correct order, in front of your own service or of upstreams.
 //!
-//! Reach for [`Gateway`] to serve clients from upstreams, and for [`GatewayLayer`] when the service behind is your own.
+//! Use [`Gateway`] to serve clients from upstreams, and [`GatewayLayer`] when the inner service is your own.
 //!
-//! - **Reads** what its stages read. **Adds** what they add.
-//! - **Answers** what they answer; a [`Gateway`] also lists models and gives unknown paths a 404 in their prefix's
-//!   dialect.
-//! - **Where:** outermost, but for what must see strangers' requests first (your tracing, your timeouts).
+//! - **Reads** and **adds** what its stages read and add.
+//! - **Answers** what they answer. A [`Gateway`] also lists models, and answers unknown paths with a 404 in the dialect
+//!   of the path's prefix.
+//! - **Where:** outermost, except for what must see every request first (your tracing, your timeouts).
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {

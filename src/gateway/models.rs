@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::domain::dialect::Dialect;
 use crate::domain::principal::Principal;
 
-/// A model as `GET /v1/models` lists it.
+/// A model as listed by `GET /v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     id: Cow<'static, str>,
@@ -19,17 +19,17 @@ pub struct Model {
 }
 
 impl Model {
-    /// A model of Anthropic's.
+    /// Creates a model that is served in Anthropic's dialect, owned by `anthropic`.
     pub fn anthropic(id: impl Into<Cow<'static, str>>) -> Self {
         Model { id: id.into(), owner: Cow::Borrowed("anthropic"), dialect: Dialect::Anthropic }
     }
 
-    /// A model that speaks Chat Completions.
+    /// Creates a model that is served in Chat Completions, owned by `openai`.
     pub fn openai(id: impl Into<Cow<'static, str>>) -> Self {
         Model { id: id.into(), owner: Cow::Borrowed("openai"), dialect: Dialect::OpenAiChat }
     }
 
-    /// Another name for what is served in that dialect.
+    /// An alias for a model served in that dialect.
     fn alias(name: &str, dialect: Dialect) -> Self {
         match dialect {
             Dialect::Anthropic => Model::anthropic(name.to_owned()),
@@ -49,8 +49,8 @@ impl Model {
         self.dialect
     }
 
-    /// One entry, with the members of both families: `type`, `display_name`, `created_at`, `lifecycle` for Anthropic's SDKs,
-    /// `object`, `created`, `owned_by` for OpenAI's. Both ignore the others'.
+    /// One list entry with the members that both SDK families expect: `type`, `display_name`, `created_at`, `lifecycle`
+    /// for Anthropic's, and `object`, `created`, `owned_by` for OpenAI's. Each ignores the other's members.
     pub(super) fn entry(&self) -> Entry<'_> {
         Entry {
             id: &self.id,
@@ -65,18 +65,18 @@ impl Model {
     }
 }
 
-/// What is listed: the host's models in its order, then the aliases that route; each name once.
+/// The full list: the host's models in the host's order, then the aliases that can be routed. Each name appears once.
 pub(super) fn listed(models: Vec<Model>, aliases: Vec<(Arc<str>, Dialect)>) -> Vec<Model> {
     let aliases = aliases.into_iter().map(|(name, dialect)| Model::alias(&name, dialect));
     let mut known = HashSet::new();
     models.into_iter().chain(aliases).filter(|model| known.insert(model.id().to_owned())).collect()
 }
 
-/// What of it a caller may ask for, and behind that its own names for models.
+/// The listed models that the caller may use, then the caller's own aliases.
 pub(super) fn shown<'a>(listed: &'a [Model], principal: Option<&Principal>) -> Vec<Cow<'a, Model>> {
     let Some(principal) = principal else { return listed.iter().map(Cow::Borrowed).collect() };
     let find = |id: &str| listed.iter().find(|model| model.id() == id);
-    // Its own name for a model goes before everybody's.
+    // The caller's own alias takes precedence over a listed name.
     let may_use = |id: &str| principal.may_use(principal.aliases.get(id).map_or(id, |model| model));
     let theirs = principal.aliases.iter().filter(|(name, _)| find(name).is_none() && may_use(name));
     let theirs = theirs.map(|(name, model)| {
@@ -87,7 +87,7 @@ pub(super) fn shown<'a>(listed: &'a [Model], principal: Option<&Principal>) -> V
     listed.chain(theirs).collect()
 }
 
-/// Which part of the list a query asks for. Source: platform.claude.com/docs/en/api/models-list.
+/// The part of the list that a query asks for. Source: platform.claude.com/docs/en/api/models-list.
 #[derive(Debug, Default)]
 pub(super) struct Paging<'a> {
     limit: Option<usize>,
@@ -96,8 +96,8 @@ pub(super) struct Paging<'a> {
 }
 
 impl<'a> Paging<'a> {
-    /// Of several values the last counts; what does not parse, or is empty, is as good as absent. OpenAI's clients send no
-    /// paging at all.
+    /// If a parameter is repeated, the last value counts. A value that is empty or does not parse is ignored. OpenAI's
+    /// clients send no paging parameters.
     pub(super) fn of(query: Option<&'a str>) -> Self {
         query.unwrap_or("").split('&').fold(Paging::default(), |paging, pair| {
             let Some((name, value)) = pair.split_once('=') else { return paging };
@@ -115,13 +115,13 @@ impl<'a> Paging<'a> {
 
 /// The list that both SDK families parse.
 pub(super) fn list(models: &[Cow<'_, Model>], paging: &Paging<'_>) -> Bytes {
-    // Beside a name that is not there stands nothing: with the first page in its place a client would turn pages for ever.
+    // An unknown id gives an empty page: with the first page instead, a client would page for ever.
     let at = |id: &str| models.iter().position(|model| model.id() == id);
     let start = paging.after.as_ref().map_or(0, |id| at(id).map_or(models.len(), |i| i + 1));
     let end = paging.before.as_ref().map_or(models.len(), |id| at(id).unwrap_or(0)).max(start);
     let (rest, limit) = (&models[start..end], paging.limit.unwrap_or(models.len()));
     let shown = match paging.before {
-        // Backwards: the page that ends before that id.
+        // Backwards: the page that ends before `before_id`.
         Some(_) => &rest[rest.len().saturating_sub(limit)..],
         None => &rest[..limit.min(rest.len())],
     };
@@ -151,9 +151,9 @@ pub(super) struct Entry<'a> {
     object: &'static str,
     display_name: &'a str,
     created: i64,
-    /// RFC 3339; the epoch, which Anthropic's API documents for a date that is not known.
+    /// RFC 3339. Always the epoch, which Anthropic's API documents for an unknown date.
     created_at: String,
-    /// A model that is listed is one that is served.
+    /// Every listed model is served, so this is always `active`.
     lifecycle: &'static str,
     owned_by: &'a str,
 }

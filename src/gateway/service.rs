@@ -11,20 +11,20 @@ use super::GatewayBuilder;
 use super::stage::Stage;
 use crate::body::{Body, BoxError};
 
-/// The stages with a service behind them. Takes requests of any body; cheap to clone.
+/// The stages with a service behind them. Accepts any request body type, and is cheap to clone.
 ///
-/// Always ready itself: a service of yours behind it is made ready within each call.
+/// It is always ready; your inner service is made ready within each call.
 pub struct GatewayService<E> {
     inner: Stage<E>,
 }
 
-/// The stages with dispatch and upstreams behind them: a whole LLM gateway as one service.
+/// A complete LLM gateway as one service: the stages, with dispatch and upstreams behind them.
 ///
-/// Serve it by axum (`Router::fallback_service`, `nest_service`) or by plain hyper; see the examples.
+/// Serve it with axum (`Router::fallback_service`, `nest_service`) or with plain hyper; see the examples.
 pub type Gateway = GatewayService<Infallible>;
 
 impl Gateway {
-    /// Begins a gateway without upstreams.
+    /// Starts a builder without upstreams.
     #[must_use]
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder::new()

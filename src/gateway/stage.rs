@@ -9,10 +9,10 @@ use crate::body::Body;
 
 pub(super) type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
-/// A service whose type is forgotten, shared by all who hold it.
+/// A type-erased service, shared by all its holders.
 ///
-/// A box that can be cloned is cloned with all the boxes in it, once more for each layer that keeps one of two. Of this
-/// one a call takes a clone of the service within, which is handles alone, and makes that ready before it calls it.
+/// Cloning a boxed service clones every box inside it, once more for each layer that holds a copy. Here a call clones
+/// only the service inside, which consists of handles, and makes that clone ready before calling it.
 pub(super) struct Stage<E> {
     call: Arc<dyn Fn(Request<Body>) -> Answer<E> + Send + Sync>,
 }
@@ -26,7 +26,7 @@ impl<E> Stage<E> {
         Stage::by(move |request| service.clone().oneshot(request))
     }
 
-    /// A service that is a function, and has nothing to be made ready.
+    /// Creates a stage from a function, which is always ready.
     pub(super) fn by<F>(answer: impl Fn(Request<Body>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,

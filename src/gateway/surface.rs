@@ -17,22 +17,22 @@ use crate::domain::dialect::Endpoint;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::short::{SHOWN, shortened};
 
-/// Claude Code's telemetry, which its gateway contract wants taken and lets us drop.
+/// Claude Code's telemetry. Its gateway contract requires these paths to be accepted and allows dropping the data.
 const TELEMETRY: [&str; 5] =
     ["/v1/metrics", "/v1/logs", "/v1/traces", "/api/event_logging/batch", "/api/event_logging/v2/batch"];
 
-/// What a gateway answers under which path: generations by dispatch, the rest by itself.
+/// What a gateway answers under which path: generations go to dispatch, everything else is answered here.
 pub(super) struct Surface {
     models: Arc<[Model]>,
     info: KeyInfo,
     dispatch: Dispatch,
 }
 
-/// In a box, so that what is dispatched, which is nearly all, does not carry its weight.
+/// Boxed, so that dispatched calls (nearly all) do not carry its size.
 type Here = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 pin_project! {
-    /// By hand, since an `async` block has room for what it awaits twice: as it came, and as it waits for it.
+    /// Written by hand, since an `async` block stores what it awaits twice: once as captured and once as awaited.
     #[project = WayProj]
     enum Way<D> {
         Dispatched { #[pin] answer: D },
@@ -115,7 +115,7 @@ impl Surface {
         Ok(response)
     }
 
-    /// The models that the caller may use.
+    /// Answers `/models` and `/models/ID` with the models that the caller may use.
     fn models(&self, call: Option<&Call>, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
         let path = path.strip_prefix("/v1").unwrap_or(path);
         let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
@@ -140,7 +140,7 @@ impl Surface {
     }
 }
 
-/// What to say of a path of any length.
+/// The 404 for a path of any length; long methods and paths are shortened.
 pub(super) fn not_found(method: &Method, path: &str) -> Rejection {
     let (method, path) = (shortened(method.as_str(), SHOWN), shortened(path, SHOWN));
     Rejection::new(RejectionKind::NotFound, format!("nothing is served under {method} {path}"))

@@ -4,12 +4,13 @@ use crate::domain::money::Money;
 use crate::domain::window::{Calendar, Window};
 use crate::store::budget::Standing;
 
-/// What Claude Code asks `GET /api/oauth/usage` for, and shows under `/usage`: of each calendar's budgets the one that is
-/// nearest to its end. `extra_usage` is the month's. Dollars are said in cents, of those alone that are the caller's to know;
-/// of all others only how far they are spent.
+/// The answer to `GET /api/oauth/usage`, which Claude Code shows under `/usage`.
 ///
-/// The shape is that of Claude Code 2.1's contract for gateways; what its `severity` may say is not in it, so that is a
-/// guess.
+/// For each calendar period it reports the budget that is closest to being used up; `extra_usage` is the monthly one.
+/// Amounts are in cents, and only for budgets that the caller may see. For all others it reports only the percentage.
+///
+/// The shape follows the gateway contract of Claude Code 2.1. That contract does not say which values `severity` takes,
+/// so these are a guess.
 #[derive(Serialize)]
 pub(super) struct Usage {
     extra_usage: Spend,
@@ -91,7 +92,7 @@ impl Limit {
     }
 }
 
-/// As Claude Code names it.
+/// The period's name in Claude Code.
 fn period(calendar: Calendar) -> &'static str {
     match calendar {
         Calendar::Day => "daily",
@@ -100,7 +101,7 @@ fn period(calendar: Calendar) -> &'static str {
     }
 }
 
-/// Whole cents, rounded down: what is shown is no more than what is there.
+/// Whole cents, rounded down, so that no more is shown than there is.
 fn cents(money: Money) -> u64 {
     u64::try_from(money.nanos()).unwrap_or(0) / 10_000_000
 }

@@ -10,8 +10,9 @@ use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::domain::rejection::Rejection;
 
-/// The last step before a host's own service: the call's edits, in one splice. The meter within undoes what shows of
-/// them. Where that service is a gateway itself, it finds the body as it was, and the edits on the call.
+/// The last step before a host's own service: applies the call's edits in one splice. The meter inside removes their
+/// visible effects from the answer. If that service is itself a gateway, it gets the original body, and the edits
+/// through the call.
 #[derive(Clone)]
 pub(super) struct Wire<S> {
     inner: S,
@@ -69,7 +70,7 @@ fn edit(call: &Call, request: Request<Body>) -> Result<Request<Body>, Rejection>
     Ok(Request::from_parts(parts, Body::from(edited)))
 }
 
-/// The body that `IngestLayer` left in memory.
+/// Takes the body that `IngestLayer` left in memory.
 pub(super) fn in_memory(body: Body) -> Result<Bytes, Rejection> {
     body.try_into_bytes().map_err(|_| {
         Rejection::misconfigured("the request body is not in memory: put `IngestLayer` outside of the dispatch")
