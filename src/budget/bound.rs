@@ -15,15 +15,15 @@ use crate::domain::target::Target;
 use super::wanted::Estimate;
 use super::{Estimator, OverBudget};
 
-/// All that one call may cost, whichever of its targets serves it.
+/// The most that one call may cost, whichever of its targets serves it.
 pub(super) struct Bound<'a> {
     head: &'a Head,
-    /// Each card that may be billed, with the most input tokens by its count. Nearly always there is one.
+    /// Each model card that may be billed, with the most input tokens for it. Nearly always there is only one.
     first: Option<Billed<'a>>,
     more: Vec<Billed<'a>>,
     /// The most output tokens of one answer.
     output: u64,
-    /// As the client and the gates before have it; `None` where they leave it to the model.
+    /// What the client, or an earlier gate, asked for; `None` if they leave it to the model.
     asked: Option<u64>,
 }
 
@@ -58,11 +58,11 @@ impl<'a> Bound<'a> {
         Ok(Bound { head, first, more, output, asked })
     }
 
-    /// The dearest that so many output tokens in each answer can be.
+    /// The highest cost, over all targets, if each answer has this many output tokens.
     fn cost(&self, output: u64) -> Result<Money, Rejection> {
         let mut dearest = Money::ZERO;
         for (card, input) in self.first.iter().chain(&self.more) {
-            // Not cut at each card's own most: one number goes to all of the targets.
+            // Not capped at each card's own maximum: the same number is sent to all targets.
             let output = output.saturating_mul(self.head.choices());
             let cost = estimate::ceiling(self.head.inputs(), card, *input, output).map_err(|why| unbounded(&why))?;
             dearest = dearest.max(cost);
@@ -70,16 +70,18 @@ impl<'a> Bound<'a> {
         Ok(dearest)
     }
 
-    /// The output tokens that the wish is for, as far as they are bounded and may be said: those that were asked for, or where
-    /// nobody asked for any, all that the model gives of itself. Of some models the window is of both, and a limit that the
-    /// prompt leaves no room for is refused: there the window bounds what comes, and none is said.
+    /// The output tokens that the wish pays for, if they are bounded and may be written into the request.
+    ///
+    /// They are those that were asked for; if nobody asked for a number, the model's maximum. Some models have one
+    /// window for input and output, and refuse a limit for which the prompt leaves no room. There the window bounds the
+    /// output, and no limit is written.
     pub(super) fn counted(&self) -> Option<u64> {
         let has_room = |(card, input): &Billed<'_>| input.saturating_add(card.max_output) <= card.context_window;
         let is_said = self.asked.is_some() || self.first.iter().chain(&self.more).all(has_room);
         Some(self.output).filter(|output| is_said && *output < u64::MAX)
     }
 
-    /// The input tokens that each card may be billed for.
+    /// The input tokens that may be billed, by model card.
     pub(super) fn inputs(&self) -> Vec<(Arc<str>, u64)> {
         self.first.iter().chain(&self.more).map(|(card, input)| (card.name.clone(), *input)).collect()
     }
@@ -92,20 +94,19 @@ impl<'a> Bound<'a> {
         })
     }
 
-    /// The fewest output tokens that are of use: more than those that are set aside for thinking, or the request is
-    /// invalid.
+    /// The fewest useful output tokens. They must exceed the tokens set aside for thinking, or the request is invalid.
     fn least(&self, floor: u64) -> u64 {
         let thinking = self.head.thinking_budget().map_or(0, |budget| budget.saturating_add(1));
         floor.max(thinking).max(1).min(self.output)
     }
 
-    /// The most output tokens that `granted` pays for; `None` if it pays for all that may come of what was asked. More
-    /// than a model gives by the catalogue is not paid for, whatever a beta or another server makes of it.
+    /// The most output tokens that `granted` pays for; `None` if it pays for everything that was asked. Output beyond
+    /// the catalog's maximum for the model is never paid for, whatever a beta or another server allows.
     pub(super) fn cap(&self, granted: Money, wish: Wish) -> Result<Option<u64>, Rejection> {
         if granted >= wish.want {
             return Ok(self.asked.filter(|asked| *asked > self.output).map(|_| self.output));
         }
-        // The cost grows with the output, and `granted` pays for at least the fewest.
+        // The cost grows with the output, and `granted` pays for at least the minimum.
         let (mut paid, mut unpaid) = (0, self.output);
         while unpaid - paid > 1 {
             let middle = paid + (unpaid - paid) / 2;
@@ -119,10 +120,10 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// The window of models that need no beta for a large one.
+/// The context window from which a model needs no beta for a large one.
 const WIDE: u64 = 1_000_000;
 
-/// Whether a client asks for a larger window than the model's own. Source:
+/// Whether the client asks for a larger window than the model's default. Source:
 /// platform.claude.com/docs/en/build-with-claude/context-windows.
 fn widens(headers: &HeaderMap) -> bool {
     const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -164,7 +165,7 @@ fn card<'a>(
     Ok((card, input))
 }
 
-/// Whether whoever counted can have meant this model: the one that was asked for, or the only one that it stands for.
+/// Whether the count can be meant for this model: it is the model that was asked for, or its only target.
 fn is_counted_for(call: &Call, model: &str) -> bool {
     let is_asked = call.model().is_some_and(|asked| **asked == *model);
     is_asked || call.route().is_none_or(|targets| targets.len() == 1)

@@ -13,18 +13,19 @@ use crate::store::budget::{BudgetStore, Crossing, Reservation};
 use crate::store::journal::Trail;
 use crate::store::{At, StoreError};
 
-/// What has come of a call that money was held for.
+/// The end of a call that held money, to be told to its store.
 pub(crate) struct Ended<B: ?Sized> {
     pub(super) store: Arc<B>,
     pub(super) reservation: Reservation,
     pub(super) actual: Money,
-    /// It is only a question that nothing came of.
+    /// The store was only asked, and nothing came of it: this settles the question for zero.
     pub(super) is_nothing: bool,
-    /// Where calls wait for what it held, and the pots that it may have been held in, whoever pays in the end.
+    /// The queues of calls that wait for this money, and every pot that may have held it, whichever pots pay in the
+    /// end.
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Option<OnThreshold>,
     pub(super) caller: Option<Arc<Principal>>,
-    /// Where the call is written down: what a store has heard is there, whenever the process ends.
+    /// The journal of the call. It notes what the store has heard, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) _held: Held,
 }
@@ -67,14 +68,15 @@ impl<B: ?Sized> Ended<B> {
         let scope = pot.scope.by_name(key_name.as_deref());
         tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {scope}", pot.window);
         let Some(tell) = &self.on_threshold else { return };
-        // It is the host's, and the settlement has happened.
+        // The callback is the host's, and the settlement has already happened.
         if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
             tracing::error!(percent, "who was told of a threshold panicked");
         }
     }
 }
 
-/// What is held rests on assumptions, which the limits name; where one of them did not hold, whoever answers for the budget is told.
+/// Warns if more was charged than held. A hold rests on assumptions, which the limits page names; the operator of the
+/// budget must hear when one of them did not hold.
 pub(super) fn warn_of_overrun(outcome: &Outcome, charged: Money) {
     let Some(granted) = outcome.granted.filter(|granted| charged > *granted) else { return };
     let (id, model) = (outcome.id, outcome.model.as_deref().unwrap_or_default());

@@ -11,13 +11,13 @@ use crate::domain::money::Money;
 use crate::domain::principal::Principal;
 use crate::store::budget::Standing;
 
-/// Hears of each pot that refuses.
+/// The callback for each pot that refuses.
 pub(super) type OnExhausted = Arc<dyn Fn(&Standing) + Send + Sync>;
 
-/// How many pots are remembered. Beyond, some are told of again.
+/// The most pots that are remembered. Beyond that, some are reported again.
 const MOST: usize = 10_000;
 
-/// Tells of a pot that refuses, under each of its limits once until it begins anew, and once more when nearly all is spent.
+/// Reports a pot that refuses: once for each of its limits and windows, and once more when nearly all of it is spent.
 #[derive(Default)]
 pub(super) struct Exhausted {
     tell: Option<OnExhausted>,
@@ -25,7 +25,7 @@ pub(super) struct Exhausted {
 }
 
 struct Told {
-    /// In which window.
+    /// The start of the window.
     since: Timestamp,
     is_spent: bool,
 }
@@ -35,7 +35,8 @@ impl Exhausted {
         Exhausted { tell: Some(tell), told: Mutex::default() }
     }
 
-    /// A call of this caller's was refused that it could have paid for, and not for what is only held.
+    /// Called when a pot refused a call that its limit would pay for, and not merely because of money held by other
+    /// calls.
     pub(super) fn see(&self, standing: &Standing, caller: Option<&Arc<Principal>>, is_spent: bool, now: Timestamp) {
         if !self.is_news(standing, is_spent, now) {
             return;
@@ -49,7 +50,7 @@ impl Exhausted {
             pot.scope.by_name(key_name.as_deref())
         );
         let Some(tell) = &self.tell else { return };
-        // It is the host's, and the client has an answer to get.
+        // The callback is the host's, and the client still needs an answer.
         if catch_unwind(AssertUnwindSafe(|| tell(&standing))).is_err() {
             tracing::error!("who was told of a budget that refuses panicked");
         }

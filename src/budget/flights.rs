@@ -9,20 +9,20 @@ use uuid::Uuid;
 use crate::domain::budget::Pot;
 use crate::store::budget::Reservation;
 
-/// As soon and as late as a client is ever told to come back for money that is held.
+/// The bounds of `retry-after` for money that is held.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60);
 
-/// No more of the oldest are looked at: a store that refuses many must not make others wait.
+/// Only this many of the oldest calls are searched, so that a store that refuses many calls does not delay others.
 const MOST: usize = 1_000;
 
-/// One in so many parts of what calls usually take is the last one's.
+/// The weight of the latest call in the moving average of durations: one part in this many.
 const WEIGHT: u64 = 8;
 
-/// The calls of one gateway that hold money, and how long they usually do: when some of it may come back.
+/// The calls of this gateway that hold money, and how long such calls usually take: estimates when money may come back.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    /// By their ids, which sort by when they began.
+    /// By call id; ids sort by creation time.
     live: Mutex<BTreeMap<Uuid, Flight>>,
     usual_millis: AtomicU64,
 }
@@ -34,12 +34,12 @@ struct Flight {
 }
 
 impl Flights {
-    /// The call of this id holds this from now on.
+    /// Records that the call holds this reservation from now on.
     pub(super) fn begin(&self, call: Uuid, began: Timestamp, reservation: Arc<Reservation>) {
         self.lock().insert(call, Flight { began, reservation });
     }
 
-    /// It has ended.
+    /// Records that the call has ended.
     pub(super) fn end(&self, call: Uuid, now: Timestamp) {
         let Some(ended) = self.lock().remove(&call) else { return };
         let took = age(&ended, now);
@@ -48,12 +48,12 @@ impl Flights {
             0 => took,
             usual => usual / WEIGHT * (WEIGHT - 1) + took / WEIGHT,
         };
-        // What another writes meanwhile is lost, and missed by nobody.
+        // A concurrent update may be lost, which does no harm.
         self.usual_millis.store(mean(self.usual_millis.load(Ordering::Relaxed)).max(1), Ordering::Relaxed);
     }
 
-    /// How long it will usually be until the oldest call that holds something of `pot` gives it back. Of what other gateways
-    /// hold nothing is known here.
+    /// Estimates how long it will be until the oldest call that holds money of `pot` gives it back. Calls of other
+    /// gateways are not known here.
     pub(super) fn until_back(&self, pot: &Pot, now: Timestamp) -> Duration {
         let live = self.lock();
         let holds = |flight: &&Flight| flight.reservation.pots.iter().any(|pinned| pinned.pot == *pot);

@@ -27,10 +27,10 @@ use crate::gate::Gate;
 use crate::store::budget::{BudgetStore, Crossing, Denial, Grant, Pinned, Reservation, Reserve, Verdict};
 use crate::store::{At, Chain, StoreError, in_time};
 
-/// How long a gateway may be silent before what it holds is forfeited.
+/// How long a gateway may be silent before its holds are forfeited.
 const LEASE: Duration = Duration::from_secs(300);
 
-/// From so many hundredths on it is the budget that is spent, and not the call that is large.
+/// From this percentage on, the budget counts as spent; below it, the call was too large.
 const NEARLY: u64 = 95;
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 
@@ -38,28 +38,28 @@ const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 pub struct BudgetGate<B: ?Sized> {
     pub(super) store: Arc<B>,
     alive: Arc<Alive>,
-    /// What every caller in its scope pays from too.
+    /// Budgets that every caller in their scope pays from, besides the caller's own.
     everyone: Arc<[Budget]>,
-    /// `None` for what suits the place that the gate is put in.
+    /// `None` for the default of the place where the gate is used.
     over: Option<OverBudget>,
     estimator: Estimator,
     observations: Arc<Observations>,
     flights: Arc<Flights>,
-    /// Whom a client may ask for more.
+    /// Whom a client may ask for a larger budget.
     contact: Option<Arc<str>>,
-    /// Whom no budget pays for is refused.
+    /// Refuse callers that have no budget.
     required: bool,
-    /// What all have spent together is told to each of them.
+    /// Show every caller the amounts of pots that all callers share.
     pub(crate) shows_shared: bool,
-    /// Where calls wait for what others hold, if they may.
+    /// The queues in which calls wait for money held by others, if waiting is enabled.
     queues: Option<Arc<Queues>>,
-    /// Who is told that a part of a budget is spent, besides the log.
+    /// Callback for thresholds, besides the log.
     on_threshold: Option<OnThreshold>,
-    /// Who is told that one refuses.
+    /// Reports budgets that refuse.
     exhausted: Arc<Exhausted>,
 }
 
-/// Hears of each threshold of each pot once a window.
+/// Called at most once per pot, threshold and window.
 pub(super) type OnThreshold = Arc<dyn Fn(&Crossing) + Send + Sync>;
 
 impl<B: BudgetStore> BudgetGate<B> {
@@ -126,19 +126,19 @@ impl<B: BudgetStore> BudgetGate<B> {
         self
     }
 
-    /// The same gate, whatever its store.
+    /// The same gate with the type of its store erased.
     pub(crate) fn erased(self) -> BudgetGate<dyn BudgetStore> {
         self.seen_as::<dyn BudgetStore>(|store| store)
     }
 
-    /// The same gate over the same store, seen as another.
+    /// The same gate, with its store seen as another type.
     pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<B>) -> Arc<T>) -> BudgetGate<T> {
         self.over(see(self.store.clone()))
     }
 }
 
 impl<B: BudgetStore + ?Sized> BudgetGate<B> {
-    /// With this choice, unless one was made.
+    /// Sets `over` unless it was set before.
     pub(crate) fn unless_chosen(mut self, over: OverBudget) -> Self {
         self.over.get_or_insert(over);
         self
@@ -152,7 +152,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         self.everyone.clone()
     }
 
-    /// What [`Gate::admit`] does, without its box.
+    /// Like [`Gate::admit`], without a box.
     pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         let Some(wanted) = self.wanted(headers, call)? else { return Ok(()) };
         if wanted.is_soft() {
@@ -175,7 +175,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         }
     }
 
-    /// The call does not go on, since nobody can say whether it may.
+    /// Refuses the call because the store cannot say whether its budgets allow it.
     pub(crate) fn unreadable(&self, call: &Call, error: &StoreError) -> Rejection {
         if call.dialect() == Dialect::Anthropic {
             call.set_answer_headers(unreadable());
@@ -185,7 +185,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         note(call, refusal.internal(Chain(error).to_string()))
     }
 
-    /// What the call asks of its budgets, if it is paid from any.
+    /// What the call asks of its budgets, or `None` if no budget pays for it.
     pub(crate) fn wanted<'c>(&self, headers: &HeaderMap, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
             call.pass_unplaced("BudgetLayer")?;
@@ -209,22 +209,22 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         Wanted::of(headers, call, budgets, estimate, over).map(Some).map_err(|rejection| note(call, rejection))
     }
 
-    /// As its store is asked for it.
+    /// The question as the store gets it.
     pub(crate) fn reserve<'w>(&self, call: &Call, wanted: &'w Wanted<'_>) -> Reserve<'w> {
         Reserve::new(call.id(), self.alive.session(), &wanted.budgets, wanted.wish)
     }
 
-    /// Waits in turn, where calls may wait for what others hold.
+    /// The queues, if calls may wait for money held by others.
     pub(crate) fn queues(&self) -> Option<&Queues> {
         self.queues.as_deref()
     }
 
-    /// A question to the store that is under way.
+    /// Marks a question to the store as in progress.
     pub(crate) fn asked<'c>(&self, call: &'c Call, wanted: &Wanted<'_>) -> Asked<'c, Ended<B>> {
         Asked::new(call, self.nothing(call, wanted))
     }
 
-    /// The call goes on, as far as the grant goes; from here on its close settles, whatever becomes of it.
+    /// Lets the call go on within the grant. From here on the close of the call settles it, whatever happens.
     pub(crate) fn granted(
         &self,
         call: &Call,
@@ -259,7 +259,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 pots.filter(|(_, pinned)| pays(pinned)).map(|(at, _)| at).collect()
             });
             let paid = paid.filter(|paid| paid.len() < reservation.pots.len());
-            // No copy is made: nobody else has it any more.
+            // Not a copy: nothing else holds the reservation any more.
             Arc::make_mut(&mut reservation).pots.retain(pays);
             let reservation = Arc::unwrap_or_clone(reservation);
             let ended = Ended { reservation, actual, is_nothing: false, ..ended };
@@ -281,7 +281,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             call.watch_by(Arc::new(guard));
         }
         call.set_granted(granted, wanted.holds(self.estimator), wanted.is_soft(), cap.as_ref().ok().copied().flatten());
-        // What a soft one has left is of interest where nothing else is.
+        // The remainder of a soft budget is shown only if there is no other budget.
         let told = standings.iter().filter(|one| self.shows_shared || !one.budget.pot.scope.kind.is_everyones());
         if let Some(tightest) = told.min_by_key(|standing| (standing.budget.soft, standing.left())) {
             call.set_answer_headers(remaining(tightest));
@@ -294,20 +294,21 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
                 call.cap_max_tokens(tokens);
                 call.set_answer_header(CLAMPED, HeaderValue::from(tokens));
             }
-            // What was counted on is said so that whoever it goes to takes notice, whether the client named it or not.
+            // The limit that was counted on is written into the request, so that the upstream keeps to it even if the
+            // client named none.
             None => wanted.counted().into_iter().for_each(|tokens| call.cap_max_tokens(tokens)),
         }
         call.note(Decision::allow("budget", if standings.is_empty() { UNANSWERED } else { "within every budget" }));
         Ok(())
     }
 
-    /// The call does not go on.
+    /// Refuses the call.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
         call.set_answer_headers(remaining(&denial.standing));
         let now = call.now();
-        // One that is larger than all of it no reset helps, nor is it news of the budget.
+        // If the call exceeds the whole limit, no reset helps, and the refusal says nothing about the budget.
         if !denial.is_held && wanted.wish.min <= denial.standing.budget.limit {
-            // Of one that only this call is too large for, the client would say that all of it is gone.
+            // The client would show the budget as used up, which is wrong if only this call is too large.
             let is_spent = denial.standing.percent_spent() >= NEARLY;
             if call.dialect() == Dialect::Anthropic && is_spent {
                 call.set_answer_headers(spent(&denial.standing));
@@ -326,13 +327,13 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
 
     async fn ask(&self, call: &Call, wanted: &Wanted<'_>) -> Answer<B> {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call, wanted));
-        // Past the pointer's own implementation, which would put the future in a box of its own.
+        // Calls the store behind the pointer; the pointer's own implementation would box the future once more.
         let answer = in_time((*self.store).reserve(&ask, At::Store)).await;
         let ended = asked.heard(&answer);
         (answer, ended)
     }
 
-    /// Of whatever is held under the call's id, and with the session kept alive until the store knows.
+    /// Settles for nothing whatever is held under the call's id, and keeps the session alive until the store has heard.
     fn nothing(&self, call: &Call, wanted: &Wanted<'_>) -> Ended<B> {
         let (store, session) = (self.store.clone(), self.alive.session());
         let held = self.alive.hold(call.settlements(), move || {
@@ -348,7 +349,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     }
 }
 
-/// With the refusal among what was decided about the call.
+/// Records the refusal among the decisions about the call.
 fn note(call: &Call, rejection: Rejection) -> Rejection {
     call.note(Decision::refuse("budget", rejection.shared_message()));
     rejection
@@ -362,11 +363,11 @@ impl<B: BudgetStore> Gate for BudgetGate<B> {
     }
 }
 
-/// What a store says, and who tells it how it ended.
+/// The store's verdict, and the settlement that will tell it how the call ended.
 type Answer<B> = (Result<Verdict, StoreError>, Option<Ended<B>>);
 
 impl<B: ?Sized> BudgetGate<B> {
-    /// The same but for its store.
+    /// The same gate with another store.
     fn over<T: ?Sized>(&self, store: Arc<T>) -> BudgetGate<T> {
         BudgetGate {
             store,

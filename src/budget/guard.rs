@@ -16,19 +16,20 @@ use crate::domain::usage::Usage;
 use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::{At, Chain, Session, in_time};
 
-/// The least that is of use, in tokens.
+/// The smallest useful extension of a hold, in output tokens.
 const AHEAD: u64 = 128;
 
-/// Keeps a stream within what is held for it, where that was a guess.
+/// Keeps a stream within its hold when the hold was a guess.
 ///
-/// When it can have cost nine tenths of what is held, all that it may come to is asked for. Where there is not as much, it
-/// goes on until what has come of it costs as much as is held, and ends there unless there is more by then.
+/// When the stream may have cost nine tenths of the hold, the guard asks the store for all that the stream may still
+/// cost. If there is not enough, the stream goes on until it has cost as much as is held. It ends there unless more can
+/// be held by then.
 pub(super) struct Guard<B: ?Sized> {
     store: Arc<B>,
     session: Session,
     budgets: Vec<Budget>,
     share: u32,
-    /// The input tokens that were guessed, by the model.
+    /// The guessed input tokens, by model.
     guess: Vec<(Arc<str>, u64)>,
     contact: Option<Arc<str>>,
     state: Mutex<State>,
@@ -36,18 +37,18 @@ pub(super) struct Guard<B: ?Sized> {
 
 struct State {
     held: Money,
-    /// What has come of the call costs so much.
+    /// What the call has cost so far.
     cost: Money,
     is_asking: bool,
-    /// Its store has no such verb: the grant stays the guess that it was.
+    /// The store cannot extend holds, so the grant stays a guess.
     is_off: bool,
-    /// There was not as much as it may come to.
+    /// The store had less than the stream may still cost.
     is_short: bool,
     over: Option<Rejection>,
 }
 
 impl<B: BudgetStore + ?Sized> Guard<B> {
-    /// Of a call that was granted so much of these, by such a guess.
+    /// Guards a call that was granted `held` of these budgets on the basis of `guess`.
     pub(super) fn new(
         store: Arc<B>,
         session: Session,
@@ -64,7 +65,8 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an answer costs of so many output tokens, with the input that it has stated, or that was guessed.
+    /// The cost of an answer with this many output tokens, and the input that the answer stated, or else the guessed
+    /// input.
     fn cost(&self, call: &Call, reading: &Reading, output: u64) -> Option<Money> {
         let card = call.card()?;
         if let Some(usage) = reading.usage.filter(|usage| usage.total_input() > 0) {
@@ -74,7 +76,7 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         ceiling(call.head()?.inputs(), card, *input, output).ok()
     }
 
-    /// What to ask the store for, if it is time to.
+    /// What to ask the store for, if it is time to ask.
     fn wish(&self, call: &Call, reading: &Reading, took: Duration) -> Option<Wish> {
         let card = call.card()?;
         let ended = call.charged_so_far();
@@ -83,7 +85,7 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
         let most = call.max_tokens().unwrap_or(card.max_output);
         let most = most.saturating_mul(call.head()?.choices().max(1)).max(came);
         let cost = all(self.cost(call, reading, came)?);
-        // Hidden thinking is billed, and not seen.
+        // Hidden thinking is billed but not visible in the stream.
         let is_stated = reading.usage.is_some_and(|usage| usage.total_input() > 0);
         let can_have_cost = call.at_most(reading, took).filter(|_| is_stated).map_or(cost, all);
         let min = all(self.cost(call, reading, came.saturating_add(AHEAD).min(most))?);
@@ -132,12 +134,12 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
     }
 }
 
-/// Nine tenths.
+/// Nine tenths of the hold.
 fn nearly(held: Money) -> Money {
     held.saturating_sub(Money::from_nanos(held.nanos() / 10))
 }
 
-/// A question that is under way, until it is dropped.
+/// A question to the store in progress. Dropping it ends the question.
 struct Asking<B: ?Sized>(Arc<Guard<B>>);
 
 impl<B: ?Sized> Drop for Asking<B> {
@@ -151,7 +153,7 @@ impl<B: BudgetStore + ?Sized> Watch for Guard<B> {
         let Some(wish) = self.wish(call, reading, took) else { return };
         let (asking, of) = (Asking(self), call.clone());
         let mut asked = Box::pin(async move { asking.0.ask(&of, wish).await });
-        // A store that needs no waiting, as in memory, answers here and now.
+        // A store that answers without waiting, such as the one in memory, is asked inline.
         let is_answered =
             Handle::try_current().is_ok() && asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         if !is_answered {

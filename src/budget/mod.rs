@@ -1,28 +1,30 @@
-//! Money: held before it is spent, made true after, and never more than there is.
+//! Holds money for a call before it is sent, and settles the actual cost afterwards, so that no budget is overspent.
 //!
-//! - **Reads:** the principal's budgets; the head; the route, or the model where nothing is routed; their prices in the
-//!   call's [`Catalog`](crate::domain::catalog::Catalog).
-//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that its store had a say in; a cap on the output
-//!   tokens (an edit: whoever sends the request applies it, as `GatewayLayer` and `Dispatch` do), and
-//!   `x-tollgate-clamped`, where the budgets do not reach for all that was asked. Where a budget that refuses pays, and the
-//!   client names no limit, the one that is held for is written into the request, and nobody is told: all that the model
-//!   gives by the catalogue. Not where the prompt may leave no room for it in the model's window.
-//! - **Answers** 429: "spent" with `retry-after` up to the reset and `x-should-retry: false`, "held by calls in flight"
-//!   with a `retry-after` of 1 to 60 s, by how long such calls take, unless it may [wait](BudgetLayer::wait) and its turn
-//!   comes. 400 where the cost cannot be bounded: a model without a price, a tool without an end. A store that cannot
-//!   tell: 429, closed, which Claude Code is told not to try again (`fetch_error`, its contract for gateways).
-//! - **Where:** the last question before the money is spent, inside of everything that may still refuse.
+//! - **Reads:** the principal's budgets; the head; the route, or the model if nothing is routed; prices from the call's
+//!   [`Catalog`](crate::domain::catalog::Catalog).
+//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that the store had a say in. If the budgets do not
+//!   cover all that was asked: a cap on the output tokens and `x-tollgate-clamped`. The cap is an edit, which the
+//!   sender of the request applies, as `GatewayLayer` and `Dispatch` do.
+//! - **Writes the limit into the request** if a budget that refuses pays and the client names no limit: the model's
+//!   maximum by the catalog, without a header. It does not if the prompt may leave no room for that maximum in the
+//!   model's window.
+//! - **Answers** 429 if a budget is spent, with `x-should-retry: false` and a `retry-after` up to the reset, if there
+//!   is one. 429 if the money is held by calls in flight, with a `retry-after` of 1 to 60 s estimated from how long
+//!   such calls take, unless the call may [wait](BudgetLayer::wait) and its turn comes. 400 if the cost cannot be
+//!   bounded: a model without a price, a tool without a limit.
+//! - **Fails closed:** 429 if the store cannot answer. Claude Code is told not to retry that (`fetch_error`, in its
+//!   contract for gateways).
+//! - **Where:** the last check before money is spent, inside of everything that may still refuse.
 //!
-//! A grant is all that the call may cost: the most input that its bytes can be, and the most output that it asks for,
-//! at the dearest price of any target. It is settled once, at the close, for what
-//! [`charge`](crate::domain::outcome::charge) says. A gateway that dies forfeits what it held.
+//! A grant covers all that the call may cost: the most input that its bytes can be, and the most output that it asks
+//! for, at the highest price of any target. It is settled once, when the call closes, for the amount that
+//! [`charge`](crate::domain::outcome::charge) computes. If a gateway dies, what it held is forfeited.
 //!
-//! Where it was only a guess ([`Estimator::Counted`], [`Likely`](Estimator::Likely)), a stream that comes to cost nearly all of
-//! it is granted more while it goes on. Where there is no more it ends with an error event, and its call as
-//! [cut](crate::domain::outcome::End::Cut).
+//! With [`Estimator::Counted`] or [`Likely`](Estimator::Likely) the grant is only a guess. A stream that has cost
+//! nearly all of its grant is then granted more while it runs. If there is no more, the stream ends with an error
+//! event, and its call ends as [cut](crate::domain::outcome::End::Cut).
 //!
-//! A caller without budgets is not asked about, unless they are [required](BudgetLayer::required), and a count of tokens costs
-//! nothing.
+//! A caller without budgets passes unless budgets are [required](BudgetLayer::required). Counting tokens costs nothing.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

@@ -11,33 +11,33 @@ use crate::domain::estimate::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::target::Target;
 
-/// How many are remembered for certain, and twice as many at most.
+/// At least this many observations are kept, and at most twice as many.
 const MOST: usize = 50_000;
 
-/// What providers have billed for the conversations of this gateway's callers, of late. Nothing of them but a fingerprint
-/// is kept, and each caller's own are known to that caller alone.
+/// What providers have recently billed for conversations of this gateway's callers. Only fingerprints of the
+/// conversations are kept, and a caller can use only its own observations.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
     seed: RandomState,
     kept: Mutex<Kept>,
 }
 
-/// What is young is asked first; what grows old without being asked for is forgotten.
+/// `young` is searched first. What ages without being used is dropped.
 #[derive(Debug, Default)]
 struct Kept {
     young: HashMap<Place, Observation>,
     old: HashMap<Place, Observation>,
 }
 
-/// In what setting, and what it looked like.
+/// The setting, and the fingerprint of the prefix.
 type Place = (u64, u64);
 
-/// In what setting a request is billed.
+/// The setting in which a request is billed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setting(u64);
 
 impl Observations {
-    /// Of the longest beginning that was billed before, in the same setting.
+    /// The observation for the longest known prefix in this setting.
     pub(super) fn find(&self, setting: Setting, prefixes: &[Prefix]) -> Option<Observation> {
         let mut kept = self.lock();
         prefixes.iter().rev().find_map(|prefix| {
@@ -50,9 +50,9 @@ impl Observations {
         self.lock().insert((setting.0, whole.fingerprint), seen);
     }
 
-    /// All that has a say in what a request is billed, and is not in it: whose it is, in which dialect it is read, since that
-    /// says what of it is sent, what is to answer it, and which betas it is sent with. `target` is none where the service
-    /// behind is the host's own.
+    /// Everything outside of the request body that affects what is billed: the caller; the client's dialect, which
+    /// decides what is sent; the upstream and model; and the betas. `target` is `None` if the inner service is the
+    /// host's own.
     pub(super) fn setting(&self, call: &Call, target: Option<&Target>, betas: u64) -> Option<Setting> {
         let principal = call.principal()?;
         let model = target.map_or_else(|| call.model(), |target| Some(&target.model));
@@ -60,7 +60,7 @@ impl Observations {
         Some(Setting(self.seed.hash_one((principal.key, &principal.name, call.dialect(), upstream, model, betas))))
     }
 
-    /// The betas of a request, as one number.
+    /// The request's betas, hashed into one number.
     pub(super) fn betas(&self, headers: &HeaderMap) -> u64 {
         const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
         headers.get_all(BETA).iter().fold(0, |betas, value| self.seed.hash_one((betas, value.as_bytes())))
@@ -71,18 +71,18 @@ impl Observations {
     }
 }
 
-/// What the end of a call will tell of its conversation.
+/// What the end of a call will teach about its conversation.
 pub(super) struct Lesson {
     observations: Arc<Observations>,
     whole: Prefix,
-    /// But for what is billed.
+    /// Complete except for the billed input.
     seen: Observation,
     setting: Setting,
     target: Option<Arc<Target>>,
 }
 
 impl Lesson {
-    /// Of a call that has anything to tell.
+    /// For a call that has prefixes to learn from.
     pub(super) fn of(call: &Call, betas: u64, observations: &Arc<Observations>) -> Option<Self> {
         let head = call.head()?;
         let whole = *head.prefixes().last()?;
@@ -96,8 +96,8 @@ impl Lesson {
         Some(Lesson { observations: observations.clone(), whole, seen, setting, target })
     }
 
-    /// Of one answer, whole, by what was asked first: what several were billed is not one's beginning. That nothing went in
-    /// is what servers say that do not count.
+    /// Learns from a single complete answer of the first target: the bill of several attempts does not belong to one
+    /// prefix. Servers that do not count state zero input, which is ignored.
     pub(super) fn learn(mut self, outcome: &Outcome) {
         let [attempt] = &outcome.attempts[..] else { return };
         let is_its = attempt.target.as_ref() == self.target.as_deref();

@@ -8,25 +8,25 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::budget::{Budget, Pot};
 
-/// How often a store is asked again while no call of this gateway settles: those of others do, and windows end.
+/// How often a store is asked again while no call of this gateway settles: other gateways settle too, and windows end.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// However long a call may wait, no client waits longer.
+/// The upper bound for the configured waiting time.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// How many wait for one pot. They keep their requests in memory, and ask one after the other; who comes beyond that asks
-/// at once, so that a queue under load is gone soon after there is money.
+/// The most calls that wait for one pot. They keep their requests in memory and ask one after the other. Calls beyond
+/// that ask at once and do not wait, so that a queue under load clears soon after there is money.
 const MOST: usize = 256;
 
-/// The calls of one gateway that wait for money which others hold: for each pot one after the other, so that the first to
-/// come is the first to be served, and a large one is not passed by for ever.
+/// Calls of one gateway that wait for money held by other calls. Each pot has a first-in first-out queue, so that a
+/// large call is not overtaken for ever.
 ///
-/// A call stands in one queue at a time, that of the pot that lacks: in any other it would keep those behind it from money
-/// that is there. Where another lacks when its turn has come, it begins anew at the end of that one's.
+/// A call waits in one queue at a time, that of the pot that lacks money: in other queues it would keep calls from
+/// money that is available. If another pot lacks money when its turn has come, it joins the end of that pot's queue.
 #[derive(Debug)]
 pub(crate) struct Queues {
     most: Duration,
-    /// How many wait, in all.
+    /// The number of waiting calls, over all queues.
     waiting: AtomicUsize,
     queues: Mutex<HashMap<Pot, Queue>>,
 }
@@ -40,42 +40,42 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Front {
     turn: Arc<Fair<()>>,
-    /// A call that may have held something of the pot has settled.
+    /// Notified when a call settles that may have held money of the pot.
     settled: Notify,
 }
 
-/// A place in a queue, left when it is dropped.
+/// A place in a queue. Dropping it leaves the queue.
 struct Place<'q> {
     queues: &'q Queues,
     pot: Pot,
     front: Arc<Front>,
 }
 
-/// The first place.
+/// The first place in a queue.
 struct Turn<'q> {
-    /// Let go of before the place is, so that a queue is there as long as anyone is in it.
+    /// Dropped before `place`, so that the queue exists as long as anyone is in it.
     _turn: OwnedMutexGuard<()>,
     place: Place<'q>,
 }
 
 impl Queues {
-    /// In which nobody waits for longer than `most`.
+    /// Creates queues in which no call waits longer than `most`.
     pub(super) fn new(most: Duration) -> Self {
         Queues { most: most.min(LONGEST), waiting: AtomicUsize::new(0), queues: Mutex::default() }
     }
 
-    /// The pot that others wait for already, if there is one: who comes now comes behind them.
+    /// The first of these pots that other calls already wait for. A new call must queue behind them.
     fn ahead<'b>(&self, budgets: &'b [Budget]) -> Option<&'b Pot> {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return None;
         }
         let queues = self.lock();
-        // Nobody waits for one that refuses nothing.
+        // Nobody waits for a soft pot, since it refuses nothing.
         let hard = budgets.iter().filter(|budget| !budget.soft);
         hard.map(|budget| &budget.pot).find(|pot| queues.contains_key(*pot))
     }
 
-    /// A call that may have held something of these has settled, so that there may be more.
+    /// Notifies the queues of these pots that a call has settled, so that money may be available.
     pub(super) fn settled(&self, pots: &[Pot]) {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return;
@@ -88,7 +88,7 @@ impl Queues {
         }
     }
 
-    /// Asks behind those who wait already, and then for as long as what is missing is only `held`, in a pot that it names.
+    /// Asks the store, in turn, and repeats while the answer is that money is only held, in the pot that `held` names.
     pub(crate) async fn ask<T, F>(&self, budgets: &[Budget], ask: impl Fn() -> F, held: impl Fn(&T) -> Option<Pot>) -> T
     where
         F: Future<Output = T>,
@@ -106,7 +106,7 @@ impl Queues {
         };
         loop {
             let Some(place) = self.join(&pot) else {
-                // Too many wait already.
+                // The queue is full.
                 return match last {
                     Some(answer) => answer,
                     None => ask().await,
@@ -128,7 +128,7 @@ impl Queues {
         }
     }
 
-    /// `None` where too many stand there.
+    /// Joins the queue of `pot`; `None` if it is full.
     fn join(&self, pot: &Pot) -> Option<Place<'_>> {
         let mut queues = self.lock();
         let queue = queues.entry(pot.clone()).or_default();
@@ -146,7 +146,7 @@ impl Queues {
 }
 
 impl<'q> Place<'q> {
-    /// Waits for the first place; `None` where it does not come in time.
+    /// Waits for the first place; `None` after the deadline.
     async fn turn(self, deadline: Instant) -> Option<Turn<'q>> {
         let turn = timeout_at(deadline, self.front.turn.clone().lock_owned()).await.ok()?;
         Some(Turn { _turn: turn, place: self })
@@ -154,7 +154,7 @@ impl<'q> Place<'q> {
 }
 
 impl Turn<'_> {
-    /// Waits until there may be more: what settled since the last time is news too.
+    /// Waits until there may be more money. A settlement since the previous wait counts too.
     async fn has_news(&self, deadline: Instant) {
         let again = (Instant::now() + AGAIN).min(deadline);
         let _ = timeout_at(again, self.place.front.settled.notified()).await;
@@ -193,7 +193,7 @@ mod tests {
         names.iter().map(|name| Budget::new(Scope::team(*name), Window::Day, Money::MAX)).collect()
     }
 
-    /// A store of pots with so much in each, and who wait for it.
+    /// A store with an amount in each pot, and the calls that wait for them.
     #[derive(Debug, Default)]
     struct World {
         queues: Option<Queues>,
@@ -211,7 +211,7 @@ mod tests {
             self.queues.as_ref().expect("a new world")
         }
 
-        /// Says what lacks, or takes one of each.
+        /// Takes one from each pot, or names the pot that lacks it.
         fn take(&self, names: &[&str]) -> Option<Pot> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let mut left = self.left.lock().expect("no panic");
@@ -235,7 +235,7 @@ mod tests {
             self.served.lock().expect("no panic").clone()
         }
 
-        /// `call` asks for one of each of `names`; true where it is served.
+        /// `call` asks for one from each of `names`; true if it is served.
         async fn call(self: Arc<Self>, call: &'static str, names: &'static [&'static str]) -> bool {
             let budgets = budgets(names);
             let answer = self.queues().ask(&budgets, async || self.take(names), Option::clone).await;
@@ -274,7 +274,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_stands_before_no_pot_but_the_one_that_lacks() {
         let (world, mut calls) = (World::new(Duration::from_secs(60)), JoinSet::new());
-        // It lacks both: the team's first, its own then.
+        // Both pots lack money: it waits for the team's first, then for its own.
         calls.spawn(world.clone().call("both", &["team", "own"]));
         a_moment().await;
         world.give("team");

@@ -7,8 +7,8 @@ use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::store::budget::{Denial, Standing};
 
-/// Says whose budget it is, what of it is gone, what this call would take at least, and when there is more, but for what is
-/// only held.
+/// Refuses a call: names the budget, what is spent, the least that this call may cost, and when there is more. Money
+/// that is only held has no such time.
 pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Option<&str>) -> Rejection {
     let standing = &denial.standing;
     let (pot, limit) = (&standing.budget.pot, standing.budget.limit);
@@ -23,7 +23,7 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
         return Rejection::new(RejectionKind::BudgetHeld, message);
     }
     if min > limit {
-        // Whenever it comes back, it comes back too soon.
+        // No reset makes the limit large enough.
         let what = format!(
             "this request may cost ${min} at least, which is more than all of {of}: ${limit}, of which ${spent} is spent"
         );
@@ -46,14 +46,14 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     }
 }
 
-/// Why a call is refused that no budget pays for, where one must.
+/// Refuses a call that has no budget, where budgets are required.
 pub(super) fn unpaid(contact: Option<&str>) -> Rejection {
     let ask = contact.map(|contact| format!("; ask {contact} for one")).unwrap_or_default();
     Rejection::new(RejectionKind::BudgetSpent, format!("no budget pays for the calls of this key{ask}"))
 }
 
-/// Why an answer ends of which so much has come, and for which there is no more. The denial says how the pot stands without
-/// it: only what others hold may come back.
+/// Ends an answer that has cost `cost` and for which there is no more money. The denial shows the pot without this
+/// call's own hold, so only money held by others may come back.
 pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Rejection {
     let standing = &denial.standing;
     let (pot, limit, spent, others) = (&standing.budget.pot, standing.budget.limit, standing.spent, standing.held);
@@ -69,7 +69,7 @@ pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Re
     Rejection::new(kind, message)
 }
 
-/// When there is more of it, if ever.
+/// When there is more money, if ever.
 fn again(standing: &Standing) -> String {
     let again = standing.resets_at.map(|at| match standing.budget.pot.window {
         Window::Rolling(_) => format!("; the first of it comes back at {at}"),
@@ -78,7 +78,7 @@ fn again(standing: &Standing) -> String {
     again.unwrap_or_default()
 }
 
-/// Who may give more.
+/// Whom to ask for more.
 fn ask(contact: Option<&str>) -> String {
     contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default()
 }

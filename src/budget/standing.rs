@@ -1,4 +1,4 @@
-//! How a caller's budgets stand, as Claude Code reads it: its contract for gateways, as of 2.1.
+//! How a caller's budgets stand, in the headers that Claude Code reads (its contract for gateways, as of 2.1).
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::store::budget::Standing;
 
 type Header = (HeaderName, HeaderValue);
 
-// Made when compiling: to make a name is to look at each of its bytes, and every answer has eight of them.
+// Constants, since creating a header name checks each byte, and every answer has eight of them.
 const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-budget-remaining-usd");
 const STATUS: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-status");
 const CLAIM: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-representative-claim");
@@ -27,23 +27,22 @@ const RESETS: [HeaderName; 2] = [
     HeaderName::from_static("anthropic-ratelimit-unified-overage-reset"),
 ];
 
-/// What is left of it.
+/// The header with the amount that is left.
 pub(super) fn remaining(standing: &Standing) -> Option<Header> {
     let mut line = Line::new();
     write!(line, "{}", standing.left().max(Money::ZERO)).ok()?;
     Some((REMAINING, HeaderValue::from_bytes(line.as_bytes()).ok()?))
 }
 
-/// Of the budgets that refuse, the one that is spent the furthest: what its holder should know first.
+/// Of the budgets that refuse, the one spent the furthest: the most important for its holder.
 pub(super) fn fullest(standings: &[Standing]) -> Option<&Standing> {
     let hard = standings.iter().filter(|standing| !standing.budget.soft);
     hard.max_by_key(|standing| standing.percent_spent())
 }
 
-/// How the fullest of a caller's budgets stands, for an answer that is a success: from three quarters on the client says so
-/// to its user.
+/// The headers of a successful answer, for the fullest budget. From three quarters on, the client tells its user.
 pub(super) fn allowed(standing: &Standing) -> impl Iterator<Item = Header> {
-    // Below 1 as long as calls are let through.
+    // Below 100 as long as calls are admitted.
     let percent = standing.percent_spent().min(99);
     let (status, surpassed) = match percent {
         ..75 => ("allowed", None),
@@ -58,8 +57,8 @@ pub(super) fn allowed(standing: &Standing) -> impl Iterator<Item = Header> {
     words.into_iter().chain(numbers).chain(surpassed).chain(resets(standing))
 }
 
-/// A cap that is spent, and until when. With `representative-claim` and `overage-status` the client would print words of
-/// its own instead of ours.
+/// The headers of a spent budget, and its reset. With `representative-claim` and `overage-status`, the client would
+/// print its own text instead of ours.
 pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = Header> {
     let pot = &standing.budget.pot;
     let period = pot.window.calendar().map(|(calendar, _)| match calendar {
@@ -81,12 +80,12 @@ pub(super) fn spent(standing: &Standing) -> impl Iterator<Item = Header> {
         .chain(is_shared.then(|| header(SCOPE, "group_pool")))
 }
 
-/// A cap of which nobody can say how it stands.
+/// The header for budgets that cannot be read.
 pub(super) fn unreadable() -> [Header; 1] {
     [header(WHY, "fetch_error")]
 }
 
-/// In Unix seconds, where it does.
+/// The reset headers, in Unix seconds, if the pot resets.
 fn resets(standing: &Standing) -> impl Iterator<Item = Header> + use<> {
     let at = standing.resets_at.map(|at| HeaderValue::from(at.as_second()));
     at.into_iter().flat_map(|at| RESETS.map(|name| (name, at.clone())))

@@ -13,22 +13,22 @@ use crate::domain::money::Money;
 use crate::domain::rejection::Rejection;
 use crate::store::budget::Reservation;
 
-/// How input is bounded, and what is known for it.
+/// How input is bounded, and the observations to use.
 #[derive(Clone, Copy)]
 pub(super) struct Estimate<'o> {
     pub(super) by: Estimator,
     pub(super) observations: &'o Observations,
-    /// Those of the request.
+    /// The betas of the request.
     pub(super) betas: u64,
 }
 
-/// What a call asks of its budgets, before any store is asked.
+/// What a call will ask of its budgets.
 pub(crate) struct Wanted<'c> {
-    /// All that it is paid from.
+    /// Every budget that the call is paid from.
     pub(crate) budgets: Cow<'c, [Budget]>,
     pub(super) wish: Wish,
     pub(super) betas: u64,
-    /// `None` where every budget is soft: nothing is cut down for them, and a cost without a bound is no reason to refuse.
+    /// `None` if every budget is soft: then nothing is clamped, and an unbounded cost is no reason to refuse.
     bound: Option<Bound<'c>>,
 }
 
@@ -52,12 +52,12 @@ impl<'c> Wanted<'c> {
         Ok(Wanted { budgets, wish, betas: estimate.betas, bound: Some(bound) })
     }
 
-    /// Whether none of its budgets refuses anything.
+    /// Whether no budget refuses anything.
     pub(crate) fn is_soft(&self) -> bool {
         self.bound.is_none()
     }
 
-    /// What its grant is to what it may cost. Only soft budgets let through what nothing bounds.
+    /// How the grant relates to the possible cost. Only soft budgets admit calls whose cost is unbounded.
     pub(super) fn holds(&self, estimator: Estimator) -> Holds {
         match estimator {
             _ if self.bound.is_none() && self.wish.want == Money::ZERO => Holds::Nothing,
@@ -66,21 +66,21 @@ impl<'c> Wanted<'c> {
         }
     }
 
-    /// By how much input of each model it goes, where that is a guess and something can be refused for it.
+    /// The guessed input tokens by model, if the grant is a guess and a budget may refuse.
     pub(super) fn guess(&self, estimator: Estimator) -> Option<Vec<(Arc<str>, u64)>> {
         let bound = self.bound.as_ref()?;
         matches!(self.holds(estimator), Holds::Guess).then(|| bound.inputs())
     }
 
-    /// The output tokens that were counted on, where something can be refused for what it costs.
+    /// The output tokens that were counted on, if a budget may refuse.
     pub(super) fn counted(&self) -> Option<u64> {
         self.bound.as_ref()?.counted()
     }
 
-    /// The most output tokens that what is held pays for, if it does not pay for all that was asked.
+    /// The most output tokens that the hold pays for, or `None` if it pays for everything that was asked.
     ///
-    /// # Errors
-    /// `Misconfigured` where a pot does not hold it: of an id that is live a store gives the first grant again.
+    /// # Errors `Misconfigured` if a pot does not take part in the hold: for an id that is live, a store returns its
+    /// first grant again.
     pub(super) fn cap(&self, held: &Reservation) -> Result<Option<u64>, Rejection> {
         if let Some((_, budget)) =
             self.budgets.iter().enumerate().find(|(index, budget)| !held.names(*index, &budget.pot))
