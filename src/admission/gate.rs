@@ -29,7 +29,7 @@ impl AdmissionGate {
         AdmissionGate { store: budgets.store(), limits, budgets }
     }
 
-    /// With this choice, unless one was made.
+    /// Sets `over` unless it was set before.
     pub(crate) fn unless_chosen(mut self, over: OverBudget) -> Self {
         self.budgets = self.budgets.unless_chosen(over);
         self
@@ -43,7 +43,7 @@ impl AdmissionGate {
         &self.budgets
     }
 
-    /// What [`Gate::admit`] does, without its box.
+    /// Like [`Gate::admit`], without a box.
     pub(crate) async fn pass(&self, headers: &HeaderMap, call: &Call) -> Result<(), Rejection> {
         let wanted = Wanted { limits: self.limits.wanted(call)?, budgets: self.budgets.wanted(headers, call)? };
         if wanted.limits.is_none() && wanted.budgets.is_none() && call.presented_key().is_none() {
@@ -63,8 +63,8 @@ impl AdmissionGate {
             (Ok(Ok(())), _) => Ok(()),
             (Ok(Err(Refused::Rejected(rejection))), _) => Err(rejection),
             (Ok(Err(Refused::Denied(denial))), _) => Err(self.denied(call, &wanted, denial)),
-            // A store that cannot answer keeps nobody from what is not counted, or counted and no more. The key was good
-            // when it was last looked at.
+            // A store that cannot answer must not block calls for which nothing is limited. The key was valid when it
+            // was last checked.
             (Err(error), Wanted { limits: None, budgets: None }) => {
                 let why = "let through: nothing of it is counted, and the store cannot answer";
                 tracing::warn!(call = %call.id(), error = %Chain(&error), "{why}");
@@ -101,7 +101,7 @@ impl AdmissionGate {
         let counted = wanted.limits.as_ref().map(|_| self.limits.asked(call));
         let paid = wanted.budgets.as_ref().map(|wanted| self.budgets.asked(call, wanted));
         let ask = Admit { key: call.presented_key(), limits, budgets };
-        // Past the pointer's own implementation, which would put the future in a box of its own.
+        // Calls the store behind the pointer; the pointer's own implementation would box the future once more.
         let answer = in_time((*self.store).admit(&ask, At::Store)).await;
         if let (Err(error), Wanted { limits: None, budgets: Some(budgets) }) = (&answer, wanted)
             && budgets.is_soft()
@@ -125,20 +125,20 @@ impl AdmissionGate {
     }
 }
 
-/// What a call asks for.
+/// What a call asks of its limits and budgets.
 struct Wanted<'c> {
     limits: Option<rate_limit::Wanted<'c>>,
     budgets: Option<budget::Wanted<'c>>,
 }
 
-/// Let through or refused, unless the store cannot tell.
+/// Admitted or refused; an error if the store cannot answer.
 type Answer = Result<Result<(), Refused>, StoreError>;
 
-/// Why a call does not go on.
+/// Why a call is refused.
 enum Refused {
-    /// The store says so.
+    /// By the store.
     Denied(Denial),
-    /// What it granted is of no use.
+    /// The grant is unusable.
     Rejected(Rejection),
 }
 

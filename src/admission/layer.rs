@@ -9,25 +9,25 @@ use crate::gate::{GateLayer, GateService};
 use crate::rate_limit::RateLimitLayer;
 use crate::store::admission::AdmissionStore;
 
-/// Asks about limits and budgets at once. See the [module](crate::admission).
+/// Checks limits and budgets with one request to one store. See the [module](crate::admission).
 pub struct AdmissionLayer<S> {
     limits: RateLimitLayer<S>,
     budgets: BudgetLayer<S>,
 }
 
 impl<S: AdmissionStore + Clone> AdmissionLayer<S> {
-    /// Asks `store`, of which a clone is the same store.
+    /// Creates a layer over `store`. A clone of `store` must be the same store.
     pub fn new(store: S) -> Self {
         AdmissionLayer { limits: RateLimitLayer::new(store.clone()), budgets: BudgetLayer::new(store) }
     }
 
-    /// With the limits' part changed, by its own methods.
+    /// Configures the rate limits, with the methods of [`RateLimitLayer`].
     #[must_use]
     pub fn limits(self, change: impl FnOnce(RateLimitLayer<S>) -> RateLimitLayer<S>) -> Self {
         AdmissionLayer { limits: change(self.limits), ..self }
     }
 
-    /// With the budgets' part changed, by its own methods.
+    /// Configures the budgets, with the methods of [`BudgetLayer`].
     #[must_use]
     pub fn budgets(self, change: impl FnOnce(BudgetLayer<S>) -> BudgetLayer<S>) -> Self {
         AdmissionLayer { budgets: change(self.budgets), ..self }

@@ -1,13 +1,17 @@
-//! Limits and budgets in one question to one store, with a last look at the key.
+//! Checks limits and budgets with one request to one store, and checks the key once more.
 //!
-//! Reach for it in the place of a [`RateLimitLayer`](crate::RateLimitLayer) and a [`BudgetLayer`](crate::BudgetLayer)
-//! where one store keeps both: a call that is refused by either then takes nothing from the other, not for a moment; a
-//! key that was revoked or rotated admits nothing any more, although a cache may still know it; and a store that is far
-//! away is asked once.
+//! Use it instead of a [`RateLimitLayer`](crate::RateLimitLayer) and a [`BudgetLayer`](crate::BudgetLayer) if one store
+//! keeps both:
 //!
-//! - **Reads:** what the two layers read; the key, where a `KeyAuthLayer` found one.
+//! - A call that one of them refuses takes nothing from the other, not even for a moment.
+//! - A key that was revoked or rotated is refused, even if a cache still knows it.
+//! - A remote store is asked only once.
+//!
+//! It works like the two layers:
+//!
+//! - **Reads:** what the two layers read, and the key, if a `KeyAuthLayer` found one.
 //! - **Adds** and **answers:** what the two layers do, and 401 for a key that has just been revoked.
-//! - **Where:** the last question before the money is spent.
+//! - **Where:** the last check before money is spent.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

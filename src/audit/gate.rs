@@ -40,7 +40,7 @@ impl AuditGate {
         self.enter(parts, call)
     }
 
-    /// Takes the call's place, to be filled when it closes.
+    /// Reserves a place in the trail for the call, filled when the call closes.
     pub(crate) fn enter(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if call.endpoint().operation == Operation::Other {
             return Ok(());

@@ -11,39 +11,40 @@ use crate::domain::audit::AuditRecord;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
 
-/// Writes each record as one line of JSON.
+/// An audit sink that writes each record as one line of JSON.
 ///
-/// A batch is one write and one flush, on a thread that may block, and a file is on the disk then. After a failed write its
-/// lines come again, so a line may stand there twice, or cut in its middle before a whole one; the `id` tells. A file that it
-/// makes only this user may read (mode 0600, on Unix); one that is there keeps its mode.
+/// Each batch is one write and one flush, on a thread that may block. A file is synced to disk by then. After a failed
+/// write the lines are written again, so a line may appear twice, or cut off before its complete copy; the record's
+/// `id` identifies copies. A new file is readable only by its owner (mode 0600, on Unix); an existing file keeps its
+/// mode.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }
 
 impl JsonLines {
-    /// Writes to `out`.
+    /// Creates a sink that writes to `out`.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         JsonLines { out: Arc::new(Mutex::new(Box::new(out))) }
     }
 
-    /// Appends to the file at `path`, which is made if it is not there.
+    /// Creates a sink that appends to the file at `path`, and creates the file if needed.
     ///
-    /// # Errors
-    /// When it cannot be opened for appending.
+    /// # Errors If the file cannot be opened for appending.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::new(Rotating::open(path.as_ref(), u64::MAX)?))
     }
 
-    /// Appends to the file at `path`, and begins a new one before it grows beyond `max_bytes`: what was there is kept as
-    /// `path.1`, then `path.2`, and so on, the highest the newest. None is ever removed. One process writes one file.
+    /// Creates a sink that appends to the file at `path`, and starts a new file before it grows beyond `max_bytes`.
     ///
-    /// # Errors
-    /// When it cannot be opened for appending.
+    /// The old file is renamed to `path.1`, then `path.2`, and so on; the highest number is the newest. No file is ever
+    /// removed. Only one process may write to a file.
+    ///
+    /// # Errors If the file cannot be opened for appending.
     pub fn rotating(path: impl AsRef<Path>, max_bytes: u64) -> io::Result<Self> {
         Ok(Self::new(Rotating::open(path.as_ref(), max_bytes)?))
     }
 
-    /// A line of each.
+    /// Writes each as one line.
     pub(super) async fn lines<T: Serialize>(&self, all: &[T]) -> Result<(), StoreError> {
         let mut lines = Vec::new();
         for one in all {

@@ -12,53 +12,56 @@ use crate::gate::{GateLayer, GateService};
 use crate::store::audit::AuditSink;
 use crate::store::journal::{Journal, Trails};
 
-/// Records calls. See the [module](crate::audit). A clone is the same trail.
+/// Records every call in an audit trail. See the [module](crate::audit). A clone shares the same trail.
 pub struct AuditLayer {
     way: Way,
 }
 
-/// How records come to their sinks.
+/// How records reach their sinks.
 #[derive(Clone)]
 pub(super) enum Way {
-    /// From memory.
+    /// Through a queue in memory.
     Queue(Arc<Queue>),
-    /// By way of the disk.
+    /// Through a journal on disk.
     Journal(Trails),
 }
 
-/// Calls that may be open, or recorded and not yet written.
+/// The default number of calls that may be open, or recorded and not yet written.
 const CAPACITY: usize = 65_536;
 
 impl AuditLayer {
-    /// Records into `sink`.
+    /// Creates a layer that sends records to `sink` through a queue in memory.
     pub fn new(sink: impl AuditSink) -> Self {
         Self::with_capacity(sink, CAPACITY)
     }
 
-    /// Records into `sink`, with room for so many calls that are open, or recorded and not yet written; 65,536 otherwise.
+    /// Like [`new`](Self::new), with room for `calls` calls that are open, or recorded and not yet written. The default
+    /// is 65,536.
     pub fn with_capacity(sink: impl AuditSink, calls: usize) -> Self {
         let queue = Queue::new(Box::new(sink), calls.clamp(1, Semaphore::MAX_PERMITS));
         AuditLayer { way: Way::Queue(Arc::new(queue)) }
     }
 
-    /// Records into this journal, which hands records on to its sinks: a call is let through when it is written down that it
-    /// goes, and a crash loses none. See [`journal`](crate::store::journal).
+    /// Creates a layer that records into this journal, which passes records on to its sinks. A call is admitted only
+    /// after its intent has been written, and a crash loses no record. See [`journal`](crate::store::journal).
     ///
-    /// By itself this layer writes how a call ended; that it is about to be sent is written by the gateway, and in a stack of
-    /// single layers by [`BudgetLayer`](crate::BudgetLayer) or [`AdmissionLayer`](crate::AdmissionLayer).
+    /// This layer itself writes how a call ended. The intent, that a call is about to be sent, is written by the
+    /// gateway; in a stack of single layers it is written by [`BudgetLayer`](crate::BudgetLayer) or
+    /// [`AdmissionLayer`](crate::AdmissionLayer).
     #[must_use]
     pub fn journaled(journal: Journal) -> Self {
         AuditLayer { way: Way::Journal(Trails::new(journal)) }
     }
 
-    /// Waits until every call that has closed by now is written, half a minute at most. What the sink has not had by then it is
-    /// told of as long as the process and this runtime live, and after that nobody is: of how many calls the log says.
+    /// Waits until every call that has closed so far is written, for at most 30 seconds.
     ///
-    /// With a journal it waits until all is on the disk, half a minute at most, of which the log says when it was not enough, and
-    /// then two seconds at most for sinks to have had it: what they have not had comes after the next start.
+    /// Without a journal, records that the sink has not taken by then are still sent as long as the process and this
+    /// runtime live. After that they are lost. The log says how many calls that concerns.
     ///
-    /// # Cancellation
-    /// Dropping this future stops the waiting, not the writing.
+    /// With a journal, it waits until everything is on disk, for at most 30 seconds; if that is not enough, the log
+    /// says so. It then gives the sinks at most two seconds. What they have not taken is sent after the next start.
+    ///
+    /// # Cancellation Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         match &self.way {
             Way::Queue(queue) => queue.flush().await,
@@ -66,7 +69,7 @@ impl AuditLayer {
         }
     }
 
-    /// How it stands now. Asks no disk and no sink.
+    /// The current state of the trail. Does no I/O.
     #[must_use]
     pub fn status(&self) -> AuditStatus {
         match &self.way {

@@ -1,17 +1,21 @@
-//! One record for every call, whatever its end, refusals included.
+//! Writes one record for every call, whatever its end, including refusals.
 //!
-//! - **Reads:** the outcome: who, what, when, how much, every decision with its reason. Nothing of what prompts and
-//!   answers held.
-//! - **Answers** 529, 429 for OpenAI's clients, when the queue is full because the sink has been failing: a call that
-//!   could not be recorded is not let through.
-//! - **Where:** outermost, so that it sees refusals. What is no LLM endpoint is not recorded.
+//! - **Reads:** the outcome: who, what, when, how much, and every decision with its reason. It contains nothing of
+//!   prompts and answers.
+//! - **Answers** 529, or 429 for OpenAI's clients, if the queue is full because the sink keeps failing: a call that
+//!   could not be recorded is not admitted.
+//! - **Where:** outermost, so that it sees refusals. Paths that are no LLM endpoint are not recorded.
 //!
-//! A call takes its place in a bounded queue when it opens, and its record fills it when it closes; a task hands
-//! records to the sink in batches, within some 20 ms while the sink is well, and again after a pause when the sink
-//! fails. The last quarter of the places is for calls that somebody answers for: a refusal for want of a good key that ends
-//! when no more is left is counted ([`AuditStatus::left_out`]) and told to the log, so that the calls that
-//! strangers have made, and a sink that stalls, keep out nobody who has a key; those that they are making take places too.
-//! Before the process ends, [`AuditLayer::flush`].
+//! A call reserves a place in a bounded queue when it opens, and its record fills the place when it closes. A task
+//! sends records to the sink in batches: within about 20 ms if the sink works, and again after a pause if the sink
+//! fails.
+//!
+//! The last quarter of the places is reserved for authenticated calls. If no more is left when a call ends that was
+//! refused for lack of a good key, its record is dropped, counted ([`AuditStatus::left_out`]) and mentioned in the log.
+//! So a slow sink, filled with closed calls of strangers, does not keep out callers who have a key. Calls of strangers
+//! that are still open take places too.
+//!
+//! Call [`AuditLayer::flush`] before the process ends.
 //!
 //! ```
 //! use tollgate::audit::{AuditLayer, TracingSink};

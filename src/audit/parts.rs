@@ -1,25 +1,25 @@
-//! Finding, among records that were refused together, those that are at fault.
+//! Finds, in a batch that a sink refused, the records that it refuses.
 
 use std::fmt::Display;
 use std::ops::Range;
 
 use crate::domain::audit::AuditRecord;
 
-/// So many records refused one by one, and nothing taken since the batch began: it is not they that are at fault.
+/// After this many records were refused alone, and none taken, the sink refuses everything.
 const ALONE: usize = 2;
 
-/// What is to be told of a batch, part by part and in its order. Each record is taken once, or given up once.
+/// Splits a batch into the parts to send, in order. Each record is either taken once or given up once.
 ///
-/// Of a batch that is refused the first record is told alone, then the rest at once, so that a sink which takes nothing
-/// is known after a few questions: an endpoint that has moved away is not asked about each record. Once something was taken
-/// the sink is well, and who is at fault is found by halves.
+/// When a whole batch is refused, its first record is sent alone, then the rest at once. A sink that takes nothing is
+/// thus recognized after a few requests, and a moved endpoint is not asked about each record. Once the sink has taken
+/// something, the refused records are found by bisection.
 pub(super) struct Parts<'a> {
     all: &'a [AuditRecord],
-    /// All behind what is told, without a gap; the next at the end.
+    /// All parts behind the current one, without a gap; the next is at the end.
     waiting: Vec<Range<usize>>,
     told: Range<usize>,
     is_taking: bool,
-    /// How many were refused alone.
+    /// How many records were refused alone.
     alone: usize,
 }
 
@@ -30,24 +30,24 @@ impl<'a> Parts<'a> {
         Parts { all, waiting, told: 0..0, is_taking: false, alone: 0 }
     }
 
-    /// What is to be told now; never nothing.
+    /// The part to send now; never empty.
     pub(super) fn following(&mut self) -> Option<&'a [AuditRecord]> {
         self.told = self.waiting.pop()?;
         Some(&self.all[self.told.clone()])
     }
 
-    /// What was told last was taken.
+    /// The last part was taken.
     pub(super) fn taken(&mut self) {
         self.is_taking = true;
     }
 
-    /// What was told last was refused. Gives those that are given up, if any: they are told no more.
+    /// The last part was refused. Returns the records that are given up, if any; they are not sent again.
     pub(super) fn refused(&mut self) -> &'a [AuditRecord] {
         let first = if self.is_taking { self.told.len() / 2 } else { 1 };
         self.split(first)
     }
 
-    /// What was told last was too much at once, or is too large alone. Gives those that are given up, if any.
+    /// The last part was too large. Returns the records that are given up, if any.
     pub(super) fn too_large(&mut self) -> &'a [AuditRecord] {
         self.split(self.told.len() / 2)
     }
@@ -67,7 +67,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The last place for what no sink takes.
+/// Logs a record that no sink takes: the last place to keep it.
 pub(super) fn lost(record: &AuditRecord, error: &dyn Display) {
     let record = serde_json::to_string(record).unwrap_or_default();
     tracing::error!(%error, record, "an audit record is in this log only");
@@ -89,8 +89,8 @@ pub(super) mod tests {
         records.iter().map(|record| record.id.as_u128()).collect()
     }
 
-    /// What a sink takes of so many that refuses what has one of `faulty` in it and takes no more than `most` at once; what
-    /// is given up; and how often it is asked.
+    /// Simulates a sink that refuses every part with a record of `faulty` in it, and takes at most `most` records at
+    /// once. Returns what it took, what was given up, and how often it was asked.
     fn told(count: u128, faulty: &[u128], most: usize) -> (Vec<u128>, Vec<u128>, usize) {
         let all: Vec<_> = (0..count).map(record).collect();
         let (mut taken, mut given_up, mut asked) = (Vec::new(), Vec::new(), 0);
@@ -129,10 +129,10 @@ pub(super) mod tests {
     fn who_takes_nothing_is_asked_a_few_times_and_all_of_it_is_given_up() {
         let all: Vec<u128> = (0..256).collect();
         assert_eq!(told(256, &all, 256), (Vec::new(), all.clone(), 5));
-        // Each of them is too large: one is found by halves first.
+        // Each of them is too large: bisection reaches single records first.
         assert_eq!(told(256, &[], 0), (Vec::new(), all, 11));
         assert_eq!(told(0, &[], 256), (Vec::new(), Vec::new(), 0));
-        // One among many is found by halves, once something was taken.
+        // One among many is found by bisection, once something was taken.
         assert_eq!(told(256, &[100], 256).2, 19);
         assert_eq!(told(1, &[0], 256), (Vec::new(), vec![0], 1));
     }

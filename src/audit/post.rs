@@ -1,4 +1,4 @@
-//! Posting to an endpoint of somebody's.
+//! Posts to an HTTP endpoint.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::body::{Body, BoxError};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
-/// How long an answer may take.
+/// How long the endpoint may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long an endpoint is left alone that asks for it: what waits for it takes room.
+/// The longest pause that an endpoint may ask for: what waits for it takes room.
 const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
 
-/// An endpoint of somebody's.
+/// An HTTP endpoint.
 pub(super) struct Endpoint {
     pub(super) url: Uri,
-    /// Until when it wants to be left alone.
+    /// Until when the endpoint asked not to be called.
     rests: Mutex<Option<Instant>>,
 }
 
@@ -37,11 +37,11 @@ impl Endpoint {
         Ok(Endpoint { url, rests: Mutex::default() })
     }
 
-    /// Sends it, and gives the status by which it was refused for good, if it was. An endpoint that has said when to come again
-    /// is sent nothing until then: whoever comes sooner, as they all do, hears at once that it is too soon.
+    /// Sends the request. Returns the status if the endpoint refused it for good.
     ///
-    /// # Errors
-    /// When it was not answered, or so that it may be taken when it comes again.
+    /// If the endpoint has named a time by `retry-after`, nothing is sent before that time, and the call fails at once.
+    ///
+    /// # Errors If there was no answer, or one that allows a retry.
     pub(super) async fn post<C, B>(&self, client: C, request: Request<Body>) -> Result<Option<StatusCode>, StoreError>
     where
         C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Send,
@@ -65,15 +65,15 @@ impl Endpoint {
     }
 }
 
-/// How long an answer asks to wait, in seconds or until a date, as long as that may be.
+/// The pause that an answer asks for, in seconds or as a date, up to the maximum.
 fn rest_of(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let rest = if !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What no number can hold is too long all the same.
+        // A number that does not fit is too long as well.
         said.parse().map_or(Duration::MAX, Duration::from_secs)
     } else {
         let date = rfc2822::DateTimeParser::new().parse_timestamp(said).ok()?;
-        // One that has passed asks for nothing.
+        // A date in the past asks for no pause.
         Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
     };
     Some(rest.min(LONGEST_REST))

@@ -13,12 +13,11 @@ use crate::domain::rejection::RejectionKind;
 use crate::store::audit::AuditSink;
 use crate::store::{Chain, StoreError, contained, patiently};
 
-/// Most records that a sink is handed at once.
+/// The most records that a sink gets at once.
 const BATCH: usize = 256;
-/// How long a record waits for others, so that a busy gateway is woken for its trail fifty times a second and not for
-/// each call.
+/// How long a record waits for others, so that a busy gateway wakes the writer fifty times a second, not for each call.
 const LINGER: Duration = Duration::from_millis(20);
-/// How long to wait before a sink is tried again, at first and at most.
+/// The pause before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a flush waits for a sink that takes nothing.
@@ -32,11 +31,11 @@ pub(super) struct Queue {
 
 enum Item {
     Record(Arc<Outcome>, OwnedSemaphorePermit),
-    /// Everything before it is written when the other end hears.
+    /// Answered when everything before it is written.
     Flush(oneshot::Sender<()>),
 }
 
-/// A place in the queue, kept for one record.
+/// A place in the queue, reserved for one record.
 pub(super) struct Place {
     queue: Arc<Queue>,
     permit: OwnedSemaphorePermit,
@@ -48,12 +47,12 @@ impl Place {
         if is_of_a_stranger(&outcome) && writer.places.available_permits() < writer.kept {
             return writer.leave_out();
         }
-        // The other end lives as long as the queue does.
+        // The receiver lives as long as the queue.
         let _ = sender.send(Item::Record(outcome, self.permit));
     }
 }
 
-/// Whether it was refused for want of a good key: whoever can reach us can send as many as they like.
+/// Whether the call was refused for lack of a good key. Anyone who can reach the gateway can send any number of those.
 fn is_of_a_stranger(outcome: &Outcome) -> bool {
     outcome.principal.is_none() && outcome.rejection == Some(RejectionKind::Unauthenticated)
 }
@@ -75,7 +74,7 @@ impl Queue {
         Queue { sender, writer: Arc::new(writer) }
     }
 
-    /// A place for one more record; `None` if there is none.
+    /// Reserves a place for one more record; `None` if there is none.
     pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         self.writer.start();
         let permit = self.writer.places.clone().try_acquire_owned().ok()?;
@@ -108,10 +107,10 @@ impl Queue {
     }
 }
 
-/// The end that records come out of.
+/// The receiving end of the queue.
 struct QueueEnd {
     receiver: mpsc::UnboundedReceiver<Item>,
-    /// Taken out and not written.
+    /// Received but not yet written.
     batch: Vec<AuditRecord>,
     /// The places of the batch.
     permits: Vec<OwnedSemaphorePermit>,
@@ -119,18 +118,18 @@ struct QueueEnd {
 
 struct Writer {
     sink: Box<dyn AuditSink>,
-    /// What bounds the queue: a place is given back when its record is written.
+    /// Bounds the queue: a place is returned when its record is written.
     places: Arc<Semaphore>,
-    /// How many there are.
+    /// The number of places.
     capacity: usize,
-    /// So many of them no refusal of a stranger stays in.
+    /// The number of places that records of strangers must leave free.
     kept: usize,
     left_out: AtomicU64,
-    /// How many of these the log has been told of.
+    /// How many of these the log has reported.
     told: AtomicU64,
-    /// Somebody waits for what is queued.
+    /// Notified when a flush waits for what is queued.
     hurry: Notify,
-    /// Taken by the task that writes, which puts it back when its runtime ends before the queue does.
+    /// Taken by the writing task, which puts it back if its runtime ends before the queue.
     end: Mutex<Option<QueueEnd>>,
 }
 
@@ -143,12 +142,12 @@ impl Writer {
         let Ok(runtime) = Handle::try_current() else { return };
         let end = lock().take();
         if end.is_some() {
-            // Not under the lock: a runtime that has shut down drops it here and now, and it puts the end back.
+            // Without the lock: a runtime that has shut down drops the task at once, and the drop puts the end back.
             runtime.spawn(Taken { end, writer: self.clone() }.run());
         }
     }
 
-    /// Whether records are to be made at all. Of a sink that panics it is not known.
+    /// Whether records must be made at all. If the sink panics, yes.
     fn is_read(&self) -> bool {
         catch_unwind(AssertUnwindSafe(|| self.sink.is_read())).unwrap_or(true)
     }
@@ -161,7 +160,7 @@ impl Writer {
         }
     }
 
-    /// Says how many were left out, once there is room for long enough not to say so again in a moment.
+    /// Logs how many records were dropped, once there is enough room that the next report will not follow at once.
     fn tell_left_out(&self) {
         let left_out = self.left_out.load(Ordering::Relaxed);
         if left_out > self.told.load(Ordering::Relaxed) && self.places.available_permits() >= self.kept * 2 {
@@ -173,8 +172,8 @@ impl Writer {
         }
     }
 
-    /// Until the sink has them, or says that it never will: one that it will not have, or panics of, is found, and the others
-    /// are written.
+    /// Writes until the sink has all records, or refuses some for good: it finds those that the sink refuses, or that
+    /// make it panic, and writes the others.
     async fn write(&self, records: &[AuditRecord]) {
         let mut parts = Parts::of(records);
         while let Some(part) = parts.following() {
@@ -191,7 +190,7 @@ impl Writer {
         }
     }
 
-    /// Until the sink has them all at once, or says that it never will.
+    /// Retries until the sink takes all records at once, or refuses them for good.
     async fn told(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
         let mut pause = FIRST_PAUSE;
         while let Err(error) = patiently(records.len(), contained(self.sink.write(records))).await {
@@ -215,7 +214,7 @@ impl Taken {
     async fn run(mut self) {
         let mut items = Vec::with_capacity(BATCH);
         while let Some(end) = &mut self.end {
-            // What an earlier runtime had taken out and not written comes first.
+            // What an earlier runtime received and did not write comes first.
             if end.batch.is_empty() && end.receiver.recv_many(&mut items, BATCH).await == 0 {
                 return;
             }
@@ -223,8 +222,8 @@ impl Taken {
             let is_read = self.writer.is_read();
             end.take(items.drain(..), is_read, &mut flushes);
             if flushes.is_empty() && end.batch.len() < BATCH {
-                // To be woken for every record would cost more than all else that is done for it: those of a moment go
-                // together.
+                // Waking up for every record would cost more than all other work for it, so records of the same moment
+                // are batched.
                 let _ = tokio::time::timeout(LINGER, self.writer.hurry.notified()).await;
                 while end.batch.len() < BATCH && flushes.is_empty() {
                     let Ok(item) = end.receiver.try_recv() else { break };
@@ -236,7 +235,7 @@ impl Taken {
             end.permits.clear();
             self.writer.tell_left_out();
             for done in flushes {
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = done.send(());
             }
         }
@@ -296,7 +295,7 @@ mod tests {
         }
     }
 
-    /// Refuses what has one of two records in it, and panics of what has another.
+    /// Refuses parts with one of two records in them, and panics on another.
     #[derive(Clone, Default)]
     struct Picky(Arc<Mutex<Vec<u128>>>);
 
@@ -324,7 +323,7 @@ mod tests {
         assert_eq!(written, others, "each once, and in their order");
     }
 
-    /// Takes nothing, and never will: counts how often it is asked.
+    /// Refuses everything for good, and counts how often it is asked.
     #[derive(Clone, Default)]
     struct Gone(Arc<AtomicUsize>);
 
@@ -357,7 +356,7 @@ mod tests {
     #[test]
     fn a_runtime_that_has_shut_down_holds_nobody_up() {
         let (done, waits) = channel();
-        // Should it hang, the test fails and the thread is left behind.
+        // If it hangs, the test fails and leaves the thread behind.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let handle = runtime.handle().clone();

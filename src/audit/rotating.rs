@@ -3,17 +3,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A file of lines that begins anew before it grows too large: what was there is kept under its name and the next number. A
-/// line that broke off never swallows the one behind it.
+/// A file of lines that starts anew before it grows too large. The old file keeps its name plus the next number. After
+/// a torn line, the next write starts a new line.
 pub(super) struct Rotating {
     path: PathBuf,
     file: File,
-    /// As far as we wrote it ourselves: nobody else should.
+    /// Counts only our own writes: nobody else should write to the file.
     len: u64,
     most: u64,
-    /// The last number that was given.
+    /// The last number that was used.
     last: u64,
-    /// A line broke off, and what comes next begins a new one.
+    /// The last line is torn: the next write must start a new line.
     is_torn: bool,
 }
 
@@ -21,12 +21,12 @@ impl Rotating {
     pub(super) fn open(path: &Path, most: u64) -> io::Result<Self> {
         let file = append(path)?;
         let metadata = file.metadata()?;
-        // The process before may have ended in the middle of a line.
+        // The previous process may have ended in the middle of a line.
         let is_torn = metadata.is_file() && !ends_with_a_line(path).unwrap_or(true);
         Ok(Rotating { path: path.to_owned(), file, len: metadata.len(), most, last: 0, is_torn })
     }
 
-    /// Nothing is ever removed or written over: that is for whoever keeps the records.
+    /// Renames the file and opens a new one. Nothing is removed or overwritten; that is up to the operator.
     fn rotate(&mut self) -> io::Result<()> {
         let mut number = self.last.max(highest(&self.path)?);
         let kept = loop {
@@ -36,18 +36,18 @@ impl Rotating {
                 break kept;
             }
         };
-        // Who asks for the disk later asks for the file of then.
+        // A later sync only reaches the new file.
         if self.file.metadata()?.is_file() {
             self.file.sync_data()?;
         }
         match fs::rename(&self.path, kept) {
-            // Somebody has moved it away.
+            // Someone has moved the file away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
         self.last = number;
         self.file = append(&self.path)?;
-        // That the two have these names is on the disk too.
+        // Syncs the directory, so that both names are on disk too.
         File::open(parent(&self.path))?.sync_all()
     }
 
@@ -72,7 +72,7 @@ fn ends_with_a_line(path: &Path) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Who called what and when is for the eyes of its owner; what is there keeps its mode.
+/// Opens for appending. Records are for their owner only; an existing file keeps its mode.
 fn append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -91,7 +91,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The highest number that is taken, by a file that may have been compressed since.
+/// The highest number in use, by a file that may have been compressed since.
 fn highest(path: &Path) -> io::Result<u64> {
     let directory = parent(path);
     let name = path.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
@@ -109,11 +109,12 @@ fn highest(path: &Path) -> io::Result<u64> {
 }
 
 impl Write for Rotating {
-    /// All of it, each line in one file: one that is longer than a file may be has a file of its own.
+    /// Writes all lines, each into one file. A line longer than the maximum gets a file of its own.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             if self.len > 0 && self.len.saturating_add(line.len() as u64) > self.most {
-                // A file that is too large is better than a record that is nowhere; after as much again, another try.
+                // A file that is too large is better than a lost record. Rotation is tried again after another `most`
+                // bytes.
                 if let Err(error) = self.rotate() {
                     tracing::warn!(path = %self.path.display(), %error, "a file of records could not be begun anew");
                 }
@@ -124,7 +125,7 @@ impl Write for Rotating {
         Ok(lines.len())
     }
 
-    /// On the disk, where there is one: what a journal is told has been taken it does not tell again.
+    /// Syncs a regular file to disk, since a journal does not repeat what a sink has taken.
     fn flush(&mut self) -> io::Result<()> {
         if self.file.metadata()?.is_file() { self.file.sync_data() } else { self.file.flush() }
     }
@@ -134,7 +135,7 @@ impl Write for Rotating {
 mod tests {
     use super::*;
 
-    /// A directory of a test's own.
+    /// A directory for one test.
     fn directory(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("tollgate-rotating-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
@@ -151,7 +152,7 @@ mod tests {
         let directory = directory("order");
         let path = directory.join("audit.jsonl");
         let lines: Vec<String> = (0..200).map(|n| format!("{n} {}\n", "x".repeat(n % 37))).collect();
-        // Opened again now and then, as by a process that is started anew; and one line that is too long for any file.
+        // Reopened now and then, as after a restart; and one line that is too long for any file.
         for part in lines.chunks(60) {
             let mut file = Rotating::open(&path, 100).expect("it opens");
             part.chunks(7).for_each(|batch| write(&mut file, &batch.concat()));
@@ -191,13 +192,13 @@ mod tests {
         let mut file = Rotating::open(&path, 10).expect("it opens");
         write(&mut file, "1234567\n1234567\n");
         assert_eq!(highest(&path).expect("a directory"), 1);
-        // Compressed, and moved away with what is being written.
+        // Compressed, and moved away while being written.
         fs::rename(numbered(&path, 1), directory.join("audit.jsonl.7.gz")).expect("renamed");
         fs::remove_file(&path).expect("removed");
         write(&mut file, "abcdefg\nabcdefh\n");
         assert_eq!(fs::read_to_string(numbered(&path, 9)).expect("behind the highest"), "abcdefg\n");
         assert_eq!(fs::read_to_string(&path).expect("anew"), "abcdefh\n");
-        // A directory that is gone: what is written goes on where it went.
+        // The directory is gone: writes continue into the open file.
         fs::remove_dir_all(&directory).expect("ours");
         write(&mut file, "1234567\n1234567\n1234567\n");
         fs::create_dir_all(&directory).expect("a directory");
@@ -212,13 +213,13 @@ mod tests {
         let path = directory.join("audit.jsonl");
         let mut file = Rotating::open(&path, 1_000).expect("it opens");
         write(&mut file, "half a li");
-        // Where nothing can be written: the disk is full, say.
+        // Nothing can be written, for example because the disk is full.
         let good = std::mem::replace(&mut file.file, File::open(&path).expect("to be read"));
         assert!(file.write_all(b"ne\n").is_err());
         file.file = good;
         write(&mut file, "whole\nand more\n");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "half a li\nwhole\nand more\n");
-        // And where the process has ended in it.
+        // The process ended in the middle of a line.
         write(&mut file, "another ha");
         write(&mut Rotating::open(&path, u64::MAX).expect("it opens"), "whole\n");
         write(&mut Rotating::open(&path, u64::MAX).expect("it opens"), "again\n");

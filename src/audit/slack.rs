@@ -11,10 +11,11 @@ use crate::domain::event::Event;
 use crate::store::StoreError;
 use crate::store::event::EventSink;
 
-/// Tells of events in a channel of Slack, or of whatever takes Slack's
-/// [incoming webhooks](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks): a body of
-/// `{"text":"tollgate: 80% of the day budget of team search is spent: $4.02 of $5.00"}`. An answer of 429, or another that lets it
-/// come again, may name by `retry-after` when, five minutes at most.
+/// Posts events to a Slack channel, or to anything that accepts Slack's [incoming
+/// webhooks](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks).
+///
+/// The body is `{"text":"tollgate: 80% of the day budget of team search is spent: $4.02 of $5.00"}`. A 429, or another
+/// answer that allows a retry, may name the time of the retry by `retry-after`, up to five minutes.
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
@@ -32,10 +33,9 @@ pub struct Slack<C> {
 }
 
 impl<C> Slack<C> {
-    /// To the webhook of this URL, which is a secret.
+    /// Creates a sink for the webhook at this URL. The URL is a secret.
     ///
-    /// # Errors
-    /// When it is not an absolute one of `http` or `https`.
+    /// # Errors If the URL is not an absolute `http` or `https` URL.
     pub fn new(url: &str, client: C) -> Result<Self, NotAWebhook> {
         Ok(Slack { endpoint: Endpoint::new(url)?, client })
     }
@@ -52,7 +52,7 @@ where
     B: Send + 'static,
 {
     async fn tell(&self, event: &Event) -> Result<(), StoreError> {
-        // The three that mean something there.
+        // The three characters that Slack requires to be escaped.
         let text = event.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let body = serde_json::json!({ "text": format!("tollgate: {text}") }).to_string();
         let request = Request::post(self.endpoint.url.clone()).header(header::CONTENT_TYPE, "application/json");
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// Not the path, which is a secret.
+/// Omits the path, which is a secret.
 impl<C> fmt::Debug for Slack<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slack").field("host", &self.endpoint.url.host()).finish_non_exhaustive()

@@ -4,13 +4,14 @@ use crate::domain::audit::AuditRecord;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
 
-/// Writes each record as an event of `tracing`, at the level INFO and under the target `tollgate::audit`, with the whole
-/// record as JSON in the field `record`. What no subscriber wants is not made.
+/// An audit sink that writes each record as a `tracing` event, at level INFO with target `tollgate::audit`.
+///
+/// The field `record` holds the whole record as JSON. If no subscriber is interested, no record is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TracingSink(());
 
 impl TracingSink {
-    /// A sink into whatever subscriber is there when a record is written.
+    /// Creates a sink for whatever subscriber is active when a record is written.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -20,7 +21,7 @@ impl TracingSink {
 #[async_trait]
 impl AuditSink for TracingSink {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        // By way of a journal there are records all the same.
+        // A journal passes records on even if nobody reads them.
         if !self.is_read() {
             return Ok(());
         }

@@ -23,15 +23,20 @@ use crate::store::StoreError;
 use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
 
-/// Posts records to an endpoint of yours, a batch at a time, signed as [Standard Webhooks](https://www.standardwebhooks.com)
-/// has it: `webhook-id`, `webhook-timestamp` and `webhook-signature`, over a body of
+/// Posts records to an endpoint of yours, in batches, signed according to [Standard
+/// Webhooks](https://www.standardwebhooks.com).
+///
+/// The headers are `webhook-id`, `webhook-timestamp` and `webhook-signature`, and the body is
 /// `{"type":"tollgate.calls","timestamp":…,"data":[record, …]}`.
 ///
-/// What is not answered, or by 408, 425, 429 or a 5xx, is sent again with a pause that grows, under the same id, and not before
-/// the time that such an answer names by `retry-after`, in seconds or as a date, five minutes at most. Any other
-/// answer but a success refuses it for good, and a batch that is refused, or too large (413), is sent in parts: the records that
-/// are refused alone go to the [dead letters](Self::dead_letters), or else into the log. So does the rest of a batch of which
-/// nothing was taken and two records were refused alone: that endpoint takes nothing. Redirects are not followed.
+/// - No answer, or 408, 425, 429 or a 5xx: the batch is sent again under the same id, with a growing pause. If such an
+///   answer has a `retry-after` (seconds or a date), not before that time, up to five minutes.
+/// - Any other answer except success refuses the batch for good. A batch that is refused or too large (413) is sent in
+///   parts.
+/// - Records that are refused alone go to the [dead letters](Self::dead_letters), or else to the log. If two records of
+///   a batch were refused alone and none was taken, so does the rest of the batch: that endpoint takes nothing.
+///
+/// Redirects are not followed.
 ///
 /// ```
 /// # #[cfg(feature = "upstream")] {
@@ -51,10 +56,10 @@ pub struct Webhook<C> {
 }
 
 impl<C> Webhook<C> {
-    /// To `url`, signed with a `secret` as the specification writes it: `whsec_` and 24 to 64 bytes in base64.
+    /// Creates a sink that posts to `url`, signed with `secret` in the specification's form: `whsec_` and 24 to 64
+    /// bytes in base64.
     ///
-    /// # Errors
-    /// When the URL is not an absolute `http` or `https` one, or the secret is none.
+    /// # Errors If the URL is not an absolute `http` or `https` URL, or the secret does not have that form.
     pub fn new(url: &str, secret: &str, client: C) -> Result<Self, NotAWebhook> {
         let endpoint = Endpoint::new(url)?;
         let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());
@@ -64,7 +69,7 @@ impl<C> Webhook<C> {
         Ok(Webhook { endpoint, keyed, client, dead_letters: None })
     }
 
-    /// Where what the endpoint refuses for good goes: records, and events, a line each.
+    /// Sets where records and events go that the endpoint refuses for good, one line each.
     #[must_use]
     pub fn dead_letters(mut self, lines: JsonLines) -> Self {
         self.dead_letters = Some(lines);
@@ -72,7 +77,7 @@ impl<C> Webhook<C> {
     }
 
     fn request(&self, body: &Bytes) -> Result<Request<Body>, http::Error> {
-        // Of its content, so that it is the same whenever it is sent again.
+        // Derived from the content, so that a retry has the same id.
         let digest = Sha256::digest(body);
         let id: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let (id, now) = (format!("msg_{id}"), SystemClock.now().as_second());
@@ -89,7 +94,7 @@ impl<C> Webhook<C> {
     }
 }
 
-/// As the specification has it.
+/// The body in the specification's form.
 #[derive(Serialize)]
 struct Message<'a, T: ?Sized> {
     r#type: &'a str,
@@ -124,7 +129,7 @@ where
                     tracing::error!(%status, records = given_up.len(), "a webhook refused audit records: they are dead letters");
                     lines.write(given_up).await?;
                 }
-                // No error: whoever told us would come with all of them again, those that were taken too.
+                // Not an error: the caller would send the whole batch again, including what was taken.
                 None => {
                     for record in given_up {
                         lost(record, &format!("the webhook answered {status}"));
@@ -140,7 +145,7 @@ impl<C, B> Webhook<C>
 where
     C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send,
 {
-    /// As what status they were refused for good, if they were.
+    /// Returns the status if the endpoint refused the records for good.
     async fn send(&self, records: &[AuditRecord]) -> Result<Option<StatusCode>, StoreError> {
         let timestamp = records.iter().map(|record| record.opened_at).max().unwrap_or_default();
         let message = Message { r#type: "tollgate.calls", timestamp, data: records };
@@ -149,8 +154,8 @@ where
     }
 }
 
-/// Each event as a message of its own: `{"type":"tollgate.budget_threshold","timestamp":…,"data":{…}}`. One that is refused
-/// for good is a dead letter, or goes into the log.
+/// Posts each event as its own message: `{"type":"tollgate.budget_threshold","timestamp":…,"data":{…}}`. An event that
+/// is refused for good goes to the dead letters, or to the log.
 #[async_trait]
 impl<C, B> EventSink for Webhook<C>
 where
@@ -177,14 +182,14 @@ where
     }
 }
 
-/// Neither the secret nor the path, which may be one.
+/// Omits the secret, and the path, which may be secret.
 impl<C> fmt::Debug for Webhook<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook").field("host", &self.endpoint.url.host()).finish_non_exhaustive()
     }
 }
 
-/// Why there is no such webhook. Repeats neither the URL nor the secret.
+/// Why a webhook cannot be created. Contains neither the URL nor the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAWebhook(pub(super) &'static str);
 
@@ -207,7 +212,7 @@ mod tests {
     use super::super::parts::tests::{ids, record};
     use super::{AuditRecord, AuditSink, Body, Request, Response, StatusCode, Webhook};
 
-    /// The ids of the records of each message that was sent, and how it was answered.
+    /// The record ids of each message sent, and the answers to them.
     type Sent = Arc<Mutex<Vec<(Vec<u128>, StatusCode)>>>;
 
     async fn sent(count: u128, answer: fn(&[u128]) -> StatusCode) -> Vec<(Vec<u128>, StatusCode)> {

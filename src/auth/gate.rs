@@ -19,10 +19,10 @@ use crate::store::key::KeyStore;
 /// The policy of a [`KeyAuthLayer`](super::KeyAuthLayer).
 pub struct KeyAuthGate<K: ?Sized> {
     pepper: Pepper,
-    /// The latest time that a key was looked at, in microseconds since 1970: one that had expired by then does not come back
-    /// with a clock that is set back a little.
+    /// The latest time seen, in microseconds since 1970: a key that had expired stays expired when the clock is set
+    /// back a little.
     latest: AtomicI64,
-    /// Last, so that the gate can be one whatever its store.
+    /// Last, so that the gate can be unsized over its store.
     keys: K,
 }
 
@@ -33,7 +33,7 @@ impl<K: KeyStore> KeyAuthGate<K> {
 }
 
 impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
-    /// What [`Gate::admit`] does, without its box.
+    /// Like [`Gate::admit`], without a box.
     pub(crate) async fn pass(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         if call.principal().is_none() {
             if call.route().is_some() {
@@ -61,7 +61,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
                 Some(why) => {
                     let (key, name) = (record.id, &record.principal.name);
                     tracing::info!(call = %call.id(), %key, %name, "refused: {why}");
-                    // Whose it was is for those who look after keys, and nobody has shown that it is theirs.
+                    // The owner goes into the record only: the caller has not proven that the key is theirs.
                     call.note(Decision::refuse("auth", format!("{why}: {key}, {name}")));
                     return Err(refused(why));
                 }
@@ -73,27 +73,27 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         Err(rejection)
     }
 
-    /// The time, which goes back here by more than [`SET_BACK`] or not at all.
+    /// The current time. It never goes back, except by more than [`SET_BACK`].
     fn now(&self, call: &Call) -> Timestamp {
         let now = call.now();
         let latest = self.latest.fetch_max(now.as_microsecond(), Ordering::Relaxed);
-        // Of the first call there is nothing before.
+        // The first call has no earlier time.
         let Ok(before) = Timestamp::from_microsecond(latest) else { return now };
         if before.duration_since(now) > SET_BACK {
-            // Whoever has looked since sees this too.
+            // A concurrent call that sees a newer time does the same.
             let _ = self.latest.compare_exchange(latest, now.as_microsecond(), Ordering::Relaxed, Ordering::Relaxed);
             return now;
         }
         before.max(now)
     }
 
-    /// The record of the key that was presented, under whichever pepper it was put.
+    /// Finds the record of the presented key, under any of the peppers.
     async fn find(&self, headers: &HeaderMap) -> Result<Option<Arc<KeyRecord>>, Rejection> {
         let (presented, mut digest) = self.presented(headers)?;
         let (mut pepper, mut failed) = (&self.pepper, None);
         loop {
             match in_time(self.keys.find(&digest)).await {
-                // A store that gives the record of another key must not make its holder somebody else.
+                // If a store returns another key's record, the caller must not become that key's owner.
                 Ok(Some(record)) if record.digest != digest => {
                     return Err(Rejection::misconfigured(
                         "the `KeyStore` found a record with another digest than it was asked for",
@@ -101,7 +101,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
                 }
                 Ok(Some(record)) => return Ok(Some(record)),
                 Ok(None) => {}
-                // What a cache remembers under another pepper is good all the same.
+                // A cache may still know the key under another pepper.
                 Err(error) => failed = Some(unavailable(&error)),
             }
             let before = pepper.before().and_then(|before| Some((before, before.digest(presented)?)));
@@ -113,7 +113,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         }
     }
 
-    /// The first header that holds a key of ours, and its digest.
+    /// The first header value that has the form of our keys, and its digest.
     fn presented<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a [u8], KeyDigest), Rejection> {
         let mut any = false;
         for name in &CREDENTIALS {
@@ -140,7 +140,7 @@ impl<K: KeyStore> Gate for KeyAuthGate<K> {
     }
 }
 
-/// Why a key that is known opens nothing.
+/// Why a known key is not accepted.
 fn why_not(record: &KeyRecord, now: Timestamp) -> Option<&'static str> {
     match record {
         KeyRecord { disabled: true, .. } => Some("this API key is disabled"),
@@ -149,11 +149,11 @@ fn why_not(record: &KeyRecord, now: Timestamp) -> Option<&'static str> {
     }
 }
 
-/// What a clock may be set back by without bringing back a key that had expired. Where it goes back further it was wrong
-/// before: what it showed then must not keep keys out until the gateway ends.
+/// How far the clock may be set back without reviving a key that had expired. If it goes back further, the earlier time
+/// was wrong, and must not keep keys expired until the gateway ends.
 const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where clients put their key: both SDK families, Azure's, Google's.
+/// The headers in which clients send their key: both SDK families, Azure's, Google's.
 const CREDENTIALS: [HeaderName; 4] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
@@ -161,7 +161,7 @@ const CREDENTIALS: [HeaderName; 4] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
-/// The scheme's name in any case, and one or more spaces (RFC 9110 section 11.4).
+/// The key of a bearer credential: the scheme in any case, then one or more spaces (RFC 9110 section 11.4).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;

@@ -8,14 +8,14 @@ use crate::domain::key::Pepper;
 use crate::gate::{GateLayer, GateService};
 use crate::store::key::KeyStore;
 
-/// Asks for a virtual key. See the [module](crate::auth).
+/// Requires a virtual key. See the [module](crate::auth).
 pub struct KeyAuthLayer<K> {
     gate: GateLayer<KeyAuthGate<K>>,
 }
 
 impl<K: KeyStore> KeyAuthLayer<K> {
-    /// Looks keys up in `keys`, where they were put under `pepper`. A store that is further away than memory belongs
-    /// behind a [`CachedKeys`](crate::store::cached::CachedKeys).
+    /// Creates a layer that looks up keys in `keys`, where they are stored under `pepper`. Wrap a store that is not in
+    /// memory in [`CachedKeys`](crate::store::cached::CachedKeys).
     pub fn new(keys: K, pepper: Pepper) -> Self {
         KeyAuthLayer { gate: GateLayer::ours(KeyAuthGate::new(keys, pepper)) }
     }

@@ -1,16 +1,16 @@
-//! Who calls: the virtual key that a client presents, and the principal behind it.
+//! Authenticates calls: checks the virtual key that a client presents, and finds the principal behind it.
 //!
-//! Reach for it when your service does not know its users by itself. Where it does, put an `Arc<Principal>` into the
-//! request's extensions further out, and leave this layer out, or in: a principal that is there already is believed.
+//! Use it if your service does not identify its users itself. If it does, put an `Arc<Principal>` into the request's
+//! extensions further out. You may then keep this layer or leave it out: it accepts a principal that is already there.
 //!
-//! - **Reads:** `authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`; of several the first that is shaped
-//!   as a key of ours. What is no such key is refused without asking the store.
-//! - **Adds:** the [`Principal`](crate::domain::principal::Principal). **Takes away**, where it has asked for a key:
-//!   those four headers, so that the secret goes no further, into no log and to no provider.
-//! - **Answers** 401 without a key and with one that is unknown, disabled or has expired, with `x-should-retry: false`;
-//!   a model that the key may not use: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's. A store that
-//!   cannot tell: 529, 429 for OpenAI's clients, never a way in.
-//! - **Where:** outside of `IngestLayer`, so that nothing is read for strangers.
+//! - **Reads:** `authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, and of several the first that has
+//!   the form of our keys. Anything else is refused without asking the store.
+//! - **Adds:** the [`Principal`](crate::domain::principal::Principal). **Removes** these four headers once it has
+//!   accepted a key, so that the secret reaches no log and no provider.
+//! - **Answers** 401 without a key, and with one that is unknown, disabled or expired, with `x-should-retry: false`.
+//!   For a model that the key may not use: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's.
+//! - **Fails closed:** if the store cannot answer, 529, or 429 for OpenAI's clients.
+//! - **Where:** outside of `IngestLayer`, so that no body is read for unauthenticated callers.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

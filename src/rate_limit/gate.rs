@@ -16,17 +16,17 @@ use crate::gate::Gate;
 use crate::store::rate_limit::{Acquire, Allowed, Denial, Permit, RateLimitStore, Standing, Used, Verdict};
 use crate::store::{At, StoreError, in_time};
 
-/// How long the slots of a gateway that has fallen silent stay taken.
+/// How long the slots of a gateway stay taken after its last heartbeat.
 const LEASE: Duration = Duration::from_secs(8);
 
 /// The policy of a [`RateLimitLayer`](super::RateLimitLayer).
 pub struct RateLimitGate<R: ?Sized> {
     store: Arc<R>,
     alive: Arc<Alive>,
-    /// What every caller in its scope counts against too.
+    /// Limits that every caller in their scope counts against, besides the caller's own.
     everyone: Arc<[Limit]>,
     expected_output: u64,
-    /// Whom a client may ask for more.
+    /// Whom a client may ask for a higher limit.
     contact: Option<Arc<str>>,
 }
 
@@ -51,12 +51,12 @@ impl<R: RateLimitStore> RateLimitGate<R> {
         self
     }
 
-    /// The same gate, whatever its store.
+    /// The same gate with the type of its store erased.
     pub(crate) fn erased(self) -> RateLimitGate<dyn RateLimitStore> {
         self.seen_as::<dyn RateLimitStore>(|store| store)
     }
 
-    /// The same gate over the same store, seen as another.
+    /// The same gate, with its store seen as another type.
     pub(crate) fn seen_as<T: ?Sized>(self, see: impl FnOnce(Arc<R>) -> Arc<T>) -> RateLimitGate<T> {
         let RateLimitGate { store, alive, everyone, expected_output, contact } = self;
         RateLimitGate { store: see(store), alive, everyone, expected_output, contact }
@@ -72,11 +72,11 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         self.everyone.clone()
     }
 
-    /// What [`Gate::admit`] does, without its box.
+    /// Like [`Gate::admit`], without a box.
     pub(crate) async fn pass(&self, call: &Call) -> Result<(), Rejection> {
         let Some(wanted) = self.wanted(call)? else { return Ok(()) };
         let (ask, asked) = (self.acquire(call, &wanted), self.asked(call));
-        // Past the pointer's own implementation, which would put the future in a box of its own.
+        // Calls the store behind the pointer; the pointer's own implementation would box the future once more.
         let answer = in_time((*self.store).acquire(&ask, At::Store)).await;
         let ended = asked.heard(&answer);
         match answer {
@@ -89,7 +89,7 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         }
     }
 
-    /// What the call counts against, if anything is counted.
+    /// What the call counts against, or `None` if nothing is counted.
     pub(crate) fn wanted<'c>(&self, call: &'c Call) -> Result<Option<Wanted<'c>>, Rejection> {
         if !call.endpoint().has_head() {
             call.pass_unplaced("RateLimitLayer")?;
@@ -105,17 +105,17 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         Ok(Some(Wanted { limits, input, tokens: input.saturating_add(output) }))
     }
 
-    /// As its store is asked for it.
+    /// The question as the store gets it.
     pub(crate) fn acquire<'w>(&self, call: &Call, wanted: &'w Wanted<'_>) -> Acquire<'w> {
         Acquire::new(call.id(), self.alive.session(), &wanted.limits).tokens(wanted.tokens)
     }
 
-    /// A question to the store that is under way.
+    /// Marks a question to the store as in progress.
     pub(crate) fn asked<'c>(&self, call: &'c Call) -> Asked<'c, Ended<R>> {
         Asked::new(call, self.nothing(call))
     }
 
-    /// The call goes on; from here on its close settles.
+    /// Lets the call go on. From here on its close settles.
     pub(crate) fn allowed(&self, call: &Call, wanted: &Wanted<'_>, allowed: Allowed, ended: Option<Ended<R>>) {
         let Allowed { permit, standings } = allowed;
         call.show_counted(&permit, standings);
@@ -128,13 +128,13 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         call.note(Decision::allow("rate_limit", "within every limit"));
     }
 
-    /// The call does not go on.
+    /// Refuses the call.
     pub(crate) fn denied(&self, call: &Call, wanted: &Wanted<'_>, denial: &Denial) -> Rejection {
         call.show_limits(&denial.standings);
         note(call, refusal(denial, &wanted.limits, self.contact.as_deref()))
     }
 
-    /// What the call is likely to take in and to give; nothing where no tokens are produced, or none are counted.
+    /// The call's likely input and output tokens; zero if it produces none, or if no limit counts tokens.
     fn tokens(&self, call: &Call, limits: &[Limit]) -> Result<(u64, u64), Rejection> {
         let generates = call.endpoint().operation == Operation::Generate;
         if !generates || !limits.iter().any(|limit| limit.measure == Measure::Tokens) {
@@ -148,7 +148,8 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         Ok((input, output))
     }
 
-    /// Of whatever is counted under the call's id, and with the session kept alive until the store knows.
+    /// Settles for nothing whatever is counted under the call's id, and keeps the session alive until the store has
+    /// heard.
     fn nothing(&self, call: &Call) -> Ended<R> {
         let (store, session) = (self.store.clone(), self.alive.session());
         let held = self.alive.hold(call.settlements(), move || {
@@ -167,22 +168,22 @@ impl<R: RateLimitStore> Gate for RateLimitGate<R> {
     }
 }
 
-/// What a call counts against, before any store is asked.
+/// What a call will count against.
 pub(crate) struct Wanted<'c> {
     limits: Cow<'c, [Limit]>,
-    /// The tokens that it is likely to take in.
+    /// The likely input tokens.
     input: u64,
-    /// All that it is likely to take.
+    /// The likely input and output tokens.
     tokens: u64,
 }
 
-/// With the refusal among what was decided about the call.
+/// Records the refusal among the decisions about the call.
 fn note(call: &Call, rejection: Rejection) -> Rejection {
     call.note(Decision::refuse("rate_limit", rejection.shared_message()));
     rejection
 }
 
-/// What has come of a call that was counted.
+/// The end of a call that was counted, to be told to its store.
 pub(crate) struct Ended<R: ?Sized> {
     store: Arc<R>,
     permit: Permit,
@@ -197,7 +198,7 @@ impl<R: RateLimitStore + ?Sized> Fact for Ended<R> {
         self.permit.taken.is_empty()
     }
 
-    // What it does not know it does not count.
+    // A store ignores a settlement of a call that it does not know, so it may come at any time.
     fn memory(&self) -> Duration {
         Duration::MAX
     }
@@ -212,12 +213,12 @@ fn used(outcome: &Outcome, input: u64, estimated: u64) -> Used {
     let tokens = outcome.attempts.iter().map(|attempt| tokens(attempt, input, outcome.endpoint.dialect));
     let tokens = tokens.fold(0, u64::saturating_add);
     if outcome.usage.is_some() || tokens > 0 {
-        // What was said until it broke off does not count all that was produced.
+        // If an answer broke off, its stated usage does not cover everything that was produced.
         let is_final = outcome.attempts.iter().all(|attempt| attempt.usage_is_final || failed(attempt));
         return Used::Tokens(if is_final { tokens } else { tokens.max(estimated) });
     }
     match outcome.attempts.iter().all(failed) {
-        // Answered here, it is a request like any other.
+        // A call that the gateway answered itself counts as one request.
         _ if outcome.is_unasked() && outcome.status.is_some_and(|status| status.is_success()) => Used::Tokens(0),
         _ if outcome.is_unasked() => Used::Nothing,
         true if !outcome.attempts.is_empty() => Used::Tokens(0),
@@ -225,9 +226,11 @@ fn used(outcome: &Outcome, input: u64, estimated: u64) -> Used {
     }
 }
 
-/// What an attempt has used as far as its provider has said; one whose answer was left before its end, as much as it can have had
-/// by then: nobody gets more through by hanging up. What Anthropic's API has read from its cache does not count, as it does not
-/// for its own limits; for OpenAI's it does.
+/// The tokens that an attempt used, as stated by its provider.
+///
+/// If the answer was abandoned, the output is the most that it can have been by then: hanging up must not give anyone a
+/// higher rate. Tokens that Anthropic's API read from its cache do not count, as in Anthropic's own limits; OpenAI's
+/// do.
 fn tokens(attempt: &Attempt, input: u64, spoken: Dialect) -> u64 {
     let usage = attempt.usage.unwrap_or_default();
     let dialect = attempt.target.as_ref().map_or(spoken, |target| target.dialect);
@@ -235,14 +238,14 @@ fn tokens(attempt: &Attempt, input: u64, spoken: Dialect) -> u64 {
     let taken_in = usage.total_input().saturating_sub(free);
     let was_left = attempt.end == AttemptEnd::Abandoned && attempt.status.is_some_and(|status| status.is_success());
     match attempt.output_at_most.filter(|_| was_left) {
-        // Servers that only look like Anthropic's begin with an input of 0.
+        // Some servers with Anthropic's API start by stating an input of 0.
         Some(output) if usage.total_input() == 0 => input.saturating_add(output),
         Some(output) => taken_in.saturating_add(output),
         None => taken_in.saturating_add(usage.output),
     }
 }
 
-/// Says which limit it is, what of it is gone, when there is more, and whom to ask.
+/// The refusal: names the limit, what is used, when there is room again, and whom to ask.
 fn refusal(denial: &Denial, limits: &[Limit], contact: Option<&str>) -> Rejection {
     let limit = limits.get(denial.index).map(ToString::to_string).unwrap_or_default();
     let ask = contact.map(|contact| format!("; ask {contact} for more")).unwrap_or_default();

@@ -9,34 +9,35 @@ use crate::domain::limit::Limit;
 use crate::gate::{GateLayer, GateService};
 use crate::store::rate_limit::RateLimitStore;
 
-/// Counts calls against their limits. See the [module](crate::rate_limit).
+/// Limits requests per minute, tokens per minute and parallel calls. See the [module](crate::rate_limit).
 pub struct RateLimitLayer<R> {
     gate: RateLimitGate<R>,
 }
 
 impl<R: RateLimitStore> RateLimitLayer<R> {
-    /// Counts in `store`.
+    /// Creates a layer that counts in `store`.
     pub fn new(store: R) -> Self {
         RateLimitLayer { gate: RateLimitGate::new(store) }
     }
 
-    /// How many output tokens a call is expected to take at most, whatever it asks for: clients ask for the most that a
-    /// model can give, and use a hundredth of it. 512 unless set.
+    /// Sets the most output tokens that a call is expected to use, whatever it asks for. The default is 512.
+    ///
+    /// Clients usually ask for the model's maximum and use a hundredth of it.
     #[must_use]
     pub fn expected_output(mut self, tokens: u64) -> Self {
         self.gate = self.gate.expected_output(tokens);
         self
     }
 
-    /// Every caller in its scope counts against this limit too: the members of a team, whoever is sorted under a tag,
-    /// everyone, or whoever asks for a model or a provider.
+    /// Adds a limit that every caller in its scope counts against, besides the caller's own limits. The scope may be a
+    /// team, a tag, everyone, a model or a provider.
     #[must_use]
     pub fn for_everyone(mut self, limit: Limit) -> Self {
         self.gate = self.gate.for_everyone(limit);
         self
     }
 
-    /// Whom to ask for more, for the sentence of a refusal: "the limit of … is reached: …; ask #llm-platform for more".
+    /// Sets whom to ask for more; refusals include it: "the limit of … is reached: …; ask #llm-platform for more".
     #[must_use]
     pub fn contact(mut self, contact: impl Into<Arc<str>>) -> Self {
         self.gate = self.gate.contact(contact.into());

@@ -1,16 +1,19 @@
-//! Requests a minute, tokens a minute, and calls at once.
+//! Limits requests per minute, tokens per minute and parallel calls.
 //!
-//! - **Reads:** the principal's limits, and the head, from which the tokens are estimated: the input by its bytes, the
-//!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. What the call used in the end takes the
-//!   estimate's place, without the input that Anthropic's API has read from its cache.
-//! - **Adds:** the limit headers of the caller's dialect, on every answer to a call that came as far as this; a slot that is
-//!   held until the last byte. What is refused further out (a bad key or body, a model that the key may not use) has none; what
-//!   a budget or a gate refuses further in counts for nothing, and its headers say so.
-//! - **Answers** 429 with a true `retry-after`. A call that is larger than its limit is told not to come again. A store
-//!   that cannot tell: 529, 429 for OpenAI's clients.
-//! - **Where:** inside of `KeyAuthLayer` and `IngestLayer`, outside of `BudgetLayer`, whose refusal undoes it.
+//! - **Reads:** the principal's limits, and the head, from which it estimates tokens: the input by its bytes, the
+//!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. When the call ends, its actual usage
+//!   replaces the estimate. Input that Anthropic's API read from its cache does not count.
+//! - **Adds:** the limit headers of the caller's dialect, on every answer to a call that reached this layer; a slot
+//!   that is held until the last byte. Calls refused further out (a bad key or body, a model that the key may not use)
+//!   get no limit headers. Calls refused further in, by a budget or a gate, count for nothing, and their headers show
+//!   that.
+//! - **Answers** 429 with an exact `retry-after`. A call larger than its limit is told not to retry. If the store
+//!   cannot answer: 529, or 429 for OpenAI's clients.
+//! - **Where:** inside of `KeyAuthLayer` and `IngestLayer`, outside of `BudgetLayer`: a refusal there undoes the count
+//!   here.
 //!
-//! All limits are counted, or none. A caller without limits is not asked about; nor is what is no LLM endpoint.
+//! A call counts against all of its limits or none. Callers without limits, and paths that are no LLM endpoint, pass
+//! uncounted.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
