@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Settlements;
 use crate::store::{Chain, Session, StoreError, contained};
 
-/// Keeps a session alive at its store for as long as calls hold anything there.
+/// Sends heartbeats for a session to its store as long as calls hold anything there.
 #[derive(Debug)]
 pub(crate) struct Alive {
     session: Session,
@@ -18,7 +18,7 @@ struct Inner {
     beats: AtomicBool,
 }
 
-/// One call's hold on a session: as long as it is there, the session is kept alive.
+/// One call's hold on a session: the session is kept alive until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held(Arc<Inner>);
 
@@ -31,14 +31,13 @@ impl Alive {
         self.session
     }
 
-    /// Begins to hold. `beat` tells the store every third of a lease from now on, in a task of its own, until nobody
-    /// holds any more.
+    /// Starts a hold. From now on a task calls `beat` every third of a lease, until there are no more holds.
     pub(crate) fn hold<F>(&self, settlements: &Settlements, beat: impl Fn() -> F + Send + 'static) -> Held
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         self.inner.holds.fetch_add(1, Ordering::SeqCst);
-        // Looked at before it is written: every call comes by here.
+        // Read before writing: every call comes through here.
         if !self.inner.beats.load(Ordering::SeqCst) && !self.inner.beats.swap(true, Ordering::SeqCst) {
             let (guard, pause) = (Beats(Some(self.inner.clone())), self.session.lease / 3);
             settlements.spawn_untracked(keep_alive(guard, pause, beat));
@@ -64,13 +63,13 @@ where
         }
         if inner.holds.load(Ordering::SeqCst) == 0 {
             inner.beats.store(false, Ordering::SeqCst);
-            // Somebody may have begun to hold in between, and relied on this task; or has begun another.
+            // A new hold may have relied on this task in between, or may have started another one.
             if inner.holds.load(Ordering::SeqCst) == 0 || inner.beats.swap(true, Ordering::SeqCst) {
                 guard.0 = None;
                 continue;
             }
         }
-        // One that never answers must not keep the next one from being tried, which the lease has time for.
+        // A heartbeat that hangs must not prevent the next one, for which the lease leaves time.
         match tokio::time::timeout(pause, contained(beat())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -84,7 +83,7 @@ where
     }
 }
 
-/// The task's own end: dropped with its runtime, it leaves the beating to the next call.
+/// Marks the end of the task: if the task is dropped with its runtime, the next call starts another one.
 struct Beats(Option<Arc<Inner>>);
 
 impl Drop for Beats {
@@ -113,7 +112,7 @@ mod tests {
                 Ok(())
             }
         });
-        // At 3 s it hangs, at 6 s it is tried again and panics, and from then on all is well.
+        // At 3 s the heartbeat hangs, at 6 s it is tried again and panics, and from then on it succeeds.
         for (pause, begun) in [(2_900, 0), (3_000, 1), (200, 2), (3_100, 3)] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             assert_eq!(beats.load(Ordering::SeqCst), begun);

@@ -2,10 +2,10 @@ use super::waiting::Fact;
 use super::{Call, Settlements};
 use crate::store::StoreError;
 
-/// A store that has been asked for a call, and has not answered.
+/// A question to a store that has not been answered yet.
 ///
-/// Dropped like that, because the client left, it may have done what it was asked all the same; so it is told what has
-/// come of it: `nothing`.
+/// If it is dropped in that state because the client left, the store may still have acted on it. The drop therefore
+/// settles it as `nothing`.
 #[derive(Debug)]
 pub(crate) struct Asked<'a, F: Fact> {
     call: &'a Call,
@@ -17,7 +17,7 @@ impl<'a, F: Fact> Asked<'a, F> {
         Asked { call, nothing: Some(nothing) }
     }
 
-    /// What its answer leaves to be told: where it has certainly done nothing, nothing.
+    /// Takes the store's answer. Returns what remains to be settled: nothing if the store has certainly not acted.
     pub(crate) fn heard<T>(self, answer: &Result<T, StoreError>) -> Option<F> {
         match answer {
             Ok(_) => self.answered(),
@@ -29,7 +29,7 @@ impl<'a, F: Fact> Asked<'a, F> {
         }
     }
 
-    /// It has answered: from here on its caller says what comes of it, beginning with nothing.
+    /// The store has answered. From here on the caller settles, starting from `nothing`.
     pub(crate) fn answered(mut self) -> Option<F> {
         self.nothing.take()
     }

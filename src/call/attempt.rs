@@ -16,8 +16,8 @@ use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::domain::usage::Usage;
 
-/// An attempt that has begun and not ended. Whoever meters the answer holds it until the answer's last byte; dropped
-/// without a word, it counts as abandoned.
+/// An attempt in progress. Whoever meters the answer holds it until the last byte. Dropped without an explicit end, the
+/// attempt counts as abandoned.
 pub struct AttemptGuard {
     call: Option<Call>,
     slot: Slot,
@@ -27,13 +27,13 @@ pub struct AttemptGuard {
     upstream_request_id: Option<String>,
     error: Option<Arc<str>>,
     reading: Reading,
-    /// What was said, where somebody listens.
+    /// What was reported so far, if a journal or a watch follows the attempt.
     said: Option<Said>,
 }
 
 impl AttemptGuard {
     pub(super) fn begin(mut call: Call) -> Self {
-        // The body is the request's to keep, and an answer may be long.
+        // The request keeps the body; an answer may take long.
         call.edited = None;
         let (began, slot) = (call.elapsed(), call.join_as_attempt());
         let is_written = call.trail().is_some();
@@ -59,7 +59,7 @@ impl AttemptGuard {
         self.call.as_ref().map(|call| call.target().map_or(call.dialect(), |t| t.dialect))
     }
 
-    /// Whether a usage chunk of this attempt's stream was our wish and not the client's.
+    /// Whether we, not the client, asked for the usage chunk of this attempt's stream.
     #[must_use]
     pub fn withholds_usage(&self) -> bool {
         self.call.as_ref().is_some_and(Call::withholds_usage)
@@ -69,13 +69,13 @@ impl AttemptGuard {
         self.slot
     }
 
-    /// Whether another, which began within it, has taken its place: then nothing is recorded of it.
+    /// Whether a nested attempt has replaced this one, so that this one is not recorded.
     pub(crate) fn is_taken_over(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.state().is_taken_over(self.slot))
     }
 
-    /// One in its stead, where the one that took its place came to nothing, and all since: what is answered all the same was
-    /// asked of somebody else, by the way of this one.
+    /// A new attempt in place of this one, if the nested attempt that replaced it, and all later ones, came to nothing:
+    /// then the answer came from elsewhere, through the path of this attempt.
     pub(crate) fn anew(&self) -> Option<AttemptGuard> {
         let mut call = self.call.clone()?;
         let came_to_nothing = |attempt: &Option<Attempt>| attempt.as_ref().is_some_and(Attempt::came_to_nothing);
@@ -88,12 +88,13 @@ impl AttemptGuard {
         })
     }
 
-    /// Whether it has not ended.
+    /// Whether the attempt has not ended.
     pub(crate) fn is_open(&self) -> bool {
         self.call.is_some()
     }
 
-    /// How its answer is read on once its client has gone, if it is; and where such work belongs.
+    /// The drain that reads this answer on after its client has left, if one applies, and the settlements that track
+    /// that work.
     pub(crate) fn drain(&self) -> Option<(Drain, Settlements)> {
         let call = self.call.as_ref().filter(|call| !call.is_cut(Cut::HungUp))?;
         let upstream = call.target().map(|target| &*target.upstream);
@@ -101,7 +102,7 @@ impl AttemptGuard {
         Some((drain.clone(), call.settlements().clone()))
     }
 
-    /// The head of the answer has come.
+    /// Records the head of the answer.
     pub fn head(&mut self, status: StatusCode, upstream_request_id: Option<String>) {
         self.status = Some(status);
         self.upstream_request_id = upstream_request_id;
@@ -111,8 +112,9 @@ impl AttemptGuard {
         call.waited_upstream(took);
     }
 
-    /// What the answer has said so far. The latest counts. Of an answer that takes its time it is told now and then: what has
-    /// been said is what a journal knows of it after a crash.
+    /// Records what the answer has stated so far; the latest reading replaces earlier ones.
+    ///
+    /// Call it now and then during a long answer: after a crash, a journal knows only what was recorded.
     pub fn read(&mut self, reading: Reading) {
         if !reading.ended {
             self.note(&reading);
@@ -120,28 +122,28 @@ impl AttemptGuard {
         self.reading = reading;
     }
 
-    /// What the provider calls its error.
+    /// Records the provider's name for its error.
     pub(crate) fn failed_by(&mut self, error: Option<Arc<str>>) {
         self.error = error;
     }
 
-    /// Whether anybody wants to know what it costs before it ends.
+    /// Whether the cost must be reported before the attempt ends.
     pub(crate) fn is_followed(&self) -> bool {
         self.call.as_ref().is_some_and(Call::follows_cost)
     }
 
-    /// Whether anybody wants to know what it says before it ends.
+    /// Whether readings must be reported before the attempt ends.
     pub(crate) fn is_listened_to(&self) -> bool {
         self.said.is_some()
     }
 
-    /// Its answer has said so much so far. Gives why it may go on no longer, if so.
+    /// Reports the current reading. Returns the reason if the stream must end here.
     pub(crate) fn heard(&mut self, reading: &Reading) -> Option<Rejection> {
-        // Some servers state in every chunk what would be the last word of others.
+        // Some servers state in every chunk what others state only at the end.
         let is_last_word = reading.usage_is_final && !self.said.as_ref()?.was_final();
         let is_news = self.note(reading);
         let call = self.call.as_ref()?;
-        // All of its cost is known once it has said its last word, and nothing is saved by ending it.
+        // After the final usage the whole cost is known, and ending the stream saves nothing.
         let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;
         if is_news {
             watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
@@ -149,7 +151,8 @@ impl AttemptGuard {
         watch.over()
     }
 
-    /// Keeps it for whoever asks how the call stands, and has it written down when much has come. Whether it is worth that.
+    /// Stores the reading for those who ask about the call, and has it written to the journal when enough has come.
+    /// Returns whether the reading is news.
     fn note(&mut self, reading: &Reading) -> bool {
         let (Some(said), Some(call)) = (&mut self.said, &self.call) else { return false };
         let is_news = said.is_news(reading);
@@ -164,14 +167,14 @@ impl AttemptGuard {
         is_news
     }
 
-    /// It ends here, for this reason.
+    /// Cuts the call here, for this reason.
     pub(crate) fn cut(&self, why: &Rejection) {
         if let Some(call) = &self.call {
             call.cut_by_itself(why);
         }
     }
 
-    /// So much has been used of it so far.
+    /// Reports the usage of this attempt so far.
     pub(crate) fn used(&self, usage: &Usage) {
         if let Some(call) = &self.call
             && let Some(cost) = call.cost(usage)
@@ -199,7 +202,7 @@ impl AttemptGuard {
         if self.head_after.is_none() {
             call.waited_upstream(took);
         }
-        // What was not sent, or refused, is not billed.
+        // What was not sent, or was refused, is not billed.
         let is_known = usage_is_final || matches!(end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus) && usage.is_none();
         let attempt = Attempt {
             cost: usage.and_then(|usage| call.cost(&usage)),
@@ -228,21 +231,24 @@ impl AttemptGuard {
 }
 
 impl Call {
-    /// Begins an attempt at this handle's target: the call stays open until the guard is gone. One that begins within another,
-    /// on the handle that the other's request came with, is counted in its place: what both hear is one answer.
+    /// Begins an attempt at this handle's target. The call stays open until the guard is gone.
+    ///
+    /// An attempt that begins within another, on the handle in the other's request, replaces the outer one, because
+    /// both see the same answer.
     #[must_use]
     pub fn begin_attempt(&self) -> AttemptGuard {
         AttemptGuard::begin(self.clone())
     }
 
-    /// The same, for the request that this handle came with: who sends it can then say whether it was sent.
+    /// Like [`begin_attempt`](Self::begin_attempt), and marks this handle, so that the sender of its request can report
+    /// whether it was sent.
     pub(crate) fn begin_attempt_of(&mut self) -> AttemptGuard {
         let guard = self.begin_attempt();
         self.slot = Some(guard.slot());
         guard
     }
 
-    /// The name of a model, which is nearly always that of its target.
+    /// The name of a model as a shared string; nearly always it is the target's.
     pub(super) fn shared_name(&self, name: &str) -> Arc<str> {
         match self.target() {
             Some(target) if *target.model == *name => target.model.clone(),
@@ -250,7 +256,7 @@ impl Call {
         }
     }
 
-    /// Of the wait for the head of the answer, so much was for an upstream.
+    /// Adds time that the head of the answer waited for an upstream.
     pub(crate) fn waited_upstream(&self, took: Duration) {
         let mut state = self.state();
         state.upstream_took = state.upstream_took.saturating_add(took);

@@ -11,26 +11,26 @@ use crate::body::{Body, BoxError};
 use crate::dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// The client's body: every byte of the inner one, and the closer that says how it ended.
+/// The client's body: passes on the inner body and tells the closer how it ended.
 pub(super) struct CallBody {
     inner: Body,
     closer: Closer,
     ending: Ending,
     bytes_out: u64,
-    /// The last bytes handed out of an event stream, to know whether an event stands open; `None` for other answers.
+    /// The last two bytes sent of an event stream, to know whether an event is open; `None` for other answers.
     tail: Option<[u8; 2]>,
-    /// It has been given up.
+    /// The answer has been given up.
     broken: bool,
-    /// An event, or an error, that is told at the next poll.
+    /// The final event or error, sent at the next poll.
     farewell: Option<Result<Bytes, BoxError>>,
-    /// What went out before has had time to.
+    /// hyper has had a chance to flush the bytes sent before.
     flushed: bool,
 }
 
 impl CallBody {
     pub(super) fn new(inner: Body, mut closer: Closer, is_event_stream: bool) -> Self {
         let ending = Ending::new(false, &inner);
-        // An answer whose length is promised has no room for an error event.
+        // An answer with an announced length has no room for an error event.
         let is_event_stream = is_event_stream && http_body::Body::size_hint(&inner).exact().is_none();
         if ending.is_done() {
             closer.end(ClientEnd::Complete, 0);
@@ -60,7 +60,7 @@ impl CallBody {
                 *tail = *b"\n\n";
                 return;
             }
-            // A CR is part of a line end and tells nothing that its LF does not.
+            // A CR is part of a line end; its LF tells the same.
             let mut last = data.iter().rev().copied().filter(|byte| *byte != b'\r');
             *tail = match (last.next(), last.next()) {
                 (Some(b), Some(a)) => [a, b],
@@ -70,8 +70,8 @@ impl CallBody {
         }
     }
 
-    /// A stream that breaks between events ends with an error event, which SDKs raise as such; within an event only a cut
-    /// connection is honest.
+    /// The error event for a stream that breaks between events, which SDKs raise as an error. Within an event there is
+    /// none: only closing the connection is correct there.
     fn error_event(&self, error: &BoxError) -> Option<Bytes> {
         let call = self.closer.call()?;
         if self.tail != Some(*b"\n\n") {
@@ -86,17 +86,18 @@ impl CallBody {
 }
 
 impl CallBody {
-    /// Ends the client's side with an error event where there is room for one, with a cut connection where there is not.
+    /// Ends the client's side: with an error event if there is room for one, otherwise by breaking the connection.
     fn break_off(&mut self, error: BoxError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.give_up(error);
         self.poll_farewell(cx)
     }
 
-    /// The same, from outside, at the next poll. Nothing is left of what has ended.
+    /// Like `break_off`, called from outside; it takes effect at the next poll. If the body has already ended, nothing
+    /// happens.
     pub(super) fn cut(&mut self, why: &Rejection) {
         self.inner = Body::empty();
         match self.closer.call() {
-            // All that there was to say had been handed out: an error behind it would make nothing of a good answer.
+            // The answer was already complete: an error after it would spoil a good answer.
             Some(call) if self.bytes_out > 0 && call.last_attempt_is_whole() => {
                 self.broken = true;
                 self.closer.end(ClientEnd::Complete, self.bytes_out);
@@ -106,7 +107,7 @@ impl CallBody {
         }
     }
 
-    /// Lets go of the answer, and ends the client's side.
+    /// Drops the answer and ends the client's side.
     fn give_up(&mut self, error: BoxError) {
         let event = self.error_event(&error);
         self.bytes_out += event.as_ref().map_or(0, |event| event.len() as u64);
@@ -117,9 +118,10 @@ impl CallBody {
         self.closer.end(ClientEnd::Failed, self.bytes_out);
     }
 
-    /// What is told of a broken answer; nothing may follow.
+    /// Sends the final event or error of a broken answer, after which nothing follows.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        // hyper drops what it has not yet flushed when a body fails; pending once, the bytes before the error go out.
+        // hyper drops unflushed bytes when a body fails. Returning `Pending` once lets it flush the bytes before the
+        // error.
         if matches!(self.farewell, Some(Err(_))) && !std::mem::replace(&mut self.flushed, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -128,7 +130,7 @@ impl CallBody {
     }
 }
 
-/// An error in mid-stream that knows what to tell the client.
+/// A mid-stream error that carries the rejection for the client.
 #[derive(Debug)]
 pub(crate) struct StreamBroken(pub(crate) Rejection);
 
@@ -149,7 +151,7 @@ impl http_body::Body for CallBody {
         if this.broken {
             return this.poll_farewell(cx);
         }
-        // Looked at by reference, and returned where it lies: every move of it is one more for each frame.
+        // By reference, and returned in place: each move would be one more per frame.
         let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
         if let Poll::Ready(came) = &mut polled {
             if let Some(Ok(frame)) = came
@@ -172,7 +174,7 @@ impl http_body::Body for CallBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What is told of an answer that was cut before anybody asked for its length has none of its own.
+        // A cut answer ends with an event or error of another length than the inner body's.
         if self.broken { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
@@ -184,7 +186,7 @@ impl Drop for CallBody {
         let end = match self.closer.call() {
             _ if self.ending.is_done() => ClientEnd::Complete,
             _ if std::thread::panicking() => ClientEnd::Failed,
-            // All that there was to say had been handed out when the client left.
+            // The complete answer had been handed out when the client left.
             Some(call) if self.bytes_out > 0 && call.last_attempt_is_whole() => ClientEnd::Complete,
             _ => ClientEnd::Abandoned,
         };

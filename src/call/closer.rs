@@ -5,8 +5,8 @@ use super::Call;
 use super::state::{ClientEnd, Closing, Hook};
 use crate::domain::outcome::Outcome;
 
-/// The client's side of a call: unclonable, held by the opener's future, then by its body, so that whatever drops those
-/// (a hang-up, a panic, a shutdown) ends the client's side exactly once.
+/// The client's side of a call. It cannot be cloned; the opener's future holds it, then the body does. Whatever drops
+/// these (a hang-up, a panic, a shutdown) ends the client's side exactly once.
 pub(super) struct Closer {
     call: Option<Call>,
 }
@@ -52,7 +52,7 @@ pub(super) fn close(last: Option<Closing>) {
     drop(counted);
 }
 
-/// A hook runs in `Drop`, perhaps while another panic unwinds: its own must not get out, or the process aborts.
+/// Hooks may run in `Drop` during another panic: a panic of theirs must not escape, or the process aborts.
 pub(super) fn run(hook: Hook, outcome: &Arc<Outcome>) {
     if catch_unwind(AssertUnwindSafe(|| hook(outcome))).is_err() {
         tracing::error!(call = %outcome.id, "an on_close hook panicked");

@@ -12,8 +12,8 @@ use crate::domain::outcome::charge_guessed;
 use crate::domain::usage::Usage;
 
 impl Call {
-    /// The card of the model that this handle's target serves. In front of a service that reads the route for itself nobody
-    /// knows which it is: the dearest of them, if all have a price.
+    /// The card of the model that this handle's target serves. If the inner service reads the route itself, the model
+    /// is not known; then the most expensive one, if all have a price.
     pub(crate) fn card(&self) -> Option<&ModelCard> {
         let dearer = |one: &ModelCard, other: &ModelCard| {
             (one.prices.output, one.prices.input) > (other.prices.output, other.prices.input)
@@ -21,19 +21,19 @@ impl Call {
         self.cards().reduce(|one, other| Some(if dearer(other?, one?) { other? } else { one? })).flatten()
     }
 
-    /// Those of all models that may serve this handle.
+    /// The cards of all models that may serve this handle.
     fn cards(&self) -> impl Iterator<Item = Option<&ModelCard>> {
         let targets = self.target.as_ref().map_or(self.route().unwrap_or_default(), slice::from_ref);
         let asked = self.model().filter(|_| targets.is_empty());
         targets.iter().map(|target| &target.model).chain(asked).map(|model| self.shared.catalog.find(model))
     }
 
-    /// The dearest by any of them.
+    /// The highest cost by any of these cards.
     fn dearest(&self, cost: impl Fn(&ModelCard) -> Option<Money>) -> Option<Money> {
         self.cards().map(|card| cost(card?)).reduce(|one, other| Some(one?.max(other?))).flatten()
     }
 
-    /// What this usage costs, if the model has a price.
+    /// The cost of this usage, if the model has a price.
     pub(crate) fn cost(&self, usage: &Usage) -> Option<Money> {
         self.dearest(|card| self.cost_by(card, usage))
     }
@@ -42,12 +42,12 @@ impl Call {
         let Some(head) = self.head() else { return card.cost(usage, Terms::default()) };
         let asked = self.dialect();
         let target = self.target().map_or(asked, |target| target.dialect);
-        // No translation asks for a tier, a speed or a region; what served it the answer says.
+        // A translated request asks for no tier, speed or region; the answer states what was used.
         let terms = if target == asked { head.inputs().terms } else { Terms::default() };
         card.cost(&billed(head.inputs(), card, asked, target, *usage), terms)
     }
 
-    /// From now on attempts say what they have cost as soon as they know.
+    /// From now on, attempts report their cost as soon as it is known.
     pub(crate) fn follow_cost(&self) {
         self.shared.follows_cost.store(true, Ordering::Relaxed);
     }
@@ -56,8 +56,8 @@ impl Call {
         self.shared.follows_cost.load(Ordering::Relaxed)
     }
 
-    /// What all attempts have cost by what their providers have said so far; `None` where one that goes on has said nothing,
-    /// or has no price.
+    /// The cost of all attempts so far, as stated by their providers; `None` if an attempt in progress has stated
+    /// nothing, or has no price.
     pub(crate) fn cost_so_far(&self) -> Option<Money> {
         let state = self.state();
         let mut sum: Option<Money> = None;
@@ -82,13 +82,13 @@ impl Call {
         }
     }
 
-    /// The most that an answer can have cost that said so much and took so long, if it has a bound.
+    /// The most that an answer with this reading can have cost after this time, if there is a bound.
     pub(crate) fn at_most(&self, reading: &Reading, took: Duration) -> Option<Money> {
         let head = self.head()?;
         self.dearest(|card| ceiling_so_far(head.inputs(), card, &self.seen(card, reading, took)).ok())
     }
 
-    /// The most output tokens that such an answer can have had: as many as came, where the speed of its model is not known.
+    /// The most output tokens of such an answer; if the model's speed is not known, as many as were seen.
     pub(crate) fn output_at_most(&self, reading: &Reading, took: Duration) -> u64 {
         let output = |card: Option<&ModelCard>| card.and_then(|card| self.seen(card, reading, took).output(card));
         let came = reading.events.max(reading.usage.map_or(0, |usage| usage.output));

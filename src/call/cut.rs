@@ -14,13 +14,13 @@ use crate::domain::rejection::Rejection;
 /// How a call was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// Its client is as good as gone: its answer may be read on.
+    /// Its client does not read: the answer may still be drained.
     Slow,
-    /// It is over, and with it what goes on upstream.
+    /// The call is over, including its upstream request.
     HungUp,
 }
 
-/// What a call is cut by, whether its answer is still awaited or on its way out.
+/// Lets a call be cut, both before and after the head of its answer.
 pub(super) struct Door {
     of: LiveCalls,
     inside: Mutex<Inside>,
@@ -29,9 +29,9 @@ pub(super) struct Door {
 #[derive(Default)]
 struct Inside {
     why: Option<Rejection>,
-    /// Of whoever waits for the answer.
+    /// Wakes the task that waits for the answer.
     waker: Option<Waker>,
-    /// The answer, once its head has gone out.
+    /// The answer's body, once its head has been sent.
     answer: Option<Arc<Cell>>,
 }
 
@@ -46,7 +46,7 @@ impl Door {
 }
 
 impl Call {
-    /// Ends the call, unless its client's side has ended, or is being told that it was refused: that goes out as it is.
+    /// Cuts the call. Does nothing if the client's side has ended, or if a refusal is already on its way.
     pub(super) fn cut(&self, why: &Rejection, how: Cut) -> bool {
         let Some(door) = &self.shared.door else { return false };
         if !self.note_cut(why, how) {
@@ -65,7 +65,7 @@ impl Call {
         true
     }
 
-    /// Whoever says so ends it.
+    /// Records the cut; only the first caller gets `true`.
     fn note_cut(&self, why: &Rejection, how: Cut) -> bool {
         let mut state = self.state();
         let is_over = state.client.end.is_some() || state.client.rejection.is_some();
@@ -76,7 +76,7 @@ impl Call {
         true
     }
 
-    /// Its answer breaks off here, for this reason. Whose client has left is told nothing.
+    /// Records that the answer breaks off here, for this reason. If the client has left, it is only noted.
     pub(super) fn cut_by_itself(&self, why: &Rejection) {
         if !self.note_cut(why, Cut::HungUp) {
             self.note(Decision::refuse("cut", why.shared_message()));
@@ -87,7 +87,7 @@ impl Call {
         self.state().cut.as_ref().is_some_and(|cut| cut.0 == how)
     }
 
-    /// Why the answer that is waited for will not come; if it still may, the task is woken when it no longer does.
+    /// The reason, if the awaited answer was cut. Otherwise registers the task to be woken by a cut.
     pub(super) fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Rejection> {
         let mut inside = self.shared.door.as_ref()?.inside();
         if inside.why.is_none() && !inside.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -96,7 +96,7 @@ impl Call {
         inside.why.take()
     }
 
-    /// The body of an answer that is no refusal, which can be cut if the call can.
+    /// Wraps an answer that is no refusal, so that it can be cut if the call can.
     pub(super) fn cuttable(&self, body: CallBody) -> Body {
         let Some(door) = &self.shared.door else { return Body::own(body) };
         let cell = Arc::new(Cell::new(body));
@@ -110,17 +110,17 @@ impl Call {
         Body::own(LiveBody::new(cell))
     }
 
-    /// Since when its client, as far as anybody looked, has taken nothing of what there is for it.
+    /// Since when the client has been seen not to read what is ready for it.
     pub(super) fn takes_nothing_since(&self, now: Instant) -> Option<Instant> {
         let answer = self.shared.door.as_ref()?.inside().answer.clone()?;
         answer.takes_nothing_since(now)
     }
 
-    /// The client's side has ended.
+    /// Removes the call from the live calls when the client's side has ended.
     pub(super) fn out_of_door(&self) {
         if let Some(door) = &self.shared.door {
             door.of.leave(self.id());
-            // It has the call in it.
+            // The cell holds the call: this breaks the cycle.
             let answer = door.inside().answer.take();
             drop(answer);
         }

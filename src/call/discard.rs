@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Buf;
 use http::{HeaderMap, header};
 
-/// Most of a refused body that is read and thrown away.
+/// The most bytes of a refused body that are read and discarded.
 pub(crate) const DISCARD: u64 = 1 << 20;
 
-/// Reads what a client is still sending, up to `most` bytes or one second, so that the refusal is not lost in the reset
-/// with which a kernel answers bytes that nobody took. Nothing is read from a client that waits to be asked for its body.
+/// Reads what a client is still sending, up to `most` bytes or one second. Otherwise the kernel answers unread bytes
+/// with a reset, and the client loses the refusal. Reads nothing if the client waits for `100 Continue` before it sends
+/// its body.
 pub(crate) async fn discard<B>(headers: &HeaderMap, body: B, most: u64)
 where
     B: http_body::Body<Data: Buf>,
@@ -19,7 +20,7 @@ where
     }
 }
 
-/// The same of a client that was asked for it, since some of it was read.
+/// The same for a client whose body has been read in part.
 pub(crate) async fn discard_begun<B>(body: B, most: u64)
 where
     B: http_body::Body<Data: Buf>,

@@ -1,4 +1,4 @@
-//! Refusals where no layer of ours stands further out, to give them their shape and to log them.
+//! Rejections where no layer of ours stands further out to render and log them.
 
 use http::{Request, Response, StatusCode};
 
@@ -11,13 +11,13 @@ use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 
 impl Call {
-    /// The dialect of a request for which nobody has opened a call.
+    /// The dialect of a request for which no call has been opened.
     pub(crate) fn doorless<B>(request: &Request<B>) -> Option<Dialect> {
         Call::of(request).is_none().then(|| endpoint(request).dialect)
     }
 
-    /// [`reject`](Self::reject), where there may be no door. Where one is that the call did not come from, since a layer of
-    /// somebody else's dropped it on the way, that door says it once more, with its own id.
+    /// Like [`reject`](Self::reject), if there may be no door. If there is a door, but a foreign layer dropped the call
+    /// on the way, that door renders the rejection again, with its own id.
     pub(crate) fn reject_for(rejection: Rejection, doorless: Option<Dialect>) -> Response<Body> {
         let Some(dialect) = doorless else { return Call::reject(rejection) };
         log(&rejection, "none");
@@ -28,7 +28,7 @@ impl Call {
     }
 }
 
-/// An answer on its way to the door.
+/// An answer that carries a rejection to the door.
 pub(super) fn carrying(rejection: Rejection, status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

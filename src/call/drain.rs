@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Reads answers to their end whose clients have gone, to learn what they cost.
+/// Reads answers to their end after their clients have disconnected, to learn what they cost.
 ///
-/// A provider that is hung up on stops, or does not, and nobody is told what it bills; a call is then charged the most that
-/// it can have been. Read to its end, it is charged what it says, and that is all of what was asked for: worth it where a
-/// provider goes on regardless (Bedrock does), and dear where it would have stopped. A clone shares its places.
+/// When the connection is dropped, a provider may or may not stop, and does not state what it bills; the call is then
+/// charged the most that it can have cost. A drained answer is charged what the provider states, for everything that
+/// was asked for. That is worth it if the provider continues regardless (Bedrock does), and expensive if it would have
+/// stopped. A clone shares the same places.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,39 +20,39 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Drain {
     places: Arc<Semaphore>,
     most: Duration,
-    /// Those of all where none is named.
+    /// `None` for all upstreams.
     upstreams: Option<Arc<[Arc<str>]>>,
 }
 
 impl Drain {
-    /// At most so many answers at once, each for so long; what is beyond is hung up on. A shutdown waits for those under
-    /// way.
+    /// Drains at most `at_once` answers at a time, each for at most `most`. Beyond that, the upstream connection is
+    /// dropped. A shutdown waits for drains in progress.
     #[must_use]
     pub fn new(at_once: usize, most: Duration) -> Self {
         let places = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
         Drain { places, most, upstreams: None }
     }
 
-    /// Only answers of the upstreams of these names; of all, unless said.
+    /// Restricts draining to the upstreams with these names. The default is all upstreams.
     #[must_use]
     pub fn of<U: Into<Arc<str>>>(mut self, upstreams: impl IntoIterator<Item = U>) -> Self {
         self.upstreams = Some(upstreams.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether it reads what this one answers; `None` is the host's own.
+    /// Whether it drains answers of this upstream; `None` is the host's own service.
     pub(crate) fn reads(&self, upstream: Option<&str>) -> bool {
         let Some(named) = &self.upstreams else { return true };
         upstream.is_some_and(|upstream| named.iter().any(|name| **name == *upstream))
     }
 
-    /// How many more could be read now.
+    /// How many more answers could be drained now.
     #[must_use]
     pub fn places_left(&self) -> usize {
         self.places.available_permits()
     }
 
-    /// One of the places, if there is one.
+    /// Takes a place, if one is free.
     pub(crate) fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().try_acquire_owned().ok()
     }

@@ -10,7 +10,7 @@ use crate::domain::rejection::Rejection;
 use crate::wire::json::Kind;
 use crate::wire::splice::{Splice, quote};
 
-/// What the layers want changed in the request, applied in one splice nearest the wire.
+/// The changes that layers want in the request, applied in one splice nearest the wire.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Edits {
     max_tokens: Option<u64>,
@@ -22,9 +22,9 @@ impl Edits {
         self.max_tokens = Some(self.max_tokens.map_or(tokens, |t| t.min(tokens)));
     }
 
-    /// The least of the caps, and of what the client asked for.
+    /// The lowest of the caps and the client's own limit.
     pub(super) fn max_tokens(self, asked: Option<u64>) -> Option<u64> {
-        // Spelled out: an iterator over the two compiles to thousands of instructions.
+        // Written out: an iterator over the two compiles to thousands of instructions.
         match (self.max_tokens, asked) {
             (Some(cap), Some(asked)) => Some(cap.min(asked)),
             (cap, asked) => cap.or(asked),
@@ -35,7 +35,8 @@ impl Edits {
         self.usage = true;
     }
 
-    /// Whether the wish for usage is ours. Only Chat Completions streams have the option; Anthropic always states usage.
+    /// Whether we ask for usage and the client did not. Only Chat Completions streams have the option; Anthropic always
+    /// states usage.
     pub(super) fn asks_for_usage(self, head: &Head, abilities: impl FnOnce() -> Abilities) -> bool {
         let is_stream = head.dialect() == Dialect::OpenAiChat && head.is_stream();
         self.usage && is_stream && !head.includes_usage() && abilities().usage_option
@@ -47,7 +48,7 @@ impl Edits {
         head: &Head,
         model: Option<&str>,
         body: &Bytes,
-        // Looked up for the few that need them.
+        // Looked up only if needed.
         abilities: impl Fn() -> Abilities,
         most: impl FnOnce() -> u64,
     ) -> Result<Bytes, Rejection> {
@@ -79,7 +80,7 @@ impl Edits {
             }
         }
         if stated {
-            // A server that knows only the old name takes no notice of the other, and money is held by it.
+            // A server that knows only the old name ignores the new one, and the hold depends on the limit.
             let [old, new] = &head.spans.max_tokens;
             let (None | Some((None, _)), Some((Some(asked), _))) = (old, new) else { return };
             if head.dialect() == Dialect::OpenAiChat && !abilities().completion_tokens {
@@ -91,15 +92,15 @@ impl Edits {
             }
             return;
         }
-        // One number goes to every target, and a server refuses a limit beyond what its model gives.
+        // The same number goes to every target, and a server rejects a limit above its model's maximum.
         let cap = cap.min(most());
         match head.spans.max_tokens.iter().flatten().next() {
-            // Named and left open.
+            // Present, but null.
             Some((_, null)) => splice.replace(null.clone(), cap.to_string()),
             None => {
                 let name = match head.dialect() {
                     Dialect::OpenAiResponses => "max_output_tokens",
-                    // A server that knows only the other name takes no notice of this one, or refuses it.
+                    // A server that knows only `max_tokens` ignores or rejects the other name.
                     Dialect::OpenAiChat if abilities().completion_tokens => "max_completion_tokens",
                     Dialect::Anthropic | Dialect::OpenAiChat => "max_tokens",
                 };
@@ -121,11 +122,9 @@ fn include_usage(head: &Head, splice: &mut Splice) {
 }
 
 impl Call {
-    /// The body that goes upstream: `body` with the edits of this call and the model of its target, every other byte as
-    /// it was.
+    /// The body to send upstream: `body` with this call's edits and its target's model. All other bytes are unchanged.
     ///
-    /// # Errors
-    /// `Misconfigured` when `body` is not the one whose head was read.
+    /// # Errors `Misconfigured` if `body` is not the body whose head was read.
     pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;
@@ -134,18 +133,18 @@ impl Call {
         edits.apply(self.endpoint(), head, model, body, abilities, || self.max_output())
     }
 
-    /// The model that the request names where it goes.
+    /// The model that the upstream request names.
     pub(super) fn wire_model(&self) -> Option<&Arc<str>> {
         self.target().map(|target| &target.model).or_else(|| self.model())
     }
 
-    /// The most output tokens that it gives, as far as that is known.
+    /// That model's maximum of output tokens, if known.
     pub(super) fn max_output(&self) -> u64 {
         let card = self.wire_model().and_then(|model| self.catalog().find(model));
         card.map_or(u64::MAX, |card| card.max_output)
     }
 
-    /// What that takes of a request in the client's dialect.
+    /// What that model accepts in a request in the client's dialect.
     pub(super) fn abilities(&self, head: &Head) -> Abilities {
         let model = self.wire_model().map_or(head.model(), |model| &**model);
         self.catalog().abilities(model, head.dialect())

@@ -14,12 +14,12 @@ use crate::body::{Body, BoxError};
 /// | answer to HEAD, or 204, 304 | never polled at all |
 /// | already over at construction | never polled |
 ///
-/// A body dropped outside of these was dropped by somebody who left.
+/// If a body is dropped in any other case, its reader has left.
 #[derive(Debug)]
 pub(crate) struct Ending {
     left: Option<u64>,
     done: bool,
-    /// What the body said of its end when it was last asked.
+    /// The body's last answer to `is_end_stream`.
     said: bool,
 }
 
@@ -37,7 +37,7 @@ impl Ending {
             || status == StatusCode::NOT_MODIFIED
     }
 
-    /// Whether the body is over now, after `polled` came out of it.
+    /// Whether the body has ended, after it returned `polled`.
     pub(crate) fn after(&mut self, polled: Option<&Result<Frame<Bytes>, BoxError>>, body: &Body) -> bool {
         match polled {
             None => self.done = true,
@@ -54,7 +54,7 @@ impl Ending {
         self.done
     }
 
-    /// Whether the body itself says that it is at its end. Remembered: in a stack of bodies each would ask all below it.
+    /// Whether the body itself reports its end. Cached: in a stack of bodies, each would ask all below it.
     pub(crate) fn is_said(&self) -> bool {
         self.said
     }

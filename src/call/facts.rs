@@ -1,4 +1,4 @@
-//! What layers have found out about a call: who calls, what the body says, where it may go.
+//! What layers have found out about a call: the caller, the head of the body, the route.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,15 @@ use crate::domain::target::Target;
 use crate::store::admission::PresentedKey;
 
 impl Call {
-    /// Who calls, if `KeyAuthLayer` or the host has said so.
+    /// The caller, if `KeyAuthLayer` or the host has identified it.
     #[must_use]
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.shared.principal.get()
     }
 
-    /// [`principal`](Self::principal), for a layer that cannot do without.
+    /// Like [`principal`](Self::principal), for a layer that needs a caller.
     ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
+    /// # Errors A `Misconfigured` rejection that names the missing layer.
     pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
         self.principal().ok_or_else(|| {
             Rejection::misconfigured(
@@ -34,12 +33,12 @@ impl Call {
         })
     }
 
-    /// Sets who calls. The first to set it wins.
+    /// Sets the caller. Only the first value counts.
     pub fn set_principal(&self, principal: Arc<Principal>) {
         let _ = self.shared.principal.set(principal);
     }
 
-    /// The key that it came with, if it came with one of ours.
+    /// The virtual key that the call came with, if there was one.
     pub(crate) fn presented_key(&self) -> Option<PresentedKey> {
         self.shared.key.get().copied()
     }
@@ -48,18 +47,17 @@ impl Call {
         let _ = self.shared.key.set(key);
     }
 
-    /// The model that the caller means: the one asked for, or what its own alias stands for.
+    /// The model that the caller means: the requested one, or what the caller's own alias stands for.
     #[must_use]
     pub fn model(&self) -> Option<&Arc<str>> {
         let asked = self.head()?.shared_model();
         Some(self.principal().map_or(asked, |principal| principal.resolve(asked)))
     }
 
-    /// Whether the caller may ask for the model that it means; true as long as either is unknown. Every layer that learns
-    /// of the one or the other asks, so that no order of layers leaves it out.
+    /// Checks that the caller may use the model. Passes as long as the caller or the model is unknown. Every layer that
+    /// learns of either calls it, so that the check happens in any order of layers.
     ///
-    /// # Errors
-    /// `ModelNotAllowed`.
+    /// # Errors `ModelNotAllowed`.
     pub fn check_model(&self) -> Result<(), Rejection> {
         match (self.principal(), self.model()) {
             (Some(principal), Some(model)) if !principal.may_use(model) => {
@@ -81,34 +79,35 @@ impl Call {
         }
     }
 
-    /// The member of the request by which another model may be used than the one that it asks for.
+    /// The member of the request through which it may use another model than the one that it names.
     pub(super) fn other_models(&self) -> Option<&'static str> {
         self.head()?.inputs().other_models
     }
 
-    /// How many decisions have been noted.
+    /// How many decisions have been recorded.
     pub(crate) fn noted(&self) -> usize {
         self.state().decisions.len()
     }
 
-    /// Reads what the client says of itself, unless somebody has: for who hears of the call, since of any other nobody asks.
+    /// Reads what the client states about itself, unless that was done before. Called by layers that report the call;
+    /// nobody else needs it.
     pub(crate) fn set_client(&self, headers: &HeaderMap) {
         self.shared.client.get_or_init(|| Attribution::of(headers, None));
     }
 
-    /// What the client says of itself, its body included, if anybody wants to know.
+    /// What the client states about itself, including in its body, if a layer has asked for it.
     pub(super) fn client(&self) -> Attribution {
         let user = self.head().and_then(Head::user);
         self.shared.client.get().map_or_else(Attribution::default, |client| client.clone().and_user(user))
     }
 
-    /// The input tokens of the request, if somebody has [counted](crate::ingest::TokenCounter) them.
+    /// The input tokens of the request, if they were [counted](crate::ingest::TokenCounter).
     #[must_use]
     pub fn counted_input(&self) -> Option<u64> {
         self.shared.counted_input.get().copied()
     }
 
-    /// Sets how many they are. The first to set it wins.
+    /// Sets the count of input tokens. Only the first value counts.
     pub fn set_counted_input(&self, tokens: u64) {
         let _ = self.shared.counted_input.set(tokens);
     }
@@ -119,10 +118,9 @@ impl Call {
         self.shared.head.get()
     }
 
-    /// [`head`](Self::head), for a layer that cannot do without.
+    /// Like [`head`](Self::head), for a layer that needs the head.
     ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
+    /// # Errors A `Misconfigured` rejection that names the missing layer.
     pub fn require_head(&self) -> Result<&Head, Rejection> {
         self.head().ok_or_else(|| {
             Rejection::misconfigured(match self.endpoint().has_head() {
@@ -132,30 +130,32 @@ impl Call {
         })
     }
 
-    /// Sets what the body says. The first to set it wins; a host that reads bodies itself may do this in
-    /// `IngestLayer`'s place.
+    /// Sets the head. Only the first value counts. A host that reads bodies itself may call this instead of using
+    /// `IngestLayer`.
     pub fn set_head(&self, head: Head) {
         let _ = self.shared.head.set(head);
     }
 
-    /// How many bytes of its body have been counted as in memory.
+    /// How many bytes of the body have been charged to the memory budget.
     pub(crate) fn in_memory(&self) -> usize {
         self.shared.in_memory.load(Ordering::Relaxed)
     }
 
-    /// Whoever reads the body further in counts no more than what it has beyond these.
+    /// Records the charged bytes: a layer further in that reads the body charges only what exceeds them.
     pub(crate) fn set_in_memory(&self, bytes: usize) {
         self.shared.in_memory.fetch_max(bytes, Ordering::Relaxed);
     }
 
-    /// Has no more kept of what this call's prompt and answer hold than so much. Of all who say so, and its key, who says the
-    /// least is heard; what a [`ContentLayer`](crate::ContentLayer) keeps of everyone's counts where nobody has said anything.
+    /// Limits how much of this call's prompt and answer is kept.
+    ///
+    /// If this is called several times, or the key has a setting too, the lowest value counts. The default of the
+    /// [`ContentLayer`](crate::ContentLayer) applies only if there is no value at all.
     pub fn keep_content(&self, keep: Keep) {
         let wish = &mut self.state().keep;
         *wish = Some(wish.map_or(keep, |before| before.min(keep)));
     }
 
-    /// How much of it is to be kept where nobody says anything but `otherwise`; noted for the outcome.
+    /// How much of the content to keep, with `otherwise` as the default; recorded for the outcome.
     pub(crate) fn content(&self, otherwise: Keep) -> Keep {
         let by_key = self.principal().and_then(|principal| principal.content);
         let mut state = self.state();
@@ -170,17 +170,16 @@ impl Call {
         self.shared.route.get().map(Vec::as_slice)
     }
 
-    /// [`route`](Self::route), for a layer that cannot do without.
+    /// Like [`route`](Self::route), for a layer that needs the route.
     ///
-    /// # Errors
-    /// The `Misconfigured` rejection that names the missing layer.
+    /// # Errors A `Misconfigured` rejection that names the missing layer.
     pub fn require_route(&self) -> Result<&[Arc<Target>], Rejection> {
         self.route().ok_or_else(|| {
             Rejection::misconfigured("the call has no route: put `RouteLayer` between `IngestLayer` and the dispatch")
         })
     }
 
-    /// Sets the targets. The first to set them wins.
+    /// Sets the targets. Only the first value counts.
     pub fn set_route(&self, targets: Vec<Arc<Target>>) {
         let _ = self.shared.route.set(targets);
     }

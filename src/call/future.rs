@@ -27,7 +27,7 @@ pin_project! {
         inner: Option<F>,
         closer: Option<Closer>,
         is_head: bool,
-        // Whether the layers within have seen the request: before, they could not tell anybody of its end.
+        // Whether the inner layers have seen the request. Before that, a cut would reach no layer.
         is_begun: bool,
     }
 }
@@ -59,7 +59,7 @@ where
             }
         }
         if let Some(why) = why {
-            // What is under way ends before the client is told.
+            // The work in progress ends before the client gets its answer.
             this.inner.set(None);
             let refused = Call::reject(why);
             return Poll::Ready(Ok(match this.closer.take() {
@@ -93,7 +93,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// In milliseconds (W3C Server Timing, section 3.1).
+/// Milliseconds (W3C Server Timing, section 3.1).
 fn server_timing(own: Duration, upstream: Duration) -> HeaderValue {
     let millis = |took: Duration| format!("{}.{:03}", took.as_millis(), took.subsec_micros() % 1_000);
     let own = millis(own);
@@ -101,7 +101,7 @@ fn server_timing(own: Duration, upstream: Duration) -> HeaderValue {
         true => format!("gateway;dur={own}"),
         false => format!("gateway;dur={own}, upstream;dur={}", millis(upstream)),
     };
-    // Digits and plain letters are a value.
+    // Digits and plain letters are always a valid header value.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("gateway"))
 }
 
@@ -115,9 +115,10 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     if let Some(rejection) = &rejection {
         log(rejection, id);
     }
-    // A host's own layer in between may have given it another status: that is the one, and what it says by itself the answer.
+    // If a host's layer in between has changed the status, that status counts, and its own body, if it has one, is the
+    // answer.
     let theirs = rejection.as_ref().and_then(|rejection| rejection.replaced_by(response.status()));
-    // Of an answer to HEAD a framework in between has left out the body, and nobody knows what it was.
+    // For HEAD, a framework in between has already dropped the body, so an empty body tells nothing.
     let is_empty = !is_head && response.body().size_hint().exact() == Some(0);
     let is_ours = is_refusal && (theirs.is_none() || is_empty);
     if let Some(rejection) = rejection.as_ref().filter(|_| is_ours) {
@@ -125,7 +126,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         let own = theirs.or_else(|| call.shared.manners.status(call.dialect(), rejection.kind()));
         *response.status_mut() = own.unwrap_or(rendered.status);
         forget_reason(response.extensions_mut());
-        // A framework in between may have measured the placeholder.
+        // A framework in between may have set headers for the placeholder body.
         for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::ETAG] {
             response.headers_mut().remove(name);
         }
@@ -133,10 +134,10 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         *response.body_mut() = Body::from(rendered.body);
     }
     let status = response.status();
-    // What a host's other routes answer is theirs: they get an id where they have none.
+    // Answers of the host's other routes belong to the host: they get an id only if they have none.
     let ours = call.endpoint().operation != Operation::Other || rejection.is_some();
     let is_event_stream = ours && is_event_stream(response.headers());
-    // Plain text among compressed bytes would be one more thing broken.
+    // Plain text in a compressed body would corrupt it.
     let is_coded = response
         .headers()
         .get(header::CONTENT_ENCODING)
@@ -158,7 +159,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         let mut state = call.state();
         state.client.status = Some(status);
         state.client.rejection = rejection.as_ref().map(Rejection::kind);
-        // A refusal that no layer has put its name to is some gate's, of ours or the host's.
+        // A refusal that no layer has recorded comes from some gate, ours or the host's.
         if let Some(rejection) = rejection.as_ref().filter(|rejection| !rejection.kind().is_upstream())
             && state.cut.is_none()
             && state.decisions.iter().all(|decision| decision.allowed)
@@ -172,7 +173,8 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
         if call.shared.manners.server_timing && ours {
             headers.append(SERVER_TIMING, server_timing(own, state.upstream_took));
         }
-        // What is refused and went nowhere does not count; of a call that is cut it must be known that it did not.
+        // A refused call that was sent nowhere does not count against limits. For a call that was cut, that must be
+        // certain.
         let is_cut = state.cut.as_ref().is_some_and(|(_, why)| state.client.rejection == Some(why.kind()));
         let counts = !is_refusal || !state.attempts.is_empty() || (is_cut && !state.metered);
         headers.reserve(state.answer_headers.len() + 6);
@@ -195,8 +197,8 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     })
 }
 
-/// HTTP/1.1 never polls such a body, and HTTP/2 would send it; so it goes, and only its length is told, where it has one: of
-/// a service that has left the body out of its answer to HEAD nobody knows how long it would have been.
+/// HTTP/1.1 never polls the body of such an answer, and HTTP/2 would send it, so it is removed. Its length is announced
+/// if known: if a service has already left the body out of its answer to HEAD, the length is unknown.
 fn without_body(response: Response<Body>, mut closer: Closer, is_head: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if is_head
@@ -211,7 +213,7 @@ fn without_body(response: Response<Body>, mut closer: Closer, is_head: bool) -> 
     Response::from_parts(parts, Body::empty())
 }
 
-/// Whether an answer is a stream of events, whatever the case and the parameters of its type.
+/// Whether the answer is an event stream, whatever the case and parameters of its content type.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     const EVENT_STREAM: &[u8] = b"text/event-stream";
     headers
@@ -220,7 +222,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
-/// What clients do wrong is theirs to read; what is wrong here must be found in the log.
+/// Logs a rejection: a client's mistake at debug level, a fault of the gateway as an error.
 pub(super) fn log(rejection: &Rejection, id: &str) {
     let (kind, internal) = (rejection.kind(), rejection.internal_message());
     match internal {
