@@ -1,4 +1,4 @@
-//! Paths of which the opener of a call makes nothing, and somebody further in may.
+//! Paths that the opener of a call does not recognize, but a layer or service further in may.
 
 use http::{Method, Request};
 
@@ -6,22 +6,22 @@ use super::Call;
 use crate::domain::dialect::Endpoint;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// How a path hides an LLM endpoint from us.
+/// How a path hides an LLM endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hidden {
-    /// It ends like one of ours, behind a prefix.
+    /// It ends like one of our endpoints, behind a prefix.
     ByMount,
-    /// It is written as no client writes it.
+    /// It is spelled as no client spells it.
     BySpelling,
 }
 
 impl Hidden {
-    /// Of a path that the opener makes nothing of.
+    /// Classifies a path that the opener does not recognize.
     pub(super) fn of<B>(request: &Request<B>, endpoint: Endpoint) -> Option<Self> {
         let (path, is_posted) = (request.uri().path(), request.method() == Method::POST);
         match endpoint.has_head() {
             true => None,
-            // Without any prefix, though `/V1` may be one.
+            // Without a prefix, although `/V1` may be one.
             _ if Endpoint::is_misspelt(path, false) => Some(Hidden::BySpelling),
             _ if is_posted && Endpoint::is_behind_a_prefix(path) => Some(Hidden::ByMount),
             _ if is_posted && Endpoint::is_misspelt(path, true) => Some(Hidden::BySpelling),
@@ -31,20 +31,19 @@ impl Hidden {
 }
 
 impl Call {
-    /// Notes that a control lets the call pass as none of its business, by a path that it could not place.
+    /// Records that a control lets the call pass because it did not recognize the path.
     ///
-    /// # Errors
-    /// As for [`check_hidden`](Self::check_hidden).
+    /// # Errors See [`check_hidden`](Self::check_hidden).
     pub(crate) fn pass_unplaced(&self, layer: &'static str) -> Result<(), Rejection> {
         self.check_hidden(layer)?;
         self.state().unplaced.get_or_insert(layer);
         Ok(())
     }
 
-    /// Whether nobody has made anything of a path that ends like one of ours, or that a service may take for one.
+    /// Refuses a path that no layer has recognized, but that ends like one of ours, or that a service may take for one.
     ///
-    /// # Errors
-    /// `Misconfigured`: it is about to be served without this layer. `NotFound` where it is the client that hides it.
+    /// # Errors `Misconfigured` if it would be served without this layer. `NotFound` if the client's spelling hides the
+    /// endpoint.
     pub(crate) fn check_hidden(&self, layer: &'static str) -> Result<(), Rejection> {
         match self.shared.hidden.filter(|_| !self.endpoint().has_head()) {
             None => Ok(()),
@@ -53,10 +52,10 @@ impl Call {
         }
     }
 
-    /// Whether nobody has made anything of a path that a service may take for one of ours.
+    /// Refuses a path that no layer has recognized because of its spelling, but that a service may take for one of
+    /// ours.
     ///
-    /// # Errors
-    /// `NotFound`: nothing that governs such a call has seen it.
+    /// # Errors `NotFound`, since no layer that governs such a call has seen it.
     pub(crate) fn check_spelling(&self) -> Result<(), Rejection> {
         if self.shared.hidden != Some(Hidden::BySpelling) || self.endpoint().has_head() {
             return Ok(());
@@ -67,11 +66,10 @@ impl Call {
         ))
     }
 
-    /// Whether a path that an outer control could not place has turned out to be an LLM endpoint, behind the prefix of
-    /// a mount.
+    /// Refuses a call if an outer control did not recognize its path, and it turned out to be an LLM endpoint behind
+    /// the prefix of a mount.
     ///
-    /// # Errors
-    /// `Misconfigured`: that control has seen nothing of it.
+    /// # Errors `Misconfigured`, since that control has not governed the call.
     pub(crate) fn check_placed(&self) -> Result<(), Rejection> {
         match self.state().unplaced {
             Some(layer) if self.endpoint().has_head() => Err(outside_of_a_mount(layer)),

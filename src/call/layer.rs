@@ -15,7 +15,7 @@ use crate::domain::rejection::RejectionKind;
 pub(super) type Observer = Arc<dyn Fn(&Outcome) + Send + Sync>;
 pub(super) type Opener = Arc<dyn Fn(&Call) + Send + Sync>;
 
-/// Opens calls. See the [module](crate::call) for what it does and where it stands.
+/// Opens calls and renders refusals. See the [module](crate::call).
 #[derive(Clone)]
 pub struct CallLayer {
     pub(super) config: Arc<Config>,
@@ -35,7 +35,7 @@ pub(super) struct Config {
 }
 
 impl CallLayer {
-    /// A layer on the system's clock, with settlements of its own.
+    /// Creates a layer with the system's clock and its own settlements.
     #[must_use]
     pub fn new() -> Self {
         CallLayer {
@@ -53,90 +53,93 @@ impl CallLayer {
         }
     }
 
-    /// What is served behind this layer, for routes whose path does not say so.
+    /// Sets the endpoint served behind this layer, for routes whose path does not show it.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         Arc::make_mut(&mut self.config).endpoint = Some(endpoint);
         self
     }
 
-    /// Tells the time by `clock`. Of several layers in one stack, that of the outermost counts.
+    /// Sets the clock. If several layers in a stack set one, the outermost counts.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         Arc::make_mut(&mut self.config).clock = Arc::new(clock);
         self
     }
 
-    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown. Of several layers in one
-    /// stack, those of the outermost count.
+    /// Tracks work that outlives calls in `settlements`, which the host drains at shutdown. If several layers in a
+    /// stack set them, the outermost counts.
     #[must_use]
     pub fn settlements(mut self, settlements: Settlements) -> Self {
         Arc::make_mut(&mut self.config).settlements = settlements;
         self
     }
 
-    /// Prices calls by `catalog`. Of several layers in one stack, that of the outermost counts.
+    /// Sets the catalog that prices calls. If several layers in a stack set one, the outermost counts.
     #[must_use]
     pub fn catalog(mut self, catalog: Catalog) -> Self {
         Arc::make_mut(&mut self.config).catalog = catalog;
         self
     }
 
-    /// Reads answers on whose clients have gone, as far as `drain` goes; unless set, they are hung up on. Of several layers
-    /// in one stack, that of the outermost counts.
+    /// Keeps reading an answer after its client has disconnected, within the bounds of `drain`. By default the upstream
+    /// connection is dropped. If several layers in a stack set this, the outermost counts.
     #[must_use]
     pub fn drain(mut self, drain: Drain) -> Self {
         Arc::make_mut(&mut self.config).drain = Some(drain);
         self
     }
 
-    /// Keeps calls in `live` while they are under way, so that they can be cut. Of several layers in one stack, that of the
-    /// outermost counts.
+    /// Registers calls in `live` while they are in progress, so that they can be cut. If several layers in a stack set
+    /// this, the outermost counts.
     #[must_use]
     pub fn live_calls(mut self, live: LiveCalls) -> Self {
         Arc::make_mut(&mut self.config).live = Some(live);
         self
     }
 
-    /// Tells clients in `server-timing` how long the head of their answer took: `gateway;dur=0.412, upstream;dur=812.034`, in
-    /// thousandths of a second, the gateway's own share and that of the attempts. Of several layers in one stack, that of the
-    /// outermost counts.
+    /// Adds a `server-timing` header that divides the time to the head of the answer into the gateway's own share and
+    /// that of the attempts, in milliseconds: `gateway;dur=0.412, upstream;dur=812.034`. If several layers in a stack
+    /// set this, the outermost counts.
     #[must_use]
     pub fn server_timing(mut self) -> Self {
         Arc::make_mut(&mut self.config).manners.server_timing = true;
         self
     }
 
-    /// Answers refusals of this kind with `status` where they go to clients of this dialect, in the place of the one that real
-    /// clients handle best; their bodies and headers, such as `retry-after`, stay what they are. What a provider has answered
-    /// keeps its own. Of several layers in one stack, those of the outermost count.
+    /// Answers refusals of this kind, in this dialect, with `status` instead of the default status, which real clients
+    /// handle best.
+    ///
+    /// The body and headers such as `retry-after` do not change. A provider's own answer keeps its status. If several
+    /// layers in a stack set statuses, the outermost counts.
     ///
     /// ```
     /// use http::StatusCode;
     /// use tollgate::domain::rejection::RejectionKind;
     /// use tollgate::{CallLayer, Dialect};
     ///
-    /// // For agents that take any 429 for one that passes.
+    /// For agents that treat every 429 as temporary.
     /// let layer = CallLayer::new().status(Dialect::OpenAiChat, RejectionKind::BudgetSpent, StatusCode::PAYMENT_REQUIRED);
     /// ```
     ///
-    /// # Panics
-    /// Where `status` is no error (400 to 599), or this [is about an upstream](RejectionKind::is_upstream) that failed.
+    /// # Panics Panics if `status` is no error (400 to 599), or if `kind` [reports a failure of an
+    /// upstream](RejectionKind::is_upstream).
     #[must_use]
     pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
         Arc::make_mut(&mut self.config).manners.set_status(dialect, kind, status);
         self
     }
 
-    /// Runs `opener` when a call comes to this layer, and nothing is known of it yet but what it asks for: to measure it, or to
-    /// register hooks of its own. A panic in it is contained.
+    /// Runs `opener` when a call reaches this layer: to measure the call, or to register hooks for it. Only the call's
+    /// endpoint is known at that time. A panic in `opener` is contained.
     #[must_use]
     pub fn on_open(mut self, opener: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.config).openers.push(Arc::new(opener));
         self
     }
 
-    /// Runs `observer` at the close of every call, after the hooks that layers registered; several run last added first.
+    /// Runs `observer` when a call closes, after the hooks that layers registered. Several observers run in reverse
+    /// order.
     #[must_use]
     pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.config).observers.push(Arc::new(observer));

@@ -1,4 +1,4 @@
-//! Where work goes on, and what stores were not told when the runtime ended that it was on.
+//! The runtime on which work continues, and the settlements that were still open when an earlier runtime ended.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use uuid::Uuid;
 use super::Settlements;
 use super::waiting::{Fact, MOST_WAITING};
 
-/// Has it told from there, or, where nobody will, given up.
+/// Settles from there; with `None` nobody will settle, and it is given up.
 type Telling = Box<dyn FnOnce(Option<&Settlements>) + Send>;
 
-/// The runtime that is known, and what is to be taken over from one that has ended.
+/// The known runtime, and what is to be taken over from one that has ended.
 pub(super) struct Left {
     runtime: Mutex<Option<Handle>>,
     all: Mutex<Vec<Telling>>,
-    /// No runtime is known, or the one that is has dropped what it was given.
+    /// No runtime is known, or the known one has dropped its work.
     is_homeless: AtomicBool,
 }
 
@@ -27,14 +27,14 @@ impl Left {
         self.is_homeless.load(Ordering::Acquire)
     }
 
-    /// Where work goes that comes from outside of any runtime.
+    /// The runtime for work that comes from outside of any runtime.
     pub(super) fn known(&self) -> Option<Handle> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on work goes on there, and this does.
+    /// Sets the runtime for further work. Returns what is to continue there.
     pub(super) fn move_to(&self, runtime: Handle) -> Vec<Telling> {
-        // Before looking: what is left behind from here on says so again.
+        // Set before taking: whatever is left behind from here on sets it again.
         self.is_homeless.store(false, Ordering::Release);
         *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
         std::mem::take(&mut *self.all())
@@ -90,7 +90,7 @@ impl fmt::Debug for Left {
     }
 }
 
-/// What a store is owed: until it is told, or told no more, left for another runtime where this is dropped.
+/// A settlement that a store still has to hear. If it is dropped before that, it is left for another runtime.
 pub(super) struct Owed<F: Fact> {
     pub(super) call: Uuid,
     pub(super) fact: Option<F>,
@@ -108,13 +108,13 @@ impl<F: Fact> Owed<F> {
 impl<F: Fact> Drop for Owed<F> {
     fn drop(&mut self) {
         if let Some(fact) = self.fact.take() {
-            // It was asked, and what it was asked last it may still do.
+            // The last request may still reach the store.
             self.left.add(self.call, fact, self.unsure_since.unwrap_or_else(Instant::now));
         }
     }
 }
 
-/// Work that a runtime was given: dropped before it begins, there is no such runtime any more.
+/// Work given to a runtime. If it is dropped before it begins, that runtime has shut down.
 pub(super) struct Unbegun(Option<Arc<Left>>);
 
 impl Unbegun {
@@ -151,7 +151,7 @@ mod tests {
         Builder::new_current_thread().enable_all().start_paused(is_paused).build().expect("a runtime")
     }
 
-    /// A runtime on which a call was opened and a store told that does not answer, or is away, and that has ended.
+    /// A runtime that has ended after a call was opened on it and a store was told that hangs or is away.
     fn ended(store: &Store, hangs: bool) -> Settlements {
         let (settlements, first) = (Settlements::new(), runtime(false));
         store.is(false, hangs);
@@ -184,7 +184,7 @@ mod tests {
         let store = Store(Arc::default(), HOUR);
         let settlements = ended(&store, false);
         let (outside, elsewhere) = (settlements.clone(), store.clone());
-        // As the thread of a journal does, which outlives them all.
+        // Like the thread of a journal, which outlives all runtimes.
         let settle = move || outside.settle(Uuid::now_v7(), elsewhere.clone());
         thread::scope(|scope| drop(scope.spawn(&settle)));
         assert_eq!((store.counts().1, settlements.waiting()), (0, 2));
@@ -222,7 +222,7 @@ mod tests {
         drop(ended(&store, true));
         assert_eq!(store.with(|said| said.given_up), 1);
 
-        // It may have heard before the first ended, and has forgotten by now.
+        // It may have heard before the first runtime ended, and has forgotten by now.
         let settlements = ended(&store, true);
         store.is(true, false);
         runtime(true).block_on(async {

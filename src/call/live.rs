@@ -12,12 +12,12 @@ use super::cut::{Cut, Door};
 use super::{Call, Shared};
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// The calls under way whose clients are there, to be ended from outside: a key was revoked, the gateway shuts down, a
-/// client takes nothing of its answer. A clone is the same set.
+/// The calls in progress whose clients are connected, so that they can be ended from outside: a key was revoked, the
+/// gateway shuts down, or a client does not read its answer. A clone is the same set.
 ///
-/// A call that is cut lets go of its provider at once, and is settled as if its client had hung up. The client is told
-/// why, in its dialect: by the status where the head of the answer has not gone out, by an event in a stream, by a cut
-/// connection in the middle of anything else.
+/// A cut call drops its upstream request at once, and is settled as if the client had hung up. The client learns the
+/// reason in its dialect: by the status if the head of the answer has not been sent, by an event in a stream, and by a
+/// broken connection otherwise.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,51 +49,55 @@ struct Registry {
 #[derive(Default)]
 struct Calls {
     by_id: HashMap<Uuid, Weak<Shared>, RandomState>,
-    /// Whether somebody looks for clients that are too slow.
+    /// Whether a task looks for slow clients.
     is_watched: bool,
 }
 
 impl LiveCalls {
-    /// An empty set.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty set, of which those are cut whose client has taken nothing for so long, or up to a quarter more, of what
-    /// there is for it. A provider that is silent is not the client's fault, and has a
-    /// [timeout](crate::upstream::Provider::idle_timeout) of its own. The connection is the host's to close.
+    /// Creates an empty set that cuts calls whose client has read nothing of what is ready for it for `timeout`, or up
+    /// to a quarter longer.
+    ///
+    /// A silent provider does not count; it has its own [timeout](crate::upstream::Provider::idle_timeout). The host
+    /// closes the connection.
     #[must_use]
     pub fn with_client_timeout(timeout: Duration) -> Self {
         let client_timeout = (!timeout.is_zero()).then_some(timeout);
         LiveCalls { registry: Arc::new(Registry { client_timeout, ..Registry::default() }) }
     }
 
-    /// How many there are.
+    /// The number of calls.
     #[must_use]
     pub fn len(&self) -> usize {
         self.registry.calls().by_id.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no calls.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Ends those calls, for this reason, and gives their number. A refusal that is on its way already goes out as it is; an
-    /// answer that is read on without its client, as [`Drain`](super::Drain) has it, is not among them.
+    /// Cuts the calls that `which` selects, for this reason, and returns their number.
+    ///
+    /// A refusal that is already on its way is sent unchanged. Answers that are [drained](super::Drain) without their
+    /// client are not included.
     pub fn cut(&self, why: &Rejection, which: impl Fn(&Call) -> bool) -> usize {
         self.registry.all().iter().filter(|call| which(call)).filter(|call| call.cut(why, Cut::HungUp)).count()
     }
 
-    /// Waits until there is none, and after so long cuts those that are left, giving their number. For a shutdown, once no
-    /// new calls are taken; [`Settlements::drain`](super::Settlements::drain) then waits for what they leave behind. Whoever
-    /// waits for an answer still is told to come again after one to five seconds, each after another time, so that not all
-    /// come at once to who is left.
+    /// Waits until there are no calls, and after `within` cuts the remaining ones and returns their number.
     ///
-    /// # Cancellation
-    /// Dropping this future cuts nothing.
+    /// Use it at shutdown, once no new calls are accepted. [`Settlements::drain`](super::Settlements::drain) then waits
+    /// for the work that they leave behind. Clients that still wait for an answer are told to retry after one to five
+    /// seconds, spread so that they do not all reach the remaining gateways at once.
+    ///
+    /// # Cancellation Dropping this future cuts nothing.
     pub async fn finish(&self, within: Duration) -> usize {
         if tokio::time::timeout(within, self.emptied()).await.is_ok() {
             return 0;
@@ -114,12 +118,12 @@ impl LiveCalls {
         }
     }
 
-    /// The door of a call that is about to be opened.
+    /// Creates the door of a call that is about to open.
     pub(super) fn door(&self) -> Door {
         Door::new(self.clone())
     }
 
-    /// A call has been opened.
+    /// Registers a call that has opened.
     pub(super) fn enter(&self, call: &Call) {
         let mut calls = self.registry.calls();
         calls.by_id.insert(call.id(), Arc::downgrade(&call.shared));
@@ -131,7 +135,7 @@ impl LiveCalls {
         }
     }
 
-    /// Its client is gone.
+    /// Removes a call whose client is gone.
     pub(super) fn leave(&self, id: Uuid) {
         let mut calls = self.registry.calls();
         calls.by_id.remove(&id);
@@ -149,18 +153,18 @@ impl Registry {
     fn all(&self) -> Vec<Call> {
         let calls = self.calls();
         let found: Vec<_> = calls.by_id.values().filter_map(Weak::upgrade).collect();
-        // A call that is dropped here, as its last holder, runs hooks.
+        // Outside of the lock: dropping the last handle of a call runs hooks.
         drop(calls);
         found.into_iter().map(|shared| Call { shared, target: None, slot: None, edited: None }).collect()
     }
 }
 
-/// When whoever was kept out by a shutdown is to come again: not all at once. Most of an id is random.
+/// The `retry-after` for a client refused by a shutdown, spread by the id, most of which is random.
 fn apart(id: Uuid) -> Duration {
     Duration::from_secs(1 + (id.as_u128() % 5) as u64)
 }
 
-/// The task that looks for slow clients; dropped with its runtime, it leaves that to the next call.
+/// The task that looks for slow clients. If it is dropped with its runtime, the next call starts another one.
 struct Watch(Option<Arc<Registry>>);
 
 impl Watch {

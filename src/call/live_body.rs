@@ -10,29 +10,29 @@ use super::body::CallBody;
 use crate::body::BoxError;
 use crate::domain::rejection::Rejection;
 
-/// An answer on its way to a client, which somebody else may cut: even one that is not polled, since its client takes
-/// nothing.
+/// An answer on its way to a client that can be cut from outside, even if it is not polled because its client does not
+/// read.
 pub(super) struct LiveBody {
     cell: Arc<Cell>,
 }
 
-/// Where the answer lies while nobody polls it. It is taken out to be polled or cut, so that what it runs in either, which
-/// may be anybody's, can cut it too.
+/// Holds the answer between polls. The answer is taken out to be polled or cut, so that foreign code that runs in
+/// either may cut it too.
 pub(super) struct Cell {
     inside: Mutex<Inside>,
 }
 
 struct Inside {
     body: Option<Box<CallBody>>,
-    /// Cut while it was being polled.
+    /// A cut that came while the body was being polled.
     cut: Option<Rejection>,
-    /// Of whoever waits for more: what would have woken it is gone once it is cut.
+    /// The task that waits for more: after a cut, nothing else would wake it.
     waker: Option<Waker>,
-    /// Nobody wants it any more.
+    /// The body has been dropped.
     is_dropped: bool,
-    /// Something was handed out, the head at first, and nothing more has been asked for.
+    /// A frame (at first the head) was handed out, and the next one has not been asked for.
     is_ahead: bool,
-    /// Since when that has been seen.
+    /// Since when that has been observed.
     ahead_since: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl Cell {
         self.put_back(body);
     }
 
-    /// Of a body that was out: who has waited for it since is woken, and nothing is left of one that was dropped.
+    /// Puts the body back and wakes the task that waits for it, or drops the body if it is no longer wanted.
     fn put_back(&self, body: Box<CallBody>) {
         let mut inside = self.inside();
         let (waker, dropped) = match inside.is_dropped {
@@ -72,13 +72,13 @@ impl Cell {
         }
     }
 
-    /// Since when nothing has been asked for after what was handed out, as far as anybody looked; looks at `now`.
+    /// Since when nothing was asked for after the last frame, as far as anyone observed it; observes at `now`.
     pub(super) fn takes_nothing_since(&self, now: Instant) -> Option<Instant> {
         let mut inside = self.inside();
         inside.is_ahead.then(|| *inside.ahead_since.get_or_insert(now))
     }
 
-    /// To be polled. Where it is being cut, who polls waits until it has been.
+    /// Takes the body out to be polled. If it is being cut, the polling task waits until that is done.
     fn take(&self, cx: &mut Context<'_>) -> Option<Box<CallBody>> {
         let mut inside = self.inside();
         (inside.is_ahead, inside.ahead_since) = (false, None);
@@ -122,7 +122,7 @@ impl http_body::Body for LiveBody {
             };
             drop(inside);
             body.cut(&why);
-            // What was handed out still goes out, and the next poll tells.
+            // A frame that was handed out is still sent; the next poll reports the cut.
             if polled.is_pending() {
                 polled = Pin::new(&mut *body).poll_frame(cx);
             }
@@ -144,7 +144,7 @@ impl Drop for LiveBody {
         inside.is_dropped = true;
         let body = inside.body.take();
         drop(inside);
-        // Its hooks are anybody's.
+        // It runs hooks, which may be anyone's.
         drop(body);
     }
 }

@@ -5,12 +5,12 @@ use http::StatusCode;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::RejectionKind;
 
-/// How the door answers, whatever it is that it answers with.
+/// How the door answers, independent of what it answers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manners {
-    /// Whether the client is told how long its answer took.
+    /// Whether the client gets a `server-timing` header.
     pub(super) server_timing: bool,
-    /// The host's own statuses, in the place of those that the dialects have.
+    /// The host's own statuses, instead of the dialects' defaults.
     statuses: Option<Arc<Vec<(Dialect, RejectionKind, StatusCode)>>>,
 }
 
@@ -24,7 +24,7 @@ impl Manners {
         statuses.push((dialect, kind, status));
     }
 
-    /// The host's own status of such a refusal, if it has one.
+    /// The host's own status for such a refusal, if there is one.
     pub(super) fn status(&self, dialect: Dialect, kind: RejectionKind) -> Option<StatusCode> {
         let statuses = self.statuses.as_deref()?;
         statuses.iter().find(|(of, about, _)| (*of, *about) == (dialect, kind)).map(|(_, _, status)| *status)

@@ -1,12 +1,12 @@
-//! The call: one request from first byte in to last byte out, and the one place where it is closed.
+//! The call: one request from the first byte in to the last byte out, closed in one place.
 //!
-//! Every layer of this crate finds the [`Call`] in the request's extensions, and the first of them to see the request
-//! opens it; so a single layer works alone, and a stack shares one call. It closes once, when the client's body *and*
-//! the last attempt have ended, and hands one [`Outcome`] to everyone who registered.
+//! Every layer of this crate finds the [`Call`] in the request's extensions, and the first layer to see the request
+//! opens it. So a single layer works alone, and a stack shares one call. The call closes once, when the client's body
+//! *and* the last attempt have ended, and passes one [`Outcome`] to every registered hook.
 //!
 //! - **Reads:** method and path. **Adds:** the `Call`, and `x-request-id` and `request-id` on the answer.
-//! - **Answers** nothing by itself; it renders the [`Rejection`]s of the layers below in the client's dialect.
-//! - **Where:** outermost. Reach for [`CallLayer`] itself to set a clock, [`Settlements`] of your own, or an observer.
+//! - **Answers** nothing itself; it renders the [`Rejection`]s of inner layers in the client's dialect.
+//! - **Where:** outermost. Use [`CallLayer`] itself to set a clock, your own [`Settlements`], or an observer.
 //!
 //! ```
 //! use tollgate::call::CallLayer;
@@ -101,23 +101,24 @@ use crate::domain::target::Target;
 use crate::store::admission::PresentedKey;
 use crate::store::journal::Trail;
 
-/// A cheap handle to one call, in the request's extensions; all its clones share everything but the target, of this attempt.
+/// A cheap handle to one call, in the request's extensions. All clones share everything except the target of their
+/// attempt.
 #[derive(Clone)]
 pub struct Call {
     shared: Arc<Shared>,
     target: Option<Arc<Target>>,
-    /// Of the attempt, once it has begun.
+    /// The slot of the attempt, once it has begun.
     slot: Option<nested::Slot>,
-    /// What became of the body, where somebody further out has edited it.
+    /// The body before and after edits, if a stack further out has applied them.
     edited: Option<Arc<nested::Edited>>,
 }
 
 struct Shared {
     id: Uuid,
-    /// As the opener saw it, and as a layer further in made it out.
+    /// The endpoint as the opener saw it; `narrowed` holds what a layer further in made of the path.
     endpoint: Endpoint,
     narrowed: OnceLock<Endpoint>,
-    /// Why the opener made nothing of it, if somebody further in may take it for one of ours.
+    /// Why the opener did not recognize the path, if a layer further in may take it for one of ours.
     hidden: Option<Hidden>,
     clock: Arc<dyn Clock>,
     opened_at: Timestamp,
@@ -136,13 +137,13 @@ struct Shared {
     watch: OnceLock<Arc<dyn Watch>>,
     route: OnceLock<Vec<Arc<Target>>>,
     manners: manners::Manners,
-    /// Whether anybody wants to know what the call costs before it ends.
+    /// Whether attempts must report their cost before they end.
     follows_cost: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Call {
-    /// Opens a call and counts the client's body as its first party. Layers do this; a host does not have to.
+    /// Opens a call and counts the client's body as its first party. Layers do this; a host does not need to.
     fn open(endpoint: Endpoint, hidden: Option<Hidden>, config: &layer::Config) -> (Self, Closer) {
         let clock = config.clock.clone();
         let opened_at = clock.now();
@@ -185,12 +186,12 @@ impl Call {
         request.extensions().get()
     }
 
-    /// [`of`](Self::of), for a request that has been taken apart.
+    /// Like [`of`](Self::of), for the parts of a request.
     pub(crate) fn of_parts(parts: &http::request::Parts) -> Option<&Call> {
         parts.extensions.get()
     }
 
-    /// The id that the client sees as `x-request-id`: a UUIDv7, so ids sort by time.
+    /// The call's id, sent to the client as `x-request-id`. It is a UUIDv7, so ids sort by time.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.shared.id
@@ -202,13 +203,13 @@ impl Call {
         self.endpoint().dialect
     }
 
-    /// The dialect, and what is asked in it.
+    /// The dialect and the operation.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         self.shared.narrowed.get().copied().unwrap_or(self.shared.endpoint)
     }
 
-    /// Takes the word of a layer further in about a path that the opener could not place.
+    /// Accepts what a layer further in made of a path that the opener did not recognize.
     fn narrow(&self, seen: Endpoint) {
         if seen != self.shared.endpoint {
             let _ = self.shared.narrowed.set(seen);
@@ -221,19 +222,19 @@ impl Call {
         self.shared.opened_at
     }
 
-    /// The time of day, by the clock of the call.
+    /// The current time, by the clock of the call.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 
-    /// What models cost, for this call.
+    /// The catalog that prices this call.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.shared.catalog
     }
 
-    /// Notes what a layer has decided, for whoever reads the [`Outcome`].
+    /// Records a decision of a layer for the [`Outcome`].
     pub fn note(&self, decision: Decision) {
         let mut state = self.state();
         if state.decisions.is_empty() {
@@ -242,89 +243,90 @@ impl Call {
         state.decisions.push(decision);
     }
 
-    /// The target of the attempt that this request was made for; `None` above the dispatch.
+    /// The target of the attempt that this request belongs to; `None` outside of the dispatch.
     #[must_use]
     pub fn target(&self) -> Option<&Arc<Target>> {
         self.target.as_ref()
     }
 
-    /// The same call, on its way to `target`.
+    /// A handle to the same call, for an attempt at `target`.
     #[must_use]
     pub fn toward(&self, target: Arc<Target>) -> Self {
         Call { shared: self.shared.clone(), target: Some(target), slot: self.slot, edited: None }
     }
 
-    /// Caps the output tokens of the request that goes upstream. Of several caps, and the client's own, the least counts.
-    /// Anthropic refuses a request that is capped to its [thinking budget](Head::thinking_budget) or below: keep it above.
+    /// Caps the output tokens of the upstream request. The lowest of all caps and the client's own limit counts.
+    ///
+    /// Anthropic rejects a request whose limit is not above its [thinking budget](Head::thinking_budget).
     pub fn cap_max_tokens(&self, tokens: u64) {
         self.state().edits.cap_max_tokens(tokens);
     }
 
-    /// The most output tokens that the request asks for, as it would go upstream now: the client's own limit, and the
-    /// caps of the layers.
+    /// The most output tokens that the request would ask for if it were sent now: the client's own limit and the caps
+    /// of the layers.
     #[must_use]
     pub fn max_tokens(&self) -> Option<u64> {
         let asked = self.head().and_then(Head::max_tokens);
         self.state().edits.max_tokens(asked)
     }
 
-    /// Asks the upstream for the usage chunk of a Chat Completions stream, where its model takes the question, and
-    /// withholds it from a client that did not.
+    /// Asks the upstream for the usage chunk of a Chat Completions stream, if its model supports that option. The chunk
+    /// is withheld from a client that did not ask for it.
     pub fn ask_for_usage(&self) {
         self.state().edits.ask_for_usage();
     }
 
-    /// Whether a usage chunk of this call's stream was our wish and not the client's.
+    /// Whether we, not the client, asked for the usage chunk of this call's stream.
     #[must_use]
     pub fn withholds_usage(&self) -> bool {
         let edits = self.state().edits;
         self.head().is_some_and(|head| edits.asks_for_usage(head, || self.abilities(head)))
     }
 
-    /// Notes what the translation for this attempt lost, in the place of what one before did: for the outcome and the client.
+    /// Records what the translation for this attempt lost, for the outcome and the client. Replaces an earlier record.
     pub(crate) fn warn(&self, warnings: Option<&str>) {
         self.state().warn(warnings);
     }
 
-    /// Notes what is held of the budgets for this call. The outcome says what they are charged of it. Soft ones pay for whatever
-    /// comes of it.
+    /// Records what budgets hold for this call; the outcome tells what they are charged. With `is_soft`, the budgets
+    /// pay for whatever the call costs.
     pub(crate) fn set_granted(&self, granted: Money, holds: Holds, is_soft: bool, clamped: Option<u64>) {
         let mut state = self.state();
         state.is_bounded |= !is_soft;
         (state.granted, state.holds, state.clamped) = (Some(granted), holds, clamped);
     }
 
-    /// More of it than before.
+    /// Raises the recorded hold.
     pub(crate) fn raise_granted(&self, granted: Money) {
         self.state().granted = Some(granted);
     }
 
-    /// Whatever asks a provider for it begins an attempt first.
+    /// Records that every provider request of this call begins an attempt first.
     pub(crate) fn set_metered(&self) {
         self.state().metered = true;
     }
 
-    /// Whether money is held for this call that pays for no more.
+    /// Whether the call has a hold of a budget that pays for no more than it holds.
     pub(crate) fn is_bounded(&self) -> bool {
         self.state().is_bounded
     }
 
-    /// Whether money is held for this call.
+    /// Whether the call has a hold.
     pub(crate) fn is_granted(&self) -> bool {
         self.state().granted.is_some()
     }
 
-    /// Leaves a header for the head of the answer, whichever layer gives it. A name set twice keeps the last value.
+    /// Sets a header on the answer, whichever layer answers. If a name is set twice, the last value counts.
     pub fn set_answer_header(&self, name: HeaderName, value: HeaderValue) {
         self.set_answer_headers([(name, value)]);
     }
 
-    /// Several at once. The iterator runs under the lock of the call, which it must not ask.
+    /// Sets several at once. The iterator runs under the call's lock, so it must not use the call.
     pub(crate) fn set_answer_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
         self.leave_headers(headers, false);
     }
 
-    /// The same, for an answer that is a success.
+    /// Sets headers for a successful answer only.
     pub(crate) fn set_success_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
         self.leave_headers(headers, true);
     }
@@ -332,19 +334,20 @@ impl Call {
     fn leave_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>, of_success: bool) {
         let mut state = self.state();
         if state.answer_headers.is_empty() {
-            // Two of budgets, and seven of how these stand.
+            // Two of budgets, and seven of their standing.
             state.answer_headers.reserve_exact(9);
         }
         state.answer_headers.extend(headers.into_iter().map(|(name, value)| (name, value, of_success)));
     }
 
-    /// Runs `hook` when the call closes: synchronously, last registered first, a panic in it contained. Async work
-    /// belongs to [`settlements`](Self::settlements). On a call that has closed already it runs at once.
+    /// Runs `hook` when the call closes, synchronously. Hooks run in reverse order of registration, and a panic in a
+    /// hook is contained. Use [`settlements`](Self::settlements) for async work. If the call has already closed, the
+    /// hook runs at once.
     pub fn on_close(&self, hook: impl FnOnce(&Outcome) + Send + 'static) {
         self.on_close_shared(move |outcome| hook(outcome));
     }
 
-    /// As [`on_close`](Self::on_close), for a hook that keeps the outcome.
+    /// Like [`on_close`](Self::on_close), for a hook that keeps the outcome.
     pub(crate) fn on_close_shared(&self, hook: impl FnOnce(&Arc<Outcome>) + Send + 'static) {
         let closed = self.state().register(Box::new(hook));
         if let Some((hook, outcome)) = closed {
@@ -352,7 +355,7 @@ impl Call {
         }
     }
 
-    /// Where work that must outlive the call is tracked, and drained at shutdown.
+    /// Tracks work that must outlive the call, and that is drained at shutdown.
     #[must_use]
     pub fn settlements(&self) -> &Settlements {
         &self.shared.settlements
@@ -369,7 +372,8 @@ impl Call {
     }
 }
 
-/// A UUIDv7 of that time, to a fraction of its millisecond (RFC 9562 section 6.2, method 3), so that ids sort by time.
+/// A UUIDv7 of this time, with a fraction of the millisecond (RFC 9562 section 6.2, method 3), so that ids sort by
+/// time.
 fn id_at(time: Timestamp) -> Uuid {
     let seconds = u64::try_from(time.as_second()).unwrap_or(0);
     let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);

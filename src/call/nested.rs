@@ -1,4 +1,4 @@
-//! A stack within a stack: what the outer one has done to a request already, and the inner one does in its stead.
+//! A stack within a stack: what the outer stack has done to a request, and the inner stack does itself.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::Call;
 
-/// The place of an attempt among those of its call, and how many were there before it.
+/// The index of an attempt among those of its call, and how many attempts it has replaced there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     at: u32,
@@ -19,7 +19,7 @@ impl Slot {
         Slot { at: u32::try_from(at).unwrap_or(u32::MAX), turn: 0 }
     }
 
-    /// The same place, for whoever takes it over.
+    /// The same index, for an attempt that takes it over.
     pub(super) fn next(self) -> Self {
         Slot { turn: self.turn.saturating_add(1), ..self }
     }
@@ -29,22 +29,22 @@ impl Slot {
     }
 }
 
-/// A body before the edits of its call, and after them.
+/// A body before and after the edits of its call.
 pub(super) struct Edited {
     before: Bytes,
     after: Bytes,
 }
 
 impl Call {
-    /// The body as it was before an assembly further out applied the edits of this call to it: that is the one whose head was
-    /// read, and whoever is asked further in applies them itself.
+    /// The body before an outer stack applied this call's edits. The head was read from that body, and the inner stack
+    /// applies the edits itself.
     pub(crate) fn unedited(parts: &mut Parts, body: Bytes) -> Bytes {
         let edited = parts.extensions.get_mut::<Call>().and_then(|call| call.edited.take());
-        // What a host has changed in between stays changed.
+        // If a host has changed the body in between, its change stays.
         edited.filter(|edited| edited.after == body).map_or(body, |edited| edited.before.clone())
     }
 
-    /// Keeps `before` for as long as the request is on its way, if the edits have changed anything of it.
+    /// Keeps `before` while the request is on its way, if the edits have changed the body.
     pub(crate) fn keep_unedited(parts: &mut Parts, before: Bytes, after: &Bytes) {
         if (before.as_ptr(), before.len()) == (after.as_ptr(), after.len()) {
             return;

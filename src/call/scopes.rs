@@ -1,4 +1,4 @@
-//! Which budgets and limits a call counts against: not all are about every call.
+//! The budgets and limits that a call counts against: some concern only certain models or providers.
 
 use std::borrow::Cow;
 
@@ -11,14 +11,14 @@ use crate::domain::principal::Principal;
 use crate::domain::rejection::Rejection;
 use crate::domain::scope::{Scope, ScopeKind};
 
-/// What is kept under a scope.
+/// A budget or limit with a scope.
 pub(crate) trait Scoped: Clone {
     fn scope(&self) -> &Scope;
-    /// Somebody has looked at what the caller has of these.
+    /// Records that a layer has checked the caller's own ones.
     fn mark(looked_at: &mut LookedAt);
 }
 
-/// What of a caller's own some layer has looked at.
+/// Which of a caller's own budgets and limits a layer has checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LookedAt {
     budgets: bool,
@@ -46,10 +46,9 @@ impl Scoped for Limit {
 }
 
 impl Call {
-    /// Of a caller's own, and of those for everyone, what this call counts against.
+    /// Which of the caller's own, and of those for everyone, this call counts against.
     ///
-    /// # Errors
-    /// `Misconfigured` where it depends on a provider, and none was chosen yet.
+    /// # Errors `Misconfigured` if that depends on a provider, and no route has been chosen yet.
     pub(crate) fn counted<'a, T: Scoped>(
         &self,
         principal: &Principal,
@@ -70,10 +69,9 @@ impl Call {
         Ok(Cow::Owned(counted))
     }
 
-    /// Whether all that the caller brings along to be governed by was looked at.
+    /// Checks that layers have looked at all limits and budgets that the caller has.
     ///
-    /// # Errors
-    /// `Misconfigured`: its calls would be free, or without end.
+    /// # Errors `Misconfigured`, since its calls would otherwise be free or unlimited.
     pub(crate) fn check_governed(&self) -> Result<(), Rejection> {
         let Some(principal) = self.principal() else { return Ok(()) };
         let LookedAt { budgets, limits } = self.state().looked_at;
@@ -90,7 +88,7 @@ impl Call {
         Ok(())
     }
 
-    /// Whether any of its targets, if it depends on them, is meant.
+    /// Whether the call concerns this scope: a model or provider must be one of its targets.
     fn concerns(&self, scope: &Scope) -> Result<bool, Rejection> {
         match scope.kind {
             ScopeKind::Provider => Ok(self.require_route()?.iter().any(|target| scope.names(&target.upstream))),
@@ -110,16 +108,15 @@ fn depends(scope: &Scope) -> bool {
     matches!(scope.kind, ScopeKind::Model | ScopeKind::Provider)
 }
 
-/// Whether a call that has ended so has to do with a scope that it was counted against: with a model or a provider only
-/// if that worked on it, or the model is the one that the client named, whatever stood in for it. Where several did, each is
-/// charged for all of them.
+/// Whether an ended call counts against a scope. A model or provider counts only if it worked on the call, or if it is
+/// the model that the client named, whatever replaced it. If several worked on it, each is charged for all of them.
 pub(crate) fn has_used(outcome: &Outcome, scope: &Scope) -> bool {
     if !depends(scope) || outcome.attempts.is_empty() {
         return true;
     }
     let resolve = |model| outcome.principal.as_ref().map_or(model, |principal| principal.resolve(model));
     let asked_for = outcome.model.as_ref().map(resolve).is_some_and(|model| scope.names(model));
-    // One that could not be reached, or refused, has nothing to do with what another was asked for in its place.
+    // An attempt that could not be reached, or was refused, does not count for what another one did instead.
     outcome.attempts.iter().filter(|attempt| !attempt.came_to_nothing()).any(|attempt| {
         match (&attempt.target, scope.kind) {
             (None, _) => true,

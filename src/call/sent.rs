@@ -8,8 +8,8 @@ use super::nested::Slot;
 use super::{Call, Ending};
 use crate::body::{Body, BoxError};
 
-/// Which attempts of a call are told of by who sends them, which of them were taken whole, and which were given up before: a
-/// bit a slot. Slots beyond are taken to have been sent.
+/// For each attempt of a call: whether its sending is watched, whether its request was taken whole, and whether it was
+/// given up before. One bit per slot; attempts in higher slots count as sent.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     watched: u64,
@@ -18,14 +18,14 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// An attempt has ended without an answer: whether the connection did not take all of its request, and from now on does
-    /// not get it. No provider works on half a body.
+    /// Called when an attempt has ended without an answer. Returns true if the connection has not taken the whole
+    /// request, and stops it from getting the rest. No provider works on half a body.
     pub(super) fn give_up(&mut self, slot: Slot) -> bool {
         self.given_up |= self.watched & !self.taken & bit(slot);
         self.given_up & bit(slot) != 0
     }
 
-    /// The connection is about to take the last of it; false where it has been given up.
+    /// Called when the connection is about to take the last bytes; false if the attempt has been given up.
     fn take(&mut self, slot: Slot) -> bool {
         let is_given_up = self.given_up & bit(slot) != 0;
         if !is_given_up {
@@ -40,7 +40,7 @@ fn bit(slot: Slot) -> u64 {
 }
 
 impl Call {
-    /// The same body, for a connection to take: an attempt that is given up before it has taken all was never sent.
+    /// The same body, watched while the connection takes it: an attempt that is given up before the end was never sent.
     pub(crate) fn watched(&self, body: Body) -> Body {
         let ending = Ending::new(false, &body);
         let Some(slot) = self.slot.filter(|_| !ending.is_done()) else { return body };

@@ -14,7 +14,7 @@ use crate::body::{Body, BoxError};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::principal::Principal;
 
-/// The door: opens the call unless a layer further out has, and gives every answer its final shape.
+/// Opens the call unless an outer layer has, and gives every answer its final form.
 #[derive(Clone)]
 pub struct CallService<S> {
     inner: S,
@@ -26,12 +26,12 @@ impl<S> CallService<S> {
         CallService { inner, layer }
     }
 
-    /// A layer of ours, able to stand alone: it opens the call if it is the first to see the request.
+    /// Wraps a layer of ours so that it works alone: it opens the call if it is the first to see the request.
     pub(crate) fn standing_alone(inner: S) -> Self {
         CallService { inner, layer: CallLayer::new() }
     }
 
-    /// The service within.
+    /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
@@ -57,7 +57,7 @@ where
 }
 
 impl CallLayer {
-    /// Answers a request by `inner`, within the call that it has, or within one that is opened here.
+    /// Answers a request through `inner`, within the request's call, or within a call that is opened here.
     pub(crate) fn around<B, F>(&self, mut request: Request<B>, inner: impl FnOnce(Request<B>) -> F) -> CallFuture<F> {
         let closer = self.enter(&mut request);
         let is_head = request.method() == Method::HEAD;
@@ -70,7 +70,7 @@ impl CallLayer {
         let mut opened = None;
         let call = match Call::of(request) {
             Some(call) => {
-                // A layer further out may have seen a path with the prefix of a mount, and made nothing of it.
+                // An outer layer may have seen the path with the prefix of a mount, and not recognized it.
                 if call.endpoint().operation == Operation::Other {
                     call.narrow(seen());
                 }
@@ -85,7 +85,7 @@ impl CallLayer {
                 &opened.insert(Call::open(endpoint, hidden, config)).0
             }
         };
-        // The host's own identity, whichever of our layers sees it first.
+        // The host's own identity, picked up by whichever of our layers sees it first.
         if call.principal().is_none()
             && let Some(principal) = request.extensions().get::<Arc<Principal>>()
         {
@@ -115,8 +115,8 @@ impl<S: fmt::Debug> fmt::Debug for CallService<S> {
     }
 }
 
-/// The path decides; only what both families share, as `/v1/models`, and below no prefix of theirs, is told apart by Anthropic's
-/// version header.
+/// The path decides. For paths that both families share, such as `/v1/models` without a family prefix, Anthropic's
+/// version header decides.
 pub(super) fn endpoint<B>(request: &Request<B>) -> Endpoint {
     let path = request.uri().path();
     let mut endpoint = Endpoint::of(path);

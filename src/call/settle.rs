@@ -13,16 +13,18 @@ use super::waiting::{Fact, Waiting, tell};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::store::{Chain, StoreError};
 
-/// The calls that are open, and work that must outlive the request that caused it, spawned from an `on_close` hook: all
-/// that a shutdown waits for.
+/// The open calls, and the work that outlives requests: everything that a shutdown waits for. A clone is the same set.
 ///
-/// A clone is the same set. Hooks run wherever a body is dropped, perhaps outside of any runtime; so the runtime is
-/// the current one, else one that a call has been opened on.
+/// Hooks run wherever a body is dropped, perhaps outside of any runtime. Work therefore runs on the current runtime, or
+/// else on one that a call was opened on.
 ///
-/// A runtime may end before that: what stores have not been told by then waits for a call that is opened on another, or for
-/// [`drain`](Self::drain) there, and so does what there was no runtime for at all; [`waiting`](Self::waiting) counts it. Where
-/// none comes, it is told to nobody, as if the process had been killed: the log says so, and what was held is charged whole,
-/// unless a journal tells it at the next start. Work that was [spawned](Self::spawn) ends with its runtime.
+/// If a runtime ends before its work, what stores have not heard is kept. It continues when a call is opened on another
+/// runtime, or when [`drain`](Self::drain) is called on one; [`waiting`](Self::waiting) counts it. The same applies to
+/// settlements for which there was no runtime at all.
+///
+/// If no other runtime comes, they are lost as if the process had been killed: the log reports it, and holds are
+/// charged whole, unless a journal settles them at the next start. Work started by [`spawn`](Self::spawn) ends with its
+/// runtime.
 ///
 /// ```
 /// use tollgate::call::{CallLayer, Settlements};
@@ -46,15 +48,16 @@ struct Inner {
 }
 
 impl Settlements {
-    /// An empty set.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts a call until it has closed: a server that has let go of its connections may still hold calls of them in
-    /// tasks of their own, as hyper's does for HTTP/2, and what those hold is settled when they are dropped. Remembers the
-    /// runtime that the caller runs on, unless one is known, and goes on there with what another has left.
+    /// Counts a call until it has closed. A server that has closed its connections may still hold their calls in
+    /// separate tasks, as hyper does for HTTP/2, and what those hold is settled when they are dropped.
+    ///
+    /// Also remembers the current runtime, unless one is known, and continues there with what another has left.
     pub(crate) fn open(&self) -> TaskTrackerToken {
         if self.inner.left.is_homeless() {
             self.take_over();
@@ -66,14 +69,14 @@ impl Settlements {
         self.inner.left.clone()
     }
 
-    /// Goes on here with what a runtime has left that is gone, where there is one here.
+    /// Continues on the current runtime, if there is one, with what an ended runtime has left.
     fn take_over(&self) {
         if let Ok(runtime) = Handle::try_current() {
             self.inner.left.move_to(runtime).into_iter().for_each(|left| left(Some(self)));
         }
     }
 
-    /// Runs `work` to its end, whatever becomes of the call. Callable from anywhere, `Drop` included.
+    /// Runs `work` to its end, even if the call ends first. Can be called from anywhere, including `Drop`.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = self.runtime() {
             let unbegun = Unbegun::new(self.inner.left.clone());
@@ -85,11 +88,11 @@ impl Settlements {
         }
     }
 
-    /// Tells a store until it has heard: what it is told has happened already, whatever it can do about it now. A store
-    /// that needs no waiting, as in memory, is told here and now.
+    /// Tells a store until it has heard, since what it is told has already happened. A store that answers without
+    /// waiting, such as the one in memory, is told inline.
     ///
-    /// Called where calls are dropped, perhaps while a panic unwinds: one of the store's must not get out, or the
-    /// process aborts.
+    /// Called where calls are dropped, perhaps during a panic: a panic of the store must not escape, or the process
+    /// aborts.
     pub(crate) fn settle(&self, call: Uuid, fact: impl Fact) {
         self.tell(Owed::new(call, fact, self.inner.left.clone()));
     }
@@ -100,13 +103,13 @@ impl Settlements {
         let (call, runtime) = (owed.call, here.or_else(|| self.inner.left.known()));
         let mut told = Box::pin(tell(owed, self.inner.waiting.clone()));
         let polled = {
-            // Hooks may run outside of any.
+            // Hooks may run outside of any runtime.
             let _entered = runtime.as_ref().filter(|_| !is_here).map(Handle::enter);
             catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
         };
         match (polled, runtime) {
             (Ok(Poll::Ready(())), _) => {}
-            // One that has shut down drops it here and now, and it is left for another.
+            // A runtime that has shut down drops it at once, and it is left for another.
             (Ok(Poll::Pending), Some(runtime)) => drop(self.inner.tracker.spawn_on(told, &runtime)),
             (Ok(Poll::Pending), None) => drop(told),
             (Err(_), _) => {
@@ -115,7 +118,7 @@ impl Settlements {
         }
     }
 
-    /// Runs `work` for as long as the runtime lives; nobody waits for it.
+    /// Runs `work` as long as the runtime lives. A shutdown does not wait for it.
     pub(crate) fn spawn_untracked(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = self.runtime() {
             runtime.spawn(work);
@@ -130,31 +133,33 @@ impl Settlements {
         runtime
     }
 
-    /// How many calls have not closed, and how much work has not ended.
+    /// The number of calls that have not closed, plus the work that has not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.tracker.len() + self.inner.left.len()
     }
 
-    /// Whether all calls have closed, and all work has ended.
+    /// Whether all calls have closed and all work has ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How much of what calls cost or used waits for a store that was told and has not taken it, since it is away or does not
-    /// answer, or for a runtime. Above zero for minutes is for an alert; see [operations](crate::docs::operations).
+    /// The number of settlements that wait for a store that is away or does not answer, or for a runtime.
+    ///
+    /// Alert on it if it stays above zero for minutes; see [operations](crate::docs::operations).
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner.waiting.len() + self.inner.left.len()
     }
 
-    /// Waits until all calls have closed, and all work has ended. Call it after the server has stopped to take calls, and with
-    /// a timeout: it has no end of its own, since streams may go on, and a store that is away is told until it is back. What it
-    /// has not heard when the process ends is forfeited, or told again by a journal.
+    /// Waits until all calls have closed and all work has ended.
     ///
-    /// # Cancellation
-    /// Dropping this future stops the waiting, not the work.
+    /// Call it after the server has stopped accepting calls, and with a timeout: it has no limit of its own, since
+    /// streams may continue, and a store that is away is told until it is back. What a store has not heard when the
+    /// process ends is forfeited, or settled by a journal at the next start.
+    ///
+    /// # Cancellation Dropping this future stops the waiting, not the work.
     pub async fn drain(&self) {
         self.inner.tracker.close();
         let mut most = usize::MAX;
@@ -163,7 +168,7 @@ impl Settlements {
                 self.take_over();
             }
             self.inner.tracker.wait().await;
-            // One may have ended meanwhile; what is left once more is left for good.
+            // A runtime may have ended meanwhile. If no fewer are left than before, they stay.
             let left = self.inner.left.len();
             if left == 0 || left >= most || Handle::try_current().is_err() {
                 return;
@@ -173,7 +178,7 @@ impl Settlements {
     }
 }
 
-/// The refusal for a store that must be asked and cannot answer.
+/// The rejection for a store that must be asked and cannot answer.
 pub(crate) fn unavailable(error: &StoreError) -> Rejection {
     Rejection::new(RejectionKind::StoreUnavailable, "the gateway cannot check this request now; try again in a moment")
         .retry_after(Duration::from_secs(1))
@@ -187,7 +192,7 @@ pub(super) mod tests {
     use super::super::waiting::{Kind, LAST_PAUSE, MOST_WAITING, Place};
     use super::*;
 
-    /// What a store that is away, or hangs, until it is told to be there, was told, and how often it was asked.
+    /// A store that is away, or hangs, until it is switched on; what it was told, and how often it was asked.
     #[derive(Clone, Default)]
     pub(crate) struct Store(pub(crate) Arc<Mutex<Said>>, pub(crate) Duration);
 
@@ -300,7 +305,7 @@ pub(super) mod tests {
         tokio::time::sleep(HOUR).await;
         assert_eq!((store.counts().1, settlements.waiting()), (0, 0));
         assert_eq!(store.with(|said| said.given_up), 1);
-        // One that was away all the time has heard nothing.
+        // A store that was away all the time has heard nothing.
         store.is(false, false);
         settlements.settle(Uuid::now_v7(), store.clone());
         tokio::time::sleep(HOUR * 5).await;

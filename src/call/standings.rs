@@ -1,4 +1,4 @@
-//! How the limits of a call stand, as its client reads it off the head of the answer.
+//! How a call's limits stand, for the headers of its answer.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::domain::dialect::Dialect;
 use crate::domain::limit::{Limit, Measure};
 use crate::store::rate_limit::{Permit, Standing};
 
-/// How the limits of a call stand, of all layers that have looked at any: of each measure the one that has the least left.
+/// How the limits of a call stand, over all layers that have checked any: for each measure the one with the least left.
 #[derive(Default)]
 pub(super) struct Standings {
-    /// With this call, where they have counted it.
+    /// If this call counts, where limits have counted it.
     counted: Tightest,
-    /// Should it not count.
+    /// If this call does not count.
     uncounted: Tightest,
 }
 
@@ -25,15 +25,15 @@ pub(super) struct Standings {
 struct Tightest([Option<LimitState>; 2]);
 
 impl Call {
-    /// Shows how limits stand that have refused this call, or were not asked to count it.
+    /// Shows limits that have refused this call, or that were not asked to count it.
     pub(crate) fn show_limits(&self, standings: &[Standing]) {
         let (now, mut state) = (self.now(), self.state());
         state.standings.counted.see(standings, now);
         state.standings.uncounted.see(standings, now);
     }
 
-    /// Shows how limits stand that have counted this call. Where it is refused further in, and nobody was asked anything, it
-    /// does not count, and that is what its client is shown.
+    /// Shows limits that have counted this call. If it is refused further in before any provider was asked, it does not
+    /// count, and its headers show that.
     pub(crate) fn show_counted(&self, permit: &Permit, mut standings: Vec<Standing>) {
         let (now, mut state) = (self.now(), self.state());
         state.standings.counted.see(&standings, now);
@@ -62,13 +62,13 @@ impl Tightest {
     }
 }
 
-/// As its store will give it back, by the rule of the bucket.
+/// Undoes the count of this call as its store will, by the rule of the bucket.
 fn give_back(standing: &mut Standing, permit: &Permit) {
     let limit = &standing.limit;
     let mut taken = permit.taken.iter().filter(|taken| taken.limit.measure != Measure::Parallel);
     let is_of_it = |other: &Limit| other.measure == limit.measure && other.scope == limit.scope;
     let Some(taken) = taken.find(|taken| is_of_it(&taken.limit)) else { return };
-    // Counted from the moment at which it was taken, up to where the bucket stood then.
+    // Relative to the time of the count, and at most to the bucket's level at that time.
     let full_at = i64::try_from(standing.full_after.as_nanos()).unwrap_or(i64::MAX);
     let mut bucket = Bucket { full_at, refunded: 0 };
     bucket.give_back(0, taken.limit.most, Mark { full_at, refunded: 0 }, taken.amount);

@@ -22,44 +22,44 @@ use crate::store::budget::Reservation;
 
 pub(super) type Hook = Box<dyn FnOnce(&Arc<Outcome>) + Send>;
 
-/// What changes during a call, behind one short lock that is never held across anything of anyone else's.
+/// The mutable state of a call, behind one short lock that is never held while foreign code runs.
 pub(super) struct State {
     /// Parties that have not ended: the client's body, and each attempt.
     open: usize,
     /// Attempts in the order in which they began; a slot stays `None` until its attempt ends.
     pub(super) attempts: Vec<Option<Attempt>>,
-    /// Those whose place another has taken, which began within them.
+    /// Attempts that a nested attempt has replaced.
     taken_over: Vec<Slot>,
     pub(super) sent: Sent,
     pub(super) edits: Edits,
-    /// Of one name the last counts; some go with a success alone.
+    /// For each name the last value counts. The flag marks headers for successful answers only.
     pub(super) answer_headers: Vec<(HeaderName, HeaderValue, bool)>,
     pub(super) standings: Standings,
     pub(super) client: ClientSide,
-    /// How it was ended from outside, if it was.
+    /// How the call was cut, if it was.
     pub(super) cut: Option<(Cut, Rejection)>,
     pub(super) decisions: Vec<Decision>,
-    /// The outermost control that let the call pass without knowing what it is.
+    /// The outermost control that let the call pass without recognizing its path.
     pub(super) unplaced: Option<&'static str>,
     pub(super) granted: Option<Money>,
     pub(super) clamped: Option<u64>,
     pub(super) holds: Holds,
-    /// A budget that refuses pays for it.
+    /// A budget that refuses pays for the call.
     pub(super) is_bounded: bool,
-    /// What an attempt has cost that has not ended, if anybody wants to know.
+    /// The cost so far of an attempt in progress, if anyone follows it.
     pub(super) so_far: Option<(usize, Money)>,
-    /// How long upstreams took to what the head of the answer waited for.
+    /// The time that the head of the answer waited for upstreams.
     pub(super) upstream_took: Duration,
-    /// The attempts that go on, where the call is written down.
+    /// The attempts in progress, if the call has a journal.
     pub(super) live: Vec<Live>,
-    /// Whether whatever asks a provider for it begins an attempt first.
+    /// Whether every provider request begins an attempt first.
     pub(super) metered: bool,
-    /// What of the caller's own was looked at.
+    /// Which of the caller's own budgets and limits were checked.
     pub(super) looked_at: LookedAt,
-    /// What is held for it, until its intent is written.
+    /// The hold, until the intent is written.
     pub(super) reservation: Option<Arc<Reservation>>,
     pub(super) warnings: Option<Arc<str>>,
-    /// How much is to be kept of what it holds, if anybody keeps it, and if somebody does.
+    /// The limit on what is kept of the content, if set; `content` is what is actually kept, if anything.
     pub(super) keep: Option<Keep>,
     pub(super) content: Option<Keep>,
     hooks: Vec<Hook>,
@@ -67,34 +67,34 @@ pub(super) struct State {
     outcome: Option<Arc<Outcome>>,
 }
 
-/// What is left to do for the last party of a call.
+/// What the last party of a call must still do.
 pub(super) struct Closing {
     pub(super) hooks: Vec<Hook>,
     pub(super) outcome: Arc<Outcome>,
-    /// Until the hooks have run, the call counts as open.
+    /// Counts the call as open until the hooks have run.
     pub(super) counted: Option<TaskTrackerToken>,
 }
 
-/// What was granted is to what the call may cost.
+/// How the grant relates to what the call may cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Holds {
-    /// No less.
+    /// It covers the cost.
     #[default]
     Bound,
-    /// About as much.
+    /// It is about the cost.
     Guess,
-    /// Nothing to go by: no bound is known.
+    /// Nothing is known: the cost has no bound.
     Nothing,
 }
 
-/// What the client has been given.
+/// What the client has received.
 #[derive(Default)]
 pub(super) struct ClientSide {
     pub(super) status: Option<StatusCode>,
     pub(super) rejection: Option<RejectionKind>,
     pub(super) reason: Option<Cow<'static, str>>,
     pub(super) head_after: Option<Duration>,
-    /// What of that was ours.
+    /// The part of `head_after` that was ours.
     pub(super) own: Option<Duration>,
     pub(super) first_byte_after: Option<Duration>,
     pub(super) bytes_out: u64,
@@ -150,18 +150,18 @@ impl State {
         self.warnings = warnings.map(Into::into);
     }
 
-    /// Whether another attempt, which began within this one, has taken its place.
+    /// Whether a nested attempt has replaced this one.
     pub(super) fn is_taken_over(&self, slot: Slot) -> bool {
         self.taken_over.contains(&slot)
     }
 
-    /// Nothing is recorded of this attempt.
+    /// Marks this attempt as replaced: nothing is recorded of it.
     fn hand_over(&mut self, slot: Slot) {
         self.taken_over.push(slot);
         self.live.retain(|live| live.slot != slot);
     }
 
-    /// Keeps the hook for the close, or gives it back with the outcome when that has been.
+    /// Keeps the hook for the close. If the call has closed, returns the hook with the outcome.
     pub(super) fn register(&mut self, hook: Hook) -> Option<(Hook, Arc<Outcome>)> {
         match &self.outcome {
             None => {
@@ -175,7 +175,7 @@ impl State {
 
 impl Call {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock can only come from an allocation; the data is whole all the same.
+        // A panic under this lock can only come from an allocation, and leaves the data intact.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -183,8 +183,8 @@ impl Call {
         self.state().open += 1;
     }
 
-    /// Counts one more attempt as a party, and gives the slot that it will fill: that of the attempt within which it begins,
-    /// where that one goes on and no other has taken its place.
+    /// Counts one more attempt as a party, and returns its slot. It takes the slot of the attempt within which it
+    /// begins, if that one is in progress and has not been replaced.
     pub(super) fn join_as_attempt(&self) -> Slot {
         let mut state = self.state();
         state.open += 1;
@@ -193,36 +193,36 @@ impl Call {
             state.hand_over(slot);
             return slot.next();
         }
-        // Nearly every call takes one.
+        // Nearly every call needs exactly one.
         state.attempts.reserve_exact(1);
         state.attempts.push(None);
         Slot::new(state.attempts.len() - 1)
     }
 
-    /// It is answered where it is, and asked of nobody: the attempt within which it came, as behind a layer that meters, is
-    /// none.
+    /// The gateway answers this call itself and asks no provider: the enclosing attempt, as behind a layer that meters,
+    /// does not count.
     pub(crate) fn asks_nobody(&self) {
         if let Some(slot) = self.slot {
             self.state().hand_over(slot);
         }
     }
 
-    /// Whether the attempt that answered has ended, and well.
+    /// Whether the last attempt has ended completely.
     pub(crate) fn last_attempt_is_whole(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Complete)
     }
 
-    /// Whether nobody took the request of the last attempt.
+    /// Whether the request of the last attempt was never sent.
     pub(crate) fn last_attempt_is_unsent(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Unsent)
     }
 
-    /// Whether the attempt that answered broke off, though its bytes may have come to an end in order.
+    /// Whether the last attempt broke off, even if its bytes ended in order.
     pub(crate) fn last_attempt_is_broken(&self) -> bool {
         matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Broken)
     }
 
-    /// A party has ended. The last to end makes the outcome and takes the hooks, for the caller to run outside of the
+    /// A party has ended. The last one makes the outcome and takes the hooks, which its caller runs outside of the
     /// lock.
     pub(super) fn leave(&self, last_words: impl FnOnce(&mut State)) -> Option<Closing> {
         let mut state = self.state();
@@ -243,7 +243,7 @@ impl Call {
         let usage = attempts.iter().filter_map(|a| a.usage).reduce(Usage::plus);
         let rejection = state.client.rejection;
         let mut end = end(&state.client, attempts.last());
-        // Its client may have had all of its answer, or been refused, at the same moment.
+        // The client may have received the complete answer, or a refusal, at the same moment.
         if let Some((_, why)) = state.cut.take()
             && end != End::Complete
             && rejection.is_none_or(|kind| kind == why.kind())
@@ -280,7 +280,7 @@ impl Call {
         outcome
     }
 
-    /// The account of a call of which nothing is known but what was asked, and by whom.
+    /// The outcome of a call of which only the request and the caller are known.
     pub(super) fn unclosed(&self) -> Outcome {
         Outcome {
             id: self.shared.id,
@@ -319,7 +319,7 @@ fn end(client: &ClientSide, last: Option<&Attempt>) -> End {
         (_, Some(ClientEnd::Abandoned) | None) => End::Abandoned,
         (Some(_), _) | (_, Some(ClientEnd::Failed)) => End::Failed,
         _ => match last {
-            // Abandoned below a whole client body: someone in between had what it wanted and let go.
+            // Abandoned behind a complete client body: a layer in between had what it wanted and dropped the rest.
             Some(attempt) if !matches!(attempt.end, AttemptEnd::Complete | AttemptEnd::Abandoned) => End::Failed,
             _ if client.status.is_some_and(|s| s.is_client_error() || s.is_server_error()) => End::Failed,
             _ => End::Complete,

@@ -1,4 +1,4 @@
-//! Telling stores until they have heard, what they could not be told yet, and who says so in the log.
+//! Tells stores until they have heard, counts what still waits, and limits what is logged about it.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,19 +12,18 @@ use uuid::Uuid;
 use super::left::Owed;
 use crate::store::{Chain, StoreError, at_once, contained, so_far};
 
-/// How much may wait for stores to be there again, and how many questions that nothing came of besides. Of what a store that
-/// is away has let through there is no end, since budgets that refuse nothing are not asked about; so there is one here, before
-/// memory has it.
+/// The most settlements that may wait for stores to come back; the same number of settlements for nothing may wait
+/// besides. Without it memory has no bound: while a store is away, calls whose budgets are all soft still pass.
 pub(super) const MOST_WAITING: usize = 100_000;
 
-/// How often an answer is waited for before the store is asked anew.
+/// How often an answer is waited for before the store is asked again.
 const OUTLAST: u32 = 12;
 
-/// How long to wait before a store is told again, at first and at most.
+/// The pause before a store is told again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A store is told no more where it is about to forget that it was.
+/// A store is told no more when less than one part in this many is left of its memory.
 const ABOUT: u32 = 12;
 
 /// What is settled.
@@ -45,23 +44,24 @@ impl Kind {
 
 /// Something that has happened, and that a store must hear of.
 pub(crate) trait Fact: Send + Sync + 'static {
-    /// What it is.
+    /// The kind of settlement.
     const KIND: Kind;
 
     /// Tells the store, which may have heard before.
     fn tell(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whether it is only that nothing came of a question.
+    /// Whether this settles a question that came to nothing.
     fn is_nothing(&self) -> bool;
 
-    /// For how long the store knows that it was told.
+    /// How long the store remembers that it was told.
     fn memory(&self) -> Duration;
 
-    /// It has not heard, and is told no more.
+    /// The store has not heard, and is told no more.
     fn given_up(&self) {}
 }
 
-/// Tells a store what it is owed. What asks for more than one look at it, as timers do, is for the runtime that it is spawned on.
+/// Tells a store what it is owed. The first poll uses no timers; anything that needs more than one poll runs on the
+/// runtime that it is spawned on.
 pub(super) async fn tell<F: Fact>(mut owed: Owed<F>, waiting: Arc<Waiting>) {
     let call = owed.call;
     if let Some(fact) = &owed.fact {
@@ -79,7 +79,7 @@ pub(super) async fn tell<F: Fact>(mut owed: Owed<F>, waiting: Arc<Waiting>) {
     owed.fact = None;
 }
 
-/// Goes on with what was not told at once: waits for the answer, and asks again once there is none to wait for.
+/// Continues what was not told at once: waits for the answer, and asks again when there is none.
 async fn tell_on<F: Fact>(
     call: Uuid,
     fact: &F,
@@ -105,7 +105,7 @@ async fn tell_on<F: Fact>(
         if error.may_have_applied() {
             unsure_since.get_or_insert_with(Instant::now);
         }
-        // What asking again will not help may still be mended by somebody: until then, what is held stays held.
+        // An error that a retry does not fix may still be fixed by an operator. Until then, holds stay held.
         if !error.is_unavailable() {
             pause = LAST_PAUSE;
         }
@@ -118,7 +118,7 @@ async fn tell_on<F: Fact>(
     }
 }
 
-/// Whether a store that may have heard is about to forget that it did.
+/// Whether a store that may have heard is about to forget it.
 fn is_forgotten<F: Fact>(call: Uuid, fact: &F, unsure_since: Option<Instant>) -> bool {
     let Some(since) = unsure_since else { return false };
     let memory = fact.memory();
@@ -133,7 +133,8 @@ fn is_forgotten<F: Fact>(call: Uuid, fact: &F, unsure_since: Option<Instant>) ->
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     many: [AtomicUsize; 2],
-    /// Of each kind, and of stores that are away or broken, one says in the log, each time it fails, that they wait.
+    /// For each kind, and for stores that are away or broken, one settlement logs each of its failures, for all that
+    /// wait.
     has_speaker: [[AtomicBool; 2]; 2],
 }
 
@@ -144,13 +145,13 @@ impl Waiting {
     }
 }
 
-/// A place among those that wait, left when it is dropped.
+/// A place among those that wait. Dropping it leaves.
 pub(super) struct Place {
     call: Uuid,
     kind: Kind,
     is_nothing: bool,
     waiting: Arc<Waiting>,
-    /// Where it is the one that speaks, and of a store that is away, or of one that is broken.
+    /// Whether this one logs, for stores that are away (`true`) or broken (`false`).
     speaks: Option<bool>,
 }
 
@@ -165,7 +166,8 @@ impl Place {
         Some(place)
     }
 
-    /// Waits for an answer, up to a minute: whoever asks anew hears of no threshold that the answer would have told of.
+    /// Waits for an answer, up to a minute. A repeated question would not return the thresholds that the answer
+    /// reports.
     pub(super) async fn outlast(
         &mut self,
         mut telling: Pin<&mut impl Future<Output = Result<(), StoreError>>>,
@@ -186,7 +188,7 @@ impl Place {
         }
     }
 
-    /// Whether it is the one that speaks, of thousands that say the same.
+    /// Whether this is the one that logs, of thousands with the same failure.
     pub(super) fn is_speaker(&mut self, is_away: bool) -> bool {
         if self.speaks == Some(is_away) {
             return true;

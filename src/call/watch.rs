@@ -1,4 +1,4 @@
-//! Who may end an answer for what it says while it goes on.
+//! A watch may end an answer while it is in progress, because of what it has cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::Call;
 use crate::dialect::meter::Reading;
 use crate::domain::rejection::Rejection;
 
-/// Looks at an attempt's stream while it goes on.
+/// Watches an attempt's stream while it is in progress.
 pub(crate) trait Watch: Send + Sync {
-    /// It has said so much, after so long, and more than before.
+    /// Called with a new reading that says more than before, and the time since the attempt began.
     fn look(self: Arc<Self>, call: &Call, reading: &Reading, took: Duration);
 
-    /// Why it may go on no longer, if so. Asked for whatever comes of it, so that an answer costs next to nothing.
+    /// The reason to end the stream, if there is one. Called often, so it must be cheap.
     fn over(&self) -> Option<Rejection>;
 }
 
 impl Call {
-    /// Has the streams that answer the call looked at. The first who asks does.
+    /// Watches the streams that answer this call. Only the first watch counts.
     pub(crate) fn watch_by(&self, watch: Arc<dyn Watch>) {
         let _ = self.shared.watch.set(watch);
     }

@@ -1,4 +1,4 @@
-//! What is written down of a call while it goes on, where it has a journal.
+//! What a journal records of a call while it is in progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::journal::{Intent, Seen, Trail, Witness};
 
-/// For how long a call may go on unseen before its process is found to have ended: two seconds until it is looked at again,
-/// and what a machine under load may add to that.
+/// How long a call may have continued unseen before its process is known to have ended: the two seconds between two
+/// looks, and the delay that a machine under load may add.
 const UNSEEN: Duration = Duration::from_secs(5);
 
-/// An attempt that goes on.
+/// An attempt in progress.
 pub(super) struct Live {
     pub(super) slot: Slot,
     began: Duration,
@@ -30,10 +30,10 @@ pub(super) struct Live {
     reading: Reading,
 }
 
-/// How much of a stream may come before it is said.
+/// How many events of a stream make a reading news.
 const EVENTS: u64 = 64;
-/// How much of it, in events or in tokens that it states, until that is written down: a crash in the two seconds between two
-/// looks of the journal would find nothing else of it.
+/// How much of a stream, in events or stated tokens, may come until it is written to the journal: after a crash, the
+/// journal knows nothing else of the two seconds between two of its looks.
 const WRITTEN: u64 = 256;
 
 impl Live {
@@ -42,21 +42,21 @@ impl Live {
     }
 }
 
-/// What an attempt has said of itself, as its meter remembers it.
+/// What an attempt has reported, as its meter remembers it.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     reading: Reading,
-    /// How much it had said when that was written down last.
+    /// How much had come when it was last written.
     written: u64,
 }
 
 impl Said {
-    /// Whether it has said already what looked like the last of it.
+    /// Whether a final usage has already been stated.
     pub(super) fn was_final(&self) -> bool {
         self.reading.usage_is_final
     }
 
-    /// Whether this says more than was said, so that it is worth a look.
+    /// Whether this reading says enough more than the last one.
     pub(super) fn is_news(&mut self, reading: &Reading) -> bool {
         let is_news = reading.usage != self.reading.usage || reading.events >= self.reading.events + EVENTS;
         if is_news {
@@ -65,7 +65,7 @@ impl Said {
         is_news
     }
 
-    /// Whether so much has come since it was written down last that it is to be again.
+    /// Whether enough has come since the last write to write again.
     pub(super) fn is_to_be_written(&mut self) -> bool {
         let said = self.reading.usage.map_or(0, |usage| usage.output).max(self.reading.events);
         let is_due = said >= self.written.saturating_add(WRITTEN);
@@ -77,7 +77,7 @@ impl Said {
 }
 
 impl Call {
-    /// Has the call written down in a journal. `false` if it is in another already.
+    /// Writes the call to a journal. `false` if it already has one.
     pub(crate) fn set_trail(&self, trail: Arc<Trail>) -> bool {
         self.shared.trail.set(trail).is_ok()
     }
@@ -86,18 +86,17 @@ impl Call {
         self.shared.trail.get()
     }
 
-    /// What is held for it, for its intent.
+    /// Keeps the hold, for the intent.
     pub(crate) fn set_reservation(&self, reservation: impl FnOnce() -> Arc<Reservation>) {
         if self.trail().is_some() {
             self.state().reservation = Some(reservation());
         }
     }
 
-    /// Waits until it is written down that the call is about to be sent, where it has a journal. Whoever lets a call
-    /// through last asks; once is enough.
+    /// Waits until the intent, that the call is about to be sent, is written, if the call has a journal. The last gate
+    /// calls this; once is enough.
     ///
-    /// # Errors
-    /// `StoreUnavailable` where that could not be done.
+    /// # Errors `StoreUnavailable` if it could not be written.
     pub(crate) async fn intend(&self) -> Result<(), Rejection> {
         let Some(trail) = self.trail() else { return Ok(()) };
         match trail.intend(|| Arc::new(self.clone())).await {
@@ -112,7 +111,7 @@ impl Call {
         }
     }
 
-    /// The account of the call if nothing more were heard of it, and it went on for so long.
+    /// The outcome of the call if nothing more were heard of it, and it continued for this long.
     fn if_lost(&self, unseen: Duration) -> Outcome {
         let mut outcome = self.unclosed();
         let (held, live, is_answered) = {
@@ -140,7 +139,7 @@ impl Call {
         }
         let sent = outcome.attempts.len();
         if live.is_empty() && (outcome.attempts.is_empty() || !is_answered) {
-            // One more may be about to be sent, and nobody knows where to: to the dearest place that it may be sent to.
+            // One more attempt may be about to start, at an unknown target: assume the most expensive one.
             let took = unseen;
             let attempt = |target: &Arc<Target>| self.toward(target.clone()).cut_off(&Reading::default(), took);
             let attempts = self.route().unwrap_or_default().iter().map(attempt);
@@ -149,7 +148,7 @@ impl Call {
         }
         outcome.usage = outcome.attempts.iter().filter_map(|attempt| attempt.usage).reduce(Usage::plus);
         outcome.charged = charged(&outcome).map(|charged| match (held, outcome.granted, ended) {
-            // All of them together are bounded by the grant, but for what is known to have cost more.
+            // Together they are bounded by the grant, except for what is known to have cost more.
             (Holds::Bound, Some(granted), Some(ended)) => charged.min(granted).max(ended),
             _ => charged,
         });
@@ -158,7 +157,7 @@ impl Call {
         outcome
     }
 
-    /// An attempt that said so much, and of which nothing more was heard.
+    /// An attempt that has reported this much, and of which nothing more was heard.
     fn cut_off(&self, reading: &Reading, took: Duration) -> Attempt {
         let usage = reading.usage;
         Attempt {
@@ -180,7 +179,7 @@ impl Call {
 impl Witness for Call {
     fn intent(&self) -> Intent {
         let mut outcome = self.if_lost(UNSEEN);
-        // It has none yet.
+        // There are no attempts yet.
         outcome.attempts.clear();
         let mut record = AuditRecord::new(&outcome);
         record.quality = outcome.granted.map(|granted| quality(granted, outcome.charged));
@@ -189,7 +188,7 @@ impl Witness for Call {
     }
 
     fn seen(&self) -> Seen {
-        // Behind a service that nobody meters, it may have been at it all the time.
+        // An inner service that is not metered may have worked on it all the time.
         let is_metered = {
             let state = self.state();
             state.metered || !state.attempts.is_empty()
