@@ -9,12 +9,14 @@ use crate::dialect::translate::{self, Reply};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// Most that an answer may unpack to where the client cannot unpack it itself.
+/// The most that an answer may decompress to if the client cannot decompress it itself.
 const MOST_UNPACKED: usize = 1 << 30;
 
-/// Whether an answer header speaks of the provider's hop, of its account with us, of its own edge, or of a quota that all
-/// clients share: shown to one, it would tell about the others. One of ours is said by the gateway that is nearest; what a
-/// server in front of us obeys (a file of its own to be sent in the place of the answer), or the browser of a page, by nobody.
+/// Whether an answer header must not reach the client. Such headers belong to the provider's connection, our account or
+/// the provider's edge, or state a quota that all clients share, which would tell one client about the others.
+///
+/// Our own headers come only from the nearest gateway. Headers that a server in front of us obeys (to send one of its
+/// own files instead), or that control a web page's browser, are never passed.
 pub(super) fn is_theirs(name: &str) -> bool {
     matches!(
         name,
@@ -51,31 +53,31 @@ const BEGINNINGS: [&str; 8] = [
     "content-security-policy",
 ];
 
-/// What is known of who asked, and whom.
+/// What is known about the request: who asked, and which provider.
 pub(super) struct Asked {
-    /// What the provider speaks.
+    /// The dialect of the provider.
     pub(super) dialect: Dialect,
     pub(super) accepts_gzip: bool,
     pub(super) call: Option<Call>,
-    /// What it was asked with.
+    /// The credential that was sent.
     pub(super) secret: Option<Secret>,
 }
 
 impl Asked {
-    /// Whether the answer has to be translated.
+    /// Whether the answer will be translated.
     fn is_of_another(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.dialect() != self.dialect)
     }
 }
 
-/// Makes of a provider's answer what a client may see, or the rejection that stands in its place.
+/// Turns a provider's answer into what the client may see, or into a rejection that replaces it.
 pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<Body>, Rejection> {
     let (mut parts, mut body) = response.into_parts();
     if let Some(rejection) = in_its_place(&parts) {
         return Err(rejection.answered(parts.status));
     }
     if parts.status == StatusCode::FORBIDDEN {
-        // It may be about the model alone, and its words are the client's to read; but nobody there can mend it.
+        // It may concern only the model, and the message is for the client; but the client cannot fix it.
         tracing::warn!("the provider answered 403: has our credential the right to what it is asked for?");
     }
     if parts.status == StatusCode::TOO_MANY_REQUESTS
@@ -86,13 +88,13 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);
     if parts.status.is_success() {
-        // Anthropic sends it with a third of its good answers; clients take it for throttling.
+        // Anthropic sends it with a third of its successful answers, and clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);
     } else if is_html(&parts.headers) {
         tracing::info!(status = parts.status.as_u16(), "an error of type text/html; is the base URL right?");
         return Ok(by_its_status(parts, asked));
     }
-    // Providers repeat in an error what they were asked with. What cannot be read cannot be looked through.
+    // Providers may repeat the credential in an error. An encoding that we cannot read cannot be searched for it.
     let hidden = asked.secret.as_ref().filter(|_| !parts.status.is_success());
     if hidden.is_some() && is_coded_otherwise(&parts.headers) {
         tracing::info!(status = parts.status.as_u16(), "an error in a content-encoding that was not asked for");
@@ -101,7 +103,7 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
     if (hidden.is_some() || !asked.accepts_gzip) && Gunzip::is_needed(&parts.headers) {
         body = match parts.status.is_success() {
             true => Gunzip::body(body, MOST_UNPACKED),
-            // Its words may be what there is to learn from.
+            // The message may be useful even if it is not gzip after all.
             false => Gunzip::body_or_plain(body, MOST_UNPACKED),
         };
         parts.headers.remove(header::CONTENT_ENCODING);
@@ -114,19 +116,19 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         secret.leave_reason(&mut parts.extensions);
         body = Covered::body(body, secret.clone());
     }
-    // A stream of status 200 may fail yet.
+    // A stream with status 200 may still fail later.
     if let Some(secret) = asked.secret.as_ref().filter(|_| asked.is_of_another()) {
         parts.extensions.insert(secret.clone());
     }
     Ok(Response::from_parts(parts, body))
 }
 
-/// Whether an answer header is true of the very bytes that the provider sent, and of no others (RFC 9110, 9530).
+/// Whether an answer header is only true for the exact bytes that the provider sent (RFC 9110, 9530).
 fn is_of_bytes(name: &str) -> bool {
     matches!(name, "etag" | "content-digest" | "repr-digest" | "digest")
 }
 
-/// Whether it comes in a coding that nobody here undoes, or in several.
+/// Whether the answer has an encoding that we cannot decode, or several.
 fn is_coded_otherwise(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let is_plain = |coding: &HeaderValue| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -134,7 +136,7 @@ fn is_coded_otherwise(headers: &HeaderMap) -> bool {
     !is_known || codings.next().is_some()
 }
 
-/// What is answered where the provider's own answer would tell the client about us, or is not its API.
+/// The rejection that replaces an answer, if the answer would tell the client about us, or does not come from the API.
 fn in_its_place(parts: &Parts) -> Option<Rejection> {
     if parts.status == StatusCode::UNAUTHORIZED {
         return Some(
@@ -143,13 +145,14 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
         );
     }
     if parts.status.is_redirection() {
-        // Followed, it would take the client's request past us; clients never choose an upstream, nor does an upstream.
+        // Following it would send the client's request somewhere else: neither clients nor upstreams choose an
+        // upstream.
         return Some(
             Rejection::new(RejectionKind::UpstreamGarbled, "the upstream answered with a redirect")
                 .internal("a redirect; is the base URL right?"),
         );
     }
-    // A client takes 1xx for the head of an answer to come, and what is beyond 599 is none (RFC 9110 section 15).
+    // A client takes 1xx for an interim answer, and a status above 599 is invalid (RFC 9110 section 15).
     if !(200..600).contains(&parts.status.as_u16()) {
         return Some(Rejection::new(
             RejectionKind::UpstreamGarbled,
@@ -168,8 +171,8 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
     None
 }
 
-/// An error that something before the provider's API wrote as a page, or that cannot be read: what it says by its status alone,
-/// as the API would. Clients go by the status, and wait as long as they are told to.
+/// Replaces an error that is a web page, or that cannot be decoded, by what its status alone says, in the API's form.
+/// Clients act on the status, and wait as long as `retry-after` tells them.
 fn by_its_status(mut parts: Parts, asked: &Asked) -> Response<Body> {
     if let Some(secret) = &asked.secret {
         secret.leave(&mut parts.headers);

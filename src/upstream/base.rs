@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::ProviderError;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 
-/// What providers are asked for.
+/// The endpoints that providers are asked for.
 const ENDPOINTS: [(Dialect, Operation); 4] = [
     (Dialect::Anthropic, Operation::Generate),
     (Dialect::Anthropic, Operation::CountTokens),
@@ -15,18 +15,18 @@ const ENDPOINTS: [(Dialect, Operation); 4] = [
     (Dialect::OpenAiResponses, Operation::Generate),
 ];
 
-/// Where a provider is: the URL that its API lies below.
+/// The base URL of a provider's API.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     /// Without a trailing slash.
     pub(super) path: String,
-    /// Of every URL below it: Azure's `api-version=…`.
+    /// Added to every URL, for example Azure's `api-version=…`.
     query: Option<String>,
-    /// The API lies right below it: `/chat/completions`, without `/v1`.
+    /// The API has no `/v1`: `/chat/completions` is directly below the base.
     is_unversioned: bool,
-    /// The URL of each path without a query, made once: nearly every call has none.
+    /// The URL of each path without a query, built once: nearly every call has none.
     uris: Vec<(&'static str, Uri)>,
 }
 
@@ -64,7 +64,7 @@ impl Base {
         self
     }
 
-    /// The URL of an endpoint's path; `None` if the query is no part of a URL.
+    /// The URL for an endpoint's path; `None` if the query is not valid in a URL.
     pub(super) fn uri(&self, path: &'static str, query: Option<&str>) -> Option<Uri> {
         match self.uris.iter().find(|(known, _)| query.is_none() && *known == path) {
             Some((_, uri)) => Some(uri.clone()),
@@ -73,8 +73,8 @@ impl Base {
     }
 
     fn join(&self, path: &str, query: Option<&str>) -> Option<Uri> {
-        // Base URLs are given with and without the version, as the SDKs of the two families differ in it. OpenAI's takes
-        // its base as it is, so that those of others name versions of their own: `/v1beta/openai`.
+        // Base URLs are given with and without the version, as in the SDKs of the two families. OpenAI's SDK uses its
+        // base unchanged, so the bases of compatible APIs contain versions of their own: `/v1beta/openai`.
         let is_openai = !path.starts_with("/v1/messages");
         let is_whole = self.is_unversioned || is_openai && self.path.split('/').any(is_version);
         let (base, path) = match path.strip_prefix("/v1") {
@@ -85,7 +85,7 @@ impl Base {
             (None, None) => format!("{base}{path}"),
             (None, Some(query)) => format!("{base}{path}?{query}"),
             (Some(own), query) => {
-                // What the base says, no client says otherwise.
+                // A client cannot override the base's query parameters.
                 let is_new = |pair: &&str| own.split('&').all(|known| !name(known).eq_ignore_ascii_case(&name(pair)));
                 let pairs = query.into_iter().flat_map(|query| query.split('&')).filter(is_new);
                 format!("{base}{path}?{}", std::iter::once(&**own).chain(pairs).collect::<Vec<_>>().join("&"))
@@ -100,7 +100,7 @@ impl Base {
     }
 }
 
-/// As servers read it, of which some care for no case.
+/// The parameter's name as servers decode it. Some ignore case.
 fn name(pair: &str) -> Cow<'_, str> {
     percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy()
 }

@@ -20,41 +20,40 @@ use super::pools::{HttpBody, HttpFuture, Pools};
 use super::provider::or_never;
 use crate::body::{Body, BoxError};
 
-/// How many calls go over one connection of HTTP/2 at once: servers are asked to allow no fewer (RFC 9113 section 6.5.2).
+/// How many calls share one HTTP/2 connection: servers should not allow fewer (RFC 9113 section 6.5.2).
 const TOGETHER: usize = 100;
 
-/// For how long a connection is given calls: a provider that moves, or its balancer, says so by its name alone.
+/// How long a connection gets new calls: a provider or load balancer that moves announces it only through DNS.
 const AGE: Duration = Duration::from_secs(300);
 
-/// An HTTP client: hyper's pool over rustls (ring, webpki-roots), HTTP/1.1 and HTTP/2 as the server negotiates.
+/// An HTTP client: hyper's pool over rustls (ring, webpki-roots), with HTTP/1.1 or HTTP/2 as the server negotiates.
 ///
-/// Over HTTP/2 a connection carries up to [100 calls](Self::calls_per_connection) at once, and more go over more of them. None
-/// is given calls for more than [5 minutes](Self::connection_age).
+/// - An HTTP/2 connection carries up to [100 calls](Self::calls_per_connection) at once; further calls use more
+///   connections.
+/// - A connection gets new calls for at most [5 minutes](Self::connection_age).
+/// - It does not use a proxy (`HTTPS_PROXY`). If you need one, use your own client.
 ///
-/// It connects by itself: a proxy on the way out (`HTTPS_PROXY`) is not asked for, and needs a client of yours.
-///
-/// Holds no global state: its TLS configuration names its own crypto provider. Cheap to clone; clones share the pool.
+/// There is no global state: the TLS configuration has its own crypto provider. Cloning is cheap, and clones share the
+/// pool.
 #[derive(Clone)]
 pub struct HttpClient {
-    /// Shared as a whole: a clone of it is one of each of its many parts.
+    /// In one `Arc`, since cloning the pools would clone each of their many parts.
     pools: Arc<Pools<Hyper>>,
 }
 
 type Hyper = Client<TimedConnector, Body>;
 
 impl HttpClient {
-    /// A client that gives a connection 5 seconds, DNS, TCP and TLS together.
+    /// Creates a client with a connect timeout of 5 seconds, for DNS, TCP and TLS together.
     ///
-    /// # Errors
-    /// When the TLS configuration cannot be made.
+    /// # Errors If the TLS configuration cannot be made.
     pub fn new() -> Result<Self, ProviderError> {
         Self::with_connect_timeout(Duration::from_secs(5))
     }
 
-    /// A client that gives a connection this long.
+    /// Creates a client with this connect timeout.
     ///
-    /// # Errors
-    /// When the TLS configuration cannot be made.
+    /// # Errors If the TLS configuration cannot be made.
     pub fn with_connect_timeout(timeout: Duration) -> Result<Self, ProviderError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
@@ -64,19 +63,19 @@ impl HttpClient {
         Ok(Self::with_tls(tls.with_root_certificates(roots).with_no_client_auth(), timeout))
     }
 
-    /// A client with a TLS configuration of yours: private roots, client certificates. Which protocols it offers is not its to
-    /// say.
+    /// Creates a client with your own TLS configuration: private roots, client certificates. Its list of ALPN protocols
+    /// is ignored.
     #[must_use]
     pub fn with_tls(mut tls: ClientConfig, connect_timeout: Duration) -> Self {
-        // The connector says what the pool speaks, and takes no configuration that does.
+        // The connector sets the protocols itself, and does not accept a configuration that has any.
         tls.alpn_protocols.clear();
         let mut http = HttpConnector::new();
-        // The `https` connector around it decides about the scheme.
+        // The `https` connector around it checks the scheme.
         http.enforce_http(false);
-        // Without it a stream waits 40 ms for acknowledgements.
+        // Without it, a stream waits 40 ms for acknowledgements.
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
-        // Divided among the addresses of a name: one that is dead must not take the time of the next.
+        // Divided among the addresses of a name, so that a dead address does not use up the time of the next one.
         http.set_connect_timeout(Some(connect_timeout));
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -88,16 +87,20 @@ impl HttpClient {
         HttpClient { pools: Arc::new(Pools::new(TOGETHER, AGE, move || pool(connector.of_another_pool()))) }
     }
 
-    /// How many calls go over one connection of HTTP/2 at once, 100 unless set: for a server that allows fewer, which would
-    /// let the others wait. Not for a client in use: this one begins without connections.
+    /// Sets how many calls share one HTTP/2 connection; the default is 100. Lower it for a server that allows fewer
+    /// streams and would make further calls wait.
+    ///
+    /// The returned client starts without connections, so do not call this on a client in use.
     #[must_use]
     pub fn calls_per_connection(self, most: usize) -> Self {
         HttpClient { pools: Arc::new(self.pools.of(most.max(1))) }
     }
 
-    /// For how long a connection is given calls, at most; 5 minutes unless set. Then the next call opens another, to where the
-    /// host's name leads by then, and those under way go on to their end. Zero is for as long as it lasts, which is for ever
-    /// where calls never stop coming. Not for a client in use: this one begins without connections.
+    /// Sets how long a connection gets new calls; the default is 5 minutes. After that, the next call opens a new
+    /// connection to where the host's name leads by then, and calls in progress finish on the old one.
+    ///
+    /// Zero means no limit: a connection then stays in use as long as it lasts, which is for ever if calls never pause.
+    /// The returned client starts without connections, so do not call this on a client in use.
     #[must_use]
     pub fn connection_age(self, greatest: Duration) -> Self {
         HttpClient { pools: Arc::new(self.pools.aging(or_never(greatest))) }
@@ -109,8 +112,8 @@ fn pool(connector: TimedConnector) -> Hyper {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(90))
-        // A connection carries many calls: unread streams must not use up what the others need, so the whole of it has
-        // no bound but its streams'.
+        // A connection carries many calls, and unread streams must not use up the window of the others. So only the
+        // streams have a bound, not the connection as a whole.
         .http2_initial_stream_window_size(256 << 10)
         .http2_initial_connection_window_size((1 << 31) - 1)
         .http2_keep_alive_interval(Duration::from_secs(30))
@@ -123,7 +126,7 @@ impl Service<Request<Body>> for HttpClient {
     type Future = HttpFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // As its pools are at any time.
+        // The pools are always ready.
         Poll::Ready(Ok(()))
     }
 
@@ -139,7 +142,7 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Bounds the whole of connecting: the connector's own timeout knows of TCP alone.
+/// Limits the whole time of connecting; the connector's own timeout covers only TCP.
 #[derive(Clone)]
 struct TimedConnector {
     inner: HttpsConnector<HttpConnector>,
@@ -165,11 +168,11 @@ impl Service<Uri> for TimedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        // Without TLS nothing is negotiated: each call has a connection of its own.
+        // Without TLS no protocol is negotiated: each call has its own connection.
         let host = if uri.scheme() == Some(&Scheme::HTTPS) { uri.authority().cloned() } else { None };
         let connecting = self.inner.call(uri);
         let (timeout, openings) = (self.timeout, self.openings.clone());
-        // From when it begins, whoever was waited for before.
+        // Starts when connecting starts, not while this call waits for another one.
         let connecting = async move {
             tokio::time::timeout(timeout, connecting)
                 .await

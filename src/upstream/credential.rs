@@ -4,51 +4,49 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::ProviderError;
 use crate::body::Secret;
 
-/// What `authorization` says in front of a key, and proves nothing where there is none.
+/// The schemes in front of a key in `authorization`. A scheme alone is no credential.
 const SCHEMES: [&[u8]; 3] = [b"bearer", b"basic", b"token"];
 
-/// What we prove ourselves with to a provider: one header, or none where the key is empty. In an error of the provider it is
-/// covered before a client reads it, as far as [`limits`](crate::docs::limits) says. Has no `Display`, and its `Debug` shows the
-/// header's name only.
+/// The credential that authenticates us to a provider: one header, or none if the key is empty.
+///
+/// If a provider repeats it in an error, it is covered before the client reads the error, as far as
+/// [`limits`](crate::docs::limits) says. There is no `Display`, and `Debug` shows only the header's name.
 #[derive(Clone, Debug)]
 pub struct Credential {
     name: HeaderName,
-    /// Marked sensitive, so that neither `Debug` nor an HTTP/2 header table keeps it.
+    /// Marked sensitive, so that neither `Debug` shows it nor an HTTP/2 header table stores it.
     value: HeaderValue,
-    /// What of it is nobody's to read.
+    /// The secret part of the value.
     secret: Option<Secret>,
-    /// A scheme alone proves nothing, and is not sent.
+    /// A scheme without a key is not sent.
     is_empty: bool,
 }
 
 impl Credential {
-    /// `authorization: Bearer …`, which OpenAI's API takes.
+    /// A credential sent as `authorization: Bearer …`, as OpenAI's API expects.
     ///
-    /// # Errors
-    /// When the key has bytes that no header can carry.
+    /// # Errors If the key contains bytes that are not allowed in a header.
     pub fn bearer(key: &str) -> Result<Self, ProviderError> {
         Self::header(header::AUTHORIZATION, &format!("Bearer {key}"))
     }
 
-    /// `x-api-key: …`, which Anthropic's API takes.
+    /// A credential sent as `x-api-key: …`, as Anthropic's API expects.
     ///
-    /// # Errors
-    /// When the key has bytes that no header can carry.
+    /// # Errors If the key contains bytes that are not allowed in a header.
     pub fn x_api_key(key: &str) -> Result<Self, ProviderError> {
         Self::header(HeaderName::from_static("x-api-key"), key)
     }
 
-    /// Any header.
+    /// A credential sent in any header.
     ///
-    /// # Errors
-    /// When the value has bytes that no header can carry.
+    /// # Errors If the value contains bytes that are not allowed in a header.
     pub fn header(name: HeaderName, value: &str) -> Result<Self, ProviderError> {
         let mut value = HeaderValue::from_str(value.trim())
             .map_err(|_| ProviderError::new("the credential has characters that no header can carry"))?;
         value.set_sensitive(true);
         let said = value.as_bytes();
         let proof = match said.iter().position(|byte| *byte == b' ') {
-            // In any other header all of it is the key, whatever word that may be.
+            // In any other header, the whole value is the key.
             _ if name != header::AUTHORIZATION => said,
             Some(space) => said[space..].trim_ascii(),
             None if SCHEMES.iter().any(|scheme| said.eq_ignore_ascii_case(scheme)) => &[],

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why a provider cannot be set up. Never repeats the credential.
+/// Why a provider cannot be set up. Never contains the credential.
 #[derive(Debug)]
 pub struct ProviderError {
     message: String,

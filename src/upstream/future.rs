@@ -18,7 +18,7 @@ use crate::call::Call;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 pin_project! {
-    /// The answer of a [`Provider`](super::Provider).
+    /// The future returned by a [`Provider`](super::Provider).
     pub struct ProviderFuture<C>
     where
         C: Service<Request<Body>>,
@@ -34,7 +34,7 @@ pin_project! {
     where
         C: Service<Request<Body>>,
     {
-        // Without having been sent, or when it has been.
+        // Answered, either without having been sent or afterwards.
         Answered { answer: Option<Response<Body>> },
         Sent {
             #[pin]
@@ -55,7 +55,7 @@ where
         ProviderFuture { state: State::Answered { answer: Some(answer) } }
     }
 
-    /// Waits for `answer` as long as `first_byte`; its body may then be silent as long as `idle`.
+    /// Waits for `answer` up to `first_byte`. Its body may then be silent up to `idle`.
     pub(super) fn sent(answer: Oneshot<C, Request<Body>>, asked: Asked, first_byte: Duration, idle: Duration) -> Self {
         let patience = Patience::default();
         ProviderFuture { state: State::Sent { answer, asked, first_byte, idle, patience } }
@@ -91,7 +91,7 @@ where
                 Poll::Pending => return Poll::Pending,
             },
         };
-        // A request that is given up is given up now, not when somebody drops this future.
+        // A request that is given up is dropped now, not when someone drops this future.
         state.set(State::Answered { answer: None });
         Poll::Ready(Ok(answered.unwrap_or_else(Call::reject)))
     }

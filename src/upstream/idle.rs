@@ -13,15 +13,15 @@ use crate::body::BoxError;
 use crate::call::StreamBroken;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// A process that hears so late that a wait is over was stopped itself, as a machine that sleeps: what has come meanwhile is there
-/// a moment later.
+/// If a timer fires this late, the process itself was stopped, as on a machine that slept. What has arrived meanwhile
+/// can be read a moment later.
 const LATE: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Tells of one wait after another whether it has been too long.
+/// Detects whether a wait has been too long, for a series of waits.
 ///
-/// One timer serves them all: it is set at the first wait and looks back when it fires, so a busy stream costs one
-/// reading of the clock a wait, and an answer that is there at once costs none.
+/// One timer serves all of them. It is set at the first wait and checks the time when it fires, so a busy stream costs
+/// one reading of the clock per wait, and an immediate answer costs none.
 #[derive(Default)]
 pub(super) struct Patience {
     waiting_since: Option<Instant>,
@@ -29,14 +29,14 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// The wait is over.
+    /// Ends the wait.
     pub(super) fn rest(&mut self) {
         self.waiting_since = None;
     }
 
-    /// Waiting: ready once it has been for longer than `limit`.
+    /// Waits: ready once the wait has been longer than `limit`.
     pub(super) fn poll_lost(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        // Longer than anybody can count is for ever.
+        // A time that cannot be represented means never.
         let Some(mut due) = self.waiting_since.get_or_insert_with(Instant::now).checked_add(limit) else {
             return Poll::Pending;
         };
@@ -59,7 +59,7 @@ impl Patience {
 }
 
 pin_project! {
-    /// A body that breaks off when it has kept a reader waiting for too long.
+    /// A body that fails if it has kept its reader waiting for too long.
     ///
     /// Time in which nobody reads does not count: then the client is slow, not the provider.
     pub(super) struct IdleBody<B> {
@@ -71,14 +71,14 @@ pin_project! {
 }
 
 impl<B> IdleBody<B> {
-    /// With the patience that the head of the answer has left over.
+    /// Creates the body with the timer that the answer's head has used.
     pub(super) fn new(inner: B, idle: Duration, mut patience: Patience) -> Self {
         patience.rest();
         IdleBody { inner: Some(inner), idle, patience }
     }
 }
 
-/// What is said behind the last byte is looked at as what is said before the first.
+/// Trailers are cleaned like headers.
 fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -156,7 +156,7 @@ mod tests {
         assert!(tokio::time::timeout(MOMENT / 2, body.frame()).await.is_err(), "it waits on, for a moment");
         sender.send_data(Bytes::from_static(b"a")).await.expect("somebody reads");
         assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
-        // And where nothing has come, no longer.
+        // If nothing has arrived, no longer.
         assert!(tokio::time::timeout(Duration::from_secs(1), body.frame()).await.is_err());
         tokio::time::advance(Duration::from_secs(500)).await;
         let began = Instant::now();
@@ -169,14 +169,14 @@ mod tests {
         let idle = Duration::from_secs(300);
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
         let mut body = IdleBody::new(body, idle, Patience::default());
-        // A wait that is long, but not too long, sets the timer.
+        // A long wait, but not too long, sets the timer.
         let late = async {
             sleep(Duration::from_secs(299)).await;
             sender.send_data(Bytes::from_static(b"a")).await.expect("somebody reads");
         };
         let (frame, ()) = tokio::join!(body.frame(), late);
         assert!(frame.is_some_and(|frame| frame.is_ok()));
-        // The client sleeps for longer than the limit, then waits a moment: the provider is not at fault.
+        // The client sleeps longer than the limit, then waits a moment: the provider is not at fault.
         sleep(Duration::from_secs(1000)).await;
         let soon = async {
             sleep(Duration::from_secs(10)).await;
@@ -184,7 +184,7 @@ mod tests {
         };
         let (frame, ()) = tokio::join!(body.frame(), soon);
         assert!(frame.is_some_and(|frame| frame.is_ok()));
-        // And silence is found out.
+        // Silence is detected.
         let began = Instant::now();
         assert!(body.frame().await.is_some_and(|frame| frame.is_err()));
         assert_eq!(began.elapsed(), idle);

@@ -1,13 +1,15 @@
-//! Providers: what turns a call of ours into a request of theirs.
+//! Sends calls to model providers over HTTP.
 //!
-//! Reach for [`Provider`] to send calls over HTTP. It owns the base URL, the credential and the timeouts; the HTTP client
-//! beneath it is any tower service: [`HttpClient`] (feature `upstream`), one of your own, or a test double.
+//! A [`Provider`] has the base URL, the credential and the timeouts. The HTTP client below it is any tower service:
+//! [`HttpClient`] (feature `upstream`), your own, or a test double.
 //!
-//! - **Reads:** the request that dispatch made. **Strips** the client's credentials, cookies, hop-by-hop and forwarding
-//!   headers; **injects** the credential last.
-//! - **Answers** 502 and 504 where the provider cannot be reached or takes too long, 500 where it refuses *our*
-//!   credential, 502 where an answer that should be good is HTML; an error that is HTML keeps its status alone. All else
-//!   passes with its status and bytes.
+//! - **Reads:** the request made by the dispatch. **Removes** the client's credentials, cookies, hop-by-hop and
+//!   forwarding headers, and adds the credential last.
+//! - **Answers** 502 or 504 if the provider cannot be reached or takes too long. 500 if the provider rejects *our*
+//!   credential. 502 if the answer is a redirect, has a status outside of 200 to 599, or is a success with an HTML
+//!   page. An HTML error is replaced, and keeps only its status.
+//! - **Passes** every other answer with its status and bytes. gzip is decoded if the client does not accept it, and our
+//!   credential is covered in errors.
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {

@@ -14,15 +14,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::body::BoxError;
 
-/// How long a connection of HTTP/2 may take from its handshake into the pool: nobody says when it is there.
+/// How long an HTTP/2 connection may take from its handshake into the pool; nothing signals when it is there.
 const INTO_THE_POOL: Duration = Duration::from_millis(100);
 
 thread_local! {
     static AWAITED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls a call. Connecting that is polled outside of it is what hyper lets go on by itself, when the call that began with it
-/// has found another connection.
+/// Polls a call. If a connect future is polled outside of this, its call has found another connection, and hyper lets
+/// the connect continue in the background.
 pub(super) fn awaited<R>(poll: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
@@ -34,33 +34,33 @@ pub(super) fn awaited<R>(poll: impl FnOnce() -> R) -> R {
     poll()
 }
 
-/// Who opens connections to which host: of the calls that find none in a pool one does, and the others wait. Before it knows
-/// that they can share one, hyper opens one for each, of a thousand too.
+/// Coordinates who opens connections to a host. Of the calls that find none in a pool, one opens it and the others
+/// wait. Without this, hyper opens one for each call, even a thousand, until it knows that they can share one.
 #[derive(Clone, Default)]
 pub(super) struct Openings {
-    /// The last of each host, of one pool.
+    /// The latest opening for each host, of one pool.
     last: Arc<Mutex<HashMap<Authority, watch::Receiver<State>>>>,
-    /// Where each call needs a connection of its own, as every pool knows then.
+    /// Hosts where each call needs its own connection; shared by all pools.
     http1: Arc<Mutex<HashSet<Authority>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Opening,
-    /// It speaks HTTP/2, since then.
+    /// It speaks HTTP/2, since this time.
     Shared(Instant),
-    /// There is nothing to be shared: it failed, or it speaks HTTP/1.1.
+    /// It cannot be shared: it failed, or speaks HTTP/1.1.
     Alone,
 }
 
 impl Openings {
-    /// Those of another pool.
+    /// The openings of another pool.
     pub(super) fn of_another(&self) -> Self {
         Openings { last: Arc::default(), http1: self.http1.clone() }
     }
 
-    /// Connects, or waits while another does so that the pool may have a connection for both; so long at most, as that other
-    /// may have met a host that does not answer.
+    /// Connects, or first waits while another call connects, so that the pool may get a connection for both. Waits at
+    /// most `patience`, since the other call may have met a host that does not answer.
     pub(super) async fn connect<C: Connection>(
         self,
         host: Authority,
@@ -86,7 +86,8 @@ impl Openings {
         connected
     }
 
-    /// Waits until it is this call's to open a connection: for all that come, if there is somebody to be told of it.
+    /// Waits until this call may open a connection. Returns the sender that tells others about it, unless each call
+    /// opens its own.
     async fn turn(&self, host: &Authority) -> Option<watch::Sender<State>> {
         loop {
             let mut other = match self.enter(host) {
@@ -97,13 +98,13 @@ impl Openings {
             match state {
                 Ok(State::Shared(since)) => sleep_until(since + INTO_THE_POOL).await,
                 Ok(_) => return None,
-                // Whoever opened it has left.
+                // The call that opened it has left.
                 Err(_) => {}
             }
         }
     }
 
-    /// Begins to open one, or says who does.
+    /// Starts an opening, or returns the one in progress.
     fn enter(&self, host: &Authority) -> Result<watch::Sender<State>, watch::Receiver<State>> {
         let mut last = lock(&self.last);
         if let Some(other) = last.get(host) {
@@ -123,7 +124,7 @@ impl Openings {
     }
 }
 
-/// Nothing, once nobody waits for it any more.
+/// `None` once nobody waits for the future any more.
 async fn while_awaited<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match AWAITED.get() {

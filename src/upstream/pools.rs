@@ -14,30 +14,32 @@ use tokio::time::Instant;
 
 use super::opening::awaited;
 
-/// As many connections to a host as there may be over HTTP/2.
+/// The most HTTP/2 connections to a host.
 const POOLS: usize = 32;
 
-/// The pools of one client. Over HTTP/2 each has one connection to a host, which takes so many calls at once as its server
-/// allows and lets the others wait without a word. So each pool is given a number of calls that any server allows, and those
-/// beyond go to the next.
+/// The pools of one client.
 ///
-/// A connection that is used does not end by itself. So each pool is given calls for a while, and left then for a new one: its
-/// idle connections close with it, the others as their calls end.
+/// Over HTTP/2, a pool has one connection to a host. It takes as many calls at once as its server allows, and silently
+/// lets the others wait. So each pool gets a number of calls that any server allows, and further calls go to the next
+/// pool.
+///
+/// A connection in use does not end by itself. So a pool gets calls for a limited time, and is then replaced: its idle
+/// connections close with it, the others when their calls end.
 pub(super) struct Pools<C> {
-    /// Read by every call, and written once in an age.
+    /// Read by every call, and written once per lifetime of a pool.
     pools: Box<[RwLock<Option<Pool<C>>>]>,
-    /// How many calls each has.
+    /// The calls in each pool.
     calls: Arc<[AtomicUsize]>,
-    /// How many it is given at once.
+    /// The most calls that a pool gets at once.
     most: usize,
-    /// For how long.
+    /// How long a pool gets calls.
     age: Duration,
     make: Arc<dyn Fn() -> C + Send + Sync>,
 }
 
 struct Pool<C> {
     client: C,
-    /// For ever, if it is not said.
+    /// `None` means for ever.
     until: Option<Instant>,
 }
 
@@ -46,12 +48,12 @@ impl<C> Pools<C> {
         Self::made_by(Arc::new(make), most, age)
     }
 
-    /// Others like these, of so many calls each.
+    /// Fresh pools with another number of calls each.
     pub(super) fn of(&self, most: usize) -> Self {
         Self::made_by(self.make.clone(), most, self.age)
     }
 
-    /// Others like these, each for so long.
+    /// Fresh pools with another lifetime.
     pub(super) fn aging(&self, age: Duration) -> Self {
         Self::made_by(self.make.clone(), self.most, age)
     }
@@ -61,7 +63,7 @@ impl<C> Pools<C> {
         Pools { pools, calls: (0..POOLS).map(|_| AtomicUsize::new(0)).collect(), most, age, make }
     }
 
-    /// Asks the first pool that has room; where none has, the one that has the fewest.
+    /// Uses the first pool that has room, or else the one with the fewest calls.
     pub(super) fn place<R>(&self, ask: impl FnOnce(&C) -> R) -> (R, Place) {
         let has_room = |calls: &AtomicUsize| {
             let before = calls.fetch_add(1, Ordering::Relaxed);
@@ -87,23 +89,24 @@ impl<C> Pools<C> {
             return ask(&pool.client);
         }
         let mut pool = self.pools[at].write().unwrap_or_else(PoisonError::into_inner);
-        // Unless another call has done so in between.
+        // Unless another call has replaced it in between.
         let old = pool.take_if(|pool| !is_young(&&*pool));
         let asked = ask(&pool.get_or_insert_with(|| self.fresh(at, now)).client);
         drop(pool);
-        // Its connections close, for which nobody needs to wait.
+        // Its connections close; nobody needs to wait for that.
         drop(old);
         asked
     }
 
-    /// One of three quarters of the age at least: those that were first needed together are not left together.
+    /// A new pool. Lifetimes vary between three quarters and all of `age`, so that pools first used together are not
+    /// replaced together.
     fn fresh(&self, at: usize, now: Instant) -> Pool<C> {
         let sooner = self.age / 4 / POOLS as u32 * at as u32;
         Pool { client: (self.make)(), until: now.checked_add(self.age - sooner) }
     }
 }
 
-/// A call's place in a pool, until the last of its answer.
+/// A call's place in a pool, held until the end of its answer.
 pub(super) struct Place {
     calls: Arc<[AtomicUsize]>,
     at: usize,
@@ -116,7 +119,7 @@ impl Drop for Place {
 }
 
 pin_project! {
-    /// The answer of an [`HttpClient`](super::HttpClient), that is awaited.
+    /// The future returned by an [`HttpClient`](super::HttpClient).
     pub struct HttpFuture {
         #[pin]
         answer: ResponseFuture,
@@ -142,7 +145,8 @@ impl Future for HttpFuture {
 }
 
 pin_project! {
-    /// The body of an answer of an [`HttpClient`](super::HttpClient): a place on its connection is taken until it is dropped.
+    /// The body of an [`HttpClient`](super::HttpClient)'s answer. It holds its place on the connection until it is
+    /// dropped.
     pub struct HttpBody {
         #[pin]
         body: Incoming,
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(place().at, 0);
     }
 
-    /// Pools whose clients know the how many-th they are.
+    /// Pools whose clients are numbered in order of creation.
     fn counted(most: usize, age: Duration) -> Pools<usize> {
         let made = AtomicUsize::new(0);
         Pools::new(most, age, move || made.fetch_add(1, Ordering::Relaxed))
@@ -206,7 +210,7 @@ mod tests {
         let pools = counted(usize::MAX, AGE);
         let runtime = tokio::runtime::Handle::current();
         for generation in 0..3 {
-            // Threads of their own, which meet here; the clock is this runtime's.
+            // Separate threads that meet here; the clock is this runtime's.
             let barrier = Barrier::new(8);
             std::thread::scope(|scope| {
                 for _ in 0..8 {

@@ -21,10 +21,10 @@ use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// One provider over an HTTP client `C`. See the [module](crate::upstream).
+/// One provider, called through an HTTP client `C`. See the [module](crate::upstream).
 ///
-/// The client sees origin-form requests with an absolute URI, version HTTP/1.1 (a pool may still negotiate HTTP/2), and a
-/// body whose length is known.
+/// The client gets requests with an absolute URI, version HTTP/1.1 (a pool may still negotiate HTTP/2), and a body of
+/// known length.
 #[derive(Clone)]
 pub struct Provider<C> {
     config: Arc<Config>,
@@ -42,7 +42,7 @@ struct Config {
     idle: Duration,
 }
 
-/// What every request is sent with.
+/// The credential of each request.
 #[derive(Clone)]
 enum Proof {
     Always(Option<Credential>),
@@ -60,19 +60,17 @@ impl Proof {
 
 #[cfg(feature = "upstream")]
 impl Provider<super::HttpClient> {
-    /// Anthropic's API, by our own client.
+    /// Anthropic's API, called through [`HttpClient`](super::HttpClient).
     ///
-    /// # Errors
-    /// When the key has bytes that no header can carry.
+    /// # Errors If the key contains bytes that are not allowed in a header.
     pub fn anthropic(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::Anthropic, "https://api.anthropic.com", Credential::x_api_key(key)?, client)
     }
 
-    /// OpenAI's API, by our own client.
+    /// OpenAI's API, called through [`HttpClient`](super::HttpClient).
     ///
-    /// # Errors
-    /// When the key has bytes that no header can carry.
+    /// # Errors If the key contains bytes that are not allowed in a header.
     pub fn openai(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::OpenAiChat, "https://api.openai.com", Credential::bearer(key)?, client)
@@ -80,12 +78,13 @@ impl Provider<super::HttpClient> {
 }
 
 impl<C> Provider<C> {
-    /// A provider that speaks `dialect` below `base_url`, called by `client`. The base may end in `/v1`, as SDKs have it; one
-    /// of an API like OpenAI's may name another version anywhere in its path (`/v1beta/openai`), and what it asks for lies
-    /// right below it then. Its query, if it has one, goes with every request.
+    /// Creates a provider that speaks `dialect` below `base_url` and is called through `client`.
     ///
-    /// # Errors
-    /// When the URL is not an absolute `http` or `https` one, or carries a user or a fragment.
+    /// The base may end in `/v1`, as in the SDKs. The base of an OpenAI-compatible API may contain another version
+    /// anywhere in its path (`/v1beta/openai`); the endpoints are then directly below it. If the base has a query, it
+    /// is sent with every request.
+    ///
+    /// # Errors If the URL is not an absolute `http` or `https` URL, or contains a user or a fragment.
     pub fn with_client(
         dialect: Dialect,
         base_url: &str,
@@ -104,17 +103,18 @@ impl<C> Provider<C> {
         Ok(Provider { config: Arc::new(config), client })
     }
 
-    /// Sends to another base URL.
+    /// Replaces the base URL.
     ///
-    /// # Errors
-    /// As for [`with_client`](Self::with_client).
+    /// # Errors See [`with_client`](Self::with_client).
     pub fn base_url(mut self, base_url: &str) -> Result<Self, ProviderError> {
         Arc::make_mut(&mut self.config).base = Base::parse(base_url)?;
         Ok(self)
     }
 
-    /// Asks for the credential anew for every request: one that is replaced every hour, as clouds have them. Called on the way of
-    /// the call, so it gives what is at hand, and something else fetches the next. Where it gives none, none is sent.
+    /// Gets the credential from `now` for every request, for credentials that are replaced regularly, as in clouds.
+    ///
+    /// `now` runs while a call waits, so it must return a credential that is at hand, and another task must fetch the
+    /// next one. If it returns `None`, no credential is sent.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
@@ -138,7 +138,8 @@ impl<C> Provider<C> {
         self
     }
 
-    /// Sends right below the base URL, to `/chat/completions` and not `/v1/chat/completions`, for servers without versions.
+    /// Sends requests directly below the base URL, to `/chat/completions` instead of `/v1/chat/completions`, for
+    /// servers without versions.
     #[must_use]
     pub fn unversioned(mut self) -> Self {
         let config = Arc::make_mut(&mut self.config);
@@ -146,8 +147,8 @@ impl<C> Provider<C> {
         self
     }
 
-    /// Sends this with every request, in the place of what a client says there: a project, a guardrail, the key of a proxy
-    /// that stands before the provider. Shown nowhere.
+    /// Sends this header with every request, replacing the client's value: a project, a guardrail, the key of a proxy
+    /// in front of the provider. The value is never shown.
     #[must_use]
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
@@ -155,45 +156,46 @@ impl<C> Provider<C> {
         self
     }
 
-    /// Lets a header of the client's pass that would stay here: a name in lower case, or the start of names and a `*`. See
-    /// [the table](crate::docs::headers) for those that pass unasked, and for those that never do.
+    /// Passes one more header of the client's upstream: a name in lower case, or a prefix followed by `*`. See [the
+    /// table](crate::docs::headers) for the headers that always pass, and those that never do.
     ///
-    /// What it makes the provider do is the host's to know. A budget does not see it: one that chooses a dearer tier, another
-    /// model or another place is charged at the price of what the request's body says.
+    /// You must know what the header makes the provider do. Budgets do not see it: if it chooses a more expensive tier,
+    /// another model or another region, the call is still charged at the price of what the body asks for.
     #[must_use]
     pub fn pass_header(mut self, name: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.config).passes.push(name.into());
         self
     }
 
-    /// How long the head of an answer may take; 10 minutes unless set, since agents fall back to long calls without a
-    /// stream. Zero is as long as it takes.
+    /// Sets how long the head of an answer may take. The default is 10 minutes, since agents fall back to long calls
+    /// without streaming. Zero means no limit.
     #[must_use]
     pub fn first_byte_timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.config).first_byte = or_never(timeout);
         self
     }
 
-    /// How long an answer may be silent in its middle; 5 minutes unless set. Zero is as long as it likes. There is no
-    /// limit on the whole.
+    /// Sets how long an answer may be silent before it ends. The default is 5 minutes, and zero means no limit. The
+    /// total time of an answer is not limited.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.config).idle = or_never(timeout);
         self
     }
 
-    /// Whether the base URL leads to `listener`: a gateway that is its own upstream calls itself until something breaks.
-    /// Resolves the host's name, so ask at start, before serving.
+    /// Whether the base URL leads to `listener`. A gateway that is its own upstream would call itself until something
+    /// breaks.
     ///
-    /// # Errors
-    /// When the name cannot be resolved.
+    /// This resolves the host's name, so call it at start, before serving.
+    ///
+    /// # Errors If the name cannot be resolved.
     pub fn points_at(&self, listener: SocketAddr) -> io::Result<bool> {
         let Base { authority, scheme, .. } = &self.config.base;
         let port = authority.port_u16().unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { 80 });
         let host = authority.host().trim_matches(['[', ']']);
         let mut found = (host, port).to_socket_addrs()?;
         Ok(found.any(|addr| {
-            // "Any address" is this machine, to listen on and, on Linux, to connect to.
+            // The unspecified address means this machine, both for listening and, on Linux, for connecting.
             let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback() || is_own(ip);
             let any = addr.ip().is_unspecified() || listener.ip().is_unspecified();
             let same_host = addr.ip() == listener.ip() || (any && local(addr.ip()) && local(listener.ip()));
@@ -202,8 +204,8 @@ impl<C> Provider<C> {
     }
 }
 
-/// Whether it is an address of this machine: the one from which it would be talked to (nothing is sent to find that out), or
-/// one that a socket can be bound to, where that is not so of all.
+/// Whether this is an address of this machine: connections to it would come from the same address (checked without
+/// sending anything), or a socket can be bound to it, on a machine where that is not true of every address.
 fn is_own(ip: IpAddr) -> bool {
     let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
     let nobodys: IpAddr =
@@ -216,7 +218,7 @@ fn is_own(ip: IpAddr) -> bool {
     from.is_ok_and(|from| from.ip() == ip) || (binds(ip) && !binds(nobodys))
 }
 
-/// 2001:db8::1, which is an example's and nobody's.
+/// 2001:db8::1, a documentation address that belongs to nobody.
 const DOCUMENTATION: [u16; 8] = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
 
 impl<C, ResB> Service<Request<Body>> for Provider<C>
@@ -230,7 +232,7 @@ where
     type Future = ProviderFuture<C>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The client's readiness is awaited within the call, where its failure can become an answer.
+        // The client's readiness is awaited within the call, where a failure can become an answer.
         Poll::Ready(Ok(()))
     }
 
@@ -250,7 +252,7 @@ where
     }
 }
 
-/// No timeout at all, where it is zero.
+/// Zero means no timeout.
 pub(super) fn or_never(timeout: Duration) -> Duration {
     if timeout.is_zero() { Duration::MAX } else { timeout }
 }
@@ -270,7 +272,7 @@ impl Config {
         let (mut parts, body) = request.into_parts();
         parts.uri = self.uri(&call, &parts.uri)?;
         parts.version = Version::HTTP_11;
-        // The call and whatever the host left stay on our side.
+        // The call and the host's extensions do not leave the gateway.
         parts.extensions = http::Extensions::new();
         strip(&mut parts.headers, &self.passes);
         ask_encoding(&mut parts.headers, call.head().is_some_and(|head| head.is_stream()), accepts_gzip);
@@ -287,12 +289,13 @@ impl Config {
         Ok(Request::from_parts(parts, call.watched(body)))
     }
 
-    /// Ours in scheme, host and path; the client's in its query alone, which Claude Code's `?beta=true` needs.
+    /// The URL for the provider: our scheme, host and path, and only the query from the client, which Claude Code's
+    /// `?beta=true` needs.
     fn uri(&self, call: &Call, asked: &Uri) -> Result<Uri, Rejection> {
         let mut endpoint = call.endpoint();
         if let Some(target) = call.target() {
             endpoint.dialect = target.dialect;
-            // With our credential, it would ask a path that this provider does not have.
+            // Otherwise our credential would go to a path that this provider does not have.
             if (target.dialect == Dialect::Anthropic) != (self.dialect == Dialect::Anthropic) {
                 return Err(Rejection::misconfigured(format!(
                     "the upstream `{}` was added as one that speaks {:?}, and its `Provider` speaks {:?}",

@@ -5,17 +5,18 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::dialect::Dialect;
 use crate::domain::pattern;
 
-/// Whether a client's header goes upstream: what SDKs and agents of the dialects say, or `more` that the host lets pass.
+/// Whether a client's header goes upstream: headers that SDKs and agents of the dialects send, or those in `more` that
+/// the host passes.
 ///
-/// Closed by default. With our key, a header that nobody here has heard of may choose whom a router in between asks, in which
-/// tier it is served, or what becomes of its answer; what it tells of the client is nobody's there.
+/// Closed by default. Sent with our key, an unknown header may choose where a router in between sends the request, in
+/// which tier it is served, or what happens to its answer; and it may tell the provider about the client.
 fn goes_upstream(name: &str, more: &[Arc<str>]) -> bool {
     (is_of_length(name) && PASS.contains(&name))
         || is_of_a_family(name)
         || (more.iter().any(|pattern| pattern::matches(pattern, name)) && !is_never_passed(name))
 }
 
-/// As the table of `docs::headers` has them.
+/// As listed in the table in `docs::headers`.
 const PASS: [&str; 21] = [
     "accept",
     "accept-encoding",
@@ -24,7 +25,7 @@ const PASS: [&str; 21] = [
     "content-type",
     "user-agent",
     "x-app",
-    // Who asks, and for which conversation, so that it comes to where its beginning is cached.
+    // The caller and its conversation, so that the request reaches the server that has its beginning cached.
     "originator",
     "session-id",
     "session_id",
@@ -37,12 +38,12 @@ const PASS: [&str; 21] = [
     "x-client-request-id",
     "traceparent",
     "tracestate",
-    // By which OpenRouter counts programs.
+    // OpenRouter identifies programs by these.
     "http-referer",
     "x-title",
 ];
 
-/// Whether one of these is as long, which few others are.
+/// Whether any passed name has this length, which excludes most other names.
 fn is_of_length(name: &str) -> bool {
     const LENGTHS: u64 = {
         let (mut lengths, mut i) = (0, 0);
@@ -57,15 +58,15 @@ fn is_of_length(name: &str) -> bool {
 
 const FAMILIES: [&str; 6] = ["x-stainless-", "anthropic-", "openai-", "x-claude-", "x-anthropic-", "x-codex-"];
 
-/// With our key, these would choose what of our account pays.
+/// With our key, these would choose which part of our account pays.
 const OURS: [&str; 4] = ["anthropic-organization", "anthropic-workspace", "openai-organization", "openai-project"];
 
-/// What says by its name that it is nobody else's to know. Neither provider takes one of such a name from a client but its
+/// Words in a name that mark it as secret. Neither provider accepts a header with such a name from a client, except the
 /// credential.
 const SECRETS: [&str; 8] = ["auth", "token", "jwt", "assertion", "secret", "password", "cookie", "key"];
 
 fn is_of_a_family(name: &str) -> bool {
-    // The first, of which most are, is never anybody's secret; and few others begin as any family does.
+    // Most headers have the first prefix, which is never secret; few other names start like any family.
     const FIRST: &str = FAMILIES[0];
     name.starts_with(FIRST)
         || (name.starts_with(['a', 'o', 'x'])
@@ -74,7 +75,7 @@ fn is_of_a_family(name: &str) -> bool {
             && !SECRETS.iter().any(|word| name.contains(word)))
 }
 
-/// What no host can let pass: what somebody calls *us* with, and what is of one hop (RFC 9110 section 7.6.1).
+/// What no host can pass: credentials for *us*, and hop-by-hop headers (RFC 9110 section 7.6.1).
 fn is_never_passed(name: &str) -> bool {
     NEVER.contains(&name) || name.starts_with("proxy-") || name.starts_with("x-tollgate-")
 }
@@ -96,13 +97,13 @@ const NEVER: [&str; 14] = [
     "content-length",
 ];
 
-/// Leaves of the client's headers what the provider should see.
+/// Keeps only the client's headers that the provider should see.
 pub(super) fn strip(headers: &mut HeaderMap, more: &[Arc<str>]) {
     drop_named_by_connection(headers);
     remove_where(headers, |name| !goes_upstream(name, more));
 }
 
-/// Looks at each name that is there, rather than asking for each that might be.
+/// Checks the names that are present, rather than every possible one.
 pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     for name in names {
@@ -110,9 +111,9 @@ pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> b
     }
 }
 
-/// A client may name any header as its connection's; that one goes no further either.
+/// Removes the headers that the client lists in `connection`, which are for this hop only.
 pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
-    // What nearly every client names is no header, or goes no further anyway.
+    // The usual values are no headers, or are removed anyway.
     let is_usual = |name: &str| ["keep-alive", "close"].iter().any(|usual| name.eq_ignore_ascii_case(usual));
     let mut values = headers.get_all(header::CONNECTION).iter();
     if values.all(|value| value.to_str().is_ok_and(is_usual)) {
@@ -131,9 +132,9 @@ pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client takes gzip (RFC 9110 section 12.5.3: named, or under `*`, and not weighted to nothing).
+/// Whether the client accepts gzip (RFC 9110 section 12.5.3: named or matched by `*`, and not with weight zero).
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    // As SDKs say it.
+    // The usual value of SDKs.
     if headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.as_bytes().starts_with(b"gzip, ")) {
         return true;
     }
@@ -157,13 +158,13 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     star
 }
 
-/// A stream is asked for uncompressed: a coder in between may hold an event back.
+/// Streams are requested uncompressed: a compressor in between may delay an event.
 pub(super) fn ask_encoding(headers: &mut HeaderMap, is_stream: bool, accepts_gzip: bool) {
     let coding = if accepts_gzip && !is_stream { "gzip, identity" } else { "identity" };
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
 }
 
-/// The body was read as JSON in UTF-8, whatever the client calls it: nobody behind us reads it as something else.
+/// The body was parsed as UTF-8 JSON, whatever the client calls it: the upstream must not read it as anything else.
 pub(super) fn content_type(headers: &mut HeaderMap) {
     let is_so = |said: &HeaderValue| {
         let is_utf8 = |(kind, charset): (&str, &str)| {
@@ -177,7 +178,7 @@ pub(super) fn content_type(headers: &mut HeaderMap) {
     }
 }
 
-/// The API answers 400 to a request without a version; curl users forget it.
+/// The API answers 400 to a request without a version, which curl users tend to forget.
 pub(super) fn default_version(headers: &mut HeaderMap, dialect: Dialect) {
     const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
     if dialect == Dialect::Anthropic && !headers.contains_key(&VERSION) {
@@ -199,7 +200,7 @@ mod tests {
         assert!(missing.is_empty(), "{missing:?}");
         assert!(SECRETS.iter().all(|word| table.contains(&format!("*{word}*"))), "{table}");
         assert!(NEVER.iter().all(|name| table.contains(&format!("`{name}`"))), "{table}");
-        // And what it says of a name is so.
+        // What the table says of each name is true.
         let (mut passing, mut never) = (0, 0);
         for row in table.lines().filter(|row| row.starts_with('|') && row.contains("go")) {
             let names = || row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
@@ -287,14 +288,14 @@ mod tests {
             "proxy-authorization",
             "x-goog-iap-jwt-assertion",
             "x-user-email",
-            // Two clients who choose the same would be one to whoever goes by it, since they come with one credential.
+            // Two clients with the same value would look like one to the provider, since they share a credential.
             "idempotency-key",
             "x-idempotency-key",
             "ocp-apim-subscription-key",
             "origin",
             "referer",
             "sec-fetch-mode",
-            // What routers and hosts of models go by.
+            // Headers that routers and model hosts use.
             "x-portkey-custom-host",
             "x-portkey-config",
             "helicone-target-url",
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(left(&[]), passes);
         let more = left(&["x-amzn-bedrock-*", "cf-ipcountry"]);
         assert!(more.len() == passes.len() + 2 && more.contains(&"x-amzn-bedrock-service-tier".to_owned()), "{more:?}");
-        // Not even for the asking.
+        // Not even if the host asks for it.
         let all = left(&["*"]);
         for name in ["authorization", "x-api-key", "cookie", "host", "proxy-authorization", "x-tollgate-tags", "x-hop"]
         {

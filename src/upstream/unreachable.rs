@@ -3,7 +3,7 @@ use std::io;
 use crate::body::BoxError;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// Tells a provider that never saw the request from one that may have worked on it.
+/// Distinguishes a provider that never saw the request from one that may have worked on it.
 pub(super) fn unreachable(error: &BoxError) -> Rejection {
     let timed_out =
         chain(&**error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut));
@@ -26,13 +26,13 @@ fn chain<'a>(
     std::iter::successors(Some(error), |e| e.source())
 }
 
-/// Nobody listens there, whichever client says so: of a connection that stands no system says that it was refused.
+/// Nobody listens at that address. This holds for any client: an established connection never reports "refused".
 fn has_no_listener(error: &(dyn std::error::Error + 'static)) -> bool {
     let is_refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
     chain(error).any(|e| e.downcast_ref::<io::Error>().is_some_and(is_refused))
 }
 
-/// Only hyper's own client says so; of another's error we must assume the worst.
+/// Only hyper's own client reports this; for other clients' errors we must assume the worst.
 #[cfg(feature = "upstream")]
 fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     chain(error).any(|e| {
@@ -40,8 +40,9 @@ fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Whether the server says that it has not begun with it: it refused the stream, or goes away with an older one as its last. Source:
-/// RFC 9113 section 8.7. So servers end every connection that has carried so many streams, and every one when they are replaced.
+/// Whether the server states that it has not processed the request: it refused the stream, or closes the connection
+/// after an older one (RFC 9113 section 8.7). Servers end a connection that way after a number of streams, and when
+/// they are replaced.
 #[cfg(feature = "upstream")]
 fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     chain(error)
