@@ -17,7 +17,7 @@ use crate::domain::rejection::Rejection;
 pub(crate) type Admission<B> = Pin<Box<dyn Future<Output = Result<Request<B>, Rejection>> + Send>>;
 
 pin_project! {
-    /// The answer of a [`GateService`](super::GateService): the gate's refusal, or the inner service's.
+    /// The future returned by a [`GateService`](super::GateService): the gate's refusal, or the inner service's answer.
     pub struct GateFuture<S, B>
     where
         S: Service<Request<B>>,
@@ -42,20 +42,20 @@ impl<S, B> GateFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    /// Waits for `admission`, then hands its request to `inner`, which is ready.
+    /// Waits for `admission`, then passes its request to `inner`, which is ready.
     pub(crate) fn new(admission: Admission<B>, inner: S) -> Self {
         GateFuture { state: State::Admit { admission, inner } }
     }
 
-    /// Waits for the inner service alone.
+    /// Only waits for the inner service.
     pub(super) fn passed(inner: S::Future) -> Self {
         GateFuture { state: State::Forward { inner } }
     }
 }
 
-/// Asks the gate, unless it has `decided`, and lets a refused client finish its sentence.
+/// Asks the gate, unless it has `decided`. If it refuses, reads what the client is still sending.
 ///
-/// No `async fn`, whose future has room for each argument twice: as it came, and as the body calls it.
+/// Not an `async fn`: its future would store each argument twice, once as passed and once as used by the body.
 pub(super) fn admit<G, B>(
     gate: Arc<G>,
     name: Name,

@@ -13,19 +13,19 @@ pub struct GateLayer<G> {
 }
 
 impl<G> GateLayer<G> {
-    /// A layer around `gate`, which all services made by it share.
+    /// Creates a layer around `gate`. All services made by the layer share that gate.
     pub fn new(gate: G) -> Self {
         GateLayer { gate: Arc::new(gate), name: Name::of::<G>() }
     }
 
-    /// One of this crate's, which says itself what it decides.
+    /// For a gate of this crate, which records its decisions itself.
     pub(crate) fn ours(gate: G) -> Self {
         GateLayer { gate: Arc::new(gate), name: Name::OURS }
     }
 }
 
 impl<G: super::Gate> GateLayer<G> {
-    /// The gate itself, for an assembly that has a place for it.
+    /// The gate itself, for an assembly that runs it directly.
     pub(crate) fn into_gate(self) -> Arc<G> {
         self.gate
     }

@@ -1,12 +1,13 @@
-//! The mould of every admission layer: one async function over a request's head, with the polling written once.
+//! Admission rules: one async function over a request's head. The polling is written once, here.
 //!
-//! Reach for it when you have a rule of your own: implement [`Gate`], and `GateLayer::new(gate)` is a layer.
+//! To add a rule of your own, implement [`Gate`] and wrap it: `GateLayer::new(gate)` is a layer.
 //!
-//! - **Reads:** whatever an outer layer left on the [`Call`]. It cannot touch the body or the answer: it leaves
+//! - **Reads:** whatever an outer layer has left on the [`Call`]. A gate cannot touch the body or the answer; it leaves
 //!   edits and answer headers on the call.
-//! - **Notes** that it let the call pass, by the name of its type, where it has [noted](Call::note) nothing itself.
-//! - **Answers** its [`Rejection`], in the client's dialect.
-//! - **Where:** inside `IngestLayer` if it needs the model, outside if it can decide without reading.
+//! - **Records** that the gate let the call pass, under the name of its type, unless the gate has [noted](Call::note) a
+//!   decision itself.
+//! - **Answers** with the gate's [`Rejection`], in the client's dialect.
+//! - **Where:** inside of `IngestLayer` if it needs the model, outside if it can decide without the body.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -47,20 +48,19 @@ use http::request::Parts;
 use crate::call::Call;
 use crate::domain::rejection::Rejection;
 
-/// Decides on the head of a request.
+/// Decides whether a request may pass, from its head.
 ///
-/// # Cancellation
-/// `admit` is dropped when the client leaves. What it has taken by then must be given back by `call.on_close`.
+/// # Cancellation `admit` is dropped when the client leaves. What it has taken by then must be given back in
+/// `call.on_close`.
 #[async_trait]
 pub trait Gate: Send + Sync + 'static {
-    /// Lets the call pass, or says why not.
+    /// Lets the call pass, or refuses it.
     ///
-    /// # Errors
-    /// The refusal, which the client is sent in its own dialect.
+    /// # Errors The rejection, which is sent to the client in its dialect.
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection>;
 
-    /// What can be said without waiting: asked first, and final. `None`, unless overridden, leaves the question to
-    /// [`admit`](Self::admit), whose future has to be put in a box for each call.
+    /// Decides without waiting. It is called first, and its decision is final. The default, `None`, leaves the decision
+    /// to [`admit`](Self::admit), whose future must be boxed for each call.
     fn decide(&self, _parts: &mut Parts, _call: &Call) -> Option<Result<(), Rejection>> {
         None
     }
@@ -88,7 +88,7 @@ impl<G: Gate + ?Sized> Gate for Box<G> {
     }
 }
 
-/// One after another; the first refusal stands.
+/// Asks one gate after another; the first refusal counts.
 #[async_trait]
 impl<G: Gate> Gate for Vec<G> {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {

@@ -3,20 +3,21 @@ use http::HeaderMap;
 use crate::call::Call;
 use crate::domain::outcome::Decision;
 
-/// What a gate of the host's is called in the records of calls; none of ours, which note more than that they let a call pass.
+/// The name of a host's gate in the records of calls. Our own gates have none, since they record more than that they
+/// let a call pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name(Option<&'static str>);
 
 impl Name {
-    /// Of those that say themselves what they decide.
+    /// For gates that record their decisions themselves.
     pub(crate) const OURS: Name = Name(None);
 
-    /// By its type, which costs a call nothing.
+    /// The name of the type, which costs a call nothing.
     pub(crate) fn of<G: ?Sized>() -> Self {
         Name(Some(std::any::type_name::<G>()))
     }
 
-    /// How much had been noted when it was asked. It may want to hear how the call ends.
+    /// The number of recorded decisions before the gate is asked. The gate may want to hear how the call ends.
     pub(crate) fn before(self, call: &Call, headers: &HeaderMap) -> usize {
         if self.0.is_none() {
             return 0;
@@ -25,7 +26,7 @@ impl Name {
         call.noted()
     }
 
-    /// It let the call pass: noted, unless it has noted something itself.
+    /// Records that the gate let the call pass, unless it has recorded something itself.
     pub(crate) fn passed(self, call: &Call, before: usize) {
         if let Some(name) = self.0
             && call.noted() == before

@@ -52,7 +52,7 @@ where
         if let Some(Ok(())) = decided {
             return GateFuture::passed(self.inner.call(Request::from_parts(parts, body)));
         }
-        // The clone is not ready, this one is: it goes, the clone stays.
+        // The clone is not ready; this one is. So this one is used, and the clone stays.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         GateFuture::new(admit(self.gate.clone(), self.name, decided, parts, body), ready)

@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use crate::call::Call;
 
-/// Counts the input tokens of requests: by a tokenizer, or by the provider's own endpoint for it.
+/// Counts the input tokens of requests, with a tokenizer or the provider's own endpoint.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -25,10 +25,10 @@ use crate::call::Call;
 /// ```
 #[async_trait]
 pub trait TokenCounter: Send + Sync + 'static {
-    /// The input tokens of this request: its text, tools, images and documents; prompts that the provider adds itself may
-    /// be left out. `None` where it cannot tell: then the bytes say.
+    /// Returns the input tokens of this request: its text, tools, images and documents. Prompts that the provider adds
+    /// itself may be left out. If this returns `None`, tokens are estimated from the bytes.
     ///
-    /// Asked once for each call that generates, before limits and budgets. The call waits for it: whoever asks over a
-    /// network sets a time limit.
+    /// Called once for each call that generates, before limits and budgets. The call waits for it, so an implementation
+    /// that asks over a network must set a time limit.
     async fn count(&self, call: &Call, body: &Bytes) -> Option<u64>;
 }

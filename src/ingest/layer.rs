@@ -18,7 +18,8 @@ pub struct IngestLayer {
 }
 
 impl IngestLayer {
-    /// 32 MiB a body, as the Messages API has it, 512 MiB over all calls at once, and 30 seconds without a byte.
+    /// Creates a layer with the defaults: 32 MiB per body (the limit of the Messages API), 512 MiB over all calls at
+    /// once, and 30 seconds without a byte.
     #[must_use]
     pub fn new() -> Self {
         IngestLayer {
@@ -29,34 +30,37 @@ impl IngestLayer {
         }
     }
 
-    /// The largest body that is read, in bytes.
+    /// Sets the largest accepted body, in bytes.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// The most bytes of bodies in memory at once, over all calls that go through this layer and its clones. Of a caller who is
-    /// known several bodies may take as much as they leave: half of it, if nobody else has any.
+    /// Sets how many bytes of bodies may be in memory at once, over all calls that go through this layer and its
+    /// clones.
     ///
-    /// Of one call's body that several such layers read, one within another, the outermost counts it, and those within only by
-    /// how much it is longer there, whatever their own limits are. A copy that a host's layer makes in between is the host's.
+    /// One body of an authenticated caller may use all the room that is free. Several bodies of the same caller
+    /// together may use at most as much as they leave free: half of the total, if no other caller has any.
+    ///
+    /// If several such layers read the same call's body, the outermost counts it. An inner layer counts only what the
+    /// body has grown by, whatever its own limits are. Copies made by a host's own layer in between are not counted.
     #[must_use]
     pub fn max_in_memory(mut self, bytes: usize) -> Self {
         self.budget = Arc::new(Budget::new(bytes));
         self
     }
 
-    /// How long a client may send nothing in the middle of its body: one whose connection hangs must not keep the room that
-    /// others need. Zero is as long as it likes. There is no limit on the whole.
+    /// Sets how long a client may pause in the middle of its body, so that a hanging connection does not keep memory
+    /// that others need. Zero means no limit. The total time of a body is not limited.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle = if timeout.is_zero() { Duration::MAX } else { timeout };
         self
     }
 
-    /// Has the input tokens of requests counted, for limits on tokens, and for budgets that are estimated
-    /// [by it](crate::budget::Estimator::Counted).
+    /// Counts the input tokens of requests with `counter`, for token limits, and for budgets with
+    /// [`Estimator::Counted`](crate::budget::Estimator::Counted).
     #[must_use]
     pub fn count_by(mut self, counter: impl TokenCounter) -> Self {
         self.counter = Some(Arc::new(counter));

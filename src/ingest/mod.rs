@@ -1,13 +1,14 @@
-//! Reads the request's body: once, bounded, into one piece of memory, and indexes its head in one scan.
+//! Reads the request's body once, with size limits, into one contiguous buffer, and indexes its head in one scan.
 //!
-//! Reach for it when you stack layers by hand; [`GatewayLayer`](crate::GatewayLayer) has it inside.
+//! Use it when you stack layers by hand; [`GatewayLayer`](crate::GatewayLayer) contains it.
 //!
-//! - **Reads:** the body of a `POST` to a generation or a token count; anything else passes unread.
-//! - **Adds:** the [`Head`], and hands on a body that is one `Bytes`.
-//! - **Answers** in the client's dialect: 400 for what is no JSON object or says a governed member twice, 405 for another
-//!   method, 413 beyond the size of one body, 429 with `retry-after: 1` beyond the bytes held over all calls, or those that
-//!   are one caller's share.
-//! - **Where:** inside authentication, so that nothing is read for strangers, and outside of everything that asks for the model.
+//! - **Reads:** the body of a `POST` to a generation or token count endpoint. Other requests pass unread.
+//! - **Adds:** the [`Head`], and passes on the body as one `Bytes`.
+//! - **Answers** in the client's dialect: 400 for a body that is no JSON object or repeats a governed member; 405 for
+//!   another method; 408 if the client pauses for too long; 413 for a body above the size limit; 429 with `retry-after:
+//!   1` if the bodies of all calls, or the caller's share of them, use too much memory.
+//! - **Where:** inside of authentication, so that no body is read for unauthenticated callers, and outside of
+//!   everything that needs the model.
 //!
 //! ```
 //! use tollgate::ingest::IngestLayer;

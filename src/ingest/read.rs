@@ -17,9 +17,9 @@ use crate::dialect::head::Head;
 use crate::domain::dialect::Operation;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// Gives back the request with its body in memory, where it has a head to read.
+/// Returns the request with its body in memory, if it has a head to read.
 ///
-/// No `async fn`, whose future has room for the request twice: as it came, and taken apart.
+/// Not an `async fn`: its future would store the request twice, once as passed and once taken apart.
 pub(super) fn read<B>(
     layer: IngestLayer,
     request: Request<B>,
@@ -42,7 +42,7 @@ where
 }
 
 impl IngestLayer {
-    /// Takes a body in and sets the call's head.
+    /// Reads a body and sets the call's head.
     pub(crate) async fn read<B>(
         &self,
         parts: &mut Parts,
@@ -58,13 +58,13 @@ impl IngestLayer {
             discard(&parts.headers, body, self.unread(&rejection)).await;
             return Err(rejection);
         }
-        // What a layer further out has read it has counted too. A head alone says nothing of that: a host may have set it.
+        // A layer further out has counted what it has read. The head is no proof of that, since a host may have set it.
         match take(body.as_mut(), self, self.share(call), call.in_memory()).await {
             Ok(bytes) => {
                 call.set_in_memory(bytes.len());
                 let bytes = Call::unedited(parts, bytes);
                 call.set_head(Head::read(&bytes, call.dialect())?);
-                // Known before anything is done for it.
+                // Checked before any work is done for the call.
                 call.check_model()?;
                 if let Some(counter) = &self.counter
                     && call.endpoint().operation == Operation::Generate
@@ -72,7 +72,7 @@ impl IngestLayer {
                 {
                     call.set_counted_input(tokens);
                 }
-                // It is in memory now, however it came.
+                // The body is in memory now, however it was sent.
                 parts.headers.remove(header::TRANSFER_ENCODING);
                 if declared(&parts.headers) != Some(bytes.len()) {
                     parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
@@ -81,7 +81,7 @@ impl IngestLayer {
             }
             Err(rejection) => {
                 if rejection.kind() != RejectionKind::ClientTooSlow {
-                    // Whoever waited to be asked for it was.
+                    // A client that waits for `100 Continue` has already been asked for its body.
                     discard_begun(body, self.unread(&rejection)).await;
                 }
                 Err(rejection)
@@ -89,7 +89,7 @@ impl IngestLayer {
         }
     }
 
-    /// Of the room for bodies, for whoever calls, if anybody has said who that is.
+    /// The caller's share of the room for bodies, if the caller is known.
     fn share(&self, call: &Call) -> Share {
         match call.principal() {
             Some(principal) => Share::of(&self.budget, (principal.key, &*principal.name)),
@@ -97,7 +97,7 @@ impl IngestLayer {
         }
     }
 
-    /// What is wrong with a request before anything of its body is read.
+    /// Checks a request before its body is read.
     fn check(&self, parts: &Parts, length: u64) -> Result<(), Rejection> {
         if parts.method != Method::POST {
             return Err(Rejection::only("POST"));
@@ -114,8 +114,8 @@ impl IngestLayer {
         Ok(())
     }
 
-    /// How much is read on of a body that is refused. One that is too large is let run out, unstored: most clients read an
-    /// answer only after they have sent all.
+    /// How much of a refused body is still read. A body that is too large is read to its end without storing it, since
+    /// most clients read the answer only after sending everything.
     fn unread(&self, rejection: &Rejection) -> u64 {
         let more = if rejection.kind() == RejectionKind::TooLarge { self.max_body as u64 } else { 0 };
         DISCARD.saturating_add(more)
@@ -133,10 +133,10 @@ where
     B::Error: Into<BoxError>,
 {
     let declared = body.size_hint();
-    // Most bodies of a few kilobytes come as one frame, which is then kept as it is.
+    // Most bodies of a few kilobytes arrive as one frame, which is then kept as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    // A body that says that it has ended is not polled again, for whose end it would wait.
+    // Polling a body that has reported its end could wait for its connection.
     while !body.is_end_stream()
         && let Some(frame) = next(body.as_mut(), idle).await?
     {
@@ -152,7 +152,7 @@ where
             continue;
         }
         if rest.is_empty() {
-            // A length that is only announced holds no memory beyond the first megabyte.
+            // Only announced bytes reserve at most one megabyte.
             let announced = usize::try_from(declared.exact().unwrap_or(0)).unwrap_or(0).min(1 << 20);
             rest.reserve(announced.max(first.len() + data.len()));
             rest.extend_from_slice(&std::mem::take(&mut first));
@@ -163,7 +163,7 @@ where
     Ok(share.guard(bytes))
 }
 
-/// The next frame. Most are there, and need no clock.
+/// The next frame. Most are available at once, and need no timer.
 async fn next<B: http_body::Body>(
     mut body: Pin<&mut B>,
     idle: Duration,
@@ -185,7 +185,7 @@ async fn next<B: http_body::Body>(
     .await
 }
 
-/// The length that the head of the request states.
+/// The length stated in the request's headers.
 fn declared(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -216,7 +216,7 @@ fn is_beyond_a_limit(error: &(dyn Error + 'static)) -> bool {
 fn broken_off(error: impl Into<BoxError>) -> Rejection {
     let error = error.into();
     tracing::debug!(%error, "a request body broke off");
-    // A host's own limit, as tower-http and axum set them.
+    // A host's own limit, as set by tower-http and axum.
     if is_beyond_a_limit(&*error) {
         return Rejection::new(RejectionKind::TooLarge, "the request body is larger than this service takes");
     }

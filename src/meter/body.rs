@@ -11,9 +11,9 @@ use crate::dialect::meter::Reading;
 use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// An upstream's answer, and the attempt that ends with it: every byte, but for a usage chunk that is ours alone.
+/// An upstream's answer and its attempt. It passes on every byte, except a usage chunk that only we asked for.
 pub(super) struct MeterBody {
-    /// There until it is dropped.
+    /// `None` only while it is dropped.
     answer: Option<Answer>,
 }
 
@@ -22,13 +22,13 @@ struct Answer {
     attempt: AttemptGuard,
     tap: Tap,
     ending: Ending,
-    /// The status said it already.
+    /// The status is already an error.
     failed: bool,
-    /// How long it is was known before it came.
+    /// The answer has announced its length.
     has_length: bool,
-    /// Trailers, or the end, that wait until what the tap held back has gone.
+    /// The end, or the trailers, held back until what the tap has withheld is sent.
     behind: Option<Option<Result<Frame<Bytes>, BoxError>>>,
-    /// Why it goes on no longer; what has come of it goes out before.
+    /// The reason to cut the answer, after what has arrived is sent.
     over: Option<Rejection>,
 }
 
@@ -38,7 +38,7 @@ impl MeterBody {
         let has_length = inner.size_hint().exact().is_some();
         let mut answer = Answer { inner, attempt, tap, ending, failed, has_length, behind: None, over: None };
         if answer.ending.is_done() {
-            // Of nothing at all nothing is missing.
+            // An empty answer lacks nothing.
             let _ = answer.end();
         }
         MeterBody { answer: Some(answer) }
@@ -46,8 +46,8 @@ impl MeterBody {
 }
 
 impl Answer {
-    /// Nobody takes it any more: it is over, or read on by a task of its own, or hung up on. Clients close at the mark of
-    /// the end, which comes a packet before the end itself.
+    /// Called when the client no longer reads: the answer is complete, is drained in a task, or is abandoned. Clients
+    /// close at the mark of the end, which arrives before the end itself.
     fn leave(mut self) {
         let reading = self.tap.so_far();
         let is_whole = reading.ended && !reading.failed && !self.failed;
@@ -65,11 +65,11 @@ impl Answer {
                 return;
             }
         }
-        // A no-op where the attempt has ended: the guard lets only the first end count.
+        // A no-op if the attempt has ended: the guard counts only the first end.
         self.break_off(if is_whole { AttemptEnd::Complete } else { AttemptEnd::Abandoned });
     }
 
-    /// To its end, for what it says alone.
+    /// Reads to the end, only for the usage.
     async fn read_on(&mut self) {
         while self.attempt.is_open() {
             let came = std::future::poll_fn(|cx| Pin::new(&mut self.inner).poll_frame(cx)).await;
@@ -83,19 +83,19 @@ impl Answer {
         }
     }
 
-    /// The answer came to its end; whether it was whole is for its own marks to say. Gives what had been held back of it; an
-    /// error instead where its client would take for whole what is not.
+    /// Called when the answer has ended; its own marks tell whether it was complete. Returns what was held back, or an
+    /// error if the client would otherwise take an incomplete answer for a complete one.
     fn end(&mut self) -> Result<Bytes, BoxError> {
-        // Some servers of Chat Completions leave their mark out, and clients make do without. Of Anthropic's clients only some
-        // find that of what had a `message_start` all that comes last is missing.
+        // Some servers of Chat Completions leave out the final mark, and clients accept that. Of Anthropic's clients,
+        // only some notice that the end is missing after a `message_start`.
         let (reading, rest) = self.tap.finish();
         self.attempt.failed_by(self.tap.error());
-        // It came to its end in order, and said why it stopped: what it stated last is its last word, though it lack the mark.
+        // It ended in order and stated why it stopped: its last usage is final, even without the mark.
         let is_whole = |reading: Reading| reading.usage_is_final && reading.has_stopped && !reading.failed;
         let has_ended = reading.is_some_and(|reading| reading.ended || is_whole(reading));
         self.attempt.read(Reading { ended: has_ended, ..reading.unwrap_or_default() });
         self.attempt.end(match reading {
-            // A 200 that consists of an error is one by another name: nobody answered, and nobody bills for it.
+            // A 200 that consists of an error is an error: nobody answered, and nobody bills.
             _ if self.failed || self.tap.is_error() => AttemptEnd::ErrorStatus,
             Some(reading) if reading.failed || !reading.ended => AttemptEnd::Broken,
             _ => AttemptEnd::Complete,
@@ -111,11 +111,11 @@ impl Answer {
     fn break_off(&mut self, end: AttemptEnd) {
         self.attempt.read(self.tap.so_far());
         self.attempt.failed_by(self.tap.error());
-        // Its status has said already that the provider refused; how much is read of what it says of that changes nothing.
+        // The status already says that the provider refused; reading less of its message changes nothing.
         self.attempt.end(if self.failed { AttemptEnd::ErrorStatus } else { end });
     }
 
-    /// Looks at what came out of the inner body, by reference: nearly all of it goes on where it lies.
+    /// Inspects what the inner body returned, by reference: nearly everything is passed on in place.
     #[inline]
     fn hear(&mut self, came: Option<&Result<Frame<Bytes>, BoxError>>) -> Heard {
         let is_last = self.ending.after(came, &self.inner);
@@ -139,7 +139,8 @@ impl Answer {
         {
             self.attempt.used(&usage);
         }
-        // It ends behind the last event that is whole. One that began before this chunk, and goes on, is waited for.
+        // The answer ends after the last whole event. An event that began before this chunk and continues is waited
+        // for.
         if let Some(why) = over.filter(|_| !is_last)
             && let Some(whole) = data.len().checked_sub(self.tap.pending())
         {
@@ -149,7 +150,7 @@ impl Answer {
         let rest = match is_last.then(|| self.end()) {
             None => Bytes::new(),
             Some(Ok(rest)) => rest,
-            // A length that was told of leaves no room for it.
+            // An announced length leaves no room for it.
             Some(Err(_)) if self.has_length => Bytes::new(),
             Some(Err(error)) => {
                 self.behind = Some(Some(Err(error)));
@@ -166,11 +167,11 @@ impl Answer {
 
 enum Heard {
     AsItCame,
-    /// Instead of a frame of data; nothing goes on if it is empty.
+    /// Replaces a data frame; nothing is sent if it is empty.
     Part(Bytes),
-    /// In front of the trailers or of the end.
+    /// Sent before the trailers or the end.
     Before(Bytes),
-    /// With an error of ours, if it was not the inner body's.
+    /// With our own error, unless the error is the inner body's.
     Broken(Option<BoxError>),
 }
 

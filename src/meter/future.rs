@@ -16,7 +16,7 @@ use crate::domain::outcome::AttemptEnd;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 pin_project! {
-    /// The answer of a [`Meter`](super::Meter).
+    /// The future returned by a [`Meter`](super::Meter).
     pub struct MeterFuture<F> {
         #[pin]
         inner: F,
@@ -74,7 +74,7 @@ where
             attempt.end(AttemptEnd::NoAnswer);
             return Poll::Ready(Ok(response));
         }
-        // Responses is not read yet: better no usage than a wrong one.
+        // Responses is not read yet: no usage is better than a wrong one.
         let is_read = |dialect: &Dialect| *this.has_head && status.is_success() && *dialect != Dialect::OpenAiResponses;
         let dialect = attempt.dialect().filter(is_read);
         let withholds = dialect == Some(Dialect::OpenAiChat) && attempt.withholds_usage();
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// The answer, listened to as one in this dialect.
+/// Meters the answer as one in this dialect.
 fn metered(
     response: Response<Body>,
     attempt: AttemptGuard,
@@ -113,8 +113,8 @@ fn metered(
     Response::from_parts(parts, body)
 }
 
-/// Whoever asked further in meters what it asked. A chunk that only we asked for goes no further all the same, whether or not
-/// it has been withheld there.
+/// The inner meter counts this answer. A chunk that only we asked for must still be removed, whether or not it was
+/// removed there.
 fn aside(response: Response<Body>, mut attempt: AttemptGuard, method: &Method) -> Response<Body> {
     let is_chat = attempt.dialect() == Some(Dialect::OpenAiChat) && is_event_stream(response.headers());
     let withholds = is_chat && attempt.withholds_usage();
@@ -125,10 +125,11 @@ fn aside(response: Response<Body>, mut attempt: AttemptGuard, method: &Method) -
     }
 }
 
-/// Whether it is of the edge before the provider, which sent the request on and waited no longer: what is behind works on, and
-/// bills. Not so a 504, which is as often of somebody who could not connect.
+/// Whether the status comes from the edge before the provider, which sent the request on and stopped waiting: the
+/// provider still works on it, and bills. That is not true of a 504, which may as well mean that nothing could be
+/// connected to.
 fn has_only_waited(status: StatusCode) -> bool {
-    // Cloudflare's own, before Anthropic's API and OpenAI's.
+    // Used by Cloudflare, which stands before Anthropic's and OpenAI's APIs.
     const ORIGIN_TIMEOUT: u16 = 524;
     status.as_u16() == ORIGIN_TIMEOUT
 }
@@ -137,20 +138,20 @@ fn failed(rejection: &Rejection) -> AttemptEnd {
     match rejection.kind() {
         _ if rejection.upstream_status().is_some_and(has_only_waited) => AttemptEnd::NoAnswer,
         _ if rejection.is_unsent() => AttemptEnd::Unsent,
-        // Refused on our side of the wire.
+        // Refused before it was sent.
         kind if !kind.is_upstream() => AttemptEnd::Unsent,
         RejectionKind::UpstreamCredential | RejectionKind::UpstreamGarbled => AttemptEnd::ErrorStatus,
         _ => AttemptEnd::NoAnswer,
     }
 }
 
-/// As much of it as a record has room for.
+/// The provider's request id, cut to what a record has room for.
 fn upstream_request_id(headers: &HeaderMap) -> Option<String> {
     const LONGEST: usize = 128;
     const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
     const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let value = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID))?;
-    // Of ASCII alone, which may be cut anywhere.
+    // Only ASCII, which can be cut anywhere.
     value.to_str().ok().map(|id| id.get(..LONGEST).unwrap_or(id).to_owned())
 }
 

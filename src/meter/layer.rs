@@ -10,7 +10,7 @@ pub struct MeterLayer {
 }
 
 impl MeterLayer {
-    /// The layer.
+    /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
         MeterLayer { _private: () }

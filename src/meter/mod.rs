@@ -1,15 +1,15 @@
-//! Reads usage off answers as they pass, without changing a byte and without delaying one; but the usage chunk that
-//! [`Call::ask_for_usage`](crate::Call::ask_for_usage) asked for is ours, and goes no further.
+//! Reads usage from answers as they pass, without changing or delaying them. The only exception is the usage chunk that
+//! [`Call::ask_for_usage`](crate::Call::ask_for_usage) has asked for, which is removed.
 //!
-//! Reach for it around an upstream client of your own, below [`Dispatch`](crate::gateway::Dispatch).
+//! Use it around an upstream client of your own, below [`Dispatch`](crate::gateway::Dispatch).
 //!
-//! - **Reads:** the call's target, for the upstream's dialect; the client's where there is none.
-//! - **Adds:** one attempt to the call, with its usage and its end; the call stays open until the answer's last byte.
-//! - **Answers** nothing by itself.
-//! - **Where:** nearest the upstream, one around each. Of one within another the innermost counts.
+//! - **Reads:** the call's target, for the upstream's dialect; without a target, it assumes the client's.
+//! - **Adds:** one attempt to the call, with its usage and its end. The call stays open until the answer's last byte.
+//! - **Answers** nothing itself.
+//! - **Where:** nearest the upstream, one around each. If meters are nested, the innermost counts.
 //!
-//! JSON answers are kept until their end, up to 32 MiB, since usage stands last; of a stream only an unfinished event is.
-//! A gzip answer is decoded in a copy.
+//! A JSON answer is buffered until its end, up to 32 MiB, since its usage comes last. Of a stream, only an unfinished
+//! event is buffered. A gzip answer is decoded in a copy.
 //!
 //! ```
 //! use tollgate::meter::MeterLayer;

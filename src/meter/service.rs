@@ -15,7 +15,7 @@ pub struct Meter<S> {
 }
 
 impl<S> Meter<S> {
-    /// For a request that has a call already; [`MeterLayer`](super::MeterLayer) is for any.
+    /// For a request that already has a call; [`MeterLayer`](super::MeterLayer) accepts any request.
     pub(crate) fn new(inner: S) -> Self {
         Meter { inner }
     }

@@ -6,15 +6,15 @@ use crate::dialect::meter::{Reading, StreamMeter};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::{Block, EventTooLarge, Scanner};
 
-/// Reads a stream of events, and takes out of it the usage chunk that only we asked for.
+/// Reads an event stream, and removes the usage chunk that only we asked for.
 ///
-/// A client that did not ask must not get a chunk without choices: many index `choices[0]`. One scan serves both; what
-/// goes on is the chunk as it came, or a part of it, and copied only where an event lies across chunks.
+/// A client that did not ask must not get a chunk without choices: many clients index `choices[0]`. One scan does both.
+/// Each chunk passes as it came or in part; it is copied only if an event crosses chunks.
 pub(super) struct Stream {
     scanner: Scanner,
     meter: StreamMeter,
     pub(super) withholds: bool,
-    /// The event just withheld ended with a CR, whose LF may come as a block of its own.
+    /// The event just removed ended with a CR, and its LF may come as a separate block.
     after_cr: bool,
 }
 
@@ -35,14 +35,15 @@ impl Stream {
         self.scanner.pending().len()
     }
 
-    /// What goes on of a chunk: whole events, those before it that it completed, and not ours. `None` is all of it.
+    /// The part of a chunk to pass on: whole events, including one that it completes, without ours. `None` means all of
+    /// it.
     pub(super) fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         let Stream { scanner, meter, .. } = self;
         if !self.withholds {
             scanner.push(chunk, |block| meter.block(&block))?;
             return Ok(None);
         }
-        // Until a block is withheld, or began before this chunk, what goes on is a prefix of the chunk.
+        // Until a block is removed, or one began before this chunk, what passes is a prefix of the chunk.
         let held = scanner.pending().len();
         let (mut prefix, mut copied) = (0, (held > 0).then(|| BytesMut::with_capacity(held + chunk.len())));
         scanner.push(chunk, |block| match &mut copied {
@@ -59,8 +60,8 @@ impl Stream {
         })
     }
 
-    /// The stream is over: what had been held back of it. Half an event goes on as it is: what it lacks, the client finds
-    /// missing as it would without us.
+    /// Called at the end of the stream; returns what was held back. An unfinished event passes as it is, and the client
+    /// notices what is missing as it would without us.
     pub(super) fn finish(&mut self) -> Bytes {
         let Stream { scanner, meter, .. } = self;
         let mut rest = BytesMut::new();

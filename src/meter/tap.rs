@@ -11,26 +11,26 @@ use crate::dialect::meter::{Reading, answer, is_error_alone};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::EventTooLarge;
 
-/// Most of an answer that is kept, or decoded, to find its usage.
+/// The most of an answer that is buffered, or decoded, to find its usage.
 const MOST: usize = 32 << 20;
-/// The same, to find what an error is called.
+/// The same, to find the name of an error.
 const MOST_OF_ERROR: usize = 64 << 10;
-/// Most that a compressed stream may unpack to in all.
+/// The most that a compressed stream may decompress to in total.
 pub(super) const MOST_STREAMED: usize = 1 << 30;
 
-/// What listens to an answer while it passes.
+/// Listens to an answer as it passes.
 pub(super) struct Tap {
     listener: Listener,
     gunzip: Option<Box<Gunzip>>,
     is_error: bool,
-    /// What the provider calls its error, once that is known.
+    /// The provider's name for its error, once known.
     error: Option<Arc<str>>,
 }
 
 enum Listener {
     None,
     Stream(Box<Stream>),
-    /// Most answers are one chunk. Of an error, by its status, only its name is read.
+    /// Most answers are one chunk. If the status is an error, only its name is read.
     Json {
         dialect: Option<Dialect>,
         first: Bytes,
@@ -44,13 +44,13 @@ impl Tap {
         Tap { listener: Listener::None, gunzip: None, is_error: false, error: None }
     }
 
-    /// A stream that `withholds` is not a compressed one.
+    /// A stream from which a chunk is removed (`withholds`) must not be compressed.
     pub(super) fn new(dialect: Dialect, headers: &HeaderMap, withholds: bool) -> Self {
         let stream = is_event_stream(headers).then(|| Box::new(Stream::new(dialect, withholds)));
         Tap::by(headers, stream, Some(dialect))
     }
 
-    /// Of an answer whose status says that it is an error.
+    /// For an answer whose status is an error.
     pub(super) fn of_error(headers: &HeaderMap) -> Self {
         Tap::by(headers, None, None)
     }
@@ -73,8 +73,8 @@ impl Tap {
         Tap { listener: stream.map_or_else(json, Listener::Stream), gunzip, ..Tap::none() }
     }
 
-    /// Hears one chunk, and says what goes on of it; `None` is all of it. The only error that stops the answer is an
-    /// event beyond all bounds.
+    /// Reads one chunk and returns the part to pass on; `None` means all of it. The only error that stops the answer is
+    /// an event that is too large.
     pub(super) fn hear(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, EventTooLarge> {
         let Some(gunzip) = &mut self.gunzip else { return self.listener.hear(chunk) };
         gunzip.push(chunk.clone());
@@ -95,12 +95,12 @@ impl Tap {
         }
     }
 
-    /// Whether the answer, now that it is over, was an error and nothing else. A stream has begun when it fails.
+    /// Whether the answer, which has ended, was only an error. A stream that fails has already begun.
     pub(super) fn is_error(&self) -> bool {
         self.is_error
     }
 
-    /// What the provider calls the error that it has told of so far.
+    /// The provider's name for the error, if there was one so far.
     pub(super) fn error(&self) -> Option<Arc<str>> {
         match &self.listener {
             Listener::Stream(stream) => stream.error(),
@@ -108,21 +108,21 @@ impl Tap {
         }
     }
 
-    /// Whether the answer that goes on is not the whole of the answer that came.
+    /// Whether a part of the answer is removed.
     pub(super) fn withholds(&self) -> bool {
         matches!(&self.listener, Listener::Stream(stream) if stream.withholds)
     }
 
-    /// How many of the last bytes that came belong to an event that stands open.
+    /// How many of the last bytes belong to an unfinished event.
     pub(super) fn pending(&self) -> usize {
         match &self.listener {
-            // Within what is compressed nothing can be told apart.
+            // Events cannot be located in compressed bytes.
             Listener::Stream(stream) if self.gunzip.is_none() => stream.pending(),
             _ => 0,
         }
     }
 
-    /// What a stream has said so far; a JSON answer says nothing before its end.
+    /// What a stream has stated so far; a JSON answer states nothing before its end.
     pub(super) fn so_far(&self) -> Reading {
         match &self.listener {
             Listener::Stream(stream) => stream.reading(),
@@ -130,7 +130,7 @@ impl Tap {
         }
     }
 
-    /// The answer is over: what it said, `None` where nothing listened, and what had been held back of it.
+    /// Called at the end of the answer. Returns what it stated (`None` if nothing listened) and what was held back.
     pub(super) fn finish(&mut self) -> (Option<Reading>, Bytes) {
         if let Some(rest) = self.gunzip.take().and_then(|mut gunzip| gunzip.finish().ok()) {
             let _ = self.listener.hear(&rest.into());

@@ -11,10 +11,10 @@ use crate::call::{Call, StreamBroken, is_event_stream};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::sse::Scanner;
 
-/// Most that a compressed stream may unpack to in all.
+/// The most that a compressed stream may decompress to in total.
 const MOST_STREAMED: usize = 1 << 30;
 
-/// Puts a machine of `with` between an event stream and its client, if it makes one.
+/// Rewrites an event stream with a rewriter from `with`, if it provides one.
 pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body>) -> Response<Body> {
     if !is_event_stream(response.headers()) {
         return response;
@@ -22,7 +22,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     let (mut parts, mut body) = response.into_parts();
     let Some(rewriter) = with.begin(call, &parts) else { return Response::from_parts(parts, body) };
     if !is_readable(&parts.headers) {
-        // Passed on, it would reach the client past whoever redacts it.
+        // Passing it on would bypass a rewriter that redacts.
         let message = "the upstream sent a stream in a coding that was not asked for, and that cannot be rewritten";
         return Call::reject(Rejection::new(RejectionKind::UpstreamGarbled, message));
     }
@@ -43,7 +43,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     Response::from_parts(parts, Body::own(body))
 }
 
-/// Bytes in a coding that nobody asked for are no events to us.
+/// Whether the stream's encoding can be decoded.
 fn is_readable(headers: &HeaderMap) -> bool {
     let coding = headers.get(header::CONTENT_ENCODING);
     coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) || Gunzip::is_needed(headers)
@@ -60,7 +60,7 @@ struct RewriteBody<R> {
 
 enum Stage {
     Flowing,
-    /// The rewriter gave up; the error follows what it had already written.
+    /// The rewriter failed; the error follows what it had already written.
     Broken(Option<Rejection>),
     Over,
 }
@@ -83,16 +83,16 @@ impl<R: Rewriter> RewriteBody<R> {
         let (mut verdict, mut lacks_its_end) = (Ok(()), false);
         let whole = self.scanner.finish(|block| (verdict, lacks_its_end) = (rewriter.block(&block, out), true));
         verdict?;
-        // A comment that is left over is no loss.
+        // An unfinished comment is no loss.
         if whole.is_err() && has_data(self.scanner.pending()) {
-            // Passed on, half an event would reach the client past whoever redacts it.
+            // Passing on a part of an event would bypass a rewriter that redacts.
             let message = "the upstream's stream ended in the middle of an event";
             return Err(Rejection::new(RejectionKind::UpstreamGarbled, message));
         }
         let at = out.len();
         rewriter.finish(out)?;
         if lacks_its_end && out.len() > at {
-            // An event that its stream left open ends before what comes behind it.
+            // Terminates an event that the stream left open, before what the rewriter adds.
             let last = out.split_off(at);
             out.extend_from_slice(b"\n\n");
             out.unsplit(last);
@@ -101,7 +101,7 @@ impl<R: Rewriter> RewriteBody<R> {
     }
 }
 
-/// Whether there is any of an event in it that says something.
+/// Whether the pending bytes contain a part of an event's data.
 fn has_data(pending: &[u8]) -> bool {
     pending.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| line.starts_with(b"data"))
 }
@@ -129,14 +129,15 @@ impl<R: Rewriter> http_body::Body for RewriteBody<R> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => this.push(&chunk),
                     Err(trailers) => {
-                        // What is held back goes before them: after trailers nothing is read.
+                        // What was held back is sent before the trailers, after which nothing is read.
                         this.trailers = Some(trailers);
                         this.stage = Stage::Over;
                         this.finish()
                     }
                 },
                 Some(Err(error)) => {
-                    // Half an event is held back here; never sent, it leaves room for an error event at the door.
+                    // An event may be held back in part here. It was not sent, so there is room for an error event at
+                    // the door.
                     this.stage = Stage::Over;
                     return Poll::Ready(Some(Err(error)));
                 }

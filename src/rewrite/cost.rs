@@ -10,12 +10,14 @@ use crate::wire::json::{self, Found, Kind, Limits};
 use crate::wire::splice::Splice;
 use crate::wire::sse::{Block, encode};
 
-/// Says in the usage of a stream what the call has cost: `"cost_usd":"0.0123"`, decimal text in dollars, by the upstream's
-/// own usage and the catalogue's prices.
+/// Adds the cost of the call to the usage in a stream: `"cost_usd":"0.0123"`, decimal text in dollars, computed from
+/// the upstream's usage and the catalog's prices.
 ///
-/// In `message_delta` of Messages and in the usage chunk of Chat Completions, where the client asked for one. Of several
-/// the last is the whole cost, as it is with the usage itself. Clients ignore members that they do not know; still it is a
-/// change of the provider's bytes, so nobody gets it unasked. Nothing is said where the model has no price.
+/// It appears in `message_delta` of Messages, and in the usage chunk of Chat Completions if the client asked for one.
+/// If there are several, the last one states the whole cost, like the usage itself. Nothing is added if the model has
+/// no price.
+///
+/// Clients ignore unknown members. It still changes the provider's bytes, so it is opt-in.
 ///
 /// ```
 /// use tollgate::GatewayLayer;
@@ -28,14 +30,14 @@ pub struct CostInUsage {
 }
 
 impl CostInUsage {
-    /// The rewrite.
+    /// Creates the rewrite.
     #[must_use]
     pub const fn new() -> Self {
         CostInUsage { _private: () }
     }
 }
 
-/// The machine of a [`CostInUsage`].
+/// The rewriter of a [`CostInUsage`].
 #[derive(Debug)]
 pub struct CostWriter {
     call: Call,
@@ -67,7 +69,7 @@ impl Rewriter for CostWriter {
 }
 
 impl CostWriter {
-    /// The data of an event that says what was used in the end, with what it cost.
+    /// The data of an event with the usage, with the cost added.
     fn with_cost(&self, block: &Block<'_>) -> Option<Bytes> {
         let data = block.data().filter(|data| memmem::find(data, br#""usage""#).is_some())?;
         let [usage, cost] = json::index(data, &[&["usage"], &["usage", "cost_usd"]], Limits::default()).ok()?.found;

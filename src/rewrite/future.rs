@@ -12,7 +12,7 @@ use crate::body::{Body, BoxError};
 use crate::call::Call;
 
 pin_project! {
-    /// The answer of a [`RewriteService`](super::RewriteService).
+    /// The future returned by a [`RewriteService`](super::RewriteService).
     pub struct RewriteFuture<R, F> {
         #[pin]
         inner: F,

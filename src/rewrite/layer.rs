@@ -6,13 +6,13 @@ use tower::Layer;
 use super::RewriteService;
 use crate::call::CallService;
 
-/// Rewrites event streams, and **no JSON answers**. See the [module](crate::rewrite).
+/// Rewrites event streams, but **no JSON answers**. See the [module](crate::rewrite).
 pub struct RewriteLayer<R> {
     rewrite: Arc<R>,
 }
 
 impl<R> RewriteLayer<R> {
-    /// A layer that asks `rewrite` for a machine for each stream.
+    /// Creates a layer that gets a rewriter from `rewrite` for each stream.
     pub fn new(rewrite: R) -> Self {
         RewriteLayer { rewrite: Arc::new(rewrite) }
     }

@@ -1,19 +1,19 @@
 //! Changes event streams on their way to the client, block by block.
 //!
-//! Reach for it to redact, to watermark, to cut off: implement [`Rewriter`], a machine without I/O, and [`Rewrite`], which
-//! makes one for each stream that wants it.
+//! Use it to redact, to watermark or to cut off answers: implement [`Rewriter`], a state machine without I/O, and
+//! [`Rewrite`], which creates one for each stream that needs it.
 //!
-//! **Event streams alone are rewritten: an answer in JSON passes as it is.** A client chooses which of the two it gets, so what
-//! must never reach one is not kept from it by a rewriter alone: refuse what asks for no stream by a
+//! **Only event streams are rewritten; a JSON answer passes unchanged.** The client chooses which of the two it gets.
+//! So a rewriter alone cannot keep content from a client: also refuse requests without streaming in a
 //! [`Gate`](crate::Gate), or change JSON answers in a layer of your own.
 //!
 //! - **Reads:** the head of the answer, and the call. **Adds** nothing to the call.
-//! - **Answers:** a rewriter that fails ends the stream with an error event in the client's dialect. A stream that should be
-//!   rewritten and comes in a coding that cannot be decoded, any but gzip, is a 502.
-//! - **Where:** outside of dispatch, so that it sees the client's dialect; inside of limits and budgets.
+//! - **Answers:** a rewriter that fails ends the stream with an error event in the client's dialect. If a stream is to
+//!   be rewritten and has another encoding than gzip, the answer is a 502.
+//! - **Where:** outside of the dispatch, so that it sees the client's dialect; inside of limits and budgets.
 //!
-//! Order, pings and comments survive; nothing is buffered but an unfinished event; a rewritten answer has no `content-length`,
-//! and comes decoded if it was compressed.
+//! Order, pings and comments are kept, and only an unfinished event is buffered. A rewritten answer has no
+//! `content-length`, and is sent uncompressed.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -66,28 +66,27 @@ use crate::call::Call;
 use crate::domain::rejection::Rejection;
 use crate::wire::sse::Block;
 
-/// Decides, by the head of an answer, whether its stream is rewritten.
+/// Decides, from the head of an answer, whether its stream is rewritten.
 pub trait Rewrite: Send + Sync + 'static {
-    /// The machine that rewrites one stream.
+    /// The state machine that rewrites one stream.
     type Rewriter: Rewriter;
 
-    /// A machine for this stream, or `None` to let it pass untouched. Asked for event streams only: JSON answers are never
-    /// rewritten.
+    /// Returns a rewriter for this stream, or `None` to pass it unchanged. Called only for event streams; JSON answers
+    /// are never rewritten.
     fn begin(&self, call: &Call, head: &Parts) -> Option<Self::Rewriter>;
 }
 
 /// Rewrites one stream: blocks in, bytes out, no I/O.
 pub trait Rewriter: Send + Unpin + 'static {
-    /// One block of the stream. What the client shall see goes to `out`: whole blocks, [`Block::raw`] to pass this one on.
+    /// Handles one block of the stream. Write to `out` what the client gets, in whole blocks; [`Block::raw`] passes the
+    /// block unchanged.
     ///
-    /// # Errors
-    /// Ends the stream, with this rejection as its last event.
+    /// # Errors Ends the stream with this rejection as its last event.
     fn block(&mut self, block: &Block<'_>, out: &mut BytesMut) -> Result<(), Rejection>;
 
-    /// The upstream's stream is over; what is still held back goes to `out`.
+    /// Called at the end of the upstream's stream. Write to `out` what is still held back.
     ///
-    /// # Errors
-    /// As for [`block`](Self::block).
+    /// # Errors See [`block`](Self::block).
     fn finish(&mut self, _out: &mut BytesMut) -> Result<(), Rejection> {
         Ok(())
     }

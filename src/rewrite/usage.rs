@@ -8,18 +8,18 @@ use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::wire::sse::Block;
 
-/// Withholds the usage chunk of a Chat Completions stream where [`Call::ask_for_usage`] put the wish into the request.
+/// Removes the usage chunk from a Chat Completions stream if only [`Call::ask_for_usage`] has asked for it.
 ///
-/// A client that did not ask must not get a chunk without choices: many index `choices[0]`.
-/// [`MeterLayer`](crate::MeterLayer) does this by itself; reach for it where a stream is read by something else.
+/// A client that did not ask must not get a chunk without choices: many clients index `choices[0]`.
+/// [`MeterLayer`](crate::MeterLayer) removes it itself; use this if something else reads the stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WithholdUsage {
-    /// The chunk just withheld ended with a CR, whose LF may come as a block of its own.
+    /// The chunk just removed ended with a CR, and its LF may come as a separate block.
     after_cr: bool,
 }
 
 impl WithholdUsage {
-    /// The rewrite.
+    /// Creates the rewrite.
     #[must_use]
     pub const fn new() -> Self {
         WithholdUsage { after_cr: false }

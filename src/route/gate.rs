@@ -23,7 +23,7 @@ impl<R> RouteGate<R> {
         RouteGate { router, translates: true }
     }
 
-    /// Whether what is behind it can serve a target that speaks another dialect than the client.
+    /// Whether the inner service can serve targets that speak another dialect than the client.
     pub(crate) fn translates(mut self, translates: bool) -> Self {
         self.translates = translates;
         self
@@ -57,7 +57,7 @@ impl<R: Router> RouteGate<R> {
         if targets.is_empty() {
             return Err(nowhere(head.model(), call, elsewhere));
         }
-        // What was granted pays for the model that the client named, and for no dearer one.
+        // The grant pays for the model that the client named, not for a more expensive one.
         if call.is_bounded() && call.route().is_none() && targets.iter().any(|t| Some(&t.model) != call.model()) {
             return Err(Rejection::misconfigured(
                 "money was granted before it was known which model would be paid: put `RouteLayer` outside of `BudgetLayer`",
@@ -69,7 +69,7 @@ impl<R: Router> RouteGate<R> {
     }
 }
 
-/// Where the call may go, best first: `anthropic/claude-haiku-5-5, anthropic/claude-haiku-4-5`.
+/// The targets in order of preference: `anthropic/claude-haiku-5-5, anthropic/claude-haiku-4-5`.
 fn names(targets: &[Arc<Target>]) -> String {
     let length = targets.iter().map(|target| target.upstream.len() + target.model.len() + 3).sum();
     let mut names = String::with_capacity(length);

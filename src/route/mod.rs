@@ -1,14 +1,14 @@
-//! From the model that a client asks for to the targets that may serve it.
+//! Chooses the targets that may serve the model that a client asks for.
 //!
-//! Reach for [`ModelTable`] when models are told apart by name, and for [`Router`] when something else decides.
+//! Use [`ModelTable`] to route by model name, and implement [`Router`] for any other rule.
 //!
-//! - **Reads:** the head. **Adds:** the call's ordered targets, which dispatch tries and money must be able to pay for, and the
-//!   decision `route`, which names them.
-//! - **Answers** a model that nothing serves: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's.
-//! - **Where:** inside `IngestLayer`, outside of limits and budgets.
+//! - **Reads:** the head. **Adds:** the call's ordered targets, which the dispatch tries and budgets must be able to
+//!   pay for, and the decision `route`, which names them.
+//! - **Answers** 400 in Anthropic's dialect, or 404 `model_not_found` in OpenAI's, for a model that nothing serves.
+//! - **Where:** inside of `IngestLayer`, outside of limits and budgets.
 //!
-//! A target may speak another dialect than the client: `Dispatch` translates. Responses is not translated yet, so for it,
-//! and in front of a service of your own, such a target is none.
+//! A target may speak another dialect than the client: `Dispatch` translates. Such targets are ignored for Responses,
+//! which is not translated yet, and in front of a service of your own.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -38,16 +38,15 @@ use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::gate::{GateLayer, GateService};
 
-/// Chooses the targets of a call, best first.
+/// Chooses the targets of a call, in order of preference.
 pub trait Router: Send + Sync + 'static {
-    /// The targets that may serve this call. An empty list means that nothing does.
+    /// Returns the targets that may serve this call. An empty list means that no target serves it.
     ///
-    /// # Errors
-    /// A refusal, when there is more to say than that.
+    /// # Errors A rejection, if a more specific answer is needed.
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection>;
 
-    /// Names of its own for models, which a [`Gateway`](crate::Gateway) lists behind the host's models, each with the dialect in
-    /// which it is served. None, unless a router has some.
+    /// The router's own aliases for models, each with the dialect in which it is served. A [`Gateway`](crate::Gateway)
+    /// lists them after the host's models. The default is no aliases.
     fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
         Vec::new()
     }
@@ -63,13 +62,13 @@ impl<R: Router + ?Sized> Router for Arc<R> {
     }
 }
 
-/// Puts a [`Router`] in front of a service. See the [module](crate::route).
+/// Routes calls with a [`Router`]. See the [module](crate::route).
 pub struct RouteLayer<R> {
     gate: GateLayer<RouteGate<R>>,
 }
 
 impl<R> RouteLayer<R> {
-    /// A layer that asks `router`.
+    /// Creates a layer that asks `router`.
     pub fn new(router: R) -> Self {
         RouteLayer { gate: GateLayer::ours(RouteGate::new(router)) }
     }

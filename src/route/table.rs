@@ -8,7 +8,7 @@ use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 
-/// A [`Router`] by name: aliases first, then patterns in the order in which they were added.
+/// A [`Router`] by model name. It tries aliases first, then patterns in the order in which they were added.
 #[derive(Debug, Clone, Default)]
 pub struct ModelTable {
     patterns: Vec<Pattern>,
@@ -17,7 +17,7 @@ pub struct ModelTable {
 
 #[derive(Debug, Clone)]
 struct Pattern {
-    /// Without its star.
+    /// Without the `*`.
     start: Arc<str>,
     is_prefix: bool,
     upstream: Arc<str>,
@@ -25,13 +25,13 @@ struct Pattern {
 }
 
 impl ModelTable {
-    /// A table that serves nothing.
+    /// Creates a table that serves nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends models that match to `upstream`. A pattern is a name, or the start of names and a `*`.
+    /// Sends models that match to `upstream`. A pattern is a name, or a prefix followed by `*`.
     #[must_use]
     pub fn pattern(mut self, pattern: &str, upstream: impl Into<Arc<str>>, dialect: Dialect) -> Self {
         let (start, is_prefix) = pattern.strip_suffix('*').map_or((pattern, false), |start| (start, true));
@@ -39,21 +39,23 @@ impl ModelTable {
         self
     }
 
-    /// Serves `name` by these models: by the next where the one before could not be reached, or cannot be asked for this. An
-    /// alias of an alias is a name like any other.
+    /// Makes `name` an alias for these models, tried in this order. The next model is tried if the previous one could
+    /// not be reached, or cannot be asked for this request.
+    ///
+    /// Aliases are not resolved again: an alias that names another alias treats it as a model name.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.aliases.insert(name.into(), models.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Moves `*` behind every other pattern.
+    /// Moves `*` after all other patterns.
     pub(crate) fn catch_alls_last(mut self) -> Self {
         self.patterns.sort_by_key(|p| p.is_prefix && p.start.is_empty());
         self
     }
 
-    /// What of it cannot have been meant: it sends nothing anywhere, or nothing somewhere.
+    /// The first mistake in the table: a pattern or alias that can never be used.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.patterns.is_empty() {
             return Some("there is no upstream".to_owned());
@@ -66,7 +68,7 @@ impl ModelTable {
         if let Some((_, pattern)) = self.patterns.iter().enumerate().find(is_covered) {
             return Some(format!("no model comes to the upstream `{}`: another one has all of them", pattern.upstream));
         }
-        // One of several is missing as much as one alone: its turn would never come.
+        // One missing model among several is a mistake too: its turn would never come.
         let wrong = |(name, models): (&Arc<str>, &Vec<Arc<str>>)| match models.iter().find(|m| self.target(m).is_none())
         {
             Some(model) => Some(format!("the alias `{name}` stands for `{model}`, which no upstream serves")),
@@ -93,7 +95,7 @@ impl Router for ModelTable {
         })
     }
 
-    /// By name, those that anything serves.
+    /// The aliases of which at least one model is served, sorted by name.
     fn aliases(&self) -> Vec<(Arc<str>, Dialect)> {
         let served = |models: &[Arc<str>]| models.iter().find_map(|model| Some(self.target(model)?.dialect));
         let mut aliases: Vec<_> =
