@@ -11,19 +11,19 @@ use super::task;
 use crate::body::{Body, BoxError, Share};
 use crate::call::{Call, Ending};
 
-/// An answer that is kept: every byte of it, and a copy of each.
+/// An answer that is kept: passes every byte, and copies it.
 pub(super) struct ContentBody {
     inner: Body,
     ending: Ending,
     copy: Option<Copied>,
 }
 
-/// What has come so far.
+/// The copy so far.
 struct Copied {
     shared: Arc<Shared>,
     call: Call,
     taken: Taken,
-    /// Until there is no room for more of it.
+    /// `None` once there is no room for it.
     body: Option<BytesMut>,
     bytes: u64,
     is_dropped: bool,
@@ -38,12 +38,12 @@ impl ContentBody {
         body
     }
 
-    /// Whether it is over by now.
+    /// Checks whether the answer has ended.
     fn look(&mut self) {
         if self.ending.is_done()
             && let Some(copy) = self.copy.take()
         {
-            // The attempt has heard of the end before this did.
+            // The attempt has seen the end before this body.
             let is_whole = !copy.call.last_attempt_is_broken();
             copy.end(is_whole);
         }
@@ -58,7 +58,7 @@ impl Copied {
         if fits && self.taken.share.grow(data.len()).is_ok() {
             return body.extend_from_slice(data);
         }
-        // What was copied goes, and the room that it took.
+        // The copy is dropped, and its room is given back.
         (self.body, self.is_dropped) = (None, fits);
         self.taken.share = Share::none(&self.shared.queue.room);
     }

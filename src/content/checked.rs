@@ -1,24 +1,24 @@
-//! Numbers with check digits: what tells a card or an account from what only looks like one.
+//! Numbers with check digits, which distinguish a card or account number from one that only looks like it.
 
 /// A number with check digits.
 #[derive(Clone, Copy)]
 pub(super) struct Checked {
-    /// How many letters and digits it has, at least and at most.
+    /// The minimum and maximum of letters and digits.
     lens: (usize, usize),
-    /// Tells what it is from what only looks like it.
+    /// Checks the number.
     is_it: fn(&str) -> bool,
 }
 
 pub(super) const IBAN: Checked = Checked { lens: (15, 34), is_it: is_iban };
 pub(super) const CARD: Checked = Checked { lens: (13, 19), is_it: is_card };
 
-/// A run of groups, with each part of it taken out that is the number that is looked for: it may stand beside others.
+/// Replaces each valid number in a run of groups; other groups may stand beside it.
 pub(super) fn within(run: &str, name: &str, checked: Checked) -> String {
     let is_gap = |byte: &u8| matches!(byte, b' ' | b'-');
     let (bytes, (least, most)) = (run.as_bytes(), checked.lens);
     let (mut out, mut from) = (String::with_capacity(run.len()), 0);
     while from < bytes.len() {
-        // Where it may end: in front of a gap, or at the end.
+        // Possible ends: before a gap, or at the end.
         let (mut ends, mut len) = (Vec::new(), 0);
         for (at, byte) in bytes.iter().enumerate().skip(from) {
             if is_gap(byte) {
@@ -31,7 +31,7 @@ pub(super) fn within(run: &str, name: &str, checked: Checked) -> String {
             }
         }
         let found = ends.into_iter().rev().find(|end| (checked.is_it)(&run[from..*end]));
-        // Else on to the next group.
+        // Otherwise continue with the next group.
         let group = bytes[from..].iter().position(is_gap).map_or(bytes.len(), |len| from + len);
         let end = found.unwrap_or(group);
         match found {
@@ -45,7 +45,7 @@ pub(super) fn within(run: &str, name: &str, checked: Checked) -> String {
     out
 }
 
-/// By the check digit of ISO/IEC 7812-1, annex B, and what the numbers of the large issuers begin with: one in ten of all
+/// Checks the check digit (ISO/IEC 7812-1, annex B) and the prefixes of the large issuers, since one in ten of all
 /// numbers has the right digit.
 fn is_card(text: &str) -> bool {
     let digits = || text.bytes().filter(u8::is_ascii_digit).map(|digit| u32::from(digit - b'0'));
@@ -65,7 +65,8 @@ fn is_card(text: &str) -> bool {
     is_issued && sum().is_multiple_of(10)
 }
 
-/// By the check digits of ISO 13616, as ISO/IEC 7064 has them: the number is 1 modulo 97, its first four letters last.
+/// Checks the digits of ISO 13616 (ISO/IEC 7064): with the first four characters moved to the end, the number is 1
+/// modulo 97.
 fn is_iban(text: &str) -> bool {
     let letters: Vec<u8> = text.bytes().filter(|byte| !b" -".contains(byte)).collect();
     let [a, b, c, d, rest @ ..] = &letters[..] else { return false };

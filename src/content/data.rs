@@ -1,17 +1,17 @@
-//! Images and documents within texts: what no redactor can read is not kept.
+//! Images and documents within texts. No redactor can read them, so they are not kept.
 
 use std::borrow::Cow;
 
-/// From here on what is all of base64's letters is taken for data.
+/// From this length on, a run of base64 characters counts as data.
 const LONG: usize = 256;
-/// The same, where its place says that it is.
+/// The same, in a place where data is expected.
 const SHORT: usize = 16;
-/// Lines of base64 that are broken at all have 64 letters or 76.
+/// Base64 that is broken into lines has 64 or 76 characters per line.
 const LINE: usize = 60;
-/// Where the APIs have it: `source.data` and `input_audio.data`, `file.file_data`, `b64_json`.
+/// Where the APIs have data: `source.data` and `input_audio.data`, `file.file_data`, `b64_json`.
 const MEMBERS: [&str; 3] = ["data", "file_data", "b64_json"];
 
-/// The text with how long it was in the place of data.
+/// The text with each run of data replaced by its length.
 pub(super) fn without_data<'a>(name: Option<&str>, text: &'a str) -> Cow<'a, str> {
     let is_member = name.is_some_and(|name| MEMBERS.contains(&name));
     let mut out = String::new();
@@ -26,7 +26,7 @@ pub(super) fn without_data<'a>(name: Option<&str>, text: &'a str) -> Cow<'a, str
             copied = at + run;
         }
         at += run;
-        // On to where the next may begin.
+        // Continue where the next run may begin.
         at += text[at..].bytes().position(is_letter).unwrap_or(text.len() - at);
     }
     if copied == 0 {
@@ -40,7 +40,7 @@ fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte)
 }
 
-/// How much of what a text begins with may be data, the line ends between full lines among it.
+/// The length of the run of possible data at the start of a text, including line ends between full lines.
 fn run(text: &str) -> usize {
     let (mut len, mut line) = (0, 0);
     for byte in text.bytes() {
@@ -54,7 +54,7 @@ fn run(text: &str) -> usize {
     text[..len].trim_ascii_end().len()
 }
 
-/// Whether a text ends as a `data:` URL does in front of its data (RFC 2397).
+/// Whether a text ends with the mark of a `data:` URL, in front of its data (RFC 2397).
 fn is_behind_mark(before: &str) -> bool {
     const MARK: &str = ";base64,";
     before.len() >= MARK.len() && before.as_bytes()[before.len() - MARK.len()..].eq_ignore_ascii_case(MARK.as_bytes())

@@ -1,4 +1,4 @@
-//! A JSON document with all that it says redacted, and all else as it is spelled.
+//! Redacts a JSON document: strings, names and identifiers. Everything else keeps its spelling.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use super::data::without_data;
 use super::prose;
 use crate::wire::json::Raw;
 
-/// Members that say once more, in pieces, what the text beside them says.
+/// Members that repeat, in pieces, what the text beside them says.
 const PIECES: [&str; 2] = ["logprobs", "top_logprobs"];
-/// A number of so many digits may be one by which somebody is known.
+/// A number with this many digits may identify a person.
 const IDENTIFIER: usize = 8;
-/// How deep a document may stand in the text of another.
+/// How deeply documents may be nested in texts of other documents.
 pub(super) const NESTED: usize = 4;
 
-/// `None` if it is no document.
+/// `None` if the text is no JSON document.
 pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
     nested(document, with, NESTED)
 }
@@ -25,10 +25,10 @@ pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
 fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(document).ok()?;
     let (mut out, mut rest) = (String::with_capacity(document.len()), document);
-    // Of the member whose text comes next.
+    // The name of the member whose value comes next.
     let mut name: Option<Cow<'_, str>> = None;
-    // Whether what this object calls its `value` is a secret, as it says by its own name or by that of a member: so environments
-    // are listed. And whether it is the next object.
+    // `holds`: this object's `value` member is a secret, because of the object's own name or a `name` member in it;
+    // environments are listed that way. `next_holds`: that is true of the next object.
     let (mut holds, mut next_holds) = (false, false);
     while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let (before, token) = rest.split_at(at);
@@ -73,9 +73,9 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     Some(out)
 }
 
-/// One text, redacted.
+/// Redacts one text.
 fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usize) -> Cow<'a, str> {
-    // The arguments of a tool, and often what it says, are a document of their own.
+    // The arguments of a tool, and often its result, are JSON documents themselves.
     if depth > 0
         && text.trim_ascii_start().starts_with(['{', '['])
         && let Some(left) = nested(text, with, depth - 1)
@@ -89,7 +89,7 @@ fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usiz
     }
 }
 
-/// One number: only one that is an identifier, and no measure, may be what is looked for.
+/// Redacts one number, if it may be an identifier rather than a measure.
 fn digits<'a>(number: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
     match number.len() >= IDENTIFIER && number.bytes().all(|byte| byte.is_ascii_digit()) {
         true => with.redact(number),
@@ -97,12 +97,12 @@ fn digits<'a>(number: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
     }
 }
 
-/// What a token says. A half of a pair of surrogates, which is no text, becomes U+FFFD.
+/// The decoded text of a token. An unpaired surrogate, which is no text, becomes U+FFFD.
 fn said(token: &str) -> Cow<'_, str> {
     Raw::new(token).text().map_or(Cow::Borrowed(token), |text| text.into_plain())
 }
 
-/// As it was, if that is what is left; else what is left, as a string.
+/// The original spelling if the text is unchanged, otherwise the new text as a JSON string.
 fn spelled<'a>(token: &'a str, text: &str, left: &str) -> Option<Cow<'a, str>> {
     match left == text {
         true => Some(Cow::Borrowed(token)),
@@ -110,7 +110,7 @@ fn spelled<'a>(token: &'a str, text: &str, left: &str) -> Option<Cow<'a, str>> {
     }
 }
 
-/// How long the string is that a document goes on with, its quotes among it.
+/// The length of the string at the start of the text, including quotes.
 fn string(token: &str) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -126,12 +126,12 @@ fn number(token: &str) -> usize {
     token.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(token.len())
 }
 
-/// What stands behind the value that comes next.
+/// What follows the next value.
 fn behind_value(rest: &str) -> Option<&str> {
     rest.get(value_len(rest)?..)
 }
 
-/// How long the value is that a text begins with.
+/// The length of the JSON value at the start of the text.
 pub(super) fn value_len(text: &str) -> Option<usize> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;

@@ -18,7 +18,7 @@ use crate::domain::content::{Keep, Side};
 use crate::domain::rejection::Rejection;
 
 pin_project! {
-    /// The answer of a [`ContentService`](super::ContentService).
+    /// The future returned by a [`ContentService`](super::ContentService).
     pub struct ContentFuture<F> {
         #[pin]
         inner: Option<F>,
@@ -61,7 +61,7 @@ where
         let Some(inner) = this.inner.as_pin_mut() else { return Poll::Pending };
         let response = ready!(inner.poll(cx))?.map(Body::new);
         Poll::Ready(Ok(match this.kept.take() {
-            // An error of ours is given its shape further out.
+            // An error of ours gets its form further out.
             Some(kept) if response.extensions().get::<Rejection>().is_none() => kept.copied(response),
             _ => response,
         }))

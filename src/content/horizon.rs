@@ -1,25 +1,25 @@
-//! Up to when content may be deleted, by a clock that may be wrong.
+//! Up to when content may be deleted, if the clock may be wrong.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// For how long the time of day must have been what it is, and how long it is looked at before anything is deleted, or for the
-/// retention where that is shorter: nobody's content is then kept for more than twice as long as it should be.
+/// How long the time of day must have been consistent, and how long it is observed before anything is deleted. The
+/// retention replaces both if it is shorter, so content is never kept for more than twice its retention.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 const FIRST: Duration = Duration::from_secs(60 * 60);
-/// How far it must be ahead for the log to say so.
+/// How far the clock must be ahead before it is logged.
 const FAR: SignedDuration = SignedDuration::from_mins(1);
 
-/// What the time of day has been, against a clock that nobody sets. What is deleted by a time that was wrong does not come back;
-/// so it is taken to be the earliest that it has been said to be within a day.
+/// Compares the time of day with a monotonic clock. Deleted content does not come back, so the time of day is taken to
+/// be the earliest that it has been in the last day.
 pub(super) struct Horizon {
     retention: Duration,
-    /// Since when no look has said less than this of what the time of day was at the origin of that clock. Each says a later one
-    /// than the one before, and none but the first has been so for a day.
+    /// Each entry: since when no observation has given less than this time of day for the origin of the monotonic
+    /// clock. The times increase from entry to entry, and only the first entry is as old as a day.
     looks: VecDeque<(Duration, Timestamp)>,
-    /// When the first look was taken.
+    /// When the first observation was made.
     began: Option<Duration>,
     is_ahead: bool,
 }
@@ -29,7 +29,7 @@ impl Horizon {
         Horizon { retention, looks: VecDeque::new(), began: None, is_ahead: false }
     }
 
-    /// Up to when content may go, if any may: `now` is the time of day, `elapsed` what the other clock says.
+    /// Up to when content may be deleted, if at all. `now` is the time of day, `elapsed` the monotonic clock.
     pub(super) fn look(&mut self, now: Timestamp, elapsed: Duration) -> Option<Timestamp> {
         let began = *self.began.get_or_insert(elapsed);
         let origin = now.saturating_sub(elapsed).unwrap_or(Timestamp::MIN);
@@ -69,7 +69,7 @@ mod tests {
     const MONTH: Duration = Duration::from_secs(30 * 86_400);
     const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-    /// Looks every minute for so long, from this time of day on, and gives what the last look says.
+    /// Observes every minute for this long, starting at this time of day, and returns the last result.
     fn watched(
         horizon: &mut Horizon,
         now: &mut Timestamp,
@@ -108,7 +108,7 @@ mod tests {
             let end = watched(&mut horizon, &mut now, &mut elapsed, HOUR);
             assert_eq!(end, Some(now - YEARS - MONTH), "as time goes on");
         }
-        // Further still: what was seen of the first time is not what is seen of this one.
+        // Later still: what was observed the first time does not count for this time.
         now += YEARS;
         let end = watched(&mut horizon, &mut now, &mut elapsed, HOUR * 2);
         assert_eq!(end, Some(now - YEARS - MONTH), "the first has been so for a day");

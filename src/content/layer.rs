@@ -13,21 +13,23 @@ use crate::domain::content::Keep;
 use crate::store::content::ContentSink;
 use crate::store::journal::Sealer;
 
-/// The longest body of which more is kept than its length, unless set.
+/// The default for the longest body that is kept; of longer bodies only the length is kept.
 const MOST: usize = 8 << 20;
 /// How long a flush waits for a sink that takes nothing.
 const LONG: Duration = Duration::from_secs(30);
-/// The room that bodies take on their way, unless set.
+/// The default room for bodies on their way to the sink.
 const ROOM: usize = 64 << 20;
 
-/// Keeps what prompts and answers hold. See the [module](crate::content). A clone is the same queue, until more is said of it:
-/// keep, for its [`flush`](Self::flush), the one that went into the stack.
+/// Keeps the content of prompts and answers. See the [module](crate::content).
+///
+/// A clone shares the same queue. A method that changes a setting returns a layer with a new queue, so call
+/// [`flush`](Self::flush) on the layer that went into the stack.
 #[derive(Clone)]
 pub struct ContentLayer {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a layer was told.
+/// The settings of a layer.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) sink: Arc<dyn ContentSink>,
@@ -39,18 +41,19 @@ pub(super) struct Settings {
     room: usize,
 }
 
-/// What all services of a layer have in common.
+/// Shared by all services of a layer.
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) queue: Queue,
-    /// A task takes from the queue.
+    /// A task is taking bodies from the queue.
     pub(super) is_running: AtomicBool,
-    /// Another deletes what has been kept for long enough.
+    /// A task is deleting expired content.
     pub(super) is_sweeping: AtomicBool,
 }
 
 impl ContentLayer {
-    /// Into this sink, of the calls of those keys that say so: [`keep`](Self::keep) is for all.
+    /// Creates a layer that keeps content in `sink`, for calls whose key asks for it. Use [`keep`](Self::keep) to keep
+    /// the content of every call.
     pub fn new(sink: impl ContentSink) -> Self {
         Self::of(Settings {
             sink: Arc::new(sink),
@@ -73,65 +76,69 @@ impl ContentLayer {
         ContentLayer { shared: Arc::new(shared) }
     }
 
-    /// So much of every call of this stack, unless its key or a gate says otherwise; nothing unless set.
+    /// Sets how much is kept of every call in this stack, unless its key or a gate sets something else. The default is
+    /// nothing.
     #[must_use]
     pub fn keep(self, keep: Keep) -> Self {
         self.with(|settings| settings.keep = keep)
     }
 
-    /// Redacts by this one. Without one, of what is to be redacted nothing is kept.
+    /// Sets the redactor. Without one, nothing is kept of content that should be redacted.
     #[must_use]
     pub fn redact_by(self, redactor: impl Redactor) -> Self {
         self.with(|settings| settings.redactor = Some(Arc::new(redactor)))
     }
 
-    /// Writes down in this journal what the sink is about to get.
+    /// Records in this journal what the sink is about to get.
     #[must_use]
     pub fn sealed_by(self, sealer: Sealer) -> Self {
         self.with(|settings| settings.sealer = Some(sealer))
     }
 
-    /// Deletes what came to its end so long ago: looks every minute, from when it is in a stack. Kept for ever unless set.
+    /// Deletes content that ended longer ago than `time`. By default content is kept for ever. A task checks every
+    /// minute, starting when the layer is in a stack.
     ///
-    /// No clock is believed at once, since what is gone does not come back: nothing is deleted in the first hour, and a clock that
-    /// goes ahead of the time that passes is believed after it has been so for a day; neither waits for longer than `time`.
+    /// Deleted content does not come back, so the clock is not trusted at once. Nothing is deleted in the first hour,
+    /// and a clock that jumps ahead is trusted after it has stayed ahead for a day. Neither waits longer than `time`.
     #[must_use]
     pub fn retain(self, time: Duration) -> Self {
         self.with(|settings| settings.retention = Some(time))
     }
 
-    /// Of a longer body than this, in bytes, its length alone is kept; 8 MiB unless set.
+    /// Sets the longest body that is kept, in bytes; of longer ones only the length is kept. The default is 8 MiB.
     #[must_use]
     pub fn max_body(self, bytes: usize) -> Self {
         self.with(|settings| settings.most = bytes)
     }
 
-    /// So many bytes of bodies may be on their way to the sink, with those of answers that still come; 64 MiB unless set. What
-    /// finds no room is not kept. What is compressed counts as it came.
+    /// Sets how many bytes of bodies may be on their way to the sink, including answers still in progress. The default
+    /// is 64 MiB.
+    ///
+    /// Bodies that find no room are not kept. A compressed body counts with its compressed size.
     #[must_use]
     pub fn max_in_memory(self, bytes: usize) -> Self {
         self.with(|settings| settings.room = bytes)
     }
 
-    /// One that is in a stack already keeps its own.
+    /// A layer that is already in a stack keeps its own settings.
     fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.shared.settings.clone();
         set(&mut settings);
         Self::of(settings)
     }
 
-    /// Bodies that were not kept, because they found no room, or their sink would not take them.
+    /// The number of bodies that were not kept, because there was no room or the sink refused them.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.queue.dropped()
     }
 
-    /// Waits until all that has come to its end by now is kept, or given up; half a minute at most, for a sink that takes
-    /// nothing. What it has not had by then it is told of as long as the process and this runtime live, and after that nobody
-    /// has it, as the log says.
+    /// Waits until everything that has ended so far is kept or given up, for at most 30 seconds.
     ///
-    /// # Cancellation
-    /// Dropping this future stops the waiting, not the writing.
+    /// What the sink has not taken by then is still sent as long as the process and this runtime live, and lost after
+    /// that. The log reports it.
+    ///
+    /// # Cancellation Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         let written = self.shared.queue.flush();
         task::start(&self.shared);
@@ -142,7 +149,7 @@ impl ContentLayer {
         }
     }
 
-    /// The service in front of `inner`, within a call that is open.
+    /// The service around `inner`, within an open call.
     pub(crate) fn around<S>(&self, inner: S) -> ContentService<S> {
         let Settings { keep, redactor, .. } = &self.shared.settings;
         if *keep == Keep::Redacted && redactor.is_none() {

@@ -1,26 +1,27 @@
-//! Keeps what prompts and answers hold, where somebody has asked for it: whole, redacted, or only as a hash.
+//! Keeps the content of prompts and answers, if asked to: in full, redacted, or only as a hash.
 //!
-//! Off unless it is asked for: a stack without a [`ContentLayer`] records nothing of what bodies hold, and a layer keeps what
-//! it is told to, for every call ([`ContentLayer::keep`]), for a key
+//! It is off by default: a stack without a [`ContentLayer`] records nothing of what bodies contain. A layer keeps what
+//! it is told to: for every call ([`ContentLayer::keep`]), for a key
 //! ([`Principal::content`](crate::domain::principal::Principal::content)), or for one call
 //! ([`Call::keep_content`](crate::Call::keep_content), in a gate of yours).
 //!
-//! - **Reads:** the request as the client sent it and the answer as it was handed; changes neither. What is refused before it
-//!   reaches this layer is not kept, nor an error of the gateway's own.
-//! - **Where:** inside of Ingest and of what says who calls, outside of Rewrite and Dispatch.
-//! - **Answers** 500 where the body was not read before.
+//! - **Reads:** the request as the client sent it, and the answer as the client gets it; changes neither. Requests that
+//!   are refused before this layer, and the gateway's own errors, are not kept.
+//! - **Where:** inside of Ingest and of authentication, outside of Rewrite and Dispatch.
+//! - **Answers** 500 if the body was not read before.
 //!
-//! A body goes into a queue when it has come to its end, a request at once, and by a task to the
-//! [`ContentSink`](crate::store::content::ContentSink); no call waits for it. What the queue has no room for, because its sink
-//! stalls, is not kept, and counted: losing content never loses a record, and never refuses a call.
+//! A request is queued at once, and an answer when it has ended. A task sends them to the
+//! [`ContentSink`](crate::store::content::ContentSink); no call waits for it. If the sink stalls and the queue has no
+//! room, a body is not kept, and counted as dropped. Losing content never loses a record, and never refuses a call.
 //!
-//! - **Proof.** With [`sealed_by`](ContentLayer::sealed_by), the journal has a line of each body before the sink has it: how long
-//!   it was, and a hash of what is kept under a salt that is kept with it, and nowhere else. Whoever changes it is found out by
-//!   [`Seals`](crate::store::journal::Seals), and when it is deleted the chain still holds, and tells nothing of it.
-//! - **Retention.** [`ContentLayer::retain`] deletes what is older, and has the journal say so.
-//! - **Redaction.** By a [`Redactor`]: `Patterns` (feature `redact`), or your own. Every string and number of the JSON is
-//!   redacted, documents within texts too; images and documents are left out, and `logprobs`, which say all once more. A stream is
-//!   put together before: what is to be found may be split over events. What cannot be read is not kept.
+//! - **Proof.** With [`sealed_by`](ContentLayer::sealed_by), the journal gets a line about each body before the sink
+//!   gets the body: its length, and a salted hash of what is kept. The salt is kept only with the body. A change of the
+//!   body is detected by [`Seals`](crate::store::journal::Seals). After the body is deleted, the chain still holds, and
+//!   reveals nothing about it.
+//! - **Retention.** [`ContentLayer::retain`] deletes older content, and records that in the journal.
+//! - **Redaction.** By a [`Redactor`]: `Patterns` (feature `redact`), or your own. It covers every string and number of
+//!   the JSON, including documents within texts. Images and documents are left out, and so is `logprobs`, which repeats
+//!   the text. A stream is assembled before, since a match may be split over events. What cannot be read is not kept.
 //!
 //! ```
 //! # #[cfg(all(feature = "sqlite", feature = "redact"))] {

@@ -7,9 +7,9 @@ use regex::{Regex, RegexSet};
 use super::Redactor;
 use super::checked::{CARD, Checked, IBAN, within};
 
-/// A [`Redactor`] by regular expressions and words: what is found stands as its name in brackets, `[email]`.
+/// A [`Redactor`] that replaces matches of regular expressions and words by a name in brackets, such as `[email]`.
 ///
-/// All are looked for in one pass; a text in which there is none of them is not copied.
+/// All patterns are searched in one pass. A text without matches is not copied.
 ///
 /// ```
 /// use tollgate::content::{Patterns, Redactor};
@@ -23,7 +23,7 @@ use super::checked::{CARD, Checked, IBAN, within};
 pub struct Patterns {
     set: RegexSet,
     each: Vec<Pattern>,
-    /// Whether what members hold that are called so is taken out, whatever it is.
+    /// Whether members with the name of a secret are hidden, whatever their value.
     by_name: bool,
 }
 
@@ -36,8 +36,8 @@ struct Pattern {
 
 type Common = (&'static str, &'static str, Option<Checked>);
 
-/// What nearly nobody wants kept. Secrets first: one may hold what looks like another. `\b` of ASCII, since that of Unicode has all
-/// of a text read by a slower engine.
+/// What hardly anyone wants to keep. Secrets come first, since a secret may contain something that looks like another
+/// match. `\b` is ASCII: Unicode's makes the whole text go through a slower engine.
 const COMMON: [Common; 10] = [
     (
         "secret",
@@ -50,18 +50,18 @@ const COMMON: [Common; 10] = [
         None,
     ),
     ("secret", r"(?-u:\b)(?:AKIA|ASIA)[A-Z0-9]{16}(?-u:\b)", None),
-    // A JSON Web Token (RFC 7519): its first part begins as `{"` in base64.
+    // A JSON Web Token (RFC 7519): its first part starts with `{"`, in base64.
     ("secret", r"(?-u:\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", None),
-    // RFC 7235: a scheme, and what it asks for.
+    // A scheme and its credentials (RFC 7235).
     ("secret", r#"(?i)(?-u:\b)(?:bearer|basic) +[a-z0-9._~+/=-]{12,}"#, None),
-    // What is called so and stands in quotes, which may themselves be escaped, or behind a `=`; behind a `:` only with a digit in
-    // it, else it is a type.
+    // A value with the name of a secret: in quotes, which may be escaped, or after `=`. After `:` without quotes it
+    // needs a digit, otherwise it is a type.
     (
         "secret",
         r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *"(?:[^"\\\n]|\\.)+"?|[=:] *'(?:[^'\\\n]|\\.)+'?|[=:] *\\"(?:[^"\\\n]|\\[^"\\\n]|\\{2,}"?)+(?:\\")?|[=:] *\\+"[^"\n]+"?|[=:] *\\+'[^'\n]+'?|= *[^\s"'=,;&](?:[^\s"',;&]|["'][a-z0-9]){3,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
         None,
     ),
-    // The last part of a domain is of ASCII, or of none: what follows an address without a space is often in another script.
+    // A domain's last part is either ASCII or not: text in another script may follow an address without a space.
     (
         "email",
         r"(?i)(?-u:\b)[a-z0-9._%+-]+(?:@|%40)[\p{L}\p{M}0-9-]+(?:\.[\p{L}\p{M}0-9-]+)*\.(?:xn--[a-z0-9-]+|[a-z]{2,}(?-u:\b)|[\p{L}\p{M}--\x00-\x7f]{2,})",
@@ -72,7 +72,7 @@ const COMMON: [Common; 10] = [
     ("ssn", r"(?-u:\b)[0-9]{3}-[0-9]{2}-[0-9]{4}(?-u:\b)", None),
 ];
 
-/// What a member is called that holds a secret, in small letters and without what stands between them.
+/// Names of members that hold secrets, in lower case and without separators.
 const SECRETS: [&str; 12] = [
     "password",
     "passwd",
@@ -89,39 +89,40 @@ const SECRETS: [&str; 12] = [
 ];
 
 impl Patterns {
-    /// None yet.
+    /// Creates an empty set of patterns.
     #[must_use]
     pub fn new() -> Self {
         Patterns { set: RegexSet::empty(), each: Vec::new(), by_name: false }
     }
 
-    /// Addresses of e-mail, social security numbers of the US, numbers of cards (ISO/IEC 7812) and accounts (ISO 13616) whose
-    /// check digits are right, and secrets: private keys, tokens by what the providers' begin with, passwords that are called so.
-    /// A beginning, and no promise: names, addresses and telephone numbers have no shape that could be found so.
+    /// Common patterns: e-mail addresses; US social security numbers; card numbers (ISO/IEC 7812) and bank accounts
+    /// (ISO 13616) with valid check digits; and secrets (private keys, tokens with known prefixes, passwords with a
+    /// telling name).
+    ///
+    /// This is a start and no guarantee: names, postal addresses and telephone numbers have no form that patterns could
+    /// find.
     #[must_use]
     pub fn common() -> Self {
         let of = |&(name, pattern, checked): &Common| {
             Regex::new(pattern).ok().map(|regex| Pattern { name: name.into(), regex, checked })
         };
-        // They are all good: a test looks.
+        // All of them compile, as a test checks.
         let each: Vec<_> = COMMON.iter().filter_map(of).collect();
         Patterns { each, by_name: true, ..Patterns::new() }.found().unwrap_or_default()
     }
 
-    /// What this [expression](https://docs.rs/regex/1/regex/#syntax) finds stands as `[name]`.
+    /// Replaces matches of this [expression](https://docs.rs/regex/1/regex/#syntax) by `[name]`.
     ///
-    /// # Errors
-    /// When it is none, or too large.
+    /// # Errors If the expression is invalid or too large.
     pub fn pattern(mut self, name: impl Into<Arc<str>>, expression: &str) -> Result<Self, NotAPattern> {
         let regex = Regex::new(expression).map_err(NotAPattern)?;
         self.each.push(Pattern { name: name.into(), regex, checked: None });
         self.found()
     }
 
-    /// These words stand as `[name]`, in whichever case, where they are not part of a longer one.
+    /// Replaces these words by `[name]`, in any case, unless they are part of a longer word.
     ///
-    /// # Errors
-    /// When there are too many.
+    /// # Errors If there are too many.
     pub fn words<'a>(
         self,
         name: impl Into<Arc<str>>,
@@ -134,7 +135,7 @@ impl Patterns {
         self.pattern(name, &format!(r"(?i)\b{{start-half}}(?:{})\b{{end-half}}", words.join("|")))
     }
 
-    /// With all of them looked for.
+    /// Rebuilds the set that finds all patterns in one pass.
     fn found(mut self) -> Result<Self, NotAPattern> {
         self.set = RegexSet::new(self.each.iter().map(|pattern| pattern.regex.as_str())).map_err(NotAPattern)?;
         Ok(self)
@@ -142,7 +143,7 @@ impl Patterns {
 }
 
 impl fmt::Debug for Patterns {
-    /// By their names: a list of words may be a secret itself.
+    /// Shows only the names: a list of words may be secret itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.each.iter().map(|pattern| &pattern.name)).finish()
     }
@@ -176,7 +177,7 @@ impl Redactor for Patterns {
     }
 }
 
-/// Whether one of its words is that: `secret_id`, `secretValue`, and no `secretary`.
+/// Whether one word of the name is "secret": `secret_id`, `secretValue`, but not `secretary`.
 fn has_secret(name: &str) -> bool {
     name.match_indices(['s', 'S']).any(|(at, _)| {
         let (before, rest) = name.split_at(at);
@@ -188,7 +189,7 @@ fn has_secret(name: &str) -> bool {
     })
 }
 
-/// An expression that cannot be looked for.
+/// The error for a pattern that cannot be used.
 #[derive(Debug, Clone)]
 pub struct NotAPattern(regex::Error);
 

@@ -1,4 +1,4 @@
-//! What is kept of a body, made of it. Takes its time: not on the way of any call.
+//! Prepares what is kept of a body. This may take long, so it never runs while a call waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,15 +1,15 @@
-//! Texts that are no JSON document, and have one in them, or a piece of one: what a tool printed, a fence, arguments that broke off.
+//! Texts that are no JSON document but contain one, or a part of one: tool output, a fenced block, truncated arguments.
 
 use std::borrow::Cow;
 
 use super::Redactor;
 use super::document::{NESTED, value_len};
 
-/// How many of what looks like the beginning of a document may be none, before the rest of a text is no longer looked through for
-/// them: each is read to where it goes wrong.
+/// How many failed attempts to read a document are made in one text. After that, the rest is not searched for
+/// documents, since each attempt reads up to its error.
 const TRIES: usize = 32;
 
-/// A text, redacted: the documents in it as such by `document`, and what stands around them.
+/// Redacts a text: the documents in it with `document`, and the text around them.
 pub(super) fn redacted<'a>(
     text: &'a str,
     with: &dyn Redactor,
@@ -21,7 +21,7 @@ pub(super) fn redacted<'a>(
     {
         let begin = at + found;
         at = begin + 1;
-        // Braces of code, brackets of Markdown: not worth a try.
+        // Braces of code or brackets of Markdown are not worth an attempt.
         if !text[at..].trim_ascii_start().starts_with(['"', '{', '[']) {
             continue;
         }
@@ -40,26 +40,27 @@ pub(super) fn redacted<'a>(
         0 => escaped(text, with),
         _ => {
             out.push_str(&escaped(&text[copied..], with));
-            // What is looked for may reach from the text into the document, or over several of its members.
+            // A match may reach from the text into the document, or over several of its members.
             let whole = with.redact(&out);
             Cow::Owned(if with.redact(&whole) == whole { whole.into_owned() } else { out })
         }
     }
 }
 
-/// A text in which escapes may stand as they did in the document that it is a piece of.
+/// Redacts a text that may contain the escapes of the document that it is a part of.
 fn escaped<'a>(text: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
     let left = with.redact(text);
-    // Whoever would change once more what they have left is not asked again: a name for a name is none.
+    // If redacting again would change the result, escapes are not looked into: the redactor would replace its own
+    // output.
     if !left.contains('\\') || with.redact(&left) != left {
         return left;
     }
-    // What stands behind an escape has no boundary before it, as long as `\n` is two letters.
+    // A match after an escape has no word boundary before it, as long as `\n` is two characters.
     let left = between_escapes(&left, with);
     Cow::Owned(behind_escapes(&left, with).unwrap_or(left))
 }
 
-/// Each piece between two escapes on its own, and the escapes as they are.
+/// Redacts each piece between escapes separately, and keeps the escapes.
 fn between_escapes(text: &str, with: &dyn Redactor) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find('\\') {
@@ -73,8 +74,8 @@ fn between_escapes(text: &str, with: &dyn Redactor) -> String {
     out
 }
 
-/// What an escape spells may be a part of what is looked for, as an `@` of an address. Where one is found so, the text is kept as it
-/// reads without them.
+/// An escape may be a part of a match, such as the `@` of an address. If such a match is found, the text is kept
+/// without escapes.
 fn behind_escapes(text: &str, with: &dyn Redactor) -> Option<String> {
     let (mut plain, mut found) = (unescaped(text)?, None);
     for _ in 0..NESTED {
@@ -90,7 +91,7 @@ fn behind_escapes(text: &str, with: &dyn Redactor) -> Option<String> {
     found
 }
 
-/// As it reads one level of JSON's escapes further in (RFC 8259 section 7); `None` where there is none. What is no escape of its stays.
+/// Decodes one level of JSON escapes (RFC 8259 section 7); `None` if there are none. Other backslashes are kept.
 fn unescaped(text: &str) -> Option<String> {
     let (mut out, mut rest, mut is_any) = (String::with_capacity(text.len()), text, false);
     while let Some(at) = rest.find('\\') {
@@ -114,12 +115,12 @@ fn unescaped(text: &str) -> Option<String> {
     is_any.then_some(out)
 }
 
-/// Half of a pair of surrogates is no letter, and nothing that is looked for has one in it.
+/// `None` for an unpaired surrogate, which is never part of a match.
 fn letter(digits: &str) -> Option<char> {
     char::from_u32(u32::from_str_radix(digits, 16).ok()?)
 }
 
-/// How long the escape is that a text begins with, and the backslashes before it, where it is an escape within an escape.
+/// The length of the escape at the start of the text, including the backslashes before it if it is a nested escape.
 fn escape_len(text: &str) -> usize {
     let slashes = text.bytes().take_while(|byte| *byte == b'\\').count();
     let behind = &text[slashes..];
@@ -135,7 +136,7 @@ fn escape_len(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// As a real one looks for it: by itself, and not as a part of something longer.
+    /// Matches like real patterns: only whole words.
     struct Card;
 
     impl Redactor for Card {

@@ -13,9 +13,9 @@ use crate::body::{Budget, Share};
 use crate::call::Call;
 use crate::domain::content::{Content, Keep, LeftOut, Side};
 
-/// A body that has come to its end, or as far as it came.
+/// A body that has ended, or that broke off.
 pub(super) struct Taken {
-    /// All that is known of it, without what is kept.
+    /// All metadata, without the content.
     pub(super) content: Content,
     /// The body, unless it was too long.
     pub(super) body: Option<Bytes>,
@@ -47,7 +47,7 @@ impl Taken {
         Taken { content, body: None, share, form, model }
     }
 
-    /// It came to its end then, or no further.
+    /// Records when and how the body ended.
     pub(super) fn ended(&mut self, at: Timestamp, is_whole: bool, bytes: u64, body: Option<Bytes>) {
         (self.content.at, self.content.is_whole, self.content.bytes) = (at, is_whole, bytes);
         self.content.left_out = body.is_none().then_some(LeftOut::TooLong);
@@ -55,27 +55,27 @@ impl Taken {
     }
 }
 
-/// Why a body that came is not kept.
+/// Why a body is not kept.
 pub(super) const NO_ROOM: &str = "there is no room for more bodies";
 
-/// What comes out of the queue.
+/// An item of the queue.
 pub(super) enum Item {
     Body(Box<Taken>),
-    /// Everything before it is kept, or given up, when the other end hears.
+    /// Answered when everything before it is kept or given up.
     Flush(oneshot::Sender<()>),
 }
 
 pub(super) struct Queue {
     waiting: Mutex<VecDeque<Item>>,
-    /// The room that all of it may take, with what is still being read.
+    /// The room for all bodies, including those still being read.
     pub(super) room: Arc<Budget>,
-    /// Bodies that should have been kept, and were not.
+    /// The number of bodies that should have been kept and were not.
     dropped: AtomicU64,
-    /// So it was with the last.
+    /// Whether the last body was lost.
     is_losing: AtomicBool,
 }
 
-/// The most bodies that wait at once, however short they are.
+/// The most bodies in the queue, however short they are.
 const MOST: usize = 65_536;
 
 impl Queue {
@@ -108,7 +108,7 @@ impl Queue {
         }
     }
 
-    /// The sink has taken some.
+    /// Called when the sink has taken some.
     pub(super) fn kept(&self) {
         if self.is_losing.swap(false, Ordering::Relaxed) {
             tracing::info!(dropped = self.dropped(), "content is kept again");
@@ -125,7 +125,7 @@ impl Queue {
         written
     }
 
-    /// What waits, until there is enough of it for one batch: so many bodies, and so many bytes.
+    /// Takes waiting items up to one batch: at most this many bodies and bytes.
     pub(super) fn take(&self, most: usize, most_bytes: u64) -> Vec<Item> {
         let mut waiting = self.lock();
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -143,7 +143,7 @@ impl Queue {
         items
     }
 
-    /// A body is not kept.
+    /// Counts a body that is not kept.
     pub(super) fn drop_one(&self, why: &'static str) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if !self.is_losing.swap(true, Ordering::Relaxed) {

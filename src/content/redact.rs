@@ -1,4 +1,4 @@
-//! What is left of a body when what must not be kept has been taken out.
+//! Redacts bodies.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::dialect::head::Head;
 use crate::dialect::translate::{Reply, gathered};
 use crate::domain::dialect::Dialect;
 
-/// Takes out of a text what must not be kept.
+/// Removes from texts what must not be kept.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -27,27 +27,28 @@ use crate::domain::dialect::Dialect;
 /// assert_eq!(NoFalcon.redact("Falcon flies"), "[project] flies");
 /// ```
 pub trait Redactor: Send + Sync + 'static {
-    /// The text without it; the text itself where there is nothing of the kind. Asked for every text of a body on its own,
-    /// decoded, the names of members among them; not on the way of the call. Of one in which backslashes are left the pieces
-    /// between them are asked for too, and what it reads as without them, unless what it has left would be changed again. One that
-    /// panics has the body left out.
+    /// Returns the redacted text, or the text itself if there is nothing to remove. It never runs while a call waits.
+    ///
+    /// It is called for every decoded text of a body separately, including the names of members. If the result still
+    /// contains backslashes, it is also called for the pieces between them, and for the text without escapes, unless
+    /// redacting the result again would change it. If it panics, the body is not kept.
     fn redact<'a>(&self, text: &'a str) -> Cow<'a, str>;
 
-    /// Whether a member of this name holds what is taken out whatever it looks like: `"[secret]"` stands in the place of a text, a
-    /// number or a list.
+    /// Whether the value of a member with this name is always hidden. `"[secret]"` then replaces a text, a number or a
+    /// list.
     fn hides(&self, name: &str) -> bool {
         let _ = name;
         false
     }
 }
 
-/// What kind of body it is.
+/// The format of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) dialect: Dialect,
-    /// Of several answers in one stream the pieces are mixed.
+    /// With several choices in one stream, their pieces are mixed.
     pub(super) has_choices: bool,
-    /// What it may unpack to.
+    /// The most that it may decompress to.
     pub(super) most: usize,
     pub(super) is_event_stream: bool,
     pub(super) coding: Coding,
@@ -57,19 +58,19 @@ pub(super) struct Form {
 pub(super) enum Coding {
     None,
     Gzip,
-    /// One that is not read here.
+    /// An encoding that cannot be decoded here.
     Other,
 }
 
 impl Form {
-    /// A JSON document, as far as the call says.
+    /// The form of a JSON document of this call.
     pub(super) fn of(call: &Call, most: usize) -> Self {
         let has_choices = call.head().is_some_and(|head| Head::choices(head) > 1);
         Form { dialect: call.dialect(), has_choices, most, is_event_stream: false, coding: Coding::None }
     }
 }
 
-/// What is left of a body, as JSON; `None` if it cannot be read.
+/// The redacted body as JSON; `None` if it cannot be read.
 pub(super) fn redacted(body: &[u8], form: Form, model: &str, with: &dyn Redactor) -> Option<String> {
     let unpacked = match form.coding {
         Coding::None => Cow::Borrowed(body),
@@ -77,14 +78,14 @@ pub(super) fn redacted(body: &[u8], form: Form, model: &str, with: &dyn Redactor
         Coding::Other => return None,
     };
     if form.is_event_stream {
-        // Put together first: what is to be found may be split over events.
+        // Assembled first, since a match may be split over events.
         let whole = (!form.has_choices).then(|| gathered(&unpacked, form.dialect, &Reply::new(model, "")))??;
         return document::redacted(&whole, with);
     }
     document::redacted(std::str::from_utf8(&unpacked).ok()?, with)
 }
 
-/// As far as it came; `None` where that is more than there may be of it, or no gzip.
+/// Decompresses as much as there is; `None` if that is more than `most`, or no gzip.
 fn unpacked(body: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut gunzip = Gunzip::new(most);
     gunzip.push(Bytes::copy_from_slice(body));

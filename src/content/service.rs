@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Has the request kept, and its answer later, if they are to be.
+/// Keeps the request, and prepares to keep its answer, if either is wanted.
 fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, Rejection> {
     task::sweep_too(shared);
     let Some(call) = Call::of(request).filter(|call| call.endpoint().has_head()) else { return Ok(None) };
@@ -70,7 +70,7 @@ fn kept(shared: &Arc<Shared>, request: &Request<Body>) -> Result<Option<Kept>, R
             let form = Form::of(call, shared.settings.most);
             let mut taken = Taken::new(call, Side::Request, keep, form, share);
             taken.content.media_type = Some("application/json".into());
-            // A copy: the bytes themselves count as those of a call that is under way, and a sink may take its time.
+            // A copy: the bytes themselves count as memory of a call in progress, and a sink may take long.
             let copy = fits.then(|| Bytes::copy_from_slice(&body));
             taken.ended(call.now(), true, body.len() as u64, copy);
             task::push(shared, taken);

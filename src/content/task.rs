@@ -1,4 +1,4 @@
-//! What takes bodies from the queue to the sink, and lets go of those that have been kept for long enough.
+//! Moves bodies from the queue to the sink, and deletes expired ones.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -15,25 +15,25 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::store::journal::Sealer;
 use crate::store::{Chain, patiently};
 
-/// Most that a sink is handed at once: bodies, and bytes of them but for the last.
+/// The most that a sink gets at once: bodies, and bytes without the last body's.
 const BATCH: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
-/// How long to wait before a sink is tried again, at first and at most.
+/// The pause before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Why bodies are given up that could be kept.
 const SHORT: &str = "the journal is short of room, and content goes first";
-/// How often it is looked for what has been kept for long enough, where it is kept for long, and where it is not.
+/// How often expired content is searched for: with a long retention, and with a short one.
 const SWEEP: Duration = Duration::from_secs(60);
 const SWEEP_SOON: Duration = Duration::from_secs(1);
 
-/// A body is to be kept.
+/// Queues a body to be kept.
 pub(super) fn push(shared: &Arc<Shared>, taken: Taken) {
     shared.queue.push(taken);
     start(shared);
 }
 
-/// Has what waits taken to the sink, where there is a runtime to do it on.
+/// Starts the task that sends waiting bodies to the sink, if there is a runtime.
 pub(super) fn start(shared: &Arc<Shared>) {
     if let Ok(runtime) = Handle::try_current()
         && shared.queue.has_any()
@@ -43,7 +43,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
     }
 }
 
-/// Has what has been kept for long enough deleted, from now on.
+/// Starts the task that deletes expired content.
 pub(super) fn sweep_too(shared: &Arc<Shared>) {
     if let Some(retention) = shared.settings.retention
         && !shared.is_sweeping.load(Ordering::Relaxed)
@@ -54,7 +54,7 @@ pub(super) fn sweep_too(shared: &Arc<Shared>) {
     }
 }
 
-/// Says when it has ended, however it does: its runtime may end before the queue.
+/// Marks the end of the task, however it ends: its runtime may end before the queue.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {
@@ -63,14 +63,14 @@ impl Drop for Running {
     }
 }
 
-/// Until the queue is empty.
+/// Runs until the queue is empty.
 async fn run(running: Running) {
     let shared = running.0.clone();
     loop {
         let items = shared.queue.take(BATCH, BATCH_BYTES);
         if items.is_empty() {
             drop(running);
-            // Whoever came in between has found it running.
+            // A body queued in between has found this task running.
             start(&shared);
             return;
         }
@@ -83,7 +83,7 @@ async fn run(running: Running) {
         }
         if !bodies.is_empty() {
             let in_hand = InHand { shared: shared.clone(), count: bodies.len() };
-            // In a task of its own: a sink that panics costs its batch, and not those that wait behind it.
+            // In a separate task: a sink that panics loses its batch, and not those that wait after it.
             let kept = Handle::current().spawn(async move {
                 keep(&in_hand.shared, bodies).await;
                 in_hand.put();
@@ -91,20 +91,20 @@ async fn run(running: Running) {
             let _ = kept.await;
         }
         for done in flushes {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
     }
 }
 
-/// Bodies that are out of the queue, counted where nobody says what became of them.
+/// Bodies taken from the queue. They count as dropped unless their fate is known.
 struct InHand {
     shared: Arc<Shared>,
     count: usize,
 }
 
 impl InHand {
-    /// It is known what became of them.
+    /// Their fate is known.
     fn put(mut self) {
         self.count = 0;
     }
@@ -119,7 +119,7 @@ impl Drop for InHand {
 async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
     let count = bodies.len();
     let Settings { sink, redactor, sealer, .. } = &shared.settings;
-    // What is left of the disk is for records.
+    // The remaining disk space is for records.
     let is_short = || sealer.as_ref().is_some_and(Sealer::is_short);
     if is_short() {
         return give_up(shared, count, SHORT);
@@ -128,7 +128,7 @@ async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
     let made = tokio::task::spawn_blocking(move || {
         bodies.into_iter().map(|taken| prepared(taken, redactor.as_deref())).unzip::<_, _, Vec<_>, Vec<_>>()
     });
-    // What they take of the room they give back when their sink has them.
+    // They give back their room when the sink has them.
     let Ok((contents, _shares)) = made.await else { return give_up(shared, count, "they could not be made ready") };
     if let Some(sealer) = sealer
         && !sealer.seal(&contents).await
@@ -166,7 +166,7 @@ impl Drop for Sweeping {
     }
 }
 
-/// Until nobody has the layer any more.
+/// Runs until nobody has the layer any more.
 async fn sweep(sweeping: Sweeping, retention: Duration, clock: impl Clock) {
     let mut horizon = Horizon::new(retention);
     while let Some(shared) = sweeping.0.upgrade() {
@@ -214,7 +214,7 @@ mod tests {
     const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
     const DAY: Duration = Duration::from_secs(86_400);
 
-    /// Keeps nothing, and remembers up to when it was to delete.
+    /// Keeps nothing, and remembers up to when it was told to delete.
     #[derive(Clone, Default)]
     struct Ends(Arc<Mutex<Vec<Timestamp>>>);
 
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// A machine whose clock somebody sets: one hand is the time that has passed, the other is wrong.
+    /// A machine with an adjustable clock: the elapsed time is right, the time of day is wrong.
     #[derive(Debug, Clone)]
     struct Machine {
         right: Arc<ManualClock>,
