@@ -18,14 +18,14 @@ use crate::domain::money::Money;
 use crate::domain::outcome::{Attempt, End, Outcome};
 use crate::domain::usage::Usage;
 
-/// What stands for every name that is not known.
+/// The label value for every unknown name.
 const OTHER: &str = "other";
 
-/// Counters and histograms of calls, through the facade of the [`metrics`](https://docs.rs/metrics) crate: whichever recorder
-/// the host has installed takes them. The [module](super) lists them.
+/// Counters and histograms of calls, through the [`metrics`](https://docs.rs/metrics) facade: the recorder that the
+/// host has installed receives them. The [module](super) lists them.
 ///
-/// Labels are bounded by construction: models by the catalogue, upstreams by the router's configuration, teams by a number that
-/// you give; whatever else clients may say is `other`.
+/// The number of label values is bounded: models by the catalog, upstreams by the router's configuration, teams by a
+/// number that you set. Anything else that clients may state is `other`.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -38,34 +38,35 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Describes what there is to the recorder, which is best installed before.
+    /// Describes the metrics to the recorder, so install the recorder first.
     #[must_use]
     pub fn new() -> Self {
         describe();
         standing::describe();
-        // A rate is known of what is there before the first.
+        // A rate needs a value from before the first loss.
         for kind in warning::NAMES {
             counter!("tollgate_translation_losses_total", "kind" => kind).increment(0);
         }
         Metrics { inner: Arc::new(Inner { conventions: Conventions::default(), teams: None }) }
     }
 
-    /// With OpenTelemetry's names of this generation.
+    /// Sets the generation of OpenTelemetry's names.
     #[must_use]
     pub fn conventions(mut self, conventions: Conventions) -> Self {
         Arc::make_mut(&mut self.inner).conventions = conventions;
         self
     }
 
-    /// Says whose money it is, for as many teams: those that come after are `other`, and who has none is `none`.
+    /// Adds a `team` label to money and tokens, for the first `most` teams. Further teams are `other`, and callers
+    /// without a team are `none`.
     #[must_use]
     pub fn by_team(mut self, most: usize) -> Self {
         Arc::make_mut(&mut self.inner).teams = Some(Arc::new(Bounded { most, seen: Mutex::default() }));
         self
     }
 
-    /// Counts a call, now and when it closes: for [`on_open`](crate::GatewayLayer::on_open) of one layer of a stack. What is no
-    /// LLM endpoint is not counted.
+    /// Counts a call, when it opens and when it closes. Use it with [`on_open`](crate::GatewayLayer::on_open) of one
+    /// layer in a stack. Paths that are no LLM endpoint are not counted.
     pub fn begin(&self, call: &Call) {
         if call.endpoint().operation == Operation::Other {
             return;
@@ -117,7 +118,7 @@ impl Inner {
         }
     }
 
-    /// What OpenTelemetry tells an attempt by.
+    /// OpenTelemetry's labels of an attempt.
     fn inference(&self, outcome: &Outcome, attempt: &Attempt, asked: SharedString) -> Vec<Label> {
         let dialect = attempt.target.as_ref().map_or(outcome.endpoint.dialect, |target| target.dialect);
         vec![
@@ -136,7 +137,7 @@ impl Inner {
         let end = Label::from_static_parts("end", attempt.end.as_str());
         counter!("tollgate_attempts_total", vec![upstream.clone(), model.clone(), end]).increment(1);
 
-        // Whether or not a budget pays for it.
+        // Counted whether or not a budget pays for it.
         if let Some(cost) = attempt.cost {
             let labels = [upstream.clone(), model.clone()].into_iter().chain(team.cloned());
             counter!("tollgate_cost_nanodollars_total", labels.collect::<Vec<_>>()).increment(nanos(cost));
@@ -147,7 +148,7 @@ impl Inner {
             let labels = [upstream.clone(), model.clone(), kind].into_iter().chain(team.cloned());
             counter!("tollgate_tokens_total", labels.collect::<Vec<_>>()).increment(tokens);
         }
-        // To count tokens is no inference, and over sooner.
+        // Counting tokens is no inference, and faster.
         if outcome.endpoint.operation != Operation::Generate {
             return;
         }
@@ -171,7 +172,7 @@ impl Inner {
                 }
             }
             Conventions::Latest => {
-                // Of how much of it was text providers say nothing.
+                // Providers do not state how much of it was text.
                 let modality = Label::from_static_parts(semconv::TOKEN_MODALITY, "unknown");
                 let counted: Vec<_> = labels.iter().cloned().chain([modality]).collect();
                 let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
@@ -199,36 +200,36 @@ fn asked(outcome: &Outcome, attempt: &Attempt, catalog: &Catalog) -> SharedStrin
     name(catalog, attempt.target.as_ref().map(|target| &target.model).or(outcome.model.as_ref()))
 }
 
-/// By the catalogue's name, however a client may have written it.
+/// The catalog's name of the model, however a client spells it.
 fn name(catalog: &Catalog, asked: Option<&Arc<str>>) -> SharedString {
     let Some(asked) = asked else { return SharedString::const_str("none") };
     catalog.find(asked).map_or(SharedString::const_str(OTHER), |card| card.name.clone().into())
 }
 
-/// Each class exclusive of the others, as in [`Usage`].
+/// Each class excludes the others, as in [`Usage`].
 fn kinds(usage: &Usage) -> [(&'static str, u64); 4] {
     let cache_write = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
     [("input", usage.input), ("cache_read", usage.cache_read), ("cache_write", cache_write), ("output", usage.output)]
 }
 
-/// Nothing is refunded, so none is below zero.
+/// Nothing is refunded, so amounts are never negative.
 fn nanos(money: Money) -> u64 {
     u64::try_from(money.nanos()).unwrap_or_default()
 }
 
-/// As a recorder takes it. Beyond four billion tokens an answer is no answer.
+/// Converts to the recorder's type. No answer has more than four billion tokens.
 pub(super) fn figure(tokens: u64) -> f64 {
     u32::try_from(tokens).unwrap_or(u32::MAX).into()
 }
 
-/// What of the wait for the head of the answer was ours.
+/// Our own part of the wait for the head of the answer.
 fn overhead(outcome: &Outcome) -> Option<Duration> {
-    // Where nobody saw an attempt, the answer is a host's own, and so is its time.
+    // Without an attempt, the host's own service has answered, and the time is its own.
     let is_ours = !outcome.attempts.is_empty() || outcome.end == End::Refused;
     outcome.own.filter(|_| is_ours)
 }
 
-/// So many names, and no more.
+/// A bounded set of names.
 struct Bounded {
     most: usize,
     seen: Mutex<HashSet<Arc<str>>>,

@@ -1,12 +1,12 @@
-//! What dashboards are made of: a `tracing` span a call, and (feature `metrics`) counters and histograms.
+//! Telemetry: a `tracing` span for each call, and counters and histograms (feature `metrics`).
 //!
-//! Reach for it to see what a gateway does without reading its records. Neither knows an SDK: a host brings the subscriber and
-//! the recorder that it has, `examples/otel.rs` a bridge to OpenTelemetry, `examples/prometheus` an endpoint to scrape and a
-//! dashboard for Grafana.
+//! Use it to see what a gateway does without reading its records. It is independent of any SDK: the host provides the
+//! subscriber and the recorder. `examples/otel.rs` has a bridge to OpenTelemetry, and `examples/prometheus` an endpoint
+//! to scrape and a dashboard for Grafana.
 //!
-//! - **Reads:** the call when it opens, the outcome when it closes. **Adds** nothing to either.
-//! - **Where:** [`GatewayLayer::on_open`](crate::GatewayLayer::on_open), or [`CallLayer::on_open`](crate::CallLayer::on_open) of
-//!   the outermost of single layers.
+//! - **Reads:** the call when it opens, and the outcome when it closes. **Adds** nothing to either.
+//! - **Where:** [`GatewayLayer::on_open`](crate::GatewayLayer::on_open), or
+//!   [`CallLayer::on_open`](crate::CallLayer::on_open) of the outermost layer in a stack of single layers.
 //!
 //! | metric | kind | labels |
 //! |---|---|---|
@@ -29,18 +29,18 @@
 //! | with the latest names also `gen_ai.client.inference.time_to_first_chunk` | histogram, seconds | the first three of these |
 //! | and `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same three, and `gen_ai.token.modality` |
 //!
-//! What calls cost is what their providers stated, by the catalogue's prices, whether or not a budget pays for it; what they are
-//! charged is counted where money was held of one, and includes what nobody stated.
+//! Cost is computed from the usage that providers state and the catalog's prices, whether or not a budget pays for it.
+//! Charges are counted for calls with a hold of a budget, and include what no provider stated.
 //!
-//! How settlements, the trail and content stand no call says: they are as old as your last
+//! The gauges of settlements, the audit trail and content belong to no call. They are as recent as your last calls of
 //! [`settlements`](Metrics::settlements), [`audit`](Metrics::audit) and [`content`](Metrics::content).
 //!
-//! What translations lost is counted as clients were told of it (`x-tollgate-warnings`): each path once a call, by its kind:
-//! `dropped`, `clamped`, `emulated`, `adapted`.
+//! Translation losses are counted as clients are told of them (`x-tollgate-warnings`): each path once per call, by its
+//! kind: `dropped`, `clamped`, `emulated`, `adapted`.
 //!
-//! The last four are an attempt's that asks for an answer, under the names of OpenTelemetry's conventions of a
-//! [generation](Conventions); the time to the first chunk is a call's that is a stream. `error.type` is the status of the
-//! provider's error (`429`), or else how the attempt ended (`no_answer`, `broken`, …).
+//! The last four rows describe attempts that ask for an answer, under the names of one [generation](Conventions) of
+//! OpenTelemetry's conventions; the time to the first chunk is measured for streamed calls. `error.type` is the status
+//! of the provider's error (`429`), or else how the attempt ended (`no_answer`, `broken`, …).
 //!
 //! ```
 //! use tollgate::GatewayLayer;

@@ -1,5 +1,5 @@
-//! The names of [OpenTelemetry's conventions for generative AI](https://opentelemetry.io/docs/specs/semconv/gen-ai/), which
-//! are all still in development: kept in this one place.
+//! The names of [OpenTelemetry's conventions for generative AI](https://opentelemetry.io/docs/specs/semconv/gen-ai/),
+//! in one place, since all of them are still in development.
 
 use std::borrow::Cow;
 
@@ -8,19 +8,19 @@ use http::StatusCode;
 use crate::domain::dialect::{Dialect, Operation};
 use crate::domain::outcome::{Attempt, AttemptEnd, End, Outcome};
 
-/// Which generation of the conventions is spoken. Never two at once: a sum over both would count twice.
+/// The generation of the conventions to use. Never both at once: a sum over both would count twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Conventions {
-    /// Up to 1.36: `gen_ai.system`, `gen_ai.client.token.usage`. What dashboards of today read.
+    /// Up to version 1.36: `gen_ai.system`, `gen_ai.client.token.usage`. Today's dashboards read these.
     #[default]
     V1_36,
-    /// As they are being written now: `gen_ai.provider.name`, `gen_ai.client.inference.usage.input_tokens`.
+    /// The conventions in development: `gen_ai.provider.name`, `gen_ai.client.inference.usage.input_tokens`.
     Latest,
 }
 
 impl Conventions {
-    /// What a value of `OTEL_SEMCONV_STABILITY_OPT_IN` asks for: the latest, if `gen_ai_latest_experimental` is in its list.
+    /// Reads a value of `OTEL_SEMCONV_STABILITY_OPT_IN`: the latest, if its list contains `gen_ai_latest_experimental`.
     #[must_use]
     pub fn opted_in(list: &str) -> Self {
         match list.split(',').any(|word| word.trim() == "gen_ai_latest_experimental") {
@@ -29,7 +29,7 @@ impl Conventions {
         }
     }
 
-    /// What the provider is called by.
+    /// The key of the provider's name.
     pub(super) fn provider_key(self) -> &'static str {
         match self {
             Conventions::V1_36 => SYSTEM,
@@ -38,7 +38,7 @@ impl Conventions {
     }
 }
 
-/// The provider, by what it speaks.
+/// The provider's name, derived from its dialect.
 pub(super) fn provider(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "anthropic",
@@ -46,7 +46,7 @@ pub(super) fn provider(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The operation, where the conventions have a word for it.
+/// The operation's name; the conventions' own, if they have one.
 pub(super) fn operation(operation: Operation) -> &'static str {
     match operation {
         Operation::Generate => "chat",
@@ -54,8 +54,8 @@ pub(super) fn operation(operation: Operation) -> &'static str {
     }
 }
 
-/// What an attempt is told apart by that did not complete: the status of the provider's error, or else the word for how it ended.
-/// There are two hundred of the one and six of the other.
+/// The error label of an attempt that did not complete: the status of the provider's error, or else how the attempt
+/// ended. There are about two hundred statuses and six ends.
 pub(super) fn attempt_error(attempt: &Attempt) -> Option<Cow<'static, str>> {
     match attempt.end {
         AttemptEnd::Complete => None,
@@ -63,7 +63,7 @@ pub(super) fn attempt_error(attempt: &Attempt) -> Option<Cow<'static, str>> {
     }
 }
 
-/// The same of a call, which we may have refused, and whose client may have left.
+/// The error label of a call, which we may have refused, and whose client may have left.
 pub(super) fn call_error(outcome: &Outcome) -> Option<Cow<'static, str>> {
     let of_failed = || {
         let last = outcome.attempts.last().filter(|last| last.end != AttemptEnd::Abandoned);
@@ -91,12 +91,12 @@ pub(super) const REQUEST_MODEL: &str = "gen_ai.request.model";
 pub(super) const REQUEST_STREAM: &str = "gen_ai.request.stream";
 pub(super) const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
 pub(super) const RESPONSE_MODEL: &str = "gen_ai.response.model";
-/// The latest alone.
+/// Only in the latest conventions.
 pub(super) const FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
 pub(super) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
 pub(super) const ERROR_TYPE: &str = "error.type";
 
-/// Of a span; both generations have the first two.
+/// For spans; both generations have the first two.
 pub(super) const USAGE_INPUT: &str = "gen_ai.usage.input_tokens";
 pub(super) const USAGE_OUTPUT: &str = "gen_ai.usage.output_tokens";
 pub(super) const USAGE_CACHE_READ: &str = "gen_ai.usage.cache_read.input_tokens";
@@ -107,11 +107,11 @@ pub(super) const USAGE_REASONING: &str = "gen_ai.usage.reasoning.output_tokens";
 mod metrics {
     pub(crate) const TOKEN_TYPE: &str = "gen_ai.token.type";
 
-    /// Up to 1.36.
+    /// Up to version 1.36.
     pub(crate) const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
     pub(crate) const OPERATION_DURATION: &str = "gen_ai.client.operation.duration";
 
-    /// The latest: usage is counted, and how it is spread over operations is another two.
+    /// The latest: usage has counters, and its distribution over operations has two histograms.
     pub(crate) const TOKEN_MODALITY: &str = "gen_ai.token.modality";
     pub(crate) const INPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.input_tokens";
     pub(crate) const OUTPUT_TOKENS_EACH: &str = "gen_ai.client.inference.operation.output_tokens";

@@ -7,11 +7,11 @@ use crate::domain::dialect::Operation;
 use crate::domain::outcome::Outcome;
 
 /// A `tracing` span for each call, from its opening to its close, with the names of OpenTelemetry's conventions for
-/// generative AI. A child of the span in which the call was opened.
+/// generative AI. It is a child of the span in which the call was opened.
 ///
-/// Under the target `tollgate::call`, at the level INFO, and named `call`; a bridge to OpenTelemetry names it `chat MODEL`, or
-/// `chat` where the catalogue does not know the model, of
-/// the kind `client`. What no subscriber wants is not made. Nothing of what prompts and answers held is in it.
+/// The span has the target `tollgate::call`, the level INFO and the name `call`. Through a bridge to OpenTelemetry its
+/// name is `chat MODEL`, or `chat` if the catalog does not know the model, and its kind is `client`. If no subscriber
+/// is interested, no span is made. It contains nothing of prompts and answers.
 ///
 /// | field | what |
 /// |---|---|
@@ -28,29 +28,31 @@ use crate::domain::outcome::Outcome;
 /// | `http.response.status_code` | what the client was sent |
 /// | `tollgate.{call_id, key, team, end, charged_usd, quality, attempts}` | as in the record |
 ///
-/// `error.type` is why a call was refused or answered in the provider's place (`rate_limited`, `upstream_timeout`); of one that
-/// failed the status of the provider's error (`429`), or else how its last attempt ended (`broken`); of any other how it ended
-/// (`abandoned`, `cut`).
+/// `error.type` depends on how the call ended:
+///
+/// - If it was refused, or answered in the provider's place: the reason (`rate_limited`, `upstream_timeout`).
+/// - If it failed: the status of the provider's error (`429`), or else how its last attempt ended (`broken`).
+/// - Otherwise: how it ended (`abandoned`, `cut`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spans {
     conventions: Conventions,
 }
 
 impl Spans {
-    /// With the names that dashboards of today read.
+    /// Creates spans with the names that today's dashboards read.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With the names of this generation.
+    /// Sets the generation of OpenTelemetry's names.
     #[must_use]
     pub fn conventions(mut self, conventions: Conventions) -> Self {
         self.conventions = conventions;
         self
     }
 
-    /// Begins a call's span, which ends when the call closes: for [`on_open`](crate::GatewayLayer::on_open).
+    /// Starts the call's span, which ends when the call closes. Use it with [`on_open`](crate::GatewayLayer::on_open).
     pub fn begin(&self, call: &Call) {
         if call.endpoint().operation == Operation::Other || !tracing::enabled!(target: "tollgate::call", Level::INFO) {
             return;
@@ -98,7 +100,7 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
     match last.map(|target| &target.model).or(outcome.model.as_ref()) {
         Some(model) => {
             span.record(semconv::REQUEST_MODEL, &**model);
-            // What a client makes up is no name of a span: those are counted by.
+            // A model name that a client makes up must not become a span name, since tools count spans by name.
             let known = call.catalog().find(model);
             span.record("otel.name", known.map_or(operation.to_owned(), |card| format!("{operation} {}", card.name)));
         }
@@ -107,7 +109,7 @@ fn end(span: &Span, conventions: Conventions, call: &Call, outcome: &Outcome) {
     let answered = outcome.attempts.last().and_then(|attempt| attempt.answered.as_deref());
     answered.map(|model| span.record(semconv::RESPONSE_MODEL, model));
     if let Some(head) = call.head() {
-        // What is not said of a call is that it is no stream.
+        // Without the field, the call is no stream.
         if head.is_stream() {
             span.record(semconv::REQUEST_STREAM, true);
             let first = outcome.first_chunk_after().filter(|_| conventions == Conventions::Latest);

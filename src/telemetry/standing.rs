@@ -1,4 +1,4 @@
-//! What stands behind the calls, and that none of them says.
+//! Metrics that belong to no single call.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
@@ -8,13 +8,14 @@ use crate::call::Settlements;
 use crate::content::ContentLayer;
 
 impl Metrics {
-    /// Says how many settlements wait for a store. This and the next two ask nobody: call them on an interval of yours, or
-    /// before each scrape.
+    /// Sets the number of settlements that wait for a store. This and the next two methods do no I/O: call them at an
+    /// interval, or before each scrape.
     pub fn settlements(&self, settlements: &Settlements) {
         gauge!("tollgate_settlements_waiting").set(figure(settlements.waiting() as u64));
     }
 
-    /// Says whether a trail refuses calls, how many more it has room for, and how far behind the sinks of its journal are.
+    /// Sets whether a trail refuses calls, how many more calls it has room for, and how far behind its journal's sinks
+    /// are.
     pub fn audit(&self, audit: &AuditLayer) {
         let status = audit.status();
         gauge!("tollgate_audit_refusing").set(figure(status.is_refusing.into()));
@@ -24,7 +25,7 @@ impl Metrics {
         }
     }
 
-    /// Counts the bodies that were to be kept, and were not.
+    /// Counts the bodies that should have been kept and were not.
     pub fn content(&self, content: &ContentLayer) {
         counter!("tollgate_content_dropped_total").absolute(content.dropped());
     }

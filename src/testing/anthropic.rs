@@ -88,7 +88,7 @@ fn delta(delta: &Value) -> Bytes {
     event(&json!({ "type": "content_block_delta", "index": 0, "delta": delta }))
 }
 
-/// With `type` first, as the provider sends it; `json!` sorts members by name.
+/// Puts `type` first, as the provider does; `json!` sorts members by name.
 fn event(data: &Value) -> Bytes {
     let kind = data["type"].as_str().unwrap_or_default();
     let mut rest = data.clone();

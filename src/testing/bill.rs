@@ -1,12 +1,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the simulated provider would charge: a line for each generation, kept true while it is produced.
+/// What the simulated provider would charge: one line for each generation, updated while it is produced.
 #[derive(Debug, Clone, Default)]
 pub struct Bill {
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
-/// One generation.
+/// The line of one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Line {
@@ -14,9 +14,9 @@ pub struct Line {
     pub model: String,
     /// Input tokens.
     pub input: u64,
-    /// Output tokens produced so far, whether anyone took them or not.
+    /// Output tokens produced so far, whether or not anyone has read them.
     pub output: u64,
-    /// Whether all of it was produced, and the client told so.
+    /// Whether everything was produced, and sent to the client.
     pub complete: bool,
 }
 
@@ -27,7 +27,7 @@ impl Bill {
         self.lock().clone()
     }
 
-    /// Opens a line and gives its number.
+    /// Opens a line and returns its index.
     pub(super) fn open(&self, model: &str, input: u64) -> usize {
         let mut lines = self.lock();
         lines.push(Line { model: model.to_owned(), input, output: 0, complete: false });

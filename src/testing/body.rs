@@ -14,21 +14,21 @@ use crate::body::BoxError;
 /// One step of an answer.
 pub(super) enum Step {
     Wait(Duration),
-    /// Bytes, and the tokens that producing them costs.
+    /// Bytes, and the number of tokens that they stand for.
     Send(Bytes, u64),
     Stall,
     Abort,
-    /// The generation is whole.
+    /// The generation is complete.
     Complete,
 }
 
-/// An answer that is produced as it is read.
+/// An answer that is produced while it is read.
 pub(super) struct Scripted {
     steps: VecDeque<Step>,
     timer: Option<Pin<Box<Sleep>>>,
     bill: Bill,
     line: usize,
-    /// Of the answer in bytes, where it is known and nothing goes wrong.
+    /// The remaining length of the answer, if it is known and there is no fault.
     length: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Scripted {
         this
     }
 
-    /// A generation is whole when its last byte is out, whether or not anyone asks for more.
+    /// A generation is complete when its last byte is out, whether or not anyone asks for more.
     fn settle(&mut self) {
         while let Some(Step::Complete) = self.steps.front() {
             self.steps.pop_front();

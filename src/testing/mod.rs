@@ -1,13 +1,13 @@
-//! One simulated provider, with a bill: what tests, benches and offline examples talk to instead of a real one.
+//! A simulated provider with a bill, for tests, benches and offline examples.
 //!
-//! Reach for it to test your own service behind these layers. [`Simulated`] speaks Anthropic Messages and OpenAI Chat
-//! Completions, in JSON and in streams, and does as its [`Script`] says: slow, broken off, garbled, compressed, refusing.
-//! Every token that it produces stands on its [`Bill`], which is the oracle that accounts are checked against.
+//! Use it to test your own service behind these layers. [`Simulated`] speaks Anthropic Messages and OpenAI Chat
+//! Completions, in JSON and in streams. A [`Script`] makes it slow, broken, garbled, compressed or refusing. Every
+//! token that it produces is on its [`Bill`], against which accounts can be checked.
 //!
-//! With this feature the process ends, as if it had been killed, at the moment that the environment variable
-//! `TOLLGATE_END_AT` names, if it writes a journal: what a crash leaves can be looked at that way. It has no other use.
+//! With this feature, a process that writes a journal ends as if it had been killed, at the moment that the environment
+//! variable `TOLLGATE_END_AT` names. This shows what a crash leaves behind, and has no other use.
 //!
-//! A client can write the script into its prompt: the text `sim:deltas=3,delay=10` anywhere in the request's body. See
+//! A client can put the script into its prompt, as the text `sim:deltas=3,delay=10` anywhere in the request's body. See
 //! [`Script::directive`] for the words.
 //!
 //! ```

@@ -18,7 +18,7 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
             "id": "chatcmpl-simulated", "object": "chat.completion.chunk", "created": 0, "model": ask.model, "choices": choices,
         });
         if reports {
-            // A server that was asked says `null` until the last.
+            // A server that was asked for usage sends `null` until the last chunk.
             chunk["usage"] = usage.unwrap_or(Value::Null);
         }
         event(chunk.to_string().as_bytes())

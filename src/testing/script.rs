@@ -18,24 +18,24 @@ pub struct Script {
     pub(super) fault: Option<(Fault, u64)>,
 }
 
-/// What goes wrong in the middle of an answer, after some deltas.
+/// A fault in the middle of an answer, after some deltas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The connection breaks off.
     Abort,
-    /// The stream ends as if it were whole, without the mark of its end.
+    /// The stream ends in order, but without its final mark.
     End,
-    /// An error event, in the provider's own words.
+    /// An error event in the provider's own form.
     Error,
-    /// Bytes that are no event.
+    /// Bytes that form no event.
     Garbage,
     /// Silence, for ever.
     Stall,
 }
 
 impl Script {
-    /// A good answer of nine deltas, at once.
+    /// Creates a script for a successful answer of nine deltas, without delays.
     #[must_use]
     pub fn new() -> Self {
         Script {
@@ -97,22 +97,22 @@ impl Script {
         self
     }
 
-    /// Keeps to the format of the request, if it asks for one by a schema: says `{"city":"Paris"}`, which is what tools are
-    /// called with too, in two deltas.
+    /// Follows the format of the request, if it asks for one by a schema: answers `{"city":"Paris"}` in two deltas.
+    /// Tools are called with the same arguments.
     #[must_use]
     pub fn format(mut self) -> Self {
         self.format = true;
         self
     }
 
-    /// Says nothing of usage.
+    /// Leaves out the usage.
     #[must_use]
     pub fn without_usage(mut self) -> Self {
         self.usage = false;
         self
     }
 
-    /// Compresses the answer, whatever was asked.
+    /// Compresses the answer, whatever the request accepts.
     #[must_use]
     pub fn gzip(mut self) -> Self {
         self.gzip = true;
@@ -140,17 +140,20 @@ impl Script {
         self
     }
 
-    /// Goes wrong after this many deltas.
+    /// Has this fault after this many deltas.
     #[must_use]
     pub fn fault(mut self, fault: Fault, after: u64) -> Self {
         self.fault = Some((fault, after));
         self
     }
 
-    /// Reads the first `sim:` directive of a request's body: words with commas between, no space. `status=529`,
-    /// `deltas=200`, `first=50` and `delay=5` (milliseconds before the head and before each delta), `pings=2`, `tool`,
-    /// `format`, `nousage`, `gzip`, `crlf`, `html`, `json`, and the faults `abort=3`, `end=3`, `error=3`, `garbage=3`, `stall=3`
-    /// (after that many deltas). `None` without a directive; unknown words are passed over.
+    /// Reads the first `sim:` directive in a request's body: words separated by commas, without spaces. Returns `None`
+    /// without a directive; unknown words are ignored.
+    ///
+    /// - `status=529`, `deltas=200`, `pings=2`
+    /// - `first=50`, `delay=5`: milliseconds before the head, and before each delta
+    /// - `tool`, `format`, `nousage`, `gzip`, `crlf`, `html`, `json`
+    /// - faults, after this many deltas: `abort=3`, `end=3`, `error=3`, `garbage=3`, `stall=3`
     #[must_use]
     pub fn directive(body: &[u8]) -> Option<Self> {
         let start = memchr::memmem::find(body, b"sim:")? + b"sim:".len();

@@ -20,7 +20,7 @@ use super::{Bill, Fault, Script, anthropic, openai_chat};
 use crate::body::{Body, BoxError};
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 
-/// The simulated provider: a service to put where an HTTP client would be, or behind a listener. Clones share the bill.
+/// A simulated provider: a service to use instead of an HTTP client, or behind a listener. Clones share the bill.
 #[derive(Clone, Default)]
 pub struct Simulated {
     shared: Arc<Shared>,
@@ -48,24 +48,25 @@ pub struct Received {
 }
 
 impl Simulated {
-    /// A provider that answers well unless told otherwise.
+    /// Creates a provider that answers successfully unless told otherwise.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Plays `script` for the next request that no earlier script is waiting for. A directive in the prompt goes before.
+    /// Queues `script` for the next request that no earlier script is waiting for. A directive in a prompt takes
+    /// precedence.
     pub fn script(&self, script: Script) {
         lock(&self.shared.scripts).push_back(script);
     }
 
-    /// What it would charge.
+    /// The bill of what it would charge.
     #[must_use]
     pub fn bill(&self) -> Bill {
         self.shared.bill.clone()
     }
 
-    /// Keeps every request from now on, for [`received`](Self::received).
+    /// Records every request from now on, for [`received`](Self::received).
     #[must_use]
     pub fn recording(self) -> Self {
         *lock(&self.shared.received) = Some(Vec::new());
@@ -181,9 +182,9 @@ pub(super) struct Ask {
     pub(super) most: u64,
     /// The usage chunk of a Chat Completions stream.
     pub(super) include_usage: bool,
-    /// The first tool's name, unless a tool's result has been brought.
+    /// The first tool's name, unless the request already contains a tool's result.
     pub(super) tool: Option<String>,
-    /// A schema that the answer must keep to.
+    /// Whether the answer must follow a schema.
     pub(super) has_schema: bool,
 }
 
@@ -211,10 +212,10 @@ impl Ask {
     }
 }
 
-/// An object that keeps to the schemas of tests, in two pieces.
+/// An object that satisfies the tests' schemas, in two pieces.
 pub(super) const CITY: [&str; 2] = [r#"{"city":"#, r#""Paris"}"#];
 
-/// What is said, in deltas of one token each.
+/// The text of the answer, in deltas of one token each.
 pub(super) fn words(ask: &Ask, script: &Script) -> Vec<&'static str> {
     const WORDS: [&str; 9] = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
     if script.format && ask.has_schema {
@@ -223,7 +224,7 @@ pub(super) fn words(ask: &Ask, script: &Script) -> Vec<&'static str> {
     (0..script.deltas).map(|n| WORDS[usize::try_from(n % 9).unwrap_or(0)]).collect()
 }
 
-/// Steps of a stream: `before`, the deltas with their delays and the fault where it is due, then `after`.
+/// The steps of a stream: `before`, the deltas with their delays and the fault when it is due, then `after`.
 pub(super) fn play(
     script: &Script,
     before: Vec<Bytes>,
@@ -261,7 +262,7 @@ fn go_wrong(fault: Fault, error: &Bytes) -> Vec<Step> {
     }
 }
 
-/// Steps of a JSON answer, which costs all its tokens before its first byte; a fault cuts it in its middle.
+/// The steps of a JSON answer, which produces all tokens before its first byte. A fault cuts it in the middle.
 pub(super) fn play_json(script: &Script, answer: &Value, tokens: u64) -> VecDeque<Step> {
     let bytes = Bytes::from(answer.to_string());
     let Some((fault, _)) = script.fault else { return [Step::Send(bytes, tokens), Step::Complete].into() };
@@ -302,7 +303,7 @@ fn crlf(step: &mut Step) {
     }
 }
 
-/// Compresses what is sent, flushed after each step as a server with manners does.
+/// Compresses what is sent, with a flush after each step, as a well-behaved server does.
 fn compress(steps: &mut VecDeque<Step>) {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let last = steps.iter().rposition(|step| matches!(step, Step::Send(..)));
