@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::domain::dialect::Endpoint;
 use crate::domain::rejection::Rejection;
 
-/// The call that a layer of ours has opened.
+/// Extracts the call that one of our layers has opened.
 impl<S: Sync> FromRequestParts<S> for Call {
     type Rejection = Response;
 
@@ -25,16 +25,18 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
     }
 }
 
-/// Refuses a call from a handler, or from a layer of the host's: the layer of ours around it says so in the client's dialect, and
-/// records a refusal. Where none is, only the status goes out. It says that no provider was asked: nothing is charged for the call,
-/// unless a meter within has seen one.
+/// Refuses a call from a handler, or from a host's own layer.
+///
+/// The layer of ours around it renders the rejection in the client's dialect and records a refusal. Without such a
+/// layer, only the status is sent. It declares that no provider was asked: nothing is charged for the call, unless a
+/// meter within has seen an attempt.
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         Call::reject(self).map(axum_core::body::Body::new)
     }
 }
 
-/// There is no call, so there is no door to render at: this is rendered here.
+/// There is no call, and so no door that renders the rejection.
 fn missing(parts: &Parts) -> Response {
     tracing::error!("no `Call` for the extractor: put `CallLayer` or `GatewayLayer` around the route");
     let rejection = Rejection::misconfigured("no `Call`");

@@ -4,28 +4,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Bytes of bodies that may be in memory at once, over all calls of a layer.
+/// The bytes of bodies that may be in memory at once, over all calls of a layer.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
     taken: Mutex<Taken>,
-    /// Callers are known by their hashes, so that to count one allocates nothing.
+    /// Callers are stored as hashes, so that counting one allocates nothing.
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    /// By whom, where that is known; nobody stands here with nothing.
+    /// Bytes by caller, for known callers; callers without any are not listed.
     by: HashMap<u64, usize>,
 }
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoRoom {
-    /// All of it is taken.
+    /// All of it is in use.
     AtAll,
-    /// What is left is for others.
+    /// What is free is reserved for others.
     ForCaller,
 }
 
@@ -52,13 +52,13 @@ impl Share {
         Share { budget: budget.clone(), caller: None, bytes: 0 }
     }
 
-    /// Nothing yet, for whoever that is.
+    /// An empty share of this caller.
     pub(crate) fn of(budget: &Arc<Budget>, caller: impl Hash) -> Self {
         Share { budget: budget.clone(), caller: Some(budget.hasher.hash_one(caller)), bytes: 0 }
     }
 
-    /// Takes `more` bytes, or nothing at all if there is no room for them. One body of a caller has whatever room there is; all of
-    /// several may come to no more than they leave, so that nobody keeps everybody else out.
+    /// Takes `more` bytes, or none if there is no room. One body of a caller may use whatever is free. Several bodies
+    /// of one caller together may use at most as much as they leave free, so that no caller keeps out all others.
     pub(crate) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
         let mut taken = self.budget.taken();
         let all = taken.all.checked_add(more).filter(|all| *all <= self.budget.most).ok_or(NoRoom::AtAll)?;
@@ -74,7 +74,7 @@ impl Share {
         Ok(())
     }
 
-    /// Ties the share to the bytes: it is given back when the last handle on them is gone.
+    /// Ties the share to the bytes: it is given back when the last handle to them is gone.
     pub(crate) fn guard(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
     }

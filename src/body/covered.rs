@@ -6,12 +6,13 @@ use http_body::{Frame, SizeHint};
 
 use super::{Body, BoxError, Secret};
 
-/// A body in which a secret is covered. As long as it was; what may be the beginning of the secret waits for what comes next.
+/// A body in which a secret is masked. Its length does not change. A possible beginning of the secret is held back
+/// until more arrives.
 pub(crate) struct Covered {
     inner: Body,
     secret: Secret,
     held: Bytes,
-    /// What comes behind what was held.
+    /// Sent after what was held back.
     next: Option<Result<Frame<Bytes>, BoxError>>,
     is_over: bool,
 }
@@ -112,7 +113,7 @@ mod tests {
         }
     }
 
-    /// Pieces whose length is known.
+    /// Pieces with a known length.
     struct Measured(std::collections::VecDeque<Bytes>);
 
     impl http_body::Body for Measured {

@@ -9,40 +9,39 @@ use http_body::Frame;
 
 use super::{Body, BoxError};
 
-/// Most that is decoded at once, beyond what the decoder itself holds: a few bytes may be a thousand times as many.
+/// The most that is decoded at once, besides what the decoder itself holds: a few bytes may decode to a thousand times
+/// as many.
 const PIECE: usize = 64 << 10;
 
-/// A gzip decoder that gives out, piece by piece, all that can be decoded so far.
-///
-/// Used by whoever must read an answer that came compressed: nothing waits in it for more input.
+/// A gzip decoder that returns, piece by piece, everything that can be decoded so far. Nothing waits in it for more
+/// input.
 #[derive(Debug)]
 pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Capped>,
-    /// What is not decoded yet.
+    /// Not decoded yet.
     rest: Bytes,
-    /// Whether anything has come.
+    /// Whether any input has arrived.
     has_begun: bool,
-    /// Why it goes no further: told once all is given out that came before.
+    /// The error, returned once everything decoded before it has been returned.
     failed: Option<io::Error>,
 }
 
 impl Gunzip {
-    /// A decoder whose whole output may not exceed `cap` bytes, so that a small answer cannot unpack into all memory.
+    /// Creates a decoder that outputs at most `cap` bytes in total, so that a small answer cannot fill the memory.
     pub(crate) fn new(cap: usize) -> Self {
         let decoder = MultiGzDecoder::new(Capped { out: Vec::new(), left: cap });
         Gunzip { decoder, rest: Bytes::new(), has_begun: false, failed: None }
     }
 
-    /// Takes one chunk, to be asked for in [`piece`](Self::piece)s to its end before the next.
+    /// Takes one chunk. Call [`piece`](Self::piece) until it returns nothing before the next chunk.
     pub(crate) fn push(&mut self, chunk: Bytes) {
         self.has_begun |= !chunk.is_empty();
         self.rest = chunk;
     }
 
-    /// The next piece of what is decoded; empty where there is no more of it before the next chunk.
+    /// The next decoded piece; empty if the next chunk is needed.
     ///
-    /// # Errors
-    /// When the bytes are no gzip, or unpack to more than the cap.
+    /// # Errors If the bytes are no gzip, or decode to more than the cap.
     pub(crate) fn piece(&mut self) -> io::Result<Vec<u8>> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -74,11 +73,10 @@ impl Gunzip {
         Ok(())
     }
 
-    /// The end of input: what was still held back. Of no input at all that is nothing: an answer of no bytes is one, whatever
-    /// coding its head names.
+    /// Ends the input and returns what was held back. Without any input that is nothing: an answer without bytes is
+    /// valid, whatever encoding its headers name.
     ///
-    /// # Errors
-    /// When the compressed stream stopped half-way.
+    /// # Errors If the compressed stream is incomplete.
     pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
         if self.has_begun {
             self.decoder.try_finish()?;
@@ -86,7 +84,7 @@ impl Gunzip {
         Ok(std::mem::take(&mut self.decoder.get_mut().out))
     }
 
-    /// Whether an answer came in gzip, under either of its names, in any case (RFC 9110 section 8.4.1).
+    /// Whether an answer is encoded in gzip, by either of its names, in any case (RFC 9110 section 8.4.1).
     pub(crate) fn is_needed(headers: &HeaderMap) -> bool {
         headers
             .get(header::CONTENT_ENCODING)
@@ -94,12 +92,12 @@ impl Gunzip {
             .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"))
     }
 
-    /// `body`, decoded as it comes.
+    /// `body`, decoded as it arrives.
     pub(crate) fn body(body: Body, cap: usize) -> Body {
         Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None, plain: Plain::Fails })
     }
 
-    /// The same, but for what is called gzip and does not begin as one, which passes as it is.
+    /// Like [`body`](Self::body), but a body that does not start like gzip passes unchanged.
     pub(crate) fn body_or_plain(body: Body, cap: usize) -> Body {
         Body::own(GunzipBody { inner: body, decoder: Some(Gunzip::new(cap)), trailers: None, plain: Plain::MayCome })
     }
@@ -133,10 +131,10 @@ struct GunzipBody {
     plain: Plain,
 }
 
-/// What of bytes that are no gzip.
+/// What happens to bytes that are no gzip.
 enum Plain {
     Fails,
-    /// They pass, where they begin so.
+    /// They pass if the body starts with them.
     MayCome,
     Passes,
 }
@@ -158,7 +156,7 @@ impl http_body::Body for GunzipBody {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {
                             match data.first() {
-                                // No text begins with this byte, and all of gzip does (RFC 1952 section 2.3.1).
+                                // gzip always starts with this byte, and text never does (RFC 1952 section 2.3.1).
                                 Some(&first) if matches!(this.plain, Plain::MayCome) && first != 0x1f => {
                                     this.plain = Plain::Passes;
                                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -170,7 +168,7 @@ impl http_body::Body for GunzipBody {
                             continue;
                         }
                         Err(trailers) => {
-                            // What was held back goes before them: after trailers nothing is read.
+                            // What was held back is sent before the trailers, after which nothing is read.
                             this.trailers = Some(trailers);
                             let rest = decoder.finish();
                             this.decoder = None;
@@ -213,7 +211,7 @@ mod tests {
         encoder.finish().expect("to memory")
     }
 
-    /// What comes of one chunk, in pieces.
+    /// The pieces that one chunk decodes to.
     fn push(decoder: &mut Gunzip, chunk: &[u8]) -> (Vec<Vec<u8>>, io::Result<()>) {
         let mut pieces = Vec::new();
         decoder.push(Bytes::copy_from_slice(chunk));

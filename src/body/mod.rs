@@ -1,7 +1,7 @@
-//! The one body type of every answer that leaves a layer of ours, and of every request that has been read.
+//! The body type of every answer that leaves one of our layers, and of every request that has been read.
 //!
-//! Reach for it when you write a service that sits behind these layers: [`Body::new`] takes any HTTP body,
-//! and wrapping a `Body` once more costs nothing.
+//! Use it when you write a service behind these layers: [`Body::new`] takes any HTTP body, and wrapping a `Body` again
+//! costs nothing.
 //!
 //! ```
 //! use tollgate::Body;
@@ -39,13 +39,14 @@ type Inner = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>
 pub struct Body(Repr);
 
 enum Repr {
-    /// Kept apart from `Boxed` so that a request that was read costs no second allocation, and can be taken back whole.
+    /// Separate from `Boxed`, so that the body of a request that was read needs no further allocation and can be taken
+    /// back.
     Full(Option<Bytes>),
     Boxed(Inner),
 }
 
 impl Body {
-    /// Wraps a body. A `Body` comes back as it was.
+    /// Wraps a body. A `Body` is returned unchanged.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -63,7 +64,7 @@ impl Body {
         }
     }
 
-    /// Wraps a body of our own, whose errors need nothing around them.
+    /// Wraps a body of our own, whose error type needs no conversion.
     pub(crate) fn own<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
@@ -71,13 +72,13 @@ impl Body {
         Body(Repr::Boxed(Box::pin(body)))
     }
 
-    /// A body of no bytes.
+    /// An empty body.
     #[must_use]
     pub const fn empty() -> Self {
         Body(Repr::Full(None))
     }
 
-    /// The bytes of a body that is wholly in memory, left where they are.
+    /// The bytes of a body that is completely in memory, without consuming it.
     pub(crate) fn in_memory(&self) -> Option<Bytes> {
         match &self.0 {
             Repr::Full(bytes) => Some(bytes.clone().unwrap_or_default()),
@@ -85,10 +86,9 @@ impl Body {
         }
     }
 
-    /// The bytes of a body that is wholly in memory; anything else comes back untouched.
+    /// Returns the bytes of a body that is completely in memory.
     ///
-    /// # Errors
-    /// The body itself, when its bytes still have to be read from somewhere.
+    /// # Errors Returns the body unchanged if it still has to be read.
     pub fn try_into_bytes(self) -> Result<Bytes, Body> {
         match self.0 {
             Repr::Full(bytes) => Ok(bytes.unwrap_or_default()),
@@ -154,7 +154,7 @@ impl From<&'static str> for Body {
 }
 
 impl fmt::Debug for Body {
-    /// Lengths only: a body is somebody's prompt.
+    /// Shows only the length: the content is somebody's prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hint = http_body::Body::size_hint(self);
         f.debug_struct("Body").field("size", &hint.exact()).finish_non_exhaustive()

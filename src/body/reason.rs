@@ -1,4 +1,4 @@
-//! The words that came with a status on the wire: they are those of that status, and of whoever said it.
+//! The reason phrase that came with a status: it belongs to that status, and to whoever sent it.
 
 use http::Extensions;
 
@@ -12,7 +12,7 @@ pub(crate) fn forget(extensions: &mut Extensions) {
     extensions.remove::<hyper::ext::ReasonPhrase>();
 }
 
-// Without hyper nobody has read or will write them.
+// Without hyper, nothing has read a reason phrase or will write one.
 
 #[cfg(not(feature = "upstream"))]
 pub(super) fn of(_: &Extensions) -> Option<&[u8]> {

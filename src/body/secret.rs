@@ -1,4 +1,4 @@
-//! What nobody is to read, and what is done to texts that repeat it.
+//! Secrets, and masking them in texts that repeat them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 use super::reason;
 
-/// The shortest that is looked for. What is shorter is a word that a server wants in the place of a key (`none`, `ollama`), and
-/// may stand in any message.
+/// The shortest secret that is searched for. A shorter one is a placeholder that a server wants as a key (`none`,
+/// `ollama`), and may occur in any message.
 const SHORTEST: usize = 8;
 
-/// What a provider is called with, and nobody is to read in an error of it. Travels with an answer that is yet to be translated,
-/// whose words may spell it out only once they are decoded.
+/// A provider's credential, which must not appear in its errors. It travels with an answer that is yet to be
+/// translated, because a message may only reveal it once it is decoded.
 #[derive(Clone)]
 pub(crate) struct Secret(Arc<[u8]>);
 
 impl Secret {
-    /// `None` for what is too short to be one.
+    /// `None` if it is too short to be a secret.
     pub(crate) fn new(secret: &[u8]) -> Option<Self> {
         (secret.len() >= SHORTEST).then(|| Secret(secret.into()))
     }
 
-    /// Puts an asterisk in the place of each of its bytes, wherever it stands whole, as it is or as JSON may escape it. Returns
-    /// how much of the end may be its beginning.
+    /// Replaces each byte of the secret by an asterisk, wherever it occurs completely, as it is or in JSON escapes.
+    /// Returns how many bytes at the end may be its beginning.
     pub(super) fn cover(&self, text: &mut [u8]) -> usize {
         let mut at = 0;
         while at < text.len() {
@@ -50,28 +50,28 @@ impl Secret {
         Found::Whole(at)
     }
 
-    /// The same text without it; `None` where it is not in there.
+    /// The text with the secret masked; `None` if it does not contain the secret.
     pub(crate) fn covered(&self, text: &str) -> Option<String> {
         let mut covered = text.as_bytes().to_vec();
         self.cover(&mut covered);
         if covered == text.as_bytes() { None } else { String::from_utf8(covered).ok() }
     }
 
-    /// Whether it is in there.
+    /// Whether the value contains the secret.
     fn is_in(&self, value: &[u8]) -> bool {
         let mut covered = value.to_vec();
         self.cover(&mut covered);
         covered != value
     }
 
-    /// Removes the headers that repeat it.
+    /// Removes the headers that contain the secret.
     pub(crate) fn leave(&self, headers: &mut HeaderMap) {
         let named = |(name, value): (&HeaderName, &HeaderValue)| self.is_in(value.as_bytes()).then(|| name.clone());
         let names: Vec<_> = headers.iter().filter_map(named).collect();
         names.into_iter().for_each(|name| _ = headers.remove(name));
     }
 
-    /// Forgets the words that came with a status, if they repeat it.
+    /// Removes the reason phrase if it contains the secret.
     pub(crate) fn leave_reason(&self, extensions: &mut Extensions) {
         if reason::of(extensions).is_some_and(|reason| self.is_in(reason)) {
             reason::forget(extensions);
@@ -86,14 +86,14 @@ impl fmt::Debug for Secret {
 }
 
 enum Found {
-    /// All of it, in so many bytes.
+    /// Found completely, in this many bytes.
     Whole(usize),
-    /// The text ends before it is known.
+    /// The text ends before it is decided.
     Begins,
     Other,
 }
 
-/// Whether `text` begins with `byte`, as it is or as JSON may escape it.
+/// Whether `text` starts with `byte`, as it is or as JSON may escape it.
 fn spelled(text: &[u8], byte: u8) -> Found {
     match *text {
         [] | [b'\\'] => Found::Begins,

@@ -20,17 +20,17 @@ use crate::domain::rejection::Rejection;
 
 /// How long the head of a stream waits for the first event.
 const FIRST_EVENT: Duration = Duration::from_secs(10);
-/// The largest whole answer that is read.
+/// The largest complete answer that is read.
 const MOST: usize = 64 << 20;
-/// Why there is no machine for a stream.
+/// The error if a stream cannot be translated.
 const UNTRANSLATABLE: &str = "streams of this upstream cannot be translated";
-/// Zeros are no figures.
+/// The warning if the usage is not known: zeros are not real figures.
 const UNKNOWN: &str = "usage=unknown";
 /// The largest error that is read.
 const MOST_OF_ERROR: usize = 1 << 20;
 
 impl Passage {
-    /// The answer in the client's dialect. One of ours, in the upstream's place, has no dialect yet and passes.
+    /// Translates the answer into the client's dialect. A rejection of ours has no dialect yet, and passes.
     pub(crate) fn back(
         self: Box<Self>,
         response: Response<Body>,
@@ -48,7 +48,7 @@ impl Passage {
                 parts.headers.remove(name);
             }
             let is_stream = is_event_stream(&parts.headers);
-            // Some of them say what the error is about.
+            // Some of these headers explain the error.
             let mut said = if parts.status.is_success() { HeaderMap::new() } else { parts.headers.clone() };
             if let Some(mark) = parts.extensions.remove::<translate::OutOfTokens>() {
                 mark.tell(&mut said);
@@ -59,7 +59,7 @@ impl Passage {
             match is_stream {
                 _ if !parts.status.is_success() => self.error(parts, &said, body).await,
                 true if self.streams => self.stream(parts, body).await,
-                // Some servers stream whatever was asked for, and some never do.
+                // Some servers stream whatever was asked for, and some never stream.
                 _ => match self.at_once(body, is_stream).await {
                     Ok(bytes) => self.good(parts, Body::from(bytes)),
                     Err(fault) => self.failed(&fault),
@@ -68,7 +68,7 @@ impl Passage {
         })
     }
 
-    /// What is waited for, of an answer whose head has come, is the upstream's time like the wait for that.
+    /// Counts the wait for an answer's body as the upstream's time, like the wait for its head.
     async fn waited<T>(&self, coming: impl Future<Output = T>) -> T {
         let began = self.call.elapsed();
         let came = coming.await;
@@ -82,7 +82,7 @@ impl Passage {
             None => self.waited(collected(body, MOST_OF_ERROR)).await.unwrap_or_default(),
         };
         let mut rendered = translate::error(parts.status, said, &bytes, self.upstream, self.client, &self.reply);
-        // Cut short or decoded, the words may say now what they did not when they came.
+        // Shortened or decoded, the message may now contain what it did not when it arrived.
         if let Some(covered) = self.covered(&String::from_utf8_lossy(&rendered.body)) {
             rendered.body = covered.into();
         }
@@ -90,7 +90,7 @@ impl Passage {
         if self.is_refusal(&fault) { self.refusal() } else { with(parts, rendered) }
     }
 
-    /// To Anthropic's clients that is an answer, and no error.
+    /// Anthropic's clients get a refusal as an answer, not as an error.
     fn is_refusal(&self, fault: &Fault) -> bool {
         fault.kind == FaultKind::ContentPolicy && self.client == Dialect::Anthropic && !self.is_strict
     }
@@ -105,7 +105,7 @@ impl Passage {
         }
     }
 
-    /// Reads all of the answer before any of it is said.
+    /// Reads the whole answer before any of it is sent.
     async fn at_once(&self, mut body: Body, mut is_stream: bool) -> Result<Bytes, Fault> {
         let begin = if self.streams { StreamTranslator::new } else { StreamTranslator::gathering };
         let translator = begin(self.upstream, self.client, &self.reply);
@@ -132,7 +132,7 @@ impl Passage {
         }
     }
 
-    /// Of what the client is told an answer has cost: the header says it while there is one to be written, and the record.
+    /// The stated usage is not the provider's: warns in the header, if it has not been sent yet, and in the record.
     pub(super) fn usage_is_not_stated(&self) {
         self.note(if self.likely_input.is_some() { "usage=estimated" } else { UNKNOWN });
     }
@@ -147,7 +147,7 @@ impl Passage {
         }
     }
 
-    /// Has an answer that paused gone on with: what comes next of it, and whether as a stream.
+    /// Continues an answer that paused. Returns the next body, and whether it is a stream.
     pub(super) async fn go_on(&self, next: Bytes) -> Result<(Body, bool), Fault> {
         let again =
             self.again.as_ref().ok_or_else(|| Fault::garbled("the upstream paused, and cannot be asked again"))?;
@@ -168,7 +168,7 @@ impl Passage {
         Ok((body, is_event_stream(&parts.headers)))
     }
 
-    /// Waits with the head until something can be said; what fails before that fails with a status of its own.
+    /// Holds the head back until there is something to send: what fails before that fails with its own status.
     async fn stream(self: Box<Self>, parts: Parts, mut body: Body) -> Response<Body> {
         let Some(translator) = StreamTranslator::new(self.upstream, self.client, &self.reply) else {
             return self.failed(&Fault::garbled(UNTRANSLATABLE));
@@ -192,7 +192,7 @@ impl Passage {
             Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
             Ok(Err(fault)) => {
                 translator.fail(&self.shown(&fault), &mut out);
-                // Behind it the upstream is listened to no more.
+                // After that, the upstream is not read any more.
                 body = Body::empty();
             }
             Ok(Ok(())) | Err(_) => {}
@@ -203,7 +203,7 @@ impl Passage {
 
     pub(super) fn good(&self, mut parts: Parts, body: Body) -> Response<Body> {
         let headers = &mut parts.headers;
-        // Of an answer it says nothing, and SDKs that see one wait.
+        // It means nothing on a success, and SDKs that see it wait.
         headers.remove(header::RETRY_AFTER);
         if self.streams {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -217,14 +217,14 @@ impl Passage {
 
     pub(super) fn failed(&self, fault: &Fault) -> Response<Body> {
         if self.is_refusal(fault) {
-            // Of status 200 upstream, it may have cost what nobody states.
+            // With status 200 from the upstream, the refusal may have cost an amount that nobody states.
             self.note(UNKNOWN);
             return self.refusal();
         }
         with(Response::new(()).into_parts().0, translate::of_fault(&self.shown(fault), self.client, &self.reply))
     }
 
-    /// What the client may read of it.
+    /// The fault without secrets.
     pub(super) fn shown(&self, fault: &Fault) -> Fault {
         let mut shown = fault.clone();
         shown.message = self.covered(&shown.message).map_or(shown.message, Into::into);
@@ -232,12 +232,12 @@ impl Passage {
         shown
     }
 
-    /// Another credential may be the one by the time that an answer that paused is gone on with.
+    /// Remembers the credential of this request: an answer that is continued later may use another one.
     fn asked_with(&self, parts: &mut Parts) {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).extend(parts.extensions.remove::<Secret>());
     }
 
-    /// The text without any of them; `None` where it has none.
+    /// The text with all secrets masked; `None` if it contains none.
     fn covered(&self, text: &str) -> Option<String> {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         secrets
@@ -254,7 +254,7 @@ fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
     Response::from_parts(parts, Body::from(rendered.body))
 }
 
-/// All of a stream.
+/// Reads a whole stream.
 async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMut) -> Result<(), Fault> {
     let mut body = Limited::new(body, MOST);
     while let Some(frame) = body.frame().await {
@@ -262,7 +262,7 @@ async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMu
             Ok(Ok(chunk)) => translator.try_push(&chunk, out)?,
             // Trailers.
             Ok(Err(_)) => {}
-            // Behind a whole answer nothing is lost.
+            // Nothing is lost after a complete answer.
             Err(_) if translator.has_all() => break,
             Err(_) => return Err(Fault::truncated()),
         }
@@ -270,7 +270,7 @@ async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMu
     translator.try_finish(out)
 }
 
-/// All of a body; `None` where it breaks off or is larger.
+/// Reads a whole body; `None` if it breaks off or is too large.
 async fn collected(body: Body, most: usize) -> Option<Bytes> {
     Limited::new(body, most).collect().await.ok().map(Collected::to_bytes)
 }

@@ -12,19 +12,19 @@ use crate::body::{Body, BoxError};
 use crate::dialect::canon::fault::Fault;
 use crate::dialect::translate::StreamTranslator;
 
-/// How often a silent stream is looked after: a client hears something at least every other time.
+/// The interval at which a silent stream is checked: a client hears something at least every other time.
 const QUIET: Duration = Duration::from_secs(7);
 
-/// A stream on its way into the client's dialect.
+/// A stream that is translated into the client's dialect.
 pub(super) struct TranslatedBody {
     inner: Body,
     translator: StreamTranslator,
     out: BytesMut,
-    /// Rings whether or not something was said: to move it for each event would cost more than the event.
+    /// Fires regardless of what was sent: resetting it for each event would cost more than the event.
     quiet: Pin<Box<Sleep>>,
     has_spoken: bool,
     passage: Arc<Passage>,
-    /// Asks for the rest of an answer that paused.
+    /// Requests the rest of an answer that paused.
     resuming: Option<Resuming>,
     is_over: bool,
 }
@@ -32,14 +32,14 @@ pub(super) struct TranslatedBody {
 type Resuming = Pin<Box<dyn Future<Output = Result<(Body, bool), Fault>> + Send>>;
 
 impl TranslatedBody {
-    /// `out` is what has been said already.
+    /// `out` has been translated already.
     pub(super) fn new(inner: Body, translator: StreamTranslator, out: BytesMut, passage: Arc<Passage>) -> Self {
         let quiet = Box::pin(tokio::time::sleep(QUIET));
         let (has_spoken, resuming, is_over) = (false, None, false);
         TranslatedBody { inner, translator, out, quiet, has_spoken, passage, resuming, is_over }
     }
 
-    /// The next frame of the upstream's, of whichever part of the answer.
+    /// The upstream's next frame, from whichever part of the answer.
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(resuming) = &mut self.resuming {
             let next = ready!(resuming.as_mut().poll(cx));
@@ -62,7 +62,7 @@ impl TranslatedBody {
         self.is_over = true;
     }
 
-    /// The upstream has said all, or all but what it wants to be asked for: that it pauses may be the last that it says.
+    /// The upstream has sent everything, or has paused and wants to be asked for the rest.
     fn end(&mut self) {
         if let Err(fault) = self.translator.try_finish(&mut self.out) {
             return self.fail(&fault);
@@ -81,7 +81,7 @@ impl TranslatedBody {
         }
     }
 
-    /// The upstream is silent. Writes a sign of life if it has been for long.
+    /// The upstream is silent. Writes a keep-alive if that has been so for long.
     fn wait(&mut self, cx: &mut Context<'_>) {
         while self.quiet.as_mut().poll(cx).is_ready() {
             self.quiet.as_mut().reset(Instant::now() + QUIET);
@@ -115,16 +115,17 @@ impl http_body::Body for TranslatedBody {
             };
             match frame {
                 Some(Ok(frame)) => {
-                    // Trailers are the upstream's. What comes behind the end is read, so that the attempt ends well.
+                    // The upstream's trailers are dropped. What follows the end is still read, so that the attempt ends
+                    // properly.
                     if let Ok(chunk) = frame.into_data()
                         && let Err(fault) = this.translator.try_push(&chunk, &mut this.out)
                     {
                         this.fail(&fault);
                     }
                 }
-                // Behind a whole answer nothing is lost.
+                // Nothing is lost after a complete answer.
                 Some(Err(_)) if this.translator.has_all() => this.end(),
-                // The door says so, in the client's shape.
+                // The door reports it in the client's form.
                 Some(Err(error)) => {
                     this.is_over = true;
                     return Poll::Ready(Some(Err(error)));

@@ -7,7 +7,7 @@ use crate::call::CallService;
 use crate::domain::dialect::Dialect;
 use crate::ingest::IngestLayer;
 
-/// Lets clients of either dialect call a service that speaks one. See the [module](crate::translate).
+/// Lets clients of either dialect call a service that speaks one of them. See the [module](crate::translate).
 #[derive(Debug, Clone)]
 pub struct TranslateLayer {
     pub(super) upstream: Dialect,
@@ -17,29 +17,29 @@ pub struct TranslateLayer {
 }
 
 impl TranslateLayer {
-    /// In front of a service that speaks `upstream`. Calls in that dialect pass untouched, but for the model, where another is
-    /// chosen.
+    /// Creates a layer in front of a service that speaks `upstream`. Calls in that dialect pass untouched, except for
+    /// the model if another one is chosen.
     #[must_use]
     pub fn new(upstream: Dialect) -> Self {
         TranslateLayer { upstream, model: None, translation: Translation::new(), ingest: IngestLayer::new() }
     }
 
-    /// Asks for this model, whichever the client named, and in whichever dialect. Unless set, for the one that a route with one
-    /// target names, or else the client.
+    /// Sets the model to ask for, whatever model the client named, in either dialect. By default, it is the model of a
+    /// route with a single target, or else the client's model.
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.model = Some(model.into());
         self
     }
 
-    /// Translates so.
+    /// Sets how requests and answers are translated.
     #[must_use]
     pub fn translation(mut self, translation: Translation) -> Self {
         self.translation = translation;
         self
     }
 
-    /// Reads bodies as `ingest` says, where no `IngestLayer` further out has.
+    /// Sets how bodies are read, if no `IngestLayer` further out has read them.
     #[must_use]
     pub fn ingest(mut self, ingest: IngestLayer) -> Self {
         self.ingest = ingest;

@@ -1,20 +1,22 @@
-//! A call in one dialect, answered by an upstream that speaks another.
+//! Translates a call in one dialect for an upstream that speaks another one.
 //!
-//! Reach for [`TranslateLayer`] in front of a service that speaks one dialect, so that clients of the other can call it.
-//! [`Gateway`](crate::Gateway) translates by itself wherever a target does not speak the client's dialect; there
-//! [`Translation`] says how.
+//! Use [`TranslateLayer`] in front of a service that speaks one dialect, so that clients of the other one can call it.
+//! [`Gateway`](crate::Gateway) translates by itself when a target does not speak the client's dialect; [`Translation`]
+//! configures how.
 //!
-//! - **Reads:** the body; in front of a service of your own it reads it itself. **Adds:** what was lost, for the outcome and
-//!   `x-tollgate-warnings`, and the target, so that a meter within reads the upstream's dialect.
-//! - **Answers:** what cannot be said in the other dialect with a 400 that names the field; `count_tokens`, which OpenAI
-//!   has not, with an estimate that says so.
-//! - **Where:** nearest the upstream, with `MeterLayer` alone within, behind a `GatewayLayer` too: what that meters by itself is
-//!   what the client is told, under the name that the client asked for, and by its price. It changes the path of a request: it goes
-//!   around an axum `Router` (`fallback_service(layer.layer(router))`), whose own `layer` comes when that has been chosen by.
+//! - **Reads:** the body; in front of a service of your own, it reads the body itself. **Adds:** what was lost, for the
+//!   outcome and `x-tollgate-warnings`; and the target, so that a meter within reads the upstream's dialect.
+//! - **Answers:** 400 with the name of the field, for what the other dialect cannot express. `count_tokens`, which
+//!   OpenAI's API does not have, is answered with an estimate that is marked as one.
+//! - **Where:** nearest the upstream, with only `MeterLayer` inside. That is also true behind a `GatewayLayer`, whose
+//!   own meter sees the answer as the client does: with the model name that the client asked for, and priced by that
+//!   name. The layer changes the path of a request. So put it around an axum `Router`
+//!   (`fallback_service(layer.layer(router))`): the router's own `layer` runs after the path has been matched.
 //!
-//! The head of a streamed answer waits for the upstream's first event, at most ten seconds: what fails at once is an HTTP
-//! error, what fails later an error within the stream. While the upstream is silent, the client hears a ping every now and
-//! then. A server may answer in JSON or in a stream, whichever was asked for: the client gets what it wanted.
+//! The head of a streamed answer waits for the upstream's first event, at most ten seconds. An early failure is thus an
+//! HTTP error, and a later one is an error within the stream. While the upstream is silent, the client gets a ping from
+//! time to time. A server may answer in JSON or in a stream, whichever was asked for; the client gets what it asked
+//! for.
 //!
 //! ```
 //! use tollgate::translate::{TranslateLayer, Translation};
@@ -40,7 +42,7 @@ pub(crate) use self::request::{Outbound, Passage};
 
 use crate::dialect::translate::{AnthropicVersion, Mode};
 
-/// How calls are translated.
+/// Configures the translation of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Translation {
     mode: Mode,
@@ -50,42 +52,48 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// In [`Mode::Compat`].
+    /// Creates a translation in [`Mode::Compat`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What becomes of what the other API cannot say.
+    /// Sets what happens to what the other API cannot express.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Whether nobody is told of what is lost.
+    /// Whether losses are not reported.
     pub(crate) fn is_silent(self) -> bool {
         self.mode == Mode::Silent
     }
 
-    /// The version of Anthropic's API that requests are translated to. Clients of Anthropic's own name theirs themselves.
+    /// Sets the version of Anthropic's API for translated requests. Clients of Anthropic's API name their version
+    /// themselves.
     #[must_use]
     pub fn anthropic_version(mut self, version: AnthropicVersion) -> Self {
         self.version = version;
         self
     }
 
-    /// Whether providers may run tools of their own for clients of another API: Anthropic searches the web for who sends
-    /// `web_search_options`. A model that pauses while it does is asked to go on, as another attempt. On a key with a budget
-    /// it is refused: nothing bounds what a search brings to read.
+    /// Sets whether providers may run their own tools for clients of another API: Anthropic then searches the web if a
+    /// client sends `web_search_options`.
+    ///
+    /// If the model pauses meanwhile, it is asked to continue, as another attempt. With a key that has a budget, the
+    /// tool is refused: the cost of what a search reads has no bound.
     #[must_use]
     pub fn server_tools(mut self, allowed: bool) -> Self {
         self.server_tools = allowed;
         self
     }
 
-    /// Whether thinking that no longer fits the history before it is left out by Anthropic (a beta of its own API alone),
-    /// which else refuses a request of a client that has edited its history. Of Anthropic's own clients nothing changes.
+    /// Sets whether Anthropic drops thinking that no longer fits the history before it. This is a beta of Anthropic's
+    /// own API.
+    ///
+    /// Otherwise it rejects a request whose client has edited the history. Nothing changes for clients of Anthropic's
+    /// API.
     #[must_use]
     pub fn drops_stale_thinking(mut self, drops: bool) -> Self {
         self.drops_stale_thinking = drops;

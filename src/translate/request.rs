@@ -15,51 +15,50 @@ use crate::domain::estimate::likely_input;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 
-/// What an upstream that speaks Chat Completions would say to a request for no output.
+/// The answer that a Chat Completions upstream would give to a request for no output.
 const NOTHING: &[u8] = br#"{"id":"","choices":[{"index":0,"message":{"content":""},"finish_reason":"length"}]}"#;
 
-/// Where Claude Code says which session a call belongs to.
+/// The header in which Claude Code names the session of a call.
 const SESSION: &str = "x-claude-code-session-id";
 
-/// What becomes of a request.
+/// What happens to a request.
 pub(crate) enum Outbound {
-    /// It goes upstream with this body; the answer goes back through the passage.
+    /// It is sent with this body; its answer returns through the passage.
     Send(Bytes, Box<Passage>),
     /// It is answered here.
     Answer(Response<Body>),
 }
 
-/// The way back for the answer to one request.
+/// Translates the answer to one request.
 pub(crate) struct Passage {
     pub(super) client: Dialect,
     pub(super) upstream: Dialect,
     pub(super) reply: Reply,
-    /// The client wants a stream.
+    /// Whether the client asked for a stream.
     pub(super) streams: bool,
-    /// What was asked, where the answer may pause and has to be gone on with; else nobody asks for it.
+    /// The translated request, if the answer may pause and need to be continued; otherwise empty.
     pub(super) asked: Bytes,
     pub(super) again: Option<AskAgain>,
     pub(super) call: Call,
     /// What the translation of the request lost.
     pub(super) warnings: Option<String>,
-    /// Nothing may become what it is not.
+    /// Strict mode: nothing may be replaced by something else.
     pub(super) is_strict: bool,
-    /// How many tokens went in, where the client must be told and nobody may say.
+    /// An estimate of the input tokens, if the client needs a figure that the upstream may not state.
     pub(super) likely_input: Option<u64>,
-    /// What the upstream was asked with, each time, which no error may tell.
+    /// The credentials of all requests so far, which must not appear in any error.
     pub(super) secrets: Mutex<Vec<Secret>>,
 }
 
-/// Asks the same upstream once more, with this body.
+/// Sends this body to the same upstream again.
 type AskAgain = Box<dyn Fn(Bytes) -> Answering + Send + Sync>;
 
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl Translation {
-    /// Translates the request of `call` for `target`, and makes its head one of the other dialect.
+    /// Translates the request of `call` for `target`, and its headers into the other dialect.
     ///
-    /// # Errors
-    /// What cannot be asked there.
+    /// # Errors If the other dialect cannot express the request.
     pub(crate) fn outbound(
         &self,
         call: &Call,
@@ -68,7 +67,7 @@ impl Translation {
         body: &Bytes,
     ) -> Result<Outbound, Rejection> {
         let head = call.require_head()?;
-        // What an attempt before lost is not lost by this one.
+        // Clear the warning of an earlier attempt.
         call.warn(None);
         if call.endpoint().operation == Operation::CountTokens {
             return Ok(Outbound::Answer(counted(call, head, target)));
@@ -81,7 +80,7 @@ impl Translation {
         }
         let reply = Reply::new(head.model(), call.id().to_string()).created(call.opened_at().as_second());
         let reply = translated.reply(reply);
-        // It may be large, and an answer long.
+        // Kept only if needed: the request may be large, and the answer long.
         let asked = if reply.needs.may_pause { translated.body.clone() } else { Bytes::new() };
         let passage = Passage {
             client: call.dialect(),
@@ -93,12 +92,12 @@ impl Translation {
             call: call.clone(),
             warnings: translated.warnings,
             is_strict: self.mode == Mode::Strict,
-            // Anthropic's SDKs want figures, and its agents go by them.
+            // Anthropic's SDKs require usage figures, and its agents use them.
             likely_input: (call.dialect() == Dialect::Anthropic).then(|| likely_input(head.inputs(), &target.model)),
             secrets: Mutex::default(),
         };
         if translated.wants_nothing {
-            // Only a cache is to be filled, and the other API cannot be asked for that.
+            // The request only fills a cache, for which the other API has no request.
             return Ok(Outbound::Answer(passage.nothing()));
         }
         let endpoint = Endpoint { dialect: target.dialect, operation: Operation::Generate };
@@ -114,23 +113,23 @@ impl Translation {
     fn asked<'a>(&self, call: &Call, head: &Head, target: &'a Target) -> Asked<'a> {
         let catalog = call.catalog();
         let mut asked = Asked::new(&target.model).mode(self.mode).version(self.version);
-        // Searches, and the passes over the context that they add, are more than was held for the call.
+        // Searches, and the further passes over the context that they cause, exceed what is held for the call.
         asked = asked.server_tools(self.server_tools && !call.is_granted());
         asked = asked.drops_stale_thinking(self.drops_stale_thinking);
         asked = asked.abilities(catalog.abilities(&target.model, target.dialect));
         if let Some(card) = catalog.find(&target.model) {
             asked = asked.max_output(card.max_output);
         }
-        // Where it is what the client asked for, nobody capped it.
+        // If it equals the client's own limit, no layer has capped it.
         let most = call.max_tokens();
         asked.limit(most.filter(|_| most != head.max_tokens()))
     }
 }
 
-/// Of the client's headers, those of its own dialect and its SDK say nothing to the other.
+/// Removes the client's headers that belong to its dialect and its SDK, and mean nothing to the other.
 fn speak(parts: &mut Parts, len: usize) {
     let foreign = |name: &str| {
-        // That one is all of a name, and how those of a host may begin.
+        // `x-app` is a complete name; a host's own headers may start with it.
         let starts = ["anthropic-", "openai-", "x-stainless-", "x-claude-", "x-anthropic-", "x-codex-"];
         name == "x-app" || starts.iter().any(|start| name.starts_with(start))
     };
@@ -143,7 +142,7 @@ fn speak(parts: &mut Parts, len: usize) {
     parts.headers.insert(header::CONTENT_LENGTH, len.into());
 }
 
-/// OpenAI counts no tokens: an estimate, which says so.
+/// OpenAI has no API to count tokens: answers with an estimate that is marked as one.
 fn counted(call: &Call, head: &Head, target: &Target) -> Response<Body> {
     let tokens = likely_input(head.inputs(), &target.model);
     call.warn(Some("usage=estimated"));
@@ -153,7 +152,8 @@ fn counted(call: &Call, head: &Head, target: &Target) -> Response<Body> {
 }
 
 impl Passage {
-    /// Should the answer pause, `ask` sends what goes on with it to the same upstream, with the same `head`.
+    /// Lets an answer that pauses be continued: `ask` sends the next request to the same upstream, with the same
+    /// `head`.
     pub(crate) fn ask_again(&mut self, head: &Parts, ask: impl Fn(Request<Body>) -> Answering + Send + Sync + 'static) {
         if self.reply.needs.may_pause {
             let head = head.clone();

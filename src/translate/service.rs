@@ -40,7 +40,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The service within is made ready within the call, which may be answered without it.
+        // The inner service is made ready within the call, which may be answered without it.
         Poll::Ready(Ok(()))
     }
 
@@ -74,7 +74,7 @@ where
 type Ready = (Parts, Body, Option<Box<Passage>>);
 
 impl TranslateLayer {
-    /// The request as it goes on, or the answer in its place.
+    /// The request to send on, or the answer that replaces it.
     async fn outbound<B>(&self, request: Request<B>) -> Result<Ready, Response<Body>>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -93,7 +93,7 @@ impl TranslateLayer {
             None => self.ingest.read(&mut parts, pin!(body), &call).await,
         };
         let bytes = bytes.map_err(Call::reject)?;
-        // A route with one end is a model that somebody further out has chosen.
+        // A route with a single target names the model that a layer further out has chosen.
         let routed =
             || call.route().and_then(|targets| if let [one] = targets { Some(one.model.clone()) } else { None });
         let model = self.model.clone().or_else(routed).or_else(|| call.model().cloned()).unwrap_or_default();
@@ -110,7 +110,7 @@ impl TranslateLayer {
         match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
             Outbound::Answer(answer) => Err(answer),
             Outbound::Send(body, passage) => {
-                // A meter within reads what the upstream speaks.
+                // A meter within reads the upstream's dialect.
                 parts.extensions.insert(call.toward(target));
                 Ok((parts, Body::from(body), Some(passage)))
             }
@@ -119,9 +119,9 @@ impl TranslateLayer {
 }
 
 impl TranslateLayer {
-    /// A call in the dialect of the service as it goes on: untouched, unless it asks for another model than the one that is chosen.
+    /// A call in the service's own dialect: unchanged, unless another model is chosen.
     fn named(&self, call: &Call, model: Arc<str>, parts: &mut Parts, body: Bytes) -> Result<Bytes, Rejection> {
-        // By what the body says: an alias of the key's is resolved on the call, and not in there.
+        // Compares with the body: an alias of the key is resolved on the call, but not in the body.
         if call.head().is_none_or(|head| *head.model() == *model) {
             return Ok(body);
         }
@@ -136,7 +136,7 @@ impl TranslateLayer {
     }
 }
 
-/// What was granted pays for the models that it was asked for, and for no dearer one.
+/// The grant pays for the models that it was computed for, and for no more expensive one.
 fn check_paid(call: &Call, model: &Arc<str>) -> Result<(), Rejection> {
     let is_paid = match call.route() {
         Some(targets) => targets.iter().any(|target| target.model == *model),
