@@ -29,7 +29,8 @@ impl JsonLines {
 
     /// Creates a sink that appends to the file at `path`, and creates the file if needed.
     ///
-    /// # Errors If the file cannot be opened for appending.
+    /// # Errors
+    /// If the file cannot be opened for appending.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::new(Rotating::open(path.as_ref(), u64::MAX)?))
     }
@@ -39,7 +40,8 @@ impl JsonLines {
     /// The old file is renamed to `path.1`, then `path.2`, and so on; the highest number is the newest. No file is ever
     /// removed. Only one process may write to a file.
     ///
-    /// # Errors If the file cannot be opened for appending.
+    /// # Errors
+    /// If the file cannot be opened for appending.
     pub fn rotating(path: impl AsRef<Path>, max_bytes: u64) -> io::Result<Self> {
         Ok(Self::new(Rotating::open(path.as_ref(), max_bytes)?))
     }

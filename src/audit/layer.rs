@@ -61,7 +61,8 @@ impl AuditLayer {
     /// With a journal, it waits until everything is on disk, for at most 30 seconds; if that is not enough, the log
     /// says so. It then gives the sinks at most two seconds. What they have not taken is sent after the next start.
     ///
-    /// # Cancellation Dropping this future stops the waiting, not the writing.
+    /// # Cancellation
+    /// Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         match &self.way {
             Way::Queue(queue) => queue.flush().await,

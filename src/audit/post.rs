@@ -41,7 +41,8 @@ impl Endpoint {
     ///
     /// If the endpoint has named a time by `retry-after`, nothing is sent before that time, and the call fails at once.
     ///
-    /// # Errors If there was no answer, or one that allows a retry.
+    /// # Errors
+    /// If there was no answer, or one that allows a retry.
     pub(super) async fn post<C, B>(&self, client: C, request: Request<Body>) -> Result<Option<StatusCode>, StoreError>
     where
         C: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Send,

@@ -35,7 +35,8 @@ pub struct Slack<C> {
 impl<C> Slack<C> {
     /// Creates a sink for the webhook at this URL. The URL is a secret.
     ///
-    /// # Errors If the URL is not an absolute `http` or `https` URL.
+    /// # Errors
+    /// If the URL is not an absolute `http` or `https` URL.
     pub fn new(url: &str, client: C) -> Result<Self, NotAWebhook> {
         Ok(Slack { endpoint: Endpoint::new(url)?, client })
     }

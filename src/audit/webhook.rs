@@ -59,7 +59,8 @@ impl<C> Webhook<C> {
     /// Creates a sink that posts to `url`, signed with `secret` in the specification's form: `whsec_` and 24 to 64
     /// bytes in base64.
     ///
-    /// # Errors If the URL is not an absolute `http` or `https` URL, or the secret does not have that form.
+    /// # Errors
+    /// If the URL is not an absolute `http` or `https` URL, or the secret does not have that form.
     pub fn new(url: &str, secret: &str, client: C) -> Result<Self, NotAWebhook> {
         let endpoint = Endpoint::new(url)?;
         let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());

@@ -41,7 +41,8 @@ impl Gunzip {
 
     /// The next decoded piece; empty if the next chunk is needed.
     ///
-    /// # Errors If the bytes are no gzip, or decode to more than the cap.
+    /// # Errors
+    /// If the bytes are no gzip, or decode to more than the cap.
     pub(crate) fn piece(&mut self) -> io::Result<Vec<u8>> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -76,7 +77,8 @@ impl Gunzip {
     /// Ends the input and returns what was held back. Without any input that is nothing: an answer without bytes is
     /// valid, whatever encoding its headers name.
     ///
-    /// # Errors If the compressed stream is incomplete.
+    /// # Errors
+    /// If the compressed stream is incomplete.
     pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
         if self.has_begun {
             self.decoder.try_finish()?;

@@ -88,7 +88,8 @@ impl Body {
 
     /// Returns the bytes of a body that is completely in memory.
     ///
-    /// # Errors Returns the body unchanged if it still has to be read.
+    /// # Errors
+    /// Returns the body unchanged if it still has to be read.
     pub fn try_into_bytes(self) -> Result<Bytes, Body> {
         match self.0 {
             Repr::Full(bytes) => Ok(bytes.unwrap_or_default()),

@@ -19,12 +19,12 @@ pub struct BudgetLayer<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OverBudget {
-    /// Limit its output to what is left, as long as the answer is still useful.
+    /// Limit its output to what its budgets can hold for it, as long as the answer is still useful.
     Clamp {
         /// The fewest output tokens that are useful. A call that asked for fewer gets what it asked for.
         floor: u64,
-        /// A call that must be cut down gets at most one part in `share` of what is left, so that the first of many
-        /// agents does not starve the others.
+        /// A call gets at most one part in `share` of what is left, or the cost of `floor` output tokens if that is
+        /// more, so that the first of many agents does not starve the others.
         share: u32,
     },
     /// Refuse the call.
@@ -32,7 +32,7 @@ pub enum OverBudget {
 }
 
 impl Default for OverBudget {
-    /// Clamps to at least 1,024 tokens and at most a quarter of what is left.
+    /// Clamps to at most a quarter of what is left, but not below 1,024 output tokens unless the call asked for fewer.
     fn default() -> Self {
         OverBudget::Clamp { floor: 1_024, share: 4 }
     }

@@ -15,7 +15,8 @@ pub(super) const UNANSWERED: &str = "let through: all its budgets are soft, and 
 impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// Admits a call whose budgets are all soft: no budget refuses it.
     ///
-    /// # Errors `Misconfigured` if one of the budgets would not be counted.
+    /// # Errors
+    /// `Misconfigured` if one of the budgets would not be counted.
     pub(super) async fn count(&self, call: &Call, wanted: &Wanted<'_>) -> Result<(), Rejection> {
         let (ask, asked) = (self.reserve(call, wanted), self.asked(call, wanted));
         match in_time((*self.store).reserve(&ask, At::Store)).await {

@@ -79,8 +79,9 @@ impl<'c> Wanted<'c> {
 
     /// The most output tokens that the hold pays for, or `None` if it pays for everything that was asked.
     ///
-    /// # Errors `Misconfigured` if a pot does not take part in the hold: for an id that is live, a store returns its
-    /// first grant again.
+    /// # Errors
+    /// `Misconfigured` if a pot does not take part in the hold: for an id that is live, a store returns its first grant
+    /// again.
     pub(super) fn cap(&self, held: &Reservation) -> Result<Option<u64>, Rejection> {
         if let Some((_, budget)) =
             self.budgets.iter().enumerate().find(|(index, budget)| !held.names(*index, &budget.pot))

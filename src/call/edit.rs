@@ -124,7 +124,8 @@ fn include_usage(head: &Head, splice: &mut Splice) {
 impl Call {
     /// The body to send upstream: `body` with this call's edits and its target's model. All other bytes are unchanged.
     ///
-    /// # Errors `Misconfigured` if `body` is not the body whose head was read.
+    /// # Errors
+    /// `Misconfigured` if `body` is not the body whose head was read.
     pub fn edited(&self, body: &Bytes) -> Result<Bytes, Rejection> {
         let Some(head) = self.head() else { return Ok(body.clone()) };
         let edits = self.state().edits;

@@ -24,7 +24,8 @@ impl Call {
 
     /// Like [`principal`](Self::principal), for a layer that needs a caller.
     ///
-    /// # Errors A `Misconfigured` rejection that names the missing layer.
+    /// # Errors
+    /// A `Misconfigured` rejection that names the missing layer.
     pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
         self.principal().ok_or_else(|| {
             Rejection::misconfigured(
@@ -57,7 +58,8 @@ impl Call {
     /// Checks that the caller may use the model. Passes as long as the caller or the model is unknown. Every layer that
     /// learns of either calls it, so that the check happens in any order of layers.
     ///
-    /// # Errors `ModelNotAllowed`.
+    /// # Errors
+    /// `ModelNotAllowed`.
     pub fn check_model(&self) -> Result<(), Rejection> {
         match (self.principal(), self.model()) {
             (Some(principal), Some(model)) if !principal.may_use(model) => {
@@ -120,7 +122,8 @@ impl Call {
 
     /// Like [`head`](Self::head), for a layer that needs the head.
     ///
-    /// # Errors A `Misconfigured` rejection that names the missing layer.
+    /// # Errors
+    /// A `Misconfigured` rejection that names the missing layer.
     pub fn require_head(&self) -> Result<&Head, Rejection> {
         self.head().ok_or_else(|| {
             Rejection::misconfigured(match self.endpoint().has_head() {
@@ -172,7 +175,8 @@ impl Call {
 
     /// Like [`route`](Self::route), for a layer that needs the route.
     ///
-    /// # Errors A `Misconfigured` rejection that names the missing layer.
+    /// # Errors
+    /// A `Misconfigured` rejection that names the missing layer.
     pub fn require_route(&self) -> Result<&[Arc<Target>], Rejection> {
         self.route().ok_or_else(|| {
             Rejection::misconfigured("the call has no route: put `RouteLayer` between `IngestLayer` and the dispatch")

@@ -33,7 +33,8 @@ impl Hidden {
 impl Call {
     /// Records that a control lets the call pass because it did not recognize the path.
     ///
-    /// # Errors See [`check_hidden`](Self::check_hidden).
+    /// # Errors
+    /// See [`check_hidden`](Self::check_hidden).
     pub(crate) fn pass_unplaced(&self, layer: &'static str) -> Result<(), Rejection> {
         self.check_hidden(layer)?;
         self.state().unplaced.get_or_insert(layer);
@@ -42,7 +43,8 @@ impl Call {
 
     /// Refuses a path that no layer has recognized, but that ends like one of ours, or that a service may take for one.
     ///
-    /// # Errors `Misconfigured` if it would be served without this layer. `NotFound` if the client's spelling hides the
+    /// # Errors
+    /// `Misconfigured` if it would be served without this layer. `NotFound` if the client's spelling hides the
     /// endpoint.
     pub(crate) fn check_hidden(&self, layer: &'static str) -> Result<(), Rejection> {
         match self.shared.hidden.filter(|_| !self.endpoint().has_head()) {
@@ -55,7 +57,8 @@ impl Call {
     /// Refuses a path that no layer has recognized because of its spelling, but that a service may take for one of
     /// ours.
     ///
-    /// # Errors `NotFound`, since no layer that governs such a call has seen it.
+    /// # Errors
+    /// `NotFound`, since no layer that governs such a call has seen it.
     pub(crate) fn check_spelling(&self) -> Result<(), Rejection> {
         if self.shared.hidden != Some(Hidden::BySpelling) || self.endpoint().has_head() {
             return Ok(());
@@ -69,7 +72,8 @@ impl Call {
     /// Refuses a call if an outer control did not recognize its path, and it turned out to be an LLM endpoint behind
     /// the prefix of a mount.
     ///
-    /// # Errors `Misconfigured`, since that control has not governed the call.
+    /// # Errors
+    /// `Misconfigured`, since that control has not governed the call.
     pub(crate) fn check_placed(&self) -> Result<(), Rejection> {
         match self.state().unplaced {
             Some(layer) if self.endpoint().has_head() => Err(outside_of_a_mount(layer)),

@@ -118,11 +118,12 @@ impl CallLayer {
     /// use tollgate::domain::rejection::RejectionKind;
     /// use tollgate::{CallLayer, Dialect};
     ///
-    /// For agents that treat every 429 as temporary.
+    /// // For agents that treat every 429 as temporary.
     /// let layer = CallLayer::new().status(Dialect::OpenAiChat, RejectionKind::BudgetSpent, StatusCode::PAYMENT_REQUIRED);
     /// ```
     ///
-    /// # Panics Panics if `status` is no error (400 to 599), or if `kind` [reports a failure of an
+    /// # Panics
+    /// Panics if `status` is no error (400 to 599), or if `kind` [reports a failure of an
     /// upstream](RejectionKind::is_upstream).
     #[must_use]
     pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
@@ -130,8 +131,8 @@ impl CallLayer {
         self
     }
 
-    /// Runs `opener` when a call reaches this layer: to measure the call, or to register hooks for it. Only the call's
-    /// endpoint is known at that time. A panic in `opener` is contained.
+    /// Runs `opener` when a call reaches this layer: to measure the call, or to register hooks for it. Usually only the
+    /// call's endpoint is known at that time. A panic in `opener` is contained.
     #[must_use]
     pub fn on_open(mut self, opener: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.config).openers.push(Arc::new(opener));

@@ -97,7 +97,8 @@ impl LiveCalls {
     /// for the work that they leave behind. Clients that still wait for an answer are told to retry after one to five
     /// seconds, spread so that they do not all reach the remaining gateways at once.
     ///
-    /// # Cancellation Dropping this future cuts nothing.
+    /// # Cancellation
+    /// Dropping this future cuts nothing.
     pub async fn finish(&self, within: Duration) -> usize {
         if tokio::time::timeout(within, self.emptied()).await.is_ok() {
             return 0;

@@ -48,7 +48,8 @@ impl Scoped for Limit {
 impl Call {
     /// Which of the caller's own, and of those for everyone, this call counts against.
     ///
-    /// # Errors `Misconfigured` if that depends on a provider, and no route has been chosen yet.
+    /// # Errors
+    /// `Misconfigured` if that depends on a provider, and no route has been chosen yet.
     pub(crate) fn counted<'a, T: Scoped>(
         &self,
         principal: &Principal,
@@ -71,7 +72,8 @@ impl Call {
 
     /// Checks that layers have looked at all limits and budgets that the caller has.
     ///
-    /// # Errors `Misconfigured`, since its calls would otherwise be free or unlimited.
+    /// # Errors
+    /// `Misconfigured`, since its calls would otherwise be free or unlimited.
     pub(crate) fn check_governed(&self) -> Result<(), Rejection> {
         let Some(principal) = self.principal() else { return Ok(()) };
         let LookedAt { budgets, limits } = self.state().looked_at;

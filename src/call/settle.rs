@@ -159,7 +159,8 @@ impl Settlements {
     /// streams may continue, and a store that is away is told until it is back. What a store has not heard when the
     /// process ends is forfeited, or settled by a journal at the next start.
     ///
-    /// # Cancellation Dropping this future stops the waiting, not the work.
+    /// # Cancellation
+    /// Dropping this future stops the waiting, not the work.
     pub async fn drain(&self) {
         self.inner.tracker.close();
         let mut most = usize::MAX;

@@ -96,7 +96,8 @@ impl Call {
     /// Waits until the intent, that the call is about to be sent, is written, if the call has a journal. The last gate
     /// calls this; once is enough.
     ///
-    /// # Errors `StoreUnavailable` if it could not be written.
+    /// # Errors
+    /// `StoreUnavailable` if it could not be written.
     pub(crate) async fn intend(&self) -> Result<(), Rejection> {
         let Some(trail) = self.trail() else { return Ok(()) };
         match trail.intend(|| Arc::new(self.clone())).await {

@@ -138,7 +138,8 @@ impl ContentLayer {
     /// What the sink has not taken by then is still sent as long as the process and this runtime live, and lost after
     /// that. The log reports it.
     ///
-    /// # Cancellation Dropping this future stops the waiting, not the writing.
+    /// # Cancellation
+    /// Dropping this future stops the waiting, not the writing.
     pub async fn flush(&self) {
         let written = self.shared.queue.flush();
         task::start(&self.shared);

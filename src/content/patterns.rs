@@ -113,7 +113,8 @@ impl Patterns {
 
     /// Replaces matches of this [expression](https://docs.rs/regex/1/regex/#syntax) by `[name]`.
     ///
-    /// # Errors If the expression is invalid or too large.
+    /// # Errors
+    /// If the expression is invalid or too large.
     pub fn pattern(mut self, name: impl Into<Arc<str>>, expression: &str) -> Result<Self, NotAPattern> {
         let regex = Regex::new(expression).map_err(NotAPattern)?;
         self.each.push(Pattern { name: name.into(), regex, checked: None });
@@ -122,7 +123,8 @@ impl Patterns {
 
     /// Replaces these words by `[name]`, in any case, unless they are part of a longer word.
     ///
-    /// # Errors If there are too many.
+    /// # Errors
+    /// If there are too many.
     pub fn words<'a>(
         self,
         name: impl Into<Arc<str>>,

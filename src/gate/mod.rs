@@ -50,13 +50,14 @@ use crate::domain::rejection::Rejection;
 
 /// Decides whether a request may pass, from its head.
 ///
-/// # Cancellation `admit` is dropped when the client leaves. What it has taken by then must be given back in
-/// `call.on_close`.
+/// # Cancellation
+/// `admit` is dropped when the client leaves. What it has taken by then must be given back in `call.on_close`.
 #[async_trait]
 pub trait Gate: Send + Sync + 'static {
     /// Lets the call pass, or refuses it.
     ///
-    /// # Errors The rejection, which is sent to the client in its dialect.
+    /// # Errors
+    /// The rejection, which is sent to the client in its dialect.
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection>;
 
     /// Decides without waiting. It is called first, and its decision is final. The default, `None`, leaves the decision

@@ -74,9 +74,9 @@ impl fmt::Debug for Upstreams {
 /// translated back: see [`translate`](crate::translate).
 ///
 /// - **Reads:** the head, the route, the body in memory, the edits. **Adds:** one attempt for each target tried.
-/// - **Answers:** 500 if a layer is missing, otherwise the answer of the last target. If the last target cannot be
-///   asked: the failure of an earlier target that could not be reached, since an outage passes, or else the 400 that
-///   names what cannot be expressed.
+/// - **Answers:** 500 if a layer is missing, otherwise the answer of the last target that was tried. If that target
+///   cannot be asked: the failure of an earlier target that could not be reached, since an outage passes, or else the
+///   400 that names what cannot be expressed.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     upstreams: Arc<Upstreams>,

@@ -20,8 +20,8 @@ use crate::store::{At, in_time};
 
 /// Answers `GET /v1/key` (what the caller's own key may do, and its current usage) and `GET /api/oauth/usage`.
 ///
-/// It shows nothing about other callers, not what everyone has spent together (unless `shows_shared`), and nothing of
-/// the key itself.
+/// It shows nothing about other callers, nor the key itself, nor what everyone has spent together (unless
+/// `shows_shared`).
 #[derive(Clone, Default)]
 pub(super) struct KeyInfo {
     pub(super) budgets: Option<Kept<dyn BudgetStore, domain::budget::Budget>>,

@@ -194,7 +194,8 @@ impl GatewayLayer {
 
     /// Overrides the status of one kind of refusal in one dialect: see [`CallLayer::status`](crate::CallLayer::status).
     ///
-    /// # Panics Panics if `status` is no error status, or if `kind` reports a failure of an upstream.
+    /// # Panics
+    /// Panics if `status` is no error status, or if `kind` reports a failure of an upstream.
     #[must_use]
     pub fn status(mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) -> Self {
         self.call = self.call.status(dialect, kind, status);

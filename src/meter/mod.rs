@@ -8,8 +8,8 @@
 //! - **Answers** nothing itself.
 //! - **Where:** nearest the upstream, one around each. If meters are nested, the innermost counts.
 //!
-//! A JSON answer is buffered until its end, up to 32 MiB, since its usage comes last. Of a stream, only an unfinished
-//! event is buffered. A gzip answer is decoded in a copy.
+//! A JSON answer is also kept in memory until its end, up to 32 MiB, since its usage comes last. Of a stream, only an
+//! unfinished event is kept. A gzip answer is decoded in a copy.
 //!
 //! ```
 //! use tollgate::meter::MeterLayer;

@@ -81,12 +81,14 @@ pub trait Rewriter: Send + Unpin + 'static {
     /// Handles one block of the stream. Write to `out` what the client gets, in whole blocks; [`Block::raw`] passes the
     /// block unchanged.
     ///
-    /// # Errors Ends the stream with this rejection as its last event.
+    /// # Errors
+    /// Ends the stream with this rejection as its last event.
     fn block(&mut self, block: &Block<'_>, out: &mut BytesMut) -> Result<(), Rejection>;
 
     /// Called at the end of the upstream's stream. Write to `out` what is still held back.
     ///
-    /// # Errors See [`block`](Self::block).
+    /// # Errors
+    /// See [`block`](Self::block).
     fn finish(&mut self, _out: &mut BytesMut) -> Result<(), Rejection> {
         Ok(())
     }

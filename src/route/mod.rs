@@ -42,7 +42,8 @@ use crate::gate::{GateLayer, GateService};
 pub trait Router: Send + Sync + 'static {
     /// Returns the targets that may serve this call. An empty list means that no target serves it.
     ///
-    /// # Errors A rejection, if a more specific answer is needed.
+    /// # Errors
+    /// A rejection, if a more specific answer is needed.
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection>;
 
     /// The router's own aliases for models, each with the dialect in which it is served. A [`Gateway`](crate::Gateway)

@@ -58,7 +58,8 @@ pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>
 impl Translation {
     /// Translates the request of `call` for `target`, and its headers into the other dialect.
     ///
-    /// # Errors If the other dialect cannot express the request.
+    /// # Errors
+    /// If the other dialect cannot express the request.
     pub(crate) fn outbound(
         &self,
         call: &Call,

@@ -46,14 +46,16 @@ type Hyper = Client<TimedConnector, Body>;
 impl HttpClient {
     /// Creates a client with a connect timeout of 5 seconds, for DNS, TCP and TLS together.
     ///
-    /// # Errors If the TLS configuration cannot be made.
+    /// # Errors
+    /// If the TLS configuration cannot be made.
     pub fn new() -> Result<Self, ProviderError> {
         Self::with_connect_timeout(Duration::from_secs(5))
     }
 
     /// Creates a client with this connect timeout.
     ///
-    /// # Errors If the TLS configuration cannot be made.
+    /// # Errors
+    /// If the TLS configuration cannot be made.
     pub fn with_connect_timeout(timeout: Duration) -> Result<Self, ProviderError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)

@@ -25,21 +25,24 @@ pub struct Credential {
 impl Credential {
     /// A credential sent as `authorization: Bearer …`, as OpenAI's API expects.
     ///
-    /// # Errors If the key contains bytes that are not allowed in a header.
+    /// # Errors
+    /// If the key contains bytes that are not allowed in a header.
     pub fn bearer(key: &str) -> Result<Self, ProviderError> {
         Self::header(header::AUTHORIZATION, &format!("Bearer {key}"))
     }
 
     /// A credential sent as `x-api-key: …`, as Anthropic's API expects.
     ///
-    /// # Errors If the key contains bytes that are not allowed in a header.
+    /// # Errors
+    /// If the key contains bytes that are not allowed in a header.
     pub fn x_api_key(key: &str) -> Result<Self, ProviderError> {
         Self::header(HeaderName::from_static("x-api-key"), key)
     }
 
     /// A credential sent in any header.
     ///
-    /// # Errors If the value contains bytes that are not allowed in a header.
+    /// # Errors
+    /// If the value contains bytes that are not allowed in a header.
     pub fn header(name: HeaderName, value: &str) -> Result<Self, ProviderError> {
         let mut value = HeaderValue::from_str(value.trim())
             .map_err(|_| ProviderError::new("the credential has characters that no header can carry"))?;

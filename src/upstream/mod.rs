@@ -8,8 +8,8 @@
 //! - **Answers** 502 or 504 if the provider cannot be reached or takes too long. 500 if the provider rejects *our*
 //!   credential. 502 if the answer is a redirect, has a status outside of 200 to 599, or is a success with an HTML
 //!   page. An HTML error is replaced, and keeps only its status.
-//! - **Passes** every other answer with its status and bytes. gzip is decoded if the client does not accept it, and our
-//!   credential is covered in errors.
+//! - **Passes** every other answer with its status and bytes. gzip is decoded if the client does not accept it, and in
+//!   errors, in which our credential is covered.
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {

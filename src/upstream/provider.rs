@@ -62,7 +62,8 @@ impl Proof {
 impl Provider<super::HttpClient> {
     /// Anthropic's API, called through [`HttpClient`](super::HttpClient).
     ///
-    /// # Errors If the key contains bytes that are not allowed in a header.
+    /// # Errors
+    /// If the key contains bytes that are not allowed in a header.
     pub fn anthropic(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::Anthropic, "https://api.anthropic.com", Credential::x_api_key(key)?, client)
@@ -70,7 +71,8 @@ impl Provider<super::HttpClient> {
 
     /// OpenAI's API, called through [`HttpClient`](super::HttpClient).
     ///
-    /// # Errors If the key contains bytes that are not allowed in a header.
+    /// # Errors
+    /// If the key contains bytes that are not allowed in a header.
     pub fn openai(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::OpenAiChat, "https://api.openai.com", Credential::bearer(key)?, client)
@@ -84,7 +86,8 @@ impl<C> Provider<C> {
     /// anywhere in its path (`/v1beta/openai`); the endpoints are then directly below it. If the base has a query, it
     /// is sent with every request.
     ///
-    /// # Errors If the URL is not an absolute `http` or `https` URL, or contains a user or a fragment.
+    /// # Errors
+    /// If the URL is not an absolute `http` or `https` URL, or contains a user or a fragment.
     pub fn with_client(
         dialect: Dialect,
         base_url: &str,
@@ -105,7 +108,8 @@ impl<C> Provider<C> {
 
     /// Replaces the base URL.
     ///
-    /// # Errors See [`with_client`](Self::with_client).
+    /// # Errors
+    /// See [`with_client`](Self::with_client).
     pub fn base_url(mut self, base_url: &str) -> Result<Self, ProviderError> {
         Arc::make_mut(&mut self.config).base = Base::parse(base_url)?;
         Ok(self)
@@ -175,7 +179,7 @@ impl<C> Provider<C> {
         self
     }
 
-    /// Sets how long an answer may be silent before it ends. The default is 5 minutes, and zero means no limit. The
+    /// Sets how long an answer may be silent once it has begun. The default is 5 minutes, and zero means no limit. The
     /// total time of an answer is not limited.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -188,7 +192,8 @@ impl<C> Provider<C> {
     ///
     /// This resolves the host's name, so call it at start, before serving.
     ///
-    /// # Errors If the name cannot be resolved.
+    /// # Errors
+    /// If the name cannot be resolved.
     pub fn points_at(&self, listener: SocketAddr) -> io::Result<bool> {
         let Base { authority, scheme, .. } = &self.config.base;
         let port = authority.port_u16().unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { 80 });
