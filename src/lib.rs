@@ -32,8 +32,8 @@
 //! - [`content`]: keep the text of prompts and answers, where you ask for it.
 //! - [`call`]: what every layer knows about a call, and how a call closes. [`domain`]: the basic types. [`dialect`],
 //!   [`wire`]: the formats and the bytes.
-//! - [`docs::promises`]: what is guaranteed, and the test that proves it. [`docs::limits`]: what is not covered.
-//!   [`docs::design`]: how the crate is built.
+//! - [`docs::promises`]: what is guaranteed, and the test that proves it. [`docs::limits`]: the limits of these
+//!   guarantees. [`docs::design`]: how the crate is built.
 //!
 //! # Features
 //!

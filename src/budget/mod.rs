@@ -5,7 +5,7 @@
 //! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that the store had a say in. If the budgets do not
 //!   cover all that was asked: a cap on the output tokens and `x-tollgate-clamped`. The cap is an edit, which the
 //!   sender of the request applies, as `GatewayLayer` and `Dispatch` do.
-//! - **Writes the limit into the request** if a budget that refuses pays and the client names no limit: the model's
+//! - **Writes the limit into the request** if the client names no limit and a budget that is not soft pays: the model's
 //!   maximum by the catalog, without a header. It does not if the prompt may leave no room for that maximum in the
 //!   model's window.
 //! - **Answers** 429 if a budget is spent, with `x-should-retry: false` and a `retry-after` up to the reset, if there
