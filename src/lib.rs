@@ -42,12 +42,12 @@
 //! | `memory` (default) | keys, budgets and limits in memory: [`store::memory`] |
 //! | `upstream` | `HttpClient`: hyper's pool over rustls (ring, webpki-roots), and `Provider::anthropic`, `Provider::openai` |
 //! | `sqlite` | keys, budgets, limits and audit records in one SQLite file, through `sqlx` |
-//! | `axum` | [`Call`] as an extractor, and a [`Rejection`] as an answer of a handler |
-//! | `redact` | [`content::Patterns`]: takes addresses, card numbers and secrets out of what is kept of bodies, through `regex` |
+//! | `axum` | [`Call`] as an extractor, and [`Rejection`] as a handler's response |
+//! | `redact` | [`content::Patterns`]: removes e-mail addresses, card numbers and secrets from kept bodies, through `regex` |
 //! | `metrics` | [`telemetry::Metrics`]: counters and histograms through the `metrics` facade |
-//! | `testing` | the simulated provider, with a bill of every token that it produced |
-//! | `conformance` | the suite that every store passes, for a store of your own: [`store::conformance`] |
-//! | `full` | all of them |
+//! | `testing` | a simulated provider, with a bill of every token that it produces |
+//! | `conformance` | [`store::conformance`]: the test suite that every store passes, for stores of your own |
+//! | `full` | all of these features |
 //!
 //! Features are additive: none changes the behavior of another.
 

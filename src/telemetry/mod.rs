@@ -15,9 +15,9 @@
 //! | `tollgate_call_seconds` | histogram | `dialect`, `operation`, `model`, `end` |
 //! | `tollgate_first_byte_seconds` | histogram | `dialect`, `model` |
 //! | `tollgate_overhead_seconds` | histogram | `dialect` |
-//! | `tollgate_cost_nanodollars_total` | counter | `upstream`, `model`, perhaps `team` |
-//! | `tollgate_charged_nanodollars_total` | counter | `model`, `quality`, perhaps `team` |
-//! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, perhaps `team` |
+//! | `tollgate_cost_nanodollars_total` | counter | `upstream`, `model`, optionally `team` |
+//! | `tollgate_charged_nanodollars_total` | counter | `model`, `quality`, optionally `team` |
+//! | `tollgate_tokens_total` | counter | `upstream`, `model`, `type`, optionally `team` |
 //! | `tollgate_attempts_total` | counter | `upstream`, `model`, `end` |
 //! | `tollgate_translation_losses_total` | counter | `kind` |
 //! | `tollgate_settlements_waiting` | gauge | |
@@ -25,9 +25,9 @@
 //! | `tollgate_audit_behind` | gauge | `sink` |
 //! | `tollgate_content_dropped_total` | counter | |
 //! | `gen_ai.client.operation.duration`, or `gen_ai.client.inference.duration` | histogram, seconds | `gen_ai.operation.name`, `gen_ai.system` or `gen_ai.provider.name`, `gen_ai.request.model`, `error.type` |
-//! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.operation.{input,output}_tokens` | histogram | the same but `error.type`, and `gen_ai.token.type` with the former |
-//! | with the latest names also `gen_ai.client.inference.time_to_first_chunk` | histogram, seconds | the first three of these |
-//! | and `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | counter | the same three, and `gen_ai.token.modality` |
+//! | `gen_ai.client.token.usage`, or `gen_ai.client.inference.operation.{input,output}_tokens` | histogram | the same without `error.type`; the former also has `gen_ai.token.type` |
+//! | `gen_ai.client.inference.time_to_first_chunk`, only with the latest names | histogram, seconds | the first three labels above |
+//! | `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}`, only with the latest names | counter | the same three, and `gen_ai.token.modality` |
 //!
 //! Cost is computed from the usage that providers state and the catalog's prices, whether or not a budget pays for it.
 //! Charges are counted for calls with a hold of a budget, and include what no provider stated.

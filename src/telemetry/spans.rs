@@ -16,16 +16,16 @@ use crate::domain::outcome::Outcome;
 /// | field | what |
 /// |---|---|
 /// | `gen_ai.operation.name` | `chat`, `count_tokens`, … |
-/// | `gen_ai.system`, or `gen_ai.provider.name` | `anthropic`, `openai`: whom the last attempt asked |
+/// | `gen_ai.system`, or `gen_ai.provider.name` | `anthropic`, `openai`: the provider of the last attempt |
 /// | `gen_ai.request.model` | the model that the last attempt asked for |
-/// | `gen_ai.response.model` | the model that the last answer says it is of |
-/// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for; the former of a stream alone |
-/// | `gen_ai.response.time_to_first_chunk` | seconds until the client had the first of a stream; with the latest names alone |
-/// | `gen_ai.conversation.id` | the session, as the client says itself |
-/// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input with what caches held |
-/// | `gen_ai.usage.{cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | of these; with the latest names alone |
-/// | `error.type` | why it was refused, or how it failed: see below |
-/// | `http.response.status_code` | what the client was sent |
+/// | `gen_ai.response.model` | the model that the last answer names |
+/// | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | what the client asked for; `stream` only if it is true |
+/// | `gen_ai.response.time_to_first_chunk` | seconds until the client got the first part of a stream; only with the latest names |
+/// | `gen_ai.conversation.id` | the session that the client names |
+/// | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | over all attempts; input includes cached tokens |
+/// | `gen_ai.usage.{cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}` | parts of these; only with the latest names |
+/// | `error.type` | why the call was refused, or how it failed: see below |
+/// | `http.response.status_code` | the status sent to the client |
 /// | `tollgate.{call_id, key, team, end, charged_usd, quality, attempts}` | as in the record |
 ///
 /// `error.type` depends on how the call ended:
