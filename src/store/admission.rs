@@ -1,8 +1,13 @@
-//! The key, the limits and the budgets of a call, decided in one step.
+//! Decides about the key, the limits and the budgets of a call in one step.
 //!
-//! Reach for it where one store keeps all three: what is refused by one of them then takes nothing of the others, a key
-//! that was revoked admits nothing from that moment on, as long as the store can be asked and whatever a cache still believes,
-//! and a store that is far away is asked once a call instead of twice. Settling is the two traits' own.
+//! Use it if one store keeps all three. It has three advantages:
+//!
+//! - A call that one of them refuses takes nothing from the others.
+//! - A revoked key admits nothing from that moment on, whatever a cache still believes, as long as the store can be
+//!   asked.
+//! - A remote store is asked once per call instead of twice.
+//!
+//! Settlement still goes through [`BudgetStore`] and [`RateLimitStore`].
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -21,45 +26,47 @@ use super::rate_limit::{self, Acquire, Allowed, RateLimitStore};
 use super::{At, StoreError};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
-/// Decides about calls as a whole.
+/// Decides about a call as a whole.
 #[async_trait]
 pub trait AdmissionStore: BudgetStore + RateLimitStore {
-    /// Lets a call through, and then its limits have counted it and its pots hold its grant; or refuses it, and then
-    /// nothing anywhere has changed: in one atomic step. The key is looked at first, then the limits, then the budgets, by
-    /// the rules of [`acquire`](RateLimitStore::acquire) and [`reserve`](BudgetStore::reserve). What was admitted is
-    /// settled with each of the two, as if each had been asked.
+    /// Admits or refuses a call, in one atomic step. If the call is admitted, its limits have counted it and its pots
+    /// hold its grant. If it is refused, nothing has changed anywhere.
+    ///
+    /// The store checks the key first, then the limits, then the budgets, by the rules of
+    /// [`acquire`](RateLimitStore::acquire) and [`reserve`](BudgetStore::reserve). An admitted call is settled with
+    /// each of the two traits, as if each had been asked separately.
     ///
     /// # Cancellation
-    /// Whoever stops waiting settles both ids for nothing.
+    /// A caller that stops waiting must settle both ids for nothing.
     ///
     /// # Errors
     /// When the store cannot decide.
     async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<Verdict, StoreError>;
 }
 
-/// What a call asks.
+/// What a call asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Admit<'a> {
-    /// The key that it came with; `None` for a caller whom the host has authenticated.
+    /// The key that the call came with; `None` for a caller whom the host has authenticated.
     pub key: Option<PresentedKey>,
-    /// What it counts against, if anything is counted.
+    /// What the call counts against, if it is limited.
     pub limits: Option<Acquire<'a>>,
-    /// What it is paid from, if anything is paid.
+    /// What the call is paid from, if it has budgets.
     pub budgets: Option<Reserve<'a>>,
 }
 
-/// A key as it was found when a call came in.
+/// A key as it was found when the call came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresentedKey {
-    /// Which key.
+    /// The id of the key.
     pub id: Uuid,
-    /// Of which secret: a rotated key has another.
+    /// The digest of its secret. A rotated key has another.
     pub digest: KeyDigest,
 }
 
 impl PresentedKey {
-    /// Whether it is still good, where `record` is what there is of it now. That its policy was changed is no reason to
-    /// refuse a call that was begun before.
+    /// Whether the key is still good, given its current record. A changed policy is no reason to refuse a call that
+    /// began before the change.
     #[must_use]
     pub fn is_good(&self, record: Option<&KeyRecord>, now: jiff::Timestamp) -> bool {
         record.is_some_and(|record| {
@@ -71,7 +78,7 @@ impl PresentedKey {
 /// A store's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Counted and held.
+    /// The call is counted, and its money is held.
     Allow(Admitted),
     /// Nothing is counted or held anywhere.
     Deny(Denial),
@@ -80,25 +87,25 @@ pub enum Verdict {
 /// What was counted and held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// By the limits, if they were asked.
+    /// What the limits allowed, if they were asked.
     pub allowed: Option<Allowed>,
-    /// By the budgets, if they were asked.
+    /// What the budgets granted, if they were asked.
     pub grant: Option<Grant>,
 }
 
-/// Why nothing was.
+/// Why the call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denial {
-    /// The key is no longer what it was.
+    /// The key was revoked, rotated or has expired.
     Key,
     /// A limit is reached.
     Limit(rate_limit::Denial),
-    /// A budget does not reach.
+    /// A budget has too little left.
     Budget {
-        /// Which, and why.
+        /// Which budget, and why.
         denial: budget::Denial,
-        /// How every limit that was asked about stands, which has counted nothing of this call.
+        /// The standing of every limit that was asked about; none of them has counted this call.
         limits: Vec<rate_limit::Standing>,
     },
 }

@@ -2,7 +2,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-/// Both to their ends, side by side.
+/// Drives both futures to completion, concurrently.
 pub(crate) async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     let (mut one, mut other) = (pin!(one), pin!(other));
     let (mut one_ended, mut other_ended) = (false, false);

@@ -1,12 +1,16 @@
-//! Where money is held before it is spent, and made true after.
+//! Holds money before it is spent, and settles it afterwards.
 //!
-//! Reach for it to keep budgets in a database of your own; `examples/custom_store.rs` does so in a hundred lines, by the
-//! rules of [`ledger`](crate::domain::ledger), and runs the conformance suite over it.
+//! Implement [`BudgetStore`] to keep budgets in a database of your own. `examples/custom_store.rs` does so in a hundred
+//! lines, by the rules of [`ledger`](crate::domain::ledger), and runs the conformance suite on it.
 //!
-//! What every store keeps, at every moment and for every pot: `spent + held <= limit` when it grants; `held` is the sum
-//! of what is granted and not settled; a reservation adds exactly one final sum to `spent`, however often it is
-//! settled. What nobody settles is forfeited when its session falls silent: charged whole, since the provider may have
-//! been paid, until a settlement turns up and corrects it.
+//! Every store guarantees the following, at every moment and for every pot:
+//!
+//! - `spent + held <= limit` when it grants, unless the budget is soft.
+//! - `held` is the sum of all grants that are not settled.
+//! - A reservation adds exactly one final amount to `spent`, however often it is settled.
+//!
+//! A hold that nobody settles is forfeited when its session falls silent: it is charged in full, since the provider may
+//! have been paid. A later settlement corrects the charge.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -50,86 +54,91 @@ use crate::domain::money::Money;
 
 /// Holds and settles money.
 ///
-/// All of it is about the database, and not about the handle on it: what another process has held, settled or forfeited
-/// there counts at once. The rules of the suite know one handle; `conformance::budgets_shared` has two.
+/// The guarantees are about the database, not about one handle on it: what another process holds, settles or forfeits
+/// there counts at once. The suite's rules use one handle; `conformance::budgets_shared` uses two.
 #[async_trait]
 pub trait BudgetStore: Send + Sync + 'static {
-    /// Holds one grant in every pot that is asked for, or nothing in any, in one atomic step; the rule is
-    /// [`Wish::grant`]. Asked again with the id of a hold that is live, it gives the same grant again. Before it
-    /// decides, it forfeits what silent sessions left.
+    /// Holds the same grant in every pot of the request, or nothing in any, in one atomic step. [`Wish::grant`] is the
+    /// rule. If it is asked again with the id of a live hold, it returns the same grant. Before it decides, it forfeits
+    /// the holds of silent sessions.
     ///
-    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because
-    /// there is a network or a queue in between, must not grant it then: nobody would ever settle it.
+    /// An id is never asked for again after it was settled. A network or a queue may deliver the request to a store
+    /// after its settlement. Such a store must not grant it then: nobody would ever settle it.
     ///
     /// # Cancellation
-    /// Whoever stops waiting settles the id for nothing: it may be held all the same.
+    /// A caller that stops waiting must settle the id for nothing, since the money may be held.
     ///
     /// # Errors
     /// When the store cannot decide.
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError>;
 
-    /// Raises the live hold of the ask's id, for a call that turns out to cost more than it was granted, while it goes on. The
-    /// budgets are those that it was reserved with, and the wish is for all that it holds from then on, in every pot, by the
-    /// rule of [`Wish::grant`], as if it held nothing yet; a hold never shrinks, so that asking twice is asking once. The
-    /// settlement that follows is for all of it. In a pot whose window has closed meanwhile, the whole hold moves into the
-    /// one that is open: see [`Account::extend`].
+    /// Raises the live hold of this id while its call goes on, for a call that turns out to cost more than it was
+    /// granted.
     ///
-    /// Denied, the hold stays as it was, and the denial says how the pot stands without it.
+    /// The budgets must be those of the reservation. The wish is for the new total that the call holds in every pot. It
+    /// is decided by the rule of [`Wish::grant`] as if the call held nothing yet. A hold never shrinks, so asking twice
+    /// has the effect of asking once. The later settlement covers the whole hold. If the window of a pot has closed
+    /// meanwhile, the whole hold moves into the open window: see [`Account::extend`].
+    ///
+    /// If the extension is denied, the hold stays as it was, and the denial has the standing of the pot without it.
     ///
     /// # Cancellation
-    /// It may be raised all the same; its settlement makes it true.
+    /// The hold may have been raised all the same. The settlement puts that right.
     ///
     /// # Errors
-    /// When the store cannot decide, or there is no such hold, or it is of other pots; and [always](StoreError::unsupported)
-    /// where a store leaves this to the default: what is held there for a call never grows.
+    /// When the store cannot decide, when there is no such hold, and when the hold is in other pots. The default
+    /// implementation [always fails](StoreError::unsupported): in such a store, the hold of a call never grows.
     async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         let _ = (ask, at);
         Err(StoreError::unsupported("what it holds does not grow"))
     }
 
-    /// Makes a grant true: `actual` is spent, and the hold is gone. Unconditional: it may go beyond the limit, it
-    /// corrects a forfeit, and it counts in the window in which the grant was made. Settling twice is settling once:
-    /// for an hour at least, as a forfeit may be corrected for a day at least; a hold that the store does not know is
-    /// charged. A pot that was held and is left out of the reservation pays nothing.
+    /// Settles a grant: `actual` is spent, and the hold is gone.
     ///
-    /// Gives the [thresholds](crate::domain::ledger::THRESHOLDS) that were reached by it, each once a window: nobody who
-    /// settles after is told of them again, so that one whose answer is lost on its way is told to nobody. What forfeits reach is told with the next settlement that the pot pays.
+    /// A settlement is unconditional. It may exceed the limit, it corrects a forfeit, and it counts in the window in
+    /// which the grant was made. A hold that the store does not know is charged. A pot that was held but is left out of
+    /// the reservation pays nothing. Settling twice has the effect of settling once, for at least an hour; a forfeit
+    /// can be corrected for at least a day.
+    ///
+    /// Returns the [thresholds](crate::domain::ledger::THRESHOLDS) that the settlement reached. Each is returned once
+    /// per window: if the answer with it is lost, nobody is told. A threshold that a forfeit reached is returned with
+    /// the next settlement that the pot pays.
     ///
     /// # Errors
-    /// When the store cannot be written; the caller settles again.
+    /// When the store cannot be written. The caller settles again.
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError>;
 
-    /// For how long at least it knows again what it has heard of a call: see [`settle`](Self::settle). What a gateway finds of
-    /// its own past at its start, it is told within that time, and not after. An hour and a day unless it says more.
+    /// How long the store is certain to remember a call: see [`settle`](Self::settle). At startup, a gateway settles
+    /// calls that it finds in its own past only within this time. An hour and a day unless overridden.
     fn memory(&self) -> Memory {
         Memory::default()
     }
 
-    /// Says that a session is alive, for the length of its lease.
+    /// Renews the lease of a session.
     ///
     /// # Errors
     /// When the store cannot be written.
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError>;
 
-    /// How these budgets stand, in the order in which they were asked for.
+    /// Returns the standing of these budgets, in the order of the request.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError>;
 }
 
-/// How long a store remembers.
+/// How long a store remembers settled and forfeited holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// That a call was settled: settled again within this time, it is settled once.
+    /// How long it remembers that a call was settled. Settling it again within this time has no effect.
     pub settled: Duration,
-    /// That a hold was forfeited: settled within this time, the forfeit is corrected.
+    /// How long it remembers that a hold was forfeited. A settlement within this time corrects the forfeit.
     pub forfeited: Duration,
 }
 
 impl Memory {
-    /// Of both for so long.
+    /// The same time for both.
     #[must_use]
     pub fn of(both: Duration) -> Self {
         Memory { settled: both, forfeited: both }
@@ -147,25 +156,26 @@ impl Default for Memory {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Reserve<'a> {
-    /// The caller's id for it, which makes asking twice asking once.
+    /// The caller's id for the reservation. Asking twice with one id has the effect of asking once.
     pub id: Uuid,
-    /// Who holds it.
+    /// The session that holds the money.
     pub session: Session,
-    /// All the pots it is paid from; a pot that is named twice is held once, under the tighter of its limits.
+    /// All the pots that the call is paid from. A pot that is named twice is held once, under the tighter of its
+    /// limits.
     pub budgets: &'a [Budget],
-    /// How much.
+    /// How much the call asks for.
     pub wish: Wish,
 }
 
 impl<'a> Reserve<'a> {
-    /// Asks every one of `budgets` for `wish`.
+    /// Asks each of `budgets` for `wish`.
     #[must_use]
     pub fn new(id: Uuid, session: Session, budgets: &'a [Budget], wish: Wish) -> Self {
         Reserve { id, session, budgets, wish }
     }
 
-    /// The answer to it at `now`, given how each of its budgets stands, in their order. The rule is [`Wish::grant`];
-    /// what is granted is still to be held in every pot of the reservation.
+    /// The answer to this request at `now`, given the standings of its budgets in their order. [`Wish::grant`] is the
+    /// rule. The caller still has to hold the grant in every pot of the reservation.
     ///
     /// # Panics
     /// When there are fewer standings than budgets.
@@ -187,7 +197,7 @@ impl<'a> Reserve<'a> {
     }
 }
 
-/// Puts a pot among those that are held, once, under the tightest of its limits.
+/// Adds a pot to those that are held, once, under the tightest of its limits.
 pub(crate) fn pin(pots: &mut Vec<Pinned>, budget: &Budget, window_start: impl FnOnce() -> Timestamp) {
     match pots.iter_mut().find(|pinned| pinned.pot == budget.pot) {
         Some(pinned) => pinned.limit = pinned.limit.min(budget.limit),
@@ -198,26 +208,26 @@ pub(crate) fn pin(pots: &mut Vec<Pinned>, budget: &Budget, window_start: impl Fn
     }
 }
 
-/// Whether a hold is extended in all of its pots, and in no others: one may be named twice.
+/// Whether an extension names exactly the pots of the hold; a pot may be named twice.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn same_pots<P: PartialEq>(held: &[P], asked: &[P]) -> bool {
     held.iter().all(|pot| asked.contains(pot)) && asked.iter().all(|pot| held.contains(pot))
 }
 
-/// The denial of an extension, by a pot that stands so with `own` of it held by who asks.
+/// The denial of an extension. `own` is the part of the pot's `held` that the call itself holds.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn denied_more(mut standing: Standing, own: Money, is_held: bool) -> Verdict {
     standing.held = standing.held.saturating_sub(own);
     Verdict::Deny(Denial { standing, is_held })
 }
 
-/// There is nothing that could be extended.
+/// There is no live hold to extend.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn no_live_hold() -> StoreError {
     StoreError::broken("there is no live hold of this id")
 }
 
-/// What is there is held in other pots.
+/// The hold is in other pots.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn other_pots() -> StoreError {
     StoreError::broken("the hold of this id is of other pots")
@@ -226,7 +236,7 @@ pub(crate) fn other_pots() -> StoreError {
 /// A store's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Held.
+    /// The grant is held.
     Allow(Grant),
     /// Nothing is held anywhere.
     Deny(Denial),
@@ -235,42 +245,42 @@ pub enum Verdict {
 /// What is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// To be settled.
+    /// The reservation, to be settled.
     pub reservation: Reservation,
-    /// How every budget stands after it, in the order in which they were asked for.
+    /// The standing of every budget after the grant, in the order of the request.
     pub standings: Vec<Standing>,
 }
 
-/// Why nothing is.
+/// Why nothing is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     /// The pot that has too little.
     pub standing: Standing,
-    /// Whether it would have enough if the calls in flight settled for nothing.
+    /// Whether the pot would have enough if all calls in flight settled for nothing.
     pub is_held: bool,
 }
 
 impl Denial {
-    /// The pot that would have enough if the calls in flight settled for nothing.
+    /// The pot, if it would have enough once the calls in flight settled for nothing.
     pub(crate) fn held(&self) -> Option<&Pot> {
         self.is_held.then_some(&self.standing.budget.pot)
     }
 }
 
-/// Money that is held, with all that it takes to settle it, so that a store that has lost the hold can.
+/// Money that is held, with all that is needed to settle it, even by a store that has lost the hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// The caller's id.
     pub id: Uuid,
-    /// Held in each pot.
+    /// The amount held in each pot.
     pub granted: Money,
-    /// The pots, each once, and the window of each that the grant belongs to.
+    /// The pots, each once, with the window of each that the grant belongs to.
     pub pots: Vec<Pinned>,
 }
 
 impl Reservation {
-    /// Adds it to the account of one of its pots: held as long as nothing is said of what was spent. For stores that keep
-    /// calls, and add them up.
+    /// Adds the reservation to the account of one of its pots: as held while `spent` is `None`, otherwise as settled.
+    /// For stores that keep calls and add them up.
     pub fn add_to(&self, account: &mut Account, pot: &Pot, spent: Option<Money>) {
         let Some(Pinned { window_start, .. }) = self.pots.iter().find(|pinned| pinned.pot == *pot) else { return };
         match spent {
@@ -279,9 +289,9 @@ impl Reservation {
         }
     }
 
-    /// Whether it names a pot, most likely there.
+    /// Whether the reservation names this pot, most likely at `index`.
     pub(crate) fn names(&self, index: usize, pot: &Pot) -> bool {
-        // Nearly always it is the very same.
+        // Nearly always it is the very same `Arc`.
         let is_same = |one: &Pot| Arc::ptr_eq(&one.scope.id, &pot.scope.id) && one.scope.kind == pot.scope.kind;
         let is_it = |pinned: &Pinned| {
             pinned.pot.window == pot.window && (is_same(&pinned.pot) || pinned.pot.scope == pot.scope)
@@ -293,23 +303,23 @@ impl Reservation {
 /// A pot, and the start of one of its windows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
-    /// Whose money.
+    /// The pot.
     #[serde(flatten)]
     pub pot: Pot,
-    /// Of which window; of a rolling one, of which slice.
+    /// The start of the window; for a rolling window, of the slice.
     pub window_start: Timestamp,
-    /// The limit that it was asked under.
+    /// The limit under which the pot was asked.
     pub limit: Money,
 }
 
 impl Pinned {
-    /// What the pot was not told of yet, now that its account stands so; from now on it was.
+    /// The thresholds that the account has newly reached; they are marked as told.
     pub fn crossed(&self, account: &mut Account) -> impl Iterator<Item = Crossing> {
         crossed(&self.pot, self.window_start, self.limit, account)
     }
 }
 
-/// What [`Pinned::crossed`] gives, of a pot that is held somewhere else.
+/// Implements [`Pinned::crossed`] for a pot that is stored elsewhere.
 pub(crate) fn crossed(
     pot: &Pot,
     window_start: Timestamp,

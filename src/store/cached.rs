@@ -1,16 +1,21 @@
-//! A cache in front of a key store, so that most calls ask nobody.
+//! A cache in front of a key store, so that most calls do not ask the store.
 //!
-//! Reach for it around every store that is further away than memory. What a change of a key costs in time is stated: a
-//! revoked key is good for at most [`LIFE`] longer, and no longer than [`CachedKeys::invalidate`] takes where the
-//! change was made through this process; while the store cannot be asked, for at most [`OUTAGE`]. Both count from when the
-//! store was asked, however long its answer took. A change that was begun here takes effect here when the store has made it,
-//! whether or not anybody still waits for that: see [`CachedKeys`].
+//! Put it around every store that is further away than memory. The delay until a change of a key takes effect is
+//! bounded:
 //!
-//! - Many calls with one unknown key ask the store once.
-//! - That a key opens nothing is remembered for [`LIFE_OF_NOTHING`], among at most so many entries, so that repeating
-//!   a guess costs the store nothing.
-//! - A store that is away keeps out keys that nobody has seen, and no others.
-//! - An error is not remembered. Money is never here.
+//! - A revoked key stays good for at most [`LIFE`].
+//! - If the change was made through this process, the key stays good no longer than [`CachedKeys::invalidate`] takes. A
+//!   change that was begun here takes effect here when the store has made it, whether or not anybody still waits for
+//!   it: see [`CachedKeys`].
+//! - While the store cannot be asked, the key stays good for at most [`OUTAGE`].
+//!
+//! Both times count from when the store was asked, however long its answer took.
+//!
+//! - Many concurrent calls with one unknown key ask the store once.
+//! - An unknown key is remembered for [`LIFE_OF_NOTHING`], within the same capacity, so repeated guesses cost the store
+//!   nothing.
+//! - While the store is unavailable, keys that this cache has not seen are refused; others are not.
+//! - Errors are not cached. Money is never cached here.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -18,7 +23,7 @@
 //! use tollgate::store::cached::CachedKeys;
 //! use tollgate::store::memory::MemoryKeys;
 //! let default = CachedKeys::new(MemoryKeys::new());
-//! // Nobody is let in whose key may have been revoked for longer than a second.
+//! No key is accepted that may have been revoked for longer than a second.
 //! let strict = CachedKeys::options().life(Duration::from_secs(1)).outage(Duration::ZERO).around(MemoryKeys::new());
 //! # drop((default, strict)); }
 //! ```
@@ -37,25 +42,27 @@ use super::key::{KeyRegistry, KeyStore};
 use super::{Chain, StoreError, in_time};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
-/// How long a key is believed to be what it was.
+/// How long a known key is cached.
 pub const LIFE: Duration = Duration::from_secs(5);
-/// How long an unknown key is believed to be one.
+/// How long it is cached that a key is unknown.
 pub const LIFE_OF_NOTHING: Duration = Duration::from_secs(1);
-/// How long a key is believed to be what it was while its store cannot be asked.
+/// How long a known key stays good while its store cannot be asked.
 pub const OUTAGE: Duration = Duration::from_secs(5 * 60);
 const MOST: u64 = 100_000;
-/// No cache can be told of more than a thousand years, and nobody waits for the end of these.
+/// A cache cannot be given more than a thousand years. Nobody waits for the end of these hundred.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How many groups digests fall into: that one is forgotten makes the others of its group be asked for once more.
+/// The number of groups that digests fall into. When one digest is forgotten, the others of its group are asked for
+/// once more.
 const GROUPS: usize = 1 << 10;
 
-/// A [`KeyStore`] that remembers. A clone shares what it remembers.
+/// A caching [`KeyStore`]. Clones share the cache.
 ///
 /// # Cancellation
-/// A `put` goes on when its future is dropped, in a task of its own: a store may write what nobody waits for any more, and what
-/// is remembered has to be forgotten after that, and not before. Off every runtime there is no such task: there, what a write
-/// changes that comes to an end after its future was dropped is seen when a life is over.
+/// When the future of a `put` is dropped, the `put` goes on in a task of its own. A store may complete a write that
+/// nobody waits for any more, and the cache must forget the key after that, not before. Outside a Tokio runtime there
+/// is no such task: a write that completes after its future was dropped is then seen only when the cached entry
+/// expires.
 pub struct CachedKeys<K> {
     inner: Arc<Inner<K>>,
 }
@@ -63,23 +70,23 @@ pub struct CachedKeys<K> {
 struct Inner<K> {
     store: K,
     cache: Cache<KeyDigest, Remembered>,
-    /// What is believed while the store is away.
+    /// What is believed while the store cannot be asked.
     known: Cache<KeyDigest, Remembered>,
-    /// How often each group of digests was forgotten, and after them, how often everything was.
+    /// How often each group of digests was forgotten; the last counts how often everything was.
     forgotten: Box<[AtomicU64; GROUPS + 1]>,
 }
 
-/// What the store said, when so much had been forgotten. Nothing that was asked for before a change counts after it,
-/// whoever was still on the way with it.
+/// The store's answer, with the generation at which it was asked. An answer to a question from before a change does not
+/// count after the change, whoever was still waiting for it.
 #[derive(Clone)]
 struct Remembered {
     generation: u64,
     record: Option<Arc<KeyRecord>>,
-    /// How long the answer was under way: it was true when the store was asked, and so long of its life is over.
+    /// How long the answer took. It was true when the store was asked, so this much of its life is over.
     took: Duration,
 }
 
-/// How long a [`CachedKeys`] remembers, and how much.
+/// How long a [`CachedKeys`] remembers keys, and how many.
 #[derive(Debug, Clone)]
 pub struct CachedKeysOptions {
     life: Duration,
@@ -88,34 +95,34 @@ pub struct CachedKeysOptions {
 }
 
 impl CachedKeysOptions {
-    /// How long a key is believed to be what it was; [`LIFE`] unless set.
+    /// How long a known key is cached; [`LIFE`] unless set.
     #[must_use]
     pub fn life(mut self, life: Duration) -> Self {
         self.life = life;
         self
     }
 
-    /// How long it is while the store cannot be asked; [`OUTAGE`] unless set. Zero keeps everyone out as soon as the life of what
-    /// is remembered is over.
+    /// How long a known key stays good while the store cannot be asked; [`OUTAGE`] unless set. With zero, every key is
+    /// refused as soon as its cached entry expires.
     #[must_use]
     pub fn outage(mut self, outage: Duration) -> Self {
         self.outage = outage;
         self
     }
 
-    /// How many keys are remembered; 100,000 unless set.
+    /// How many keys are cached; 100,000 unless set.
     #[must_use]
     pub fn capacity(mut self, keys: u64) -> Self {
         self.most = keys;
         self
     }
 
-    /// Remembers what `store` says.
+    /// Puts the cache around `store`.
     pub fn around<K>(self, store: K) -> CachedKeys<K> {
         let CachedKeysOptions { most, .. } = self;
         let [life, outage] = [self.life, self.outage].map(|time| time.min(FOR_EVER));
         let cache = Cache::builder().max_capacity(most).expire_after(Lives(life)).build();
-        // What it gives in an outage lives once more.
+        // What it returns in an outage is then cached for one `life` more.
         let known = Cache::builder().max_capacity(most).expire_after(Lives(outage.saturating_sub(life))).build();
         let forgotten = Box::new([const { AtomicU64::new(0) }; GROUPS + 1]);
         CachedKeys { inner: Arc::new(Inner { store, cache, known, forgotten }) }
@@ -123,7 +130,7 @@ impl CachedKeysOptions {
 }
 
 impl CachedKeys<()> {
-    /// To choose how long to remember.
+    /// Options for how long, and how much, to cache.
     #[must_use]
     pub fn options() -> CachedKeysOptions {
         CachedKeysOptions { life: LIFE, outage: OUTAGE, most: MOST }
@@ -131,17 +138,17 @@ impl CachedKeys<()> {
 }
 
 impl<K> CachedKeys<K> {
-    /// Remembers what `store` says.
+    /// Puts a cache with the default options around `store`.
     pub fn new(store: K) -> Self {
         CachedKeys::options().around(store)
     }
 
-    /// The store behind.
+    /// The wrapped store.
     pub fn get_ref(&self) -> &K {
         &self.inner.store
     }
 
-    /// Forgets a key, for an outage too. What is being read of it meanwhile is not remembered either.
+    /// Forgets a key, for an outage too. A read of it that is under way is not cached either.
     pub async fn invalidate(&self, digest: &KeyDigest) {
         self.inner.forget(group(digest));
         self.inner.cache.invalidate(digest).await;
@@ -155,12 +162,13 @@ impl<K> CachedKeys<K> {
 }
 
 impl<K> Inner<K> {
-    /// One of the groups, or everything. What is still in the cache of it counts no longer, and goes when it is found.
+    /// Forgets one of the groups, or everything. Entries of it that are still in the cache no longer count, and are
+    /// removed when they are found.
     fn forget(&self, group: usize) {
         self.forgotten[group].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Goes up whenever the digest is forgotten.
+    /// Increases whenever the digest is forgotten.
     fn generation(&self, digest: &KeyDigest) -> u64 {
         let [one, all] = [group(digest), GROUPS].map(|at| self.forgotten[at].load(Ordering::SeqCst));
         one.wrapping_add(all)
@@ -168,7 +176,7 @@ impl<K> Inner<K> {
 }
 
 impl<K: KeyStore> Inner<K> {
-    /// Asks the store, or remembers what it said when it could last be asked.
+    /// Asks the store. If it is unavailable, returns what it said when it could last be asked.
     async fn load(&self, digest: &KeyDigest) -> Result<Remembered, StoreError> {
         let (generation, asked) = (self.generation(digest), tokio::time::Instant::now());
         match in_time(self.store.find(digest)).await {
@@ -187,7 +195,7 @@ impl<K: KeyStore> Inner<K> {
                     let name = &*record.principal.name;
                     tracing::warn!(key = name, error = %Chain(&error), "a key is believed to be what it was; its store cannot be asked");
                 }
-                // What its own question took was of the outage, and is over.
+                // The time of the failed question belongs to the outage, and is over.
                 known.map(|known| Remembered { took: Duration::ZERO, ..known }).ok_or(error)
             }
             Err(error) => Err(error),
@@ -195,7 +203,7 @@ impl<K: KeyStore> Inner<K> {
     }
 }
 
-/// A digest is as good as random.
+/// Digests are as good as random.
 fn group(digest: &KeyDigest) -> usize {
     let [one, other, ..] = *digest.as_bytes();
     usize::from(u16::from_le_bytes([one, other])) % GROUPS
@@ -205,12 +213,12 @@ fn group(digest: &KeyDigest) -> usize {
 impl<K: KeyStore> KeyStore for CachedKeys<K> {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let Inner { store, cache, .. } = &*self.inner;
-        // The second time is for whoever was overtaken by a change, or joined a reader that was.
+        // The second round is for a reader that a change overtook, or that joined such a reader.
         for _ in 0..2 {
             let remembered = match cache.get(digest).await {
                 Some(remembered) => remembered,
                 None => {
-                    // In a box of its own, so that what is remembered does not carry its weight, as is forgetting.
+                    // Boxed, so that the future of a cache hit stays small; so is the invalidation below.
                     Box::pin(cache.try_get_with(*digest, self.inner.load(digest))).await.map_err(shared)?
                 }
             };
@@ -251,17 +259,17 @@ impl<K: KeyRegistry> CachedKeys<K> {
         let new = group(&record.digest);
         let old = match before {
             Some(before) if is_last(&before) => group(&before.digest),
-            // The key had another name, and which secret is not known.
+            // The key had another name, so its old secret is unknown.
             _ if record.version > 1 => GROUPS,
             _ => new,
         };
-        // An error may have been written all the same, and so may what panicked.
+        // After an error, or a panic, the write may have been applied all the same.
         let _forgets = Forgets { inner: &self.inner, groups: [old, new] };
         store.put(&record).await
     }
 }
 
-/// Forgets these when a write has come to its end, however it did.
+/// Forgets these groups when a write has ended, in whatever way.
 struct Forgets<'a, K> {
     inner: &'a Inner<K>,
     groups: [usize; 2],
@@ -275,7 +283,7 @@ impl<K> Drop for Forgets<'_, K> {
     }
 }
 
-/// moka hands one error to all who waited for the same answer.
+/// moka returns one shared error to all who waited for the same answer.
 fn shared(error: Arc<StoreError>) -> StoreError {
     match Arc::try_unwrap(error) {
         Ok(error) => error,
@@ -284,7 +292,7 @@ fn shared(error: Arc<StoreError>) -> StoreError {
     }
 }
 
-/// How long a key is remembered; nothing is for a shorter time than something.
+/// How long an entry is cached. An unknown key is cached for a shorter time than a known one.
 struct Lives(Duration);
 
 impl Lives {

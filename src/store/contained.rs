@@ -5,8 +5,8 @@ use std::task::Poll;
 
 use super::StoreError;
 
-/// What a store or a sink of somebody else's says. That it panics is an answer like another: what it was told has happened all
-/// the same, and whoever tells it has others to go on with.
+/// Asks a foreign store or sink, and turns a panic into an error: what it was told about has happened all the same, and
+/// the caller has others to serve.
 pub(crate) async fn contained<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let mut asked = pin!(asked);
     poll_fn(|cx| {

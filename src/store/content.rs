@@ -1,6 +1,7 @@
-//! Where what prompts and answers held goes, if it is kept.
+//! The destination of captured prompts and answers.
 //!
-//! Reach for it to keep it in a place of your own; [`store::sqlite`](crate::store::sqlite) has a table for it.
+//! Implement [`ContentSink`] to keep them in a place of your own; [`store::sqlite`](crate::store::sqlite) has a table
+//! for them.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -35,22 +36,26 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::content::Content;
 
-/// Takes what is kept of bodies, and lets go of it.
+/// Stores captured bodies, and deletes them when their time is over.
 #[async_trait]
 pub trait ContentSink: Send + Sync + 'static {
-    /// Keeps all of these, or fails. After an error all of them come again: a sink that may have kept some tells them apart
-    /// by their call and side. One that has not answered for a minute, and a second for each of them, is let go of, and asked
-    /// again in the same way.
+    /// Stores all of these, or fails.
+    ///
+    /// After an error the layer passes all of them again. A sink that may have stored some recognizes them by their
+    /// call and side. A sink that has not answered within one minute plus one second per body is abandoned, and the
+    /// layer passes the bodies again in the same way.
     ///
     /// # Errors
-    /// When not all could be kept. Where the store is [unavailable](StoreError::is_unavailable) they come again after a
-    /// pause, else they are lost.
+    /// When not all of them could be stored. If the error is [unavailable](StoreError::is_unavailable), the layer
+    /// passes them again after a pause; otherwise they are lost.
     async fn write(&self, contents: &[Content]) -> Result<(), StoreError>;
 
-    /// Deletes what came to its end before then, for good, and says of how many bodies. It need not delete all at once: it is
-    /// asked again until there is nothing. One that has not answered for a minute is let go of, and asked again later.
+    /// Permanently deletes the bodies whose retention ended before `end`, and returns how many it deleted.
+    ///
+    /// It need not delete all of them at once: the layer asks again until nothing is left to delete. A sink that has
+    /// not answered within a minute is abandoned, and asked again later.
     ///
     /// # Errors
-    /// When it could not be deleted; it is asked again later.
+    /// When they could not be deleted. The layer asks again later.
     async fn delete_before(&self, end: Timestamp) -> Result<u64, StoreError>;
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use crate::body::BoxError;
 
-/// A store that could not answer. What went wrong is in [`source`](Error::source), for the log and never for the client.
+/// A store could not answer. The cause is in [`source`](Error::source); it is for the log, never for the client.
 #[derive(Debug)]
 pub struct StoreError {
     kind: Kind,
@@ -20,27 +20,27 @@ enum Kind {
 }
 
 impl StoreError {
-    /// It could not be asked, and nothing has changed: coming back may help.
+    /// The store could not be asked, and nothing has changed. A retry may help.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         StoreError { kind: Kind::Unavailable, source: source.into() }
     }
 
-    /// It was asked, and no answer came: what was asked may have been done. Ask again with the same id.
+    /// The store was asked, but no answer came, so the operation may have been applied. Ask again with the same id.
     pub fn uncertain(source: impl Into<BoxError>) -> Self {
         StoreError { kind: Kind::Uncertain, source: source.into() }
     }
 
-    /// What it holds, or was asked, makes no sense: asking again will not help.
+    /// The stored data or the request makes no sense. A retry will not help.
     pub fn broken(source: impl Into<BoxError>) -> Self {
         StoreError { kind: Kind::Broken, source: source.into() }
     }
 
-    /// It is no part of what this store does.
+    /// The store does not support this operation.
     pub fn unsupported(source: impl Into<BoxError>) -> Self {
         StoreError { kind: Kind::Unsupported, source: source.into() }
     }
 
-    /// It panicked when it was asked. To most that is as good as broken.
+    /// The store panicked. Most callers treat this like [`broken`](Self::broken).
     pub(crate) fn panicked() -> Self {
         StoreError { kind: Kind::Panicked, source: "it panicked".into() }
     }
@@ -49,19 +49,19 @@ impl StoreError {
         self.kind == Kind::Panicked
     }
 
-    /// Whether coming back may help.
+    /// Whether a retry may help.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Uncertain)
     }
 
-    /// Whether no such thing can be asked of it.
+    /// Whether the store does not support the operation.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         self.kind == Kind::Unsupported
     }
 
-    /// Whether what was asked may have been done all the same.
+    /// Whether the operation may have been applied despite the error.
     #[must_use]
     pub fn may_have_applied(&self) -> bool {
         self.kind == Kind::Uncertain
@@ -79,7 +79,7 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// An error and all that caused it, in one line for the log.
+/// Displays an error and all its causes on one line, for the log.
 pub(crate) struct Chain<'a>(pub(crate) &'a StoreError);
 
 impl fmt::Display for Chain<'_> {

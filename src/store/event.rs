@@ -1,7 +1,8 @@
-//! Where events go.
+//! The destination of events.
 //!
-//! Reach for it to tell people in a way of your own; [`audit`](crate::audit) has sinks for Slack and webhooks. Events are written
-//! to a [journal](super::journal) and handed on from it, so that none is lost to a crash, or to a sink that is down.
+//! Implement [`EventSink`] to notify people in a way of your own; [`audit`](crate::audit) has sinks for Slack and
+//! webhooks. Events are written to a [journal](super::journal) and delivered from there, so a crash or an unavailable
+//! sink loses none.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -26,13 +27,14 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::event::Event;
 
-/// Hears of events, one after the other.
+/// Receives events, one after the other.
 #[async_trait]
 pub trait EventSink: Send + Sync + 'static {
-    /// Tells of this one, or fails. After an error it comes again, so a sink that may have told of it knows it by its id. One
-    /// that has not answered for a minute is let go of, and asked again in the same way.
+    /// Delivers this event, or fails. After an error the event comes again, so a sink that may have delivered it must
+    /// recognize it by its id. A sink that has not answered within a minute is abandoned, and gets the event again in
+    /// the same way.
     ///
     /// # Errors
-    /// When nobody could be told; where coming back may help, it comes back after a pause.
+    /// When the event could not be delivered. If a retry may help, the event comes again after a pause.
     async fn tell(&self, event: &Event) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! Every store behind an `Arc` or a `Box` is a store, and so is what has one as its part.
+//! A store behind an `Arc` or a `Box` is a store, and so is a type that contains one.
 
 use std::sync::Arc;
 
@@ -139,7 +139,7 @@ macro_rules! forward {
 
 forward!(Arc, Box);
 
-/// A store of limits and budgets by its parts of these names.
+/// Implements the traits for limits and budgets by delegation to the fields `limits` and `budgets`.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 macro_rules! by_parts {
     ($whole:ty) => {

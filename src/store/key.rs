@@ -1,6 +1,6 @@
-//! Where keys are looked up.
+//! Key lookup.
 //!
-//! Reach for [`KeyStore`] to authenticate from a source of your own, and for [`KeyRegistry`] to mint into it too.
+//! Implement [`KeyStore`] to authenticate keys from your own source, and [`KeyRegistry`] to mint keys into it as well.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -31,42 +31,43 @@ use crate::domain::key::{KeyDigest, KeyRecord};
 /// Finds keys by the digest of their secret.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// The key whose secret counts now and has this digest; `None` if there is none. Whether it is disabled or has
-    /// expired is for the caller to see.
+    /// Returns the key whose current secret has this digest, or `None` if there is none. The caller checks whether the
+    /// key is disabled or has expired.
     ///
     /// # Errors
     /// When the store cannot tell. That is never the same as `None`.
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 }
 
-/// A [`KeyStore`] that can be written.
+/// A [`KeyStore`] that can also be written.
 #[async_trait]
 pub trait KeyRegistry: KeyStore {
-    /// The key of this name.
+    /// Returns the key with this name.
     ///
     /// # Errors
     /// When the store cannot tell.
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 
-    /// Whether it holds no key at all, so that whoever starts it knows that there is nobody to lock out.
+    /// Whether the store holds no key at all. At startup, this means that there is nobody to lock out.
     ///
     /// # Errors
     /// When the store cannot tell.
     async fn is_empty(&self) -> Result<bool, StoreError>;
 
-    /// Writes a key: a new one, or in place of the one with its id, whose secret then opens nothing any more.
+    /// Writes a key: either a new one, or a replacement for the stored key with the same id. If the replacement has
+    /// another secret, the old secret opens nothing any more.
     ///
-    /// Returns whether it was written: it is not if another key has its name or its digest, or if its version is not
-    /// one more than that of the stored record (1 for a new key), so of two who rotate one key at once, one is told to
-    /// look again.
+    /// Returns `false` if the key was not written. This happens when another key has its name or its digest, or when
+    /// its version is not exactly one more than that of the stored record (1 for a new key). So if two callers rotate
+    /// one key at the same time, one of them gets `false` and must read the key again.
     ///
     /// # Errors
-    /// When the store cannot be written; and where the record cannot be kept so that it can be read, as one with a budget
+    /// When the store cannot be written, and when the record could not be read back, for example because a budget is
     /// below zero.
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError>;
 }
 
-/// What no key is written with, since it could not be read again: money has no text below zero.
+/// Refuses a record that could not be read back: money below zero has no text form.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn check(record: &KeyRecord) -> Result<(), StoreError> {
     match record.principal.budgets.iter().find(|budget| budget.limit.is_negative()) {

@@ -1,11 +1,11 @@
-//! Authoritative state behind traits: keys, budgets, limits, and where audit records go.
+//! Traits for authoritative state: keys, budgets, limits, and the destinations of audit records, events and content.
 //!
-//! Reach for [`memory`] to begin, and implement a trait for the database that you have already. Every verb is one whole
-//! question, answered in one atomic step; a refusal is an answer, and only a store that cannot answer gives a
-//! [`StoreError`].
+//! Start with [`memory`], and implement a trait for the database that you already have. Each method is one complete
+//! question, and the store answers it in one atomic step. A refusal is an answer. A store returns a [`StoreError`] only
+//! if it cannot answer.
 //!
-//! Ids are made by the caller and are the keys of idempotence: a call that asks again after an error asks with the same
-//! id. Time is an argument, [`At`]: a store with a clock of its own decides by it, and the conformance suite names the
+//! The caller makes the ids, and they are the idempotency keys: a call that asks again after an error uses the same id.
+//! Time is an argument, [`At`]. Layers let the store decide by its own clock; the conformance suite passes a fixed
 //! time.
 //!
 //! ```
@@ -49,27 +49,30 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// By which time a store decides.
+/// The time by which a store decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// By its own: what every layer asks for.
+    /// The store's own clock. Every layer passes this.
     Store,
-    /// By this one: what tests ask for. A store never goes back behind the latest time that it has decided by.
+    /// This time. Tests pass it. A store never goes back to before the latest time that it has decided by.
     Fixed(Timestamp),
 }
 
-/// One running gateway, as the holder of what its calls have taken. A gateway that falls silent for longer than the
-/// lease is taken for dead: its slots are free again, and the money that it held is forfeited.
+/// One running gateway, as the holder of what its calls have taken.
+///
+/// A gateway that is silent for longer than its lease is presumed dead: its slots are freed, and the money that it held
+/// is forfeited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
-    /// Made anew at every start.
+    /// A new id at every start.
     pub id: Uuid,
-    /// How long it is believed to be alive without a word. Every `reserve` and `acquire` is one, as is `heartbeat`.
+    /// How long the gateway is presumed alive after it was last heard from. Every `reserve`, `acquire` and `heartbeat`
+    /// renews the lease.
     pub lease: Duration,
 }
 
 impl Session {
-    /// A new session.
+    /// A new session with a new id.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
         Session { id: Uuid::now_v7(), lease }

@@ -7,15 +7,16 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::StoreError;
 
-/// How long a client is kept waiting for a store. One that hangs is one that cannot answer.
+/// How long a client waits for a store. A store that hangs counts as one that cannot answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a sink is waited for, which no client waits for: one that hangs must not hold up for ever what comes after. And
-/// how much longer for each thing it is told, since one that takes them one by one would never come to an end.
+/// How long to wait for a sink. No client waits for it, but a sink that hangs must not block what comes after it for
+/// ever. `EACH` is added for each item, so that a sink that takes its items one by one can finish.
 const LONG: Duration = Duration::from_secs(60);
 const EACH: Duration = Duration::from_secs(1);
 
-/// What a sink says that was told so many things, within a minute and a second for each; what it was told it may still take.
+/// Waits for a sink that was given so many items: a minute, and a second for each. After a timeout the sink may still
+/// take them.
 pub(crate) async fn patiently<T>(
     things: usize,
     told: impl Future<Output = Result<T, StoreError>>,
@@ -25,13 +26,13 @@ pub(crate) async fn patiently<T>(
     timeout(LONG.saturating_add(each), told).await.map_err(late).flatten()
 }
 
-/// What a store says in time; what it was asked it may still do.
+/// Waits for a store's answer for at most `PATIENCE`. After a timeout the store may still apply the operation.
 pub(crate) async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let said = so_far(pin!(asked)).await;
     said.unwrap_or_else(|| Err(StoreError::uncertain("it took too long")))
 }
 
-/// What it says at the first look, if anything: it may be waited for further.
+/// Polls once, and returns the answer if it is ready. The caller may go on waiting for it.
 pub(crate) async fn at_once<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match asked.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
@@ -40,9 +41,9 @@ pub(crate) async fn at_once<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> 
     .await
 }
 
-/// What it has said in time, if anything: it may be waited for further.
+/// Waits for at most `PATIENCE`, and returns the answer if there is one. The caller may go on waiting for it.
 pub(crate) async fn so_far<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    // Nearly always there is nothing to wait for, and a timer is not free.
+    // Nearly always the answer is ready at once, and a timer is not free.
     let mut late = pin!(None::<Sleep>);
     poll_fn(|cx| {
         if let Poll::Ready(answer) = asked.as_mut().poll(cx) {

@@ -1,7 +1,7 @@
-//! Where requests, tokens and calls at once are counted.
+//! Counts requests, tokens and concurrent calls.
 //!
-//! Reach for it to count across replicas in a store of your own. The rule of what is counted a minute is
-//! [`bucket`](crate::domain::bucket).
+//! Implement [`RateLimitStore`] to count across replicas in a store of your own. [`bucket`](crate::domain::bucket) has
+//! the rule for what is counted per minute.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -31,81 +31,82 @@ use super::{At, Session, StoreError};
 use crate::domain::bucket::Mark;
 use crate::domain::limit::{Limit, Measure};
 
-/// How long whoever finds no slot is told to wait: nobody knows when a call ends, and to come back in a second is soon
+/// The wait that a caller is told when no slot is free. Nobody knows when a call will end, and one second is soon
 /// enough.
 pub const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// Counts what may be done a minute, and at once.
+/// Counts usage per minute, and concurrent calls.
 ///
-/// Where several processes share a store, what one of them counts is counted for all of them at once. The rules of the
-/// suite know one handle on it; `conformance::limits_shared` has two.
+/// If several processes share a store, what one of them counts is counted at once for all of them. The suite's rules
+/// use one handle on the store; `conformance::limits_shared` uses two.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + 'static {
-    /// Counts a call against every limit that is asked for, or against none, in one atomic step. Asked again with the
-    /// id of a permit that is out, it gives the same permit again.
+    /// Counts a call against every limit in the request, or against none, in one atomic step. If it is asked again with
+    /// the id of an outstanding permit, it returns the same permit.
     ///
-    /// An id that was settled is not asked for again. A store that a question can reach after its settlement, because
-    /// there is a network or a queue in between, must not permit it then: nobody would ever free its slot.
+    /// An id is never asked for again after it was settled. A network or a queue may deliver the request to a store
+    /// after its settlement. Such a store must not grant it then: nobody would ever free its slot.
     ///
     /// # Cancellation
-    /// Whoever stops waiting settles the id for nothing: it may be counted all the same.
+    /// A caller that stops waiting must settle the id for nothing, since the call may have been counted.
     ///
     /// # Errors
     /// When the store cannot decide.
     async fn acquire(&self, ask: &Acquire<'_>, at: At) -> Result<Verdict, StoreError>;
 
-    /// Ends a call: its slots are free, and of its tokens what it did not use is given back, as far as it has not
-    /// drained; what it used beyond is owed. Settling twice is settling once. The permit of a silent session, whose
-    /// slots are free already, may be settled for an hour at least.
+    /// Ends a call. Its slots become free. Unused tokens are given back, except those that have already drained; tokens
+    /// beyond the estimate are owed. Settling twice has the effect of settling once.
+    ///
+    /// The permit of a silent session, whose slots are free already, can be settled for at least an hour.
     ///
     /// # Errors
     /// When the store cannot be written; the caller settles again.
     async fn settle(&self, permit: &Permit, used: Used, at: At) -> Result<(), StoreError>;
 
-    /// Says that a session is alive, for the length of its lease; the slots of one that is not are free, until it says
-    /// something again: its calls that nobody has settled are under way still, and have their slots again, whatever the limit.
+    /// Renews the lease of a session. The slots of a session whose lease has ended are free. If that session is heard
+    /// from again, its calls that are not settled count as in flight and take their slots again, whatever the limit.
     ///
     /// # Errors
     /// When the store cannot be written.
     async fn heartbeat(&self, session: Session, at: At) -> Result<(), StoreError>;
 
-    /// How these limits stand, in the order in which they were asked for.
+    /// Returns the standing of these limits, in the order of the request.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn standing(&self, limits: &[Limit], at: At) -> Result<Vec<Standing>, StoreError>;
 }
 
-/// What a call asks of its limits: one request, some tokens, one slot.
+/// What a call asks of its limits: one request, some tokens and one slot.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Acquire<'a> {
-    /// The caller's id for it, which makes asking twice asking once.
+    /// The caller's id for the call. Asking twice with one id has the effect of asking once.
     pub id: Uuid,
-    /// Who holds the slots.
+    /// The session that holds the slots.
     pub session: Session,
-    /// All the limits it counts against; a measure of a scope that is named twice is counted once, under the tighter
-    /// limit.
+    /// All the limits that the call counts against. If one measure of a scope is named twice, it is counted once, under
+    /// the tighter limit.
     pub limits: &'a [Limit],
-    /// How many tokens it is estimated to take; 0 unless set.
+    /// The estimated number of tokens; 0 unless set.
     pub tokens: u64,
 }
 
 impl<'a> Acquire<'a> {
-    /// Counts one call against every one of `limits`.
+    /// Counts one call against each of `limits`.
     #[must_use]
     pub fn new(id: Uuid, session: Session, limits: &'a [Limit]) -> Self {
         Acquire { id, session, limits, tokens: 0 }
     }
 
-    /// A call that is estimated to take so many tokens.
+    /// Sets the estimated number of tokens.
     #[must_use]
     pub fn tokens(mut self, tokens: u64) -> Self {
         self.tokens = tokens;
         self
     }
 
-    /// How much of a limit's measure the call takes.
+    /// How much the call takes of a limit's measure.
     #[must_use]
     pub fn amount(&self, measure: Measure) -> u64 {
         match measure {
@@ -118,39 +119,39 @@ impl<'a> Acquire<'a> {
 /// A store's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Counted.
+    /// The call is counted.
     Allow(Allowed),
-    /// Counted nowhere.
+    /// The call is counted nowhere.
     Deny(Denial),
 }
 
 /// What was counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
-    /// To be settled.
+    /// The permit, to be settled.
     pub permit: Permit,
-    /// How every limit stands after it.
+    /// The standing of every limit after the call was counted.
     pub standings: Vec<Standing>,
 }
 
-/// Why nothing was.
+/// Why the call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// Which of the limits, counted from 0; of several, the one to wait for longest.
+    /// The index of the limit that refused. If several refuse, it is the one with the longest wait.
     pub index: usize,
-    /// How long to wait: [`SLOT_WAIT`] for a slot; `None` where no waiting helps, because the call is larger than the
+    /// How long to wait; [`SLOT_WAIT`] for a slot. `None` if waiting does not help, because the call is larger than the
     /// limit.
     pub retry_after: Option<Duration>,
-    /// How every limit stands.
+    /// The standing of every limit.
     pub standings: Vec<Standing>,
 }
 
-/// A call that counts, with all that it takes to settle it.
+/// A call that is counted, with all that is needed to settle it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     /// The caller's id.
     pub id: Uuid,
-    /// What it took: of each measure of a scope, once.
+    /// What the call took: one entry for each measure of each scope.
     pub taken: Vec<Taken>,
 }
 
@@ -161,18 +162,18 @@ pub struct Taken {
     pub limit: Limit,
     /// How much.
     pub amount: u64,
-    /// Where the bucket stood; without a meaning for calls at once.
+    /// The state of the bucket. It has no meaning for concurrent calls.
     pub mark: Mark,
 }
 
 /// What a call has used in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Used {
-    /// So many tokens, and its request.
+    /// This many tokens, and one request.
     Tokens(u64),
-    /// What was estimated: nobody has counted.
+    /// The estimate, because the actual usage is not known.
     AsEstimated,
-    /// Nothing: it was refused further in, and does not count as a request either.
+    /// Nothing. The call was refused by a later step, and does not count as a request either.
     Nothing,
 }
 
@@ -181,8 +182,8 @@ pub enum Used {
 pub struct Standing {
     /// The limit.
     pub limit: Limit,
-    /// How much could be taken at once.
+    /// How much could be taken right now.
     pub left: u64,
-    /// How long until all of it could be; zero for calls at once, of which nobody knows.
+    /// How long until the whole limit is available; zero for concurrent calls, for which it is unknown.
     pub full_after: Duration,
 }

@@ -1,6 +1,6 @@
-//! A registry of keys that says when one of them is revoked.
+//! A key registry that reports when a key is revoked.
 //!
-//! Reach for it around the registry that your keys are written through, so that whoever revokes one need not remember to tell
+//! Wrap it around the registry through which you write keys. Then whoever revokes a key need not remember to tell
 //! anybody: the event [`KeyRevoked`](crate::domain::event::What::KeyRevoked) goes to the sinks of a
 //! [journal](super::journal).
 //!
@@ -11,7 +11,7 @@
 //! use tollgate::store::memory::MemoryKeys;
 //! use tollgate::store::watched::WatchedKeys;
 //!
-//! /// `CachedKeys` outermost: it sees a write to its end, whoever stops waiting for it.
+//! `CachedKeys` is outermost: it completes a write even if its caller stops waiting.
 //! fn keys(events: Events) -> CachedKeys<WatchedKeys<MemoryKeys>> {
 //!     CachedKeys::new(WatchedKeys::new(MemoryKeys::new(), events))
 //! }
@@ -32,30 +32,35 @@ use super::{StoreError, in_time};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
-/// A [`KeyRegistry`] that tells of each key that a `put` takes from its owner: one that was good, and is disabled now, or
-/// expires now or earlier. Once, however often what is dead already is written again.
+/// A [`KeyRegistry`] that reports each key that a `put` revokes: the key was good, and is now disabled or has an expiry
+/// that is not in the future. Each revocation is reported once, however often the dead key is written again.
 ///
-/// Not of a secret that another one takes the place of, since the key goes on; nor of an end that was set before and has come;
-/// nor of what is written past it, by another process or straight to the store. Of a record that has another name than its key
-/// had, nobody knows what the key was: it is told of if it is dead.
+/// It does not report:
+///
+/// - the rotation of a secret, since the key goes on;
+/// - an expiry that was set earlier and has passed;
+/// - a write that bypasses it, from another process or directly to the store.
+///
+/// If a record has a different name from its stored key, the previous state of the key is unknown, and the key is
+/// reported if it is now dead.
 ///
 /// # Cancellation
-/// Of a `put` that is dropped, or fails so that it may have been written all the same and cannot be looked up, the next `put`
-/// of that key tells through this value, and no other does.
+/// A `put` may be dropped, or may fail with an error that leaves open whether it was written and that cannot be
+/// checked. The next `put` of that key through this value then reports it; nothing else does.
 pub struct WatchedKeys<K> {
     keys: K,
     events: Events,
-    /// Those that may have been revoked without anybody having been told.
+    /// Keys that may have been revoked without a report.
     untold: Mutex<HashSet<Uuid>>,
 }
 
 impl<K> WatchedKeys<K> {
-    /// Tells `events` of what is revoked through it.
+    /// Reports to `events` what is revoked through this registry.
     pub fn new(keys: K, events: Events) -> Self {
         WatchedKeys { keys, events, untold: Mutex::default() }
     }
 
-    /// The registry behind.
+    /// The wrapped registry.
     pub fn get_ref(&self) -> &K {
         &self.keys
     }
@@ -71,12 +76,12 @@ impl<K> WatchedKeys<K> {
 }
 
 impl<K: KeyRegistry> WatchedKeys<K> {
-    /// Whether this takes something from somebody, as far as is known before it is written.
+    /// Whether the write takes something from the key's owner, as far as is known before the write.
     async fn is_news(&self, record: &KeyRecord, now: Timestamp) -> Result<bool, StoreError> {
         if self.untold().contains(&record.id) {
             return Ok(true);
         }
-        // What is written first has never been good.
+        // The first version of a key has never been good before.
         if record.version == 1 {
             return Ok(false);
         }
@@ -84,7 +89,7 @@ impl<K: KeyRegistry> WatchedKeys<K> {
         Ok(before.is_none_or(|before| before.id != record.id || !is_dead(&before, now)))
     }
 
-    /// Whether that is what is stored, though the store did not say so.
+    /// Whether this record is stored, although the store did not confirm the write.
     async fn was_written(&self, record: &KeyRecord) -> bool {
         let stored = in_time(self.keys.named(&record.principal.name)).await;
         stored.is_ok_and(|stored| stored.is_some_and(|stored| *stored == *record))
@@ -117,7 +122,7 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         if !is_dead(record, now) {
             let is_written = self.keys.put(record).await?;
             if is_written {
-                // Somebody has changed his mind before anybody heard.
+                // The key is good again before its revocation was reported.
                 self.untold().remove(&record.id);
             }
             return Ok(is_written);
@@ -125,7 +130,7 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         if !self.is_news(record, now).await? {
             return self.keys.put(record).await;
         }
-        // From here on whoever drops this leaves it to the next one.
+        // If this future is dropped from here on, the next `put` reports the key.
         let was_untold = !self.untold().insert(record.id);
         let written = self.keys.put(record).await;
         match &written {

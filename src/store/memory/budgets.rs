@@ -22,12 +22,12 @@ use crate::store::budget::{
 };
 use crate::store::{At, Session, StoreError};
 
-/// How long a forfeit waits for its settlement: no call takes as long.
+/// How long a forfeit can be corrected: no call takes that long.
 const CORRECTABLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Budgets in memory. A clone shares them.
+/// Budgets in memory. Clones share them.
 ///
-/// A forfeit is corrected if its settlement comes within a day; later, the settlement adds to it.
+/// A settlement corrects a forfeit within a day. A later one is added to it.
 #[derive(Clone)]
 pub struct MemoryBudgets {
     clock: Arc<dyn Clock>,
@@ -35,20 +35,20 @@ pub struct MemoryBudgets {
 }
 
 impl MemoryBudgets {
-    /// Nothing is spent yet.
+    /// No money is spent yet.
     #[must_use]
     pub fn new() -> Self {
         MemoryBudgets { clock: Arc::new(SystemClock), state: Arc::default() }
     }
 
-    /// Decides by this clock; by the machine's unless set. Clones made before keep theirs.
+    /// Uses this clock instead of the system clock. Existing clones keep theirs.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Under the lock, at a time that never goes back, with nothing left of silent sessions.
+    /// Decides under the lock, at a time that never goes back, after the holds of silent sessions are forfeited.
     pub(super) fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let now = time(at, &*self.clock);
         let mut state = lock(&self.state);
@@ -58,7 +58,7 @@ impl MemoryBudgets {
         if !silent.is_empty() {
             state.forfeit(&silent);
         }
-        // Before anything is decided: what a decision has looked up stays where it is.
+        // Before the decision, so that the places it looks up stay valid.
         if state.sweep.is_due(state.pots.len()) {
             state.forget_idle();
         }
@@ -104,7 +104,7 @@ pub(super) struct State {
     now: Timestamp,
     index: HashMap<Pot, usize, RandomState>,
     pots: Vec<Kept>,
-    /// Live, and forfeited.
+    /// Live and forfeited holds.
     holds: HashMap<Uuid, Hold, RandomState>,
     settled: Settled,
     leases: Leases,
@@ -114,7 +114,7 @@ pub(super) struct State {
 struct Kept {
     pot: Pot,
     account: Account,
-    /// When its window ends: the calendar is asked once a window.
+    /// When its window ends, so that the calendar is asked once per window.
     until: Option<Timestamp>,
 }
 
@@ -152,12 +152,12 @@ impl State {
     }
 
     fn reserve(&mut self, ask: &Reserve<'_>) -> Verdict {
-        // Of a forfeit too: it stays charged until its settlement, which the one who asks again will send.
+        // A forfeited hold too: it stays charged until its settlement, which the caller who asks again will send.
         if let Some(hold) = self.holds.get(&ask.id) {
             let reservation = self.reservation(ask.id, hold);
             return Verdict::Allow(Grant { reservation, standings: self.standings(ask.budgets) });
         }
-        // Each pot is looked up once, however often it is asked.
+        // Each pot is looked up once, however often it is named.
         let places: Vec<usize> = ask.budgets.iter().map(|budget| self.at(&budget.pot)).collect();
         let placed = || places.iter().copied().zip(ask.budgets);
         let rooms = placed().map(|(at, budget)| Room::of(&self.pots[at].account, budget));
@@ -170,7 +170,7 @@ impl State {
         };
         let mut pins: Vec<Pin> = Vec::with_capacity(places.len());
         for (at, budget) in placed() {
-            // Asked under each of its limits, and held once.
+            // Asked under each of its limits, but held once.
             if let Some(pin) = pins.iter_mut().find(|pin| pin.at == at) {
                 pin.limit = pin.limit.min(budget.limit);
                 continue;
@@ -250,7 +250,7 @@ impl State {
                 }
             }
             None if self.settled.contains(&reservation.id) => return news,
-            // A hold of before a restart: nothing is held for it here, and the money is spent all the same.
+            // A hold from before a restart: nothing is held for it here, but the money was spent.
             None => {
                 for pinned in &reservation.pots {
                     let at = self.at(&pinned.pot);
@@ -264,7 +264,7 @@ impl State {
         news
     }
 
-    /// Charges what silent sessions hold, and gives up on forfeits that nobody has corrected.
+    /// Charges the holds of silent sessions, and drops forfeits that nobody has corrected in time.
     #[cold]
     fn forfeit(&mut self, silent: &[Uuid]) {
         let (now, pots) = (self.now, &mut self.pots);
@@ -283,8 +283,8 @@ impl State {
         });
     }
 
-    /// Forgets pots that stand as one does that nobody has asked for, since their windows have passed. One that a hold names
-    /// stays, and so does one of a forfeit, which may still be corrected.
+    /// Forgets pots that stand as a new one would, since their windows have passed. A pot of a hold stays, and so does
+    /// one of a forfeit that may still be corrected.
     #[cold]
     fn forget_idle(&mut self) {
         let State { now, index, pots, holds, sweep, .. } = self;
@@ -297,7 +297,7 @@ impl State {
         }
     }
 
-    /// Where a pot is kept, in its window of now.
+    /// Where a pot is kept, in its current window.
     fn at(&mut self, pot: &Pot) -> usize {
         let Some(&at) = self.index.get(pot) else {
             let (window_start, until) = pot.window.around(self.now);
@@ -320,7 +320,7 @@ impl State {
     }
 
     fn standing(&mut self, budget: &Budget) -> Standing {
-        // Whoever looks leaves nothing behind.
+        // A query leaves nothing behind.
         match self.index.get(&budget.pot) {
             Some(&at) => self.rolled(at).standing(budget),
             None => Standing::new(budget.clone(), &Account::default(), budget.pot.window.around(self.now).1),
@@ -337,8 +337,8 @@ impl Kept {
         }
     }
 
-    /// Whether a new one would stand as this one does, which one without an end never does once something came out of it. What
-    /// was told under a rolling window counts for as long as the window is.
+    /// Whether a new pot would stand as this one does. A pot without an end is never idle again once something was
+    /// spent. In a rolling window, thresholds that were told count for as long as the window is.
     fn is_idle(&mut self, now: Timestamp) -> bool {
         self.roll(now);
         let Account { spent, held, told, ref slices, .. } = self.account;

@@ -11,7 +11,7 @@ use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::store::StoreError;
 use crate::store::key::{self, KeyRegistry, KeyStore};
 
-/// Keys in memory. A clone shares them.
+/// Keys in memory. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryKeys {
     state: Arc<Mutex<State>>,
@@ -31,7 +31,7 @@ impl MemoryKeys {
         Self::default()
     }
 
-    /// Under the lock.
+    /// Reads the state under the lock.
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&lock(&self.state))
     }

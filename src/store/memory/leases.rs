@@ -5,16 +5,16 @@ use uuid::Uuid;
 
 use crate::store::Session;
 
-/// Until when each session is believed to be alive. There are as many as gateways share the store: a few.
+/// Until when each session is presumed alive. There are as many as gateways share the store: a few.
 pub(super) struct Leases {
     sessions: Vec<Alive>,
-    /// No lease ends before: it may lie behind the truth, since renewing does not move it.
+    /// No lease ends before this time. It may be too early, since a renewal does not move it.
     none_before: Timestamp,
 }
 
 struct Alive {
     id: Uuid,
-    /// The end of its lease is worked out when somebody asks: every call says that its session is alive.
+    /// When the session was last heard from. Every call renews it, so the end of the lease is computed only on demand.
     since: Timestamp,
     lease: Duration,
 }
@@ -32,7 +32,7 @@ impl Default for Leases {
 }
 
 impl Leases {
-    /// A session has said something. Whether nothing was known of it: it may have fallen silent before.
+    /// Renews a session's lease. Returns whether the session was unknown: it may have fallen silent before.
     pub(super) fn renew(&mut self, session: Session, now: Timestamp) -> bool {
         let Session { id, lease, .. } = session;
         let said = Alive { id, since: now, lease };
@@ -50,8 +50,8 @@ impl Leases {
         false
     }
 
-    /// Sessions that have been silent for longer than their lease; each is told once. Costs a comparison unless a lease
-    /// could have ended.
+    /// Removes and returns the sessions that have been silent for longer than their lease. Costs one comparison unless
+    /// a lease may have ended.
     pub(super) fn take_silent(&mut self, now: Timestamp) -> Vec<Uuid> {
         if now <= self.none_before {
             return Vec::new();

@@ -20,12 +20,12 @@ use crate::store::rate_limit::{
 };
 use crate::store::{At, Session, StoreError};
 
-/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
+/// How long the permit of a silent session can still be settled. By then, its tokens have long drained from the bucket.
 const SETTLEABLE: Duration = Duration::from_secs(60 * 60);
 
-/// Limits in memory. A clone shares them.
+/// Limits in memory. Clones share them.
 ///
-/// A permit that is not out, settled or of before a restart, settles for nothing.
+/// Settling a permit that is not outstanding (already settled, or from before a restart) has no effect.
 #[derive(Clone)]
 pub struct MemoryLimits {
     clock: Arc<dyn Clock>,
@@ -39,14 +39,14 @@ impl MemoryLimits {
         MemoryLimits { clock: Arc::new(SystemClock), state: Arc::default() }
     }
 
-    /// Decides by this clock; by the machine's unless set. Clones made before keep theirs.
+    /// Uses this clock instead of the system clock. Existing clones keep theirs.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Under the lock, at a time that never goes back, with no slot left to silent sessions.
+    /// Decides under the lock, at a time that never goes back, after the slots of silent sessions are freed.
     pub(super) fn decide<T>(&self, at: At, decision: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let now = time(at, &*self.clock);
         let mut state = lock(&self.state);
@@ -56,7 +56,7 @@ impl MemoryLimits {
         if !silent.is_empty() {
             state.free(&silent);
         }
-        // Before anything is decided: what a decision has looked up stays where it is.
+        // Before the decision, so that the places it looks up stay valid.
         if state.sweep.is_due(state.meters.len()) {
             state.forget_idle();
         }
@@ -94,7 +94,7 @@ impl RateLimitStore for MemoryLimits {
     }
 }
 
-/// Nanoseconds since 1970, as buckets have it: until the year 2262.
+/// Nanoseconds since 1970, as buckets count them: valid until the year 2262.
 fn nanos(now: Timestamp) -> i64 {
     i64::try_from(now.as_nanosecond()).unwrap_or(if now < Timestamp::UNIX_EPOCH { i64::MIN } else { i64::MAX })
 }
@@ -109,7 +109,7 @@ pub(super) struct State {
     sweep: Sweep,
 }
 
-/// All that is counted of one scope.
+/// All the counters of one scope.
 struct Meters {
     scope: Scope,
     requests: Bucket,
@@ -117,7 +117,7 @@ struct Meters {
     parallel: u64,
 }
 
-/// A permit that is out.
+/// An outstanding permit.
 struct Out {
     session: Uuid,
     taken: Vec<Took>,
@@ -125,11 +125,11 @@ struct Out {
     freed_at: Option<Timestamp>,
 }
 
-/// What there is to take.
+/// What a call is to take.
 pub(super) enum Check {
-    /// Nothing: the permit is out.
+    /// Nothing: its permit is outstanding already.
     Out,
-    /// This.
+    /// These amounts.
     Free(Vec<Took>),
 }
 
@@ -156,7 +156,7 @@ impl Default for State {
 }
 
 impl State {
-    /// What there is to take.
+    /// Checks all limits of a call, and returns what there is to take.
     pub(super) fn check(&mut self, ask: &Acquire<'_>, now: Timestamp) -> Result<Check, Denial> {
         self.hear(ask.session, now);
         let now = nanos(now);
@@ -174,13 +174,13 @@ impl State {
             last = Some((&limit.scope, at));
             let amount = ask.amount(limit.measure);
             if let Err(wait) = self.meters[at].check(limit, amount, now) {
-                // That no waiting helps is the longest wait of all.
+                // A wait that never helps counts as the longest.
                 let is_longer = |than: Option<i64>| than.is_some_and(|than| wait.is_none_or(|wait| wait > than));
                 if refused.is_none_or(|(_, than)| is_longer(than)) {
                     refused = Some((index, wait));
                 }
             }
-            // Asked under each of its limits, and counted once, under the tightest.
+            // Asked under each of its limits, but counted once, under the tightest.
             match taken.iter_mut().find(|took| took.at == at && took.measure == limit.measure) {
                 Some(took) => took.most = took.most.min(limit.most),
                 None => {
@@ -209,7 +209,7 @@ impl State {
         Allowed { permit, standings }
     }
 
-    /// How the limits of a call stand that takes nothing of them.
+    /// The standings of a call's limits if it takes nothing of them.
     pub(super) fn untaken(&self, ask: &Acquire<'_>, now: Timestamp) -> Vec<Standing> {
         self.standings(ask.limits, &[], nanos(now))
     }
@@ -249,7 +249,7 @@ impl State {
         }
     }
 
-    /// The calls of a session that comes back are still under way.
+    /// The calls of a session that is heard from again are still in flight.
     #[cold]
     fn take_again(&mut self, session: Uuid) {
         let State { permits, meters, .. } = self;
@@ -261,7 +261,7 @@ impl State {
         }
     }
 
-    /// Frees the slots of silent sessions, and forgets permits of theirs that nobody has settled.
+    /// Frees the slots of silent sessions, and forgets their permits that nobody has settled in time.
     #[cold]
     fn free(&mut self, silent: &[Uuid]) {
         let (now, meters) = (self.now, &mut self.meters);
@@ -280,8 +280,8 @@ impl State {
         });
     }
 
-    /// Forgets scopes that stand as one does that nobody has asked for, and that no permit is out for: what it would give back
-    /// goes by what its bucket has given back before.
+    /// Forgets scopes that stand as new ones do and that no outstanding permit names. What such a permit gives back
+    /// depends on what its bucket has given back before.
     #[cold]
     fn forget_idle(&mut self) {
         let State { index, meters, permits, sweep, .. } = self;
@@ -308,7 +308,7 @@ impl State {
         self.meters.len() - 1
     }
 
-    /// How these stand. Where all was taken as it was asked for, none has to be looked for.
+    /// The standings of these limits. If all were taken in the order asked, none has to be looked up.
     fn standings(&self, limits: &[Limit], taken: &[Took], now: i64) -> Vec<Standing> {
         let known = |index: usize| taken.get(index).filter(|_| taken.len() == limits.len()).map(|took| took.at);
         let standing =
@@ -321,7 +321,7 @@ impl State {
 }
 
 impl Meters {
-    /// Whether there is as much; if not, how long to wait.
+    /// Whether this much is available; if not, how long to wait.
     fn check(&self, limit: &Limit, amount: u64, now: i64) -> Result<(), Option<i64>> {
         match limit.measure {
             Measure::Requests => self.requests.check(now, limit.most, amount).map(drop),

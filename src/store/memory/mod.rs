@@ -1,13 +1,20 @@
-//! Keys, budgets and limits in memory: exact, quick, and gone with the process.
+//! Keys, budgets and limits in memory: exact, fast, and gone with the process.
 //!
-//! Reach for it to begin, in tests, and where one process is all there is. What is spent of a budget is forgotten at a
-//! restart; whoever settles a hold of before it is still charged, where the window is still the same.
+//! Use it to begin with, in tests, and for a service that runs as a single process. A restart forgets what was spent of
+//! a budget. A hold from before the restart is still charged when it is settled, if its window is still the same.
 //!
-//! Clones share one state. A call takes one short lock and waits for nothing else, so a budget is as exact among a
-//! thousand tasks as it is for one. Memory is bounded by the calls in flight, the ids of what was settled within the last
-//! hour or so, and twice the scopes whose limits have not filled again and the pots whose windows have not passed: others
-//! are forgotten, and stand as new ones do. Time never goes back: a clock that was ahead is waited for, so that no window
-//! opens twice.
+//! Clones share one state. A call takes one short lock and waits for nothing else, so a budget is as exact with a
+//! thousand tasks as with one.
+//!
+//! Memory is bounded by:
+//!
+//! - the calls in flight;
+//! - the ids of calls that were settled within about the last hour;
+//! - twice the number of scopes whose limits have not filled again, and of pots whose windows have not passed. Others
+//!   are forgotten, and stand as new ones do.
+//!
+//! Time never goes back. If the clock was ahead and is set back, the store's time stands still until the clock has
+//! caught up, so no window opens twice.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -19,7 +26,7 @@
 //! let budgets = MemoryBudgets::new();
 //! let limits = MemoryLimits::new();
 //!
-//! // In a test, time moves when it is told to.
+//! In a test, time moves only when it is told to.
 //! let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse()?));
 //! let budgets = budgets.clock(clock.clone());
 //! # Ok(()) }
@@ -45,7 +52,7 @@ use jiff::Timestamp;
 use super::At;
 use crate::domain::clock::Clock;
 
-/// The time that was asked to decide by; the store's own latest stands over it.
+/// The time to decide by. The caller takes the maximum of it and the store's latest time.
 fn time(at: At, clock: &dyn Clock) -> Timestamp {
     match at {
         At::Store => clock.now(),
@@ -53,7 +60,7 @@ fn time(at: At, clock: &dyn Clock) -> Timestamp {
     }
 }
 
-/// Nothing panics under these locks, and what one of them guards is whole at every step.
+/// Nothing panics while it holds one of these locks, and the guarded state is consistent at every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,18 +9,18 @@ use uuid::Uuid;
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
 /// How much longer at most.
 const AGE: Duration = Duration::from_secs(6 * 60);
-/// How much time may pass between two settlements, for what it counts here: a clock that jumps, or a night without a call,
-/// makes nobody forget what was settled a moment ago, of which a repetition may still be on its way.
+/// The most time that counts as passed between two settlements. A clock that jumps, or a night without calls, then does
+/// not forget what was settled a moment ago, whose repetition may still be on its way.
 const STEP: Duration = Duration::from_secs(60);
-/// How many ids an age has at most: as many as the processor's nearer caches hold, since every settlement adds one.
+/// The most ids in one age: as many as fit into the nearer caches of the processor, since every settlement adds one.
 const MOST: usize = 1 << 14;
 
-/// The ids of what was settled lately. They go by ages, oldest first and a whole age at once, so that remembering one
-/// costs one insertion and forgetting it nothing.
+/// The ids of recent settlements, in ages. The oldest age is dropped as a whole, so remembering an id costs one
+/// insertion and forgetting it costs nothing.
 #[derive(Default)]
 pub(super) struct Settled {
     ages: VecDeque<Age>,
-    /// The time that has passed, and up to when.
+    /// The time that has passed as counted here, and the time of the latest settlement.
     passed: Duration,
     latest: Option<Timestamp>,
 }
@@ -49,7 +49,7 @@ impl Settled {
         }
     }
 
-    /// For the one that is not known otherwise: it looks through a dozen sets, or a few hundred at a thousand calls a
+    /// Only for an id that is not known otherwise: it searches a dozen sets, or a few hundred at a thousand calls a
     /// second.
     pub(super) fn contains(&self, id: &Uuid) -> bool {
         self.ages.iter().any(|age| age.ids.contains(id))

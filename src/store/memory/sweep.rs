@@ -1,11 +1,11 @@
-/// As few as this are not worth a look.
+/// Fewer entries than this are not worth a sweep.
 const LEAST: usize = 4_096;
 
-/// Where something is that was forgotten.
+/// The place of an entry that was forgotten.
 const GONE: usize = usize::MAX;
 
-/// When to look for what can be forgotten: whenever there is twice as much as the last look left, so that a look costs each
-/// newcomer the same, however many there are.
+/// Decides when to look for entries to forget: whenever there are twice as many as the last sweep left. The cost per
+/// new entry is then constant, however many there are.
 pub(super) struct Sweep {
     due: usize,
 }
@@ -21,7 +21,8 @@ impl Sweep {
         len >= self.due
     }
 
-    /// Forgets those of `kept` that nothing points at and that are `idle`, and says where the others have gone.
+    /// Forgets the entries of `kept` that nothing points at and that are `idle`, and returns where the others have
+    /// moved.
     pub(super) fn run<T>(
         &mut self,
         kept: &mut Vec<T>,
@@ -45,15 +46,15 @@ impl Sweep {
     }
 }
 
-/// Where each was put.
+/// Where each entry has moved.
 pub(super) struct Moved {
     places: Vec<usize>,
-    /// As many as there will be before the next look.
+    /// How many entries there are at the next sweep.
     pub(super) due: usize,
 }
 
 impl Moved {
-    /// Follows one; whether it is still there.
+    /// Updates a place. Returns whether its entry is still there.
     pub(super) fn follow(&self, at: &mut usize) -> bool {
         *at = self.places[*at];
         *at != GONE

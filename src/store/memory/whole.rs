@@ -8,7 +8,7 @@ use crate::store::budget;
 use crate::store::forward::by_parts;
 use crate::store::{At, StoreError};
 
-/// Keys, limits and budgets in memory, which can be asked in one step. A clone shares them, as its parts do.
+/// Keys, limits and budgets in memory that can be asked in one step. Clones and parts share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     keys: MemoryKeys,
@@ -17,37 +17,37 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// With nothing in it yet.
+    /// An empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// These, as one.
+    /// Combines existing parts into one store.
     #[must_use]
     pub fn of(keys: MemoryKeys, limits: MemoryLimits, budgets: MemoryBudgets) -> Self {
         MemoryStore { keys, limits, budgets }
     }
 
-    /// Decides by this clock; by the machine's unless set. Clones and parts made before keep theirs.
+    /// Uses this clock instead of the system clock. Existing clones and parts keep theirs.
     #[must_use]
     pub fn clock(self, clock: impl Clock + Clone) -> Self {
         MemoryStore { keys: self.keys, limits: self.limits.clock(clock.clone()), budgets: self.budgets.clock(clock) }
     }
 
-    /// Its keys.
+    /// The keys of this store.
     #[must_use]
     pub fn keys(&self) -> MemoryKeys {
         self.keys.clone()
     }
 
-    /// Its limits.
+    /// The limits of this store.
     #[must_use]
     pub fn limits(&self) -> MemoryLimits {
         self.limits.clone()
     }
 
-    /// Its budgets.
+    /// The budgets of this store.
     #[must_use]
     pub fn budgets(&self) -> MemoryBudgets {
         self.budgets.clone()
@@ -57,7 +57,7 @@ impl MemoryStore {
 #[async_trait]
 impl AdmissionStore for MemoryStore {
     async fn admit(&self, ask: &Admit<'_>, at: At) -> Result<Verdict, StoreError> {
-        // Three locks, always in this order, so that what one part says is still so when the others have said theirs.
+        // Three locks, always in this order: the answer of one part still holds when the others have answered.
         Ok(match &ask.key {
             Some(key) => self.keys.look(|keys| self.decide(ask, at, |now| key.is_good(keys.of_id(key.id), now))),
             None => self.decide(ask, at, |_| true),
