@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::content::Content;
 
-/// Stores captured bodies, and deletes them when their time is over.
+/// Stores captured bodies, and deletes them when they are due.
 #[async_trait]
 pub trait ContentSink: Send + Sync + 'static {
     /// Stores all of these, or fails.
@@ -50,7 +50,7 @@ pub trait ContentSink: Send + Sync + 'static {
     /// passes them again after a pause; otherwise they are lost.
     async fn write(&self, contents: &[Content]) -> Result<(), StoreError>;
 
-    /// Permanently deletes the bodies whose retention ended before `end`, and returns how many it deleted.
+    /// Permanently deletes the bodies whose [`at`](Content::at) is before `end`, and returns how many it deleted.
     ///
     /// It need not delete all of them at once: the layer asks again until nothing is left to delete. A sink that has
     /// not answered within a minute is abandoned, and asked again later.

@@ -5,15 +5,15 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a line. Its text is 64 hexadecimal digits.
+/// The SHA-256 of a line. Its text form is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LineHash([u8; 32]);
 
 impl LineHash {
-    /// What the first line of all says of the one before it.
+    /// The hash that the very first line names as that of the line before it.
     pub const NONE: LineHash = LineHash([0; 32]);
 
-    /// Of this line, without its line end: what `sha256sum` says of it.
+    /// The hash of this line without its line end, as `sha256sum` computes it.
     #[must_use]
     pub fn of(line: &[u8]) -> Self {
         LineHash(Sha256::digest(line).into())
@@ -79,13 +79,13 @@ impl<'de> Deserialize<'de> for LineHash {
     }
 }
 
-/// The last line of a journal at some moment: kept where its operator cannot reach, it proves later that nothing before it
-/// was changed. Its text is `SEQ:HASH`.
+/// The last line of a journal at some moment. If it is kept where the journal's operator cannot reach it, it proves
+/// later that no line before it was changed. Its text form is `SEQ:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Its number.
+    /// The number of the line.
     pub seq: u64,
-    /// Its hash.
+    /// The hash of the line.
     pub hash: LineHash,
 }
 
@@ -110,7 +110,7 @@ impl FromStr for Head {
     }
 }
 
-/// A text that is no head of a journal.
+/// The text is not the head of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAHead;
 

@@ -3,7 +3,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no journal in a directory.
+/// A journal could not be opened or set up.
 #[derive(Debug)]
 pub struct JournalError {
     path: PathBuf,
@@ -30,7 +30,7 @@ impl JournalError {
         |error| JournalError { path: path.to_owned(), kind: Kind::Io(error) }
     }
 
-    /// Whether another process writes there.
+    /// Whether another process writes to this journal.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self.kind, Kind::Locked)

@@ -12,7 +12,7 @@ use crate::domain::outcome::{AttemptEnd, Outcome};
 use crate::domain::rejection::RejectionKind;
 use crate::store::budget::{Crossing, Standing};
 
-/// Takes events into a journal, which hands them on. A clone is the same journal.
+/// Takes events into a journal, which delivers them. Clones share the journal.
 ///
 /// ```
 /// # let dir = std::env::temp_dir().join(format!("tollgate-doc-events-{}", std::process::id()));
@@ -21,7 +21,7 @@ use crate::store::budget::{Crossing, Standing};
 /// use tollgate::store::memory::MemoryBudgets;
 /// use tollgate::{BudgetLayer, GatewayLayer};
 ///
-/// let journal = Journal::at(&dir).open()?; // `.notify("slack", …)` says who hears
+/// let journal = Journal::at(&dir).open()?; // `.notify("slack", …)` adds a sink
 /// let events = journal.events();
 /// let watch = UpstreamWatch::new(events.clone(), 5);
 /// let layer = GatewayLayer::new()
@@ -45,13 +45,14 @@ impl Events {
         self.shared
     }
 
-    /// Takes this one. Does not wait until it is written: until then, some milliseconds mostly, a crash takes it, and
-    /// nobody tells it again.
+    /// Takes this event. Does not wait until it is written. A crash before that, usually within some milliseconds,
+    /// loses the event.
     pub fn tell(&self, event: Event) {
         self.shared.queue.push(Item::Event(Box::new(event)));
     }
 
-    /// A budget has reached a threshold: for [`BudgetLayer::on_threshold`](crate::BudgetLayer::on_threshold).
+    /// Reports that a budget has reached a threshold: for
+    /// [`BudgetLayer::on_threshold`](crate::BudgetLayer::on_threshold).
     pub fn crossing(&self, crossing: &Crossing) {
         let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
         self.shared.tell(What::BudgetThreshold {
@@ -63,7 +64,7 @@ impl Events {
         });
     }
 
-    /// A budget refuses: for [`BudgetLayer::on_exhausted`](crate::BudgetLayer::on_exhausted).
+    /// Reports that a budget refuses calls: for [`BudgetLayer::on_exhausted`](crate::BudgetLayer::on_exhausted).
     pub fn exhausted(&self, standing: &Standing) {
         let Standing { budget, key_name, spent, resets_at, .. } = standing;
         self.shared.tell(What::BudgetExhausted {
@@ -75,7 +76,7 @@ impl Events {
         });
     }
 
-    /// A key opens nothing any more: what [`WatchedKeys`](crate::store::watched::WatchedKeys) says by itself.
+    /// Reports that a key is revoked; [`WatchedKeys`](crate::store::watched::WatchedKeys) does so by itself.
     pub fn key_revoked(&self, record: &KeyRecord) {
         self.shared.tell(What::KeyRevoked { key_id: record.id, key_name: record.principal.name.clone() });
     }
@@ -87,12 +88,21 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Tells when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
+/// Reports when an upstream goes down, and when it is up again: for [`on_close`](crate::GatewayLayer::on_close).
 ///
-/// Down is one of whose attempts so many in a row failed: no connection that we waited for, no head in time, a status of 500 and above, an answer
-/// that is not its API (the page of a proxy before it), or a 401 to our credential. Up is one that answered since. One that goes down
-/// again and again is told of every five minutes at most: then of how it stands. What was told last the journal knows, over a restart
-/// too; how many had failed by then it does not. A service behind a `GatewayLayer` has no name to be told by, and is not watched.
+/// An upstream is down when a given number of attempts in a row have failed. An attempt fails if:
+///
+/// - no connection is made while the call waits for one;
+/// - no response head comes in time;
+/// - the status is 500 or above;
+/// - the answer is not that of its API, for example an error page from a proxy in front of it;
+/// - the upstream answers the gateway's credential with 401.
+///
+/// An upstream is up once it has answered since.
+///
+/// If an upstream goes down again and again, that is reported at most every five minutes, and the report says how it
+/// stands by then. The journal keeps the last reported state over a restart, but not the number of failures. A service
+/// behind a `GatewayLayer` has no upstream name, and is not watched.
 #[derive(Debug)]
 pub struct UpstreamWatch {
     events: Events,
@@ -100,21 +110,21 @@ pub struct UpstreamWatch {
     upstreams: Mutex<HashMap<Arc<str>, Watched>>,
 }
 
-/// From one time that an upstream is told to be down to the next.
+/// The shortest time between two reports that an upstream is down.
 const QUIET: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// How many in a row.
+    /// The number of failures in a row.
     failed: u64,
-    /// Somebody thinks that it is down.
+    /// Down was reported last.
     is_told: bool,
-    /// When they were told so last.
+    /// When down was last reported.
     told_at: Option<Timestamp>,
 }
 
 impl Watched {
-    /// Whether somebody is to be told now, and that it is down.
+    /// Whether to report a change now, and if so, whether the upstream is down.
     fn see(&mut self, is_failure: bool, after: u64, at: Timestamp) -> Option<bool> {
         self.failed = if is_failure { self.failed.saturating_add(1) } else { 0 };
         // A clock that was set back hides nothing.
@@ -134,26 +144,26 @@ impl Watched {
 }
 
 impl UpstreamWatch {
-    /// Tells `events` of upstreams whose last `after` attempts failed.
+    /// Reports to `events` the upstreams whose last `after` attempts failed.
     #[must_use]
     pub fn new(events: Events, after: u64) -> Self {
         let after = after.max(1);
-        // Those that somebody was told of by an earlier process, or by one like this: they are told of when they answer.
+        // An earlier process, or another watch, has reported these as down. They are reported again when they answer.
         let told = |upstream: &Arc<str>| (upstream.clone(), Watched { failed: after, is_told: true, told_at: None });
         let upstreams = events.shared.ongoing().down.iter().map(told).collect();
         UpstreamWatch { events, after, upstreams: Mutex::new(upstreams) }
     }
 
-    /// A call has closed.
+    /// Counts the attempts of a call that has closed.
     pub fn see(&self, outcome: &Outcome) {
         let at = outcome.opened_at.saturating_add(outcome.took).unwrap_or(outcome.opened_at);
         let last = outcome.attempts.len().saturating_sub(1);
         for (index, attempt) in outcome.attempts.iter().enumerate() {
             let Some(target) = &attempt.target else { continue };
-            // What we answered in the place of the last one.
+            // What the gateway answered in place of the last attempt.
             let is_upstreams = outcome.rejection.is_some_and(RejectionKind::is_upstream) && index == last;
             let is_failure = match attempt.end {
-                // Somebody on our side let go of it before anybody could know, or refused to send it.
+                // It was abandoned before its result was known, or the gateway refused to send it.
                 AttemptEnd::Abandoned if attempt.status.is_none() => continue,
                 AttemptEnd::Unsent if index == last && !is_upstreams => continue,
                 AttemptEnd::Unsent | AttemptEnd::NoAnswer => true,
@@ -172,7 +182,7 @@ impl UpstreamWatch {
             Some(false) => What::UpstreamUp { upstream },
             None => return,
         };
-        // Under the lock: of two that follow each other nobody must hear in the other order.
+        // Under the lock, so that two reports in a row keep their order.
         self.events.tell(Event::new(at, what));
         drop(upstreams);
     }

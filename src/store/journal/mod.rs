@@ -1,34 +1,37 @@
-//! An audit trail that outlives the process: every call is written to local files before it may cost anything, and again
-//! when it has closed.
+//! An audit trail that outlives the process: every call is written to local files before it may cost anything, and
+//! again when it has closed.
 //!
-//! Reach for it where a record may not be lost to a crash, or to a sink that is slow or down; and where holds that a crash
-//! left should be charged what their calls cost, not whole. [`AuditLayer::journaled`](crate::AuditLayer::journaled) writes
-//! it, and hands records on to sinks.
+//! Use it if a crash, or a slow or unavailable sink, must not lose any record. Use it also if holds that a crash left
+//! behind should be charged what their calls cost, not in full. [`AuditLayer::journaled`](crate::AuditLayer::journaled)
+//! writes the journal, and delivers records to sinks.
 //!
-//! - **Lines.** A journal is a directory of segments of one JSON text a line ([`docs::records`](crate::docs::records) says what
-//!   stands in them). Each has a number, one more than the line before, and the SHA-256 of that line: [`verify`] names the first
-//!   that is missing or was changed. Of a call there are an `intent`, before its request is sent, a `seen` every two seconds
-//!   while it goes on, and every 256 tokens of a stream, and a `final`. Of one that goes on for so long that segments would be
-//!   kept for it alone, the `intent` and how it stands are said again.
-//! - **Durability.** A call waits until its intent is written, and its budgets are told how it ended when its final is; not
-//!   until that is on the disk, which is some 20 ms later, for all calls together. A crash of the process loses nothing that
-//!   is written, one of the machine those milliseconds.
-//! - **Crashes.** Calls that have an intent and no final are found when the journal is opened, and closed as
-//!   [`Lost`](crate::domain::outcome::End::Lost) by [`Journal::settle_lost`], which also corrects what their budgets forfeited.
-//! - **Sinks** are told of each final, in order, at least once; how far each has come is kept beside the segments. One that
-//!   stalls holds up nobody.
-//! - **Content**, where a [`ContentLayer`](crate::ContentLayer) keeps any: a line of each body, with a hash that tells
-//!   nothing of it by itself, and of what was deleted; [`Seals`] proves what a sink has.
-//! - **Events** that somebody should hear of ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them,
-//!   [`Journal::notify`] says who hears. A sink that takes none keeps no segment from going: what it has not had, 1,000 of them
-//!   at most, is kept beside. Whoever was told of an upstream that is down, or of records that cannot be written, hears of the
-//!   end of it after a restart too, and not of the beginning again.
-//! - **Hung.** A disk that has not ended a write for 5 seconds, or on which what is written has not been for 10, is one that
-//!   takes nothing: no call is let through until it moves.
-//! - **Full.** Segments are as large from the beginning as they will be. If there is no room for the next, no call is let
-//!   through: 529, or 429 for OpenAI's clients. The ends of those that were go beyond, as far as the disk has room; what is no
-//!   record stops before. What all sinks of records have had is removed beyond
-//!   [`keep_bytes`](JournalOptions::keep_bytes), if there is one that takes records.
+//! - **Lines.** A journal is a directory of segments, with one JSON text per line
+//!   ([`docs::records`](crate::docs::records) has the format). Each line has a number, one more than that of the line
+//!   before, and the SHA-256 of the line before. [`verify`] names the first line that is missing or was changed. A call
+//!   has three kinds of line: an `intent` before its request is sent; a `seen` every two seconds while the call
+//!   changes, and every 256 tokens of a stream; and a `final`. If a call goes on for so long that segments would be
+//!   kept for it alone, its `intent` and latest `seen` are written again.
+//! - **Durability.** A call waits until its intent is written, and its budgets are settled when its final is written.
+//!   Neither waits for the disk: what is written is synced some 20 ms later, for all calls together. A crash of the
+//!   process loses nothing that is written. A crash of the machine loses those milliseconds.
+//! - **Crashes.** When the journal is opened, it finds the calls that have an intent and no final.
+//!   [`Journal::settle_lost`] closes them as [`Lost`](crate::domain::outcome::End::Lost), and also corrects what their
+//!   budgets forfeited.
+//! - **Sinks** receive each final, in order, at least once. How far each sink has come is kept beside the segments. A
+//!   sink that stalls holds up nobody else.
+//! - **Content**, if a [`ContentLayer`](crate::ContentLayer) keeps any: one line for each body, with a hash that by
+//!   itself reveals nothing of the body, and one line for each deletion. [`Seals`] proves what a sink has.
+//! - **Events** ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them, and
+//!   [`Journal::notify`] adds the sinks that receive them. A sink that takes no events does not keep segments from
+//!   being removed: the events that it has not had are kept beside the segments, 1,000 at most. Somebody who was told
+//!   that an upstream is down, or that records cannot be written, hears of the end of it after a restart too, and does
+//!   not hear of the beginning again.
+//! - **Hung disk.** If a write takes more than 5 seconds, or written lines are not on the disk after 10 seconds, the
+//!   journal lets no call through until the disk moves again.
+//! - **Full.** Segments have their full size from the beginning. If there is no room for the next one, no call is let
+//!   through: the answer is 529, or 429 for OpenAI's clients. The finals of calls that were let through are written
+//!   beyond that limit, as far as the disk has room. Content stops before calls do. If there is a sink of records, what
+//!   all sinks of records have had is removed beyond [`keep_bytes`](JournalOptions::keep_bytes).
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("tollgate-doc-{}", std::process::id()));

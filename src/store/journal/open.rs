@@ -32,15 +32,15 @@ use crate::store::budget::BudgetStore;
 use crate::store::event::EventSink;
 use crate::store::{At, StoreError};
 
-/// A store is told no more where it is about to forget: clocks differ, and telling takes time.
+/// The part of a store's memory that is left unused as a margin: clocks differ, and settling takes time.
 const ABOUT: u32 = 12;
 
-/// A journal that this process alone writes. See the [module](super).
+/// A journal, which only this process writes. See the [module](super).
 pub struct Journal {
     shared: Arc<Shared>,
     shipments: Shipments,
     left: VecDeque<Left>,
-    /// Nobody has taken it over, who would close it.
+    /// No [`Trails`](super::Trails) has taken the journal over, and will close it.
     is_mine: bool,
 }
 
@@ -48,16 +48,16 @@ pub struct Journal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Corrected {
-    /// Calls whose end nobody saw: closed now, and their budgets charged the most that they can have cost.
+    /// Calls whose end nobody saw. They are closed now, and their budgets are charged the most that they can have cost.
     pub lost: usize,
-    /// Calls that had closed just before, of which their budgets may not have heard: they have now.
+    /// Calls that had closed just before, and whose budgets may not have been settled. They are settled now.
     pub told_again: usize,
-    /// Calls of either kind that were left too long ago: a store may have forgotten whether it has heard, so that it is told
-    /// nothing, and what they held stays charged whole.
+    /// Calls of either kind that are too old. A store may have forgotten whether they were settled, so no store is
+    /// told, and what they held stays charged in full.
     pub too_old: usize,
 }
 
-/// How a journal is kept.
+/// Options for a journal.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
     dir: PathBuf,
@@ -68,51 +68,58 @@ pub struct JournalOptions {
 }
 
 impl Journal {
-    /// A journal in this directory, which must be there: a volume that is not mounted is found out, not written beside.
+    /// Options for a journal in this directory. The directory must exist, so that a volume that is not mounted is
+    /// noticed.
     #[must_use]
     pub fn at(dir: impl AsRef<Path>) -> JournalOptions {
         let dir = dir.as_ref().to_owned();
         JournalOptions { dir, segment: 32 << 20, keep: 256 << 20, most: 8 << 30, calls: 65_536 }
     }
 
-    /// Hands every final on to this sink, from where the one of this name stopped before; the first time, from the beginning.
+    /// Delivers every final to this sink. It starts where a sink of this name stopped before; the first time, at the
+    /// beginning.
     ///
     /// # Errors
-    /// When a sink has the name already, it is none of small letters, digits, `-` and `_`, or how far it came cannot be
-    /// read.
+    /// When a sink with this name exists already, when the name has other characters than small letters, digits, `-`
+    /// and `_`, and when the position of the sink cannot be read.
     pub fn ship(mut self, name: &str, sink: impl AuditSink) -> Result<Self, JournalError> {
         self.shipments.add(&self.shared, name, Sink::Records(Box::new(sink)))?;
         Ok(self)
     }
 
-    /// Tells this sink of every [event](crate::domain::event), from where the one of this name stopped before; the first time,
-    /// from the beginning. What it does not take waits for it, 1,000 events and 1 MiB at most; one that is slow is read on for as
-    /// it takes them. Of more, the oldest are in the log, where it has taken none for a minute, or where the journal has little
-    /// room left and what it has not been read for is in the way.
+    /// Delivers every [event](crate::domain::event) to this sink. It starts where a sink of this name stopped before;
+    /// the first time, at the beginning.
+    ///
+    /// Events that the sink has not taken wait for it, up to 1,000 events and 1 MiB. If the sink is slow, the journal
+    /// is read on only as fast as the sink takes events, so it misses none. The oldest events go to the log instead in
+    /// two cases: the sink has taken none for a minute, or the journal has little room left because it is kept for this
+    /// sink.
     ///
     /// # Errors
-    /// As [`ship`](Self::ship).
+    /// As for [`ship`](Self::ship).
     pub fn notify(mut self, name: &str, sink: impl EventSink) -> Result<Self, JournalError> {
         self.shipments.add(&self.shared, name, Sink::Events(Box::new(sink)))?;
         Ok(self)
     }
 
-    /// Where events are told of that somebody should hear of.
+    /// Takes events into this journal.
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(self.shared.clone())
     }
 
-    /// Closes the calls that an earlier process left, and tells their budgets: of one that it sent and whose end it did not
-    /// see, the most that it can have cost; of one that it closed at last, what it was charged.
+    /// Closes the calls that an earlier process left, and settles their budgets.
     ///
-    /// A threshold that this reaches goes to whom [`notify`](Self::notify) says.
+    /// A call whose end the earlier process did not see is charged the most that it can have cost. A call that the
+    /// earlier process closed last is charged what it recorded. A threshold that this reaches goes to the sinks of
+    /// [`notify`](Self::notify).
     ///
-    /// Call it at start, with the store that the budgets are kept in, before the journal is given away: what is left then is
-    /// closed and no store told, so that what they held stays charged whole.
+    /// Call it at startup, with the store that the budgets are kept in, before you give the journal away. Giving it
+    /// away closes the calls that are left without telling any store, so what they held stays charged in full.
     ///
     /// # Errors
-    /// When the store cannot be told. Those it was told of are done with; the rest comes with the next call.
+    /// When the store cannot be told. The calls that it was told of are done; the rest come with the next call of this
+    /// method.
     pub async fn settle_lost<B: BudgetStore + ?Sized>(&mut self, budgets: &B) -> Result<Corrected, StoreError> {
         let (now, mut corrected) = (SystemClock.now(), Corrected::default());
         let memory = budgets.memory();
@@ -123,7 +130,7 @@ impl Journal {
                 Some((reservation, charged)) if is_known => {
                     let news = budgets.settle(reservation, *charged, At::Store).await?;
                     moments::at("loss-told");
-                    // Once a window, and this was the once.
+                    // A threshold is told once per window, and this was the time.
                     let key = || left.record.as_ref().and_then(AuditRecord::key);
                     news.into_iter().for_each(|crossing| self.events().crossing(&crossing.by_key(key())));
                 }
@@ -146,7 +153,7 @@ impl Journal {
         Ok(corrected)
     }
 
-    /// Where it is written down what content is kept: for [`ContentLayer::sealed_by`](crate::ContentLayer::sealed_by).
+    /// Records in this journal what content is kept: for [`ContentLayer::sealed_by`](crate::ContentLayer::sealed_by).
     #[must_use]
     pub fn sealer(&self) -> Sealer {
         Sealer::new(self.shared.clone())
@@ -184,39 +191,42 @@ impl Drop for Journal {
 }
 
 impl JournalOptions {
-    /// How large a segment is; 32 MiB otherwise, and 1 MiB at least. There are never less than two.
+    /// The size of a segment: 32 MiB unless set, and at least 1 MiB. There are always at least two segments.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment = bytes;
         self
     }
 
-    /// How much is kept of what every sink of records has had; 256 MiB otherwise. Without a sink of records nothing is
-    /// removed.
+    /// How many bytes are kept of what every sink of records has had: 256 MiB unless set. Without a sink of records
+    /// nothing is removed.
     #[must_use]
     pub fn keep_bytes(mut self, bytes: u64) -> Self {
         self.keep = bytes;
         self
     }
 
-    /// How large the journal may become before no call is let through; 8 GiB otherwise. The ends of those that were go beyond.
+    /// How large the journal may become before it lets no call through: 8 GiB unless set. The finals of calls that were
+    /// let through are written beyond it.
     #[must_use]
     pub fn most_bytes(mut self, bytes: u64) -> Self {
         self.most = bytes;
         self
     }
 
-    /// How many calls may be open, or closed and not yet written; 65,536 otherwise.
+    /// How many calls may be open, or closed and not yet written: 65,536 unless set.
     #[must_use]
     pub fn calls(mut self, calls: usize) -> Self {
         self.calls = calls;
         self
     }
 
-    /// Opens it: finds out what an earlier process left, and begins a new segment. Blocks until that is on the disk.
+    /// Opens the journal: finds what an earlier process left, and begins a new segment. Blocks until that is on the
+    /// disk.
     ///
     /// # Errors
-    /// When the directory is not there, cannot be written, has no room for two segments, or another process writes there.
+    /// When the directory does not exist, cannot be written, has no room for two segments, or is in use by another
+    /// process, and when a size is too small.
     pub fn open(self) -> Result<Journal, JournalError> {
         let JournalOptions { dir, segment: size, keep, most, calls } = self;
         let calls = calls.clamp(1, Semaphore::MAX_PERMITS);
@@ -227,7 +237,8 @@ impl JournalOptions {
         let lock = Arc::new(lock(&dir)?);
         let segments = segment::list(&dir).map_err(&io)?;
         let recovered = recover(&segments).map_err(&io)?;
-        // Made just before a machine died, and never written to: they would stand behind what is written now.
+        // Such a segment was made just before the machine died, and was never written to. It would stand behind what is
+        // written now.
         let lies_behind = |segment: &&Segment| segment.first > recovered.head.seq;
         for segment in segments.iter().filter(lies_behind) {
             segment::set_aside(segment).map_err(&io)?;
@@ -236,7 +247,7 @@ impl JournalOptions {
         let missing = position::missing(&dir, recovered.head).map_err(&io)?;
         let (at, version) = (SystemClock.now(), env!("CARGO_PKG_VERSION").to_owned());
         let opened = Opened { at, version, torn: recovered.torn, missing };
-        // Of a line that nobody here has written.
+        // For a last line that no journal has written.
         let none_left = JournalError::setting(&dir, "its last line has so high a number that there are no more");
         let Some(behind) = recovered.head.seq.checked_add(2) else { return Err(none_left) };
         let first = behind - 1;
@@ -288,7 +299,7 @@ impl JournalOptions {
         };
         writer.begin().map_err(&io)?;
         position::pull_back(&dir, recovered.head).map_err(&io)?;
-        // Both have it: neither writes beside another process when the other has ended.
+        // Both threads hold the lock, so that neither writes beside another process once the other thread has ended.
         let (locked, syncing) = (lock.clone(), SyncEnd(shared.clone()));
         spawn("tollgate-journal", move || {
             writer.run();
@@ -309,7 +320,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
-/// The lock that says who writes here; given back when the file is closed, by the process or with it.
+/// The lock that says who writes here. It is released when the file is closed, by the process or at its end.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let io = JournalError::io(dir);
     let file = owners().open(dir.join("lock")).map_err(&io)?;

@@ -1,4 +1,4 @@
-//! What is written down of content that is kept elsewhere, and its proof.
+//! What the journal records about content that is kept elsewhere, and the proof of it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::queue::Item;
 use super::verify::each_line;
 use crate::domain::content::{Content, Keep, LeftOut, Side};
 
-/// How long content waits for its lines.
+/// How long content waits for its lines to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body is about to be kept.
@@ -36,7 +36,7 @@ pub(super) struct Sealed {
     is_whole: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_id: Option<Uuid>,
-    /// Of what is kept, under a salt that is not in here.
+    /// The hash of what is kept, with a salt that is not in the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<LineHash>,
 }
@@ -49,16 +49,16 @@ impl Sealed {
     }
 }
 
-/// So many bodies are kept no longer.
+/// The journal's record of a deletion.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Deleted {
-    /// Because they came to their end before then; else somebody has deleted them.
+    /// The bodies ended before this time and were deleted by retention. `None`: somebody deleted them by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Timestamp>,
     bodies: u64,
 }
 
-/// Writes down in a journal what a [`ContentLayer`](crate::ContentLayer) keeps. A clone is the same journal.
+/// Records in a journal what a [`ContentLayer`](crate::ContentLayer) keeps. Clones share the journal.
 #[derive(Clone)]
 pub struct Sealer {
     shared: Arc<Shared>,
@@ -71,15 +71,15 @@ impl Sealer {
         Sealer { shared }
     }
 
-    /// Waits until a line of each is written. `false` if that could not be done.
+    /// Waits until a line for each body is written. Returns `false` if that failed.
     pub(crate) async fn seal(&self, contents: &[Content]) -> bool {
         let (done, written) = oneshot::channel();
         self.shared.queue.push(Item::Sealed(contents.iter().map(Sealed::of).collect(), done));
         matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(())))
     }
 
-    /// Writes down that so many bodies were deleted: for who deletes them by call, key or user. What a layer deletes in time it
-    /// writes down itself.
+    /// Records that this many bodies were deleted. Call it after a deletion by call, key or user. The layer itself
+    /// records what it deletes by retention.
     pub fn deleted(&self, bodies: u64) {
         self.shared.queue.push(Item::Deleted(Deleted { before: None, bodies }));
     }
@@ -88,7 +88,7 @@ impl Sealer {
         self.shared.queue.push(Item::Deleted(Deleted { before: Some(before), bodies }));
     }
 
-    /// Whether what room there is had better be kept for records.
+    /// Whether the room that is left should be kept for records.
     pub(crate) fn is_short(&self) -> bool {
         self.shared.is_failing() || self.shared.sync.is_short()
     }
@@ -100,7 +100,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// What a journal says of content that was kept: proves that what a sink has is that.
+/// What a journal says about content that was kept. It proves that a sink still has exactly that.
 ///
 /// ```no_run
 /// # async fn of(call: uuid::Uuid, sqlite: tollgate::store::sqlite::Sqlite) -> Result<(), Box<dyn std::error::Error>> {
@@ -118,31 +118,32 @@ pub struct Seals {
     deleted_by_hand: u64,
 }
 
-/// What is known of content that somebody has.
+/// What the journal says about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proof {
-    /// It is what was kept, of that key, at that time.
+    /// The body is what was kept, of that key and at that time.
     Holds,
-    /// What was kept of it is not there any more.
+    /// The body that was kept is not there any more.
     Missing,
-    /// It is something else.
+    /// The body or its data is different.
     Changed,
-    /// The journal says nothing of it: it is older than its first line, or was never kept.
+    /// The journal says nothing about the body: the body is older than the journal's first line, or was never kept.
     NotWrittenDown,
 }
 
 impl Seals {
-    /// All of a journal, in this directory or exported to this file. That it is whole is for [`verify`](super::verify) to say.
+    /// Reads a whole journal, in this directory or exported to this file. It does not check that the journal is
+    /// unbroken; [`verify`](super::verify) does.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the journal cannot be read.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut seals = Seals { by_body: HashMap::new(), deleted_before: None, deleted_by_hand: 0 };
         each_line(path.as_ref(), |line| {
             match read(line).map(|line| line.said) {
                 Some(Said::Content(sealed)) => {
-                    // There is one of each; of more, whoever added them came later.
+                    // There is one line per body. Any further line was added later by somebody.
                     seals.by_body.entry((sealed.call, sealed.side)).or_insert(sealed);
                 }
                 Some(Said::ContentDeleted(Deleted { before: None, bodies })) => {
@@ -158,38 +159,38 @@ impl Seals {
         Ok(seals)
     }
 
-    /// How many bodies it says something of.
+    /// The number of bodies that the journal describes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_body.len()
     }
 
-    /// Whether it says nothing of any.
+    /// Whether the journal describes no body.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_body.is_empty()
     }
 
-    /// Which bodies of this call were to be kept, the request first, and when each had come to its end.
+    /// Which bodies of this call were to be kept, the request first, and when each had ended.
     #[must_use]
     pub fn of(&self, call: Uuid) -> Vec<(Side, Timestamp)> {
         let sealed = [Side::Request, Side::Answer].map(|side| self.by_body.get(&(call, side)));
         sealed.into_iter().flatten().map(|sealed| (sealed.side, sealed.at)).collect()
     }
 
-    /// What had come to its end before then was deleted, since it was to be kept no longer. `None` where nothing was.
+    /// Bodies that ended before this time were deleted, because their retention was over. `None` if none was.
     #[must_use]
     pub fn deleted_before(&self) -> Option<Timestamp> {
         self.deleted_before
     }
 
-    /// How many bodies somebody has deleted besides, by call, key or user: of which calls is not written down.
+    /// How many other bodies were deleted, by call, key or user. The journal does not say of which calls.
     #[must_use]
     pub fn deleted_by_hand(&self) -> u64 {
         self.deleted_by_hand
     }
 
-    /// Whether this is what was kept.
+    /// Compares a body with what was kept.
     #[must_use]
     pub fn prove(&self, content: &Content) -> Proof {
         let Some(sealed) = self.by_body.get(&(content.call, content.side)) else { return Proof::NotWrittenDown };
@@ -198,7 +199,7 @@ impl Seals {
             (Some(body), Some(seal)) if seal.fits(body) => Proof::Holds,
             (Some(_), _) => Proof::Changed,
             (None, Some(_)) if content.keep != Keep::Hashed => Proof::Missing,
-            // A hash alone, or nothing at all.
+            // Only a hash was kept, or nothing at all.
             (None, _) => Proof::Holds,
         }
     }

@@ -15,61 +15,61 @@ use super::line::{Link, Opened, Released, Said, read};
 use super::position;
 use super::segment::{self, Segment};
 
-/// How often the end of a journal that is being written is read again, and after which pause.
+/// How often, and after which pause, the end of a journal that is being written is read again.
 const AGAIN: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How many segments are held open while one is read.
 const AHEAD: usize = 64;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The number of the first line that is there. Where that is not 1, the journal has removed what came before, when every sink
-    /// had had it: it says so in a line of its own before it does, and a beginning that is missing otherwise is a break.
+    /// The number of the first line that is there. If it is not 1, the journal has removed the lines before it after
+    /// every sink had had them, and said so in a line of its own first. Any other missing beginning is a break.
     pub first: Option<u64>,
-    /// The number and the hash of the last, to be kept where nobody here can change it.
+    /// The number and the hash of the last line. Keep it where nobody with access to the journal can change it.
     pub head: Option<Head>,
-    /// How many there are.
+    /// The number of lines.
     pub lines: u64,
-    /// How many calls have closed.
+    /// The number of calls that have closed.
     pub finals: u64,
-    /// Where a crash broke a line off, that never was whole: the process that went on has written so at the time.
+    /// Where a crash broke off a line that was never whole. The next process recorded it at the time.
     pub torn: Vec<String>,
-    /// Where lines were gone that a sink had had: a power loss took them, or somebody who cut off the end. The process that went on
-    /// has written so at the time.
+    /// Where lines were gone that a sink had had: a power loss took them, or somebody cut off the end. The next process
+    /// recorded it at the time.
     pub missing: Vec<String>,
-    /// The number of the last line that an anchor is of: whoever wrote any line up to it anew would be found out. What is behind
-    /// it rests on itself alone.
+    /// The number of the last line that an anchor confirms. A rewrite of any line up to it would be found out. Lines
+    /// behind it are only proved by each other.
     pub proved_to: Option<u64>,
-    /// The first place where a line is missing, or is not what it was.
+    /// The first place where a line is missing or was changed.
     pub broken: Option<Break>,
-    /// What has come of each anchor, as they were given. Where none is confirmed, all of it may have been made anew.
+    /// The result for each anchor, in the order given. If none is confirmed, the whole journal may have been forged.
     pub anchors: Vec<Anchor>,
 }
 
-/// A head of earlier, and what the lines say of it.
+/// An earlier head, and what the lines say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Anchor {
-    /// As it was given.
+    /// The head, as it was given.
     pub head: Head,
-    /// What has come of it.
+    /// The result for it.
     pub state: AnchorState,
 }
 
-/// What has come of an anchor.
+/// The result for an anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AnchorState {
-    /// The line is there as it was.
+    /// The line is there, unchanged.
     Confirmed,
-    /// The line is another, or is not there though it should be: one behind the last line is missing as well.
+    /// The line is different, or is missing although it should be there. That includes an anchor behind the last line.
     Broken,
-    /// The line was removed. That the one behind it still names its hash proves nothing of what is there: whoever knows it can
-    /// write that too.
+    /// The line was removed. The line behind it may still name its hash, but that proves nothing about the lines that
+    /// are there: whoever knows the hash can write it too.
     OutOfReach,
 }
 
@@ -77,7 +77,7 @@ pub enum AnchorState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Break {
-    /// Which file, and where in it.
+    /// The file, and the place in it.
     pub place: String,
     /// The number of the last line that holds.
     pub after: Option<u64>,
@@ -90,17 +90,17 @@ pub struct Break {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fault {
-    /// These bytes are no line.
+    /// These bytes are not a line.
     Unreadable,
-    /// The next line has another number.
+    /// The next line has the wrong number.
     OutOfOrder,
     /// The next line does not name the hash of this one: one of the two was changed.
     Changed,
-    /// The line was another when its hash was written down elsewhere, or is not there.
+    /// The line is missing, or differs from when its hash was written down elsewhere.
     NotAsAnchored,
-    /// The line was another when a sink had it, or is not there.
+    /// The line is missing, or differs from when a sink had it.
     NotAsShipped,
-    /// Lines before the first are missing that the journal did not say would go.
+    /// Lines before the first are missing, and the journal did not say that it would remove them.
     NotReleased,
 }
 
@@ -122,17 +122,19 @@ impl fmt::Display for Break {
     }
 }
 
-/// Proves the journal in this directory, while it is written or not: its lines, that those of `anchors`, which are heads
-/// of earlier, are in it, and those that its sinks had last. Reads all of it. Who can write there can make it anew from any line
-/// on, which an anchor tells, as long as its line is kept.
+/// Verifies the journal in this directory; it may be in use. Checks that its lines form an unbroken chain, and that the
+/// lines of `anchors` (earlier heads) and the last lines that its sinks had are in it. Reads the whole journal.
+///
+/// Whoever can write to the directory can forge it from any line on. An anchor reveals that, as long as its line is
+/// kept.
 ///
 /// # Errors
-/// When it cannot be read; what is wrong with its lines is in the report.
+/// When it cannot be read. Faults in its lines are in the report.
 pub fn verify(dir: impl AsRef<Path>, anchors: &[Head]) -> io::Result<Report> {
     again(|| verify_once(dir.as_ref(), anchors))
 }
 
-/// Once more, where a segment was removed between being listed and being read.
+/// Reads once more if a segment was removed between being listed and being read.
 fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let mut left = AGAIN;
     loop {
@@ -145,7 +147,7 @@ fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 fn verify_once(dir: &Path, anchors: &[Head]) -> io::Result<Report> {
     let mut chain = Chain::new(anchors);
-    // Before the lines: sinks go on meanwhile.
+    // Before the lines, since sinks go on meanwhile.
     chain.had = position::all(dir)?.into_iter().map(|(_, had)| had).collect();
     let segments = segment::list(dir)?;
     for (at, segment) in segments.iter().enumerate() {
@@ -164,7 +166,7 @@ fn verify_once(dir: &Path, anchors: &[Head]) -> io::Result<Report> {
     Ok(chain.report())
 }
 
-/// The last segment, some of whose lines may be half written at this moment.
+/// Reads the last segment, some of whose lines may be half written at this moment.
 fn settled(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     for _ in 0..AGAIN {
@@ -177,7 +179,7 @@ fn settled(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Proves lines that [`export`] has written.
+/// Verifies lines that [`export`] has written.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -195,11 +197,11 @@ pub fn verify_export(mut lines: impl BufRead, anchors: &[Head]) -> io::Result<Re
     Ok(chain.report())
 }
 
-/// Writes every line of the journal in this directory, as it is there, and gives their number. What is no line is left out,
-/// which [`verify_export`] finds.
+/// Writes every line of the journal in this directory unchanged, and returns how many there are. It leaves out what is
+/// not a line; [`verify_export`] finds the gap.
 ///
 /// # Errors
-/// When it cannot be read, or written, or removes segments faster than they are read.
+/// When the journal cannot be read, `out` cannot be written, or segments are removed faster than they are read.
 pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
     let mut lines = 0;
     each_line_in(dir.as_ref(), |line| {
@@ -211,7 +213,7 @@ pub fn export(dir: impl AsRef<Path>, mut out: impl Write) -> io::Result<u64> {
     Ok(lines)
 }
 
-/// Hands every line of a journal, in its directory or exported to a file, to `each`; passes over what is none.
+/// Passes every line of a journal, in its directory or exported to a file, to `each`. Skips what is not a line.
 pub(super) fn each_line(path: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return each_line_in(path, each);
@@ -228,7 +230,7 @@ fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io
     let (mut open, later) = first_open(dir)?;
     let (mut bytes, mut later) = (Vec::new(), later.into_iter());
     while let Some(mut file) = open.pop_front() {
-        // One that is gone by now leaves a gap behind what was handed on: that is an error.
+        // A segment that is gone by now would leave a gap behind what was passed on, so that is an error.
         open.extend(later.next().map(|segment| File::open(&segment.path)).transpose()?);
         bytes.clear();
         file.read_to_end(&mut bytes)?;
@@ -241,8 +243,8 @@ fn each_line_in(dir: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io
     Ok(())
 }
 
-/// The oldest segments, and those behind them. Some of the oldest may be removed meanwhile, so that these are held open from
-/// the beginning; not all, since a process may have no more than some hundred files.
+/// Opens the oldest segments, and lists those behind them. The oldest may be removed meanwhile, so they are held open
+/// from the beginning. Not all are, since a process may be limited to some hundred files.
 fn first_open(dir: &Path) -> io::Result<(VecDeque<File>, Vec<Segment>)> {
     again(|| {
         let mut segments = segment::list(dir)?;
@@ -255,9 +257,9 @@ fn first_open(dir: &Path) -> io::Result<(VecDeque<File>, Vec<Segment>)> {
 /// A chain, as far as it was followed.
 struct Chain {
     anchors: Vec<Anchor>,
-    /// What its sinks had last, as far as it has not been met.
+    /// The last lines that sinks had, as far as they have not been met.
     had: Vec<Head>,
-    /// What stands before this line may be missing.
+    /// The lines before this one may be missing.
     released: u64,
     first: Option<u64>,
     head: Option<Head>,
@@ -265,7 +267,7 @@ struct Chain {
     finals: u64,
     torn: Vec<String>,
     missing: Vec<String>,
-    /// Something that is no line, which may have broken off there.
+    /// Bytes that are not a line; a write may have broken off there.
     loose: Option<(String, u64)>,
     broken: Option<Break>,
 }
@@ -292,7 +294,7 @@ impl Chain {
         let Ok(Link { seq, prev }) = serde_json::from_slice(line) else { return self.unreadable(place(), line.len()) };
         let said = read(line).map(|line| line.said);
         match self.loose.take() {
-            // Whoever went on behind it has seen it, and said so.
+            // The process that went on behind it has seen it, and recorded it.
             Some((loose, len)) if matches!(said, Some(Said::Opened(Opened { torn, .. })) if torn == len) => {
                 self.torn.push(format!("{loose}, {len} bytes"));
             }
@@ -312,7 +314,7 @@ impl Chain {
             self.released = self.released.max(before);
         }
         let head = Head { seq, hash: LineHash::of(line) };
-        // All that is known of a line that was removed is what the one behind it says.
+        // All that is known of a removed line is what the line behind it says.
         let before = seq.checked_sub(1).filter(|_| self.first.is_none());
         if let Some(before) = before.map(|before| Head { seq: before, hash: prev }) {
             self.compare(before, AnchorState::OutOfReach, &place);
@@ -324,9 +326,10 @@ impl Chain {
         self.finals += u64::from(matches!(said, Some(Said::Final(_))));
     }
 
-    /// Holds what is known of a line against the anchors of its number, and against what a sink had; those that it is of are so.
+    /// Compares what is known of a line with the anchors of its number and with what a sink had. Matching anchors get
+    /// the state `is_so`.
     fn compare(&mut self, known: Head, is_so: AnchorState, place: &impl Fn() -> String) {
-        // Before the first line of all there is none: who names its hash has anchored nothing.
+        // There is no line before the first: an anchor of that hash has anchored nothing.
         let (mut all_fit, is_any) = (true, known.seq > 0);
         for anchor in self.anchors.iter_mut().filter(|anchor| anchor.head.seq == known.seq && is_any) {
             match anchor.head == known && anchor.state != AnchorState::Broken {
@@ -350,7 +353,7 @@ impl Chain {
         }
     }
 
-    /// Only the first counts.
+    /// Only the first fault counts.
     fn fail(&mut self, place: String, what: Fault) {
         let after = self.head.map(|head| head.seq);
         self.broken.get_or_insert(Break { place, after, what });
@@ -360,7 +363,7 @@ impl Chain {
         if let Some((loose, _)) = self.loose.take() {
             self.fail(loose, Fault::Unreadable);
         }
-        // What was removed since cannot be held against it; what is not where it should be can. No line has the number 0.
+        // A removed line is no fault; a line that is not where it should be is. No line has the number 0.
         let first = self.first.unwrap_or(0).max(1);
         let mut is_missing = false;
         for anchor in &mut self.anchors {
@@ -372,7 +375,7 @@ impl Chain {
         if is_missing {
             self.fail("the end".to_owned(), Fault::NotAsAnchored);
         }
-        // It comes before whatever is wrong behind a line that holds.
+        // A missing beginning comes before whatever is wrong behind a line that holds.
         if first > self.released && self.broken.as_ref().is_none_or(|broken| broken.after.is_some()) {
             self.broken = Some(Break { place: "the beginning".to_owned(), after: None, what: Fault::NotReleased });
         }
