@@ -1,22 +1,27 @@
-//! What every store promises, as a suite that runs over yours.
+//! The rules of every store trait, as a test suite that runs over your store.
 //!
-//! Reach for it in the tests of a store of your own: give it a function that makes an empty store, and it runs every
-//! rule over a new one. The stores of this crate pass it, and their own tests ask beside it what only a file or a process
-//! can be asked: what survives a kill, a full disk, a second process. It names the time itself and never sleeps, but for one
-//! rule about the store's own clock, which asks again and again for a fifth of a second until that has moved; it spawns two
-//! thousand tasks where a rule is about many at once, so give it a runtime with several threads.
+//! Use it in the tests of your own store. Pass a function that makes an empty store, and the suite runs every rule over
+//! a new one. The stores of this crate pass it. Their own tests also cover what only a file or a process can show: a
+//! kill, a full disk, a second process.
 //!
-//! Some sets of rules are asked of some stores and not of others, and are demanded by name. [`budgets_shared`],
-//! [`limits_shared`] and [`admission_shared`]: two handles on one database, as two gateways have them. No other rule has more
-//! than one, so that a store that decides by what its own process knows, or under a lock of its own, passes all of those and
-//! spends twice as much as there is; ask for these of every store that is further away than memory. [`budgets_that_grow`]: what a
-//! store leaves to a default of its trait is no fault to [`budgets`], so that a wrapper that forgets to hand
-//! [`extend`](BudgetStore::extend) on would pass it unseen; ask for this set too wherever holds are to grow.
-//! [`budgets_asked_late`] and [`limits_asked_late`]: for stores that a question can reach after its settlement.
+//! The suite passes the time itself and never sleeps. The one exception is a rule about the store's own clock, which
+//! asks again and again for a fifth of a second until the clock has moved. Rules about concurrency spawn two thousand
+//! tasks, so run the suite on a runtime with several threads.
 //!
-//! It panics at the first rule that is broken, with the rule's name and the values that break it, and otherwise gives
-//! the names of all that hold. The random histories of a failure are run again, alone and as long as you like, by the
-//! seed that it names: [`budget_histories`], [`limit_histories`].
+//! Some sets of rules apply only to some stores, and are separate functions:
+//!
+//! - [`budgets_shared`], [`limits_shared`] and [`admission_shared`] use two handles on one database, like two gateways.
+//!   The other rules use only one handle. A store that decides by what its own process knows, or under a lock of its
+//!   own, passes those, and yet spends twice as much as there is. Run these sets for every store that is further away
+//!   than memory.
+//! - [`budgets_that_grow`] requires [`extend`](BudgetStore::extend). [`budgets`] accepts a store that leaves `extend`
+//!   to the trait's default, so it would not notice a wrapper that forgets to forward it. Run this set if holds are to
+//!   grow.
+//! - [`budgets_asked_late`] and [`limits_asked_late`] are for stores that a question can reach after its settlement.
+//!
+//! The suite panics at the first rule that is broken, with the name of the rule and the values that break it. Otherwise
+//! it returns the names of all rules that hold. If a random history fails, the panic names its seed. Run that seed
+//! again alone, with as many steps as you like: [`budget_histories`], [`limit_histories`].
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {
@@ -53,14 +58,14 @@ use super::key::KeyRegistry;
 use super::rate_limit::RateLimitStore;
 use super::{At, StoreError};
 
-/// The histories of one run of the suite.
+/// The seeds of the histories in one run of the suite.
 const SEEDS: Range<u64> = 0..64;
-/// The steps of each.
+/// The steps of each history.
 const STEPS: usize = 100;
-/// How many there are where a rule is about many at once.
+/// The number of tasks in a rule about concurrency.
 const TASKS: u64 = 2_000;
 
-/// Every rule of a [`KeyRegistry`], over stores that `make` makes empty. Gives the names of the rules.
+/// Runs every rule of a [`KeyRegistry`] over empty stores from `make`. Returns the names of the rules.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -68,8 +73,8 @@ pub async fn keys<S: KeyRegistry>(make: impl AsyncFn() -> S) -> Vec<&'static str
     keys::all(&make).await
 }
 
-/// Every rule of a [`BudgetStore`], over stores that `make` makes empty. Gives the names of the rules: those of holds that
-/// grow are among them where the store's do, and [`budgets_that_grow`] demands that they are.
+/// Runs every rule of a [`BudgetStore`] over empty stores from `make`. Returns the names of the rules. The rules of
+/// growing holds run only if the store's holds can grow; [`budgets_that_grow`] requires that they can.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -77,8 +82,8 @@ pub async fn budgets<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static 
     budgets::all(&make).await
 }
 
-/// What a [`BudgetStore`] keeps where two gateways share it, over pairs of handles on one database that `make` makes empty: what
-/// one of them holds, settles or forfeits is so for the other at once. Gives the names of the rules.
+/// Runs the rules for a [`BudgetStore`] that two gateways share, over pairs of handles on one empty database from
+/// `make`: what one handle holds, settles or forfeits counts at once for the other. Returns the names of the rules.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -86,19 +91,21 @@ pub async fn budgets_shared<S: BudgetStore>(make: impl AsyncFn() -> (S, S)) -> V
     budgets::shared(&make).await
 }
 
-/// The rules of [`extend`](BudgetStore::extend), which a store may leave to its default: for those that do not, and for
-/// whatever stands before one of them.
+/// Runs the rules of [`extend`](BudgetStore::extend), which a store may leave to the trait's default. For stores that
+/// implement it, and for whatever wraps one of them. Returns the names of the rules.
 ///
 /// # Panics
-/// When a rule does not hold, with its name, and when nothing of the store's ever grows.
+/// When a rule does not hold, with its name, and when a hold of the store does not grow.
 pub async fn budgets_that_grow<S: BudgetStore>(make: impl AsyncFn() -> S) -> Vec<&'static str> {
     budgets::that_grow(&make).await
 }
 
-/// What a [`BudgetStore`] must not grant where a question may come after its settlement, since there is a network or a
-/// queue without an order in between. To know, a store has to remember what was settled, and to look there at every call. A
-/// store in memory answers in its caller's own thread: nothing of a question is left once its caller has gone on, so that
-/// `MemoryBudgets` does without, and would not pass this.
+/// Runs the rules for a [`BudgetStore`] whose questions may arrive after their settlement, because there is a network
+/// or an unordered queue in between. Such a store must not grant them, so it has to remember what was settled, and to
+/// check that for every call. Returns the names of the rules.
+///
+/// A store in memory answers in its caller's own thread, so no question is left once its caller has gone on.
+/// `MemoryBudgets` does without the check, and would not pass.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -106,8 +113,11 @@ pub async fn budgets_asked_late<S: BudgetStore>(make: impl AsyncFn() -> S) -> Ve
     budgets::asked_late(&make).await
 }
 
-/// What a [`RateLimitStore`] must not permit where a question may come after its settlement. Of ours neither could be asked
-/// so late, and neither would pass: one has nothing in between, and the other a queue that keeps the order.
+/// Runs the rules for a [`RateLimitStore`] whose questions may arrive after their settlement. Such a store must not
+/// permit them. Returns the names of the rules.
+///
+/// Neither store of this crate could be asked so late, and neither would pass: one has nothing in between, and the
+/// other a queue that keeps the order.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -115,7 +125,7 @@ pub async fn limits_asked_late<S: RateLimitStore>(make: impl AsyncFn() -> S) -> 
     limits::asked_late(&make).await
 }
 
-/// Every rule of a [`RateLimitStore`], over stores that `make` makes empty. Gives the names of the rules.
+/// Runs every rule of a [`RateLimitStore`] over empty stores from `make`. Returns the names of the rules.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -123,8 +133,8 @@ pub async fn limits<S: RateLimitStore>(make: impl AsyncFn() -> S) -> Vec<&'stati
     limits::all(&make).await
 }
 
-/// What a [`RateLimitStore`] keeps where two gateways share it, over pairs of handles on one database that `make` makes empty:
-/// what one of them counts or gives back is counted or given back for the other at once. Gives the names of the rules.
+/// Runs the rules for a [`RateLimitStore`] that two gateways share, over pairs of handles on one empty database from
+/// `make`: what one handle counts or gives back counts at once for the other. Returns the names of the rules.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -132,11 +142,11 @@ pub async fn limits_shared<S: RateLimitStore>(make: impl AsyncFn() -> (S, S)) ->
     limits::shared(&make).await
 }
 
-/// Every rule of an [`AdmissionStore`] beside those of its parts, over stores that `make` makes empty, each with its keys.
-/// Gives the names of the rules.
+/// Runs the rules of an [`AdmissionStore`] beyond those of its parts, over empty stores from `make`, each with its
+/// keys. Returns the names of the rules.
 ///
-/// Two of them are the rules of the parts, asked by way of `admit`, and fail under the part's name for a rule: one that
-/// holds in [`budgets`] or [`limits`] and not here is broken by `admit`.
+/// Two of them are the rules of the parts, asked through `admit`; a failure carries the part's name for the rule. If a
+/// rule holds in [`budgets`] or [`limits`] but not here, then `admit` breaks it.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -144,7 +154,7 @@ pub async fn admission<S: AdmissionStore, K: KeyRegistry>(make: impl AsyncFn() -
     admission::all(&make).await
 }
 
-/// The rules of [`budgets_shared`] and of [`limits_shared`], asked by way of `admit`. Gives their names.
+/// Runs the rules of [`budgets_shared`] and [`limits_shared`] through `admit`. Returns their names.
 ///
 /// # Panics
 /// When a rule does not hold, with its name.
@@ -152,7 +162,8 @@ pub async fn admission_shared<S: AdmissionStore>(make: impl AsyncFn() -> (S, S))
     by_admit::shared(&make).await
 }
 
-/// One history of so many random steps a seed, each step compared with a ledger that adds everything up anew.
+/// Runs one random history of `steps` steps for each seed. Each step is compared with a ledger that adds everything up
+/// anew.
 ///
 /// # Panics
 /// When the store and the ledger differ, with the seed and the step.
@@ -160,7 +171,7 @@ pub async fn budget_histories<S: BudgetStore>(make: impl AsyncFn() -> S, seeds: 
     budgets::history::run(&make, seeds, steps).await;
 }
 
-/// One history of so many random steps a seed, each step compared with the rule of the bucket.
+/// Runs one random history of `steps` steps for each seed. Each step is compared with the rule of the bucket.
 ///
 /// # Panics
 /// When the store and the rule differ, with the seed and the step.
@@ -168,7 +179,7 @@ pub async fn limit_histories<S: RateLimitStore>(make: impl AsyncFn() -> S, seeds
     limits::history::run(&make, seeds, steps).await;
 }
 
-/// Runs rules one after another, each over stores of its own, and gives their names.
+/// Runs rules one after another, each over stores of its own, and returns their names.
 macro_rules! run {
     ($make:expr, $($rule:ident)*) => {{
         $($rule($make, $crate::store::conformance::Rule(stringify!($rule))).await;)*
@@ -177,7 +188,7 @@ macro_rules! run {
 }
 use run;
 
-/// A rule's name, for whoever it fails.
+/// The name of a rule, for its failure messages.
 #[derive(Debug, Clone, Copy)]
 struct Rule(&'static str);
 
@@ -199,7 +210,7 @@ impl Rule {
     }
 }
 
-/// So many seconds after nine in the morning of Tuesday the 24th of November 2026, UTC.
+/// So many seconds after 9:00 UTC on Tuesday, 24 November 2026.
 fn at(seconds: i64) -> At {
     At::Fixed(time(seconds))
 }
@@ -209,7 +220,7 @@ fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(NINE.saturating_add(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// Holds tasks back until all of them are there, so that they come at one time and not one by one.
+/// Holds tasks back until all of them are there, so that they start together.
 #[derive(Clone, Default)]
 struct Gate(Arc<AtomicBool>);
 
@@ -225,7 +236,7 @@ impl Gate {
     }
 }
 
-/// Names that a careless store takes for one another, or for something else.
+/// Names that a careless store confuses with one another, or with something else.
 const NAMES: [&str; 10] = ["a", "A", "", " ", "a ", "a'; DROP TABLE keys; --", "%", "ä", "🦀", "{a}:\n\t\"\\"];
 
 #[cfg(test)]

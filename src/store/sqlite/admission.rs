@@ -15,7 +15,7 @@ const GOOD: &str = "SELECT asked.key AS asked FROM json_each(?1) AS asked CROSS 
      ON kept.id = unhex(asked.value ->> 0) AND kept.digest = unhex(asked.value ->> 1) \
      AND kept.disabled = 0 AND (kept.expires_at IS NULL OR kept.expires_at > ?2)";
 
-/// The keys, limits and budgets of the file, asked in one step: in one transaction, and in one batch of the writer.
+/// The keys, limits and budgets of the file, asked in one step: in one transaction of the writer.
 #[derive(Clone)]
 pub struct SqliteAdmission {
     sqlite: Sqlite,
@@ -42,7 +42,7 @@ impl AdmissionStore for SqliteAdmission {
     }
 }
 
-/// One call's.
+/// The question of one call.
 pub(super) struct Question {
     key: Option<PresentedKey>,
     limits: Option<limits::Question>,
@@ -56,7 +56,7 @@ impl Question {
     }
 }
 
-/// Answers in order, in the writer's transaction.
+/// Answers the questions in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
     (money, counts): (&mut Times, &mut Times),
@@ -118,7 +118,7 @@ fn admit(meters: &mut meters::Meters, ledger: &mut ledger::Ledger, question: &Qu
     Ok(Verdict::Allow(Admitted { allowed, grant }))
 }
 
-/// Which of the questions come with a key that is good.
+/// Which of the questions present a key that is good.
 async fn good(connection: &mut SqliteConnection, asked: &[&Question], now: i64) -> Result<HashSet<usize>, sqlx::Error> {
     let keys: Vec<_> =
         asked.iter().map(|question| question.key.map(|key| (rows::hex(&key.id), digest(&key)))).collect();

@@ -15,7 +15,7 @@ use crate::domain::money::Money;
 use crate::store::StoreError;
 use crate::store::audit::AuditSink;
 
-/// What clients and operators name is hex on its way, as in the other rows: SQLite's JSON ends a text at a NUL.
+/// Text from clients and operators is passed as hex, as in the other rows: SQLite's JSON ends a text at a NUL.
 const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_name, user, team, org, model, end, status, \
      input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, granted_nanos, charged_nanos, cost_nanos, took_us, \
      record) SELECT unhex(value ->> 'id'), value ->> 'opened_at', unhex(value ->> 'key_id'), \
@@ -26,11 +26,11 @@ const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_nam
      value ->> 'charged_nanos', value ->> 'cost_nanos', value ->> 'took_us', value ->> 'record' \
      FROM json_each(?1) WHERE true ON CONFLICT (id) DO NOTHING";
 
-/// Audit records in the file, in `tollgate_audit`: one row a call, and on the disk when `write` answers. A record that
-/// comes again is not written again.
+/// Audit records in the file, in the table `tollgate_audit`, one row per call. They are on the disk when `write`
+/// returns. A record that comes again is not written again.
 ///
-/// `record` holds the whole record as JSON; the other columns are what one asks for most: who, which model, how it
-/// ended, tokens, and money in billionths of a dollar.
+/// `record` holds the whole record as JSON. The other columns are for the most common queries: who called, which model,
+/// how the call ended, tokens, and money in billionths of a dollar.
 #[derive(Clone)]
 pub struct SqliteAudit {
     sqlite: Sqlite,
@@ -59,7 +59,7 @@ impl fmt::Debug for SqliteAudit {
     }
 }
 
-/// A row, made by whoever writes it and not by the one task that all wait for.
+/// A row, built by the caller rather than by the one task that everyone waits for.
 #[derive(Serialize)]
 pub(super) struct Line {
     id: String,
@@ -110,22 +110,22 @@ impl Line {
     }
 }
 
-/// Absurd figures are kept as the largest that the file can.
+/// A figure that is too large is stored as the largest that the file can hold.
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Whose the first is.
+/// The id of the first record.
 pub(super) fn about(lines: &[Line]) -> Option<Uuid> {
     lines.first().and_then(|line| Uuid::try_parse(&line.id).ok())
 }
 
-/// Whether they are of the same records.
+/// Whether both lists are of the same records.
 pub(super) fn are_again(lines: &[Line], others: &[Line]) -> bool {
     lines.iter().map(|line| &line.id).eq(others.iter().map(|line| &line.id))
 }
 
-/// In the writer's transaction.
+/// Inserts the rows in the writer's transaction.
 pub(super) async fn insert(connection: &mut SqliteConnection, lines: &[&Line]) -> Result<(), sqlx::Error> {
     run(connection, INSERT, lines).await
 }

@@ -21,12 +21,13 @@ pub(super) const CLOCK: &str = "budget_clock";
 /// When the first lease of a session ends.
 pub(super) const LEASE: &str = "budget_lease";
 
-/// How old a row of the ledger is before anybody may delete it: see [the module](super).
+/// The age from which a row of the ledger may be deleted: see [the module](super).
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Budgets in the file. A settlement is on the disk when `settle` answers; for a hold see [the module](super).
+/// Budgets in the file. A settlement is on the disk when `settle` returns; for a hold see [the module](super).
 ///
-/// An ask whose future is dropped holds nothing, whenever that was. An id that was settled is not granted again.
+/// If the future of a `reserve` is dropped, at whatever point, nothing is held. An id that was settled is not granted
+/// again.
 #[derive(Clone)]
 pub struct SqliteBudgets {
     sqlite: Sqlite,
@@ -89,11 +90,11 @@ impl fmt::Debug for SqliteBudgets {
 
 pub(super) enum Question {
     Asked(What, At),
-    /// Nobody has heard of the grant of this id.
+    /// The caller never received the grant of this id.
     Unheard(Uuid),
 }
 
-/// An ask that waits in the queue.
+/// A request that waits in the queue.
 pub(super) struct Asking {
     pub(super) id: Uuid,
     session: Session,
@@ -128,7 +129,7 @@ impl What {
         What::Extend(Asking::new(ask))
     }
 
-    /// The ask that it is, if it is one.
+    /// The request, if it is one.
     pub(super) fn asked(&self) -> Option<Reserve<'_>> {
         let What::Reserve(asking) = self else { return None };
         Some(asking.ask())
@@ -148,7 +149,7 @@ impl Question {
         matches!(self, Question::Asked(What::Reserve(_) | What::Extend(_) | What::Standing(_), _))
     }
 
-    /// Whose it is, where it is done though nobody waits for it.
+    /// The id of a question that is carried out even if nobody waits for it.
     pub(super) fn about(&self) -> Option<Uuid> {
         match self {
             Question::Asked(What::Settle(reservation, _), _) => Some(reservation.id),
@@ -170,7 +171,7 @@ impl Question {
         }
     }
 
-    /// The time to decide by; what takes back does it at the latest time there was.
+    /// The time to decide by. Taking back a grant uses the latest time there was.
     fn at(&self) -> At {
         match self {
             Question::Asked(_, at) => *at,
@@ -179,14 +180,14 @@ impl Question {
     }
 }
 
-/// Answers in order, in the writer's transaction.
+/// Answers the questions in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
     times: &mut Times,
     questions: &[&Question],
 ) -> Result<Vec<Answer>, sqlx::Error> {
     let mut answers = Vec::with_capacity(questions.len());
-    // All of a batch is decided at one time, unless a test names several.
+    // Unless a test names several times, a whole batch is decided at one.
     for same in questions.chunk_by(|one, other| one.at() == other.at()) {
         let (now, may_be_silent) = times.step(same[0].at());
         let mut ledger = Ledger::new(now);
@@ -202,7 +203,8 @@ pub(super) async fn decide(
 fn answer(ledger: &mut Ledger, question: &Question) -> Answer {
     match question {
         Question::Asked(What::Reserve(asking), _) => return ledger.reserve(&asking.ask()).map(Reply::Verdict),
-        // What nobody hears of is not taken back: the hold goes on, and its settlement is for all of it.
+        // An extension that its caller never received is not taken back: the hold goes on, and its settlement covers
+        // all of it.
         Question::Asked(What::Extend(asking), _) => return ledger.extend(&asking.ask()).map(Reply::Extended),
         Question::Asked(What::Settle(reservation, actual), _) => {
             return Ok(Reply::Settled(ledger.settle(reservation, *actual)));

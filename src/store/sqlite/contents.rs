@@ -25,7 +25,7 @@ const INSERT: &str = "INSERT INTO tollgate_content \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (call, side) DO NOTHING";
 const OF_CALL: &str = "SELECT call, side, at, key_id, user, keep, left_out, is_whole, bytes, media_type, coding, salt, hash, body \
      FROM tollgate_content WHERE call = ?1 ORDER BY side DESC";
-/// In slices: one large one would keep everyone waiting.
+/// In slices: one large `DELETE` would keep everyone waiting.
 const DELETE_BEFORE: &str = "DELETE FROM tollgate_content WHERE rowid IN \
      (SELECT rowid FROM tollgate_content WHERE at < ?1 LIMIT 64)";
 const DELETE_CALL: &str = "DELETE FROM tollgate_content WHERE call = ?1";
@@ -34,16 +34,16 @@ const DELETE_KEY: &str = "DELETE FROM tollgate_content WHERE rowid IN \
 const DELETE_USER: &str = "DELETE FROM tollgate_content WHERE rowid IN \
      (SELECT rowid FROM tollgate_content WHERE user = ?1 LIMIT 64)";
 
-/// What is kept of prompts and answers in the file, in `tollgate_content`: one row a body, and on the disk when `write`
-/// answers. A body that comes again is not written again.
+/// Captured prompts and answers in the file, in the table `tollgate_content`, one row per body. They are on the disk
+/// when `write` returns. A body that comes again is not written again.
 ///
-/// Let it be a file of its own, beside that of the ledger: bodies are large, and whoever settles a call would wait for them.
+/// Use a separate file, beside that of the ledger: bodies are large, and settlements would have to wait for them.
 ///
-/// Whoever deletes what a running gateway has kept [flushes](crate::ContentLayer::flush) its layer before, and has its journal
-/// say so ([`Sealer::deleted`](crate::store::journal::Sealer::deleted)), if it has one.
+/// Before you delete what a running gateway has captured, [flush](crate::ContentLayer::flush) its layer. If it has a
+/// journal, record the deletion there ([`Sealer::deleted`](crate::store::journal::Sealer::deleted)).
 ///
-/// What is deleted is overwritten in the file, and gone from its log when that has come round: at the latest when it is
-/// closed. Copies that were made of the file have it still.
+/// Deleted bodies are overwritten in the file. They are gone from its log once the log has been reused, at the latest
+/// when the file is closed. Copies of the file still have them.
 #[derive(Clone)]
 pub struct SqliteContents {
     sqlite: Sqlite,
@@ -54,10 +54,10 @@ impl SqliteContents {
         SqliteContents { sqlite }
     }
 
-    /// What is kept of a call, its request first.
+    /// Returns what is kept of a call, the request first.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub async fn find(&self, call: Uuid) -> Result<Vec<Content>, StoreError> {
         let readers = self.sqlite.readers().await?;
         let rows = sqlx::query(OF_CALL).bind(bytes(&call)).fetch_all(readers).await;
@@ -65,26 +65,26 @@ impl SqliteContents {
         rows.iter().map(|row| read(row).map_err(StoreError::broken)).collect()
     }
 
-    /// Deletes what is kept of a call, and says of how many bodies.
+    /// Deletes what is kept of a call, and returns the number of bodies.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub async fn delete_call(&self, call: Uuid) -> Result<u64, StoreError> {
         self.delete_all(Which::Call(call)).await
     }
 
-    /// Deletes what is kept of the calls of a key.
+    /// Deletes what is kept of the calls of a key, and returns the number of bodies.
     ///
     /// # Errors
-    /// When it cannot be written; what was deleted by then is.
+    /// When the file cannot be written. What was deleted by then stays deleted.
     pub async fn delete_key(&self, key: Uuid) -> Result<u64, StoreError> {
         self.delete_all(Which::Key(key)).await
     }
 
-    /// Deletes what is kept of the calls of a user, whichever keys they had.
+    /// Deletes what is kept of the calls of a user, whichever keys they used, and returns the number of bodies.
     ///
     /// # Errors
-    /// When it cannot be written; what was deleted by then is.
+    /// When the file cannot be written. What was deleted by then stays deleted.
     pub async fn delete_user(&self, user: impl Into<Arc<str>>) -> Result<u64, StoreError> {
         self.delete_all(Which::User(user.into())).await
     }
@@ -133,7 +133,7 @@ pub(super) enum Question {
 }
 
 impl Question {
-    /// Whose the first is, where they are to be kept.
+    /// The call of the first body, if bodies are to be written.
     pub(super) fn about(&self) -> Option<Uuid> {
         match self {
             Question::Write(contents) => contents.first().map(|content| content.call),
@@ -146,7 +146,7 @@ impl Question {
     }
 }
 
-/// Whose bodies, or how old ones.
+/// Which bodies to delete: whose, or how old ones.
 #[derive(Clone)]
 pub(super) enum Which {
     Before(i64),
@@ -155,10 +155,10 @@ pub(super) enum Which {
     User(Arc<str>),
 }
 
-/// In the writer's transaction.
+/// Answers a question in the writer's transaction.
 pub(super) async fn decide(connection: &mut SqliteConnection, question: &Question) -> Result<Answer, sqlx::Error> {
-    // Else SQLite leaves what was in a page where it was, when it is deleted and when rows are moved to make room for others;
-    // so it stays on: <https://www.sqlite.org/pragma.html#pragma_secure_delete>
+    // Without it, SQLite leaves the old bytes in the page when a row is deleted or moved, so it stays on:
+    // <https://www.sqlite.org/pragma.html#pragma_secure_delete>
     connection.execute("PRAGMA secure_delete = ON").await?;
     match question {
         Question::Write(contents) => {
@@ -216,7 +216,7 @@ fn read(row: &SqliteRow) -> Result<Content, BoxError> {
     })
 }
 
-/// One of the words of an enum.
+/// Parses one of the words of an enum.
 fn word<'a, T: Deserialize<'a>>(word: &'a str) -> Result<T, NotAWord> {
     let word: StrDeserializer<'a, NotAWord> = word.into_deserializer();
     T::deserialize(word)

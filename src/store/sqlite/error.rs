@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::body::BoxError;
 use crate::store::StoreError;
 
-/// A file that cannot be used, for the operator: it names the file and the cure. Clients only ever see the
+/// A file cannot be used. The message is for the operator: it names the file and the remedy. Clients only ever see the
 /// [`StoreError`] around it, which names neither.
 #[derive(Debug, Clone)]
 pub struct SqliteError {
@@ -19,42 +19,43 @@ pub struct SqliteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
-    /// It is no path of a file: a URL with parameters, or `:memory:`.
+    /// The path is not that of a file: it is a URL with parameters, or `:memory:`.
     NotAPath,
-    /// Its directory does not exist.
+    /// The directory does not exist.
     NoDirectory,
-    /// It is a directory.
+    /// The path is a directory.
     IsDirectory,
-    /// It, its directory, or the `-wal` or `-shm` beside it may not be written; [`path`](SqliteError::path) says which.
+    /// The file, its directory, or the `-wal` or `-shm` beside it may not be written; [`path`](SqliteError::path) says
+    /// which.
     ReadOnly,
-    /// It cannot be opened or made.
+    /// The file cannot be opened or created.
     CannotOpen,
-    /// It is no SQLite database.
+    /// The file is not an SQLite database.
     NotADatabase,
-    /// It is a damaged SQLite database.
+    /// The file is a damaged SQLite database.
     Corrupt,
-    /// Another process has locked it for longer than we wait.
+    /// Another process has kept the file locked for longer than the timeout.
     Locked,
-    /// Its pool had no connection free for longer than it waits.
+    /// The pool had no free connection within its timeout.
     NoConnection,
-    /// A later tollgate has written it, in a schema that this one does not know.
+    /// A later tollgate has written the file, with a schema that this version does not know.
     NewerSchema {
         /// The schema of the file.
         found: i64,
-        /// The latest that this tollgate knows.
+        /// The latest schema that this tollgate knows.
         known: i64,
     },
-    /// [`migrate`](super::Sqlite::migrate) has not been run on it, or not that of this version.
+    /// [`migrate`](super::Sqlite::migrate) has not been run on the file, or not the one of this version.
     NotMigrated,
-    /// More is asked of it than its disk takes, or its disk hangs: thousands of questions wait already.
+    /// The disk is too slow for the load, or hangs: thousands of questions are waiting already.
     Behind,
     /// The disk is full.
     Full,
     /// The disk could not be read or written.
     Io,
-    /// It was closed, or its pool was, or the thread that worked on it has ended.
+    /// The file or its pool was closed, or the thread that worked on it has ended.
     Closed,
-    /// Anything else that SQLite or its driver say.
+    /// Any other error of SQLite or its driver.
     Other,
 }
 
@@ -71,7 +72,7 @@ impl SqliteError {
         Self::with(path, kind(&error), error)
     }
 
-    /// The same of a file beside it.
+    /// The same error for a file beside this one.
     pub(super) fn about(self, path: PathBuf) -> Self {
         SqliteError { path, ..self }
     }
@@ -82,14 +83,14 @@ impl SqliteError {
         self.kind
     }
 
-    /// Which file it is about: the database, or a `-wal` or `-shm` of it.
+    /// The file that the error is about: the database, or its `-wal` or `-shm`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The primary result codes are those of <https://www.sqlite.org/rescode.html>; the driver hands on extended ones.
+/// The primary result codes are those of <https://www.sqlite.org/rescode.html>; the driver passes on extended ones.
 fn kind(error: &sqlx::Error) -> SqliteErrorKind {
     let database = match error {
         sqlx::Error::Database(error) => error,
@@ -101,7 +102,7 @@ fn kind(error: &sqlx::Error) -> SqliteErrorKind {
     let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
     match code & 0xff {
         1 if database.message().contains("no such table: tollgate_") => SqliteErrorKind::NotMigrated,
-        // The last is what two who open the log at once may hear.
+        // The last code can occur when two connections open the log at once.
         5 | 6 | 15 => SqliteErrorKind::Locked,
         8 => SqliteErrorKind::ReadOnly,
         10 => SqliteErrorKind::Io,
@@ -114,12 +115,12 @@ fn kind(error: &sqlx::Error) -> SqliteErrorKind {
 }
 
 impl SqliteErrorKind {
-    /// Whether it is about the file as a whole, and not about what one ask wanted of it.
+    /// Whether the error is about the file as a whole, and not about one question.
     pub(super) fn is_of_the_file(self) -> bool {
         self != SqliteErrorKind::Other
     }
 
-    /// Whether it may pass without anybody doing anything to the file.
+    /// Whether the error may go away without any change to the file.
     fn may_pass(self) -> bool {
         use SqliteErrorKind::{Behind, CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly};
         matches!(self, Behind | CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly)
@@ -178,14 +179,14 @@ impl Error for SqliteError {
     }
 }
 
-/// Nothing was applied.
+/// The operation was not applied.
 impl From<SqliteError> for StoreError {
     fn from(error: SqliteError) -> Self {
         if error.kind.may_pass() { StoreError::unavailable(error) } else { StoreError::broken(error) }
     }
 }
 
-/// For what must not be lost: a file that somebody has to mend is asked again until it is.
+/// For operations that must not be lost: a file that somebody has to repair is tried again until it works.
 pub(super) fn mendable(error: StoreError) -> StoreError {
     let source = error.source().and_then(|source| source.downcast_ref::<SqliteError>());
     match source.is_some_and(|error| error.kind.is_of_the_file()) && !error.is_unavailable() {

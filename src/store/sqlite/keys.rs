@@ -19,7 +19,7 @@ const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_
 const BY_NAME: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE name = ?1";
 const NONE: &str = "SELECT NOT EXISTS (SELECT 1 FROM tollgate_keys)";
-/// What stands where this record would go: its own earlier version, and others that have its name or its digest.
+/// What is stored already: the earlier version of the record, and other keys that have its name or its digest.
 const BEFORE: &str = "SELECT \
      (SELECT version FROM tollgate_keys WHERE id = ?1), \
      (SELECT count(*) FROM tollgate_keys WHERE id <> ?1 AND (name = ?2 OR digest = ?3))";
@@ -30,7 +30,7 @@ const PUT: &str = "INSERT INTO tollgate_keys \
      version = excluded.version, created_at = excluded.created_at, expires_at = excluded.expires_at, \
      disabled = excluded.disabled, user = excluded.user, team = excluded.team, org = excluded.org, policy = excluded.policy";
 
-/// Keys in the file: one row a key, its principal as JSON in `policy`. What is written is on the disk when `put` answers.
+/// Keys in the file, one row per key, with the principal as JSON in `policy`. A key is on the disk when `put` returns.
 ///
 /// A lookup reads the file; put [`CachedKeys`](crate::store::cached::CachedKeys) around it.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ fn read(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
     record.map_err(StoreError::broken)
 }
 
-/// In the writer's transaction.
+/// Writes a key in the writer's transaction.
 pub(super) async fn put(
     connection: &mut SqliteConnection,
     record: &KeyRecord,

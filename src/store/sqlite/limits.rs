@@ -18,10 +18,10 @@ pub(super) const CLOCK: &str = "limit_clock";
 /// When the first lease of a session ends.
 pub(super) const LEASE: &str = "limit_lease";
 
-/// Limits in the file, so that a restart, or a second process, does not give a minute's worth anew.
+/// Limits in the file, so that a restart or a second process does not give away a minute's worth again.
 ///
-/// An ask whose future is dropped counts nothing, whenever that was. A permit that nobody settled is forgotten an hour
-/// after its session fell silent.
+/// If the future of an `acquire` is dropped, at whatever point, nothing is counted. A permit that nobody settles is
+/// forgotten an hour after its session fell silent.
 #[derive(Clone)]
 pub struct SqliteLimits {
     sqlite: Sqlite,
@@ -71,7 +71,7 @@ impl fmt::Debug for SqliteLimits {
 
 pub(super) enum Question {
     Asked(What, At),
-    /// Nobody has heard of the permit of this id.
+    /// The caller never received the permit of this id.
     Unheard(Uuid),
 }
 
@@ -87,7 +87,7 @@ impl What {
         What::Acquire { id: ask.id, session: ask.session, limits: ask.limits.to_vec(), tokens: ask.tokens }
     }
 
-    /// The ask that it is, if it is one.
+    /// The request, if it is one.
     pub(super) fn asked(&self) -> Option<Acquire<'_>> {
         let What::Acquire { id, session, limits, tokens } = self else { return None };
         Some(Acquire::new(*id, *session, limits).tokens(*tokens))
@@ -103,7 +103,7 @@ impl Question {
         matches!(self, Question::Asked(What::Settle { .. }, _))
     }
 
-    /// Whose it is, where it is done though nobody waits for it.
+    /// The id of a question that is carried out even if nobody waits for it.
     pub(super) fn about(&self) -> Option<Uuid> {
         match self {
             Question::Asked(What::Settle { id, .. }, _) => Some(*id),
@@ -132,7 +132,7 @@ impl Question {
     }
 }
 
-/// Answers in order, in the writer's transaction.
+/// Answers the questions in order, in the writer's transaction.
 pub(super) async fn decide(
     connection: &mut SqliteConnection,
     times: &mut Times,

@@ -1,7 +1,7 @@
 //! Keys, budgets, limits, audit records and content in one SQLite file.
 //!
-//! Reach for it when one machine is enough: what is spent survives the process, and nothing else has to be run. Several
-//! processes may share a file; they never overspend a budget between them.
+//! Use it if one machine is enough: what is spent survives the process, and no other service has to run. Several
+//! processes may share a file, and they never overspend a budget between them.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,40 +28,43 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What is safe when
+//! # What survives a crash
 //!
-//! - The process dies (`kill -9`, a panic, out of memory): nothing that was answered is lost.
-//! - The machine dies (power, kernel): no settlement, audit record or key that was answered is lost. Holds may be: of a
-//!   process that runs at most those of the last 250 ms, while its disk does not fail; of one that had died before, or
-//!   whose runtime had ended, those of its last 250 ms, unless another has worked on the file for as long since. A hold
-//!   that was lost is still charged when it is settled, since a settlement carries all that it takes. So such a death
-//!   may let budgets be overdrawn by what those holds would have kept from others, and by no more.
-//! - Limits are worth no wait for the disk: the machine's death may give back what was counted of the last moments.
+//! - If the process dies (`kill -9`, a panic, out of memory), nothing that was answered is lost.
+//! - If the machine dies (power, kernel), no settlement, audit record or key that was answered is lost. Holds may be
+//!   lost. A running process, while its disk does not fail, loses at most the holds of the last 250 ms. A process that
+//!   had died before, or whose runtime had ended, loses the holds of its own last 250 ms, unless another process has
+//!   since worked on the file for as long. A lost hold is still charged when it is settled, since a settlement carries
+//!   all that it needs. So the death of a machine may let budgets be overdrawn by what the lost holds would have kept
+//!   from others, and by no more.
+//! - Limits do not wait for the disk. The death of the machine may undo what was counted in the last moments.
 //!
-//! This holds in WAL mode, into which [`migrate`](Sqlite::migrate) brings a file of our own; in a file of yours that is
-//! in another mode every commit waits for the disk, and for its directory. It asks of the disk that it has what it says
-//! it has, and of the file that it lies on this machine and not on a network.
+//! This holds in WAL mode, which [`migrate`](Sqlite::migrate) sets for a file that tollgate opens. In a file of yours
+//! that is in another mode, every commit waits for the disk, and for its directory. The guarantees assume that the disk
+//! really stores what it acknowledges, and that the file is on this machine and not on a network.
 //!
 //! # How it works
 //!
-//! One task writes. Whatever queues while it commits is its next batch, decided in one `BEGIN IMMEDIATE` … `COMMIT` by
-//! the rules of [`ledger`](crate::domain::ledger), and answered after the commit: under load a commit is shared by
-//! hundreds. The task lives on the runtime that asked first, so let that be one that is always driven; if it ends, the
-//! next ask starts another. It ends when the last handle is dropped. Call [`close`](Sqlite::close) at shutdown, after
-//! your [settlements](crate::call) have drained.
+//! One task writes. Whatever queues while it commits becomes its next batch. A batch is decided in one
+//! `BEGIN IMMEDIATE` … `COMMIT` by the rules of [`ledger`](crate::domain::ledger), and answered after the commit, so
+//! under load hundreds of calls share a commit. The task runs on the runtime that asked first, so use one that is
+//! always driven; if the task ends, the next question starts another. It ends when the last handle is dropped. At
+//! shutdown, call [`close`](Sqlite::close) after your [settlements](crate::call) have drained.
 //!
-//! A process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when its
-//! lease has passed without a word of it, and not before. Time never goes back: the file remembers the latest time that
-//! it decided by, so a clock that is set back opens no window anew; one that ran ahead holds windows open until it is
-//! caught up with.
+//! Each process that shares the file is one more [`Session`](crate::store::Session): what it holds is forfeited when
+//! its lease has ended, and not before. Time never goes back, because the file remembers the latest time that it
+//! decided by. A clock that is set back opens no window again. After a clock that ran ahead, windows stay open until
+//! the time has caught up.
 //!
 //! # The tables
 //!
-//! They begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger: a
-//! settled row is what makes settling twice settling once, and a forfeited one what is corrected by a gateway that comes back
-//! with its journal. After 30 days no gateway tells of a call any more, and its row may be deleted if it is settled or forfeited;
-//! audit records may be when you need them no more. Do it in slices: one large `DELETE` keeps everyone waiting. Run each of
-//! these until it deletes nothing; none looks at what is younger:
+//! All names begin with `tollgate_`, and nothing else in the file is touched. `tollgate_reservations` is the ledger. A
+//! settled row keeps a call from being settled twice. A forfeited row is corrected by a gateway that comes back with
+//! its journal.
+//!
+//! After 30 days no gateway settles a call any more. Its row may then be deleted if it is settled or forfeited. Audit
+//! records may be deleted when you no longer need them. Delete in slices, since one large `DELETE` keeps everyone
+//! waiting. Run each of these statements until it deletes nothing; none of them looks at younger rows:
 //!
 //! ```sql
 //! -- calls that began more than 30 days ago, by the time that their ids begin with (UUIDv7)
@@ -71,22 +74,25 @@
 //!     WHERE opened_at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
 //! ```
 //!
-//! Rows of limits whose buckets are full again, and that no call is under way for, the writer deletes by itself. A pot keeps
-//! its row.
+//! The writer itself deletes the rows of limits whose buckets are full again and that no call in flight uses. A pot
+//! keeps its row.
 //!
-//! A row of a session that is gone and that cannot be read is passed over with an error in the log; what it holds stays
-//! held.
+//! If a row of a silent session cannot be read, it is skipped with an error in the log, and what it holds stays held.
 //!
 //! # Backups
 //!
-//! While it runs, copy it by `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`, and not by `cp`, which
-//! leaves out what is in the log. Make the copy under `umask 077`: what it has of keys is for the eyes of its owner.
-//! The pepper goes with it, and to another place: without it no key in the file opens.
+//! While the file is in use, copy it with `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`. Do not
+//! use `cp`, which leaves out what is in the log. Make the copy under `umask 077`: only its owner may see the key
+//! digests in it. Back up the pepper too, but to another place: without it no key in the file works.
 //!
-//! To restore, stop every process that has the file, remove its `-wal` and `-shm` (the log of another file would be
-//! played into this one), put the copy in its place with mode 0600 and the owner it had, and call
-//! [`migrate`](Sqlite::migrate), which brings it back to WAL. What was spent since the copy was made may be spent
-//! again, and keys that were disabled since are valid again.
+//! To restore:
+//!
+//! 1. Stop every process that uses the file.
+//! 2. Remove its `-wal` and `-shm` files; otherwise the log of another file is replayed into this one.
+//! 3. Put the copy in its place, with mode 0600 and its former owner.
+//! 4. Call [`migrate`](Sqlite::migrate), which sets WAL mode again.
+//!
+//! What was spent since the copy was made may be spent again, and keys that were disabled since are valid again.
 
 mod admission;
 mod again;
@@ -130,7 +136,7 @@ use self::open::Setup;
 use self::writer::{Question, Reply, Writer};
 use super::StoreError;
 
-/// One file. A clone is another handle on the same writer.
+/// An SQLite file. Clones are handles on the same writer.
 #[derive(Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
@@ -140,39 +146,41 @@ struct Inner {
     setup: Arc<Setup>,
     readers: SqlitePool,
     writer: Writer,
-    /// Whether the tables were seen to be ours.
+    /// Whether the tables are known to be tollgate's.
     known: AtomicBool,
 }
 
 impl Sqlite {
-    /// Opens a file, `sqlite:` or `sqlite://` before it or not; parameters after a `?` are refused, and so is
-    /// `:memory:`. Where there is none, an empty one is made, which only this user may read.
+    /// Opens a file. The path may begin with `sqlite:` or `sqlite://`. Parameters after a `?` are refused, and so is
+    /// `:memory:`. If the file does not exist, an empty one is created that only this user may read.
     ///
-    /// What is in a file that exists is left as it is, and no table is made: that is [`migrate`](Self::migrate)'s. In
-    /// one that is ours a write is tried and taken back, since SQLite opens what it may not write without a word of it.
-    /// An empty `-wal` and a `-shm` may be left beside a file that was not touched, one that is refused too.
+    /// An existing file is left as it is, and no table is created; [`migrate`](Self::migrate) does that. In a file with
+    /// tollgate's tables a write is tried and rolled back, since SQLite opens files that it may not write without an
+    /// error. An empty `-wal` and a `-shm` may be left beside a file that was not changed, even beside one that is
+    /// refused.
     ///
-    /// The tables of keys, pots and limits are read through, to see that they are whole. Of what grows with every call only
-    /// what is held is, and the way to the first row and the last: a damage in the middle of the ledger's settled rows, of records or
-    /// of contents is an error of whoever comes upon it. `PRAGMA quick_check` by hand finds it.
+    /// The tables of keys, pots and limits are read in full, to check that they are intact. In the tables that grow
+    /// with every call, only what is held and the paths to the first and the last row are read. Damage in the middle of
+    /// the settled rows, the records or the contents is an error for the caller who reaches it. `PRAGMA quick_check`
+    /// finds it by hand.
     ///
     /// # Errors
-    /// When it is locked, may not be written, is damaged or no database at all, or was written by a later tollgate: see
-    /// [`SqliteErrorKind`]. Nothing is written to it then, but for the undoing of what a process began that died.
+    /// When the file is locked, may not be written, is damaged, is not a database, or was written by a later tollgate:
+    /// see [`SqliteErrorKind`]. Nothing is written to it then, except to roll back what a dead process had begun.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, SqliteError> {
         Self::options().open(path).await
     }
 
-    /// To open a file in another way than usual.
+    /// Options for opening a file.
     #[must_use]
     pub fn options() -> SqliteOptions {
         SqliteOptions::new()
     }
 
-    /// Works in the database of a pool of yours, between your own tables.
+    /// Works in the database of a pool of yours, beside your own tables.
     ///
-    /// Keys are read through the pool; what writes is one connection that is taken out of it for good. Let the file be
-    /// in WAL mode, else every commit waits for the disk and for readers.
+    /// Keys are read through the pool. Writes use one connection that is taken out of the pool for good. Use WAL mode;
+    /// in another mode every commit waits for the disk and for readers.
     #[must_use]
     pub fn with_pool(pool: SqlitePool) -> Self {
         Self::options().with_pool(pool)
@@ -183,57 +191,59 @@ impl Sqlite {
         Sqlite { inner: Arc::new(inner) }
     }
 
-    /// Makes the tables, or brings them to this version, and a file of our own into WAL mode. Where they are, a write
-    /// is tried and taken back. Call it where you deploy: nothing else does. Stop older processes before one that leads
-    /// to a later schema: they write no more from then on, and what they still read they may misread.
+    /// Creates the tables or brings them to this version, and sets WAL mode for a file that tollgate opened itself.
+    ///
+    /// If the tables are current, a write is tried and rolled back. Call it when you deploy: nothing else does. Before
+    /// a migration to a later schema, stop older processes. They cannot write any more after it, and may misread what
+    /// they still read.
     ///
     /// # Errors
-    /// When it cannot be written, another process keeps it locked, or a later tollgate has written it.
+    /// When the file cannot be written, another process keeps it locked, or a later tollgate has written it.
     pub async fn migrate(&self) -> Result<(), SqliteError> {
         schema::migrate(&self.inner.setup).await
     }
 
-    /// The keys in it.
+    /// The keys in the file.
     #[must_use]
     pub fn keys(&self) -> SqliteKeys {
         SqliteKeys::new(self.clone())
     }
 
-    /// The budgets in it.
+    /// The budgets in the file.
     #[must_use]
     pub fn budgets(&self) -> SqliteBudgets {
         SqliteBudgets::new(self.clone())
     }
 
-    /// The limits in it.
+    /// The limits in the file.
     #[must_use]
     pub fn limits(&self) -> SqliteLimits {
         SqliteLimits::new(self.clone())
     }
 
-    /// The keys, the limits and the budgets in it, asked in one step.
+    /// The keys, limits and budgets in the file, asked in one step.
     #[must_use]
     pub fn admission(&self) -> SqliteAdmission {
         SqliteAdmission::new(self.clone())
     }
 
-    /// The audit records in it.
+    /// The audit records in the file.
     #[must_use]
     pub fn audit(&self) -> SqliteAudit {
         SqliteAudit::new(self.clone())
     }
 
-    /// What is kept of prompts and answers in it.
+    /// The captured prompts and answers in the file.
     #[must_use]
     pub fn contents(&self) -> SqliteContents {
         SqliteContents::new(self.clone())
     }
 
-    /// Writes what is left to be written, leaves all of it in the file itself, and lets go of it. Whoever asks after
-    /// that, through any handle, is told that it is closed. A pool of yours stays open.
+    /// Writes what is pending, moves all of it from the log into the file itself, and closes the file. Later calls
+    /// through any handle fail, because it is closed. A pool of yours stays open.
     ///
     /// # Errors
-    /// When the last of it could not be written.
+    /// When the last writes failed.
     pub async fn close(&self) -> Result<(), StoreError> {
         if self.inner.setup.is_own() {
             self.inner.readers.close().await;
@@ -252,7 +262,7 @@ impl Sqlite {
         self.inner.writer.ask(&self.inner.setup, question).await
     }
 
-    /// The way to read, once the tables are known to be ours.
+    /// The connections for reading, once the tables are known to be tollgate's.
     async fn readers(&self) -> Result<&SqlitePool, StoreError> {
         let Inner { readers, known, .. } = &*self.inner;
         if !known.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! How connections to a file are made, and what is asked of it before it is used.
+//! How connections to a file are made, and how a file is checked before use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::schema;
 use crate::domain::clock::{Clock, SystemClock};
 
 const READERS: u32 = 2;
-/// To how many bytes SQLite's log is cut down when what it holds has been written into the file.
+/// The size in bytes to which SQLite's log is cut down once its content is in the file.
 const LOG_LEFT: u64 = 64 << 20;
 /// SQLite counts in milliseconds, up to some 24 days.
 const LONGEST_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// How to open a file, where [`Sqlite::open`] does not say enough.
+/// Options for opening a file, beyond the defaults of [`Sqlite::open`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,31 +47,31 @@ impl SqliteOptions {
         SqliteOptions { busy_timeout: Duration::from_secs(5), clock: Arc::new(SystemClock), durable: true }
     }
 
-    /// How long to wait for a lock that another process holds; 5 s unless set, 24 days at most.
+    /// How long to wait for a lock that another process holds: 5 s unless set, at most 24 days.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
-    /// Decides by this clock; by the machine's unless set.
+    /// Uses this clock instead of the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// For tests: waits for no disk. What was acknowledged survives the process, and not a loss of power.
+    /// For tests: does not wait for the disk. What was acknowledged survives the process, but not a loss of power.
     #[must_use]
     pub fn without_fsync(mut self) -> Self {
         self.durable = false;
         self
     }
 
-    /// As [`Sqlite::open`].
+    /// Opens a file, as [`Sqlite::open`] does.
     ///
     /// # Errors
-    /// As [`Sqlite::open`].
+    /// The same as [`Sqlite::open`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Sqlite, SqliteError> {
         let path = stated(path.as_ref())?;
         look(&path)?;
@@ -87,7 +87,7 @@ impl SqliteOptions {
         Ok(Sqlite::new(setup, readers))
     }
 
-    /// As [`Sqlite::with_pool`].
+    /// Works in the database of a pool, as [`Sqlite::with_pool`] does.
     #[must_use]
     pub fn with_pool(self, pool: SqlitePool) -> Sqlite {
         let path = pool.connect_options().get_filename().to_owned();
@@ -95,7 +95,7 @@ impl SqliteOptions {
     }
 }
 
-/// All that it takes to make a connection.
+/// All that is needed to make a connection.
 #[derive(Debug)]
 pub(super) struct Setup {
     source: Source,
@@ -127,13 +127,12 @@ impl Setup {
     }
 
     fn own(&self) -> SqliteConnectOptions {
-        // What a long reader has let the log grow to is given back when it is gone.
+        // The space that the log took while there was a long reader is given back afterwards.
         let most = LOG_LEFT.to_string();
         SqliteConnectOptions::new().filename(&self.path).disable_statement_logging().pragma("journal_size_limit", most)
     }
 
-    /// A connection of our own, that may write, and what the file says of itself: the mode of its journal, and its
-    /// schema.
+    /// A connection of our own that may write, with the file's journal mode and schema version.
     pub(super) async fn connect(&self) -> Result<(SqliteConnection, String, i64), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
         let mut connection = match &self.source {
@@ -143,13 +142,14 @@ impl Setup {
         .map_err(failed)?;
         let mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(failed)?;
         let version = schema::version(&mut connection).await.map_err(failed)?;
-        // From here on we wait between two tries ourselves: SQLite would wait for longer and longer, and a process that
-        // writes all the time leaves no gap as long.
+        // From here on we wait between two tries ourselves: SQLite waits longer each time, and a process that writes
+        // all the time leaves no gap of that length.
         connection.execute("PRAGMA busy_timeout = 5").await.map_err(failed)?;
         Ok((connection, mode, version))
     }
 
-    /// Runs what wants a lock, until it has it. It asks often: between two batches of another process lies little time.
+    /// Runs a statement that needs a lock until it gets it. Tries often: the gap between two batches of another process
+    /// is short.
     pub(super) async fn until_free(
         &self,
         connection: &mut SqliteConnection,
@@ -168,7 +168,8 @@ impl Setup {
         }
     }
 
-    /// Looks at what is in the file, through a connection that cannot write; and, where it is ours, whether one can.
+    /// Checks the file's content through a read-only connection and, if the tables are tollgate's, whether it can be
+    /// written.
     async fn probe(&self) -> Result<(), SqliteError> {
         let failed = |error| SqliteError::of(&self.path, error);
         let options = self.own().busy_timeout(self.options.busy_timeout);
@@ -188,13 +189,13 @@ impl Setup {
                 connection.close().await.map_err(failed)
             }
             Some(kind @ SqliteErrorKind::NewerSchema { .. }) => Err(SqliteError::new(&self.path, kind)),
-            // That it has no tables yet is for the first who wants one to say, or for `migrate` to mend.
+            // A missing table is reported to the first caller who needs one, and `migrate` creates it.
             Some(_) => Ok(()),
         }
     }
 }
 
-/// The schema of a file; and, where it is one that we know the tables of, what is wrong with them.
+/// The schema version of a file and, if its tables are known, what is wrong with them.
 async fn read(options: SqliteConnectOptions) -> Result<(i64, Option<String>), sqlx::Error> {
     let mut connection = options.connect().await?;
     let version = schema::version(&mut connection).await?;
@@ -206,7 +207,7 @@ async fn read(options: SqliteConnectOptions) -> Result<(i64, Option<String>), sq
     Ok((version, damage))
 }
 
-/// Whether a process died while it wrote, so that only one who may write can tell what is in the file:
+/// Whether a process died while it wrote, so that only a connection that may write can read the file:
 /// `SQLITE_READONLY_RECOVERY` and `SQLITE_READONLY_ROLLBACK` of <https://www.sqlite.org/rescode.html>.
 fn is_interrupted(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());

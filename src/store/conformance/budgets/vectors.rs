@@ -1,4 +1,4 @@
-//! The rules of a pot as a table: for whoever writes them in another language, and wants to see one number after the other.
+//! The rules of a pot as a table, for an implementation in another language that wants to compare number by number.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,14 @@ use crate::domain::scope::Scope;
 use crate::store::Session;
 use crate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
 
-/// One step a line: so many seconds after nine o'clock UTC, what is asked, and behind `=` what comes of it.
+/// Each line is one step: seconds after nine o'clock UTC, the question, and after `=` the result.
 ///
-/// `hold NAME LEAST..MOST/SHARE POT:LIMIT …` gives the grant, or `spent POT` or `held POT`; `settle NAME ACTUAL POT …` by
-/// the pots that pay gives the thresholds that it reaches; `stands POT:LIMIT` gives what is spent and what is held.
-/// A `~` before a pot makes it soft. Every hold is of one session, which lives for 300 seconds after its last word, unless
-/// its name begins with `x`: those are another's.
+/// - `hold NAME LEAST..MOST/SHARE POT:LIMIT …` gives the grant, or `spent POT` or `held POT`.
+/// - `settle NAME ACTUAL POT …`, with the pots that pay, gives the thresholds that it reaches.
+/// - `stands POT:LIMIT` gives what is spent and what is held.
+///
+/// A `~` before a pot makes it soft. All holds belong to one session, which lives for 300 seconds after it was last
+/// heard from. Names that begin with `x` belong to another session.
 const TABLE: &str = "
 # A grant is all that is wanted, if every pot has it; else a share of what is left, and never less than the least.
     0 hold a 10..40/1 day:100               = 40
@@ -74,7 +76,8 @@ const TABLE: &str = "
 53000 stands day:100                        = 0 100
 ";
 
-/// In the same words; `extend NAME LEAST..MOST/SHARE POT:LIMIT …` gives what is held in all from then on, or why no more is.
+/// The same format. `extend NAME LEAST..MOST/SHARE POT:LIMIT …` gives the new total that is held, or why no more is
+/// held.
 const GROWING: &str = "
 # What is wanted in all, of what there is for it as if it held nothing yet; never less than it holds, nor than the least.
     0 hold a 20..20/1 day:100               = 20

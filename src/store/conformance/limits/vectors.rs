@@ -1,4 +1,4 @@
-//! The rules of limits as a table: for whoever writes them in another language, and wants to see one number after the other.
+//! The rules of limits as a table, for an implementation in another language that wants to compare number by number.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,16 @@ use crate::domain::scope::Scope;
 use crate::store::Session;
 use crate::store::rate_limit::{Permit, RateLimitStore, Standing, Used, Verdict};
 
-/// One step a line: so many seconds after nine o'clock UTC, what is asked, and behind `=` what comes of it.
+/// Each line is one step: seconds after nine o'clock UTC, the question, and after `=` the result.
 ///
-/// `take NAME TOKENS MEASURE:LIMIT …` gives for each limit what is left, and in how many seconds all of it is (of calls at once
-/// 0), or `wait SECONDS MEASURE` or `never MEASURE`; `settle NAME USED`, in tokens, or `nothing` or `estimated`; `stands
-/// MEASURE:LIMIT …` as `take`. Every permit is of one session, which lives for 8 seconds after its last word, unless its name
-/// begins with `x`: those are another's. Of 60 a minute each takes a second to come back; how the state of a bucket goes is in a
-/// table of `domain::bucket`.
+/// - `take NAME TOKENS MEASURE:LIMIT …` gives for each limit what is left and in how many seconds all of it will be (0
+///   for concurrent calls), or `wait SECONDS MEASURE`, or `never MEASURE`.
+/// - `settle NAME USED`, where `USED` is a number of tokens, `nothing` or `estimated`.
+/// - `stands MEASURE:LIMIT …` gives the same as `take`.
+///
+/// All permits belong to one session, which lives for 8 seconds after it was last heard from. Names that begin with `x`
+/// belong to another session. With a limit of 60 a minute, each unit takes a second to come back. A table in
+/// `domain::bucket` has the states of a bucket.
 const TABLE: &str = "
 # A bucket is full at rest, holds one minute's worth, and fills evenly.
   0 stands tokens:60                        = 60 0
