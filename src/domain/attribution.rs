@@ -1,7 +1,7 @@
-//! What clients say of themselves, unasked: for reports, and for nothing else, since nobody has checked it.
+//! What clients say about themselves. It is for reports only, since nobody has checked it.
 //!
-//! Reach for it in an observer, through [`Outcome::client`](super::outcome::Outcome::client), without setting anything up: who
-//! spends, by session and by agent. Each is at most 128 bytes of one line.
+//! Use it in an observer, through [`Outcome::client`](super::outcome::Outcome::client), to see who spends, by session
+//! and by agent. It needs no setup. Each value is one line of at most 128 bytes.
 //!
 //! ```
 //! use http::HeaderMap;
@@ -20,22 +20,22 @@ use http::header::{HeaderMap, HeaderValue};
 use memchr::memchr_iter;
 use serde::Deserialize;
 
-/// The longest of each, in bytes.
+/// The longest value, in bytes.
 const LONGEST: usize = 128;
 
-/// The headers of a request that say something of its client, found in one pass over all of them.
+/// The request headers that describe the client, found in one pass.
 #[derive(Default)]
 struct Said<'a> {
     user_agent: Option<&'a HeaderValue>,
     claude_code_session: Option<&'a HeaderValue>,
     session: Option<&'a HeaderValue>,
-    /// Codex, and opencode.
+    /// Sent by Codex and opencode.
     originator: Option<&'a HeaderValue>,
     x_session: Option<&'a HeaderValue>,
     affinity: Option<&'a HeaderValue>,
-    /// Codex's account of a turn, in JSON, which has the session where the header of that name is not.
+    /// Codex's description of a turn, in JSON. It has the session if the session header is missing.
     codex_turn: Option<&'a HeaderValue>,
-    /// What people have their clients send, for their reports.
+    /// Set by people in their clients, for their own reports.
     team: Option<&'a HeaderValue>,
 }
 
@@ -59,8 +59,8 @@ impl<'a> Said<'a> {
         said
     }
 
-    /// Where clients name the session that a call belongs to, by what tells that it is one of theirs: under a name that is
-    /// anybody's, a host may have what opens its own doors.
+    /// The headers in which clients name their session, each only together with a sign that it is that client. A host
+    /// may use a generic header name for its own credentials.
     fn sessions(&self) -> impl Iterator<Item = &'a HeaderValue> {
         [
             self.claude_code_session,
@@ -72,28 +72,28 @@ impl<'a> Said<'a> {
     }
 }
 
-/// What a client has said of itself.
+/// What a client says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Attribution {
-    /// Its program and version: `claude-cli/2.1.330`, `OpenAI/Python 2.34.0`.
+    /// The program and its version: `claude-cli/2.1.330`, `OpenAI/Python 2.34.0`.
     pub agent: Option<Arc<str>>,
-    /// Which session it belongs to.
+    /// The session that the call belongs to.
     pub session: Option<Arc<str>>,
-    /// On whose behalf it was made: `metadata.user_id` of Messages, `safety_identifier` or `user` of Chat Completions.
+    /// The end user: `metadata.user_id` of Messages, `safety_identifier` or `user` of Chat Completions.
     pub user: Option<Arc<str>>,
-    /// Which team it is of: the header `x-team`.
+    /// The team: the header `x-team`.
     pub team: Option<Arc<str>>,
 }
 
 impl Attribution {
-    /// By the headers of a request, and what its body says of the user.
+    /// Reads it from the headers of a request and from the user that the body names.
     #[must_use]
     pub fn of(headers: &HeaderMap, user: Option<&str>) -> Self {
         let said = Said::by(headers);
         let agent = said.user_agent.and_then(|value| {
             let agent = value.as_bytes();
-            // What stands in brackets behind it is of the machine.
+            // What follows in brackets describes the machine.
             let behind = memchr_iter(b'(', agent).filter_map(|bracket| agent[..bracket].strip_suffix(b" ")).next();
             clean(behind.unwrap_or(agent))
         });
@@ -103,7 +103,7 @@ impl Attribution {
         Attribution { agent, session, user: None, team }.and_user(user)
     }
 
-    /// With what the body says of the user, which with Claude Code has the session in it as well.
+    /// Adds the user that the body names. With Claude Code that contains the session too.
     #[must_use]
     pub fn and_user(mut self, said: Option<&str>) -> Self {
         let Some(said) = said else { return self };
@@ -124,21 +124,21 @@ struct ClaudeCode {
 }
 
 impl ClaudeCode {
-    /// The user and the session, if it is Claude Code who says it.
+    /// The user and the session, if Claude Code wrote the text.
     fn read(said: &str) -> Option<(Option<String>, Option<String>)> {
         if said.starts_with('{') {
             let ClaudeCode { device_id, account_uuid, session_id } = serde_json::from_str(said).ok()?;
             let user = account_uuid.filter(|id| !id.is_empty()).or(device_id);
             return (user.is_some() || session_id.is_some()).then_some((user, session_id));
         }
-        // Before: user_<device>_account_<uuid>_session_<uuid>.
+        // The older format: user_<device>_account_<uuid>_session_<uuid>.
         let (user, session) = said.split_once("_session_")?;
         let is_its = user.starts_with("user_") && user.contains("_account_");
         is_its.then(|| (Some(user.to_owned()), Some(session.to_owned())))
     }
 }
 
-/// What matters of Codex's account of a turn.
+/// The part of Codex's description of a turn that is used.
 #[derive(Deserialize)]
 struct CodexTurn {
     session_id: Option<String>,
@@ -151,7 +151,7 @@ impl CodexTurn {
     }
 }
 
-/// One line of at most so many bytes; nothing of what is empty.
+/// One line of at most `LONGEST` bytes; `None` if nothing is left.
 fn clean(bytes: &[u8]) -> Option<Arc<str>> {
     let is_plain = bytes.len() <= LONGEST && bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
     if let (true, Ok(plain)) = (is_plain, str::from_utf8(bytes)) {
@@ -168,8 +168,8 @@ fn clean(bytes: &[u8]) -> Option<Arc<str>> {
     (!clean.is_empty()).then(|| clean.into())
 }
 
-/// Whether it ends a line, turns one round or shows nothing (Unicode's Cc, Zl, Zp and Cf): of two that look the same nobody would
-/// know which is which.
+/// Whether a character ends a line, changes the text direction or is invisible (Unicode's Cc, Zl, Zp and Cf): such
+/// values would look alike without being equal.
 fn is_unseen(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,

@@ -1,8 +1,8 @@
 //! The record of one call: who, what, when, how much, and why not.
 //!
-//! Reach for it when you write a sink. A record is made at the close of a call, whatever its end, and says nothing of
-//! what the prompts and the answers held. It serialises as one flat object, and is read back from it: members are added to
-//! and not changed within one `schema`, and what is not known is left out. [`docs::records`](crate::docs::records) has them all.
+//! Use it to write a sink. A record is made when a call closes, however it ended, and contains nothing of its prompts
+//! and answers. It serialises as one flat object, and can be read back. Within one `schema`, members may be added but
+//! never changed. What is unknown is left out. [`docs::records`](crate::docs::records) lists all members.
 //!
 //! ```
 //! use tollgate::domain::audit::AuditRecord;
@@ -28,59 +28,59 @@ use super::scope::Scope;
 use super::short::shortened;
 use super::usage::Usage;
 
-/// The version of the shape that records serialise in.
+/// The version of the serialised shape of records.
 pub const SCHEMA: u32 = 1;
 
-/// Longest name or tag that a record keeps, in bytes, and the most tags.
+/// The longest name or tag that a record keeps, in bytes, and the most tags.
 const NAME: usize = 256;
 const TAGS: usize = 64;
 
-/// One closed call. What is not known, or is none, is left out of its JSON.
+/// The record of one closed call. Unknown and empty values are left out of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
-    /// [`SCHEMA`], when it was made.
+    /// The [`SCHEMA`] at the time when the record was made.
     pub schema: u32,
-    /// The call's id, which the client saw as `x-request-id` and the budgets know the reservation by.
+    /// The call's id: the client saw it as `x-request-id`, and the budgets know the reservation by it.
     pub id: Uuid,
     /// When the call opened, to the microsecond.
     pub opened_at: Timestamp,
     /// The virtual key that was presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Uuid>,
-    /// Its name, or that of the caller whom the host has authenticated. Of this and of each of the next three, 256 bytes are
-    /// kept.
+    /// The name of the key, or of the caller whom the host has authenticated. For this and each of the next three
+    /// members, 256 bytes are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_name: Option<Arc<str>>,
-    /// Whose key it is.
+    /// The user that the key belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
-    /// Its team.
+    /// The team of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<Arc<str>>,
-    /// Its organisation.
+    /// The organisation of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org: Option<Arc<str>>,
-    /// The client's program, as it says itself: see [`attribution`](super::attribution).
+    /// The client program, as the client says: see [`attribution`](super::attribution).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Arc<str>>,
-    /// Its session, as it says itself.
+    /// The client's session, as the client says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
-    /// On whose behalf, as it says itself.
+    /// The end user, as the client says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_user: Option<Arc<str>>,
-    /// Its team, as it says itself: `team` is the key's, and what budgets go by.
+    /// The team, as the client says. `team` is that of the key, and the one that budgets use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_team: Option<Arc<str>>,
-    /// The key's words to sort costs by: 64 of them, and 256 bytes of each.
+    /// The tags of the key: 64 of them, and 256 bytes of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
-    /// What the client speaks.
+    /// The dialect of the client.
     pub dialect: Dialect,
-    /// What it asked for.
+    /// The operation of the request.
     pub operation: Operation,
-    /// The model that it asked for.
+    /// The model that the client asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
     /// How the call ended.
@@ -88,56 +88,56 @@ pub struct AuditRecord {
     /// The status that the client was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why it was refused, or which of our errors answered.
+    /// Why the gateway refused, or which of its own errors replaced the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<RejectionKind>,
-    /// The sentence that the client was sent with it, of which 1 KiB is kept.
+    /// The message of that rejection to the client; 1 KiB is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
-    /// What each layer that may refuse decided, in order.
+    /// The decision of each layer that may refuse, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Decision>,
     /// What a translation of the request lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Arc<str>>,
-    /// Tokens, over all attempts.
+    /// The usage over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// What that usage costs by the catalogue.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
-    /// What was held of the budgets.
+    /// What was held in the budgets.
     #[serde(rename = "granted_usd", default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Money>,
-    /// What they are charged.
+    /// What the budgets are charged.
     #[serde(rename = "charged_usd", default, skip_serializing_if = "Option::is_none")]
     pub charged: Option<Money>,
-    /// How well that is known.
+    /// How accurately the charge is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
-    /// The output tokens that the request was cut down to.
+    /// The output limit that the request was clamped to, in tokens.
     #[serde(rename = "clamped_to", default, skip_serializing_if = "Option::is_none")]
     pub clamped: Option<u64>,
     /// Every attempt, in the order in which they began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
-    /// From opening to the head of the answer.
+    /// The time from opening to the head of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,
-    /// What of that was spent here, and not on waiting for upstreams.
+    /// The part of that time that was not spent waiting for upstreams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_us: Option<u64>,
-    /// From opening to the first byte of the answer's body.
+    /// The time from opening to the first byte of the answer's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
-    /// From opening to closing.
+    /// The time from opening to closing.
     pub took_us: u64,
-    /// Bytes of the request's body, if it was read.
+    /// The bytes of the request's body, if it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_in: Option<u64>,
-    /// Bytes of body that the client was handed.
+    /// The bytes of body that were passed to the client.
     pub bytes_out: u64,
-    /// How much of what the two held was to be kept, if any was; there may have been no room for it.
+    /// How much of the prompt and the answer was to be captured, if any. There may have been no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }
@@ -146,19 +146,19 @@ pub struct AuditRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// The upstream, by its name here.
+    /// The name of the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Arc<str>>,
-    /// What it speaks.
+    /// The dialect of the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
-    /// The model that it was asked for.
+    /// The model that the upstream was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
-    /// The model that its answer says it is of.
+    /// The model that the answer names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Arc<str>>,
-    /// How it ended.
+    /// How the attempt ended.
     pub end: AttemptEnd,
     /// The status of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,39 +166,39 @@ pub struct AttemptRecord {
     /// The latest usage that the provider stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// Whether that is its last word; left out of the JSON where it is.
+    /// Whether that usage is final; left out of the JSON if it is.
     #[serde(default = "is_so", skip_serializing_if = "bool::clone")]
     pub usage_is_final: bool,
     /// What that usage costs by the catalogue.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
-    /// Of which list the prices are.
+    /// The price list that the cost is from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_version: Option<Arc<str>>,
-    /// The most that it can have cost, where that usage is not the last word.
+    /// The most that the attempt can have cost, if the usage is not final.
     #[serde(rename = "at_most_usd", default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Money>,
-    /// What the provider calls its error.
+    /// The provider's name for its error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Arc<str>>,
-    /// The provider's own id of the request, of which 128 bytes are kept.
+    /// The provider's own id of the request; 128 bytes are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_request_id: Option<String>,
-    /// From its start to the head of its answer.
+    /// The time from the start of the attempt to the head of its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,
-    /// From its start to its end.
+    /// The time from the start of the attempt to its end.
     pub took_us: u64,
 }
 
 impl AuditRecord {
-    /// The scope of the caller's own key, and what it is called.
+    /// The scope of the caller's own key, and the name of the key.
     pub(crate) fn key(&self) -> Option<(Scope, Arc<str>)> {
         let name = self.key_name.clone()?;
         Some((self.key_id.map_or_else(|| Scope::key(name.clone()), |id| Scope::key(id.to_string())), name))
     }
 
-    /// The record of a call that ended so.
+    /// The record of this outcome.
     #[must_use]
     pub fn new(outcome: &Outcome) -> Self {
         let (principal, client) = (outcome.principal.as_deref(), &outcome.client);
@@ -265,12 +265,12 @@ impl AttemptRecord {
     }
 }
 
-/// A name as far as it is kept. What a host calls its callers nobody bounds, and a record must fit into a line.
+/// A name, shortened. Hosts may use names of any length, and a record must fit into a line.
 fn kept(name: &Arc<str>) -> Arc<str> {
     if name.len() <= NAME { name.clone() } else { shortened(&**name, NAME).into() }
 }
 
-/// Without the nanoseconds, as all times of a record.
+/// Without the nanoseconds, like all times in a record.
 fn in_micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }

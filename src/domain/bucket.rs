@@ -1,8 +1,8 @@
-//! The rule of a limit a minute: a token bucket in one number, with a refund that never gives too much.
+//! The rule of a limit per minute: a token bucket in one number, with refunds that never give back too much.
 //!
-//! Reach for it when you write a store for limits. The bucket is full at rest, holds one minute's worth, and fills
-//! evenly; its whole state is the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371),
-//! and how much has been given back so far. All times are nanoseconds of one clock that does not run backwards.
+//! Use it to write a store for limits. The bucket is full at rest, holds one minute's worth, and fills evenly. Its
+//! state is the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371), and how much has
+//! been given back so far. All times are nanoseconds of one clock that never runs backwards.
 //!
 //! ```
 //! use tollgate::domain::bucket::{Bucket, MINUTE};
@@ -20,13 +20,13 @@ pub const MINUTE: i64 = 60_000_000_000;
 /// The state of one bucket. A new one is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bucket {
-    /// When it will be full again; in the past if it is.
+    /// When the bucket will be full again; in the past if it is full.
     pub full_at: i64,
-    /// All the time that refunds have ever moved `full_at` back by.
+    /// The total time by which refunds have moved `full_at` back.
     pub refunded: i64,
 }
 
-/// Where one taking stood, so that its refund can tell what of it has not drained yet.
+/// The state right after a taking, from which a refund computes what has not drained yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// `full_at` right after the taking.
@@ -36,33 +36,33 @@ pub struct Mark {
 }
 
 impl Bucket {
-    /// How long `amount` takes to fill, rounded up, so that no sum of takings is ever more than the limit.
+    /// How long `amount` takes to fill, rounded up, so that no sum of takings ever exceeds the limit.
     fn time(limit: u64, amount: u64) -> i64 {
         let time = (u128::from(amount) * MINUTE.unsigned_abs() as u128).div_ceil(u128::from(limit.max(1)));
         i64::try_from(time).unwrap_or(i64::MAX)
     }
 
     /// What a bucket holds beyond its minute: as much as rounding up adds to the takings that empty it one by one, so
-    /// that the seventh of seven still fits, and less than the time of one more.
+    /// that the seventh of seven still fits. It is less than the time of one more.
     fn slack(limit: u64) -> i64 {
         let one = (MINUTE - 1).unsigned_abs() / limit.max(1);
         i64::try_from(limit.min(one)).unwrap_or(0)
     }
 
-    /// Takes `amount` of a bucket of `limit` a minute.
+    /// Takes `amount` from a bucket of `limit` per minute.
     ///
     /// # Errors
-    /// How long to wait until there is as much; `None` where it will never be, because the bucket is smaller.
+    /// How long to wait until there is enough; `None` if there never will be, because the bucket is smaller.
     pub fn take(&mut self, now: i64, limit: u64, amount: u64) -> Result<Mark, Option<i64>> {
         let full_at = self.check(now, limit, amount)?;
         self.full_at = full_at;
         Ok(Mark { full_at, refunded: self.refunded })
     }
 
-    /// What [`take`](Self::take) would say, without taking: the new `full_at`.
+    /// What [`take`](Self::take) would return, without taking: the new `full_at`.
     ///
     /// # Errors
-    /// As for [`take`](Self::take).
+    /// The same as for [`take`](Self::take).
     pub fn check(&self, now: i64, limit: u64, amount: u64) -> Result<i64, Option<i64>> {
         if amount > limit || limit == 0 {
             return Err(None);
@@ -74,17 +74,17 @@ impl Bucket {
         }
     }
 
-    /// Takes `amount` whatever is there: what was used beyond the estimate is owed.
+    /// Takes `amount` whether or not it is there: use beyond the estimate is owed.
     pub fn owe(&mut self, now: i64, limit: u64, amount: u64) {
         self.full_at = self.full_at.max(now).saturating_add(Self::time(limit, amount));
     }
 
-    /// Gives `amount` of the taking at `mark` back, as far as it has not drained, and been there for others, already.
+    /// Gives back `amount` of the taking at `mark`, except what has drained, and was available to others, already.
     ///
-    /// The taking ends at `mark.full_at`; refunds that came since have moved it left by at most what they sum to; what
-    /// lies left of `now` is gone. So no sequence of refunds lets through more than was left unused.
+    /// The taking ends at `mark.full_at`. Later refunds have moved that end back by at most their sum. The part of it
+    /// before `now` is gone. So no sequence of refunds lets through more than was left unused.
     pub fn give_back(&mut self, now: i64, limit: u64, mark: Mark, amount: u64) {
-        // Only the difference matters, so the sum may go round.
+        // Only the difference matters, so the sum may wrap around.
         let end = mark.full_at.saturating_sub(self.refunded.wrapping_sub(mark.refunded));
         let undrained = end.saturating_sub(now).max(0);
         let time = undrained.min(Self::time(limit, amount.min(limit)));
@@ -92,7 +92,7 @@ impl Bucket {
         self.refunded = self.refunded.wrapping_add(time);
     }
 
-    /// How much could be taken at once.
+    /// How much can be taken right now.
     #[must_use]
     pub fn level(&self, now: i64, limit: u64) -> u64 {
         let most = MINUTE + Self::slack(limit);
@@ -101,7 +101,7 @@ impl Bucket {
         u64::try_from(u128::from(room) * u128::from(limit) / u128::from(MINUTE.unsigned_abs())).unwrap_or(u64::MAX)
     }
 
-    /// How long until it is full.
+    /// How long until the bucket is full.
     #[must_use]
     pub fn full_after(&self, now: i64) -> i64 {
         self.full_at.saturating_sub(now).max(0)
@@ -151,8 +151,8 @@ mod tests {
         assert_eq!(bucket.take(0, u64::MAX, u64::MAX).map(|mark| mark.full_at), Ok(MINUTE));
     }
 
-    /// One step a line, of a bucket of 60 a minute, where a token is a second: when, what is done, and behind `=` when it will be
-    /// full again and how much has been given back so far; or how long to wait.
+    /// One step per line, for a bucket of 60 a minute, in which a token takes a second: the time, the action, and after
+    /// `=` when it will be full again and how much has been given back so far, or how long to wait.
     const TABLE: &str = "
           0 take a 40   = 40 0
          10 take b 31   = wait 1

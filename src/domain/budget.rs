@@ -1,6 +1,6 @@
-//! A sum of money for a scope, in a window of time.
+//! A limit on spending, for a scope and a window of time.
 //!
-//! Reach for it when you give a key its budgets.
+//! Use it to give a key its budgets.
 //!
 //! ```
 //! use tollgate::domain::budget::{Budget, Window};
@@ -16,39 +16,39 @@ use super::money::Money;
 use super::scope::Scope;
 pub use super::window::Window;
 
-/// What a budget is kept under: one pot, whatever its limit is said to be.
+/// What spending is counted under. Its limit is not part of it, so different limits share one pot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pot {
-    /// Whose it is.
+    /// The scope that the pot belongs to.
     pub scope: Scope,
-    /// When it begins anew.
+    /// The window after which it begins anew.
     pub window: Window,
 }
 
-/// A pot and the most that may come out of it in one window.
+/// A pot, and the most that may be spent from it in one window.
 ///
-/// The limit travels with every ask, from the principal: a store keeps what was spent, and no configuration.
+/// The principal supplies the limit with every request. A store keeps what was spent, and no configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Budget {
     /// The pot.
     #[serde(flatten)]
     pub pot: Pot,
-    /// The most that may be spent and held in one window.
+    /// The most that may be spent and held together in one window.
     pub limit: Money,
-    /// Whether calls go on beyond the limit: then it is only told that it was reached.
+    /// Whether calls go on beyond the limit. A soft budget only reports that its limit was reached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub soft: bool,
 }
 
 impl Budget {
-    /// `limit` for `scope` in each `window`.
+    /// A budget of `limit` for `scope` in each `window`.
     #[must_use]
     pub fn new(scope: Scope, window: Window, limit: Money) -> Self {
         Budget { pot: Pot { scope, window }, limit, soft: false }
     }
 
-    /// Refuses nothing, and tells when it is reached.
+    /// Makes the budget soft: it refuses nothing, and reports when its limit is reached.
     #[must_use]
     pub fn soft(mut self) -> Self {
         self.soft = true;

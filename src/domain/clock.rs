@@ -1,6 +1,6 @@
-//! Time, asked for in one place.
+//! Time, read in one place.
 //!
-//! Reach for it in a test: a [`ManualClock`] stands still until it is moved, so nothing has to sleep.
+//! Use a [`ManualClock`] in a test: it stands still until it is moved, so nothing has to sleep.
 //!
 //! ```
 //! use std::time::Duration;
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// Where layers ask what time it is.
+/// The source of time for layers and stores.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The time of day.
     fn now(&self) -> Timestamp;
 
-    /// Time since an arbitrary origin, which never runs backwards: the one to subtract.
+    /// Time since an arbitrary origin, which never runs backwards: use it to measure durations.
     fn elapsed(&self) -> Duration;
 }
 
@@ -36,7 +36,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -66,7 +66,7 @@ impl ManualClock {
         ManualClock { state: Mutex::new((now, Duration::ZERO)) }
     }
 
-    /// Moves both readings forward. Stays at the last instant that a timestamp can hold.
+    /// Moves both readings forward, up to the last instant that a timestamp can hold.
     pub fn advance(&self, by: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = state.0.saturating_add(by).unwrap_or(Timestamp::MAX);

@@ -1,13 +1,13 @@
-//! What prompts and answers held, where somebody has asked that it be kept.
+//! Captured prompts and answers, for stacks that capture any.
 //!
-//! Reach for it when you write a [`ContentSink`](crate::store::content::ContentSink), or look at what one has kept. Nothing is
-//! kept of any call unless a [`ContentLayer`](crate::ContentLayer) is in the stack and told so.
+//! Use it to write a [`ContentSink`](crate::store::content::ContentSink), or to read what one has kept. Nothing of any
+//! call is kept unless a [`ContentLayer`](crate::ContentLayer) is in the stack and configured to keep it.
 //!
 //! ```
 //! use tollgate::domain::content::Keep;
 //! use tollgate::domain::principal::Principal;
 //!
-//! let legal = Principal::new("legal").content(Keep::Nothing); // whatever is kept of the others
+//! let legal = Principal::new("legal").content(Keep::Nothing); // whatever is kept of other callers
 //! assert_eq!("redacted".parse(), Ok(Keep::Redacted));
 //! # drop(legal);
 //! ```
@@ -23,15 +23,15 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use uuid::Uuid;
 
-/// How much is kept of what a call's prompt and answer held, from the least on.
+/// How much of a call's prompt and answer is kept, from the least to the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Keep {
-    /// None of it.
+    /// Nothing.
     #[default]
     Nothing,
-    /// How long they were, and a [`Seal`] that tells whether a text that somebody brings is the one.
+    /// Their lengths, and a [`Seal`] that can tell whether a given text is the one.
     Hashed,
     /// What a [`Redactor`](crate::content::Redactor) leaves of them.
     Redacted,
@@ -42,7 +42,7 @@ pub enum Keep {
 impl Keep {
     const ALL: [Keep; 4] = [Keep::Nothing, Keep::Hashed, Keep::Redacted, Keep::Full];
 
-    /// As records have it.
+    /// The name in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl FromStr for Keep {
     }
 }
 
-/// A word that does not say how much to keep.
+/// The text does not name a [`Keep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAKeep;
 
@@ -74,18 +74,18 @@ impl fmt::Display for NotAKeep {
 
 impl std::error::Error for NotAKeep {}
 
-/// Which of the two bodies of a call.
+/// One of the two bodies of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// What the client sent.
     Request,
-    /// What it was handed.
+    /// What the client was sent.
     Answer,
 }
 
 impl Side {
-    /// As records have it.
+    /// The name in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,20 +95,20 @@ impl Side {
     }
 }
 
-/// Why nothing is kept of a body that should have been.
+/// Why nothing of a body is kept although it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LeftOut {
-    /// It is longer than what is kept.
+    /// The body is longer than the limit.
     TooLong,
-    /// It was to be redacted, and is nothing that can be read: no JSON, a stream of an API that is not read, a coding that is
-    /// not.
+    /// The body was to be redacted but cannot be read: it is not JSON, is a stream of an unsupported API, or has an
+    /// unsupported content coding.
     Unreadable,
 }
 
 impl LeftOut {
-    /// As records have it.
+    /// The name in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -118,35 +118,35 @@ impl LeftOut {
     }
 }
 
-/// What is kept of one body of one call. Its `Debug` shows none of it.
+/// What is kept of one body of one call. Its `Debug` output shows none of it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Content {
-    /// Whose body: the id of the call, as its audit record has it.
+    /// The id of the call, as in its audit record.
     pub call: Uuid,
-    /// Which of its two.
+    /// Which of the call's two bodies.
     pub side: Side,
-    /// When it had come to its end.
+    /// When the body had ended.
     pub at: Timestamp,
-    /// The virtual key that was presented.
+    /// The id of the virtual key that was presented.
     pub key_id: Option<Uuid>,
-    /// Whose key it is.
+    /// The user that the key belongs to.
     pub user: Option<Arc<str>>,
-    /// How it is kept.
+    /// How the body is kept.
     pub keep: Keep,
-    /// Why there is nothing of it, if there is not.
+    /// Why nothing of it is kept, if nothing is.
     pub left_out: Option<LeftOut>,
-    /// Whether it came to its end: an answer whose client left, or that broke off, did not.
+    /// Whether the body is complete. An answer that broke off, or whose client left, is not.
     pub is_whole: bool,
-    /// How many bytes it had.
+    /// The size of the body in bytes.
     pub bytes: u64,
-    /// What the body below is. A stream that was redacted is kept as the one answer that it makes.
+    /// The media type of `body`. A redacted stream is kept as the one answer that it amounts to.
     pub media_type: Option<Arc<str>>,
-    /// In which coding it is, if in any: as it came, it may be in gzip.
+    /// The content coding of `body`, if any: a body kept as it came may be in gzip.
     pub coding: Option<Arc<str>>,
-    /// What is kept of it; `None` where only its seal is, or nothing.
+    /// What is kept of the body; `None` if only its seal is kept, or nothing.
     pub body: Option<Bytes>,
-    /// Tells whether a body is the one: the one above, or, where there is none, that which was sent.
+    /// Proves that a body is this one: `body`, or, if that is `None`, the one that was sent.
     pub seal: Option<Seal>,
 }
 
@@ -158,8 +158,8 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A hash of a body under a salt of its own: whoever has both can tell whether a body is the one, and whoever has the hash
-/// alone, in a journal that outlives the body, can tell nothing.
+/// A salted hash of a body. With the salt and the hash one can tell whether a body is the one. The hash alone, in a
+/// journal that outlives the body, reveals nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
     salt: [u8; 16],
@@ -167,33 +167,33 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// Of this body, under a new salt.
+    /// Seals this body with a new salt.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
-        // 122 bits at random.
+        // 122 random bits.
         let salt = Uuid::new_v4().into_bytes();
         Seal { salt, hash: hash(salt, body) }
     }
 
-    /// A seal as a store kept it.
+    /// A seal from a store.
     #[must_use]
     pub fn from_parts(salt: [u8; 16], hash: [u8; 32]) -> Self {
         Seal { salt, hash }
     }
 
-    /// Its salt: goes where the body goes, and is deleted with it.
+    /// The salt. It is stored with the body, and deleted with it.
     #[must_use]
     pub fn salt(&self) -> &[u8; 16] {
         &self.salt
     }
 
-    /// HMAC-SHA-256 of the body under the salt.
+    /// HMAC-SHA-256 of the body, keyed with the salt.
     #[must_use]
     pub fn hash(&self) -> &[u8; 32] {
         &self.hash
     }
 
-    /// Whether this is the body.
+    /// Whether this is the sealed body.
     #[must_use]
     pub fn fits(&self, body: &[u8]) -> bool {
         hash(self.salt, body) == self.hash

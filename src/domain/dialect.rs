@@ -1,7 +1,7 @@
 //! Which API a peer speaks, and which of its operations a path names.
 //!
-//! Reach for it when a service of yours must answer in the client's own shape. The dialect follows from the path
-//! alone: since 2026-10 both SDK families send `Authorization: Bearer`, so no header tells them apart.
+//! Use it if a service of yours must answer in the client's own format. Only the path decides the dialect: since
+//! 2026-10 both SDK families send `Authorization: Bearer`, so no header tells them apart.
 //!
 //! ```
 //! use tollgate::domain::dialect::{Dialect, Endpoint, Operation};
@@ -29,7 +29,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,27 +50,27 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// What a path asks for.
+/// The operation that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Operation {
     /// A generation: `POST /v1/messages`, `/v1/chat/completions`, `/v1/responses`.
     Generate,
-    /// `POST /v1/messages/count_tokens`: tokens counted, none produced.
+    /// `POST /v1/messages/count_tokens`: counts tokens, and produces none.
     CountTokens,
-    /// `GET /v1/models`, and one of them by its name.
+    /// `GET /v1/models`, and `GET /v1/models/{id}`.
     ListModels,
-    /// `GET /v1/key`: what the caller's own key may, and how it stands.
+    /// `GET /v1/key`: what the caller's own key may do, and how it stands.
     KeyInfo,
-    /// `GET /api/oauth/usage`: how the caller's budgets stand, as Claude Code shows it.
+    /// `GET /api/oauth/usage`: how the caller's budgets stand, in the form that Claude Code shows.
     Usage,
-    /// Anything else; its dialect serves the shape of errors only.
+    /// Anything else. Its dialect only decides the format of errors.
     Other,
 }
 
 impl Operation {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,17 +89,18 @@ impl Operation {
 pub struct Endpoint {
     /// The API that the client speaks.
     pub dialect: Dialect,
-    /// What it asks for.
+    /// The operation that it asks for.
     pub operation: Operation,
 }
 
 impl Endpoint {
-    /// Reads a path (no query). With or without `/v1`, and below `/anthropic` or `/openai`, as clients build them.
+    /// Reads a path (without a query). It may have `/v1` or not, and may be below `/anthropic` or `/openai`, as clients
+    /// build it.
     #[must_use]
     pub fn of(path: &str) -> Self {
         let (named, rest) = (Endpoint::family(path), Endpoint::below_family(path));
         let rest = prefix(rest, "/v1").unwrap_or(rest);
-        // Where both families have a path, and the prefix does not tell.
+        // For paths that both families have, if no prefix decides.
         let family = named.unwrap_or(Dialect::OpenAiChat);
         let is_anthropics = |rest| named.map_or_else(|| anthropic_only(rest), |named| named == Dialect::Anthropic);
         let (dialect, operation) = match rest.strip_suffix('/').unwrap_or(rest) {
@@ -117,20 +118,18 @@ impl Endpoint {
         Endpoint { dialect, operation }
     }
 
-    /// A path without the prefix of a family, if it has one.
+    /// The path without the prefix of a family, if it has one.
     pub(crate) fn below_family(path: &str) -> &str {
         prefix(path, "/anthropic").or_else(|| prefix(path, "/openai")).unwrap_or(path)
     }
 
-    /// Whose clients ask below the prefix that a path has, if it has one: it decides in what shape they hear that nothing is
-    /// there.
+    /// The family whose prefix the path has, if any. It decides the format of a 404.
     pub(crate) fn family(path: &str) -> Option<Dialect> {
         let of = |name, dialect| prefix(path, name).map(|_| dialect);
         of("/anthropic", Dialect::Anthropic).or_else(|| of("/openai", Dialect::OpenAiChat))
     }
 
-    /// Whether a path that says nothing to us ends like one that would, so that it seems to stand behind the prefix of a
-    /// mount.
+    /// Whether an unknown path ends like a known one, so that it is probably a known path behind a mount prefix.
     pub(crate) fn is_behind_a_prefix(path: &str) -> bool {
         let path = path.strip_suffix('/').unwrap_or(path);
         ["/v1/messages", "/v1/messages/count_tokens", "/chat/completions", "/v1/responses"]
@@ -145,7 +144,7 @@ impl Endpoint {
         matches!(self.operation, Operation::Generate | Operation::CountTokens)
     }
 
-    /// The path of this endpoint at the provider, below its base URL; `None` where there is none of ours to call.
+    /// The path of this endpoint at the provider, below its base URL; `None` if tollgate calls no such endpoint.
     #[must_use]
     pub fn upstream_path(self) -> Option<&'static str> {
         Some(match (self.dialect, self.operation) {
@@ -158,8 +157,8 @@ impl Endpoint {
     }
 }
 
-/// Paths that only Anthropic clients ask for, so that a 404 comes in their shape where no prefix says whose it is; below `/api`
-/// they are Claude Code's.
+/// Paths that only Anthropic clients ask for, so that they get a 404 in Anthropic's format even without a prefix. Those
+/// below `/api` are Claude Code's.
 fn anthropic_only(path: &str) -> bool {
     ["/messages", "/complete", "/api/hello", "/api/oauth", "/api/event_logging"]
         .iter()
@@ -167,7 +166,7 @@ fn anthropic_only(path: &str) -> bool {
         || path.starts_with("/api/claude_")
 }
 
-/// What follows `prefix` when it ends at a path segment.
+/// What follows `prefix`, if `prefix` ends at a path segment.
 fn prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }

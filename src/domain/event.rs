@@ -1,7 +1,7 @@
-//! What somebody should hear of, when it happens: a budget that runs out, a provider that is down.
+//! Events that somebody should hear of when they happen: a budget that runs out, a provider that is down.
 //!
-//! Reach for it when you write an [`EventSink`](crate::store::event::EventSink), or tell of something yourself. Its text is a
-//! sentence for people; it serialises as one flat object with a `type`.
+//! Use it to write an [`EventSink`](crate::store::event::EventSink), or to report something yourself. The text of an
+//! event is a sentence for people. It serialises as one flat object with a `type`.
 //!
 //! ```
 //! use tollgate::domain::event::{Event, What};
@@ -26,11 +26,11 @@ use super::money::Money;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// Its own, by which a sink knows one that comes again.
+    /// The id of the event, by which a sink recognizes one that comes again.
     pub id: Uuid,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub what: What,
 }
@@ -40,64 +40,64 @@ pub struct Event {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum What {
-    /// So much of a budget is spent; at 100 percent nothing more is, unless it is soft.
+    /// A budget has reached a threshold. At 100 percent nothing more is granted, unless the budget is soft.
     BudgetThreshold {
-        /// Whose money.
+        /// The pot.
         pot: Pot,
-        /// What the key is called, where it is a key's.
+        /// The name of the key, if the pot is a key's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key_name: Option<Arc<str>>,
-        /// Its limit.
+        /// The limit of the budget.
         limit_usd: Money,
-        /// What is spent.
+        /// The amount spent.
         spent_usd: Money,
-        /// Which part of the limit was reached, in hundredths.
+        /// The percentage of the limit that was reached.
         percent: u8,
     },
-    /// A budget refuses: what is left of it, if anything, is too little for a call.
+    /// A budget refuses calls: what is left of it, if anything, is too little for a call.
     BudgetExhausted {
-        /// Whose money.
+        /// The pot.
         pot: Pot,
-        /// What the key is called, where it is a key's.
+        /// The name of the key, if the pot is a key's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key_name: Option<Arc<str>>,
-        /// Its limit.
+        /// The limit of the budget.
         limit_usd: Money,
-        /// What is spent.
+        /// The amount spent.
         spent_usd: Money,
-        /// When there is more, if ever.
+        /// When there will be more, if ever.
         resets_at: Option<Timestamp>,
     },
-    /// A key opens nothing any more.
+    /// A key was revoked.
     KeyRevoked {
-        /// Its id.
+        /// The id of the key.
         key_id: Uuid,
-        /// Its name.
+        /// The name of the key.
         key_name: Arc<str>,
     },
-    /// An upstream does not answer, or not as it should.
+    /// An upstream does not answer, or not properly.
     UpstreamDown {
-        /// Its name.
+        /// The name of the upstream.
         upstream: Arc<str>,
-        /// How many attempts in a row failed.
+        /// The number of attempts in a row that failed.
         attempts: u64,
     },
-    /// It answers again.
+    /// An upstream answers again.
     UpstreamUp {
-        /// Its name.
+        /// The name of the upstream.
         upstream: Arc<str>,
     },
-    /// Records are not written as they should be, and calls are refused.
+    /// Records cannot be written as they should be, and calls are refused.
     AuditDegraded {
         /// Why.
         reason: Cow<'static, str>,
     },
-    /// They are written again.
+    /// Records are written again.
     AuditRestored,
 }
 
 impl Event {
-    /// This has happened then.
+    /// An event that happened at this time.
     #[must_use]
     pub fn new(at: Timestamp, what: What) -> Self {
         Event { id: Uuid::now_v7(), at, what }
@@ -105,7 +105,7 @@ impl Event {
 }
 
 impl What {
-    /// Its type, as its JSON has it.
+    /// The type, as in the JSON.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! The rules of a pot: how a window begins anew, what may be granted, and how a grant is made true.
+//! The rules of a pot: how a window begins anew, what may be granted, and how a grant is settled.
 //!
-//! Reach for it when you write a budget store: memory and SQLite both decide by these rules, and the suite holds yours to
-//! them. Nothing here knows of clocks, locks or tables.
+//! Use it to write a budget store: the memory and SQLite stores both decide by these rules, and the conformance suite
+//! checks yours against them. Nothing here uses clocks, locks or tables.
 //!
 //! ```
 //! use tollgate::domain::ledger::{Room, Wish};
@@ -9,7 +9,7 @@
 //! let money = |nanos| Money::from_nanos(nanos);
 //! let wish = Wish { min: money(10), want: money(100), share: 4 };
 //! let room = Room { spent: money(50), held: money(30), limit: money(100), soft: false };
-//! // 20 are left: a quarter of them is under the least, so the least is granted.
+//! // 20 are left. A quarter of them is less than the minimum, so the minimum is granted.
 //! assert_eq!(wish.grant([room]).ok(), Some(money(10)));
 //! ```
 
@@ -19,72 +19,72 @@ pub use self::account::{Account, THRESHOLDS};
 use super::budget::Budget;
 use super::money::Money;
 
-/// How much there is in a pot, for one ask.
+/// What a pot has, for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Settled and forfeited.
     pub spent: Money,
     /// Granted to calls in flight.
     pub held: Money,
-    /// The most that both may be.
+    /// The most that both together may be.
     pub limit: Money,
-    /// Whether that keeps nobody from more.
+    /// Whether more than the limit may be granted.
     pub soft: bool,
 }
 
 impl Room {
-    /// That of an account under a budget.
+    /// The room of an account under a budget.
     #[must_use]
     pub fn of(account: &Account, budget: &Budget) -> Self {
         Room { spent: account.spent, held: account.held, limit: budget.limit, soft: budget.soft }
     }
 
-    /// As there is for who holds so much of it already.
+    /// The room for a call that already holds `own` of it.
     #[must_use]
     pub fn without(mut self, own: Money) -> Self {
         self.held = self.held.saturating_sub(own);
         self
     }
 
-    /// What may still be granted; less than nothing where more was spent than there was.
+    /// What may still be granted; negative if more was spent than the limit.
     #[must_use]
     pub fn left(self) -> Money {
         self.limit.saturating_sub(self.spent).saturating_sub(self.held)
     }
 
-    /// What can be held on top and still be counted: more would be cut off when it is held, taken off whole when it is settled,
-    /// and leave less than nothing held.
+    /// What can be held in addition without exceeding [`Money`]. More would saturate when it is held, be subtracted in
+    /// full when it is settled, and make `held` negative.
     fn countable(self) -> Money {
         Money::MAX.saturating_sub(self.spent).saturating_sub(self.held).max(Money::ZERO)
     }
 }
 
-/// What a call asks of every one of its pots.
+/// What a call asks of each of its pots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
-    /// The least that is of use.
+    /// The smallest useful grant.
     pub min: Money,
     /// All that the call may cost.
     pub want: Money,
-    /// A grant takes at most one part in `share` of what is left, unless that is under the least. 1 takes all.
+    /// A grant takes at most one part in `share` of what is left, but never less than `min`. 1 takes all.
     pub share: u32,
 }
 
 /// Why a pot grants nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lack {
-    /// Which of the pots, counted from 0.
+    /// The index of the pot.
     pub index: usize,
-    /// Whether there would be enough once the calls in flight have settled for nothing: coming back soon may help.
+    /// Whether there would be enough if all calls in flight settled for nothing. Then a retry may help soon.
     pub is_held: bool,
 }
 
 impl Wish {
-    /// The grant that every pot can give. All give the same, or none gives anything; soft ones give all that is wanted, as far as
-    /// [`Money`] can count what is then spent and held.
+    /// The grant that every pot can give. All pots give the same, or none gives anything. Soft pots give all that is
+    /// wanted, as far as [`Money`] can count the total spent and held.
     ///
     /// # Errors
-    /// The first pot that has less than the least; of several, one that is spent comes before those that are only held.
+    /// The first pot that has less than `min`. If several do, a spent pot comes before those that are only held.
     pub fn grant(self, pots: impl IntoIterator<Item = Room>) -> Result<Money, Lack> {
         let mut granted = self.want;
         let mut lack: Option<Lack> = None;
@@ -94,7 +94,7 @@ impl Wish {
                 continue;
             }
             let left = room.left();
-            // A limit of nothing lets nothing through, not even what costs nothing.
+            // A limit of zero lets nothing through, not even a call that costs nothing.
             if left < self.min || room.limit <= Money::ZERO {
                 let is_held = left.saturating_add(room.held) >= self.min && room.held > Money::ZERO;
                 if lack.is_none_or(|lack| lack.is_held && !is_held) {

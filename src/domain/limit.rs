@@ -1,7 +1,7 @@
-//! Requests a minute, tokens a minute, and calls at once.
+//! Limits on requests per minute, tokens per minute, and concurrent calls.
 //!
-//! Reach for it when you give a key its limits. A minute's worth may be used at once and then comes back evenly, as the
-//! providers do it (a token bucket whose size is its limit).
+//! Use it to give a key its limits. A minute's worth may be used at once and then comes back evenly, as with the
+//! providers (a token bucket whose size is its limit).
 //!
 //! ```
 //! use tollgate::domain::limit::{Limit, Measure};
@@ -21,16 +21,16 @@ use super::scope::Scope;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Measure {
-    /// Calls begun a minute.
+    /// Calls begun per minute.
     Requests,
-    /// Input and output tokens a minute, without those that Anthropic's API has read from its cache.
+    /// Input and output tokens per minute, without those that Anthropic's API has read from its cache.
     Tokens,
-    /// Calls that are under way, until their last byte.
+    /// Concurrent calls, each until its last byte.
     Parallel,
 }
 
 impl Measure {
-    /// As it is stored.
+    /// The name under which the measure is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,17 +41,17 @@ impl Measure {
     }
 }
 
-/// A scope, what is counted of it, and the most that may be.
+/// A scope, a measure, and the most that is allowed.
 ///
-/// Like a budget's, the limit travels with every ask, from the principal.
+/// The principal supplies the limit with every request, as for a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limit {
-    /// Whose it is.
+    /// The scope that the limit applies to.
     pub scope: Scope,
     /// What is counted.
     pub measure: Measure,
-    /// The most: a minute, or at once.
+    /// The most per minute, or concurrently.
     pub most: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The nouns: plain data that every layer speaks of, with no I/O in it.
+//! The shared data types: plain data that every layer uses, without I/O.
 //!
-//! Reach for it when you write a gate, a router or an observer: what a [`Target`](target::Target), an
-//! [`Outcome`](outcome::Outcome) or a [`Rejection`](rejection::Rejection) is, is said here.
+//! You need them to write a gate, a router or an observer: a [`Target`](target::Target), an
+//! [`Outcome`](outcome::Outcome) and a [`Rejection`](rejection::Rejection) are defined here.
 //!
 //! ```
 //! use tollgate::domain::usage::Usage;

@@ -1,12 +1,12 @@
-//! Money as integers: billionths of a US dollar, and prices in the trillionths that a single token costs.
+//! Money as integers: amounts in billionths of a US dollar, and token prices in trillionths.
 //!
-//! Reach for it when you set a budget, or read what a call cost. There is no way from or to a float, and no operator that
-//! could wrap: amounts come from decimal text, and sums say when they do not fit.
+//! Use it to set a budget, or to read what a call cost. There is no conversion from or to a float, and no operator that
+//! could wrap around: amounts come from decimal text, and sums report when they do not fit.
 //!
 //! ```
 //! use tollgate::domain::money::{Money, Price};
 //! let budget: Money = "5".parse()?;
-//! let price: Price = "0.0375".parse()?; // dollars a million tokens
+//! let price: Price = "0.0375".parse()?; // dollars per million tokens
 //! assert_eq!(budget.to_string(), "5.00");
 //! assert_eq!(price.cost(1), Some(Money::from_nanos(38))); // 37.5, rounded up
 //! # Ok::<(), tollgate::domain::money::MoneyError>(())
@@ -19,53 +19,53 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
-/// An amount of US dollars, in units of 1e-9 dollars: at most about 9.2 billion dollars either way.
+/// An amount of US dollars, in units of 1e-9 dollars, up to about 9.2 billion dollars in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Money(i64);
 
 impl Money {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Money = Money(0);
-    /// The most that can be said.
+    /// The largest amount.
     pub const MAX: Money = Money(i64::MAX);
 
-    /// So many billionths of a dollar.
+    /// An amount of this many billionths of a dollar.
     #[must_use]
     pub const fn from_nanos(nanos: i64) -> Self {
         Money(nanos)
     }
 
-    /// Billionths of a dollar.
+    /// The amount in billionths of a dollar.
     #[must_use]
     pub const fn nanos(self) -> i64 {
         self.0
     }
 
-    /// The sum, if it can be said.
+    /// The sum, or `None` if it does not fit.
     #[must_use]
     pub fn checked_add(self, other: Money) -> Option<Money> {
         self.0.checked_add(other.0).map(Money)
     }
 
-    /// The sum, or the nearest amount that can be said.
+    /// The sum, or the nearest amount that fits.
     #[must_use]
     pub fn saturating_add(self, other: Money) -> Money {
         Money(self.0.saturating_add(other.0))
     }
 
-    /// The difference, or the nearest amount that can be said.
+    /// The difference, or the nearest amount that fits.
     #[must_use]
     pub fn saturating_sub(self, other: Money) -> Money {
         Money(self.0.saturating_sub(other.0))
     }
 
-    /// Whether this is less than nothing.
+    /// Whether the amount is below zero.
     #[must_use]
     pub fn is_negative(self) -> bool {
         self.0 < 0
     }
 
-    /// In whole cents, rounded away from what the reader could spend: for messages, not for sums.
+    /// The amount in whole cents, rounded down, away from what the reader could spend: for messages, not for sums.
     #[must_use]
     pub fn to_cents(self) -> String {
         const CENT: i64 = 10_000_000;
@@ -73,7 +73,7 @@ impl Money {
     }
 }
 
-/// Dollars in decimal, with at least cents and no more digits than it needs: `5.00`, `0.0375`, `-1.50`.
+/// Decimal dollars, with at least two decimal places and no more than needed: `5.00`, `0.0375`, `-1.50`.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut whole, mut part) = (self.0.unsigned_abs() / 1_000_000_000, self.0.unsigned_abs() % 1_000_000_000);
@@ -82,7 +82,7 @@ impl fmt::Display for Money {
             part /= 10;
             digits -= 1;
         }
-        // By hand and from its end, since every governed answer says one. Longest is `-9223372036.854775808`.
+        // By hand and from its end, since every governed answer shows one. The longest is `-9223372036.854775808`.
         let (mut text, mut start) = ([0; 21], 21);
         let mut put = |byte| {
             start -= 1;
@@ -107,7 +107,7 @@ impl fmt::Display for Money {
     }
 }
 
-/// Not negative, in plain decimal: `5`, `0.25`, `1000.000000001`.
+/// Parses a plain decimal number that is not negative: `5`, `0.25`, `1000.000000001`.
 impl FromStr for Money {
     type Err = MoneyError;
 
@@ -117,7 +117,7 @@ impl FromStr for Money {
     }
 }
 
-/// As decimal text, so that no reader of the JSON takes it through a float.
+/// As decimal text, so that no JSON reader converts it to a float.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -130,31 +130,31 @@ impl<'de> Deserialize<'de> for Money {
     }
 }
 
-/// What tokens cost: trillionths of a dollar a token, which is the same as millionths of a dollar a million tokens.
+/// A token price in trillionths of a dollar per token, which equals millionths of a dollar per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Price(u64);
 
 impl Price {
-    /// Trillionths of a dollar a token.
+    /// A price of this many trillionths of a dollar per token.
     #[must_use]
     pub const fn from_picos(picos: u64) -> Self {
         Price(picos)
     }
 
-    /// Trillionths of a dollar a token.
+    /// The price in trillionths of a dollar per token.
     #[must_use]
     pub const fn picos(self) -> u64 {
         self.0
     }
 
-    /// What so many tokens cost, rounded up to the next billionth; `None` beyond what [`Money`] can say.
+    /// The cost of this many tokens, rounded up to the next billionth; `None` if it does not fit into [`Money`].
     #[must_use]
     pub fn cost(self, tokens: u64) -> Option<Money> {
         Cost::default().add(tokens, self).total()
     }
 }
 
-/// Dollars a million tokens, in plain decimal: `3`, `0.0375`.
+/// Parses dollars per million tokens, in plain decimal: `3`, `0.0375`.
 impl FromStr for Price {
     type Err = MoneyError;
 
@@ -164,7 +164,7 @@ impl FromStr for Price {
     }
 }
 
-/// The sum of a call's lines, kept exact and rounded up once.
+/// The sum of a call's items, kept exact and rounded up once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
     picos: u128,
@@ -172,7 +172,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// With one more line.
+    /// Adds `count` tokens at this price.
     #[must_use]
     pub fn add(self, count: u64, price: Price) -> Self {
         self.add_picos(u128::from(count) * u128::from(price.0))
@@ -185,13 +185,13 @@ impl Cost {
         }
     }
 
-    /// Times `millionths`: 1,100,000 is a tenth more.
+    /// Multiplies by `millionths`: 1,100,000 adds a tenth.
     #[must_use]
     pub fn times(self, millionths: u32) -> Multiplied {
         Multiplied { product: (!self.overflow).then_some(self.picos), down: 1_000 }.times(millionths)
     }
 
-    /// The sum in money, rounded up; `None` beyond what [`Money`] can say.
+    /// The sum in money, rounded up; `None` if it does not fit into [`Money`].
     #[must_use]
     pub fn total(self) -> Option<Money> {
         self.times(1_000_000).total()
@@ -201,14 +201,14 @@ impl Cost {
 /// A [`Cost`] and its multipliers, not yet rounded.
 #[derive(Debug, Clone, Copy)]
 pub struct Multiplied {
-    /// `None` if it cannot be said.
+    /// `None` if it does not fit.
     product: Option<u128>,
-    /// What it is to be divided by to be billionths.
+    /// The divisor that makes billionths of it.
     down: u128,
 }
 
 impl Multiplied {
-    /// Times a further `millionths`: multipliers multiply each other.
+    /// Multiplies by a further `millionths`; multipliers compound.
     #[must_use]
     pub fn times(self, millionths: u32) -> Multiplied {
         let product = self.product.and_then(|product| product.checked_mul(u128::from(millionths)));
@@ -218,24 +218,25 @@ impl Multiplied {
         }
     }
 
-    /// The product in money, rounded up; `None` beyond what [`Money`] can say.
+    /// The product in money, rounded up; `None` if it does not fit into [`Money`].
     #[must_use]
     pub fn total(self) -> Option<Money> {
         i64::try_from(self.product?.div_ceil(self.down)).ok().map(Money)
     }
 }
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MoneyError {
-    /// It is negative.
+    /// The amount is negative.
     Negative,
-    /// It is no plain decimal number: empty, with an exponent, a sign, a separator, or not a number at all.
+    /// The text is not a plain decimal number: it is empty, has an exponent, a sign or a separator, or is not a number
+    /// at all.
     NotDecimal,
-    /// It has more decimal places than are kept.
+    /// The amount has too many decimal places.
     TooFine,
-    /// It is more than can be said.
+    /// The amount is too large.
     TooLarge,
 }
 

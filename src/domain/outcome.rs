@@ -1,7 +1,7 @@
-//! How a call ended, and each attempt of it.
+//! How a call and each of its attempts ended.
 //!
-//! Reach for it in [`Call::on_close`](crate::Call::on_close) or
-//! [`CallLayer::on_close`](crate::call::CallLayer::on_close): everyone who needs to know gets one [`Outcome`], once.
+//! Use it in [`Call::on_close`](crate::Call::on_close) or [`CallLayer::on_close`](crate::call::CallLayer::on_close):
+//! every observer gets one [`Outcome`] per call, once.
 //!
 //! ```
 //! use tollgate::domain::outcome::{End, Outcome};
@@ -34,23 +34,24 @@ use super::usage::Usage;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum End {
-    /// The client got the whole of a good answer.
+    /// The client got a good answer in full.
     Complete,
-    /// The client went away before the end of its answer.
+    /// The client disconnected before the end of its answer.
     Abandoned,
-    /// It was let through, and upstream or the way there failed: an error status, a broken or cut stream, a panic.
+    /// The call was let through, and the upstream or the way to it failed: an error status, a broken or cut stream, a
+    /// panic.
     Failed,
-    /// We did not let it through.
+    /// The gateway did not let it through.
     Refused,
-    /// It was under way, and ended from outside, see [`LiveCalls`](crate::call::LiveCalls), or by its
+    /// The call was in flight and was ended from outside, by [`LiveCalls`](crate::call::LiveCalls) or by its
     /// [budget](crate::budget).
     Cut,
-    /// The process that carried it ended, and nobody saw how it went on: see [`journal`](crate::store::journal).
+    /// The process that carried the call ended, and nobody saw the rest: see [`journal`](crate::store::journal).
     Lost,
 }
 
 impl End {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,21 +65,21 @@ impl End {
     }
 }
 
-/// How well it is known what a call cost that money was held for.
+/// How accurately the cost of a call with held money is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Quality {
-    /// By the provider's own last word, or because there was nothing to bill.
+    /// Exactly: from the provider's final usage, or because there was nothing to bill.
     Exact,
-    /// It ended without that word: it is the most that it can have cost.
+    /// As an upper bound: the call ended without a final usage, and this is the most that it can have cost.
     Estimated,
-    /// Nothing bounds what it can have cost below what was granted: that.
+    /// Not at all: nothing bounds the cost below the grant, so the grant is charged.
     Forfeit,
 }
 
 impl Quality {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,23 +95,23 @@ impl Quality {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AttemptEnd {
-    /// The answer came whole.
+    /// The answer came in full.
     Complete,
-    /// Dropped by our side before its end, because nobody wanted it any more.
+    /// The gateway's side dropped it before its end, because nobody wanted it any more.
     Abandoned,
-    /// No connection was made, or none took all of the request's body: the provider had nothing to work on.
+    /// No connection was made, or none took all of the request's body, so the provider had nothing to work on.
     Unsent,
-    /// Sent, as far as anybody knows, but no answer came, or in its place the 524 of an edge that waited no longer: the provider
-    /// may have worked and billed.
+    /// It was sent, as far as is known, but no answer came, or an edge proxy answered 524 after its own timeout. The
+    /// provider may have worked and billed.
     NoAnswer,
-    /// The provider answered with an error status, or with one of success and an error for all of its answer.
+    /// The provider answered with an error status, or with a success status and a body that is only an error.
     ErrorStatus,
-    /// The answer broke off, stalled, said in its stream that it failed, or ended without the mark of its end.
+    /// The answer broke off, stalled, reported a failure in its stream, or ended without its end marker.
     Broken,
 }
 
 impl AttemptEnd {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,9 +129,9 @@ impl AttemptEnd {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Where it went; `None` where the service behind the layers is the host's own.
+    /// Where it went; `None` if the service behind the layers is the host's own.
     pub target: Option<Target>,
-    /// The model that the answer says it is of.
+    /// The model that the answer names.
     pub answered: Option<Arc<str>>,
     /// How it ended.
     pub end: AttemptEnd,
@@ -138,31 +139,31 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// The latest usage that the provider stated; `None` if it stated none.
     pub usage: Option<Usage>,
-    /// Whether that usage is the provider's last word: the answer came whole and carried it.
+    /// Whether that usage is final: the answer came in full and carried it.
     pub usage_is_final: bool,
-    /// What that usage costs by the catalogue; `None` where the model has no price there.
+    /// What that usage costs by the catalogue; `None` if the model has no price there.
     pub cost: Option<Money>,
-    /// Of which list the prices are that it was costed by: that of the model's [card](super::catalog::ModelCard).
+    /// The price list that the cost is from: that of the model's [card](super::catalog::ModelCard).
     pub price_version: Option<Arc<str>>,
-    /// The most that it can have cost, where that usage is not the last word and time bounds it: see
+    /// The most that it can have cost, if the usage is not final and time bounds it: see
     /// [`ceiling_so_far`](super::estimate::ceiling_so_far).
     pub at_most: Option<Money>,
-    /// The most output tokens that it can have had, where that usage is not the last word: what its model can have made in the
-    /// time, or, where its speed is not known, as many as events came.
+    /// The most output tokens that it can have had, if the usage is not final: what the model can have produced in the
+    /// time or, if its speed is not known, the number of events that came.
     pub output_at_most: Option<u64>,
-    /// What the provider calls its error, if it failed: `overloaded_error`, `insufficient_quota`. One word of up to 64 bytes, and
-    /// nothing of what it says of the request.
+    /// The provider's name for its error, if it failed: `overloaded_error`, `insufficient_quota`. One word of up to 64
+    /// bytes; nothing of the message about the request.
     pub error: Option<Arc<str>>,
-    /// The provider's own id of the request, for its support desk.
+    /// The provider's own id of the request, for its support.
     pub upstream_request_id: Option<String>,
-    /// From the start of the attempt to the head of its answer.
+    /// The time from the start of the attempt to the head of its answer.
     pub head_after: Option<Duration>,
-    /// From the start of the attempt to its end.
+    /// The time from the start of the attempt to its end.
     pub took: Duration,
 }
 
 impl Attempt {
-    /// One that ended so, and of which nothing else is known.
+    /// An attempt that ended like this, and of which nothing else is known.
     pub(crate) fn begun(end: AttemptEnd) -> Self {
         Attempt {
             target: None,
@@ -183,81 +184,82 @@ impl Attempt {
     }
 }
 
-/// The account of a closed call. Made once, after its client body and its last attempt have both ended.
+/// The account of a closed call. It is made once, after the client's body and the last attempt have both ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The id that the client saw as `x-request-id`.
     pub id: Uuid,
-    /// What was asked, in which dialect.
+    /// The dialect and the operation of the request.
     pub endpoint: Endpoint,
-    /// Who called, if anyone asked.
+    /// Who called, if a layer authenticated the caller.
     pub principal: Option<Arc<Principal>>,
-    /// What the client says of itself, where somebody hears of the call: an [`AuditLayer`](crate::AuditLayer), an observer or an
-    /// opener ([`on_close`](crate::CallLayer::on_close), [`on_open`](crate::CallLayer::on_open)), a gate of the host's.
+    /// What the client says about itself. It is read only if something in the stack uses it: an
+    /// [`AuditLayer`](crate::AuditLayer), an [`on_close`](crate::CallLayer::on_close) or
+    /// [`on_open`](crate::CallLayer::on_open) observer, or a gate of the host.
     pub client: Attribution,
-    /// The model that the client named, if its body was read.
+    /// The model that the client named, if the body was read.
     pub model: Option<Arc<str>>,
     /// How the call ended.
     pub end: End,
-    /// The status that the client was sent; `None` if it left before any was.
+    /// The status that the client was sent; `None` if the client left before that.
     pub status: Option<StatusCode>,
-    /// Why we refused, or which of our own errors answered in the upstream's place.
+    /// Why the gateway refused, or which of its own errors replaced the upstream's answer.
     pub rejection: Option<RejectionKind>,
-    /// The sentence that the client was sent with it.
+    /// The message of that rejection to the client.
     pub reason: Option<Cow<'static, str>>,
-    /// What each layer that may refuse decided, in order.
+    /// The decision of each layer that may refuse, in order.
     pub decisions: Vec<Decision>,
     /// What a translation of the request lost, as the client was told: `dropped=seed; clamped=temperature:1.4>1`.
     pub warnings: Option<Arc<str>>,
-    /// The sum over the attempts; `None` if no attempt stated any.
+    /// The sum over the attempts; `None` if no attempt stated a usage.
     pub usage: Option<Usage>,
-    /// The sum of what the attempts cost, by the catalogue; `None` if none has a cost.
+    /// The sum of the costs of the attempts, by the catalogue; `None` if none has a cost.
     pub cost: Option<Money>,
-    /// What was held of the budgets.
+    /// What was held in the budgets.
     pub granted: Option<Money>,
-    /// What the budgets are charged in the end: see [`charge`].
+    /// What the budgets are finally charged: see [`charge`].
     pub charged: Option<Money>,
-    /// The output tokens that the request was cut down to, so that it fits the grant.
+    /// The output limit that the request was clamped to, in tokens, to fit the grant.
     pub clamped: Option<u64>,
     /// Every attempt, in the order in which they began.
     pub attempts: Vec<Attempt>,
-    /// Whether nothing that could ask a provider stood behind the layers but what begins an attempt first: a call without
-    /// one has cost nothing then.
+    /// Whether everything behind the layers that could ask a provider begins an attempt first. If so, a call without an
+    /// attempt has cost nothing.
     pub metered: bool,
     /// When the call opened.
     pub opened_at: Timestamp,
-    /// From opening to the head of the answer.
+    /// The time from opening to the head of the answer.
     pub head_after: Option<Duration>,
-    /// What of that no upstream was waited for: reading the request, deciding, translating, waiting for a budget; and a host's own
-    /// service, where nobody meters it.
+    /// The part of that time in which no upstream was waited for: reading the request, deciding, translating, waiting
+    /// for a budget. It includes the host's own service if that is not metered.
     pub own: Option<Duration>,
-    /// From opening to the first byte of the answer's body.
+    /// The time from opening to the first byte of the answer's body.
     pub first_byte_after: Option<Duration>,
-    /// From opening to closing.
+    /// The time from opening to closing.
     pub took: Duration,
-    /// Bytes of the request's body, if it was read.
+    /// The bytes of the request's body, if it was read.
     pub bytes_in: Option<u64>,
-    /// Bytes of body that the client was handed.
+    /// The bytes of body that were passed to the client.
     pub bytes_out: u64,
-    /// How much of what the two held was to be kept, if any was: see [`ContentLayer`](crate::ContentLayer).
+    /// How much of the prompt and the answer was to be captured, if any: see [`ContentLayer`](crate::ContentLayer).
     pub content: Option<Keep>,
 }
 
 impl Outcome {
-    /// Whether it is known that no provider was asked anything.
+    /// Whether it is certain that no provider was asked.
     #[must_use]
     pub fn is_unasked(&self) -> bool {
         let is_refused = self.rejection.is_some() && self.end != End::Cut;
         self.attempts.is_empty() && (is_refused || self.metered)
     }
 
-    /// From opening to the first byte of a good answer: an error is there at once, and says nothing of how long answers take.
+    /// The time to the first byte of a good answer. Errors are immediate, and say nothing about how long answers take.
     pub(crate) fn first_chunk_after(&self) -> Option<Duration> {
         self.first_byte_after.filter(|_| self.status.is_some_and(|status| status.is_success()))
     }
 
-    /// How well it is known what the budgets are charged; `None` where nothing was held of any.
+    /// How accurately the charge is known; `None` if no budget held anything.
     #[must_use]
     pub fn quality(&self) -> Option<Quality> {
         let granted = self.granted?;
@@ -274,7 +276,7 @@ impl Outcome {
 }
 
 impl Attempt {
-    /// Whether no provider saw it, or the one that did refused it.
+    /// Whether no provider saw the attempt, or the provider refused it.
     pub(crate) fn came_to_nothing(&self) -> bool {
         match self.end {
             AttemptEnd::Unsent => true,
@@ -284,13 +286,13 @@ impl Attempt {
     }
 }
 
-/// What one layer made of a call.
+/// What one layer decided about a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Decision {
-    /// Which layer.
+    /// The name of the layer.
     pub layer: Cow<'static, str>,
-    /// Whether it let the call pass; left out of its JSON where it did.
+    /// Whether the layer let the call pass; left out of the JSON if it did.
     #[serde(default = "passed", skip_serializing_if = "bool::clone")]
     pub allowed: bool,
     /// Why.
@@ -302,32 +304,34 @@ fn passed() -> bool {
 }
 
 impl Decision {
-    /// The layer called `layer` let the call pass. Of the reason 1 KiB is kept.
+    /// The layer called `layer` let the call pass. 1 KiB of the reason is kept.
     pub fn allow(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Decision { layer: layer.into(), allowed: true, reason: shortened(reason, REASON) }
     }
 
-    /// The layer called `layer` did not. Of the reason 1 KiB is kept.
+    /// The layer called `layer` refused the call. 1 KiB of the reason is kept.
     pub fn refuse(layer: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Decision { layer: layer.into(), allowed: false, reason: shortened(reason, REASON) }
     }
 }
 
-/// What a call is charged that was granted so much.
+/// The charge for a call with this grant: the sum over its attempts.
 ///
-/// The sum of its attempts: nothing for one that no provider saw, or that was refused; its cost where the answer came
-/// whole with its usage; for any other, since the provider may have worked, and billed, unseen, the most that it can have
-/// cost, or the whole grant where that is less or not known. Without any attempt nothing where it [is
-/// known](Outcome::is_unasked) that no provider was asked, and else the whole grant.
+/// - An attempt that no provider saw, or that was refused: nothing.
+/// - An answer that came in full with its usage: its cost.
+/// - Any other: the most that it can have cost, since the provider may have worked and billed unseen. If that is
+///   unknown or exceeds the grant, the grant.
+///
+/// A call without attempts is charged nothing if [no provider was asked](Outcome::is_unasked), and otherwise the grant.
 #[must_use]
 pub fn charge(granted: Money, attempts: &[Attempt], is_unasked: bool) -> Money {
     sum(granted, attempts, is_unasked, |at_most| at_most.unwrap_or(granted).min(granted))
 }
 
-/// What a call is charged whose grant is a guess at what it may cost.
+/// The charge for a call whose grant is only a guess at its cost.
 ///
-/// As [`charge`], but for an attempt of which not all is known: the most that it can have cost, though that be more than was
-/// granted, or the grant where that is not known.
+/// As [`charge`], except for an attempt whose cost is not fully known: it is charged the most that it can have cost,
+/// even beyond the grant, or the grant if that is unknown.
 #[must_use]
 pub fn charge_guessed(granted: Money, attempts: &[Attempt], is_unasked: bool) -> Money {
     sum(granted, attempts, is_unasked, |at_most| at_most.unwrap_or(granted))
@@ -342,17 +346,17 @@ fn sum(granted: Money, attempts: &[Attempt], is_unasked: bool, unknown: impl Fn(
     attempts.iter().map(charged).fold(Money::ZERO, Money::saturating_add)
 }
 
-/// What a call is counted for where nothing bounds what it may cost, so that nothing was held: as far as anybody knows.
+/// The amount counted for a call whose cost nothing bounds, so that nothing was held.
 ///
-/// The sum of its attempts: the cost of one that is known, of any other the most that it can have cost, or what it is known
-/// to have cost so far.
+/// It is the sum over the attempts: the cost if it is known, otherwise the most that it can have cost, otherwise what
+/// it is known to have cost so far.
 #[must_use]
 pub fn count(attempts: &[Attempt]) -> Money {
     let counted = |attempt: &Attempt| known(attempt).or(attempt.at_most).or(attempt.cost).unwrap_or(Money::ZERO);
     attempts.iter().map(counted).fold(Money::ZERO, Money::saturating_add)
 }
 
-/// The cost of an attempt of which everything is known.
+/// The cost of an attempt, if it is fully known.
 fn known(attempt: &Attempt) -> Option<Money> {
     match attempt.came_to_nothing() {
         true => Some(Money::ZERO),

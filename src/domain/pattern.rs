@@ -1,6 +1,6 @@
-//! How lists of models name them: a name, or the start of names and a `*`.
+//! Patterns in lists of models: a name, or a prefix that ends in `*`.
 
-/// Whether `name` is meant by `pattern`.
+/// Whether `pattern` covers `name`.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),

@@ -1,7 +1,7 @@
-//! The authenticated caller, and what they may.
+//! The authenticated caller, and what they may do.
 //!
-//! Reach for it when your service knows its users already: put an `Arc<Principal>` into the request's extensions, and no
-//! virtual key is asked for. Everything that governs a caller travels with it, so stores hold no configuration.
+//! Use it if your service already knows its users: put an `Arc<Principal>` into the request's extensions, and no
+//! virtual key is required. A principal carries everything that governs the caller, so stores hold no configuration.
 //!
 //! ```
 //! use tollgate::domain::budget::Window;
@@ -31,38 +31,39 @@ use super::money::Money;
 use super::pattern;
 use super::scope::{Scope, ScopeKind};
 
-/// What stands in a list that names nothing: no model is called so.
+/// The entry of a list that names no model: no model has this name.
 const NO_MODEL: &str = "";
 
-/// Who calls, and what they may.
+/// Who calls, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Principal {
-    /// The virtual key's id; `None` for a caller whom the host has authenticated itself.
+    /// The id of the virtual key; `None` for a caller whom the host has authenticated itself.
     #[serde(skip)]
     pub key: Option<Uuid>,
-    /// The name of the key, or of the caller. Where there is no key, what is the caller's own is counted under it: let it be
-    /// one that no two have, and that stays the same.
+    /// The name of the key, or of the caller. Without a key, the caller's own budgets and limits are counted under this
+    /// name, so it must be unique and must not change.
     pub name: Arc<str>,
-    /// Whose it is.
+    /// The user that the key belongs to.
     pub user: Option<Arc<str>>,
-    /// The team it belongs to.
+    /// The team that the key belongs to.
     pub team: Option<Arc<str>>,
-    /// The organisation it belongs to.
+    /// The organisation that the key belongs to.
     pub org: Option<Arc<str>>,
-    /// Words to sort costs by.
+    /// Tags for cost reports.
     pub tags: Vec<Arc<str>>,
-    /// The models that may be asked for: names, and starts of names with a `*`. None named means all; whom
-    /// [`models`](Self::models) has given an empty list, may ask for none.
+    /// The models that may be asked for: names, or prefixes that end in `*`. Without any, all models are allowed. After
+    /// [`models`](Self::models) with an empty list, none is.
     pub models: Vec<Arc<str>>,
-    /// Names of this caller's own for models.
+    /// The caller's own names for models.
     pub aliases: BTreeMap<Arc<str>, Arc<str>>,
-    /// The pots that every call is paid from, all of them.
+    /// The budgets that every call is paid from, all of them.
     pub budgets: Vec<Budget>,
     /// The limits that every call counts against, all of them.
     pub limits: Vec<Limit>,
-    /// How much is kept of what its calls hold, where the stack keeps any; `None` for as much as of everybody's.
+    /// How much of the caller's prompts and answers is captured, if the stack captures any; `None` for the stack's
+    /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }
@@ -91,36 +92,36 @@ impl Principal {
         }
     }
 
-    /// Belongs to this user.
+    /// Sets the user.
     #[must_use]
     pub fn user(mut self, user: impl Into<Arc<str>>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Belongs to this team.
+    /// Sets the team.
     #[must_use]
     pub fn team(mut self, team: impl Into<Arc<str>>) -> Self {
         self.team = Some(team.into());
         self
     }
 
-    /// Belongs to this organisation.
+    /// Sets the organisation.
     #[must_use]
     pub fn org(mut self, org: impl Into<Arc<str>>) -> Self {
         self.org = Some(org.into());
         self
     }
 
-    /// Sorted under this word too.
+    /// Adds a tag for cost reports.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// May ask for these models too, names, or starts of names and a `*`, and for no others. An empty list is a list: who is
-    /// given that alone may ask for none.
+    /// Allows these models, and those of earlier calls, and no others. Each is a name, or a prefix that ends in `*`. A
+    /// caller who is given only an empty list may ask for no model.
     #[must_use]
     pub fn models<M: Into<Arc<str>>>(mut self, models: impl IntoIterator<Item = M>) -> Self {
         self.models.extend(models.into_iter().map(Into::into));
@@ -130,56 +131,56 @@ impl Principal {
         self
     }
 
-    /// Calls `model` by this name.
+    /// Makes `name` this caller's name for `model`.
     #[must_use]
     pub fn alias(mut self, name: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
         self.aliases.insert(name.into(), model.into());
         self
     }
 
-    /// May spend this much of its own in each window. [`budget_of`](Self::budget_of) is for what it shares with others.
+    /// Adds a budget of the caller's own. [`budget_of`](Self::budget_of) is for those it shares with others.
     #[must_use]
     pub fn budget(self, window: Window, limit: Money) -> Self {
         let own = self.own_scope();
         self.budget_of(Budget::new(own, window, limit))
     }
 
-    /// Spends from this pot too: that of its team, for one.
+    /// Adds a budget with a scope of its own, for example that of its team.
     #[must_use]
     pub fn budget_of(mut self, budget: Budget) -> Self {
         self.budgets.push(budget);
         self
     }
 
-    /// May do this much itself. [`limit_of`](Self::limit_of) is for what it shares with others.
+    /// Adds a limit of the caller's own. [`limit_of`](Self::limit_of) is for those it shares with others.
     #[must_use]
     pub fn limit(self, measure: Measure, most: u64) -> Self {
         let own = self.own_scope();
         self.limit_of(Limit::new(own, measure, most))
     }
 
-    /// Counts against this limit too: that of its team, for one.
+    /// Adds a limit with a scope of its own, for example that of its team.
     #[must_use]
     pub fn limit_of(mut self, limit: Limit) -> Self {
         self.limits.push(limit);
         self
     }
 
-    /// So much is kept of what its calls hold, where the stack keeps any.
+    /// Sets how much of the caller's prompts and answers is captured, if the stack captures any.
     #[must_use]
     pub fn content(mut self, keep: Keep) -> Self {
         self.content = Some(keep);
         self
     }
 
-    /// Whether it may ask for `model`.
+    /// Whether the caller may ask for `model`.
     #[must_use]
     pub fn may_use(&self, model: &str) -> bool {
         self.models.is_empty() || self.models.iter().any(|pattern| pattern::matches(pattern, model))
     }
 
-    /// Whether what is kept for everyone in `scope` is about this one: a key, by its id or its name. What a call is for, the
-    /// scope of a model or of a provider, is about all who make it.
+    /// Whether a rule for everyone in `scope` applies to this caller. A key matches by its id or its name. Scopes of
+    /// models and providers match every caller, since they are about the call.
     #[must_use]
     pub fn is_in(&self, scope: &Scope) -> bool {
         let is = |own: &Option<Arc<str>>| own.as_deref().is_some_and(|own| scope.names(own));
@@ -193,18 +194,18 @@ impl Principal {
         }
     }
 
-    /// The model that it means by `name`.
+    /// The model that the caller means by `name`.
     #[must_use]
     pub fn resolve<'a>(&'a self, name: &'a Arc<str>) -> &'a Arc<str> {
         self.aliases.get(name).unwrap_or(name)
     }
 
-    /// Its own scope, and its name.
+    /// The caller's own scope, and its name.
     pub(crate) fn own(&self) -> (Scope, Arc<str>) {
         (self.own_scope(), self.name.clone())
     }
 
-    /// What is its own is kept under the key's id, or under its name where there is no key.
+    /// The caller's own scope: the id of the key, or the name if there is no key.
     fn own_scope(&self) -> Scope {
         match self.key {
             Some(id) => Scope::key(id.to_string()),
@@ -212,7 +213,7 @@ impl Principal {
         }
     }
 
-    /// As the holder of this key: what was its own is the key's.
+    /// Makes this the principal of a key: what was the caller's own becomes the key's.
     pub(crate) fn with_key(mut self, id: Uuid) -> Self {
         let before = self.own_scope();
         self.key = Some(id);

@@ -1,6 +1,6 @@
-//! Our own refusals and errors, without a shape until the door gives them the client's.
+//! The gateway's own refusals and errors, before they are given the shape of the client's API.
 //!
-//! Reach for it in a gate: `Err(Rejection::new(RejectionKind::InvalidRequest, "no pictures on Fridays"))`.
+//! Use it in a gate: `Err(Rejection::new(RejectionKind::InvalidRequest, "no pictures on Fridays"))`.
 //!
 //! ```
 //! use tollgate::domain::rejection::{Rejection, RejectionKind};
@@ -16,59 +16,59 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// What a rejection is about; the status, type and code that each dialect gives it are its error table's to say.
+/// What a rejection is about. The error table of each dialect maps it to a status, a type and a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RejectionKind {
-    /// There would be money if the calls in flight settled for nothing; soon there may be.
+    /// A budget would have enough if the calls in flight settled for nothing, so a retry may succeed soon.
     BudgetHeld,
     /// A budget has nothing left in its window.
     BudgetSpent,
-    /// The store of a budget that refuses cannot say how it stands.
+    /// The store of a budget cannot say how the budget stands, and the budget refuses in that case.
     BudgetUnreadable,
-    /// More is in flight than the gateway holds at once; soon there will be room.
+    /// More calls are in flight than the gateway holds at once; there will soon be room.
     Busy,
-    /// The client took nothing of its answer for too long.
+    /// The client read nothing of its answer for too long.
     ClientTooSlow,
-    /// The request cannot be understood, or asks for what cannot be.
+    /// The request cannot be understood, or asks for something impossible.
     InvalidRequest,
-    /// The method is not one that this path answers.
+    /// This path does not answer the method.
     MethodNotAllowed,
-    /// A layer is missing from a hand-built stack, or two of them contradict each other.
+    /// A layer is missing from a hand-built stack, or two layers contradict each other.
     Misconfigured,
-    /// The model exists nowhere that this client may go.
+    /// The model does not exist anywhere that this client may use.
     ModelNotAllowed,
     /// No model of this name is listed.
     ModelNotFound,
     /// Nothing is served under this path.
     NotFound,
-    /// A limit of requests, tokens or calls at once is reached.
+    /// A limit on requests, tokens or concurrent calls is reached.
     RateLimited,
-    /// The gateway stops, and has waited for the call as long as it would.
+    /// The gateway is shutting down, and its grace period for the call is over.
     ShuttingDown,
     /// A store that must be asked cannot answer.
     StoreUnavailable,
-    /// What the call may cost cannot be bounded, and it is paid from a budget.
+    /// The cost of the call cannot be bounded, and a budget pays for it.
     PriceUnknown,
-    /// The body is larger than we read.
+    /// The body is larger than the gateway reads.
     TooLarge,
-    /// The request asks for what the API of the model's upstream has no way to say.
+    /// The request asks for something that the API of the model's upstream cannot express.
     Unsupported,
-    /// No key, or one that opens nothing.
+    /// There is no key, or the key is not valid.
     Unauthenticated,
-    /// The upstream refused the credential that *we* sent; never the client's fault.
+    /// The upstream refused the credential that *the gateway* sent; this is never the client's fault.
     UpstreamCredential,
-    /// The upstream answered with something that is not its API.
+    /// The upstream's answer is not one of its API.
     UpstreamGarbled,
     /// The upstream took too long to connect or to answer.
     UpstreamTimeout,
-    /// The upstream could not be reached, or hung up without an answer.
+    /// The upstream could not be reached, or closed the connection without an answer.
     UpstreamUnreachable,
 }
 
 impl RejectionKind {
-    /// As records and metrics have it.
+    /// The name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl RejectionKind {
         }
     }
 
-    /// Whether the call had been let through, and the way upstream failed it.
+    /// Whether the call was let through, and then failed at the upstream or on the way to it.
     #[must_use]
     pub fn is_upstream(self) -> bool {
         matches!(
@@ -110,7 +110,7 @@ impl RejectionKind {
     }
 }
 
-/// A refusal, or an error of ours in an answer's place. Cheap to clone.
+/// A refusal, or an error of the gateway that replaces an answer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Rejection {
     kind: RejectionKind,
@@ -126,7 +126,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection with a message for the client: no key, no host name, no account in it.
+    /// A rejection with a message for the client. The message must not contain a key, a host name or an account.
     pub fn new(kind: RejectionKind, message: impl Into<Cow<'static, str>>) -> Self {
         Rejection {
             kind,
@@ -142,7 +142,7 @@ impl Rejection {
         }
     }
 
-    /// The 405 of a path that takes these methods alone, as its `allow` header lists them (RFC 9110 section 15.5.6).
+    /// The 405 of a path that answers only these methods, as its `allow` header lists them (RFC 9110 section 15.5.6).
     pub(crate) fn only(methods: &'static str) -> Self {
         let message = if methods == "POST" { "use POST" } else { "use GET" };
         Rejection { allow: Some(methods), ..Rejection::new(RejectionKind::MethodNotAllowed, message) }
@@ -152,7 +152,8 @@ impl Rejection {
         self.allow
     }
 
-    /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged and says where to put what.
+    /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged, and says which layer to add
+    /// and where.
     pub fn misconfigured(cure: impl Into<Arc<str>>) -> Self {
         Rejection::new(
             RejectionKind::Misconfigured,
@@ -161,77 +162,77 @@ impl Rejection {
         .internal(cure)
     }
 
-    /// What the log says of it, which the client must not see.
+    /// Adds a message for the log, which the client does not see.
     #[must_use]
     pub fn internal(mut self, message: impl Into<Arc<str>>) -> Self {
         self.internal = Some(message.into());
         self
     }
 
-    /// The request field that is at fault.
+    /// Names the request field at fault.
     #[must_use]
     pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// When to come back. Sent in whole seconds, rounded up, at least one.
+    /// Sets when a retry may help. It is sent in whole seconds, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// No retry helps: SDKs are told so, which would otherwise try again with every status from 429 up.
+    /// Says that no retry helps. SDKs are told so; otherwise they retry every status from 429 up.
     #[must_use]
     pub fn no_retry(mut self) -> Self {
         self.is_final = true;
         self
     }
 
-    /// Marks an upstream failure that happened before any byte of the request went out.
+    /// Marks an upstream failure that happened before any byte of the request was sent.
     #[must_use]
     pub fn nothing_sent(mut self) -> Self {
         self.nothing_sent = true;
         self
     }
 
-    /// It stands in the place of an answer of this status.
+    /// Says that the rejection replaces an upstream's answer with this status.
     #[must_use]
     pub fn answered(mut self, status: StatusCode) -> Self {
         self.answered = Some(status);
         self
     }
 
-    /// It travels in an answer of this status, until the door gives it its own.
+    /// The status of the answer that carries the rejection until the outermost layer gives it its own.
     pub(crate) fn placed(mut self, status: StatusCode) -> Self {
         self.placed = Some(status);
         self
     }
 
-    /// The status of the answer that it is found in, where somebody else has given it that.
+    /// The status of that answer, if another service has changed it.
     pub(crate) fn replaced_by(&self, status: StatusCode) -> Option<StatusCode> {
         self.placed.filter(|placed| *placed != status).map(|_| status)
     }
 
-    /// What it is about.
+    /// What the rejection is about.
     #[must_use]
     pub fn kind(&self) -> RejectionKind {
         self.kind
     }
 
-    /// The sentence for the client.
+    /// The message for the client.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The same, kept.
+    /// The message for the client, cloned.
     pub(crate) fn shared_message(&self) -> Cow<'static, str> {
         self.message.clone()
     }
 
-    /// The sentence for the log.
+    /// The message for the log.
     #[must_use]
     pub fn internal_message(&self) -> Option<&str> {
         self.internal.as_deref()
@@ -249,19 +250,19 @@ impl Rejection {
         self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
     }
 
-    /// The status of the upstream's answer that it stands in the place of, if one came.
+    /// The status of the upstream's answer that the rejection replaces, if one came.
     #[must_use]
     pub fn upstream_status(&self) -> Option<StatusCode> {
         self.answered
     }
 
-    /// Whether clients are told not to try again by themselves.
+    /// Whether clients are told not to retry by themselves.
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.is_final
             || matches!(
                 self.kind,
-                // No retry finds a layer, a credential, a key or money that is missing.
+                // No retry supplies a missing layer, credential, key or budget, or what an API cannot express.
                 RejectionKind::Misconfigured
                     | RejectionKind::UpstreamCredential
                     | RejectionKind::Unauthenticated

@@ -1,6 +1,6 @@
 //! What a budget or a limit applies to.
 //!
-//! Reach for it when you give a key its budgets: a budget of the scope `team` is one pot for all keys that name it.
+//! Use it to give a key its budgets: a budget of the scope `team` is one pot for all keys of that team.
 //!
 //! ```
 //! use tollgate::domain::scope::Scope;
@@ -15,62 +15,62 @@ use serde::{Deserialize, Serialize};
 use super::catalog::undated;
 use super::pattern;
 
-/// One key, user, team or organisation; one provider, some models; one tag; or everyone.
+/// A key, a user, a team, an organisation, a model, a provider, a tag, or everyone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Scope {
-    /// Which sort of thing it is.
+    /// The kind of scope.
     pub kind: ScopeKind,
-    /// Which one of them.
+    /// Which one of that kind.
     pub id: Arc<str>,
 }
 
-/// The sorts of scopes.
+/// The kinds of scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScopeKind {
     /// One virtual key, by its id, which outlives its secret.
     Key,
-    /// A user, over all of their keys.
+    /// A user, across all of their keys.
     User,
     /// A team.
     Team,
     /// An organisation.
     Org,
-    /// A model, with and without a date behind its name, or those whose names start so: `claude-opus-*`. A call counts that
-    /// asks for one, or may be served by one.
+    /// A model, by its name with or without a date, or all models whose names start so: `claude-opus-*`. Calls count
+    /// that ask for such a model, or may be served by one.
     Model,
-    /// A provider, by the name of its upstream. A call counts that may be served by it, which only a route can tell: without
-    /// one it is refused.
+    /// A provider, by the name of its upstream. Calls count that may be served by it. Only a route can tell that; a
+    /// call without a route is refused.
     Provider,
-    /// All that is sorted under a word.
+    /// All callers with this tag.
     Tag,
     /// Everyone.
     Global,
 }
 
 impl Scope {
-    /// The key of this id; for what is kept for everyone, its name will do.
+    /// The key with this id. In rules for everyone its name works too.
     pub fn key(id: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Key, id: id.into() }
     }
 
-    /// The user of this name.
+    /// The user with this name.
     pub fn user(id: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::User, id: id.into() }
     }
 
-    /// The team of this name.
+    /// The team with this name.
     pub fn team(id: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Team, id: id.into() }
     }
 
-    /// The organisation of this name.
+    /// The organisation with this name.
     pub fn org(id: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Org, id: id.into() }
     }
 
-    /// The model of this name, or those whose names start so, with a `*` behind.
+    /// The model with this name; with a `*` at the end, all models whose names start so.
     pub fn model(pattern: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Model, id: pattern.into() }
     }
@@ -80,18 +80,18 @@ impl Scope {
         Scope { kind: ScopeKind::Provider, id: upstream.into() }
     }
 
-    /// The tag of this name.
+    /// The tag with this name.
     pub fn tag(tag: impl Into<Arc<str>>) -> Self {
         Scope { kind: ScopeKind::Tag, id: tag.into() }
     }
 
-    /// Everyone who goes through the store.
+    /// Everyone who uses the store.
     #[must_use]
     pub fn global() -> Self {
         Scope { kind: ScopeKind::Global, id: "".into() }
     }
 
-    /// Which one of its kind, as a caller is shown it.
+    /// The id, as a caller sees it.
     pub(crate) fn shown_id(&self) -> &str {
         match self.kind {
             ScopeKind::Global => "everyone",
@@ -99,7 +99,7 @@ impl Scope {
         }
     }
 
-    /// As whoever runs the gateway is told of it: a key by its name, if that is known, and by its id.
+    /// For the operator: a key is shown by its name, if that is known, and its id.
     pub(crate) fn by_name<'a>(&'a self, key_name: Option<&'a str>) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| match (self.kind, key_name) {
             (ScopeKind::Key, Some(name)) if *name != *self.id => write!(f, "key {name} ({})", self.id),
@@ -108,10 +108,10 @@ impl Scope {
         })
     }
 
-    /// Whether `name` is this one's, or one of those.
+    /// Whether the scope covers `name`.
     pub(crate) fn names(&self, name: &str) -> bool {
         match self.kind {
-            // A model by any of its names: a date behind it takes nobody out of what bounds it.
+            // A model by any of its names: a date after the name does not take a call out of its limits.
             ScopeKind::Model => {
                 pattern::matches(&self.id, name)
                     || undated(name).is_some_and(|undated| pattern::matches(&self.id, undated))
@@ -122,7 +122,7 @@ impl Scope {
 }
 
 impl ScopeKind {
-    /// As it is stored and shown.
+    /// The name under which it is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -137,7 +137,7 @@ impl ScopeKind {
         }
     }
 
-    /// Whether it is about whoever calls: what all of them spend there is no single caller's to know.
+    /// Whether the scope covers all callers: no single caller may see what all of them spend.
     pub(crate) fn is_everyones(self) -> bool {
         matches!(self, ScopeKind::Model | ScopeKind::Provider | ScopeKind::Global)
     }
@@ -149,7 +149,7 @@ impl fmt::Display for ScopeKind {
     }
 }
 
-/// As a message names it. A key is "this key": its id says nothing to whoever holds it.
+/// For messages to callers. A key is "this key", since its id says nothing to its holder.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

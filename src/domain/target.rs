@@ -1,6 +1,6 @@
-//! Where an attempt goes: which upstream, in which dialect, under which model name.
+//! Where an attempt goes: to which upstream, in which dialect, and under which model name.
 //!
-//! Reach for it when you write a [`Router`](crate::route::Router) of your own.
+//! Use it to write your own [`Router`](crate::route::Router).
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 use super::dialect::Dialect;
 
-/// One place that can serve a call. Cheap to clone.
+/// A place that can serve a call. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Target {
-    /// The name under which the upstream was given to the gateway; never a URL, and never the client's to choose.
+    /// The name under which the upstream was registered with the gateway. It is never a URL, and the client never
+    /// chooses it.
     pub upstream: Arc<str>,
-    /// The API that it speaks.
+    /// The API that the upstream speaks.
     pub dialect: Dialect,
-    /// The model to ask it for.
+    /// The name of the model there.
     pub model: Arc<str>,
 }
 

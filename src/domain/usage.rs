@@ -1,7 +1,7 @@
-//! Tokens as the provider counted them.
+//! Token usage as the provider counted it.
 //!
-//! Reach for it in an `on_close` observer. Anthropic's `input_tokens` excludes cached tokens and OpenAI's
-//! `prompt_tokens` includes them; here every class stands alone, so that no sum counts a token twice.
+//! Use it in an `on_close` observer. Anthropic's `input_tokens` excludes cached tokens, and OpenAI's `prompt_tokens`
+//! includes them. Here each class excludes the others, so no sum counts a token twice.
 //!
 //! ```
 //! use tollgate::domain::usage::Usage;
@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Terms;
 
-/// Tokens of one attempt, or of all attempts of a call. Every class is exclusive of the others, but `reasoning`. What is none is
-/// left out of its JSON, but for `input` and `output`.
+/// The tokens of one attempt, or of all attempts of a call.
+///
+/// Each class excludes the others, except `reasoning`. Zero counts are left out of the JSON, except `input` and
+/// `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -23,7 +25,7 @@ pub struct Usage {
     /// Input tokens read from the provider's cache.
     #[serde(skip_serializing_if = "is_none")]
     pub cache_read: u64,
-    /// Input tokens written to a cache of five minutes, or of a life the provider did not name.
+    /// Input tokens written to a cache of five minutes, or of a lifetime that the provider did not name.
     #[serde(skip_serializing_if = "is_none")]
     pub cache_write_5m: u64,
     /// Input tokens written to a cache of one hour.
@@ -31,7 +33,7 @@ pub struct Usage {
     pub cache_write_1h: u64,
     /// Output tokens, hidden reasoning included.
     pub output: u64,
-    /// How many of `output` were reasoning.
+    /// The part of `output` that was reasoning.
     #[serde(skip_serializing_if = "is_none")]
     pub reasoning: u64,
     /// Web searches that the provider ran.
@@ -40,24 +42,27 @@ pub struct Usage {
     /// Web pages that the provider fetched.
     #[serde(skip_serializing_if = "is_none")]
     pub web_fetches: u64,
-    /// How it was served, as far as the answer says so.
+    /// How the answer was served, as far as it says so.
     #[serde(skip_serializing_if = "Served::is_unstated")]
     pub served: Served,
 }
 
-/// How an answer was served, where that changes the price of all its tokens: by what it says itself, and not by what was asked
-/// for, since a project's default or the provider's load may make another thing of that.
+/// How an answer was served, where that changes the price of all its tokens.
+///
+/// It is read from the answer, not from the request, because a project's default or the provider's load may change what
+/// was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Served {
-    /// In fast mode or by the priority tier, or not although that was asked for; `None` where it says neither.
+    /// Whether in fast mode or by the priority tier; `Some(false)` if that was asked for and not given. `None` if the
+    /// answer does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast: Option<bool>,
-    /// By the flexible tier.
+    /// Whether by the flexible tier.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub flex: bool,
-    /// Within the US.
+    /// Whether within the US.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub us: bool,
 }
@@ -71,12 +76,12 @@ impl Served {
         *self == Served::default()
     }
 
-    /// These terms, but for what is known better.
+    /// The terms that were asked for, replaced where the answer says more.
     pub(crate) fn over(self, asked: Terms) -> Terms {
         Terms { fast: self.fast.unwrap_or(asked.fast), flex: asked.flex || self.flex, us: asked.us || self.us }
     }
 
-    /// What both say.
+    /// What both of them say.
     fn and(self, other: Served) -> Served {
         let fast = self.fast.filter(|_| self.fast == other.fast);
         Served { fast, flex: self.flex && other.flex, us: self.us && other.us }
@@ -84,13 +89,13 @@ impl Served {
 }
 
 impl Usage {
-    /// All tokens that went in, cached or not.
+    /// All input tokens, cached or not.
     #[must_use]
     pub fn total_input(self) -> u64 {
         [self.cache_read, self.cache_write_5m, self.cache_write_1h].into_iter().fold(self.input, u64::saturating_add)
     }
 
-    /// Field by field sum, for the attempts of one call. A provider's absurd figures saturate.
+    /// The sum, field by field, for the attempts of one call. Absurdly large figures saturate.
     #[must_use]
     pub fn plus(self, other: Usage) -> Usage {
         Usage {

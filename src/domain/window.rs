@@ -1,7 +1,7 @@
-//! How long a budget lasts before it begins anew.
+//! The window of a budget: how long it lasts before it begins anew.
 //!
-//! Reach for it when you give a key its budgets: by the calendar in UTC or in a time zone, every so long, or over what
-//! lies back no longer than so long.
+//! Use it to give a key its budgets. A window follows the calendar in UTC or in a time zone, repeats after a fixed
+//! length, or rolls over the most recent span of time.
 //!
 //! ```
 //! use tollgate::domain::window::Window;
@@ -11,7 +11,7 @@
 //!
 //! let month = Window::Month.in_zone("Europe/Berlin")?;
 //! assert_eq!(month.around("2026-11-24T09:00:00Z".parse()?).0.to_string(), "2026-10-31T23:00:00Z");
-//! // As a setting, and as messages name it.
+//! // The text form, for settings and messages.
 //! assert_eq!(month, "month (Europe/Berlin)".parse()?);
 //! assert_eq!("rolling 60m".parse::<Window>()?.to_string(), "rolling 1h");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -31,7 +31,7 @@ pub use self::length::Length;
 pub use self::text::NotAWindow;
 pub use self::zone::Zone;
 
-/// How long a budget lasts before it begins anew. Its text is how it is stored, shown and read.
+/// The window of a budget. Its text form is used to store, show and parse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Window {
@@ -41,37 +41,37 @@ pub enum Window {
     Week,
     /// `month`: from the first to the first, UTC.
     Month,
-    /// `total`: for ever. Spent is spent.
+    /// `total`: never begins anew.
     Total,
-    /// `day (Europe/Berlin)`: by the calendar of a time zone. Made by [`in_zone`](Window::in_zone).
+    /// `day (Europe/Berlin)`: the calendar of a time zone. Made by [`in_zone`](Window::in_zone).
     Local(Calendar, Zone),
-    /// `5h`, `14d from 2026-11-02T00:00:00Z`: one after the other, each as long. Made by [`every`](Window::every).
+    /// `5h`, `14d from 2026-11-02T00:00:00Z`: back to back, all of the same length. Made by [`every`](Window::every).
     Every(Length, Timestamp),
-    /// `rolling 24h`: what lies back no longer than this, and up to a twenty-fourth of it more: it is counted in as many
-    /// [slices](Window::SLICES), each of which counts whole until all of it lies back longer. Made by
-    /// [`rolling`](Window::rolling).
+    /// `rolling 24h`: the most recent span of this length. It is counted in [slices](Window::SLICES) of a twenty-fourth
+    /// of the length. A slice counts in full until all of it is older than the length, so up to one slice more is
+    /// counted. Made by [`rolling`](Window::rolling).
     Rolling(Length),
 }
 
-/// What a calendar repeats.
+/// The calendar periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Calendar {
     /// From midnight to midnight.
     Day,
     /// From Monday to Monday.
     Week,
-    /// From the first to the first.
+    /// From the first of a month to the first of the next.
     Month,
 }
 
 impl Window {
-    /// How many slices of a [rolling](Window::Rolling) window lie within its length. One more is counted.
+    /// The number of slices in the length of a [rolling](Window::Rolling) window. One more is counted.
     pub const SLICES: u32 = 24;
 
-    /// This day, week or month by the calendar of a time zone, as the IANA's database names it.
+    /// Makes a day, week or month follow the calendar of a time zone, given by its name in the IANA database.
     ///
     /// # Errors
-    /// When there is no such zone, or the window is none of the calendar's.
+    /// When there is no such zone, or the window is not a day, week or month.
     pub fn in_zone(self, zone: &str) -> Result<Self, NotAWindow> {
         let (calendar, _) = self.calendar().ok_or(NotAWindow)?;
         let zone = Zone::named(zone).ok_or(NotAWindow)?;
@@ -83,25 +83,25 @@ impl Window {
         })
     }
 
-    /// Windows of this length, one of which begins at `from`; its part below a second is dropped.
+    /// Windows of this length, one of which begins at `from`. A fraction of a second in `from` is dropped.
     ///
     /// # Errors
-    /// When the length is not of whole seconds from a minute up to a hundred years.
+    /// When the length is not in whole seconds, or not between a minute and a hundred years.
     pub fn every(length: Duration, from: Timestamp) -> Result<Self, NotAWindow> {
         let from = Timestamp::from_second(from.as_second()).map_err(|_| NotAWindow)?;
         Ok(Window::Every(Length::new(length)?, from))
     }
 
-    /// What lies back no longer than this.
+    /// A rolling window of this length.
     ///
     /// # Errors
-    /// When the length is not of whole seconds from a minute up to a hundred years.
+    /// When the length is not in whole seconds, or not between a minute and a hundred years.
     pub fn rolling(length: Duration) -> Result<Self, NotAWindow> {
         Ok(Window::Rolling(Length::new(length)?))
     }
 
-    /// The window that `now` lies in: its first instant, and the first of the next unless it has no end. Of a rolling
-    /// window, the newest slice.
+    /// The window that contains `now`: its first instant, and that of the next window, unless it has no end. For a
+    /// rolling window, the newest slice.
     #[must_use]
     pub fn around(self, now: Timestamp) -> (Timestamp, Option<Timestamp>) {
         const DAY: i64 = 24 * 60 * 60;
@@ -117,7 +117,7 @@ impl Window {
         }
     }
 
-    /// By the calendar of which zone it goes, if it goes by one.
+    /// The calendar period and zone of the window, if it follows a calendar.
     #[must_use]
     pub fn calendar(self) -> Option<(Calendar, Zone)> {
         match self {
@@ -129,8 +129,8 @@ impl Window {
         }
     }
 
-    /// Since when what may be told once a window may be told: the window itself, and of a rolling one a span of its
-    /// length.
+    /// The start of the period in which a threshold is told only once: that of the window or, for a rolling window, of
+    /// a span of its length.
     #[must_use]
     pub fn told_since(self, now: Timestamp) -> Timestamp {
         match self {
@@ -155,13 +155,13 @@ impl Calendar {
                 (first, first.checked_add(1.month()).ok())
             }
         };
-        // Where a clock is put forward over midnight, the day begins with what it is put forward to.
+        // If the clock is put forward over midnight, the day begins at the time that it is put forward to.
         let start = |date: Date| zone.to_timestamp(date.at(0, 0, 0, 0)).unwrap_or(Timestamp::MAX);
         (start(first), Some(next.map_or(Timestamp::MAX, start)))
     }
 }
 
-/// Which of the spans of so many seconds, one of which begins at `from`, `now` lies in.
+/// The span of `length` seconds that contains `now`; one span begins at `from`.
 fn one_of(now: Timestamp, length: i64, from: i64) -> (Timestamp, Option<Timestamp>) {
     let number = now.as_second().saturating_sub(from).div_euclid(length);
     let start = |number: i64| {

@@ -1,4 +1,4 @@
-//! How else a path can be written that names an LLM endpoint, for whoever is lax about it.
+//! Other spellings of an LLM endpoint's path that a lax server may accept.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use percent_encoding::percent_decode_str;
 
 use super::{Dialect, Endpoint};
 
-/// How often several servers in a row may undo an encoding.
+/// How many servers in a row may each undo an encoding.
 const ROUNDS: usize = 4;
 
-/// What ends a path, or a segment of it, for some servers once it is decoded: parameters, a query, a fragment, a C string.
+/// Characters that end a path or a segment for some servers once decoded: parameters, a query, a fragment, a C string.
 const ENDS: [char; 4] = [';', '?', '#', '\0'];
 
 impl Endpoint {
-    /// Whose client sent it.
+    /// The dialect of the client that probably sent the path.
     pub(crate) fn dialect_of_misspelt(path: &str) -> Dialect {
         let is_of_messages = || decoded(path).is_some_and(|path| path.to_ascii_lowercase().contains("messages"));
         Endpoint::family(path).unwrap_or_else(|| match is_of_messages() {
@@ -22,17 +22,17 @@ impl Endpoint {
         })
     }
 
-    /// Whether a service that is lax about paths may take one that is none for that of an LLM endpoint: by doubled slashes,
-    /// dots, backslashes, capitals, escapes, parameters, or what stands behind a name; of a `POST`, behind the prefix of a
-    /// mount too.
+    /// Whether a service that is lax about paths may take this one, which is not an LLM endpoint's, for that of one.
+    /// Reasons are doubled slashes, dots, backslashes, capitals, escapes, parameters, or a suffix; for a `POST` also
+    /// the prefix of a mount.
     pub(crate) fn is_misspelt(path: &str, is_posted: bool) -> bool {
-        // Nobody means well who encodes that often.
+        // No benign client encodes a path that often.
         let Some(decoded) = decoded(path) else { return true };
         let lax = decoded.to_ascii_lowercase().replace('\\', "/");
         let before_query = lax.split(&ENDS[1..]).next().unwrap_or_default();
         [&*lax, before_query].into_iter().any(|path| {
             let segments: Vec<_> = path.split('/').map(plain).filter(|one| !matches!(*one, "" | ".")).collect();
-            // Where steps back lead is for each server to say, and no client sends any.
+            // Servers differ in where `..` leads, and no client sends any.
             if segments.contains(&"..") {
                 return segments.iter().any(|one| matches!(*one, "messages" | "completions" | "responses"));
             }
@@ -42,7 +42,7 @@ impl Endpoint {
     }
 }
 
-/// Without its escapes, and those that they stood for.
+/// The path with its escapes decoded, and those that appear by that too.
 fn decoded(path: &str) -> Option<Cow<'_, str>> {
     let mut path = Cow::Borrowed(path);
     for _ in 0..ROUNDS {
@@ -55,7 +55,7 @@ fn decoded(path: &str) -> Option<Cow<'_, str>> {
     None
 }
 
-/// A segment without what some servers do not take for a part of its name.
+/// A segment without what some servers do not count as part of its name.
 fn plain(segment: &str) -> &str {
     let name = segment.split(ENDS).next().unwrap_or_default();
     let name = name.trim_matches(|c: char| c.is_whitespace() || c.is_control());

@@ -3,22 +3,22 @@ use jiff::Timestamp;
 use crate::domain::money::Money;
 use crate::domain::window::{Length, Window};
 
-/// The parts of a limit, in hundredths, of which it is told once a window that they are spent. What was told under one limit
-/// is not told again in that window under another that is higher.
+/// The percentages of a limit that are reported when spending reaches them, each once per window. A threshold that was
+/// told under one limit is not told again in that window under a higher one.
 pub const THRESHOLDS: [u8; 4] = [50, 80, 95, 100];
 
-/// What has come out of a pot in its current window.
+/// What was spent and held from a pot in its current window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// When the window began; of a rolling one, the newest slice.
+    /// The start of the window; for a rolling window, of the newest slice.
     pub window_start: Timestamp,
     /// Settled and forfeited.
     pub spent: Money,
     /// Granted to calls in flight.
     pub held: Money,
-    /// Which of the [`THRESHOLDS`] were told of: the first is the lowest bit.
+    /// Which of the [`THRESHOLDS`] were told: the lowest bit is the first.
     pub told: u8,
-    /// What was spent in each slice of a rolling window, the newest first; what is not there is nothing.
+    /// What was spent in each slice of a rolling window, newest first. Missing slices are zero.
     pub slices: Vec<Money>,
 }
 
@@ -35,14 +35,14 @@ impl Default for Account {
 }
 
 impl Account {
-    /// One of which nothing has come out since its window began.
+    /// An account from which nothing was spent since its window began.
     #[must_use]
     pub fn new(window_start: Timestamp) -> Self {
         Account { window_start, ..Account::default() }
     }
 
-    /// Begins anew if `window_start` is later than what it has: what is still held then belongs to its own, older window.
-    /// A rolling one begins a new slice, and forgets those that lie back too far.
+    /// Begins anew if `window_start` is later than its own. What is still held then belongs to its older window. A
+    /// rolling window begins a new slice, and drops slices that are too old.
     pub fn roll(&mut self, window: Window, window_start: Timestamp) {
         if window_start <= self.window_start {
             return;
@@ -66,21 +66,22 @@ impl Account {
         self.window_start = window_start;
     }
 
-    /// Holds a grant of the window that began at `pinned`.
+    /// Holds a grant for the window that began at `pinned`.
     pub fn hold(&mut self, window: Window, pinned: Timestamp, granted: Money) {
         if self.is_current(window, pinned) {
             self.held = self.held.saturating_add(granted);
         }
     }
 
-    /// What is held here of a live grant of the window that began at `pinned`: nothing once that has closed.
+    /// What this account holds of a live grant for the window that began at `pinned`: nothing once that window has
+    /// closed.
     #[must_use]
     pub fn holds_of(&self, window: Window, pinned: Timestamp, granted: Money) -> Money {
         if self.is_current(window, pinned) { granted } else { Money::ZERO }
     }
 
-    /// Raises a live grant of the window that began at `pinned` to `total`, which all belongs to the window that is open from
-    /// now on. Gives its start.
+    /// Raises a live grant for the window that began at `pinned` to `total`. From now on all of it belongs to the open
+    /// window, whose start is returned.
     pub fn extend(&mut self, window: Window, pinned: Timestamp, granted: Money, total: Money) -> Timestamp {
         let more = total.saturating_sub(self.holds_of(window, pinned, granted));
         let pinned = if self.is_current(window, pinned) { pinned } else { self.window_start };
@@ -88,13 +89,13 @@ impl Account {
         pinned
     }
 
-    /// Whether the window that began at `pinned` is still open: of a rolling one nothing ever closes but a slice.
+    /// Whether the window that began at `pinned` is still open. In a rolling window only slices close.
     pub(crate) fn is_current(&self, window: Window, pinned: Timestamp) -> bool {
         self.window_start == pinned || matches!(window, Window::Rolling(_))
     }
 
-    /// Makes a grant of the window that began at `pinned` true. A window that has closed is not touched: what its calls
-    /// cost is in their own records. A forfeit is a settlement for all that was granted.
+    /// Settles a grant for the window that began at `pinned`. A closed window is not changed: its calls' costs are in
+    /// their own records. A forfeit is a settlement of the whole grant.
     pub fn settle(&mut self, window: Window, pinned: Timestamp, granted: Money, actual: Money) {
         if self.is_current(window, pinned) {
             self.held = self.held.saturating_sub(granted);
@@ -102,7 +103,7 @@ impl Account {
         self.spend(window, pinned, |spent| spent.saturating_add(actual));
     }
 
-    /// Makes a forfeit of the window that began at `pinned` true, as [`settle`](Self::settle) does a grant.
+    /// Corrects a forfeit for the window that began at `pinned`, as [`settle`](Self::settle) settles a grant.
     pub fn correct(&mut self, window: Window, pinned: Timestamp, forfeited: Money, actual: Money) {
         self.spend(window, pinned, |spent| spent.saturating_sub(forfeited).saturating_add(actual));
     }
@@ -120,14 +121,14 @@ impl Account {
         self.spent = change(self.spent);
     }
 
-    /// Whether it is worth asking [`cross`](Self::cross), which most settlements are far from.
+    /// Whether [`cross`](Self::cross) may return anything; after most settlements it cannot.
     #[cfg(feature = "memory")]
     pub(crate) fn may_cross(&self, limit: Money) -> bool {
-        // Half of it is the first.
+        // The first threshold is one half.
         self.spent >= limit.saturating_sub(self.spent)
     }
 
-    /// The thresholds of `limit`, in hundredths, that are spent and that it was not told of; from now on it was.
+    /// Returns the thresholds of `limit`, in percent, that are newly reached, and marks them as told.
     pub fn cross(&mut self, limit: Money) -> impl Iterator<Item = u8> + use<> {
         let (spent, limit) = (i128::from(self.spent.nanos()), i128::from(limit.nanos()));
         let is_reached = |percent: u8| limit > 0 && spent * 100 >= limit * i128::from(percent);
@@ -138,22 +139,22 @@ impl Account {
         (0..reached).filter(move |at| is_news(*at)).map(|at| THRESHOLDS[at])
     }
 
-    /// When the first of what a rolling window has spent comes back, if anything is.
+    /// When the oldest spending of a rolling window becomes available again, if there is any.
     #[must_use]
     pub fn first_back(&self, window: Window) -> Option<Timestamp> {
         let Window::Rolling(length) = window else { return None };
         let oldest = self.slices.iter().rposition(|spent| *spent != Money::ZERO)?;
-        // A store may have kept more of them than count.
+        // A store may have kept more slices than count.
         let slices = i64::try_from(COUNTED.saturating_sub(oldest)).unwrap_or_default();
         let second = self.window_start.as_second().saturating_add(slices.saturating_mul(length.slice()));
         Timestamp::from_second(second).ok()
     }
 }
 
-/// The slices of a rolling window that count.
+/// The number of slices of a rolling window that count.
 const COUNTED: usize = Window::SLICES as usize + 1;
 
-/// How many slices lie between the starts of two; `None` where the first of them no longer counts, or is none yet.
+/// How many slices lie between the two starts; `None` if the first no longer counts, or lies in the future.
 fn age(length: Length, first: Timestamp, second: Timestamp) -> Option<usize> {
     let slices = second.as_second().saturating_sub(first.as_second()) / length.slice();
     usize::try_from(slices).ok().filter(|slices| first <= second && *slices < COUNTED)

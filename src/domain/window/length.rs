@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{NotAWindow, Window};
 
-/// A length of whole seconds, from a minute up to a hundred years; shown in the largest unit that it is whole in.
+/// A length in whole seconds, from a minute to a hundred years. It is shown in the largest unit that divides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Length(i64);
 
@@ -24,13 +24,13 @@ impl Length {
         if (SHORTEST..=LONGEST).contains(&seconds) { Ok(Length(seconds)) } else { Err(NotAWindow) }
     }
 
-    /// In seconds.
+    /// The length in seconds.
     #[must_use]
     pub fn seconds(self) -> i64 {
         self.0
     }
 
-    /// The seconds of a [slice](Window::SLICES) of a rolling window, rounded up.
+    /// The seconds of a [slice](Window::SLICES) of a rolling window of this length, rounded up.
     #[must_use]
     pub fn slice(self) -> i64 {
         let slices = i64::from(Window::SLICES);
@@ -46,7 +46,7 @@ impl fmt::Display for Length {
     }
 }
 
-/// A whole number and `d`, `h`, `m` or `s`.
+/// Parses a whole number with `d`, `h`, `m` or `s`.
 impl FromStr for Length {
     type Err = NotAWindow;
 

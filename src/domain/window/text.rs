@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Calendar, Window};
 
-/// A text that names no window, or a length that none can have.
+/// The text is not a window, or the length is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAWindow;
 

@@ -6,9 +6,10 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
 
-/// A time zone of the IANA's database: the machine's own if it has one, else the one that is compiled in.
+/// A time zone of the IANA database: the machine's copy if it has one, otherwise the one compiled in.
 ///
-/// Each zone is kept once and for ever, so that a window is as cheap to copy as a number: there are some six hundred.
+/// Each zone is loaded once and kept for ever, so that a window is as cheap to copy as a number. There are some six
+/// hundred.
 #[derive(Clone, Copy)]
 pub struct Zone(&'static Kept);
 
@@ -21,10 +22,10 @@ static UTC: Kept = Kept { name: "UTC", rules: TimeZone::UTC };
 static KEPT: LazyLock<Mutex<HashMap<&'static str, &'static Kept>>> = LazyLock::new(Mutex::default);
 
 impl Zone {
-    /// That of Greenwich, all year round.
+    /// UTC.
     pub const UTC: Zone = Zone(&UTC);
 
-    /// The zone of this name, in any case of letters.
+    /// Finds a zone by its name, in upper or lower case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let rules = TimeZone::get(name).ok()?;
@@ -36,14 +37,14 @@ impl Zone {
         if let Some(zone) = kept.get(name) {
             return Some(Zone(zone));
         }
-        // Bounded: only a name of the database comes as far, and as the database spells it.
+        // Bounded: only names of the database get here, in the database's spelling.
         let name: &'static str = Box::leak(name.into());
         let zone: &'static Kept = Box::leak(Box::new(Kept { name, rules }));
         kept.insert(name, zone);
         Some(Zone(zone))
     }
 
-    /// As the database spells it.
+    /// The name, as the database spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name
