@@ -1,9 +1,8 @@
-//! What models cost and how much they take: one table, that of the providers' published prices, and your own rows over
-//! it.
+//! What models cost, and what they can do: a table of the providers' published prices, and your own rows over it.
 //!
-//! Reach for it to price a call, to list models, or to give a budget the price of a model that the table does not know.
-//! Prices are read as decimal text and stay integers. A model that is not found has no price here, and nothing is guessed
-//! from its neighbours: a wrong price is worse than none.
+//! Use it to price a call, to list models, or to add the price of a model that the table does not have. Prices are
+//! parsed from decimal text and stay integers. A model that is not found has no price. Nothing is guessed from similar
+//! models, since a wrong price is worse than none.
 //!
 //! ```
 //! use tollgate::domain::catalog::{Catalog, ModelCard, Prices, Terms};
@@ -39,15 +38,15 @@ pub use self::effort::{Effort, Efforts};
 #[derive(Debug, Clone)]
 pub struct Catalog {
     cards: Arc<HashMap<Arc<str>, Arc<ModelCard>, RandomState>>,
-    /// By name, or by the start of names and a `*`; the last that fits counts.
+    /// By name, or by a prefix that ends in `*`; the last that matches counts.
     abilities: Arc<Vec<(Arc<str>, Abilities)>>,
 }
 
 impl Catalog {
     /// The chat models of Anthropic and OpenAI at their list prices, as LiteLLM's release 1.109.1 published them.
     ///
-    /// Of models that take or give audio only the text is priced. Contract prices, a larger window bought by a beta
-    /// header, or a workspace whose every call is bound to one region are yours to say: [`Catalog::with`].
+    /// For models with audio, only text is priced. Use [`Catalog::with`] for contract prices, a larger window bought by
+    /// a beta header, or a workspace that is bound to one region.
     #[must_use]
     pub fn builtin() -> Self {
         static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
@@ -57,26 +56,26 @@ impl Catalog {
         BUILTIN.clone()
     }
 
-    /// No model at all.
+    /// A catalogue without models.
     #[must_use]
     pub fn empty() -> Self {
         Catalog { cards: Arc::default(), abilities: Arc::default() }
     }
 
-    /// With one more model, in the place of one of that name.
+    /// Adds a model, or replaces the one of that name.
     #[must_use]
     pub fn with(mut self, card: ModelCard) -> Self {
         Arc::make_mut(&mut self.cards).insert(card.name.clone(), Arc::new(card));
         self
     }
 
-    /// With what models take that need no price here: a name, or the start of names and a `*`. Of several that fit, the last
-    /// counts; what a card says of its model goes before.
+    /// Sets the abilities of models that need no price here, by a name or a prefix that ends in `*`. If several match,
+    /// the last counts. What a card says about its model takes precedence.
     ///
     /// ```
     /// use tollgate::Dialect;
     /// use tollgate::domain::catalog::{Abilities, Catalog};
-    /// // A server that takes system messages anywhere.
+    /// // A server that accepts system messages anywhere.
     /// let mut abilities = Abilities::of("llama-4", Dialect::OpenAiChat);
     /// abilities.system_turns = true;
     /// let catalog = Catalog::builtin().with_abilities("llama-*", abilities);
@@ -89,15 +88,15 @@ impl Catalog {
         self
     }
 
-    /// The model of that name; failing that, of that name without its date (`-20251001`, `-2025-10-01`) or `-latest`.
+    /// The model with that name, or with that name without its date (`-20251001`, `-2025-10-01`) or `-latest`.
     #[must_use]
     pub fn find(&self, model: &str) -> Option<&ModelCard> {
         let card = self.cards.get(model).or_else(|| self.cards.get(undated(model)?));
         card.map(|card| &**card)
     }
 
-    /// What a model takes, where it is served in `dialect`: what its card says, failing that what was said of its name,
-    /// failing that what is known of it, failing that what the newest take.
+    /// The abilities of a model that is served in `dialect`. The first of these that exists: what its card says, what
+    /// [`with_abilities`](Self::with_abilities) set, what is known of its name, and the abilities of the newest models.
     #[must_use]
     pub fn abilities(&self, model: &str, dialect: Dialect) -> Abilities {
         let card = self.find(model).and_then(|card| card.abilities);
@@ -106,7 +105,7 @@ impl Catalog {
         known.unwrap_or_else(|| Abilities::of(model, dialect))
     }
 
-    /// All models, by name.
+    /// All models, sorted by name.
     pub fn models(&self) -> impl Iterator<Item = &ModelCard> {
         let mut cards: Vec<&ModelCard> = self.cards.values().map(|card| &**card).collect();
         cards.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -114,7 +113,7 @@ impl Catalog {
     }
 }
 
-/// What is before a date or `-latest`.
+/// What precedes a date or `-latest`.
 pub(crate) fn undated(model: &str) -> Option<&str> {
     if let Some(name) = model.strip_suffix("-latest") {
         return Some(name);

@@ -1,15 +1,19 @@
 //! The most that a call can cost, before it is made.
 //!
-//! Reach for it in a budget: what is held before a call must be no less than the call will cost. [`proven_input`]
-//! bounds the input tokens, [`ceiling`] what they and the output cost at most; [`likely_input`] is the guess for limits
-//! on tokens, where a bound would refuse too much. [`observed_input`] bounds a conversation that goes on, by what was billed
-//! for its beginning, and [`counted_input`] goes by somebody's count. [`ceiling_so_far`] bounds what an answer has cost of which the end is not
-//! known. What a request holds is read by its dialect, see
-//! [`Head::inputs`](crate::dialect::head::Head::inputs).
+//! Use it in a budget: a call must hold at least what it will cost.
 //!
-//! The bound rests on one assumption, tested against recorded calls: providers read text with tokenizers over bytes,
-//! which never make more tokens than there are bytes, and render what they are sent no longer than it came, but for the
-//! prompts that they add themselves.
+//! - [`proven_input`] bounds the input tokens.
+//! - [`observed_input`] bounds a conversation that goes on, by what was billed for its beginning.
+//! - [`counted_input`] relies on a count by somebody else.
+//! - [`likely_input`] is a guess, for limits on tokens, where a bound would refuse too much.
+//! - [`ceiling`] bounds the cost of input and output together.
+//! - [`ceiling_so_far`] bounds the cost of an answer whose end is not known.
+//!
+//! The dialect reads what a request contains: see [`Head::inputs`](crate::dialect::head::Head::inputs).
+//!
+//! The bound rests on one assumption, which is tested against recorded calls: providers use byte-level tokenizers,
+//! which never produce more tokens than there are bytes, and they do not lengthen what they are sent, except by prompts
+//! of their own.
 //!
 //! ```
 //! use tollgate::domain::catalog::Catalog;
@@ -21,7 +25,7 @@
 //! inputs.text_bytes = 6_600;
 //! let input = proven_input(&inputs, card)?;
 //! assert_eq!((input, likely_input(&inputs, "claude-haiku-4-5")), (6_600, 2_000));
-//! assert_eq!(ceiling(&inputs, card, input, 1_000)?.to_string(), "0.0116"); // at 1 and 5 dollars a million tokens
+//! assert_eq!(ceiling(&inputs, card, input, 1_000)?.to_string(), "0.0116"); // at 1 and 5 dollars per million tokens
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -45,44 +49,45 @@ pub use counted::counted_input;
 pub use observed::{Observation, observed_input};
 pub use so_far::{Seen, ceiling_so_far};
 
-/// Tokens of the prompts that providers add for tools or for a format: 437 was the most above the bytes of 255 recorded
-/// requests.
+/// Tokens of the prompts that providers add for tools or for a format. Of 255 recorded requests, the highest exceeded
+/// its bytes by 437.
 const TOOL_PROMPT: u64 = 1_024;
-/// Tokens of a tool that the provider defines and the client runs: a memory tool was recorded at 1,328 above the bytes.
+/// Tokens of a tool that the provider defines and the client runs. A memory tool was recorded at 1,328 above the bytes.
 const DEFINED_TOOL: u64 = 2_048;
-/// How many passes the provider makes in one request where code that it runs may call its tools: its loop ends after ten
+/// How many passes the provider makes in one request if code that it runs may call its tools: its loop ends after ten
 /// and answers `pause_turn`. Source: platform.claude.com/docs/en/build-with-claude/handling-stop-reasons.
 const LOOP: u64 = 10;
 /// From this version on, web tools are called from code that the provider runs.
 const FROM_CODE: &str = "20260209";
 
-/// What a request holds that costs tokens, as its dialect read it.
+/// What a request contains that costs tokens, as its dialect read it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inputs {
     /// Bytes of the request that are not media.
     pub text_bytes: u64,
-    /// Bytes of images and documents that stand in the request itself, as base64.
+    /// Bytes of images and documents inside the request, as base64.
     pub media_bytes: u64,
-    /// How many images, wherever they lie.
+    /// The number of images, inside the request or elsewhere.
     pub images: u64,
-    /// How many of them the provider fetches: what it finds there may be another one each time.
+    /// The number of images that the provider fetches. It may find a different image each time.
     pub remote_images: u64,
-    /// How many documents stand in the request itself as something other than text.
+    /// The number of documents inside the request that are not text.
     pub documents: u64,
-    /// How many things of any size the request only refers to: documents by URL or file id, conversations by id.
+    /// The number of references to things of unknown size: documents by URL or file id, conversations by id.
     pub references: u64,
-    /// Whether it holds audio or asks for some.
+    /// Whether the request contains or asks for audio.
     pub audio: bool,
     /// Whether it has tools or asks for a format, for which providers add a prompt of their own.
     pub prompted: bool,
-    /// Whether it speaks of citations: for them a provider adds a prompt, and marks where each part of a document begins.
+    /// Whether it asks for citations. The provider then adds a prompt, and marks the beginning of each part of a
+    /// document.
     pub cited: bool,
-    /// How many of its tools the provider defines and the client runs.
+    /// The number of its tools that the provider defines and the client runs.
     pub defined_tools: u64,
-    /// How many times it refers to one of its own tools, whose definition is then repeated.
+    /// The number of references to its own tools, each of which repeats the tool's definition.
     pub tool_references: u64,
-    /// Bytes of its longest tool.
+    /// The size of its longest tool, in bytes.
     pub longest_tool: u64,
     /// Tools that the provider runs itself.
     pub server_tools: Vec<ServerTool>,
@@ -90,11 +95,11 @@ pub struct Inputs {
     pub cache_writes: CacheWrites,
     /// What it asks for that changes the price of all tokens.
     pub terms: Terms,
-    /// The tokens that thinking may take of the output; `max_tokens` must stay above.
+    /// The output tokens that thinking may take; `max_tokens` must stay above.
     pub thinking_budget: Option<u64>,
-    /// The member by which another model than the one that was asked for may be used, or answer.
+    /// The member that lets another model be used, or answer.
     pub other_models: Option<&'static str>,
-    /// What it asks for that no bound covers; the first of several.
+    /// The first part of the request that no bound covers.
     pub unbounded: Option<Unbounded>,
 }
 
@@ -102,9 +107,9 @@ pub struct Inputs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerTool {
-    /// Its type: `web_search_20250305`.
+    /// The type, for example `web_search_20250305`.
     pub kind: Arc<str>,
-    /// How often it may be used in one call, if the request says so.
+    /// The most uses in one call, if the request limits them.
     pub max_uses: Option<u64>,
 }
 
@@ -118,7 +123,7 @@ impl ServerTool {
         self.kind.starts_with("web_search")
     }
 
-    /// How many passes over the context it may add, each of which is billed.
+    /// How many passes over the context the tool may add, each of which is billed.
     fn passes(&self) -> Result<u64, Unbounded> {
         let refused = |why| Err(Unbounded::new(self.field(), why));
         let version = match self.kind.strip_prefix("web_search").or_else(|| self.kind.strip_prefix("web_fetch")) {
@@ -135,7 +140,7 @@ impl ServerTool {
         }
     }
 
-    /// The member of the request that asks for it.
+    /// The member of the request that asks for the tool.
     fn field(&self) -> &'static str {
         if &*self.kind == "web_search_options" { "web_search_options" } else { "tools" }
     }
@@ -183,19 +188,19 @@ impl std::error::Error for Unbounded {}
 
 /// The most input tokens, cached ones included, that the provider can bill for one answer.
 ///
-/// Never more than the context window, unless the provider runs tools: then every use of one may read a whole window
+/// That is never more than the context window, unless the provider runs tools: each use of one may read a whole window
 /// more.
 ///
 /// # Errors
-/// What no bound covers: [`Inputs::unbounded`], audio, a server tool without `max_uses`, and whatever only the context
-/// window would bound, if that is not known.
+/// When no bound exists: for [`Inputs::unbounded`], for audio, for a server tool without `max_uses`, and if only the
+/// context window would be the bound and it is unknown.
 pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded> {
     bounded(inputs)?;
     let tools = server_tools(inputs, card);
     let passes = tools.iter().try_fold(0_u64, |passes, tool| Ok(passes.saturating_add(tool.passes()?)))?;
     let window = card.context_window;
     let text = if inputs.documents > 0 || inputs.references > 0 || !tools.is_empty() {
-        // However large it is, or the provider's own prompt for its tools: what does not fit is refused.
+        // However large they and the provider's prompt for its tools are, what does not fit into the window is refused.
         window
     } else {
         let parts = [
@@ -214,10 +219,10 @@ pub fn proven_input(inputs: &Inputs, card: &ModelCard) -> Result<u64, Unbounded>
     }
 }
 
-/// The most tokens of what providers add to a request that has no tools of theirs: prompts, and definitions repeated.
+/// The most tokens that providers add to a request without server tools: prompts, and repeated definitions.
 fn added(inputs: &Inputs) -> u64 {
     let prompt = if inputs.prompted { TOOL_PROMPT } else { 0 };
-    // What a mark takes is not known; none is of less than a byte.
+    // The size of a mark is unknown, but none stands for less than a byte.
     let marks = if inputs.cited { TOOL_PROMPT.saturating_add(inputs.text_bytes) } else { 0 };
     prompt
         .saturating_add(marks)
@@ -225,17 +230,18 @@ fn added(inputs: &Inputs) -> u64 {
         .saturating_add(inputs.tool_references.saturating_mul(inputs.longest_tool))
 }
 
-/// The most that `input` tokens in and `output` tokens out can cost under these inputs, searches included.
+/// The most that `input` input tokens and `output` output tokens can cost with these inputs, searches included.
 ///
-/// Input is priced as the dearest class that it can fall in: fresh, read from a cache, or written to one that the request
-/// asks for. A long conversation's prices count only if `input` is above their threshold.
+/// Input is priced as the most expensive class that it can be: fresh, read from a cache, or written to one that the
+/// request asks for. The prices of long conversations apply only if `input` is above their threshold.
 ///
 /// # Errors
-/// [`Inputs::unbounded`], audio, a fast mode or a search without a price, and a cost that [`Money`] cannot say.
+/// When no bound exists: for [`Inputs::unbounded`], for audio, for fast mode or a search without a price, and for a
+/// cost that does not fit into [`Money`].
 pub fn ceiling(inputs: &Inputs, card: &ModelCard, input: u64, output: u64) -> Result<Money, Unbounded> {
     bounded(inputs)?;
     let base = card.prices;
-    // Fewer tokens than the bound may still be billed below the threshold, whichever is dearer there.
+    // The actual tokens may be fewer than the bound and be billed below the threshold, so the higher price counts.
     let long = card.prices_at(input);
     let dearest = |price: fn(&Prices) -> Price| price(&base).max(price(&long));
 
@@ -260,9 +266,10 @@ pub fn ceiling(inputs: &Inputs, card: &ModelCard, input: u64, output: u64) -> Re
     total.ok_or(Unbounded::new("max_tokens", "the worst case costs more than can be said"))
 }
 
-/// A guess at the input tokens, near enough for limits on tokens; not a bound.
+/// A guess at the input tokens, good enough for limits on tokens; not a bound.
 ///
-/// Bytes by what a token of the model's family has in prose and code, and a modest figure for whatever is not text.
+/// It divides the bytes by the typical bytes per token of the model's family in prose and code, and adds a modest
+/// figure for everything that is not text.
 #[must_use]
 pub fn likely_input(inputs: &Inputs, model: &str) -> u64 {
     let family = Family::of(model);
@@ -272,7 +279,7 @@ pub fn likely_input(inputs: &Inputs, model: &str) -> u64 {
         .saturating_add(things.saturating_mul(family::LIKELY_DOCUMENT))
 }
 
-/// Those of the request, and the search that models made for nothing else run in every call.
+/// The request's tools, or the search that models made only for searching run in every call.
 fn server_tools<'a>(inputs: &'a Inputs, card: &ModelCard) -> Cow<'a, [ServerTool]> {
     match inputs.server_tools.is_empty() && card.name.contains("-search-") {
         true => Cow::Owned(vec![ServerTool::new("web_search_options", Some(1))]),

@@ -1,6 +1,6 @@
-//! Virtual keys: what a client presents, what is stored of it, and what it means.
+//! Virtual keys: what a client presents, what is stored of it, and what it allows.
 //!
-//! Reach for it to mint keys. The secret exists where it is minted and where it is presented; a store sees only its
+//! Use it to mint keys. The secret exists only where it is minted and where it is presented. A store sees only its
 //! [`KeyDigest`], an HMAC under a [`Pepper`] that is kept elsewhere, so a stolen table opens nothing.
 //!
 //! ```
@@ -31,8 +31,8 @@ const SECRET: usize = 43;
 /// 62^6 is more than 2^32.
 const CHECKSUM: usize = 6;
 
-/// What a key is meant for. The two differ in their prefix alone, so that a person and a scanner can tell: a key for tests that
-/// is put into the store of a gateway spends there what any other does.
+/// What a key is meant for. Only the prefix differs, so that a person or a scanner can tell: if a test key is put into
+/// the store of a gateway, it spends there like any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Environment {
@@ -45,7 +45,7 @@ pub enum Environment {
 impl Environment {
     const ALL: [Environment; 2] = [Environment::Live, Environment::Test];
 
-    /// What keys of this environment begin with.
+    /// The prefix of keys of this environment.
     #[must_use]
     pub fn prefix(self) -> &'static str {
         match self {
@@ -55,19 +55,19 @@ impl Environment {
     }
 }
 
-/// A secret that a client presents: `tg_live_`, 43 letters and digits at random, `_`, and 6 of their checksum.
+/// A secret that a client presents: `tg_live_`, 43 random letters and digits, `_`, and a checksum of 6 characters.
 ///
-/// It has no `Display`: whoever wants the text says so by [`expose`](Self::expose).
+/// It has no `Display`: get the text by [`expose`](Self::expose).
 pub struct VirtualKey {
     text: Box<str>,
     environment: Environment,
 }
 
 impl VirtualKey {
-    /// A new one, from the randomness of the operating system.
+    /// Mints a new key from the randomness of the operating system.
     ///
     /// # Errors
-    /// When the operating system has none to give.
+    /// When the operating system has no randomness to give.
     pub fn mint(environment: Environment) -> Result<Self, KeyError> {
         let mut text = format!("{}{}", environment.prefix(), random(SECRET)?);
         let checksum = checksum(text.as_bytes());
@@ -76,13 +76,13 @@ impl VirtualKey {
         Ok(VirtualKey { text: text.into(), environment })
     }
 
-    /// The secret itself: for the one time that it is shown to its owner.
+    /// The secret itself, for the one time that it is shown to its owner.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The last four letters, by which an owner tells keys apart.
+    /// The last four characters, by which an owner tells keys apart.
     fn last4(&self) -> Arc<str> {
         self.text[self.text.len() - 4..].into()
     }
@@ -94,8 +94,8 @@ impl fmt::Debug for VirtualKey {
     }
 }
 
-/// Whether this is shaped as a key of ours is, checksum included. Costs no store a question, and tells a scanner that
-/// what it found is worth a report.
+/// Whether this has the form of a tollgate key, checksum included. Saves the store a lookup, and tells a scanner that
+/// its find is worth a report.
 #[must_use]
 pub fn is_well_formed(presented: &[u8]) -> bool {
     let Some(rest) = Environment::ALL.iter().find_map(|e| presented.strip_prefix(e.prefix().as_bytes())) else {
@@ -108,7 +108,7 @@ pub fn is_well_formed(presented: &[u8]) -> bool {
     rest[..SECRET].iter().all(u8::is_ascii_alphanumeric) && stated == checksum(&body[..body.len() - 1])
 }
 
-/// CRC-32 in base 62, as GitHub's tokens have it.
+/// CRC-32 in base 62, as in GitHub's tokens.
 fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
     let mut left = crc32fast::hash(body);
     let mut out = [b'0'; CHECKSUM];
@@ -119,35 +119,35 @@ fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
     out
 }
 
-/// `length` letters and digits, each as likely as any other.
+/// `length` random letters and digits, all equally likely.
 fn random(length: usize) -> Result<String, KeyError> {
     let mut text = String::with_capacity(length);
     let mut bytes = [0; 64];
     while text.len() < length {
         getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
-        // 248 is the largest multiple of 62 in a byte: what lies above would favour the first letters.
+        // 248 is the largest multiple of 62 that fits in a byte: values above it would favour the first letters.
         let fair = bytes.iter().filter(|byte| **byte < 248).map(|byte| char::from(BASE62[usize::from(byte % 62)]));
         text.extend(fair.take(length - text.len()));
     }
     Ok(text)
 }
 
-/// The secret under which keys are stored. Lose it, and every key must be minted anew.
+/// The secret under which keys are stored. If it is lost, every key must be minted anew.
 #[derive(Clone)]
 pub struct Pepper {
     keyed: Hmac<Sha256>,
-    /// The one that this one takes the place of.
+    /// The pepper that this one replaces.
     before: Option<Arc<Pepper>>,
 }
 
 impl Pepper {
-    /// The shortest that is any good, in bytes.
+    /// The minimum length in bytes.
     pub const MIN_LEN: usize = 16;
 
     /// A pepper of these bytes.
     ///
     /// # Errors
-    /// When there are fewer than [`MIN_LEN`](Self::MIN_LEN) of them.
+    /// When there are fewer than [`MIN_LEN`](Self::MIN_LEN) bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.len() < Self::MIN_LEN {
             return Err(KeyError::ShortPepper);
@@ -155,8 +155,8 @@ impl Pepper {
         Hmac::new_from_slice(bytes).map(|keyed| Pepper { keyed, before: None }).map_err(|_| KeyError::ShortPepper)
     }
 
-    /// With one that this one takes the place of: keys that were put under it open what they did, and each comes under the new one
-    /// when it is rotated. Until all are, a key that is unknown is looked up once more.
+    /// Adds the pepper that this one replaces: keys under it stay valid, and each moves to the new pepper when it is
+    /// rotated. Until all have moved, an unknown key is looked up once more.
     #[must_use]
     pub fn and_before(mut self, before: Pepper) -> Self {
         self.before = Some(Arc::new(before));
@@ -167,7 +167,7 @@ impl Pepper {
         self.before.as_deref()
     }
 
-    /// The text of a new pepper, for a vault or a file that only the service can read.
+    /// The text of a new random pepper, for a vault or a file that only the service can read.
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
@@ -175,7 +175,7 @@ impl Pepper {
         random(SECRET)
     }
 
-    /// What is stored of the key that was presented; `None` if it cannot be one of ours.
+    /// The digest of a presented key; `None` if it cannot be a tollgate key.
     #[must_use]
     pub fn digest(&self, presented: &[u8]) -> Option<KeyDigest> {
         is_well_formed(presented).then(|| {
@@ -192,18 +192,18 @@ impl fmt::Debug for Pepper {
     }
 }
 
-/// HMAC-SHA-256 of a key under a pepper. Not a credential: presenting it opens nothing.
+/// HMAC-SHA-256 of a key under a pepper. It is not a credential: presenting it opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// A digest as a store kept it.
+    /// A digest from a store.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         KeyDigest(bytes)
     }
 
-    /// For the store.
+    /// The bytes, for the store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -216,25 +216,25 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// What a key means: who it is, and from when to when it is any good.
+/// What is stored of a key: its principal, and when it is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRecord {
-    /// The key's id: it outlives its secret, and its budgets and limits are kept under it.
+    /// The key's id. It outlives the secret, and the key's budgets and limits are kept under it.
     pub id: Uuid,
-    /// Of the secret that counts now.
+    /// The digest of the current secret.
     pub digest: KeyDigest,
-    /// The last four letters of that secret.
+    /// The last four characters of that secret.
     pub last4: Arc<str>,
-    /// How often the record was written; the first time is 1. A store takes only the next one in its place.
+    /// How often the record was written, starting at 1. A store accepts only the next version in its place.
     pub version: u64,
     /// When the key was first minted.
     pub created_at: Timestamp,
-    /// From when on it is refused.
+    /// The time from which the key is refused.
     pub expires_at: Option<Timestamp>,
-    /// Refused until somebody changes his mind.
+    /// Whether the key is disabled, and so refused.
     pub disabled: bool,
-    /// Who presents it, and what they may.
+    /// Who presents the key, and what they may do.
     pub principal: Arc<Principal>,
 }
 
@@ -255,7 +255,7 @@ impl KeyRecord {
         }
     }
 
-    /// A record as a store kept it.
+    /// A record from a store.
     #[must_use]
     pub fn stored(id: Uuid, digest: KeyDigest, last4: &str, created_at: Timestamp, principal: Principal) -> Self {
         let principal = Arc::new(principal.with_key(id));
@@ -263,8 +263,8 @@ impl KeyRecord {
         KeyRecord { id, digest, last4, version: 1, created_at, expires_at: None, disabled: false, principal }
     }
 
-    /// The same key with another secret and other powers; what it spent stays with it. One that was revoked or has expired opens
-    /// nothing with this secret either.
+    /// The same key with another secret and another principal; what it spent stays with it. A key that was revoked or
+    /// has expired is not valid with the new secret either.
     #[must_use]
     pub fn rotated(&self, key: &VirtualKey, pepper: &Pepper, principal: Principal) -> Self {
         KeyRecord {
@@ -275,25 +275,25 @@ impl KeyRecord {
         }
     }
 
-    /// The same key, which opens nothing from now on: the record to [`put`](crate::store::key::KeyRegistry::put) in its place.
+    /// The same key, disabled: the record to [`put`](crate::store::key::KeyRegistry::put) in its place.
     #[must_use]
     pub fn revoked(&self) -> Self {
         KeyRecord { disabled: true, ..self.next() }
     }
 
-    /// The same key, which opens what it did again, unless it has expired: the record to put in its place.
+    /// The same key, enabled again; if it has expired, it stays refused. The record to put in its place.
     #[must_use]
     pub fn restored(&self) -> Self {
         KeyRecord { disabled: false, ..self.next() }
     }
 
-    /// The same key and secret, with other powers: the record to put in its place.
+    /// The same key and secret with another principal: the record to put in its place.
     #[must_use]
     pub fn changed(&self, principal: Principal) -> Self {
         KeyRecord { principal: Arc::new(principal.with_key(self.id)), ..self.next() }
     }
 
-    /// One version on, which a store wants of whatever takes this one's place.
+    /// The same with the next version, which a store requires of a replacement.
     fn next(&self) -> Self {
         KeyRecord { version: self.version.saturating_add(1), ..self.clone() }
     }
@@ -305,8 +305,8 @@ impl KeyRecord {
         self
     }
 
-    /// Refuses the key, or no longer. Of a record that is stored already, [`revoked`](Self::revoked) and
-    /// [`restored`](Self::restored) make the next one.
+    /// Disables or enables the key. For a record that is stored already, use [`revoked`](Self::revoked) and
+    /// [`restored`](Self::restored), which make its next version.
     #[must_use]
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = disabled;
@@ -320,13 +320,13 @@ fn stored(key: &VirtualKey, pepper: &Pepper) -> KeyDigest {
     KeyDigest(mac.finalize().into_bytes().into())
 }
 
-/// Why there is no key, or no pepper.
+/// Why a key or a pepper could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The operating system has no randomness to give.
     NoRandomness,
-    /// A pepper is too short to be a secret.
+    /// The pepper is too short to be a secret.
     ShortPepper,
 }
 
@@ -386,7 +386,7 @@ mod tests {
         assert!(Pepper::new(&[1; 15]).is_err());
     }
 
-    /// Computed by Python's `zlib.crc32` and `hmac`. Another digest would lock out whoever has a key by now.
+    /// Computed by Python's `zlib.crc32` and `hmac`. Another digest would lock out everyone who has a key already.
     #[test]
     fn a_key_of_today_opens_what_it_does_in_every_later_version() {
         let text = "tg_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg_0WlpAb";

@@ -3,79 +3,81 @@ use serde::Deserialize;
 use super::effort::{Effort, Efforts};
 use crate::domain::dialect::Dialect;
 
-/// What a model takes of what a request may say. Translation asks; what goes through untouched is the provider's to judge.
+/// What a model accepts in a request. Translation uses it; requests that pass through untouched are for the provider to
+/// judge.
 ///
-/// Known by the model's name; a host that knows better says so on the [`ModelCard`](super::ModelCard), and
-/// [`refreshed`](Self::refreshed) reads what Anthropic's `GET /v1/models/{id}` answers.
+/// The abilities follow from the model's name. A host that knows better sets them on the
+/// [`ModelCard`](super::ModelCard), or reads them from an answer of Anthropic's `GET /v1/models/{id}` with
+/// [`refreshed`](Self::refreshed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Abilities {
-    /// The forms of `thinking` that it takes.
+    /// The forms of `thinking` that it accepts.
     pub thinking: ThinkingModes,
-    /// The levels of effort that it takes.
+    /// The effort levels that it accepts.
     pub efforts: Efforts,
-    /// Whether it takes `output_config.task_budget`, how many tokens all of a task may take.
+    /// Whether it accepts `output_config.task_budget`, the number of tokens for a whole task.
     pub task_budget: bool,
-    /// Which of `temperature`, `top_p` and `top_k` it takes.
+    /// Which of `temperature`, `top_p` and `top_k` it accepts.
     pub sampling: Sampling,
-    /// Whether it goes on with an answer that the request begins.
+    /// Whether it continues an answer that the request begins.
     pub prefill: bool,
-    /// Whether the operator may speak in the middle of a conversation. The templates of many open models answer 400 to a
-    /// system message that is not the first, so a server of which nothing is known is told as the user's word.
+    /// Whether a system message may come in the middle of a conversation. The templates of many open models answer 400
+    /// to a system message that is not the first, so for an unknown server it is sent as the user's.
     pub system_turns: bool,
-    /// Whether its answer can be held to a schema.
+    /// Whether its answer can be constrained to a schema.
     pub structured_outputs: bool,
-    /// Whether it can be made to call a tool.
+    /// Whether it can be forced to call a tool.
     pub forced_tools: bool,
-    /// OpenAI: whether the limit of the answer is called `max_completion_tokens`, and `max_tokens` is an error.
+    /// OpenAI: whether the output limit is `max_completion_tokens`, and `max_tokens` is an error.
     pub completion_tokens: bool,
-    /// Chat Completions: whether a stream takes `stream_options`, and states its usage only then. Mistral's own API refuses it, and
-    /// states usage unasked; other servers of its models do not.
+    /// Chat Completions: whether a stream accepts `stream_options`, and states its usage only then. Mistral's own API
+    /// refuses the option and states usage unasked; other servers of its models do not.
     pub usage_option: bool,
-    /// OpenAI: whether the operator's role is called `developer`.
+    /// OpenAI: whether the operator's role is `developer`.
     pub developer: bool,
-    /// OpenAI: whether there is a role for the operator. The first models that reasoned take neither name of it.
+    /// OpenAI: whether there is a role for the operator. The first reasoning models accept neither name of it.
     pub operator: bool,
-    /// Whether it takes sequences to stop at.
+    /// Whether it accepts stop sequences.
     pub stops: bool,
-    /// OpenAI: whether it can be told to call one tool at a time (`parallel_tool_calls`).
+    /// OpenAI: whether it can be limited to one tool call at a time (`parallel_tool_calls`).
     pub one_call: bool,
-    /// OpenAI: whether it reasons where it has tools, in Chat Completions. One that does not takes them with an effort of `none`
-    /// alone, which must be said.
+    /// OpenAI: whether it reasons beside tools, in Chat Completions. A model that does not accepts tools only with an
+    /// effort of `none`, which must be stated.
     pub effort_beside_tools: bool,
     /// OpenAI: whether parts may carry `prompt_cache_breakpoint`.
     pub cache_breakpoints: bool,
-    /// Whether it reads documents that stand in the request as base64.
+    /// Whether it reads documents that the request contains as base64.
     pub files: bool,
-    /// A server of Chat Completions that wants its earlier reasoning back, as `reasoning_content`.
+    /// Chat Completions: whether the server wants its earlier reasoning back, as `reasoning_content`.
     pub replays_reasoning: bool,
 }
 
-/// The forms of Anthropic's `thinking` that a model takes.
+/// The forms of Anthropic's `thinking` that a model accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThinkingModes {
     /// `adaptive`: the model decides how much.
     pub adaptive: bool,
-    /// `enabled`, with a budget of tokens.
+    /// `enabled`, with a token budget.
     pub budget: bool,
     /// `between_tools`.
     pub between_tools: bool,
     /// `disabled`.
     pub disabled: bool,
-    /// Whether it thinks, adaptively, where nobody says whether to.
+    /// Whether it thinks, adaptively, when the request does not say.
     pub unasked: bool,
-    /// Whether it may think, adaptively, where it must call a tool. By a budget none may.
+    /// Whether it may think, adaptively, when it must call a tool. With a budget no model may.
     pub forced: bool,
 }
 
-/// What a model takes of the parameters of sampling.
+/// Which sampling parameters a model accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sampling {
-    /// None of them: any value is an error, but to a model of OpenAI's that is asked not to reason (an effort of `none`).
+    /// None: any value is an error, except for an OpenAI model that is asked not to reason (an effort of `none`).
     None,
-    /// `temperature` or `top_p`, and not both.
+    /// Either `temperature` or `top_p`.
     OneOf,
     /// All of them.
     All,
@@ -85,8 +87,8 @@ const LOW_TO_MAX: Efforts = Efforts::between(Effort::Low, Effort::Max);
 const LOW_TO_HIGH: Efforts = Efforts::between(Effort::Low, Effort::High);
 const NO_EFFORTS: Efforts = Efforts::NONE;
 
-/// What all current models of Anthropic have in common. Sources of this and the tables below: Anthropic's documentation of
-/// October and November 2026 (thinking, effort, prefill, system messages) and its SDKs.
+/// What all current Anthropic models have in common. The sources of this and the tables below are Anthropic's
+/// documentation of October and November 2026 (thinking, effort, prefill, system messages) and its SDKs.
 const CLAUDE: Abilities = Abilities {
     thinking: ThinkingModes {
         adaptive: true,
@@ -120,7 +122,7 @@ const IF_ASKED: ThinkingModes = ThinkingModes { unasked: false, ..CAN_BE_OFF };
 const IF_FREE: ThinkingModes = ThinkingModes { forced: false, ..IF_ASKED };
 const BY_BUDGET: ThinkingModes = ThinkingModes { adaptive: false, budget: true, ..IF_ASKED };
 
-/// By the start of the name, the first that fits.
+/// By prefix of the name; the first match counts.
 const CLAUDES: [(&str, Abilities); 12] = [
     ("claude-opus-5-5", CLAUDE),
     ("claude-sonnet-5-5", Abilities { thinking: ThinkingModes { between_tools: true, ..CLAUDE.thinking }, ..CLAUDE }),
@@ -148,10 +150,10 @@ const CLAUDE_4_6: Abilities = Abilities {
 const CLAUDE_4_5: Abilities =
     Abilities { thinking: BY_BUDGET, efforts: NO_EFFORTS, sampling: Sampling::OneOf, prefill: true, ..CLAUDE_4_6 };
 
-/// Of whatever came before.
+/// All earlier models.
 const EARLIER_CLAUDES: [&str; 5] = ["claude-3", "claude-2", "claude-opus-4-", "claude-sonnet-4-", "claude-haiku-4-"];
 
-/// A server of which nothing is known but that it speaks Chat Completions.
+/// An unknown server that speaks Chat Completions.
 const SERVER: Abilities = Abilities {
     thinking: ThinkingModes { adaptive: false, unasked: false, ..CLAUDE.thinking },
     efforts: NO_EFFORTS,
@@ -185,13 +187,13 @@ const GPT_5_2: Abilities = Abilities { efforts: LOW_TO_HIGH.and(Effort::None).an
 const GPT_5_4: Abilities = Abilities { effort_beside_tools: false, ..GPT_5_2 };
 const GPT_5_5: Abilities = Abilities { stops: true, ..GPT_5_4 };
 const GPT_5_6: Abilities = Abilities { cache_breakpoints: true, ..GPT_5_5 };
-/// What answers in ChatGPT, which decides by itself how hard to think.
+/// The model behind ChatGPT, which decides by itself how hard to think.
 const GPT_5_CHAT: Abilities = Abilities { efforts: NO_EFFORTS, ..GPT_5 };
 const O_SERIES: Abilities = Abilities { efforts: LOW_TO_HIGH, one_call: false, ..GPT_5 };
 const FIRST_O: Abilities = Abilities { operator: false, system_turns: false, ..O_SERIES };
 
-/// Thinks unless it is told not to, and wants its thinking back. It has JSON, and no schemas.
-/// Source: api-docs.deepseek.com, thinking mode and JSON output.
+/// Thinks unless told not to, and wants its thinking back. It supports JSON, but no schemas. Source:
+/// api-docs.deepseek.com, thinking mode and JSON output.
 const DEEPSEEK: Abilities = Abilities {
     thinking: ThinkingModes { disabled: true, ..SERVER.thinking },
     structured_outputs: false,
@@ -201,7 +203,7 @@ const DEEPSEEK: Abilities = Abilities {
 };
 const KIMI: Abilities = Abilities { replays_reasoning: true, system_turns: true, ..SERVER };
 
-/// By the start of the name, the first that fits.
+/// By prefix of the name; the first match counts.
 const GPTS: [(&str, Abilities); 29] = [
     ("gpt-6", GPT_5_6),
     ("gpt-5.6", GPT_5_6),
@@ -235,11 +237,11 @@ const GPTS: [(&str, Abilities); 29] = [
 ];
 
 impl Abilities {
-    /// What is known of a model by its name, where it is served in `dialect`. Of a name that nobody knows: what the newest
-    /// of Anthropic's take, or what any server of Chat Completions does.
+    /// The abilities that a model's name implies, where it is served in `dialect`. An unknown name has those of
+    /// Anthropic's newest models, or those of any server of Chat Completions.
     #[must_use]
     pub fn of(model: &str, dialect: Dialect) -> Self {
-        // One that was tuned is what it was made of.
+        // A fine-tuned model has the abilities of its base.
         let model = model.strip_prefix("ft:").unwrap_or(model);
         let found = |table: &[(&str, Abilities)]| {
             table.iter().find(|(start, _)| model.starts_with(start)).map(|(_, abilities)| *abilities)
@@ -253,8 +255,8 @@ impl Abilities {
         }
     }
 
-    /// With what Anthropic's `GET /v1/models/{id}` answers about the model in their place; `None` if that says nothing of
-    /// capabilities. What it does not speak of (sampling, prefill, system messages) stays. Its limits are a card's:
+    /// Updates the abilities from an answer of Anthropic's `GET /v1/models/{id}`; `None` if it has no capabilities.
+    /// What the answer does not mention (sampling, prefill, system messages) stays. For the limits, use
     /// [`ModelCard::refreshed`](super::ModelCard::refreshed).
     ///
     /// ```

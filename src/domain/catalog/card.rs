@@ -14,37 +14,39 @@ const ONE: u32 = 1_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelCard {
-    /// Its name, as requests give it.
+    /// The name of the model in requests.
     pub name: Arc<str>,
-    /// The most input tokens of one request; [`u64::MAX`] where it is not known.
+    /// The most input tokens of one request; [`u64::MAX`] if unknown.
     pub context_window: u64,
-    /// The most output tokens of one answer; [`u64::MAX`] where it is not known.
+    /// The most output tokens of one answer; [`u64::MAX`] if unknown.
     pub max_output: u64,
-    /// What its tokens cost.
+    /// The prices of its tokens.
     pub prices: Prices,
-    /// What they cost in a long conversation, if that is another price.
+    /// The prices in a long conversation, if they differ.
     pub long: Option<LongContext>,
-    /// What one web search costs, if that is known.
+    /// The price of one web search, if known.
     pub web_search: Option<Money>,
-    /// What keeping a call within the US (or, of OpenAI, within a region) does to the price of tokens, in millionths.
+    /// The price multiplier for keeping a call within the US (with OpenAI, within a region), in millionths.
     pub us: u32,
-    /// What fast mode (of OpenAI, the priority tier) does to the price of tokens, in millionths, if the model has one.
+    /// The price multiplier for fast mode (with OpenAI, the priority tier), in millionths, if the model has one.
     pub fast: Option<u32>,
-    /// What the flexible tier does to the price of tokens, in millionths.
+    /// The price multiplier for the flexible tier, in millionths.
     pub flex: u32,
-    /// The most output tokens that the provider makes in a second for one answer, hidden reasoning included;
-    /// [`u64::MAX`] where nobody knows. It bounds what an answer can have cost whose end was not seen.
+    /// The most output tokens that the provider produces per second for one answer, hidden reasoning included;
+    /// [`u64::MAX`] if unknown. It bounds the cost of an answer whose end was not seen.
     pub top_speed: u64,
-    /// Whether the provider writes its cache without being asked, so that any input may be billed as a cache write.
+    /// Whether the provider writes its cache unasked, so that any input may be billed as a cache write.
     pub caches_unasked: bool,
-    /// Of which list its prices are, for whoever looks at a cost later: `house` unless said.
+    /// The name of the price list, for a later look at a cost: `house` unless set.
     pub price_version: Arc<str>,
-    /// What it takes, where that is not what its name says: see [`Catalog::abilities`](super::Catalog::abilities).
+    /// The model's abilities, if they differ from what its name implies: see
+    /// [`Catalog::abilities`](super::Catalog::abilities).
     pub abilities: Option<Abilities>,
 }
 
 impl ModelCard {
-    /// A model of which only the prices are known: no window, no maximum and no speed, no other price for anything, no fast mode.
+    /// A model with only prices: its window, its maximum output and its speed are unknown, all multipliers are one, and
+    /// it has no fast mode.
     pub fn new(name: impl Into<Arc<str>>, prices: Prices) -> Self {
         ModelCard {
             name: name.into(),
@@ -63,85 +65,86 @@ impl ModelCard {
         }
     }
 
-    /// The most input tokens of one request.
+    /// Sets the most input tokens of one request.
     #[must_use]
     pub fn context_window(mut self, tokens: u64) -> Self {
         self.context_window = tokens;
         self
     }
 
-    /// The most output tokens of one answer.
+    /// Sets the most output tokens of one answer.
     #[must_use]
     pub fn max_output(mut self, tokens: u64) -> Self {
         self.max_output = tokens;
         self
     }
 
-    /// Other prices for every token of a request whose input, cached or not, has more than `above` tokens.
+    /// Sets other prices for every token of a request whose input, cached or not, has more than `above` tokens.
     #[must_use]
     pub fn long(mut self, above: u64, prices: Prices) -> Self {
         self.long = Some(LongContext { above, prices });
         self
     }
 
-    /// What one web search costs.
+    /// Sets the price of one web search.
     #[must_use]
     pub fn web_search(mut self, price: Money) -> Self {
         self.web_search = Some(price);
         self
     }
 
-    /// The multiplier for keeping a call within the US, in millionths: 1,100,000 is a tenth more.
+    /// Sets the multiplier for keeping a call within the US, in millionths: 1,100,000 adds a tenth.
     #[must_use]
     pub fn us(mut self, millionths: u32) -> Self {
         self.us = millionths;
         self
     }
 
-    /// The multiplier for fast mode, or for the priority tier, in millionths.
+    /// Sets the multiplier for fast mode, or for the priority tier, in millionths.
     #[must_use]
     pub fn fast(mut self, millionths: u32) -> Self {
         self.fast = Some(millionths);
         self
     }
 
-    /// The multiplier for the flexible tier, in millionths.
+    /// Sets the multiplier for the flexible tier, in millionths.
     #[must_use]
     pub fn flex(mut self, millionths: u32) -> Self {
         self.flex = millionths;
         self
     }
 
-    /// The most output tokens that the provider makes in a second for one answer.
+    /// Sets the most output tokens that the provider produces per second for one answer.
     #[must_use]
     pub fn top_speed(mut self, tokens_a_second: u64) -> Self {
         self.top_speed = tokens_a_second;
         self
     }
 
-    /// Of which list its prices are: `contract of 2026-11`. Every attempt that they price says so in the audit.
+    /// Names the price list, for example `contract of 2026-11`. The audit record of every attempt priced by it has the
+    /// name.
     #[must_use]
     pub fn price_version(mut self, version: impl Into<Arc<str>>) -> Self {
         self.price_version = version.into();
         self
     }
 
-    /// The provider writes its cache without being asked.
+    /// Says that the provider writes its cache unasked.
     #[must_use]
     pub fn caches_unasked(mut self) -> Self {
         self.caches_unasked = true;
         self
     }
 
-    /// What the model takes, whatever its name says.
+    /// Sets the model's abilities, whatever its name implies.
     #[must_use]
     pub fn abilities(mut self, abilities: Abilities) -> Self {
         self.abilities = Some(abilities);
         self
     }
 
-    /// With what Anthropic's `GET /v1/models/{id}` answers about the model in their place: how much it takes and gives
-    /// (`max_input_tokens`, `max_tokens`), and what it takes ([`Abilities::refreshed`]). `None` if that says nothing of either.
+    /// Updates the card from an answer of Anthropic's `GET /v1/models/{id}`: its limits (`max_input_tokens`,
+    /// `max_tokens`) and its abilities ([`Abilities::refreshed`]). `None` if the answer has neither.
     ///
     /// ```
     /// use tollgate::domain::catalog::{ModelCard, Prices};
@@ -165,11 +168,11 @@ impl ModelCard {
         Some(self)
     }
 
-    /// What the call cost: exact, and rounded up once, to the next billionth of a dollar. The terms are those that it asked for;
-    /// those that the usage says it was served by go before.
+    /// The cost of a call: exact, and rounded up once to the next billionth of a dollar. `terms` are what the request
+    /// asked for; what the usage says about how the call was served takes precedence.
     ///
-    /// `None` if a price is missing (for searches that were made, for a fast mode that was asked for), or if the sum is
-    /// more than [`Money`] can say.
+    /// `None` if a price is missing (for searches that were made, or for fast mode), or if the sum does not fit into
+    /// [`Money`].
     #[must_use]
     pub fn cost(&self, usage: &Usage, terms: Terms) -> Option<Money> {
         let prices = self.prices_at(usage.total_input());
@@ -183,11 +186,11 @@ impl ModelCard {
             0 => Money::ZERO,
             searches => self.searches(searches)?,
         };
-        // Whole billionths, so that the sum is rounded where the tokens are.
+        // In whole billionths, so that rounding the tokens rounds the sum.
         self.under(tokens, usage.served.over(terms))?.total()?.checked_add(searches)
     }
 
-    /// The prices of a request with so many input tokens.
+    /// The prices of a request with this many input tokens.
     pub(crate) fn prices_at(&self, total_input: u64) -> Prices {
         match self.long {
             Some(long) if total_input > long.above => long.prices,
@@ -195,13 +198,13 @@ impl ModelCard {
         }
     }
 
-    /// What so many web searches cost.
+    /// The cost of this many web searches.
     pub(crate) fn searches(&self, searches: u64) -> Option<Money> {
         let nanos = self.web_search?.nanos().checked_mul(i64::try_from(searches).ok()?)?;
         Some(Money::from_nanos(nanos))
     }
 
-    /// The price of tokens under these terms; `None` for a fast mode without a price.
+    /// The price of tokens under these terms; `None` for fast mode without a price.
     pub(crate) fn under(&self, tokens: Cost, terms: Terms) -> Option<Multiplied> {
         let us = if terms.us { self.us } else { ONE };
         let tier = match terms {
@@ -213,23 +216,23 @@ impl ModelCard {
     }
 }
 
-/// What `GET /v1/models/{id}` says of a model's limits.
+/// The limits in the answer of `GET /v1/models/{id}`.
 #[derive(Deserialize)]
 struct Limits {
     max_input_tokens: Option<u64>,
     max_tokens: Option<u64>,
 }
 
-/// No model takes nothing: that is what is not known.
+/// A limit of zero means that it is unknown.
 fn said(limit: Option<u64>) -> Option<u64> {
     limit.filter(|tokens| *tokens > 0)
 }
 
-/// What a token of each class costs.
+/// The price of a token of each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prices {
-    /// Input that no cache held.
+    /// Uncached input.
     pub input: Price,
     /// Output, hidden reasoning included.
     pub output: Price,
@@ -242,20 +245,20 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// Input at one price, cached or not, and output at another.
+    /// One price for all input, cached or not, and one for output.
     #[must_use]
     pub const fn new(input: Price, output: Price) -> Self {
         Prices { input, output, cache_read: input, cache_write_5m: input, cache_write_1h: input }
     }
 
-    /// Another price for reading the cache.
+    /// Sets another price for reading the cache.
     #[must_use]
     pub const fn cache_read(mut self, price: Price) -> Self {
         self.cache_read = price;
         self
     }
 
-    /// Another price for writing either cache; one for the long-lived cache alone comes after it.
+    /// Sets another price for writing either cache. Call [`cache_write_1h`](Self::cache_write_1h) after it.
     #[must_use]
     pub const fn cache_write(mut self, price: Price) -> Self {
         self.cache_write_5m = price;
@@ -263,7 +266,7 @@ impl Prices {
         self
     }
 
-    /// Another price for writing the long-lived cache.
+    /// Sets another price for writing the long-lived cache.
     #[must_use]
     pub const fn cache_write_1h(mut self, price: Price) -> Self {
         self.cache_write_1h = price;
@@ -271,25 +274,25 @@ impl Prices {
     }
 }
 
-/// Prices of a long conversation.
+/// The prices of a long conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LongContext {
-    /// Requests whose input, cached or not, has more tokens than this are long.
+    /// A request is long if its input, cached or not, has more tokens than this.
     pub above: u64,
-    /// What every one of their tokens costs, not only those above.
+    /// The prices of all its tokens, not only of those above.
     pub prices: Prices,
 }
 
-/// What a request asked for that changes the price of all its tokens. Region and tier multiply each other.
+/// What a request asked for that changes the price of all its tokens. The multipliers of region and tier compound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Terms {
     /// Fast mode: `speed: "fast"` of Messages, the priority tier of OpenAI.
     pub fast: bool,
-    /// The flexible tier of OpenAI, unless it is fast.
+    /// The flexible tier of OpenAI, unless `fast` is set.
     pub flex: bool,
-    /// Kept within the US: `inference_geo: "us"` of Messages. A workspace may make it its default, and OpenAI's host
-    /// names choose a region, without a word in the request: whoever knows that sets this.
+    /// Kept within the US: `inference_geo: "us"` of Messages. Set it also if a workspace has that as its default, or if
+    /// an OpenAI host name chooses a region: the request does not say so then.
     pub us: bool,
 }
 

@@ -1,20 +1,20 @@
-/// How hard to think. In order.
+/// How much a model should think, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Effort {
-    /// Not at all.
+    /// No thinking.
     None,
-    /// As little as can be.
+    /// The least possible.
     Minimal,
-    /// A little.
+    /// Little.
     Low,
-    /// As much as usual.
+    /// The usual amount.
     Medium,
-    /// Hard.
+    /// Much.
     High,
-    /// Harder than hard.
+    /// More than high.
     XHigh,
-    /// As hard as can be.
+    /// The most possible.
     Max,
 }
 
@@ -29,7 +29,7 @@ const EFFORTS: [(&str, Effort); 7] = [
 ];
 
 impl Effort {
-    /// By its name on the wire.
+    /// Finds a level by its name on the wire.
     pub(crate) fn named(name: &str) -> Option<Self> {
         EFFORTS.iter().find(|(known, _)| *known == name).map(|(_, effort)| *effort)
     }
@@ -39,14 +39,14 @@ impl Effort {
     }
 }
 
-/// A set of levels.
+/// A set of effort levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Efforts(u8);
 
 impl Efforts {
     pub(super) const NONE: Efforts = Efforts(0);
 
-    /// These levels.
+    /// The set of these levels.
     #[must_use]
     pub fn of(efforts: impl IntoIterator<Item = Effort>) -> Self {
         Efforts(efforts.into_iter().fold(0, |set, effort| set | 1 << effort as u8))
@@ -60,13 +60,13 @@ impl Efforts {
         Efforts(self.0 | 1 << other as u8)
     }
 
-    /// Whether the level is among them.
+    /// Whether the level is in the set.
     #[must_use]
     pub fn has(self, effort: Effort) -> bool {
         self.0 & 1 << effort as u8 != 0
     }
 
-    /// That level or the next lower one among them, failing that the lowest there is. `None` for an empty set.
+    /// The level itself or the next lower one in the set; if there is none, the lowest. `None` for an empty set.
     #[must_use]
     pub fn nearest(self, effort: Effort) -> Option<Effort> {
         let levels = || EFFORTS.iter().map(|(_, level)| *level).filter(|level| self.has(*level));

@@ -4,12 +4,12 @@ use crate::domain::money::{Money, Price};
 
 use super::card::{LongContext, ModelCard, Prices};
 
-/// Output tokens a second that none of these models is taken to reach. No provider states one, so it is an assumption:
-/// what others have published of these models' speeds in 2026 goes up to 218, of gpt-5.4-mini. Tiers that are sold as
-/// faster no budget pays for, where they are asked for.
+/// A speed in output tokens per second that none of these models is expected to reach. No provider states one, so it is
+/// an assumption: speeds that others published for these models in 2026 go up to 218, for gpt-5.4-mini. Tiers that are
+/// sold as faster are not paid for from a budget when a request asks for them.
 const TOP_SPEED: u64 = 500;
 
-/// Which list it is, as each row's card says: the source and the date in the head of the table.
+/// The name of the price list on each card: the source and version in the head of the table.
 static VERSION: LazyLock<Arc<str>> = LazyLock::new(|| "litellm-1.109.1".into());
 
 const TABLE: &str = include_str!("models.txt");
@@ -36,7 +36,8 @@ fn card(row: &str) -> Option<ModelCard> {
     card.context_window = tokens(window)?.unwrap_or(u64::MAX);
     card.max_output = tokens(max_output)?.unwrap_or(u64::MAX);
     if let Some(above) = tokens(above)? {
-        // What the tier does not state is as below it; what neither states follows from the tier's other rates.
+        // What the long tier does not state is as in the base tier; what neither states follows from the tier's other
+        // rates.
         let mut long = long.into_iter().zip(base).map(|(long, base)| long.or(base));
         let prices = prices(std::array::from_fn(|_| long.next().flatten()))?;
         card.long = Some(LongContext { above, prices });
@@ -58,7 +59,7 @@ fn prices([input, output, read, write_5m, write_1h]: [Option<Price>; 5]) -> Opti
     Some(prices.cache_write_1h(write_1h.unwrap_or(prices.cache_write_5m)))
 }
 
-/// `Some(None)` where the column states nothing, `None` where it states what cannot be read.
+/// `Some(None)` if the column is empty, `None` if it cannot be parsed.
 fn stated<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
     if text == "-" { Some(None) } else { read(text).map(Some) }
 }

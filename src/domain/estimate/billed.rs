@@ -3,10 +3,10 @@ use crate::domain::catalog::ModelCard;
 use crate::domain::dialect::Dialect;
 use crate::domain::usage::Usage;
 
-/// The usage as it is billed: with what the request tells of it, and Chat Completions has no words for.
+/// The usage as it is billed, completed with what only the request says, since Chat Completions has no fields for it.
 ///
-/// Searches are billed by the call, and what a cache is asked to keep for long at a price of its own: in the words of Chat
-/// Completions, for a translation asks for no more than the usual time.
+/// Searches are billed per call, and a long-lived cache write has a price of its own. The latter is asked for only in
+/// requests that are themselves Chat Completions: a translation asks for no more than the usual time.
 pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, asked: Dialect, target: Dialect, mut usage: Usage) -> Usage {
     if target != Dialect::OpenAiChat {
         return usage;
@@ -14,7 +14,7 @@ pub(crate) fn billed(inputs: &Inputs, card: &ModelCard, asked: Dialect, target: 
     if usage.web_searches == 0 && server_tools(inputs, card).iter().any(ServerTool::searches) {
         usage.web_searches = 1;
     }
-    // Gateways in front of Claude say how much of it is kept for long.
+    // Gateways in front of Claude state the long-lived part themselves.
     let is_told = usage.cache_write_1h > 0;
     if asked == target && !is_told && inputs.cache_writes == CacheWrites::OneHour {
         usage.cache_write_1h = std::mem::take(&mut usage.cache_write_5m);

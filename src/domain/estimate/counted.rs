@@ -1,12 +1,13 @@
 use super::{Inputs, ModelCard, added, bounded, server_tools};
 
-/// By how much a count may be short, as the divisor of it: providers change their tokenizers, and say of their own counts
-/// that they are estimates.
+/// A count may be short by one part in this many: providers change their tokenizers, and call their own counts
+/// estimates.
 const SHORT: u64 = 20;
 
-/// The most input tokens that the provider should bill for a request of which `counted` were counted: a twentieth more, and
-/// the prompts that it adds itself. No bound, but as good as the count. `None` where no count says enough: the request refers
-/// to something that nobody sent, or has a tool that the provider runs.
+/// The most input tokens that the provider should bill for a request for which `counted` were counted: a twentieth
+/// more, and the prompts that it adds itself. This is no bound; it is as good as the count.
+///
+/// `None` if no count is enough: the request refers to something outside it, or has a tool that the provider runs.
 #[must_use]
 pub fn counted_input(inputs: &Inputs, card: &ModelCard, counted: u64) -> Option<u64> {
     if inputs.references > 0 || !server_tools(inputs, card).is_empty() {

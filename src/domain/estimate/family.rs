@@ -1,9 +1,9 @@
 use memchr::memmem;
 
-/// A document of a few pages.
+/// The tokens of a document of a few pages.
 pub(super) const LIKELY_DOCUMENT: u64 = 3_000;
 
-/// Models that read text and images alike, told by their names.
+/// Families of models that count text and images alike, known by the model's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     /// Claude from 4.7 on: a newer tokenizer, larger images.
@@ -25,7 +25,7 @@ impl Family {
             // `claude-opus-4-7`, `claude-3-5-sonnet-20241022`: a number of one or two digits, and a second one.
             let parts = version.split(|c: char| !c.is_ascii_alphanumeric());
             let mut numbers = parts.filter_map(|part| part.parse().ok().filter(|n: &u64| *n < 100));
-            // One without a number is as new as can be.
+            // A name without a number counts as the newest.
             let Some(major) = numbers.next() else { return Family::Claude };
             return match (major, numbers.next().unwrap_or(0)) < (4, 7) {
                 true => Family::OlderClaude,

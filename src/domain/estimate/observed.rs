@@ -1,27 +1,27 @@
 use super::family::Family;
 use super::{Inputs, ModelCard, bounded, server_tools};
 
-/// What a provider has billed for a request, of which another is the continuation.
+/// What a provider billed for a request that another request continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Observation {
-    /// Its input tokens, cached ones included.
+    /// The billed input tokens, cached ones included.
     pub input: u64,
-    /// How many bytes of it the continuation has as well.
+    /// How many bytes the continuation has in common with it.
     pub bytes: u64,
     media_bytes: u64,
-    /// Those that are there.
+    /// The images that are inside the request.
     images: u64,
     documents: u64,
     tool_references: u64,
-    /// Its documents were marked for citations.
+    /// Whether its documents were marked for citations.
     cited: bool,
 }
 
 impl Observation {
-    /// That `input` tokens were billed for a request with these inputs, of which `bytes` are known again. `None` for one
-    /// that says nothing of the next: what it refers to may be another thing by then, and a tool that the provider runs
-    /// reads what nobody sent.
+    /// An observation: `input` tokens were billed for a request with these inputs, of which `bytes` recur in the next.
+    /// `None` if it says nothing about the next request: a reference may point to something else by then, and a tool
+    /// that the provider runs reads things that nobody sent.
     #[must_use]
     pub fn new(inputs: &Inputs, card: &ModelCard, input: u64, bytes: u64) -> Option<Self> {
         let says_nothing = inputs.references > 0 || !server_tools(inputs, card).is_empty() || bounded(inputs).is_err();
@@ -31,15 +31,15 @@ impl Observation {
     }
 }
 
-/// The most input tokens that the provider can bill for a request that goes on where `seen` ended: what it billed then,
-/// and what is new by the rules of [`proven_input`](super::proven_input). `None` where these have no bound for what is new.
+/// The most input tokens that the provider can bill for a request that continues `seen`: what it billed then, and what
+/// is new by the rules of [`proven_input`](super::proven_input). `None` if these rules have no bound for what is new.
 #[must_use]
 pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> Option<u64> {
-    // A document of which nobody knows how long it is has the window as its bound, which is the other estimator's.
+    // The bound of a document of unknown length is the window; that is for `proven_input`.
     if inputs.references > 0 || inputs.documents > seen.documents || !server_tools(inputs, card).is_empty() {
         return None;
     }
-    // What was billed was billed without the marks.
+    // The earlier request was billed without the marks.
     if inputs.cited && !seen.cited {
         return None;
     }
@@ -47,12 +47,12 @@ pub fn observed_input(inputs: &Inputs, card: &ModelCard, seen: &Observation) -> 
     let new = |now: u64, then: u64| now.checked_sub(then);
     let body = inputs.text_bytes.saturating_add(inputs.media_bytes);
     let bytes = new(new(body, seen.bytes)?, new(inputs.media_bytes, seen.media_bytes)?)?;
-    // One that the provider fetches may be another by now, and much larger than what was billed for it.
+    // An image that the provider fetches may have changed, and be much larger than the one that was billed.
     let here = inputs.images.saturating_sub(inputs.remote_images);
     let images = new(here, seen.images)?.saturating_add(inputs.remote_images);
     let images = images.saturating_mul(Family::of(&card.name).image_tokens());
     let repeated = new(inputs.tool_references, seen.tool_references)?.saturating_mul(inputs.longest_tool);
-    // None is of less than a byte.
+    // No mark stands for less than a byte.
     let marks = if inputs.cited { bytes } else { 0 };
     let tokens = [bytes, marks, images, repeated].into_iter().fold(seen.input, u64::saturating_add);
     Some(tokens.min(card.context_window))

@@ -5,33 +5,34 @@ use crate::domain::catalog::ModelCard;
 use crate::domain::money::Money;
 use crate::domain::usage::Usage;
 
-/// For how long a provider may go on before it notices that nobody listens any more.
+/// How long a provider may go on before it notices that nobody is listening.
 const NOTICED_AFTER: Duration = Duration::from_secs(1);
 
-/// What is known of an answer whose end is not.
+/// What is known of an answer whose end is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Seen {
-    /// The latest usage that it stated.
+    /// The latest usage that the answer stated.
     pub usage: Option<Usage>,
-    /// How many events came, if it was a stream: none is less than a token.
+    /// How many events came, if it was a stream. Each stands for at least one token.
     pub events: u64,
-    /// From the moment when it was asked for until it was given up.
+    /// The time from the request until the answer was given up.
     pub took: Duration,
     /// How many answers were asked for at once; 0 counts as one.
     pub choices: u64,
-    /// The most output tokens that each could have.
+    /// The most output tokens that each answer may have.
     pub max_output: Option<u64>,
 }
 
 impl Seen {
-    /// An answer of which nothing came for so long.
+    /// An answer of which nothing came in this time.
     #[must_use]
     pub fn nothing_for(took: Duration) -> Self {
         Seen { took, ..Seen::default() }
     }
 
-    /// The most output tokens that the provider can have made: in that time at its top speed, but no fewer than came.
+    /// The most output tokens that the provider can have produced: what its top speed allows in the time, but no fewer
+    /// than came.
     pub(crate) fn output(&self, card: &ModelCard) -> Option<u64> {
         if card.top_speed == u64::MAX {
             return None;
@@ -41,25 +42,26 @@ impl Seen {
         let choices = self.choices.max(1);
         let most = self.max_output.unwrap_or(u64::MAX).saturating_mul(choices);
         let stated = self.usage.map_or(0, |usage| usage.output);
-        // Thinking is not streamed, so what came is not all there was.
+        // Thinking is not streamed, so what came may not be all.
         Some(made.saturating_mul(choices).max(self.events).min(most).max(stated))
     }
 }
 
-/// The most that an answer can have cost that broke off, or that nobody waited for: its input, and what the model can have
-/// made in the time at its [top speed](ModelCard::top_speed), since hidden thinking is billed and not seen.
+/// The most that an answer can have cost that broke off, or that nobody waited for.
 ///
-/// The input is what the provider stated of it, as Anthropic does when it begins, or else the most that it can be.
+/// It is the cost of its input and of all output that the model can have produced in the time at its [top
+/// speed](ModelCard::top_speed), since hidden thinking is billed but not seen. The input is what the provider stated,
+/// as Anthropic does at the beginning of an answer, or otherwise the most that it can be.
 ///
 /// # Errors
-/// What no bound covers: a model of unknown speed, tools that the provider runs, which read on by themselves, and whatever
-/// [`ceiling`] does not cover.
+/// When no bound exists: for a model of unknown speed, for tools that the provider runs (they read on by themselves),
+/// and for everything that [`ceiling`] does not cover.
 pub fn ceiling_so_far(inputs: &Inputs, card: &ModelCard, seen: &Seen) -> Result<Money, Unbounded> {
     if !server_tools(inputs, card).is_empty() {
         return Err(Unbounded::new("tools", "what the provider's own tools read is not known before its last word"));
     }
     let output = seen.output(card).ok_or(Unbounded::new("model", "the speed of this model is not known"))?;
-    // Servers that only look like Anthropic's begin with an input of 0.
+    // Servers that imitate Anthropic's API begin with an input of 0.
     match seen.usage.filter(|usage| usage.total_input() > 0) {
         Some(usage) => {
             let cost = card.cost(&Usage { output, ..usage }, inputs.terms);
