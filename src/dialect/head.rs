@@ -1,6 +1,6 @@
-//! What a request's head says: the few members that decide where a call goes and what it may cost.
+//! The head of a request: the few members that decide where a call goes and what it may cost.
 //!
-//! Reach for it in a gate, through [`Call::head`](crate::Call::head). The body is scanned once; nothing else of it is
+//! Use it in a gate, through [`Call::head`](crate::Call::head). The body is scanned once, and nothing else of it is
 //! decoded.
 //!
 //! ```
@@ -21,19 +21,19 @@ use crate::domain::estimate::Inputs;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{self, Found, Kind, Limits, Path, Plan, ScanError};
 
-/// Longest model name that we carry, in bytes. Real ones, resource names included, stay below half of it.
+/// The longest model name that is accepted, in bytes. Real ones, resource names included, stay below half of it.
 const MAX_MODEL: usize = 512;
-/// Most messages of one request, as the Messages API has it.
+/// The most messages of one request, as in the Messages API.
 pub(super) const MAX_MESSAGES: usize = 100_000;
-/// Most tools of one request, as Anthropic's search of tools has it: its clients send thousands that wait to be found.
-/// Source: code.claude.com/docs/en/agent-sdk/tool-search.
+/// The most tools of one request, as in Anthropic's tool search: its clients send thousands of tools that wait to be
+/// found. Source: code.claude.com/docs/en/agent-sdk/tool-search.
 const MAX_TOOLS: usize = 10_000;
-/// Most answers to one request, as OpenAI's API has it (`n` in its OpenAPI description, 1 to 128). One that gives no tokens of
-/// its own could otherwise hold, and when its client leaves be charged, any amount.
+/// The most answers to one request, as in OpenAI's API (`n` in its OpenAPI description, 1 to 128). Without it, a
+/// request that sets no token limit could hold any amount, and be charged that when its client leaves.
 const MAX_CHOICES: u64 = 128;
 
-/// The members that we read or edit. Each must appear at most once, spelled plainly: if two parsers could disagree on
-/// which `max_tokens` counts, a budget would be held for one and spent by the other.
+/// The members that are read or edited. Each must appear at most once, without escapes: if two parsers could disagree
+/// on which `max_tokens` counts, the budget would hold money for one value, and the other would be spent.
 static PLAN: Plan<10, { inputs::PATHS.len() }> = Plan::new(PATHS, inputs::PATHS, inputs::NAMES).lax(inputs::LAX);
 const PATHS: [Path; 10] = [
     &["model"],
@@ -64,12 +64,13 @@ pub struct Head {
     pub(crate) spans: Spans,
 }
 
-/// Where an edit would go.
+/// The places of possible edits.
 #[derive(Debug, Clone)]
 pub(crate) struct Spans {
     pub(crate) root: Found,
     pub(crate) model: Found,
-    /// The token limits of the dialect, with the place of their values; Chat clients may send the old and the new name.
+    /// The token limits of the dialect, with the places of their values. Chat clients may send the old and the new
+    /// name.
     pub(crate) max_tokens: [Option<(Option<u64>, Range<usize>)>; 2],
     pub(crate) stream_options: Option<Found>,
     pub(crate) include_usage: Option<Found>,
@@ -80,8 +81,8 @@ impl Head {
     ///
     /// # Errors
     /// An [`InvalidRequest`](RejectionKind::InvalidRequest) that names the member at fault: malformed JSON, invalid
-    /// UTF-8, nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type, a model's
-    /// name that is too long or holds control characters.
+    /// UTF-8, nesting beyond 128, a governed member that is doubled, escaped, in another case or of the wrong type, or
+    /// a model name that is too long or has control characters.
     pub fn read(body: &[u8], dialect: Dialect) -> Result<Self, Rejection> {
         let mut reading = Reading::new(body, dialect);
         let mut each = |path: Path, found: &Found| reading.note(path, found);
@@ -94,7 +95,7 @@ impl Head {
         if name.is_empty() || name.len() > MAX_MODEL {
             return Err(invalid("`model` must have 1 to 512 bytes", "model"));
         }
-        // Where it is logged, told or cut at such a letter, it would be another's line, or another model.
+        // Logged, shown or cut at such a character, the name could pass for another log line or another model.
         if name.chars().any(char::is_control) {
             return Err(invalid("`model` must hold no control characters", "model"));
         }
@@ -111,7 +112,7 @@ impl Head {
         ];
         let [old, completion, output] = [(limits[0], old), (limits[1], completion), (limits[2], output)]
             .map(|(n, found)| found.map(|f| (n, f.span)));
-        // What another dialect calls its limit limits nothing here.
+        // Another dialect's name for the limit has no effect here.
         let max_tokens = match dialect {
             Dialect::Anthropic => [old, None],
             Dialect::OpenAiChat => [old, completion],
@@ -136,7 +137,7 @@ impl Head {
             dialect,
             model: name.into(),
             stream,
-            // The dearest reading: whichever of two names an upstream obeys, it was counted.
+            // The most expensive reading: whichever of the two names the upstream obeys, it was counted.
             max_tokens: max_tokens.iter().flatten().filter_map(|(tokens, _)| *tokens).max(),
             choices,
             includes_usage,
@@ -154,7 +155,7 @@ impl Head {
         self.dialect
     }
 
-    /// How long the body is, in bytes.
+    /// The length of the body in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -171,13 +172,13 @@ impl Head {
         self.stream
     }
 
-    /// The most output tokens that the client asked for; `None` if it left that open.
+    /// The most output tokens that the client asked for; `None` if it set no limit.
     #[must_use]
     pub fn max_tokens(&self) -> Option<u64> {
         self.max_tokens
     }
 
-    /// How many answers side by side (`n` of Chat Completions); 1 unless asked.
+    /// How many answers the client asked for (`n` of Chat Completions); 1 unless set.
     #[must_use]
     pub fn choices(&self) -> u64 {
         self.choices
@@ -189,34 +190,33 @@ impl Head {
         self.includes_usage
     }
 
-    /// What the request holds that costs tokens: for [`estimate`](crate::domain::estimate).
+    /// What the request contains that costs tokens: for [`estimate`](crate::domain::estimate).
     #[must_use]
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
     }
 
-    /// How the request looks up to each of its last messages; nothing for one that is short.
+    /// Fingerprints of the request up to each of its last messages; empty for a short request.
     #[must_use]
     pub fn prefixes(&self) -> &[Prefix] {
         &self.prefixes
     }
 
-    /// On whose behalf the request says that it is made: `metadata.user_id` of Messages, `safety_identifier` or `user` of
-    /// Chat Completions. Nobody has checked it, nor cleaned it.
+    /// The end user that the request names: `metadata.user_id` of Messages, `safety_identifier` or `user` of Chat
+    /// Completions. Nobody has checked or cleaned it.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// How many tokens of the output thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay
-    /// above.
+    /// How many output tokens thinking may take (`thinking.budget_tokens` of Messages); `max_tokens` must stay above.
     #[must_use]
     pub fn thinking_budget(&self) -> Option<u64> {
         self.inputs.thinking_budget
     }
 
     /// # Errors
-    /// This is not the head of `body`, as far as its length and its model tell: what it says of it, and where, is wrong.
+    /// When this is not the head of `body`, judging by its length and its model: its values and spans would be wrong.
     pub(crate) fn require_of(&self, body: &[u8]) -> Result<(), Rejection> {
         if body.len() == self.len && self.spans.model.as_str(body).is_some_and(|name| *name == *self.model) {
             return Ok(());
@@ -239,7 +239,7 @@ fn invalid(message: &'static str, param: &'static str) -> Rejection {
     Rejection::new(RejectionKind::InvalidRequest, message).param(param)
 }
 
-/// SDKs send `null` for what was left out.
+/// SDKs send `null` for members that were left out.
 fn present(found: Option<Found>) -> Option<Found> {
     found.filter(|f| f.kind != Kind::Null)
 }
@@ -272,7 +272,7 @@ fn at_most(found: Option<&Found>, most: usize, message: &'static str, param: &'s
     }
 }
 
-/// Whether there are so many tools, wherever they stand.
+/// Whether this many tools, wherever they are, are too many.
 pub(super) fn has_too_many(tools: usize) -> bool {
     tools > MAX_TOOLS
 }

@@ -1,9 +1,9 @@
-//! What a request holds that costs tokens, read in the scan that reads its head.
+//! What a request contains that costs tokens, read in the same scan as its head.
 //!
-//! The scan tells which of a few keys occur anywhere, and the type of every tool. Only if one of those keys says that
-//! there may be an image, a document or a reference are the messages walked, and only if a tool has a type of the
-//! provider's are the tools. A key within ordinary text is none, since its quotes are escaped there; one in a tool's
-//! input makes the walk run, and the walk knows that it means nothing there.
+//! The scan reports which of a few keys occur anywhere, and the type of every tool. Messages are walked only if one of
+//! those keys indicates an image, a document or a reference; tools only if one has a type of the provider's. A key
+//! within ordinary text does not count, since its quotes are escaped there. A key in a tool's input starts the walk,
+//! and the walk ignores it.
 
 mod walk;
 
@@ -21,7 +21,7 @@ use super::head::MAX_MESSAGES;
 use super::members::{count, members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
-/// Beyond those of the head.
+/// Paths beyond those of the head.
 pub(super) const PATHS: [Path; 41] = [
     &["messages", EACH],
     &["tools", EACH],
@@ -66,18 +66,19 @@ pub(super) const PATHS: [Path; 41] = [
     &["user"],
 ];
 
-/// The last of them are for reports alone.
+/// The last of them are for reports only.
 pub(super) const LAX: usize = 3;
 
-/// The longest that is read of who a request is made for, in bytes of JSON.
+/// The longest end-user member that is read, in bytes of JSON.
 const LONGEST_USER: usize = 4_096;
 
 /// Tools that the provider defines and the client runs.
 const DEFINED: [&str; 4] = ["bash_20", "text_editor_20", "memory_20", "computer_20"];
 
-/// The keys without which messages hold nothing but text.
+/// The keys without which messages contain only text.
 ///
-/// Messages has all its media in a `source`, and refers to tools by `tool_name` or `tool`. The first four are no media.
+/// Messages has all its media in a `source`, and refers to tools by `tool_name` or `tool`. The first four are not
+/// media.
 pub(super) const NAMES: Names = Names::new(&[
     "cache_control",
     "prompt_cache_breakpoint",
@@ -104,19 +105,19 @@ const FIRST_MEDIA: usize = 4;
 
 const COMPACTS: &str = "the provider compacts in passes of its own";
 
-/// What the scan has told of so far.
+/// What the scan has reported so far.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     body: &'a [u8],
     dialect: Dialect,
     inputs: Inputs,
-    /// Whether a tool has a type that is not the client's own kind of tool.
+    /// Whether a tool has a type other than that of a client's own tool.
     typed: bool,
-    /// Whether the cache is asked to keep what it keeps for long.
+    /// Whether the cache is asked for a long lifetime.
     retained: bool,
     tool_calls: Option<u64>,
     input: Option<Found>,
-    /// Where it says on whose behalf it is made, the best of several.
+    /// Where the end user is named; the best of several.
     user: Option<(u8, Found)>,
     /// Where each of the messages stands.
     each: Vec<Range<usize>>,
@@ -155,7 +156,7 @@ impl<'a> Reading<'a> {
         let is_empty = matches!(found.kind, Kind::Array { len: 0 } | Kind::Object { len: 0 });
         let broken = match path {
             ["messages", EACH] => {
-                // More than there may be are refused, and the scan is not over yet.
+                // A request with more is refused, but the scan is not over yet.
                 if is_worth_it(self.body) && self.each.len() < MAX_MESSAGES {
                     self.each.push(found.span.clone());
                 }
@@ -181,7 +182,7 @@ impl<'a> Reading<'a> {
                 inputs.references += u64::from(!begins(found.bytes(body)));
                 None
             }
-            // Conversations that the provider keeps, of any length.
+            // Conversations of any length that the provider stores.
             ["previous_response_id" | "conversation" | "prompt"] => {
                 inputs.references += 1;
                 None
@@ -225,7 +226,7 @@ impl<'a> Reading<'a> {
             }
             ["reasoning", ..] => (!is(&["standard"])).then_some("only the standard mode is priced"),
             ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
-            // The first is Anthropic's, the others are those of servers that go on to further ones.
+            // The first is Anthropic's; the others are of servers that fall back to further models.
             [
                 "fallbacks" | "fallback_models" | "models" | "plugins" | "preset" | "providerOptions"
                 | "provider_options",
@@ -235,10 +236,10 @@ impl<'a> Reading<'a> {
                 }
                 (!is_empty).then_some("another model may answer, at its own prices")
             }
-            // OpenRouter's: of the same model, by whom it is served.
+            // OpenRouter's: who may serve the same model.
             ["provider"] => (!only_restricts(found.bytes(body)))
                 .then_some("by whom the model is served is asked for, each at a price of its own"),
-            // Alibaba's of Qwen, and xAI's of Grok, which has a word for none.
+            // Alibaba's for Qwen, and xAI's for Grok, which has a value for "off".
             ["enable_search" | "search_parameters"] => (found.kind != Kind::Bool(false) && !is_off(found.bytes(body)))
                 .then_some("how often the provider searches, and for what fee, is not known"),
             ["background"] => {
@@ -254,7 +255,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// `user` is what `safety_identifier` was called before, and both are none of Messages.
+    /// `user` is the former name of `safety_identifier`; Messages has neither.
     fn name_user(&mut self, path: Path, found: &Found) {
         let rank = match (self.dialect, path) {
             (Dialect::Anthropic, ["metadata"]) => 2,
@@ -267,7 +268,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// On whose behalf the request is made, as far as it says so in a few words.
+    /// The end user that the request names, if that is short.
     pub(super) fn user(&self) -> Option<Arc<str>> {
         let (_, found) = self.user.as_ref()?;
         let value = found.bytes(self.body);
@@ -288,7 +289,7 @@ impl<'a> Reading<'a> {
         user
     }
 
-    /// With what only the whole scan tells.
+    /// Adds what only the whole scan shows.
     pub(super) fn finish(mut self, messages: Option<&Found>, tools: Option<&Found>, met: Met) -> (Inputs, Vec<Prefix>) {
         let spelled = met.may_spell(self.body);
         self.inputs.cache_writes = self.cache_writes(met, spelled);
@@ -316,7 +317,8 @@ impl<'a> Reading<'a> {
         (inputs, prefixes)
     }
 
-    /// The dearest write that the request may ask for. Which block a lifetime belongs to is not asked.
+    /// The most expensive cache write that the request may ask for. To which block a lifetime belongs is not
+    /// considered.
     fn cache_writes(&self, met: Met, spelled: bool) -> CacheWrites {
         if spelled || self.retained {
             return CacheWrites::OneHour;
@@ -325,7 +327,7 @@ impl<'a> Reading<'a> {
         let long = || [&br#""1h""#[..], br#""12h""#].iter().any(|ttl| memmem::find(self.body, ttl).is_some());
         match (asked, met.name(TTL)) {
             (true, true) if long() => CacheWrites::OneHour,
-            // OpenAI's lifetime may also stand in the options of a cache that it writes unasked.
+            // OpenAI's lifetime may also be in the options of a cache that it writes unasked.
             (false, true) if self.dialect != Dialect::Anthropic && long() => CacheWrites::OneHour,
             (true, _) => CacheWrites::FiveMinutes,
             (false, _) => CacheWrites::None,
@@ -333,7 +335,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Whether what OpenRouter is asked of those who serve a model leaves each at its own price, or at less.
+/// Whether the restrictions for OpenRouter's providers leave each of them at its own price, or at a lower one.
 fn only_restricts(provider: &[u8]) -> bool {
     let mut only = true;
     let whole = members(provider, |key, value| {
@@ -347,7 +349,7 @@ fn only_restricts(provider: &[u8]) -> bool {
     only && whole
 }
 
-/// Whether a thread is one that begins with this request. Whatever else is said of one may name what is kept.
+/// Whether a thread begins with this request. Any other member of it may name stored content.
 fn begins(thread: &[u8]) -> bool {
     let (mut says, mut only) = (false, true);
     let whole = members(thread, |key, value| {
@@ -364,7 +366,7 @@ fn is_off(search: &[u8]) -> bool {
     off && whole
 }
 
-/// Reads the tools, some of which are the provider's; `calls` bounds all of them at once.
+/// Reads the tools, some of which are the provider's. `calls` limits the uses of all of them together.
 fn read_tools(tools: &[u8], dialect: Dialect, calls: Option<u64>, inputs: &mut Inputs) -> Option<()> {
     for tool in serde_json::from_slice::<Vec<&RawValue>>(tools).ok()? {
         let (mut kind, mut uses) = (None, Vec::new());
@@ -381,8 +383,8 @@ fn read_tools(tools: &[u8], dialect: Dialect, calls: Option<u64>, inputs: &mut I
                 if kind.starts_with("advisor") {
                     inputs.other_models = inputs.other_models.or(Some("tools"));
                 }
-                // It is Anthropic's word, and others pass it over. Named twice, the larger counts, and what is no plain count
-                // bounds nothing.
+                // `max_uses` is Anthropic's member, and others ignore it. If it is named twice, the larger counts; what
+                // is no plain count is no limit.
                 let date = kind.rsplit('_').next().filter(|date| date.len() == 8);
                 let is_anthropics = date.is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
                 let says = dialect == Dialect::Anthropic || is_anthropics;

@@ -9,7 +9,7 @@ use super::line::Line;
 use crate::domain::dialect::Dialect;
 use crate::domain::limit::Measure;
 
-/// How one limit a minute stands.
+/// How one limit per minute stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LimitState {
     pub(crate) measure: Measure,
@@ -42,8 +42,8 @@ const OPENAI_TOKENS: Names = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// Limit, what is left of it, and when all of it is back: a time in RFC 3339 for Anthropic's clients, a span such as
-/// `6m0s` for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits,
+/// The limit, what is left of it, and when all of it is available again: an RFC 3339 time for Anthropic's clients, a
+/// span such as `6m0s` for OpenAI's. Sources: platform.claude.com/docs/en/api/rate-limits,
 /// platform.openai.com/docs/guides/rate-limits.
 pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let tokens = state.measure == Measure::Tokens;
@@ -60,7 +60,7 @@ pub(crate) fn limit_headers(dialect: Dialect, state: LimitState) -> impl Iterato
     names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// In whole seconds, not before the time itself.
+/// In whole seconds, rounded up.
 fn rfc3339(line: &mut Line, now: Timestamp, after: Duration) -> Range<usize> {
     let nanos = i64::from(now.subsec_nanosecond()) + i64::from(after.subsec_nanos());
     let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX).saturating_add(now.as_second());
@@ -83,7 +83,7 @@ fn rfc3339(line: &mut Line, now: Timestamp, after: Duration) -> Range<usize> {
     line.push(&out)
 }
 
-/// As Go writes durations, which is what OpenAI's headers hold: `120ms`, `1s`, `6m0s`.
+/// As Go formats durations, the format of OpenAI's headers: `120ms`, `1s`, `6m0s`.
 fn span(line: &mut Line, span: Duration) -> Range<usize> {
     let (minutes, seconds) = (span.as_secs() / 60, span.as_secs() % 60);
     if span < Duration::from_secs(1) {

@@ -4,8 +4,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// Some header values, written by hand into one piece of memory, which they then share: every governed answer says
-/// nine, and a formatter and an allocation for each would take as long as all that leads up to them.
+/// Header values that are written by hand into one shared buffer. Every governed answer has nine, and a formatter and
+/// an allocation for each would take as long as everything before them.
 pub(crate) struct Line {
     text: [u8; 72],
     len: usize,
@@ -27,7 +27,7 @@ impl Line {
         self.push(&out[start..])
     }
 
-    /// Where it now stands. What has no room is left out.
+    /// Appends bytes, and returns where they are. What has no room is left out.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.len;
         if let Some(room) = self.text.get_mut(start..start + bytes.len()) {
@@ -41,7 +41,7 @@ impl Line {
         &self.text[..self.len]
     }
 
-    /// The values that stand there.
+    /// The values at these places.
     pub(crate) fn values<const N: usize>(self, at: [Range<usize>; N]) -> [Option<HeaderValue>; N] {
         let text = Bytes::from_owner(self.text);
         at.map(|at| HeaderValue::from_maybe_shared(text.slice(at)).ok())

@@ -1,7 +1,7 @@
-//! What may be asked of a member's value that was handed out undecoded.
+//! Readers for the undecoded value of a member.
 //!
-//! Derived readers give up on the whole for one member of the wrong type or named twice; what a provider bills must not
-//! be lost for a detail.
+//! A derived deserializer gives up on the whole answer for one member of the wrong type or named twice; the usage that
+//! a provider bills must not be lost for a detail.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::wire::json::Raw;
 
 pub(crate) use crate::wire::json::members;
 
-/// A string member, if it is one.
+/// The text, if the member is a string.
 pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
     match inside.contains('\\') {
@@ -20,13 +20,13 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What an answer calls its model.
+/// The model that an answer names.
 pub(crate) fn model(raw: &str) -> Option<ModelName> {
     text(raw).and_then(|name| ModelName::new(&name))
 }
 
-/// What a provider calls its error, in an answer or an event that has one: its code, where that is a word, or its type. A word and
-/// no sentence, which might say something of the request.
+/// The provider's name for its error, in an answer or an event that has one: its code, if that is a word, or its type.
+/// It is one word, not a sentence, since a sentence might repeat parts of the request.
 pub(crate) fn error_name(json: &[u8]) -> Option<Arc<str>> {
     let mut error = None;
     members(json, |key, value| {
@@ -43,22 +43,22 @@ pub(crate) fn error_name(json: &[u8]) -> Option<Arc<str>> {
     named.filter_map(|name| text(name.as_str())).find(is_word).map(Arc::from)
 }
 
-/// A count as providers send it; anything but a plain unsigned number is no count.
+/// A count; `None` for anything but a plain unsigned number.
 pub(crate) fn count(raw: &str) -> Option<u64> {
     raw.parse().ok()
 }
 
-/// The most that anybody bills for one call: ten passes over the largest window that there is. What says more is wrong, and one
-/// wrong word would empty a budget that many share, and keep them out of a limit for years.
+/// The most that anybody bills for one call: ten passes over the largest window. A higher figure is wrong, and could
+/// otherwise empty a shared budget, and block a limit for years.
 const MOST_TOKENS: u64 = 100_000_000;
 
-/// A count of what was billed, however the number is spelled: some servers write every number as a floating one. One that cannot
-/// be is none.
+/// A count of billed tokens in any notation: some servers write every number as a float. `None` if it cannot be a
+/// count.
 pub(crate) fn billed(raw: &str) -> Option<u64> {
     count(raw).or_else(|| whole(raw)).filter(|tokens| *tokens <= MOST_TOKENS)
 }
 
-/// The count of this name within an object, as [`billed`] has it.
+/// The count with this name in an object, read like [`billed`].
 pub(crate) fn detail(object: &str, name: &str) -> Option<u64> {
     let mut found = None;
     members(object.as_bytes(), |key, value| {
@@ -69,10 +69,10 @@ pub(crate) fn detail(object: &str, name: &str) -> Option<u64> {
     found
 }
 
-/// A number like `1000.0` or `1e3`.
+/// Reads a number such as `1000.0` or `1e3`.
 fn whole(raw: &str) -> Option<u64> {
     let number = Raw::new(raw).number().filter(|number| number.fract() == 0.0)?;
-    // Up to there every whole number is one of `f64`, and the other way round.
+    // Up to this bound, `f64` represents every whole number exactly.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within the bounds")]
     (0.0..=MOST_TOKENS as f64).contains(&number).then_some(number as u64)
 }

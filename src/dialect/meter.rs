@@ -1,8 +1,8 @@
-//! Usage, read out of answers without decoding what carries none.
+//! Reads usage from answers, without decoding the parts that have none.
 //!
-//! Reach for it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Counts are
-//! the provider's latest word, field by field, never a sum: Anthropic repeats cumulative figures in every
-//! `message_delta`. What has been produced is never less than was said before.
+//! Use it to account for a stream that does not pass through [`MeterLayer`](crate::meter::MeterLayer). Each count is
+//! the provider's latest value, field by field, never a sum: Anthropic repeats cumulative figures in every
+//! `message_delta`. Output counts never decrease.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -28,32 +28,32 @@ use crate::domain::short::shortened;
 use crate::domain::usage::Usage;
 use crate::wire::sse::Block;
 
-/// What an answer has said so far.
+/// What an answer has stated so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
     /// The latest usage, if any was stated.
     pub usage: Option<Usage>,
-    /// That usage says what went in and what came out in the end: not the figures alone that a stream begins with.
+    /// Whether that usage covers all input and output, and is not only the figures with which a stream begins.
     pub usage_is_final: bool,
-    /// The dialect's mark of a whole answer came: `message_stop`, `[DONE]`, or a JSON answer that parses.
+    /// Whether the dialect's end marker came: `message_stop`, `[DONE]`, or a JSON answer that parses.
     pub ended: bool,
-    /// The provider said within the answer that it failed.
+    /// Whether the provider reported a failure within the answer.
     pub failed: bool,
-    /// A `message_start` came, and no `message_delta` behind it.
+    /// A `message_start` came, and no `message_delta` after it.
     pub(crate) is_open: bool,
-    /// With its usage it said why it has stopped, or nothing else: not one of the figures that some servers state as they go.
+    /// The usage came with a stop reason, or alone: it is not one of the interim figures of some servers.
     pub(crate) has_stopped: bool,
-    /// How many events came, if it is a stream.
+    /// The number of events, if it is a stream.
     pub events: u64,
-    /// The model that it says it is of.
+    /// The model that the answer names.
     pub model: Option<ModelName>,
 }
 
-/// Longest name of a model that is kept, in bytes: those that are an address, as Bedrock's, have some hundred.
+/// The longest model name that is kept, in bytes. Names that are addresses, such as Bedrock's, have some hundred.
 const NAME: usize = 127;
 
-/// What an answer calls its model, of which 127 bytes are kept: read for every call, so it is not on the heap.
+/// The model name in an answer; 127 bytes are kept. It is read for every call, so it is not on the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ModelName {
     len: u8,
@@ -95,13 +95,13 @@ impl StreamMeter {
         StreamMeter { dialect, reading: Reading::default(), error: None }
     }
 
-    /// Looks at one block; only those that can carry usage or an end are parsed.
+    /// Reads one block. Only blocks that can carry usage or an end are parsed.
     #[inline]
     pub fn block(&mut self, block: &Block<'_>) {
         self.look(block);
     }
 
-    /// [`block`](Self::block), and whether it is a chunk that is there for the usage alone.
+    /// The same as [`block`](Self::block). Returns whether the block is a chunk that carries only usage.
     #[inline]
     pub(crate) fn look(&mut self, block: &Block<'_>) -> bool {
         let Some(data) = block.data() else { return false };
@@ -124,12 +124,12 @@ impl StreamMeter {
         is_usage_chunk
     }
 
-    /// What the provider calls the error that it has told of.
+    /// The provider's name for the error that it reported.
     pub(crate) fn error(&self) -> Option<Arc<str>> {
         self.error.clone()
     }
 
-    /// What the stream has said so far.
+    /// What the stream has stated so far.
     #[must_use]
     pub fn reading(&self) -> Reading {
         self.reading
@@ -145,12 +145,12 @@ pub fn answer(dialect: Dialect, json: &[u8]) -> Reading {
     }
 }
 
-/// Whether a whole JSON answer, whatever its status, consists of an error. Of Anthropic's a status of its own says so.
+/// Whether a whole JSON answer, whatever its status, is only an error. Anthropic's errors have a status of their own.
 pub(crate) fn is_error_alone(dialect: Dialect, json: &[u8]) -> bool {
     dialect == Dialect::OpenAiChat && openai_chat::meter::is_error_alone(json)
 }
 
-/// Whether the data of a Chat Completions chunk is there for the usage alone.
+/// Whether the data of a Chat Completions chunk carries only usage.
 pub(crate) fn is_usage_chunk(data: &[u8]) -> bool {
     openai_chat::meter::chunk(data, &mut Reading::default())
 }

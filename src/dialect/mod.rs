@@ -1,6 +1,7 @@
-//! What each API looks like on the wire, as pure functions over bytes.
+//! The wire formats of the supported APIs, as pure functions over bytes.
 //!
-//! Reach for it when you answer for the gateway yourself: [`render`] gives a [`Rejection`] the client's shape.
+//! Use it if your own code answers in place of the gateway: [`render`] gives a [`Rejection`] the format of the client's
+//! API.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -37,20 +38,20 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
-/// A rejection in a dialect's shape.
+/// A rejection in the format of a dialect.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rendered {
     /// The HTTP status.
     pub status: StatusCode,
-    /// `content-type`, and `retry-after`, `x-should-retry` and `allow` where they apply.
+    /// `content-type`, and where they apply `retry-after`, `x-should-retry` and `allow`.
     pub headers: HeaderMap,
-    /// The JSON.
+    /// The JSON body.
     pub body: Bytes,
 }
 
-/// Gives a rejection the shape that clients of `dialect` parse. `request_id` is repeated where the shape has a place
-/// for it.
+/// Gives a rejection the format that clients of `dialect` parse. `request_id` is repeated if the format has a place for
+/// it.
 #[must_use]
 pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rendered {
     let (status, body) = match dialect {
@@ -59,7 +60,7 @@ pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rend
     };
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Claude Code's contract for gateways: tried again, it would only say less of why.
+    // Claude Code's contract for gateways: a retry would only say less about the reason.
     let is_final_there = dialect == Dialect::Anthropic && rejection.kind() == RejectionKind::BudgetUnreadable;
     if let Some(secs) = rejection.retry_after_secs().filter(|_| !is_final_there) {
         headers.insert(header::RETRY_AFTER, secs.into());
@@ -74,7 +75,7 @@ pub fn render(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Rend
     Rendered { status, headers, body: Bytes::from(body) }
 }
 
-/// The event that ends a stream with an error, in the shape that clients of `dialect` raise on.
+/// The event that ends a stream with an error, in a form for which clients of `dialect` raise an error.
 #[must_use]
 pub fn error_event(rejection: &Rejection, dialect: Dialect, request_id: &str) -> Bytes {
     let mut out = bytes::BytesMut::new();
@@ -83,8 +84,8 @@ pub fn error_event(rejection: &Rejection, dialect: Dialect, request_id: &str) ->
             let (_, body) = anthropic::error::body(rejection, request_id);
             crate::wire::sse::encode(&mut out, Some("error"), body.as_bytes());
         }
-        // No event name: openai-node raises on `event: error` and on a bare `error` member alike, the Python SDK on the
-        // member.
+        // No event name: openai-node raises an error for `event: error` and for a bare `error` member alike, the Python
+        // SDK for the member.
         _ => crate::wire::sse::encode(&mut out, None, openai_chat::error::body(rejection).1.as_bytes()),
     }
     out.freeze()

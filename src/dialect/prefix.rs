@@ -1,17 +1,17 @@
-//! Where a conversation begins as an earlier one did: a fingerprint of the request up to each of its messages.
+//! Recognizes a request that continues an earlier one, by a fingerprint of the request up to each of its messages.
 //!
-//! A provider that has billed a request for so many input tokens bills no more for the same beginning of the next one; so a
-//! budget need not guess at it again. What is compared are bytes. Everything outside of the messages counts, since the
-//! choice of a tool, for one, changes what a provider adds of its own. `cache_control` does not: clients move it along from
-//! turn to turn, and it is no text; what is left out of a fingerprint so is counted as new by whoever uses it.
+//! A provider that has billed the input tokens of a request bills no more for the same beginning of the next one, so a
+//! budget need not guess at it again. Bytes are compared. Everything outside the messages counts, since, for example,
+//! the choice of a tool changes what a provider adds. `cache_control` does not count: clients move it along from turn
+//! to turn, and it is not text. Callers count the bytes that a fingerprint leaves out as new.
 //!
-//! Reach for it, by [`Head::prefixes`](super::head::Head::prefixes), to tell whether a request goes on with one that you have
-//! seen.
+//! Use it, through [`Head::prefixes`](super::head::Head::prefixes), to tell whether a request continues one that you
+//! have seen.
 //!
 //! ```
 //! use tollgate::{Dialect, dialect::head::Head};
 //!
-//! let system = "Be kind. ".repeat(1_000); // what is shorter than 4 KiB is not worth it, and has none
+//! let system = "Be kind. ".repeat(1_000); // requests of less than 4 KiB have no fingerprints
 //! let request = |turns: &str| format!(r#"{{"model":"claude-x","system":"{system}","messages":[{turns}]}}"#);
 //! let (hi, ho) = (r#"{"role":"user","content":"hi"}"#, r#"{"role":"assistant","content":"ho"}"#);
 //!
@@ -30,31 +30,31 @@ use memchr::memmem;
 
 use crate::wire::json::Found;
 
-/// The shortest request that is worth it: what is shorter costs next to nothing, however many tokens it may be.
+/// Shorter requests are not worth it: they cost next to nothing, however many tokens they may be.
 const SHORTEST: usize = 4 << 10;
-/// How many messages back an earlier end is looked for: turns are shorter.
+/// How many messages back an earlier end is looked for; turns are shorter.
 const KEPT: usize = 64;
 
 pub(super) fn is_worth_it(body: &[u8]) -> bool {
     body.len() >= SHORTEST
 }
 
-/// One beginning of a request.
+/// A beginning of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prefix {
-    /// What it looks like: of this process alone, and never the same for two by anybody's design.
+    /// A fingerprint, valid in this process only. Nobody can deliberately make two beginnings with the same one.
     pub fingerprint: u64,
-    /// How many bytes of the request it speaks for.
+    /// The number of bytes of the request that it covers.
     pub bytes: u64,
 }
 
-/// Seeded anew in every process, so that nobody can prepare two requests that look the same.
+/// Seeded anew in every process, so that nobody can prepare two requests with the same fingerprint.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 const MARKER: &[u8] = br#""cache_control""#;
 
-/// The last beginnings of `body`, each with one message more than the one before. `marked` says whether it may hold a
+/// The last beginnings of `body`, each with one message more than the one before. `marked` says whether it may contain
 /// `cache_control`.
 pub(super) fn prefixes(body: &[u8], messages: &Found, each: &[Range<usize>], marked: bool) -> Vec<Prefix> {
     if !is_worth_it(body) {
@@ -86,20 +86,20 @@ fn mix(before: u64, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A message without its `cache_control`. In what a tool was called with it is left out as well.
+/// A message without its `cache_control` members, including any in the input of a tool call.
 ///
-/// What is left out is a whole member and a comma: it begins where only a key can, and has words in it that hold no quote and no
-/// bracket. So what is left has one reading, the one that it had.
+/// Each removal is a whole member and a comma. It begins where only a key can, and consists of words without quotes or
+/// brackets. So the rest parses exactly as it did before.
 fn unmarked<'a>(message: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch.clear();
     let mut rest = message;
     while let Some(at) = memmem::find(rest, MARKER) {
         let (before, after) = (&rest[..at], &rest[at + MARKER.len()..]);
         let kept = before.trim_ascii_end();
-        // Within a text its quotes would be escaped; a key that only ends so has a backslash in front of it.
+        // Within a text its quotes would be escaped; a key that only ends this way has a backslash before it.
         match member(after).filter(|_| matches!(kept.last(), Some(b'{' | b','))) {
             Some(len) => {
-                // With the comma in front of it, or else the one behind it.
+                // With the comma before it, or else the one behind it.
                 let (kept, behind) = match (kept.strip_suffix(b","), after[len..].trim_ascii_start()) {
                     (Some(kept), behind) => (kept, behind),
                     (None, behind) => (kept, behind.strip_prefix(b",").unwrap_or(behind)),
@@ -120,7 +120,7 @@ fn unmarked<'a>(message: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch
 }
 
-/// The length of a colon and a flat object of plain words, which is all that a `cache_control` ever is.
+/// The length of a colon and a flat object of plain words: every `cache_control` has this form.
 fn member(after: &[u8]) -> Option<usize> {
     let mut rest = sign(sign(after, b':')?, b'{')?;
     loop {
@@ -132,12 +132,12 @@ fn member(after: &[u8]) -> Option<usize> {
     }
 }
 
-/// What is behind this one.
+/// What follows this character.
 fn sign(text: &[u8], sign: u8) -> Option<&[u8]> {
     text.trim_ascii_start().strip_prefix(&[sign])
 }
 
-/// What is behind a string of a few letters.
+/// What follows a string of a few letters.
 fn word(text: &[u8]) -> Option<&[u8]> {
     let inside = sign(text, b'"')?;
     let end = inside.iter().take(32).position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')?;

@@ -1,9 +1,10 @@
-//! Requests of one API as requests of another, and the answers back: whole, streamed, or errors.
+//! Translates requests of one API into requests of another, and translates the answers back: whole, streamed, or
+//! errors.
 //!
-//! Reach for it where there is no room for a layer; [`TranslateLayer`](crate::TranslateLayer) and the gateway do all of it.
-//! Functions and machines without I/O: bytes in, bytes out, whatever the chunks. All dialects meet in one canonical model,
-//! each with a reader and a writer of its own. A failure of the upstream stays a failure, in the client's shape; what the
-//! other side has no way to say is named, or refused.
+//! [`TranslateLayer`](crate::TranslateLayer) and the gateway do all of this for you; use the module if you cannot use a
+//! layer. It has functions and state machines without I/O: bytes in, bytes out, however the chunks are cut. All
+//! dialects meet in one canonical model, and each has a reader and a writer. An upstream's failure stays a failure, in
+//! the format of the client's API. What the other side cannot express is reported or refused.
 //!
 //! ```
 //! use tollgate::Dialect;
@@ -59,31 +60,31 @@ pub(crate) use self::gather::gathered;
 use super::canon::needs::Needs;
 use crate::domain::dialect::Dialect;
 
-/// Whether requests of `client` can be asked of a server that speaks `upstream`, by translation if need be.
+/// Whether requests of `client` can be sent to a server that speaks `upstream`, translated if necessary.
 #[must_use]
 pub fn is_possible(client: Dialect, upstream: Dialect) -> bool {
-    // Responses is passed on as it is, and not translated yet.
+    // Responses is passed on unchanged, and not translated yet.
     client == upstream || (client != Dialect::OpenAiResponses && upstream != Dialect::OpenAiResponses)
 }
 
-/// What an answer says of the call that it belongs to.
+/// What an answer repeats of its call.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Reply {
     /// The model, as the client named it.
     pub model: String,
-    /// The id of the call, which errors repeat.
+    /// The id of the call, which errors include.
     pub request_id: String,
-    /// When the answer began, in seconds of Unix time. Chat Completions says so in every chunk.
+    /// When the answer began, in seconds of Unix time. Every chunk of Chat Completions has it.
     pub created: i64,
     /// Whether a Chat Completions client asked for the usage chunk.
     pub include_usage: bool,
-    /// What the answer must be made to fit, as [`request`] found out.
+    /// How the answer must be adapted, as [`request`] found out.
     pub(crate) needs: Needs,
 }
 
 impl Reply {
-    /// An answer to a request for `model`, begun at the epoch, that shows no usage chunk.
+    /// For an answer to a request for `model`, begun at the Unix epoch, without a usage chunk.
     #[must_use]
     pub fn new(model: impl Into<String>, request_id: impl Into<String>) -> Self {
         Reply {
@@ -95,14 +96,14 @@ impl Reply {
         }
     }
 
-    /// When the answer began, in seconds of Unix time.
+    /// Sets when the answer began, in seconds of Unix time.
     #[must_use]
     pub fn created(mut self, seconds: i64) -> Self {
         self.created = seconds;
         self
     }
 
-    /// Whether a Chat Completions client asked for the usage chunk.
+    /// Sets whether a Chat Completions client asked for the usage chunk.
     #[must_use]
     pub fn include_usage(mut self, asked: bool) -> Self {
         self.include_usage = asked;

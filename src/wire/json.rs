@@ -1,12 +1,13 @@
 //! One pass over a JSON document that finds a few members and checks all the rest.
 //!
-//! Reach for it to read what governs a call (its model, whether it streams, how many tokens it may produce) out of a body
-//! that is passed on as it came. The whole document is checked against the grammar of RFC 8259, nothing is built, and
-//! nothing is allocated; the stack it needs does not depend on the input.
+//! Use it to read what governs a call (its model, whether it streams, how many tokens it may produce) from a body that
+//! is passed on unchanged. The whole document is checked against the grammar of RFC 8259, and nothing is built or
+//! allocated. The stack that it needs does not depend on the input.
 //!
-//! A member that governs must mean one thing to everyone who reads the body. Parsers differ on a key that appears twice
-//! (RFC 8259 section 4 leaves it open), and Go's match keys in any case, so a *wanted* key that appears twice, is spelled
-//! with an escape or in another case is an error: who checks `model` and who bills it would otherwise read two values.
+//! A member that governs a call must mean the same to everyone who reads the body. Parsers differ on a key that appears
+//! twice (RFC 8259 section 4 leaves it open), and Go's match keys in any case. So a *wanted* key that appears twice,
+//! has an escape, or is in another case is an error: otherwise the one who checks `model` and the one who bills it
+//! could read two values.
 //!
 //! ```
 //! use tollgate::wire::json::{self, Kind, Limits, ScanErrorKind};
@@ -48,8 +49,8 @@ pub(crate) use tape::Tape;
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.
 ///
-/// Keys are compared byte for byte; the case rule knows the letters of ASCII. The empty path is the root. [`EACH`] stands
-/// for every element of an array; only [`survey`] tells of what is behind it.
+/// Keys are compared byte for byte; the case rule covers the letters of ASCII. The empty path is the root. [`EACH`]
+/// stands for every element of an array; only [`survey`] reports what is behind it.
 pub type Path = &'static [&'static str];
 
 /// The step of a [`Path`] into every element of an array: `&["tools", EACH, "type"]`.
@@ -57,23 +58,23 @@ pub const EACH: &str = "[]";
 
 /// Finds the members named by `paths` in a document whose root is an object, and checks the whole document.
 ///
-/// A path whose member is absent, or one of whose parents is not an object, is not found. At most 64 paths: more do not
-/// compile. What is accepted is what `serde_json` accepts when it skips a value (so an escaped lone surrogate passes
-/// here, and only [`Found::as_str`] refuses it), within [`Limits`].
+/// A path is not found if its member is absent, or if one of the parents is not an object. More than 64 paths do not
+/// compile. It accepts what `serde_json` accepts when it skips a value, within [`Limits`]. So an escaped lone surrogate
+/// passes here, and only [`Found::as_str`] refuses it.
 ///
 /// # Errors
 ///
-/// The first [`ScanErrorKind`] met, front to back, except that bytes which are not UTF-8 are reported before all else.
+/// The first [`ScanErrorKind`] from front to back, except that invalid UTF-8 is reported before everything else.
 pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> Result<Index<N>, ScanError> {
     let plan = Plan::new(*paths, [], Names::NONE);
     survey(doc, &plan, limits, &mut |_, _| {}).map(|(index, _)| index)
 }
 
-/// [`index`] for more: what a [`Plan`] looks for, in the same single pass.
+/// [`index`] with more options: finds everything in a [`Plan`] in one pass.
 ///
-/// Its `paths` are found; `each` is told of every member of its `more` paths, of one that leads through [`EACH`] as
-/// often as it is met (as one of `paths` it is never found); and the keys of all objects, however deep, are compared
-/// with its names.
+/// It finds the plan's `paths`. It calls `each` for every member of the `more` paths; a path through [`EACH`] is
+/// reported as often as it occurs (among `paths`, such a path is never found). It compares the keys of all objects, at
+/// any depth, with the plan's names.
 ///
 /// ```
 /// use tollgate::wire::json::{self, EACH, Limits, Names, Path, Plan};
@@ -89,7 +90,7 @@ pub fn index<const N: usize>(doc: &[u8], paths: &[Path; N], limits: Limits) -> R
 ///
 /// # Errors
 ///
-/// As [`index`]; a wanted key that is doubled in one element is as ambiguous as one that is doubled at the root.
+/// The same as for [`index`]; a wanted key that is doubled in one element is as ambiguous as one doubled at the root.
 pub fn survey<const N: usize, const M: usize>(
     doc: &[u8],
     plan: &Plan<N, M>,
@@ -107,9 +108,10 @@ pub fn survey<const N: usize, const M: usize>(
     Ok((Index { root, found }, met))
 }
 
-/// Hands every member of a JSON object to `each`, its value undecoded, and says whether it was one to its end.
+/// Passes every member of a JSON object to `each`, with its value undecoded, and returns whether the object was
+/// complete.
 ///
-/// Of several members of one name each is handed out, and so are those in front of whatever ends the reading.
+/// Members with the same name are all passed, and so are those before a syntax error.
 pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) -> bool {
     let (text, is_text) = match simdutf8::compat::from_utf8(doc) {
         Ok(text) => (text, true),
@@ -119,7 +121,7 @@ pub(crate) fn members<'a>(doc: &'a [u8], mut each: impl FnMut(&str, &'a str)) ->
     whole.is_some() && is_text
 }
 
-/// A key without its escapes. One that is no text (a lone surrogate) stays as it is spelled.
+/// A key without its escapes. A key that is not valid text (with a lone surrogate) stays as it is spelled.
 fn spelled_out(key: &str, escaped: bool) -> Cow<'_, str> {
     match escaped {
         true => serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned),
@@ -127,7 +129,7 @@ fn spelled_out(key: &str, escaped: bool) -> Cow<'_, str> {
     }
 }
 
-/// What a document may ask of whoever reads it next.
+/// Limits on a document, for the sake of those who read it next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How deep arrays and objects may nest; the root object is at depth 1. Above 1024 counts as 1024.
@@ -135,7 +137,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Depth 128: what `serde_json` takes when it builds a value.
+    /// Depth 128: what `serde_json` accepts when it builds a value.
     fn default() -> Self {
         Self { depth: 128 }
     }
@@ -166,8 +168,8 @@ impl Found {
         doc.get(self.span.clone()).unwrap_or_default()
     }
 
-    /// The number, if it is written as plain digits and fits: `1.0`, `1e3` and `-0` are not counts anyone sends in good
-    /// faith, and parsers disagree on them.
+    /// The number, if it is written as plain digits and fits. `1.0`, `1e3` and `-0` are not: no honest client sends
+    /// them as counts, and parsers disagree on them.
     #[must_use]
     pub fn as_u64(&self, doc: &[u8]) -> Option<u64> {
         if self.kind != Kind::Number {
@@ -179,7 +181,7 @@ impl Found {
         })
     }
 
-    /// The text of a string, copied only if it holds an escape; `None` also for escapes that are no text, a lone
+    /// The text of a string, copied only if it has an escape. `None` also for an escape that is not text, a lone
     /// surrogate such as `"\ud800"`.
     #[must_use]
     pub fn as_str<'a>(&self, doc: &'a [u8]) -> Option<Cow<'a, str>> {
@@ -204,7 +206,7 @@ impl Found {
     }
 }
 
-/// What a value is, as far as one can tell without decoding it.
+/// The type of a value, as far as it is known without decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `null`
@@ -215,7 +217,7 @@ pub enum Kind {
     Number,
     /// A string.
     String {
-        /// Whether it holds a backslash, so that its text is not its bytes.
+        /// Whether it has a backslash, so that its text differs from its bytes.
         escaped: bool,
     },
     /// An array.
@@ -225,7 +227,7 @@ pub enum Kind {
     },
     /// An object.
     Object {
-        /// How many members it has, one that appears twice counted twice.
+        /// How many members it has; one that appears twice counts twice.
         len: usize,
     },
 }
@@ -239,14 +241,14 @@ pub struct ScanError {
 }
 
 impl ScanError {
-    /// Why.
+    /// The reason.
     #[must_use]
     pub fn kind(&self) -> ScanErrorKind {
         self.kind
     }
 
-    /// The byte at which it was seen: the offending byte or the opening quote of the offending key, the document's length
-    /// if it ends too early.
+    /// The byte at which it was found: the offending byte, the opening quote of the offending key, or the length of the
+    /// document if it ends too early.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
@@ -290,17 +292,17 @@ impl std::error::Error for ScanError {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScanErrorKind {
-    /// Nothing but whitespace.
+    /// The document has nothing but whitespace.
     Empty,
-    /// A JSON value begins, but no object.
+    /// The document is a JSON value other than an object.
     NotAnObject,
     /// The bytes break the grammar of RFC 8259, or end too early.
     Syntax,
-    /// Nested deeper than [`Limits::depth`].
+    /// The document is nested deeper than [`Limits::depth`].
     Depth,
-    /// Not UTF-8, which RFC 8259 section 8.1 demands.
+    /// The document is not UTF-8, which RFC 8259 section 8.1 demands.
     Utf8,
-    /// Something other than whitespace after the document.
+    /// Something other than whitespace follows the document.
     Trailing,
     /// A wanted key that different parsers would read differently.
     Ambiguous {

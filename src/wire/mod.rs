@@ -1,11 +1,11 @@
-//! Byte code for the wire: JSON bodies indexed and edited in place, event streams taken apart and put together.
+//! Byte-level code: finds and edits members of JSON bodies in place, and splits and writes event streams.
 //!
-//! Reach for it when you hold the bytes of a call and want to know or change a little about them without decoding the
-//! rest: a proxy that reads `model` from a body of half a megabyte has no use for a tree of half a megabyte. Everything
-//! here is pure: bytes in, bytes out, no I/O, no clock.
+//! Use it if you have the bytes of a call, and want to know or change a little about them without decoding the rest: to
+//! read `model` from a body of half a megabyte, a proxy need not build a tree of that size. Everything here is pure:
+//! bytes in, bytes out, no I/O, no clock.
 //!
-//! - [`json`] finds a few members of a document in one pass, and says where they are;
-//! - [`splice`] replaces what was found and leaves every other byte as it was;
+//! - [`json`] finds a few members of a document in one pass, and reports where they are.
+//! - [`splice`] replaces what was found, and leaves every other byte as it was.
 //! - [`sse`] splits an event stream into its events, however it was cut, and writes events.
 //!
 //! ```
@@ -30,8 +30,8 @@ pub mod sse;
 
 use std::borrow::Cow;
 
-/// Bytes as text. A character that is none is lost, and not the rest.
+/// Bytes as text. An invalid character is replaced, and the rest is kept.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
-    // Looking for what to mend is slower by far than seeing that there is nothing.
+    // The repairing conversion is much slower than the check that nothing needs repair.
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

@@ -1,7 +1,7 @@
 //! Edits to a JSON document that leave every byte they do not name as it was.
 //!
-//! Reach for it to change one member of a body on its way through: decoding and encoding again would change key order,
-//! numbers and whitespace that a signature, a prompt cache or a colleague reading a trace may depend on.
+//! Use it to change one member of a body on its way through. Decoding and encoding again would change key order,
+//! numbers and whitespace, on which a signature, a prompt cache or a reader of a trace may depend.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -29,18 +29,18 @@ use super::json::{Found, Kind};
 
 /// Replaces byte ranges of a document and leaves every other byte as it was.
 ///
-/// Spans are offsets into the document as it is before any edit; edits may be given in any order, and edits that put
-/// something at the same place keep theirs.
+/// Spans are offsets into the document as it is before any edit. Edits may be given in any order; insertions at the
+/// same place stay in the order given.
 #[derive(Debug, Default, Clone)]
 pub struct Splice {
     /// Ordered by where the span begins, then by where it ends.
     edits: Vec<Edit>,
-    /// The first edit that no document can take.
+    /// The first edit that no document can accept.
     refused: Option<SpliceError>,
 }
 
 impl Splice {
-    /// Nothing to do.
+    /// No edits.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -51,11 +51,11 @@ impl Splice {
         self.add(Edit { span, with: with.into(), opens: false })
     }
 
-    /// Puts a member in front of the members of `object`, as [`json::index`](super::json::index) found it. `key` is plain
-    /// text, `value` a JSON value, used as it is.
+    /// Inserts a member before the members of `object`, as found by [`json::index`](super::json::index). `key` is plain
+    /// text, and `value` is a JSON value that is used as it is.
     ///
-    /// Whether the object has a member of that name already is for the caller to know. An `object` that is none makes
-    /// [`Splice::apply`] fail.
+    /// The caller must know whether the object already has a member of that name. If `object` is not an object,
+    /// [`Splice::apply`] fails.
     pub fn insert_member(&mut self, object: &Found, key: &str, value: &[u8]) -> &mut Self {
         let Kind::Object { len } = object.kind else {
             self.refused.get_or_insert(SpliceError::NotAnObject { span: object.span.clone() });
@@ -66,7 +66,7 @@ impl Splice {
 
         let key = quote(key);
         let mut member = BytesMut::with_capacity(key.len() + value.len() + 2);
-        // Where there are members, the comma goes behind; in an empty object it goes between the inserted ones.
+        // If there are members, the comma follows; in an empty object it separates the inserted ones.
         if len == 0 && !first {
             member.put_u8(b',');
         }
@@ -79,7 +79,7 @@ impl Splice {
         self.add(Edit { span: inside..inside, with: member.freeze(), opens: true })
     }
 
-    /// Whether [`Splice::apply`] would give the document back as it is.
+    /// Whether [`Splice::apply`] would return the document unchanged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.refused.is_none()
@@ -89,8 +89,8 @@ impl Splice {
     ///
     /// # Errors
     ///
-    /// [`SpliceError`] when two spans overlap, when a span is not within `doc`, or when a member was to go into something
-    /// that is no object.
+    /// [`SpliceError`] when two spans overlap, when a span is not within `doc`, or when a member was to be inserted
+    /// into a value that is not an object.
     pub fn apply(&self, doc: &Bytes) -> Result<Bytes, SpliceError> {
         if let Some(error) = &self.refused {
             return Err(error.clone());
@@ -143,17 +143,17 @@ pub fn quote(s: &str) -> Bytes {
 pub enum SpliceError {
     /// Two edits claim the same bytes.
     Overlap {
-        /// The span of the later one.
+        /// The span of the later edit.
         span: Range<usize>,
     },
     /// A span is not within the document, or ends before it begins.
     OutOfBounds {
         /// The span.
         span: Range<usize>,
-        /// How many bytes the document has.
+        /// The length of the document in bytes.
         len: usize,
     },
-    /// A member was to go into a value that is no object.
+    /// A member was to be inserted into a value that is not an object.
     NotAnObject {
         /// Where that value is.
         span: Range<usize>,

@@ -1,9 +1,9 @@
-//! Event streams: taken apart however they were cut, and written.
+//! Splits event streams into events, however they were cut, and writes them.
 //!
-//! Reach for [`Scanner`] to look into a stream while it passes: it hands out each event once its last byte is there, with
-//! the exact bytes it came in, so that what is not changed can go on as it came. Reach for [`encode`] to write events of
-//! your own. The grammar is that of the WHATWG HTML standard, section 9.2.6, applied to bytes: no value is decoded, so a
-//! character cut in two by a chunk is whole again in its event.
+//! Use [`Scanner`] to look into a stream while it passes. It emits each event once its last byte is there, with the
+//! exact bytes in which it came, so that an unchanged event can be passed on as it came. Use [`encode`] to write events
+//! of your own. The grammar is that of the WHATWG HTML standard, section 9.2.6, applied to bytes: no value is decoded,
+//! so a character that a chunk cuts in two is whole again in its event.
 //!
 //! ```
 //! use tollgate::wire::sse::Scanner;
@@ -32,12 +32,12 @@ use line::{Open, find_line};
 
 use super::json;
 
-/// How many bytes one event may have, field names and line ends included, unless [`Scanner::with_limit`] says otherwise.
+/// The most bytes of one event, field names and line ends included, unless [`Scanner::with_limit`] sets another limit.
 ///
 /// 16 MiB: images travel as base64 in a single event.
 pub const MAX_EVENT: usize = 16 << 20;
 
-/// Says that the other side is alive, and nothing else.
+/// A keep-alive.
 pub(crate) const COMMENT: &str = ": ping\n\n";
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -51,8 +51,8 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The bytes of this block exactly as they were received: all blocks together, and then [`Scanner::pending`], are the
-    /// stream.
+    /// The bytes of this block exactly as they were received. All blocks together, followed by [`Scanner::pending`],
+    /// are the stream.
     #[must_use]
     pub fn raw(&self) -> &'a [u8] {
         self.raw
@@ -64,7 +64,8 @@ impl<'a> Block<'a> {
         self.event
     }
 
-    /// The values of the `data` fields, joined with `\n`; `None` if there is none, and a client then sees no event.
+    /// The values of the `data` fields, joined with `\n`; `None` if there is none, in which case a client sees no
+    /// event.
     ///
     /// A lone `data:` is an event with empty data, `Some(b"")`: the standard drops an event whose data buffer is the empty
     /// string, but each `data` field puts a line feed into that buffer.
@@ -82,12 +83,12 @@ impl<'a> Block<'a> {
 
 /// Splits a stream into blocks as its chunks arrive.
 ///
-/// Blocks that lie within a chunk are handed out where they are; only one that a chunk leaves incomplete is copied. No byte
-/// is searched twice, whatever the chunks. A line ends with LF, CRLF or CR; an event is complete at its blank line, and a CR
-/// is believed at once: if the LF of a CRLF comes with a later chunk, after an event, it is a block of its own.
+/// Blocks that lie within a chunk are passed in place; only one that a chunk leaves incomplete is copied. No byte is
+/// searched twice, whatever the chunks. A line ends with LF, CRLF or CR, and an event is complete at its blank line. A
+/// CR ends its line at once: if the LF of a CRLF comes in a later chunk, after an event, it is a block of its own.
 pub struct Scanner {
     limit: usize,
-    /// The block that is not complete, with what is known of it.
+    /// The incomplete block, and what is known of it.
     buffer: Vec<u8>,
     open: Open,
     /// The data of an event that has several `data` lines.
@@ -120,11 +121,12 @@ impl Scanner {
         }
     }
 
-    /// Takes the next bytes of the stream, and hands each block they complete to `each`, in order.
+    /// Takes the next bytes of the stream, and passes each block that they complete to `each`, in order.
     ///
     /// # Errors
     ///
-    /// [`EventTooLarge`] once a block has more bytes than the limit, after the blocks before it; from then on, always.
+    /// [`EventTooLarge`] once a block has more bytes than the limit, after the blocks before it, and from then on
+    /// always.
     pub fn push<F: FnMut(Block<'_>)>(&mut self, chunk: &[u8], mut each: F) -> Result<(), EventTooLarge> {
         if self.failed {
             return Err(EventTooLarge { limit: self.limit });
@@ -141,9 +143,9 @@ impl Scanner {
 
     /// Ends the stream. Nothing may be pushed afterwards.
     ///
-    /// The standard drops an event whose blank line is missing. Providers do forget that line and the official SDKs do not
-    /// mind, so an event whose data is `[DONE]` or a complete JSON object is handed to `each` all the same; every event of
-    /// these APIs is an object, and of other values a number may be cut short unnoticed.
+    /// The standard drops an event whose blank line is missing. Some providers forget that line, and the official SDKs
+    /// tolerate it. So an event whose data is `[DONE]` or a complete JSON object is passed to `each` all the same.
+    /// Every event of these APIs is an object; other values may be cut short unnoticed, for example a number.
     ///
     /// # Errors
     ///
@@ -188,7 +190,7 @@ impl Scanner {
         rest
     }
 
-    /// At the start of the stream: moves a byte order mark, or as much of it as there is, into the first block.
+    /// At the start of the stream: moves a byte order mark, or as much of it as has come, into the first block.
     fn skip_bom<'c>(&mut self, mut chunk: &'c [u8]) -> &'c [u8] {
         while !self.started
             && let Some((first, rest)) = chunk.split_first()
@@ -226,7 +228,7 @@ impl Scanner {
         Ok(chunk)
     }
 
-    /// Hands out the blocks that lie within `chunk`, which begins with one, and keeps what is left.
+    /// Passes on the blocks that lie within `chunk`, which begins with one, and keeps the rest.
     fn whole_blocks(&mut self, mut chunk: &[u8], each: &mut impl FnMut(Block<'_>)) -> Result<(), EventTooLarge> {
         if chunk.is_empty() {
             return Ok(());
@@ -264,7 +266,7 @@ impl Default for Scanner {
 }
 
 impl fmt::Debug for Scanner {
-    /// Without the bytes: they are what people wrote.
+    /// Without the bytes, which may be private text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scanner")
             .field("limit", &self.limit)
@@ -306,9 +308,9 @@ impl std::error::Error for Unfinished {}
 
 /// Appends an event to `out`: an `event` line if there is a name, a `data` line for each line of `data`, a blank line.
 ///
-/// Nothing in `event` or `data` can end the event or forge a field: the name ends at its first line end, and CR and CRLF in
-/// the data, which JSON has only as whitespace, become LF. Empty data appends nothing, because the official OpenAI SDKs
-/// read the data of every event as JSON.
+/// Nothing in `event` or `data` can end the event or forge a field: the name ends at its first line end, and CR and
+/// CRLF in the data, which JSON has only as whitespace, become LF. Empty data appends nothing, because the official
+/// OpenAI SDKs read the data of every event as JSON.
 pub fn encode(out: &mut BytesMut, event: Option<&str>, data: &[u8]) {
     if data.is_empty() {
         return;

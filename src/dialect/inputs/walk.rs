@@ -6,9 +6,9 @@ use crate::domain::estimate::{Inputs, Unbounded};
 
 /// Counts what is not text in a list of messages or items.
 ///
-/// What stands where the API reads blocks is taken out of the text; what looks like media anywhere else is counted and
-/// yet stays text, since either reading may be the provider's. In the inputs of tools it is text and nothing else:
-/// there, a client could otherwise hide text as an image that nobody sees.
+/// Media in a place where the API reads blocks is subtracted from the text. What looks like media anywhere else is
+/// counted, and yet stays text, since the provider may read it either way. In the inputs of tools everything is text:
+/// otherwise a client could hide text there as an image that nobody sees.
 pub(super) fn messages(list: &[u8], inputs: &mut Inputs) -> Result<(), serde_json::Error> {
     let mut document = serde_json::Deserializer::from_slice(list);
     Value { inputs, is_block: true }.deserialize(&mut document)?;
@@ -18,11 +18,11 @@ pub(super) fn messages(list: &[u8], inputs: &mut Inputs) -> Result<(), serde_jso
 /// A value to walk.
 struct Value<'i> {
     inputs: &'i mut Inputs,
-    /// Whether it is where the API reads messages, their blocks, and what those hold.
+    /// Whether it is where the API reads messages, their blocks, and what those contain.
     is_block: bool,
 }
 
-/// What a value is to the object around it.
+/// What a value means to the object around it.
 enum Seen {
     Text(Text),
     Object(Box<Object>),
@@ -67,7 +67,7 @@ struct Object {
     refers: bool,
     has_id: bool,
     has_role: bool,
-    /// Whether a member that counts is named twice: which one is meant, the provider alone knows.
+    /// Whether a member that counts is named twice: only the provider knows which one is meant.
     is_doubled: bool,
 }
 
@@ -76,7 +76,7 @@ impl Object {
         self.kind.is_some_and(|found| found.is(kind))
     }
 
-    /// Counts the object, unless it is part of one that counts for both.
+    /// Counts the object, unless it is part of another that counts for both.
     fn settle(&self, is_block: bool, inputs: &mut Inputs) {
         if self.is_doubled {
             inputs.unbounded.get_or_insert(Unbounded::new("messages", "a block names a member twice"));
@@ -105,7 +105,7 @@ impl Object {
         if self.is("tool_reference") {
             inputs.tool_references += 1;
         }
-        // An item of Responses that is an id only stands for one that the provider kept.
+        // An item of Responses that is only an id refers to one that the provider stored.
         if self.is("item_reference") || is_block && self.has_id && self.kind.is_none() && !self.has_role {
             inputs.references += 1;
         }
@@ -120,7 +120,7 @@ impl Object {
         } else if source.is("url") || source.is("file") {
             inputs.references += 1;
         } else if is_block && !source.is("text") && !source.is("content") {
-            // No source that we know of: it may be anything.
+            // An unknown kind of source: it may be anything.
             inputs.references += 1;
         }
         let media_type = if is_image { "image/" } else { "application/pdf" };
@@ -130,7 +130,7 @@ impl Object {
         }
     }
 
-    /// Takes in one member; gives back an object that stands for itself.
+    /// Adds one member; returns an object that stands for itself.
     fn take(&mut self, key: Key, seen: Seen) -> Option<Box<Object>> {
         match (key, seen) {
             (Key::Type, Seen::Text(text)) => self.is_doubled |= self.kind.replace(text).is_some(),
@@ -244,11 +244,11 @@ enum Key {
     Role,
     Source,
     Audio,
-    /// Of servers that only look like OpenAI's: of any length.
+    /// Of servers that imitate OpenAI's API: of any length.
     Video,
     /// Of blocks, or of what holds blocks.
     Content,
-    /// Of what clients may fill as they like, and providers read as text.
+    /// Of what clients may fill freely, and providers read as text.
     Free,
     Other,
 }
@@ -273,7 +273,7 @@ impl Visitor<'_> for Keys {
 
     fn visit_str<E>(self, key: &str) -> Result<Key, E> {
         Ok(match Key::of(key) {
-            // Whoever takes it for one of ours, in whatever case, reads what is in it.
+            // A lax parser takes such a key, in whatever case, for one of these, and reads its value.
             Key::Other if key.bytes().any(|byte| byte.is_ascii_uppercase()) => match Key::of(&key.to_ascii_lowercase())
             {
                 Key::Free => Key::Other,

@@ -7,10 +7,10 @@ use crate::dialect::canon::fault::Fault;
 use crate::dialect::{Rendered, anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 
-/// Translates a whole answer, of status 200.
+/// Translates a whole answer with status 200.
 ///
 /// # Errors
-/// The error that it is after all, or that it must become, in the client's shape.
+/// If the answer is an error after all, or must become one: that error in the format of the client's API.
 pub fn answer(json: &[u8], upstream: Dialect, client: Dialect, reply: &Reply) -> Result<Bytes, Box<Rendered>> {
     try_answer(json, upstream, client, reply).map_err(|fault| Box::new(super::of_fault(&fault, client, reply)))
 }
@@ -19,10 +19,11 @@ pub(crate) fn try_answer(json: &[u8], upstream: Dialect, client: Dialect, reply:
     whole(json, upstream, StreamTranslator::gathering(upstream, client, reply))
 }
 
-/// Translates a whole answer to a request for a stream, as some servers give it, into the stream that it would have been.
+/// Translates a whole answer into the stream that the client asked for. Some servers answer like this to a request for
+/// a stream.
 ///
 /// # Errors
-/// As [`answer`].
+/// The same as for [`answer`].
 pub fn answer_as_stream(
     json: &[u8],
     upstream: Dialect,
@@ -48,7 +49,7 @@ fn whole(json: &[u8], upstream: Dialect, translator: Option<StreamTranslator>) -
     Ok(out.freeze())
 }
 
-/// Writes whole answers of `client`; `None` for Responses.
+/// The writer of whole answers of `client`; `None` for Responses.
 pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn AnswerWriter + Send + Sync>> {
     Some(match client {
         Dialect::Anthropic => Box::new(anthropic::answer::Writer::new(&reply.model, &reply.request_id)),

@@ -8,40 +8,40 @@ use crate::domain::dialect::Dialect;
 use crate::wire::json::{Raw, members};
 use crate::wire::sse::{Block, Scanner};
 
-/// Longest message that is made of a body that is no error of the upstream's API.
+/// The longest message that is made from a body that is not an error of the upstream's API.
 const LONGEST: usize = 500;
 
-/// Which of Anthropic's limits of a rate are limits of tokens.
+/// Those of Anthropic's rate limits that are limits on tokens.
 const OUT_OF_TOKENS: [&str; 3] = [
     "anthropic-ratelimit-tokens-remaining",
     "anthropic-ratelimit-input-tokens-remaining",
     "anthropic-ratelimit-output-tokens-remaining",
 ];
 
-/// Marks an answer whose headers said that a rate of tokens is spent. They are about an account that all clients share, and go
-/// no further than to whoever asked the provider; what kind of rate it is, is no secret.
+/// Marks an answer whose headers said that a token rate limit is used up. Those headers are about an account that all
+/// clients share, and only the layer that asked the provider sees them. The kind of limit is no secret.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OutOfTokens;
 
 impl OutOfTokens {
-    /// If these headers say so.
+    /// Returns the mark if these headers say so.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let is_out = OUT_OF_TOKENS.iter().any(|name| headers.get(*name).is_some_and(|left| left == "0"));
         is_out.then_some(OutOfTokens)
     }
 
-    /// Says it in headers again, for [`error`].
+    /// Writes it into headers again, for [`error`].
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
         headers.insert(OUT_OF_TOKENS[0], HeaderValue::from_static("0"));
     }
 }
 
-/// Marks an error of which only the status is the upstream's: its body is ours.
+/// Marks an error whose status is the upstream's, but whose body is the gateway's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ByStatus;
 
-/// Translates an error: an answer whose status is 400 or above. `headers` are the upstream's, of which those that say when
-/// to come back go on.
+/// Translates an error: an answer with a status of 400 or above. `headers` are the upstream's; those that say when to
+/// retry are passed on.
 #[must_use]
 pub fn error(
     status: StatusCode,
@@ -52,7 +52,7 @@ pub fn error(
     reply: &Reply,
 ) -> Rendered {
     let mut fault = fault(status, body, upstream);
-    // A spend cap of the account says nothing of when it ends; a rate does.
+    // A spend cap of the account does not say when it ends; a rate limit does.
     let is_spend_cap = ["contract_spend_limit_reached", "enforced_spend_limit_reached"]
         .iter()
         .any(|code| memchr::memmem::find(body, code.as_bytes()).is_some());
@@ -63,7 +63,7 @@ pub fn error(
         fault.kind = FaultKind::TokenLimit;
     }
     let mut rendered = of_fault(&fault, client, reply);
-    // OpenAI's clients know these two as they are, and so they do what only a server in front of the API says of itself.
+    // OpenAI's clients know these two as they are, and also those that only a server in front of the API returns.
     let is_known = match fault.kind {
         FaultKind::Api => status.is_server_error(),
         FaultKind::InvalidRequest | FaultKind::Refused => true,
@@ -83,7 +83,7 @@ pub fn error(
     rendered
 }
 
-/// A fault as the client's API would say it.
+/// A fault in the format of the client's API.
 pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendered {
     let (status, body) = match client {
         Dialect::Anthropic => anthropic::error::of_fault(fault, &reply.request_id),
@@ -97,20 +97,20 @@ pub(crate) fn of_fault(fault: &Fault, client: Dialect, reply: &Reply) -> Rendere
     Rendered { status, headers, body: Bytes::from(body) }
 }
 
-/// What the upstream says is wrong; failing that, what its status says.
+/// The error that the upstream describes or, failing that, what its status means.
 pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault {
     let text = String::from_utf8_lossy(body);
-    // Some servers stream an error too: it is what the first event says.
+    // Some servers stream an error too: then it is the first event.
     let event = if is_stream(&text) { first_event(body) } else { None };
     let text = event.map_or(text, |event| String::from_utf8_lossy(&event).into_owned().into());
-    // Google lists its only error.
+    // Google wraps its only error in a list.
     let only = Raw::new(&text).elements().next().filter(|only| only.is_object());
     let text = only.map_or(&*text, Raw::as_str);
     let by_status = of_status(status);
     let is_object = members(text.as_bytes(), |_, _| {});
     let error = Raw::new(text).member("error").filter(|_| is_object);
     let Some(error) = error else {
-        // Some servers speak in another shape; some proxies in none.
+        // Some servers use another format; some proxies use none.
         let words = Raw::new(text).member("message").or_else(|| Raw::new(text).member("detail"));
         let words = words.filter(|_| is_object).and_then(Raw::text).map(|words| words.decoded().into_owned());
         let message = words.unwrap_or_else(|| text.trim().chars().take(LONGEST).collect());

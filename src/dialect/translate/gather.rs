@@ -6,7 +6,7 @@ use crate::dialect::{anthropic, openai_chat};
 use crate::domain::dialect::Dialect;
 use crate::wire::sse::Scanner;
 
-/// A reader of a stream of `upstream`, for the call with this id; `None` for Responses.
+/// A reader of streams of `upstream`, for the call with this id; `None` for Responses.
 pub(super) fn reader(upstream: Dialect, request_id: &str) -> Option<Box<dyn StreamReader + Send + Sync>> {
     match upstream {
         Dialect::Anthropic => Some(Box::new(anthropic::stream::Reader::new())),
@@ -15,10 +15,10 @@ pub(super) fn reader(upstream: Dialect, request_id: &str) -> Option<Box<dyn Stre
     }
 }
 
-/// The one answer that a stream makes, in its own dialect, as far as it came before it broke off or failed. Of several choices
-/// the first; `None` for Responses, and for what does not begin as an answer.
+/// Combines a stream into one answer of its own dialect, as far as it came before it broke off or failed. Of several
+/// choices it takes the first. `None` for Responses, and for what does not begin like an answer.
 pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option<String> {
-    // In its own dialect it needs no other's words.
+    // It stays in its own dialect, so nothing of another is needed.
     let reply = Reply { needs: Needs { is_silent: true, ..reply.needs.clone() }, ..reply.clone() };
     let (mut reader, mut writer) = (reader(dialect, &reply.request_id)?, answer::writer(dialect, &reply)?);
     let (mut verdict, mut has_begun) = (Ok(()), false);
@@ -41,7 +41,7 @@ pub(crate) fn gathered(stream: &[u8], dialect: Dialect, reply: &Reply) -> Option
         }
     });
     if verdict.is_ok() {
-        // Whether it was whole is for others to say.
+        // Whether it was complete is for others to say.
         let _ = reader.finish(&mut sink);
     }
     has_begun.then(|| writer.finish())

@@ -10,32 +10,32 @@ use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{self, Limits, Tape};
 
-/// What becomes of what the other API cannot say.
+/// What happens to parts of a request that the other API cannot express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Mode {
-    /// It is left out, or said otherwise, and the answer's `x-tollgate-warnings` names it.
+    /// They are left out or adapted, and the answer's `x-tollgate-warnings` header names them.
     #[default]
     Compat,
     /// The request is refused.
     Strict,
-    /// It is left out, or said otherwise, and nobody is told.
+    /// They are left out or adapted, without notice.
     Silent,
 }
 
-/// The version of Anthropic's API that requests are written for.
+/// The version of Anthropic's API for which requests are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AnthropicVersion {
     /// `2023-06-01`.
     #[default]
     V2023_06_01,
-    /// `2026-10-21`: no model takes `temperature`, `top_p` or `top_k`.
+    /// `2026-10-21`: no model accepts `temperature`, `top_p` or `top_k`.
     V2026_10_21,
 }
 
 impl AnthropicVersion {
-    /// What `anthropic-version` says.
+    /// The value of the `anthropic-version` header.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,32 +45,33 @@ impl AnthropicVersion {
     }
 }
 
-/// What is asked of the upstream: which model, and what it takes.
+/// The target of a translated request: the model, and what it accepts.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Asked<'a> {
-    /// The model, as the upstream names it.
+    /// The upstream's name for the model.
     pub model: &'a str,
-    /// What it takes; by its name unless set.
+    /// What the model accepts; derived from its name unless set.
     pub abilities: Option<Abilities>,
-    /// The most output tokens that it takes, if that is known.
+    /// The most output tokens of the model, if known.
     pub max_output: Option<u64>,
-    /// The most output tokens that the layers allow, if they do.
+    /// The most output tokens that the layers allow, if they set a limit.
     pub limit: Option<u64>,
-    /// What becomes of what the other API cannot say.
+    /// What happens to parts that the other API cannot express.
     pub mode: Mode,
     /// The version of an Anthropic upstream.
     pub version: AnthropicVersion,
-    /// Whether the provider may run tools of its own (`web_search_options`), for which it takes more than tokens.
+    /// Whether the provider may run its own tools (`web_search_options`), which cost more than tokens.
     pub server_tools: bool,
-    /// Whether Anthropic leaves out thinking that no longer fits the history before it, where it would refuse the request.
+    /// Whether Anthropic leaves out thinking that no longer fits the history before it, instead of refusing the
+    /// request.
     pub drops_stale_thinking: bool,
-    /// The session that the request is a part of, if the client names one.
+    /// The session that the request belongs to, if the client names one.
     pub session: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
-    /// Of this model.
+    /// A request for this model.
     #[must_use]
     pub fn new(model: &'a str) -> Self {
         Asked {
@@ -86,59 +87,60 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What the model takes.
+    /// Sets what the model accepts.
     #[must_use]
     pub fn abilities(mut self, abilities: Abilities) -> Self {
         self.abilities = Some(abilities);
         self
     }
 
-    /// The most output tokens that the model takes.
+    /// Sets the most output tokens of the model.
     #[must_use]
     pub fn max_output(mut self, tokens: u64) -> Self {
         self.max_output = Some(tokens);
         self
     }
 
-    /// The most output tokens that the request may ask for, whatever the client asked for.
+    /// Sets the most output tokens that the request may ask for, whatever the client asked for.
     #[must_use]
     pub fn limit(mut self, tokens: impl Into<Option<u64>>) -> Self {
         self.limit = tokens.into();
         self
     }
 
-    /// What becomes of what the other API cannot say.
+    /// Sets what happens to parts that the other API cannot express.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The version of an Anthropic upstream.
+    /// Sets the version of an Anthropic upstream.
     #[must_use]
     pub fn version(mut self, version: AnthropicVersion) -> Self {
         self.version = version;
         self
     }
 
-    /// Whether the provider may run tools of its own. A model may pause over them: [`answer`](super::answer()) and
-    /// [`StreamTranslator`](super::StreamTranslator) end as if it had run out of tokens then, and the layers ask it to go on.
+    /// Sets whether the provider may run its own tools. A model may pause during them. Then [`answer`](super::answer())
+    /// and [`StreamTranslator`](super::StreamTranslator) end as if it had run out of tokens; the layers ask it to
+    /// continue.
     #[must_use]
     pub fn server_tools(mut self, allowed: bool) -> Self {
         self.server_tools = allowed;
         self
     }
 
-    /// Whether Anthropic leaves out thinking that no longer fits the history before it, where it would refuse the request.
-    /// It takes a [beta](Translated::beta).
+    /// Sets whether Anthropic leaves out thinking that no longer fits the history before it, instead of refusing the
+    /// request. It requires a [beta](Translated::beta).
     #[must_use]
     pub fn drops_stale_thinking(mut self, drops: bool) -> Self {
         self.drops_stale_thinking = drops;
         self
     }
 
-    /// The session that the request is a part of: OpenAI is told a hash of it, as what its cache goes by (`prompt_cache_key`).
-    /// Where there is none, that is the user.
+    /// Sets the session that the request belongs to. A hash of it is sent to OpenAI as the key of its cache
+    /// (`prompt_cache_key`). Without a session, the user serves as the key.
     #[must_use]
     pub fn session(mut self, id: impl Into<Option<&'a str>>) -> Self {
         self.session = id.into();
@@ -150,13 +152,13 @@ impl<'a> Asked<'a> {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Translated {
-    /// The JSON.
+    /// The JSON body.
     pub body: Bytes,
-    /// What was lost: the value of `x-tollgate-warnings`, if there is anything to say.
+    /// What was lost: the value of the `x-tollgate-warnings` header, if anything was.
     pub warnings: Option<String>,
-    /// What `anthropic-beta` must say for the request to be understood, if it must say anything.
+    /// The required value of the `anthropic-beta` header, if any.
     pub beta: Option<&'static str>,
-    /// What the answer must be made to fit: goes into the [`Reply`](super::Reply).
+    /// How the answer must be adapted; it goes into the [`Reply`](super::Reply).
     pub(crate) needs: Needs,
     /// The client wants the usage chunk of a Chat Completions stream.
     include_usage: bool,
@@ -164,7 +166,7 @@ pub struct Translated {
     pub(crate) wants_nothing: bool,
 }
 
-/// Not the prompt.
+/// Without the prompt.
 impl fmt::Debug for Translated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Translated")
@@ -176,7 +178,7 @@ impl fmt::Debug for Translated {
 }
 
 impl Translated {
-    /// The answer to this request, as `reply` has it, made to fit what the client asked for.
+    /// The [`Reply`](super::Reply) for the answer to this request, adapted to what the client asked for.
     #[must_use]
     pub fn reply(&self, mut reply: super::Reply) -> super::Reply {
         reply.needs = self.needs.clone();
@@ -185,15 +187,17 @@ impl Translated {
     }
 }
 
-/// Translates a request. The same request is translated alike each time, and a conversation that goes on begins as it did.
+/// Translates a request. The same request always gives the same translation, and the translation of a continued
+/// conversation begins like the earlier one.
 ///
 /// # Errors
-/// What is wrong with the request, or what the upstream's API has no way to say; it names the path of the field.
+/// When the request is invalid, or the upstream's API cannot express a part of it. The error names the path of the
+/// field.
 pub fn request(body: &[u8], client: Dialect, upstream: Dialect, asked: &Asked<'_>) -> Result<Translated, Rejection> {
     let mut tape = Tape::default();
     let root = std::str::from_utf8(body).ok().and_then(|text| tape.read(text, Limits::default().depth));
     let Some(root) = root.filter(|root| root.is_object()) else {
-        // Read once more for what is wrong with it.
+        // Scanned once more to find what is wrong with it.
         let why = json::index(body, &[], Limits::default()).map_or_else(|error| error.to_string(), |_| String::new());
         return Err(Rejection::new(RejectionKind::InvalidRequest, format!("request body: {why}")));
     };

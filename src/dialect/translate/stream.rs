@@ -13,31 +13,37 @@ use crate::domain::dialect::Dialect;
 use crate::wire;
 use crate::wire::sse::{Block, Scanner};
 
-/// Translates one stream. What is held back is one unfinished event, and what a provider sends out of order: the parts of
-/// later tool calls, and text, while an earlier call's input is incomplete; and text, where a tool stands in for a format that
-/// the client asked for, until it is known that the tool is not called. What must be said at the end is kept besides: thinking,
-/// and what text rests on, for a client of Chat Completions. A stream of which more than 64 MiB would have to be kept has
-/// failed.
+/// Translates one stream.
+///
+/// It holds back only what it must:
+///
+/// - one unfinished event;
+/// - later tool calls and text, while the input of an earlier call is incomplete, if the provider sends them out of
+///   order;
+/// - text, if a tool stands in for a format that the client asked for, until it is known that the tool is not called.
+///
+/// It also keeps what must be written at the end: for a client of Chat Completions, thinking and the sources of the
+/// text. A stream that would need more than 64 MiB has failed.
 pub struct StreamTranslator {
     scanner: Scanner,
     request_id: String,
     reader: Box<dyn StreamReader + Send + Sync>,
     fit: Fit,
     writer: Box<dyn StreamWriter + Send + Sync>,
-    /// What is to be sent back where the answer pauses.
+    /// What must be sent back if the answer pauses.
     content: Option<Content>,
     is_over: bool,
 }
 
 impl StreamTranslator {
-    /// From a stream of `upstream` to one of `client`; `None` where there is nothing to translate, or one of them is
+    /// A translator from a stream of `upstream` to one of `client`. `None` if they are the same, or one of them is
     /// Responses, which is not translated yet.
     #[must_use]
     pub fn new(upstream: Dialect, client: Dialect, reply: &Reply) -> Option<Self> {
         Self::into_writer(upstream, client, reply, writer(client, reply)?)
     }
 
-    /// From a stream of `upstream` to the one whole answer that it would have been, written at its end.
+    /// A translator from a stream of `upstream` to one whole answer, which is written at its end.
     pub(crate) fn gathering(upstream: Dialect, client: Dialect, reply: &Reply) -> Option<Self> {
         Self::into_writer(upstream, client, reply, Box::new(Gathered(answer::writer(client, reply)?)))
     }
@@ -65,7 +71,7 @@ impl StreamTranslator {
         })
     }
 
-    /// For who asks [what goes on](Self::going_on) with an answer that pauses, and keeps what that needs.
+    /// Also keeps what is needed to [continue](Self::going_on) an answer that pauses.
     pub(crate) fn resuming(mut self, reply: &Reply) -> Self {
         if reply.needs.may_pause {
             self.content = Some(Content::default());
@@ -74,8 +80,7 @@ impl StreamTranslator {
         self
     }
 
-    /// For a client that wants figures of what an answer cost, whoever states them: of so many tokens that are likely to have gone
-    /// in, and what came out.
+    /// For a client that wants usage figures from any source: the likely input tokens, and what came out.
     pub(crate) fn guessing(mut self, likely_input: Option<u64>) -> Self {
         if let Some(input) = likely_input {
             self.fit.guesses(input);
@@ -84,7 +89,7 @@ impl StreamTranslator {
         self
     }
 
-    /// Takes a whole answer, as some servers give it where a stream was asked for.
+    /// Takes a whole answer, which some servers send although a stream was asked for.
     pub(crate) fn try_whole(&mut self, json: &[u8], upstream: Dialect, out: &mut BytesMut) -> Result<(), Fault> {
         let json = wire::text(json);
         if let Some(content) = &mut self.content {
@@ -97,38 +102,39 @@ impl StreamTranslator {
         })
     }
 
-    /// What asks the provider to go on with an answer to `request` that has paused; `None` where it has not.
+    /// The request that asks the provider to continue a paused answer to `request`; `None` if the answer has not
+    /// paused.
     pub(crate) fn going_on(&self, request: &[u8]) -> Option<Vec<u8>> {
         self.content.as_ref().filter(|_| self.fit.is_paused())?.behind(request)
     }
 
-    /// Whether the upstream has said what the answer cost.
+    /// Whether the upstream has stated the usage of the answer.
     pub(crate) fn states_usage(&self) -> bool {
         self.fit.states_usage()
     }
 
-    /// Whether what the answer cost was told by a guess.
+    /// Whether the usage that the client was told is a guess.
     pub(crate) fn has_guessed(&self) -> bool {
         self.fit.has_guessed()
     }
 
-    /// What comes now is the rest of the answer, in a stream of its own. Only Anthropic's pause.
+    /// What comes now is the rest of the answer, in a stream of its own. Only Anthropic's answers pause.
     pub(crate) fn resume(&mut self) {
         self.fit.resume();
         (self.scanner, self.reader, self.is_over) = (Scanner::new(), Box::new(anthropic::stream::Reader::new()), false);
     }
 
-    /// Takes the next bytes of the upstream's stream; whole events for the client go to `out`.
+    /// Takes the next bytes of the upstream's stream, and appends whole events for the client to `out`.
     ///
-    /// Whatever is wrong with the stream, or was wrong upstream, is an error event in the client's dialect, and the last
-    /// thing that is written.
+    /// If the stream is malformed, or reports an error, an error event in the client's dialect is written, and nothing
+    /// after it.
     pub fn push(&mut self, chunk: &[u8], out: &mut BytesMut) {
         if let Err(fault) = self.try_push(chunk, out) {
             self.fail(&fault, out);
         }
     }
 
-    /// [`push`](Self::push), for who can still say of a fault what it is by the status of the answer.
+    /// The same as [`push`](Self::push), for callers that can still report a fault by the status of the answer.
     pub(crate) fn try_push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         if self.is_over {
             return Ok(());
@@ -150,7 +156,7 @@ impl StreamTranslator {
         scanned.map_err(|_| Fault::garbled("the upstream sent an event beyond 16 MiB"))
     }
 
-    /// The upstream's stream is over. One that broke off ends with an error event.
+    /// Ends the stream. If the upstream's stream broke off, it ends with an error event.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if let Err(fault) = self.try_finish(out) {
             self.fail(&fault, out);
@@ -164,27 +170,28 @@ impl StreamTranslator {
         }
         let StreamTranslator { scanner, reader, fit, writer, is_over, .. } = self;
         let mut verdict = Ok(());
-        // Half an event says nothing; what it would have said is missing, and the reader knows.
+        // Half an event is ignored; the reader knows that something is missing.
         let _ = scanner.finish(|block| verdict = relay(&mut **reader, fit, &mut **writer, &block, out, is_over));
         verdict?;
         reader.finish(&mut |event| fit.event(event, &mut |event| writer.event(event, out)))
     }
 
-    /// Ends the stream with an error, in the client's shape.
+    /// Ends the stream with an error, in the format of the client's API.
     pub(crate) fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
         self.writer.fail(fault, out);
-        // A failure is not gone on with.
+        // A failed answer is not continued.
         self.content = None;
         self.is_over = true;
     }
 
-    /// Writes what keeps a client waiting while the upstream is silent: a `ping`, or a comment where its SDK takes every
-    /// event for a piece of the answer. Claude Code gives up on a stream that says nothing for 300 seconds.
+    /// Writes a keep-alive for the time in which the upstream is silent: a `ping`, or a comment if the client's SDK
+    /// takes every event for a part of the answer. Claude Code gives up on a stream that is silent for 300 seconds.
     pub fn keep_alive(&self, out: &mut BytesMut) {
         self.writer.keep_alive(out);
     }
 
-    /// Whether the upstream has said why its answer ended: what breaks off then has lost nothing of it.
+    /// Whether the upstream has said why its answer ended. If the stream breaks off after that, nothing of the answer
+    /// is lost.
     pub(crate) fn has_all(&self) -> bool {
         self.is_over || self.reader.has_all()
     }
@@ -196,7 +203,7 @@ impl StreamTranslator {
     }
 }
 
-/// Writes streams of `client`; `None` for Responses.
+/// The writer of streams of `client`; `None` for Responses.
 pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn StreamWriter + Send + Sync>> {
     Some(match client {
         Dialect::Anthropic => Box::new(anthropic::stream::Writer::new(&reply.model, &reply.request_id)),
@@ -208,7 +215,7 @@ pub(super) fn writer(client: Dialect, reply: &Reply) -> Option<Box<dyn StreamWri
     })
 }
 
-/// Writes nothing until all is known.
+/// Writes nothing until everything is known.
 struct Gathered(Box<dyn AnswerWriter + Send + Sync>);
 
 impl StreamWriter for Gathered {
@@ -222,7 +229,7 @@ impl StreamWriter for Gathered {
 
     fn keep_alive(&self, _out: &mut BytesMut) {}
 
-    // Who gathers a stream asks for its faults, and gives them a status.
+    // A caller that gathers a stream asks for its faults, and gives them a status.
     fn fail(&mut self, _fault: &Fault, _out: &mut BytesMut) {}
 }
 

@@ -4,18 +4,18 @@ use memchr::memmem;
 #[derive(Debug)]
 pub struct Names {
     names: &'static [&'static str],
-    /// For each length, quotes included, the last letters that there are, by their lowest five bits: nearly all other
-    /// keys are told apart by that alone.
+    /// For each length, quotes included, the possible last letters by their lowest five bits; that alone rules out
+    /// nearly all other keys.
     endings: [u32; 64],
 }
 
 impl Names {
     pub(crate) const NONE: Names = Names { names: &[], endings: [0; 64] };
 
-    /// At most 64 names of 1 to 61 bytes.
+    /// A set of at most 64 names of 1 to 61 bytes.
     ///
     /// # Panics
-    /// If there are more, or longer ones.
+    /// If there are more names, or longer ones.
     #[must_use]
     pub const fn new(names: &'static [&'static str]) -> Self {
         assert!(names.len() <= 64, "at most 64 names");
@@ -36,7 +36,7 @@ impl Names {
         last.is_some_and(|last| self.endings[quoted.len() % 64] >> (last & 31) & 1 == 1)
     }
 
-    /// The set of the name that this key, given with its quotes, is to somebody: parsers of Go match keys in any case.
+    /// The names that this key, given with its quotes, may stand for; Go's parsers match keys in any case.
     #[cold]
     #[inline(never)]
     pub(super) fn find(&self, quoted: &[u8]) -> u64 {
@@ -44,7 +44,7 @@ impl Names {
         self.names.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(key)).map_or(0, |at| 1 << at)
     }
 
-    /// How many there are.
+    /// The number of names.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a set of names that are known when compiling")]
     pub const fn len(&self) -> usize {
@@ -52,7 +52,7 @@ impl Names {
     }
 }
 
-/// What was met of the [`Names`] in a document.
+/// Which of the [`Names`] occur in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Met {
     /// A bit for each name.
@@ -68,11 +68,11 @@ impl Met {
         u32::try_from(at).is_ok_and(|at| self.names.checked_shr(at).is_some_and(|names| names & 1 == 1))
     }
 
-    /// Whether a letter, a digit or an underscore may be written as an escape in `doc`, the document that was read: only
-    /// then can a string be a word without holding its bytes. No encoder does that by itself.
+    /// Whether a letter, a digit or an underscore may be written as an escape in `doc`, the document that was read.
+    /// Only then can a string contain a word without its bytes. No encoder does that by itself.
     #[must_use]
     pub fn may_spell(self, doc: &[u8]) -> bool {
-        // The escapes of ASCII begin so; what is left of it are signs and controls.
+        // Escapes of ASCII characters begin like this; the others here are signs and control characters.
         self.units
             && memmem::find_iter(doc, br"\u00").any(|at| {
                 let digits = doc.get(at + 4..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());

@@ -13,12 +13,12 @@ pub struct Plan<const N: usize, const M: usize> {
     pub(super) lengths: [u64; 32],
     /// The paths that are not the empty one.
     pub(super) inward: u64,
-    /// The paths of which it does not matter what another parser makes of them.
+    /// The paths for which it does not matter how another parser reads them.
     pub(super) lax: u64,
 }
 
 impl<const N: usize, const M: usize> Plan<N, M> {
-    /// To find `paths`, tell of `more`, and look out for `names`; at most 64 paths: more do not compile.
+    /// Finds `paths`, reports `more`, and looks for `names`. More than 64 paths do not compile.
     #[must_use]
     pub const fn new(paths: [Path; N], more: [Path; M], names: Names) -> Self {
         const { assert!(N + M <= u64::BITS as usize, "at most 64 paths") };
@@ -36,8 +36,8 @@ impl<const N: usize, const M: usize> Plan<N, M> {
         Plan { paths, more, names, initials, lengths, inward, lax: 0 }
     }
 
-    /// The last so many of `more` may be there twice, each of which is told of, and what is spelled otherwise is none of
-    /// them: nothing is decided by these.
+    /// Makes the last `last` paths of `more` lax: a duplicate key is reported each time, and a key in another spelling
+    /// does not count. Nothing may be decided by these paths.
     #[must_use]
     pub const fn lax(mut self, last: usize) -> Self {
         let mut bit = N + M.saturating_sub(last);
