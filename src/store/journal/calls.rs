@@ -1,4 +1,4 @@
-//! The calls that are not done with: nothing that was written since the first of them may go.
+//! The calls that are not done with: nothing that was written since the first of them may be removed.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,44 +15,45 @@ use crate::store::budget::Pinned;
 #[derive(Default)]
 pub(super) struct Calls {
     open: HashMap<Uuid, Open>,
-    /// Those that are done with, and began after one that goes on.
+    /// Calls that are done with, but began after one that still goes on.
     done: Vec<(u64, Uuid)>,
 }
 
 /// A call that is not done with.
 struct Open {
-    /// Of its intent.
+    /// The line of its intent.
     seq: u64,
-    /// Until it has closed.
+    /// Set until the call has closed.
     live: Option<Live>,
-    /// Until its final is written.
+    /// True until its final is written.
     is_unwritten: bool,
-    /// Until its budgets have heard how it ended, if any hold anything for it.
+    /// True until its budgets are settled, if any hold anything for it.
     is_held: bool,
-    /// When a start would tell them no more, as their store may have forgotten by then whether it has heard.
+    /// When a start would no longer settle its budgets, because their store may have forgotten whether they were
+    /// settled.
     until: Option<Duration>,
-    /// This process tells them no more: only a start would.
+    /// This process no longer settles its budgets; only a start would.
     is_given_up: bool,
 }
 
 /// A call that goes on.
 struct Live {
     witness: Arc<dyn Witness>,
-    /// Where money is held for it.
+    /// The pots that hold money for it.
     pots: Vec<Pinned>,
-    /// How it stood when that was written last.
+    /// Its state when that was last written.
     before: Option<Seen>,
 }
 
-/// From which line on something is kept, and why.
+/// From which line on segments are kept, and why.
 pub(super) struct Pin {
     pub(super) from: u64,
-    /// The call that began there has ended, and its budgets have not heard.
+    /// The call that began there has ended, but its budgets are not settled.
     pub(super) is_untold: bool,
 }
 
 impl Calls {
-    /// Of an earlier process, which may not have lived to write their finals.
+    /// Calls of an earlier process, which may have died before it wrote their finals.
     pub(super) fn left(left: &[Left]) -> Self {
         let open = left.iter().map(|left| (left.id, Open::new(left.seq, None, left.record.is_some(), true)));
         Calls { open: open.collect(), done: Vec::new() }
@@ -63,14 +64,14 @@ impl Calls {
         self.open.insert(id, Open::new(seq, Some(Live { witness, pots, before: None }), true, is_held));
     }
 
-    /// Its final is made.
+    /// Its final is being made.
     pub(super) fn ends(&mut self, id: Uuid) {
         if let Some(open) = self.open.get_mut(&id) {
             open.live = None;
         }
     }
 
-    /// It has closed, and a start tells its budgets until then.
+    /// The call has closed. Until `until`, a start would settle its budgets.
     pub(super) fn closes(&mut self, id: Uuid, until: Duration) {
         if let Some(open) = self.open.get_mut(&id) {
             open.until = Some(until);
@@ -82,12 +83,12 @@ impl Calls {
         self.change(id, |open| open.is_unwritten = false);
     }
 
-    /// Its budgets have heard.
+    /// Its budgets are settled.
     pub(super) fn heard(&mut self, id: Uuid) {
         self.change(id, |open| open.is_held = false);
     }
 
-    /// They are told no more, but at a start.
+    /// Its budgets are settled only by a start.
     pub(super) fn given_up(&mut self, id: Uuid) {
         self.change(id, |open| open.is_given_up = true);
     }
@@ -102,7 +103,7 @@ impl Calls {
         }
     }
 
-    /// Lets go of those whose budgets no start would tell any more, and gives their number.
+    /// Forgets calls whose budgets no start would settle any more, and returns how many they were.
     pub(super) fn forget(&mut self, now: Duration) -> usize {
         let is_late = |open: &Open| !open.is_unwritten && open.until.is_some_and(|until| until <= now);
         let late: Vec<_> = self.open.iter().filter(|(_, open)| is_late(open)).map(|(id, _)| *id).collect();
@@ -118,23 +119,23 @@ impl Calls {
         self.open.is_empty()
     }
 
-    /// From where on they are not done with.
+    /// The first line of a call that is not done with.
     pub(super) fn pinned(&self) -> Option<Pin> {
         let first = self.open.values().min_by_key(|open| open.seq)?;
         Some(Pin { from: first.seq, is_untold: !first.is_unwritten })
     }
 
-    /// The same, but for those that nobody would tell of but a start.
+    /// The same, without calls that only a start would settle.
     pub(super) fn needed_from(&self) -> Option<u64> {
         self.open.values().filter(|open| open.is_unwritten || !open.is_given_up).map(|open| open.seq).min()
     }
 
-    /// Those that are done with, and began behind this line. Says so once.
+    /// Calls that are done with and began after this line. Each is returned once.
     pub(super) fn take_done(&mut self, before: u64) -> Vec<Uuid> {
         self.done.drain(..).filter(|(seq, _)| *seq > before).map(|(_, id)| id).collect()
     }
 
-    /// Those that go on and began before this line, the oldest first.
+    /// Calls that go on and began before this line, the oldest first.
     pub(super) fn that_began_before(&self, line: u64) -> Vec<Uuid> {
         let old = self.open.iter().filter(|(_, open)| open.seq < line && open.live.is_some());
         let mut old: Vec<_> = old.map(|(id, open)| (open.seq, *id)).collect();
@@ -142,7 +143,7 @@ impl Calls {
         old.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The intent of this one, if it goes on, and how it stands.
+    /// The intent and the state of this call, if it goes on.
     pub(super) fn again(&mut self, id: &Uuid) -> Option<(Intent, Seen)> {
         let live = self.open.get_mut(id)?.live.as_mut()?;
         let (intent, seen) = asked(|| (live.witness.intent(), live.witness.seen()))?;
@@ -150,19 +151,19 @@ impl Calls {
         Some((Intent { pots: live.pots.clone(), ..intent }, seen))
     }
 
-    /// Its intent is made again, in this line.
+    /// Its intent was written again, in this line.
     pub(super) fn moved(&mut self, id: &Uuid, seq: u64) {
         if let Some(open) = self.open.get_mut(id) {
             open.seq = seq;
         }
     }
 
-    /// How those stand that go on, where it is not as they stood before.
+    /// The states of calls that go on, as far as they have changed.
     pub(super) fn seen(&mut self) -> Vec<Seen> {
         self.open.values_mut().filter_map(Open::seen).collect()
     }
 
-    /// How this one stands, if it goes on, and not as it stood before.
+    /// The state of this call, if it goes on and has changed.
     pub(super) fn seen_of(&mut self, id: &Uuid) -> Option<Seen> {
         self.open.get_mut(id)?.seen()
     }
@@ -181,7 +182,7 @@ impl Open {
     }
 }
 
-/// What a call says of itself. Prices and estimates are made here, and a panic in them must not end the journal.
+/// Asks a call about itself. That computes prices and estimates, and a panic there must not end the journal.
 pub(super) fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
     let said = catch_unwind(AssertUnwindSafe(ask)).ok();
     if said.is_none() {

@@ -1,5 +1,5 @@
-//! Calls that go on for longer than segments are kept: what was said of them is said again, so that nothing is kept for them
-//! alone, and no call is refused because another has not ended.
+//! Calls that go on for longer than segments are kept. Their lines are written again, so that no segment is kept for
+//! them alone, and no call is refused because another has not ended.
 
 use std::collections::VecDeque;
 
@@ -8,30 +8,30 @@ use uuid::Uuid;
 use super::line::Said;
 use super::writer::Writer;
 
-/// How much of a segment may be such lines: of each that is begun a quarter, the oldest calls first, so that many that go on
-/// leave room for those that come.
+/// A new segment spends at most one part in this many on such lines, the oldest calls first, so that there is room left
+/// for new calls.
 const SHARE: u64 = 4;
 
-/// When that is done.
+/// Decides when such lines are written.
 pub(super) struct Carry {
     /// The first lines of the latest segments, as many as may be kept for calls that go on.
     firsts: VecDeque<u64>,
-    /// How many that may be, beside the one that is written to.
+    /// How many segments that may be, beside the one that is being written.
     behind: usize,
-    /// One has been begun since.
+    /// A segment was begun since the last time.
     is_due: bool,
-    /// Calls whose lines are made again and not yet written.
+    /// Calls whose new lines are made and not yet written.
     moving: Vec<(u64, Uuid)>,
 }
 
 impl Carry {
-    /// From this line on. As much may be kept for such calls as is kept anyway, where that leaves room enough.
+    /// Begins with this line. As much may be kept for such calls as is kept anyway, if that leaves enough room.
     pub(super) fn new(first: u64, size: u64, keep: u64, most: u64) -> Self {
         let behind = usize::try_from(keep.min(most / SHARE) / size).unwrap_or(usize::MAX);
         Carry { firsts: [first].into(), behind, is_due: false, moving: Vec::new() }
     }
 
-    /// A segment is begun with this line.
+    /// A segment begins with this line.
     pub(super) fn begins(&mut self, first: u64) {
         self.firsts.push_back(first);
         if self.firsts.len() > self.behind.saturating_add(1) {
@@ -40,13 +40,13 @@ impl Carry {
         }
     }
 
-    /// Which calls are due, if any may be: those that began before this line. Says so once for each segment.
+    /// The line before which calls are due, if any may be. Returned once for each segment.
     fn take(&mut self) -> Option<u64> {
         let before = *self.firsts.front()?;
         std::mem::take(&mut self.is_due).then_some(before)
     }
 
-    /// The calls that stand in lines up to this one now: before that is written, what stood of them elsewhere is all there is.
+    /// The calls whose new lines, up to this one, are written. Until then only their old lines count.
     pub(super) fn written(&mut self, upto: u64) -> impl Iterator<Item = (u64, Uuid)> + '_ {
         let written = self.moving.partition_point(|(seq, _)| *seq <= upto);
         self.moving.drain(..written)
@@ -54,7 +54,7 @@ impl Carry {
 }
 
 impl Writer {
-    /// Puts the lines of calls that are due, to be written.
+    /// Makes the new lines of calls that are due.
     pub(super) fn carry_over(&mut self) {
         let Some(before) = self.carry.take() else { return };
         let most = usize::try_from(self.shared.size / SHARE).unwrap_or(usize::MAX);

@@ -1,11 +1,11 @@
-//! How the thread ends that brings what is written to the disk.
+//! What happens when the thread that syncs the journal to the disk ends.
 
 use std::sync::Arc;
 
 use super::shared::{Shared, Trouble};
 
-/// Held by that thread. It ends where it was not to by a panic: no call is let through from then on, since nothing is known to be
-/// on the disk; and what was let through is written to its end, as far as there is a segment for it.
+/// Held by that thread. If it ends by a panic, no call is let through any more, since nothing is known to reach the
+/// disk. Calls that were let through are written to their end, as far as there is a segment for them.
 pub(super) struct SyncEnd(pub(super) Arc<Shared>);
 
 impl Drop for SyncEnd {
@@ -18,7 +18,7 @@ impl Drop for SyncEnd {
     }
 }
 
-/// A part of a segment takes so many milliseconds; or it is the last thing that thread does.
+/// Sleeps for this long at each part of a segment. `u64::MAX` panics instead, and so ends the thread.
 #[cfg(test)]
 pub(super) fn slowly(millis: u64) {
     assert_ne!(millis, u64::MAX, "as a test wants it");

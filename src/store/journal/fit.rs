@@ -1,4 +1,4 @@
-//! What is done about a line that is too long: it says less, and is written all the same.
+//! Shortens lines that are too long, so that they are written all the same.
 
 use std::mem::take;
 
@@ -9,7 +9,7 @@ use super::writer::{LONGEST, Writer};
 use crate::domain::audit::AuditRecord;
 
 impl Writer {
-    /// Adds a line to those that are to be written, a shorter one if it is too long, and gives what was said at last.
+    /// Adds a line to those that are to be written, shortened if it is too long, and returns what was written.
     pub(super) fn put(&mut self, mut said: Said) -> Option<Said> {
         if self.put_whole(&said) {
             return Some(said);
@@ -26,7 +26,7 @@ impl Writer {
         None
     }
 
-    /// Adds this very line. `false` if it is too long.
+    /// Adds exactly this line. Returns `false` if it is too long.
     fn put_whole(&mut self, said: &Said) -> bool {
         let before = self.lines.len();
         match put(&mut self.lines, self.head, said) {
@@ -45,9 +45,9 @@ impl Writer {
     }
 }
 
-/// The same without what is long in it, as far as there is any.
+/// The same line without a part that is long, as long as there is one.
 ///
-/// An intent goes without its pots at last: after a crash its call is closed, and what it held stays charged whole.
+/// An intent loses its pots last: after a crash its call is still closed, but what it held stays charged in full.
 fn shorter(said: Said) -> Option<Said> {
     match said {
         Said::Intent(mut intent) => {
@@ -65,7 +65,7 @@ fn shorter(said: Said) -> Option<Said> {
     }
 }
 
-/// Takes out what can grow; when that is done, what is known of single attempts. Whether there was any.
+/// Removes the parts of variable length and, if there are none, the attempts. Returns whether anything was removed.
 fn shorten(record: &mut AuditRecord) -> bool {
     let texts = (take(&mut record.decisions), take(&mut record.tags), record.warnings.take(), record.reason.take());
     texts != Default::default() || !take(&mut record.attempts).is_empty()

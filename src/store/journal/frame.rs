@@ -1,21 +1,21 @@
-//! How lines lie in a segment: `length (u32, little-endian) | CRC-32 of the line | line and \n`, one after the other, and
-//! zeros behind the last.
+//! The layout of lines in a segment: `length (u32, little-endian) | CRC-32 of the line | line and \n`, back to back,
+//! with zeros after the last.
 
 use memchr::memmem;
 
 /// Length and CRC.
 const HEADER: usize = 8;
-/// What every line begins with.
+/// The start of every line.
 pub(super) const START: &[u8] = b"{\"seq\":";
 
-/// Begins a frame: the line is written behind it, and [`end`] closes it.
+/// Begins a frame: write the line after it, and close it with [`end`].
 pub(super) fn begin(out: &mut Vec<u8>) -> usize {
     let at = out.len();
     out.extend_from_slice(&[0; HEADER]);
     at
 }
 
-/// Closes the frame that began at `at`. Its line must not be longer than a `u32` says.
+/// Closes the frame that began at `at`. The length of its line must fit into a `u32`.
 pub(super) fn end(out: &mut Vec<u8>, at: usize) {
     out.push(b'\n');
     let line = &out[at + HEADER..];
@@ -34,7 +34,7 @@ pub(super) fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     line.strip_suffix(b"\n").filter(|line| is_whole && line.starts_with(START))
 }
 
-/// How many bytes of whole frames there are within so many of these, which nobody has changed since they were made.
+/// How many of the first `room` bytes are whole frames. The frames must be unchanged since they were made.
 pub(super) fn whole(frames: &[u8], room: usize) -> usize {
     let mut end = 0;
     while let Some(len) = frames.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
@@ -52,15 +52,15 @@ pub(super) fn len(line: &[u8]) -> usize {
     HEADER + line.len() + 1
 }
 
-/// What lies in a segment.
+/// What a segment contains at some place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     Line(&'a [u8]),
-    /// So many bytes that are no line and no zeros.
+    /// This many bytes that are neither a line nor zeros.
     Unreadable(usize),
 }
 
-/// All that lies in these bytes of a segment, with where it begins. Behind what cannot be read it goes on at the next whole
+/// Everything in these bytes of a segment, with its position. After unreadable bytes it continues at the next whole
 /// line.
 pub(super) struct Frames<'a> {
     bytes: &'a [u8],
@@ -72,8 +72,8 @@ impl<'a> Frames<'a> {
         Frames { bytes: &bytes[..written(bytes)], at: 0 }
     }
 
-    /// Of a part of a segment, which may end in the middle of a line: what stands there without an end may have one in the next
-    /// part, zeros at its end included.
+    /// For a part of a segment, which may end within a line: incomplete bytes at the end may be completed by the next
+    /// part, even if they end in zeros.
     pub(super) fn of_part(bytes: &'a [u8]) -> Self {
         Frames { bytes, at: 0 }
     }
@@ -111,7 +111,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// How many bytes there are before the zeros at the end.
+/// The number of bytes before the zeros at the end.
 fn written(bytes: &[u8]) -> usize {
     const PAGE: usize = 4096;
     let is_zero = |page: &&[u8]| **page == [0; PAGE][..page.len()];

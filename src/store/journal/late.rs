@@ -1,4 +1,4 @@
-//! A disk that neither takes what it is given nor says that it does not.
+//! Detects a disk that hangs: it neither completes writes nor reports errors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 use super::shared::{Shared, Trouble};
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How long a write may take: so long a call waits for it.
+/// How long a write may take; a call waits for at most this time.
 const WRITE: Duration = Duration::from_secs(5);
-/// How long what is written may not be on the disk. One that is busy takes its time, and calls do not wait for that.
+/// How long written lines may not be on the disk. Calls do not wait for that, and a busy disk needs its time.
 const SYNC: Duration = Duration::from_secs(10);
 
-/// When something began that is not done; 0 where all is.
+/// When unfinished work began; 0 if there is none.
 #[derive(Default)]
 pub(super) struct Since(AtomicU64);
 
 impl Since {
-    /// There is something to be done now, if there was nothing.
+    /// There is work now, if there was none before.
     pub(super) fn begin(&self) {
         if self.0.load(Ordering::Relaxed) == 0 {
             self.0.store(micros(SystemClock.elapsed()).max(1), Ordering::Relaxed);
         }
     }
 
-    /// All is done.
+    /// All work is done.
     pub(super) fn end(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// What is to be done since then is somebody else's, who has nothing else to do.
+    /// Passes the work, with its start time, to somebody who does nothing else.
     pub(super) fn pass_on(&self, to: &Since) {
         to.0.store(self.0.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -46,8 +46,8 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Shared {
-    /// Looks whether the disk moves. Whoever hangs in it cannot say so: those do who would wait for it next, and whoever asks
-    /// how it stands.
+    /// Checks whether the disk makes progress. The thread that hangs cannot report it, so this is called by those that
+    /// would wait for it next, and by those that ask for the status.
     pub(super) fn look_at_disk(&self) {
         let is_late = |since: &[&Since], most| since.iter().any(|since| since.is_longer_ago(most));
         let why = if is_late(&[&self.writing], WRITE) {

@@ -1,4 +1,4 @@
-//! What lines say.
+//! The content of lines.
 
 use std::mem::take;
 
@@ -18,7 +18,7 @@ use crate::domain::outcome::Quality;
 use crate::domain::usage::Usage;
 use crate::store::budget::{Pinned, Reservation};
 
-/// The two members that every line begins with, whatever else it says.
+/// The two members with which every line begins.
 #[derive(Deserialize)]
 pub(super) struct Link {
     pub(super) seq: u64,
@@ -60,9 +60,10 @@ pub(super) enum Said {
 pub(super) struct Opened {
     pub(super) at: Timestamp,
     pub(super) version: String,
-    /// So many bytes at the end of the segment before could not be read: a write had broken off.
+    /// The number of unreadable bytes at the end of the segment before: a write had broken off.
     pub(super) torn: u64,
-    /// So many lines behind the last that there was, which a sink had had, were gone: a power loss took them, or somebody.
+    /// The number of lines after the last one that a sink had had, and that were gone: a power loss took them, or
+    /// somebody did.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(super) missing: u64,
 }
@@ -71,7 +72,7 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
-/// Segments of which every line is older may go from now on: all have had them, and are done with them.
+/// Segments that only have older lines may be removed from now on: all sinks have had them, and nothing needs them.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Released {
     pub(super) before: u64,
@@ -80,35 +81,35 @@ pub(super) struct Released {
 /// A call is about to be sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Intent {
-    /// Of the call, as it would stand if nothing more were heard of it.
+    /// The record of the call, as it would be if nothing more were known of it.
     pub(crate) record: AuditRecord,
-    /// In which pots that is held which its record says was granted. None where nothing is held.
+    /// The pots that hold the granted amount of the record. Empty if nothing is held.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::pots")]
     pub(crate) pots: Vec<Pinned>,
 }
 
 impl Intent {
-    /// What is held for it.
+    /// The reservation of what is held for the call.
     pub(super) fn reservation(&mut self) -> Option<Reservation> {
         let (id, granted, pots) = (self.record.id, self.record.granted.unwrap_or_default(), take(&mut self.pots));
         (!pots.is_empty()).then_some(Reservation { id, granted, pots })
     }
 }
 
-/// How a call that goes on stands.
+/// The state of a call that goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) id: Uuid,
-    /// As far as its provider has stated any.
+    /// As far as the provider has stated it.
     pub(crate) usage: Option<Usage>,
-    /// What that costs.
+    /// The cost of that usage.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost: Option<Money>,
-    /// What it is charged if nothing more is heard of it.
+    /// The charge if nothing more is known of the call.
     #[serde(rename = "charged_usd")]
     pub(crate) charged: Option<Money>,
     pub(crate) quality: Option<Quality>,
-    /// Those that have been sent.
+    /// The attempts that have been sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) attempts: Vec<AttemptRecord>,
     #[serde(default)]
@@ -116,7 +117,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether anything is new but the time that has passed: of a stream that nobody reads, nothing is, for as long as that is so.
+    /// Whether anything but the elapsed time has changed; in a stream that nobody reads, nothing does.
     pub(super) fn says_more_than(&self, before: &Seen) -> bool {
         let Seen { id, usage, cost, charged, quality, attempts, took_us: _ } = self;
         let is_as = |(one, other): (&AttemptRecord, &AttemptRecord)| {
@@ -133,25 +134,25 @@ impl Seen {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Final {
     pub(super) record: AuditRecord,
-    /// Which of the pots that were held pay, by their places in the intent; all of them where it is not said.
+    /// Which of the held pots pay, by their index in the intent; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) paid: Option<Vec<usize>>,
 }
 
-/// How far nobody has to look back any more.
+/// How far back a start has to read.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Settled {
-    /// Of every call that began before this line all is written, and its budgets have heard.
+    /// All calls that began before this line are fully written, and their budgets are settled.
     pub(super) before: u64,
-    /// So it is of these, which began later.
+    /// The same is true of these calls, which began later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) done: Vec<Uuid>,
-    /// What was told by then and has not ended.
+    /// The problems that were reported by then and have not ended.
     #[serde(default, skip_serializing_if = "Ongoing::is_none")]
     pub(super) ongoing: Ongoing,
 }
 
-/// Writes what is said behind the head, in a frame, and gives the new head.
+/// Appends a line after `head`, in a frame, and returns the new head.
 pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, serde_json::Error> {
     let seq = head.seq.checked_add(1).ok_or_else(|| serde_json::Error::custom("there is no number after the last"))?;
     let start = frame::begin(out);
@@ -177,9 +178,9 @@ pub(super) fn last(lines: &[u8]) -> Option<Head> {
     Some(Head { seq, hash: LineHash::of(line) })
 }
 
-/// Where a line stands, what it says by its name, and how: without looking at that any closer.
+/// The number of a line, the name of its kind, and the value: without parsing that.
 ///
-/// Lines are written member by member as they stand here; what is spelled otherwise is none of ours, and `None`.
+/// Lines have their members in the order defined here. A line in any other form is not the journal's: `None`.
 pub(super) fn look(line: &[u8]) -> Option<(u64, &str, &[u8])> {
     let line = std::str::from_utf8(line).ok()?;
     let (seq, rest) = line.strip_prefix("{\"seq\":")?.split_once(",\"prev\":\"")?;
@@ -187,7 +188,7 @@ pub(super) fn look(line: &[u8]) -> Option<(u64, &str, &[u8])> {
     Some((seq.parse().ok()?, name, said.strip_suffix('}')?.as_bytes()))
 }
 
-/// What a line says, where this version knows it.
+/// Parses a line, if this version knows its kind.
 pub(super) fn read(line: &[u8]) -> Option<Line> {
     serde_json::from_slice(line).ok()
 }

@@ -1,5 +1,5 @@
-//! What is done about a sync that failed. Asking again proves nothing: a kernel that could not write its pages takes them for
-//! written from then on. So they are read back and written once more, before a sync is believed.
+//! Recovery from a failed sync. Syncing again proves nothing, since a kernel that could not write its pages considers
+//! them written from then on. So they are read back and written once more before a sync is believed.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use super::frame::{Found, Frames};
 use super::shared::{Shared, Trouble};
 
-/// What was written to one segment, and is not on the disk.
+/// What was written to one segment and is not known to be on the disk.
 pub(super) struct Unsynced {
     pub(super) file: Arc<File>,
     pub(super) path: Arc<Path>,
-    /// All that was written to it.
+    /// The length of everything that was written to it.
     pub(super) len: u64,
     /// A sync of it has failed.
     pub(super) is_suspect: bool,
 }
 
-/// How a sync ended that the disk answered.
+/// The result of a sync that the disk answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Synced {
     Whole,
@@ -29,10 +29,10 @@ pub(super) enum Synced {
 }
 
 impl Unsynced {
-    /// Brings it to the disk.
+    /// Syncs it to the disk.
     ///
     /// # Errors
-    /// When the disk does not take it: from then on it is suspect.
+    /// When the disk does not take it. From then on it is suspect.
     pub(super) fn sync(&mut self) -> io::Result<Synced> {
         if self.is_suspect {
             return mend(&self.path, self.len);
@@ -43,14 +43,14 @@ impl Unsynced {
         Ok(Synced::Whole)
     }
 
-    /// More was written to the same.
+    /// More was written to the same segment.
     pub(super) fn add(&mut self, more: &Unsynced) {
         self.len = self.len.max(more.len);
         self.is_suspect |= more.is_suspect;
     }
 }
 
-/// Brings these to the disk, and gives those that it did not take.
+/// Syncs these to the disk, and returns those that failed.
 pub(super) fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
     let (mut failed, mut why, is_idle) = (Vec::new(), None, unsynced.is_empty());
     for mut one in unsynced {
@@ -74,17 +74,18 @@ pub(super) fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
     failed
 }
 
-/// Writes what there is to be read of it again, and says whether that is whole. Whoever writes to it meanwhile does so behind that.
+/// Reads the file back, writes it again, and returns whether it was complete. Anyone who writes meanwhile does so
+/// behind that.
 fn mend(path: &Path, len: u64) -> io::Result<Synced> {
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        // Every sink has had it.
+        // The segment was removed, so every sink has had it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Synced::Whole),
         file => file?,
     };
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(len).read_to_end(&mut bytes)?;
     let is_whole = Frames::of_part(&bytes).all(|(_, found)| matches!(found, Found::Line(_)));
-    // Of one that is not whole too: what is left of it is taken for written as well.
+    // Also if it is incomplete: the kernel considers the rest of it written as well.
     file.rewind()?;
     file.write_all(&bytes)?;
     file.sync_data()?;

@@ -1,4 +1,4 @@
-//! What somebody was told of and waits for the end of, over a restart too.
+//! Problems that were reported and whose end will be reported too, even after a restart.
 
 use std::ops::Not;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::What;
 
-/// How many upstreams are remembered, and with what names in bytes: a line has to hold them. Of more, those told last: one that
-/// has left the configuration while it was down never answers again.
+/// The most upstreams to remember, and the most bytes of their names: a line must hold them. The latest are kept, since
+/// an upstream that left the configuration while it was down never answers again.
 const MOST: usize = 100;
 const NAME: usize = 128;
 
-/// By what was told last.
+/// Derived from what was reported last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Ongoing {
-    /// The upstreams that are down, in the order in which they were told to be.
+    /// The upstreams that are down, in the order in which that was reported.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) down: Vec<Arc<str>>,
-    /// Records are not written as they should be.
+    /// Records cannot be written as they should be.
     #[serde(skip_serializing_if = "Not::not")]
     pub(super) is_degraded: bool,
 }
@@ -29,7 +29,7 @@ impl Ongoing {
         *self == Ongoing::default()
     }
 
-    /// This was told.
+    /// An event was reported.
     pub(super) fn note(&mut self, what: &What) {
         match what {
             What::UpstreamDown { upstream, .. } if upstream.len() <= NAME => {

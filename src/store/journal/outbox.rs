@@ -1,4 +1,4 @@
-//! Events that a sink has not had, in a file beside the segments: those of the journal need not wait for it.
+//! Events that a sink has not had, in a file beside the segments, so that no segment is kept for them.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -15,15 +15,16 @@ use super::position::write_whole;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 
-/// How many may wait, and in how many bytes. Beyond, those of a sink that takes nothing are told to nobody, the oldest first.
+/// The most events that may wait, and the most bytes. Beyond that, the oldest events of a sink that takes nothing are
+/// dropped.
 const MOST: usize = 1_000;
 const MOST_BYTES: usize = 1 << 20;
-/// After how many that were told the file says so; those before come again after a crash.
+/// The file is updated after this many deliveries; events since then come again after a crash.
 const SOME: usize = 32;
-/// A sink that has been told nothing for so long, though something waits, takes nothing; any other is slow.
+/// A sink that has had nothing for this long, though something waits, is stuck; any other is slow.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// The events that wait for one sink. A clone is the same.
+/// The events that wait for one sink. Clones share them.
 #[derive(Clone)]
 pub(super) struct Outbox {
     inner: Arc<Inner>,
@@ -32,7 +33,7 @@ pub(super) struct Outbox {
 struct Inner {
     path: PathBuf,
     waiting: Mutex<Waiting>,
-    /// Something was added or told.
+    /// Something was added or delivered.
     news: Notify,
     /// Held while the file is written.
     keeping: Mutex<()>,
@@ -41,20 +42,20 @@ struct Inner {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Kept>,
-    /// What the file held when it was opened: a crash may have come before it was kept how far the journal had been read.
+    /// What the file held when it was opened: a crash may have come before the position in the journal was stored.
     known: HashSet<Uuid>,
-    /// How many were told since the file was written, if there is one.
+    /// How many events were delivered since the file was written, if it exists.
     unkept: Option<usize>,
     is_changed: bool,
     is_closed: bool,
-    /// When the first of them came to be the first.
+    /// When the first event became the first.
     moved: Duration,
 }
 
-/// As the file has it, a line each.
+/// A line of the file.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// Of its line in the journal.
+    /// The number of its line in the journal.
     seq: u64,
     event: Event,
     #[serde(skip)]
@@ -62,7 +63,7 @@ pub(super) struct Kept {
 }
 
 impl Outbox {
-    /// Of a sink that nothing is kept for: it is not told what an earlier process left in this file.
+    /// For a sink that needs no outbox: it does not get what an earlier process left in this file.
     pub(super) fn unused(path: PathBuf) -> Self {
         if path.exists() {
             tracing::error!(path = %path.display(), "events wait for a sink of this name, and the one that has it now takes records: nobody is told of them");
@@ -70,7 +71,7 @@ impl Outbox {
         Outbox::with(path, Waiting::default())
     }
 
-    /// With what an earlier process left in this file.
+    /// Loads what an earlier process left in this file.
     pub(super) fn open(path: PathBuf) -> Self {
         let mut waiting = Waiting::default();
         if let Some(text) = read(&path) {
@@ -97,7 +98,7 @@ impl Outbox {
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These, of the lines of these numbers, in parts that each have room where nothing else waits; mostly one.
+    /// Splits events into parts, each of which fits into an empty outbox; mostly into one.
     pub(super) fn parts(events: Vec<(u64, Event)>) -> Vec<Vec<Kept>> {
         let (mut parts, mut room) = (Vec::<Vec<Kept>>::new(), 0);
         for (seq, event) in events {
@@ -117,7 +118,7 @@ impl Outbox {
         parts
     }
 
-    /// Adds these, and gives those that nobody is told of for want of room.
+    /// Adds a part, and returns the events that are dropped for want of room.
     pub(super) fn add(&self, part: Vec<Kept>) -> Vec<Event> {
         let mut waiting = self.lock();
         for kept in part {
@@ -132,7 +133,7 @@ impl Outbox {
             waiting.is_changed = true;
         }
         let (mut lost, mut bytes) = (Vec::new(), bytes_of(&waiting.events));
-        // The first may be on its way.
+        // The first may be in delivery.
         while waiting.events.len() > 2 && (waiting.events.len() > MOST || bytes > MOST_BYTES) {
             let Some(kept) = waiting.events.remove(1) else { break };
             bytes -= kept.bytes;
@@ -143,7 +144,7 @@ impl Outbox {
         lost
     }
 
-    /// The first of them, once there is one. `None` at the end.
+    /// The first event, once there is one. `None` at the end.
     pub(super) async fn next(&self) -> Option<Event> {
         let first = |waiting: &Waiting| match waiting.events.front() {
             Some(kept) => Some(Some(kept.event.clone())),
@@ -152,17 +153,17 @@ impl Outbox {
         self.once(first).await
     }
 
-    /// Waits until none is left.
+    /// Waits until the outbox is empty.
     pub(super) async fn emptied(&self) {
         self.once(|waiting| waiting.events.is_empty().then_some(())).await;
     }
 
-    /// Waits until these have room.
+    /// Waits until there is room for a part.
     pub(super) async fn room_for(&self, part: &[Kept]) {
         self.once(|waiting| waiting.has_room(part).then_some(())).await;
     }
 
-    /// Whether nothing comes of waiting for room.
+    /// Whether waiting for room is pointless.
     pub(super) fn is_stuck(&self, now: Duration) -> bool {
         let waiting = self.lock();
         !waiting.events.is_empty() && now.saturating_sub(waiting.moved) >= STUCK
@@ -170,7 +171,7 @@ impl Outbox {
 
     async fn once<T>(&self, look: impl Fn(&Waiting) -> Option<T>) -> T {
         loop {
-            // Before looking: what comes in between is not missed.
+            // Before looking, so that nothing in between is missed.
             let news = self.inner.news.notified();
             let seen = look(&self.lock());
             match seen {
@@ -180,7 +181,7 @@ impl Outbox {
         }
     }
 
-    /// The first was told, or never will be. Whether the file should say so.
+    /// The first event was delivered, or never will be. Returns whether the file should be updated.
     pub(super) fn told(&self) -> bool {
         let mut waiting = self.lock();
         waiting.events.pop_front();
@@ -200,12 +201,12 @@ impl Outbox {
         self.lock().events.is_empty()
     }
 
-    /// Up to which line the sink has had all, where the journal is read up to this one.
+    /// The line up to which the sink has had everything, given that the journal is read up to `read`.
     pub(super) fn had(&self, read: u64) -> u64 {
         self.lock().events.front().map_or(read, |kept| kept.seq.saturating_sub(1).min(read))
     }
 
-    /// Nothing more is added: who waits for the next is told so, when there is none left.
+    /// Nothing more is added. Whoever waits for the next event is told so once it is empty.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.inner.news.notify_waiters();
@@ -214,17 +215,17 @@ impl Outbox {
     /// Something may be added again.
     pub(super) fn reopen(&self) {
         let mut waiting = self.lock();
-        // Nobody was told meanwhile.
+        // Nothing was delivered meanwhile.
         (waiting.is_closed, waiting.moved) = (false, SystemClock.elapsed());
     }
 
-    /// Whether the file says something else.
+    /// Whether the file is out of date.
     pub(super) fn is_changed(&self) -> bool {
         let waiting = self.lock();
         waiting.is_changed && (waiting.unkept.is_some() || !waiting.events.is_empty())
     }
 
-    /// Writes the file, which is there only while something waits.
+    /// Writes the file, which exists only while something waits.
     pub(super) fn keep(&self) -> io::Result<()> {
         let _in_order = self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let (events, had_file) = {

@@ -1,4 +1,4 @@
-//! How far each sink has come: a file a sink beside the segments, `NAME.acked`, with the head that it has had.
+//! The position of each sink: one file per sink beside the segments, `NAME.acked`, with the last head that it has had.
 
 use std::fs;
 use std::io::{self, Write};
@@ -33,7 +33,7 @@ pub(super) fn write(dir: &Path, name: &str, had: Head) -> io::Result<()> {
     write_whole(&of(dir, name), format!("{had}\n").as_bytes())
 }
 
-/// Those of all sinks that there are or were, by their names; what cannot be read is passed over.
+/// The positions of all current and former sinks, by their names. What cannot be read is skipped.
 pub(super) fn all(dir: &Path) -> io::Result<Vec<(String, Head)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -49,15 +49,15 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<(String, Head)>> {
     Ok(all)
 }
 
-/// A power loss takes lines that are written and not yet on the disk, though a sink has had them; whoever cuts off the end takes
-/// as many as they like. Others are written in their place: those the sink is told of, and of nothing before again.
+/// A power loss may take lines that were written but not synced, although a sink has had them. Somebody may also cut
+/// off the end. Other lines are written in their place; the sink gets those, and nothing before them again.
 ///
-/// When what was gone is written down: else a start that fails would be the last that knows.
+/// Call it when the loss has been recorded: otherwise a failed start would be the last to know of it.
 pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<()> {
     for (name, had) in all(dir)?.into_iter().filter(|(_, had)| had.seq > left.seq) {
         let (sink, had, left_off) = (&*name, had.seq, left.seq);
         tracing::error!(sink, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
-        // At the next start others stand there, and this one would not be known.
+        // At the next start, other lines stand there, and this one would be unknown.
         match left.hash == LineHash::NONE {
             true => fs::remove_file(of(dir, &name))?,
             false => write(dir, &name, left)?,
@@ -66,12 +66,12 @@ pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<()> {
     Ok(())
 }
 
-/// How many lines are gone that a sink has had.
+/// How many lines that a sink has had are gone.
 pub(super) fn missing(dir: &Path, left: Head) -> io::Result<u64> {
     Ok(all(dir)?.iter().map(|(_, had)| had.seq.saturating_sub(left.seq)).max().unwrap_or(0))
 }
 
-/// Whole, or not at all.
+/// Writes a whole file, or nothing.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".tmp");

@@ -1,5 +1,5 @@
-//! Pots in a line, as rows: the kind and the id of the scope, the window, when that began, the limit. A line names its call
-//! and its pots for a process that has died, and for nobody else; the names of members would be half of what it says of pots.
+//! Pots in a line, as rows: kind and id of the scope, window, start of the window, limit. Only a start after a crash
+//! reads them, and member names would be half of the text.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What calls have said and the writer has not yet taken.
+//! What calls have reported and the writer has not yet taken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,42 +13,42 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 use crate::domain::outcome::Outcome;
 
-/// How long the records of closed calls wait for others, so that a busy gateway is woken for its journal a hundred times a
-/// second and not for each call. Nobody waits for these, and of those that have an intent a start makes one anew.
+/// How long the records of closed calls wait for others. Under load the journal is then woken a hundred times a second,
+/// and not for each call. Nobody waits for these records, and a start rebuilds those that have an intent.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// A call that is under way, as the journal asks about it.
+/// A call in flight, as the journal asks about it.
 pub(crate) trait Witness: Send + Sync + 'static {
-    /// What stands in its intent.
+    /// The content of its intent.
     fn intent(&self) -> Intent;
-    /// How it stands now.
+    /// Its current state.
     fn seen(&self) -> Seen;
 }
 
 pub(super) enum Item {
-    /// Whoever waits may stop waiting.
+    /// The sender is told when it need not wait any more.
     Intent(Arc<dyn Witness>, oneshot::Sender<()>),
-    /// A call has closed; what is to be done when that is written is done.
+    /// A call has closed. `Then` runs when that is written.
     Final(Closed, Option<OwnedSemaphorePermit>, Option<Then>),
-    /// Somebody should hear of it.
+    /// An event to deliver.
     Event(Box<Event>),
-    /// Content is about to be kept; whoever waits may stop waiting.
+    /// Content is about to be stored; the sender is told when it need not wait any more.
     Sealed(Vec<Sealed>, oneshot::Sender<()>),
-    /// Content is kept no longer.
+    /// Content was deleted.
     Deleted(Deleted),
-    /// What stands before this line may go.
+    /// Lines before this one may be removed.
     Released(u64),
-    /// So much has come of this call that it is to be written how it stands.
+    /// Much has come of this call, so its state is to be written.
     Look(Uuid),
-    /// The budgets have heard how this call ended.
+    /// The budgets of this call are settled.
     Heard(Uuid),
-    /// They have not, and nobody tells them any more but a start.
+    /// They are not, and only a start will settle them.
     GivenUp(Uuid),
-    /// Everything before is on the disk when the other end hears.
+    /// The receiver is told when everything before is on the disk.
     Flush(oneshot::Sender<()>),
 }
 
-/// Done once, on the thread that writes, or wherever it turns out that nothing will be written. Must not take long.
+/// Runs once, on the writer's thread, or wherever it turns out that nothing will be written. It must not take long.
 pub(super) struct Then(Option<Box<dyn FnOnce() + Send>>);
 
 impl Then {
@@ -67,16 +67,16 @@ impl Drop for Then {
 }
 
 pub(super) enum Closed {
-    /// With how its budgets are told, where any hold something for it.
+    /// With how its budgets are settled, if any hold something for it.
     Call(Arc<Outcome>, Option<Settlement>),
     /// Of an earlier process.
     Lost(Box<AuditRecord>),
 }
 
 pub(super) struct Settlement {
-    /// The places of the pots that pay, if not all do.
+    /// The indexes of the pots that pay, if not all do.
     pub(super) paid: Option<Vec<usize>>,
-    /// For how long their store knows that it was told.
+    /// How long their store remembers that it was settled.
     pub(super) memory: Duration,
 }
 
@@ -89,10 +89,10 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     items: Vec<Item>,
-    /// Somebody waits for one of them.
+    /// Somebody waits for one of the items.
     is_urgent: bool,
     is_closed: bool,
-    /// Nobody takes anything any more.
+    /// Nobody takes items any more.
     is_gone: bool,
 }
 
@@ -106,7 +106,7 @@ impl Queue {
         self.add(item, is_urgent);
     }
 
-    /// The same, though nobody waits: after a crash there would be nothing of it.
+    /// The same for an item that nobody waits for, but that a crash would lose.
     pub(super) fn push_now(&self, item: Item) {
         self.add(item, true);
     }
@@ -116,7 +116,7 @@ impl Queue {
             let mut waiting = self.lock();
             if waiting.is_gone {
                 drop(waiting);
-                // Outside of the lock: what is to be done after it is done when it is dropped.
+                // Dropped outside the lock, since that runs its `Then`.
                 return drop(item);
             }
             let wakes = waiting.items.is_empty() || (is_urgent && !waiting.is_urgent);
@@ -139,14 +139,14 @@ impl Queue {
         self.lock().is_closed
     }
 
-    /// All that waits, into `items`, here and now.
+    /// Moves everything that waits into `items`, without waiting.
     pub(super) fn take_now(&self, items: &mut Vec<Item>) {
         let mut waiting = self.lock();
         waiting.is_urgent = false;
         items.append(&mut waiting.items);
     }
 
-    /// The end: what is in it is dropped, and whatever comes.
+    /// The end: drops what is in the queue and what still comes.
     pub(super) fn abandon(&self) {
         let items = {
             let mut waiting = self.lock();
@@ -156,7 +156,8 @@ impl Queue {
         drop(items);
     }
 
-    /// All that waits, into `items`, once there is anything or so long has passed. `false` at the end.
+    /// Moves everything that waits into `items`, once there is anything or this time has passed. Returns `false` at the
+    /// end.
     pub(super) fn take(&self, items: &mut Vec<Item>, most: Option<Duration>) -> bool {
         let idle = |waiting: &mut Waiting| waiting.items.is_empty() && !waiting.is_closed;
         let waiting = self.lock();

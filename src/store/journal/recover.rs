@@ -1,4 +1,4 @@
-//! What a process that has ended left in its journal.
+//! Finds what a process that has ended left in its journal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,11 +21,11 @@ use crate::store::budget::Reservation;
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) head: Head,
-    /// How many of the last bytes are no line.
+    /// The number of bytes at the end that are not a line.
     pub(super) torn: u64,
     /// In the order in which they began.
     pub(super) left: Vec<Left>,
-    /// What was told and has not ended.
+    /// The problems that were reported and have not ended.
     pub(super) ongoing: Ongoing,
 }
 
@@ -33,13 +33,13 @@ pub(super) struct Recovered {
 #[derive(Debug, Clone)]
 pub(super) struct Left {
     pub(super) id: Uuid,
-    /// Of its intent.
+    /// The line of its intent.
     pub(super) seq: u64,
-    /// When it closed; when it was seen last, if it did not.
+    /// When it closed or, if it did not, when it was last seen.
     pub(super) at: Timestamp,
-    /// To be written, where none was.
+    /// The final to be written, if none was.
     pub(super) record: Option<AuditRecord>,
-    /// What its budgets may not have heard.
+    /// The settlement that its budgets may have missed.
     pub(super) settlement: Option<(Reservation, Money)>,
 }
 
@@ -52,11 +52,11 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
         ongoing: Ongoing::default(),
     };
     let mut last = None;
-    // The newest says how far back, in its first lines if it has any.
+    // The newest segment says how far back, in its first lines if it has any.
     let mut start = 0;
     for (at, segment) in segments.iter().enumerate().rev() {
         let survey = survey_of(segment, last.is_none())?;
-        // Of a segment that has no line there is nothing to go on behind.
+        // Nothing can be continued from a segment without lines.
         last = last.or_else(|| survey.head.map(|head| (head, survey.torn)));
         if let Some(before) = survey.settled_before {
             start = segments[..=at].iter().rposition(|segment| segment.first <= before).unwrap_or(0);
@@ -80,7 +80,7 @@ pub(super) fn recover(segments: &[Segment]) -> io::Result<Recovered> {
     Ok(recovered)
 }
 
-/// Of one segment.
+/// What is known of one segment.
 struct Survey {
     head: Option<Head>,
     torn: u64,
@@ -115,13 +115,13 @@ fn survey_of(segment: &Segment, is_last: bool) -> io::Result<Survey> {
     Ok(survey)
 }
 
-/// What lines have said of a call.
+/// What lines say about a call.
 #[derive(Default)]
 struct Call {
     intent: Option<(u64, Box<Intent>)>,
     seen: Option<Seen>,
     closed: Option<Box<Final>>,
-    /// All that is to be told of it was.
+    /// Everything about it was delivered.
     is_done: bool,
 }
 
@@ -139,7 +139,7 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, ongoing: &mut Ongoing, line: Line) {
             let call = calls.entry(closed.record.id).or_default();
             call.closed = Some(closed);
         }
-        // All before was done with when a process said so; what is named there began later.
+        // Everything earlier was done with when a process said so; the calls named there began later.
         Said::Settled(settled) => {
             for call in calls.values_mut() {
                 call.is_done |= call.intent.as_ref().is_some_and(|(seq, _)| *seq < settled.before);
@@ -147,7 +147,7 @@ fn note(calls: &mut BTreeMap<Uuid, Call>, ongoing: &mut Ongoing, line: Line) {
             for id in settled.done {
                 calls.entry(id).or_default().is_done = true;
             }
-            // A final that was written and cannot be read is missing, whoever has been told of it.
+            // An unreadable final is missing, whoever has been told of it.
             *ongoing = settled.ongoing;
             calls.retain(|_, call| !(call.is_done && (call.closed.is_some() || call.intent.is_none())));
         }
@@ -162,7 +162,7 @@ impl Call {
         let reservation = intent.reservation();
         let mut record = intent.record;
         if let Some(closed) = self.closed {
-            // Its budgets may have heard, and then hear nothing new.
+            // Its budgets may have been settled; settling them again changes nothing.
             let mut reservation = reservation?;
             if let Some(paid) = &closed.paid {
                 let mut at = 0..;

@@ -1,17 +1,17 @@
-//! The files of a journal: one a segment, named by the first of its lines, and each as large from the beginning as it will
-//! ever be, so that a line that is written needs no room that the disk may not have.
+//! The files of a journal: one per segment, named by the first line in it. Each has its full size from the beginning,
+//! so that writing a line needs no room that the disk may not have.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".seg";
-/// The one that will be next, before it has a name.
+/// The next segment, before it has a name.
 const NEXT: &str = "next.tmp";
-/// The one after that, where there is one.
+/// The segment after that, if there is one.
 const SPARE: &str = "spare.tmp";
 
-/// A segment that is there.
+/// An existing segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     /// The number of its first line.
@@ -33,17 +33,17 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     Ok(found)
 }
 
-/// Makes the segment that will be next, of zeros. That takes its time: after each part but the last, this is done with it.
+/// Makes the next segment, filled with zeros. That takes time, so `meanwhile` is called after each part but the last.
 pub(super) fn prepare(dir: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
     made(&dir.join(NEXT), size, meanwhile)
 }
 
-/// Makes the one after that.
+/// Makes the segment after the next.
 pub(super) fn prepare_spare(dir: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
     made(&dir.join(SPARE), size, meanwhile)
 }
 
-/// An earlier process may have left one.
+/// Removes a spare segment that an earlier process may have left.
 pub(super) fn forget_spare(dir: &Path) {
     let _ = fs::remove_file(dir.join(SPARE));
 }
@@ -54,11 +54,11 @@ pub(super) fn promote(dir: &Path) -> io::Result<()> {
 }
 
 fn made(path: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> io::Result<File> {
-    // An attempt that found no room is taken back, or its half would keep others from theirs.
+    // A file for which there was no room is removed, or its half would keep others from their room.
     fill(path, size, meanwhile).inspect_err(|_| _ = fs::remove_file(path))
 }
 
-/// To write a file that is there or comes to be; such a one is its owner's alone: whoever can open it can lock it too.
+/// Options to write a file, and to create it for its owner only: whoever can open the file can also lock it.
 pub(super) fn owners() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
@@ -103,7 +103,7 @@ pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Puts a segment that has no line out of the way of those that have; what is in it is kept, if there is anything.
+/// Moves a segment without lines out of the way of those that have some. If it has any content, that is kept.
 pub(super) fn set_aside(segment: &Segment) -> io::Result<()> {
     if fs::read(&segment.path)?.iter().all(|byte| *byte == 0) {
         return fs::remove_file(&segment.path);
@@ -112,12 +112,12 @@ pub(super) fn set_aside(segment: &Segment) -> io::Result<()> {
     fs::rename(&segment.path, kept.ok_or(io::ErrorKind::AlreadyExists)?)
 }
 
-/// Gives back the room behind the last line of a segment that nobody will write to any more.
+/// Frees the room behind the last line of a segment that nobody will write to any more.
 pub(super) fn trim(segment: &Segment, len: u64) -> io::Result<()> {
     OpenOptions::new().write(true).open(&segment.path)?.set_len(len)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
-    // Elsewhere a directory cannot be opened, and its names need no help.
+    // On other systems a directory cannot be opened, and its names need no sync.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Handing finals on to sinks, each at its own pace.
+//! Delivers finals and events to sinks, each at its own pace.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -21,18 +21,18 @@ use crate::store::audit::AuditSink;
 use crate::store::event::EventSink;
 use crate::store::{Chain, StoreError, both, contained, patiently};
 
-/// Most records that a sink is handed at once.
+/// The most records in one delivery.
 const BATCH: usize = 256;
 /// How long a record waits for others.
 const LINGER: Duration = Duration::from_millis(20);
 /// How long to wait before a sink is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// How long an event may take to be told before it is kept apart from the journal.
+/// How long the delivery of an event may take before the event is kept apart from the journal.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How often it is looked whether what waits for room is to wait on.
+/// How often to check whether waiting for room still makes sense.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a sink is told what it panics at.
+/// How often a delivery is tried at which the sink panics.
 const PANICS: u32 = 3;
 
 /// The sinks of a journal.
@@ -44,22 +44,22 @@ pub(super) struct Shipments {
 struct Shipment {
     name: Arc<str>,
     sink: Sink,
-    /// What a sink of events has not had, and is not waited for with.
+    /// The events that the sink has not had and that nothing waits for.
     outbox: Outbox,
-    /// A task is at it, on a runtime that has not ended.
+    /// A task serves it, on a runtime that has not ended.
     is_under_way: AtomicBool,
 }
 
-/// What came of telling a sink.
+/// The result of a delivery.
 enum Answer {
     Had,
-    /// It never will have it.
+    /// The sink will never take it.
     Refused(StoreError),
     /// The journal was closed meanwhile.
     Closed,
 }
 
-/// Who is told.
+/// The receiver.
 pub(super) enum Sink {
     Records(Box<dyn AuditSink>),
     Events(Box<dyn EventSink>),
@@ -94,7 +94,7 @@ impl Shipments {
         };
         let waiting = shared.dir.join(format!("{name}.waiting"));
         let outbox = match sink {
-            // What waits there is none of its business, and it must not be waited for that it has it.
+            // Events that wait there are not for this sink, and must not be waited for.
             Sink::Records(_) => Outbox::unused(waiting),
             Sink::Events(_) => Outbox::open(waiting),
         };
@@ -104,7 +104,7 @@ impl Shipments {
         Ok(())
     }
 
-    /// Sees to it that every sink is served, on the runtime of whoever asks if it has none.
+    /// Makes sure that every sink is served, on the caller's runtime if it has no task.
     pub(super) fn start(&self, shared: &Arc<Shared>) {
         for shipment in &self.all {
             if shipment.is_under_way.load(Ordering::Relaxed) {
@@ -120,7 +120,7 @@ impl Shipments {
     }
 }
 
-/// Ends with its task, though that be with its runtime.
+/// Ends with its task, even when that ends with its runtime.
 struct UnderWay(Arc<Shipment>);
 
 impl Drop for UnderWay {
@@ -130,7 +130,7 @@ impl Drop for UnderWay {
 }
 
 impl Shipment {
-    /// Until the journal is closed.
+    /// Runs until the journal is closed.
     async fn run(&self, shared: &Arc<Shared>) {
         match &self.sink {
             Sink::Records(_) => self.read(shared).await,
@@ -145,7 +145,7 @@ impl Shipment {
         }
     }
 
-    /// Reads on, and sees to it that the sink hears.
+    /// Reads on, and makes sure that the sink gets everything.
     async fn read(&self, shared: &Arc<Shared>) {
         let mut written = shared.written.subscribe();
         let acked = shared.acked.lock().map(|acked| acked.get(&self.name).copied()).ok().flatten().unwrap_or_default();
@@ -167,7 +167,7 @@ impl Shipment {
             let Ok((read, records)) = reading.await else { return };
             tail = read;
             match records {
-                // Somebody has taken its segments away: asking all the time would not bring them back.
+                // Somebody has removed its segments; asking all the time would not bring them back.
                 Ok(told) if told.is_empty() && tail.seq() == before => {
                     if !is_stuck {
                         tracing::error!(
@@ -194,8 +194,8 @@ impl Shipment {
         }
     }
 
-    /// Until the sink has heard of all that is its business, or says that it never will. `false` where the journal was closed
-    /// meanwhile: whoever opens it next begins with these.
+    /// Delivers everything that is for the sink, unless it says that it never will take it. Returns `false` if the
+    /// journal was closed meanwhile: the next process that opens it begins with these.
     async fn tell(&self, shared: &Shared, told: Vec<Told>) -> bool {
         let (mut records, mut events) = (Vec::new(), Vec::new());
         for one in told {
@@ -208,7 +208,7 @@ impl Shipment {
             Sink::Records(_) if records.is_empty() => true,
             Sink::Records(sink) => {
                 let mut answer = self.until_told(shared, &records[0].id, records.len(), || sink.write(&records)).await;
-                // It may be one of them alone that it will not have.
+                // The sink may refuse only one of them.
                 if matches!(answer, Answer::Refused(_)) && records.len() > 1 {
                     for record in &records {
                         let one = std::slice::from_ref(record);
@@ -227,9 +227,9 @@ impl Shipment {
         }
     }
 
-    /// Has these told, and waits for that a moment. What is not told by then is kept apart: it is little, and the journal must
-    /// not grow, until no call is let through, because a channel takes no messages. `false` where the journal was closed before
-    /// there was room for them.
+    /// Puts these events into the outbox, and waits a moment for their delivery. What is not delivered by then stays in
+    /// the outbox: it is little, and the journal must not grow until no call is let through only because a channel
+    /// takes no messages. Returns `false` if the journal was closed before there was room for them.
     async fn take(&self, shared: &Shared, events: Vec<(u64, Event)>) -> bool {
         let (is_behind, mut goes_on) = (!self.outbox.is_empty(), true);
         for part in Outbox::parts(events) {
@@ -248,8 +248,8 @@ impl Shipment {
         goes_on
     }
 
-    /// Waits until these have room: a sink that is slow misses nothing. Those before them give way where it takes nothing, or
-    /// where calls would have to wait for it. `false` where the journal was closed meanwhile.
+    /// Waits until these have room, so that a slow sink misses nothing. Earlier events are dropped if the sink takes
+    /// nothing, or if calls would have to wait for it. Returns `false` if the journal was closed meanwhile.
     async fn has_room(&self, shared: &Shared, part: &[Kept]) -> bool {
         while !self.outbox.is_stuck(SystemClock.elapsed()) && !shared.is_short_by(&self.name) {
             if tokio::time::timeout(LOOK, self.outbox.room_for(part)).await.is_ok() {
@@ -271,7 +271,7 @@ impl Shipment {
         }
     }
 
-    /// Tells what waits, one after the other, until the journal is closed.
+    /// Delivers what waits, one event after the other, until the journal is closed.
     async fn tell_events(&self, shared: &Shared, sink: &dyn EventSink) {
         while let Some(event) = self.outbox.next().await {
             let answer = self.until_told(shared, &event.id, 1, || sink.tell(&event)).await;
@@ -285,7 +285,8 @@ impl Shipment {
         }
     }
 
-    /// `false` where the journal was closed. What is refused is said in full: its sink never hears of it.
+    /// Returns `false` if the journal was closed. What the sink refuses is logged in full, since the sink never gets
+    /// it.
     fn goes_on(&self, answer: &Answer, told: &impl Serialize) -> bool {
         if let Answer::Refused(error) = answer {
             self.is_lost(&Chain(error), told);
@@ -321,11 +322,11 @@ impl Shipment {
         Answer::Had
     }
 
-    /// Kept first: what is acknowledged may be removed.
+    /// The outbox is stored first, since what is acknowledged may be removed.
     async fn ack(&self, shared: &Arc<Shared>, had: Head) {
         let (dir, name) = (shared.dir.clone(), self.name.clone());
         if had.hash == LineHash::NONE {
-            // Behind lines that cannot be read there is nothing to know it by.
+            // Behind lines that cannot be read there is no hash to identify the position.
             return self.has_come(shared, had.seq);
         }
         let kept = tokio::task::spawn_blocking(move || position::write(&dir, &name, had)).await;

@@ -1,4 +1,4 @@
-//! A segment more than is needed, where content is kept.
+//! One more segment than is needed, if content is kept.
 
 use std::fs::File;
 use std::io;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::segment;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How long to wait before it is tried again to make a spare segment: each try takes what room there is, for a moment.
+/// How long to wait before trying again to make a spare segment: each try briefly takes the room that there is.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// A segment beyond the next, where content is kept: that it can be made is the sign that there is room. Without it content
-/// stops, before calls do.
+/// The segment after the next, if content is kept. As long as it can be made, there is room. Otherwise content stops,
+/// before calls do.
 #[derive(Default)]
 pub(super) struct Spare {
     pub(super) file: Option<File>,
@@ -20,7 +20,7 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Whether it is there, or can be made, this being done meanwhile.
+    /// Whether the spare is there or can be made; calls `meanwhile` while it is made.
     pub(super) fn is_there(&mut self, dir: &Path, size: u64, meanwhile: impl FnMut(&File) -> io::Result<()>) -> bool {
         let now = SystemClock.elapsed();
         let is_due = self.failed.is_none_or(|failed| now.saturating_sub(failed) >= AGAIN);

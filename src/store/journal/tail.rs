@@ -1,4 +1,4 @@
-//! Reading a journal while it is written, from some line on.
+//! Reads a journal while it is written, from a given line on.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,12 +12,12 @@ use super::writer::LONGEST;
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::Event;
 
-/// How much is read at once: hundreds of lines as they mostly are, and the longest that there may be.
+/// How much is read at once: hundreds of typical lines, or one of the longest.
 const USUAL: usize = LONGEST;
-/// How much is read where there is none in that: zeros, or what cannot be read.
+/// How much is read if there is no line in that: zeros, or unreadable bytes.
 const CHUNK: usize = 4 * LONGEST;
 
-/// What sinks are told of.
+/// What sinks receive.
 #[derive(Debug)]
 pub(super) enum Told {
     Record(Box<AuditRecord>),
@@ -29,13 +29,13 @@ pub(super) enum Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Here,
-    /// The journal begins with this one, behind it.
+    /// The line is before the journal's first, which is this one.
     Before(u64),
-    /// It is none of this journal's.
+    /// The line is not one of this journal.
     Elsewhere,
 }
 
-/// A place in a journal, between two lines.
+/// A position in a journal, between two lines.
 #[derive(Debug)]
 pub(super) struct Tail {
     dir: PathBuf,
@@ -43,21 +43,21 @@ pub(super) struct Tail {
     seq: u64,
     is_read: bool,
     hash: LineHash,
-    /// Where the next is looked for.
+    /// Where the next line is looked for.
     at: Option<(Segment, u64)>,
-    /// How much of it is read at once.
+    /// How much is read at once.
     len: usize,
-    /// Room for that, kept for the next.
+    /// The read buffer, kept for the next read.
     bytes: Vec<u8>,
 }
 
 impl Tail {
-    /// Behind the line of this number.
+    /// A position behind the line with this number.
     pub(super) fn behind(dir: PathBuf, seq: u64) -> Self {
         Tail { dir, seq, is_read: false, hash: LineHash::NONE, at: None, len: USUAL, bytes: Vec::new() }
     }
 
-    /// Which line was read last.
+    /// The number of the line that was read last.
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
@@ -67,7 +67,7 @@ impl Tail {
         Head { seq: self.seq, hash: self.hash }
     }
 
-    /// Where a journal has this line.
+    /// Where this line is in the journal.
     pub(super) fn find(dir: &Path, head: Head) -> io::Result<Place> {
         let segments = segment::list(dir)?;
         let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.seq) else {
@@ -86,8 +86,8 @@ impl Tail {
         Ok(if is_here { Place::Here } else { Place::Elsewhere })
     }
 
-    /// The next that sinks are told of, as many as this at most, none behind the line `upto`, which is written. Less than as
-    /// many says that there is none before it, or that what comes next cannot be read now.
+    /// The next items for sinks: at most `most`, and none behind the line `upto`, which is written. If there are fewer,
+    /// there are no more before that line, or what follows cannot be read now.
     pub(super) fn read(&mut self, upto: u64, most: usize) -> io::Result<Vec<Told>> {
         let mut records = Vec::new();
         while self.seq < upto && records.len() < most {
@@ -95,9 +95,10 @@ impl Tail {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    // It may have been removed, when all had had it: the next is found by its number.
+                    // The segment may have been removed because all sinks had had it; the next line is found by its
+                    // number.
                     self.at = None;
-                    // What was read has been passed, and must not be lost.
+                    // The position is past what was read, so that must not be lost.
                     return if records.is_empty() { Err(error) } else { Ok(records) };
                 }
             }
@@ -105,7 +106,7 @@ impl Tail {
         Ok(records)
     }
 
-    /// One chunk. `false` where there is no more.
+    /// Reads one chunk. Returns `false` if there is no more.
     fn step(&mut self, upto: u64, most: usize, records: &mut Vec<Told>) -> io::Result<bool> {
         let Some((segment, at)) = self.place()? else { return Ok(false) };
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -120,7 +121,7 @@ impl Tail {
                     last = if self.take(line, records) { Some(line) } else { last };
                     done = start + frame::len(line);
                 }
-                // Perhaps whole in the next chunk.
+                // It may be whole in the next chunk.
                 Found::Unreadable(_) if !is_last && frames.at() == bytes.len() => break,
                 Found::Unreadable(len) => {
                     let at = at + start as u64;
@@ -129,14 +130,14 @@ impl Tail {
                 }
             }
         }
-        // By the one that was read last a place is known.
+        // The last line that was read identifies the position.
         self.hash = last.map_or(self.hash, LineHash::of);
         self.bytes = bytes;
         if done == 0 && !is_last && self.len < CHUNK {
             self.len = CHUNK;
             return Ok(true);
         }
-        // What is longer than any line may be is none.
+        // Anything longer than the longest line is not a line.
         if done == 0 && !is_last {
             done = CHUNK - LONGEST;
         }
@@ -152,7 +153,7 @@ impl Tail {
         Ok(true)
     }
 
-    /// `false` for what had been read, or is no line.
+    /// Returns `false` for a line that was read before, or is not a line.
     fn take(&mut self, line: &[u8], records: &mut Vec<Told>) -> bool {
         let seen = look(line);
         let link = || serde_json::from_slice(line).ok().map(|Link { seq, .. }| seq);
@@ -162,7 +163,7 @@ impl Tail {
         }
         (self.seq, self.is_read) = (seq, true);
         match seen {
-            // Most of what there is, and nothing that a sink is told of.
+            // Most of the lines, of which a sink gets none.
             Some((_, "opened" | "intent" | "seen" | "settled" | "content" | "content_deleted", _)) => return true,
             Some((_, "final", said)) => {
                 if let Ok(Final { record, .. }) = serde_json::from_slice(said) {

@@ -1,4 +1,4 @@
-//! What one call has to do with its journal.
+//! The journal as one call uses it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a flush waits for a disk that takes nothing.
 const LONG: Duration = Duration::from_secs(30);
-/// How long sinks may take until a flush no longer waits for them, and how often it looks.
+/// How long a flush waits for sinks, and how often it checks.
 const MOMENT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// An open journal, as those who write calls down have it.
+/// An open journal, for those who record calls in it.
 #[derive(Clone)]
 pub(crate) struct Trails {
     inner: Arc<Inner>,
@@ -37,14 +37,14 @@ struct Inner {
 impl Trails {
     pub(crate) fn new(journal: Journal) -> Self {
         let (shared, shipments) = journal.into_parts();
-        // What was left is handed on before the first call comes, where there is a runtime to do it on.
+        // What was left is delivered before the first call comes, if there is a runtime to do it on.
         shipments.start(&shared);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.sync.look();
         Trails { inner: Arc::new(Inner { shared, shipments }) }
     }
 
-    /// A place for one more call; `None` if it could not be written down.
+    /// A place for one more call; `None` if it could not be recorded.
     pub(crate) fn begin(&self) -> Option<Trail> {
         self.inner.shipments.start(&self.inner.shared);
         let shared = &self.inner.shared;
@@ -57,7 +57,7 @@ impl Trails {
         })
     }
 
-    /// Whether none has a place, since it could not be written down.
+    /// Whether no call gets a place, because it could not be recorded.
     pub(crate) fn is_failing(&self) -> bool {
         self.inner.shared.is_failing()
     }
@@ -78,7 +78,7 @@ impl Trails {
         acked.iter().map(|(name, acked)| (name.clone(), last.saturating_sub(acked.had))).collect()
     }
 
-    /// Waits until every call that has closed by now is on the disk, and a moment for sinks to have had it.
+    /// Waits until every call that has closed by now is on the disk, and briefly for sinks to have had it.
     pub(crate) async fn flush(&self) {
         let (Inner { shared, shipments }, (done, on_disk)) = (&*self.inner, oneshot::channel());
         shipments.start(shared);
@@ -109,23 +109,23 @@ impl Drop for Inner {
 /// One call's place in the journal.
 pub(crate) struct Trail {
     journal: Arc<Inner>,
-    /// Until it has closed.
+    /// Taken when the call has closed.
     place: Mutex<Option<OwnedSemaphorePermit>>,
     /// Its intent is written, or about to be.
     is_intended: AtomicBool,
-    /// One has been asked for, which may be written still.
+    /// An intent was requested, and may still be written.
     was_asked: AtomicBool,
 }
 
 impl Trail {
-    /// Writes down that the call is about to be sent, once. `false` if that could not be done.
+    /// Records once that the call is about to be sent. Returns `false` if that failed.
     pub(crate) async fn intend(&self, witness: impl FnOnce() -> Arc<dyn Witness>) -> bool {
         if self.is_intended.swap(true, Ordering::Relaxed) {
             return true;
         }
         let (done, written) = oneshot::channel();
         {
-            // Never behind its final: nobody would close it again.
+            // Never after its final: nobody would close it again.
             let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
             if place.is_none() {
                 return false;
@@ -139,13 +139,14 @@ impl Trail {
         is_written
     }
 
-    /// Writes down how the call ended, once.
+    /// Records once how the call ended.
     pub(crate) fn close(&self, outcome: &Arc<Outcome>) {
         self.end(outcome, None);
     }
 
-    /// The same, for a call that money is held for, with the places of the pots that pay, if not all do: its budgets, which
-    /// remember that for so long, are told by `settle`, when it is written, or it is certain that it will not be.
+    /// The same for a call that money is held for, with the indexes of the pots that pay, if not all do. `settle`
+    /// settles its budgets once the final is written, or certainly never will be. The budgets' store remembers that for
+    /// `memory`.
     pub(crate) fn settle(
         &self,
         outcome: &Arc<Outcome>,
@@ -165,19 +166,19 @@ impl Trail {
         let (queue, closed) = (&self.journal.shared.queue, Closed::Call(outcome.clone(), settlement));
         match self.was_asked.load(Ordering::Relaxed) {
             true => queue.push(Item::Final(closed, place, then)),
-            // That of a refusal, which may have been read already.
+            // The final of a refusal, whose answer may have been read already.
             false => queue.push_now(Item::Final(closed, place, then)),
         }
     }
 
-    /// Has it written how the call stands now. Does not wait for that.
+    /// Requests a line with the call's current state. Does not wait for it.
     pub(crate) fn look(&self, id: Uuid) {
         if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::Look(id));
         }
     }
 
-    /// The budgets have heard how it ended.
+    /// The budgets are settled.
     pub(crate) fn heard(&self, id: Uuid) {
         moments::at("budgets-told");
         if self.was_asked.load(Ordering::Relaxed) {
@@ -185,7 +186,7 @@ impl Trail {
         }
     }
 
-    /// They are told no more, unless at the next start.
+    /// Only the next start will settle them.
     pub(crate) fn given_up(&self, id: Uuid) {
         if self.was_asked.load(Ordering::Relaxed) {
             self.journal.shared.queue.push(Item::GivenUp(id));
