@@ -18,70 +18,70 @@ use super::sync::Sync;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::{Event, What};
 
-/// What the threads of a journal, its calls and its sinks have in common.
+/// What the threads of a journal, its calls and its sinks share.
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
-    /// Of a segment.
+    /// The size of a segment.
     pub(super) size: u64,
     pub(super) keep: u64,
     pub(super) most: u64,
     pub(super) queue: Queue,
     pub(super) sync: Sync,
-    /// Lines that are made are being written.
+    /// Lines are being written.
     pub(super) writing: Since,
-    /// Calls that may be open, or closed and not yet written,
+    /// Places for calls that are open, or closed and not yet written,
     pub(super) places: Arc<Semaphore>,
-    /// and how many there may be of them in all.
+    /// and how many places there are in all.
     pub(super) calls: usize,
-    /// The last line that is written; `None` once no more will be.
+    /// The last written line; `None` once no more will be written.
     pub(super) written: watch::Sender<Option<Head>>,
-    /// How far each sink has come, by its name.
+    /// The position of each sink, by its name.
     pub(super) acked: Mutex<BTreeMap<Arc<str>, Acked>>,
-    /// One of them takes records: only what these have had may go.
+    /// One of the sinks takes records: only what such sinks have had may be removed.
     pub(super) has_record_sink: AtomicBool,
-    /// All of them are known. Nothing is removed before: one that comes later would not have had it.
+    /// All sinks are known. Nothing is removed before, since a sink that is added later would miss it.
     pub(super) has_all_sinks: AtomicBool,
-    /// Why calls must wait outside: a bit for each [`Trouble`].
+    /// Why calls must wait: one bit for each [`Trouble`].
     pub(super) troubles: AtomicU8,
-    /// What was told and has not ended, by the lines that are made.
+    /// The problems that were reported and have not ended, according to the lines that are made.
     pub(super) ongoing: Mutex<Ongoing>,
-    /// Held while one comes or goes, so that what is told of it is in order.
+    /// Held while a trouble begins or ends, so that the reports stay in order.
     pub(super) telling: Mutex<()>,
-    /// Something is kept that is no record, and stops first where room is short.
+    /// Content is kept; it stops first if room is short.
     pub(super) has_sealer: AtomicBool,
-    /// The first line of a call that is not done with; a line that is not written yet, if all are.
+    /// The first line of a call that is not done with; otherwise a line that is not written yet.
     pub(super) open_from: AtomicU64,
-    /// The same, but for calls that this process has given up telling budgets of: what is kept for these gives way where there
-    /// is no room.
+    /// The same, without calls whose budgets only a start would settle: what is kept for those gives way if there is no
+    /// room.
     pub(super) needed_from: AtomicU64,
-    /// The call that stands there has ended, and its budgets have not heard.
+    /// The call that began at that line has ended, but its budgets are not settled.
     pub(super) is_untold: AtomicBool,
     pub(super) release: Release,
 }
 
-/// How far a sink has come.
+/// The position of a sink.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Acked {
-    /// The last line up to which it has had all.
+    /// The line up to which it has had everything.
     pub(super) had: u64,
-    /// The last line up to which nothing is kept for it: what it has not had of that is kept elsewhere.
+    /// The line up to which nothing is kept for it: what it has not had of that is kept elsewhere.
     pub(super) taken: u64,
 }
 
-/// What keeps calls outside, or did.
+/// What keeps calls waiting, or did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The segment that is written to is the last that there is room for.
+    /// There is no room for a segment after the current one.
     Room = 1,
-    /// The disk does not take what is to be written,
+    /// The disk does not accept writes.
     Write = 2,
-    /// or does not keep what is.
+    /// The disk does not sync what is written.
     Sync = 4,
-    /// It has lost some of it. That does not end but with the process.
+    /// The disk has lost a part of it. That lasts until the process ends.
     Lost = 8,
-    /// It hangs.
+    /// The disk hangs.
     Late = 16,
-    /// An earlier process told of one, and nobody has heard yet that it is over. This keeps no call outside.
+    /// An earlier process reported a trouble, and its end is not yet reported. This keeps no call waiting.
     Before = 32,
 }
 
@@ -90,27 +90,27 @@ impl Shared {
         self.written.send_replace(Some(head));
     }
 
-    /// Somebody should hear of this.
+    /// Reports this as an event.
     pub(super) fn tell(&self, what: What) {
         self.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
     }
 
-    /// Whether calls must wait outside.
+    /// Whether calls must wait.
     pub(super) fn is_failing(&self) -> bool {
         self.look_at_disk();
         self.troubles.load(Ordering::Relaxed) & !(Trouble::Before as u8) != 0
     }
 
-    /// There is this trouble, or no longer. Whether it has come now; of the first one and of the end of the last one somebody hears,
-    /// as soon as something can be written.
+    /// A trouble begins (with a reason) or ends. Returns whether it is new. The first one and the end of the last one
+    /// are reported as soon as something can be written.
     pub(super) fn trouble(&self, trouble: Trouble, reason: Option<&dyn Display>) -> bool {
         let bit = trouble as u8;
-        // Every line that is written comes by here.
+        // Every written line comes by here.
         if reason.is_some() == (self.troubles.load(Ordering::Relaxed) & bit != 0) {
             return false;
         }
         let _in_order = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before it is seen: whoever closes the journal because all is well closes it behind this.
+        // Before it is seen, so that whoever closes the journal because all is well closes it behind this report.
         match (self.troubles.load(Ordering::Relaxed), reason) {
             (0, Some(reason)) => self.tell(What::AuditDegraded { reason: reason.to_string().into() }),
             (before, None) if before == bit => self.tell(What::AuditRestored),
@@ -131,18 +131,18 @@ impl Shared {
         self.has_sealer.load(Ordering::Relaxed)
     }
 
-    /// This sink has come on. Under the lock of all of them: of two that say so at once, the later one knows of both.
+    /// A sink has moved on. Under the lock for all sinks: of two that move at once, the later one knows of both.
     pub(super) fn ack(&self, sink: &Arc<str>, come_on: impl FnOnce(&mut Acked)) {
         let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
         come_on(acked.entry(sink.clone()).or_default());
     }
 
-    /// The last line that every sink has had, if there are any.
+    /// The last line that every sink has had, if there are sinks.
     pub(super) fn acked(&self) -> Option<u64> {
         self.least(|acked| acked.had)
     }
 
-    /// Whether there is little room, and it is this sink that keeps what would make some.
+    /// Whether there is little room, and this sink prevents that some is made.
     pub(super) fn is_short_by(&self, sink: &str) -> bool {
         if !self.sync.is_short() || !self.has_record_sink.load(Ordering::Relaxed) {
             return false;
@@ -152,7 +152,7 @@ impl Shared {
         acked.values().map(|acked| acked.taken).min() == taken
     }
 
-    /// The last line that nothing is kept for.
+    /// The line up to which no sink needs anything kept.
     fn taken(&self) -> Option<u64> {
         self.least(|acked| acked.taken)
     }
@@ -161,27 +161,27 @@ impl Shared {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).values().map(of).min()
     }
 
-    /// Removes what everybody has had, once everybody is known, beyond what is to be kept, as far as it is done with, and says
-    /// how much there may still be beyond the next segment, what was kept to be looked at left aside. Of much that is removed
-    /// each takes its time: behind each, this is done.
+    /// Removes, once all sinks are known, what all of them have had, beyond what is to be kept and as far as nothing
+    /// needs it. Returns how much more the journal may grow beyond the next segment, not counting what is only kept to
+    /// be looked at. Removals take time, so `meanwhile` is called after each.
     ///
     /// # Errors
-    /// When there is more than there may be, all the same.
+    /// When the journal is too large all the same.
     pub(super) fn make_room(&self, mut meanwhile: impl FnMut() -> bool) -> io::Result<u64> {
         let segments = segment::list(&self.dir)?;
         let lens =
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
-        // Without a sink of records this is where they stay, whoever hears of events.
+        // Without a sink of records, segments stay, whoever gets the events.
         let had = self.taken().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
         let (open_from, needed_from) =
             (self.open_from.load(Ordering::Acquire), self.needed_from.load(Ordering::Acquire));
-        // What is said by now is on the disk when what was written meanwhile is.
+        // What is stated by now is on the disk once what was written meanwhile is.
         let released = self.release.said();
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
-        // As it will be when all has gone that is asked for.
+        // The size once everything that was requested is removed.
         let mut planned = total;
-        // Nor is any call let through before all are known, that would have to be kept out. And what takes the place of a
-        // line must be on the disk before that goes.
+        // Before all sinks are known, no call may be let through that would have to be refused later. What replaces a
+        // line must be on the disk before that line is removed.
         if !self.has_all_sinks.load(Ordering::Relaxed) || !meanwhile() {
             return Ok(self.most.saturating_sub(total.saturating_add(self.size)));
         }
@@ -202,7 +202,7 @@ impl Shared {
                 break;
             }
             let is_due = planned.saturating_add(self.size) > self.keep.min(self.most);
-            // Near the most that there may be one more is asked for, so that it may go when the next is wanted.
+            // Near the limit, one more removal is requested, so that it is allowed when the next segment is wanted.
             if is_due || planned.saturating_add(self.size.saturating_mul(2)) > self.most {
                 planned -= len;
                 self.release.ask(next.first, &self.queue);

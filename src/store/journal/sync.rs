@@ -1,5 +1,4 @@
-//! What is written and not yet on the disk, and the segment that will be next: the work of a thread of its own, so that
-//! nobody who waits for a write waits for the disk.
+//! Syncs written lines, and makes the next segment, in a thread of its own, so that a write waits for no sync.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -18,11 +17,11 @@ use super::shared::{Shared, Trouble};
 use super::spare::Spare;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How long to wait before a disk is asked again that had no room, or took nothing.
+/// How long to wait before trying again a disk that had no room, or took nothing.
 const AGAIN: Duration = Duration::from_millis(250);
-/// With room for fewer segments than these beyond the next, what is no record is not kept.
+/// With room for fewer segments than this beyond the next, content is not kept.
 const SPARE: u64 = 2;
-/// From one sync to the next, so that the disk has others to serve too.
+/// From one sync to the next, so that the disk can serve others too.
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Sync {
@@ -30,14 +29,14 @@ pub(super) struct Sync {
     size: u64,
     state: Mutex<State>,
     wake: Condvar,
-    /// A segment has been made, or could not be.
+    /// A segment was made, or could not be.
     made: Condvar,
-    /// There is little room beyond that.
+    /// There is little room beyond the next segment.
     is_short: AtomicBool,
-    /// Something is written that is not on the disk: since when, of what waits for that, and of what is being brought there.
+    /// Since when lines wait to be synced, and since when lines are being synced.
     dirty: Since,
     syncing: Since,
-    /// For how many milliseconds the disk is at each part of a segment that is made.
+    /// For how many milliseconds the disk works at each part of a segment.
     #[cfg(test)]
     pub(super) is_slow: std::sync::atomic::AtomicU64,
 }
@@ -48,15 +47,15 @@ struct State {
     flushes: Vec<oneshot::Sender<()>>,
     next: Option<io::Result<File>>,
     wants_next: bool,
-    /// How it stands with the room is to be looked at.
+    /// The room is to be checked.
     wants_look: bool,
-    /// The writer waits for it, with the ends of calls that were let through.
+    /// The writer waits for the next segment, with the finals of calls that were let through.
     needs_next: bool,
     is_closed: bool,
 }
 
 impl Sync {
-    /// With the first of the segments that will be next.
+    /// Starts with the first next segment.
     pub(super) fn new(dir: PathBuf, size: u64, next: File) -> Self {
         let state = Mutex::new(State { next: Some(Ok(next)), ..State::default() });
         Sync {
@@ -86,23 +85,23 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Has it looked how much room there is: who removes what, and who needs more, is known now.
+    /// Requests a check of the room: it is known now what can be removed, or that more is needed.
     pub(super) fn look(&self) {
         self.lock().wants_look = true;
         self.wake.notify_one();
     }
 
-    /// Has a segment made, to be taken when it is needed.
+    /// Requests that the next segment is made.
     pub(super) fn want_next(&self) {
         self.lock().wants_next = true;
         self.wake.notify_one();
     }
 
-    /// The segment that is next. Waits until it is made, beyond what there may be of the journal too: that keeps calls out,
-    /// and never holds back the end of one that was let through, which would keep the oldest segments for ever.
+    /// Takes the next segment. Waits until it is made, even if the journal grows too large: that keeps new calls out,
+    /// but never holds back the final of a call that was let through, which would keep the oldest segments for ever.
     ///
     /// # Errors
-    /// When the disk has no room for it; asked again, it is tried again. When nobody makes any more.
+    /// When the disk has no room for it (a later call tries again), and when nobody makes segments any more.
     pub(super) fn take_next(&self) -> io::Result<File> {
         let mut state = self.lock();
         if !matches!(state.next, Some(Ok(_))) {
@@ -129,14 +128,14 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Nobody does any of this any more: whoever waits for it waits no longer.
+    /// Nobody does this work any more: whoever waits for it stops waiting.
     pub(super) fn abandon(&self) {
         self.close();
         self.lock().flushes.clear();
         self.made.notify_all();
     }
 
-    /// Until it is closed and all is done.
+    /// Runs until it is closed and everything is done.
     pub(super) fn run(journal: &Shared) {
         let this = &journal.sync;
         let (mut is_tight, mut wants_look, mut tried) = (false, false, Duration::ZERO);
@@ -157,7 +156,7 @@ impl Sync {
             };
             let (is_idle, is_closed) = (due.0.is_empty() && due.1.is_empty(), due.2);
             this.bring(journal, due);
-            // A disk that is full is asked again, and not all the time: others want what is left of it.
+            // A full disk is tried again, but not all the time: others want what is left of it.
             let is_due = !is_tight || SystemClock.elapsed().saturating_sub(tried) >= AGAIN;
             if (wants_next || wants_look || is_tight) && is_due && !is_closed {
                 (tried, wants_look) = (SystemClock.elapsed(), false);
@@ -172,13 +171,13 @@ impl Sync {
         }
     }
 
-    /// What is to be brought to the disk now, by whoever asks.
+    /// What is to be synced now, and who asked for it.
     fn take(&self, state: &mut State) -> Due {
         self.dirty.pass_on(&self.syncing);
         (std::mem::take(&mut state.dirty), std::mem::take(&mut state.flushes), state.is_closed)
     }
 
-    /// Brings these to the disk, and says so to who waits for it. `false` if it does not take all.
+    /// Syncs these, and tells those that wait for it. Returns `false` if the disk does not take all.
     fn bring(&self, journal: &Shared, (dirty, flushes, is_closed): Due) -> bool {
         let failed = sync(journal, dirty);
         let is_there = failed.is_empty();
@@ -186,7 +185,7 @@ impl Sync {
         journal.look_at_disk();
         match is_there || is_closed {
             true => flushes.into_iter().for_each(|done| {
-                // Whoever asked may have stopped waiting.
+                // The receiver may have stopped waiting.
                 let _ = done.send(());
             }),
             false => self.later(failed, flushes),
@@ -194,17 +193,18 @@ impl Sync {
         is_there
     }
 
-    /// Brings to the disk what was written during other work of this thread. A disk that is slow at that work moves all the
-    /// same, and what is written waits for one part of it at most. `false` if it does not take all.
+    /// Syncs what was written during other work of this thread. The disk makes progress even if that work is slow, and
+    /// written lines wait for one part of it at most. Returns `false` if the disk does not take all.
     fn meanwhile(&self, journal: &Shared) -> bool {
         let due = self.take(&mut self.lock());
         self.bring(journal, due)
     }
 
-    /// Makes the segment that is next, where none is; without room for it, calls must wait outside. Whether it should be
-    /// looked again in a while, because there is little or none.
+    /// Makes the next segment if there is none; without room for it, calls must wait. Returns whether to check again in
+    /// a while, because there is little room or none.
     fn look_for_room(&self, journal: &Shared, spare: &mut Spare) -> bool {
-        // A part of a segment is on the disk before the next is begun: else it would all be waited for at once, at its end.
+        // Each part of a segment is synced before the next is begun; otherwise the end would wait for all of them at
+        // once.
         let meanwhile = |file: &File| -> io::Result<()> {
             file.sync_data()?;
             #[cfg(test)]
@@ -214,13 +214,13 @@ impl Sync {
         };
         let said = journal.release.said();
         let mut room = journal.make_room(|| self.meanwhile(journal));
-        // Not where the writer waits for this thread, and says nothing until then.
+        // Not while the writer waits for this thread, and writes nothing until then.
         if room.is_err() && journal.release.wait(said, || self.lock().needs_next) {
             room = journal.make_room(|| self.meanwhile(journal));
         }
         let (is_missing, is_needed) = {
             let State { next, wants_next, needs_next, .. } = &*self.lock();
-            // What is there is the writer's, to name and to write to.
+            // An existing segment is the writer's, to name and to write to.
             let is_missing = !matches!(next, Some(Ok(_))) && (*wants_next || next.is_some());
             (is_missing, *needs_next)
         };
@@ -246,20 +246,20 @@ impl Sync {
         }
         self.is_short.store(is_short, Ordering::Relaxed);
         let why = room.as_ref().err().map(|error| format!("no room for the journal: {error}"));
-        // There still is some in the last.
+        // The last one still has some.
         if journal.trouble(Trouble::Room, why.as_ref().map(|why| why as &dyn Display))
             && let Err(error) = &room
         {
             tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
         }
         if journal.has_all_sinks.load(Ordering::Relaxed) {
-            // Whether there is any trouble is known now: what was told before is over, or goes on.
+            // It is known now whether there is any trouble, so what was reported before has ended or goes on.
             journal.trouble(Trouble::Before, None);
         }
         is_short
     }
 
-    /// Tries these again, after a while.
+    /// Tries these again after a while.
     fn later(&self, failed: Vec<Unsynced>, flushes: Vec<oneshot::Sender<()>>) {
         std::thread::sleep(AGAIN);
         let mut state = self.lock();
@@ -268,7 +268,7 @@ impl Sync {
     }
 }
 
-/// What is to be brought to the disk, who waits for it, and whether nothing more will come.
+/// What is to be synced, who waits for it, and whether nothing more will come.
 type Due = (Vec<Unsynced>, Vec<oneshot::Sender<()>>, bool);
 
 impl State {

@@ -22,38 +22,38 @@ use super::{moments, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// How often it is written how calls stand that go on; of one of which much comes, more often.
+/// How often the state of calls that go on is written; for a call with much output, more often.
 const TICK: Duration = Duration::from_secs(2);
-/// How long to wait before a disk is tried again that takes nothing.
+/// How long to wait before trying again a disk that takes nothing.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often, until what waits for it is done all the same.
+/// How often to try before those that wait for a write are released all the same.
 const PATIENCE: u32 = 50;
-/// The most calls that one line names: each takes 39 bytes.
+/// The most calls that one line names; each takes 39 bytes.
 const NAMED: usize = 4_096;
-/// The longest line: records are not anywhere near it.
+/// The longest line. Records do not come anywhere near it.
 pub(super) const LONGEST: usize = 256 << 10;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) file: Arc<File>,
-    /// Of the segment that is written to.
+    /// The path of the segment that is written to.
     pub(super) path: Arc<Path>,
     pub(super) at: u64,
     pub(super) head: Head,
-    /// Those that are not done with.
+    /// The calls that are not done with.
     pub(super) calls: Calls,
-    /// Lines that are made, and not written.
+    /// Lines that are made but not written.
     pub(super) lines: Vec<u8>,
     pub(super) ticked: Duration,
-    /// What was said last of how far all is done with.
+    /// The line that was last stated as the one before which everything is done with.
     pub(super) settled: u64,
-    /// What is done when those lines are written, by their numbers.
+    /// What runs when those lines are written, by their numbers.
     pub(super) unsettled: Vec<(u64, Then)>,
     /// The calls that have ended by then.
     pub(super) closed: Vec<(u64, Uuid)>,
-    /// Taken, and not yet put into lines.
+    /// Items that are taken, but not yet made into lines.
     pub(super) backlog: VecDeque<Item>,
-    /// When what was said of calls is said again.
+    /// When the lines of calls that go on are written again.
     pub(super) carry: Carry,
 }
 
@@ -64,14 +64,14 @@ impl Writer {
         self.file.sync_all()
     }
 
-    /// Until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let _end = End(self.shared.clone());
         let mut items = Vec::new();
         loop {
             let since = SystemClock.elapsed().saturating_sub(self.ticked);
             let most = (!self.calls.is_empty()).then(|| TICK.saturating_sub(since));
-            // What came while a disk took nothing goes first.
+            // What came while the disk took nothing goes first.
             if self.backlog.is_empty() && !self.shared.queue.take(&mut items, most) {
                 break;
             }
@@ -95,7 +95,7 @@ impl Writer {
         self.flush();
     }
 
-    /// That budgets have heard needs no line, and waits for none: what is done with makes room.
+    /// A settled budget needs no line and waits for none: what is done with makes room.
     fn take_in(&mut self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             match item {
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// `false` where it was given up, because the journal is closed and its disk takes nothing.
+    /// Returns `false` if it gave up, because the journal is closed and its disk takes nothing.
     fn write(&mut self) -> bool {
         let (mut waiting, mut places, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         let mut goes_on = true;
@@ -115,7 +115,8 @@ impl Writer {
                 Item::Intent(witness, done) => {
                     let Some(intent) = asked(|| witness.intent()) else { continue };
                     let id = intent.record.id;
-                    // One that is not put has nobody waiting any more, and its call is not let through.
+                    // If the intent could not be added, nobody is told that it is written, and its call is not let
+                    // through.
                     if let Some(Said::Intent(intent)) = self.put(Said::Intent(Box::new(intent))) {
                         self.calls.begin(id, self.head.seq, witness, intent.pots);
                         moments::at("intent-made");
@@ -169,14 +170,14 @@ impl Writer {
             goes_on = goes_on && (self.lines.len() < LONGEST * 4 || self.flush());
         }
         if !flushes.is_empty() {
-            // Perhaps the last that is heard: what is done with is said.
+            // This may be the last chance to state what is done with.
             self.say_settled();
         }
         goes_on = goes_on && self.flush();
         if goes_on && !waiting.is_empty() {
             moments::at("written");
             for done in waiting {
-                // Whoever asked may have stopped waiting.
+                // The receiver may have stopped waiting.
                 let _ = done.send(());
             }
         }
@@ -186,7 +187,7 @@ impl Writer {
         goes_on
     }
 
-    /// How all calls stand that go on, and which are done with.
+    /// Writes the state of all calls that go on, and which calls are done with.
     fn tick(&mut self) -> bool {
         self.look_for_file();
         for seen in self.calls.seen() {
@@ -200,7 +201,7 @@ impl Writer {
         self.flush()
     }
 
-    /// A file that somebody has removed takes what is written to it, and nobody will ever read it.
+    /// A removed file accepts writes, but nobody will ever read them.
     fn look_for_file(&self) {
         const WHY: &str = "the file that it is written to was removed, until the next start";
         if segment::is_removed(&self.file) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
@@ -209,7 +210,7 @@ impl Writer {
         }
     }
 
-    /// Looks no longer back to calls whose budgets no start would tell any more.
+    /// Stops looking back to calls whose budgets no start would settle any more.
     fn forget(&mut self) {
         let calls = self.calls.forget(SystemClock.elapsed());
         if calls > 0 {
@@ -220,11 +221,11 @@ impl Writer {
         }
     }
 
-    /// Before which line segments may go.
+    /// Publishes the line before which segments may be removed.
     pub(super) fn say_open_from(&self) -> Option<u64> {
         let (shared, next, pinned) = (&self.shared, self.head.seq.saturating_add(1), self.calls.pinned());
         let first = pinned.as_ref().map(|pinned| pinned.from);
-        // Whoever sees these sees what was handed to be synced by now.
+        // Whoever sees these values also sees what was handed over for syncing by now.
         shared.open_from.store(first.unwrap_or(next), Ordering::Release);
         shared.needed_from.store(self.calls.needed_from().unwrap_or(next), Ordering::Release);
         shared.is_untold.store(pinned.is_some_and(|pinned| pinned.is_untold), Ordering::Relaxed);
@@ -233,11 +234,11 @@ impl Writer {
 
     fn say_settled(&mut self) {
         let first = self.say_open_from();
-        // By whoever reads on, what stands before this very line is done with.
+        // A reader that gets this far knows that everything before this very line is done with.
         let before = first.unwrap_or(self.head.seq.saturating_add(1));
         let is_news = match first {
             Some(first) => self.settled != first,
-            // Nothing has been written since.
+            // Nothing was written since.
             None => self.settled != self.head.seq,
         };
         let mut done = self.calls.take_done(before);
@@ -257,20 +258,20 @@ impl Writer {
         moments::at("seen-made");
     }
 
-    /// Writes the lines that are made, however often it takes, and what is due behind them.
+    /// Writes the lines that are made, trying as often as needed, and then what is due after them.
     fn flush(&mut self) -> bool {
         let before = self.path.clone();
         let is_written = self.flush_lines();
         if !is_written || Arc::ptr_eq(&before, &self.path) {
             return is_written;
         }
-        // The segment may go in which was said last how far to look back, and what goes on.
+        // The segment that has the last such statement, and the problems that go on, may be removed.
         self.settled = 0;
         self.say_settled();
         self.carry_over();
         let is_written = self.flush_lines();
         self.say_open_from();
-        // Not before: there may be room for it only where the oldest need not be kept any more.
+        // Only now: there may be room for it only once the oldest segments need not be kept.
         self.shared.sync.want_next();
         is_written
     }
@@ -285,7 +286,7 @@ impl Writer {
             }
             tries += 1;
             self.hear(tries >= PATIENCE);
-            // No tick says so meanwhile, and room may wait for it.
+            // No tick does this meanwhile, and room may depend on it.
             self.forget();
             self.say_open_from();
             if self.shared.queue.is_closed() {
@@ -298,15 +299,15 @@ impl Writer {
         self.shared.writing.end();
         self.shared.look_at_disk();
         self.shared.trouble(Trouble::Write, None);
-        // A line that was too long to be put is waited for no longer.
+        // Nobody waits for a line that was too long to be added.
         self.written(self.head);
         true
     }
 
-    /// Takes what comes while nothing can be written.
+    /// Takes items while nothing can be written.
     ///
-    /// A disk that takes nothing must not keep money for ever: when it has had its time, they are told. What is not in the
-    /// journal then is told again at the next start, and counts once.
+    /// A disk that takes nothing must not hold money for ever: after the patience is over, the budgets are settled.
+    /// Settlements that are not in the journal then are repeated at the next start, and count once.
     fn hear(&mut self, tells: bool) {
         let mut came = Vec::new();
         self.shared.queue.take_now(&mut came);
@@ -354,7 +355,8 @@ impl Writer {
             self.shared.sync.written(self.unsynced(), Vec::new());
             let last = if fits == self.lines.len() { Some(self.head) } else { last(&self.lines[..fits]) };
             self.lines.drain(..fits);
-            // Those before are told of though there be no room for the rest: that they are done with may make it.
+            // The calls before are reported even if there is no room for the rest: that they are done with may make
+            // room.
             if let Some(last) = last {
                 self.written(last);
             }
@@ -366,7 +368,7 @@ impl Writer {
         Unsynced { file: self.file.clone(), path: self.path.clone(), len: self.at, is_suspect: false }
     }
 
-    /// Goes on in the next segment.
+    /// Continues in the next segment.
     fn roll(&mut self) -> io::Result<()> {
         let first = frame::line_at(&self.lines, 0)
             .and_then(|line| serde_json::from_slice::<Link>(line).ok())

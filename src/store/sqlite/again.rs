@@ -1,5 +1,5 @@
-//! What has to be done though nobody waits for it, and is asked for again by whoever had no answer: however often that is, it
-//! stands in the queue once.
+//! Work that must be done even if nobody waits for it, and that a caller without an answer asks for again. However
+//! often that happens, it is in the queue once.
 
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::writer::{Letter, Question, Thing};
 
-/// A question, and whom its answer goes to, until it has gone.
+/// A question, and the receiver of its answer until that is sent.
 pub(super) struct Asked {
     pub(super) question: Question,
     asker: Mutex<Option<oneshot::Sender<Letter>>>,
@@ -25,7 +25,7 @@ impl Asked {
         self.asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its asker waits no more.
+    /// Whether its caller has stopped waiting.
     pub(super) fn is_left(&self) -> bool {
         self.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
     }
@@ -35,24 +35,24 @@ impl Asked {
     }
 }
 
-/// What of that is in the queue.
+/// The questions of this kind in the queue.
 #[derive(Default)]
 pub(super) struct Queued {
     by_thing: Mutex<HashMap<Thing, Arc<Asked>>>,
 }
 
-/// Its place there, for as long as it is in the queue.
+/// A question's place there, for as long as it is in the queue.
 pub(super) struct Known {
     thing: Thing,
     asked: Arc<Asked>,
     among: Arc<Queued>,
 }
 
-/// Where a question has come to.
+/// The result of adding a question.
 pub(super) enum Came {
-    /// It is there already, and is answered to this asker.
+    /// It is in the queue already, and will be answered to this caller.
     Again,
-    /// It is to be put there.
+    /// It must be put into the queue.
     New(Arc<Asked>, Option<Known>),
 }
 
@@ -61,8 +61,8 @@ impl Queued {
         self.by_thing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks whether it is there, and its asker has given up. Of two who wait for the same at once each has a question of its
-    /// own, and the first is the one to be joined.
+    /// Checks whether the question is in the queue and its caller has given up. Two callers that wait for the same at
+    /// once have a question each, and later ones join the first.
     pub(super) fn come(self: &Arc<Self>, question: Question, asker: oneshot::Sender<Letter>) -> Came {
         let Some(thing) = question.thing() else { return Came::New(Arc::new(Asked::new(question, asker)), None) };
         let mut by_thing = self.lock();

@@ -1,19 +1,20 @@
-//! Meters that stand as new ones would are deleted, some at a time: a host with a scope for each of its customers would
-//! keep a row of everyone it ever had. So are the permits of silent sessions that nobody may settle any more.
+//! Deletes meters that stand as new ones would, some at a time: otherwise a host with a scope for each customer would
+//! keep a row for every customer it ever had. Deletes also permits of silent sessions that can no longer be settled.
 
 use sqlx::SqliteConnection;
 
 use super::schema::Times;
 
-/// After how many questions about limits to look, and at how many rows: a question makes a few new ones at most.
+/// How many questions about limits to wait before a look, and how many rows to look at: a question adds a few rows at
+/// most.
 const EVERY: usize = 1_024;
 const ROWS: i64 = 4_096;
-/// Fewer are left: they cost little, and may be back in a moment.
+/// With fewer rows than this, none is deleted: they cost little, and may be needed again soon.
 const FEW: i64 = 512;
 
-/// How long a permit of a silent session may still be settled: what a bucket had of it has long drained.
+/// How long the permit of a silent session can still be settled. By then, its tokens have long drained from the bucket.
 const SETTLEABLE: i64 = 60 * MINUTE;
-/// How often to look for those that may no longer.
+/// How often to look for permits that can no longer be settled.
 const MINUTE: i64 = 60 * 1_000_000_000;
 const FORGET_PERMITS: &str = "DELETE FROM tollgate_permits WHERE freed_at IS NOT NULL AND freed_at < ?1";
 
@@ -22,8 +23,8 @@ type Key = (String, String, String);
 
 const LAST: &str = "SELECT scope_kind, scope_id, measure FROM tollgate_meters \
      WHERE (scope_kind, scope_id, measure) > (?1, ?2, ?3) ORDER BY scope_kind, scope_id, measure LIMIT 1 OFFSET ?4";
-/// What a permit that is out would give back goes by what its bucket has given back before, so its meter stays. A name with a
-/// NUL is not known by that test: JSON ends there.
+/// What an outstanding permit would give back depends on what its bucket has given back before, so its meter stays.
+/// That test does not find a name with a NUL, since JSON ends there.
 macro_rules! idle {
     () => {
         "FROM tollgate_meters WHERE (scope_kind, scope_id, measure) > (?1, ?2, ?3) \
@@ -50,7 +51,7 @@ pub(super) struct IdleMeters {
 }
 
 impl IdleMeters {
-    /// So many questions about limits were answered. In the writer's transaction.
+    /// Counts answered questions about limits, and deletes when it is time. In the writer's transaction.
     pub(super) async fn step(
         &mut self,
         connection: &mut SqliteConnection,
@@ -58,7 +59,7 @@ impl IdleMeters {
         times: &Times,
     ) -> Result<(), sqlx::Error> {
         let now = times.latest();
-        // Not only when another session falls silent, which may never be.
+        // Not only when another session falls silent, which may never happen.
         let is_time = self.looked_at.is_none_or(|at| now.saturating_sub(at) >= MINUTE);
         if times.has_freed && questions > 0 && is_time {
             self.looked_at = Some(now);
@@ -73,7 +74,7 @@ impl IdleMeters {
         let (kind, id, measure) = std::mem::take(&mut self.from);
         let last = sqlx::query_as(LAST).bind(kind.clone()).bind(id.clone()).bind(measure.clone()).bind(ROWS - 1);
         let last: Option<Key> = last.fetch_optional(&mut *connection).await?;
-        // Behind every kind of scope.
+        // After every kind of scope.
         let to = last.clone().unwrap_or_else(|| ("~".into(), String::new(), String::new()));
         let count = sqlx::query_scalar::<_, i64>(COUNT).bind(kind.clone()).bind(id.clone()).bind(measure.clone());
         let count = count.bind(to.0.clone()).bind(to.1.clone()).bind(to.2.clone()).bind(now);

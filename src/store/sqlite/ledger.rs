@@ -1,4 +1,4 @@
-//! What of the ledger a batch is about, in memory: decided here by the rules, and written back as a whole.
+//! The part of the ledger that a batch is about, in memory: decided here by the rules, and written back as a whole.
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 use jiff::Timestamp;
@@ -19,11 +19,11 @@ pub(super) struct Ledger {
     pub(super) now: i64,
     pub(super) pots: HashMap<Pot, Kept>,
     pub(super) holds: HashMap<Uuid, Hold>,
-    /// Sessions that have said something, and until when they are believed to be alive for it.
+    /// Sessions that were heard from, and until when they are presumed alive for it.
     pub(super) heard: HashMap<Uuid, i64>,
 }
 
-/// A pot's account, in its window of now. What was not in the file is empty.
+/// A pot's account, in its current window. One that was not in the file is empty.
 pub(super) struct Kept {
     pub(super) account: Account,
     /// When that window ends.
@@ -32,7 +32,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// That it was rolled is written with whatever happens to it next.
+    /// A roll alone is not written; it is written with the next change.
     pub(super) fn rolled(mut account: Account, window: Window, now: i64) -> Self {
         let (start, until) = window.around(timestamp(now));
         account.roll(window, start);
@@ -58,7 +58,7 @@ pub(super) enum State {
     Live,
     Forfeited,
     Settled,
-    /// It never was: to be deleted.
+    /// It never was granted: to be deleted.
     Void,
 }
 
@@ -67,7 +67,7 @@ impl Ledger {
         Ledger { now, pots: HashMap::new(), holds: HashMap::new(), heard: HashMap::new() }
     }
 
-    /// Charges what silent sessions hold.
+    /// Charges the holds of silent sessions.
     pub(super) fn forfeit(&mut self, silent: &HashSet<Uuid>) {
         let Ledger { now, pots, holds, .. } = self;
         let is_silent = |hold: &Hold| hold.session.is_some_and(|session| silent.contains(&session));
@@ -90,7 +90,7 @@ impl Ledger {
         let Reserve { id, session, budgets, wish } = *ask;
         self.hear(session);
         match self.holds.get_mut(&id) {
-            // A forfeit stays charged until its settlement, which the one who asks again will send.
+            // A forfeit stays charged until its settlement, which the caller who asks again will send.
             Some(hold) if matches!(hold.state, State::Live | State::Forfeited) => {
                 (hold.asks, hold.changed) = (hold.asks.saturating_add(1), true);
                 let reservation = hold.reservation(id);
@@ -104,7 +104,7 @@ impl Ledger {
         let mut pots: Vec<Pinned> = Vec::with_capacity(budgets.len());
         let granted = wish.grant(budgets.iter().map(|budget| {
             let account = &self.at(&budget.pot).account;
-            // Asked under each of its limits, and held once.
+            // Asked under each of its limits, but held once.
             pin(&mut pots, budget, || account.window_start);
             Room::of(account, budget)
         }));
@@ -173,7 +173,7 @@ impl Ledger {
     pub(super) fn settle(&mut self, reservation: &Reservation, actual: Money) -> Vec<Crossing> {
         let (now, mut news) = (self.now, Vec::new());
         let known = self.holds.get(&reservation.id);
-        // A hold that the file has lost, or never had: nothing is held for it, and the money is spent all the same.
+        // A hold that the file has lost, or never had: nothing is held for it, but the money was spent.
         let is_lost = known.is_none();
         let pots = known.map_or(&reservation.pots, |hold| &hold.pots).clone();
         for pinned in &pots {
@@ -212,7 +212,8 @@ impl Ledger {
         news
     }
 
-    /// Takes back a grant that nobody heard of: nobody can have spent it. Whoever asked for it again has heard.
+    /// Takes back a grant that its caller never received, so nobody can have spent it. A caller who asked again has
+    /// received it.
     pub(super) fn take_back(&mut self, id: Uuid) {
         let now = self.now;
         if let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.state == State::Live && hold.asks == 1) {
@@ -234,7 +235,7 @@ impl Ledger {
     }
 }
 
-/// Every account that a hold is held in, and where.
+/// Changes every account in which a hold is held.
 fn each(pots: &mut HashMap<Pot, Kept>, hold: &Hold, change: impl Fn(&mut Account, &Pinned)) {
     for pinned in &hold.pots {
         if let Some(kept) = pots.get_mut(&pinned.pot) {

@@ -1,7 +1,7 @@
-//! How a file is looked at from outside, before anything is written to it.
+//! Looks at a file from outside, before anything is written to it.
 //!
-//! Nothing here opens the file, or the index of its log, but SQLite itself: a process that opens and closes a file by
-//! other means drops the locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+//! Only SQLite itself opens the file, or the index of its log: a process that opens and closes a file by other means
+//! drops the locks that its own connections hold on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -12,9 +12,9 @@ use super::error::{SqliteError, SqliteErrorKind};
 const LOG: &str = "-wal";
 const INDEX: &str = "-shm";
 
-/// The path as SQLite is told it: absolute, so that no name can be taken for a URI.
+/// The path in the form that SQLite gets: absolute, so that no name can be taken for a URI.
 ///
-/// What others read more in than a path is refused: a file of that name is not what was meant.
+/// A path that others would read as more than a path is refused: a file of that name is not what was meant.
 pub(super) fn stated(path: &Path) -> Result<PathBuf, SqliteError> {
     let text = path.to_str().unwrap_or_default();
     let url = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
@@ -26,14 +26,14 @@ pub(super) fn stated(path: &Path) -> Result<PathBuf, SqliteError> {
     Ok(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Refuses what can be seen from outside, and makes an empty file where there is none.
+/// Refuses problems that are visible from outside, and creates an empty file if there is none.
 pub(super) fn look(path: &Path) -> Result<(), SqliteError> {
     let refused = |kind| Err(SqliteError::new(path, kind));
     let directory = path.parent().unwrap_or(path);
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return refused(SqliteErrorKind::IsDirectory),
-        // A file without a single right to write was meant to have none: that root could write it all the same is no
-        // reason to.
+        // A file without any write permission was meant to have none. That root could write it all the same is no
+        // reason to do so.
         Ok(found) if found.permissions().readonly() => return refused(SqliteErrorKind::ReadOnly),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return make(path, directory),
@@ -46,12 +46,12 @@ pub(super) fn look(path: &Path) -> Result<(), SqliteError> {
     [LOG, INDEX].iter().find_map(|ending| unwritable(&beside(path, ending))).map_or(Ok(()), Err)
 }
 
-/// What is seen of a log or its index that cannot be written, be it there.
+/// The problem with a log or its index that exists and cannot be written.
 fn unwritable(path: &Path) -> Option<SqliteError> {
     if fs::metadata(path).ok()?.permissions().readonly() {
         return Some(SqliteError::new(path, SqliteErrorKind::ReadOnly));
     }
-    // On the index there are locks, and on the log there are none.
+    // There are locks on the index, but none on the log.
     if !path.as_os_str().as_encoded_bytes().ends_with(LOG.as_bytes()) {
         return None;
     }
@@ -59,7 +59,7 @@ fn unwritable(path: &Path) -> Option<SqliteError> {
     Some(SqliteError::with(path, SqliteErrorKind::ReadOnly, error))
 }
 
-/// Names the file that is in the way, where one was not to be written. SQLite does not say which it is.
+/// Names the file that prevents a write, which SQLite does not say.
 pub(super) fn blame(error: SqliteError) -> SqliteError {
     if error.kind() != SqliteErrorKind::ReadOnly {
         return error;
@@ -72,7 +72,8 @@ pub(super) fn blame(error: SqliteError) -> SqliteError {
     }
 }
 
-/// Whether the index is another user's, and has another owner than the file or other rights, which SQLite never gives it.
+/// Whether the index is another user's, and has another owner or other rights than the file, which SQLite never gives
+/// it.
 #[cfg(unix)]
 fn is_alien(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -98,7 +99,8 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
 
-/// An empty file that only its owner may read: it will hold digests of keys. SQLite gives its log the same rights.
+/// Creates an empty file that only its owner may read: it will hold digests of keys. SQLite gives its log the same
+/// rights.
 fn make(path: &Path, directory: &Path) -> Result<(), SqliteError> {
     match fs::metadata(directory) {
         Ok(found) if found.permissions().readonly() => return Err(SqliteError::new(path, SqliteErrorKind::ReadOnly)),
@@ -111,7 +113,7 @@ fn make(path: &Path, directory: &Path) -> Result<(), SqliteError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        // Another process was quicker.
+        // Another process was faster.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if is_refusal(&error) => Err(SqliteError::with(path, SqliteErrorKind::ReadOnly, error)),
         Err(error) => Err(SqliteError::with(path, SqliteErrorKind::CannotOpen, error)),

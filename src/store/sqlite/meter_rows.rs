@@ -22,7 +22,7 @@ const PERMITS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_p
      WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 const OF_SESSIONS: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NULL";
-/// Of those, the ones whose slots were freed.
+/// Among those, the ones whose slots were freed.
 const FREED: &str = "SELECT id, session, taken, freed_at, asks FROM tollgate_permits \
      WHERE session IN (SELECT unhex(value) FROM json_each(?1)) AND freed_at IS NOT NULL";
 const ALIVE: &str = "SELECT id FROM tollgate_permit_sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -52,7 +52,7 @@ const HEAR_SESSIONS: &str = "INSERT INTO tollgate_permit_sessions (id, alive_unt
      SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) WHERE true \
      ON CONFLICT (id) DO UPDATE SET alive_until = max(alive_until, excluded.alive_until)";
 
-/// Loads all that these questions are about, and says which sessions have fallen silent.
+/// Loads everything that these questions are about, and returns which sessions have fallen silent.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     meters: &mut Meters,
@@ -102,7 +102,7 @@ pub(super) async fn load(
     Ok(silent)
 }
 
-/// The sessions that say something again after they had fallen silent.
+/// The sessions that were silent and are heard from again.
 async fn gone(
     connection: &mut SqliteConnection,
     questions: &[&Question],

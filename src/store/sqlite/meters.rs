@@ -1,4 +1,5 @@
-//! What of the meters a batch is about, in memory: decided here by the rule of the bucket, and written back as a whole.
+//! The part of the meters that a batch is about, in memory: decided here by the rule of the bucket, and written back as
+//! a whole.
 
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ pub(super) struct Meters {
     pub(super) meters: HashMap<(Scope, Measure), Meter>,
     pub(super) permits: HashMap<Uuid, Out>,
     pub(super) heard: HashMap<Uuid, i64>,
-    /// Sessions that had fallen silent, until they say something.
+    /// Sessions that had fallen silent, until they are heard from again.
     pub(super) gone: HashSet<Uuid>,
 }
 
-/// What is counted of one scope in one measure: a bucket, or calls under way.
+/// What is counted of one scope in one measure: a bucket, or calls in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meter {
     pub(super) bucket: Bucket,
@@ -29,7 +30,7 @@ pub(super) struct Meter {
     pub(super) changed: bool,
 }
 
-/// A permit that is out.
+/// An outstanding permit.
 pub(super) struct Out {
     pub(super) session: Uuid,
     pub(super) taken: Vec<Taken>,
@@ -44,7 +45,7 @@ pub(super) struct Out {
 pub(super) enum Change {
     None,
     Write,
-    /// It was settled, and nobody has to know of it.
+    /// It was settled, and need not be remembered.
     Delete,
 }
 
@@ -74,7 +75,7 @@ impl Meters {
         }
     }
 
-    /// The calls of a session that comes back are still under way.
+    /// The calls of a session that is heard from again are still in flight.
     fn take_again(&mut self, session: Uuid) {
         let Meters { now, meters, permits, .. } = self;
         let is_its = |out: &&mut Out| out.session == session && out.freed_at.is_some() && out.change != Change::Delete;
@@ -94,7 +95,7 @@ impl Meters {
         }
     }
 
-    /// What there is to take; nothing for a permit that is out.
+    /// What there is to take; nothing for an outstanding permit.
     pub(super) fn check(&mut self, ask: &Acquire<'_>) -> Result<Vec<Taken>, Denial> {
         self.hear(ask.session);
         if self.out(ask.id).is_some() {
@@ -106,13 +107,13 @@ impl Meters {
         for (index, limit) in ask.limits.iter().enumerate() {
             let amount = ask.amount(limit.measure);
             if let Err(wait) = meter(&mut self.meters, limit, now).check(limit, amount, now) {
-                // That no waiting helps is the longest wait of all.
+                // A wait that never helps counts as the longest.
                 let is_longer = |than: Option<i64>| than.is_some_and(|than| wait.is_none_or(|wait| wait > than));
                 if refused.is_none_or(|(_, than)| is_longer(than)) {
                     refused = Some((index, wait));
                 }
             }
-            // Asked under each of its limits, and counted once, under the tightest.
+            // Asked under each of its limits, but counted once, under the tightest.
             let is_same = |taken: &&mut Taken| taken.limit.measure == limit.measure && taken.limit.scope == limit.scope;
             match taken.iter_mut().find(is_same) {
                 Some(taken) => taken.limit.most = taken.limit.most.min(limit.most),
@@ -143,7 +144,7 @@ impl Meters {
         Allowed { permit: Permit { id: ask.id, taken }, standings: self.standings(ask.limits) }
     }
 
-    /// A permit that is out.
+    /// An outstanding permit.
     fn out(&mut self, id: Uuid) -> Option<&mut Out> {
         self.permits.get_mut(&id).filter(|out| out.change != Change::Delete && out.freed_at.is_none())
     }
@@ -170,7 +171,7 @@ impl Meters {
         }
     }
 
-    /// Takes back a permit that nobody heard of. Whoever asked for it again has heard.
+    /// Takes back a permit that its caller never received. A caller who asked again has received it.
     pub(super) fn take_back(&mut self, id: Uuid) {
         if self.permits.get(&id).is_some_and(|out| out.asks == 1) {
             self.settle(id, Used::Nothing);
@@ -183,7 +184,7 @@ impl Meters {
     }
 }
 
-/// One that was not in the file is full.
+/// A meter that was not in the file is full.
 fn meter<'a>(meters: &'a mut HashMap<(Scope, Measure), Meter>, limit: &Limit, now: i64) -> &'a mut Meter {
     meters.entry((limit.scope.clone(), limit.measure)).or_insert_with(|| Meter::new(now))
 }
@@ -193,7 +194,7 @@ impl Meter {
         Meter { bucket: Bucket { full_at: now, refunded: 0 }, under_way: 0, changed: false }
     }
 
-    /// Whether there is as much; if not, how long to wait.
+    /// Whether this much is available; if not, how long to wait.
     fn check(&self, limit: &Limit, amount: u64, now: i64) -> Result<(), Option<i64>> {
         match limit.measure {
             Measure::Requests | Measure::Tokens => self.bucket.check(now, limit.most, amount).map(drop),

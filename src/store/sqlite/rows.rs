@@ -1,7 +1,8 @@
-//! The ledger's rows: loaded for a batch, and written back, each table in a few statements whatever the size of the batch.
+//! The rows of the ledger: loaded for a batch, and written back, with a few statements per table whatever the size of
+//! the batch.
 //!
-//! Rows are written by an [`Upsert`]. What is asked for goes to SQLite as one JSON argument; ids and names in it are hex,
-//! since its JSON ends a text at a NUL.
+//! Rows are written by an [`Upsert`]. Queries pass one JSON argument to SQLite; ids and names in it are hex, since
+//! SQLite's JSON ends a text at a NUL.
 
 use std::sync::LazyLock;
 
@@ -51,7 +52,7 @@ const HEAR_SESSIONS: &str = "INSERT INTO tollgate_sessions (id, alive_until) \
      SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) WHERE true \
      ON CONFLICT (id) DO UPDATE SET alive_until = max(alive_until, excluded.alive_until)";
 
-/// Loads all that these questions are about, and says which sessions have fallen silent.
+/// Loads everything that these questions are about, and returns which sessions have fallen silent.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     ledger: &mut Ledger,
@@ -130,8 +131,8 @@ fn read_hold(row: &SqliteRow) -> Result<(Uuid, Hold), sqlx::Error> {
     Ok((id, hold))
 }
 
-/// A row of a session that is gone: nobody asked for it, and nobody is to be kept from what they asked for by it. What
-/// it holds stays held.
+/// An unreadable row of a silent session. It must not keep anybody from an answer, since nobody asked for it. What it
+/// holds stays held.
 pub(super) fn skip(row: &SqliteRow, error: &sqlx::Error) {
     let id: String =
         row.try_get("id").map(|id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default();
@@ -163,7 +164,7 @@ async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots:
     Ok(())
 }
 
-/// As many as count: it is a row, and anybody may have written it.
+/// Only as many slices as count: anybody may have written the row.
 fn read_slices(json: Option<&str>) -> Result<Vec<Money>, sqlx::Error> {
     const COUNTED: usize = Window::SLICES as usize + 1;
     let nanos: Vec<i64> = json.map(serde_json::from_str).transpose().map_err(decode)?.unwrap_or_default();
@@ -213,7 +214,7 @@ pub(super) async fn save(
     run(connection, HEAR_SESSIONS, &heard).await
 }
 
-/// Runs a statement over a list; over an empty one there is nothing to do.
+/// Runs a statement over a list; does nothing for an empty one.
 pub(super) async fn run<T: Serialize>(
     connection: &mut SqliteConnection,
     sql: &'static str,
@@ -225,7 +226,7 @@ pub(super) async fn run<T: Serialize>(
     sqlx::query(sql).bind(json(list)?).execute(connection).await.map(drop)
 }
 
-/// A pot, its window and its limit in the `pots` of a row. Before the second version there was no limit.
+/// A pot, its window and its limit in the `pots` of a row. Before version 2 there was no limit.
 #[derive(Serialize, Deserialize)]
 struct PinnedRow(ScopeKind, String, Window, i64, #[serde(default = "unknown")] i64);
 

@@ -1,4 +1,4 @@
-//! The tables, their version, and how a file comes to have them.
+//! The tables, their version, and the migrations.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::store::At;
 /// The version that this code reads and writes.
 pub(super) const VERSION: i64 = 3;
 
-/// What leads from each version to the next, from a file without tables on.
+/// The migrations from each version to the next, beginning with a file without tables.
 const STEPS: [&str; VERSION as usize] =
     [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tollgate_meta'";
-/// With it, when the first of the leases ends: nobody has to look for silent sessions before; and whether there are permits
-/// of such.
+/// Also loads when the first lease ends, before which nobody has to look for silent sessions, and whether there are
+/// permits of such sessions.
 const META: &str = "SELECT name, value FROM tollgate_meta \
      UNION ALL SELECT 'budget_lease', min(alive_until) FROM tollgate_sessions \
      UNION ALL SELECT 'limit_lease', min(alive_until) FROM tollgate_permit_sessions \
@@ -28,7 +28,7 @@ const SET: &str =
     "INSERT INTO tollgate_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 const LATEST: &str = "SELECT max(value) FROM tollgate_meta WHERE name IN ('budget_clock', 'limit_clock')";
-/// Two machines that share a file may be so far apart, in nanoseconds, and nobody is told.
+/// By how many nanoseconds two machines that share a file may differ without a warning.
 const MUCH: i64 = 60_000_000_000;
 
 const TOUCH: &str = "UPDATE tollgate_meta SET value = value WHERE name = 'schema'";
@@ -44,7 +44,7 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, sq
     Ok(sqlx::query_scalar(SCHEMA).fetch_optional(connection).await?.unwrap_or_default())
 }
 
-/// A version that we cannot work with.
+/// The error for a version that this code cannot work with.
 pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
     match version {
         VERSION => None,
@@ -53,7 +53,7 @@ pub(super) fn mismatch(version: i64) -> Option<SqliteErrorKind> {
     }
 }
 
-/// Makes what is missing, in one transaction.
+/// Applies the missing migrations, in one transaction.
 pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     let path = setup.path();
     let (mut connection, mode, found) = setup.connect().await?;
@@ -61,8 +61,8 @@ pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
         return Err(SqliteError::new(path, kind));
     }
     if setup.is_own() && mode != "wal" {
-        // One that has our tables too: what `VACUUM INTO` made of it, and a backup, are not in the mode of the original.
-        // Changing it wants the file to itself for a moment.
+        // Also for a file that has the tables already: the results of `VACUUM INTO` and backups do not have the mode of
+        // the original. Changing it needs the file exclusively for a moment.
         setup.until_free(&mut connection, "PRAGMA journal_mode = WAL").await?;
     }
     if mismatch(found).is_none() {
@@ -78,7 +78,7 @@ pub(super) async fn migrate(setup: &Setup) -> Result<(), SqliteError> {
     sqlx::Connection::close(connection).await.map_err(|error| SqliteError::of(path, error))
 }
 
-/// Proves that a file of this version can be written, by a write that changes nothing and is taken back.
+/// Proves that a file of this version can be written, by a write that changes nothing and is rolled back.
 pub(super) async fn prove(setup: &Setup, connection: &mut SqliteConnection) -> Result<(), SqliteError> {
     setup.until_free(connection, "BEGIN IMMEDIATE").await?;
     let written = setup.until_free(connection, TOUCH).await;
@@ -88,8 +88,8 @@ pub(super) async fn prove(setup: &Setup, connection: &mut SqliteConnection) -> R
     back.map(drop).map_err(|error| SqliteError::of(setup.path(), error))
 }
 
-/// Says so where the file was last decided by a time that the machine has not come to: until then no window begins anew, and no
-/// limit refills.
+/// Warns if the file was last decided by a time that this machine has not reached: until then no window begins anew,
+/// and no limit refills.
 pub(super) async fn look_at_clock(setup: &Setup, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let latest: Option<i64> = sqlx::query_scalar(LATEST).fetch_one(connection).await?;
     let now = nanos(setup.clock().now());
@@ -100,7 +100,7 @@ pub(super) async fn look_at_clock(setup: &Setup, connection: &mut SqliteConnecti
     Ok(())
 }
 
-/// Under the lock, where another process may have been quicker, and newer.
+/// Under the lock, since another process may have been faster, and newer.
 async fn steps(connection: &mut SqliteConnection) -> Result<Option<SqliteErrorKind>, sqlx::Error> {
     let found = version(connection).await?;
     let done = usize::try_from(found).unwrap_or_default();
@@ -136,12 +136,12 @@ impl Meta {
     }
 }
 
-/// By which times a batch is decided.
+/// The times by which a batch is decided.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// What the machine says.
+    /// The time of the machine.
     now: i64,
-    /// The latest that the file was decided by, and was when it was read.
+    /// The latest time that the file was decided by, now and when it was read.
     latest: i64,
     read: i64,
     /// When the first of the leases ends.
@@ -151,24 +151,24 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// The time that the next ones are decided by, and whether a session may have fallen silent by then.
+    /// The time by which the next questions are decided, and whether a session may have fallen silent by then.
     pub(super) fn step(&mut self, at: At) -> (i64, bool) {
         self.latest = self.latest.max(match at {
             At::Store => self.now,
             At::Fixed(time) => nanos(time),
         });
-        // A batch of several times may have begun leases itself, and then it looks.
+        // A batch with several times may have begun leases itself; then it looks.
         let first_lease = std::mem::replace(&mut self.first_lease, i64::MIN);
         (self.latest, first_lease < self.latest)
     }
 
-    /// The time that the last ones were decided by.
+    /// The time by which the last questions were decided.
     pub(super) fn latest(&self) -> i64 {
         self.latest
     }
 }
 
-/// Writes down the latest time, where it is a later one.
+/// Stores the latest time, if it is later than the stored one.
 pub(super) async fn set_later(
     connection: &mut SqliteConnection,
     clock: &str,
@@ -185,7 +185,7 @@ async fn set(connection: &mut SqliteConnection, name: &str, value: i64) -> Resul
     sqlx::query(SET).bind(name.to_owned()).bind(value).execute(connection).await.map(drop)
 }
 
-/// Changes something, so that a commit has something to wait for.
+/// Changes something, so that the commit has something to sync.
 pub(super) async fn bump(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query(BUMP).execute(connection).await.map(drop)
 }

@@ -1,7 +1,7 @@
 //! The one task that writes.
 //!
-//! It takes whatever queued while the last batch was committing as the next one, so that a commit, which waits for the
-//! disk, is shared by all who waited for it.
+//! It takes whatever queued while the last batch was committing as the next batch. So a commit, which waits for the
+//! disk, is shared by everyone who waited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use super::writer::{Answer, Ask, Question, Reply};
 use super::{admission, audit, budgets, contents, keys, limits};
 use crate::store::StoreError;
 
-/// The most that one commit carries, so that nobody waits for a batch that never ends.
+/// The most questions in one commit, so that nobody waits for a batch that never ends.
 const MOST: usize = 512;
-/// How long holds may stand in the log before the disk has them.
+/// How long holds may be in the log before they are synced.
 const UNSYNCED: Duration = Duration::from_millis(250);
-/// How long to leave a disk alone that has failed.
+/// How long to leave a failed disk alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Task {
     setup: Arc<Setup>,
     open: Option<Open>,
-    /// Since when there are holds that the disk may not have.
+    /// Since when there are holds that may not be on the disk.
     unsynced: Option<Instant>,
     idle_meters: IdleMeters,
     back: mpsc::WeakUnboundedSender<Ask>,
@@ -37,12 +37,12 @@ pub(super) struct Task {
 
 struct Open {
     connection: SqliteConnection,
-    /// In another mode than this one, `NORMAL` promises nothing.
+    /// In another mode than WAL, `NORMAL` promises nothing.
     is_wal: bool,
     is_full: Option<bool>,
 }
 
-/// A batch that did not go through.
+/// A batch that failed.
 struct Failure {
     error: SqliteError,
     /// Whether it may have been applied all the same.
@@ -60,7 +60,7 @@ impl Task {
         Task { setup, open: None, unsynced: None, idle_meters: IdleMeters::default(), back }
     }
 
-    /// Until every handle is gone.
+    /// Runs until every handle is gone.
     pub(super) async fn run(mut self, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut batch = Vec::new();
         loop {
@@ -74,7 +74,7 @@ impl Task {
                 Err(_) => self.sync().await,
             };
             if let Some(error) = failed {
-                // Who queued meanwhile has waited as long, and it is the same file for the next batch.
+                // What queued meanwhile has waited as long, and the next batch would use the same file.
                 let queued = asks.len();
                 self.refuse(std::iter::from_fn(|| asks.try_recv().ok()).take(queued), &error);
             }
@@ -82,7 +82,7 @@ impl Task {
         self.let_go().await;
     }
 
-    /// What is wrong with the file, if that is why they were not done.
+    /// Answers a batch. Returns what is wrong with the file, if that is why it failed.
     async fn answer(&mut self, mut batch: Vec<Ask>) -> Option<SqliteError> {
         batch.retain(|ask| !ask.is_given_up());
         let closes = batch.iter().any(|ask| matches!(ask.question(), Question::Close));
@@ -97,15 +97,15 @@ impl Task {
                 None
             }
             Err(failure) => {
-                // To close it is to undo what was begun.
+                // Closing rolls back what was begun.
                 self.open = None;
                 if failure.uncertain {
-                    // Whoever asks again may find it done, and not on the disk.
+                    // A caller that asks again may find it applied, but not on the disk.
                     self.unsynced = self.unsynced.or(Some(Instant::now()));
                 }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
-                    // One of them is at fault, and in which half shows when each is asked for itself: those beside it share
-                    // a commit as before, but for a few.
+                    // One question is at fault. Asking the halves separately shows which, and all but a few questions
+                    // still share a commit.
                     let others = batch.split_off(batch.len() / 2);
                     if let Some(error) = Box::pin(self.answer(batch)).await {
                         self.refuse(others.into_iter(), &error);
@@ -122,14 +122,14 @@ impl Task {
         }
     }
 
-    /// None of these was tried.
+    /// Refuses questions that were not tried.
     fn refuse(&self, asks: impl Iterator<Item = Ask>, error: &SqliteError) {
         for ask in asks {
             ask.answer(Err(error.clone().into()), &self.back);
         }
     }
 
-    /// In one transaction.
+    /// Runs the batch in one transaction.
     async fn attempt(&mut self, batch: &[Ask]) -> Result<Vec<Answer>, Failure> {
         let setup = self.setup.clone();
         let before = |error| Failure { error, uncertain: false };
@@ -155,11 +155,11 @@ impl Task {
         let mut work = Work { connection, idle_meters, now: nanos(setup.clock().now()), meta };
         let answers = work.decide(batch).await.map_err(failed)?;
         if is_full && self.unsynced.is_some() {
-            // A commit that changes nothing waits for no disk.
+            // A commit that changes nothing does not wait for the disk.
             schema::bump(&mut open.connection).await.map_err(failed)?;
         }
         setup.until_free(&mut open.connection, "COMMIT").await.map_err(|error| Failure {
-            // A lock that is in the way is in the way of the whole commit.
+            // A lock prevents the whole commit.
             uncertain: error.kind() != SqliteErrorKind::Locked,
             error,
         })?;
@@ -172,17 +172,17 @@ impl Task {
         Ok(answers)
     }
 
-    /// A commit for the sake of the holds before it.
+    /// Commits only to sync the holds before.
     async fn sync(&mut self) -> Option<SqliteError> {
         let failure = self.attempt(&[]).await.err()?;
         self.open = None;
-        // What the log has is not lost by this. It is tried again, and not at once.
+        // A failure loses nothing that is in the log. It is tried again, but not at once.
         self.unsynced = Some(Instant::now() + PAUSE);
         tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
         failure.error.kind().is_of_the_file().then_some(failure.error)
     }
 
-    /// Leaves the whole in the file itself.
+    /// Moves everything from the log into the file itself, and closes the file.
     async fn let_go(&mut self) {
         if self.unsynced.is_some() {
             self.sync().await;
@@ -196,7 +196,7 @@ impl Task {
     }
 }
 
-/// A transaction, and what all of its decisions go by.
+/// A transaction, and what all decisions in it depend on.
 struct Work<'a> {
     connection: &'a mut SqliteConnection,
     idle_meters: &'a mut IdleMeters,
@@ -228,7 +228,7 @@ impl Work<'_> {
         let about_limits = counts.len() + both.len();
         let (at, questions): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
         put(&mut answers, at, limits::decide(self.connection, &mut of_counts, &questions).await?);
-        // Behind what was settled before.
+        // After the settlements before.
         let (at, questions): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         let times = (&mut of_money, &mut of_counts);
         put(&mut answers, at, admission::decide(self.connection, times, &questions).await?);
@@ -238,7 +238,7 @@ impl Work<'_> {
     }
 }
 
-/// Answers where they were asked for.
+/// Puts answers at the places of their questions.
 fn put(answers: &mut [Option<Answer>], at: Vec<usize>, decided: Vec<Answer>) {
     for (index, answer) in at.into_iter().zip(decided) {
         answers[index] = Some(answer);
@@ -251,14 +251,14 @@ impl Open {
         Ok(Open { connection, is_wal: mode == "wal", is_full: None })
     }
 
-    /// How the next commit waits for the disk. It cannot be changed inside a transaction.
+    /// Sets how the next commit waits for the disk. It cannot be changed inside a transaction.
     async fn synchronous(&mut self, durable: bool, setup: &Setup) -> Result<bool, SqliteError> {
         let full = durable || !self.is_wal;
         if self.is_full != Some(full) {
             let sql = match (setup.is_durable(), full) {
                 (false, _) => "PRAGMA synchronous = OFF",
                 (true, true) if self.is_wal => "PRAGMA synchronous = FULL",
-                // What ends the transaction there is that the journal is gone, and a directory can forget that:
+                // There, a transaction ends with the removal of the journal, which a directory can forget:
                 // <https://www.sqlite.org/pragma.html#pragma_synchronous>
                 (true, true) => "PRAGMA synchronous = EXTRA",
                 (true, false) => "PRAGMA synchronous = NORMAL",

@@ -1,5 +1,5 @@
-//! Times as the file has them: nanoseconds since 1970, which reach from 1677 to 2262. What lies beyond is kept as the
-//! end.
+//! Times as stored in the file: nanoseconds since 1970, which cover 1677 to 2262. Times beyond are stored as the
+//! nearest end.
 
 use jiff::Timestamp;
 

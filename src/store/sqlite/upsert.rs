@@ -2,13 +2,13 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 
-/// One more than the greatest power of two of rows that one statement has.
+/// The number of powers of two, from one row up, that have a statement.
 const POWERS: usize = 8;
 
-/// Writes rows, many in one statement: each statement goes to the thread that has the connection and back.
+/// Writes rows, many in one statement, since each statement goes to the connection's thread and back.
 ///
-/// There is one for every power of two, which stays prepared, and any number of rows is a few of these. (Given as one
-/// argument of JSON, SQLite spent a third of a call's processor time on taking it apart.)
+/// There is a prepared statement for each power of two, and a few of these write any number of rows. (Passing all rows
+/// as one JSON argument took SQLite a third of a call's processor time to parse.)
 pub(super) struct Upsert {
     sql: [String; POWERS],
 }
@@ -17,14 +17,14 @@ pub(super) struct Upsert {
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 impl Upsert {
-    /// `INSERT INTO … (…)` with so many columns, and what becomes of rows that are there.
+    /// `INSERT INTO … (…)` with this many columns, and what to do about existing rows.
     pub(super) fn new(insert: &str, columns: usize, on_conflict: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(", "));
         let values = |power: usize| vec![row.as_str(); 1 << power].join(", ");
         Upsert { sql: std::array::from_fn(|power| format!("{insert} VALUES {} {on_conflict}", values(power))) }
     }
 
-    /// Writes `rows`, each of whose columns `bind` binds in their order.
+    /// Writes `rows`; `bind` binds the columns of a row in order.
     pub(super) async fn run<T: Sync>(
         &'static self,
         connection: &mut SqliteConnection,

@@ -1,4 +1,4 @@
-//! The way to the one task that writes: what can be asked of it, and how answers come back.
+//! The interface to the one task that writes: the questions, and the way back for answers.
 
 use std::mem::{Discriminant, discriminant};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,17 +16,18 @@ use super::{admission, audit, budgets, contents, limits};
 use crate::domain::key::KeyRecord;
 use crate::store::{self, StoreError, budget, rate_limit};
 
-/// How many questions may wait that are worth nothing without their asker: more than a thousand calls at once make, and what a
-/// disk that answers has done in a second. Where it hangs, askers give up and come again, and each would leave one behind.
+/// The most waiting questions that have no value without their caller. It is more than a thousand concurrent calls
+/// make, and what a working disk handles in a second. If the disk hangs, callers give up and ask again, and each leaves
+/// one behind.
 const MOST: usize = 1 << 13;
-/// How many settlements: more than may wait to be told (`call::waiting`). Those of calls that were given up stay in the queue, and
-/// calls whose budgets are all soft go on while it hangs.
+/// The most waiting settlements: more than may wait to be told (`call::waiting`). Those of abandoned calls stay in the
+/// queue, and calls whose budgets are all soft go on while the disk hangs.
 pub(super) const MOST_OWED: usize = 1 << 18;
 
-/// What a question that is asked again has in common with the one before.
+/// What a repeated question has in common with the first.
 pub(super) type Thing = (Discriminant<Question>, Uuid);
 
-/// One thing to be done.
+/// A question to the writer.
 pub(super) enum Question {
     Admission(Box<admission::Question>),
     Budget(budgets::Question),
@@ -34,11 +35,11 @@ pub(super) enum Question {
     Key(Box<KeyRecord>),
     Audit(Vec<audit::Line>),
     Content(contents::Question),
-    /// To be on the disk, and to let go of the file.
+    /// Sync everything, and close the file.
     Close,
 }
 
-/// What came of it.
+/// The answer to a question.
 pub(super) enum Reply {
     Admission(store::admission::Verdict),
     Verdict(budget::Verdict),
@@ -56,19 +57,19 @@ pub(super) type Answer = Result<Reply, StoreError>;
 
 pub(super) struct Ask {
     asked: Arc<Asked>,
-    /// Where whoever asks the same again finds it.
+    /// Where a caller with the same question finds it.
     _known: Option<Known>,
-    /// Taken until it is answered, by what may be refused.
+    /// For questions that may be refused: taken until it is answered.
     _place: Option<Place>,
 }
 
-/// One of the [`MOST`], or of the [`MOST_OWED`].
+/// One of the [`MOST`] or of the [`MOST_OWED`] places.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    /// `None` where all are taken.
+    /// `None` if all are taken.
     fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        // It is counted first, and given back where it was one too many.
+        // It is counted first, and given back if it was one too many.
         let place = Place(taken.clone());
         (taken.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
@@ -80,8 +81,8 @@ impl Drop for Place {
     }
 }
 
-/// An answer under way. One that is never opened takes back what it granted: nobody has heard of it, so nobody can have
-/// spent it, and it would be held until its session ends.
+/// An answer on its way. If it is never opened, its grant is taken back: its caller has not received it, so nobody can
+/// have spent it, and it would be held until the session ends.
 pub(super) struct Letter {
     answer: Option<Answer>,
     back: mpsc::WeakUnboundedSender<Ask>,
@@ -96,12 +97,12 @@ impl Ask {
         &self.asked.question
     }
 
-    /// Whether nothing would come of an answer.
+    /// Whether an answer would be of no use.
     pub(super) fn is_given_up(&self) -> bool {
         self.question().is_for_its_asker() && self.asked.is_left()
     }
 
-    /// `back` is where what nobody hears of goes.
+    /// Sends an answer. `back` is the queue for what its caller never receives.
     pub(super) fn answer(self, answer: Answer, back: &mpsc::WeakUnboundedSender<Ask>) {
         let letter = Letter { answer: Some(answer), back: back.clone() };
         if let Some(asker) = self.asked.take_asker() {
@@ -137,7 +138,7 @@ impl Drop for Letter {
 }
 
 impl Question {
-    /// Whether it is worth a wait for the disk.
+    /// Whether it is worth waiting for the disk.
     pub(super) fn is_durable(&self) -> bool {
         match self {
             Question::Budget(question) => question.is_settlement(),
@@ -146,7 +147,7 @@ impl Question {
         }
     }
 
-    /// Whether money may be held by it.
+    /// Whether it may hold money.
     pub(super) fn is_reserve(&self) -> bool {
         match self {
             Question::Budget(question) => question.is_reserve(),
@@ -173,7 +174,8 @@ impl Question {
         }
     }
 
-    /// What it is about, where it is done though nobody waits for it, and asked for again by whoever had no answer.
+    /// What the question is about, if it is done even if nobody waits for it, and a caller without an answer asks
+    /// again.
     pub(super) fn thing(&self) -> Option<Thing> {
         let id = match self {
             Question::Budget(question) => question.about(),
@@ -185,7 +187,7 @@ impl Question {
         Some((discriminant(self), id?))
     }
 
-    /// Whether to do one of the two is to do both.
+    /// Whether doing one of the two does both.
     pub(super) fn is_again(&self, other: &Question) -> bool {
         match (self, other) {
             (Question::Budget(one), Question::Budget(other)) => one.is_again(other),
@@ -197,11 +199,11 @@ impl Question {
     }
 }
 
-/// The way to the writer.
+/// The handle of the writer.
 #[derive(Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
-    /// The places that are taken, and those of settlements.
+    /// The places that are taken, and those taken by settlements.
     taken: Arc<AtomicUsize>,
     pub(super) owed: Arc<AtomicUsize>,
     pub(super) queued: Arc<Queued>,
@@ -219,8 +221,8 @@ impl Writer {
         Writer { state: Mutex::new(State::Idle), taken: Arc::default(), owed: Arc::default(), queued: Arc::default() }
     }
 
-    /// Asks, and waits for the answer. Whoever stops waiting disturbs nobody. What has to be done in any case, as settlements and
-    /// records have, is done then too, and stands in the queue once, however often it is asked for.
+    /// Asks, and waits for the answer. A caller that stops waiting disturbs nobody. What has to be done in any case,
+    /// such as settlements and records, is done all the same, and is in the queue once, however often it is asked for.
     pub(super) async fn ask(&self, setup: &Arc<Setup>, question: Question) -> Answer {
         let (answer, answered) = oneshot::channel();
         let places = match &question {
@@ -242,7 +244,7 @@ impl Writer {
         }
     }
 
-    /// Nobody may ask any more. `None` if nobody has, or it was closed before.
+    /// Closes the writer for new questions. `None` if nobody ever asked, or it was closed before.
     pub(super) fn close(&self) -> Option<impl Future<Output = Answer>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Running(queue) = std::mem::replace(&mut *state, State::Closed) else { return None };
@@ -256,7 +258,7 @@ impl Writer {
         match &*state {
             State::Running(queue) => match queue.send(ask) {
                 Ok(()) => return Ok(()),
-                // The runtime that it ran on is gone, and it with it.
+                // The runtime that it ran on is gone, and so is the writer.
                 Err(mpsc::error::SendError(unsent)) => ask = unsent,
             },
             State::Idle => {}
