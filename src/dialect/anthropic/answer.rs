@@ -11,7 +11,7 @@ pub(crate) struct Writer {
     model: String,
     request_id: String,
     id: String,
-    /// Blocks that are closed. Written at the end: how the answer ended says what a tool's input may lack.
+    /// Closed blocks. They are written at the end, because the end of the answer decides what a tool's input may lack.
     content: Vec<Block>,
     open: Option<Block>,
     has_tool: bool,
@@ -39,7 +39,7 @@ enum Block {
 }
 
 impl Writer {
-    /// For an answer of `model`, both as plain text.
+    /// For an answer of `model`; both arguments are plain text.
     pub(crate) fn new(model: &str, request_id: &str) -> Self {
         Writer {
             model: model.to_owned(),
@@ -78,7 +78,7 @@ impl Writer {
 }
 
 impl Block {
-    /// About how long it is, written.
+    /// About how long it will be.
     fn size(&self) -> usize {
         let inside = match self {
             Block::Whole(raw) => raw.len(),
@@ -140,7 +140,7 @@ impl AnswerWriter for Writer {
 
     fn finish(&mut self) -> String {
         self.close();
-        // What broke off has no reason.
+        // An answer that broke off has no stop reason.
         let has_ended = self.ended.is_some();
         let ended = self.ended.take().unwrap_or_else(|| Ended::of(StopReason::Unknown.into()));
         let stop = stop_delta(&ended.stop(), self.has_tool);
@@ -149,11 +149,11 @@ impl AnswerWriter for Writer {
         out.open('{').key("id").pieces(&[&message_id(&Escaped::join(&[&self.id]), &self.request_id)]);
         out.key("type").word("message").key("role").word("assistant").key("model").plain(&self.model);
         out.key("content").open('[');
-        // Of several blocks only the last one can have been cut.
+        // Only the last of several blocks can have been cut off.
         let last = self.content.len().saturating_sub(1);
         self.content.iter().enumerate().for_each(|(at, block)| block.write(&mut out, is_truncated && at == last));
         out.close(']');
-        // The members of the delta that says so in a stream.
+        // The same members as in a stream's delta.
         for (key, value) in [("stop_reason", "null"), ("stop_sequence", "null"), ("stop_details", "null")] {
             let said = Raw::new(&stop).member(key).filter(|_| has_ended);
             out.key(key).raw(said.map_or(value, Raw::as_str));
@@ -163,8 +163,8 @@ impl AnswerWriter for Writer {
     }
 }
 
-/// A tool's input as the object that it must be. What is none is given as it came, by a name that says so; what broke off
-/// is mended if that is all that is wrong with it.
+/// The input of a tool as the required object. Other input is wrapped into an object under a name that says so. Input
+/// that broke off is completed if nothing else is wrong with it.
 fn object(arguments: &str, is_truncated: bool) -> String {
     let spelled = Escaped::join(&[arguments]);
     let text = spelled.decoded();
@@ -186,7 +186,7 @@ fn wrapped(arguments: &str) -> String {
     format!(r#"{{"_raw_arguments":"{arguments}"}}"#)
 }
 
-/// Closes what is open at the end.
+/// Closes what is still open at the end.
 fn mended(text: &str) -> Option<String> {
     let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! What surrounds the content of an answer: its id, why it ended, and what it cost.
+//! What surrounds the content of an answer: its id, the stop reason, and the usage.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::dialect::canon::name::base62;
 use crate::dialect::canon::on_one_line;
 use crate::wire::json::Escaped;
 
-/// An id of the form that Anthropic's have, always the same for the same answer.
+/// An id in Anthropic's form, always the same for the same answer.
 pub(super) fn message_id(id: &Escaped<'_>, request_id: &str) -> String {
     if id.as_str().starts_with("msg_") {
         return id.as_str().to_owned();
@@ -21,8 +21,8 @@ pub(super) fn message_id(id: &Escaped<'_>, request_id: &str) -> String {
     format!("msg_{}", id.decoded().chars().map(plain).collect::<String>())
 }
 
-/// Runners of tools go by the reason alone, so it says `tool_use` if and only if there is a tool to run. What was cut
-/// short, or refused, stays so.
+/// Clients run tools by the stop reason alone, so it is `tool_use` if and only if there is a tool to run. An answer
+/// that was cut off or refused keeps its own reason.
 pub(super) fn stop_delta(stop: &Stop<'_>, has_tool: bool) -> String {
     let reason = match stop.reason {
         StopReason::EndTurn | StopReason::ToolUse | StopReason::Unknown if has_tool => StopReason::ToolUse,
@@ -46,7 +46,7 @@ fn quoted(text: Option<&Escaped<'_>>) -> String {
     text.map_or_else(|| "null".to_owned(), |text| format!("\"{}\"", text.as_str()))
 }
 
-/// The figures as Anthropic counts: input without what is cached.
+/// The usage as Anthropic counts it: input without cached tokens.
 pub(super) fn usage(news: &UsageNews) -> String {
     let counts = &news.usage;
     let (short, long) = (counts.cache_write_5m, counts.cache_write_1h);

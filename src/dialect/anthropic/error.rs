@@ -12,8 +12,8 @@ pub(crate) fn body(rejection: &Rejection, request_id: &str) -> (StatusCode, Stri
     (status, json(kind, rejection.message(), details(rejection), request_id))
 }
 
-/// Without a word of this kind the SDKs' runners of tools, which begin a thread unasked, would not go on by sending all of the
-/// conversation themselves. Source: anthropic-sdk-python, `lib/threads/_thread_state.py`.
+/// Without such details, the tool runners of the SDKs, which begin a thread unasked, would not fall back to sending the
+/// whole conversation themselves. Source: anthropic-sdk-python, `lib/threads/_thread_state.py`.
 fn details(rejection: &Rejection) -> Option<Details> {
     let is_thread = rejection.kind() == RejectionKind::Unsupported && rejection.param_name() == Some("thread");
     is_thread.then_some(Details { error_code: "thread_unsupported_request" })
@@ -24,7 +24,7 @@ fn json(kind: &'static str, message: &str, details: Option<Details>, request_id:
     serde_json::to_string(&body).unwrap_or_default()
 }
 
-/// Another upstream's error, as Anthropic would say it.
+/// The error of another upstream in Anthropic's format.
 pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) {
     let (status, kind) = match fault.kind {
         FaultKind::InvalidRequest | FaultKind::Refused | FaultKind::ContextLength | FaultKind::ContentPolicy => {
@@ -38,15 +38,15 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
         FaultKind::RateLimit | FaultKind::TokenLimit => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
         FaultKind::Overloaded => (OVERLOADED, "overloaded_error"),
-        // The credential is the gateway's: the client must not take its own key for a bad one.
+        // The credential is the gateway's: the client must not conclude that its own key is bad.
         FaultKind::Api | FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, "api_error"),
         FaultKind::Garbled | FaultKind::Truncated => (StatusCode::BAD_GATEWAY, "api_error"),
     };
     match fault.kind {
-        // Claude Code compacts its conversation when it reads these words.
+        // Claude Code compacts its conversation when it reads this phrase.
         FaultKind::ContextLength if !fault.message.contains("prompt is too long") => {
             let message = match tokens(&fault.message) {
-                // In these, figures included, it knows by how much.
+                // With the figures in this form, it knows by how much.
                 Some((has, most)) => format!("prompt is too long: {has} tokens > {most} maximum. {}", fault.message),
                 None => format!("prompt is too long: {}", fault.message),
             };
@@ -56,7 +56,7 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
     }
 }
 
-/// How many tokens a prompt has and how many it may have, where another server's words for a prompt that does not fit say both.
+/// The tokens of the prompt and the maximum, if another server's message for a prompt that is too long has both.
 fn tokens(message: &str) -> Option<(u64, u64)> {
     const MOST_IS: [&str; 5] = [
         "maximum context length",
@@ -65,13 +65,13 @@ fn tokens(message: &str) -> Option<(u64, u64)> {
         "model's context length",
         "maximum prompt length",
     ];
-    // Where the answer is counted too, nobody can tell which of the figures is the prompt's alone.
+    // If the answer is counted too, it is unclear which figure is the prompt's alone.
     const OF_THE_ANSWER: [&str; 3] = ["completion", "output", "max_tokens"];
     let message = message.to_ascii_lowercase();
     if OF_THE_ANSWER.iter().any(|words| message.contains(words)) {
         return None;
     }
-    // A number that is a part of a name is none. One with commas in it could be read in two ways.
+    // A number within a name does not count. One with commas could be read in two ways.
     let is_of_a_word = |char: char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.' | ',');
     let is_number = |word: &&str| !word.is_empty() && word.chars().all(|char| char.is_ascii_digit() || char == ',');
     let numbers = |text: &str| {
@@ -83,7 +83,7 @@ fn tokens(message: &str) -> Option<(u64, u64)> {
     numbers(&message)?.into_iter().find(|has| *has > most).map(|has| (has, most))
 }
 
-/// Anthropic's error, out of its event or its body. One of another shape is its own message, rather than none.
+/// Reads Anthropic's error from its event or body. If it has another format, all of it becomes the message.
 pub(crate) fn read(document: &str) -> Fault {
     let error = Raw::new(document).member("error");
     let text = |name: &str| error.and_then(|error| error.member(name)).and_then(Raw::text);
@@ -108,7 +108,7 @@ pub(crate) fn read(document: &str) -> Fault {
     Fault::new(kind, message)
 }
 
-/// Anthropic's own status, which its clients wait out.
+/// Anthropic's own status, which its clients retry after a wait.
 const OVERLOADED: StatusCode = match StatusCode::from_u16(529) {
     Ok(status) => status,
     Err(_) => StatusCode::SERVICE_UNAVAILABLE,

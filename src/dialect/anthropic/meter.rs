@@ -4,14 +4,14 @@ use crate::dialect::meter::Reading;
 use crate::domain::usage::Usage;
 use crate::wire::json::Raw;
 
-/// The member of a `usage` that says that a gateway has guessed it, for clients that show what they are told first: nobody is
-/// billed by that.
+/// The member of a `usage` that marks it as a guess of a gateway, for clients that show the first figures they get.
+/// Nobody is billed by it.
 pub(crate) const ESTIMATED: &str = "estimated";
 
-/// One event of a Messages stream.
+/// Reads one event of a Messages stream.
 ///
-/// Block events are nearly all of a stream and begin, in every recorded one, with their type: they are let go after one
-/// comparison. Whatever else arrives is asked for its type, since the `event:` name is a courtesy that proxies drop.
+/// Nearly all events are block events, and in every recorded stream these begin with their type, so one comparison
+/// skips them. The type of any other event is read from its data, since proxies drop the `event:` name.
 pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     const BLOCK: &[u8] = br#"{"type":"content_block_"#;
     if data.starts_with(BLOCK) {
@@ -34,7 +34,7 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
             if let Some(message) = message {
                 members(message.as_bytes(), |key, value| match key {
                     "usage" => {
-                        // With a placeholder for the output.
+                        // Its output count is a placeholder.
                         overwrite(value, reading);
                         reading.usage_is_final = false;
                     }
@@ -57,12 +57,12 @@ pub(crate) fn event(data: &[u8], name: Option<&[u8]>, reading: &mut Reading) {
     }
 }
 
-/// Whether it is more than `null`, or nothing.
+/// Whether it is neither absent nor `null`.
 fn says_why(reason: Raw<'_>) -> bool {
     reason.text().is_some_and(|reason| !reason.is_empty())
 }
 
-/// A whole Message, or the answer of `count_tokens`.
+/// Reads a whole Message, or the answer of `count_tokens`.
 pub(crate) fn message(json: &[u8]) -> Reading {
     let mut reading = Reading::default();
     let mut failed = false;
@@ -75,9 +75,9 @@ pub(crate) fn message(json: &[u8]) -> Reading {
     Reading { ended: whole, failed, ..reading }
 }
 
-/// Each field that is stated replaces what was known of it, but that nothing went in is what servers say who do not say it
-/// again, and of what was produced nothing is taken back. Once the output is stated, and there is an input, as there always is,
-/// nothing is missing.
+/// Each stated count replaces the known one, with two exceptions. An input of zero comes from servers that do not
+/// repeat the input. Output counts never decrease. Once the output is stated, and there is an input, which there always
+/// is, nothing is missing.
 fn overwrite(counts: &str, reading: &mut Reading) {
     if !is_object(counts) {
         return;
@@ -105,7 +105,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     if guessed {
         (input, output, read, written) = (None, None, None, None);
     }
-    // What says nothing of tokens is no usage, but it may say more of one.
+    // A usage without token counts is none, but it may add to a known one.
     let is_any = known.is_some() || input.or(output).or(read).or(written).is_some();
     raise(&mut usage.output, output.map(|output| output.saturating_add(more.output)));
     restate(&mut usage.input, input, more.input);
@@ -119,13 +119,13 @@ fn overwrite(counts: &str, reading: &mut Reading) {
     reading.usage_is_final = (output.is_some() || reading.usage_is_final) && usage.total_input() > 0;
 }
 
-/// Whether a `usage` object counts anything: one without a count says nothing of what was used.
+/// Whether a `usage` object has any count; without one it says nothing.
 pub(super) fn states_tokens(counts: Raw<'_>) -> bool {
     let names = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
     counts.pick(names).into_iter().flatten().any(|count| billed(count.as_str()).is_some())
 }
 
-/// What counts up.
+/// For counts that only increase.
 fn raise(field: &mut u64, stated: Option<u64>) {
     *field = stated.unwrap_or_default().max(*field);
 }
@@ -136,8 +136,9 @@ fn restate(field: &mut u64, stated: Option<u64>, more: u64) {
     }
 }
 
-/// What compactions within a call took, which the whole does not count: of the same model, at the same price. What they wrote
-/// to a cache is left out of it with the rest that only soft budgets let through (an advisor is another model).
+/// The tokens of compactions within a call, which the totals do not include. They are of the same model, at the same
+/// price. Their cache writes are not counted, and neither is an advisor, which is another model; only soft budgets let
+/// such calls through.
 fn compactions(iterations: &str) -> Usage {
     let mut sum = Usage::default();
     for one in Raw::new(iterations).elements() {

@@ -1,7 +1,7 @@
-//! Thinking with an empty signature, or with our placeholder for one, in a conversation that goes to Claude.
+//! Finds thinking with an empty signature, or with tollgate's placeholder, in a conversation that goes to Claude.
 //!
-//! So has it a conversation that another provider has answered before, and for either of them Anthropic's API refuses all of it:
-//! `Invalid signature in thinking block`.
+//! A conversation that another provider has answered before contains it, and Anthropic's API refuses the whole request
+//! because of it: `Invalid signature in thinking block`.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -15,10 +15,10 @@ static SIGNATURE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""s
 
 static BLOCKS: Plan<0, 1> = Plan::new([], [&["messages", EACH, "content", EACH]], Names::NONE);
 
-/// Where such blocks are in a request, each with what parts it from its neighbours: without them it is one that has none.
+/// The spans of such blocks in a request, each with its separator, so that the request is well-formed without them.
 pub(crate) fn unsigned_thinking(body: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    // Of nearly every request this is all that is done for it.
+    // For nearly every request this check is all.
     if !SIGNATURE.find_iter(body).any(|at| is_none(&body[at + SIGNATURE.needle().len()..])) {
         return found;
     }
@@ -30,12 +30,12 @@ pub(crate) fn unsigned_thinking(body: &[u8]) -> Vec<Range<usize>> {
     };
     match json::survey(body, &BLOCKS, Limits::default(), &mut each) {
         Ok(_) => found,
-        // Whoever has read its head has seen that it is well-formed.
+        // The head was read before, so the request is well-formed.
         Err(_) => Vec::new(),
     }
 }
 
-/// Whether what follows the key says that there is none.
+/// Whether the value after the key is empty or the placeholder.
 fn is_none(behind: &[u8]) -> bool {
     let value = behind.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
     let text = value.and_then(|value| value.strip_prefix(b"\""));
@@ -49,7 +49,8 @@ fn is_unsigned(block: Raw<'_>) -> bool {
     signature.is_some_and(|signature| signature.is_empty() || signature.as_str().starts_with(PLACEHOLDER_SIGNATURE))
 }
 
-/// With the comma behind it; of the last one with the comma before it, or before those that go with it.
+/// Adds a span, with the comma after it. For the last element it is the comma before it, or before the run that it
+/// ends.
 fn take_out(found: &mut Vec<Range<usize>>, block: Range<usize>, body: &[u8]) {
     let is_blank = |between: &[u8]| between.trim_ascii().is_empty();
     match found.last_mut().filter(|before| is_blank(&body[before.end..block.start])) {
@@ -59,7 +60,7 @@ fn take_out(found: &mut Vec<Range<usize>>, block: Range<usize>, body: &[u8]) {
     let Some(last) = found.last_mut() else { return };
     if let Some(rest) = body[last.end..].trim_ascii_start().strip_prefix(b",") {
         last.end = body.len() - rest.len();
-        // Looked at once for each array: what stands in front may be long.
+        // Checked once per array, since the white space before it may be long.
     } else if let Some(before) = body[..last.start].trim_ascii_end().strip_suffix(b",") {
         last.start = before.len();
     }

@@ -1,4 +1,4 @@
-//! Calls of tools that wait for their results, and the ids that tell them apart.
+//! Tool calls that wait for their results, and the ids that tell them apart.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use foldhash::quality::RandomState;
 use super::conversation::{Block, BlockKind, Content};
 use crate::wire::json::Escaped;
 
-/// The calls of one turn, by the ids that the client gave them: one id may be several calls.
+/// The calls of one turn, by the client's ids; several calls may share an id.
 #[derive(Default)]
 pub(crate) struct Called<'a> {
     calls: Vec<Call<'a>>,
@@ -18,20 +18,20 @@ pub(crate) struct Called<'a> {
 }
 
 struct Call<'a> {
-    /// The id that it has from us, until it is answered.
+    /// The id that the translation gave it, until it is answered.
     id: Option<Escaped<'a>>,
-    /// The next one of the client's id; beyond all calls, if there is none.
+    /// The next call with the same client id; beyond all calls if there is none.
     next: usize,
 }
 
-/// Calls of one id: the first that waits, and the last.
+/// The calls with one id: the first that waits, and the last.
 struct Same {
     first: usize,
     last: usize,
 }
 
 impl<'a> Called<'a> {
-    /// Adds a call, with the id that it has from us.
+    /// Adds a call, with the id that the translation gave it.
     pub(crate) fn push(&mut self, theirs: Escaped<'a>, ours: Escaped<'a>) {
         let here = self.calls.len();
         match self.by_id.entry(theirs) {
@@ -39,7 +39,7 @@ impl<'a> Called<'a> {
             Entry::Occupied(mut several) => {
                 let same = several.get_mut();
                 self.calls[same.last].next = here;
-                // All before may have been answered.
+                // All earlier ones may have been answered.
                 same.first = same.first.min(here);
                 same.last = here;
             }
@@ -48,7 +48,7 @@ impl<'a> Called<'a> {
         self.waiting += 1;
     }
 
-    /// The call that a result of this id answers; each is answered once.
+    /// The call that a result with this id answers; each call is answered once.
     pub(crate) fn answered(&mut self, theirs: &Escaped<'_>) -> Option<Escaped<'a>> {
         let same = self.by_id.get_mut(theirs.as_str())?;
         let call = self.calls.get_mut(same.first)?;
@@ -62,7 +62,7 @@ impl<'a> Called<'a> {
         self.waiting > 0
     }
 
-    /// Those that nobody answered, in order. None is left then.
+    /// The calls without a result, in order. None is left afterwards.
     pub(crate) fn unanswered(&mut self) -> impl Iterator<Item = Escaped<'a>> {
         self.by_id.clear();
         self.waiting = 0;
@@ -73,19 +73,19 @@ impl<'a> Called<'a> {
 /// How an API spells an id.
 type Form = for<'b, 'c> fn(&'b Escaped<'c>) -> Cow<'b, str>;
 
-/// The ids that calls have so far, and how often each was wanted.
+/// The ids of calls so far, and how often each was wanted.
 pub(crate) struct Ids<'a> {
     form: Form,
     wanted: HashMap<Escaped<'a>, u64, RandomState>,
 }
 
 impl<'a> Ids<'a> {
-    /// For an API that takes ids as this function has them.
+    /// For an API whose ids have the form that this function produces.
     pub(crate) fn new(form: Form) -> Self {
         Ids { form, wanted: HashMap::default() }
     }
 
-    /// An id for a call that no earlier one has: some servers begin anew with `call_0`.
+    /// An id that no earlier call has: some servers begin again with `call_0`.
     pub(crate) fn take(&mut self, theirs: &Escaped<'a>) -> Escaped<'a> {
         let plain = match (self.form)(theirs) {
             Cow::Borrowed(_) => theirs.clone(),
@@ -110,7 +110,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// A result of no call that there is: something that the user says.
+/// Turns a result without a call into something that the user says.
 pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a>> {
     let before = ["Tool result for ", id.as_str(), ": "].concat();
     let mut blocks = match content {
@@ -118,7 +118,7 @@ pub(crate) fn orphan<'a>(id: &Escaped<'_>, content: Content<'a>) -> Vec<Block<'a
         Content::Text(text) => vec![Block::text(text)],
         Content::None => Vec::new(),
     };
-    // As a result it may have said nothing; no message may.
+    // A result may be empty, but a message may not.
     blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
     match blocks.first_mut() {
         Some(Block { kind: BlockKind::Text(text), .. }) => *text = Escaped::join(&[&before, text.as_str()]),

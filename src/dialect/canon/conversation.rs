@@ -1,4 +1,4 @@
-//! A request, whichever dialect it came in. Borrowed from its body: nothing of it is decoded that need not be.
+//! A request in any dialect. It borrows from the body, and decodes only what it must.
 
 use std::borrow::Cow;
 
@@ -10,40 +10,40 @@ pub(crate) struct Conversation<'a> {
     /// The most tokens of the answer that the client asked for.
     pub(crate) max_tokens: Option<u64>,
     pub(crate) stream: bool,
-    /// A Chat Completions client wants the usage chunk.
+    /// Whether a Chat Completions client wants the usage chunk.
     pub(crate) include_usage: bool,
-    /// What the operator said before anyone else spoke: text alone.
+    /// What the operator said before anyone else spoke: only text.
     pub(crate) system: Vec<Block<'a>>,
     pub(crate) turns: Vec<Turn<'a>>,
     pub(crate) tools: Vec<Tool<'a>>,
     /// The provider may search the web.
     pub(crate) search: Option<Search<'a>>,
     pub(crate) choice: Option<ToolChoice<'a>>,
-    /// One call of a tool at most in an answer.
+    /// At most one tool call in an answer.
     pub(crate) one_call: bool,
-    /// The client speaks of functions, as before there were tools, and wants to be answered so.
+    /// The client uses functions, the predecessor of tools, and expects an answer with them.
     pub(crate) legacy_functions: bool,
-    /// Numbers, as they are spelled.
+    /// Numbers, as they are spelled in the request.
     pub(crate) temperature: Option<Raw<'a>>,
     pub(crate) top_p: Option<Raw<'a>>,
     pub(crate) top_k: Option<Raw<'a>>,
     pub(crate) stops: Vec<Escaped<'a>>,
     pub(crate) effort: Option<Effort>,
-    /// It is said in Anthropic's own words (`output_config`), by a client that speaks others.
+    /// The effort came in Anthropic's own member (`output_config`), from a client of another dialect.
     pub(crate) is_own_effort: bool,
     /// Anthropic's `task_budget`, as it is spelled.
     pub(crate) task_budget: Option<Raw<'a>>,
     pub(crate) thinking: Option<Thinking<'a>>,
     pub(crate) format: Option<Format<'a>>,
-    /// Who the end user is, to whoever serves the model.
+    /// The end user, for whoever serves the model.
     pub(crate) user: Option<Cow<'a, str>>,
     pub(crate) tier: Option<Tier>,
-    /// The breakpoint that the provider shall put behind the last block by itself.
+    /// The breakpoint that the provider shall put after the last block by itself.
     pub(crate) cache: Option<Cache>,
 }
 
 impl<'a> Conversation<'a> {
-    /// All cache breakpoints, in the order in which the prompt is read: tools, system, messages.
+    /// All cache breakpoints, in the order of the prompt: tools, system, messages.
     pub(crate) fn breakpoints(&mut self) -> Vec<&mut Option<Cache>> {
         let tools = self.tools.iter_mut().map(|tool| &mut tool.cache);
         let is_one = |point: &&mut Option<Cache>| point.is_some();
@@ -58,7 +58,7 @@ impl<'a> Conversation<'a> {
         points
     }
 
-    /// Takes away all breakpoints but the last `most`, which reach furthest. Whether any was taken.
+    /// Removes all breakpoints but the last `most`, which cover the longest prefixes. Returns whether any was removed.
     pub(crate) fn keep_breakpoints(&mut self, most: usize) -> bool {
         let mut points = self.breakpoints();
         let over = points.len().saturating_sub(most);
@@ -79,7 +79,7 @@ pub(crate) enum Role {
 pub(crate) struct Turn<'a> {
     pub(crate) role: Role,
     pub(crate) blocks: Vec<Block<'a>>,
-    /// Where it stands in the client's list, for errors.
+    /// Its index in the client's list, for errors.
     pub(crate) at: usize,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct Block<'a> {
     pub(crate) kind: BlockKind<'a>,
     pub(crate) cache: Option<Cache>,
-    /// Which one it was of the blocks that the client sent, as far as anybody is told of it.
+    /// Its index among the blocks that the client sent, if errors name it.
     pub(crate) at: Option<u32>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) enum BlockKind<'a> {
     Document {
         source: Source<'a>,
         title: Option<Escaped<'a>>,
-        /// What is said of it, and is not in it.
+        /// Text about the document that is not in it.
         context: Option<Escaped<'a>>,
     },
     Thinking {
@@ -129,7 +129,7 @@ pub(crate) enum BlockKind<'a> {
         content: Content<'a>,
         is_error: bool,
     },
-    /// A block that only Anthropic can say.
+    /// A block that only Anthropic's API has.
     Foreign {
         raw: Raw<'a>,
     },
@@ -138,7 +138,7 @@ pub(crate) enum BlockKind<'a> {
 /// What a tool answered.
 #[derive(Debug, Clone)]
 pub(crate) enum Content<'a> {
-    /// Nothing, said in no words at all.
+    /// No content at all.
     None,
     Text(Escaped<'a>),
     Blocks(Vec<Block<'a>>),
@@ -170,7 +170,7 @@ pub(crate) struct Tool<'a> {
     pub(crate) description: Option<Escaped<'a>>,
     pub(crate) kind: ToolKind<'a>,
     pub(crate) cache: Option<Cache>,
-    /// What only one dialect says of its tools (`defer_loading`, `input_examples`, …), as it is spelled.
+    /// Members of tools that only one dialect has (`defer_loading`, `input_examples`, …), as they are spelled.
     pub(crate) extras: Vec<(&'static str, Raw<'a>)>,
 }
 
@@ -180,9 +180,9 @@ pub(crate) enum ToolKind<'a> {
         schema: Option<Raw<'a>>,
         strict: bool,
     },
-    /// Input that is text and no JSON.
+    /// Input that is text instead of JSON.
     Custom {
-        /// The definition of a grammar that it must follow.
+        /// The definition of a grammar for it.
         grammar: Option<Escaped<'a>>,
     },
     /// One that Anthropic defines, with its type.
@@ -216,7 +216,7 @@ pub(crate) enum ThinkingKind {
 }
 
 impl<'a> Thinking<'a> {
-    /// `None` for what is none of the four.
+    /// `None` if it is none of the four kinds.
     pub(crate) fn read(raw: Raw<'a>) -> Option<Self> {
         let kind = match raw.member("type")?.text()?.as_str() {
             "adaptive" => ThinkingKind::Adaptive,
@@ -241,7 +241,7 @@ pub(crate) enum Format<'a> {
     },
 }
 
-/// How urgent it is.
+/// The service tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tier {
     Auto,
@@ -252,7 +252,7 @@ pub(crate) enum Tier {
 /// How the provider may search the web.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
-    /// How often in one answer.
+    /// The most searches in one answer.
     pub(crate) max_uses: u64,
     /// Where the user is, as members `city`, `country`, `region` and `timezone`.
     pub(crate) near: Option<Raw<'a>>,

@@ -5,9 +5,9 @@ use crate::wire::json::{Escaped, Raw};
 
 /// What a reader tells a writer. Blocks never overlap: a reader closes one before it opens the next.
 ///
-/// The order is `Start`, then blocks (`Open`, its content, `Close`), then `Stop`, then `End`. `Usage` may come anywhere
-/// after `Start`, the latest counts; `Ping` anywhere. A reader that gives up returns a [`Fault`](super::fault::Fault)
-/// instead.
+/// The order is `Start`, then blocks (`Open`, content, `Close`), then `Stop`, then `End`. `Usage` may come anywhere
+/// after `Start`, and the latest counts. `Ping` may come anywhere. A reader that gives up returns a
+/// [`Fault`](super::fault::Fault) instead.
 #[derive(Debug, Clone)]
 pub(crate) enum Event<'a> {
     /// Once, before all else.
@@ -22,24 +22,24 @@ pub(crate) enum Event<'a> {
     Thinking(Escaped<'a>),
     /// The signature of a thinking block.
     Signature(Escaped<'a>),
-    /// A piece of a tool's input: of the text of a JSON object, escaped as that text is within a JSON string.
+    /// A piece of a tool's input: of the text of a JSON object, escaped like in a JSON string.
     Arguments(Escaped<'a>),
-    /// What the open text block rests on, in Anthropic's shape (`web_search_result_location`, …).
+    /// A source of the open text block, in Anthropic's format (`web_search_result_location`, …).
     Citation(Raw<'a>),
     Close,
-    /// The figures so far, in place of those before.
+    /// The usage so far; replaces earlier figures.
     Usage(UsageNews),
     Stop(Stop<'a>),
-    /// The other side is alive.
+    /// The upstream is alive.
     Ping,
     /// The answer is whole.
     End,
 }
 
 impl Event<'_> {
-    /// About how much of it a writer may keep until the end; text goes on as it comes.
+    /// About how much of it a writer may keep until the end. Text is written as it comes.
     pub(crate) fn size(&self) -> usize {
-        // What anything takes that has a place in a list.
+        // The size of an entry in a list.
         const PLACE: usize = 128;
         match self {
             Event::Thinking(piece) | Event::Signature(piece) | Event::Arguments(piece) => piece.as_str().len(),
@@ -63,37 +63,37 @@ pub(crate) enum Open<'a> {
     Tool {
         id: Escaped<'a>,
         name: Escaped<'a>,
-        /// The client knows it as a tool whose input is text: here it is the `input` of an object.
+        /// The client knows it as a tool with text input; here that is the member `input` of an object.
         takes_text: bool,
     },
-    /// A block that only Anthropic can say (`server_tool_use`, `web_search_tool_result`, …), whole as far as the start
-    /// event has it.
+    /// A block that only Anthropic's API has (`server_tool_use`, `web_search_tool_result`, …), complete as far as the
+    /// start event has it.
     Foreign {
         raw: Raw<'a>,
     },
 }
 
-/// Figures, and what is known of where they are from.
+/// Usage figures, and which of them were stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct UsageNews {
     pub(crate) usage: Usage,
-    /// Whether cache writes were stated, rather than 0 for want of a word.
+    /// Whether cache writes were stated; 0 otherwise.
     pub(crate) states_cache_write: bool,
     /// Whether reasoning was stated.
     pub(crate) states_reasoning: bool,
-    /// How urgently the answer was made, as far as that is known.
+    /// The service tier of the answer, if known.
     pub(crate) tier: Option<ServedTier>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServedTier {
-    /// As any, or later than any.
+    /// The default tier, or a lower one.
     Default,
     Priority,
 }
 
 impl UsageNews {
-    /// Of two parts of one answer.
+    /// Adds two parts of one answer.
     pub(crate) fn plus(self, other: Self) -> Self {
         UsageNews {
             usage: self.usage.plus(other.usage),
@@ -110,14 +110,14 @@ pub(crate) struct Stop<'a> {
     pub(crate) reason: StopReason,
     /// The sequence that ended it.
     pub(crate) sequence: Option<Escaped<'a>>,
-    /// What a refusal says of itself.
+    /// The explanation that comes with a refusal.
     pub(crate) explanation: Option<Escaped<'a>>,
     /// Anthropic's `stop_details`, as it is spelled.
     pub(crate) details: Option<Raw<'a>>,
 }
 
 impl Stop<'_> {
-    /// The words of a refusal.
+    /// The text of a refusal.
     pub(crate) fn refusal(&self) -> Option<&Escaped<'_>> {
         self.explanation.as_ref().filter(|_| self.reason == StopReason::Refusal)
     }
@@ -137,15 +137,15 @@ pub(crate) enum StopReason {
     MaxTokens,
     ContextWindow,
     Refusal,
-    /// The provider has not finished and wants to be asked to go on.
+    /// The provider has not finished, and wants to be asked to continue.
     Pause,
     Compaction,
-    /// None, or one that nobody here knows.
+    /// No reason, or an unknown one.
     Unknown,
 }
 
 impl StopReason {
-    /// What Anthropic calls them, and no other dialect tells all of them apart.
+    /// Anthropic's names; no other dialect distinguishes all of them.
     const NAMES: [(&str, StopReason); 8] = [
         ("end_turn", StopReason::EndTurn),
         ("stop_sequence", StopReason::StopSequence),
@@ -168,7 +168,7 @@ impl StopReason {
     }
 }
 
-/// The end of an answer, outliving the event that told of it.
+/// The end of an answer, which outlives the event that stated it.
 pub(crate) struct Ended {
     reason: StopReason,
     sequence: Option<Escaped<'static>>,

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
-    /// The upstream's own words: agents recover by matching them.
+    /// The upstream's own message: agents recover by matching it.
     pub(crate) message: Cow<'static, str>,
     /// OpenAI's `param`, decoded.
     pub(crate) param: Option<String>,
@@ -17,12 +17,12 @@ impl Fault {
         Fault { kind, message: message.into(), param: None }
     }
 
-    /// What came is not the dialect that the upstream is said to speak.
+    /// What came is not in the dialect that the upstream should speak.
     pub(crate) fn garbled(message: impl Into<Cow<'static, str>>) -> Self {
         Fault::new(FaultKind::Garbled, message)
     }
 
-    /// More of the answer would have to be kept than memory is for.
+    /// More of the answer would have to be kept than is allowed.
     pub(crate) fn too_large() -> Self {
         Fault::garbled("the upstream's answer is larger than is kept")
     }
@@ -33,21 +33,21 @@ impl Fault {
     }
 }
 
-/// The kinds of errors that either dialect tells apart.
+/// The kinds of errors that at least one dialect distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FaultKind {
     InvalidRequest,
-    /// What a server in front of the API refuses, in a status that the API has no error for.
+    /// A refusal by a server in front of the API, with a status that the API does not use.
     Refused,
     /// The prompt does not fit.
     ContextLength,
-    /// The provider would not have the content; to Anthropic clients that is a refusal and no error.
+    /// The provider rejected the content. For Anthropic clients that is a refusal, not an error.
     ContentPolicy,
     /// The upstream refused the credential.
     Authentication,
-    /// The account is out of money, for now or for good.
+    /// The account has no money, temporarily or permanently.
     Quota,
-    /// The account has reached a cap on what it may spend, which its owner may raise.
+    /// The account has reached a spending cap, which its owner may raise.
     SpendCap,
     Permission,
     NotFound,
@@ -56,18 +56,18 @@ pub(crate) enum FaultKind {
     Conflict,
     TooLarge,
     RateLimit,
-    /// The rate that is spent is one of tokens.
+    /// The exhausted rate limit is one on tokens.
     TokenLimit,
-    /// 500, and whatever else is the upstream's own.
+    /// Status 500, and any other fault of the upstream itself.
     Api,
     Overloaded,
-    /// What came is not what the upstream is said to speak.
+    /// What came is not in the dialect that the upstream should speak.
     Garbled,
     Truncated,
 }
 
-/// What servers say of a prompt that does not fit, in lower case: Anthropic and those in front of it, Bedrock, OpenAI and vLLM,
-/// llama.cpp, SGLang, Kimi, Z.ai, xAI, Gemini, MiniMax, LM Studio, Ollama.
+/// Phrases in errors for a prompt that is too long, in lower case: Anthropic and servers in front of it, Bedrock,
+/// OpenAI and vLLM, llama.cpp, SGLang, Kimi, Z.ai, xAI, Gemini, MiniMax, LM Studio, Ollama.
 const TOO_LONG: [&str; 16] = [
     "prompt is too long",
     "exceed context",
@@ -87,12 +87,12 @@ const TOO_LONG: [&str; 16] = [
     "prompt too long",
 ];
 
-/// Gemini's, together with the other half of it: an output may have a maximum number of tokens too.
+/// Gemini's, which counts only together with its other half: an output may have a maximum number of tokens too.
 const INPUT_COUNT: &str = "input token count";
 const EXCEEDS: &str = "exceeds the maximum number of tokens";
 
-/// Whether these are words for a prompt that does not fit; few servers have a code for it. Agents make theirs shorter when
-/// they are told so in the words that they know.
+/// Whether the message means that the prompt is too long; few servers have a code for that. Agents shorten the prompt
+/// if they are told so in words that they know.
 pub(crate) fn is_too_long(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let is_said = |words: &str| message.contains(words) && (words != INPUT_COUNT || message.contains(EXCEEDS));

@@ -1,4 +1,4 @@
-//! What becomes of each member of a request: a table a dialect, which its reader obeys.
+//! What happens to each member of a request: one table for each dialect, which its reader follows.
 
 use super::warning::{Warnings, unsupported};
 use crate::domain::rejection::Rejection;
@@ -6,22 +6,22 @@ use crate::wire::json::Raw;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Said in the other dialect, to the same effect.
+    /// Translated, with the same effect.
     Mapped,
-    /// Said in the other dialect as far as its models go: what does not fit is noted.
+    /// Translated as far as the target model supports it; the rest is noted.
     Adapted,
     /// Left out, and noted.
     Dropped,
-    /// Refused, since it changes what the answer means or who is safe.
+    /// Refused, because it changes the meaning of the answer, or who is safe.
     Refused,
 }
 
-/// A member of a request, and what becomes of it.
+/// A member of a request, and what happens to it.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) fate: Fate,
-    /// The value that says no more than its absence.
+    /// The value that means the same as its absence.
     pub(crate) idle: &'static str,
 }
 
@@ -35,20 +35,20 @@ impl Field {
         self
     }
 
-    /// Numbers are one however they are spelled: `0`, `0.0`.
+    /// Numbers are equal in any notation: `0`, `0.0`.
     fn is_idle(&self, value: Raw<'_>) -> bool {
         let number = || value.number().filter(|number| Raw::new(self.idle).number() == Some(*number));
         value.as_str() == self.idle || number().is_some()
     }
 }
 
-/// Does to a member what the table says of it, and says whether it is to be read.
+/// Does to a member what the table says, and returns whether it is to be read.
 ///
 /// # Errors
-/// What is refused.
+/// When the table refuses it.
 pub(crate) fn judge(fields: &[Field], name: &str, value: Raw<'_>, warnings: &mut Warnings) -> Result<bool, Rejection> {
     let Some(field) = fields.iter().find(|field| field.name == name) else {
-        // Whatever is new: an upstream that does not know it would refuse the whole request.
+        // A new member: an upstream that does not know it would refuse the whole request.
         warnings.dropped(name.to_owned())?;
         return Ok(false);
     };

@@ -1,5 +1,5 @@
-//! Names and ids that one provider takes and another does not. Functions of what they replace alone, so that a conversation
-//! is translated alike each time.
+//! Names and ids that one provider accepts and another does not. Replacements depend only on the original, so that a
+//! conversation is always translated alike.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::wire::json::Escaped;
 
-/// As many digits of base 62 as there are bytes at most.
+/// The hash in base 62; `digits` is the maximum.
 pub(crate) fn base62(hash: &[u8], digits: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut number = hash.to_vec();
@@ -30,13 +30,13 @@ pub(crate) fn hex(hash: &[u8], digits: usize) -> String {
     hash.iter().take(digits.div_ceil(2)).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A plain name in the letters that both APIs take, of at most 64.
+/// A name of at most `most` characters that both APIs accept.
 fn is_plain(text: &str, most: usize) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !text.is_empty() && text.len() <= most && text.bytes().all(letter)
 }
 
-/// The id of a tool's use as Anthropic takes it.
+/// The id of a tool call in a form that Anthropic accepts.
 pub(crate) fn anthropic_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
     match is_plain(id.as_str(), 64) {
         true => Cow::Borrowed(id.as_str()),
@@ -44,7 +44,7 @@ pub(crate) fn anthropic_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
     }
 }
 
-/// The same as OpenAI takes it, escaped: any letters, but no more than 40.
+/// The id in a form that OpenAI accepts, escaped: any characters, but at most 40.
 pub(crate) fn openai_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
     match id.as_str().len() <= 40 {
         true => Cow::Borrowed(id.as_str()),
@@ -52,7 +52,7 @@ pub(crate) fn openai_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
     }
 }
 
-/// The name of a tool as both APIs take it.
+/// The name of a tool in a form that both APIs accept.
 pub(crate) fn tool_name<'a>(name: &'a Escaped<'_>) -> Cow<'a, str> {
     if is_plain(name.as_str(), 64) {
         return Cow::Borrowed(name.as_str());

@@ -1,46 +1,46 @@
-//! What an answer must be made to fit, since its request was not asked as the client asked it.
+//! How an answer must be adapted, because its request was not sent as the client asked.
 
 use crate::domain::catalog::Abilities;
 
-/// Which model a request goes to, and what it takes.
+/// The model that a request goes to, and what it accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Aim<'a> {
     pub(crate) model: &'a str,
     pub(crate) abilities: Abilities,
-    /// The most output tokens that the model takes; `u64::MAX` where that is not known.
+    /// The most output tokens of the model; `u64::MAX` if unknown.
     pub(crate) max_output: u64,
-    /// The most that the layers let it have.
+    /// The most output tokens that the layers allow.
     pub(crate) limit: Option<u64>,
-    /// Thinking that no longer fits what stands before it is left out by the provider, and no error.
+    /// The provider drops thinking that no longer fits what precedes it, instead of refusing the request.
     pub(crate) drops_stale_thinking: bool,
-    /// The session that it is a part of, if the client names one.
+    /// The session that the request belongs to, if the client names one.
     pub(crate) session: Option<&'a str>,
-    /// How long the request is likely to be, in bytes.
+    /// The likely length of the request in bytes.
     pub(crate) size: usize,
 }
 
-/// The name of the tool that stands in for a format where the model has no other way to keep to one.
+/// The name of the tool that stands in for a format if the model has no other way to follow one.
 pub(crate) const JSON_TOOL: &str = "json_tool_call";
 
-/// The signature of thinking that nobody has signed. SDKs want one; nobody may send it to Anthropic.
+/// The signature of unsigned thinking. SDKs require one, but it must never be sent to Anthropic.
 pub(crate) const PLACEHOLDER_SIGNATURE: &str = "tgsig_v1.";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
-    /// Names of tools that upstream knows by another: as it knows them, and as the client does, escaped.
+    /// Tools whose name was changed for the upstream: the upstream's name and the client's, escaped.
     pub(crate) names: Vec<(String, String)>,
-    /// Tools whose input is text and went as a JSON object with that text: as upstream knows them.
+    /// Tools with text input, which was sent as a JSON object with that text: by the upstream's names.
     pub(crate) custom: Vec<String>,
     /// The answer is the input of [`JSON_TOOL`].
     pub(crate) json_tool: bool,
-    /// The client knows no tools, but functions.
+    /// The client knows functions, but no tools.
     pub(crate) legacy_functions: bool,
-    /// The provider runs tools itself, and may pause to be asked to go on.
+    /// The provider runs tools itself, and may pause to be asked to continue.
     pub(crate) may_pause: bool,
-    /// What `anthropic-beta` must say, so that the request is understood.
+    /// The required value of `anthropic-beta`.
     pub(crate) beta: Option<&'static str>,
-    /// The client did not ask for thinking, and its SDK may not know what it is.
+    /// The client did not ask for thinking, and its SDK may not know it.
     pub(crate) hides_thinking: bool,
-    /// The client is told nothing beyond its own dialect.
+    /// The client gets nothing beyond its own dialect.
     pub(crate) is_silent: bool,
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 
-/// Where in a request something stands. Written only if something is wrong with it: there are as many as there is
-/// history.
+/// The path of a field in a request. It is formatted only if something is wrong with the field, since there are as many
+/// as there is history.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path<'p> {
     above: Option<&'p Path<'p>>,

@@ -1,4 +1,4 @@
-//! What a translation lost, said once, in one place.
+//! What a translation lost, reported once, in one header.
 
 use std::borrow::Cow;
 
@@ -6,28 +6,28 @@ use crate::dialect::translate::Mode;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::short::{SHOWN, shortened};
 
-/// Longest header that says it, in bytes.
+/// The longest header, in bytes.
 const MOST: usize = 1024;
-/// Most that is listed of one kind.
+/// The most entries of one kind.
 const MOST_NOTED: usize = 128;
 
-/// What was lost of one request, or changed on its way.
+/// What was lost or changed in the translation of one request.
 #[derive(Debug)]
 pub(crate) struct Warnings {
     mode: Mode,
-    /// By kind, in the order in which they were met.
+    /// By kind, in the order of occurrence.
     noted: [Vec<Cow<'static, str>>; 4],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Has no place in the other dialect, and nothing depends on it.
+    /// It has no equivalent in the other dialect, and nothing depends on it.
     Dropped,
-    /// Was out of the range of the other side: `temperature:1.4>1`.
+    /// It was out of the other side's range: `temperature:1.4>1`.
     Clamped,
-    /// Is done by other means.
+    /// It is done by other means.
     Emulated,
-    /// Was said otherwise, so that the other side takes it.
+    /// It was rephrased so that the other side accepts it.
     Adapted,
 }
 
@@ -38,12 +38,12 @@ impl Warnings {
         Warnings { mode, noted: Default::default() }
     }
 
-    /// Notes a loss. What is lost of many blocks is noted once.
+    /// Notes a loss. A loss in many blocks is noted once.
     ///
     /// # Errors
-    /// In [`Mode::Strict`] every loss is one, and `path` the field at fault.
+    /// In [`Mode::Strict`] every loss is an error, and `path` is the field at fault.
     pub(crate) fn note(&mut self, loss: Loss, path: impl Into<Cow<'static, str>>) -> Result<(), Rejection> {
-        // Names of unknown fields are the client's, and as long as it likes.
+        // The client chooses the names of unknown fields, of any length.
         let path = shortened(path, SHOWN);
         if self.mode == Mode::Strict {
             let field = path.split_once(':').map_or(&*path, |(field, _)| field).to_owned();
@@ -64,7 +64,7 @@ impl Warnings {
         self.note(Loss::Adapted, path)
     }
 
-    /// `dropped=seed,logit_bias; clamped=temperature:1.4>1`, if anything is to be said: ASCII, 1 KiB at most.
+    /// `dropped=seed,logit_bias; clamped=temperature:1.4>1`, if there is anything to report: ASCII, at most 1 KiB.
     pub(crate) fn header(&self) -> Option<String> {
         let mut out = String::new();
         if self.mode == Mode::Silent {
@@ -90,7 +90,7 @@ impl Warnings {
     }
 }
 
-/// How much of each kind a [header](Warnings::header) names; what it says of usage is no loss.
+/// How many losses of each kind a [header](Warnings::header) names. What it says about usage is not a loss.
 #[cfg(any(test, feature = "metrics"))]
 pub(crate) fn counted(header: &str) -> impl Iterator<Item = (&'static str, u64)> {
     header.split("; ").filter_map(|part| {
@@ -100,13 +100,13 @@ pub(crate) fn counted(header: &str) -> impl Iterator<Item = (&'static str, u64)>
     })
 }
 
-/// What the other side has no way to do, and what cannot be left out.
+/// An error for what the other side cannot do and what cannot be left out.
 pub(crate) fn unsupported(path: impl Into<Cow<'static, str>>) -> Rejection {
     let path = path.into();
     Rejection::new(RejectionKind::Unsupported, format!("{path}: not supported by the upstream's API")).param(path)
 }
 
-/// What no API takes.
+/// An error for what no API accepts.
 pub(crate) fn invalid(path: impl Into<Cow<'static, str>>, why: &str) -> Rejection {
     let path = path.into();
     Rejection::new(RejectionKind::InvalidRequest, format!("{path}: {why}")).param(path)

@@ -17,16 +17,16 @@ pub(crate) struct Writer {
     chars: usize,
     has_text: bool,
     reasoning: String,
-    /// Elements of the lists that have any.
+    /// The elements of lists that have any.
     calls: Vec<String>,
     thinking: Vec<String>,
     annotations: Vec<String>,
-    /// What text rests on that is no page of the web.
+    /// Sources of the text that are not web pages.
     citations: Vec<String>,
-    /// How many blocks there have been, in Anthropic's count.
+    /// The number of blocks so far, as Anthropic counts them.
     blocks: usize,
     open: Option<Block>,
-    /// None where the upstream says nothing of it.
+    /// `None` if the upstream states no usage.
     usage: Option<UsageNews>,
     ended: Option<Ended>,
     is_silent: bool,
@@ -82,7 +82,7 @@ impl Writer {
                 input: String::new(),
                 takes_text: *takes_text,
             },
-            // Shown as a call, the client would try to run it.
+            // If it were shown as a call, the client would try to run it.
             Open::Foreign { .. } => Block::Silent,
         });
     }
@@ -146,7 +146,7 @@ impl Writer {
     }
 }
 
-/// Never an empty list: clients take one for calls that are there.
+/// Never an empty list, which clients take for existing calls.
 fn list(out: &mut Out, key: &str, elements: &[String]) {
     if !elements.is_empty() {
         out.key(key).open('[');
@@ -193,7 +193,7 @@ impl AnswerWriter for Writer {
         self.message(&stop, &mut out);
         let reason = finish_reason(stop.reason, !self.calls.is_empty(), self.legacy_functions);
         out.key("logprobs").raw("null").key("finish_reason");
-        // What broke off has none.
+        // An answer that broke off has no reason.
         if has_ended {
             out.plain(reason)
         } else {

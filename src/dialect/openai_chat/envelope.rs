@@ -1,10 +1,10 @@
-//! What surrounds the content of an answer: why it ended, what it rests on, and what it cost.
+//! What surrounds the content of an answer: the finish reason, the sources and the usage.
 
 use crate::dialect::canon::event::{ServedTier, Stop, StopReason, UsageNews};
 use crate::dialect::canon::on_one_line;
 use crate::wire::json::{Escaped, Raw};
 
-/// SDKs run tools, or do not, by the reason alone.
+/// SDKs decide by the reason alone whether to run tools.
 pub(super) fn finish_reason(stop: StopReason, has_tools: bool, legacy_functions: bool) -> &'static str {
     match stop {
         StopReason::MaxTokens | StopReason::ContextWindow | StopReason::Pause => "length",
@@ -16,7 +16,7 @@ pub(super) fn finish_reason(stop: StopReason, has_tools: bool, legacy_functions:
     }
 }
 
-/// Why the answer ended, in the provider's own words, for clients that want to know more than a dialect has room for.
+/// The provider's own reason, for clients that want to know more than the dialect can say.
 pub(super) fn provider_fields(stop: &Stop<'_>) -> String {
     let quoted = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\""));
     let reason = quoted(stop.reason.name());
@@ -45,14 +45,15 @@ pub(super) fn url_citation(raw: Raw<'_>) -> Option<String> {
     Some(format!(r#""url":"{}","title":"{}""#, text("url").as_str(), text("title").as_str()))
 }
 
-/// What text rests on that is no page of the web, as it is spelled, with the number of its block: OpenAI has no word for it.
+/// A source of the text that is not a web page, as it is spelled, with the index of its block: OpenAI has no member for
+/// it.
 pub(super) fn citation(raw: Raw<'_>, block: usize) -> Option<String> {
     let spelled = on_one_line(raw);
     let open = spelled.trim_end().strip_suffix('}').filter(|_| raw.members().next().is_some())?;
     Some(format!(r#"{open},"block_index":{block}}}"#))
 }
 
-/// The figures as OpenAI counts: the prompt with what is cached.
+/// The usage as OpenAI counts it: the prompt with cached tokens.
 pub(super) fn usage_of(news: &UsageNews) -> String {
     let usage = &news.usage;
     let written = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
@@ -73,11 +74,11 @@ pub(super) fn usage_of(news: &UsageNews) -> String {
     )
 }
 
-/// The text within the object that stands for it, both escaped: of `{\"input\":\"ls\"}` it is `ls`.
+/// The text within the object that stands for it, both escaped: `ls` of `{\"input\":\"ls\"}`.
 pub(super) fn text_input(arguments: &str) -> String {
     let object = Escaped::join(&[arguments]);
     let object = object.decoded();
     let text = Raw::new(&object).member("input").and_then(Raw::text);
-    // A model that did not keep to the object is taken by its word.
+    // If the model did not produce the object, all of it is the text.
     text.map_or_else(|| arguments.to_owned(), |text| text.as_str().to_owned())
 }

@@ -21,13 +21,13 @@ fn json(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'s
 
 const SERVER: &str = "server_error";
 
-/// Another upstream's error, as OpenAI would say it.
+/// The error of another upstream in OpenAI's format.
 pub(crate) fn of_fault(fault: &Fault) -> (StatusCode, String) {
     let (status, kind, code) = named(fault.kind);
     (status, told(fault, kind, code))
 }
 
-/// The same within a stream, which has begun well: but for a rate it is the server's, whatever it is about.
+/// The same within a stream that began well: except for a rate limit, it counts as the server's error.
 pub(crate) fn within_stream(fault: &Fault) -> String {
     let (_, kind, code) = named(fault.kind);
     let is_rate = matches!(fault.kind, FaultKind::RateLimit | FaultKind::TokenLimit);
@@ -52,11 +52,11 @@ fn named(kind: FaultKind) -> (StatusCode, &'static str, Option<&'static str>) {
         FaultKind::NotFound => (StatusCode::NOT_FOUND, INVALID, None),
         FaultKind::ContextLength => (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
         FaultKind::ContentPolicy => (StatusCode::BAD_REQUEST, INVALID, Some("content_policy_violation")),
-        // The credential is the gateway's: the client must not take its own key for a bad one.
+        // The credential is the gateway's: the client must not conclude that its own key is bad.
         FaultKind::Authentication => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, Some("upstream_auth")),
         // So is the account that is out of money.
         FaultKind::Quota => (StatusCode::BAD_GATEWAY, "insufficient_quota", Some("insufficient_quota")),
-        // A code that no client tries again at; by the type it is told from a budget of ours.
+        // A code for which no client retries. The type distinguishes it from a budget of the gateway.
         FaultKind::SpendCap => (StatusCode::TOO_MANY_REQUESTS, "requests", Some("insufficient_quota")),
         FaultKind::Permission => (StatusCode::FORBIDDEN, INVALID, Some("permission_denied")),
         FaultKind::ModelNotFound => (StatusCode::NOT_FOUND, INVALID, Some("model_not_found")),
@@ -72,8 +72,8 @@ fn named(kind: FaultKind) -> (StatusCode, &'static str, Option<&'static str>) {
     }
 }
 
-/// In OpenAI's words, by which frameworks know it that are told no code.
-/// Source: langchainjs, `libs/providers/langchain-openai/src/utils/client.ts`.
+/// In OpenAI's words, since frameworks recognize the error by them if there is no code. Source: langchainjs,
+/// `libs/providers/langchain-openai/src/utils/client.ts`.
 fn too_long(message: &str) -> Cow<'_, str> {
     const WORDS: &str = "maximum context length";
     if message.contains(WORDS) {
@@ -92,7 +92,7 @@ fn too_long(message: &str) -> Cow<'_, str> {
     })
 }
 
-/// `{"message":…,"type":…,"param":…,"code":…}`, its code a number from some servers; or a bare string.
+/// Reads `{"message":…,"type":…,"param":…,"code":…}`, in which some servers have a numeric code, or a bare string.
 pub(crate) fn read(error: Raw<'_>) -> Fault {
     let word = |name: &str| {
         let value = error.member(name)?;
@@ -101,7 +101,7 @@ pub(crate) fn read(error: Raw<'_>) -> Fault {
     let message = word("message").or_else(|| error.text().map(|text| text.decoded().into_owned()));
     let message = message.unwrap_or_else(|| error.as_str().to_owned());
     let found = [word("code"), word("type")].into_iter().flatten().filter_map(|word| known(&word));
-    // The one may only repeat the status, where the other says more.
+    // One of them may only repeat the status, while the other says more.
     let found = found.min_by_key(|kind| *kind == FaultKind::InvalidRequest);
     let kind = match found {
         None if message.contains("engine is currently overloaded") => FaultKind::Overloaded,
@@ -151,7 +151,7 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"))
         }
         RejectionKind::ClientTooSlow => (StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("timeout")),
-        // Any 5xx sets off a storm of retries in agents.
+        // Any 5xx causes a storm of retries in agents.
         RejectionKind::BudgetUnreadable | RejectionKind::ShuttingDown | RejectionKind::StoreUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "server_error", Some("overloaded"))
         }

@@ -4,10 +4,11 @@ use crate::dialect::meter::Reading;
 use crate::domain::usage::{Served, Usage};
 use crate::wire::json::Raw;
 
-/// One chunk of a Chat Completions stream. Only the last carries usage, and only some servers' others say `"usage":null`.
+/// Reads one chunk of a Chat Completions stream. Only the last has usage; some servers send `"usage":null` in the
+/// others.
 ///
-/// Whether it exists for the usage alone: no choices, and counts. It is the one to withhold from a client that did not
-/// ask for it.
+/// Returns whether the chunk carries only usage: it has counts, but no choices. Such a chunk is withheld from a client
+/// that did not ask for it.
 pub(crate) fn chunk(data: &[u8], reading: &mut Reading) -> bool {
     (states_usage(data) || ERROR.is_in(data)) && read(data, reading) == Read { whole: true, usage_alone: true }
 }
@@ -19,8 +20,8 @@ pub(crate) fn completion(json: &[u8]) -> Reading {
     reading
 }
 
-/// Whether an answer consists of an error: no choice, no usage, not even one that counts nothing. So some proxies say with a 200
-/// that nobody served the request.
+/// Whether an answer is only an error: it has no choice and no usage, not even an empty one. Some proxies answer like
+/// this, with a 200, if nobody served the request.
 pub(crate) fn is_error_alone(json: &[u8]) -> bool {
     let (mut has_error, mut has_more) = (false, false);
     let whole = members(json, |key, value| match key {
@@ -32,7 +33,7 @@ pub(crate) fn is_error_alone(json: &[u8]) -> bool {
     whole && has_error && !has_more
 }
 
-/// Whether any member called so says more than `null`: a server that was asked for usage says that much in every chunk.
+/// Whether any member of this name is more than `null`, which a server that was asked for usage sends in every chunk.
 fn states_usage(data: &[u8]) -> bool {
     let mut found = USAGE.after(data);
     while let Some(rest) = found {
@@ -48,7 +49,7 @@ fn is_empty_array(raw: &str) -> bool {
     raw.strip_prefix('[').and_then(|r| r.strip_suffix(']')).is_some_and(|inner| inner.trim().is_empty())
 }
 
-/// What a completion or a chunk is.
+/// The nature of a completion or a chunk.
 #[derive(PartialEq, Eq)]
 struct Read {
     whole: bool,
@@ -75,9 +76,9 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         _ => {}
     });
     let usage_alone = has_usage && is_empty_array(choices);
-    // Kimi states it there, in the last chunk of a stream.
+    // Kimi's place for it, in the last chunk of a stream.
     if let Some(counts) = usage.or_else(|| in_choices(choices)) {
-        // Some servers state it as they go; of what was produced nothing is taken back.
+        // Some servers state it as they go; output counts never decrease.
         let before = reading.usage.unwrap_or_default();
         let (output, reasoning) =
             (counts.usage.output.max(before.output), counts.usage.reasoning.max(before.reasoning));
@@ -90,7 +91,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
     Read { whole, usage_alone }
 }
 
-/// Whether one of them says why it has stopped.
+/// Whether one of the choices has a finish reason.
 fn has_stopped(choices: &str) -> bool {
     let reasons = Raw::new(choices).elements().filter_map(|choice| choice.member("finish_reason"));
     reasons.into_iter().any(|reason| reason.text().is_some_and(|reason| !reason.is_empty()))
@@ -101,12 +102,12 @@ fn in_choices(choices: &str) -> Option<Counts> {
     stated.filter(|usage| usage.is_object()).map(|usage| counts(usage.as_str())).filter(|counts| counts.is_any).last()
 }
 
-/// What a `usage` object states.
+/// The counts of a `usage` object.
 pub(crate) struct Counts {
     pub(crate) usage: Usage,
-    /// It says what went in or what came out. One that says neither is none.
+    /// Whether it states input or output. Otherwise it is not a usage.
     pub(crate) is_any: bool,
-    /// It says both what went in and what came out.
+    /// Whether it states both input and output.
     is_final: bool,
     pub(crate) states_cache_write: bool,
     pub(crate) states_reasoning: bool,
@@ -144,7 +145,7 @@ pub(crate) fn counts(object: &str) -> Counts {
         "completion_tokens_details" => reasoning = detail(value, "reasoning_tokens"),
         _ => {}
     });
-    // Some servers send zeros for what they have not counted; a prompt is never empty.
+    // Some servers send zeros for what they have not counted, and a prompt is never empty.
     let is_final = prompt.is_some_and(|tokens| tokens > 0) && (completion.is_some() || total.is_some());
     let is_any = prompt.or(completion).or(total).is_some();
     let (states_cache_write, states_reasoning) = (written.or(created).is_some(), reasoning.is_some());
@@ -158,7 +159,7 @@ pub(crate) fn counts(object: &str) -> Counts {
         cache_read,
         cache_write_5m: cache_write - cache_write_1h,
         cache_write_1h,
-        // Some servers leave reasoning out of `completion_tokens`; then only the total tells.
+        // Some servers leave reasoning out of `completion_tokens`; then only the total includes it.
         output: u64::max(completion, u64::saturating_sub(total, prompt)),
         reasoning: reasoning.unwrap_or(0),
         web_searches: searches.unwrap_or(0),

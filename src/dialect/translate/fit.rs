@@ -4,51 +4,51 @@ use crate::dialect::canon::needs::{JSON_TOOL, Needs};
 use crate::domain::usage::Usage;
 use crate::wire::json::{Escaped, Raw};
 
-/// How often in one answer.
+/// How often an answer may pause and be continued.
 const MOST_PAUSES: u32 = 5;
-/// Bytes of text that make a token of most models that speak Chat Completions.
+/// Bytes of text per token, for most models that speak Chat Completions.
 const BYTES_A_TOKEN: u64 = 4;
 
-/// Makes of the upstream's events those of the answer that the client asked for.
+/// Turns the upstream's events into those of the answer that the client asked for.
 pub(super) struct Fit {
     needs: Needs,
     inside: Inside,
-    /// How often the answer may still pause and be gone on with.
+    /// How often the answer may still pause and be continued.
     pauses: u32,
     is_paused: bool,
-    /// What the parts before the last pause used.
+    /// The usage of the parts before the last pause.
     before: Option<UsageNews>,
     usage: UsageNews,
     states_usage: bool,
-    /// The tokens that went in, for want of a statement.
+    /// The input tokens to report if none are stated.
     likely_input: Option<u64>,
     has_guessed: bool,
-    /// How many bytes the model has said.
+    /// How many bytes the model has produced.
     said: u64,
-    /// Text, block by block, where a tool stands in for a format: it is the answer only if that is not called.
+    /// Text, block by block, if a tool stands in for a format: it is the answer only if that tool is not called.
     held: Vec<Held>,
-    /// That tool has been called.
+    /// That tool was called.
     is_answered: bool,
-    /// How much is held, and the writer may have kept.
+    /// How much is held, and how much the writer may have kept.
     kept: usize,
 }
 
-/// A text block, and what it rests on.
+/// A text block, with its sources.
 #[derive(Default)]
 struct Held {
     text: String,
     citations: Vec<String>,
 }
 
-/// The block that is open, where it is not what it seems.
+/// The open block, if it is not what it seems.
 #[derive(PartialEq, Eq)]
 enum Inside {
     Plain,
-    /// The tool that stands in for a format: its input is the answer's text.
+    /// The tool that stands in for a format: its input is the text of the answer.
     JsonTool {
         said: bool,
     },
-    /// Text that may turn out to be none of the answer.
+    /// Text that may turn out not to belong to the answer.
     Held,
     Hidden,
 }
@@ -74,32 +74,32 @@ impl Fit {
         }
     }
 
-    /// Whoever asks goes on with an answer that pauses. To others it is one that was too long.
+    /// The caller continues an answer that pauses. Otherwise such an answer ends as if it was too long.
     pub(super) fn resumes(&mut self) {
         self.pauses = MOST_PAUSES;
     }
 
-    /// Where the upstream does not say what the answer cost, it is told by a guess, of so many tokens that went in.
+    /// If the upstream does not state the usage, a guess is reported, with this many input tokens.
     pub(super) fn guesses(&mut self, likely_input: u64) {
         self.likely_input = Some(likely_input);
     }
 
-    /// Whether it was told by a guess.
+    /// Whether the reported usage is a guess.
     pub(super) fn has_guessed(&self) -> bool {
         self.has_guessed
     }
 
-    /// Whether the provider wants to be asked to go on. Of that the client hears nothing.
+    /// Whether the provider wants to be asked to continue. The client is not told.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// Whether the upstream has said what the answer cost.
+    /// Whether the upstream has stated the usage.
     pub(super) fn states_usage(&self) -> bool {
         self.states_usage
     }
 
-    /// Whether more is held, or may have been kept by the writer, than should be.
+    /// Whether more is held, or kept by the writer, than is allowed.
     pub(super) fn is_too_large(&self) -> bool {
         self.kept > MOST_KEPT
     }
@@ -168,7 +168,7 @@ impl Fit {
         let needs = &self.needs;
         match open {
             Open::Thinking | Open::RedactedThinking { .. } if needs.hides_thinking => self.inside = Inside::Hidden,
-            // It is called once: what is said besides would spoil the JSON.
+            // The tool is called once: further text would break the JSON.
             Open::Text if self.is_answered => self.inside = Inside::Hidden,
             Open::Tool { name, .. } if self.is_answered && name.as_str() == JSON_TOOL => self.inside = Inside::Hidden,
             Open::Text if needs.json_tool => {
@@ -191,7 +191,7 @@ impl Fit {
         }
     }
 
-    /// Whoever did not call the tool has answered in text.
+    /// The model did not call the tool, and so has answered in text.
     fn release(&mut self, sink: Sink<'_>) {
         for Held { text, citations } in std::mem::take(&mut self.held) {
             sink(Event::Open(Open::Text));

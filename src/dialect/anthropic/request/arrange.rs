@@ -1,7 +1,7 @@
-//! A conversation as Messages wants it: who may speak after whom, and what may not be empty.
+//! Arranges a conversation as Messages requires: who may speak after whom, and what must not be empty.
 //!
-//! Everything here depends on a turn's neighbours alone, so that a longer conversation begins as the shorter one did:
-//! thinking is bound to what stands before it, and the cache knows nothing else.
+//! Everything here depends only on a turn's neighbours, so that a longer conversation begins like the shorter one did:
+//! thinking is bound to what precedes it, and caches match by prefix.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::domain::catalog::Abilities;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::Escaped;
 
-/// What the operator says where the model takes nothing but users, escaped.
+/// Introduces an operator's message if the model accepts only user messages; escaped.
 const OPERATOR: &str = r"A message from the operator of this conversation:\n\n";
 
 pub(super) fn arrange(
@@ -27,7 +27,7 @@ pub(super) fn arrange(
     conversation.turns = results::repair(turns, warnings)?;
     if conversation.turns.first().is_none_or(|turn| turn.role != Role::User) {
         warnings.adapted("messages")?;
-        // The same where nobody has spoken yet: in the next turn it is the assistant who has.
+        // Also if nobody has spoken yet: in the next turn the assistant has.
         conversation.turns.insert(0, said(Role::User, "(conversation resumed)", 0));
     }
     prefill(&mut conversation.turns, abilities)?;
@@ -42,10 +42,9 @@ fn is_blank(block: &Block<'_>) -> bool {
     matches!(&block.kind, BlockKind::Text(text) if text.is_blank())
 }
 
-/// Text blocks must not be empty, nor may a message be nothing but white space. A user who says nothing is heard to do so,
-/// unless it is behind what the user said: by what stands before alone, since what comes behind is not there yet when the turn
-/// is sent first.
-/// Source: what api.anthropic.com was measured to answer.
+/// Text blocks must not be empty, and a message must not be only white space. An empty user message is replaced by a
+/// text that says so, unless it follows another user message. This depends only on what precedes it, since what follows
+/// is not there yet when the turn is sent first. Source: measured answers of api.anthropic.com.
 fn drop_empties(turns: &mut Vec<Turn<'_>>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let mut has_spoken = false;
     for turn in turns.iter_mut() {
@@ -74,8 +73,8 @@ fn drop_empties(turns: &mut Vec<Turn<'_>>, warnings: &mut Warnings) -> Result<()
     Ok(())
 }
 
-/// The results of tools follow their calls in one message, in front of what the user says; what the operator says comes last
-/// before the assistant speaks.
+/// Results follow their calls in one message, before what the user says. What the operator says comes last before the
+/// assistant speaks.
 ///
 /// "A system message must immediately follow a user turn, and must be last or be followed by an assistant turn."
 /// Source: platform.claude.com/docs, mid-conversation system messages.
@@ -121,8 +120,8 @@ fn place<'a>(
 /// Turns in their order.
 struct Ordered<'a> {
     turns: Vec<Turn<'a>>,
-    /// Results that belong in front of what the user says in the last of them. They go there at once: each on its own would
-    /// move all that is said.
+    /// Results that belong before what the user says in the last turn. They are inserted together: one by one, each
+    /// would move everything that is said.
     late: Vec<Block<'a>>,
 }
 
@@ -132,7 +131,7 @@ impl<'a> Ordered<'a> {
         self.turns.push(turn);
     }
 
-    /// Where a user turn has results, they come first.
+    /// In a user turn, results come first.
     fn push_user(&mut self, turn: Turn<'a>) {
         let ends_in_result = |turn: &Turn<'_>| turn.blocks.last().is_some_and(results::is_result);
         match self.turns.last_mut().filter(|last| last.role == Role::User) {
@@ -153,7 +152,7 @@ impl<'a> Ordered<'a> {
     }
 }
 
-/// The beginning of an answer, as the last message.
+/// The beginning of an answer, given as the last message.
 fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejection> {
     let Some(last) = turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
     if !abilities.prefill {
@@ -175,8 +174,8 @@ fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejectio
     Ok(())
 }
 
-/// A conversation with calls in it is refused without tools: the least that explains them, not to be called again. What the
-/// client chose is about its search, if there is one.
+/// A conversation with calls is refused without tools. This adds the minimal tools that explain them, which must not be
+/// called again. The client's tool choice then only concerns its search, if there is one.
 fn ensure_tools(conversation: &mut Conversation<'_>) -> Result<(), Rejection> {
     if !conversation.tools.is_empty() {
         return Ok(());

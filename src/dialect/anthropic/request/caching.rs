@@ -1,5 +1,5 @@
-//! Cache breakpoints: at most four, and none of an hour behind one of five minutes.
-//! Source: platform.claude.com/docs/en/build-with-claude/prompt-caching.
+//! Cache breakpoints: at most four, and none of an hour after one of five minutes. Source:
+//! platform.claude.com/docs/en/build-with-claude/prompt-caching.
 
 use crate::dialect::canon::conversation::{Block, BlockKind, Cache, Content, Conversation};
 use crate::dialect::canon::warning::Warnings;
@@ -20,12 +20,12 @@ pub(super) fn fit(conversation: &mut Conversation<'_>, warnings: &mut Warnings) 
         }
     };
     conversation.breakpoints().into_iter().for_each(&mut shorten);
-    // The provider puts this one behind all others.
+    // The provider puts this one after all others.
     shorten(&mut conversation.cache);
     if is_shortened { warnings.adapted("cache_control.ttl") } else { Ok(()) }
 }
 
-/// Moves breakpoints to where one may be: to be called while all that the client said is there still.
+/// Moves breakpoints to where they are allowed. Call it while everything that the client sent is still there.
 pub(super) fn settle(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
     for block in conversation.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
         if let BlockKind::ToolResult { content: Content::Blocks(within), .. } = &mut block.kind {
@@ -40,8 +40,8 @@ pub(super) fn settle(conversation: &mut Conversation<'_>, warnings: &mut Warning
     }
 }
 
-/// Thinking and text that says nothing take no breakpoint; the block before them does. One that has none before it is given
-/// back.
+/// Thinking and empty text cannot have a breakpoint; the block before them gets it. If there is no block before, the
+/// breakpoint is returned.
 fn off_ineligible<'b, 'a: 'b>(blocks: impl Iterator<Item = &'b mut Block<'a>>) -> Option<Cache> {
     let (mut before, mut lost): (Option<&mut Block<'_>>, _) = (None, None);
     for block in blocks {

@@ -1,4 +1,4 @@
-//! Documents and images of a message, and where they are.
+//! Documents and images of a message, and their sources.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::dialect::canon::warning::{invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// A document: one block, or as many as keep the order of its text and its pictures where it holds both.
+/// A document: one block, or several that keep the order if it has both text and images.
 pub(super) fn document<'a>(
     path: &Path<'_>,
     given: Option<Raw<'a>>,
@@ -46,17 +46,17 @@ pub(super) fn document<'a>(
     Ok(pieces.end())
 }
 
-/// What the further pieces of a document are called, if the first is called anything.
+/// The title of further pieces of a document, if the first has one.
 const CONTINUED: &str = "(continued)";
 
-/// What a document of several blocks becomes.
+/// The blocks that a document becomes.
 struct Pieces<'a> {
     kinds: Vec<BlockKind<'a>>,
-    /// Text that has come since the last picture.
+    /// Text since the last image.
     text: Option<String>,
-    /// Until it is said: a client's is as long as it likes, and with each piece it would be as many times as much.
+    /// Taken by the first piece: a client's title may be long, and would be repeated with each piece.
     title: Option<Escaped<'a>>,
-    /// Until it is said.
+    /// Taken by the first piece.
     context: Option<Escaped<'a>>,
 }
 
@@ -91,14 +91,14 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The types of images that Anthropic takes.
+/// The image types that Anthropic accepts.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
-/// Where an image is.
+/// The source of an image.
 pub(super) fn image<'a>(path: &Path<'_>, given: Option<Raw<'a>>) -> Result<Source<'a>, Rejection> {
     let mut source = source(path, given)?;
     if let Source::Base64 { media_type, .. } = &mut source {
-        // What many programs call it.
+        // A common wrong name.
         match media_type.to_ascii_lowercase().as_str() {
             "image/jpg" => *media_type = "image/jpeg".into(),
             lower if lower != &**media_type => *media_type = lower.to_owned().into(),
@@ -129,7 +129,7 @@ pub(super) fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Sou
         }
         "text" => Ok(Source::Text(word("data").ok_or_else(|| wrong("has no data"))?)),
         "url" => Ok(Source::Url(word("url").ok_or_else(|| wrong("has no url"))?)),
-        // Files are kept by one provider; another has no such file.
+        // Files belong to one provider; another does not have them.
         "file" => Err(unsupported(format!("{path}.source"))),
         _ => Err(wrong("is of no known type")),
     }

@@ -1,11 +1,11 @@
-//! One object of what a schema combines at its root, as Anthropic takes it.
+//! Merges what a schema combines at its root into one object, since Anthropic requires that.
 
 use std::collections::{HashMap, HashSet};
 
 use super::schema::references;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// Where definitions stand.
+/// The members that hold definitions.
 const PLACES: [&str; 2] = ["$defs", "definitions"];
 
 /// Whether anything is combined at the root.
@@ -13,7 +13,7 @@ pub(super) fn combines(schema: Raw<'_>) -> bool {
     schema.pick(["allOf", "anyOf", "oneOf"]).iter().any(Option::is_some)
 }
 
-/// One object of what `allOf`, `anyOf` and `oneOf` at the root combine.
+/// Merges the `allOf`, `anyOf` and `oneOf` at the root into one object.
 pub(super) fn flattened(schema: Raw<'_>, note: &mut String) -> String {
     let [all, any, one] = schema.pick(["allOf", "anyOf", "oneOf"]);
     let mut flat = Flat::of(schema);
@@ -31,7 +31,7 @@ pub(super) fn flattened(schema: Raw<'_>, note: &mut String) -> String {
     flat.written(schema)
 }
 
-/// Where a property was met: what all of it says holds; of two that a choice says, one does.
+/// Where a property occurs. In `allOf`, everything that is said about it holds; in a choice, one of the branches holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     All,
@@ -42,19 +42,19 @@ enum List {
 struct Property<'a> {
     name: String,
     list: List,
-    /// What is said of it, each once.
+    /// The different schemas given for it.
     said: Vec<Raw<'a>>,
 }
 
 struct Flat<'a> {
-    /// By what refers to them.
+    /// By the reference to them.
     definitions: HashMap<String, Raw<'a>>,
     properties: Vec<Property<'a>>,
     places: HashMap<String, usize>,
     said: HashSet<(usize, &'a str)>,
     required: Vec<String>,
     known: HashSet<String>,
-    /// How often a branch was a reference to each definition.
+    /// How often a branch referred to each definition.
     resolved: HashMap<String, usize>,
 }
 
@@ -98,9 +98,9 @@ impl<'a> Flat<'a> {
         }
     }
 
-    /// Takes the properties of a branch, and of what it refers to; what it requires. What was met before in the same list is not
-    /// read again, and so its requirements are not among them: for each of many branches that would take for ever. Then it is
-    /// not all.
+    /// Takes the properties of a branch and of what it refers to, and returns what it requires. A definition that was
+    /// met before in the same list is not read again, since that could take for ever with many branches. Its
+    /// requirements are then missing, and the result is `false`.
     fn branch(&mut self, list: List, branch: Raw<'a>, met: &mut HashSet<String>) -> (Vec<String>, bool) {
         let (mut names, mut part) = (Vec::new(), branch);
         loop {
@@ -120,7 +120,7 @@ impl<'a> Flat<'a> {
         Some((reference, found))
     }
 
-    /// The branches of a list, each once.
+    /// The branches of a list, without duplicates.
     fn branches(&mut self, list: Raw<'a>) -> Vec<Raw<'a>> {
         let mut known = HashSet::new();
         let mut branches = Vec::new();
@@ -135,7 +135,7 @@ impl<'a> Flat<'a> {
         branches
     }
 
-    /// Of several, one holds: required is what all of them require.
+    /// One of several branches holds, so a property is required only if all of them require it.
     fn one_of(&mut self, list: List, branches: Raw<'a>, note: &mut String) {
         let mut common: Option<Vec<String>> = None;
         let (mut choices, mut met, mut are_whole) = (Vec::new(), HashSet::new(), true);
@@ -181,7 +181,7 @@ impl<'a> Flat<'a> {
         for (key, value) in schema.members() {
             match &*key {
                 "allOf" | "anyOf" | "oneOf" | "properties" | "required" | "type" => {}
-                // What now stands at the root stands there once, or a budget would pay for it twice.
+                // A definition that now is in the root must not be repeated, or a budget would pay for it twice.
                 "$defs" | "definitions" if !self.resolved.is_empty() => {
                     let left = value.members().filter(|(name, _)| is_needed(&format!("#/{key}/{name}")));
                     let left: Vec<_> = left.collect();
@@ -199,12 +199,12 @@ impl<'a> Flat<'a> {
         out.finish()
     }
 
-    /// Which definitions are to be kept: all but those to which branches alone refer.
+    /// Which definitions must stay: all but those to which only branches refer.
     fn needed(&self, schema: Raw<'_>) -> impl Fn(&str) -> bool {
         let mut uses: HashMap<String, usize> = HashMap::new();
         if !self.resolved.is_empty() {
             for mut reference in references(schema) {
-                // `#/$defs/A/properties/b` is of `#/$defs/A`.
+                // `#/$defs/A/properties/b` refers to `#/$defs/A`.
                 let end = reference.match_indices('/').nth(2).map(|(at, _)| at);
                 reference.truncate(end.unwrap_or(reference.len()));
                 *uses.entry(reference).or_default() += 1;

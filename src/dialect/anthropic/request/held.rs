@@ -1,5 +1,5 @@
-//! What an answer can be held to: schemas of structured outputs and of strict tools.
-//! Source: platform.claude.com/docs, structured outputs.
+//! Schemas that the API can enforce, for structured outputs and strict tools. Source: platform.claude.com/docs,
+//! structured outputs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::dialect::canon::warning::invalid;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// Keywords that an answer cannot be held to. What they say goes into the description.
+/// Keywords that the API cannot enforce. They are moved to the description.
 const UNHELD: [&str; 23] = [
     "minimum",
     "maximum",
@@ -39,29 +39,29 @@ const UNHELD: [&str; 23] = [
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
 
-/// A schema that an answer can be held to.
+/// A schema that can be enforced.
 pub(super) struct Held {
     pub(super) schema: String,
     pub(super) tally: Tally,
 }
 
-/// What was found in one.
+/// Facts about such a schema.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
-    /// Some object of it may have members that it does not name, and no longer may: one that names none is closed to `{}`.
+    /// An object may have had unnamed members, and may not any more; one that names none is closed to `{}`.
     pub(super) is_narrower: bool,
-    /// Some object of it is closed to `{}` that might have had members.
+    /// An object that might have had members is closed to `{}`.
     pub(super) is_emptied: bool,
-    /// Some of what it asks for is only told to the model, since an answer cannot be held to it.
+    /// Some requirements are only described to the model, since they cannot be enforced.
     pub(super) is_looser: bool,
-    /// How many members its objects may do without.
+    /// The number of optional members.
     pub(super) optional: usize,
-    /// How many members may be of several types.
+    /// The number of members with several types.
     pub(super) unions: usize,
 }
 
 impl Tally {
-    /// What an object says of its members.
+    /// Counts the members of an object.
     fn count(&mut self, properties: Raw<'_>, required: Option<Raw<'_>>) {
         let names = required.into_iter().flat_map(Raw::elements).filter_map(Raw::text);
         let names: HashSet<String> = names.map(|name| name.into_plain().into_owned()).collect();
@@ -73,10 +73,10 @@ impl Tally {
     }
 }
 
-/// A schema with `additionalProperties: false` on every object, and without what an answer cannot be held to.
+/// A schema with `additionalProperties: false` on every object, and without what cannot be enforced.
 ///
 /// # Errors
-/// One that refers to itself, or to what is not in it.
+/// When the schema refers to itself, or to something outside it.
 pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
     let root = Raw::new(schema);
     let refuse = |why: &str| Err(invalid(path.to_string(), why));
@@ -99,8 +99,8 @@ pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
     Ok(Held { schema: out.finish(), tally })
 }
 
-/// Whether some definition leads back to itself: those that lead nowhere are taken away until none is left, or none leads
-/// nowhere.
+/// Whether a definition leads back to itself. It repeatedly removes definitions that refer to no other; if some remain,
+/// they are recursive.
 fn is_recursive(definitions: &[(String, Vec<String>)]) -> bool {
     let by_name: HashMap<&str, usize> = definitions.iter().zip(0..).map(|((name, _), at)| (&**name, at)).collect();
     let mut leads_to = vec![0_usize; definitions.len()];
@@ -133,10 +133,10 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     }
     out.open('{');
     let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
-    // Whether it says which members it has: those that it names, or that there are no others.
+    // Whether the object names its members, or says that there are no others.
     let mut says_which = false;
     let (mut names_any, mut is_closed) = (false, false);
-    // Asked once: a hostile object has `items` as often as it likes.
+    // Read once: a hostile object may repeat `items` any number of times.
     let [tuple, one_of, properties, required] = schema.pick(["prefixItems", "oneOf", "properties", "required"]);
     properties.into_iter().for_each(|properties| tally.count(properties, required));
     for (key, value) in schema.members() {
@@ -162,10 +162,10 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
                 says_which |= names_any;
                 each(out.key(&key), value);
             }
-            // Of the elements behind those that `prefixItems` has, and without it of all.
+            // With `prefixItems`, this is about the elements after those; without it, about all.
             "items" if tuple.is_some() => unheld.push(format!("items: {}", value.as_str())),
             "items" => sanitise(out.key("items"), value, tally),
-            // Exactly one of them cannot be held; one of them can.
+            // "Exactly one" cannot be enforced; "at least one" can.
             "anyOf" | "oneOf" | "allOf" => {
                 out.key(if key == "allOf" { "allOf" } else { "anyOf" }).open('[');
                 value.elements().for_each(|branch| sanitise(out, branch, tally));
@@ -207,7 +207,7 @@ fn is_unheld(name: &str, value: Raw<'_>) -> bool {
     match name {
         "minItems" => value.count().is_none_or(|least| least > 1),
         "format" => value.text().is_none_or(|format| !FORMATS.contains(&format.as_str())),
-        // Look-around, references back and word boundaries.
+        // Look-around, back-references and word boundaries.
         "pattern" => value.text().is_none_or(|pattern| {
             let pattern = pattern.decoded();
             let refers_back = pattern.as_bytes().windows(2).any(|two| two[0] == b'\\' && matches!(two[1], b'1'..=b'9'));

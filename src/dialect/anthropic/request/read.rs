@@ -12,7 +12,7 @@ use crate::domain::catalog::Effort;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// What becomes of each member, toward an API that is not Anthropic's. Members that are not listed are dropped.
+/// What happens to each member, for an API that is not Anthropic's. Members that are not listed are dropped.
 pub(super) const FIELDS: [Field; 33] = [
     Field::new("model", Fate::Mapped),
     Field::new("messages", Fate::Mapped),
@@ -20,7 +20,7 @@ pub(super) const FIELDS: [Field; 33] = [
     Field::new("system", Fate::Mapped),
     Field::new("temperature", Fate::Adapted),
     Field::new("top_p", Fate::Adapted),
-    // Servers of Chat Completions have no such member, but for some that cannot be told from the others.
+    // Only some servers of Chat Completions have this member, and they cannot be told from the others.
     Field::new("top_k", Fate::Dropped),
     Field::new("stop_sequences", Fate::Adapted),
     Field::new("stream", Fate::Mapped),
@@ -33,7 +33,7 @@ pub(super) const FIELDS: [Field; 33] = [
     Field::new("service_tier", Fate::Adapted),
     Field::new("cache_control", Fate::Adapted),
     Field::new("speed", Fate::Dropped).unless(r#""standard""#),
-    // They change what the answer means, what it may do, or who pays: Claude Code tries again without them.
+    // They change what the answer means, what it may do, or who pays. Claude Code retries without them.
     Field::new("container", Fate::Refused),
     Field::new("mcp_servers", Fate::Refused).unless("[]"),
     Field::new("compaction", Fate::Refused),
@@ -42,7 +42,7 @@ pub(super) const FIELDS: [Field; 33] = [
     Field::new("billing_policy", Fate::Refused),
     Field::new("safeguards", Fate::Refused),
     Field::new("inference_geo", Fate::Refused).unless(r#""global""#),
-    // Sent with every call of Claude Code; refused, each would be made twice.
+    // Claude Code sends it with every call; if it were refused, each call would be made twice.
     Field::new("context_management", Fate::Dropped),
     Field::new("diagnostics", Fate::Dropped),
     Field::new("fallback_credit_token", Fate::Dropped),
@@ -52,10 +52,10 @@ pub(super) const FIELDS: [Field; 33] = [
     Field::new("betas", Fate::Dropped),
 ];
 
-/// Reads a request whose grammar has been checked.
+/// Reads a request whose grammar was checked.
 ///
 /// # Errors
-/// What is of the wrong type, or cannot be said in another dialect, with the path of the field.
+/// When a member has the wrong type, or cannot be expressed in another dialect. The error has the path of the field.
 pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
     let mut conversation = Conversation::default();
     let mut messages = None;
@@ -99,11 +99,11 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     Ok(conversation)
 }
 
-/// Anthropic reads messages of the assistant that follow each other as one. Elsewhere a call that another message follows is
-/// one without a result, and thinking alone is nothing; text is left as it is, in as many messages.
+/// Anthropic reads consecutive assistant messages as one. Elsewhere a call that another message follows has no result,
+/// and thinking alone is nothing. Text stays as it is, in as many messages.
 #[derive(Default)]
 struct Assistants {
-    /// What the last message of the assistant does.
+    /// Whether the last assistant message has calls.
     calls: bool,
     says: bool,
 }
@@ -212,7 +212,7 @@ fn format<'a>(path: &'static str, value: Raw<'a>) -> Result<Option<Format<'a>>, 
     Ok(Some(Format::Schema { name: None, description: None, schema }))
 }
 
-/// What is no breakpoint is none, and never an error: the prompt is the same.
+/// An invalid breakpoint is ignored, and never an error: the prompt is the same.
 pub(super) fn cache_control(value: Option<Raw<'_>>, warnings: &mut Warnings) -> Option<Cache> {
     let [kind, ttl] = value?.pick(["type", "ttl"]).map(|word| word.and_then(Raw::text).unwrap_or_default());
     match (kind.as_str(), ttl.as_str()) {
@@ -237,14 +237,14 @@ fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut 
             "input_schema",
             "strict",
             "cache_control",
-            // What only Anthropic says of a tool, and no other model is told.
+            // Members that only Anthropic uses, and no other model sees.
             "input_examples",
             "allowed_callers",
             "eager_input_streaming",
             "defer_loading",
         ]);
         let name = name.and_then(Raw::text).unwrap_or_default();
-        // What Claude Code leaves in the place of tools that it would name later.
+        // Claude Code's placeholder for tools that it would name later.
         if name.as_str() == "DeferredToolPlaceholder" {
             warnings.dropped("tools.DeferredToolPlaceholder")?;
             continue;
@@ -275,8 +275,8 @@ fn tools<'a>(list: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut 
     Ok(())
 }
 
-/// Tools that the operator adds on the way are tools from the beginning, where an API knows no others. Those of `tools` that
-/// wait to be added are sent with the rest.
+/// Tools that the operator adds later are tools from the beginning, since other APIs know no additions. Tools that wait
+/// to be added are sent with the rest.
 fn additions(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let (mut added, mut known) = (false, None);
     for turn in conversation.turns.iter_mut().filter(|turn| turn.role == Role::System) {
@@ -295,7 +295,7 @@ fn additions(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Re
     if added { warnings.adapted("messages.tool_addition") } else { Ok(()) }
 }
 
-/// Whether the block adds a tool that there is, or now is, among these, whose names are `known` once anybody has asked.
+/// Whether the block adds a tool that is, or now is, among these. `known` caches their names.
 fn addition<'a>(block: Raw<'a>, tools: &mut Vec<Tool<'a>>, known: &mut Option<HashSet<Escaped<'a>>>) -> bool {
     let [kind, tool] = block.pick(["type", "tool"]);
     let Some(tool) = tool.filter(|_| kind.and_then(Raw::text).is_some_and(|kind| kind.as_str() == "tool_addition"))

@@ -1,4 +1,4 @@
-//! Calls and their results: an id for each call that is its alone, one result for each, and none for what was never called.
+//! Calls and their results: each call gets a unique id and one result, and there is no result without a call.
 
 use crate::dialect::canon::called::{Called, Ids, orphan};
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Role, Turn};
@@ -11,11 +11,11 @@ pub(super) fn is_result(block: &Block<'_>) -> bool {
     matches!(block.kind, BlockKind::ToolResult { .. })
 }
 
-/// Results for the calls that nobody answered.
+/// Results for calls without one.
 ///
-/// Of these alone a longer conversation may begin otherwise than the shorter did: the real one, should it come behind what the
-/// user said meanwhile, stands here in their place. Kept, they would tell the model that its tool failed; and a second result
-/// for one call is an error.
+/// Only here may a longer conversation begin differently from the shorter one: if the real result comes after what the
+/// user said meanwhile, it replaces the made-up one. Keeping that would tell the model that its tool failed, and a
+/// second result for a call is an error.
 fn missing<'a>(called: &mut Called<'a>, warnings: &mut Warnings) -> Result<Vec<Block<'a>>, Rejection> {
     if called.waits() {
         warnings.adapted("messages.tool_calls")?;
@@ -41,7 +41,7 @@ pub(super) fn repair<'a>(turns: Vec<Turn<'a>>, warnings: &mut Warnings) -> Resul
     Ok(out)
 }
 
-/// Gives each call of a turn an id that no earlier one has.
+/// Gives each call of a turn an id that no earlier call has.
 fn of_calls<'a>(turn: &mut Turn<'a>, ids: &mut Ids<'a>, called: &mut Called<'a>) {
     for block in &mut turn.blocks {
         let BlockKind::ToolUse { id, .. } = &mut block.kind else { continue };
@@ -51,7 +51,7 @@ fn of_calls<'a>(turn: &mut Turn<'a>, ids: &mut Ids<'a>, called: &mut Called<'a>)
     }
 }
 
-/// Results take the ids of their calls, and come first. What answers none is something that the user says.
+/// Results get the ids of their calls, and come first. A result without a call becomes something that the user says.
 fn answer<'a>(turn: &mut Turn<'a>, called: &mut Called<'a>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let blocks = std::mem::take(&mut turn.blocks);
     let (mut results, mut others) = (Vec::with_capacity(blocks.len()), Vec::new());
@@ -77,7 +77,7 @@ fn answer<'a>(turn: &mut Turn<'a>, called: &mut Called<'a>, warnings: &mut Warni
     Ok(())
 }
 
-/// Answers the calls that no user turn follows, by one of its own.
+/// Adds a user turn that answers calls which no user turn follows.
 fn unanswered<'a>(
     out: &mut Vec<Turn<'a>>,
     called: &mut Called<'a>,

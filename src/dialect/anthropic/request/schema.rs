@@ -1,4 +1,4 @@
-//! The schemas of tools as Anthropic takes them: objects at the root. Source: platform.claude.com/docs, tool use.
+//! The schemas of tools as Anthropic requires them: an object at the root. Source: platform.claude.com/docs, tool use.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Limits, Out, Raw, Tape};
 
-/// How many references at the root are followed, each to the next.
+/// How many references at the root are followed in a row.
 const MOST_HOPS: usize = 8;
 
 const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
 
-/// A tool's schema, untouched wherever it can be: its bytes are part of what is cached. What a flattened one no longer says
-/// goes to `note`, escaped.
+/// A tool's schema, unchanged if possible: its bytes are part of what is cached. What a flattened schema no longer says
+/// is appended to `note`, escaped.
 pub(super) fn of_tool<'a>(
     schema: Option<Raw<'a>>,
     path: &Path<'_>,
@@ -26,7 +26,7 @@ pub(super) fn of_tool<'a>(
     if let Some(reference) = reference.and_then(Raw::text) {
         warnings.adapted(path.to_string())?;
         let whole = inlined(schema, reference, path)?;
-        // What was referred to may combine others itself.
+        // The target of the reference may combine schemas itself.
         let mut tape = Tape::default();
         let root = tape.read(&whole, Limits::default().depth);
         let flat = root.filter(|root| combines(*root)).map(|root| flattened(root, note));
@@ -45,12 +45,12 @@ pub(super) fn of_tool<'a>(
     }
 }
 
-/// `{"$ref":"#/$defs/Name","$defs":…}` as the definition itself, which still may refer to the others.
+/// Replaces `{"$ref":"#/$defs/Name","$defs":…}` by the definition, which may still refer to the others.
 fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Result<String, Rejection> {
     let mut way = vec![reference.into_plain()];
     let mut found = referred(schema, &way[0], path)?;
     for _ in 0..MOST_HOPS {
-        // What says something of its own is kept as it is.
+        // A schema that says more than the reference is kept as it is.
         let is_alias = |(key, _): (Cow<'_, str>, _)| matches!(&*key, "$ref" | "type" | "title" | "description");
         let next = found.member("$ref").and_then(Raw::text).filter(|_| found.members().all(is_alias));
         let Some(next) = next.map(Escaped::into_plain) else { break };
@@ -66,8 +66,8 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
     for (key, value) in found.members() {
         out.key(Escaped::new(&key).as_str()).raw(value.as_str());
     }
-    // It stands there once, or a budget that was asked for what the client sent would pay for twice as much: but for where
-    // something else refers to what the way led by, and to all behind that.
+    // The definition must not be there twice, or a budget would pay for twice what the client sent. But from the first
+    // definition on the way to which something else refers, all of them stay.
     let references = references(schema);
     let is_meant = |step: &Cow<'_, str>| {
         let is_within = |rest: &str| rest.is_empty() || rest.starts_with('/');
@@ -88,7 +88,7 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
     Ok(out.finish())
 }
 
-/// The object that a reference leads to.
+/// The object that a reference points to.
 fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
     let steps = reference.strip_prefix("#/");
     let steps = steps.ok_or_else(|| invalid(format!("{path}.$ref"), "must be within the schema"))?;
@@ -97,7 +97,7 @@ fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw
     found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to nothing within the schema"))
 }
 
-/// All that is referred to, however deep.
+/// All references in a schema, at any depth.
 pub(super) fn references(value: Raw<'_>) -> Vec<String> {
     let (mut found, mut waiting) = (Vec::new(), vec![value]);
     while let Some(value) = waiting.pop() {

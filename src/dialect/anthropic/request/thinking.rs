@@ -1,4 +1,4 @@
-//! How hard to think, as each of Anthropic's models wants to be told.
+//! How much to think, in the form that each of Anthropic's models accepts.
 
 use crate::dialect::canon::conversation::{BlockKind, Conversation, Role, Thinking, ThinkingKind, ToolChoice};
 use crate::dialect::canon::needs::Aim;
@@ -7,32 +7,32 @@ use crate::domain::catalog::{Effort, Efforts};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// The least budget that the API takes.
+/// The smallest budget that the API accepts.
 const LEAST: u64 = 1024;
-/// What is left for the answer, where the client set no limit to both.
+/// The tokens for the answer, if the client set no limit for both.
 const ANSWER: u64 = 8192;
 
-/// What goes into the request.
+/// The resulting members of the request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// `thinking`, spelled.
     pub(super) thinking: Option<String>,
     /// `output_config.effort`.
     pub(super) effort: Option<Effort>,
-    /// It is told in tokens, and no tool may be forced.
+    /// Thinking has a token budget, and no tool may be forced.
     pub(super) by_budget: bool,
-    /// The model thinks, and is not told how to sample.
+    /// The model thinks, and accepts no sampling parameters.
     pub(super) is_on: bool,
-    /// The least `max_tokens` that has room for it.
+    /// The smallest `max_tokens` that leaves room for it.
     pub(super) wants: Option<u64>,
 }
 
-/// How long the answer may be.
+/// The limits on the length of the answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// What somebody set.
+    /// The limit that was set.
     pub(super) asked: Option<u64>,
-    /// What there is at most.
+    /// The most that there is.
     pub(super) most: u64,
 }
 
@@ -45,7 +45,7 @@ impl Plan {
     ) -> Result<Plan, Rejection> {
         let abilities = &aim.abilities;
         let plan = match (&conversation.thinking, conversation.effort) {
-            // Who speaks Anthropic's own words is taken by them.
+            // A client that uses Anthropic's own members gets what it asked for.
             (Some(thinking), effort) => {
                 let said = Plan::said(thinking, room, warnings)?;
                 let kind = if said.is_on { thinking.kind } else { ThinkingKind::Disabled };
@@ -70,11 +70,11 @@ impl Plan {
                     let taken = nearest.map_or("none", Effort::name);
                     warnings.adapted(format!("reasoning_effort:{}>{taken}", effort.name()))?;
                 }
-                // Newer models show no thinking unless they are asked to.
+                // Newer models show their thinking only if asked.
                 let plan = Plan::thinking(r#"{"type":"adaptive","display":"summarized"}"#, nearest);
                 Plan { is_on: true, ..plan }
             }
-            // A model that is told in tokens may know levels too, and does not think for them.
+            // A model with token budgets may accept effort levels too; they do not make it think.
             (None, effort) if conversation.is_own_effort && abilities.efforts != Efforts::default() => {
                 let effort = effort_beside(ThinkingKind::Disabled, effort, abilities.efforts, warnings)?;
                 Plan { effort, ..Plan::default() }
@@ -88,7 +88,7 @@ impl Plan {
         Plan { thinking: Some(spelled.to_owned()), effort, ..Plan::default() }
     }
 
-    /// In the client's words, but for a budget that leaves no room for an answer.
+    /// Keeps the client's setting, except for a budget that leaves no room for an answer.
     fn said(thinking: &Thinking<'_>, room: Room, warnings: &mut Warnings) -> Result<Plan, Rejection> {
         let said = Plan {
             thinking: Some(thinking.raw.as_str().to_owned()),
@@ -110,7 +110,7 @@ impl Plan {
         Ok(Plan { thinking: spelled, by_budget: true, wants: room.wants(fits), ..said })
     }
 
-    /// For models that are told in tokens.
+    /// For models with token budgets.
     fn budget(effort: Effort, room: Room, warnings: &mut Warnings) -> Result<Plan, Rejection> {
         let wanted = match effort {
             Effort::None | Effort::Minimal => LEAST,
@@ -136,8 +136,8 @@ impl Plan {
         })
     }
 
-    /// Without thinking, where the API would refuse it: with a tool that must be called, unless the model decides how much and
-    /// may; and behind a turn whose thinking the client has lost.
+    /// Removes thinking if the API would refuse it: with a forced tool, unless the model thinks adaptively and may; and
+    /// after a turn whose thinking the client has lost.
     fn kept(self, conversation: &Conversation<'_>, aim: &Aim<'_>, warnings: &mut Warnings) -> Result<Plan, Rejection> {
         let forced = matches!(conversation.choice, Some(ToolChoice::Any | ToolChoice::Named(_)));
         let modes = aim.abilities.thinking;
@@ -152,19 +152,19 @@ impl Plan {
 }
 
 impl Room {
-    /// As much of a budget as stays below the limit. None where there is no room for thinking and an answer.
+    /// As much of a budget as stays below the limit. `None` if there is no room for thinking and an answer.
     fn for_budget(self, wanted: u64) -> Option<u64> {
         let limit = self.asked.unwrap_or(self.most);
         if limit <= LEAST { None } else { Some(wanted.min(limit - 1)) }
     }
 
-    /// What the answer must be given, where nobody set a limit.
+    /// The length to allow for the answer, if there is no limit.
     fn wants(self, budget: u64) -> Option<u64> {
         if self.asked.is_none() { Some(budget.saturating_add(ANSWER)) } else { None }
     }
 }
 
-/// The effort that goes with thinking in Anthropic's own words, which say whether there is any.
+/// The effort beside Anthropic's own `thinking` member, which decides whether there is any thinking.
 fn effort_beside(
     kind: ThinkingKind,
     effort: Option<Effort>,
@@ -172,7 +172,7 @@ fn effort_beside(
     warnings: &mut Warnings,
 ) -> Result<Option<Effort>, Rejection> {
     let Some(asked) = effort else { return Ok(None) };
-    // Without thinking, or with it between tools alone, the highest levels are refused.
+    // Without thinking, or with thinking only between tools, the highest levels are refused.
     let is_little = matches!(kind, ThinkingKind::Disabled | ThinkingKind::BetweenTools);
     let most = if is_little { Effort::High } else { Effort::Max };
     let taken = if asked == Effort::None { None } else { efforts.nearest(asked.clamp(Effort::Low, most)) };
@@ -201,7 +201,7 @@ fn with_budget(thinking: Raw<'_>, budget: u64) -> String {
     out.finish()
 }
 
-/// Whether the last thing that the assistant did is a call, or the beginning of the answer, without the thinking that led to it.
+/// Whether the assistant's last turn is a call, or the beginning of the answer, without the thinking that led to it.
 fn lost_thinking(conversation: &Conversation<'_>) -> bool {
     let goes_on = conversation.turns.last().is_some_and(|turn| turn.role == Role::Assistant);
     let last = conversation.turns.iter().rev().find(|turn| turn.role == Role::Assistant);

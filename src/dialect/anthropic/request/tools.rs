@@ -12,26 +12,27 @@ use crate::domain::catalog::Abilities;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
 
-/// Input that is text, as the one member of an object.
+/// The schema of a text input, as the one member of an object.
 const TEXT_INPUT: &str =
     r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
 
-/// Most tools of a request whose calls are held to their schemas.
+/// The most strict tools of a request.
 const MOST_STRICT: usize = 20;
-/// Most members that all of those may do without.
+/// The most optional members of all strict tools together.
 const MOST_OPTIONAL: usize = 24;
-/// Most members of all of those that may be of several types. Source: platform.claude.com/docs, structured outputs.
+/// The most members with several types of all strict tools together. Source: platform.claude.com/docs, structured
+/// outputs.
 const MOST_UNIONS: usize = 16;
 
-/// What a tool takes, as it is told.
+/// The schema of a tool, as it is sent.
 struct Spelled<'a> {
     schema: Cow<'a, str>,
     note: String,
-    /// What its calls can be held to, if they are to be.
+    /// The enforceable schema, if its calls are to be strict.
     held: Option<Held>,
 }
 
-/// `tools`, as far as it is the client's.
+/// `tools`, without the provider's.
 pub(super) fn tools(
     out: &mut Out,
     tools: &[Tool<'_>],
@@ -42,7 +43,7 @@ pub(super) fn tools(
     let spelled = |(at, tool)| spelled(at, tool, abilities, warnings);
     let mut all = tools.iter().enumerate().map(spelled).collect::<Result<Vec<_>, _>>()?;
     if !fits(&all) {
-        // All of them or none: which of them were dropped would change as tools come and go.
+        // All of them or none: otherwise the dropped ones would change as tools come and go.
         warnings.dropped("tools.strict")?;
         all.iter_mut().for_each(|spelled| spelled.held = None);
     }
@@ -101,18 +102,18 @@ fn spelled<'a>(
     };
     let mut to_hold = None;
     if let ToolKind::Function { schema: given, strict: true } = &tool.kind {
-        // Without a schema a function takes nothing, and can be held to that.
+        // A function without a schema takes nothing, and that can be enforced.
         let can_be = |held: &Held| !held.tally.is_narrower || given.is_none();
         to_hold = if abilities.structured_outputs { held(&schema, &path).ok().filter(can_be) } else { None };
         if to_hold.is_none() {
-            // Calls cannot be held to it, and can be made all the same.
+            // The schema cannot be enforced for calls, but calls are still possible.
             warnings.dropped("tools.strict")?;
         }
     }
     Ok(Spelled { schema, note, held: to_hold })
 }
 
-/// Whether the provider takes all that calls are to be held to: beyond any of its limits it refuses the request.
+/// Whether the provider accepts all strict tools: beyond any of its limits it refuses the request.
 fn fits(all: &[Spelled<'_>]) -> bool {
     let held = || all.iter().filter_map(|spelled| spelled.held.as_ref());
     let optional: usize = held().map(|held| held.tally.optional).sum();
@@ -152,7 +153,7 @@ pub(super) fn choice(
     Ok(())
 }
 
-/// The version that every model takes: later ones run code besides.
+/// The version that every model accepts; later ones also run code.
 const SEARCH: &str = "web_search_20250305";
 
 /// The provider's own search of the web.

@@ -8,7 +8,7 @@ use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// Blocks that only Anthropic can say: what its own tools did, and what it says of the conversation.
+/// Blocks that only Anthropic's API has: what its own tools did, and what it says about the conversation.
 const FOREIGN: [&str; 20] = [
     "server_tool_use",
     "web_search_tool_result",
@@ -32,7 +32,7 @@ const FOREIGN: [&str; 20] = [
     "browser_tool_result",
 ];
 
-/// A string, or blocks: of a message, of `system`, of a tool's result.
+/// A string, or blocks: of a message, of `system`, or of a tool's result.
 pub(super) fn content<'a>(
     path: &Path<'_>,
     content: Option<Raw<'a>>,
@@ -54,7 +54,7 @@ pub(super) fn content<'a>(
     Ok(blocks)
 }
 
-/// One block, or as many as say the same where it is a document of several.
+/// One block, or several with the same meaning for a document with several parts.
 fn block<'a>(
     path: &Path<'_>,
     raw: Raw<'a>,
@@ -130,7 +130,7 @@ fn block<'a>(
     Ok(())
 }
 
-/// Answers of other models do not say which of what they were given they rest on.
+/// Other models do not say which of their inputs an answer is based on.
 fn uncited(fields: &Fields<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
     match fields.citations.and_then(|asked| asked.member("enabled")).and_then(Raw::bool) {
         Some(true) => warnings.dropped("messages.content.citations"),
@@ -186,7 +186,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Title, source and text, a line each.
+/// Title, source and text, one per line.
 fn search_result<'a>(fields: &Fields<'a>) -> Escaped<'a> {
     let word = |field: Option<Raw<'a>>| field.and_then(Raw::text).unwrap_or_default();
     let texts = fields.content.into_iter().flat_map(Raw::elements).filter_map(|block| block.member("text")?.text());

@@ -15,23 +15,23 @@ use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// Output tokens where neither the client nor the catalogue says how many.
+/// The output limit if neither the client nor the catalogue has one.
 const DEFAULT_OUTPUT: u64 = 8192;
-/// Longest `metadata.user_id` that we send, in bytes.
+/// The longest `metadata.user_id` that is sent, in bytes.
 const LONGEST_USER: usize = 256;
 
-/// Blocks of thinking are signed for what stands before them; a client of Chat Completions that edits its history would
-/// else be refused. Source: platform.claude.com/docs/en/build-with-claude/preserved-thinking.
+/// Signatures bind thinking blocks to what precedes them. Without this, a Chat Completions client that edits its
+/// history would be refused. Source: platform.claude.com/docs/en/build-with-claude/preserved-thinking.
 const BINDING: &str = r#""block_binding":{"prefix_mismatch_behavior":"drop_block"}"#;
 const BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
 /// Source: platform.claude.com/docs/en/build-with-claude/task-budgets.
 const TASK_BETA: &str = "task-budgets-2026-03-13";
 const BOTH_BETAS: &str = "thinking-binding-controls-2026-08-01,task-budgets-2026-03-13";
 
-/// Writes a Messages request, whose messages are last.
+/// Writes a Messages request; its messages come last.
 ///
 /// # Errors
-/// What the model cannot be asked for.
+/// When the model does not support the request.
 pub(crate) fn write(
     mut conversation: Conversation<'_>,
     aim: &Aim<'_>,
@@ -83,7 +83,7 @@ pub(crate) fn write(
     } else if conversation.task_budget.is_some() {
         warnings.dropped("output_config.task_budget")?;
     }
-    // A tool that stands in for the format is no format.
+    // If a tool stands in for the format, no format is sent.
     output_config(&mut out, plan.effort, task_budget, format.as_deref().filter(|_| !needs.json_tool));
     cache_control(&mut out, conversation.cache);
     if conversation.stream {
@@ -121,20 +121,20 @@ pub(crate) fn write(
     Ok(out.finish())
 }
 
-/// What a model that thinks unasked must be asked for, so that earlier thinking of its may be said to be stale: in the first
-/// turn as in all, since what differs from turn to turn is neither cached nor what its thinking is bound to.
+/// The `thinking` member for a model that thinks unasked, which is needed to make stale thinking acceptable. It is sent
+/// from the first turn on, since what differs between turns is neither cached nor what thinking is bound to.
 fn unasked(aim: &Aim<'_>) -> Option<&'static str> {
     let is_wanted = aim.drops_stale_thinking && aim.abilities.thinking.unasked;
     is_wanted.then_some(r#"{"type":"adaptive"}"#)
 }
 
-/// Whether a thinking parameter can say what becomes of blocks that do not fit, and says nothing of it.
+/// Whether a thinking member may say what happens to blocks that do not fit, and does not.
 fn binds(thinking: Raw<'_>) -> bool {
     let kind = thinking.member("type").and_then(Raw::text).unwrap_or_default();
     kind.as_str() != "disabled" && thinking.member("block_binding").is_none()
 }
 
-/// What goes upstream of the format that the client asked for: a schema; or the tool that stands in for it.
+/// How the format that the client asked for is sent: as a schema, or as the tool that stands in for it.
 fn ask_for(
     format: Option<Format<'_>>,
     conversation: &mut Conversation<'_>,
@@ -153,7 +153,7 @@ fn ask_for(
         Some(Format::Schema { schema, description, .. }) => {
             let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
             let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
-            // Held to it, an answer could not fill its maps; the input of a tool that must be called is bound to nothing.
+            // If it were enforced, an answer could not fill its maps; the input of a forced tool is not enforced.
             let is_object = schema.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "object");
             let can_be_made = conversation.tools.is_empty() && !thinks && aim.abilities.forced_tools;
             let is_open = held.tally.is_emptied && is_object && !combines(schema) && can_be_made;
@@ -166,7 +166,7 @@ fn ask_for(
             }
             warnings.note(Loss::Emulated, "response_format.json_schema")?;
             needs.json_tool = true;
-            // What the client forbade, or never sent and stands for its history, must not be called instead.
+            // Tools that the client forbade, or that only explain its history, must not be called instead.
             let is_alone = conversation.choice == Some(ToolChoice::None);
             if is_alone && !aim.abilities.forced_tools {
                 return Err(unsupported("response_format"));
@@ -175,7 +175,7 @@ fn ask_for(
                 conversation.choice = Some(ToolChoice::Named(Escaped::new(JSON_TOOL)));
             } else if conversation.choice != Some(ToolChoice::Any) {
                 if matches!(conversation.choice, Some(ToolChoice::Named(_))) {
-                    // Made to call that tool, it could not answer.
+                    // If the model were forced to call that tool, it could not answer.
                     warnings.adapted("tool_choice")?;
                 }
                 conversation.choice = Some(ToolChoice::Auto);
@@ -189,7 +189,7 @@ fn ask_for(
     }
 }
 
-/// A schema with what the client says of it, which has no other place, unless it says something itself.
+/// Adds the client's description to a schema, unless it has one. There is no other place for it.
 fn described(schema: String, description: Option<&Escaped<'_>>, warnings: &mut Warnings) -> Result<String, Rejection> {
     let Some(description) = description.filter(|description| !description.is_empty()) else { return Ok(schema) };
     let root = Raw::new(&schema);
@@ -219,7 +219,7 @@ fn output_config(out: &mut Out, effort: Option<Effort>, task_budget: Option<Raw<
     out.close('}');
 }
 
-/// `temperature`, `top_p` and `top_k`, as far as the model takes them.
+/// `temperature`, `top_p` and `top_k`, as far as the model accepts them.
 fn sampling(
     out: &mut Out,
     conversation: &Conversation<'_>,
@@ -260,7 +260,7 @@ fn sampling(
     Ok(())
 }
 
-/// Who the user is, in no way that tells a person: the provider asks that it be no address and no number.
+/// An id for the user that identifies no person: the provider asks that it be no address and no number.
 fn anonymous(user: &str) -> String {
     let digits = user.bytes().filter(u8::is_ascii_digit).count();
     let is_phone = digits >= 7 && user.bytes().all(|b| b.is_ascii_digit() || b" +-().".contains(&b));

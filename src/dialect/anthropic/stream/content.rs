@@ -2,21 +2,20 @@ use crate::dialect::canon::MOST_KEPT;
 use crate::wire::json::{Escaped, Out, Raw, members};
 use crate::wire::sse::Block;
 
-/// The content of an answer as the API wants it back: of a stream put together again, with all that is in a block, known
+/// The content of a streamed answer, reassembled so that the API accepts it back, with everything in a block, known
 /// here or not.
 ///
-/// An answer that paused is gone on with by sending it back as it came; of what the provider's own tools found, some is
-/// encrypted.
+/// A paused answer is continued by sending it back as it came. Some results of the provider's own tools are encrypted.
 #[derive(Default)]
 pub(crate) struct Content {
-    /// The blocks that are whole.
+    /// The completed blocks.
     blocks: Out,
     open: Option<Open>,
-    /// About how much it is.
+    /// About how large it is.
     size: usize,
 }
 
-/// A block, as it began, and what its deltas said. Text is escaped.
+/// A block as it began, with its deltas. Text is escaped.
 #[derive(Default)]
 struct Open {
     start: String,
@@ -49,7 +48,7 @@ impl Content {
         }
     }
 
-    /// Whether it is more than is kept.
+    /// Whether it is more than may be kept.
     pub(crate) fn is_too_large(&self) -> bool {
         self.size > MOST_KEPT
     }
@@ -66,8 +65,8 @@ impl Content {
         }
     }
 
-    /// What follows a request that has been asked, so that its answer goes on. `None` where the request is not one that
-    /// [`write`](crate::dialect::anthropic::request::write) wrote.
+    /// The request that continues this answer. `None` if `request` was not written by
+    /// [`write`](crate::dialect::anthropic::request::write).
     pub(crate) fn behind(&self, request: &[u8]) -> Option<Vec<u8>> {
         // Its messages are last.
         let front = request.strip_suffix(b"]}")?;
@@ -102,7 +101,7 @@ impl Open {
                 "thinking" => &self.thinking,
                 "signature" => &self.signature,
                 "input" if !self.input.is_empty() => {
-                    // A model wrote it: what is no object would say more of the request than an input.
+                    // A model wrote it: anything but an object could inject more into the request than an input.
                     let input = Escaped::join(&[&self.input]);
                     let input = input.decoded();
                     let is_object = members(input.as_bytes(), |_, _| {});

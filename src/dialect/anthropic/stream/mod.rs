@@ -8,16 +8,16 @@ pub(crate) use self::content::Content;
 pub(crate) use self::read::Reader;
 pub(crate) use self::write::Writer;
 
-/// The block that is open, as far as its deltas depend on it.
+/// The kind of the open block, as far as its deltas depend on it.
 enum Kind {
     Text,
     Thinking {
         signed: bool,
     },
     Tool {
-        /// The start event's input, given only if no delta gives one: both together would be no JSON.
+        /// The start event's input. It is used only if no delta has one: both together would not be JSON.
         input: Option<String>,
     },
-    /// One that is whole as it was opened.
+    /// A block that was complete when it was opened.
     Opaque,
 }

@@ -13,16 +13,16 @@ use crate::wire::sse::Block;
 pub(crate) struct Reader {
     /// The id of the answer, once it has begun.
     id: Option<String>,
-    /// The open block, and the index it was opened with.
+    /// The open block, and its index.
     open: Option<(Kind, Option<u64>)>,
     usage: UsageNews,
-    /// Tokens have been counted: usage before that is none.
+    /// Tokens were counted; a usage before that is none.
     has_usage: bool,
     ended: Option<Ended>,
     is_over: bool,
 }
 
-/// What of an event anything depends on.
+/// The relevant parts of an event.
 #[derive(Default)]
 struct Data<'a> {
     kind: Option<Raw<'a>>,
@@ -34,7 +34,7 @@ struct Data<'a> {
     error: Option<Raw<'a>>,
 }
 
-/// What is new of a block, or of the message.
+/// The changes to a block, or to the message.
 #[derive(Default)]
 struct Delta<'a> {
     kind: Option<Raw<'a>>,
@@ -49,7 +49,7 @@ struct Delta<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// `None` for what is no JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
+    /// `None` if it is not a JSON object. What is cut out of it is passed on as it is spelled, so all of it is checked.
     fn read(json: &'a str) -> Option<Self> {
         let mut data = Data::default();
         cursor::object(json, |key, value| match key {
@@ -89,10 +89,10 @@ impl Reader {
         Reader { id: None, open: None, usage: UsageNews::default(), has_usage: false, ended: None, is_over: false }
     }
 
-    /// A whole answer.
+    /// Reads a whole answer.
     ///
     /// # Errors
-    /// What is no answer.
+    /// When it is not an answer.
     pub(crate) fn whole(json: &str, sink: Sink<'_>) -> Result<(), Fault> {
         let mut tape = Tape::default();
         let message = tape.read(json, usize::MAX).filter(|json| json.is_object());
@@ -121,7 +121,7 @@ impl Reader {
     fn message_start(&mut self, message: Option<Raw<'_>>, sink: Sink<'_>) -> Result<(), Fault> {
         let id = message.and_then(|message| text(message, "id")).unwrap_or_default();
         match &self.id {
-            // Proxies repeat the event when they retry; another id is another answer, spliced into this one.
+            // Proxies repeat the event when they retry. Another id means that another answer was spliced into this one.
             Some(known) if known == id.as_str() => return Ok(()),
             Some(_) => return Err(Fault::garbled("the upstream began a second message within one stream")),
             None => self.begin(id, sink),
@@ -137,7 +137,7 @@ impl Reader {
         sink(Event::Start { id });
     }
 
-    /// Writers rely on `Start` coming first, whatever the upstream forgot.
+    /// Writers rely on `Start` coming first, whatever the upstream left out.
     fn ensure_begun(&mut self, sink: Sink<'_>) {
         if self.id.is_none() {
             self.begin(Escaped::default(), sink);
@@ -212,7 +212,7 @@ impl Reader {
         }
     }
 
-    /// Whether an event of that index is about the open block. One without an index is believed.
+    /// Whether an event with that index is about the open block. An event without an index is accepted.
     fn is_open(&self, index: Option<u64>) -> bool {
         let opened = self.open.as_ref().map(|(_, opened)| *opened);
         opened.is_some_and(|opened| opened == index || opened.is_none() || index.is_none())
@@ -250,7 +250,7 @@ impl Reader {
 impl StreamReader for Reader {
     fn block(&mut self, block: &Block<'_>, sink: Sink<'_>) -> Result<(), Fault> {
         let Some(json) = block.data().filter(|data| !data.trim_ascii().is_empty()) else { return Ok(()) };
-        // The mark of OpenAI's streams says nothing here, and SDKs pass over it.
+        // The end marker of OpenAI's streams means nothing here, and SDKs ignore it.
         if self.is_over || block.is_done() {
             return Ok(());
         }
@@ -310,20 +310,20 @@ fn text<'a>(object: Raw<'a>, name: &str) -> Option<Escaped<'a>> {
     object.member(name).and_then(Raw::text)
 }
 
-/// Gives a piece unless it is empty, and says whether it did: clients take an empty piece for a malformed one.
+/// Emits a piece unless it is empty, and returns whether it did: clients take an empty piece for a malformed one.
 fn give<'a>(sink: Sink<'_>, event: fn(Escaped<'a>) -> Event<'a>, piece: Option<Raw<'a>>) -> bool {
     let piece = piece.and_then(Raw::text).filter(|piece| !piece.is_empty());
     piece.map(|piece| sink(event(piece))).is_some()
 }
 
-/// Whether it is an object with members, be they `null`.
+/// Whether it is an object with members, even if they are `null`.
 fn says_something(raw: &Raw<'_>) -> bool {
     let inside = raw.as_str().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     inside.is_some_and(|inside| !inside.trim_ascii().is_empty())
 }
 
-/// Counts are cumulative: each that is stated replaces what was known of it, but that nothing went in is what servers say who do
-/// not say it again, as the meter has it.
+/// Counts are cumulative: each stated count replaces the known one, except an input of zero, which comes from servers
+/// that do not repeat the input. The meter does the same.
 fn overwrite(news: &mut UsageNews, counts: Raw<'_>) {
     let usage = &mut news.usage;
     let set = |field: &mut u64, value: Option<Raw<'_>>| *field = value.and_then(count).unwrap_or(*field);

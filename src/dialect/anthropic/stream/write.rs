@@ -19,7 +19,7 @@ pub(crate) struct Writer {
     likely_input: u64,
     has_begun: bool,
     open: Option<Kind>,
-    /// The index of the next block: SDKs take them for places in a list.
+    /// The index of the next block: SDKs use it as a place in a list.
     next: u64,
     has_tool: bool,
     usage: UsageNews,
@@ -28,7 +28,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// For an answer of `model`, both as plain text.
+    /// For an answer of `model`; both arguments are plain text.
     pub(crate) fn new(model: &str, request_id: &str) -> Self {
         Writer {
             model: Escaped::new(model).as_str().to_owned(),
@@ -44,8 +44,8 @@ impl Writer {
         }
     }
 
-    /// SDKs crash without the list of content and the usage. What went in several frameworks read here and nowhere else: by a
-    /// guess, since the true figures come at the end.
+    /// SDKs crash without the content list and the usage. Several frameworks read the input tokens only here, so a
+    /// guess is written, since the true figures come at the end.
     fn begin(&mut self, id: &Escaped<'_>, out: &mut BytesMut) {
         if std::mem::replace(&mut self.has_begun, true) {
             return;
@@ -104,7 +104,7 @@ impl Writer {
         });
     }
 
-    /// A delta of the open block, which is the last that was numbered.
+    /// A delta of the open block, which has the last index.
     fn delta(&self, parts: &[&str], out: &mut BytesMut) {
         put(out, &["event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":"]);
         put_number(out, self.next.saturating_sub(1));
@@ -141,7 +141,7 @@ impl Writer {
     }
 }
 
-/// What [`ESTIMATED`](crate::dialect::anthropic::meter::ESTIMATED) reads.
+/// The member that [`ESTIMATED`](crate::dialect::anthropic::meter::ESTIMATED) names.
 const GUESS: &str = r#""estimated":true,"#;
 const SIGNATURE: &str = r#"signature_delta","signature":""#;
 
@@ -157,7 +157,7 @@ impl StreamWriter for Writer {
         match (event, &mut self.open) {
             (Event::Start { id }, _) => self.begin(&id, out),
             (Event::Open(open), _) => self.open(&open, out),
-            // SDKs lose, and Claude Code refuses, what does not fit its block.
+            // A piece that does not fit its block is dropped: SDKs lose it, and Claude Code refuses it.
             (Event::Text(piece), Some(Kind::Text)) => self.piece(r#"text_delta","text":""#, &piece, out),
             (Event::Citation(raw), Some(Kind::Text)) => {
                 self.delta(&[r#"citations_delta","citation":"#, &on_one_line(raw)], out);
@@ -175,7 +175,7 @@ impl StreamWriter for Writer {
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = news,
             (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
-            // Nothing may come before the message has begun: its head may still become that of an error.
+            // Nothing may be written before the message has begun: the head may still become that of an error.
             (Event::Ping, _) if self.has_begun => ping(out),
             (Event::End, _) => self.end(out),
             _ => {}
@@ -186,7 +186,7 @@ impl StreamWriter for Writer {
         if self.is_over {
             return;
         }
-        // Events before the message has begun are an error to some SDKs, and comments to none.
+        // Before the message has begun, some SDKs reject events, but all accept comments.
         if self.has_begun { ping(out) } else { put(out, &[sse::COMMENT]) }
     }
 
@@ -211,7 +211,7 @@ fn write(out: &mut BytesMut, name: &str, data: &[&str]) {
 
 fn put_number(out: &mut BytesMut, number: u64) {
     match u8::try_from(number) {
-        // Nearly all, and formatting costs more than the rest of an event.
+        // Nearly all are one digit, and formatting costs more than the rest of an event.
         Ok(digit @ 0..10) => out.extend_from_slice(&[b'0' + digit]),
         _ => _ = write!(out, "{number}"),
     }

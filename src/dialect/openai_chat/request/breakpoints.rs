@@ -1,8 +1,9 @@
-//! Cache breakpoints, which OpenAI takes behind the parts of messages and nowhere else.
+//! Cache breakpoints, which OpenAI accepts only on the parts of messages.
 
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Source};
 
-/// Moves breakpoints to where a message has a part for them, and takes away those for which none has. Whether any was taken.
+/// Moves breakpoints to parts that can have one, and removes those for which there is none. Returns whether any was
+/// removed.
 pub(super) fn settle(conversation: &mut Conversation<'_>) -> bool {
     let mut lost = false;
     conversation.tools.iter_mut().for_each(|tool| lost |= tool.cache.take().is_some());
@@ -14,7 +15,7 @@ pub(super) fn settle(conversation: &mut Conversation<'_>) -> bool {
             match &mut block.kind {
                 BlockKind::Text(text) if is_assistant && text.is_empty() => lost |= block.cache.take().is_some(),
                 BlockKind::Text(_) => {}
-                // All text of a result is one part; what else it holds is a part of its own.
+                // All text of a result is one part; anything else in it is a part of its own.
                 BlockKind::ToolResult { content: Content::Blocks(within), .. } => {
                     for part in within {
                         let is_text = matches!(

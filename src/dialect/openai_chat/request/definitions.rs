@@ -9,11 +9,11 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::short::{SHOWN, shortened};
 use crate::wire::json::{Escaped, Out};
 
-/// Most tools that OpenAI takes.
+/// The most tools that OpenAI accepts.
 const MOST: usize = 128;
 
-/// Tools that Anthropic defines and the client runs, by how their types begin: what they are called, what they do, and what
-/// they take. Source: platform.claude.com/docs, bash, text editor and memory tools.
+/// Tools that Anthropic defines and the client runs, by the beginning of their types: their names, descriptions and
+/// schemas. Source: platform.claude.com/docs, bash, text editor and memory tools.
 const CLIENT_TOOLS: [(&str, &str, &str, &str); 3] = [
     (
         "bash_",
@@ -45,7 +45,7 @@ pub(super) fn tools(
 ) -> Result<(), Rejection> {
     let tools = &conversation.tools;
     if tools.is_empty() {
-        // Of no tools none can be called, and that is what the others say too.
+        // Without tools none can be called, which is what the other choices amount to.
         return match conversation.choice {
             Some(ToolChoice::Any | ToolChoice::Named(_)) => warnings.dropped("tool_choice"),
             _ => Ok(()),
@@ -118,7 +118,7 @@ fn tool(
     Ok(())
 }
 
-/// A tool that Anthropic runs itself. Claude Code knows these sentences, and tries again without the tool.
+/// A tool that Anthropic runs itself. Claude Code knows these messages, and retries without the tool.
 fn not_ours(at: usize, kind: &str) -> Rejection {
     let kind = shortened(kind, SHOWN);
     let message = match kind.starts_with("advisor") {

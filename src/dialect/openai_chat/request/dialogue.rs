@@ -9,15 +9,15 @@ use crate::dialect::canon::warning::{Warnings, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// What Claude Code says of each call, and no two alike: it would keep any other provider from caching.
+/// A line that Claude Code puts into each call, different each time: it would prevent caching at any other provider.
 const BILLING: &str = "x-anthropic-billing-header:";
 
-/// Writes the messages: results right behind their calls, one message each, and nothing between.
+/// Writes the messages. Results come right after their calls, one message each, with nothing in between.
 pub(super) struct Dialogue<'w, 'o> {
     out: &'o mut Out,
     aim: &'w Aim<'w>,
     warnings: &'w mut Warnings,
-    /// Calls of the last assistant message.
+    /// The calls of the last assistant message.
     called: Called<'w>,
     /// What was said between calls and results.
     held: Vec<Held<'w>>,
@@ -49,7 +49,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         self.unanswered()?;
         let ends_open = conversation.turns.last().is_some_and(|turn| turn.role == Role::Assistant);
         if ends_open && !self.aim.abilities.prefill {
-            // Begun by the request, the answer is begun once more by the model.
+            // The model begins an answer again that the request has begun.
             self.warnings.adapted("messages")?;
         }
         Ok(())
@@ -87,7 +87,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    /// In place, wherever the server lets the operator speak.
+    /// In place, if the server accepts the operator there.
     fn system(&mut self, turn: &Turn<'_>) -> Result<(), Rejection> {
         let kept: Vec<_> = turn.blocks.iter().filter(|block| matches!(block.kind, BlockKind::Text(_))).collect();
         if kept.len() < turn.blocks.len() {
@@ -110,7 +110,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    /// One string where the server may know no parts, or where there is one.
+    /// One string if the server may not know parts, or if there is only one.
     fn texts(&mut self, blocks: &[&Block<'_>]) {
         let has_breakpoint = blocks.iter().any(|block| block.cache.is_some());
         if !has_breakpoint && (blocks.len() == 1 || !self.aim.abilities.completion_tokens) {
@@ -129,7 +129,8 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         self.out.close(']');
     }
 
-    /// Results first, each a message; what else the user says waits until the last of them has come, in whichever turn.
+    /// Results first, each as a message. What else the user says waits until the last result has come, in whatever
+    /// turn.
     fn user(&mut self, turn: &'w Turn<'w>) -> Result<(), Rejection> {
         let mut said = Said { at: turn.at, attached: Vec::new(), rest: Vec::new() };
         for block in &turn.blocks {
@@ -146,7 +147,7 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                         said.rest.extend(blocks.into_iter().map(Cow::Owned));
                     }
                 }
-                // The user wants it read, and it is kept by one provider.
+                // The user wants it read, and only one provider has it.
                 BlockKind::Foreign { raw } if is_upload(*raw) => return Err(unsupported(path_of(turn.at, block))),
                 BlockKind::Foreign { .. } => self.warnings.dropped("messages.content")?,
                 BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
@@ -214,13 +215,13 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    /// Clients must send back what they were handed, a signature of such a server's own too: it is no reason to refuse a
-    /// conversation in its second turn, however strict.
+    /// Clients must send back everything they got, including a signature from such a server. That must not refuse a
+    /// conversation in its second turn, in any mode.
     fn thinking_is_lost(&mut self) {
         _ = self.warnings.dropped("messages.content.thinking");
     }
 
-    /// One that has nothing left to say still stands between two users.
+    /// A message with nothing left to say stays if it is between two user messages.
     fn assistant(&mut self, turn: &'w Turn<'w>, is_between_users: bool) -> Result<(), Rejection> {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         let mut parts = Vec::new();
@@ -233,14 +234,14 @@ impl<'w, 'o> Dialogue<'w, 'o> {
                 }
                 BlockKind::Thinking { text, signature } => {
                     thoughts.push(text.as_str());
-                    // What we signed for want of a signature is of a server such as this one, and comes back in every history.
+                    // A placeholder signature belongs to a server like this one, and comes back in every history.
                     let is_theirs = signature.as_str().starts_with(PLACEHOLDER_SIGNATURE);
                     let is_told = self.aim.abilities.replays_reasoning && !text.is_empty();
                     if !is_theirs && !is_told {
                         self.thinking_is_lost();
                     }
                 }
-                // Sealed for one provider, it says nothing to another.
+                // It is encrypted for one provider, and means nothing to another.
                 BlockKind::RedactedThinking { .. } => self.thinking_is_lost(),
                 BlockKind::ToolUse { id, name, input } => {
                     let ours = ids.take(&id.by_ref());
@@ -277,10 +278,11 @@ impl<'w, 'o> Dialogue<'w, 'o> {
         Ok(())
     }
 
-    /// A call without a result is an error: the result says so. Then what was said meanwhile.
+    /// A call without a result is an error, so a result that says so is written. Then comes what was said meanwhile.
     ///
-    /// Should the real one come in a later turn, before the assistant speaks again, it stands here instead: the one case in which
-    /// a longer conversation begins otherwise than the shorter did. A call has one result, and it comes before all else.
+    /// If the real result comes in a later turn, before the assistant speaks again, it takes this place. Only then does
+    /// a longer conversation begin differently from the shorter one. A call has one result, which comes before
+    /// everything else.
     fn unanswered(&mut self) -> Result<(), Rejection> {
         for id in self.called.unanswered() {
             self.warnings.adapted("messages.tool_use")?;
@@ -301,20 +303,21 @@ impl<'w, 'o> Dialogue<'w, 'o> {
     }
 }
 
-/// What was said before the last result came, and is heard behind it.
+/// What was said before the last result came, to be written after it.
 enum Held<'w> {
     Operator(&'w Turn<'w>),
     User(Said<'w>),
 }
 
-/// What of a user's turn is no result: what results hold that is no text, by their calls, and all else.
+/// The parts of a user's turn that are not text results: what results contain besides text, by call, and everything
+/// else.
 struct Said<'w> {
     at: usize,
     attached: Vec<(Escaped<'w>, Vec<&'w Block<'w>>)>,
     rest: Vec<Cow<'w, Block<'w>>>,
 }
 
-/// What a tool answered, to be written.
+/// A tool's result, to be written.
 #[derive(Clone, Copy)]
 struct Answered<'w> {
     content: &'w Content<'w>,
@@ -322,7 +325,7 @@ struct Answered<'w> {
     cache: Option<Cache>,
 }
 
-/// What the operator says without the line about the bill, if it begins with one.
+/// The operator's text without the billing line, if it begins with one.
 fn unbilled<'a>(block: &Block<'a>) -> Option<Block<'a>> {
     let BlockKind::Text(text) = &block.kind else { return None };
     let decoded = text.as_str().starts_with(BILLING).then(|| text.decoded())?;

@@ -12,12 +12,12 @@ use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// The types that both APIs show to their models, by how base64 of such a file begins.
+/// The image types that both APIs accept, by the beginning of such a file in base64.
 const IMAGES: [(&str, &str); 4] = [
     ("/9j/", "image/jpeg"),
     ("iVBORw0KGgo", "image/png"),
     ("R0lGOD", "image/gif"),
-    // `RIFF`; what of it is no picture is the provider's to refuse.
+    // `RIFF`; the provider refuses files that are not images.
     ("UklGR", "image/webp"),
 ];
 const PDF: (&str, &str) = ("JVBERi0", "application/pdf");
@@ -49,7 +49,7 @@ pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>, warnings: &mut Warnings)
 pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, Rejection> {
     let file = part.member("file").ok_or_else(|| invalid(format!("{path}.file"), "is missing"))?;
     let Some(data) = file.member("file_data").and_then(Raw::text) else {
-        // Files are kept by one provider; another has no such file.
+        // Files belong to one provider; another does not have them.
         return Err(unsupported(format!("{path}.file.file_id")));
     };
     let title = file.member("filename").and_then(Raw::text);
@@ -109,13 +109,13 @@ fn without_blanks(data: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Data that is some and is base64: it is written as it is, and a quote in it would end the string that it stands in.
+/// Data that is not empty and is base64. It is written as it is, and a quote in it would end its string.
 fn base64_text(data: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
     Some(data).filter(|data| !data.is_empty() && data.bytes().all(is_one))
 }
 
-/// What the data is, whatever its type says; providers refuse a picture that is not what it says.
+/// The actual type of the data, whatever was stated: providers refuse an image that is not of its stated type.
 fn image_type(stated: &str, data: &str) -> Option<&'static str> {
     if let Some((_, seen)) = IMAGES.iter().find(|(start, _)| data.starts_with(start)) {
         return Some(seen);

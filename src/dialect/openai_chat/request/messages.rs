@@ -10,19 +10,19 @@ use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw, members};
 
-/// Reads `messages` into turns: each message is one, but for the operator's at the beginning.
+/// Reads `messages` into turns, one for each message, except the operator's at the beginning.
 pub(super) struct Messages<'w> {
     warnings: &'w mut Warnings,
-    /// The calls of functions so far, from before calls had ids: by what the function is called.
+    /// Earlier function calls, which have no ids, by the name of the function.
     functions: HashMap<String, String>,
 }
 
-/// What most messages have beside their role, found in one walk.
+/// The members that most messages have besides their role, found in one walk.
 #[derive(Clone, Copy)]
 struct Said<'a> {
     name: Option<Raw<'a>>,
     content: Option<Raw<'a>>,
-    /// Of the call that a tool answers.
+    /// The id of the call that a tool answers.
     id: Option<Raw<'a>>,
     is_error: Option<Raw<'a>>,
 }
@@ -72,13 +72,13 @@ impl<'w> Messages<'w> {
             "text" | "input_text" => text(part, path).map(Some),
             "image_url" => media::image(path, part, warnings).map(Some),
             "file" => media::file(path, part).map(Some),
-            // Left out, the model would answer as if nobody had spoken.
+            // If it were left out, the model would answer as if nobody had spoken.
             "input_audio" => Err(unsupported(path.to_string())),
             _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
         })
     }
 
-    /// Thinking, then what was said, then what was called, whatever the order of the members.
+    /// Thinking, then text, then calls, whatever the order of the members.
     fn assistant<'a>(&mut self, path: &Path<'_>, at: usize, message: Raw<'a>) -> Result<Vec<Block<'a>>, Rejection> {
         let (mut content, mut refusal, mut calls, mut legacy, mut thinking) = (None, None, None, None, None);
         let mut lost = [("messages.reasoning_content", false), ("messages.reasoning_details", false)];
@@ -98,8 +98,8 @@ impl<'w> Messages<'w> {
                 }
                 "reasoning_details" => lost[1].1 = says_something(value),
                 "audio" => return Err(unsupported(format!("{path}.audio"))),
-                // `annotations`, `citations` and `provider_specific_fields` are what an answer says of itself, ours among them: they
-                // come back in every history, no model reads them, and so nothing is lost with them.
+                // `annotations`, `citations` and `provider_specific_fields` are an answer's statements about itself,
+                // tollgate's among them: they come back in every history, and no model reads them, so nothing is lost.
                 _ => {}
             }
         }
@@ -108,7 +108,7 @@ impl<'w> Messages<'w> {
         if blocks.len() < thoughts().count() {
             self.warnings.dropped("messages.thinking_blocks")?;
         }
-        // Thinking without its signature is refused; with it, it need not be said twice.
+        // Thinking without its signature is refused; with it, it need not be repeated.
         for (name, _) in lost.into_iter().filter(|(_, is_there)| *is_there && thinking.is_none()) {
             self.warnings.dropped(name)?;
         }
@@ -160,7 +160,7 @@ impl<'w> Messages<'w> {
         Ok(Block { cache: cache_control(cache, self.warnings)?, ..Block::new(BlockKind::ToolUse { id, name, input }) })
     }
 
-    /// The JSON object within the string; what is none is wrapped into one.
+    /// The JSON object in the string; anything else is wrapped into one.
     fn input<'a>(&mut self, path: &Path<'_>, arguments: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
         let Some(arguments) = arguments else { return Ok(Cow::Borrowed("{}")) };
         if arguments.is_object() {
@@ -227,7 +227,7 @@ fn operator<'a>(
     })
 }
 
-/// A string, or parts. `each` makes a block of a part of that type, at that path.
+/// A string, or parts. `each` makes a block of a part with that type, at that path.
 fn parts<'a>(
     path: &Path<'_>,
     content: Option<Raw<'a>>,
@@ -262,8 +262,8 @@ fn text<'a>(part: Raw<'a>, path: &Path<'_>) -> Result<BlockKind<'a>, Rejection> 
     text.map(BlockKind::Text).ok_or_else(|| invalid(format!("{path}.text"), "must be a string"))
 }
 
-/// Thinking that was signed by whoever will read it again. What we signed for want of a signature is dropped, and so is what
-/// nobody signed.
+/// Thinking that was signed by the provider that will read it again. Thinking with tollgate's placeholder signature is
+/// dropped, and so is unsigned thinking.
 fn thought(block: Raw<'_>) -> Option<Block<'_>> {
     let word = |name: &str| block.member(name).and_then(Raw::text);
     Some(Block::new(match word("type")?.as_str() {

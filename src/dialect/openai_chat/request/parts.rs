@@ -1,4 +1,4 @@
-//! What stands in a message: the parts of a user's, and the text of a tool's.
+//! The parts of a message: of a user's message, and of a tool's result.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use crate::dialect::canon::warning::{Warnings, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out};
 
-/// In the place of a document of a tool's that the server takes no way.
+/// Replaces a document from a tool that the server does not accept in any form.
 const LEFT_OUT: &str = "[a document that this model cannot be shown]";
 
-/// Whether a user's message has a part for it.
+/// Whether a user's message can have a part for it.
 fn has_part(kind: &BlockKind<'_>, takes_files: bool) -> bool {
     match kind {
         BlockKind::Text(_) => true,
@@ -28,7 +28,7 @@ fn has_part(kind: &BlockKind<'_>, takes_files: bool) -> bool {
 pub(super) fn part(out: &mut Out, takes_files: bool, at: usize, block: &Block<'_>) -> Result<(), Rejection> {
     let path = || path_of(at, block);
     if let BlockKind::Document { source: Source::Base64 { .. }, title, context: Some(context) } = &block.kind {
-        // A file has no place for what is said of it.
+        // A file has no member for its context.
         let text = ["Context of ", name(title.as_ref()), ": ", context.as_str()];
         out.open('{').key("type").word("text").key("text").pieces(&text).close('}');
     }
@@ -62,7 +62,7 @@ pub(super) fn part(out: &mut Out, takes_files: bool, at: usize, block: &Block<'_
     Ok(())
 }
 
-/// Where the client has put it.
+/// The path of the block in the client's request.
 pub(super) fn path_of(at: usize, block: &Block<'_>) -> String {
     let block = block.at.map(|block| format!(".{block}")).unwrap_or_default();
     format!("messages.{at}.content{block}")
@@ -78,7 +78,7 @@ fn name<'t>(title: Option<&'t Escaped<'_>>) -> &'t str {
     title.map_or("document.pdf", Escaped::as_str)
 }
 
-/// A document that is text, with what it is called and what is said of it.
+/// A text document, with its title and context.
 fn document(text: &Escaped<'_>, title: Option<&Escaped<'_>>, context: Option<&Escaped<'_>>) -> String {
     let title = title.map_or("document", Escaped::as_str);
     let mut out = [r#"<document title=\""#, title, r#"\">\n"#].concat();
@@ -89,10 +89,10 @@ fn document(text: &Escaped<'_>, title: Option<&Escaped<'_>>, context: Option<&Es
     out
 }
 
-/// What a tool's message says of what the tool answered, line by line, and what has no place in one: base64 in it would be
+/// The text of a tool's message, line by line, and the parts for which it has no place, since base64 in it would be
 /// read as text.
 ///
-/// What the server cannot be shown is left out: the history would be refused for it from here on, and it was no user who
+/// What the server does not accept is left out. Otherwise the history would be refused from here on, although no user
 /// wanted it read.
 pub(super) fn answered<'w>(
     takes_files: bool,
@@ -133,7 +133,7 @@ pub(super) fn answered<'w>(
     Ok((lines, media))
 }
 
-/// The same of a result of no call that there is, which is something that the user says.
+/// The same for a result without a call, which becomes something that the user says.
 pub(super) fn unasked<'w>(
     takes_files: bool,
     at: usize,

@@ -9,7 +9,7 @@ use crate::domain::catalog::Effort;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// What becomes of each member, toward an API that is not OpenAI's. Members that are not listed are dropped.
+/// What happens to each member, for an API that is not OpenAI's. Members that are not listed are dropped.
 pub(super) const FIELDS: [Field; 45] = [
     Field::new("model", Fate::Mapped),
     Field::new("messages", Fate::Mapped),
@@ -34,7 +34,7 @@ pub(super) const FIELDS: [Field; 45] = [
     Field::new("verbosity", Fate::Dropped),
     Field::new("user", Fate::Mapped),
     Field::new("safety_identifier", Fate::Mapped),
-    // A map of the client's own; of proxies' clients, the user is in it.
+    // A map of the client's own. Clients of proxies put the user there.
     Field::new("metadata", Fate::Adapted),
     Field::new("service_tier", Fate::Adapted),
     Field::new("prompt_cache_key", Fate::Dropped),
@@ -52,19 +52,19 @@ pub(super) const FIELDS: [Field; 45] = [
     Field::new("prediction", Fate::Dropped),
     Field::new("store", Fate::Dropped).unless("false"),
     Field::new("moderation", Fate::Adapted),
-    // Where the host lets providers run tools; refused elsewhere.
+    // Used if the host lets providers run tools, and refused otherwise.
     Field::new("web_search_options", Fate::Mapped),
-    // What proxies in front of Claude take, and translation does not yet.
+    // Accepted by proxies in front of Claude, but not translated yet.
     Field::new("container", Fate::Refused),
     Field::new("mcp_servers", Fate::Refused),
     Field::new("context_management", Fate::Dropped),
     Field::new("speed", Fate::Dropped),
 ];
 
-/// Reads a request whose grammar has been checked.
+/// Reads a request whose grammar was checked.
 ///
 /// # Errors
-/// What is of the wrong type, or cannot be said in another dialect, with the path of the field.
+/// When a member has the wrong type, or cannot be expressed in another dialect. The error has the path of the field.
 pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Conversation<'a>, Rejection> {
     let mut conversation = Conversation::default();
     let mut more = Held::default();
@@ -78,7 +78,7 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
         return Err(invalid("messages", "must be a list of at least one message"));
     }
     conversation.max_tokens = more.completion_tokens.or(more.tokens);
-    // Anthropic's own words go before OpenAI's, wherever they stand.
+    // Anthropic's own members take precedence over OpenAI's, in any order.
     conversation.format = conversation.format.or(more.format.take());
     conversation.effort = conversation.effort.or(more.effort);
     conversation.user = more.user(warnings)?;
@@ -90,7 +90,7 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
     Ok(conversation)
 }
 
-/// What is read once all of it is known.
+/// Members that are read once all are known.
 #[derive(Default)]
 struct Held<'a> {
     messages: Option<Raw<'a>>,
@@ -164,7 +164,7 @@ impl<'a> Held<'a> {
                     return Err(unsupported("modalities"));
                 }
             }
-            // Who asks that something be blocked must not be answered as if it had been.
+            // A client that asks for blocking must not get an answer as if there had been any.
             "moderation" if value.as_str().contains("\"block\"") => return Err(unsupported("moderation")),
             "moderation" => warnings.dropped("moderation")?,
             _ => {}
@@ -172,7 +172,7 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// There is room for one: who is safe goes before who asks, and that before what a map says.
+    /// Only one can be sent: `safety_identifier` comes before `user`, and that before the map.
     fn user(&mut self, warnings: &mut Warnings) -> Result<Option<Cow<'a, str>>, Rejection> {
         let mut first = self.safety_identifier.take();
         for (name, other) in [("user", self.user.take()), ("metadata", self.metadata_user.take())] {
@@ -215,7 +215,7 @@ fn stops<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut
     for stop in list.into_iter().chain(value.elements()) {
         let stop = text("stop", stop)?;
         match stop.is_blank() {
-            // Anthropic's answer to one is a 400.
+            // Anthropic answers such a sequence with a 400.
             true => warnings.dropped("stop")?,
             false => conversation.stops.push(stop),
         }
@@ -223,7 +223,7 @@ fn stops<'a>(value: Raw<'a>, conversation: &mut Conversation<'a>, warnings: &mut
     Ok(())
 }
 
-/// A word, or an object with it, as Responses has it.
+/// A word or, as in Responses, an object with it.
 fn effort(value: Raw<'_>) -> Result<Option<Effort>, Rejection> {
     let word = value.text().or_else(|| value.member("effort").and_then(Raw::text));
     match word {
@@ -292,7 +292,7 @@ fn search(value: Raw<'_>) -> Result<Option<Search<'_>>, Rejection> {
     Ok(Some(Search { max_uses, near: near.filter(|near| near.is_object()) }))
 }
 
-/// Anthropic's breakpoint, where clients of proxies put it, or OpenAI's own. What is none is no breakpoint.
+/// Anthropic's breakpoint, where clients of proxies put it, or OpenAI's own. An invalid one is ignored.
 pub(super) fn cache_control(value: Option<Raw<'_>>, warnings: &mut Warnings) -> Result<Option<Cache>, Rejection> {
     let Some(value) = value else { return Ok(None) };
     let word = |name: &str| value.member(name).and_then(Raw::text).unwrap_or_default();

@@ -3,10 +3,10 @@ use std::collections::HashSet;
 
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// What takes nothing.
+/// The schema of a function without parameters.
 pub(super) const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
 
-/// Keywords that no strict schema may have.
+/// Keywords that a strict schema must not have.
 const LOOSE: [&str; 13] = [
     "oneOf",
     "allOf",
@@ -26,7 +26,7 @@ const LOOSE: [&str; 13] = [
 /// Formats that a strict schema may name.
 const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
-/// A tool's schema, untouched wherever it can be: OpenAI refuses an object that does not say which properties it has.
+/// A tool's schema, unchanged if possible: OpenAI refuses an object without `properties`.
 pub(super) fn of_tool(schema: Raw<'_>) -> Cow<'_, str> {
     if schema.members().next().is_none() {
         return EMPTY.into();
@@ -49,10 +49,10 @@ fn says_object(kind: Raw<'_>) -> bool {
     is_object(kind) || kind.elements().any(is_object)
 }
 
-/// Whether OpenAI can hold an answer to a schema: all objects are closed, and require all that they have; and nothing is in it
-/// that the strict mode refuses. Source: platform.openai.com/docs/guides/structured-outputs.
+/// Whether OpenAI can enforce a schema: all objects are closed and require all their members, and it has nothing that
+/// the strict mode refuses. Source: platform.openai.com/docs/guides/structured-outputs.
 pub(super) fn is_strict(schema: Raw<'_>) -> bool {
-    // The root is one object, and no choice of several.
+    // The root must be an object, not a choice.
     if schema.member("anyOf").is_some() {
         return false;
     }

@@ -7,10 +7,10 @@ use crate::dialect::canon::warning::{Warnings, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
-/// Members of a tool that Anthropic knows, and clients of proxies in front of Claude send.
+/// Members of a tool that Anthropic knows, sent by clients of proxies in front of Claude.
 const EXTRAS: [&str; 4] = ["defer_loading", "input_examples", "eager_input_streaming", "allowed_callers"];
 
-/// `tools`, and `functions` as there were before them.
+/// `tools`, and its predecessor `functions`.
 pub(super) fn read<'a>(
     tools: Option<Raw<'a>>,
     functions: Option<Raw<'a>>,
@@ -27,7 +27,7 @@ pub(super) fn read<'a>(
     let knows_tools = !conversation.tools.is_empty();
     for (at, entry) in functions.into_iter().flat_map(Raw::elements).enumerate() {
         conversation.legacy_functions = !knows_tools;
-        // An answer has room for one, where it knows no tools.
+        // Without tools, an answer has room for one call.
         conversation.one_call |= !knows_tools;
         conversation.tools.push(function(&Path::root("functions").at(at), entry, entry, warnings)?);
     }
@@ -42,7 +42,7 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<
     let kind = kind.and_then(Raw::text);
     match kind.as_ref().map_or("function", Escaped::as_str) {
         "function" => {
-            // Cursor writes it flat, as Responses has it.
+            // Cursor sends it flat, as in Responses.
             let flat = Some(entry).filter(|entry| function.is_none() && entry.member("name").is_some());
             let definition = function.or(flat).filter(|function| function.is_object());
             let definition = definition.ok_or_else(|| invalid(format!("{path}.function"), "is missing"))?;
@@ -57,7 +57,7 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<
             });
             named(path, entry, definition, ToolKind::Custom { grammar }, warnings)
         }
-        // Left out in silence, the model would lack what its client counts on.
+        // If it were dropped silently, the model would lack what its client relies on.
         _ => Err(invalid(format!("{path}.type"), "is no type of tool that can be translated")),
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn choose<'a>(
     let has_none = conversation.tools.is_empty();
     if let Some(word) = value.text() {
         let choice = mode(word.as_str()).ok_or_else(unknown)?;
-        // Of no tools none can be called, and that is what the others say too.
+        // Without tools none can be called, which is what the other choices amount to.
         if has_none && conversation.search.is_none() && choice == ToolChoice::Any {
             return warnings.dropped("tool_choice");
         }
@@ -123,7 +123,7 @@ pub(super) fn choose<'a>(
     if let Some(allowed) = value.member("allowed_tools") {
         let names: HashSet<_> =
             allowed.member("tools").into_iter().flat_map(Raw::elements).filter_map(name_of).collect();
-        // What was cached of the prompt, and thinking that is bound to it, does not survive another list of tools.
+        // Another list of tools invalidates the cached prompt, and the thinking that is bound to it.
         warnings.adapted("tool_choice.allowed_tools")?;
         conversation.tools.retain(|tool| names.contains(&tool.name));
         let word = allowed.member("mode").and_then(Raw::text).unwrap_or_default();

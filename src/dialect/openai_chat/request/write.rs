@@ -10,17 +10,17 @@ use crate::domain::catalog::{Effort, Efforts, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// Most sequences to stop at. Source: platform.openai.com/docs/api-reference/chat.
+/// The most stop sequences. Source: platform.openai.com/docs/api-reference/chat.
 const MOST_STOPS: usize = 4;
-/// Most parts with a cache breakpoint.
+/// The most parts with a cache breakpoint.
 const MOST_BREAKPOINTS: usize = 4;
-/// Longest `safety_identifier` or `user`, in bytes.
+/// The longest `safety_identifier` or `user`, in bytes.
 const LONGEST_USER: usize = 64;
 
 /// Writes a Chat Completions request.
 ///
 /// # Errors
-/// What the model cannot be asked for.
+/// When the model does not support the request.
 pub(crate) fn write(
     mut conversation: Conversation<'_>,
     aim: &Aim<'_>,
@@ -30,7 +30,7 @@ pub(crate) fn write(
     let abilities = &aim.abilities;
     let thinks = conversation.thinking.as_ref().map(|thinking| thinking.kind);
     let is_wanted = matches!(thinks, Some(ThinkingKind::Adaptive | ThinkingKind::Enabled { .. }));
-    // What the server wants back, the client must have seen.
+    // The client must see the reasoning that the server wants back.
     needs.hides_thinking = !is_wanted && !abilities.replays_reasoning;
     match abilities.cache_breakpoints {
         true => mark(&mut conversation, warnings),
@@ -45,7 +45,7 @@ pub(crate) fn write(
     out.open('{').key("model").plain(aim.model);
     tokens(&mut out, &conversation, aim, warnings)?;
     let effort = effort(&conversation, aim, warnings)?;
-    // Those of OpenAI's that refuse it do so where they reason.
+    // OpenAI's models that refuse sampling parameters do so only when they reason.
     let is_off = abilities.completion_tokens && effort == Some(Effort::None);
     let takes = if is_off { Sampling::All } else { abilities.sampling };
     sampling(&mut out, &conversation, takes, warnings)?;
@@ -69,7 +69,7 @@ pub(crate) fn write(
     if conversation.stream {
         out.key("stream").raw("true");
         if abilities.usage_option {
-            // Without it a stream says nothing of what it cost.
+            // Without it, a stream states no usage.
             out.key("stream_options").raw(r#"{"include_usage":true}"#);
         }
     }
@@ -83,10 +83,10 @@ pub(crate) fn write(
     Ok(out.finish())
 }
 
-/// Breakpoints where this API takes them. What of them it does not take is never an error: the prompt is the same, and is
-/// cached by itself.
+/// Sets breakpoints where this API accepts them. An unsupported one is never an error: the prompt is the same, and is
+/// cached automatically.
 fn mark(conversation: &mut Conversation<'_>, warnings: &mut Warnings) {
-    // One that the provider would put where it belongs is for Anthropic to put.
+    // Only Anthropic sets a breakpoint automatically.
     let mut is_lost = conversation.cache.is_some();
     is_lost |= breakpoints::settle(conversation);
     is_lost |= conversation.keep_breakpoints(MOST_BREAKPOINTS);
@@ -98,7 +98,7 @@ fn mark(conversation: &mut Conversation<'_>, warnings: &mut Warnings) {
     }
 }
 
-/// A schema for a server that holds answers to none: it is told to the model, last of what the operator says.
+/// Describes a schema to the model, at the end of the operator's text, for a server that cannot enforce it.
 fn emulate(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Result<(), Rejection> {
     let Some(Format::Schema { schema, .. }) = conversation.format else { return Ok(()) };
     warnings.note(Loss::Emulated, "output_config.format")?;
@@ -114,7 +114,7 @@ fn format(out: &mut Out, format: Option<&Format<'_>>, aim: &Aim<'_>, warnings: &
         Some(Format::Schema { schema, name, .. }) => {
             let is_strict = schema::is_strict(*schema);
             if !is_strict && aim.abilities.completion_tokens {
-                // Anthropic holds an answer to it, as servers of open models do; OpenAI, to such a one, does not.
+                // Anthropic and servers of open models enforce such a schema; OpenAI does not.
                 warnings.adapted("output_config.format")?;
             }
             out.key("response_format").open('{').key("type").word("json_schema").key("json_schema").open('{');
@@ -135,7 +135,7 @@ fn tokens(
 ) -> Result<(), Rejection> {
     let Some(asked) = conversation.max_tokens.or(aim.limit) else { return Ok(()) };
     if asked > aim.max_output {
-        // Agents ask for the most that their own models give.
+        // Agents ask for the most output of their own models.
         warnings.note(Loss::Clamped, format!("max_tokens:{asked}>{}", aim.max_output))?;
     }
     let name = if aim.abilities.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
@@ -181,7 +181,7 @@ fn stops(
     Ok(())
 }
 
-/// The effort that was asked for; failing that, the one that thinking comes closest to.
+/// The effort that was asked for or, failing that, the one closest to `thinking`.
 fn effort(
     conversation: &Conversation<'_>,
     aim: &Aim<'_>,
@@ -191,7 +191,7 @@ fn effort(
     let thinking = conversation.thinking.as_ref().map(|thinking| thinking.kind);
     let is_off = matches!(thinking, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools));
     if !aim.abilities.effort_beside_tools && !conversation.tools.is_empty() {
-        // Where nobody says so it reasons, and is refused for it.
+        // Unless told not to, it reasons, and is refused because of that.
         match conversation.effort {
             Some(Effort::None) => {}
             Some(effort) => warnings.adapted(format!("output_config.effort:{}>none", effort.name()))?,
@@ -210,7 +210,7 @@ fn effort(
         (None, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) => {
             let least = [Effort::None, Effort::Minimal].into_iter().find(|effort| efforts.has(*effort));
             if least.is_none() && efforts != Efforts::default() {
-                // It reasons whatever it is asked.
+                // It reasons whatever is asked.
                 warnings.dropped("thinking")?;
             }
             return Ok(least);
@@ -219,7 +219,7 @@ fn effort(
     };
     let nearest = efforts.nearest(wanted);
     match nearest {
-        // What a server does not know of, it cannot be told.
+        // A server cannot be told what it does not know.
         None => warnings.dropped("output_config.effort")?,
         Some(nearest) if nearest != wanted => {
             warnings.adapted(format!("output_config.effort:{}>{}", wanted.name(), nearest.name()))?;
@@ -229,7 +229,7 @@ fn effort(
     Ok(nearest)
 }
 
-/// Claude Code's user is a JSON document with a name of its machine in it.
+/// Claude Code's user is a JSON document with an identifier of its machine.
 fn user(out: &mut Out, user: Option<&str>, aim: &Aim<'_>) {
     let is_openai = aim.abilities.completion_tokens;
     let hash = |text: &str, digits| hex(&Sha256::digest(text), digits);

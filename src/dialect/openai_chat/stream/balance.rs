@@ -1,14 +1,14 @@
 use crate::wire::json::Escaped;
 
-/// Follows the text of a JSON object, escaped within a JSON string, far enough to know when it is over.
+/// Follows the text of a JSON object, escaped within a JSON string, far enough to know where it ends.
 #[derive(Default, Clone, Copy)]
 pub(super) struct Balance {
     depth: usize,
     began: bool,
     in_string: bool,
-    /// Whether a backslash of the inner text stands before its next character.
+    /// Whether the next character of the inner text is escaped.
     is_escaped: bool,
-    /// A hash of all of it (FNV-1a), but for white space between tokens.
+    /// A hash of all of it (FNV-1a), without white space between tokens.
     sum: u64,
 }
 
@@ -19,23 +19,23 @@ impl Balance {
         self.began && self.depth == 0 && !self.in_string
     }
 
-    /// Whether this is all that has been followed, once more.
+    /// Whether this piece repeats all that was followed.
     pub(super) fn is_said_by(self, piece: &Escaped<'_>) -> bool {
         let mut again = Balance::default();
         again.follow(piece.as_str());
         again.sum == self.sum
     }
 
-    /// Whole escapes of the outer text alone: each piece is a JSON string of its own.
+    /// The piece must have only whole escapes of the outer text: each piece is a JSON string of its own.
     pub(super) fn follow(&mut self, escaped: &str) {
         let mut rest = escaped.as_bytes();
         loop {
             let (byte, len) = match *rest {
                 [] => return,
-                // .NET spells quotes so.
+                // .NET writes quotes like this.
                 [b'\\', b'u', b'0', b'0', high, low, ..] => (byte_of(high, low), 6),
                 [b'\\', b'u', ..] => (b'?', rest.len().min(6)),
-                // What else is escaped is itself, or white space.
+                // Any other escape stands for itself, or for white space.
                 [b'\\', byte @ (b'"' | b'\\'), ..] => (byte, 2),
                 [b'\\', ..] => (b' ', rest.len().min(2)),
                 [byte, ..] => (byte, 1),

@@ -10,50 +10,50 @@ use crate::wire::json::{Escaped, Raw};
 /// More calls than any answer makes.
 const MOST: usize = 10_000;
 
-/// What input that is text becomes: the one member of an object, escaped, as clients of Anthropic's know no other input.
+/// Begins the object that text input becomes, escaped: clients of Anthropic's API know no other input.
 const TEXT_BEGINS: &str = r#"{\"input\":\""#;
 const TEXT_ENDS: &str = r#"\"}"#;
 
-/// Puts tool calls together whose pieces may come in any order, and gives them one after the other.
+/// Assembles tool calls whose pieces may come in any order, and emits them one after the other.
 ///
-/// The first that has not ended is given as it comes; what comes of others is kept until their turn.
+/// The first unfinished call is emitted as it comes; pieces of others are kept until their turn.
 #[derive(Default)]
 pub(super) struct Calls {
     calls: Vec<Call>,
-    /// The last call of each index, and of each id that a server gave: there may be many, and many pieces.
+    /// The last call with each index, and with each id from the server: there may be many, with many pieces.
     by_index: HashMap<u64, usize>,
     by_id: HashMap<String, usize>,
-    /// Those that have not been closed, in order; the first may be open.
+    /// Calls that are not closed, in order; the first may be open.
     waiting: VecDeque<usize>,
     is_open: bool,
     /// About how much has been kept.
     size: usize,
-    /// Each piece is a call of its own, as in an answer that is whole.
+    /// Each piece is a call of its own, as in a whole answer.
     are_whole: bool,
-    /// Arguments came for a call that has been given without them.
+    /// Arguments came for a call that was emitted without them.
     have_lost: bool,
 }
 
 #[derive(Default)]
 struct Call {
     index: Option<u64>,
-    /// As they are escaped.
+    /// As it is escaped.
     id: String,
     name: String,
-    /// The server has given it an id; else it has one from us, or none yet.
+    /// The id is the server's; otherwise it is tollgate's, or missing.
     has_id: bool,
-    /// Arguments that have not been given.
+    /// Arguments that were not emitted yet.
     kept: String,
     has_given: bool,
-    /// Its input is text, whose end nobody knows before the call's.
+    /// Its input is text, which ends only with the call.
     is_text: bool,
-    /// All arguments that came, followed as they came.
+    /// All arguments that came.
     came: Balance,
     is_closed: bool,
 }
 
 impl Call {
-    /// A piece of input that is text, as a piece of an object.
+    /// A piece of text input, as a piece of an object.
     fn text(&mut self, piece: &Escaped<'_>) -> Escaped<'static> {
         let begins = !std::mem::replace(&mut self.is_text, true);
         Escaped::join(&[if begins { TEXT_BEGINS } else { "" }, Escaped::new(piece.as_str()).as_str()])
@@ -61,7 +61,7 @@ impl Call {
 }
 
 impl Calls {
-    /// Those of an answer that is whole: no call comes in pieces, whatever ids and indices say.
+    /// For a whole answer: no call comes in pieces, whatever ids and indices say.
     pub(super) fn whole() -> Self {
         Calls { are_whole: true, ..Calls::default() }
     }
@@ -76,18 +76,18 @@ impl Calls {
         self.size
     }
 
-    /// Whether arguments came too late: some call was given without what it is called with. That ends the stream by an error,
-    /// which is stricter than to drop them: a failure is never dressed up as a good end.
+    /// Whether arguments came too late, for a call that was emitted without them. That ends the stream with an error,
+    /// which is stricter than dropping them: a failure must not look like a normal end.
     pub(super) fn have_lost(&self) -> bool {
         self.have_lost
     }
 
-    /// Whether there are more of them than are followed.
+    /// Whether there are more calls than are followed.
     pub(super) fn are_too_many(&self) -> bool {
         self.calls.len() > MOST
     }
 
-    /// One element of `tool_calls`, or a `function_call`.
+    /// Reads one element of `tool_calls`, or a `function_call`.
     pub(super) fn piece(&mut self, piece: Raw<'_>, seed: &str, sink: Sink<'_>) {
         if self.are_too_many() {
             return;
@@ -97,7 +97,7 @@ impl Calls {
         let function = function.or(custom).unwrap_or(piece);
         let (index, mut id) = (piece.member("index").and_then(Raw::count), text(piece, "id"));
         if self.are_whole && self.by_id.contains_key(id.as_str()) {
-            // Results could not be told apart: it has one from us.
+            // Results could not be told apart, so the call gets an id from tollgate.
             id = Escaped::default();
         }
         let name = text(function, "name");
@@ -107,7 +107,7 @@ impl Calls {
         let at = self.place(index, &id, &name, arguments.as_ref());
         let call = &mut self.calls[at];
         if call.is_closed {
-            // Its block is closed, and no dialect opens one again. All of them said once more says nothing new.
+            // Its block is closed, and no dialect opens one again. A repetition of all arguments adds nothing.
             let is_more = |piece: &Escaped<'_>| says_any(piece) && !call.came.is_said_by(piece);
             self.have_lost |= arguments.as_ref().is_some_and(is_more);
             return;
@@ -128,7 +128,7 @@ impl Calls {
             self.size += name.as_str().len();
             self.calls[at].name.push_str(name.as_str());
         }
-        // `null` is Ollama's word for none. Behind what has begun it may be a part of that.
+        // Ollama sends `null` for no arguments. After the beginning it may be a part of them.
         let has_begun = self.calls[at].has_given || !self.calls[at].kept.is_empty();
         if let Some(arguments) = arguments.filter(|text| has_begun || text.decoded().trim() != "null") {
             let is_given = self.is_given(at);
@@ -138,7 +138,7 @@ impl Calls {
                 self.size += arguments.as_str().len();
                 call.kept.push_str(arguments.as_str());
             } else if !arguments.is_empty() {
-                // Nothing of an open call is kept: what comes goes on from where it lies.
+                // Nothing of an open call is kept: what comes is emitted directly.
                 call.has_given = true;
                 sink(Event::Arguments(arguments));
             }
@@ -146,7 +146,7 @@ impl Calls {
         self.settle(at, seed, sink);
     }
 
-    /// Something else begins, so whatever can be is closed: all calls that are complete.
+    /// Something else begins, so all complete calls are closed.
     pub(super) fn close_complete(&mut self, seed: &str, sink: Sink<'_>) -> bool {
         while let Some(&head) = self.waiting.front() {
             if !self.open_head(seed, sink) || !self.calls[head].came.is_complete() {
@@ -157,7 +157,7 @@ impl Calls {
         true
     }
 
-    /// The answer is over: what is left is given as it is.
+    /// The answer is over: the rest is emitted as it is.
     pub(super) fn close_all(&mut self, seed: &str, sink: Sink<'_>) {
         while let Some(&head) = self.waiting.front() {
             if self.calls[head].name.is_empty() && self.calls[head].kept.is_empty() {
@@ -169,7 +169,7 @@ impl Calls {
         }
     }
 
-    /// Which call a piece is of; a new one where it is of none.
+    /// Finds the call that a piece belongs to, or adds a new one.
     fn place(
         &mut self,
         index: Option<u64>,
@@ -177,7 +177,7 @@ impl Calls {
         name: &Escaped<'_>,
         arguments: Option<&Escaped<'_>>,
     ) -> usize {
-        // Nearly every piece is of the last call.
+        // Nearly every piece belongs to the last call.
         let last = || self.calls.len().checked_sub(1);
         let is_of = |at: &usize| index.is_some() && self.calls[*at].index == index;
         let by_index = || last().filter(is_of).or_else(|| self.by_index.get(&index?).copied());
@@ -187,14 +187,14 @@ impl Calls {
             false => last().filter(has_id).or_else(|| self.by_id.get(id.as_str()).copied()),
         };
         let begins = || arguments.is_some_and(|piece| piece.decoded().trim_start().starts_with('{'));
-        // One that is complete is followed by another where a name comes that is not its own, and no ids tell. Its own name is
-        // said again by servers that end a call so, or say it in every piece: then another call begins only with arguments that
-        // begin, and never behind a call that has an id.
+        // After a complete call, a piece with another name, and without ids to tell, begins a new call. Some servers
+        // repeat the call's own name at its end or in every piece. Then a new call begins only with the beginning of
+        // arguments, and never after a call with an id.
         let is_next = |call: &Call| {
             let is_named = !name.is_empty() && !call.name.is_empty() && call.came.is_complete();
             match call.name == name.as_str() {
-                // What comes for a complete call with an id goes on as it is, `{}` in front of the arguments included. Nobody can
-                // tell which of the two the model meant, and a call that does not parse is one that no client runs by mistake.
+                // A piece for a complete call with an id is appended, even after arguments of `{}`. Nobody can tell
+                // which of the two the model meant, and no client runs a call by mistake that does not parse.
                 true => is_named && !call.has_id && begins(),
                 false => is_named && (id.is_empty() || !call.has_id),
             }
@@ -226,14 +226,14 @@ impl Calls {
         self.is_open && self.waiting.front() == Some(&at)
     }
 
-    /// Gives what can be given now that call `at` has grown.
+    /// Emits what can be emitted now that call `at` has grown.
     fn settle(&mut self, at: usize, seed: &str, sink: Sink<'_>) {
         loop {
             let Some(&head) = self.waiting.front() else { return };
             if !self.open_head(seed, sink) || head == at {
                 return;
             }
-            // The next has begun: this one is done if it can be.
+            // The next call has begun: this one is finished if possible.
             let is_passed_by = !self.calls[head].has_given && self.is_later(head, at);
             if !self.calls[head].came.is_complete() && !is_passed_by {
                 return;
@@ -242,18 +242,18 @@ impl Calls {
         }
     }
 
-    /// Servers go through their calls in order: one without arguments that is passed by has none.
+    /// Servers send calls in order: a call without arguments before a later call has none.
     fn is_later(&self, head: usize, at: usize) -> bool {
         at > head && !self.calls[at].kept.is_empty() && self.calls[at].came.is_complete()
     }
 
-    /// Opens the first call if it is known who it is, and gives all there is of it.
+    /// Opens the first call if its id and name are known, and emits all that there is of it.
     fn open_head(&mut self, seed: &str, sink: Sink<'_>) -> bool {
         let Some(&head) = self.waiting.front() else { return false };
         if self.calls[head].name.is_empty() {
             return false;
         }
-        // The name may go on as long as nothing else has come.
+        // The name may continue until something else has come.
         if self.calls[head].id.is_empty() && self.calls[head].kept.is_empty() && !self.is_open {
             return false;
         }
@@ -288,7 +288,7 @@ impl Calls {
     }
 }
 
-/// Whether a piece is of no call and adds to none: some servers have one in every chunk.
+/// Whether a piece belongs to no call and adds to none: some servers send one in every chunk.
 pub(super) fn says_nothing(piece: Raw<'_>) -> bool {
     let function = piece.member("function").or_else(|| piece.member("custom")).unwrap_or(piece);
     let arguments = function.member("arguments").or_else(|| function.member("input"));
@@ -297,7 +297,8 @@ pub(super) fn says_nothing(piece: Raw<'_>) -> bool {
         && arguments.is_none_or(|arguments| arguments.as_str() == "\"\"")
 }
 
-/// Whether a piece of arguments is more than an empty object, or a part of one: an empty list is PHP's, an empty text anyone's.
+/// Whether a piece of arguments is more than an empty object or a part of one. PHP sends an empty list, and others an
+/// empty text.
 fn says_any(piece: &Escaped<'_>) -> bool {
     let text = piece.decoded();
     text.trim() != "null"

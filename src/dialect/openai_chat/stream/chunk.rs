@@ -1,14 +1,14 @@
-//! What a chunk says, read once, front to back.
+//! The content of a chunk, read once, front to back.
 
 use super::finish;
 use crate::wire::json::cursor::{self, Passed, Value};
 use crate::wire::json::{Escaped, Raw};
 
-/// What of a chunk anything depends on.
+/// The relevant parts of a chunk.
 #[derive(Default)]
 pub(super) struct Chunk<'a> {
     pub(super) id: Option<Raw<'a>>,
-    /// We ask for one, of index 0; servers may say more than one thing of it at once.
+    /// One choice is asked for, with index 0; servers may split it into several entries.
     pub(super) choice: Option<Choice<'a>>,
     pub(super) more: Vec<Choice<'a>>,
     usage: Option<Raw<'a>>,
@@ -20,12 +20,12 @@ pub(super) struct Chunk<'a> {
 pub(super) struct Choice<'a> {
     index: Option<Raw<'a>>,
     pub(super) delta: Option<Delta<'a>>,
-    /// All that is said: in a whole answer, and at the end of some servers' streams, or beside each of their pieces.
+    /// The whole message: in a whole answer, and at the end of some servers' streams, or beside each piece.
     pub(super) message: Option<Box<Delta<'a>>>,
     pub(super) finish_reason: Option<Raw<'a>>,
     /// Kimi's place for it, in the last chunk of a stream.
     usage: Option<Raw<'a>>,
-    /// OpenRouter's place for what its provider said.
+    /// OpenRouter's place for its provider's error.
     error: Option<Raw<'a>>,
     /// vLLM's.
     stop_reason: Option<Raw<'a>>,
@@ -33,16 +33,16 @@ pub(super) struct Choice<'a> {
     matched_stop: Option<Raw<'a>>,
 }
 
-/// What is said, of a whole answer or a piece of it.
+/// The content of a whole answer, or of a piece.
 #[derive(Default)]
 pub(super) struct Delta<'a> {
     pub(super) content: Option<Raw<'a>>,
     pub(super) refusal: Option<Raw<'a>>,
-    /// What is spoken, and said in words besides.
+    /// Audio, with its transcript.
     pub(super) audio: Option<Raw<'a>>,
     pub(super) calls: Option<Raw<'a>>,
     pub(super) legacy: Option<Raw<'a>>,
-    /// By [`SOURCES`].
+    /// In the order of [`SOURCES`].
     pub(super) reasoning: [Option<Raw<'a>>; 3],
     pub(super) thinking_blocks: Option<Raw<'a>>,
     /// OpenRouter's.
@@ -50,13 +50,14 @@ pub(super) struct Delta<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Whether it is a JSON object: what is cut out of it goes on as it is spelled, so all of it is checked.
+    /// Returns whether it is a JSON object. What is cut out of it is passed on as it is spelled, so all of it is
+    /// checked.
     pub(super) fn read(&mut self, json: &'a str) -> bool {
         cursor::object(json, |key, value| self.member(key, value)).is_some()
     }
 
-    /// The same of a chunk of a stream, most of which begin alike: with `head`, as the one before did, in which case that is
-    /// not read again; otherwise how this one begins goes there.
+    /// The same for a chunk of a stream, in which most begin alike. If it begins with `head`, as the one before did,
+    /// that part is not read again. Otherwise its beginning is stored in `head`.
     pub(super) fn read_on(&mut self, json: &'a str, head: &mut String) -> bool {
         if !head.is_empty() && json.starts_with(&**head) {
             return cursor::object_behind(head, CHOICES, json, |key, value| self.member(key, value)).is_some();
@@ -64,7 +65,7 @@ impl<'a> Chunk<'a> {
         let mut choices_at = None;
         let read = cursor::object(json, |key, value| {
             if key == CHOICES {
-                // What is said of the whole may be said otherwise further on, and must be heard each time.
+                // Members of the whole may differ later, and must be read each time.
                 let says_nothing = self.usage.is_none() && self.error.is_none();
                 choices_at.get_or_insert(if says_nothing { value.at() } else { 0 });
             }
@@ -77,13 +78,13 @@ impl<'a> Chunk<'a> {
         read.is_some()
     }
 
-    /// What went wrong, with all of it or with what is said.
+    /// The error of the chunk or of its choice.
     pub(super) fn failure(&self) -> Option<Raw<'a>> {
         let of_choice = || self.choice.iter().chain(&self.more).find_map(Choice::failure);
         self.error.filter(is_said).or_else(of_choice)
     }
 
-    /// What all of it has cost, as far as it is known.
+    /// The usage of the whole answer, as far as it is known.
     pub(super) fn usage(&self) -> Option<Raw<'a>> {
         let stated = |usage: &Raw<'a>| usage.is_object();
         let of_choice = || self.choice.iter().chain(&self.more).filter_map(|choice| choice.usage).rfind(stated);
@@ -120,7 +121,7 @@ const CHOICES: &str = "choices";
 /// Several times as long as any server's.
 const LONGEST_HEAD: usize = 2 << 10;
 
-/// Some servers say of every chunk that it is no error.
+/// Some servers state in every chunk that there is no error.
 fn is_said(error: &Raw<'_>) -> bool {
     error.bool() != Some(false)
 }
@@ -141,12 +142,12 @@ impl<'a> Choice<'a> {
         })
     }
 
-    /// The sequence that ended it; a number is a token of the model's own.
+    /// The stop sequence that ended it; a number is a token of the model.
     pub(super) fn sequence(&self) -> Option<Escaped<'a>> {
         [self.stop_reason, self.matched_stop].into_iter().flatten().find_map(Raw::text)
     }
 
-    /// What failed, unless it ended as it should all the same.
+    /// The error of the choice, unless it ended normally all the same.
     fn failure(&self) -> Option<Raw<'a>> {
         let error = self.error.filter(is_said)?;
         let reason = self.finish_reason.and_then(Raw::text).unwrap_or_default();

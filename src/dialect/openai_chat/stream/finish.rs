@@ -1,9 +1,9 @@
-//! Why an answer ended, as servers call it.
+//! The names of finish reasons.
 
 use crate::dialect::canon::event::StopReason;
 
-/// OpenAI's names, and what others say of a limit that is reached and of content that is kept back: Z.ai, Mistral, and those
-/// that hand on Gemini's. They differ in their case.
+/// OpenAI's names, and those of other servers for a limit that is reached or content that is withheld: Z.ai, Mistral,
+/// and proxies for Gemini. They differ in case.
 const REASONS: [(&str, StopReason); 15] = [
     ("stop", StopReason::EndTurn),
     ("tool_calls", StopReason::ToolUse),
@@ -12,7 +12,7 @@ const REASONS: [(&str, StopReason); 15] = [
     ("max_tokens", StopReason::MaxTokens),
     ("model_length", StopReason::ContextWindow),
     ("model_context_window_exceeded", StopReason::ContextWindow),
-    // Whatever it goes on with.
+    // With any suffix.
     (FILTERED, StopReason::Refusal),
     ("sensitive", StopReason::Refusal),
     ("refusal", StopReason::Refusal),
@@ -25,7 +25,7 @@ const REASONS: [(&str, StopReason); 15] = [
 
 const FILTERED: &str = "content_filter";
 
-/// Names for an answer that did not end, but failed.
+/// Names for an answer that failed.
 const FAILURES: [&str; 4] = ["error", "insufficient_system_resource", "network_error", "abort"];
 
 /// Why an answer ended; `None` where it failed.

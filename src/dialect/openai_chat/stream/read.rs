@@ -10,34 +10,35 @@ use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse::Block;
 use crate::wire::text;
 
-/// Reads a Chat Completions stream: of its chunks, blocks one after the other.
+/// Reads a Chat Completions stream, and turns its chunks into consecutive blocks.
 #[derive(Default)]
 pub(crate) struct Reader {
     has_begun: bool,
-    /// What ids of ours are made of: of the call, and of the answer once that has begun. Servers may have none for the answer,
-    /// or the same for many.
+    /// The seed of ids that are made up: the id of the call, and of the answer once that has begun. Servers may send no
+    /// id for the answer, or the same for many.
     seed: String,
     open: Option<Kind>,
-    /// Of the open block of thinking, as far as it came: said whole, for clients keep the last that they hear.
+    /// The signature so far of the open thinking block. It is emitted whole, since clients keep the last one that they
+    /// get.
     signature: String,
     /// Some thinking was closed before its signature came.
     has_unsigned: bool,
     calls: Calls,
-    /// What came while a tool's input was not complete, and waits for it.
+    /// What came while a tool's input was incomplete, and waits for it.
     held: Vec<(Kind, String)>,
-    /// About how much of anything but calls has been kept.
+    /// About how much was kept, without the calls.
     kept: usize,
-    /// Where the stream's reasoning stands: some servers say it under two names.
+    /// The member that has the stream's reasoning: some servers send it under two names.
     source: Option<&'static str>,
     refusal: String,
     /// Text, thinking or a call has come.
     has_said: bool,
     tier: Option<ServedTier>,
     finish: Option<StopReason>,
-    /// Some servers name the sequence.
+    /// The stop sequence, which some servers name.
     sequence: Option<String>,
     is_over: bool,
-    /// How the last chunk began, up to its choices, which is most of it: the next one is likely to begin alike.
+    /// The beginning of the last chunk up to its choices, which is most of it: the next one is likely to begin alike.
     head: String,
 }
 
@@ -53,10 +54,10 @@ impl Reader {
         Reader { seed: request_id.to_owned(), ..Reader::default() }
     }
 
-    /// A whole answer.
+    /// Reads a whole answer.
     ///
     /// # Errors
-    /// What is no answer.
+    /// When it is not an answer.
     pub(crate) fn whole(json: &str, request_id: &str, sink: Sink<'_>) -> Result<(), Fault> {
         let mut chunk = Chunk::default();
         if !chunk.read(json) {
@@ -73,7 +74,8 @@ impl Reader {
         let mut reader = Reader { calls: Calls::whole(), ..Reader::new(request_id) };
         reader.begin(chunk.id, sink);
         for block in thinking.into_iter().flat_map(Raw::elements) {
-            // Said by proxies in front of Claude, with their signatures, besides the text alone, and in OpenRouter's words too.
+            // Proxies in front of Claude send thinking with its signatures, as plain text, and in OpenRouter's form as
+            // well.
             choice.delta.iter_mut().for_each(|message| message.details = None);
             let block = Thought::block(block);
             reader.source = Some(block.source);
@@ -122,7 +124,8 @@ impl Reader {
         if let Some(delta) = &choice.delta {
             self.delta(delta, sink);
         }
-        // Said again as a whole, it would be said twice. Of a server that calls its pieces so each is another.
+        // A repetition of the whole message would be emitted twice. From a server whose pieces come as messages, each
+        // is new.
         if let Some(message) = choice.message.as_deref().filter(|_| !self.has_said) {
             self.delta(message, sink);
             self.has_said = false;
@@ -133,10 +136,10 @@ impl Reader {
         }
     }
 
-    /// Reasoning, then text, then calls, however a server orders what it says at once.
+    /// Reasoning, then text, then calls, in whatever order a server sends what comes together.
     fn delta(&mut self, delta: &Delta<'_>, sink: Sink<'_>) {
         let blocks = || delta.thinking_blocks.into_iter().flat_map(Raw::elements);
-        // Of one thinking in both words Anthropic's own tell all of it.
+        // If thinking comes in both forms, Anthropic's own is complete.
         let details = delta.details.filter(|_| blocks().next().is_none());
         self.thoughts(details.into_iter().flat_map(Raw::elements).map(Thought::detail), sink);
         for (name, value) in SOURCES.into_iter().zip(delta.reasoning) {
@@ -156,14 +159,14 @@ impl Reader {
             self.refusal.push_str(refusal.as_str());
             self.say(Kind::Text, &refusal, sink);
         }
-        // Some servers say the one call in both ways.
+        // Some servers send the one call in both forms.
         let calls = || delta.calls.into_iter().flat_map(Raw::elements);
         let legacy = delta.legacy.filter(|_| calls().next().is_none());
         let pieces = calls().chain(legacy).filter(|piece| !says_nothing(*piece));
         pieces.for_each(|piece| self.call(piece, sink));
     }
 
-    /// A string, or parts of it; parts of thinking are Mistral's.
+    /// A string, or parts of one; parts of thinking are Mistral's.
     fn content(&mut self, value: Raw<'_>, sink: Sink<'_>) {
         if let Some(text) = value.text() {
             return self.say(Kind::Text, &text, sink);
@@ -190,19 +193,19 @@ impl Reader {
     fn thoughts<'a>(&mut self, thoughts: impl Iterator<Item = Thought<'a>>, sink: Sink<'_>) {
         for (at, thought) in thoughts.enumerate() {
             if at > 0 && !self.signature.is_empty() {
-                // Pieces of one signature come one after the other; what is listed together is as many blocks.
+                // Pieces of one signature come in separate chunks; several entries in one list are several blocks.
                 self.close(sink);
             }
             self.thought(thought, sink);
         }
     }
 
-    /// A piece of thinking as proxies say it: besides the text alone, and with its signature, in one piece or several, behind
+    /// A piece of thinking as proxies send it beside the plain text, with its signature in one or several pieces, after
     /// which another block begins.
     fn thought(&mut self, thought: Thought<'_>, sink: Sink<'_>) {
         if thought.data.is_some() {
             self.has_said = true;
-            // Where a call waits for its input, there is no place for it.
+            // While a call waits for its input, there is no place for it.
             if self.calls.close_complete(&self.seed, sink) {
                 self.close(sink);
                 thought.give(sink);
@@ -214,8 +217,8 @@ impl Reader {
         let Some(signature) = signature.filter(|signature| !signature.is_empty()) else { return };
         self.has_said = true;
         let says_nothing = text.and_then(Raw::text).is_none_or(|text| text.is_empty());
-        // Thinking that is not shown is a signature alone. It may also be that of a block that was closed without one, and then
-        // comes too late.
+        // A signature without text is hidden thinking. It may also belong to a block that was closed without one, and
+        // comes too late then.
         if self.open != Some(Kind::Thinking)
             && says_nothing
             && !self.has_unsigned
@@ -225,7 +228,7 @@ impl Reader {
             self.open = Some(Kind::Thinking);
             sink(Event::Open(Open::Thinking));
         }
-        // Some servers say all of it again.
+        // Some servers repeat all of it.
         if self.open == Some(Kind::Thinking) && self.signature != signature.as_str() {
             self.kept += signature.as_str().len();
             self.signature.push_str(signature.as_str());
@@ -251,7 +254,7 @@ impl Reader {
         }
     }
 
-    /// Nothing that is empty closes or opens anything.
+    /// Empty pieces neither close nor open a block.
     fn say(&mut self, kind: Kind, text: &Escaped<'_>, sink: Sink<'_>) {
         if text.is_empty() {
             return;
@@ -262,7 +265,7 @@ impl Reader {
             match self.held.last_mut() {
                 Some((last, held)) if *last == kind => held.push_str(text.as_str()),
                 _ => {
-                    // For the place, were each piece of another kind.
+                    // For the entry, in case each piece is of another kind.
                     self.kept += 64;
                     self.held.push((kind, text.as_str().to_owned()));
                 }
@@ -305,7 +308,7 @@ impl Reader {
         self.release(sink);
         self.close(sink);
         let reason = match self.finish {
-            // OpenAI ends a refusal as it ends any answer.
+            // OpenAI ends a refusal like any other answer.
             Some(StopReason::EndTurn) | None if !self.refusal.is_empty() => StopReason::Refusal,
             Some(StopReason::EndTurn) if self.sequence.is_some() && !self.calls.any() => StopReason::StopSequence,
             reason => reason.unwrap_or(StopReason::Unknown),
@@ -327,7 +330,7 @@ impl StreamReader for Reader {
             return Ok(());
         }
         let Some(data) = block.data() else {
-            // A comment, or the line feed of a CRLF that came late.
+            // A comment, or the late line feed of a CRLF.
             if block.raw().starts_with(b":") {
                 sink(Event::Ping);
             }

@@ -1,28 +1,28 @@
-//! Thinking as proxies say it besides its text alone: in blocks, with who signed it.
+//! Thinking as proxies send it beside its plain text: in blocks with signatures.
 
 use crate::dialect::canon::event::{Event, Open, Sink};
 use crate::wire::json::{Escaped, Raw};
 
-/// A block of it, or a piece of one.
+/// A block, or a piece of one.
 pub(super) struct Thought<'a> {
-    /// The name of what it stands in.
+    /// The name of the member that it came in.
     pub(super) source: &'static str,
     pub(super) text: Option<Raw<'a>>,
     pub(super) signature: Option<Escaped<'a>>,
-    /// In the place of both, where nobody may read it.
+    /// Encrypted thinking, instead of both.
     pub(super) data: Option<Escaped<'a>>,
 }
 
 impl<'a> Thought<'a> {
-    /// One of `thinking_blocks`, of proxies in front of Claude: as Anthropic has it.
+    /// An entry of `thinking_blocks`, from proxies in front of Claude: in Anthropic's form.
     pub(super) fn block(raw: Raw<'a>) -> Self {
         let [text, signature, data] = raw.pick(["thinking", "signature", "data"]);
         let (signature, data) = (signature.and_then(Raw::text), data.and_then(Raw::text));
         Thought { source: "thinking_blocks", text, signature, data }
     }
 
-    /// One of OpenRouter's `reasoning_details`, of whichever provider. What another than Anthropic has signed or sealed, no
-    /// client of Anthropic's could send back to it.
+    /// An entry of OpenRouter's `reasoning_details`, from any provider. What a provider other than Anthropic has signed
+    /// or encrypted, a client of Anthropic's API could not send back to it.
     pub(super) fn detail(raw: Raw<'a>) -> Self {
         let [text, signature, data, format] = raw.pick(["text", "signature", "data", "format"]);
         let format = format.and_then(Raw::text);
@@ -37,7 +37,7 @@ impl<'a> Thought<'a> {
         }
     }
 
-    /// All of a block at once.
+    /// Emits a whole block at once.
     pub(super) fn give(self, sink: Sink<'_>) {
         if let Some(data) = self.data {
             sink(Event::Open(Open::RedactedThinking { data }));

@@ -19,25 +19,25 @@ pub(crate) struct Writer {
     created: i64,
     include_usage: bool,
     legacy_functions: bool,
-    /// What every chunk begins with, up to its delta; empty before the first.
+    /// The beginning of every chunk, up to its delta; empty before the first.
     front: String,
-    /// What every chunk ends with, after its delta.
+    /// The end of every chunk, after its delta.
     back: &'static str,
     open: Option<Kind>,
     tools: u64,
-    /// Elements of `thinking_blocks`, which is said once, at the end: openai-python adds lists up by the index of their
-    /// elements, openai-node replaces one by the next.
+    /// The elements of `thinking_blocks`, which is written once, at the end: openai-python merges lists by the index of
+    /// their elements, openai-node replaces one by the next.
     thinking: Vec<String>,
-    /// Some of it was shown.
+    /// Some thinking was shown.
     has_thought: bool,
-    /// Elements of `annotations`, but for where they end.
+    /// The elements of `annotations`, without their end positions.
     annotations: String,
-    /// What text rests on that is no page of the web.
+    /// Sources of the text that are not web pages.
     citations: Vec<String>,
-    /// How many blocks there have been, in Anthropic's count.
+    /// The number of blocks so far, as Anthropic counts them.
     blocks: usize,
     chars: usize,
-    /// None where the upstream says nothing of it.
+    /// `None` if the upstream states no usage.
     usage: Option<UsageNews>,
     ended: Option<Ended>,
     is_silent: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Writer {
 }
 
 enum Kind {
-    /// Where it began, in characters of the whole content, and what it rests on.
+    /// Where it began, in characters of the whole content, and its sources.
     Text {
         start: usize,
         citations: Vec<String>,
@@ -57,7 +57,7 @@ enum Kind {
     Tool {
         has_input: bool,
     },
-    /// A tool that takes text, which is known once its input is whole.
+    /// A tool with text input, which is known once the input is complete.
     Custom {
         id: String,
         name: String,
@@ -126,7 +126,7 @@ impl Writer {
                 self.thinking.push(format!(r#""type":"redacted_thinking","data":"{}""#, data.as_str()));
                 Kind::Silent
             }
-            // An answer has room for one function.
+            // An answer has room for one function call.
             Open::Tool { .. } if self.legacy_functions && self.tools > 0 => Kind::Silent,
             Open::Tool { name, .. } if self.legacy_functions => {
                 self.tools += 1;
@@ -139,7 +139,7 @@ impl Writer {
                 Kind::Custom { id, name, input: String::new() }
             }
             Open::Tool { id, name, .. } => {
-                // Counted among tools alone: clients take the index for a place in their list.
+                // Counted among tools only: clients use the index as a place in their list.
                 self.tools += 1;
                 let index = (self.tools - 1).to_string();
                 let (id, name) = (id.as_str(), name.as_str());
@@ -148,7 +148,7 @@ impl Writer {
                 self.delta(&[front.concat(), function.concat()].each_ref().map(|part| &**part), out);
                 Kind::Tool { has_input: false }
             }
-            // Shown as a call, the client would try to run it.
+            // If it were shown as a call, the client would try to run it.
             Open::Foreign { .. } => Kind::Silent,
         });
     }
@@ -241,7 +241,7 @@ impl StreamWriter for Writer {
                 self.delta(&[r#""content":""#, piece.as_str(), "\""], out);
             }
             (Event::Thinking(piece), Some(Kind::Thinking { text, .. })) if !piece.is_empty() => {
-                // Between blocks, as in a whole answer; in the list each is as it was signed.
+                // Between blocks, as in a whole answer; in the list each block is as it was signed.
                 let between = if text.is_empty() && self.has_thought { r"\n\n" } else { "" };
                 text.push_str(piece.as_str());
                 self.has_thought = true;
@@ -270,7 +270,7 @@ impl StreamWriter for Writer {
     }
 
     fn keep_alive(&self, out: &mut BytesMut) {
-        // No event: openai-node reads every one as a chunk with choices.
+        // A comment: openai-node reads every event as a chunk with choices.
         if !self.is_over {
             put(out, &[sse::COMMENT]);
         }
