@@ -61,18 +61,18 @@ pub(crate) fn judge(fields: &[Field], name: &str, value: Raw<'_>, warnings: &mut
     Ok(false)
 }
 
-/// What the tests of the tables have in common.
+/// What the tests of the tables share.
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::dialect::translate::Translated;
 
-    /// A member that is read: its name, what it may say, the model on which it shows, and what then stands in the request that
-    /// goes upstream.
+    /// A member that is read: its name, a value, the model on which it has an effect, and what the upstream request
+    /// then contains.
     pub(crate) type Sample = (&'static str, &'static str, &'static str, &'static str);
 
-    /// Each member has one fate, and meets it. `ask` has a member with a value sent to a model; of those that are `unsaid`
-    /// nothing goes upstream, though they are read.
+    /// Checks that each member has one fate, and meets it. `ask` sends a member with a value to a model. For `unsaid`
+    /// members nothing is sent upstream, although they are read.
     pub(crate) fn assert_fates(
         fields: &[Field],
         samples: &[Sample],

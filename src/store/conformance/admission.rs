@@ -1,4 +1,4 @@
-//! The rules of an `AdmissionStore`, beside those of its two parts.
+//! The rules of an `AdmissionStore` beyond those of its two parts.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) async fn all<S: AdmissionStore, K: KeyRegistry>(make: &impl AsyncFn()
     )
 }
 
-/// A call of the team, which counts against these and is paid from those.
+/// A call of the team, with its limits and budgets.
 struct Call {
     id: Uuid,
     sessions: (Session, Session),
@@ -93,7 +93,7 @@ impl<S: AdmissionStore> Desk<S> {
         }
     }
 
-    /// What is left of a limit, and spent and held of a pot.
+    /// Checks what is left of a limit, and spent and held in a pot.
     async fn stands(&self, call: &Call, seconds: i64, left: u64, spent: i64, held: i64) {
         let of_limits = RateLimitStore::standing(&self.store, &call.limits[..1], at(seconds)).await;
         let of_budgets = BudgetStore::standing(&self.store, &call.budgets[..1], at(seconds)).await;
@@ -126,7 +126,7 @@ async fn a_refusal_by_a_limit_holds_no_money<S: AdmissionStore, K>(make: &impl A
             }
             other => rule.holds(&format!("a limit refuses, and not {other:?}"), false),
         }
-        // It is too large for one limit, so no waiting for another helps.
+        // It is too large for one limit, so waiting for another does not help.
         let large = Call { tokens: 61, ..first.again() };
         let refused = desk.admit(&large.ask(), seconds).await;
         let is_told =
@@ -153,7 +153,7 @@ async fn a_refusal_by_a_budget_counts_nowhere<S: AdmissionStore, K>(make: &impl 
         }
     }
     desk.stands(&first, 0, 30, 0, 10).await;
-    // Nor is anything given back the less to those who were let through before.
+    // Nothing less is given back to those that were admitted before.
     if let (Some(allowed), Some(grant)) = (admitted.allowed, admitted.grant) {
         rule.answer(RateLimitStore::settle(&desk.store, &allowed.permit, Used::Tokens(0), at(0)).await);
         rule.answer(BudgetStore::settle(&desk.store, &grant.reservation, Money::from_nanos(4), at(0)).await);
@@ -242,7 +242,7 @@ async fn neither_limits_nor_budgets_are_exceeded_under_two_thousand_tasks<S: Adm
     make: &impl AsyncFn() -> (S, K),
     rule: Rule,
 ) {
-    // Once the limit is the tighter one, and once the budget.
+    // First the limit is the tighter one, then the budget.
     for (most, nanos, admitted) in [(200, 3_000, 200), (700, 3_000, 300)] {
         let (desk, _) = Desk::open(make, rule).await;
         let (desk, gate, mut tasks) = (Arc::new(desk), Gate::default(), JoinSet::new());

@@ -1,4 +1,5 @@
-//! An `AdmissionStore` that is asked for one thing at a time is a store of that thing: the rules of both, over `admit`.
+//! Runs the rules of both parts through `admit`: a store that is asked for one thing at a time is a store of that
+//! thing.
 
 use async_trait::async_trait;
 
@@ -12,7 +13,7 @@ use crate::store::key::KeyRegistry;
 use crate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use crate::store::{At, Session, StoreError};
 
-/// The histories of each part, of as many steps as elsewhere: what differs from the part alone is how it is asked.
+/// The seeds for the histories of each part, with as many steps as elsewhere; only the way of asking differs.
 const SEEDS: std::ops::Range<u64> = 200..208;
 
 pub(super) async fn to_admit_by_budgets_alone_is_to_reserve<S: AdmissionStore, K: KeyRegistry>(
@@ -43,10 +44,10 @@ pub(super) async fn shared<S: AdmissionStore>(make: &impl AsyncFn() -> (S, S)) -
     rules
 }
 
-/// Asks by `admit`, and settles as ever.
+/// Asks through `admit`, and settles as usual.
 struct ByAdmit<S, K> {
     store: S,
-    /// What is made together may live together.
+    /// What is made together may have to live together.
     _keys: K,
 }
 

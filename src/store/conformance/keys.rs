@@ -45,7 +45,7 @@ async fn a_store_is_empty_until_a_key_is_written_and_never_after<S: KeyRegistry>
     rule.holds("it is still empty after a key that was refused", rule.answer(store.is_empty().await));
     rule.answer(store.put(&ada).await);
     rule.holds("there is a key", !rule.answer(store.is_empty().await));
-    // Whoever has locked everyone out has a key all the same.
+    // Somebody who has locked everyone out still has a key.
     let off = rotated(rule, &ada, Principal::new("ada")).expires_at(time(-86_400)).disabled(true);
     rule.holds("it is disabled", rule.answer(store.put(&off).await));
     rule.holds("there is a key, which is disabled", !rule.answer(store.is_empty().await));
@@ -92,7 +92,7 @@ async fn everything_survives_the_round_trip<S: KeyRegistry>(make: &impl AsyncFn(
     rule.same("after it", &found(&store, rule, &bare.digest).await.as_ref(), &Some(&bare));
 }
 
-/// What cannot be kept as it is may be refused, and then nothing has changed.
+/// A store may refuse what it cannot keep as it is; then nothing has changed.
 async fn what_is_written_can_be_read<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     for nanos in [-1, -2_500_000_000, i64::MIN] {
@@ -202,7 +202,7 @@ async fn of_two_who_rotate_one_key_one_is_told<S: KeyRegistry>(make: &impl Async
     rule.holds("the first is written", rule.answer(store.put(&first).await));
     rule.holds("the second is told", !rule.answer(store.put(&second).await));
     rule.same("the second's secret", &found(&store, rule, &second.digest).await, &None);
-    // And of many at one time.
+    // Also with many at once.
     let next: Vec<_> = (0..32).map(|_| rotated(rule, &first, Principal::new("ada"))).collect();
     let written = at_once(&store, rule, next).await;
     rule.same("how many of 32 were written", &written.len(), &1);
@@ -234,7 +234,7 @@ async fn names_of_any_letters_are_apart<S: KeyRegistry>(make: &impl AsyncFn() ->
     }
 }
 
-/// Writes all of them, each from a task of its own, and gives those that were written.
+/// Writes all of them, each from a task of its own, and returns those that were written.
 async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for record in records {

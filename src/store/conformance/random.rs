@@ -1,6 +1,6 @@
 use uuid::Uuid;
 
-/// SplitMix64: enough to make up histories, and the same ones everywhere.
+/// SplitMix64: enough for random histories, and the same ones everywhere.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -17,12 +17,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 up to, and without, `end`.
+    /// From 0 to `end`, exclusive.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// The same, signed.
+    /// The same for signed numbers.
     pub(super) fn up_to(&mut self, most: i64) -> i64 {
         i64::try_from(self.below(most.unsigned_abs() + 1)).unwrap_or(most)
     }
@@ -35,7 +35,7 @@ impl Random {
         self.below(count) == 0
     }
 
-    /// One of them; `None` of none.
+    /// A random element; `None` if there is none.
     pub(super) fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         let at = self.below(all.len() as u64);
         all.get(usize::try_from(at).unwrap_or(0))

@@ -13,8 +13,9 @@ use super::spelled_out;
 /// })
 /// ```
 ///
-/// Hands every member of a document that is an object to `each`, which says by what it does with the value where reading
-/// goes on. `None` where the document is no object, or not one to its end; what was handed out then is of a broken one.
+/// Passes every member of a document that is an object to `each`, which decides by what it does with the value where
+/// reading continues. `None` if the document is not an object, or not a complete one; members passed until then are of
+/// a broken one.
 #[inline]
 pub(crate) fn object<'a>(document: &'a str, each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
     let mut lexer = Lexer::new(document, usize::MAX, &Names::NONE);
@@ -25,10 +26,11 @@ pub(crate) fn object<'a>(document: &'a str, each: impl FnMut(&str, Value<'_, 'a>
     lexer.peek().is_none().then_some(passed)
 }
 
-/// [`object`] for one of many documents that begin alike: goes on at the value of member `key`, which stands behind `head`.
+/// [`object`] for one of many documents with the same beginning: continues at the value of member `key`, which follows
+/// `head`.
 ///
-/// The document begins with `head`, and so did another, whose reading came to that value by way of [`Value::at`]: what
-/// stands before it is not looked at again.
+/// The document must begin with `head`, and so must another that was read up to that value, by [`Value::at`]. What
+/// precedes the value is not read again.
 #[inline]
 pub(crate) fn object_behind<'a>(
     head: &str,
@@ -46,14 +48,14 @@ pub(crate) fn object_behind<'a>(
     lexer.peek().is_none().then_some(passed)
 }
 
-/// A value that has not been read: to be taken, gone into, or passed.
+/// An unread value: to be taken, entered, or skipped.
 pub(crate) struct Value<'l, 'a> {
     lexer: &'l mut Lexer<'a>,
-    /// Of what it is in.
+    /// The depth of the container that it is in.
     depth: usize,
 }
 
-/// A value has been read: only reading one makes it.
+/// Proof that a value was read: only reading one makes it.
 pub(crate) struct Passed(());
 
 impl<'a> Value<'_, 'a> {
@@ -63,7 +65,7 @@ impl<'a> Value<'_, 'a> {
         self.spelled(|value| *slot = Some(Raw::cut(value)).filter(|value| !value.is_null()))
     }
 
-    /// Gives it as it is spelled.
+    /// Passes it on as it is spelled.
     #[inline]
     pub(super) fn spelled(self, take: impl FnOnce(&'a str)) -> Option<Passed> {
         let start = self.lexer.at();
@@ -78,13 +80,13 @@ impl<'a> Value<'_, 'a> {
         Some(Passed(()))
     }
 
-    /// Where in the document it begins.
+    /// Its position in the document.
     #[inline]
     pub(crate) fn at(&self) -> usize {
         self.lexer.at()
     }
 
-    /// Goes through its members. What is no object is passed.
+    /// Goes through its members. Skips it if it is not an object.
     #[inline]
     pub(crate) fn members(self, each: impl FnMut(&str, Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
         if self.lexer.peek() != Some(b'{') {
@@ -96,7 +98,7 @@ impl<'a> Value<'_, 'a> {
         Value { lexer: self.lexer, depth }.further_members(more, each)
     }
 
-    /// With the cursor at a key, if there are more, of the object whose members are at this depth.
+    /// Continues with the cursor at a key, if there are more, of the object whose members are at this depth.
     #[inline]
     fn further_members(
         self,
@@ -113,7 +115,7 @@ impl<'a> Value<'_, 'a> {
         Some(Passed(()))
     }
 
-    /// Goes through its elements. What is no array is passed.
+    /// Goes through its elements. Skips it if it is not an array.
     #[inline]
     pub(crate) fn elements(self, mut each: impl FnMut(Value<'_, 'a>) -> Option<Passed>) -> Option<Passed> {
         if self.lexer.peek() != Some(b'[') {

@@ -1,4 +1,4 @@
-//! The inside of strings, which goes from one document into another as it is.
+//! The text between the quotes of strings, which is copied between documents unchanged.
 
 use std::borrow::{Borrow, Cow};
 
@@ -6,15 +6,15 @@ use memchr::memchr;
 
 use super::lexer::specials_in;
 
-/// The inside of a JSON string as it is escaped: what goes from one document into another is never decoded or escaped
-/// again, so that nothing about it can change.
+/// The text between the quotes of a JSON string, in its escaped form. It is copied between documents without being
+/// decoded or escaped again, so nothing about it can change.
 ///
-/// Compared as it is spelled; [`Escaped::decoded`] is what it says.
+/// Comparison is by spelling; [`Escaped::decoded`] is the meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Escaped<'a>(Cow<'a, str>);
 
 impl<'a> Escaped<'a> {
-    /// What stands between the quotes of a string.
+    /// Takes the text between the quotes of a string.
     pub(super) fn cut(inside: &'a str) -> Self {
         Escaped(Cow::Borrowed(inside))
     }
@@ -29,7 +29,7 @@ impl<'a> Escaped<'a> {
         Escaped(Cow::Owned(escaped))
     }
 
-    /// Escapes plain text into what is being written.
+    /// Escapes plain text and appends it to the output.
     pub(super) fn write(text: &str, out: &mut String) {
         let mut from = 0;
         for at in specials_in(text.as_bytes()) {
@@ -52,22 +52,22 @@ impl<'a> Escaped<'a> {
         out.push_str(&text[from..]);
     }
 
-    /// Puts pieces that are escaped already behind each other.
+    /// Joins pieces that are escaped already.
     pub(crate) fn join(pieces: &[&str]) -> Escaped<'static> {
         Escaped(Cow::Owned(pieces.concat()))
     }
 
-    /// What is escaped already.
+    /// Takes text that is escaped already.
     pub(crate) fn owned(escaped: String) -> Escaped<'static> {
         Escaped(Cow::Owned(escaped))
     }
 
-    /// As it is spelled, without quotes.
+    /// The escaped form, without quotes.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it says. An escape that is no text (a lone surrogate) becomes U+FFFD.
+    /// The decoded text. An escape that is not text (a lone surrogate) becomes U+FFFD.
     pub(crate) fn decoded(&self) -> Cow<'_, str> {
         match memchr(b'\\', self.0.as_bytes()) {
             None => Cow::Borrowed(&self.0),
@@ -75,7 +75,7 @@ impl<'a> Escaped<'a> {
         }
     }
 
-    /// What it says, for as long as what it was cut out of.
+    /// The decoded text, with the lifetime of the source.
     pub(crate) fn into_plain(self) -> Cow<'a, str> {
         match self.0 {
             Cow::Borrowed(text) if !text.contains('\\') => Cow::Borrowed(text),
@@ -87,13 +87,13 @@ impl<'a> Escaped<'a> {
         self.0.is_empty()
     }
 
-    /// Whether it says nothing but white space.
+    /// Whether the decoded text is only white space.
     pub(crate) fn is_blank(&self) -> bool {
         let may_be = |c: char| c == '\\' || c.is_whitespace();
         self.0.is_empty() || (self.0.starts_with(may_be) && self.decoded().trim().is_empty())
     }
 
-    /// How many characters it says, counted where it lies.
+    /// The number of decoded characters, counted without decoding.
     pub(crate) fn chars(&self) -> usize {
         let (mut chars, mut after_high, mut rest) = (0, false, &*self.0);
         while let Some(at) = rest.find('\\') {
@@ -113,7 +113,7 @@ impl<'a> Escaped<'a> {
         Escaped(Cow::Owned(self.0.into_owned()))
     }
 
-    /// The same, for as long as this one lives.
+    /// The same text, borrowed from this one.
     pub(crate) fn by_ref(&self) -> Escaped<'_> {
         Escaped(Cow::Borrowed(&self.0))
     }
@@ -130,7 +130,7 @@ fn code_unit(text: &str) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
-/// What is between two quotes, without its escapes, of which the first is at `first`.
+/// Text between two quotes without its escapes, the first of which is at `first`.
 fn unescaped(escaped: &str, first: usize) -> String {
     let mut text = String::with_capacity(escaped.len());
     let (mut before, mut rest) = escaped.split_at(first);
@@ -155,7 +155,7 @@ fn unescaped(escaped: &str, first: usize) -> String {
     text
 }
 
-/// The character of a unit's escape, or of two, and how long that is.
+/// The character of one escape, or of two for a surrogate pair, and the length of its spelling.
 fn character(escape: &str) -> (char, usize) {
     match code_unit(escape) {
         Some(high @ 0xD800..0xDC00) => match escape.get(6..).and_then(code_unit) {

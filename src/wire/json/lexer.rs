@@ -1,4 +1,4 @@
-//! The tokens of RFC 8259, stepped over and checked, never decoded.
+//! Steps over the tokens of RFC 8259 and checks them, without decoding.
 
 mod strings;
 
@@ -6,31 +6,29 @@ pub(super) use strings::specials_in;
 
 use super::{Found, Kind, Met, Names, ScanError, ScanErrorKind};
 
-/// Why the cursor cannot go on from where it is. As small as can be, since every step of the cursor hands back room for
-/// one.
+/// Why the cursor cannot continue. As small as possible, since every step of the cursor returns room for one.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
     Syntax,
     Depth,
 }
 
-/// The deepest nesting that can be followed: one bit a level, on the stack.
+/// The deepest nesting that can be followed: one bit per level, on the stack.
 const MAX_DEPTH: usize = 1024;
 
-/// Is told what is passed within an array or object, front to back. Each is called where it compiles to nothing if it
-/// does nothing.
+/// Receives the contents of an array or object, front to back. An implementation that does nothing compiles to nothing.
 pub(super) trait Trace {
     /// An array or object begins.
     fn open(&mut self, at: usize);
-    /// A key, from quote to quote, and whether there is an escape in it.
+    /// A key with its quotes, and whether it has an escape.
     fn key(&mut self, start: usize, end: usize, escaped: bool);
     /// Any other value.
     fn scalar(&mut self, start: usize, end: usize);
-    /// The array or object that was opened last, of those that have not ended, ends.
+    /// The innermost open array or object ends.
     fn close(&mut self, end: usize);
 }
 
-/// Who is told nothing.
+/// Ignores everything.
 impl Trace for () {
     #[inline(always)]
     fn open(&mut self, _at: usize) {}
@@ -44,20 +42,20 @@ impl Trace for () {
 
 /// A cursor in a document.
 ///
-/// Every method expects the cursor where its name says, and leaves it on the next byte that is not whitespace or, after
-/// a value, right behind that value. Within, steps take a position and give the next: a cursor that is written to
-/// memory and read back for each step would be waited for at each.
+/// Each method expects the cursor where its name says. It leaves the cursor on the next byte that is not whitespace or,
+/// after a value, right behind that value. Internally, steps take a position and return the next one: storing and
+/// loading the cursor at each step would be slow.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     doc: &'a [u8],
     at: usize,
     max_depth: usize,
-    /// Looked for among all keys, however deep.
+    /// Keys to look for at any depth.
     names: &'a Names,
     met: Met,
-    /// Which block of the document was looked at last.
+    /// The block of the document that was examined last.
     block: usize,
-    /// A bit for each byte of that block that a string cannot hold as it is.
+    /// One bit for each byte of that block that must not occur unescaped in a string.
     specials: u64,
 }
 
@@ -67,7 +65,7 @@ impl<'a> Lexer<'a> {
         Self { text, doc: text.as_bytes(), at: 0, max_depth, names, met, block: usize::MAX, specials: 0 }
     }
 
-    /// Which names were met so far.
+    /// Which names have occurred so far.
     pub(super) fn met(&self) -> Met {
         self.met
     }
@@ -76,7 +74,7 @@ impl<'a> Lexer<'a> {
         self.at
     }
 
-    /// On to what has been read of another document that begins alike.
+    /// Moves to a position that another document with the same beginning has established.
     #[inline]
     pub(super) fn go_to(&mut self, at: usize) {
         self.at = at;
@@ -105,7 +103,7 @@ impl<'a> Lexer<'a> {
         self.at = self.skip_space(self.at);
     }
 
-    /// Enters the array or object whose bracket is at the cursor, and which is at `depth`.
+    /// Enters the array or object at `depth` whose bracket is at the cursor.
     #[inline]
     pub(super) fn open(&mut self, depth: usize) -> Result<(), Fault> {
         if depth > self.max_depth {
@@ -115,7 +113,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// After [`Lexer::open`]: whether the array or object is empty, and then behind it.
+    /// After [`Lexer::open`]: whether the array or object is empty; if so, moves behind it.
     #[inline]
     pub(super) fn closes(&mut self, bracket: u8) -> bool {
         let closes = self.peek() == Some(bracket);
@@ -123,7 +121,7 @@ impl<'a> Lexer<'a> {
         closes
     }
 
-    /// After a value: on to the next one (true), or behind the bracket that ends them (false).
+    /// After a value: moves to the next one (true), or behind the closing bracket (false).
     #[inline]
     pub(super) fn comma(&mut self, bracket: u8) -> Result<bool, Fault> {
         let (at, more) = self.step_comma(self.at, bracket)?;
@@ -131,7 +129,7 @@ impl<'a> Lexer<'a> {
         Ok(more)
     }
 
-    /// A key and its colon: what is between the quotes, and whether there is an escape in it.
+    /// Reads a key and its colon. Returns the text between the quotes, and whether it has an escape.
     #[inline]
     pub(super) fn key(&mut self) -> Result<(&'a [u8], bool), Fault> {
         let start = self.at;
@@ -149,13 +147,13 @@ impl<'a> Lexer<'a> {
         Ok((&self.text[start + 1..end - 1], escaped))
     }
 
-    /// What was read from `start` on, where a value began.
+    /// The text from `start`, where a value began, up to the cursor.
     #[inline]
     pub(super) fn since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 
-    /// Any value, inside a container at `depth`.
+    /// Reads any value, inside a container at `depth`.
     #[inline(always)]
     pub(super) fn value(&mut self, depth: usize) -> Result<Found, Fault> {
         let start = self.at;
@@ -170,7 +168,7 @@ impl<'a> Lexer<'a> {
         Ok(Found { kind, span: start..self.at })
     }
 
-    /// A whole document that is an array or object.
+    /// Reads a whole document that is an array or object.
     pub(super) fn traced(&mut self, trace: &mut impl Trace) -> Result<(), Fault> {
         let Some(b'{' | b'[') = self.peek() else { return Err(Fault::Syntax) };
         self.nested(0, trace)?;
@@ -178,7 +176,7 @@ impl<'a> Lexer<'a> {
         self.peek().map_or(Ok(()), |_| Err(Fault::Syntax))
     }
 
-    /// An array or object and all it holds, however deep, without a call for each level.
+    /// Reads an array or object with everything in it, without a call for each level.
     fn nested(&mut self, outer: usize, trace: &mut impl Trace) -> Result<Kind, Fault> {
         let mut at = self.at;
         let is_root_object = self.byte(at) == Some(b'{');
@@ -195,7 +193,7 @@ impl<'a> Lexer<'a> {
             }
             trace.open(at);
             at = self.skip_space(at + 1);
-            // The deepest level of all wraps round to the bit of level 0, which does not exist.
+            // The deepest level wraps round to the bit of level 0, which does not exist.
             let (word, bit) = (depth / 64 % objects.len(), depth % 64);
             objects[word] = objects[word] & !(1 << bit) | u64::from(object) << bit;
 
@@ -237,7 +235,7 @@ impl<'a> Lexer<'a> {
         self.doc.get(at).copied()
     }
 
-    /// Leaves the cursor at what cannot be gone on from.
+    /// Leaves the cursor at the fault.
     #[cold]
     fn stop(&mut self, at: usize, fault: Fault) -> Fault {
         self.at = at;
@@ -246,7 +244,7 @@ impl<'a> Lexer<'a> {
 
     #[inline(always)]
     fn skip_space(&self, mut at: usize) -> usize {
-        // Most documents are sent without any.
+        // Most documents are sent without whitespace.
         while let Some(..=b' ') = self.byte(at) {
             if !matches!(self.byte(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
                 break;
@@ -266,7 +264,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Where a key ends, whether there is an escape in it, and where its value begins.
+    /// Returns where a key ends, whether it has an escape, and where its value begins.
     #[inline(always)]
     fn step_key(&mut self, at: usize) -> Result<(usize, bool, usize), Fault> {
         if self.byte(at) != Some(b'"') {
@@ -311,7 +309,7 @@ impl<'a> Lexer<'a> {
     /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`, RFC 8259 section 6.
     fn number(&mut self, mut at: usize) -> Result<usize, Fault> {
         at += usize::from(self.byte(at) == Some(b'-'));
-        // A digit that follows a zero is then neither comma nor bracket.
+        // A digit after a leading zero is then an error, since it is neither a comma nor a bracket.
         at = if self.byte(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
         if self.byte(at) == Some(b'.') {
             at = self.digits(at + 1)?;

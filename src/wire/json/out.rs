@@ -1,8 +1,8 @@
-//! JSON, written front to back.
+//! Writes JSON from front to back.
 
 use super::{Escaped, Raw};
 
-/// One document being written. Commas write themselves: whatever follows a value within the same brackets gets one.
+/// A document being written. Commas are automatic: a value that follows another in the same brackets gets one.
 #[derive(Debug, Default)]
 pub(crate) struct Out(String);
 
@@ -30,14 +30,14 @@ impl Out {
         self
     }
 
-    /// A value as it is spelled.
+    /// A value, as it is spelled.
     pub(crate) fn raw(&mut self, value: &str) -> &mut Self {
         self.comma();
         self.0.push_str(value);
         self
     }
 
-    /// A string of what is escaped already.
+    /// A string of text that is escaped already.
     pub(crate) fn text(&mut self, text: &Escaped<'_>) -> &mut Self {
         self.pieces(&[text.as_str()])
     }
@@ -51,7 +51,7 @@ impl Out {
         self
     }
 
-    /// A string of ours, which needs no escape.
+    /// A fixed string, which needs no escape.
     pub(crate) fn word(&mut self, word: &'static str) -> &mut Self {
         self.pieces(&[word])
     }
@@ -69,7 +69,7 @@ impl Out {
         self.raw(&number.to_string())
     }
 
-    /// A member whose value is spelled, if there is one.
+    /// A member with this value, if there is one.
     pub(crate) fn member(&mut self, key: &str, value: Option<Raw<'_>>) -> &mut Self {
         if let Some(value) = value {
             self.key(key).raw(value.as_str());

@@ -8,12 +8,12 @@ use super::names::Names;
 use super::spelled_out;
 use super::tape::Node;
 
-/// A JSON value as it is spelled, with no whitespace around it. The document it is from has been checked: a walk over
-/// one that is broken ends early, and never panics.
+/// A JSON value as it is spelled, without whitespace around it. Its document was checked: a walk over a broken one ends
+/// early, and never panics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Raw<'a> {
     text: &'a str,
-    /// What is known of its document: this value, and then all that it holds. Empty where it must be read to be known.
+    /// The index of this value, and then of everything in it. Empty if it must be read to be known.
     nodes: &'a [Node],
 }
 
@@ -23,13 +23,13 @@ impl<'a> Raw<'a> {
         Raw { text: text.trim_ascii(), nodes: &[] }
     }
 
-    /// A value without white space around it.
+    /// A value without whitespace around it.
     #[inline]
     pub(super) fn cut(text: &'a str) -> Self {
         Raw { text, nodes: &[] }
     }
 
-    /// What begins with the first of `nodes`.
+    /// The value that begins with the first of `nodes`.
     pub(super) fn indexed(text: &'a str, nodes: &'a [Node]) -> Self {
         Raw { text, nodes }
     }
@@ -51,7 +51,7 @@ impl<'a> Raw<'a> {
         self.text.starts_with('[')
     }
 
-    /// A string's inside, as it is escaped.
+    /// The text of a string, in its escaped form.
     pub(crate) fn text(self) -> Option<Escaped<'a>> {
         let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
         Some(Escaped::cut(inside))
@@ -65,21 +65,21 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// A number, as floating as `f64` has it.
+    /// A number, with the precision of `f64`.
     pub(crate) fn number(self) -> Option<f64> {
-        // What begins so and is JSON is one; Rust would read `inf` too.
+        // JSON that begins like this is a number; Rust would parse `inf` too.
         let is_number = self.text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         if is_number { self.text.parse().ok() } else { None }
     }
 
-    /// A plain unsigned number; `1.0` and `1e3` are none.
+    /// A plain unsigned number; `1.0` and `1e3` are not.
     pub(crate) fn count(self) -> Option<u64> {
         let digits = self.text.bytes().all(|byte| byte.is_ascii_digit());
         if digits { self.text.parse().ok() } else { None }
     }
 
-    /// Its members in order, those that are `null` left out: `null` means absent in every field of these APIs. None for
-    /// what is no object.
+    /// Its members in order, without those that are `null`: in these APIs, `null` means absent for every field. Empty
+    /// if it is not an object.
     pub(crate) fn members(self) -> Members<'a> {
         Members(Walk::into(self, '{', b'}'))
     }
@@ -91,7 +91,7 @@ impl<'a> Raw<'a> {
         member
     }
 
-    /// The last member of each of these names, no two of which are alike, unless it is `null`: all of them at once.
+    /// The last member of each of these names, which must differ, unless it is `null`; found in one walk.
     pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Raw<'a>>; N] {
         let mut picked = [None; N];
         let Raw { text, nodes } = self;
@@ -120,13 +120,13 @@ impl<'a> Raw<'a> {
         picked
     }
 
-    /// Its elements in order. None for what is no array.
+    /// Its elements in order. Empty if it is not an array.
     pub(crate) fn elements(self) -> Elements<'a> {
         Elements(Walk::into(self, '[', b']'))
     }
 }
 
-/// What is spelled alike.
+/// Equal spelling.
 impl PartialEq for Raw<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -135,11 +135,11 @@ impl PartialEq for Raw<'_> {
 
 impl Eq for Raw<'_> {}
 
-/// Goes through what an array or object holds.
+/// Goes through the contents of an array or object.
 enum Walk<'a> {
-    /// By what is known of it: the text of the whole, where that begins, and what is left.
+    /// By the index: the text of the whole, where that begins, and what is left.
     Known { text: &'a str, base: u32, rest: &'a [Node] },
-    /// By reading it.
+    /// By reading the text.
     Read { lexer: Lexer<'a>, more: bool },
 }
 
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
             Walk::Read { more: false, .. } => None,
             Walk::Read { lexer, more } => {
                 let start = lexer.at();
-                // What ends here is broken, and all that follows it unknown.
+                // This is broken, and everything after it is unknown.
                 *more = false;
                 lexer.value(1).ok()?;
                 let raw = Raw::cut(lexer.since(start));
@@ -197,7 +197,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The members of an object that are not `null`, keys without their escapes.
+/// The members of an object that are not `null`; keys are unescaped.
 pub(crate) struct Members<'a>(Walk<'a>);
 
 impl<'a> Iterator for Members<'a> {

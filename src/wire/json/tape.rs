@@ -2,16 +2,16 @@ use super::lexer::{Lexer, Trace};
 use super::names::Names;
 use super::raw::Raw;
 
-/// Where everything in a document is, so that whoever walks about in it reads each of its bytes once.
+/// An index of all values in a document, so that a reader that moves about in it reads each byte once.
 ///
-/// Kept from one document to the next, it allocates for the largest alone.
+/// If it is reused for further documents, it allocates only for the largest.
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
-    /// In the order in which they begin; in an object, a key and its value by turns.
+    /// In the order in which they begin; in an object, keys and values alternate.
     nodes: Vec<Node>,
-    /// Which of them is the array or object that the next one is in.
+    /// The array or object that the next node is in.
     parent: u32,
-    /// How many there may be.
+    /// The most nodes.
     most: usize,
 }
 
@@ -20,16 +20,16 @@ pub(crate) struct Tape {
 pub(super) struct Node {
     pub(super) start: u32,
     pub(super) end: u32,
-    /// How many nodes it is, with all that it holds. While it is open, its parent; of a key, whether it holds an escape.
+    /// The number of nodes of this value with all its contents. While it is open: its parent. For a key: whether it has
+    /// an escape.
     pub(super) len: u32,
 }
 
 impl Tape {
-    /// The document, whose values are found in this index: an array or object that is not nested deeper than `depth`, and
-    /// nothing but it.
+    /// Indexes a document that consists of one array or object, nested no deeper than `depth`.
     ///
-    /// `None` for what is neither, or breaks the grammar. What consists of hardly anything but brackets and commas would
-    /// make an index larger than itself, and is left without one: to be walked all the same, by reading it again.
+    /// `None` if the document is anything else, or malformed. A document of hardly anything but brackets and commas
+    /// would need an index larger than itself. It gets none, and is read again for each walk.
     pub(crate) fn read<'a>(&'a mut self, document: &'a str, depth: usize) -> Option<Raw<'a>> {
         let text = document.trim_ascii();
         self.nodes.clear();
@@ -43,22 +43,22 @@ impl Tape {
 
     #[inline(always)]
     fn push(&mut self, start: usize, end: usize, len: u32) {
-        // Full for good: who reads it sees that from its length.
+        // Full for good; the reader recognizes that by the length.
         if self.nodes.len() < self.most {
             self.nodes.push(Node { start: offset(start), end: offset(end), len });
         }
     }
 }
 
-/// Real requests and events have fewer by far.
+/// Real requests and events have far fewer.
 const BYTES_A_NODE: usize = 8;
-/// What room is made for before it is known.
+/// The initial capacity, before the number is known.
 const USUAL_BYTES_A_NODE: usize = 32;
 
-/// What a small document may have at least.
+/// The least capacity, for small documents.
 const FREE: usize = 128;
 
-/// Documents of other lengths are left without an index.
+/// Longer documents are not indexed.
 #[inline(always)]
 fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
@@ -85,7 +85,7 @@ impl Trace for Tape {
     #[inline(always)]
     fn close(&mut self, end: usize) {
         let len = offset(self.nodes.len());
-        // Beyond a full tape there is none.
+        // A full tape has no such node.
         if let Some(node) = self.nodes.get_mut(self.parent as usize) {
             let parent = node.len;
             (node.end, node.len) = (offset(end), len - self.parent);

@@ -1,21 +1,21 @@
 use super::lexer::Lexer;
 use super::{Clash, EACH, Found, Kind, Met, Path, Plan, ScanError, ScanErrorKind};
 
-/// Walks the objects and arrays that paths lead through; all other values are the lexer's to step over.
+/// Walks the objects and arrays that paths lead through; the lexer steps over all other values.
 ///
 /// A set of paths is a bit mask over `paths` and then `more`.
 pub(super) struct Walk<'a, 'p> {
     lexer: Lexer<'a>,
     paths: &'p [Path],
-    /// What is reported, not stored: numbered after `paths`.
+    /// The paths that are reported, not stored; numbered after `paths`.
     more: &'p [Path],
-    /// Which paths begin with a letter, by its lowest five bits, which are the same in either case.
+    /// Which paths begin with a letter, by its lowest five bits, which are equal in both cases.
     initials: &'p [u64; 32],
-    /// Which begin with a name of a length.
+    /// Which paths begin with a name of a given length.
     lengths: &'p [u64; 32],
     /// The paths that are not the empty one.
     inward: u64,
-    /// Those of which it does not matter what another parser makes of them.
+    /// The paths for which it does not matter how another parser reads them.
     lax: u64,
     found: &'p mut [Option<Found>],
     each: &'p mut dyn FnMut(Path, &Found),
@@ -50,8 +50,8 @@ impl<'a, 'p> Walk<'a, 'p> {
         }
     }
 
-    /// Reads the object at the cursor, where `wanted` paths look for their key number `level`; it is one of several if
-    /// they came through an array. It calls itself once for a key of a path, so the paths bound it, not the document.
+    /// Reads the object at the cursor. The `wanted` paths look for their key number `level`. `several` means that they
+    /// came through an array. It recurses once per key of a path, so the paths bound the recursion, not the document.
     fn object(&mut self, level: usize, wanted: u64, several: bool) -> Result<Found, ScanError> {
         let depth = level + 1;
         let start = self.lexer.at();
@@ -120,9 +120,9 @@ impl<'a, 'p> Walk<'a, 'p> {
     /// Which of the `wanted` paths this key belongs to.
     #[inline]
     fn named(&self, key: &[u8], escaped: bool, level: usize, wanted: u64, key_at: usize) -> Result<u64, ScanError> {
-        // An escape, or a letter beyond ASCII that folds to one of ours, may be the first of any name.
+        // An escape, or a letter beyond ASCII that folds to an ASCII one, may be the first letter of any name.
         let first = key.first().copied().filter(|first| !escaped && first.is_ascii()).map(|first| first & 31);
-        // And only with such a letter is a key taken for a name that is shorter.
+        // Only with such a letter can a key match a shorter name.
         let as_long = if key.is_ascii() { self.lengths[key.len() % 32] } else { u64::MAX };
         let likely = match (first, level) {
             (Some(first), 0) => wanted & self.initials[usize::from(first)] & as_long,
@@ -145,7 +145,7 @@ impl<'a, 'p> Walk<'a, 'p> {
                 continue;
             }
             let clashes = match key.len() <= name.len() {
-                // Folding only ever shortens a key, and those of ASCII it does not.
+                // Folding only shortens a key, and not one of ASCII.
                 true => key.eq_ignore_ascii_case(name.as_bytes()),
                 false => !key.is_ascii() && std::str::from_utf8(key).is_ok_and(|key| same_letters(key, name)),
             };
@@ -156,8 +156,8 @@ impl<'a, 'p> Walk<'a, 'p> {
         Ok(named)
     }
 
-    /// A key with an escape in it is none of ours, and must not say what one of them is called. Decoded once, and not at
-    /// all where it is too short or too long for any: there may be millions.
+    /// Checks that a key with an escape, which never matches, does not spell a wanted name. Decodes it once, and only
+    /// if its length is possible, since there may be millions of such keys.
     #[cold]
     #[inline(never)]
     fn spelled(&self, key: &[u8], level: usize, likely: u64, key_at: usize) -> Result<(), ScanError> {
@@ -168,11 +168,11 @@ impl<'a, 'p> Walk<'a, 'p> {
         let mut said: Option<String> = None;
         for bit in bits(likely & !self.lax) {
             let name = self.path(bit)[level];
-            // Six bytes a letter at most.
+            // At most six bytes per letter.
             if key.len() < name.len() || key.len() > name.len() * 6 {
                 continue;
             }
-            // An escape that is no text (a lone surrogate) cannot be part of a key of ours.
+            // An escape that is not text (a lone surrogate) cannot be part of a wanted key.
             let decode = || serde_json::from_slice(&[b"\"", key, b"\""].concat()).unwrap_or_default();
             if same_letters(said.get_or_insert_with(decode), name) {
                 return Err(ScanError::ambiguous(name, Clash::Escaped, key_at));
@@ -192,7 +192,7 @@ impl<'a, 'p> Walk<'a, 'p> {
     }
 }
 
-/// The first letter of a key that may begin with an escape, if that is one of ASCII.
+/// The first letter of a key that may begin with an escape, if it is an ASCII letter.
 fn first_letter(key: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let letter = match *key {
@@ -208,7 +208,7 @@ fn first_letter(key: &[u8]) -> Option<u8> {
     Some(letter).filter(u8::is_ascii)
 }
 
-/// The first letter of a name, by its lowest five bits, which are the same in either case.
+/// The first letter of a name, by its lowest five bits, which are equal in both cases.
 #[inline]
 pub(super) const fn initial(name: &str) -> u8 {
     match name.as_bytes() {
@@ -227,10 +227,10 @@ pub(super) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Whether a decoder that ignores case takes one for the other. Go's folds by Unicode, where two letters outside ASCII
-/// fall on ASCII ones: the long s and the Kelvin sign.
+/// Whether a decoder that ignores case would confuse the two. Go's folds by Unicode, in which two letters outside ASCII
+/// fold to ASCII ones: the long s and the Kelvin sign.
 fn same_letters(key: &str, name: &str) -> bool {
-    // By two bytes a letter at most.
+    // By at most two bytes per letter.
     if key.len() < name.len() || key.len() > name.len() * 3 {
         return false;
     }

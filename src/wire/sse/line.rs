@@ -1,4 +1,4 @@
-//! Lines and fields, and what they add up to before the blank line.
+//! Lines and fields, and what they amount to at the blank line.
 
 use std::ops::Range;
 
@@ -6,21 +6,21 @@ use memchr::memchr2;
 
 use super::Block;
 
-/// What is known of a block whose end has not been seen; offsets count from its first byte.
+/// What is known of an incomplete block; offsets count from its first byte.
 #[derive(Clone, Default)]
 pub(super) struct Open {
-    /// Where the line begins that has not ended.
+    /// Where the incomplete line begins.
     pub(super) line: usize,
     /// Whether there was a line other than a comment.
     fields: bool,
     event: Option<Range<usize>>,
     data: Option<Range<usize>>,
-    /// Whether the data has several lines, and is in the scanner's `joined`.
+    /// Whether the data has several lines; then it is in the scanner's `joined`.
     several: bool,
 }
 
 impl Open {
-    /// Takes the line up to `end`, after which the next begins at `next`; whether that completes the block.
+    /// Takes the line up to `end`, after which the next begins at `next`. Returns whether that completes the block.
     #[inline]
     pub(super) fn end_line(&mut self, block: &[u8], end: usize, next: usize, joined: &mut Vec<u8>) -> bool {
         let line = &block[self.line..end];

@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn every_member_has_the_one_fate_that_the_table_gives_it() {
-        // The model is the target's, the usage chunk the answer's, and text is what answers are anyway; of moderation only what
-        // blocks matters, and that is refused.
+        // The model is the target's, the usage chunk concerns the answer, and answers are text anyway. Of moderation
+        // only what blocks matters, and that is refused.
         assert_fates(&FIELDS, &SAMPLES, &["model", "stream_options", "modalities", "moderation"], ask);
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked, granted and settled.
+//! Requests, grants and settlements.
 
 use std::slice::from_ref;
 
@@ -64,7 +64,7 @@ pub(super) async fn a_grant_takes_at_most_its_share<S: BudgetStore>(make: &impl 
     let (desk, session) = (Desk::open(make, rule).await, session());
     let pots = [day("wide", 100_000), day("narrow", 1_000)];
     let wish = Wish { min: money(100), want: money(900), share: 4 };
-    // A quarter of what is left, while that is more than the least; then the least; then nothing.
+    // A quarter of what is left while that is more than the minimum; then the minimum; then nothing.
     for granted in [250, 187, 140, 105, 100, 100, 100] {
         let grant = desk.granted(&Reserve::new(id(), session, &pots, wish), 0).await;
         rule.same("the grant", &grant.reservation.granted, &money(granted));
@@ -145,7 +145,7 @@ pub(super) async fn settling_twice_is_settling_once<S: BudgetStore>(make: &impl 
     let pots = [day("search", 100), day("lab", 200)];
     let grant = desk.granted(&ask(session, &pots, 50), 0).await;
     desk.granted(&ask(session, &pots, 50), 0).await;
-    // At once, later, an hour later, and for another sum.
+    // At once, later, an hour later, and for another amount.
     for (seconds, nanos) in [(0, 30), (0, 30), (1, 30), (LEASE, 99)] {
         desk.settle(&grant.reservation, nanos, seconds).await;
         desk.stands(&pots[0], seconds, 30, 50).await;
@@ -180,7 +180,7 @@ pub(super) async fn a_hold_that_was_lost_is_charged_when_it_is_settled<S: Budget
     let pots = [day("search", 100), Budget::new(Scope::team("search"), Window::Month, money(100))];
     let [today, late] = [0, 1].map(|seconds| (ask(session, &pots, 40), seconds));
     let (today, late) = (desk.granted(&today.0, today.1).await, desk.granted(&late.0, late.1).await);
-    // A store that has never heard of them.
+    // A store that has never known them.
     for _ in 0..2 {
         other.settle(&today.reservation, 25, 2).await;
         other.stands(&pots[0], 2, 25, 0).await;
@@ -221,7 +221,7 @@ pub(super) async fn the_largest_limit_is_a_limit<S: BudgetStore>(make: &impl Asy
     desk.settle(&last.reservation, 1, 0).await;
     desk.stands(&pots[0], 0, MOST, 0).await;
     rule.holds("it is spent", !desk.denied(&ask(session, &pots, 1), 0).await.is_held);
-    // What is spent beyond stays the most that there is, and opens nothing.
+    // The total stays at the maximum, and opens nothing.
     let beyond = [pots[0].clone().soft()];
     let more = desk.granted(&ask(session, &beyond, 5), 0).await;
     desk.settle(&more.reservation, MOST, 0).await;
@@ -261,7 +261,7 @@ pub(super) async fn the_stores_own_clock_will_do<S: BudgetStore>(make: &impl Asy
     let standing = &rule.answer(desk.store.standing(&pots, At::Store).await)[0];
     rule.same("spent, held", &(standing.spent, standing.held), &(money(50), money(0)));
 
-    // One that stands still, or counts in another unit, is no clock.
+    // A clock must move, and in the right unit.
     let daily = [Budget::new(Scope::team("search"), Window::Day, money(100))];
     let before = SystemClock.now();
     let ends = rule.answer(desk.store.standing(&daily, At::Store).await)[0].resets_at;

@@ -7,12 +7,12 @@ use crate::domain::scope::Scope;
 use crate::store::budget::{BudgetStore, Reserve, Verdict};
 use crate::store::conformance::{Rule, at};
 
-/// The same ask, for so much in all.
+/// The same request, for a new total.
 pub(super) fn in_all<'a>(of: &Reserve<'a>, min: i64, want: i64, share: u32) -> Reserve<'a> {
     Reserve { wish: Wish { min: money(min), want: money(want), share }, ..*of }
 }
 
-/// Whether holds of such a store grow at all: one may leave that to the default of the trait.
+/// Whether holds of this store can grow; a store may leave that to the trait's default.
 pub(super) async fn can_grow<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: Rule) -> bool {
     let (desk, pots) = (Desk::open(make, rule).await, [day("search", 100)]);
     let ask = ask(session(), &pots, 10);
@@ -33,7 +33,7 @@ pub(super) async fn a_hold_grows_within_its_limits<S: BudgetStore>(make: &impl A
     let first = ask(session, &pots, 20);
     let other = desk.granted(&ask(session, &pots[..1], 30), 0).await;
     desk.granted(&first, 0).await;
-    // A quarter of the 70 that there are for it; 35 as the least, then as much as is wanted; all of the lab's.
+    // A quarter of the 70 that are there for it; the minimum of 35; then as much as is wanted; all of the lab's.
     for (min, want, share, total) in
         [(5, 60, 4, 20), (35, 60, 4, 35), (36, 40, 1, 40), (40, 40, 1, 40), (41, 900, 1, 60)]
     {
@@ -66,7 +66,7 @@ pub(super) async fn what_is_added_to_a_hold_is_settled_with_it<S: BudgetStore>(m
         desk.extended(&in_all(of, 30, 30, 1), 0).await.expect(rule.0);
     }
     desk.stands(&pots[1], 0, 0, 60).await;
-    // By what was granted at first: who settles may not have heard of more.
+    // With the reservation of the first grant: the caller that settles may not have received more.
     for _ in 0..2 {
         desk.settle(&first.reservation, 25, 1).await;
         desk.stands(&pots[0], 1, 25, 30).await;

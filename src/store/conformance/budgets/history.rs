@@ -1,4 +1,4 @@
-//! Random histories, each step compared with a ledger that keeps nothing but what happened, and adds it up anew.
+//! Random histories. Each step is compared with a ledger that keeps only what happened, and adds it up anew.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub(in crate::store::conformance) async fn run<S: BudgetStore>(
         for step in 0..steps {
             let when = format!("seed {seed}, step {step}");
             history.step(&store, &when).await;
-            // What went wrong between is still wrong; each answer was looked at, and looking costs as much as doing.
+            // A fault in between persists, and each answer was checked; checking the standings costs as much as a step.
             if step % 4 == 3 || step + 1 == steps {
                 history.look(&store, &when).await;
             }
@@ -41,7 +41,7 @@ struct History {
     random: Random,
     /// In seconds, as the suite has it.
     clock: i64,
-    /// Whether holds of the store do.
+    /// Whether holds of the store can grow.
     can_grow: bool,
     sessions: [Session; 3],
     pots: Vec<Budget>,
@@ -77,7 +77,7 @@ impl History {
         }
     }
 
-    /// Compares how everything stands.
+    /// Compares all standings.
     async fn look<S: BudgetStore>(&self, store: &S, when: &str) {
         let at = At::Fixed(time(self.clock));
         let standings = RULE.answer(store.standing(&self.pots, at).await);
@@ -85,7 +85,7 @@ impl History {
         RULE.same(&format!("{when}: standings"), &standings, &want);
     }
 
-    /// Mostly seconds, at times past a lease or past midnight, and at times backwards.
+    /// Mostly seconds, sometimes past a lease or past midnight, and sometimes backwards.
     fn pass(&mut self) {
         self.clock += match self.random.below(20) {
             0..14 => self.random.up_to(20),
@@ -103,7 +103,7 @@ impl History {
         let mut asked: Vec<Budget> = Vec::new();
         for _ in 0..=self.random.below(3) {
             let mut pot = self.random.of(&self.pots).unwrap_or(&self.pots[0]).clone();
-            // A limit is as the ask has it; and one pot may come twice.
+            // The limit is that of the request, and one pot may be named twice.
             pot.limit = pot.limit.saturating_add(money(self.random.up_to(50)));
             asked.push(pot);
         }
@@ -151,7 +151,7 @@ impl History {
     }
 
     async fn settle<S: BudgetStore>(&mut self, store: &S, at: At, when: &str) {
-        // A forfeit may be corrected for a day; that a call was settled is remembered for an hour.
+        // A forfeit can be corrected for a day; a settlement is remembered for an hour.
         let now = self.ledger.now;
         let within = |since: Timestamp, hours: i64| (now.as_second() - since.as_second()) < hours * HOUR;
         let Some(found) = self.ledger.any(&mut self.random, |hold| match hold.stage {
@@ -159,14 +159,14 @@ impl History {
             Stage::Forfeited(since) => within(since, 24),
             Stage::Settled(_, since) => within(since, 1),
         }) else {
-            // The store hears of every time that there was.
+            // The store learns of every time that there was.
             return self.look(store, when).await;
         };
         let mut reservation = self.ledger.holds[found].reservation.clone();
         let actual = money(self.random.up_to(reservation.granted.nanos() * 3 / 2));
-        // Some pots turn out to have nothing to pay.
+        // Some pots have nothing to pay in the end.
         reservation.pots.retain(|_| !self.random.one_in(8));
-        // Who settles may not have heard that it grew.
+        // The caller that settles may not have received the extension.
         let mut told = if self.random.one_in(2) { self.ledger.holds[found].first.clone() } else { reservation.clone() };
         told.pots.retain(|pinned| reservation.pots.iter().any(|pays| pays.pot == pinned.pot));
         let mut news = RULE.answer(store.settle(&told, actual, at).await);
@@ -176,29 +176,29 @@ impl History {
     }
 }
 
-/// In which order a reservation lists its pots is the store's affair.
+/// A store may list the pots of a reservation in any order.
 fn sorted(mut reservation: Reservation) -> Reservation {
     reservation.pots.sort_by(|one, other| one.pot.cmp(&other.pot));
     reservation
 }
 
-/// The reference: every hold there ever was.
+/// The reference: all holds there ever were.
 struct Ledger {
     now: Timestamp,
     holds: Vec<Hold>,
     leases: Vec<(Uuid, Timestamp)>,
-    /// Of what thresholds of what pot it was told, and in which of its windows.
+    /// Which thresholds of which pots were told, and in which of their windows.
     told: Vec<(Pot, i64, u8)>,
 }
 
 struct Hold {
     reservation: Reservation,
-    /// As it was before it grew, and what was asked for it.
+    /// The reservation before it grew, and the original request.
     first: Reservation,
     asked: Vec<Budget>,
     session: Uuid,
     stage: Stage,
-    /// What pays once it is settled.
+    /// The pots that pay when it is settled.
     paying: Vec<Pot>,
 }
 
@@ -233,7 +233,7 @@ impl Ledger {
         self.leases.push((session.id, until));
     }
 
-    /// Whether what was granted in the window, or the slice, of that start counts now.
+    /// Whether a grant in the window, or slice, with that start counts now.
     fn counts(&self, pinned: &Pinned) -> bool {
         let newest = pinned.pot.window.around(self.now).0;
         match pinned.pot.window {
@@ -245,7 +245,7 @@ impl Ledger {
         }
     }
 
-    /// What all holds of a pot's window of now sum up to.
+    /// The sum of all holds in a pot's current window.
     fn account(&self, pot: &Pot) -> Account {
         let mut account = Account::new(pot.window.around(self.now).0);
         for hold in &self.holds {
@@ -268,7 +268,7 @@ impl Ledger {
         account
     }
 
-    /// When the next comes back of what is spent of a rolling window.
+    /// When the oldest spending of a rolling window becomes available again.
     fn first_back(&self, pot: &Pot, slice: i64) -> Option<Timestamp> {
         let mut slices: Vec<(Timestamp, i64)> = Vec::new();
         for hold in &self.holds {
@@ -295,7 +295,7 @@ impl Ledger {
         Standing { budget: budget.clone(), key_name: None, spent: account.spent, held: account.held, resets_at }
     }
 
-    /// Settles the first time only, and says what thresholds it reaches.
+    /// Settles only the first time, and returns the thresholds that it reaches.
     fn settle(&mut self, found: usize, paying: &Reservation, actual: Money) -> Vec<Crossing> {
         if matches!(self.holds[found].stage, Stage::Settled(..)) {
             return Vec::new();
@@ -346,7 +346,7 @@ impl Ledger {
             Window::Rolling(_) => pinned.window_start,
             window => window.around(now).0,
         };
-        // As it would be without the hold.
+        // The account without the hold.
         let is_here = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && one.window_start == newest(one));
         let without = |standing: &Standing| {
             let own = if is_here(&standing.budget.pot) { granted } else { Money::ZERO };
@@ -368,7 +368,7 @@ impl Ledger {
         Verdict::Allow(Grant { reservation, standings })
     }
 
-    /// Where one of the holds of which this is so is, the youngest sooner than others.
+    /// The index of a hold with this property, with a preference for the youngest.
     fn any(&self, random: &mut Random, is_so: impl Fn(&Hold) -> bool) -> Option<usize> {
         let all: Vec<usize> = (0..self.holds.len()).rev().filter(|at| is_so(&self.holds[*at])).take(12).collect();
         random.of(&all).copied()

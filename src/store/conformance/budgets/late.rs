@@ -1,4 +1,4 @@
-//! What is asked after it was settled, since it was slow on its way.
+//! Questions that arrive after their settlement, because they were slow on their way.
 
 use std::slice::from_ref;
 
@@ -6,7 +6,7 @@ use super::{Desk, HOUR, LEASE, Rule, ask, day, money, session};
 use crate::store::budget::{BudgetStore, Reservation, Reserve, Verdict};
 use crate::store::conformance::at;
 
-/// It may be refused, and it may be an error.
+/// It may be refused or be an error.
 async fn grants_nothing<S: BudgetStore>(desk: &Desk<S>, ask: &Reserve<'_>, seconds: i64) {
     let answer = desk.store.reserve(ask, at(seconds)).await;
     let what = format!("after {seconds} s, what was settled is not granted again: {answer:?}");
@@ -21,7 +21,7 @@ pub(super) async fn what_was_settled_is_not_granted_again<S: BudgetStore>(make: 
     desk.settle(&grant.reservation, 10, 1).await;
     grants_nothing(&desk, &asked, 1).await;
     desk.stands(&pots[0], 1, 10, 20).await;
-    // Nor what was forfeited, once it was corrected.
+    // Nor is a forfeited hold, once it was corrected.
     desk.settle(&silent.reservation, 5, LEASE + 1).await;
     for seconds in [LEASE + 1, HOUR] {
         for late in [&asked, &lost] {
@@ -31,7 +31,7 @@ pub(super) async fn what_was_settled_is_not_granted_again<S: BudgetStore>(make: 
     }
 }
 
-/// Whoever stops waiting settles for nothing, and the store may hear of that first.
+/// A caller that stops waiting settles for nothing, and the store may get that first.
 pub(super) async fn what_was_given_up_before_it_came_is_not_granted<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,

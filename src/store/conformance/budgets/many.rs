@@ -1,4 +1,4 @@
-//! Many tasks at one time.
+//! Concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,14 +21,15 @@ pub(super) async fn spent_and_held_never_exceed_the_limit_under_two_thousand_tas
     storm([desk.clone(), desk], 0, can_grow).await;
 }
 
-/// The first moment of a window is one that many wait for.
+/// Many callers wait for the first moment of a window.
 pub(super) async fn a_window_that_begins_under_two_thousand_tasks_loses_no_hold<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {
     let (can_grow, midnight) = (can_grow(make, rule).await, 15 * HOUR);
     let (desk, session) = (Arc::new(Desk::open(make, rule).await), session());
-    // A pot that nobody has asked yet has no window that could begin anew: all of these have, and nothing is left in them.
+    // A pot that was never used has no window that could begin anew. All of these were used, and nothing is left in
+    // them.
     let pots = [team(), own(0), own(1), own(2)];
     let spent = desk.granted(&ask(session, &pots, most() - 9), midnight - 1).await;
     desk.settle(&spent.reservation, most() - 9, midnight - 1).await;
@@ -36,12 +37,14 @@ pub(super) async fn a_window_that_begins_under_two_thousand_tasks_loses_no_hold<
     storm([desk.clone(), desk], midnight, can_grow).await;
 }
 
-/// Two desks, of one store or of two handles on one, that tasks come to by turns: whoever asks at the one settles at the other.
+/// Two desks, on one store or on two handles, which tasks use alternately: a task that asks at one settles at the
+/// other.
 pub(super) async fn storm<S: BudgetStore>(desks: [Arc<Desk<S>>; 2], seconds: i64, can_grow: bool) {
     let (rule, sessions) = (desks[0].rule, [session(), session()]);
-    // Enough for a fifth of them, in two pots that are asked for in either order.
+    // Enough for a fifth of them, in two pots that are named in either order.
     let (most, each) = (most(), 5);
-    // What is spent and held for certain: counted after it is held, and down to what is spent before it is settled.
+    // What is certainly spent and held: it is counted after the hold, and reduced to what is spent before the
+    // settlement.
     let sum = Arc::new(AtomicI64::new(0));
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for task in 0..TASKS {
@@ -115,14 +118,14 @@ fn own(n: u64) -> Budget {
     day(&format!("own {n}"), most())
 }
 
-/// A gateway that was taken for dead settles after all, everything at once, while another goes on.
+/// A gateway that was presumed dead settles everything at once, while another goes on.
 pub(super) async fn what_falls_silent_under_two_thousand_tasks_is_charged_once<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
 ) {
     let (desk, dead, alive) = (Arc::new(Desk::open(make, rule).await), session(), session());
     let (count, each, now) = (most() / 2, 5, LEASE + 1);
-    // As long as all of it is forfeited, there is something for a tenth of those who ask.
+    // While all of it is forfeited, there is enough for a tenth of the others.
     let pot = day("search", count * each * 11 / 10);
     let mut asking = JoinSet::new();
     for _ in 0..count {
@@ -159,7 +162,7 @@ pub(super) async fn what_falls_silent_under_two_thousand_tasks_is_charged_once<S
     rule.holds(&format!("{held} is held beside {spent}"), held > 0 && spent + held <= pot.limit.nanos());
 }
 
-/// Who asks again after an error may do so while the first question is still on its way.
+/// A caller that asks again after an error may do so while its first question is still on its way.
 pub(super) async fn one_id_that_is_asked_for_twice_at_one_moment_is_held_once<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
@@ -211,7 +214,7 @@ pub(super) async fn a_threshold_is_told_to_one_of_all_who_settle_at_one_moment<S
     gate.open();
     let mut told: Vec<_> = tasks.join_all().await.into_iter().flatten().map(|news| (news.pot, news.percent)).collect();
     told.sort();
-    // All of the one is spent, and half of the other.
+    // All of one pot is spent, and half of the other.
     let reached = |at: usize, most: u8| {
         let percents = THRESHOLDS.into_iter().filter(move |percent| *percent <= most);
         let pot = &pots[at].pot;

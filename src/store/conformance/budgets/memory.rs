@@ -1,4 +1,4 @@
-//! For how long a store remembers: as long as it says.
+//! How long a store remembers: as long as it promises.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::domain::scope::Scope;
 use crate::store::budget::BudgetStore;
 use crate::store::conformance::Rule;
 
-/// Whoever promises more is believed the rest.
+/// A longer promise is not tested beyond this.
 const MOST: u64 = 400 * 24 * 60 * 60;
-/// In how many parts the time passes.
+/// The number of steps in which the time passes.
 const PARTS: i64 = 100;
 
 pub(super) async fn what_was_settled_is_known_for_as_long_as_is_promised<S: BudgetStore>(
@@ -42,7 +42,7 @@ pub(super) async fn what_was_forfeited_is_corrected_for_as_long_as_is_promised<S
     desk.stands(&pot, LEASE + promised, spent + 20, 0).await;
 }
 
-/// So much time, in which others spend and fall silent, since whoever forgets may do it then. Gives what they spent.
+/// Lets time pass while others spend and fall silent, since a store may forget then. Returns what they spent.
 async fn passes<S: BudgetStore>(desk: &Desk<S>, pot: &Budget, from: i64, seconds: i64) -> i64 {
     for part in 1..=PARTS {
         let now = from + seconds * part / PARTS;

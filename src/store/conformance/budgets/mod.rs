@@ -68,7 +68,7 @@ pub(super) async fn shared<S: BudgetStore>(make: &impl AsyncFn() -> (S, S)) -> V
     )
 }
 
-/// All but the histories.
+/// All rules except the histories.
 pub(super) async fn one_by_one<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     let mut rules = run!(make,
         spent_is_told_from_held
@@ -121,7 +121,7 @@ const HOUR: i64 = 3_600;
 /// In seconds.
 const LEASE: i64 = 300;
 
-/// A store, and who is told when it breaks a rule.
+/// A store, with the rule that is being checked.
 struct Desk<S> {
     store: S,
     rule: Rule,
@@ -153,7 +153,7 @@ impl<S: BudgetStore> Desk<S> {
         }
     }
 
-    /// `None` where it is denied.
+    /// `None` if it is denied.
     async fn extended(&self, ask: &Reserve<'_>, seconds: i64) -> Option<Grant> {
         match self.rule.answer(self.store.extend(ask, at(seconds)).await) {
             Verdict::Allow(grant) => Some(grant),
@@ -174,7 +174,7 @@ impl<S: BudgetStore> Desk<S> {
     }
 }
 
-/// What the tightest of the pots has left after a grant.
+/// What the tightest pot has left after a grant.
 fn left(grant: &Grant) -> Money {
     grant.standings.iter().map(Standing::left).min().unwrap_or(Money::MAX)
 }

@@ -18,7 +18,7 @@ pub(super) async fn what_one_handle_holds_is_held_for_the_other<S: BudgetStore>(
     rule: Rule,
 ) {
     let ([here, there], pots) = (two(make, rule).await, [day("search", 100), day("lab", 1_000)]);
-    // Whatever either has seen of them, it does not stay so.
+    // Whatever either handle has cached about them is not final.
     for desk in [&here, &there] {
         desk.stands(&pots[0], 0, 0, 0).await;
     }
@@ -50,7 +50,7 @@ pub(super) async fn a_hold_that_two_settle_is_settled_once<S: BudgetStore>(
     }
     here.settle(&own.reservation, 10, 0).await;
     there.settle(&own.reservation, 40, 0).await;
-    // What came back is there for either.
+    // What came back is available to both.
     here.granted(&ask(session(), &pots, 70), 0).await;
     there.denied(&ask(session(), &pots, 1), 0).await;
     there.stands(&pots[0], 0, 30, 70).await;
@@ -64,7 +64,7 @@ pub(super) async fn a_session_that_falls_silent_is_silent_for_both<S: BudgetStor
     let (dead, alive) = (session(), session());
     let lost = here.granted(&ask(dead, &pots, 60), 0).await;
     there.granted(&ask(alive, &pots, 10), 0).await;
-    // Whichever handle hears of it.
+    // Whichever handle it uses.
     rule.answer(here.store.heartbeat(alive, at(LEASE)).await);
     there.stands(&pots[0], LEASE, 0, 70).await;
     let denial = there.denied(&ask(session(), &pots, 41), LEASE + 1).await;

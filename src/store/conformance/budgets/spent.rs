@@ -1,4 +1,4 @@
-//! What counts as spent: over time, beyond a limit, and of whom.
+//! What counts as spent: over time, beyond a limit, and for whom.
 
 use std::slice::from_ref;
 
@@ -20,7 +20,7 @@ pub(super) async fn a_rolling_window_forgets_slice_by_slice<S: BudgetStore>(make
     let held = desk.granted(&ask(session, pots, 20), 2 * HOUR).await;
     let denial = desk.denied(&ask(session, pots, 11), 2 * HOUR).await;
     rule.same("when the first of it comes back", &denial.standing.resets_at, &Some(time(25 * HOUR)));
-    // Its session is kept alive, and what it holds is held however long it takes.
+    // Its session is kept alive, so its hold stays however long it takes.
     for hour in 2..26 {
         for minute in (0..60).step_by(4) {
             let at = at(hour * HOUR + minute * 60);
@@ -54,7 +54,7 @@ pub(super) async fn a_threshold_is_told_once_a_window<S: BudgetStore>(make: &imp
     let pots = from_ref(&pot);
     let mut asked = 0;
     for (actual, told) in [(49, vec![]), (1, vec![50]), (0, vec![]), (45, vec![80, 95]), (30, vec![100]), (9, vec![])] {
-        // One after the other is granted what is left, or nothing, and may cost more.
+        // Each call is granted what is left, or nothing, and may cost more.
         asked += 1;
         let grant = desk
             .granted(&ask(session, &[Budget { limit: money(1_000), ..pot.clone() }, pot.clone().soft()], 1), 0)
@@ -65,7 +65,7 @@ pub(super) async fn a_threshold_is_told_once_a_window<S: BudgetStore>(make: &imp
         let again = desk.settle(&grant.reservation, actual, 0).await;
         rule.same("what settling it again reaches", &again, &Vec::new());
     }
-    // Begun yesterday, and settled today: it reaches nothing of today's.
+    // It began yesterday and is settled today, so it reaches no threshold of today.
     let grant = desk.granted(&ask(session, &[pot.clone().soft()], 90), 14 * HOUR).await;
     rule.same("yesterday's", &desk.settle(&grant.reservation, 90, 15 * HOUR).await, &Vec::new());
     let grant = desk.granted(&ask(session, pots, 90), 15 * HOUR).await;
@@ -85,7 +85,7 @@ pub(super) async fn a_pot_that_is_left_out_pays_nothing<S: BudgetStore>(make: &i
     desk.settle(&grant.reservation, 50, 0).await;
     desk.stands(&one, 0, 0, 0).await;
     desk.stands(&other, 0, 50, 0).await;
-    // A forfeit too is given back where there was nothing to pay.
+    // A forfeit is given back too, if there was nothing to pay.
     let mut grant = desk.granted(&ask(session, &[one.clone(), other.clone()], 10), 0).await;
     desk.stands(&one, LEASE + 1, 10, 0).await;
     grant.reservation.pots.retain(|pinned| pinned.pot == other.pot);

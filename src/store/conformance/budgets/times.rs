@@ -1,4 +1,4 @@
-//! What time does: windows, silent sessions, clocks that go back.
+//! The effects of time: windows, silent sessions, clocks that go back.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -63,10 +63,10 @@ pub(super) async fn a_hold_of_a_silent_session_is_forfeited_not_released<S: Budg
     desk.stands(&pots[0], LEASE + 1, 60, 0).await;
     desk.granted(&ask(alive, &pots, 40), LEASE + 1).await;
     desk.stands(&pots[0], LEASE + 2, 60, 40).await;
-    // That it comes back to life brings nothing back.
+    // A sign of life brings nothing back.
     rule.answer(desk.store.heartbeat(dead, at(LEASE + 3)).await);
     desk.stands(&pots[0], LEASE + 3, 60, 40).await;
-    // A forfeit of yesterday is not today's.
+    // A forfeit of yesterday does not count today.
     desk.stands(&pots[0], 15 * HOUR, 0, 0).await;
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn a_clock_that_goes_back_opens_no_window<S: BudgetStore>(make:
     desk.settle(&early.reservation, 10, midnight - 1).await;
     desk.settle(&grant.reservation, 80, midnight - 1).await;
     desk.stands(&pots[0], midnight - 1, 80, 0).await;
-    // Nor does it make a session silent, or keep a silent one alive.
+    // It does not make a session silent, or keep a silent one alive.
     desk.granted(&ask(session, &pots, 20), 0).await;
     desk.stands(&pots[0], midnight + 60 + LEASE, 80, 20).await;
     desk.stands(&pots[0], midnight + 60 + LEASE + 1, 100, 0).await;

@@ -1,4 +1,4 @@
-//! Windows by the calendar of a zone, where its clocks are put forward and back.
+//! Windows by the calendar of a zone whose clocks are put forward and back.
 
 use std::slice::from_ref;
 
@@ -10,7 +10,7 @@ use crate::domain::scope::Scope;
 use crate::store::At;
 use crate::store::budget::{BudgetStore, Verdict};
 
-/// When a window begins and when it ends: around the days of 25 hours and of 23, in Berlin, and where it is half an hour.
+/// When a window begins and ends: around the days of 25 and 23 hours, in Berlin, and where the change is half an hour.
 const TABLE: [(&str, &str, &str); 8] = [
     ("day (Europe/Berlin)", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
     ("week (Europe/Berlin)", "2026-10-18T22:00:00Z", "2026-10-25T23:00:00Z"),

@@ -1,4 +1,4 @@
-//! What is counted a minute.
+//! Limits per minute.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub(super) async fn limits_of_zero_let_nothing_through<S: RateLimitStore>(make: 
         desk.stands(&limit, 600, 0).await;
         desk.denied(&ask(session, from_ref(&limit)).tokens(1), 600).await;
     }
-    // And where there is no limit, everything passes.
+    // Without limits, everything passes.
     let allowed = desk.allowed(&ask(session, &[]).tokens(u64::MAX), 600).await;
     desk.settle(&allowed.permit, Used::Nothing, 600).await;
 }
@@ -82,7 +82,7 @@ pub(super) async fn a_call_larger_than_the_limit_is_told_that_no_waiting_helps<S
     let denial = desk.denied(&ask(session, &limits).tokens(u64::MAX), 0).await;
     rule.same("which, how long", &(denial.index, denial.retry_after), &(1, None));
     desk.allowed(&ask(session, &limits).tokens(100), 0).await;
-    // The other limit would have to be waited for; this one in vain.
+    // Waiting would help for the other limit, but not for this one.
     let denial = desk.denied(&ask(session, &limits).tokens(101), 0).await;
     rule.same("which, how long", &(denial.index, denial.retry_after), &(1, None));
 }
@@ -124,11 +124,11 @@ pub(super) async fn a_refund_gives_back_no_more_than_has_not_drained<S: RateLimi
     let limit = tokens("ada", 60);
     let take = |tokens| ask(session, from_ref(&limit)).tokens(tokens);
     let first = desk.allowed(&take(60), 0).await;
-    // At once, all of it comes back.
+    // Immediately, all of it comes back.
     desk.settle(&first.permit, Used::Tokens(10), 0).await;
     desk.stands(&limit, 0, 50).await;
     let second = desk.allowed(&take(50), 0).await;
-    // After 40 seconds 40 of the 60 have drained, and been there for others: 20 are left to give back.
+    // After 40 seconds, 40 of the 60 have drained and were available to others, so 20 can be given back.
     desk.stands(&limit, 40, 40).await;
     desk.settle(&second.permit, Used::Tokens(0), 40).await;
     desk.stands(&limit, 40, 60).await;
@@ -138,7 +138,7 @@ pub(super) async fn a_refund_gives_back_no_more_than_has_not_drained<S: RateLimi
     desk.stands(&limit, 101, 60).await;
     desk.allowed(&take(60), 101).await;
     desk.denied(&take(1), 101).await;
-    // What was estimated stays taken where nobody has counted.
+    // If nothing was counted, the estimate stays taken.
     let fourth = desk.allowed(&take(30), 131).await;
     desk.settle(&fourth.permit, Used::AsEstimated, 131).await;
     desk.stands(&limit, 131, 0).await;
@@ -177,7 +177,7 @@ pub(super) async fn a_permit_that_was_for_nothing_gives_the_request_back<S: Rate
             desk.stands(limit, 0, left).await;
         }
     }
-    // One that was for something does not.
+    // A call that used something does not.
     let allowed = desk.allowed(&ask(session, &limits).tokens(90), 0).await;
     desk.settle(&allowed.permit, Used::Tokens(0), 0).await;
     for (limit, left) in limits.iter().zip([6, 100, 1]) {

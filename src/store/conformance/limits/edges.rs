@@ -18,7 +18,7 @@ pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl 
     let Verdict::Allow(allowed) = verdict else { panic!("{}: {verdict:?}", rule.0) };
     let denial = refused(&desk, &ask(session, &limits)).await;
     let wait = denial.retry_after.unwrap_or_default();
-    // Some of the minute may have passed, on a machine that has much to do.
+    // Some of the minute may have passed on a busy machine.
     let is_bounded = (Duration::from_secs(30)..=Duration::from_secs(60)).contains(&wait);
     rule.holds(&format!("a second a minute waits for what is left of it, and not {wait:?}"), is_bounded);
     rule.answer(desk.store.heartbeat(session, At::Store).await);
@@ -28,8 +28,8 @@ pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl 
     time_passes(&desk).await;
 }
 
-/// One that stands still, or counts in another unit, is no clock: what is a fifth of a second of the flow is back after as
-/// long, and not much sooner.
+/// Checks that the clock moves in the right unit: what flows back in a fifth of a second is back after about that time,
+/// and not much sooner.
 async fn time_passes<S: RateLimitStore>(desk: &Desk<S>) {
     const PART: Duration = Duration::from_millis(200);
     let (rule, session, limits) = (desk.rule, session(), [tokens("eve", 60_000)]);
@@ -49,7 +49,7 @@ async fn time_passes<S: RateLimitStore>(desk: &Desk<S>) {
 
 pub(super) async fn a_bucket_fills_within_a_second_too<S: RateLimitStore>(make: &impl AsyncFn() -> S, rule: Rule) {
     let (desk, session) = (Desk::open(make, rule).await, session());
-    // One a millisecond.
+    // One per millisecond.
     let limits = [tokens("ada", 60_000)];
     let after = |millis| At::Fixed(time(0).saturating_add(Duration::from_millis(millis)).unwrap_or(Timestamp::MAX));
     desk.allowed(&ask(session, &limits).tokens(60_000), 0).await;
@@ -79,7 +79,7 @@ pub(super) async fn the_largest_limits_are_limits<S: RateLimitStore>(make: &impl
     let allowed = desk.allowed(&ask(session, &limits).tokens(u64::MAX), 0).await;
     desk.stands(&limits[1], 0, 0).await;
     desk.stands(&limits[2], 0, u64::MAX - 1).await;
-    // Of so many, one takes less than a clock can tell.
+    // At such a limit, one unit takes less time than a clock can measure.
     let of_requests = rule.answer(desk.store.standing(&limits[..1], at(0)).await)[0].left;
     rule.holds(&format!("nearly all requests are left, not {of_requests}"), of_requests >= u64::MAX - u64::MAX / 1_000);
     let denial = desk.denied(&ask(session, &limits).tokens(u64::MAX), 0).await;
@@ -87,7 +87,7 @@ pub(super) async fn the_largest_limits_are_limits<S: RateLimitStore>(make: &impl
     desk.settle(&allowed.permit, Used::Tokens(u64::MAX), 1).await;
     desk.stands(&limits[2], 1, u64::MAX).await;
     desk.stands(&limits[1], 60, u64::MAX).await;
-    // Under a limit like others it is more than will ever be there, and what is owed of it does not wrap around.
+    // Under a normal limit it is more than there will ever be, and the debt does not wrap around.
     let few = tokens("few", 60);
     desk.denied(&ask(session, from_ref(&few)).tokens(u64::MAX), 60).await;
     let allowed = desk.allowed(&ask(session, from_ref(&few)).tokens(1), 60).await;

@@ -27,7 +27,7 @@ pub(in crate::store::conformance) async fn run<S: RateLimitStore>(
         for step in 0..steps {
             let when = format!("seed {seed}, step {step}");
             history.step(&store, &when).await;
-            // What went wrong between is still wrong; each answer was looked at, and looking costs as much as doing.
+            // A fault in between persists, and each answer was checked; checking the standings costs as much as a step.
             if step % 4 == 3 || step + 1 == steps {
                 history.look(&store, &when).await;
             }
@@ -50,7 +50,7 @@ impl History {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sessions = [(); 2].map(|()| Session { id: random.id(), ..session() });
-        // Whole parts of a minute, so that no store is asked to round as another does.
+        // Limits that divide a minute, so that no store is required to round like another.
         let limits = [Scope::user("ada"), Scope::team("search")].into_iter().flat_map(|scope| {
             [(Measure::Requests, 12), (Measure::Tokens, 60), (Measure::Parallel, 4)]
                 .map(|(measure, most)| Limit::new(scope.clone(), measure, most))
@@ -78,7 +78,7 @@ impl History {
         }
     }
 
-    /// Compares how everything stands.
+    /// Compares all standings.
     async fn look<S: RateLimitStore>(&mut self, store: &S, when: &str) {
         let at = At::Fixed(time(self.clock));
         let standings = RULE.answer(store.standing(&self.limits, at).await);
@@ -115,12 +115,12 @@ impl History {
     }
 
     async fn settle<S: RateLimitStore>(&mut self, store: &S, at: At, when: &str) {
-        // The permit of a silent session may be settled for an hour.
+        // The permit of a silent session can be settled for an hour.
         let now = self.book.now.as_second();
         let is_due = |out: &Out| out.freed_at.is_none_or(|at| now - at.as_second() < 3_600);
         let all: Vec<_> = self.book.out.iter().filter(|(_, out)| is_due(out)).map(|(id, _)| *id).collect();
         let Some(out) = self.random.of(&all).and_then(|id| self.book.out.remove(id)) else {
-            // The store hears of every time that there was.
+            // The store learns of every time that there was.
             return self.look(store, when).await;
         };
         let used = match self.random.below(6) {
@@ -183,7 +183,7 @@ impl Book {
         self.buckets.entry((limit.scope.clone(), measure)).or_default()
     }
 
-    /// Slots of a scope that are taken.
+    /// The taken slots of a scope.
     fn slots(&self, limit: &Limit) -> u64 {
         let of = |out: &Out| out.taken.iter().filter(|one| one.limit == *limit).map(|one| one.amount).sum::<u64>();
         self.out.values().filter(|out| out.freed_at.is_none()).map(of).sum()

@@ -1,10 +1,10 @@
-//! What is asked after it was settled, since it was slow on its way.
+//! Questions that arrive after their settlement, because they were slow on their way.
 
 use super::{Desk, LEASE, ask, parallel, requests, session};
 use crate::store::conformance::{Rule, at};
 use crate::store::rate_limit::{Acquire, Permit, RateLimitStore, Used, Verdict};
 
-/// It may be refused, and it may be an error.
+/// It may be refused or be an error.
 async fn permits_nothing<S: RateLimitStore>(desk: &Desk<S>, ask: &Acquire<'_>, seconds: i64) {
     let answer = desk.store.acquire(ask, at(seconds)).await;
     let what = format!("after {seconds} s, what was settled is not permitted again: {answer:?}");
@@ -27,7 +27,7 @@ pub(super) async fn what_was_settled_is_not_permitted_again<S: RateLimitStore>(m
     }
 }
 
-/// Whoever stops waiting settles for nothing, and the store may hear of that first.
+/// A caller that stops waiting settles for nothing, and the store may get that first.
 pub(super) async fn what_was_given_up_before_it_came_is_not_permitted<S: RateLimitStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,

@@ -1,4 +1,4 @@
-//! Many tasks at one time.
+//! Concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,12 @@ pub(super) async fn no_more_than_the_limit_goes_through_under_two_thousand_tasks
     storm([desk.clone(), desk]).await;
 }
 
-/// Two desks, of one store or of two handles on one, that tasks come to by turns: whoever asks at the one settles at the other.
+/// Two desks, on one store or on two handles, which tasks use alternately: a task that asks at one settles at the
+/// other.
 pub(super) async fn storm<S: RateLimitStore>(desks: [Arc<Desk<S>>; 2]) {
     let (rule, sessions) = (desks[0].rule, [session(), session()]);
     let limits = [requests("team", TASKS / 5), tokens("team", TASKS), parallel("team", TASKS / 10)];
-    // What is taken for certain: counted after it was taken, and no longer before it is given back.
+    // What is certainly taken: it is counted after it was taken, and removed before it is given back.
     let taken = Arc::new([const { AtomicU64::new(0) }; 3]);
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
     for task in 0..TASKS {
@@ -68,7 +69,7 @@ pub(super) async fn storm<S: RateLimitStore>(desks: [Arc<Desk<S>>; 2]) {
     for desk in desks {
         let standings = rule.answer(desk.store.standing(&limits, at(0)).await);
         for (standing, taken) in standings.iter().zip(taken) {
-            // A refund may give back too little, where others have come before it; it never gives too much.
+            // A refund may give back too little, if others came before it, but never too much.
             let most = standing.limit.most.saturating_sub(taken);
             let is_so = standing.left <= most && (standing.left == most || standing.limit.measure != Measure::Parallel);
             rule.holds(&format!("{taken} are taken, and {} left of {}", standing.left, standing.limit), is_so);
@@ -76,7 +77,7 @@ pub(super) async fn storm<S: RateLimitStore>(desks: [Arc<Desk<S>>; 2]) {
     }
 }
 
-/// A gateway that was taken for dead settles after all, everything at once, while another takes the slots that it had.
+/// A gateway that was presumed dead settles everything at once, while another takes the slots that it had.
 pub(super) async fn slots_that_fall_free_under_two_thousand_tasks_are_free_once<S: RateLimitStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
@@ -107,7 +108,7 @@ pub(super) async fn slots_that_fall_free_under_two_thousand_tasks_are_free_once<
     desk.stands(&limit, now, 0).await;
 }
 
-/// Who asks again after an error may do so while the first question is still on its way.
+/// A caller that asks again after an error may do so while its first question is still on its way.
 pub(super) async fn one_id_that_is_asked_for_twice_at_one_moment_is_counted_once<S: RateLimitStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,
@@ -131,7 +132,7 @@ pub(super) async fn one_id_that_is_asked_for_twice_at_one_moment_is_counted_once
     for permit in &permits {
         let first = permits.iter().find(|other| other.id == permit.id);
         rule.same("what one id permits", &Some(permit), &first);
-        // What is owed is owed in any order; what is given back is not, and nobody knows who was first.
+        // Debts can be settled in any order, refunds cannot, and nobody knows which was first.
         desk.settle(permit, Used::Tokens(14), 0).await;
     }
     for (limit, left) in limits.iter().zip([600 - 16, 6_000 - 224, 600]) {

@@ -49,7 +49,7 @@ pub(super) async fn shared<S: RateLimitStore>(make: &impl AsyncFn() -> (S, S)) -
     )
 }
 
-/// All but the histories.
+/// All rules except the histories.
 pub(super) async fn one_by_one<S: RateLimitStore>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
         as_many_as_the_limit_go_at_once_and_come_back_evenly
@@ -89,7 +89,7 @@ async fn every_history_follows_the_bucket<S: RateLimitStore>(make: &impl AsyncFn
 /// In seconds.
 const LEASE: i64 = 8;
 
-/// A store, and who is told when it breaks a rule.
+/// A store, with the rule that is being checked.
 struct Desk<S> {
     store: S,
     rule: Rule,

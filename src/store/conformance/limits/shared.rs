@@ -30,7 +30,7 @@ pub(super) async fn what_one_handle_counts_is_counted_for_the_other<S: RateLimit
     rule: Rule,
 ) {
     let (desks, limits) = (two(make, rule).await, limits());
-    // Whatever either has seen of them, it does not stay so.
+    // Whatever either handle has cached about them is not final.
     both_stand(&desks, &limits, 0, [60, 100, 2]).await;
     let [here, there] = &desks;
     let first = ask(session(), &limits).tokens(60);
@@ -66,7 +66,7 @@ pub(super) async fn slots_of_a_silent_session_are_free_for_both<S: RateLimitStor
     let ([here, there], dead, alive) = (&desks, session(), session());
     here.allowed(&ask(dead, &limits), 0).await;
     there.allowed(&ask(alive, &limits), 0).await;
-    // Whichever handle hears of it.
+    // Whichever handle it uses.
     rule.answer(here.store.heartbeat(alive, at(LEASE)).await);
     there.denied(&ask(alive, &limits), LEASE).await;
     for desk in &desks {

@@ -1,4 +1,4 @@
-//! What is counted at once.
+//! Concurrent calls.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(super) async fn a_slot_is_held_until_it_is_settled<S: RateLimitStore>(make: 
     let limits = [parallel("ada", 2)];
     let first = desk.allowed(&ask(session, &limits), 0).await;
     let second = desk.allowed(&ask(session, &limits), 0).await;
-    // For as long as it takes: a minute gives none of them back.
+    // However long it takes: slots do not come back after a minute.
     for beat in 1..=20 {
         rule.answer(desk.store.heartbeat(session, at(beat * LEASE)).await);
         let denial = desk.denied(&ask(session, &limits), beat * LEASE).await;
@@ -38,14 +38,14 @@ pub(super) async fn slots_of_a_silent_session_are_free<S: RateLimitStore>(make: 
     desk.stands(&limits[0], LEASE + 1, 2).await;
     desk.allowed(&ask(alive, &limits), LEASE + 1).await;
     desk.allowed(&ask(alive, &limits), LEASE + 1).await;
-    // A settlement after all frees no slot twice; its tokens are counted as any.
+    // A late settlement frees no slot twice; its tokens are counted as usual.
     for _ in 0..2 {
         desk.settle(&first.permit, Used::Tokens(30), LEASE + 2).await;
         desk.stands(&limits[0], LEASE + 2, 0).await;
         desk.stands(&limits[1], LEASE + 2, 20).await;
     }
     desk.denied(&ask(alive, &limits), LEASE + 2).await;
-    // One that comes back has its slots again, and those that were given away meanwhile stay given.
+    // A session that is heard from again has its slots again, and those given to others meanwhile stay given.
     rule.answer(desk.store.heartbeat(dead, at(LEASE + 3)).await);
     rule.answer(desk.store.heartbeat(alive, at(LEASE + 3)).await);
     desk.stands(&limits[0], 2 * LEASE + 3, 0).await;
@@ -62,7 +62,7 @@ pub(super) async fn a_session_that_comes_back_has_its_slots_again<S: RateLimitSt
     let second = desk.allowed(&ask(stalled, &limits), 0).await;
     desk.allowed(&ask(other, &limits), LEASE).await;
     desk.stands(&limits[0], LEASE + 1, 2).await;
-    // By what it says, whatever that is.
+    // By any message.
     rule.answer(desk.store.heartbeat(stalled, at(LEASE + 2)).await);
     desk.stands(&limits[0], LEASE + 2, 0).await;
     desk.denied(&ask(other, &limits), LEASE + 2).await;
@@ -75,7 +75,7 @@ pub(super) async fn a_session_that_comes_back_has_its_slots_again<S: RateLimitSt
     desk.stands(&limits[0], 2 * LEASE + 3, 2).await;
     desk.allowed(&ask(other, &limits), 2 * LEASE + 3).await;
     desk.allowed(&ask(other, &limits), 2 * LEASE + 3).await;
-    // Before it is asked for another, so that there is none.
+    // Before it is asked for another slot, so that there is none.
     desk.denied(&ask(stalled, &limits), 2 * LEASE + 4).await;
     desk.stands(&limits[0], 2 * LEASE + 4, 0).await;
     desk.settle(&second.permit, Used::AsEstimated, 2 * LEASE + 4).await;
@@ -92,7 +92,7 @@ pub(super) async fn a_living_session_keeps_its_slots<S: RateLimitStore>(make: &i
         desk.allowed(&ask(asking, &limits), beat * LEASE).await;
         desk.stands(&limits[0], beat * LEASE, 98 - beat.unsigned_abs()).await;
     }
-    // One that asks in vain has said something too.
+    // A refused request renews the lease too.
     desk.denied(&ask(asking, &[parallel("ada", 1)]), 11 * LEASE).await;
     desk.stands(&limits[0], 11 * LEASE, 100 - 12).await;
     desk.stands(&limits[0], 11 * LEASE + 1, 100 - 11).await;

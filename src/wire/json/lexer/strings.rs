@@ -1,4 +1,4 @@
-//! Strings, a block of bytes at a time.
+//! Scans strings, a block of bytes at a time.
 
 use wide::u8x16;
 
@@ -6,11 +6,11 @@ use super::super::walk::bits;
 use super::{Fault, Lexer};
 
 impl Lexer<'_> {
-    /// A string: where it ends, and whether it holds an escape.
+    /// Reads a string. Returns where it ends, and whether it has an escape.
     #[inline(always)]
     pub(super) fn step_string(&mut self, at: usize) -> Result<(usize, bool), Fault> {
         let inside = at + 1;
-        // Most keys and words end in the block that was looked at last.
+        // Most keys and words end in the block that was examined last.
         if inside / BLOCK == self.block {
             let left = self.specials >> (inside % BLOCK);
             let end = inside + left.trailing_zeros() as usize;
@@ -21,7 +21,7 @@ impl Lexer<'_> {
         self.long_string(inside)
     }
 
-    /// The rest of a string, from anywhere in it that is not in an escape: block by block, special byte by special byte.
+    /// Reads the rest of a string, from anywhere outside an escape: block by block, and special byte by special byte.
     #[inline(never)]
     fn long_string(&mut self, mut at: usize) -> Result<(usize, bool), Fault> {
         let mut escaped = false;
@@ -50,7 +50,7 @@ impl Lexer<'_> {
                     _ => return Err(self.stop(here + 1, Fault::Syntax)),
                 }
                 escaped = true;
-                // The letter is none of the bytes that are left, even if it is the first one of the next block.
+                // Skips the letter of the escape, even if it is the first byte of the next block.
                 left &= u64::MAX << bit << 2;
                 at = at.max(here + 2);
             }
@@ -58,7 +58,7 @@ impl Lexer<'_> {
         Err(self.stop(self.doc.len(), Fault::Syntax))
     }
 
-    /// On from where a block begins to the first one that has a special byte, or that is not whole.
+    /// Moves from the start of a block to the first block that has a special byte, or is incomplete.
     #[inline(always)]
     fn look_on(&mut self, start: usize) -> usize {
         let blocks = self.doc.get(start..).unwrap_or_default().as_chunks::<BLOCK>().0;
@@ -78,7 +78,7 @@ impl Lexer<'_> {
         self.specials = specials_of_first(self.doc.get(block * BLOCK..).unwrap_or_default());
     }
 
-    /// The four digits of an escape.
+    /// Reads the four digits of an escape.
     fn code_unit(&mut self, start: usize) -> Result<(), Fault> {
         self.met.units = true;
         match (start..start + 4).find(|&at| !self.byte(at).is_some_and(|byte| byte.is_ascii_hexdigit())) {
