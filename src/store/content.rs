@@ -25,7 +25,7 @@
 //!     }
 //!
 //!     async fn delete_before(&self, _: Timestamp) -> Result<u64, StoreError> {
-//!         Ok(0) // somebody else's care
+//!         Ok(0) // deleted elsewhere
 //!     }
 //! }
 //! ```

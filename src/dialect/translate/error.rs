@@ -129,7 +129,8 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
         Dialect::Anthropic => anthropic::error::read(text),
         _ => openai_chat::error::read(error),
     };
-    // The status is what the upstream's own clients go by; words tell apart what shares one.
+    // The status decides, since the upstream's own clients go by it; the message only distinguishes what shares a
+    // status.
     let refines = matches!(
         (by_status, fault.kind),
         (FaultKind::InvalidRequest, FaultKind::ContextLength | FaultKind::ContentPolicy)
@@ -147,7 +148,8 @@ pub(crate) fn fault(status: StatusCode, body: &[u8], upstream: Dialect) -> Fault
     fault
 }
 
-/// Whether it is written as events are. Words may begin as a field does, but have no data, nor the end of an event with a name.
+/// Whether the body is an event stream. A plain message may begin like a field, but has no data, and no end of a named
+/// event.
 fn is_stream(text: &str) -> bool {
     let text = text.trim_start();
     let begins = [":", "event:", "data:", "id:", "retry:"].iter().any(|field| text.starts_with(field));
@@ -155,14 +157,14 @@ fn is_stream(text: &str) -> bool {
     begins && (has_data || text.starts_with("event:") && text.lines().last() == Some(""))
 }
 
-/// What the first event says that says anything; nothing where none does.
+/// The first event with any data; empty if there is none.
 fn first_event(body: &[u8]) -> Option<Vec<u8>> {
     let (mut scanner, mut first) = (Scanner::new(), None);
     let mut look = |block: Block<'_>| {
         let said = block.data().filter(|data| !data.trim_ascii().is_empty());
         first = first.take().or_else(|| said.map(<[u8]>::to_vec));
     };
-    // The end of the body is that of its last event.
+    // The end of the body also ends its last event.
     scanner.push(body, &mut look).and_then(|()| scanner.push(b"\n\n", &mut look)).ok()?;
     Some(first.unwrap_or_default())
 }

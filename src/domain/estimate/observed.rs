@@ -19,7 +19,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// An observation: `input` tokens were billed for a request with these inputs, of which `bytes` recur in the next.
+    /// An observation: `input` tokens were billed for a request with these inputs, and `bytes` of it recur in the next.
     /// `None` if it says nothing about the next request: a reference may point to something else by then, and a tool
     /// that the provider runs reads things that nobody sent.
     #[must_use]

@@ -29,7 +29,7 @@ impl Tape {
     /// Indexes a document that consists of one array or object, nested no deeper than `depth`.
     ///
     /// `None` if the document is anything else, or malformed. A document of hardly anything but brackets and commas
-    /// would need an index larger than itself. It gets none, and is read again for each walk.
+    /// would need an index larger than itself. It is returned without one, and read again for each walk.
     pub(crate) fn read<'a>(&'a mut self, document: &'a str, depth: usize) -> Option<Raw<'a>> {
         let text = document.trim_ascii();
         self.nodes.clear();
@@ -55,7 +55,7 @@ const BYTES_A_NODE: usize = 8;
 /// The initial capacity, before the number is known.
 const USUAL_BYTES_A_NODE: usize = 32;
 
-/// The least capacity, for small documents.
+/// The allowance for small documents.
 const FREE: usize = 128;
 
 /// Longer documents are not indexed.

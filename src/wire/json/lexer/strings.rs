@@ -88,7 +88,7 @@ impl Lexer<'_> {
     }
 }
 
-/// The letters of escapes that have nothing behind them.
+/// The letters of escapes without digits.
 const SHORT_ESCAPES: [bool; 256] = {
     let mut table = [false; 256];
     let letters = br#""\/bfnrt"#;
@@ -100,16 +100,16 @@ const SHORT_ESCAPES: [bool; 256] = {
     table
 };
 
-/// How many bytes are looked at together.
+/// The number of bytes examined together.
 const BLOCK: usize = 64;
 
-/// Where the bytes are that a string cannot hold as they are, front to back.
+/// The positions of bytes that must not occur unescaped in a string, front to back.
 pub(in super::super) fn specials_in(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let blocks = text.chunks(BLOCK).map(specials_of_first).enumerate();
     blocks.flat_map(|(at, specials)| bits(specials).map(move |bit| at * BLOCK + bit))
 }
 
-/// [`specials`] of the block that begins here, or of what there is of it.
+/// The [`specials`] of the block that begins here, which may be incomplete.
 #[inline(always)]
 fn specials_of_first(rest: &[u8]) -> u64 {
     match rest.first_chunk() {
@@ -122,7 +122,8 @@ fn specials_of_first(rest: &[u8]) -> u64 {
     }
 }
 
-/// A bit for each byte of a block that a string cannot hold as it is: a quote, a backslash, a control character.
+/// One bit for each byte of a block that must not occur unescaped in a string: a quote, a backslash, a control
+/// character.
 #[inline(always)]
 fn specials(block: &[u8; BLOCK]) -> u64 {
     let [control, quote, backslash] = [0x1f, b'"', b'\\'].map(u8x16::splat);
