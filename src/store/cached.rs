@@ -23,7 +23,7 @@
 //! use tollgate::store::cached::CachedKeys;
 //! use tollgate::store::memory::MemoryKeys;
 //! let default = CachedKeys::new(MemoryKeys::new());
-//! No key is accepted that may have been revoked for longer than a second.
+//! // No key is accepted that may have been revoked for longer than a second.
 //! let strict = CachedKeys::options().life(Duration::from_secs(1)).outage(Duration::ZERO).around(MemoryKeys::new());
 //! # drop((default, strict)); }
 //! ```

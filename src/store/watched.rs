@@ -11,7 +11,7 @@
 //! use tollgate::store::memory::MemoryKeys;
 //! use tollgate::store::watched::WatchedKeys;
 //!
-//! `CachedKeys` is outermost: it completes a write even if its caller stops waiting.
+//! /// `CachedKeys` is outermost: it completes a write even if its caller stops waiting.
 //! fn keys(events: Events) -> CachedKeys<WatchedKeys<MemoryKeys>> {
 //!     CachedKeys::new(WatchedKeys::new(MemoryKeys::new(), events))
 //! }

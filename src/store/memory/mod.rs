@@ -26,7 +26,7 @@
 //! let budgets = MemoryBudgets::new();
 //! let limits = MemoryLimits::new();
 //!
-//! In a test, time moves only when it is told to.
+//! // In a test, time moves only when it is told to.
 //! let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse()?));
 //! let budgets = budgets.clock(clock.clone());
 //! # Ok(()) }
