@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release --examples --features sqlite,upstream,testing
-//! cargo bench --bench e2e --features upstream,testing                 # or: -- --quick, --rounds 5, --seconds 10, --only stream
+//! cargo bench --bench e2e --features upstream,testing       # or: -- --quick, --rounds 5, --seconds 10, --only stream, --rate 3000
 //! ```
 //!
 //! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer,
@@ -38,7 +38,7 @@ use subject::Subject;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let (mut rounds, mut seconds, mut only) = (3, 5, None);
+    let (mut rounds, mut seconds, mut only, mut rate) = (3, 5, None, None);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg}: a value is missing"));
         match arg.as_str() {
@@ -48,12 +48,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--rounds" => rounds = value()?.parse()?,
             "--seconds" => seconds = value()?.parse()?,
             "--only" => only = Some(value()?),
+            "--rate" => rate = Some(value()?.parse()?),
             // This program again, as one of its subjects.
             layers::ROLE | layers::TRANSLATING => return layers::serve(&arg, &value()?),
             other => return Err(format!("{other}: no such argument").into()),
         }
     }
-    let shapes = SHAPES.iter().filter(|shape| only.as_ref().is_none_or(|only| shape.name.contains(only.as_str())));
+    let mut shapes = SHAPES;
+    for shape in &mut shapes {
+        shape.rate = rate.unwrap_or(shape.rate);
+    }
+    let shapes = shapes.iter().filter(|shape| only.as_ref().is_none_or(|only| shape.name.contains(only.as_str())));
     measure(shapes, rounds, Duration::from_secs(seconds))
 }
 
