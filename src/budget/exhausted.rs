@@ -35,8 +35,8 @@ impl Exhausted {
         Exhausted { tell: Some(tell), told: Mutex::default() }
     }
 
-    /// Called when a pot refused a call that its limit would pay for, and not merely because of money held by other
-    /// calls.
+    /// Called when a pot refused a call that its whole limit would pay for, and not only because other calls hold the
+    /// money.
     pub(super) fn see(&self, standing: &Standing, caller: Option<&Arc<Principal>>, is_spent: bool, now: Timestamp) {
         if !self.is_news(standing, is_spent, now) {
             return;

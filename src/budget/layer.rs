@@ -23,8 +23,8 @@ pub enum OverBudget {
     Clamp {
         /// The fewest output tokens that are useful. A call that asked for fewer gets what it asked for.
         floor: u64,
-        /// A call gets at most one part in `share` of what is left, or the cost of `floor` output tokens if that is
-        /// more, so that the first of many agents does not starve the others.
+        /// A call gets at most one part in `share` of what is left, or what it costs with `floor` output tokens if that
+        /// is more, so that the first of many agents does not starve the others.
         share: u32,
     },
     /// Refuse the call.
@@ -117,7 +117,8 @@ impl<B: BudgetStore> BudgetLayer<B> {
     /// Sets how long a call may wait for money that other calls hold. The default is zero, the maximum one hour.
     ///
     /// Calls that wait for the same pot are served in the order of their arrival, and new calls queue behind them. If
-    /// 256 calls are waiting, a new call does not wait. Waiting calls count as calls in flight.
+    /// 256 calls wait for a pot already, a new call asks the store at once and does not wait. Waiting calls count as
+    /// calls in flight.
     #[must_use]
     pub fn wait(mut self, most: Duration) -> Self {
         self.gate = self.gate.wait(most);
@@ -133,15 +134,16 @@ impl<B: BudgetStore> BudgetLayer<B> {
 
     /// Sets a callback for each [threshold](crate::domain::ledger::THRESHOLDS) that a pot reaches.
     ///
-    /// It runs at most once per window, whichever gateway reached the threshold, and the log reports the threshold too.
-    /// It is called while a call is settled, so it must not block.
+    /// It runs at most once for each threshold in each window of a pot, whichever gateway reached it, and the log
+    /// reports the threshold too. It is called while a call is settled, so it must not block.
     #[must_use]
     pub fn on_threshold(mut self, tell: impl Fn(&Crossing) + Send + Sync + 'static) -> Self {
         self.gate = self.gate.on_threshold(Arc::new(tell));
         self
     }
 
-    /// Sets a callback for a budget that refuses a call although its full limit would pay for that call.
+    /// Sets a callback for a budget that refuses a call because too little of it is left. It is not called if the call
+    /// is larger than the whole limit, or if the call is refused only because other calls hold the money.
     ///
     /// It runs for the first such call of this gateway, once more when nearly all of the budget is spent, and again in
     /// the next window (for a rolling window, after its length at most) or under another limit. The log reports it too.

@@ -1,10 +1,14 @@
-//! Holds money for a call before it is sent, and settles the actual cost afterwards, so that no budget is overspent.
+//! Holds money for a call before it is sent, and settles the actual cost afterwards.
+//!
+//! So a budget that is not soft is not overspent, as far as the assumptions hold that [`limits`](crate::docs::limits)
+//! names.
 //!
 //! - **Reads:** the principal's budgets; the head; the route, or the model if nothing is routed; prices from the call's
 //!   [`Catalog`](crate::domain::catalog::Catalog).
-//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that the store had a say in. If the budgets do not
-//!   cover all that was asked: a cap on the output tokens and `x-tollgate-clamped`. The cap is an edit, which the
-//!   sender of the request applies, as `GatewayLayer` and `Dispatch` do.
+//! - **Adds:** `x-tollgate-budget-remaining-usd` on every answer that the store had a say in. If the grant does not
+//!   cover all that was asked, or if more was asked than the model's maximum by the catalog: a cap on the output tokens
+//!   and `x-tollgate-clamped`. The cap is an edit, which the sender of the request applies, as `GatewayLayer` and
+//!   `Dispatch` do.
 //! - **Writes the limit into the request** if the client names no limit and a budget that is not soft pays: the model's
 //!   maximum by the catalog, without a header. It does not if the prompt may leave no room for that maximum in the
 //!   model's window.
@@ -13,7 +17,7 @@
 //!   such calls take, unless the call may [wait](BudgetLayer::wait) and its turn comes. 400 if the cost cannot be
 //!   bounded: a model without a price, a tool without a limit.
 //! - **Fails closed:** 429 if the store cannot answer. Claude Code is told not to retry that (`fetch_error`, in its
-//!   contract for gateways).
+//!   contract for gateways). A call whose budgets are all soft is let through, and its cost is settled later.
 //! - **Where:** the last check before money is spent, inside of everything that may still refuse.
 //!
 //! A grant covers all that the call may cost: the most input that its bytes can be, and the most output that it asks

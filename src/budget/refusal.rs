@@ -7,8 +7,8 @@ use crate::domain::money::Money;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::store::budget::{Denial, Standing};
 
-/// Refuses a call: names the budget, what is spent, the least that this call may cost, and when there is more. Money
-/// that is only held has no such time.
+/// Refuses a call: names the budget, what is spent, the least that this call may cost, and when the window begins anew.
+/// Money that is only held may come back earlier, at a time that is not known here.
 pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Option<&str>) -> Rejection {
     let standing = &denial.standing;
     let (pot, limit) = (&standing.budget.pot, standing.budget.limit);

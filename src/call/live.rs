@@ -15,9 +15,10 @@ use crate::domain::rejection::{Rejection, RejectionKind};
 /// The calls in progress whose clients are connected, so that they can be ended from outside: a key was revoked, the
 /// gateway shuts down, or a client does not read its answer. A clone is the same set.
 ///
-/// A cut call drops its upstream request at once, and is settled as if the client had hung up. The client learns the
-/// reason in its dialect: by the status if the head of the answer has not been sent, by an event in a stream, and by a
-/// broken connection otherwise.
+/// A cut call drops its upstream request at once, and is settled as if the client had hung up. Only if it is cut
+/// because its client is too slow, a [`Drain`](super::Drain) may still read the answer to its end. The client learns
+/// the reason in its dialect: by the status if the head of the answer has not been sent, by an event in a stream, and
+/// by a broken connection otherwise.
 ///
 /// ```
 /// use std::time::Duration;

@@ -103,7 +103,7 @@ pub struct AuditRecord {
     /// The usage over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// What that usage costs by the catalogue.
+    /// What that usage costs by the catalog.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// What was held in the budgets.
@@ -137,7 +137,7 @@ pub struct AuditRecord {
     pub bytes_in: Option<u64>,
     /// The bytes of body that were passed to the client.
     pub bytes_out: u64,
-    /// How much of the prompt and the answer was to be captured, if any. There may have been no room for it.
+    /// How much of the prompt and the answer was to be kept, if any. There may have been no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }
@@ -169,7 +169,7 @@ pub struct AttemptRecord {
     /// Whether that usage is final; left out of the JSON if it is.
     #[serde(default = "is_so", skip_serializing_if = "bool::clone")]
     pub usage_is_final: bool,
-    /// What that usage costs by the catalogue.
+    /// What that usage costs by the catalog.
     #[serde(rename = "cost_usd", default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// The price list that the cost is from.

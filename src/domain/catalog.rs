@@ -56,7 +56,7 @@ impl Catalog {
         BUILTIN.clone()
     }
 
-    /// A catalogue without models.
+    /// A catalog without models.
     #[must_use]
     pub fn empty() -> Self {
         Catalog { cards: Arc::default(), abilities: Arc::default() }
@@ -88,7 +88,8 @@ impl Catalog {
         self
     }
 
-    /// The model with that name, or with that name without its date (`-20251001`, `-2025-10-01`) or `-latest`.
+    /// The model with that name. If there is none, the model with that name without its date (`-20251001`,
+    /// `-2025-10-01`) or `-latest`.
     #[must_use]
     pub fn find(&self, model: &str) -> Option<&ModelCard> {
         let card = self.cards.get(model).or_else(|| self.cards.get(undated(model)?));

@@ -1,4 +1,4 @@
-//! Captured prompts and answers, for stacks that capture any.
+//! The content of prompts and answers, where a stack keeps it.
 //!
 //! Use it to write a [`ContentSink`](crate::store::content::ContentSink), or to read what one has kept. Nothing of any
 //! call is kept unless a [`ContentLayer`](crate::ContentLayer) is in the stack and configured to keep it.

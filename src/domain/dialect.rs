@@ -1,7 +1,8 @@
 //! Which API a peer speaks, and which of its operations a path names.
 //!
-//! Use it if a service of yours must answer in the client's own format. Only the path decides the dialect: since
-//! 2026-10 both SDK families send `Authorization: Bearer`, so no header tells them apart.
+//! Use it if a service of yours must answer in the client's own format. The path decides the dialect: since 2026-10
+//! both SDK families send `Authorization: Bearer`, so the credential does not tell them apart. For paths that both
+//! families have, such as `/v1/models`, the layers also look for an `anthropic-version` header.
 //!
 //! ```
 //! use tollgate::domain::dialect::{Dialect, Endpoint, Operation};

@@ -141,7 +141,7 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// Whether that usage is final: the answer came in full and carried it.
     pub usage_is_final: bool,
-    /// What that usage costs by the catalogue; `None` if the model has no price there.
+    /// What that usage costs by the catalog; `None` if the model has no price there.
     pub cost: Option<Money>,
     /// The price list that the cost is from: that of the model's [card](super::catalog::ModelCard).
     pub price_version: Option<Arc<str>>,
@@ -214,7 +214,7 @@ pub struct Outcome {
     pub warnings: Option<Arc<str>>,
     /// The sum over the attempts; `None` if no attempt stated a usage.
     pub usage: Option<Usage>,
-    /// The sum of the costs of the attempts, by the catalogue; `None` if none has a cost.
+    /// The sum of the costs of the attempts, by the catalog; `None` if none has a cost.
     pub cost: Option<Money>,
     /// What was held in the budgets.
     pub granted: Option<Money>,
@@ -242,7 +242,7 @@ pub struct Outcome {
     pub bytes_in: Option<u64>,
     /// The bytes of body that were passed to the client.
     pub bytes_out: u64,
-    /// How much of the prompt and the answer was to be captured, if any: see [`ContentLayer`](crate::ContentLayer).
+    /// How much of the prompt and the answer was to be kept, if any: see [`ContentLayer`](crate::ContentLayer).
     pub content: Option<Keep>,
 }
 

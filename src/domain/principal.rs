@@ -62,8 +62,7 @@ pub struct Principal {
     pub budgets: Vec<Budget>,
     /// The limits that every call counts against, all of them.
     pub limits: Vec<Limit>,
-    /// How much of the caller's prompts and answers is captured, if the stack captures any; `None` for the stack's
-    /// default.
+    /// How much of the caller's prompts and answers is kept, if the stack keeps any; `None` for the stack's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
 }
@@ -166,7 +165,7 @@ impl Principal {
         self
     }
 
-    /// Sets how much of the caller's prompts and answers is captured, if the stack captures any.
+    /// Sets how much of the caller's prompts and answers is kept, if the stack keeps any.
     #[must_use]
     pub fn content(mut self, keep: Keep) -> Self {
         self.content = Some(keep);

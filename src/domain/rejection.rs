@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 pub enum RejectionKind {
     /// A budget would have enough if the calls in flight settled for nothing, so a retry may succeed soon.
     BudgetHeld,
-    /// A budget has nothing left in its window.
+    /// A budget has too little left in its window for the call, or no budget pays for a call that needs one.
     BudgetSpent,
-    /// The store of a budget cannot say how the budget stands, and the budget refuses in that case.
+    /// The store of a budget that is not soft cannot say how the budget stands.
     BudgetUnreadable,
     /// More calls are in flight than the gateway holds at once; there will soon be room.
     Busy,
-    /// The client read nothing of its answer for too long.
+    /// The client read nothing of its answer, or sent nothing of its request, for too long.
     ClientTooSlow,
     /// The request cannot be understood, or asks for something impossible.
     InvalidRequest,
@@ -204,7 +204,7 @@ impl Rejection {
         self
     }
 
-    /// The status of the answer that carries the rejection until the outermost layer gives it its own.
+    /// The status of the answer that carries the rejection until the door gives it its own.
     pub(crate) fn placed(mut self, status: StatusCode) -> Self {
         self.placed = Some(status);
         self

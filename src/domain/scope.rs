@@ -1,6 +1,6 @@
 //! What a budget or a limit applies to.
 //!
-//! Use it to give a key its budgets: a budget of the scope `team` is one pot for all keys of that team.
+//! Use it to give a key its budgets: a budget of the scope `team` is one pot for all keys that have this budget.
 //!
 //! ```
 //! use tollgate::domain::scope::Scope;

@@ -116,8 +116,8 @@ impl GatewayBuilder {
     /// # Errors
     /// - An upstream name is used twice, or there is no upstream.
     /// - The layer has both `admission` and `rate_limit` or `budget`.
-    /// - With the built-in routing: no model reaches an upstream, or an alias names no model, or names a model that no
-    ///   upstream serves.
+    /// - With the built-in routing: there is an upstream that no model reaches, an alias without models, or an alias
+    ///   for a model that no upstream serves.
     pub fn try_build(self) -> Result<Gateway, BuildError> {
         match self.problem() {
             None => Ok(self.build()),

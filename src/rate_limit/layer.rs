@@ -9,7 +9,7 @@ use crate::domain::limit::Limit;
 use crate::gate::{GateLayer, GateService};
 use crate::store::rate_limit::RateLimitStore;
 
-/// Limits requests per minute, tokens per minute and parallel calls. See the [module](crate::rate_limit).
+/// Limits requests per minute, tokens per minute and concurrent calls. See the [module](crate::rate_limit).
 pub struct RateLimitLayer<R> {
     gate: RateLimitGate<R>,
 }

@@ -1,4 +1,4 @@
-//! Limits requests per minute, tokens per minute and parallel calls.
+//! Limits requests per minute, tokens per minute and concurrent calls.
 //!
 //! - **Reads:** the principal's limits, and the head, from which it estimates tokens: the input by its bytes, the
 //!   output by what was asked for, at most [`RateLimitLayer::expected_output`]. When the call ends, its actual usage
@@ -7,8 +7,8 @@
 //!   that is held until the last byte. Calls refused further out (a bad key or body, a model that the key may not use)
 //!   get no limit headers. Calls refused further in, by a budget or a gate, count for nothing, and their headers show
 //!   that.
-//! - **Answers** 429 with an accurate `retry-after`. A call larger than its limit is told not to retry. If the store
-//!   cannot answer: 529, or 429 for OpenAI's clients.
+//! - **Answers** 429 with an accurate `retry-after`. A call larger than its limit is told not to retry.
+//! - **Fails closed:** if the store cannot answer, 529, or 429 for OpenAI's clients.
 //! - **Where:** inside of `KeyAuthLayer` and `IngestLayer`, outside of `BudgetLayer`: a refusal there undoes the count
 //!   here.
 //!

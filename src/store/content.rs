@@ -1,4 +1,4 @@
-//! The destination of captured prompts and answers.
+//! The destination of the content that is kept of prompts and answers.
 //!
 //! Implement [`ContentSink`] to keep them in a place of your own; [`store::sqlite`](crate::store::sqlite) has a table
 //! for them.
@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::content::Content;
 
-/// Stores captured bodies, and deletes them when they are due.
+/// Stores the bodies that are kept, and deletes them when they are due.
 #[async_trait]
 pub trait ContentSink: Send + Sync + 'static {
     /// Stores all of these, or fails.

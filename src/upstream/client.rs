@@ -29,7 +29,7 @@ const AGE: Duration = Duration::from_secs(300);
 /// An HTTP client: hyper's pool over rustls (ring, webpki-roots), with HTTP/1.1 or HTTP/2 as the server negotiates.
 ///
 /// - An HTTP/2 connection carries up to [100 calls](Self::calls_per_connection) at once; further calls use more
-///   connections.
+///   connections, up to 32 to a host. Calls beyond that share these.
 /// - A connection gets new calls for at most [5 minutes](Self::connection_age).
 /// - It does not use a proxy (`HTTPS_PROXY`). If you need one, use your own client.
 ///

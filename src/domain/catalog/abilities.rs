@@ -77,7 +77,7 @@ pub struct ThinkingModes {
 pub enum Sampling {
     /// None: any value is an error, except for an OpenAI model that is asked not to reason (an effort of `none`).
     None,
-    /// Either `temperature` or `top_p`.
+    /// `temperature` or `top_p`, but not both.
     OneOf,
     /// All of them.
     All,

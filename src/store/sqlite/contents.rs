@@ -34,12 +34,12 @@ const DELETE_KEY: &str = "DELETE FROM tollgate_content WHERE rowid IN \
 const DELETE_USER: &str = "DELETE FROM tollgate_content WHERE rowid IN \
      (SELECT rowid FROM tollgate_content WHERE user = ?1 LIMIT 64)";
 
-/// Captured prompts and answers in the file, in the table `tollgate_content`, one row per body. They are on the disk
-/// when `write` returns. A body that comes again is not written again.
+/// The prompts and answers that are kept, in the table `tollgate_content` of the file, one row per body. They are on
+/// the disk when `write` returns. A body that comes again is not written again.
 ///
 /// Use a separate file, beside that of the ledger: bodies are large, and settlements would have to wait for them.
 ///
-/// Before you delete what a running gateway has captured, [flush](crate::ContentLayer::flush) its layer. If it has a
+/// Before you delete what a running gateway has kept, [flush](crate::ContentLayer::flush) its layer. If it has a
 /// journal, record the deletion there ([`Sealer::deleted`](crate::store::journal::Sealer::deleted)).
 ///
 /// Deleted bodies are overwritten in the file. They are gone from its log once the log has been reused, at the latest

@@ -233,7 +233,7 @@ impl Sqlite {
         SqliteAudit::new(self.clone())
     }
 
-    /// The captured prompts and answers in the file.
+    /// The prompts and answers that are kept in the file.
     #[must_use]
     pub fn contents(&self) -> SqliteContents {
         SqliteContents::new(self.clone())

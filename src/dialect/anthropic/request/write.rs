@@ -15,7 +15,7 @@ use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
-/// The output limit if neither the client nor the catalogue has one.
+/// The output limit if neither the client nor the catalog has one.
 const DEFAULT_OUTPUT: u64 = 8192;
 /// The longest `metadata.user_id` that is sent, in bytes.
 const LONGEST_USER: usize = 256;
