@@ -12,10 +12,12 @@
 //! - **Writes the limit into the request** if the client names no limit and a budget that is not soft pays: the model's
 //!   maximum by the catalog, without a header. It does not if the prompt may leave no room for that maximum in the
 //!   model's window.
-//! - **Answers** 429 if a budget is spent, with `x-should-retry: false` and a `retry-after` up to the reset, if there
-//!   is one. 429 if the money is held by calls in flight, with a `retry-after` of 1 to 60 s estimated from how long
-//!   such calls take, unless the call may [wait](BudgetLayer::wait) and its turn comes. 400 if the cost cannot be
-//!   bounded: a model without a price, a tool without a limit.
+//! - **Answers:**
+//!   - 429 with `x-should-retry: false` if a budget has too little left, or if no budget pays where one is
+//!     [required](BudgetLayer::required). If the budget resets, `retry-after` says when.
+//!   - 429 with a `retry-after` of 1 to 60 s if the money is only held by calls in flight. The time is estimated from
+//!     how long such calls take. A call that may [wait](BudgetLayer::wait) gets this only if its turn does not come.
+//!   - 400 if the cost cannot be bounded: a model without a price, a tool without a limit.
 //! - **Fails closed:** 429 if the store cannot answer. Claude Code is told not to retry that (`fetch_error`, in its
 //!   contract for gateways). A call whose budgets are all soft is let through, and its cost is settled later.
 //! - **Where:** the last check before money is spent, inside of everything that may still refuse.

@@ -7,7 +7,7 @@ pub(crate) const REASON: usize = 1024;
 
 const MORE: &str = "…";
 
-/// A text of at most so many bytes: one that is longer ends in `…`.
+/// The text, cut to at most `most` bytes. A text that was cut ends in `…`.
 pub(crate) fn shortened<'a>(text: impl Into<Cow<'a, str>>, most: usize) -> Cow<'a, str> {
     let text = text.into();
     if text.len() <= most {

@@ -4,9 +4,10 @@
 //!
 //! - **Reads:** the body of a `POST` to a generation or token count endpoint. Other requests pass unread.
 //! - **Adds:** the [`Head`], and passes on the body as one `Bytes`.
-//! - **Answers** in the client's dialect: 400 for a body that is no JSON object or repeats a governed member; 405 for
-//!   another method; 408 if the client pauses for too long; 413 for a body above the size limit; 429 with `retry-after:
-//!   1` if the bodies of all calls, or the caller's share of them, use too much memory.
+//! - **Answers** in the client's dialect:
+//!   - 400 for a body that is no JSON object, or that has a governed member twice.
+//!   - 405 for another method, 408 if the client pauses for too long, and 413 for a body above the size limit.
+//!   - 429 with `retry-after: 1` if the bodies of all calls, or those of this caller, use too much memory.
 //! - **Where:** inside of authentication, so that no body is read for unauthenticated callers, and outside of
 //!   everything that needs the model.
 //!

@@ -244,11 +244,11 @@ enum Key {
     Role,
     Source,
     Audio,
-    /// Of servers that imitate OpenAI's API: of any length.
+    /// Only servers that imitate OpenAI's API have it. It may be of any length.
     Video,
-    /// Of blocks, or of what holds blocks.
+    /// A member that holds blocks, or something with blocks in it.
     Content,
-    /// Of what clients may fill freely, and providers read as text.
+    /// A member that clients may fill freely, and that providers read as text.
     Free,
     Other,
 }

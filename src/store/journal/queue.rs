@@ -69,7 +69,7 @@ impl Drop for Then {
 pub(super) enum Closed {
     /// With how its budgets are settled, if any hold something for it.
     Call(Arc<Outcome>, Option<Settlement>),
-    /// Of an earlier process.
+    /// A call of an earlier process.
     Lost(Box<AuditRecord>),
 }
 

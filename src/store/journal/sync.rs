@@ -382,7 +382,7 @@ pub(super) mod tests {
     #[test]
     fn a_disk_on_which_nothing_comes_to_be_keeps_calls_out_and_somebody_hears_while_it_does() {
         let (dir, trails, shared) = journal("hung-sync");
-        // Whoever syncs comes by here when it looks for room, and nobody else does that writes.
+        // The thread that syncs takes this lock when it looks for room; the thread that writes does not.
         let hung = shared.acked.lock().expect("nobody panics");
         shared.sync.look();
         until("it is seen", || {

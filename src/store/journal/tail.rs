@@ -272,7 +272,7 @@ mod tests {
         let mut some = Vec::new();
         (0..5).fold(FIRST, |head, _| line(&mut some, head, PAD));
         for before in 0..24 {
-            // The sixth begins so many bytes before the end of the first chunk.
+            // The sixth begins `before` bytes before the end of the first chunk.
             let mut bytes = Vec::new();
             let head = line(&mut bytes, FIRST, PAD + (USUAL - some.len()) - before);
             let head = (1..5).fold(head, |head, _| line(&mut bytes, head, PAD));

@@ -184,7 +184,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(in_queue(&sqlite), 2);
-        // Whoever waits already is answered too, and so is who says otherwise.
+        // Every caller is answered: those that wait for the same already, and one that settles for another amount.
         let [settling, beside, unlike] = [all, all, Money::ZERO].map(|money| budgets.settle(&held, money, At::Store));
         let unlock = async {
             assert_eq!(in_queue(&sqlite), 4);

@@ -149,7 +149,7 @@ mod tests {
                 passed
             }),
             "gone" => value.into(&mut gone),
-            // Of another type than was looked for.
+            // Its type is not the one that was looked for.
             "other" => value.into(&mut other),
             _ => None,
         });
