@@ -80,8 +80,8 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
-    /// Adds a budget that every caller in its scope pays from, besides the caller's own budgets. The scope may be a
-    /// team, a tag, everyone, a model or a provider.
+    /// Adds a budget that every caller in its scope pays from, besides the caller's own budgets: the members of a team,
+    /// callers with a tag, everyone, or whoever asks for a model or a provider.
     #[must_use]
     pub fn for_everyone(mut self, budget: Budget) -> Self {
         self.gate = self.gate.for_everyone(budget);

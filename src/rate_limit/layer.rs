@@ -29,8 +29,8 @@ impl<R: RateLimitStore> RateLimitLayer<R> {
         self
     }
 
-    /// Adds a limit that every caller in its scope counts against, besides the caller's own limits. The scope may be a
-    /// team, a tag, everyone, a model or a provider.
+    /// Adds a limit that every caller in its scope counts against, besides the caller's own limits: the members of a
+    /// team, callers with a tag, everyone, or whoever asks for a model or a provider.
     #[must_use]
     pub fn for_everyone(mut self, limit: Limit) -> Self {
         self.gate = self.gate.for_everyone(limit);
