@@ -9,7 +9,8 @@ use tollgate::domain::content::Keep;
 use tollgate::store::journal::Head;
 use uuid::Uuid;
 
-use crate::mint::Mint;
+use crate::keys::Keys;
+use crate::mint::{self, Mint};
 
 /// What the command line asks for.
 pub(crate) enum Command {
@@ -18,11 +19,8 @@ pub(crate) enum Command {
     Serve(Args),
     /// `audit verify PATH`, `audit export DIRECTORY`, `audit content FILE CALL [JOURNAL]`.
     Audit(Audit),
-    /// `revoke NAME …`: of the keys in this file, beside the gateway that serves them.
-    Revoke {
-        file: String,
-        names: Vec<String>,
-    },
+    /// `mint KEY …`, `revoke NAME …`, `keys`: the keys of a file, beside the gateway that serves them.
+    Keys(Keys),
 }
 
 /// What is to be done with a journal, or with what is kept beside it.
@@ -74,26 +72,8 @@ impl Command {
         let first = parser.try_raw_args().and_then(|args| args.peek().map(OsStr::to_os_string));
         match first.as_deref().and_then(OsStr::to_str) {
             Some("audit") => Audit::parse(&mut parser),
-            Some("revoke") => Self::parse_revoke(&mut parser),
+            Some("mint" | "revoke" | "keys") => Keys::parse(&mut parser),
             _ => Args::parse(&mut parser),
-        }
-    }
-
-    fn parse_revoke(parser: &mut lexopt::Parser) -> Result<Self, Box<dyn Error>> {
-        let (mut database, mut words) = (Database::default(), Vec::new());
-        while let Some(arg) = parser.next()? {
-            match arg {
-                Long("help") | Short('h') => return Ok(Command::Help),
-                Long("database") => database = Database::parse(&parser.value()?.string()?)?,
-                Value(word) => words.push(word.string()?),
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        let names: Vec<_> = words.into_iter().skip(1).collect();
-        match database {
-            _ if names.is_empty() => Err("revoke NAME [NAME …] [--database sqlite://FILE]".into()),
-            Database::Memory => Err("revoke: what is in the memory of a gateway only that gateway changes".into()),
-            Database::Sqlite(file) => Ok(Command::Revoke { file, names }),
         }
     }
 }
@@ -158,16 +138,12 @@ impl Args {
                 }
                 Long("mint") => {
                     let value = parser.value()?.string()?;
-                    mint.push(Mint::parse(&value).map_err(|error| format!("--mint {value}: {error}"))?);
+                    mint.push(value);
                 }
                 other => return Err(other.unexpected().into()),
             }
         }
-        for (at, one) in mint.iter().enumerate() {
-            if mint[..at].iter().any(|other: &Mint| other.name() == one.name()) {
-                return Err(format!("--mint: {} is named twice", one.name()).into());
-            }
-        }
+        let mint = mint::several("--mint", mint)?;
         if notify.is_some() && journal.is_none() {
             return Err("--notify: events go by way of a journal; say where with --journal DIR".into());
         }
@@ -217,7 +193,7 @@ impl Database {
         matches!(self, Database::Sqlite(path) if Path::new(path).exists())
     }
 
-    fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
         match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
             None if url == "memory:" => Ok(Database::Memory),
             // `?mode=rwc` and the like would be part of the name.

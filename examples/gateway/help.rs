@@ -1,7 +1,9 @@
 /// One screen.
 pub(crate) const USAGE: &str = "\
 gateway [OPTIONS]                      serve
+gateway mint KEY … [--database …]      mint keys as --mint does, beside a gateway that runs
 gateway revoke NAME … [--database …]   revoke keys, beside a gateway that runs
+gateway keys [--database …]            list keys, what they may do, and what they have spent
 gateway audit verify PATH [--anchor SEQ:HASH]
 gateway audit export DIR
 gateway audit content FILE CALL [PATH] 1: something is wrong; 2: nothing is proved, or nothing is there

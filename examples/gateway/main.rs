@@ -15,6 +15,9 @@
 //! - The log says what changed.
 //! - A key that was revoked or has expired is left as it is.
 //!
+//! `mint name=alice,…` does the same beside a gateway that runs with the same `--database`. `keys` lists all keys, what
+//! they may do, and what they have spent.
+//!
 //! **Revoking keys.** `revoke alice`, run beside the gateway with the same `--database`, revokes the key within 5
 //! seconds. Answers that have begun go on to their end. `--revoke alice` revokes the key at a start, before anybody is
 //! served. It also sends the event to `--notify`, which `revoke` does not.
@@ -58,6 +61,7 @@ mod audit;
 mod calls;
 mod ending;
 mod help;
+mod keys;
 mod local;
 mod mint;
 mod peppers;
@@ -89,10 +93,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use args::{Args, Command, Database};
-use mint::Mint;
 use providers::{Answers, Providers};
 use storage::Storage;
-use tollgate::domain::key::VirtualKey;
 use welcome::say;
 
 fn main() -> ExitCode {
@@ -137,7 +139,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Command::Help => return Ok(say(format_args!("{}", help::USAGE.trim_end()))?),
         Command::Version => return Ok(say(format_args!("gateway {}", env!("CARGO_PKG_VERSION")))?),
         Command::Audit(audit) => return audit::run(audit).await,
-        Command::Revoke { file, names } => return storage::revoke(&file, &names).await,
+        Command::Keys(keys) => return keys.run().await,
     };
     let stop = serve::Stop::new()?;
     // Before anything is made, where it is known by then.
@@ -151,7 +153,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         may_be_open(listen)?;
     }
     for one in &mint {
-        one.check(&*storage.stores.keys, storage.content.is_some()).await?;
+        one.check("--mint", &*storage.stores.keys, storage.content.is_some()).await?;
     }
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
     let address = listener.local_addr()?;
@@ -198,7 +200,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     say(format_args!("listening http://{address}"))
         .map_err(|error| format!("nobody can be told where it listens, nor any key; standard output: {error}"))?;
     let minted = mint.len();
-    let first = mint_all(mint, &storage).await?;
+    let first = mint::all("--mint", mint, &*storage.stores.keys, &storage.peppers).await?;
     // All that counts is said by now, and those who wanted no more may have stopped reading.
     if let Err(error) = welcome::print(address, &answers, has_keys, first.as_ref()) {
         tracing::warn!("what to paste into clients could not be printed; standard output: {error}");
@@ -209,24 +211,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
     ending::end(stop, is_urgent, &settlements, &storage).await?;
     tracing::info!("stopped: every call is settled and written down");
     Ok(())
-}
-
-/// Mints them one after the other, and prints each before the next: the first is given back.
-async fn mint_all(mint: Vec<Mint>, storage: &Storage) -> Result<Option<VirtualKey>, Box<dyn Error>> {
-    let mut first = None;
-    for one in mint {
-        let name = one.name().to_owned();
-        if let Some(key) = one.into(&*storage.stores.keys, &storage.peppers).await? {
-            say(format_args!("key {name} {}", key.expose())).map_err(|error| {
-                format!(
-                    "the key {name} was minted, and its secret, of which there is no copy, could not be printed: mint it again, with \
-                     --mint name={name}; those after it were not minted; standard output: {error}"
-                )
-            })?;
-            first.get_or_insert(key);
-        }
-    }
-    Ok(first)
 }
 
 /// Without keys it serves this machine alone.

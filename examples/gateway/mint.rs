@@ -13,6 +13,7 @@ use tollgate::store::key::KeyRegistry;
 use crate::args::kept;
 use crate::peppers::Peppers;
 use crate::powers;
+use crate::welcome::say;
 
 /// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
 /// left out, and `budget` and `models` may come more than once: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`. `user`
@@ -156,17 +157,22 @@ impl Mint {
     }
 
     /// The key of this name as it is, if there is one, and what its holder may do once it is minted.
-    async fn look(&self, keys: &dyn KeyRegistry) -> Result<(Option<KeyRecord>, Principal), Box<dyn Error>> {
+    async fn look(&self, how: &str, keys: &dyn KeyRegistry) -> Result<(Option<KeyRecord>, Principal), Box<dyn Error>> {
         let before = keys.named(&self.name).await?.map(|record| KeyRecord::clone(&record));
         let principal =
             before.as_ref().map_or_else(|| Principal::new(&*self.name), |record| Principal::clone(&record.principal));
-        let principal = self.onto(principal).map_err(|error| format!("--mint name={}: {error}", self.name))?;
+        let principal = self.onto(principal).map_err(|error| format!("{how} name={}: {error}", self.name))?;
         Ok((before, principal))
     }
 
     /// Whether it can be minted, as far as can be known before it is. `has_content`: what calls hold can be kept.
-    pub(crate) async fn check(&self, keys: &dyn KeyRegistry, has_content: bool) -> Result<(), Box<dyn Error>> {
-        let (_, principal) = self.look(keys).await?;
+    pub(crate) async fn check(
+        &self,
+        how: &str,
+        keys: &dyn KeyRegistry,
+        has_content: bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let (_, principal) = self.look(how, keys).await?;
         if let Some(keep) = principal.content.filter(|keep| *keep != Keep::Nothing && !has_content) {
             tracing::warn!(
                 "--mint: the key {} has content={}, and without --content nothing is kept",
@@ -181,15 +187,16 @@ impl Mint {
     /// stays with it. `None` where it was revoked or has expired: a start with the arguments of before revives no key.
     pub(crate) async fn into(
         self,
+        how: &str,
         keys: &dyn KeyRegistry,
         peppers: &Peppers,
     ) -> Result<Option<VirtualKey>, Box<dyn Error>> {
         let (key, now) = (VirtualKey::mint(Environment::Live)?, jiff::Timestamp::now());
-        let (before, principal) = self.look(keys).await?;
+        let (before, principal) = self.look(how, keys).await?;
         let (record, changes) = match before {
             Some(before) if before.disabled || before.expires_at.is_some_and(|at| at <= now) => {
                 let why = if before.disabled { "was revoked" } else { "has expired" };
-                tracing::warn!("--mint: the key {} {why}, and is left as it is", self.name());
+                tracing::warn!("{how}: the key {} {why}, and is left as it is", self.name());
                 return Ok(None);
             }
             Some(before) => {
@@ -204,12 +211,48 @@ impl Mint {
         peppers.note(keys.is_empty().await?).await?;
         match keys.put(&record).await? {
             true => {
-                tracing::info!("--mint: the key {} {changes}", self.name());
+                tracing::info!("{how}: the key {} {changes}", self.name());
                 Ok(Some(key))
             }
-            false => Err(format!("--mint: somebody else is minting {} at this moment", record.principal.name).into()),
+            false => Err(format!("{how}: somebody else is minting {} at this moment", record.principal.name).into()),
         }
     }
+}
+
+/// Mints them one after the other, and prints each before the next: the first is given back.
+pub(crate) async fn all(
+    how: &str,
+    mint: Vec<Mint>,
+    keys: &dyn KeyRegistry,
+    peppers: &Peppers,
+) -> Result<Option<VirtualKey>, Box<dyn Error>> {
+    let mut first = None;
+    for one in mint {
+        let name = one.name().to_owned();
+        if let Some(key) = one.into(how, keys, peppers).await? {
+            say(format_args!("key {name} {}", key.expose())).map_err(|error| {
+                format!(
+                    "the key {name} was minted, but its secret could not be printed, and there is no copy of it: mint it again with \
+                     {how} name={name}; keys after it were not minted; standard output: {error}"
+                )
+            })?;
+            first.get_or_insert(key);
+        }
+    }
+    Ok(first)
+}
+
+/// Parses several keys to mint; `how` is the word or option that they were given by.
+pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Result<Vec<Mint>, Box<dyn Error>> {
+    let mut all: Vec<Mint> = Vec::new();
+    for text in texts {
+        let one = Mint::parse(&text).map_err(|error| format!("{how} {text}: {error}"))?;
+        if all.iter().any(|other| other.name == one.name) {
+            return Err(format!("{how}: {} is named twice", one.name).into());
+        }
+        all.push(one);
+    }
+    Ok(all)
 }
 
 /// Revokes the key of this name; one that was revoked stays as it is. `how` is what somebody typed.

@@ -20,9 +20,7 @@ use tollgate::upstream::HttpClient;
 use tollgate::{AuditLayer, ContentLayer};
 
 use crate::args::{Args, Content, Database, Trail};
-use crate::mint;
 use crate::peppers::Peppers;
-use crate::welcome::say;
 
 /// All that the gateway keeps.
 pub(crate) struct Storage {
@@ -108,21 +106,6 @@ impl Storage {
         }
         Ok(())
     }
-}
-
-/// Revokes these keys of the file, beside the gateway that serves them: nothing else is read or made, and no lock is in the way.
-pub(crate) async fn revoke(file: &str, names: &[String]) -> Result<(), Box<dyn Error>> {
-    // To open one that is not there would make it.
-    if !Path::new(file).exists() {
-        return Err(format!("revoke: there is no file {file}").into());
-    }
-    let database = Sqlite::open(file).await?;
-    for name in names {
-        mint::revoke(&database.keys(), "revoke", name).await?;
-        say(format_args!("revoked {name}"))?;
-    }
-    database.close().await?;
-    Ok(())
 }
 
 fn kept(content: &Content, contents: &Sqlite, sealer: Option<Sealer>) -> ContentLayer {

@@ -241,6 +241,10 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
         self.inner.store.is_empty().await
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.inner.store.list(after, most).await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let write = self.clone().write(record.clone());
         match Handle::try_current() {

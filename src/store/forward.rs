@@ -42,6 +42,10 @@ macro_rules! forward {
                 (**self).is_empty().await
             }
 
+            async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+                (**self).list(after, most).await
+            }
+
             async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
                 (**self).put(record).await
             }

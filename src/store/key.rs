@@ -54,6 +54,16 @@ pub trait KeyRegistry: KeyStore {
     /// When the store cannot tell.
     async fn is_empty(&self) -> Result<bool, StoreError>;
 
+    /// Returns up to `most` keys in the order of their names' bytes: the first ones, or those whose names come behind
+    /// `after`. Disabled and expired keys are included. Fewer than `most` means that there are no more.
+    ///
+    /// To list all keys, ask again with the name of the last one. A key that is renamed between two pages can be in
+    /// both of them, or in neither.
+    ///
+    /// # Errors
+    /// When the store cannot tell, and when one of these records cannot be read.
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+
     /// Writes a key: either a new one, or a replacement for the stored key with the same id. If the replacement has
     /// another secret, the old secret opens nothing any more.
     ///

@@ -117,6 +117,10 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         self.keys.is_empty().await
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.keys.list(after, most).await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let now = SystemClock.now();
         if !is_dead(record, now) {

@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("--mint of an existing name rotates its secret and keeps its ledger", a_secret_is_rotated),
         trial("a start with --mint leaves a key that was revoked or has expired as it is", a_restart_revives_no_key),
         trial("revoke, beside a gateway that runs, revokes a key of it", a_key_is_revoked_while_it_is_served),
+        trial("mint, beside a gateway that runs, mints keys that it serves", keys_are_minted_while_others_are_served),
+        trial("keys lists every key, what it may do, and what it has spent", keys_are_listed),
         trial("the pepper is a file of its own, which only its owner reads", the_pepper_is_a_file),
         trial("a gateway that has keys asks for one", a_key_is_asked_for),
         trial("what a key's calls hold is kept as its minting says, and proved", content_is_kept),
@@ -281,6 +283,105 @@ fn a_key_is_revoked_while_it_is_served() {
     fs::remove_file(&path).expect("it was made");
     assert_eq!(revoke(&["ada"]).status.code(), Some(1));
     assert!(!path.exists(), "nothing is made in its place");
+}
+
+fn keys_are_minted_while_others_are_served() {
+    let path = temporary("minted");
+    let database = format!("sqlite://{}", path.display());
+    let run = |args: &[&str]| command().args(args).args(["--database", &database]).output().expect("the example runs");
+    let gateway = on(&path, "minted", Some("name=ada,budget=5/day"));
+    let minted = |args: &[&str]| -> Vec<String> {
+        let output = run(args);
+        let (printed, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !log.contains("the first key"), "{log}");
+        let secret = |line: &str| line.rsplit(' ').next().map(str::to_owned);
+        let names: Vec<_> = printed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(names.len(), args.len() - 1, "{printed}");
+        printed.lines().filter_map(secret).collect()
+    };
+    for key in &minted(&["mint", "name=bob,rpm=60", "name=eve"]) {
+        assert_eq!(call(&gateway, key).0, 200, "a key that was minted beside it");
+    }
+    let before = gateway.key("ada").to_owned();
+    let [ada] = &minted(&["mint", "name=ada,rpm=60"])[..] else { panic!("one key") };
+    assert_eq!(call(&gateway, ada).0, 200, "the new secret");
+    // The gateway remembers the secret of before for 5 seconds.
+    let is_out = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        call(&gateway, &before).0 == 401
+    });
+    assert!(is_out, "a secret that was replaced opens the door");
+    let body = ask(&gateway, &format!("GET /v1/key HTTP/1.1\r\nx-api-key: {ada}\r\n"), "").1;
+    assert!(body.contains("\"5.00\"") && body.contains("60"), "what is not named stays: {body}");
+
+    for (args, why) in [
+        (&["mint", "name=new", "name=other,team-budget=1/day"][..], "mint name=other: `team-budget` needs a `team`"),
+        (&["mint", "name=new", "name=new"], "mint: new is named twice"),
+        (&["mint", "name=new,rpm=many"], "not a whole number"),
+        (&["mint"], "mint KEY"),
+        (&["keys", "ada"], "or keys"),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{args:?}: {said}");
+    }
+    let listed = String::from_utf8(run(&["keys"]).stdout).expect("text");
+    assert!(!listed.contains("new"), "where one cannot be minted none is: {listed}");
+    gateway.interrupt();
+    gateway.assert_exits_well();
+
+    let memory = command().args(["mint", "name=ada", "--database", "memory:"]).output().expect("the example runs");
+    assert!(String::from_utf8_lossy(&memory.stderr).contains("only a gateway can change the keys in its memory"));
+    fs::remove_file(&path).expect("it was made");
+    assert_eq!(run(&["mint", "name=ada"]).status.code(), Some(1));
+    assert!(!path.exists(), "nothing is made in its place");
+}
+
+fn keys_are_listed() {
+    let path = temporary("listed");
+    let database = format!("sqlite://{}", path.display());
+    let run = |args: &[&str]| {
+        let output = command().args(args).args(["--database", &database]).output().expect("the example runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).expect("text"), String::from_utf8(output.stderr).expect("text"))
+    };
+    // A gateway without keys: the first one does not close it.
+    let open = on(&path, "listed-1", None);
+    assert_eq!(run(&["keys"]), (String::new(), String::new()));
+    let (_, log) = run(&["mint", "name=zoe,team=search,models=claude-*,team-budget=9/month,budget=5/day"]);
+    assert!(log.contains("a gateway that runs already asks for none until it restarts"), "{log}");
+    open.interrupt();
+    open.assert_exits_well();
+
+    let many: Vec<String> = (0..150).map(|n| format!("name=key-{n:03}")).collect();
+    run(&[&["mint"][..], &many.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let gateway = on(&path, "listed-2", Some("name=zoe"));
+    assert_eq!(call(&gateway, gateway.key("zoe")).0, 200);
+    gateway.interrupt();
+    gateway.assert_exits_well();
+    run(&["revoke", "key-007"]);
+    execute(&path, "UPDATE tollgate_keys SET expires_at = 1 WHERE name = 'key-008'");
+
+    let listed = run(&["keys"]).0;
+    let lines: Vec<_> = listed.lines().collect();
+    assert_eq!(lines.len(), 151);
+    assert!(lines.is_sorted(), "{listed}");
+    assert_eq!(lines[0], "key-000: good; it may ask for every model, without a limit");
+    assert_eq!(lines[7], "key-007: revoked; it may ask for every model, without a limit");
+    assert!(lines[8].starts_with("key-008: expired at 1970-01-01T"), "{}", lines[8]);
+    let zoe = lines[150];
+    let may = "zoe: good; team search, budget 5.00/day, team-budget 9.00/month of search, models claude-*; ";
+    let spent = zoe.strip_prefix(may).unwrap_or_else(|| panic!("{zoe}"));
+    let parts: Vec<_> = spent.split("; ").collect();
+    assert!(
+        parts.len() == 2
+            && parts.iter().all(|part| part.starts_with("0.0")
+                && !part.starts_with("0.00 ")
+                && part.contains(" spent and 0.00 held of "))
+            && parts[0].ends_with("5.00/day")
+            && parts[1].ends_with("9.00/month"),
+        "{zoe}"
+    );
 }
 
 /// Digest and version of the only key, when this was done.

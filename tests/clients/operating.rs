@@ -237,7 +237,13 @@ fn an_upstream_is_logged() {
 fn help_is_given() {
     let source = include_str!("../../examples/gateway/args.rs");
     let options = source.split("Long(\"").skip(1).filter_map(|rest| rest.split('"').next());
-    for args in [&["--help"][..], &["--database", "memory:", "-h"], &["revoke", "--help"], &["audit", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["--database", "memory:", "-h"],
+        &["revoke", "--help"],
+        &["keys", "-h"],
+        &["audit", "--help"],
+    ] {
         let output = command().args(args).output().expect("the example runs");
         let said = String::from_utf8(output.stdout).expect("text");
         assert!(output.status.success() && said.lines().count() < 40, "{args:?}: {said}");

@@ -184,6 +184,10 @@ impl KeyRegistry for Lossy {
         self.keys.is_empty().await
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.keys.list(after, most).await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let faults = || self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut faults().drops) {

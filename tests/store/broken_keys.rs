@@ -22,6 +22,12 @@ use crate::broken::said;
 enum Fault {
     /// Takes a registry for empty whose only key opens nothing.
     CountsGoodKeys,
+    /// Lists keys in the order in which they were written.
+    ListsUnsorted,
+    /// Begins the next page with the last key of the one before.
+    RepeatsTheLast,
+    /// Lists those who may call.
+    HidesDeadKeys,
     /// Has no column for what is kept of a call.
     ForgetsContent,
     ForgetsSoftness,
@@ -73,6 +79,20 @@ impl KeyRegistry for Keys {
         Ok(self.inner.is_empty().await? || (self.fault == CountsGoodKeys && is_off))
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let mut all = self.inner.list(None, usize::MAX).await?;
+        all.retain(|record| match (self.fault, after) {
+            (RepeatsTheLast, Some(after)) => &*record.principal.name >= after,
+            (HidesDeadKeys, _) if record.disabled => false,
+            (_, after) => after.is_none_or(|after| &*record.principal.name > after),
+        });
+        if self.fault == ListsUnsorted {
+            all.sort_by_key(|record| record.id);
+        }
+        all.truncate(most);
+        Ok(all)
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         *self.last.lock().expect("whole") = Some(record.clone());
         self.inner.put(record).await
@@ -83,6 +103,9 @@ impl KeyRegistry for Keys {
 fn a_broken_registry_fails_by_the_rule_that_it_breaks() {
     for (fault, rule) in [
         (CountsGoodKeys, "a_store_is_empty_until_a_key_is_written_and_never_after"),
+        (ListsUnsorted, "keys_are_listed_by_name_page_by_page"),
+        (RepeatsTheLast, "keys_are_listed_by_name_page_by_page"),
+        (HidesDeadKeys, "a_list_has_every_key_as_it_is_now"),
         (ForgetsContent, "everything_survives_the_round_trip"),
         (ForgetsSoftness, "everything_survives_the_round_trip"),
     ] {

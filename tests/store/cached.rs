@@ -73,6 +73,10 @@ impl KeyRegistry for Slow {
         self.keys.is_empty().await
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.keys.list(after, most).await
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         let _turn = self.writes.acquire().await.expect("never closed");
         let written = self.keys.put(record).await;

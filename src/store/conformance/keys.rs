@@ -29,6 +29,8 @@ pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'sta
         of_two_who_rotate_one_key_one_is_told
         of_many_who_take_one_name_one_has_it
         names_of_any_letters_are_apart
+        keys_are_listed_by_name_page_by_page
+        a_list_has_every_key_as_it_is_now
     )
 }
 
@@ -234,6 +236,50 @@ async fn names_of_any_letters_are_apart<S: KeyRegistry>(make: &impl AsyncFn() ->
     }
 }
 
+async fn keys_are_listed_by_name_page_by_page<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    rule.same("the list of an empty store", &listed(&store, rule, None, 10).await, &Vec::new());
+    let mut all: Vec<_> = NAMES.iter().rev().map(|name| record(rule, Principal::new(*name))).collect();
+    for one in &all {
+        rule.holds("it is written", rule.answer(store.put(one).await));
+    }
+    all.sort_by(|one, other| one.principal.name.as_bytes().cmp(other.principal.name.as_bytes()));
+    rule.same("all of them", &listed(&store, rule, None, usize::MAX).await, &all);
+    rule.same("as many as there are", &listed(&store, rule, None, all.len()).await, &all);
+    rule.same("none of them", &listed(&store, rule, None, 0).await, &Vec::new());
+    for most in [1, 3] {
+        let (mut pages, mut last) = (Vec::new(), None::<KeyRecord>);
+        loop {
+            let page = listed(&store, rule, last.as_ref().map(|last| &*last.principal.name), most).await;
+            rule.holds("a page has as many as were asked for, but for the last", page.len() <= most);
+            let is_last = page.len() < most;
+            last = page.last().cloned();
+            pages.extend(page);
+            if is_last || pages.len() > all.len() {
+                break;
+            }
+        }
+        rule.same("all pages", &pages, &all);
+    }
+    let behind: Vec<_> = all.iter().filter(|one| &*one.principal.name > "no such name").cloned().collect();
+    rule.same("behind a name that nobody has", &listed(&store, rule, Some("no such name"), 100).await, &behind);
+}
+
+async fn a_list_has_every_key_as_it_is_now<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+    let store = make().await;
+    let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
+    let old = record(rule, Principal::new("old")).expires_at(time(-86_400));
+    for written in [&ada, &bob, &old] {
+        rule.answer(store.put(written).await);
+    }
+    let off = rotated(rule, &ada, Principal::new("ada")).disabled(true);
+    let zoe = rotated(rule, &bob, Principal::new("zoe").budget(Window::Day, Money::from_nanos(1)));
+    for written in [&off, &zoe] {
+        rule.answer(store.put(written).await);
+    }
+    rule.same("a disabled, an expired and a renamed key", &listed(&store, rule, None, 9).await, &vec![off, old, zoe]);
+}
+
 /// Writes all of them, each from a task of its own, and returns those that were written.
 async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let (gate, mut tasks) = (Gate::default(), JoinSet::new());
@@ -246,6 +292,10 @@ async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRec
     }
     gate.open();
     tasks.join_all().await.into_iter().flatten().collect()
+}
+
+async fn listed<S: KeyRegistry>(store: &S, rule: Rule, after: Option<&str>, most: usize) -> Vec<KeyRecord> {
+    rule.answer(store.list(after, most).await).iter().map(|record| KeyRecord::clone(record)).collect()
 }
 
 async fn found<S: KeyRegistry>(store: &S, rule: Rule, digest: &KeyDigest) -> Option<KeyRecord> {

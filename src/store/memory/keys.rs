@@ -54,6 +54,14 @@ impl KeyRegistry for MemoryKeys {
         Ok(lock(&self.state).by_id.is_empty())
     }
 
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let is_behind = |record: &&Arc<KeyRecord>| after.is_none_or(|after| &*record.principal.name > after);
+        let mut keys: Vec<_> = lock(&self.state).by_name.values().filter(is_behind).cloned().collect();
+        keys.sort_unstable_by(|one, other| one.principal.name.cmp(&other.principal.name));
+        keys.truncate(most);
+        Ok(keys)
+    }
+
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
         key::check(record)?;
         let record = Arc::new(record.clone());

@@ -18,6 +18,11 @@ const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_
      FROM tollgate_keys WHERE digest = ?1";
 const BY_NAME: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE name = ?1";
+/// By the unique index of names, whose order is that of their bytes.
+const ALL: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
+     FROM tollgate_keys WHERE name >= ?1 ORDER BY name LIMIT ?2";
+const AFTER: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
+     FROM tollgate_keys WHERE name > ?1 ORDER BY name LIMIT ?2";
 const NONE: &str = "SELECT NOT EXISTS (SELECT 1 FROM tollgate_keys)";
 /// What is stored already: the earlier version of the record, and other keys that have its name or its digest.
 const BEFORE: &str = "SELECT \
@@ -70,6 +75,13 @@ impl KeyRegistry for SqliteKeys {
     async fn is_empty(&self) -> Result<bool, StoreError> {
         let readers = self.sqlite.readers().await?;
         sqlx::query_scalar(NONE).fetch_one(readers).await.map_err(|error| self.sqlite.error(error))
+    }
+
+    async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let readers = self.sqlite.readers().await?;
+        let query = sqlx::query(if after.is_some() { AFTER } else { ALL }).bind(after.unwrap_or_default().to_owned());
+        let rows = query.bind(i64::try_from(most).unwrap_or(i64::MAX)).fetch_all(readers).await;
+        rows.map_err(|error| self.sqlite.error(error))?.iter().map(|row| read(row).map(Arc::new)).collect()
     }
 
     async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {

@@ -1,0 +1,135 @@
+//! The keys of a file, beside the gateway that serves them: `mint`, `revoke` and `keys` open it, do one thing, and end.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use lexopt::prelude::*;
+use tollgate::domain::key::KeyRecord;
+use tollgate::domain::money::Money;
+use tollgate::store::At;
+use tollgate::store::budget::{BudgetStore, Standing};
+use tollgate::store::key::KeyRegistry;
+use tollgate::store::sqlite::Sqlite;
+
+use crate::args::{Command, Database};
+use crate::mint::{self, Mint};
+use crate::peppers::Peppers;
+use crate::powers;
+use crate::welcome::say;
+
+/// Keys read at a time.
+const PAGE: usize = 100;
+
+pub(crate) struct Keys {
+    file: String,
+    what: What,
+}
+
+enum What {
+    /// `mint KEY …`
+    Mint(Vec<Mint>),
+    /// `revoke NAME …`
+    Revoke(Vec<String>),
+    /// `keys`
+    List,
+}
+
+impl Keys {
+    pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Command, Box<dyn Error>> {
+        let (mut database, mut words) = (Database::default(), Vec::new());
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("help") | Short('h') => return Ok(Command::Help),
+                Long("database") => database = Database::parse(&parser.value()?.string()?)?,
+                Value(word) => words.push(word.string()?),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let mut words = words.into_iter();
+        let verb = words.next().unwrap_or_default();
+        let what = match (&*verb, words.len()) {
+            ("keys", 0) => What::List,
+            ("revoke", 1..) => What::Revoke(words.collect()),
+            ("mint", 1..) => What::Mint(mint::several("mint", words)?),
+            _ => {
+                let usage = "mint KEY [KEY …], revoke NAME [NAME …] or keys, each with [--database sqlite://FILE]";
+                return Err(usage.into());
+            }
+        };
+        match database {
+            Database::Memory => Err(format!("{verb}: only a gateway can change the keys in its memory").into()),
+            // Opening a file that is not there would create it.
+            Database::Sqlite(file) if !Path::new(&file).exists() => {
+                Err(format!("{verb}: there is no file {file}").into())
+            }
+            Database::Sqlite(file) => Ok(Command::Keys(Keys { file, what })),
+        }
+    }
+
+    pub(crate) async fn run(self) -> Result<(), Box<dyn Error>> {
+        let database = Sqlite::open(&self.file).await?;
+        let keys = database.keys();
+        match self.what {
+            What::Mint(new) => {
+                let is_first = keys.is_empty().await?;
+                let peppers = Peppers::find(Path::new(&self.file), is_first)?;
+                if is_first {
+                    tracing::warn!(
+                        "the first key of {}: a gateway that runs already asks for none until it restarts",
+                        self.file
+                    );
+                } else {
+                    peppers.check().await?;
+                }
+                // None is minted where one of them cannot be.
+                for one in &new {
+                    one.check("mint", &keys, true).await?;
+                }
+                mint::all("mint", new, &keys, &peppers).await?;
+            }
+            What::Revoke(names) => {
+                for name in names {
+                    mint::revoke(&keys, "revoke", &name).await?;
+                    say(format_args!("revoked {name}"))?;
+                }
+            }
+            What::List => list(&keys, &database.budgets()).await?,
+        }
+        database.close().await?;
+        Ok(())
+    }
+}
+
+/// Prints a line per key: its state, what it may do, and what is spent and held of its budgets.
+async fn list(keys: &impl KeyRegistry, budgets: &impl BudgetStore) -> Result<(), Box<dyn Error>> {
+    let mut last = None;
+    loop {
+        let page = keys.list(last.as_deref(), PAGE).await?;
+        for key in &page {
+            let standings = budgets.standing(&key.principal.budgets, At::Store).await?;
+            say(format_args!("{}", line(key, &standings)))?;
+        }
+        match page.last() {
+            Some(key) if page.len() == PAGE => last = Some(key.principal.name.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn line(key: &KeyRecord, standings: &[Standing]) -> String {
+    let state = match key.expires_at {
+        _ if key.disabled => "revoked".to_owned(),
+        Some(at) if at <= jiff::Timestamp::now() => format!("expired at {at}"),
+        Some(at) => format!("expires at {at}"),
+        None => "good".to_owned(),
+    };
+    let mut line = format!("{}: {state}; {}", key.principal.name, powers::said(&key.principal));
+    for Standing { budget, spent, held, .. } in
+        standings.iter().filter(|standing| standing.spent > Money::ZERO || standing.held > Money::ZERO)
+    {
+        let _ = write!(line, "; {spent} spent and {held} held of {}/{}", budget.limit, budget.pot.window);
+    }
+    // A name may have any letters, and a line is one key's.
+    line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
