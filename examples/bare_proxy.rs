@@ -31,7 +31,8 @@ use tower::service_fn;
 
 use serve::Stop;
 
-/// Headers of one hop (RFC 9110 section 7.6.1), and the host, which is the upstream's.
+/// Headers that are not forwarded: those of one hop (RFC 9110 section 7.6.1), and the host, which the client sets to
+/// the upstream's.
 const OURS: [HeaderName; 8] = [
     header::HOST,
     header::CONNECTION,
@@ -47,7 +48,7 @@ const OURS: [HeaderName; 8] = [
 async fn main() -> Result<(), Box<dyn Error>> {
     let (listen, upstream, buffer) = arguments()?;
     if upstream.scheme() != Some(&Scheme::HTTP) {
-        // Sent as it is elsewhere, what the client proves itself by would be there for all on the way to read.
+        // Without TLS, anyone on the path could read the client's credentials.
         return Err("--upstream: only http:// is spoken here, since the yardstick has no TLS".into());
     }
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
@@ -78,7 +79,7 @@ fn arguments() -> Result<(SocketAddr, Uri, bool), Box<dyn Error>> {
     Ok((listen, upstream.ok_or("--upstream URL is missing")?, buffer))
 }
 
-/// Set up as `tollgate::upstream::HttpClient` is, less its TLS.
+/// A client with the settings of `tollgate::upstream::HttpClient`, but without TLS.
 fn client() -> Client<HttpConnector, Body> {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);

@@ -1,7 +1,7 @@
 //! An admission rule of your own in twenty lines: `cargo run --example custom_gate --features testing`
 //!
-//! A request without the header `x-long-answers` is capped at 1,024 output tokens. The cap is higher if the request
-//! asks for more thinking than that: it always leaves one token beside the thinking.
+//! A request without the header `x-long-answers` is capped at 1,024 output tokens. If the request has a thinking budget
+//! of 1,024 tokens or more, the cap is one token above that budget.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use async_trait::async_trait;
@@ -20,9 +20,9 @@ struct ShortAnswers;
 impl Gate for ShortAnswers {
     async fn admit(&self, parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         if !parts.headers.contains_key("x-long-answers") {
-            // Anthropic refuses what leaves no token beside the thinking.
+            // Anthropic rejects a request whose limit leaves no token beyond the thinking budget.
             let thinking = call.head().and_then(|head| head.thinking_budget()).unwrap_or(0);
-            // An edit, not a change: it is spliced into the client's bytes nearest the upstream.
+            // This records an edit. It is spliced into the client's bytes just before the request goes upstream.
             call.cap_max_tokens(thinking.saturating_add(1).max(1024));
         }
         Ok(())

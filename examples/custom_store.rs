@@ -1,5 +1,5 @@
 //! A budget store of your own, checked by the suite: `cargo run --example custom_store --features conformance`.
-//! It keeps every call and adds them up. For a database, use two tables, and a transaction in place of the mutex.
+//! The store keeps every call and adds the calls up. For a database: two tables, and transactions instead of the mutex.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::{HashMap, HashSet};
@@ -15,9 +15,9 @@ use uuid::Uuid;
 struct Tables {
     now: Timestamp,
     alive_until: HashMap<Uuid, Timestamp>,
-    /// Whose call, nobody's once it is settled, and what was spent of what it was granted; nothing yet while it is held.
+    /// The session of each call (nil once it is settled), its grant, and the money spent (`None` while it is held).
     calls: HashMap<Uuid, (Uuid, Reservation, Option<Money>)>,
-    /// Which thresholds were told of, since when.
+    /// The thresholds that were reported, each with the start of its window.
     told: HashSet<(Pot, Timestamp, u8)>,
 }
 
@@ -25,7 +25,7 @@ struct Tables {
 struct OneMutex(Arc<Mutex<Tables>>);
 
 impl OneMutex {
-    /// Time never goes back, and what silent sessions hold is spent before anything is decided.
+    /// Advances the time, which never goes back, and forfeits the calls of sessions that are past their lease.
     fn begin(&self, at: At) -> MutexGuard<'_, Tables> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Tables { now, alive_until, calls, .. } = &mut *tables;
@@ -68,7 +68,7 @@ impl BudgetStore for OneMutex {
     async fn settle(&self, reservation: &Reservation, actual: Money, at: At) -> Result<Vec<Crossing>, StoreError> {
         let (mut tables, mut news) = (self.begin(at), Vec::new());
         if tables.calls.get(&reservation.id).is_none_or(|call| !call.0.is_nil()) {
-            // One of before a restart is not known here, and its money is spent all the same.
+            // A call from before a restart is not in the table, but its money is spent all the same.
             tables.calls.insert(reservation.id, (Uuid::nil(), reservation.clone(), Some(actual)));
             for pinned in &reservation.pots {
                 let mut account = tables.account(&pinned.pot);

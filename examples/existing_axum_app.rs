@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tollgate::{Call, GatewayLayer};
 
-/// The user's own model server.
+/// Stands for a model server of your own.
 async fn messages(call: Call) -> impl IntoResponse {
     let model = call.head().map_or("", |head| head.model()).to_owned();
     axum::Json(serde_json::json!({
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let governed = GatewayLayer::new().on_close(|outcome| println!("{:?} {:?}", outcome.end, outcome.usage));
     let app = Router::new()
         .route("/v1/messages", post(messages))
-        // Around these routes alone: what was added before it is governed, what comes after is not.
+        // Governs only the routes added above this line.
         .route_layer(governed)
         .route("/", get(|| async { "my existing service" }));
 

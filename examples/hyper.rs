@@ -17,9 +17,9 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{Dialect, Gateway, GatewayLayer};
 
-/// How long a client may say nothing of a request, and calls may go on when it is over.
+/// How long a client may take to send a request's head, and how long calls may go on after the signal to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long what they leave behind may take: a store may be down.
+/// How long closing the connections and settling the calls may take: a store may be down.
 const LEFT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(GatewayLayer::new().settlements(settlements.clone()).live_calls(live.clone()))
         .build();
 
-    // Caught from now on: whoever is told the address may press Ctrl-C at once. Containers are stopped by the other.
+    // Catch the signals before printing the address: Ctrl-C may follow at once. Container runtimes send SIGTERM.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut asked = async || {
         tokio::select! {
@@ -50,13 +50,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((socket, _)) => drop(connections.spawn(serve(socket, gateway.clone(), stopping.clone()))),
-            // One bad socket is no reason to stop serving the others; that nothing more can be opened takes a moment to pass.
+            // One bad socket must not stop the server. If the process is out of file descriptors, retry in a moment.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
     drop(listener);
     stopping.cancel();
-    // Calls may end; what is left after half a minute is told so, and has a moment to hear it. Who asks again waits no longer.
+    // Calls have 30 seconds to end. Those left are then cut, and their clients have a second to read the error. A
+    // second signal ends the wait.
     let finished = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
         (_, cut) = async { tokio::join!(timeout(PATIENCE + Duration::from_secs(1), finished), live.finish(PATIENCE)) } => {
@@ -66,7 +67,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         () = asked() => {}
     }
-    // Then the connections, and the work that their calls left behind, for no longer than that.
+    // Then close the connections and wait for the settlements, for at most `LEFT`.
     let left = async {
         connections.shutdown().await;
         settlements.drain().await;
@@ -82,9 +83,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn serve(socket: TcpStream, gateway: Gateway, stopping: CancellationToken) {
-    // The host owns the socket: without this a stream waits 40 ms for acknowledgements.
+    // Without TCP_NODELAY, parts of a stream wait up to 40 ms for the client's acknowledgement.
     let _ = socket.set_nodelay(true);
-    // The server has no clock for the first byte.
+    // hyper has no timeout for the first byte of a connection.
     let is_readable = tokio::select! {
         biased;
         readable = timeout(PATIENCE, socket.readable()) => matches!(readable, Ok(Ok(()))),
@@ -94,7 +95,7 @@ async fn serve(socket: TcpStream, gateway: Gateway, stopping: CancellationToken)
         return;
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper's own timeouts are silently off without a timer: that for a request's head, and that for a sign of life.
+    // Without a timer, hyper's timeout for a request's head and its keep-alive pings are silently off.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(gateway)));

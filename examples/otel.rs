@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening http://{}", listener.local_addr()?);
     serve::until(stop, listener, axum::Router::new().fallback_service(gateway)).await?;
-    // It waits for what is on its way, so not on a thread that has others waiting.
+    // `shutdown` blocks until the last spans are sent, so keep it off the runtime's worker threads.
     let sent = tokio::task::spawn_blocking(move || traces.shutdown()).await?;
     if let Err(error) = sent {
         println!("some spans were not sent: {error}");
@@ -58,8 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The client that calls go through takes spans too: one pool, one choice of TLS. The exporter asks from a thread of its own,
-/// on which there is no runtime.
+/// Sends spans through the crate's own [`HttpClient`], so that the process has one implementation of HTTP and TLS.
+///
+/// The exporter calls it from its own thread, which has no runtime: hence the [`Handle`].
 #[derive(Debug)]
 struct OverOurs {
     client: HttpClient,

@@ -1,3 +1,5 @@
+//! Parses the command line.
+
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -23,46 +25,46 @@ pub(crate) enum Command {
     Keys(Keys),
 }
 
-/// What is to be done with a journal, or with what is kept beside it.
+/// An operation on a journal, or on content that was kept.
 pub(crate) enum Audit {
     Verify { path: PathBuf, anchors: Vec<Head> },
     Export { directory: PathBuf },
     Content { file: PathBuf, call: Uuid, journal: Option<PathBuf> },
 }
 
-/// How to serve.
+/// The options for serving.
 pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
     pub(crate) database: Database,
     pub(crate) trail: Trail,
     pub(crate) content: Option<Content>,
     pub(crate) mint: Vec<Mint>,
-    /// Names of keys that are to open nothing any more.
+    /// Names of the keys to revoke.
     pub(crate) revoke: Vec<String>,
 }
 
-/// What becomes of records and events on their way.
+/// Where records and events go besides the database.
 pub(crate) struct Trail {
-    /// Where calls are written down before they are sent, if they are.
+    /// The directory of the journal, in which every call is written down before it is sent.
     pub(crate) journal: Option<PathBuf>,
-    /// Who is told of what somebody should hear of: a webhook as Slack has them.
+    /// The URL of a Slack webhook that receives events.
     pub(crate) notify: Option<String>,
 }
 
-/// What is kept of what prompts and answers hold.
+/// How the content of prompts and answers is kept.
 pub(crate) struct Content {
-    /// In this file of its own.
+    /// The SQLite file for the content, apart from the database.
     pub(crate) file: PathBuf,
-    /// Of every call whose key does not say otherwise.
+    /// How much is kept of a call whose key sets nothing else.
     pub(crate) keep: Keep,
     pub(crate) days: Option<u32>,
 }
 
 /// Where keys, budgets and the audit trail are kept.
 pub(crate) enum Database {
-    /// Until the process ends.
+    /// In memory, until the process ends.
     Memory,
-    /// In one file of this path.
+    /// In the SQLite file at this path.
     Sqlite(String),
 }
 
@@ -161,7 +163,7 @@ impl Args {
     }
 }
 
-/// How much is to be kept.
+/// Parses how much content to keep.
 pub(crate) fn kept(text: &str) -> Result<Keep, String> {
     match text.parse() {
         Ok(Keep::Redacted) if !cfg!(feature = "redact") => {
@@ -188,7 +190,7 @@ impl Default for Database {
 }
 
 impl Database {
-    /// Whether it has been made before.
+    /// Whether the database file exists.
     pub(crate) fn exists(&self) -> bool {
         matches!(self, Database::Sqlite(path) if Path::new(path).exists())
     }
@@ -196,7 +198,7 @@ impl Database {
     pub(crate) fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
         match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
             None if url == "memory:" => Ok(Database::Memory),
-            // `?mode=rwc` and the like would be part of the name.
+            // Options such as `?mode=rwc` would become part of the file name.
             Some(path) if !path.is_empty() && !path.contains('?') => Ok(Database::Sqlite(path.to_owned())),
             _ => Err(format!("--database {url}: neither sqlite://FILE nor memory:").into()),
         }

@@ -1,3 +1,5 @@
+//! The `audit` commands: verify or export a journal, and show the content that was kept of a call.
+
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -13,8 +15,9 @@ use uuid::Uuid;
 use crate::args::Audit;
 use crate::welcome::say;
 
-/// Nothing that is there is wrong, and yet nothing is proved, or there is nothing. It has an exit code of its own: whoever runs this
-/// by night must hear of it, and not take it for a forged journal.
+/// Nothing was found wrong, but nothing is proved or something is missing.
+///
+/// It has its own exit code (2), so that a nightly job reports it and does not take it for a forged journal.
 #[derive(Debug)]
 pub(crate) struct Nothing(String);
 
@@ -26,7 +29,7 @@ impl fmt::Display for Nothing {
 
 impl Error for Nothing {}
 
-/// Proves a journal or an export of one, and prints what was found as one line of JSON; or prints an export.
+/// Runs one of the commands. `verify` prints its report as one line of JSON.
 pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
     match audit {
         Audit::Verify { path, anchors } => {
@@ -34,7 +37,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
             say(format_args!("{}", serde_json::to_string(&report)?))?;
             let is_confirmed = |anchor: &Anchor| anchor.state == AnchorState::Confirmed;
             match report.broken {
-                // Of no line at all every anchor is broken, and that is not what whoever runs this should look into.
+                // Without any line every anchor is broken. The missing lines are the problem to report.
                 Some(broken) if report.lines > 0 || broken.what != Fault::NotAsAnchored => Err(broken.to_string().into()),
                 _ if report.lines == 0 => Err(no_line(&path).into()),
                 _ if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
@@ -54,7 +57,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Says of its own errors whose they are, and not the journal's.
+/// Marks write errors as those of standard output, so that nobody takes them for errors of the journal.
 struct Stdout<'a>(io::StdoutLock<'a>);
 
 impl Stdout<'_> {
@@ -73,7 +76,7 @@ impl io::Write for Stdout<'_> {
     }
 }
 
-/// What is proved of a journal, or of an export of one.
+/// Verifies a journal directory, or an export of one.
 fn proved(path: &Path, anchors: &[Head]) -> io::Result<Report> {
     match path.is_dir() {
         true => verify(path, anchors),
@@ -85,7 +88,8 @@ fn why(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// A gateway writes the first one when it starts.
+/// The error for a journal without lines. A gateway writes the first line when it starts, so this is not an idle
+/// journal.
 fn no_line(path: &Path) -> Nothing {
     Nothing(format!(
         "{}: there is no line of a journal; is it another directory, or a volume that is not mounted?",
@@ -93,9 +97,9 @@ fn no_line(path: &Path) -> Nothing {
     ))
 }
 
-/// Prints what is kept of a call, and what the journal proves of it, if there is one.
+/// Prints the content that was kept of a call. If a journal is given, also prints whether it proves that content.
 async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    // To open one that is not there would make it.
+    // Opening a file that does not exist would create it.
     if !file.exists() {
         return Err(format!("audit content: there is no file {}", file.display()).into());
     }
@@ -103,7 +107,7 @@ async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), 
     if let Some(journal) = journal
         && let Some(broken) = proved(journal, &[]).map_err(|error| why(journal, &error))?.broken
     {
-        // What it says of content anybody may have written.
+        // Anybody may have written what a broken journal says about content.
         return Err(format!("{}: {broken}", journal.display()).into());
     }
     let seals = journal.map(|path| Seals::read(path).map_err(|error| why(path, &error))).transpose()?;
@@ -150,7 +154,8 @@ async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), 
     if nothing.is_empty() { Ok(()) } else { Err(Nothing(nothing.join("; ")).into()) }
 }
 
-/// What was to be kept of a call and is not there, and whether it was deleted, as far as the journal tells.
+/// Describes the content of a call that was sealed in the journal but is not there, and whether the journal says that
+/// it was deleted.
 fn gone(seals: &Seals, call: Uuid, contents: &[Content]) -> Option<String> {
     let mut gone = seals.of(call);
     gone.retain(|(side, _)| contents.iter().all(|content| content.side != *side));

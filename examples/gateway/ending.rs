@@ -12,24 +12,24 @@ use crate::chain;
 use crate::serve::Stop;
 use crate::storage::Storage;
 
-/// By when each has to have ended, counted from the beginning: what hangs leaves some for what comes behind it.
+/// The deadline of each step, counted from the beginning. A step that hangs leaves time for the steps after it.
 const SETTLED: Duration = Duration::from_secs(4);
 const KEPT: Duration = Duration::from_secs(6);
 const WRITTEN: Duration = Duration::from_secs(9);
 const CLOSED: Duration = Duration::from_secs(10);
-/// So many times faster where somebody asks once more: a second in all.
+/// How much shorter the deadlines are after another stop signal: one second in all.
 const FASTER: u32 = 10;
 
 struct Ending {
     stop: Stop,
     began: Instant,
-    /// Since when somebody has no patience.
+    /// The time of the second stop signal, if there was one.
     is_urgent_since: Option<Instant>,
     left: Vec<String>,
 }
 
-/// Has written down what is to be, and lets go of the files; in 10 seconds, or in one if there is somebody who has asked to stop
-/// twice.
+/// Waits until everything is written down, then closes the files. Takes at most 10 seconds, or one after a second stop
+/// signal.
 pub(crate) async fn end(
     stop: Stop,
     is_urgent: bool,
@@ -43,7 +43,7 @@ pub(crate) async fn end(
         format!("{calls} calls are not settled: what their calls held is charged whole, 5 minutes from now")
     };
     ending.within(SETTLED, unsettled, settlements.drain()).await;
-    // It may be lost; records may not.
+    // Content comes before the records with a short deadline: content may be lost, records may not.
     if let Some(content) = &storage.content {
         ending.within(KEPT, || "not all content is kept".to_owned(), content.flush()).await;
     }
@@ -59,7 +59,7 @@ pub(crate) async fn end(
 }
 
 impl Ending {
-    /// What comes of this, if it ends by then; else it is given up, and what is left of it is noted.
+    /// Returns the output of `work` if it ends by the deadline. Otherwise gives it up and notes what is `left` undone.
     async fn within<T>(
         &mut self,
         by: Duration,

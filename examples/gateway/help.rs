@@ -1,4 +1,4 @@
-/// One screen.
+/// The text of `--help`. It has to fit on one screen.
 pub(crate) const USAGE: &str = "\
 gateway [OPTIONS]                      serve
 gateway mint KEY … [--database …]      mint keys as --mint does, beside a gateway that runs

@@ -1,3 +1,5 @@
+//! The only admission rule of a gateway without virtual keys.
+
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -7,9 +9,15 @@ use axum::http::uri::Authority;
 use tollgate::domain::rejection::{Rejection, RejectionKind};
 use tollgate::{Call, Gate};
 
-/// Without virtual keys no page that a browser on this machine has open may call, or it would spend its owner's money: what a
-/// browser sends says whose page it is, and a name that a page's owner made to point here is not one of this machine's. What
-/// else runs here calls as it likes: editors say an origin of a scheme that no page has, and containers a name of Docker's.
+/// Refuses calls from web pages that this machine does not serve.
+///
+/// Without virtual keys, any page that is open in a local browser could otherwise spend the owner's money.
+///
+/// - `origin`: a browser states the origin of a page. An `http` or `https` origin has to be on `localhost`, a name
+///   below `localhost`, or a loopback address. `null` is refused. Any other scheme may call: editors use schemes of
+///   their own. A request without the header may call: most programs send none.
+/// - `host`: has to be such a name or address too, or a name that Docker gives to this machine. A foreign domain that
+///   was made to point here (DNS rebinding) is refused.
 pub(crate) struct Only;
 
 #[async_trait]
@@ -41,12 +49,12 @@ fn may_say(origin: &str) -> bool {
     match origin.split_once("://") {
         Some(("http" | "https", authority)) => host(authority).is_some_and(|host| is_this(&host)),
         Some(_) => true,
-        // `null` is a page's that does not say whose it is.
+        // Browsers send `null` for a page without an origin of its own, such as a sandboxed frame.
         None => false,
     }
 }
 
-/// By a name of this machine, or one that containers have for it.
+/// Whether the host is a name of this machine, or one that containers have for it.
 fn is_local(authority: &str) -> bool {
     host(authority)
         .is_some_and(|host| matches!(&*host, "host.docker.internal" | "gateway.docker.internal") || is_this(&host))
@@ -57,7 +65,7 @@ fn host(authority: &str) -> Option<String> {
     Some(authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase())
 }
 
-/// No network says where these are.
+/// Whether the host is this machine by definition, without a DNS lookup.
 fn is_this(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -25,9 +25,10 @@
 //! **Storage.** Keys, budgets, the use of limits and the audit trail are kept in `tollgate.db`. `--database` names
 //! another place: `sqlite://FILE`, or `memory:`.
 //!
-//! **Pepper.** Keys open under a pepper. It comes from `TOLLGATE_PEPPER`, or from a file beside the database. A start
-//! under a pepper that no key there was minted under is refused, if this program minted the first of those keys. To
-//! change the pepper, put the old one into the file and the new one into `TOLLGATE_PEPPER`.
+//! **Pepper.** Keys are hashed with a pepper. It comes from `TOLLGATE_PEPPER`, or from a file beside the database. The
+//! gateway refuses to start with a pepper under which no key in the database was minted. It can tell only if this
+//! program minted the first of those keys. To change the pepper, put the old one into the file and the new one into
+//! `TOLLGATE_PEPPER`.
 //!
 //! **Journal.** `--journal DIR` writes every call down before it is sent, so that a crash loses no record. The next
 //! start corrects the budgets of calls that a crash cut off.
@@ -36,8 +37,8 @@
 //! - `audit export DIR` prints the journal, and `audit verify FILE` proves such an export.
 //! - `--anchor SEQ:HASH` takes a `head` that `audit verify` printed earlier and that you kept elsewhere. It proves that
 //!   nobody rewrote the lines up to that one (`proved_to`).
-//! - The exit code is 1 if something is wrong. It is 2 if nothing is proved: there is no line of a journal, or none of
-//!   the anchors is confirmed, since they are older than what is kept.
+//! - The exit code is 1 if something is wrong. It is 2 if nothing is proved: the journal has no lines, or no anchor is
+//!   confirmed because all of them are older than the lines that are kept.
 //!
 //! **Events.** With a journal, `--notify URL` posts events to a Slack webhook: a budget runs out, `--revoke` has
 //! revoked a key, or a provider is down.
@@ -45,12 +46,12 @@
 //! **Content.** The content of prompts and answers is not kept unless `--content FILE` says where. How much is kept of
 //! a call depends on its key (`content=full`, `redacted` or `hashed`), or else on `--keep`. `--keep-days` says for how
 //! long. With a journal, `audit content FILE CALL DIR` prints what is kept of a call, and proves it. The exit code is 1
-//! if the content or the journal was changed. It is 2 if something of the call is not there, or the journal says
-//! nothing of it.
+//! if the content or the journal was changed. It is 2 if content of the call is missing, or if the journal has no seal
+//! of it.
 //!
-//! **Stopping.** On Ctrl-C or SIGTERM the gateway takes no new connections, gives streams 30 seconds, and then gives
-//! everything that is to be written down 10 more. The log names what has not ended by then, and the exit code is 1. One
-//! more Ctrl-C cuts the streams, and leaves the rest one second.
+//! **Stopping.** On Ctrl-C or SIGTERM the gateway takes no new connections and gives streams 30 seconds to end. It then
+//! takes up to 10 more seconds to write everything down. If a step does not finish in time, the log names it and the
+//! exit code is 1. One more Ctrl-C cuts the streams, and leaves the rest one second.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
@@ -98,11 +99,11 @@ use storage::Storage;
 use welcome::say;
 
 fn main() -> ExitCode {
-    // `RUST_LOG=debug` shows every call; otherwise only those that went wrong.
+    // `RUST_LOG=debug` logs every call. The default logs only calls that went wrong.
     let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
-    // Without a database the log is the audit trail, for those who want to see it.
+    // With `memory:`, audit records go to the log, and are shown at `debug` only.
     let audit = if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
-    // By a thread of its own: a log that nobody reads any more loses lines, and holds up no call.
+    // A separate thread writes the log. If nobody reads standard error any more, lines are lost but no call waits.
     let (log, _written) = tracing_appender::non_blocking(std::io::stderr());
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().with_writer(log))
@@ -113,7 +114,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(run()).map_or_else(|error| failed(&*error), |()| ExitCode::SUCCESS);
-    // A thread of it that waits for a disk may do so for ever.
+    // A thread that is blocked on a disk may never return.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
@@ -123,7 +124,7 @@ fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     if error.is::<audit::Nothing>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// What it says, and all that caused it.
+/// The message of an error, followed by the messages of its causes.
 fn chain(error: &dyn Error) -> String {
     let (mut said, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
@@ -142,7 +143,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Command::Keys(keys) => return keys.run().await,
     };
     let stop = serve::Stop::new()?;
-    // Before anything is made, where it is known by then.
+    // Without a database there are no keys: refuse before any file is created.
     if args.mint.is_empty() && !args.database.exists() {
         may_be_open(args.listen)?;
     }
@@ -167,7 +168,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .live_calls(stop.live.clone())
         .audit(&storage.audit)
         .on_close(calls::log);
-    // One that asks on at once finds what its last call held still held, until that is settled.
+    // The next call of a client may come before its last one is settled, while that one's money is still held.
     let mut budgets = BudgetLayer::new(storage.stores.budgets.clone()).wait(Duration::from_millis(250));
     if let Some(events) = storage.events.clone() {
         let watch = UpstreamWatch::new(events.clone(), 5);
@@ -195,13 +196,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .route("/readyz", get(move || async move { ready(&audit) }))
         .fallback_service(gateway.try_build()?);
 
-    // Only now that nothing else can fail is a secret made, or rotated: the one before opens nothing any more, and of the new
-    // one there is no other copy than the line that is printed as soon as it counts.
+    // Mint or rotate secrets last, when nothing else can fail. A rotation invalidates the old secret, and the line
+    // printed here is the only copy of the new one.
     say(format_args!("listening http://{address}"))
         .map_err(|error| format!("nobody can be told where it listens, nor any key; standard output: {error}"))?;
     let minted = mint.len();
     let first = mint::all("--mint", mint, &*storage.stores.keys, &storage.peppers).await?;
-    // All that counts is said by now, and those who wanted no more may have stopped reading.
+    // Everything essential has been printed. Whoever reads standard output may have stopped reading.
     if let Err(error) = welcome::print(address, &answers, has_keys, first.as_ref()) {
         tracing::warn!("what to paste into clients could not be printed; standard output: {error}");
     }
@@ -213,7 +214,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Without keys it serves this machine alone.
+/// Refuses to listen beyond loopback, for a gateway without keys.
 fn may_be_open(listen: SocketAddr) -> Result<(), String> {
     match listen.ip().is_loopback() {
         true => Ok(()),
@@ -223,10 +224,10 @@ fn may_be_open(listen: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// Says in the log what began.
+/// Logs what is being served.
 async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answers) {
     let keys = match &args.database {
-        // Nothing that a line of the log is worth ending for.
+        // The count is only for the log: its failure must not end the gateway.
         Database::Sqlite(path) => peppers::count(Path::new(path)).await.ok(),
         Database::Memory => i64::try_from(minted).ok(),
     };
@@ -250,7 +251,8 @@ async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answer
     }
 }
 
-/// That a provider is down does not make it less ready, nor that a budget is; that no call can be recorded does.
+/// The gateway is not ready if no call can be recorded. A provider that is down, or a budget that is used up, does not
+/// count.
 fn ready(audit: &AuditLayer) -> (StatusCode, &'static str) {
     match audit.status().is_refusing {
         false => (StatusCode::OK, "ready"),

@@ -1,3 +1,5 @@
+//! Mints, rotates and revokes virtual keys.
+
 use std::error::Error;
 use std::str::FromStr;
 
@@ -15,27 +17,29 @@ use crate::peppers::Peppers;
 use crate::powers;
 use crate::welcome::say;
 
-/// A key to mint: `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`. Every part but the name may be
-/// left out, and `budget` and `models` may come more than once: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`. `user`
-/// and `team` say whose it is; `team-budget=100/month` is shared by the team; `content=redacted` is how much is kept of what its
-/// calls hold.
+/// A key to mint, parsed from `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`.
 ///
-/// Of a key that is there already a part that is left out stays as it was, and one that is named takes the place of all that was
-/// there of it. `none` takes it away, `models=*` the list of models, and `content=default` what was said of content. Who changes to another
-/// `team` takes what a `team-budget` has along to that one.
+/// - Only `name` is required.
+/// - `budget`, `team-budget` and `models` may be repeated: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`.
+/// - `user` and `team` say whose the key is. `team-budget=100/month` is shared by the team.
+/// - `content=redacted` says how much is kept of the content of its calls.
+///
+/// If a key of that name exists, a part that is left out stays as it was. A part that is named replaces the old value.
+/// `none` removes it, as do `models=*` for the list of models and `content=default` for the content. If `team` changes
+/// and `team-budget` is not named, the key's existing team budget becomes one of the new team.
 pub(crate) struct Mint {
     name: String,
     user: Part<String>,
     team: Part<String>,
     content: Part<Keep>,
     limits: Vec<(Measure, Option<u64>)>,
-    /// An empty list takes away what was there, as do those that follow.
+    /// Here and in the next two fields, `None` keeps the old list, and an empty list removes it.
     models: Option<Vec<String>>,
     budgets: Option<Vec<(Window, Money)>>,
     team_budgets: Option<Vec<(Window, Money)>>,
 }
 
-/// `None` where it is not named, and `Some(None)` where it is taken away.
+/// `None` if the part is not named, `Some(None)` if it is removed.
 type Part<T> = Option<Option<T>>;
 
 const LIMITS: [(&str, Measure); 3] =
@@ -102,7 +106,7 @@ impl Mint {
         Ok(Mint { name, user, team, content, limits, models, budgets, team_budgets })
     }
 
-    /// Whether anything of what its calls hold is to be kept.
+    /// Whether this asks to keep any content of the key's calls.
     pub(crate) fn keeps_content(&self) -> bool {
         self.content.flatten().is_some_and(|keep| keep != Keep::Nothing)
     }
@@ -111,7 +115,7 @@ impl Mint {
         &self.name
     }
 
-    /// What this makes of one who may do as `before` says.
+    /// Applies this to the principal of the key as it was before.
     fn onto(&self, mut before: Principal) -> Result<Principal, String> {
         let own = |scope: &Scope| scope.kind == ScopeKind::Key;
         let teams = |scope: &Scope| scope.kind == ScopeKind::Team;
@@ -147,7 +151,7 @@ impl Mint {
                 before = before.budget_of(Budget::new(Scope::team(team), *window, *limit));
             }
         } else if self.team.is_some() {
-            // Who goes to another team is paid for by that one from now on.
+            // A key that moves to another team is charged to that team from now on.
             for budget in before.budgets.iter_mut().filter(|budget| teams(&budget.pot.scope)) {
                 let team = before.team.clone().ok_or("`team=none` wants `team-budget=none`: it has a `team-budget`")?;
                 budget.pot.scope = Scope::team(team);
@@ -156,7 +160,7 @@ impl Mint {
         Ok(before)
     }
 
-    /// The key of this name as it is, if there is one, and what its holder may do once it is minted.
+    /// Returns the existing key of this name, if any, and the principal that the key will have once it is minted.
     async fn look(&self, how: &str, keys: &dyn KeyRegistry) -> Result<(Option<KeyRecord>, Principal), Box<dyn Error>> {
         let before = keys.named(&self.name).await?.map(|record| KeyRecord::clone(&record));
         let principal =
@@ -165,7 +169,7 @@ impl Mint {
         Ok((before, principal))
     }
 
-    /// Whether it can be minted, as far as can be known before it is. `has_content`: what calls hold can be kept.
+    /// Checks, as far as possible in advance, that the key can be minted. `has_content`: `--content` names a file.
     pub(crate) async fn check(
         &self,
         how: &str,
@@ -183,8 +187,10 @@ impl Mint {
         Ok(())
     }
 
-    /// Mints the key, or gives the one of that name a new secret, and these powers, if any are named; what it spent
-    /// stays with it. `None` where it was revoked or has expired: a start with the arguments of before revives no key.
+    /// Mints the key. If one of that name exists, gives it a new secret and the parts that are named. What the key has
+    /// spent stays with it.
+    ///
+    /// Returns `None` if the key was revoked or has expired: a restart with the same arguments must not revive it.
     pub(crate) async fn into(
         self,
         how: &str,
@@ -219,7 +225,7 @@ impl Mint {
     }
 }
 
-/// Mints them one after the other, and prints each before the next: the first is given back.
+/// Mints the keys one after the other, printing each before the next. Returns the first. `how` is the option or command.
 pub(crate) async fn all(
     how: &str,
     mint: Vec<Mint>,
@@ -242,7 +248,7 @@ pub(crate) async fn all(
     Ok(first)
 }
 
-/// Parses several keys to mint; `how` is the word or option that they were given by.
+/// Parses several keys to mint. `how` is the option or command, for error messages.
 pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Result<Vec<Mint>, Box<dyn Error>> {
     let mut all: Vec<Mint> = Vec::new();
     for text in texts {
@@ -255,7 +261,7 @@ pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Res
     Ok(all)
 }
 
-/// Revokes the key of this name; one that was revoked stays as it is. `how` is what somebody typed.
+/// Revokes the key of this name, unless it is revoked already. `how` is the option or command, for error messages.
 pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Result<(), Box<dyn Error>> {
     let Some(record) = keys.named(name).await? else { return Err(format!("{how}: there is no key {name}").into()) };
     match record.disabled || keys.put(&record.revoked()).await? {
@@ -264,7 +270,7 @@ pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Res
     }
 }
 
-/// `5/day`
+/// Parses a budget such as `5/day`.
 fn budget(text: &str) -> Result<(Window, Money), Box<dyn Error>> {
     let (limit, window) = text.split_once('/').ok_or("a budget is of the form 5/day")?;
     Ok((window.parse()?, limit.parse()?))

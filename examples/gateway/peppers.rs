@@ -1,4 +1,4 @@
-//! The pepper that keys are hashed with, and the check that it is the one that they were minted under.
+//! Finds the pepper that keys are hashed with, and checks that keys were minted under it.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -15,23 +15,25 @@ use uuid::Uuid;
 
 use crate::providers::said;
 
-/// The pepper, and what it and the one before it are known by.
+/// The pepper, and the marks that identify it and the previous one.
 pub(crate) struct Peppers {
     pub(crate) pepper: Pepper,
-    /// That of new keys first.
+    /// The mark of the pepper for new keys comes first.
     marks: Vec<Vec<u8>>,
-    /// Where the keys are, unless they are in memory.
+    /// The file of the keys. `None` if the keys are in memory.
     database: Option<PathBuf>,
 }
 
 impl Peppers {
-    /// `TOLLGATE_PEPPER`, else what the file beside the database holds; it is made, for nobody else to read, when there are
-    /// no keys that an older one would have to open. Where there are both, keys from the file's time open what they did.
+    /// Takes the pepper from `TOLLGATE_PEPPER`, or else from the file beside the database.
+    ///
+    /// If there are no keys yet, the file is created, readable by its owner alone. If both are there, new keys use
+    /// `TOLLGATE_PEPPER`, and keys that were minted under the file's pepper stay valid.
     pub(crate) fn find(database: &Path, is_new: bool) -> Result<Self, Box<dyn Error>> {
         Self::of_file(database, is_new).map(|found| Peppers { database: Some(database.to_owned()), ..found })
     }
 
-    /// For keys that are gone when the process is.
+    /// Makes a random pepper, for keys that live only as long as the process.
     pub(crate) fn in_memory() -> Result<Self, Box<dyn Error>> {
         Self::of(&Pepper::mint_text()?)
     }
@@ -68,15 +70,16 @@ impl Peppers {
 
     fn of(text: &str) -> Result<Self, Box<dyn Error>> {
         let text = text.trim().as_bytes();
-        // No key is such a text, so of no key this is what is stored of it.
+        // This text is not a valid key, so the mark is never the stored hash of a key.
         let mut mark = Hmac::<Sha256>::new_from_slice(text)?;
         mark.update(b"the pepper of the example gateway");
         Ok(Peppers { pepper: Pepper::new(text)?, marks: vec![mark.finalize().into_bytes().to_vec()], database: None })
     }
 
-    /// Refuses a pepper under which no key of this file opens: everybody would be locked out, and nobody told why. The file knows
-    /// every pepper that keys were minted under since its first key; one whose first keys are older than this knows none, and any
-    /// will do.
+    /// Refuses a pepper under which no key of this file was minted: it would lock everybody out without saying why.
+    ///
+    /// The file records a mark of each pepper that keys were minted under, from its first key on. If another program
+    /// minted the first key, the file has no marks, and any pepper is accepted.
     pub(crate) async fn check(&self) -> Result<(), Box<dyn Error>> {
         let Some(database) = &self.database else { return Ok(()) };
         let mut file = connect(database).await?;
@@ -94,12 +97,14 @@ impl Peppers {
         Err(format!("{}: {what}", database.display()).into())
     }
 
-    /// Writes down that a key is about to be minted under it: the first one of all (`is_first`), or one more where all are known.
+    /// Records the mark of the pepper before a key is minted under it.
+    ///
+    /// The first key (`is_first`) starts the list of marks. A file that has keys but no list gets none.
     pub(crate) async fn note(&self, is_first: bool) -> Result<(), Box<dyn Error>> {
         let Some(database) = &self.database else { return Ok(()) };
         let mut file = connect(database).await?;
         if is_first {
-            // What was known before there was a key is of none.
+            // Without keys, older marks belong to no key.
             let made =
                 "CREATE TABLE IF NOT EXISTS gateway_peppers (mark BLOB PRIMARY KEY); DELETE FROM gateway_peppers";
             sqlx::raw_sql(made).execute(&mut file).await?;
@@ -118,7 +123,7 @@ async fn is_kept(file: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     Ok(sqlx::query_scalar::<_, i64>(there).fetch_one(file).await? > 0)
 }
 
-/// How many keys of this file may call, as far as nobody has revoked them.
+/// Counts the keys of this file that are not revoked.
 pub(crate) async fn count(database: &Path) -> Result<i64, Box<dyn Error>> {
     let mut file = connect(database).await?;
     let keys = sqlx::query_scalar("SELECT count(*) FROM tollgate_keys WHERE disabled = 0").fetch_one(&mut file).await?;
@@ -130,11 +135,11 @@ async fn connect(database: &Path) -> Result<SqliteConnection, sqlx::Error> {
     SqliteConnectOptions::new().filename(database).disable_statement_logging().connect().await
 }
 
-/// Whole, or not at all; and of two gateways that start at once, both have the first one's.
+/// Creates the file, whole or not at all. If two gateways start at once, both use the file of the first.
 fn make(path: &Path) -> std::io::Result<()> {
     let text = Pepper::mint_text().map_err(std::io::Error::other)?;
-    // Of a name that nobody else has: in a container every process is the first, and what one of them left that was killed here
-    // would be in the way of all that come after.
+    // A random name. A process id would not do: in a container it is the same at each start, and the file that a killed
+    // process left behind would block all later starts.
     let new = path.with_extension(format!("pepper-{}", Uuid::new_v4()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     let linked =

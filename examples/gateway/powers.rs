@@ -3,7 +3,7 @@
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::ScopeKind;
 
-/// Every part, in the order in which it is told, and what is said of it; nothing where there is none of it.
+/// Every part of `--mint` and its value, in the order of the log. The value is empty if the part is not set.
 fn parts(of: &Principal) -> Vec<(&'static str, String)> {
     let budgets = |kind: ScopeKind| {
         let some = of.budgets.iter().filter(|budget| budget.pot.scope.kind == kind);
@@ -30,14 +30,14 @@ fn parts(of: &Principal) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// All that is said of one who is new.
+/// Describes a new key.
 pub(crate) fn said(of: &Principal) -> String {
     let some = parts(of).into_iter().filter(|(_, what)| !what.is_empty());
     let some: Vec<_> = some.map(|(part, what)| format!("{part} {what}")).collect();
     if some.is_empty() { "it may ask for every model, without a limit".to_owned() } else { some.join(", ") }
 }
 
-/// What of the one became another thing in the other.
+/// Describes what changed between two states of a key.
 pub(crate) fn changes(before: &Principal, now: &Principal) -> String {
     let shown = |part: &str, what: String| match (part, what.is_empty()) {
         (_, false) => what,

@@ -1,3 +1,5 @@
+//! Reads the providers from the environment.
+
 use std::env::{self, VarError};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -13,26 +15,26 @@ pub(crate) struct Providers {
     pub(crate) answers: Answers,
 }
 
-/// Who answers.
+/// Which providers answer, and with which models.
 pub(crate) struct Answers {
-    /// No provider is configured, and the simulated one does.
+    /// No provider is configured, so a simulated one answers.
     pub(crate) simulated: bool,
-    /// A model that is there for certain; what a local server has nobody here knows.
+    /// A model that is certainly served. The models of a local server are not known.
     pub(crate) model: Option<&'static str>,
-    /// Whether Claude's models are there under their names, which Claude Code asks for by itself.
+    /// Whether Claude's models are served under their own names, which Claude Code requests by default.
     pub(crate) claude: bool,
-    /// What the environment has of a key or a base URL that says nothing.
+    /// The variables for keys and base URLs that are set but empty.
     pub(crate) empty: Vec<&'static str>,
 }
 
-/// The variables of a provider's key and of its base URL.
+/// The names of the variables for a provider's key and its base URL.
 type Names = [&'static str; 2];
 
 const ANTHROPIC: Names = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
 const OPENAI: Names = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
 const CLAUDE: [&str; 4] = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"];
-/// Whatever is listed has a price: a key with a budget could not call it otherwise.
+/// Every model listed here has a price. A key with a budget cannot call a model without one.
 const GPT: [&str; 3] = ["gpt-6-sol", "gpt-5", "gpt-5-mini"];
 
 pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr) -> Result<Providers, Box<dyn Error>> {
@@ -40,7 +42,7 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
     let openai = configured(OPENAI)?;
     let simulated = anthropic.is_none() && openai.is_none();
     let claude = simulated || anthropic.is_some();
-    // A server without a key is somebody's own, and so are its models.
+    // A server that needs no key is the operator's own, and has other models.
     let gpt = simulated || openai.as_ref().is_some_and(|(key, _)| !key.is_empty());
 
     if let Some((key, base)) = anthropic {
@@ -70,7 +72,7 @@ pub(crate) fn from_environment(mut gateway: GatewayBuilder, listener: SocketAddr
     Ok(Providers { gateway, answers: Answers { simulated, model, claude, empty } })
 }
 
-/// The key and the base URL of one provider; it counts as configured by either, since a local server wants no key.
+/// The key and the base URL of one provider. Either one configures it, since a local server needs no key.
 fn configured([key, base]: Names) -> Result<Option<(String, Option<String>)>, String> {
     let set = |name| said(name).map(|value| value.filter(|value| !value.is_empty()));
     Ok(match (set(key)?, set(base)?) {
@@ -79,8 +81,7 @@ fn configured([key, base]: Names) -> Result<Option<(String, Option<String>)>, St
     })
 }
 
-/// What the environment says under this name. Bytes that are no text are not the same as nothing: whoever set them meant
-/// something by it.
+/// Reads an environment variable. A value that is not UTF-8 is an error, since whoever set it meant something by it.
 pub(crate) fn said(name: &str) -> Result<Option<String>, String> {
     match env::var(name) {
         Ok(value) => Ok(Some(value)),
@@ -104,7 +105,7 @@ fn at(
 ) -> Result<Provider<HttpClient>, Box<dyn Error>> {
     let Some(base) = base else { return Ok(provider) };
     let provider = provider.base_url(base).map_err(|error| format!("{variable}: {error}"))?;
-    // A name that does not resolve now may do so later; a loop never mends itself.
+    // A name that does not resolve yet is accepted, since it may resolve later. A loop is refused.
     if provider.points_at(listener).unwrap_or(false) {
         return Err(format!("{variable}: {base} is this gateway itself").into());
     }

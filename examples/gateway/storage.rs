@@ -1,3 +1,5 @@
+//! Opens the stores, the audit trail and the content file.
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,27 +24,27 @@ use tollgate::{AuditLayer, ContentLayer};
 use crate::args::{Args, Content, Database, Trail};
 use crate::peppers::Peppers;
 
-/// All that the gateway keeps.
+/// Everything that the gateway stores.
 pub(crate) struct Storage {
     pub(crate) stores: Stores,
     pub(crate) audit: AuditLayer,
-    /// Where it is said what somebody should hear of, if there is a journal that keeps it.
+    /// Takes the events. `None` without a journal.
     pub(crate) events: Option<Events>,
-    /// What prompts and answers hold, if any of it is kept.
+    /// Keeps the content of prompts and answers. `None` without `--content`.
     pub(crate) content: Option<ContentLayer>,
     pub(crate) peppers: Peppers,
     database: Option<Sqlite>,
     contents: Option<Sqlite>,
 }
 
-/// What calls are let through by.
+/// The stores that decide whether a call is admitted.
 pub(crate) struct Stores {
     pub(crate) keys: Arc<dyn KeyRegistry>,
     pub(crate) limits: Arc<dyn RateLimitStore>,
     pub(crate) budgets: Arc<dyn BudgetStore>,
 }
 
-/// What is there of calls besides their ledger.
+/// The audit trail, and what a journal adds to it.
 struct Trails {
     audit: AuditLayer,
     events: Option<Events>,
@@ -82,7 +84,7 @@ impl Storage {
     ) -> Result<Self, Box<dyn Error>> {
         let Trails { audit, events, sealer } = trails;
         let Stores { keys, limits, budgets } = stores;
-        // Whoever revokes one of them tells.
+        // Revoking a key through this registry sends an event.
         let keys = match events.clone() {
             Some(events) => Arc::new(WatchedKeys::new(keys, events)),
             None => keys,
@@ -99,7 +101,7 @@ impl Storage {
         Ok(Storage { stores, audit, events, content, peppers, database, contents })
     }
 
-    /// After the last settlement and record.
+    /// Closes the databases. Call it after the last settlement and record.
     pub(crate) async fn close(&self) -> Result<(), Box<dyn Error>> {
         for database in [&self.contents, &self.database].into_iter().flatten() {
             database.close().await?;
@@ -123,14 +125,14 @@ fn kept(content: &Content, contents: &Sqlite, sealer: Option<Sealer>) -> Content
     layer
 }
 
-/// What somebody should hear of is in the log too.
+/// Writes events to the log too.
 struct ToLog;
 
 #[async_trait]
 impl EventSink for ToLog {
     async fn tell(&self, event: &Event) -> Result<(), StoreError> {
         match event.what {
-            // The layer has said so already.
+            // The budget layer has logged this already.
             What::BudgetExhausted { .. } => {}
             What::UpstreamDown { .. } | What::AuditDegraded { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
@@ -139,7 +141,8 @@ impl EventSink for ToLog {
     }
 }
 
-/// Straight into the sink, or by way of a journal in this directory, which is made if it is not there.
+/// Sends records straight to the sink, or through a journal if there is a directory for one. Creates that directory if
+/// it does not exist.
 async fn trails(
     trail: &Trail,
     name: &str,

@@ -1,3 +1,5 @@
+//! Prints what to paste into clients.
+
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -6,14 +8,14 @@ use tollgate::domain::key::VirtualKey;
 
 use crate::providers::Answers;
 
-/// A line for whoever started this, at once. `println!` would panic where nobody reads it any more.
+/// Prints a line and flushes it. `println!` would panic if standard output is closed.
 pub(crate) fn say(line: fmt::Arguments<'_>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()
 }
 
-/// What to paste into which client.
+/// Prints a command or a line of code for each client.
 pub(crate) fn print(
     address: SocketAddr,
     answers: &Answers,
@@ -30,14 +32,14 @@ pub(crate) fn print(
             "no virtual keys yet: whoever reaches this port may call, so it listens on loopback only; --mint name=me,budget=5/day for one"
         ))?;
     }
-    // A key that was minted in an earlier run is known to its owner alone.
+    // Only its owner knows the secret of a key that was minted in an earlier run.
     let key = match key {
         Some(key) => key.expose(),
         None if has_keys => "YOUR-KEY",
         None => "any",
     };
     let model = answers.model.unwrap_or("YOUR-MODEL");
-    // It asks for Claude's models by itself, a small one for small things among them.
+    // By default Claude Code requests Claude's models, including a small one for small tasks.
     let claude_code = match answers.claude {
         true => "claude".to_owned(),
         false => format!("ANTHROPIC_DEFAULT_HAIKU_MODEL={model} claude --model {model}"),

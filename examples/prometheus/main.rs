@@ -24,10 +24,11 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{BudgetLayer, Dialect, Gateway, GatewayLayer};
 
-/// From a quick refusal to a long answer, in seconds; and from a millionth on for what is the gateway's own.
+/// Histogram buckets in seconds: for whole calls, from a quick refusal to a long answer, and for the gateway's
+/// overhead.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 const OWN: [f64; 10] = [0.000_005, 0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.1, 1.0];
-/// As OpenTelemetry proposes them, of either generation of its names.
+/// The buckets that OpenTelemetry proposes for attempts and tokens, in both generations of its names.
 const ATTEMPT: [f64; 14] = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const TOKENS: [f64; 14] = [
     1.0,
@@ -65,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .settlements(settlements.clone())
         .on_open(move |call| {
             metrics.begin(call);
-            // In the place of a key: who calls is known to the host.
+            // A host that knows its callers can set the principal without virtual keys.
             let ada = Principal::new("ada").team("search");
             call.set_principal(Arc::new(match "5".parse() {
                 Ok(dollars) => ada.budget(Window::Day, dollars),
@@ -77,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (scraped, kept) = (prometheus.clone(), prometheus);
     let scrape = move || async move {
-        // No call says how many wait.
+        // This gauge is not updated by calls, so set it at each scrape.
         standing.settlements(&settlements);
         scraped.render()
     };

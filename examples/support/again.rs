@@ -1,15 +1,15 @@
-//! A task that wakes itself while it is polled, polled again there and then.
+//! A wrapper that polls its future again at once if the future wakes itself while it is polled.
 //!
-//! Since 1.12 hyper wakes a connection whenever a part of a request's body is taken that it has read, and a service that reads
-//! bodies takes it while the connection is polled. A runtime with several threads takes that for work to be shared and wakes
-//! another thread for it, once a request, which costs more than most of what else is done for one.
+//! Since 1.12, hyper wakes a connection whenever a service takes a chunk of a request body, and a service that reads
+//! bodies does so while the connection is polled. A multi-threaded runtime treats each wake as work to share and wakes
+//! another thread, once per request. That costs more than most of the other work for a request.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// How often it is polled at once, before others have their turn.
+/// How many times in a row the future is polled before it yields to other tasks.
 const AT_ONCE: usize = 4;
 
 const IDLE: u8 = 0;

@@ -1,4 +1,5 @@
-//! Serving on a listener, as every example here does it: plain hyper, so that it can let go of connections at the end.
+//! Serves an app on a listener, for the examples that use axum. It uses plain hyper, so that a shutdown can close the
+//! connections that remain.
 
 #[path = "again.rs"]
 mod again;
@@ -20,23 +21,23 @@ use tollgate::call::LiveCalls;
 
 use again::Again;
 
-/// How long what is in flight may take to finish.
+/// How long calls in flight may take to finish after a stop signal. Also the timeout for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long who is told that it is over may take to hear it, and who is hung up on to be gone.
+/// How long a client may take to read the error of a call that was cut, and how long closing the connections may take.
 const MOMENT: Duration = Duration::from_secs(1);
-/// When the process is gone for certain, counted from when it was asked to stop, and from when it was asked again.
+/// When the process exits whatever hangs: this long after the first stop signal, or after the second.
 const END: Duration = Duration::from_secs(45);
 const END_AGAIN: Duration = Duration::from_secs(5);
 
-/// From one warning that no connection can be accepted to the next.
+/// The minimum time between two warnings that no connection can be accepted.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// The wish to stop, by Ctrl-C or by SIGTERM. Caught from the moment it is made: make it before telling anyone the
-/// address.
+/// The stop signals: Ctrl-C and SIGTERM. They are caught from the moment this is created, so create it before you print
+/// the address.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
-    /// The calls that hear of it when they have not ended in time, if a layer is given them.
+    /// Give this to `GatewayLayer::live_calls`, so that calls that do not end in time are cut with an error.
     pub(crate) live: LiveCalls,
 }
 
@@ -52,8 +53,10 @@ impl Stop {
     }
 }
 
-/// Ends the process in the end, whatever hangs: a thread that waits for a disk, or for a pipe that nobody reads, hears of no signal
-/// and no timer, and so it may be with all of the runtime, and with the log. So it has a thread and a runtime to itself.
+/// Ends the process at `END` or `END_AGAIN`, whatever hangs.
+///
+/// A thread that is blocked on a disk, or on a pipe that nobody reads, notices no signal and no timer. The whole main
+/// runtime and the log may be blocked like that, so this runs on its own thread and its own runtime.
 fn end_for_certain() -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
@@ -85,9 +88,11 @@ async fn asked(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Serves `app` until asked to stop, then lets what is in flight finish for up to 30 seconds, or until asked again, and
-/// hangs up on the rest. Gives the wish back, for those who have more to do and may be asked once more, and whether they were.
-/// Once it is asked to, the process has 45 seconds in all, and 5 once it is asked again.
+/// Serves `app` until a stop signal. Calls in flight then have 30 seconds to finish, or until a second signal. After
+/// that the remaining connections are closed.
+///
+/// Returns the [`Stop`], for a program that has more to do and may be stopped again, and whether there was a second
+/// signal. The process exits at the latest 45 seconds after the first signal, or 5 seconds after the second.
 pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) -> io::Result<(Stop, bool)> {
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -97,30 +102,30 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
             accepted = listener.accept() => accepted,
             () = stop.asked() => break,
         };
-        // Those that have ended are forgotten.
+        // Drop the connections that have ended.
         while connections.try_join_next().is_some() {}
         let socket = match accepted {
             Ok((socket, _)) => socket,
             Err(error) => {
-                // Too many open files, for one: whoever wants to connect waits, and nothing else would say so. A client that was
-                // gone already is no news.
+                // With too many open files, for example, new clients wait and no other log line says so. A client that
+                // has already gone is not worth a warning.
                 let is_news = !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset);
                 if is_news && warned_at.is_none_or(|at: Instant| at.elapsed() >= QUIET) {
                     let connections = connections.len();
                     tracing::warn!(%error, connections, "no connection can be accepted; clients wait until one can");
                     warned_at = Some(Instant::now());
                 }
-                // The next may fare better.
+                // The next attempt may succeed.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
-        // Without it a stream waits 40 ms for acknowledgements.
+        // Without TCP_NODELAY, parts of a stream wait up to 40 ms for the client's acknowledgement.
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
         let mut stopped = stopped.clone();
         connections.spawn(Again::new(async move {
-            // The server has no clock for the first byte.
+            // hyper has no timeout for the first byte of a connection.
             let is_silent = tokio::select! {
                 biased;
                 readable = tokio::time::timeout(PATIENCE, socket.readable()) => !matches!(readable, Ok(Ok(()))),
@@ -130,7 +135,7 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
                 return;
             }
             let mut server = auto::Builder::new(TokioExecutor::new());
-            // Without a timer hyper waits for the end of a request's head for ever.
+            // Without a timer, hyper waits for the end of a request's head for ever.
             server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             server.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
             let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
