@@ -1,7 +1,7 @@
-//! How often the cases of the other benches allocate.
+//! Counts the allocations of the cases of the other benches.
 //!
-//! `cargo bench --bench allocations`; see `support` for the arguments. A program of its own: whoever counts stands in
-//! front of the allocator, and in every time that is taken there.
+//! `cargo bench --bench allocations`; see `support` for the arguments. It is a separate program because the counting
+//! allocator would slow down every measured time.
 
 mod cases {
     pub(crate) mod sse;

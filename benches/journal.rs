@@ -1,9 +1,8 @@
-//! What writing calls down before they are sent costs: processor time on the path of a call, the wait, records a second,
-//! and bytes a record.
+//! Measures the cost of the journal: CPU time on the path of a call, latency, calls per second, and bytes per record.
 //!
-//! `cargo bench --bench journal --features memory,testing,upstream`; `-- SECONDS` for longer cases, `-- WORDS` for those
-//! whose name has the words. The journal lies under `target/tmp`. A call goes through the whole gateway, pays from one
-//! budget in memory, and is answered at once.
+//! `cargo bench --bench journal --features memory,testing,upstream`. Pass `-- SECONDS` for longer cases, and
+//! `-- WORDS` to run only the cases whose name contains the words. The journal lies under `target/tmp`. A call goes
+//! through the whole gateway, is charged to one budget in memory, and is answered at once.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -31,7 +30,7 @@ use tollgate::upstream::Provider;
 use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer};
 use tower::ServiceExt;
 
-/// A sink that takes no time, or never anything.
+/// A sink that accepts records at once, or never.
 struct Sink {
     is_stalled: bool,
 }
@@ -47,7 +46,8 @@ fn main() {
     let arguments = || std::env::args().skip(1);
     let seconds = arguments().find_map(|arg| arg.parse().ok()).unwrap_or(3);
     let words = arguments().find(|arg| !arg.starts_with("--") && arg.parse::<u64>().is_err()).unwrap_or_default();
-    // All that runs on this thread is the path of a call, and the reading for sinks that is not on a thread of its own.
+    // This thread runs only the path of the calls, and that part of the shipping to sinks which has no thread of its
+    // own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     println!(
         "{:<32} {:>10} {:>10} {:>10} {:>12} {:>12} {:>10}",
@@ -140,7 +140,7 @@ fn request(principal: &Arc<Principal>) -> Request<Body> {
     request
 }
 
-/// How many bytes a line takes.
+/// The mean size of a line of the journal.
 fn a_record(dir: &Path) -> Option<u64> {
     let lines = verify(dir, &[]).ok().filter(|report| report.broken.is_none())?.lines;
     let mut text = Vec::new();
@@ -148,7 +148,7 @@ fn a_record(dir: &Path) -> Option<u64> {
     (text.len() as u64).checked_div(lines)
 }
 
-/// What this thread, or this process, has had of the processors.
+/// The CPU time of this thread, or of this process.
 fn cpu(who: UsageWho) -> Duration {
     let usage = getrusage(who).expect("it is ours");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,8 +1,8 @@
-//! What a budget in a file gives: calls a second, the wait of a hold and of a settlement, and the processor time of a
+//! Measures budgets in a SQLite file: calls per second, the latency of a hold and of a settlement, and CPU time per
 //! call.
 //!
-//! `cargo bench --bench sqlite --features sqlite`; `-- SECONDS` for longer cases. The file lies under `target/tmp`, so
-//! it is that disk which is measured. A call is a reserve over four pots and a settle.
+//! `cargo bench --bench sqlite --features sqlite`. Pass `-- SECONDS` for longer cases. The file lies under
+//! `target/tmp`, so the figures are those of that disk. A call is one `reserve` over four pots and one `settle`.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -86,7 +86,7 @@ fn quantiles(times: &mut [Duration]) -> [u128; 2] {
     [50, 99].map(|percent| times[(times.len() * percent / 100).min(times.len() - 1)].as_micros())
 }
 
-/// What this process has had of the processors.
+/// The CPU time of this process.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it is ours");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,4 +1,4 @@
-//! What an event costs on its way through, and a byte of a request: next to code that does nothing but look.
+//! Measures the cost of an event of a stream and of a byte of a request, beside code that only scans the bytes.
 //!
 //! `cargo bench --bench sse`; see `support` for the arguments.
 

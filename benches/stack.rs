@@ -1,4 +1,4 @@
-//! What a call through the whole gateway costs, above the upstream that answers it: time and allocations, no sockets.
+//! Measures a call through the whole gateway, beside the bare upstream. There are no sockets.
 //!
 //! `cargo bench --bench stack`; see `support` for the arguments.
 

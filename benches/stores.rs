@@ -1,4 +1,4 @@
-//! What a question to a store in memory costs, boxed futures included, and what it costs to know a key.
+//! Measures requests to the stores in memory, including their boxed futures, and the lookup of a key.
 //!
 //! `cargo bench --bench stores`; see `support` for the arguments.
 

@@ -1,4 +1,4 @@
-//! What an event costs on its way through, and a byte of a request: next to code that does nothing but look.
+//! Measures the cost of an event of a stream and of a byte of a request, beside code that only scans the bytes.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -22,12 +22,12 @@ use tollgate::wire::sse::Scanner;
 use tollgate::{Body, Call, Dialect, Gateway, MeterLayer, RewriteLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// As a busy socket is read.
+/// The size of a read from a busy socket.
 const FRAME: usize = 16 << 10;
 
 pub(crate) fn run(bench: &Bench) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    // Timeouts ask which runtime they are on; nothing here waits for them.
+    // Timeouts need a runtime to be entered, although none of them elapses here.
     let _entered = runtime.enter();
     let streams = |n| {
         [
@@ -111,7 +111,6 @@ impl Streaming<'_> {
         });
     }
 
-    /// Whole answers, from the service that gives them to who reads them.
     fn translator(&self) {
         let client = if self.dialect == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
         let reply = Reply::new("model", "req-1").include_usage(true);
@@ -120,13 +119,14 @@ impl Streaming<'_> {
             let mut out = BytesMut::new();
             for chunk in &*self.stream.events {
                 translator.push(chunk, &mut out);
-                // As it is sent.
+                // Take the output after each chunk, as a server does.
                 black_box(out.split());
             }
             translator.finish(&mut out);
         });
     }
 
+    /// Whole answers, from the upstream service to the reader of the body.
     fn bodies(&self) {
         let cut = self.stream.cut(FRAME);
         for (what, chunks) in [("16 KB chunks", &cut), ("a chunk an event", &self.stream.events)] {
@@ -156,7 +156,7 @@ impl Streaming<'_> {
     }
 }
 
-/// Withholds from everyone, whoever asked.
+/// Withholds the usage event from every client, even from one that asked for it.
 struct Withhold;
 
 impl Rewrite for Withhold {
@@ -195,7 +195,7 @@ where
 }
 
 fn documents(bench: &Bench, size: &str, body: &Bytes) {
-    /// What the gateway looks for.
+    /// The members that the gateway reads.
     const PATHS: [Path; 10] = [
         &["model"],
         &["stream"],
@@ -216,7 +216,7 @@ fn documents(bench: &Bench, size: &str, body: &Bytes) {
     bench.case(&case("serde_json, IgnoredAny"), per, || serde_json::from_slice::<IgnoredAny>(black_box(body)).is_ok());
 }
 
-/// A request of Messages as one of Chat Completions, and that one back.
+/// Translates a Messages request to Chat Completions, and the result back.
 fn translated(bench: &Bench, size: &str, body: &Bytes) {
     use Dialect::{Anthropic, OpenAiChat};
     let there = |body: &[u8]| translate::request(body, Anthropic, OpenAiChat, &Asked::new("gpt-5"));

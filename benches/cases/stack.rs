@@ -1,4 +1,4 @@
-//! What a call through the whole gateway costs, above the upstream that answers it: time and allocations, no sockets.
+//! Measures a call through the whole gateway, beside the bare upstream. There are no sockets.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -37,7 +37,7 @@ const ANSWER: &str = r#"{"id":"msg_01ABCDEFGHJKLMNPQRSTUVWX","type":"message","r
 
 pub(crate) fn run(bench: &Bench) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    // Timeouts ask which runtime they are on; nothing here waits for them.
+    // Timeouts need a runtime to be entered, although none of them elapses here.
     let _entered = runtime.enter();
 
     let json = upstream("application/json", || Body::from(Bytes::from_static(ANSWER.as_bytes())));
@@ -104,8 +104,8 @@ where
     });
 }
 
-/// The gateway with every control on: two limits a minute and calls at once for the key, budgets of the key, its user
-/// and its team.
+/// The gateway with every control on. The key has limits on requests and tokens per minute and on parallel calls. The
+/// key, its user and its team have budgets.
 struct Governed {
     gateway: Gateway,
     headers: http::HeaderMap,
@@ -155,7 +155,7 @@ impl Governed {
         let mut calls = 0_u32;
         bench.case(name, Per::CALL, || {
             calls += 1;
-            // The sink's share of the work is done too, in batches as it comes.
+            // Include the work for the sink, which is done in batches.
             if calls.is_multiple_of(256) {
                 runtime.block_on(self.audit.flush());
             }

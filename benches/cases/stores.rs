@@ -1,4 +1,4 @@
-//! What a question to a store in memory costs, boxed futures included, and what it costs to know a key.
+//! Measures requests to the stores in memory, including their boxed futures, and the lookup of a key.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn limits(bench: &Bench) {
     });
 }
 
-/// Six claims: what a call of a user in a team asks where both have budgets, and the user limits.
+/// Six claims in one request: two limits of a key, and two budgets each of the key and its team.
 fn admission(bench: &Bench) {
     let store: Arc<dyn AdmissionStore> = Arc::new(MemoryStore::new());
     let (slots, money) = (Session::new(Duration::from_secs(8)), Session::new(Duration::from_secs(300)));

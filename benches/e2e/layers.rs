@@ -1,4 +1,4 @@
-//! The layers alone, as a program: what the example gateway is without its log.
+//! Serves the layers alone, as a program: the example gateway without its log.
 
 use std::error::Error;
 
@@ -10,9 +10,10 @@ use tollgate::{Dialect, Gateway};
 
 use super::serve::{self, Stop};
 
-/// The argument that makes this program serve them, before the URL of an upstream that speaks the client's dialect.
+/// The argument that makes this program serve the layers, in front of an upstream that speaks the client's dialect. The
+/// upstream's URL follows.
 pub(crate) const ROLE: &str = "--serve-layers";
-/// The same, in front of one that speaks Chat Completions.
+/// The same, in front of an upstream that speaks Chat Completions.
 pub(crate) const TRANSLATING: &str = "--serve-translating";
 
 pub(crate) fn serve(role: &str, upstream: &str) -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! Requests at a fixed rate, whatever becomes of those before.
+//! Sends requests at a fixed rate, whether or not earlier ones have been answered.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ pub(crate) struct Shape {
     pub(crate) name: &'static str,
     /// Requests a second.
     pub(crate) rate: u32,
-    /// Bytes of the request's body, or a few more.
+    /// The minimum size of the request body, which may be a few bytes larger.
     bytes: usize,
-    /// What the simulated provider is told.
+    /// The directive in the prompt for the simulated provider.
     directive: &'static str,
-    /// Events of the answer; 0 for JSON.
+    /// The number of events in the answer, or 0 for JSON.
     pub(crate) events: u32,
 }
 
@@ -49,10 +49,10 @@ pub(crate) struct Load {
     events: u32,
 }
 
-/// What a round sent, and how long each answer took to its last byte.
+/// The result of a round: how long each answer took to its last byte.
 pub(crate) struct Sent {
     pub(crate) took: Vec<Duration>,
-    /// The latest that a request left after its time.
+    /// The longest delay of a request after its scheduled time.
     pub(crate) late: Duration,
 }
 
@@ -70,7 +70,7 @@ impl Load {
         }
     }
 
-    /// Sends for `round`, and waits for the last answer.
+    /// Sends requests for the duration of `round`, and waits for the last answer.
     pub(crate) async fn drive(&self, round: Duration) -> Result<Sent, Box<dyn Error>> {
         let start = Instant::now();
         let mut answers = JoinSet::new();
@@ -85,7 +85,7 @@ impl Load {
         Ok(Sent { took, late })
     }
 
-    /// With the headers of an SDK.
+    /// A request with the headers of an SDK.
     fn request(&self) -> Request<Full<Bytes>> {
         Request::post(self.uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
@@ -119,7 +119,7 @@ async fn ask(
     let body = answer.into_body().collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
     let is_whole = match events {
         0 => body.ends_with(b"}"),
-        // One that was translated has fewer: a ping, and what ends a message in one piece.
+        // Check only the end: a translated stream has fewer events.
         _ => body.trim_ascii_end().ends_with(br#"{"type":"message_stop"}"#),
     };
     match status {

@@ -1,17 +1,21 @@
-//! What the gateway costs on the wire: CPU time a request, next to a proxy that does nothing (`examples/bare_proxy.rs`).
+//! Measures the gateway on the wire: CPU time per request, compared with a bare proxy (`examples/bare_proxy.rs`).
 //!
 //! ```text
 //! cargo build --release --examples --features sqlite,upstream,testing
 //! cargo bench --bench e2e --features upstream,testing       # or: -- --quick, --rounds 5, --seconds 10, --only stream, --rate 3000
 //! ```
 //!
-//! The programs under test run as processes of their own and are sent requests at a fixed rate, whatever they answer,
-//! in rounds that take turns; the kernel says what CPU time each spent (`/proc/PID/task/*/schedstat`, so Linux only).
-//! The load and the simulated provider live in this process, whose time does not count. The example gateway is measured
-//! open, and governed: with a key, limits, budgets and the audit trail over memory. Beside it stand the layers alone,
-//! served the same way without the log line that the example writes for each call, and translating, in front of a provider
-//! that speaks Chat Completions, whose events are more than twice as long; beside the bare proxy the same one
-//! taking request bodies in before it forwards them, which is the least that anything can cost that reads them.
+//! Each program under test is a separate process. It gets requests at a fixed rate, in rounds in which the programs
+//! take turns. The kernel reports the CPU time of each (`/proc/PID/task/*/schedstat`, so Linux only). This process
+//! sends the load and is the simulated provider, and its own CPU time does not count. The subjects:
+//!
+//! - the bare proxy;
+//! - the bare proxy with `--buffer`, the minimum for anything that reads request bodies;
+//! - the example gateway, open;
+//! - the example gateway, governed: with a key, limits, budgets and the audit trail in memory;
+//! - the layers alone, served the same way, without the log line that the example writes for each call;
+//! - the layers, translating, in front of a provider that speaks Chat Completions, whose events are more than twice as
+//!   long.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -42,14 +46,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg}: a value is missing"));
         match arg.as_str() {
-            // cargo passes it on.
+            // `cargo bench` passes this.
             "--bench" => {}
             "--quick" => (rounds, seconds) = (3, 1),
             "--rounds" => rounds = value()?.parse()?,
             "--seconds" => seconds = value()?.parse()?,
             "--only" => only = Some(value()?),
             "--rate" => rate = Some(value()?.parse()?),
-            // This program again, as one of its subjects.
+            // This program was started again, as one of its own subjects.
             layers::ROLE | layers::TRANSLATING => return layers::serve(&arg, &value()?),
             other => return Err(format!("{other}: no such argument").into()),
         }
@@ -92,7 +96,7 @@ fn measure<'a>(shapes: impl Iterator<Item = &'a Shape>, rounds: usize, round: Du
     Ok(())
 }
 
-/// Serves the simulated provider from here, and gives its URL.
+/// Serves the simulated provider from this process and returns its URL.
 async fn provider(runtime: &Runtime) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);

@@ -1,20 +1,20 @@
-//! Figures of one shape, over its rounds.
+//! Collects and prints the figures of one shape of request, over all rounds.
 
 use std::time::Duration;
 
 use super::load::Sent;
 use super::subject::Spent;
 
-/// What each subject spent, round by round. The first is what the others are compared to.
+/// The CPU time of each subject, round by round. The others are compared with the first.
 pub(crate) struct Report {
     subjects: Vec<Rounds>,
 }
 
 struct Rounds {
     name: &'static str,
-    /// Microseconds of CPU time a request.
+    /// Microseconds of CPU time per request.
     cpu: Vec<f64>,
-    /// Threads woken a request.
+    /// Threads woken per request.
     slices: Vec<f64>,
     took: Vec<Duration>,
     late: Duration,
@@ -45,7 +45,7 @@ impl Report {
         );
         let bare = self.subjects[0].cpu.clone();
         for Rounds { name, cpu, slices, took, late } in &mut self.subjects {
-            // Of the pairs, not of the medians: what the machine did to a round it did to its neighbour.
+            // The median of the ratios, not the ratio of the medians: a busy machine slows neighbouring rounds alike.
             let ratio = median(cpu.iter().zip(&bare).map(|(it, bare)| it / bare).collect());
             let least = cpu.iter().copied().fold(f64::INFINITY, f64::min);
             let middle = median(cpu.clone());

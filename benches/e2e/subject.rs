@@ -1,4 +1,4 @@
-//! A program under test: started, read its CPU time, ended.
+//! A program under test: starts it, reads its CPU time, and ends it.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs};
 
-/// What clients send whom nobody asks for a key.
+/// The key that clients send to a program that does not check keys.
 const KEY: &str = "sk-ant-api03-0123456789abcdef0123456789abcdef";
 
 /// A child process that serves. Killed when dropped.
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) url: String,
-    /// What to send as the key.
+    /// The key that clients send.
     pub(crate) key: String,
     child: Child,
-    /// Kept open: a program that prints to nobody breaks off.
+    /// Kept open, since the program fails when it prints to a closed pipe.
     stdout: BufReader<ChildStdout>,
 }
 
@@ -41,7 +41,7 @@ impl Subject {
         Self::start("gateway", command)
     }
 
-    /// The same with every control on.
+    /// The example gateway with a key, limits, budgets and the audit trail in memory.
     pub(crate) fn governed(upstream: &str) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(example("gateway")?);
         let mint = "name=bench,budget=1000000/day,budget=1000000/month,rpm=1000000000,tpm=1000000000000,parallel=10000";
@@ -76,11 +76,11 @@ impl Subject {
         Err(format!("{name}: ended without listening").into())
     }
 
-    /// What all threads of the process have used so far.
+    /// Returns what all threads of the process have used so far.
     pub(crate) fn spent(&self) -> Result<Spent, Box<dyn Error>> {
         let mut spent = Spent { nanos: 0, slices: 0 };
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // CPU time, time spent waiting for it, and how often it was given.
+            // Three fields: CPU time, time spent waiting for a CPU, and the number of time slices.
             let stat = fs::read_to_string(task?.path().join("schedstat"))?;
             let mut stat = stat.split_ascii_whitespace().map(str::parse::<u64>);
             spent.nanos += stat.next().ok_or("an empty schedstat")??;
@@ -90,7 +90,7 @@ impl Subject {
     }
 }
 
-/// CPU time, and how often a thread was given some: a thread that is woken in vain costs more than most code.
+/// CPU time, and the number of time slices: waking a thread in vain costs more than most code.
 #[derive(Clone, Copy)]
 pub(crate) struct Spent {
     pub(crate) nanos: u64,
@@ -112,7 +112,7 @@ impl Drop for Subject {
     }
 }
 
-/// The program of an example, beside the directory that this one is in.
+/// The path of an example's program, in the `examples` directory of this build.
 fn example(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let me = env::current_exe()?;
     let profile = me.parent().and_then(Path::parent).ok_or("this program is in no target directory")?;

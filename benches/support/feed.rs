@@ -11,13 +11,13 @@ use http::{HeaderMap, Request};
 use http_body::{Frame, SizeHint};
 use tollgate::wire::sse;
 
-/// Escapes as code in JSON has them.
+/// Text with the escapes that source code has in JSON.
 const TEXT: &str = concat!(
     r"The gateway reads what governs a call and passes the rest on as it came.\n",
     r#"    let head = Head::read(&body, dialect)?; // \"model\", \"stream\", \"max_tokens\"\n"#,
 );
 
-/// A conversation of an agent, of at least `bytes` bytes: a system prompt, tools, and turns until it is long enough.
+/// A request of an agent: tools, and turns until the body has at least `bytes` bytes.
 pub(crate) fn conversation(model: &str, stream: bool, bytes: usize) -> Bytes {
     let tool = r#"{"name":"read_file","description":"Reads a file.","input_schema":{"type":"object","properties":{"path":{"type":"string"},"limit":{"type":"integer","minimum":1}},"required":["path"]}}"#;
     let tools = vec![tool; if bytes < 10_000 { 1 } else { 20 }].join(",");
@@ -36,7 +36,7 @@ pub(crate) fn conversation(model: &str, stream: bool, bytes: usize) -> Bytes {
     out.into()
 }
 
-/// A request of an SDK.
+/// A request as an SDK sends it.
 pub(crate) fn request<B>(path: &'static str, headers: &HeaderMap, body: B) -> Request<B> {
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
@@ -45,7 +45,7 @@ pub(crate) fn request<B>(path: &'static str, headers: &HeaderMap, body: B) -> Re
     request
 }
 
-/// The headers that SDKs send, but for the length of the body.
+/// The headers that an SDK sends, except `content-length`.
 pub(crate) fn headers() -> HeaderMap {
     [
         ("host", "127.0.0.1:4000"),
@@ -113,8 +113,8 @@ impl Stream {
         Self::new(before.clone().into_iter().chain(deltas).chain(after.clone()))
     }
 
-    /// A Chat Completions stream of `n` events. With `nulls`, as OpenAI sends it to who asked for usage: every chunk
-    /// but the last says `"usage":null`.
+    /// A Chat Completions stream of `n` events. With `nulls`, it is the stream that OpenAI sends if the client asked
+    /// for usage: every chunk but the last has `"usage":null`.
     pub(crate) fn openai(n: usize, nulls: bool) -> Self {
         let null = if nulls { r#","usage":null"# } else { "" };
         let chunk = |choices: String, usage: &str| {
@@ -133,12 +133,12 @@ impl Stream {
         Self::new(deltas.chain(after.clone()))
     }
 
-    /// A body that gives an event a frame, as a model writes them.
+    /// A body with one frame per event, as a model generates them.
     pub(crate) fn by_event(&self) -> Chunks {
         Chunks::new(self.events.clone())
     }
 
-    /// The stream in frames of `bytes`, as a full socket gives it.
+    /// The stream in frames of `bytes` bytes, as they are read from a busy socket.
     pub(crate) fn cut(&self, bytes: usize) -> Arc<[Bytes]> {
         (0..self.whole.len()).step_by(bytes).map(|at| self.whole.slice(at..self.whole.len().min(at + bytes))).collect()
     }
@@ -149,7 +149,7 @@ fn word(i: usize) -> &'static str {
     WORDS[i % WORDS.len()]
 }
 
-/// A body of frames that are there already. As with hyper's, its end is not foretold unless its length was.
+/// A body whose frames are all ready. Like hyper's body, it knows its end in advance only if its length is known.
 pub(crate) struct Chunks {
     chunks: Arc<[Bytes]>,
     next: usize,
@@ -161,7 +161,7 @@ impl Chunks {
         Chunks { chunks, next: 0, left: None }
     }
 
-    /// With its length said beforehand, as `content-length` does.
+    /// A body with a known length, as `content-length` gives it.
     pub(crate) fn sized(chunks: Arc<[Bytes]>) -> Self {
         let left = Some(chunks.iter().map(|chunk| chunk.len() as u64).sum());
         Chunks { chunks, next: 0, left }

@@ -1,9 +1,11 @@
-//! What the benches of one process share: a clock around a closure, a count of its allocations, and what they feed it.
+//! Times a closure, or counts its allocations, for the benches that run in one process.
 //!
-//! `cargo bench --bench NAME` prints how long every case takes, `cargo bench --bench allocations` how often each
-//! allocates; `-- WORDS` those whose name has the words, `-- --quick` in a tenth of the time. `-- --once N WORDS` runs
-//! each case N times and prints nothing, for a profiler: the difference between two N is what the calls cost, without
-//! what leads up to them.
+//! - `cargo bench --bench NAME` prints how long each case takes.
+//! - `cargo bench --bench allocations` prints how often each case allocates.
+//! - `-- WORDS` runs only the cases whose name contains the words.
+//! - `-- --quick` takes a tenth of the time.
+//! - `-- --once N WORDS` runs each case N times and prints nothing, for a profiler. The difference between two values
+//!   of N is the cost of the calls without the setup.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 #![expect(clippy::float_arithmetic, reason = "measurements are no money")]
@@ -17,9 +19,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Samples of a case; the least and the median are printed.
+/// Samples per case. The minimum and the median are printed.
 const SAMPLES: usize = 21;
-/// Calls whose allocations are counted.
+/// Calls per case whose allocations are counted.
 const COUNTED: u32 = 16;
 
 /// How the cases are run, from the command line.
@@ -28,14 +30,14 @@ pub(crate) struct Bench {
     once: Option<u32>,
     sample: Duration,
     count: Option<Count>,
-    /// Of a group that has had no case yet.
+    /// The heading of a group in which no case has run yet.
     heading: RefCell<String>,
 }
 
-/// Counts the allocations of what it runs.
+/// Runs a closure and counts its allocations.
 type Count = fn(&mut dyn FnMut()) -> u64;
 
-/// What one call of a case goes through.
+/// The bytes and events that one call of a case processes.
 #[derive(Clone, Copy)]
 pub(crate) struct Per {
     pub(crate) bytes: usize,
@@ -57,7 +59,7 @@ impl Bench {
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                // cargo passes it on.
+                // `cargo bench` passes this.
                 "--bench" => {}
                 "--quick" => bench.sample /= 10,
                 "--once" => bench.once = Some(args.next().and_then(|n| n.parse().ok()).expect("--once: a number")),
@@ -90,7 +92,7 @@ impl Bench {
         print!("{}", self.heading.take());
         if let Some(count) = self.count {
             let mut calls = || (0..COUNTED).for_each(|_| drop(black_box(call())));
-            // The first ones fill what is kept.
+            // Warm up: the first calls fill caches and pools.
             calls();
             let counted = count(&mut calls);
             let allocations = counted as f64 / f64::from(COUNTED);
@@ -111,7 +113,7 @@ impl Bench {
 }
 
 impl Per {
-    /// A call, and nothing to divide it by.
+    /// A case that is measured per call only.
     pub(crate) const CALL: Per = Per { bytes: 0, events: 0 };
 
     pub(crate) fn bytes(bytes: usize) -> Self {
@@ -127,7 +129,7 @@ fn time<T>(calls: u32, call: &mut impl FnMut() -> T) -> Duration {
     start.elapsed()
 }
 
-/// The output of a future that never waits.
+/// Returns the output of a future that is ready at once.
 pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -135,7 +137,7 @@ pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Reads a body that never waits, as a server does, and gives how many bytes it had.
+/// Reads a body that is always ready, as a server does, and returns its number of bytes.
 pub(crate) fn drain<B>(body: B) -> usize
 where
     B: http_body::Body<Data = bytes::Bytes>,
