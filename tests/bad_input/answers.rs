@@ -1,4 +1,4 @@
-//! Answers of an upstream that has come to a head: its errors, its headers, its web pages.
+//! Upstreams that answer with a head: with errors, bad headers, or web pages.
 
 use http::Request;
 use tollgate::domain::outcome::{AttemptEnd, End};
@@ -22,7 +22,7 @@ async fn an_error_of_the_provider_passes_with_its_status_its_bytes_and_its_advic
         ("500 Internal Server Error", "x-should-retry: true\r\n"),
         ("503 Service Unavailable", "retry-after: Wed, 21 Oct 2037 07:28:00 GMT\r\n"),
     ];
-    // No parser may have touched it: odd white space, a key twice, a number that no double holds.
+    // A parser would change this body: odd white space, a duplicate key, a number that no double can hold.
     let body = "\n{ \"type\":\"error\", \"error\":{\"type\":\"x\",\"message\":\"prompt is too long: 9 > 8\",\"n\":1e400}, \"error_id\":1,\"error_id\":2 }\n";
     for (status, headers) in rows {
         let rude =
@@ -75,7 +75,7 @@ async fn an_answer_of_no_bytes_that_is_called_gzip_is_one_of_no_bytes() {
         let rude = Rude::start(vec![answer(status, headers, "")]).await;
         let mut stack = Stack::over(&rude.url()).await;
         for dialect in BOTH {
-            // The client has not said that it takes gzip.
+            // The client did not send `accept-encoding: gzip`.
             let reply = stack.post(dialect, request(dialect, "")).await;
             assert!(status.starts_with(reply.status.as_str()), "{status}: {}", reply.status);
             assert_eq!((reply.text(), reply.cut, reply.header("content-encoding")), ("", false, ""), "{status}");
@@ -120,7 +120,7 @@ async fn an_error_that_comes_before_the_provider_has_read_the_request_passes_too
     let rude = Rude::impatient(acts).await;
     let mut stack = Stack::over(&rude.url()).await;
     for dialect in BOTH {
-        // More than the sockets in between can hold.
+        // More than the buffers of the sockets can hold.
         let large = request(dialect, &format!(r#","x":"{}""#, "a".repeat(24 << 20)));
         let reply = stack.post(dialect, large).await;
         assert_eq!((reply.status.as_u16(), reply.text()), (413, body));
@@ -134,7 +134,7 @@ async fn an_error_that_comes_before_the_provider_has_read_the_request_passes_too
 async fn a_provider_that_refuses_our_credential_is_our_fault_and_not_the_clients() {
     const OURS: Expected =
         Expected { status: [500, 500], anthropic: "api_error", openai: ("server_error", Some("upstream_auth")) };
-    // Providers repeat the key, or half of it.
+    // Some providers repeat the key, or half of it, in their errors.
     let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {CREDENTIAL}"}}}}"#);
     let headers = format!("content-type: application/json\r\nx-echo: {CREDENTIAL}\r\nwww-authenticate: Bearer\r\n");
     let rude = Rude::start(vec![answer("401 Unauthorized", &headers, body)]).await;

@@ -1,4 +1,4 @@
-//! Upstreams that never come to an answer.
+//! Upstreams that never send a head.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn a_refused_connection_is_502() {
 async fn a_host_that_does_not_exist_is_502() {
     let mut stack = Stack::over("http://no-such-host.invalid").await;
     let reply = stack.post(BOTH[0], request(BOTH[0], "")).await;
-    // Where names are resolved slowly, the connection's time runs out first.
+    // If name resolution is slow, the connect timeout comes first.
     assert!(matches!(reply.status.as_u16(), 502 | 504), "{}", reply.status);
     assert!(!reply.text().contains("no-such-host"), "{}", reply.text());
     let outcome = stack.outcome_of(&reply).await;
@@ -93,7 +93,7 @@ async fn an_upstream_that_never_lets_us_in_is_504_and_has_seen_nothing() {
     drop((listener, callers));
 }
 
-/// A listener whose queue is full, so that the next connection waits.
+/// A listener whose backlog is full, so that the next connection waits.
 async fn full_listener() -> Option<(TcpListener, SocketAddr, Vec<TcpStream>)> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("loopback");

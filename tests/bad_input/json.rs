@@ -1,4 +1,4 @@
-//! Bodies that are no request, and members that govern but cannot be read in one way only.
+//! Bodies that are not a request, and governing members that are ambiguous.
 
 use tollgate::Dialect;
 use tollgate::domain::outcome::End;
@@ -6,7 +6,7 @@ use tollgate::domain::outcome::End;
 use crate::shape::{Expected, INVALID};
 use crate::stack::{BOTH, Stack, model};
 
-/// `$M` stands for a model of the dialect.
+/// Replaces `$M` with a model of the dialect.
 fn fill(template: &str, dialect: Dialect) -> Vec<u8> {
     template.replace("$M", model(dialect)).into_bytes()
 }
@@ -36,7 +36,7 @@ async fn all_pass(rows: &[(&str, &str)]) {
             let received = stack.provider.received();
             let received = received.last().expect("the request went upstream");
             assert_eq!(received.body, body, "{why}");
-            // The provider of these tests refuses numbers that no double holds; that answer is its own.
+            // The simulated provider itself refuses numbers that no double can hold.
             let expected = if reply.status == 200 { End::Complete } else { End::Failed };
             assert_eq!(outcome.end, expected, "{why}");
         }

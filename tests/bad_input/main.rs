@@ -1,5 +1,8 @@
-//! Bad input from either side, over real sockets: what a client sends wrong never reaches the provider, what a provider
-//! answers wrong never looks like the client's fault, and every call closes once with the truth.
+//! Bad input from clients and from providers, over real sockets.
+//!
+//! - A malformed request never reaches the provider.
+//! - A malformed answer never looks like the client's fault.
+//! - Every call closes once, with the true outcome.
 
 mod answers;
 mod heads;

@@ -1,4 +1,4 @@
-//! Requests that are wrong before their body is: no body, another method, another coding, half of it.
+//! Requests that are wrong whatever their JSON is: no body, half a body, another method, a content coding.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn another_method_is_405_in_the_dialect_of_the_path() {
             assert_eq!(reply.header("allow"), "POST", "{method}");
             stack.was_refused(&reply, dialect, METHOD, method).await;
         }
-        // An answer to HEAD has its head alone.
+        // An answer to HEAD has no body.
         let reply = stack.send(Request::head(path(dialect)), "").await;
         assert_eq!((reply.status.as_u16(), reply.body.len()), (405, 0));
         let outcome = stack.outcome_of(&reply).await;
@@ -59,7 +59,8 @@ async fn a_compressed_body_is_refused_whatever_its_coding() {
     let mut stack = Stack::new().await;
     for dialect in BOTH {
         for coding in ["gzip", "br", "zstd", "gzip, identity", "nonsense"] {
-            // Plain bytes in it: a gateway that believed them would read what the provider does not.
+            // The body is plain in truth. A gateway that ignored the header would read something else than the
+            // provider.
             let builder = Request::post(path(dialect)).header("content-encoding", coding);
             let reply = stack.send(builder, request(dialect, "")).await;
             stack.was_refused(&reply, dialect, INVALID, coding).await;
@@ -97,7 +98,7 @@ async fn a_client_that_sends_half_its_body_and_leaves_closes_its_call_and_costs_
     let mut stack = Stack::new().await;
     for dialect in BOTH {
         let body = request(dialect, "");
-        // `half` of a length, and a chunk without an end.
+        // Half of the declared length, half a chunk, and a body without its last chunk.
         let declared = format!("content-length: {}\r\n\r\n{}", body.len(), &body[..body.len() / 2]);
         let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{}", body.len(), &body[..body.len() / 2]);
         let whole_chunk = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len());
@@ -163,7 +164,7 @@ async fn a_client_that_was_asked_for_its_body_reads_why_it_is_refused_in_its_mid
         let mut asked = [0; 25];
         socket.read_exact(&mut asked).await.expect("an answer");
         assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
-        // It sends all before it reads, as most do, and has not sent all when it is refused.
+        // Like most clients, it sends everything before it reads. It is refused before it has sent everything.
         let chunk = format!("2710\r\n{}\r\n", "a".repeat(10_000));
         socket.write_all(chunk.as_bytes()).await.expect("it is taken");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -183,14 +184,14 @@ async fn a_head_beyond_all_bounds_is_hypers_to_refuse_and_opens_no_call() {
     let mut stack = Stack::new().await;
     let mut socket = TcpStream::connect(stack.gateway.addr).await.expect("the gateway listens");
     let head = format!("POST {} HTTP/1.1\r\nhost: g\r\nx: {}\r\n\r\n", path(Dialect::Anthropic), "a".repeat(1 << 20));
-    // It may hang up before it has heard all of it.
+    // The server may close the connection before it has read all of this.
     let _ = socket.write_all(head.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
     stack.outcomes.none_left().await;
     assert!(stack.provider.received().is_empty());
-    // And the gateway is as well as before.
+    // The gateway still works.
     assert_eq!(stack.post(Dialect::Anthropic, request(Dialect::Anthropic, "")).await.status, 200);
 }
 

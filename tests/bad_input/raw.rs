@@ -1,4 +1,4 @@
-//! Peers without manners: an upstream that says exactly these bytes, and a client that does.
+//! Peers on plain sockets: an upstream that sends exactly the given bytes, and a client that does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 
 use crate::stack::Reply;
 
-/// One thing that the upstream does, after it has read a whole request.
+/// One step of the upstream, after it has read a whole request.
 #[derive(Clone)]
 pub(crate) enum Act {
     Say(Bytes),
-    /// An end without a goodbye.
+    /// Resets the connection.
     Reset,
-    /// Silence for as long as the test lasts.
+    /// Stays silent for as long as the test runs.
     Hang,
 }
 
@@ -64,7 +64,7 @@ impl Rude {
         format!("http://{}", self.addr)
     }
 
-    /// How many whole requests it has read.
+    /// The number of whole requests that it has read.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -88,7 +88,7 @@ async fn play(mut socket: TcpStream, acts: Vec<Act>, requests: Arc<AtomicUsize>,
     }
 }
 
-/// Reads up to the end that `content-length` gives, or of the head alone; whether it came.
+/// Reads a request up to the end that `content-length` gives, or its head alone. Returns whether all of it came.
 async fn read_request(socket: &mut TcpStream, with_body: bool) -> bool {
     let mut bytes = Vec::new();
     loop {
@@ -128,7 +128,7 @@ pub(crate) fn last_chunk() -> Act {
     say("0\r\n\r\n")
 }
 
-/// Writes all of `bytes` and only then reads, as the simplest of clients do; the answer must be one with a length.
+/// Writes all of `bytes` before it reads, as the simplest clients do. The answer must have a `content-length`.
 pub(crate) async fn ask(addr: SocketAddr, bytes: &[u8]) -> Reply {
     let exchange = async {
         let mut socket = TcpStream::connect(addr).await.expect("the gateway listens");

@@ -1,4 +1,4 @@
-//! The shape of an error, which is what SDKs and agents act on.
+//! Checks the shape of errors, which SDKs and agents act on.
 
 use serde_json::Value;
 use tollgate::Dialect;
@@ -21,7 +21,7 @@ pub(crate) const UNREACHABLE: Expected =
 pub(crate) const TIMEOUT: Expected =
     Expected { status: [504, 504], anthropic: "timeout_error", openai: ("server_error", Some("timeout")) };
 
-/// Checks the JSON of an error in `dialect`, and gives its message.
+/// Checks the JSON of an error in `dialect`, and returns its message.
 pub(crate) fn error_json(json: &[u8], dialect: Dialect, expected: Expected, request_id: &str) -> String {
     let value: Value = serde_json::from_slice(json).expect("an error is JSON");
     let error = &value["error"];
@@ -32,7 +32,7 @@ pub(crate) fn error_json(json: &[u8], dialect: Dialect, expected: Expected, requ
     } else {
         assert_eq!(error["type"], expected.openai.0, "{value}");
         assert_eq!(error["code"].as_str(), expected.openai.1, "{value}");
-        // Strict clients want the member, `null` or not.
+        // Strict clients require the members, even if they are `null`.
         assert!(error.as_object().is_some_and(|e| e.contains_key("param") && e.contains_key("code")), "{value}");
     }
     let message = error["message"].as_str().expect("a message").to_owned();
@@ -56,7 +56,7 @@ impl Reply {
 }
 
 impl Stack {
-    /// Posts a body that must be refused at the door, and checks everything about the refusal.
+    /// Posts a body that must be refused before any attempt, and checks everything about the refusal.
     pub(crate) async fn refuses(&mut self, dialect: Dialect, body: &[u8], expected: Expected, why: &str) -> String {
         let reply = self.post(dialect, body.to_vec()).await;
         self.was_refused(&reply, dialect, expected, why).await

@@ -1,4 +1,4 @@
-//! Too much: of bytes, of depth, of tools, of calls at once.
+//! Requests over a limit: too many bytes, too deep, too many tools, too many calls at once.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -45,7 +45,7 @@ async fn a_body_beyond_the_hosts_own_limit_is_answered_413() {
     for dialect in BOTH {
         let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
         let body = http_body_util::Limited::new(Body::from(of_len(dialect, 2_000)), 1_000);
-        // As it comes when no length was said.
+        // `map_frame` hides the length of the body.
         let body = Body::new(body.map_frame(|frame| frame));
         let request = Request::post(path(dialect)).body(body).expect("a request");
         let answer = IngestLayer::new().layer(inner).oneshot(request).await.expect("infallible");
@@ -150,7 +150,7 @@ async fn a_call_beyond_the_bytes_in_memory_is_told_to_come_back_in_a_second_and_
         stack.provider.script(Script::new().head_delay(Duration::from_secs(1)));
         let first = stack.post(dialect, of_len(dialect, 3000));
         let second = async {
-            // The first is upstream then, and its body still held.
+            // By then the first call is upstream, and its body is still held in memory.
             while stack.provider.received().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -166,7 +166,7 @@ async fn a_call_beyond_the_bytes_in_memory_is_told_to_come_back_in_a_second_and_
         assert_eq!(third.status, 200, "the first has given its room back");
         stack.outcome_of(&third).await;
 
-        // Larger than all the room there is, and refused in the middle of reading: nothing may stay taken.
+        // A body larger than all the memory allowed is refused while it is read. None of the memory may stay counted.
         for _ in 0..3 {
             stack.refuses(dialect, &of_len(dialect, 6000), FULL, "larger than all of it").await;
         }
@@ -207,7 +207,7 @@ async fn nesting_passes_at_128_and_is_refused_at_129_or_10_000() {
             for depth in [129, 10_000] {
                 stack.refuses(dialect, &deep(depth, open, close), INVALID, "too deep").await;
             }
-            // Brackets that never close must not cost more than those that do.
+            // Brackets that never close must not cost more time than brackets that do.
             stack.refuses(dialect, &deep(100_000, open, ""), INVALID, "open for ever").await;
             let before = stack.provider.received().len();
             let reply = stack.post(dialect, deep(128, open, close)).await;
@@ -244,7 +244,7 @@ async fn messages_pass_at_100_000_and_are_refused_at_one_more() {
     }
 }
 
-/// One frame, after which it has ended, and says so. Whoever asks for more waits for ever.
+/// A body of one frame that then reports its end. Polling it again waits for ever.
 struct Ended(Option<Bytes>);
 
 impl http_body::Body for Ended {

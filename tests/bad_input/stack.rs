@@ -17,7 +17,7 @@ use crate::support::{Outcomes, Server, canary, log};
 
 pub(crate) const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
 
-/// What the gateway proves itself with; no client may ever read it.
+/// The gateway's credential for the provider. No client may ever see it.
 pub(crate) const CREDENTIAL: &str = "sk-canary-of-the-gateway";
 
 pub(crate) fn path(dialect: Dialect) -> &'static str {
@@ -28,18 +28,18 @@ pub(crate) fn model(dialect: Dialect) -> &'static str {
     if dialect == Dialect::Anthropic { "claude-test" } else { "gpt-test" }
 }
 
-/// A good request, with more members at its end (`,"n":1`).
+/// A valid request, with `more` members at its end (such as `,"n":1`).
 pub(crate) fn request(dialect: Dialect, more: &str) -> String {
     format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}]{more}}}"#, model(dialect))
 }
 
-/// A gateway whose two upstreams are one provider.
+/// A gateway whose two upstreams are the same provider.
 pub(crate) struct Stack {
     pub(crate) gateway: Server,
     pub(crate) provider: Simulated,
     pub(crate) outcomes: Outcomes,
     client: Client<HttpConnector, Body>,
-    /// Where the simulated provider listens, if it is the one.
+    /// The server of the simulated provider, if that is the upstream.
     _upstream: Option<Server>,
 }
 
@@ -57,7 +57,7 @@ impl Stack {
         stack
     }
 
-    /// In front of something else than the simulated provider.
+    /// A gateway in front of another server than the simulated provider.
     pub(crate) async fn over(url: &str) -> Self {
         Self::build(url, IngestLayer::new(), |provider| provider).await
     }
@@ -81,7 +81,7 @@ impl Stack {
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
-            // Every other name is some upstream's.
+            // Every other model name is served by one of the upstreams.
             .alias("nobodys", [] as [&str; 0])
             .layer(GatewayLayer::new().ingest(ingest).on_close(observer))
             .build();
@@ -98,7 +98,7 @@ impl Stack {
         self.send(Request::post(path(dialect)), body).await
     }
 
-    /// Sends to the gateway, whatever the builder says of the path.
+    /// Sends a request to the gateway. The builder's URI only has to have the path.
     pub(crate) async fn send(&self, request: http::request::Builder, body: impl Into<Body>) -> Reply {
         let mut request = request.body(body.into()).expect("a request");
         let path = request.uri().path_and_query().expect("a path").as_str();

@@ -1,4 +1,4 @@
-//! Event streams that go wrong in their middle.
+//! Event streams that break in the middle.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::raw::{Act, Rude, chunk, last_chunk, stream_head};
 use crate::shape::{Expected, TIMEOUT, UNREACHABLE, error_json};
 use crate::stack::{Reply, Stack, request};
 
-/// Who asks for the stream.
+/// The client that asks for the stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Peer {
     Anthropic,
     OpenAi,
-    /// Its usage chunk is not withheld, so nothing stands between it and the bytes.
+    /// It asks for the usage chunk, so the gateway withholds nothing and passes the bytes through.
     OpenAiWithUsage,
 }
 
@@ -54,7 +54,7 @@ impl Peer {
         }
     }
 
-    /// Plays `acts` after the head of a stream, and gives what the client got and what the call came to.
+    /// Plays `acts` after the head of a stream. Returns what the client got and the outcome of the call.
     async fn hears(self, acts: Vec<Act>, idle: Duration) -> (Reply, Outcome) {
         let rude = Rude::start([vec![stream_head()], acts].concat()).await;
         let mut stack = Stack::build(&rude.url(), IngestLayer::new(), |p| p.idle_timeout(idle)).await;
@@ -69,7 +69,7 @@ impl Peer {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Checks that the client got `before`, then an error event of its dialect, then a good end.
+/// Checks that the client got `before`, then an error event of its dialect, and then a proper end of the body.
 fn ends_with_error_event(peer: Peer, reply: &Reply, before: &[u8], expected: Expected) {
     assert!(!reply.cut, "{peer:?}");
     let event = reply.body.strip_prefix(before).expect("what came before is untouched");
@@ -97,7 +97,7 @@ async fn a_stream_that_ends_half_way_with_a_good_end_is_no_whole_answer_to_who_c
             let acts = if body.is_empty() { vec![last_chunk()] } else { vec![chunk(body), last_chunk()] };
             let (reply, outcome) = peer.hears(acts, LONG).await;
             match peer {
-                // Within an event only a cut connection is honest.
+                // In the middle of an event, the gateway can only cut the connection.
                 Peer::Anthropic if !body.is_empty() && !body.ends_with("\n\n") => {
                     assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), true));
                 }
@@ -137,7 +137,7 @@ async fn a_stream_that_lacks_only_its_last_event_passes_to_the_byte() {
     let body = [&peer.begun().concat(), last].concat();
     let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
     assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false));
-    // What it cost is known all the same.
+    // Its usage is known all the same.
     assert_eq!((outcome.attempts[0].end, outcome.attempts[0].usage_is_final), (AttemptEnd::Broken, true));
 }
 
@@ -149,7 +149,7 @@ async fn a_chat_stream_that_lacks_only_its_mark_is_charged_what_it_stated() {
     let (reply, outcome) = peer.hears(vec![chunk(&body), last_chunk()], LONG).await;
     assert_eq!((&*reply.body, reply.cut), (body.as_bytes(), false));
     assert!(outcome.attempts[0].usage_is_final && outcome.usage.is_some_and(|usage| usage.output == 4), "{outcome:?}");
-    // One that is cut off behind it states no more than one that goes on.
+    // If the stream is cut off after this usage, the usage is not final.
     let (_, outcome) = peer.hears(vec![chunk(&body), Act::Reset], LONG).await;
     assert!(!outcome.attempts[0].usage_is_final, "{outcome:?}");
 }
@@ -165,7 +165,7 @@ async fn a_stream_that_breaks_within_an_event_is_a_cut_connection_or_ends_before
             let (reply, outcome) = peer.hears(acts, LONG).await;
             is_broken(peer, &outcome);
             if peer == Peer::OpenAi {
-                // Half an event waits to be known for no usage chunk; never sent, it leaves room for an honest error.
+                // The gateway holds half an event back, since it may be the usage chunk. So an error event can follow.
                 ends_with_error_event(peer, &reply, whole.as_bytes(), UNREACHABLE);
             } else {
                 assert!(reply.cut, "{peer:?}: an error event would become part of the half event");
@@ -228,7 +228,7 @@ async fn garbage_in_a_stream_passes_to_the_byte() {
         let begun = peer.begun();
         for garbage in garbage {
             let body = [begun[0].as_bytes(), garbage, begun[2].as_bytes(), peer.rest().as_bytes()].concat();
-            // As one piece, and byte for byte.
+            // In one piece, and byte by byte.
             for size in [body.len(), 1] {
                 let acts: Vec<Act> = body.chunks(size).map(chunk).chain([last_chunk()]).collect();
                 let (reply, outcome) = peer.hears(acts, LONG).await;

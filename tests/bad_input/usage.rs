@@ -1,4 +1,4 @@
-//! Usage that no provider should state: it may lose its own count, and nothing else.
+//! Malformed usage: at most the malformed figure itself may be lost, and nothing else.
 
 use tollgate::Dialect;
 use tollgate::domain::outcome::{AttemptEnd, End};
@@ -6,13 +6,13 @@ use tollgate::domain::outcome::{AttemptEnd, End};
 use crate::raw::{Rude, answer, chunk, last_chunk, stream_head};
 use crate::stack::{BOTH, Stack, request};
 
-/// Usage as it might come, with the output tokens that are beyond doubt in it.
+/// Malformed usage, and the output tokens that can still be read from it.
 struct Row {
     usage: &'static str,
     output: Option<u64>,
 }
 
-/// `IN` and `OUT` stand for the names of the dialect.
+/// `IN` and `OUT` stand for the dialect's names of the members.
 const ROWS: [Row; 21] = [
     Row { usage: r#"{"IN":-1,"OUT":7}"#, output: Some(7) },
     Row { usage: r#"{"IN":1.5,"OUT":7}"#, output: Some(7) },
@@ -25,7 +25,7 @@ const ROWS: [Row; 21] = [
     Row { usage: r#"{"IN":9,"OUT":7,"total_tokens":-3}"#, output: Some(7) },
     Row { usage: r#"{"OUT":7,"IN":9,"unknown":{"OUT":1}}"#, output: Some(7) },
     Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":null,"cache_creation":null}"#, output: Some(7) },
-    // Servers written in PHP send an empty object as an empty array.
+    // PHP servers encode an empty object as an empty array.
     Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":[],"cache_creation":[]}"#, output: Some(7) },
     Row { usage: r#"{"IN":9,"OUT":7,"completion_tokens_details":"none","server_tool_use":"none"}"#, output: Some(7) },
     Row { usage: r#"{"IN":9,"OUT":7,"prompt_tokens_details":5,"output_tokens_details":5}"#, output: Some(7) },
@@ -72,7 +72,7 @@ fn stream(dialect: Dialect, usage: &str) -> String {
     }
 }
 
-/// What went wrong with each row, gathered so that one run tells of all.
+/// Plays every row and returns what went wrong, so that one run reports all failures.
 async fn play(is_stream: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for dialect in BOTH {
@@ -117,7 +117,7 @@ async fn absurd_usage_in_a_stream_breaks_neither_the_answer_nor_the_account_of_i
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A stream that states its usage as it goes: what came out so far, and why it has stopped.
+/// A stream that states usage repeatedly: the output so far, and the finish reason.
 fn running(dialect: Dialect, figures: &[(u64, &str)]) -> String {
     let open = r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#.to_owned();
     let mut events = if dialect == Dialect::Anthropic { vec![open] } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! Bodies that end in every way in which a body can, and a client for both versions of HTTP.
+//! Bodies with every possible kind of end, and a client for HTTP/1.1 and HTTP/2.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tollgate::body::BoxError;
 
-/// How a body shows its end.
+/// How a body signals its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// By `is_end_stream`, after its last frame.
@@ -24,7 +24,7 @@ pub(crate) enum Shape {
     UnknownLength,
     /// By an exact length, and never by `is_end_stream`.
     ExactLength,
-    /// It is over before it begins.
+    /// It is empty, and reports that from the start.
     Empty,
     /// By an error, after its frames.
     Breaks,
@@ -47,7 +47,7 @@ pub(crate) fn shaped(shape: Shape) -> Shaped {
     Shaped { shape, left: frames.len() as u64 * 4, frames }
 }
 
-/// A stream that states usage, says `mark`, and then keeps the line open.
+/// A stream that states usage, sends `mark`, and then stays open.
 pub(crate) fn said(mark: &'static str) -> Shaped {
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
     Shaped {

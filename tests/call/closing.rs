@@ -1,4 +1,4 @@
-//! Hooks, settlements and who closes last.
+//! Hooks, settlements, and which part of a stack closes a call last.
 
 use std::convert::Infallible;
 use std::pin::pin;

@@ -23,7 +23,7 @@ fn why() -> Rejection {
     Rejection::new(RejectionKind::ShuttingDown, "enough")
 }
 
-/// Cuts the call that it is the body of, in the middle of being polled, and has something or nothing to say then.
+/// A body that cuts its own call while it is polled, and then returns a frame or none.
 struct CutsItself(LiveCalls, Option<&'static str>);
 
 impl http_body::Body for CutsItself {
@@ -116,7 +116,7 @@ async fn an_answer_that_came_whole_and_of_which_nothing_went_out_is_not_taken_fo
     let metered = MeterLayer::new().layer(service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::from(r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#)))
     }));
-    // Who translates has all of it before it hands out any.
+    // A translator, for example, collects the whole answer before it hands out any of it.
     let collected = service_fn(move |request: Request<Body>| {
         let answering = metered.clone().oneshot(request);
         async move {

@@ -1,4 +1,4 @@
-//! Whoever drops the request's future, at whichever poll, the call closes once.
+//! A call closes exactly once, whichever poll the request's future is dropped after.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use crate::support::Outcomes;
 
-/// Pending a few times before it lets anything pass, so that there are polls to be dropped at.
+/// A gate that is pending a few times, so that there are polls to drop the future after.
 struct Slow;
 
 #[async_trait]
@@ -66,7 +66,7 @@ fn request() -> Request<Slowly> {
     Request::post("/v1/messages").body(Slowly { frames, rested: false }).expect("a request")
 }
 
-/// Polls `future` as its wakers ask, to its end or for `most` polls.
+/// Polls `future` whenever it is woken, until it ends or has been polled `most` times.
 async fn polls<F: Future>(mut future: Pin<&mut F>, most: usize) -> Option<F::Output> {
     let mut polled = 0;
     poll_fn(|cx| {
@@ -89,7 +89,7 @@ async fn a_request_future_dropped_at_its_kth_poll_closes_its_call_once_for_every
             let future = pin!(gateway.clone().oneshot(request()));
             answered = polls(future, k).await.is_some();
         }
-        // Polled never, a future opens nothing: there is no call to close.
+        // A future that is never polled opens no call.
         if k > 0 {
             assert_eq!(outcomes.next().await.end, End::Abandoned, "dropped at poll {k}");
         }
@@ -120,7 +120,7 @@ async fn an_answer_dropped_after_its_nth_frame_closes_its_call_once_for_every_n(
             assert!(n > 5, "there were frames to be dropped after");
             break;
         }
-        // After the last frame the body has ended, whether or not anyone asks for more.
+        // Once the last frame is out, the body has ended, even if nobody polls it again.
         assert!(matches!(end, End::Abandoned | End::Complete), "{end:?} after {n} frames");
     }
     assert!(ended, "the answer never came to its end");

@@ -1,4 +1,4 @@
-//! The end-of-body table, over real sockets.
+//! How each kind of end of a body closes the call, over real sockets.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use crate::bodies::{Shape, Version, shaped, try_send};
 use crate::support::{Outcomes, Server};
 
-/// One exchange over a socket, with a call and an attempt around a service that answers in this shape.
+/// Makes one exchange over a socket, with a call and an attempt around a service whose body has this shape.
 async fn exchange(version: Version, method: Method, status: StatusCode, shape: Shape) -> (Outcome, Option<Bytes>) {
     let (mut outcomes, observer) = Outcomes::new();
     let service = ServiceBuilder::new().layer(CallLayer::new().on_close(observer)).layer(MeterLayer::new()).service(
@@ -25,7 +25,7 @@ async fn exchange(version: Version, method: Method, status: StatusCode, shape: S
     );
     let server = Server::start(service).await;
     let request = Request::builder().method(method).uri("/anything").body(Full::default()).expect("a request");
-    // A body that breaks at once takes its head with it: hyper has not flushed it yet.
+    // If a body breaks at once, the head is lost too: hyper has not flushed it yet.
     let body = match try_send(version, server.addr, request).await {
         Ok(answer) => answer.into_body().collect().await.ok().map(|body| body.to_bytes()),
         Err(_) => None,
@@ -79,7 +79,7 @@ async fn an_answer_that_has_no_body_on_the_wire_is_complete_whatever_its_object_
 async fn an_answer_to_head_tells_a_length_only_where_there_is_one() {
     for (status, body, told) in [
         (StatusCode::OK, "abc", Some("3")),
-        // As axum leaves it, for a GET whose answer is a stream.
+        // What axum leaves of a GET whose answer is a stream.
         (StatusCode::OK, "", None),
         (StatusCode::NO_CONTENT, "abc", None),
         (StatusCode::NOT_MODIFIED, "abc", None),

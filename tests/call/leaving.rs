@@ -12,7 +12,7 @@ use tollgate::{Dialect, Gateway, GatewayLayer};
 use crate::bodies::{Version, send, try_send};
 use crate::support::{Outcomes, Server};
 
-/// A gateway on a socket, before a simulated provider on another.
+/// A gateway on a socket, in front of a simulated provider on another.
 struct Stage {
     gateway: Server,
     provider: Option<Server>,
@@ -43,7 +43,7 @@ fn streamed(directive: &str) -> Request<Full<bytes::Bytes>> {
     Request::post("/v1/messages").body(Full::from(body)).expect("a request")
 }
 
-/// The provider's bill is the truth: usage that was seen may not be above it, nor may a stream be left running.
+/// Checks against the provider's bill: the usage that was seen may not exceed it, and no stream may be left running.
 fn assert_within_the_bill(outcome: &Outcome, bill: &Bill) {
     let line = bill.lines().pop().expect("a generation began");
     let usage = outcome.usage.expect("usage stands in the first event");
@@ -90,7 +90,7 @@ async fn a_client_that_leaves_while_upstream_is_silent_is_noticed_at_once() {
         let mut body = send(version, stage.gateway.addr, streamed("sim:stall=2")).await.into_body();
         body.frame().await.expect("the first event").expect("is well");
         drop(body);
-        // Well below the 5 s after which the silence itself would end the call.
+        // Well below the 5 seconds after which the provider's silence would end the call.
         let outcome = tokio::time::timeout(Duration::from_secs(2), stage.outcomes.next()).await.expect("noticed");
         assert_eq!(outcome.end, End::Abandoned, "{version:?}");
         assert_within_the_bill(&outcome, &stage.bill);
@@ -118,7 +118,7 @@ async fn a_provider_that_dies_in_mid_stream_fails_the_call() {
     let mut stage = stage().await;
     let mut body = send(Version::H1, stage.gateway.addr, streamed("sim:deltas=1000,delay=5")).await.into_body();
     body.frame().await.expect("the first event").expect("is well");
-    // Closing a listener leaves its connections; aborting the runtime's task that holds them does not.
+    // Dropping the server closes its connections too.
     stage.provider.take();
     let _ = body.collect().await;
     let outcome = stage.outcomes.next().await;

@@ -1,15 +1,14 @@
-//! What clients ask for that the answer must be made to fit: each as a request of theirs, which says by its translation what that
-//! takes.
+//! Client requests that determine how the answer has to be translated. Translating the request yields the [`Reply`].
 
 use serde_json::{Value, json};
 use tollgate::Dialect::{self, Anthropic, OpenAiChat};
 use tollgate::dialect::translate::{Asked, Mode, Reply, request};
 use tollgate::domain::catalog::Abilities;
 
-/// As many different ones as either dialect has.
+/// The number of different requests of each dialect.
 pub(crate) const MANY: u8 = 8;
 
-/// How one of these is answered, and what the provider calls the tool that the client calls `tool`.
+/// Returns how to answer request number `which`, and the provider's name for the tool that the client calls `tool`.
 pub(crate) fn reply(client: Dialect, which: u8, tool: &str) -> (Reply, String) {
     let (upstream, body, asked) = match client {
         Anthropic => of_messages(which, tool),
@@ -28,10 +27,10 @@ pub(crate) fn reply(client: Dialect, which: u8, tool: &str) -> (Reply, String) {
 fn of_chat(which: u8, tool: &str) -> (Dialect, Value, Asked<'static>) {
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
     let custom = |name: &str| json!({"type": "custom", "custom": {"name": name}});
-    // A name that Anthropic does not take.
+    // Anthropic rejects a name with a dot.
     let other = format!("{tool}.x");
     let asked = Asked::new("claude-opus-5-5");
-    // What it has a map in is no format that an answer can be held to.
+    // Anthropic cannot enforce a schema that contains a map.
     let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
     let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": map}});
     let (more, asked) = match which % MANY {
@@ -57,11 +56,11 @@ fn of_messages(which: u8, tool: &str) -> (Dialect, Value, Asked<'static>) {
     let thinks = json!({"type": "adaptive"});
     let (more, asked) = match which % MANY {
         0 => (json!({"tools": tools(tool), "thinking": thinks}), Asked::new("gpt-5")),
-        // Nobody has asked for thinking, and none is shown.
+        // The client has not asked for thinking, so it is not shown any.
         1 => (json!({"tools": tools(tool)}), Asked::new("gpt-5")),
         2 => (json!({"tools": tools(&other), "thinking": thinks}), Asked::new("gpt-5")),
         3 => (json!({"tools": tools(&other)}), Asked::new("gpt-5").mode(Mode::Silent)),
-        // But where the server wants it back.
+        // It is shown if the server requires the reasoning to be sent back.
         4 => (json!({"tools": tools(&other)}), Asked::new("deepseek-reasoner")),
         5 => (
             json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
@@ -80,7 +79,7 @@ fn asking(mut more: Value) -> Value {
     more
 }
 
-/// What the provider says, where it has said the first of these names, with the second.
+/// Replaces the name `tool` with `called` in what the provider says.
 pub(crate) fn calling(said: &[u8], tool: &str, called: &str) -> Vec<u8> {
     let [tool, called] = [tool, called].map(|name| format!("\"{name}\"").into_bytes());
     let mut out = Vec::with_capacity(said.len());

@@ -1,4 +1,5 @@
-//! What no gateway of any test may leave behind or say: a whole virtual key, what a provider is asked with, a pepper.
+//! Searches logs, answers and files for secrets: whole virtual keys, provider credentials and peppers. No gateway of
+//! any test may show one.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::fmt::Display;
@@ -8,12 +9,12 @@ use std::path::Path;
 use memchr::memmem;
 use tollgate::domain::key::is_well_formed;
 
-/// What every credential towards a provider begins with in tests that are searched.
+/// The prefix of every provider credential in the tests that are searched.
 pub(crate) const CREDENTIAL: &str = "sk-canary-";
-/// What every pepper in them begins with.
+/// The prefix of every pepper in these tests.
 pub(crate) const PEPPER: &str = "canary-pepper";
 
-/// A virtual key is known by its checksum, whoever minted it.
+/// The prefixes of virtual keys. Any virtual key can be recognized by its checksum.
 const KEYS: [&str; 2] = ["tg_live_", "tg_test_"];
 const KEY: usize = 58;
 
@@ -27,7 +28,7 @@ pub(crate) fn find(text: &[u8]) -> Option<String> {
     constant.map(str::to_owned).or_else(|| key().map(|key| String::from_utf8_lossy(key).into_owned()))
 }
 
-/// Panics where there is one.
+/// Panics if there is a secret.
 pub(crate) fn assert_silent(place: impl Display, text: &[u8]) {
     if let Some(secret) = find(text) {
         panic!("{place} says {secret}: {}", String::from_utf8_lossy(&text[..text.len().min(4_096)]));
@@ -41,7 +42,7 @@ pub(crate) fn assert_nothing_written(directory: &Path) {
         match path.is_dir() {
             true => assert_nothing_written(&path),
             false => {
-                // Some are not to be read, which is what their tests are about.
+                // Some tests make files that cannot be read.
                 let bytes = fs::read(&path).unwrap_or_default();
                 assert_silent(path.display(), written(&bytes));
             }
@@ -49,7 +50,7 @@ pub(crate) fn assert_nothing_written(directory: &Path) {
     }
 }
 
-/// Without the zeros that a file of a journal is made of before it is written to.
+/// Strips the zeros that a journal file is preallocated with.
 fn written(bytes: &[u8]) -> &[u8] {
     const ZEROS: [u8; 4_096] = [0; 4_096];
     let is_written = |chunk: &[u8]| *chunk != ZEROS[..chunk.len()];

@@ -1,8 +1,9 @@
-//! How many cases a property is tried with.
+//! The number of cases for a property test.
 
 use proptest::test_runner::Config;
 
-/// So many, or as many as `PROPTEST_CASES` says: a number in the code would be stronger than it.
+/// Returns a configuration with `usual` cases, or with the number in `PROPTEST_CASES`. A number that is set in code
+/// would override that variable.
 pub(crate) fn cases(usual: u32) -> Config {
     let said = Config::default();
     if std::env::var_os("PROPTEST_CASES").is_some() { said } else { Config { cases: usual, ..said } }

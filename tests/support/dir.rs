@@ -1,4 +1,4 @@
-//! A directory of one test.
+//! A temporary directory for one test.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::canary;
 
-/// A directory of this test's own, searched for secrets and removed at its end, whichever way it ends.
+/// A temporary directory. When it is dropped, it is searched for secrets and removed, even if the test failed.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -16,7 +16,7 @@ impl Dir {
         Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
     }
 
-    /// In memory, where there is such a place, for what is not about the disk.
+    /// Creates the directory in memory if the machine has such a place, for tests that are not about the disk.
     pub(crate) fn in_memory(name: &str) -> Self {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() { Self::within(memory, name) } else { Self::new(name) }
@@ -26,7 +26,7 @@ impl Dir {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let (area, process) = (env!("CARGO_CRATE_NAME"), std::process::id());
         let path = parent.join(format!("{area}-{process}-{}-{name}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        // A process of before had the same number, and was killed.
+        // An earlier process with the same id may have been killed and left it behind.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a directory");
         Dir(path)
@@ -39,7 +39,7 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // A test that fails says so by itself.
+        // If the test has failed already, do not hide its message.
         let searched = (!std::thread::panicking()).then(|| catch_unwind(|| canary::assert_nothing_written(&self.0)));
         let _ = fs::remove_dir_all(&self.0);
         if let Some(Err(why)) = searched {

@@ -1,4 +1,5 @@
-//! What is said in the log, by every thread of an area's tests: searched for secrets, and kept for whoever listens.
+//! Captures the log of the tests. The lines of every thread are searched for secrets, and a test can read its own
+//! lines.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::cell::RefCell;
@@ -13,10 +14,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::canary;
 
-/// Every line, from TRACE up, of what this thread says as long as the guard lives.
+/// Every line that this thread logs, from TRACE up, while the [`Listening`] guard lives.
 ///
-/// One subscriber for the whole process writes to whoever listens on its thread: subscribers that come and go with their
-/// tests make each other deaf, since what a callsite may skip is decided for all threads at once.
+/// One subscriber for the whole process writes to the listener of the current thread. One subscriber per test would not
+/// work: tracing caches for all threads at once whether a callsite is enabled.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -24,10 +25,10 @@ thread_local! {
     static LISTENS: RefCell<Option<Log>> = const { RefCell::new(None) };
 }
 
-/// Who listens, until it is dropped.
+/// Captures this thread's log until it is dropped.
 pub(crate) struct Listening(());
 
-/// Searches whatever is said from now on, by any thread.
+/// Searches everything that any thread logs from now on.
 pub(crate) fn search() {
     static SUBSCRIBE: Once = Once::new();
     SUBSCRIBE.call_once(|| {
@@ -36,7 +37,7 @@ pub(crate) fn search() {
     });
 }
 
-/// For an area with a subscriber of its own.
+/// The searching layer, for a test area that has its own subscriber.
 pub(crate) fn searched<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     tracing_subscriber::fmt::layer().with_writer(Here).with_ansi(false)
 }
@@ -60,7 +61,7 @@ impl Drop for Listening {
     }
 }
 
-/// The log of this thread, if there is one.
+/// Writes to the captured log of the current thread, if there is one.
 struct Here;
 
 struct Line(Option<Log>);
@@ -68,7 +69,7 @@ struct Line(Option<Log>);
 impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(secret) = canary::find(bytes) {
-            // Whoever said it may be a task whose panic nobody sees.
+            // A panic would not do: the line may come from a task whose panic nobody sees.
             eprintln!("the log says {secret}: {}", String::from_utf8_lossy(bytes));
             std::process::abort();
         }
@@ -87,7 +88,7 @@ impl MakeWriter<'_> for Here {
     type Writer = Line;
 
     fn make_writer(&self) -> Line {
-        // Something may still be said when the thread's own are gone.
+        // A thread may log after its thread-locals have been destroyed.
         Line(LISTENS.try_with(|listens| listens.borrow().clone()).ok().flatten())
     }
 }

@@ -1,4 +1,4 @@
-//! What the areas share: a server on a real socket, and a place where outcomes arrive.
+//! Shared by the test areas: a server on a real socket, and a collector of outcomes.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 pub(crate) mod canary;
@@ -24,10 +24,10 @@ use tollgate::domain::clock::{Clock, SystemClock};
 use tollgate::domain::outcome::Outcome;
 use tower::Service;
 
-/// How many streams may be reset before they are accepted.
+/// How many HTTP/2 streams clients may reset before the server takes it for an attack.
 const RESETS: usize = 10_000;
 
-/// A server on loopback, HTTP/1.1 and HTTP/2 by prior knowledge. Gone when dropped.
+/// A server on loopback, for HTTP/1.1, and HTTP/2 by prior knowledge. Dropping it closes its connections.
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     stop: watch::Sender<bool>,
@@ -53,7 +53,7 @@ impl Server {
         format!("http://{}", self.addr)
     }
 
-    /// Graceful shutdown: no new connections, those that are open finish what is in flight.
+    /// Shuts down gracefully: accepts no new connections, and lets the open ones finish what is in flight.
     pub(crate) async fn shut_down(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.task).await;
@@ -81,7 +81,7 @@ where
         let mut stopped = stopped.clone();
         connections.spawn(async move {
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            // Clients that hang up by the hundred are what is tested, and no attack.
+            // Tests have hundreds of clients that hang up, which is not an attack here.
             builder.http2().max_pending_accept_reset_streams(RESETS).max_local_error_reset_streams(RESETS);
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             tokio::pin!(connection);
@@ -95,7 +95,7 @@ where
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits until it is so, ten seconds at most.
+/// Waits until `is_so` returns true, for at most ten seconds.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = SystemClock.elapsed();
     while !is_so() {
@@ -104,16 +104,16 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Every outcome of every call, as it closes.
+/// Receives the outcome of every call as it closes.
 pub(crate) struct Outcomes {
     receiver: mpsc::UnboundedReceiver<Outcome>,
     seen: Arc<Mutex<usize>>,
 }
 
 impl Outcomes {
-    /// The place, and the observer that fills it.
+    /// Returns the collector and the observer that fills it.
     pub(crate) fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
-        // That area has a subscriber of its own.
+        // The area `controls` has its own subscriber.
         if env!("CARGO_CRATE_NAME") != "controls" {
             log::search();
         }
@@ -127,7 +127,7 @@ impl Outcomes {
         (Outcomes { receiver, seen }, observer)
     }
 
-    /// The next outcome. Panics after 10 seconds, which is a call that never closed.
+    /// Returns the next outcome. Panics after 10 seconds: then a call has never closed.
     pub(crate) async fn next(&mut self) -> Outcome {
         tokio::time::timeout(Duration::from_secs(10), self.receiver.recv())
             .await
@@ -136,13 +136,13 @@ impl Outcomes {
             .expect("the observer is alive")
     }
 
-    /// Asserts that no further call has closed, after giving it a moment to do so wrongly.
+    /// Waits a moment, then asserts that no further call has closed.
     pub(crate) async fn none_left(&mut self) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(self.receiver.try_recv().is_err(), "a call closed twice, or one too many was opened");
     }
 
-    /// How many have arrived in all.
+    /// The total number of outcomes so far.
     pub(crate) fn count(&self) -> usize {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
-//! The page that names every member of a record and of a line of a journal.
+//! Checks values against `src/docs/records.md`, which names every member of a record and of a line of the journal.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../src/docs/records.md");
 
-/// The members of it, and of what is in it, that the page does not name.
+/// Returns the members of `value`, at any depth, that the page does not name.
 pub(crate) fn missing(value: &Value) -> Vec<String> {
     match value {
         Value::Object(members) => {

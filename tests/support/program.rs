@@ -1,16 +1,16 @@
-//! Programs that tests run: the examples, as a user would start them.
+//! Starts the examples as a user would.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::process::Command;
 
-/// An example's binary, which cargo puts next to the directory of the tests'.
+/// A command for the binary of an example. Cargo puts it next to the directory of the test binaries.
 pub(crate) fn example(name: &str) -> Command {
     let tests = std::env::current_exe().expect("a running program has a path");
     let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     let example = profile.join("examples").join(name);
     assert!(example.exists(), "{} is missing: cargo build --examples --all-features", example.display());
     let mut command = Command::new(example);
-    // Where nobody minds a database that is left behind.
+    // In a directory where a leftover database does no harm.
     command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     without_accounts(&mut command);
     command

@@ -1,16 +1,18 @@
-//! What is not tested on this machine, said where somebody reads it.
+//! Reports what cannot be tested on this machine.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Past the capture of the test harness, which hides what a passing test prints.
+/// Prints to standard error directly: the test harness captures what `println!` prints and hides it if the test passes.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says what is not tested, and for want of what. Where `CI=true` that is a failure, unless `TOLLGATE_MAY_SKIP` has the word
-/// for what is missing among its own: whoever lets CI do without it says so in its script.
+/// Prints what is not tested, and what is missing for it.
+///
+/// With `CI=true` this panics, unless `TOLLGATE_MAY_SKIP` contains the word in `missing`. A CI script that does without
+/// something has to name it there.
 pub(crate) fn skip(missing: &str, why: &str) {
     say(&format!("SKIPPED ({missing}): {why}"));
     let allowed = std::env::var("TOLLGATE_MAY_SKIP").unwrap_or_default();
@@ -19,7 +21,7 @@ pub(crate) fn skip(missing: &str, why: &str) {
     assert!(may_skip, "CI tests this, or names `{missing}` in TOLLGATE_MAY_SKIP: {why}");
 }
 
-/// Where the recorded traffic lies; if nowhere, that this was not done is said.
+/// Returns the directory of the recorded traffic. If there is none, reports what was not done.
 pub(crate) fn corpus(not_done: &str) -> Option<PathBuf> {
     let corpus = std::env::var_os("TOLLGATE_CORPUS").map(PathBuf::from);
     if corpus.is_none() {

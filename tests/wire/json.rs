@@ -20,7 +20,7 @@ fn only(doc: &str) -> Found {
     found.expect("a member `v`")
 }
 
-/// What is accepted, said in other words.
+/// An independent definition of the documents that are accepted.
 fn accepts(doc: &[u8], depth: usize) -> bool {
     std::str::from_utf8(doc).is_ok_and(|text| {
         serde_json::from_str::<IgnoredAny>(text).is_ok() && text.trim_start().starts_with('{') && deepest(text) <= depth

@@ -1,4 +1,4 @@
-//! The wire: JSON indexed and spliced, event streams scanned and written.
+//! The wire formats: JSON is indexed and spliced, event streams are scanned and written.
 
 #[path = "../support/cases.rs"]
 mod cases;
@@ -11,7 +11,7 @@ mod survey;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-/// Keys of generated objects: wanted ones, and ones that only look a little like them.
+/// Keys of generated objects: keys that the gateway reads, and keys that only resemble them.
 const KEYS: [&str; 9] =
     ["model", "stream_options", "include_usage", "messages", "mode", "models", "ſtream", "\"", "\n"];
 

@@ -5,7 +5,7 @@ use tollgate::wire::sse::{EventTooLarge, Scanner, Unfinished, encode};
 /// An event as a client sees it: its name and its data.
 type Event = (Option<Vec<u8>>, Vec<u8>);
 
-/// Streams whose peculiarities matter, with the events they hold.
+/// Streams with peculiarities of the format, and the events that they contain.
 fn fixtures() -> Vec<(&'static [u8], Vec<Event>)> {
     fn named(name: &str, data: &str) -> Event {
         (Some(name.into()), data.into())
@@ -46,7 +46,7 @@ fn fixtures() -> Vec<(&'static [u8], Vec<Event>)> {
     ]
 }
 
-/// Scans the chunks, checks that no byte is lost, and gives the events.
+/// Scans the chunks, checks that no byte is lost, and returns the events.
 fn scan<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec<Event> {
     let mut scanner = Scanner::new();
     let (mut events, mut raw, mut sent) = (Vec::new(), Vec::new(), Vec::new());
@@ -64,7 +64,7 @@ fn scan<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec<Event> {
     events
 }
 
-/// The standard's algorithm, line by line over the whole stream.
+/// The algorithm of the HTML standard, line by line over the whole stream.
 fn reference(stream: &[u8]) -> Vec<Event> {
     let mut stream = stream.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(stream);
     let (mut events, mut event, mut data) = (Vec::new(), None, Vec::new());
@@ -121,7 +121,7 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(words), 0..40).prop_map(|words| words.concat())
 }
 
-/// The stream in pieces of the given sizes, again and again.
+/// Cuts the stream into pieces, cycling through the given sizes.
 fn cut<'s>(mut stream: &'s [u8], sizes: &[usize]) -> Vec<&'s [u8]> {
     let mut chunks = Vec::new();
     for size in sizes.iter().cycle() {

@@ -1,4 +1,4 @@
-//! What one scan tells beyond the members it finds: members of every element, and which keys occur at all.
+//! `survey`: one scan reports members of the root and of every array element, and which names occur as keys anywhere.
 
 use tollgate::wire::json::{EACH, Found, Limits, Names, Path, Plan, ScanErrorKind, survey};
 
@@ -8,10 +8,10 @@ static PLAN: Plan<2, 3> = Plan::new(
     Names::new(&["source", "ttl", "a-name-of-exactly-sixty-one-bytes-which-is-the-most-there-may"]),
 );
 
-/// Paths with the values that were told of.
+/// The paths and values that were reported.
 type Told<'a> = Vec<(Path, &'a str)>;
 
-/// What was told of, and which names were met.
+/// Returns the values that were reported, and which names occurred.
 fn told(doc: &str) -> Result<(Told<'_>, [bool; 3]), ScanErrorKind> {
     let mut told = Vec::new();
     let mut each = |path: Path, found: &Found| told.push((path, &doc[found.span.clone()]));
@@ -84,11 +84,11 @@ fn a_name_is_met_as_a_key_of_any_object_and_nowhere_else() {
     assert_eq!(met(r#"{"a":[[{"b":{"ttl":1}}]]}"#), [false, true, false]);
     assert_eq!(met(r#"{"tools":[{"source":{"ttl":1}}]}"#), [true, true, false]);
     assert_eq!(met(r#"{"a":"source","b":["ttl"],"sources":1,"sourc":1,"tt\u006c":1}"#), [false; 3]);
-    // In any case, as whoever reads it may take it.
+    // In upper or lower case, since some parsers ignore case.
     assert_eq!(met(r#"{"a":{"Source":1},"TTL":2}"#), [true, true, false]);
     let long = "a-name-of-exactly-sixty-one-bytes-which-is-the-most-there-may";
     assert_eq!(met(&format!(r#"{{"{long}":1}}"#)), [false, false, true]);
-    // As long but for a multiple of 64, and with the same end.
+    // A key that ends in a wanted name and whose length differs from it by 64.
     assert_eq!(met(&format!(r#"{{"{}ttl":1}}"#, "x".repeat(64))), [false; 3]);
 }
 

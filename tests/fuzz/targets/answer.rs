@@ -1,4 +1,4 @@
-//! Whatever an upstream answers is an error in the client's shape, or an answer that is JSON, whatever the client asked for.
+//! Any answer of an upstream becomes JSON for the client, either an answer or an error, whatever the client asked for.
 #![no_main]
 
 #[path = "../replies.rs"]

@@ -1,5 +1,5 @@
-//! Whatever a client sends is refused, or becomes JSON, and always the same: where nobody is told what is lost, and where whatever
-//! loses nothing is let through.
+//! Any request of a client is refused or becomes JSON. The result is the same in every mode: `Silent` only leaves out
+//! the warnings, and `Strict` also refuses a request that loses something.
 #![no_main]
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! However a stream is cut, its blocks are the same, and together they are the stream.
+//! However a stream is cut into chunks, its blocks are the same, and concatenated they are the stream.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ fn blocks(chunks: &[&[u8]]) -> (Vec<Option<Vec<u8>>>, Vec<u8>) {
     let (mut scanner, mut data, mut raw) = (Scanner::new(), Vec::new(), Vec::new());
     let mut each = |block: tollgate::wire::sse::Block<'_>| {
         raw.extend_from_slice(block.raw());
-        // The line feed of a CRLF may come as a block of its own.
+        // The line feed of a CRLF may be a block by itself.
         data.extend(block.data().map(|data| Some(data.to_vec())));
     };
     for chunk in chunks {

@@ -1,5 +1,5 @@
-//! However an upstream's stream is cut, the client's is the same, whatever it asked for: whole events of JSON, and no more than a few
-//! times as long.
+//! However an upstream's stream is cut into chunks, the client gets the same stream, whatever it asked for. That stream
+//! consists of whole events of JSON, of a size that clients read.
 #![no_main]
 
 #[path = "../replies.rs"]
