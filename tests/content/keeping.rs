@@ -119,7 +119,7 @@ async fn an_answer_is_kept_as_far_as_its_client_took_it() {
     }
     drop(body);
     let early = gateway.clone().oneshot(post("/v1/messages", &messages("sim:first=60000")));
-    // Its client leaves when it was sent, and nothing has come back.
+    // The client leaves after the request was sent and before anything has come back.
     tokio::select! {
         _ = early => panic!("an answer after a minute"),
         () = until("it is sent", || kept.of(Side::Request).len() == 2) => {}

@@ -1,4 +1,4 @@
-//! Content: what is kept of prompts and answers, and what is not.
+//! `ContentLayer`: what is kept of prompts and answers, and what is not.
 
 #[path = "../support/mod.rs"]
 mod support;

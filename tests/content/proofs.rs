@@ -7,7 +7,7 @@ use tollgate::{AuditLayer, GatewayLayer};
 
 use crate::site::{Dir, Kept, ask, gateway, layer, messages, post, until};
 
-/// What is kept of two calls, written down in a journal in there.
+/// Makes two calls with a journal in `dir`, and returns what is kept of them.
 async fn some(dir: &Dir, keep: Keep) -> (Kept, AuditLayer) {
     let (content, kept) = layer();
     let journal = Journal::at(&dir.0).open().expect("a journal");
@@ -42,7 +42,7 @@ async fn whoever_changes_what_is_kept_is_found_out() {
     assert_eq!(changed(|one| one.at = Timestamp::MAX), Proof::Changed);
     assert_eq!(changed(|one| one.key_id = Some(uuid::Uuid::nil())), Proof::Changed);
     assert_eq!(changed(|one| one.is_whole = false), Proof::Changed);
-    // A new seal fits the new body, and not the line.
+    // A new seal matches the new body, but not the line of the journal.
     let forged = |one: &mut Content| {
         let body = Bytes::from_static(b"{}");
         (one.seal, one.body) = (Some(Seal::of(&body)), Some(body));
@@ -71,7 +71,7 @@ async fn the_journal_has_no_word_of_it_and_holds_when_it_is_deleted() {
         export(&dir.0, &mut exported).expect("readable");
         let exported = String::from_utf8(exported).expect("UTF-8");
         assert!(exported.contains(r#""content":{"call":"#) && !exported.contains("canary"));
-        // By the hash alone nobody can tell whether a guess is right: the salt is gone with the body.
+        // The hash alone does not show whether a guess of the body is right, since the salt is deleted with the body.
         for one in seals {
             let salt: String = one.seal.expect("one").salt().iter().map(|byte| format!("{byte:02x}")).collect();
             assert!(!exported.contains(&salt));

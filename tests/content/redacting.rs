@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::site::{ask, gateway, layer, messages, post, text};
 
-/// A card number and an address, cut into pieces that say nothing.
+/// A stream in which a card number and an address are cut into pieces that reveal nothing by themselves.
 const CHUNKS: &[&str] = &[
     "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"pay with 4111 11\"},\"finish_reason\":null}]}\n\ndata: {\"id\":\"1\",\"choices\":[{\"index\":0,\"del",
     "ta\":{\"content\":\"11 1111\"},\"finish_reason\":null}]}\n\n",
@@ -107,11 +107,11 @@ impl Redactor for Fussy {
 async fn what_cannot_be_redacted_is_not_kept() {
     let (content, kept) = layer();
     let content = content.keep(Keep::Redacted);
-    // Nobody has said how.
+    // Without a redactor.
     let without = gateway(GatewayLayer::new().content(&content), &[]);
     ask(&without, post("/v1/messages", &messages("hello"))).await;
     content.flush().await;
-    // A text that its redactor cannot take, and an answer that is no JSON.
+    // With a redactor that panics on a text, and with an answer that is not JSON.
     let content = content.redact_by(Fussy);
     let with = gateway(GatewayLayer::new().content(&content), &[]);
     ask(&with, post("/v1/messages", &messages("panic"))).await;

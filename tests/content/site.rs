@@ -1,4 +1,4 @@
-//! A gateway that keeps content, in front of a provider that says what it is told to.
+//! A gateway that keeps content, in front of a provider that answers what the test says.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ use crate::support::log;
 pub(crate) use crate::support::dir::Dir;
 pub(crate) use crate::support::until;
 
-/// A sink that keeps all it is given, and can be told to take nothing.
+/// A sink that keeps everything, and can be told to accept nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Kept(Arc<Mutex<Inside>>);
 
@@ -52,7 +52,7 @@ impl Kept {
         self.all().into_iter().filter(|content| content.side == side).collect()
     }
 
-    /// All that is kept, as text.
+    /// Everything that is kept, as text.
     pub(crate) fn text(&self) -> String {
         self.all().iter().map(text).collect()
     }
@@ -81,7 +81,8 @@ pub(crate) fn text(content: &Content) -> String {
     String::from_utf8_lossy(content.body.as_deref().unwrap_or_default()).into_owned()
 }
 
-/// Claude from a simulated provider, and models called `own` that answer with these chunks, one a moment.
+/// A gateway to Claude at a simulated provider, and to a model `own` that answers with these chunks, one after the
+/// other.
 pub(crate) fn gateway(layer: GatewayLayer, chunks: &'static [&'static str]) -> Gateway {
     log::search();
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
@@ -127,7 +128,7 @@ pub(crate) fn of(principal: Principal, mut request: Request<Body>) -> Request<Bo
     request
 }
 
-/// The id of the call, and its answer whole.
+/// Makes a call. Returns its id and its whole answer.
 pub(crate) async fn ask(gateway: &Gateway, request: Request<Body>) -> (Uuid, Bytes) {
     let answer = gateway.clone().oneshot(request).await.expect("infallible");
     assert_eq!(answer.status(), 200);
@@ -135,7 +136,7 @@ pub(crate) async fn ask(gateway: &Gateway, request: Request<Body>) -> (Uuid, Byt
     (id, answer.into_body().collect().await.expect("whole").to_bytes())
 }
 
-/// A layer over a sink that keeps all, and the sink.
+/// A layer over a sink that keeps everything, and the sink.
 pub(crate) fn layer() -> (ContentLayer, Kept) {
     let kept = Kept::default();
     (ContentLayer::new(kept.clone()), kept)

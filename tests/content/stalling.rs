@@ -31,7 +31,7 @@ async fn a_sink_that_stalls_holds_up_no_call_and_takes_no_more_room_than_it_may(
     content.flush().await;
     let (all, text) = (kept.all(), kept.text());
     assert_eq!(all.len() as u64 + dropped, 200, "every body is kept or counted");
-    // The batch that the sink was being handed among them.
+    // The kept bodies include the batch that the sink was being given.
     assert!(!all.is_empty() && text.len() <= 100_000, "{} bytes waited", text.len());
     ask(&gateway, post("/v1/messages", &prompt)).await;
     content.flush().await;
@@ -56,7 +56,7 @@ async fn a_body_that_is_too_long_takes_no_room() {
     let gateway = gateway(GatewayLayer::new().content(&content), &[]);
     let mut under_way = Vec::new();
     for _ in 0..5 {
-        // Each has sent more than is kept of any, and goes on.
+        // Each stream has sent more than is kept of one, and goes on.
         let prompt = messages("sim:deltas=40,stall=30");
         let answer = gateway.clone().oneshot(post("/v1/messages", &prompt)).await.expect("infallible");
         let mut body = answer.into_body();
@@ -72,7 +72,7 @@ async fn a_body_that_is_too_long_takes_no_room() {
     assert_eq!((content.dropped(), kept.all().len()), (0, 7));
 }
 
-/// Takes the first batch with a panic, and never answers to the second.
+/// A sink that panics on the first batch, and hangs on the second.
 struct Unwell(AtomicUsize);
 
 #[async_trait]
@@ -112,7 +112,7 @@ fn bodies_that_a_sink_was_being_handed_when_their_runtime_ended_are_counted_and_
     for _ in 0..2 {
         runtime().block_on(async {
             ask(&gateway, post("/v1/messages", &messages("hello"))).await;
-            // The first time it hangs; the second, all of it is kept.
+            // The first time the flush hangs. The second time everything is kept.
             let _ = tokio::time::timeout(Duration::from_millis(200), content.flush()).await;
         });
     }
@@ -120,7 +120,7 @@ fn bodies_that_a_sink_was_being_handed_when_their_runtime_ended_are_counted_and_
     assert!(dropped > 0 && all + dropped == 4, "{all} are kept, and {dropped} counted");
 }
 
-/// Does not answer the first time.
+/// A sink that hangs the first time.
 struct Hanging(Kept, AtomicUsize);
 
 #[async_trait]
@@ -148,10 +148,10 @@ async fn a_sink_that_hangs_is_asked_again_after_a_minute() {
     assert_eq!((kept.all().len(), content.dropped()), (2, 0));
 }
 
-/// A directory on a disk of some megabytes, if there is one: see `.ci/long`.
+/// The variable for a directory on a disk of a few megabytes. `.ci/long` sets it.
 const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
 
-/// Keeps bodies on the disk of the journal.
+/// A sink that keeps bodies on the disk of the journal.
 struct Files(PathBuf);
 
 #[async_trait]
@@ -171,7 +171,7 @@ impl ContentSink for Files {
 
 #[tokio::test]
 async fn on_a_disk_that_fills_up_content_stops_before_calls_do() {
-    // Without a small disk there is one as large as the journal may become.
+    // Without a small disk, the limit is the size that the journal may have.
     let own = Dir::new("fills");
     let (dir, most) = match std::env::var_os(SMALL_DISK) {
         Some(disk) => (PathBuf::from(disk), 1 << 30),
@@ -215,7 +215,7 @@ async fn a_journal_that_keeps_all_it_may_is_not_short_of_room() {
     audit.flush().await;
     assert!(std::fs::metadata(dir.0.join("00000000000000000001.seg")).is_err(), "its first segment has gone by now");
     assert_eq!((content.dropped(), kept.all().len()), (0, 9_000));
-    // Each segment after the first has been the spare one.
+    // Each segment after the first was a spare one.
     assert_eq!(verify(&dir.0, &[]).expect("readable").broken, None);
 }
 
@@ -228,7 +228,7 @@ async fn when_the_journal_is_short_of_room_content_goes_first_and_calls_go_on() 
     let gateway = gateway(GatewayLayer::new().audit(&audit).content(&content), &[]);
     let prompt = messages("hello");
     let mut calls = 0;
-    // Without a sink nothing is removed: at some time there is room for two segments more, and no longer for three.
+    // Without a sink no segment is removed. Content stops when there is room for only two more segments.
     while content.dropped() == 0 {
         ask(&gateway, post("/v1/messages", &prompt)).await;
         calls += 1;
@@ -251,7 +251,7 @@ async fn what_is_older_than_it_may_be_is_deleted_from_the_first_call_on() {
     ask(&gateway(GatewayLayer::new().content(&keeping), &[]), post("/v1/messages", &messages("old"))).await;
     keeping.flush().await;
     assert_eq!(kept.all().len(), 2);
-    // As long as it takes to be older than it may be, and no clock of ours says so.
+    // Real time has to pass, until the content is older than it may be.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let sweeping = keeping.keep(Keep::Nothing).retain(Duration::from_millis(40));
     let gateway = gateway(GatewayLayer::new().content(&sweeping), &[]);

@@ -1,4 +1,4 @@
-//! What bounds a request, and what it may cost at most: every rule by itself.
+//! The bound on a request's input and the ceiling of its cost, rule by rule.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +12,8 @@ fn card(model: &str) -> ModelCard {
     Catalog::builtin().find(model).unwrap_or_else(|| panic!("{model} is in the table")).clone()
 }
 
-/// A window of 200,000 tokens; 3 and 15 dollars, 0.30 to read, 3.75 and 6 to write the cache; a cent a search.
+/// A context window of 200,000 tokens. Per million tokens: 3 dollars for input, 15 for output, 0.30 for cache reads,
+/// 3.75 and 6 for cache writes. A search costs one cent.
 fn sonnet() -> ModelCard {
     card("claude-sonnet-4-5")
 }
@@ -87,10 +88,10 @@ fn a_server_tool_may_read_a_window_for_every_use() {
         let tools: Vec<_> = tools.iter().map(|(kind, max_uses)| ServerTool::new(*kind, *max_uses)).collect();
         bound(|it| it.server_tools = tools)
     };
-    // The pass that answers is one more.
+    // One pass per use, and one more for the answer.
     assert_eq!(tools(&[("web_search_20250305", Some(3))]), Ok(800_000));
     assert_eq!(tools(&[("web_search_20250305", Some(3)), ("web_fetch_20250910", Some(2))]), Ok(1_200_000));
-    // Called from code, whose passes no `max_uses` counts.
+    // This version may be called from code, and `max_uses` does not count the passes of code.
     assert_eq!(tools(&[("web_search_20260209", Some(3))]), Ok(2_800_000));
     assert_eq!(tools(&[("web_search_20250305", Some(0))]), Ok(200_000));
     for unbounded in
@@ -98,7 +99,7 @@ fn a_server_tool_may_read_a_window_for_every_use() {
     {
         assert_eq!(tools(&[(unbounded, None)]), Err("tools"), "{unbounded}");
     }
-    // A fee that is not known, another model's tokens: no number of uses bounds those.
+    // These have an unknown fee, or use another model's tokens. A number of uses does not bound their cost.
     for unbounded in ["code_execution_20260120", "advisor_20260301", "file_search", "tomorrows_tool"] {
         assert_eq!(tools(&[(unbounded, Some(1))]), Err("tools"), "{unbounded}");
     }
@@ -125,7 +126,7 @@ fn input_is_priced_as_the_dearest_class_that_is_asked_for() {
     assert_eq!(price(CacheWrites::None), dollars("3.00"));
     assert_eq!(price(CacheWrites::FiveMinutes), dollars("3.75"));
     assert_eq!(price(CacheWrites::OneHour), dollars("6.00"));
-    // OpenAI writes unasked, at a price since GPT-5.6.
+    // OpenAI writes its cache unasked, and charges for it since GPT-5.6.
     let sol = |writes| cost(&card("gpt-6-sol"), 100_000, 0, |it| it.cache_writes = writes);
     assert_eq!(sol(CacheWrites::None), dollars("0.25"));
     assert_eq!(sol(CacheWrites::OneHour), dollars("0.50"));
@@ -137,7 +138,7 @@ fn a_long_conversation_costs_more_only_above_its_threshold() {
     let haiku = card("claude-haiku-5-5");
     assert_eq!(cost(&haiku, 100_000, 1_000, |_| {}), dollars("0.0105"));
     assert_eq!(cost(&haiku, 100_001, 1_000, |_| {}), dollars("0.0525005"));
-    // Should the tier be cheaper, whoever stays below it pays the base price.
+    // If the higher tier is cheaper, the ceiling is the base price, since the call may stay below the tier.
     let price = Price::from_picos;
     let odd = ModelCard::new("odd", Prices::new(price(1_000), price(0))).long(10, Prices::new(price(1), price(0)));
     assert_eq!(cost(&odd, 11, 0, |_| {}), dollars("0.000000011"));
@@ -147,7 +148,7 @@ fn a_long_conversation_costs_more_only_above_its_threshold() {
 fn searches_cost_their_price_for_every_use() {
     let search = |it: &mut Inputs| it.server_tools = vec![ServerTool::new("web_search_20250305", Some(5))];
     assert_eq!(cost(&sonnet(), 0, 0, search), dollars("0.05"));
-    // Fetching is free, and a model that the table does not price a search of is refused.
+    // Fetching is free. A search with a model whose search price is not in the table is refused.
     assert_eq!(
         cost(&sonnet(), 0, 0, |it| it.server_tools = vec![ServerTool::new("web_fetch_20250910", Some(5))]),
         dollars("0.00")
@@ -156,7 +157,7 @@ fn searches_cost_their_price_for_every_use() {
     let options = |it: &mut Inputs| it.server_tools = vec![ServerTool::new("web_search_options", Some(1))];
     assert_eq!(cost(&card("gpt-4"), 0, 0, options), Err("web_search_options"));
     assert_eq!(cost(&card("gpt-4o-search-preview"), 0, 0, options), dollars("0.025"));
-    // Such a model searches unasked.
+    // This model searches even if it is not asked to.
     assert_eq!(cost(&card("gpt-4o-search-preview"), 0, 0, |_| {}), dollars("0.025"));
     assert_eq!(proven_input(&inputs(|_| {}), &card("gpt-4o-search-preview")), Ok(256_000));
 }
@@ -180,7 +181,7 @@ fn a_guess_follows_the_models_tokenizer() {
     assert_eq!(guess("gpt-5", |it| it.text_bytes = u64::MAX), u64::MAX / 40);
 }
 
-/// What is refused is bounded by nothing, so that it has to be said how much was not.
+/// Requests that are refused have no ceiling to check, so the test also checks how many were not refused.
 #[test]
 fn whatever_is_billed_within_the_bound_costs_no_more_than_the_ceiling() {
     let (all, bounded) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -209,7 +210,7 @@ fn whatever_is_billed_within_the_bound_costs_no_more_than_the_ceiling() {
             web_searches: searches,
             ..Usage::default()
         };
-        // Fewer tokens than were bounded may fall below the threshold.
+        // If fewer tokens are billed than the bound, they may fall below the threshold of the higher tier.
         for bound in [usage.total_input(), usage.total_input() + 300_000] {
             all.fetch_add(1, Ordering::Relaxed);
             if let Ok(ceiling) = ceiling(&inputs, card, bound, output) {

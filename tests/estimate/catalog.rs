@@ -1,4 +1,4 @@
-//! The table, and what a call costs by it.
+//! The built-in table of models, and the cost of calls by it.
 
 use proptest::prelude::*;
 use tollgate::Dialect;
@@ -32,7 +32,7 @@ fn spot_prices_are_those_that_were_published() {
         ("claude-sonnet-4-5-20250929", 200_000, 64_000, ["3", "15", "0.3", "3.75", "6"]),
         ("claude-haiku-5-5", 1_000_000, 128_000, ["0.1", "0.5", "0.01", "0.125", "0.2"]),
         ("gpt-5.6", 922_000, 128_000, ["4", "20", "0.4", "5", "10"]),
-        // No write rate is the input rate; neither rate stated, both are.
+        // Without a write rate, the input rate is used. Without a read rate too, it is used for both.
         ("gpt-5", 272_000, 128_000, ["1.25", "10", "0.125", "1.25", "1.25"]),
         ("gpt-4", 8_192, 4_096, ["30", "60", "30", "30", "30"]),
     ] {
@@ -49,7 +49,7 @@ fn spot_prices_are_those_that_were_published() {
     assert_eq!((long.above, long.prices), (100_000, prices(["0.5", "2.5", "0.05", "0.625", "1"])));
     let long = card("gpt-6-sol").long.expect("a tier");
     assert_eq!((long.above, long.prices), (272_000, prices(["4", "15", "0.4", "5", "10"])));
-    // Both providers' rows are there, and each knows who writes a cache unasked.
+    // Each provider's rows say whether the provider writes its cache unasked.
     assert!(!opus.caches_unasked && card("gpt-5.6").caches_unasked);
 }
 
@@ -69,7 +69,7 @@ fn a_name_is_found_with_a_date_and_never_by_its_beginning() {
         ("claude-sonnet-5-20260101", Some("claude-sonnet-5")),
         ("claude-sonnet-5-latest", Some("claude-sonnet-5")),
         ("gpt-5-2030-01-01", Some("gpt-5")),
-        // Each is in the table under its whole name, at a price of its own.
+        // These are in the table under their full names, each with its own price.
         ("gpt-4o-2024-05-13", Some("gpt-4o-2024-05-13")),
         ("gpt-5.1-chat-latest", Some("gpt-5.1-chat-latest")),
         ("claude-sonnet", None),
@@ -115,7 +115,7 @@ fn every_class_of_tokens_has_its_price() {
         reasoning: 400,
         ..Usage::default()
     };
-    // 4 + 2 + 10 + 24 + 10 thousandths; reasoning is within the output.
+    // 4 + 2 + 10 + 24 + 10 thousandths. Reasoning is part of the output.
     assert_eq!(card("claude-opus-5-5").cost(&usage, PLAIN), "0.05".parse().ok());
 }
 
@@ -123,9 +123,9 @@ fn every_class_of_tokens_has_its_price() {
 fn the_tier_counts_all_input_and_prices_every_token() {
     let haiku = card("claude-haiku-5-5");
     let usage = |cache_read| Usage { input: 1_000, cache_read, output: 1_000, ..Usage::default() };
-    // At the threshold: 0.0001 + 0.00099 + 0.0005.
+    // At the threshold the cost is 0.0001 + 0.00099 + 0.0005.
     assert_eq!(haiku.cost(&usage(99_000), PLAIN), "0.00159".parse().ok());
-    // One token above it: all of them five times as dear.
+    // One token above it, all tokens cost five times as much.
     assert_eq!(haiku.cost(&usage(99_001), PLAIN), "0.00795005".parse().ok());
 }
 
@@ -134,7 +134,7 @@ fn searches_are_priced_a_use_and_no_multiplier_touches_them() {
     let usage = |web_searches| Usage { output: 1_000, web_searches, ..Usage::default() };
     let opus = card("claude-opus-5-5");
     assert_eq!(opus.cost(&usage(3), Terms { fast: true, us: true, ..Terms::default() }), "0.074".parse().ok());
-    // The table does not say what a search costs with this one.
+    // The table has no search price for this model.
     let haiku = card("claude-haiku-4-5");
     assert_eq!(haiku.cost(&usage(0), PLAIN), "0.005".parse().ok());
     assert_eq!(haiku.cost(&usage(1), PLAIN), None);

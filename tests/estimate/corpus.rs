@@ -1,5 +1,5 @@
-//! Recorded exchanges with Anthropic's API: what was estimated against what was billed. They are none of this
-//! project's, so they lie where `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
+//! Compares estimates with the bills of recorded exchanges. The recordings are not part of this repository.
+//! `TOLLGATE_CORPUS` names their directory: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,11 @@ use tollgate::wire::sse::Scanner;
 
 use crate::skip::{self, say};
 
-/// Stands for models that have left the table: a window of 200,000 tokens and the price of the Sonnets of their day.
+/// Stands in for models that are no longer in the table. It has a context window of 200,000 tokens and the price of the
+/// Sonnet models of that time.
 const STAND_IN: &str = "claude-sonnet-4-5";
 
-/// What is refused on a key with a budget, of what was recorded: nothing bounds how often it is done, or what it costs.
+/// The reasons for which recorded requests would be refused on a key with a budget: nothing bounds their cost.
 const UNBOUNDED: [&str; 5] = [
     "`context_management`: the provider compacts in passes of its own",
     "`mcp_servers`: how often the provider calls them is not bounded",
@@ -30,15 +31,16 @@ fn the_bound_holds_for_every_recorded_anthropic_exchange() {
     the_bound_holds("anthropic-messages", Dialect::Anthropic, [210, 20, 10], &UNBOUNDED, Some(STAND_IN));
 }
 
-/// Other providers' models speak Chat Completions too, with tokenizers and prompts of their own: only the table's are
-/// judged.
+/// Checks only the models in the table. Models of other providers have other tokenizers and prompts.
 #[test]
 fn the_bound_holds_for_every_recorded_chat_exchange_with_a_model_of_the_table() {
     the_bound_holds("openai-chat", Dialect::OpenAiChat, [115, 8, 4], &[], None);
 }
 
-/// Every recorded conversation that goes on: what was billed for its beginning bounds the next turn. Padded by spaces
-/// behind its end, which are no tokens, a short one is worth looking at too.
+/// For every recorded conversation that goes on, what was billed for its beginning bounds the next turn.
+///
+/// Each request is padded with trailing spaces, which are not billed, so that short conversations are long enough to be
+/// looked at.
 #[test]
 fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one() {
     for (protocol, dialect, least, stand_in) in [
@@ -68,7 +70,7 @@ fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one
                     wrong.push(format!("{} after {}: {bound} of {actual}", after.display(), before.display()));
                 }
                 if let Ok(proven) = proven_input(second.inputs(), card) {
-                    // Of which the padding is not a part.
+                    // Without the padding.
                     spared.push(bound * 100 / (proven - (4 << 10)).max(1));
                 }
             }
@@ -82,8 +84,10 @@ fn what_was_billed_for_a_conversation_bounds_its_next_turn_in_every_recorded_one
     }
 }
 
-/// Of at least so many exchanges, so many of them long, and so many of these text alone; what else there is may have been
-/// refused for these reasons and no other.
+/// Checks the bound for every recorded exchange of a protocol.
+///
+/// `least` is the minimum number of exchanges, of long ones, and of long ones that are only text. Other exchanges may
+/// be unbounded only for the reasons in `refused`.
 fn the_bound_holds(protocol: &str, dialect: Dialect, least: [usize; 3], refused: &[&str], stand_in: Option<&str>) {
     let Some(corpus) = skip::corpus(&format!("no exchange of {protocol} was estimated")) else { return };
     let catalog = Catalog::builtin();
@@ -116,7 +120,7 @@ fn the_bound_holds(protocol: &str, dialect: Dialect, least: [usize; 3], refused:
     assert!(unbounded.len() * 5 <= judged.len(), "{} without a bound are too many", unbounded.len());
 }
 
-/// One exchange, in tokens and billionths of a dollar.
+/// The estimate and the bill of one exchange, in tokens and billionths of a dollar.
 #[derive(Debug)]
 struct Judged {
     bound: u64,
@@ -124,7 +128,7 @@ struct Judged {
     actual: u64,
     ceiling: i64,
     cost: i64,
-    /// Whether nothing but text bounds it.
+    /// Whether the request is only text.
     is_text: bool,
 }
 
@@ -186,7 +190,7 @@ fn cases(protocol: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// What the answer states, if it does.
+/// Returns the usage that the answer states, if any.
 fn usage(case: &Path, dialect: Dialect) -> Option<Usage> {
     if let Ok(json) = std::fs::read(case.join("response.json")) {
         return answer(dialect, &json).usage;

@@ -1,4 +1,4 @@
-//! What a call may cost before it is made, and what it did cost: prices, bounds, and what is read of a request for them.
+//! The most that a call may cost, and what it did cost: prices, bounds, and what is read of a request to compute them.
 
 mod bounds;
 mod catalog;

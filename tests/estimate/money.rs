@@ -1,10 +1,11 @@
-//! What a call costs, next to exact arithmetic: never less, and never a billionth of a dollar more.
+//! Compares the cost of a call with exact arithmetic. It is never less, and always less than a billionth of a dollar
+//! more.
 
 use tollgate::domain::catalog::{ModelCard, Prices, Terms};
 use tollgate::domain::money::{Money, Price};
 use tollgate::domain::usage::Usage;
 
-/// SplitMix64.
+/// The random number generator SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -16,14 +17,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Of all sizes alike: as many below a hundred as above a million.
+    /// A number of up to `bits` bits. All sizes are equally likely, so small numbers are as frequent as large ones.
     fn up_to(&mut self, bits: u32) -> u64 {
         let bits = self.next() % u64::from(bits + 1);
         self.next() & ((1 << bits) - 1)
     }
 
     fn price(&mut self) -> Price {
-        // Up to 1,100 dollars a million tokens.
+        // Up to 1,100 dollars per million tokens.
         Price::from_picos(self.up_to(30))
     }
 
@@ -33,7 +34,7 @@ impl Random {
     }
 }
 
-/// Millionths of millionths of a pico-dollar, which every cost is a whole number of.
+/// The exact cost in millionths of millionths of a pico-dollar, in which every cost is a whole number.
 fn exactly(usage: &Usage, prices: &Prices, us: u32, fast: u32) -> u128 {
     let line = |tokens: u64, price: Price| u128::from(tokens) * u128::from(price.picos());
     let picos = line(usage.input, prices.input)
@@ -46,7 +47,7 @@ fn exactly(usage: &Usage, prices: &Prices, us: u32, fast: u32) -> u128 {
 
 #[test]
 fn ten_million_costs_are_exact_but_for_one_rounding_up() {
-    /// In the same units.
+    /// A billionth of a dollar in these units.
     const NANO: u128 = 1_000 * 1_000_000 * 1_000_000;
     let mut random = Random(20_261_125);
     let mut rounded = 0;

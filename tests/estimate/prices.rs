@@ -1,4 +1,5 @@
-//! The table against the list that it was taken from, which is none of this project's: it lies where `TOLLGATE_PRICES` says.
+//! Compares the table with the list that it was taken from. The list is not part of this repository. `TOLLGATE_PRICES`
+//! names its file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +9,10 @@ use tollgate::domain::money::{Money, Price};
 
 use crate::skip;
 
-/// What the list says of one model, digit for digit: a price is no binary number.
+/// The list's entry of one model. Numbers stay text, since most prices are not exact as binary fractions.
 type Said = BTreeMap<String, Box<RawValue>>;
 
-/// Billionths of billionths.
+/// The unit of numbers here is a billionth of a billionth.
 const ONE: u128 = 1_000_000_000_000_000_000;
 const MILLION: u128 = 1_000_000;
 
@@ -37,11 +38,11 @@ fn every_row_of_the_table_says_what_the_list_says_that_it_was_taken_from() {
     let listed: BTreeSet<_> = list.iter().filter(|(_, said)| is_ours(said)).map(|(name, _)| &**name).collect();
     let missing: Vec<_> =
         listed.into_iter().filter(|name| !catalog.models().any(|card| *card.name == **name)).collect();
-    // A sandbox for code, sold by the session.
+    // A sandbox for code, which is sold per session.
     assert_eq!(missing, ["openai/container"]);
 }
 
-/// The card as the list would have it; of what the list is silent about, as it is.
+/// Returns the card with all values from the list. Values that the list does not have stay as they are.
 fn as_said(card: &ModelCard, said: &Said) -> ModelCard {
     let mut card = card.clone();
     let is_anthropic = said["litellm_provider"].get() == r#""anthropic""#;
@@ -84,7 +85,7 @@ fn as_said(card: &ModelCard, said: &Said) -> ModelCard {
     let factor = |units: u128| u32::try_from(units.div_ceil(ONE / MILLION)).expect("a factor");
     let us = decimal(&entry, "us").or_else(|| decimal(said, "regional_processing_uplift_multiplier_us"));
     card.us = us.map_or(1_000_000, factor);
-    // Of a tier the list has each rate, and the table the factor that covers them all.
+    // For a service tier, the list has each rate, and the table has one factor that covers all of them.
     let tier = |ending: &str| {
         let rates = said.keys().filter(|name| name.contains("token")).filter_map(|name| {
             let (rate, plain) = (decimal(said, name)?, decimal(said, name.strip_suffix(ending)?)?);
@@ -97,7 +98,8 @@ fn as_said(card: &ModelCard, said: &Said) -> ModelCard {
     card
 }
 
-/// Input, output, cache read, short-lived and long-lived cache write: what is not stated follows from what is.
+/// Builds prices from those for input, output, cache reads, short-lived and long-lived cache writes. A missing price is
+/// derived from another one.
 fn prices([input, output, read, write, write_long]: [Option<u128>; 5]) -> Prices {
     let (input, output) = (input.expect("a price"), output.expect("a price"));
     let write = write.unwrap_or(input);
@@ -107,18 +109,18 @@ fn prices([input, output, read, write, write_long]: [Option<u128>; 5]) -> Prices
 }
 
 fn price(units: u128) -> Price {
-    // Dollars a token are listed, and dollars a million tokens are read.
+    // The list has dollars per token, and `parse` reads dollars per million tokens.
     let micros = exactly(units, MILLION);
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000).parse().expect("a price")
 }
 
-/// So many of `unit`, which has to go into it.
+/// Divides by `unit`, and asserts that nothing remains.
 fn exactly(units: u128, unit: u128) -> u64 {
     assert_eq!(units % unit, 0, "{units} in parts of {unit}");
     u64::try_from(units / unit).expect("not as much")
 }
 
-/// A number of the list, in billionths of billionths; `null` is as good as not said.
+/// Reads a number of the list, in billionths of billionths. `null` counts as missing.
 fn decimal(said: &Said, name: &str) -> Option<u128> {
     let text = said.get(name)?.get();
     if text == "null" {

@@ -1,4 +1,4 @@
-//! What a head says of its request: what is counted, and that no spelling hides it.
+//! What `Head` counts in a request, and that no spelling hides anything from it.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn parts(parts: &Value) -> Inputs {
     with(OpenAiChat, json!({"messages": [{"role": "user", "content": parts}]}))
 }
 
-/// Images, documents, references, media bytes.
+/// The counts of images, documents, references and media bytes.
 fn media(inputs: &Inputs) -> (u64, u64, u64, u64) {
     (inputs.images, inputs.documents, inputs.references, inputs.media_bytes)
 }
@@ -63,7 +63,7 @@ fn media_of_messages_are_counted_where_blocks_are_read() {
         (json!({"type": "document", "source": pdf}), (0, 1, 0, 12)),
         (json!({"type": "document", "source": {"type": "url", "url": "https://a.example/b.pdf"}}), (0, 0, 1, 0)),
         (json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), (0, 0, 1, 0)),
-        // A document of text is text, one of blocks is what they are.
+        // A text document counts as text, and a document of blocks as its blocks.
         (
             json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "abc"}}),
             (0, 0, 0, 0),
@@ -77,7 +77,7 @@ fn media_of_messages_are_counted_where_blocks_are_read() {
         ),
         (json!({"type": "container_upload", "file_id": "file_1"}), (0, 0, 1, 0)),
         (json!({"type": "search_result", "source": "https://a.example", "content": []}), (0, 0, 0, 0)),
-        // Of tomorrow's, whatever it is, it has a source.
+        // An unknown type of block with a source counts as a reference.
         (json!({"type": "video", "source": {"type": "stream", "id": "v"}}), (0, 0, 1, 0)),
     ] {
         let inputs = blocks(&json!([{"type": "text", "text": "look"}, block]));
@@ -126,10 +126,10 @@ fn text_that_a_tool_was_called_with_is_never_taken_for_an_image() {
     for input in [image(), json!({"content": [image()]}), json!([image()])] {
         assert_eq!(media(&call(input.clone())), (0, 0, 0, 0), "{input}");
     }
-    // Where no block belongs, it is counted, and stays text.
+    // An image in an unexpected place is counted, and its bytes count as text too.
     let elsewhere = with(Anthropic, json!({"messages": [{"role": "user", "content": "a", "extra": [image()]}]}));
     assert_eq!(media(&elsewhere), (1, 0, 0, 0));
-    // Nor is text that only says that it is an image.
+    // A text that claims to be an image stays text.
     let text = json!({"type": "image", "source": {"type": "base64", "media_type": "text/plain", "data": PIXELS}});
     assert_eq!(media(&blocks(&json!([text]))), (1, 0, 0, 0));
     let block = json!({"type": "text", "text": "a", "source": image()["source"]});
@@ -143,14 +143,14 @@ fn no_escape_hides_a_medium() {
         {"type":"d\u006fcument","s\u006furce":{"type":"u\u0072l","url":"https:\/\/a.example"}}]}]}"#;
     let inputs = read(Anthropic, hidden);
     assert_eq!(media(&inputs), (1, 0, 1, 0));
-    // What an escape may spell cannot be told from the bytes: the dearest.
+    // The scan does not decode escapes, so it assumes the dearest cache writes that they may spell.
     assert_eq!(inputs.cache_writes, CacheWrites::OneHour);
-    // Escapes that encoders write hide nothing: accents, signs, emoji, a truncated one.
+    // Escapes that encoders usually write hide nothing: accents, signs, emoji, a truncated emoji.
     let ordinary =
         r#"{"model":"m","messages":[{"role":"user","content":"caf\u00e9 \u003cb\u003e \ud83d\ude00 \ud83d"}]}"#;
     let inputs = read(Anthropic, ordinary);
     assert_eq!((media(&inputs), inputs.cache_writes, field(&inputs)), ((0, 0, 0, 0), CacheWrites::None, None));
-    // What cannot be decoded is bounded by nothing.
+    // A string that cannot be decoded has no bound.
     let broken = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":"\ud83d"}]}]}"#;
     assert_eq!(field(&read(Anthropic, broken)), Some("messages"));
 }
@@ -182,7 +182,8 @@ fn tools_are_told_apart_by_their_type() {
         server(json!({"type": "web_search_20250305", "name": "w"})),
         [ServerTool::new("web_search_20250305", None)]
     );
-    // Whichever of two a provider takes, it is no more than was read; and a type is governed, as a model is.
+    // Of two `max_uses`, the larger is taken, whichever the provider takes. An ambiguous `type` is refused, like an
+    // ambiguous `model`.
     let body = |tool: &str| format!(r#"{{"model":"m","messages":[],"tools":[{tool}]}}"#);
     let twice = read(Anthropic, &body(r#"{"type":"web_search_20250305","max_uses":1,"m\u0061x_uses":9}"#));
     assert_eq!(twice.server_tools, [ServerTool::new("web_search_20250305", Some(9))]);
@@ -237,7 +238,7 @@ fn a_cache_write_is_as_long_as_the_request_may_ask() {
     assert_eq!(control(json!({"type": "ephemeral", "ttl": "1h"})), CacheWrites::OneHour);
     let top = json!({"messages": [], "cache_control": {"type": "ephemeral"}});
     assert_eq!(with(Anthropic, top).cache_writes, CacheWrites::FiveMinutes);
-    // The words alone ask for nothing.
+    // The words in a text ask for nothing.
     assert_eq!(blocks(&json!([{"type": "text", "text": "1h of cache_control"}])).cache_writes, CacheWrites::None);
 
     let part = |ttl: Value| json!([{"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": ttl}}]);
@@ -286,7 +287,7 @@ fn what_no_bound_covers_is_named() {
         (json!({"enable_search": 1}), Some("enable_search")),
         (json!({"enable_search": false}), None),
         (json!({"enable_search": null}), None),
-        // Nothing is searched for by that alone.
+        // This member alone starts no search.
         (json!({"search_options": {"forced_search": true}}), None),
         (json!({"search_parameters": {"mode": "auto"}}), Some("search_parameters")),
         (json!({"search_parameters": {"mode": "off"}}), None),
@@ -310,7 +311,7 @@ fn what_no_bound_covers_is_named() {
     }
 }
 
-/// Any JSON of a few levels, some of it in words that mean something.
+/// Any JSON of a few levels, in which some strings are words that the gateway looks for.
 fn anything() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "type",
@@ -361,13 +362,13 @@ proptest! {
     #[test]
     fn any_messages_are_read_alike_however_they_are_spelled(messages in prop::collection::vec(anything(), 0..4)) {
         let body = |list: &str| format!(r#"{{"model":"m","messages":{list}}}"#);
-        // With the one key without which nothing is looked for: unfinished media are none, and not looked for either.
+        // Without a key `source` the gateway does not look for media at all, so add one that is no medium.
         let messages = Value::from_iter(messages.into_iter().chain([json!({"source": null})]));
         let (plain, escaped) = (body(&messages.to_string()), body(&spelled(&messages)));
         let (one, other) = (read(Anthropic, &plain), read(Anthropic, &escaped));
         prop_assert_eq!(media(&one), media(&other));
         prop_assert_eq!(one.tool_references, other.tool_references);
-        // Media never count for more bytes than the body has.
+        // Text and media together have exactly the bytes of the body.
         prop_assert_eq!(one.text_bytes + one.media_bytes, plain.len() as u64);
     }
 }
@@ -422,7 +423,7 @@ fn what_one_parser_reads_in_another_case_counts_as_what_it_is_to_that_one() {
         blocks(&json!([source]))
     };
     assert_eq!(media(&block("Source", "Data")), media(&block("source", "data")));
-    // Text in it is none to whoever reads plainly: what it holds is gone through.
+    // A case-sensitive reader does not see `Text` as text, so the block's content is searched.
     let free = blocks(&json!([{"type": "text", "Text": [image()]}]));
     assert_eq!(free.images, 1);
     let search = json!({"tools": [{"type": "web_search_20250305", "name": "s", "max_uses": 1, "Max_uses": 50}]});
@@ -452,7 +453,7 @@ fn every_member_by_which_another_model_may_be_used_is_known() {
         }
     }
     assert_eq!(with(Anthropic, json!({"tools": [{"name": "models"}], "x": {"models": ["a"]}})).other_models, None);
-    // Of one model, whoever serves it.
+    // This chooses who serves the model, not another model.
     assert_eq!(with(OpenAiChat, json!({"provider": {"order": ["dear"]}})).other_models, None);
 }
 

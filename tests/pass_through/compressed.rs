@@ -1,4 +1,4 @@
-//! Answers that come compressed.
+//! Compressed answers.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use tollgate::domain::outcome::End;
 use crate::fixtures::{json, request, streams};
 use crate::stack::{Answer, BOTH, Ending, Exchange, Stack, path, same};
 
-/// Compressed in one piece, or flushed after each part as a server with manners does.
+/// Compresses the parts, flushing after each as a well-behaved server does. A single part is compressed in one piece.
 fn gzip(parts: &[&[u8]]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     for part in parts {
@@ -21,7 +21,7 @@ fn gzip(parts: &[&[u8]]) -> Vec<u8> {
     encoder.finish().expect("to memory")
 }
 
-/// A stream whose client wants its usage chunk, so that nothing in it has to be taken out.
+/// A request for a stream with its usage chunk, so that the gateway has nothing to take out.
 fn asking(dialect: Dialect) -> String {
     match dialect {
         Dialect::Anthropic => request(0, true),

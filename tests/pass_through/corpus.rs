@@ -1,5 +1,5 @@
-//! Recorded exchanges with real providers, replayed. They are none of this project's, so they lie where
-//! `TOLLGATE_CORPUS` says: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
+//! Replays recorded exchanges with real providers. The recordings are not part of this repository. `TOLLGATE_CORPUS`
+//! names their directory: `PROTOCOL/CASE/{request.json, response.*, meta.json}`.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::stack::{Answer, Stack, block_on, same};
 const PROTOCOLS: [(&str, Dialect); 2] =
     [("anthropic-messages", Dialect::Anthropic), ("openai-chat", Dialect::OpenAiChat)];
 
-/// Fewer than these, and the corpus is not the one that was meant.
+/// The minimum number of cases. With fewer, this is not the right corpus.
 const LEAST: usize = 400;
 
 #[test]
@@ -30,7 +30,7 @@ fn recorded_exchanges_pass_as_they_were_recorded() {
     let (mut replayed, mut counted, mut wrong) = (0, 0, Vec::new());
     for (protocol, dialect) in PROTOCOLS {
         for case in cases(&corpus.join(protocol)) {
-            // Whole, and in random pieces.
+            // In one piece, and in random pieces.
             for pieces in [0, 30] {
                 let cuts = prop::collection::vec(any::<usize>(), pieces).new_tree(&mut random).expect("cuts").current();
                 let played = std::panic::catch_unwind(|| block_on(replay(dialect, &case, &cuts)));
@@ -56,7 +56,7 @@ fn cases(protocol: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// One exchange; whether it states usage.
+/// Replays one exchange. Returns whether it states usage.
 async fn replay(dialect: Dialect, case: &Path, cuts: &[usize]) -> bool {
     let read = |name: &str| std::fs::read(case.join(name)).ok();
     let request = read("request.json").expect("a request");
@@ -89,7 +89,7 @@ async fn replay(dialect: Dialect, case: &Path, cuts: &[usize]) -> bool {
     same(&exchange.body, &expected, &why);
 
     let stated = if status.is_success() { usage(dialect, &body, is_stream) } else { None };
-    // By whom it was served is said beside the figures.
+    // Compare the figures only: `served` says who served the call.
     let figures = exchange.outcome.usage.map(|usage| Usage { served: Served::default(), ..usage });
     assert_eq!(figures, stated, "{why}");
     if status.is_success() && stated.is_some() {
@@ -100,7 +100,7 @@ async fn replay(dialect: Dialect, case: &Path, cuts: &[usize]) -> bool {
     stated.is_some()
 }
 
-/// Takes our member out again, which must leave the client's bytes.
+/// Checks that the provider saw the client's bytes plus the gateway's `stream_options`, and nothing else.
 fn only_asks_for_usage(seen: &[u8], sent: &[u8], why: &str) {
     let seen = std::str::from_utf8(seen).expect("text");
     let ours = r#""stream_options":{"include_usage":true}"#;

@@ -1,8 +1,8 @@
-//! Requests and answers written by hand, with everything in them that a parser would lose.
+//! Hand-written requests and answers, with everything in them that parsing and serializing would lose.
 
 use tollgate::Dialect;
 
-/// Requests that no serializer gives back as they are. `$S` stands for the value of `stream`.
+/// Requests that no serializer would reproduce. `$S` stands for the value of `stream`.
 pub(crate) const REQUESTS: [&str; 8] = [
     r#"{"model":"claude-fable","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":$S}"#,
     " \t\r\n{ \"stream\" :$S ,\r\n\t\"model\":\t\"claude-fable\"\n, \"messages\" : [ ] }\r\n \n",
@@ -18,7 +18,7 @@ pub(crate) fn request(n: usize, stream: bool) -> String {
     REQUESTS[n % REQUESTS.len()].replace("$S", if stream { "true" } else { "false" })
 }
 
-/// A JSON answer with its usage: (input, output).
+/// JSON answers with their usage: (input, output).
 pub(crate) fn json(dialect: Dialect) -> [(&'static str, (u64, u64)); 3] {
     match dialect {
         Dialect::Anthropic => [
@@ -52,7 +52,7 @@ pub(crate) fn json(dialect: Dialect) -> [(&'static str, (u64, u64)); 3] {
     }
 }
 
-/// A stream in its blocks, and which of them is there for the usage alone.
+/// The blocks of a stream, and which of them is there only for usage.
 pub(crate) struct Stream {
     pub(crate) blocks: &'static [&'static str],
     pub(crate) usage_block: Option<usize>,
@@ -64,7 +64,7 @@ impl Stream {
         self.blocks.concat().into_bytes()
     }
 
-    /// What a client sees that has not asked for usage.
+    /// What a client gets that has not asked for usage.
     pub(crate) fn without_usage(&self) -> Vec<u8> {
         let kept = self.blocks.iter().enumerate().filter(|(n, _)| Some(*n) != self.usage_block);
         kept.map(|(_, block)| *block).collect::<String>().into_bytes()
@@ -101,7 +101,7 @@ const ANTHROPIC: [Stream; 3] = [
         usage_block: None,
         usage: (2, 4),
     },
-    // Carriage returns alone, and an end without its blank line.
+    // Lines end in carriage returns alone, and the last blank line is missing.
     Stream {
         blocks: &[
             "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":6,\"output_tokens\":1}}}\r\r",
@@ -136,7 +136,7 @@ const OPENAI: [Stream; 4] = [
         usage_block: Some(3),
         usage: (2, 4),
     },
-    // No blank line at the end, and usage in a chunk that has a choice, which is the client's.
+    // The last blank line is missing. Usage is in a chunk with a choice, which the client has to get.
     Stream {
         blocks: &[
             "\u{feff}data: {\"choices\":[],\"prompt_filter_results\":[{\"usage\":null}]}\n\n",
@@ -146,7 +146,7 @@ const OPENAI: [Stream; 4] = [
         usage_block: None,
         usage: (6, 8),
     },
-    // The usage chunk itself lacks its blank line, as does everything before it but a carriage return.
+    // Lines end in carriage returns alone, and the blank line of the usage chunk is missing.
     Stream {
         blocks: &[
             "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\r\r",

@@ -1,4 +1,5 @@
-//! Pass-through: what goes through the gateway comes out the same, byte for byte, but for what it asked for itself.
+//! Pass-through: bodies leave the gateway byte for byte as they came, except for what the gateway itself has added or
+//! asked for.
 
 #[path = "../support/cases.rs"]
 mod cases;

@@ -1,4 +1,4 @@
-//! The tests' own reading of usage, by another parser than the gateway's.
+//! Reads usage independently of the gateway, with another parser.
 
 use serde_json::Value;
 use tollgate::Dialect;
@@ -14,7 +14,7 @@ fn events(body: &[u8]) -> Vec<Value> {
     data.filter_map(|data| serde_json::from_str(&data).ok()).collect()
 }
 
-/// The usage that an answer states.
+/// Returns the usage that an answer states.
 pub(crate) fn usage(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<Usage> {
     let answers = if is_stream { events(body) } else { serde_json::from_slice(body).into_iter().collect() };
     match dialect {
@@ -23,14 +23,14 @@ pub(crate) fn usage(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<Us
     }
 }
 
-/// The model that an answer says it is of.
+/// Returns the model that an answer names.
 pub(crate) fn model(dialect: Dialect, body: &[u8], is_stream: bool) -> Option<String> {
     let answers = if is_stream { events(body) } else { serde_json::from_slice(body).into_iter().collect() };
     let pointer = if dialect == Dialect::Anthropic && is_stream { "/message/model" } else { "/model" };
     answers.iter().find_map(|answer| answer.pointer(pointer)?.as_str()).map(str::to_owned)
 }
 
-/// The latest of each field: figures are cumulative.
+/// Takes the latest value of each field, since the figures are cumulative.
 fn anthropic(answers: &[Value]) -> Option<Usage> {
     let stated: Vec<&Value> = answers
         .iter()
@@ -67,7 +67,7 @@ fn openai(usage: &Value) -> Usage {
         "/cache_creation_input_tokens",
     ]);
     let (read, written) = (read.unwrap_or(0), written.unwrap_or(0));
-    // Where reasoning is left out of the completion, only the total has it.
+    // Some servers count reasoning only in the total, not in the completion.
     let beyond_prompt = figure("/total_tokens").unwrap_or(0).saturating_sub(prompt);
     Usage {
         input: prompt.saturating_sub(read + written),
@@ -79,7 +79,7 @@ fn openai(usage: &Value) -> Usage {
     }
 }
 
-/// A stream without the chunks that are there for usage alone, by the tests' own splitting.
+/// Removes the chunks that are there only for usage, independently of the gateway's scanner.
 pub(crate) fn without_usage(body: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut rest = body;

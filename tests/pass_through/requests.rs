@@ -46,7 +46,7 @@ async fn a_stream_that_asks_for_usage_itself_is_not_touched() {
 #[tokio::test]
 async fn a_stream_that_does_not_is_asked_for_usage_and_every_other_byte_stays() {
     let mut stack = Stack::new();
-    // What the client sent, and what may have become of it: the new member is ours to place, the rest is not.
+    // What the client sent, and what may arrive upstream. The gateway may choose the place of the new member only.
     let rows: [(&str, &[&str]); 9] = [
         (
             r#"{"model":"gpt-x", "stream":true }"#,

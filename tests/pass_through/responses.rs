@@ -7,7 +7,7 @@ use tollgate::domain::outcome::{AttemptEnd, End};
 use crate::fixtures::{Stream, json, request, streams};
 use crate::stack::{Answer, BOTH, Ending, Exchange, Stack, block_on, same};
 
-/// Requests for a stream: one that asks for usage where that has to be asked for, one that does not.
+/// A request for a stream. With `asks`, it asks for usage if the dialect requires that.
 fn for_stream(dialect: Dialect, asks: bool) -> String {
     let options =
         if asks && dialect != Dialect::Anthropic { r#""stream_options":{"include_usage":true},"# } else { "" };
@@ -115,7 +115,7 @@ async fn only_a_chunk_that_is_there_for_usage_alone_is_withheld() {
         r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
         r#"{"usage":{"completion_tokens":1,"prompt_tokens":1,"x":1,"x":2},"choices":[],"choices_":[1]}"#,
         r#"{"usage":{"prompt_tokens":"1"},"choices":[]}"#,
-        // Servers written in PHP send an empty object as an empty array.
+        // PHP servers encode an empty object as an empty array.
         r#"{"usage":{"prompt_tokens":1,"completion_tokens":1,"prompt_tokens_details":[]},"choices":[]}"#,
         r#"{"usage":{"prompt_tokens":1,"completion_tokens":1,"completion_tokens_details":"none"},"choices":[]}"#,
     ];
@@ -134,7 +134,7 @@ async fn only_a_chunk_that_is_there_for_usage_alone_is_withheld() {
 async fn usage_counts_and_is_withheld_though_another_member_says_it_has_none() {
     let mut stack = Stack::new();
     let dialect = Dialect::OpenAiChat;
-    // Gateways in between add members of their own, with a `usage` of their own.
+    // Other gateways add their own members, with a `usage` in them.
     let rows = [
         r#"{"choices":[],"x_proxy":{"usage":null},"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
         r#"{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":[],"x_proxy":[{"usage":null}]}"#,
@@ -201,7 +201,7 @@ proptest! {
         trailers in any::<bool>(),
     ) {
         let dialect = if openai { Dialect::OpenAiChat } else { Dialect::Anthropic };
-        // Trailers have a test of their own; here they come where nothing stands between.
+        // Only with `asks`, when nothing is withheld. Another test covers trailers otherwise.
         let end = if trailers && asks { Ending::Trailers } else { Ending::Good };
         block_on(async {
             let mut stack = Stack::new();

@@ -1,4 +1,4 @@
-//! The same promises over real sockets, HTTP/1.1 and HTTP/2, and the one about time.
+//! The same promises over real sockets, for HTTP/1.1 and HTTP/2, and that no event is delayed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::fixtures::{json, request, streams};
 use crate::stack::{BOTH, CREDENTIAL, Mirror, path, same};
 use crate::support::{Outcomes, Server};
 
-/// What the provider received, and where the test writes its answer.
+/// The body that the provider received, and the sender for its answer.
 type Arrival = (Bytes, Sender<Bytes>);
 
 struct Wire {
@@ -32,7 +32,7 @@ struct Wire {
 }
 
 impl Wire {
-    /// A provider that answers with `kind`, in the bytes that the test sends it.
+    /// A provider that answers with content type `kind` and the bytes that the test sends.
     async fn new(kind: &'static str) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
         let upstream = Server::start(service_fn(move |request: Request<Incoming>| {
@@ -72,7 +72,7 @@ fn client(h2: bool) -> Client<HttpConnector, Body> {
     Client::builder(TokioExecutor::new()).http2_only(h2).build_http()
 }
 
-/// A client that asks for the usage chunk, where one has to, and one that does not.
+/// Two requests: one that asks for the usage chunk if the dialect requires that, and one that does not.
 fn bodies(dialect: Dialect) -> [String; 2] {
     let asks = request(0, true).replacen('{', r#"{"stream_options":{"include_usage":true},"#, 1);
     [if dialect == Dialect::Anthropic { request(0, true) } else { asks }, request(0, true)]
@@ -136,7 +136,7 @@ async fn over_http_2_everything_passes_to_the_byte() {
 
 #[tokio::test]
 async fn a_lone_event_is_not_kept_waiting_for_the_next() {
-    // Line ends of each kind, a comment, and an end whose last line feed is still to come.
+    // Every kind of line end, a comment, and an event whose last line feed has not come yet.
     let lone = [
         "data: {\"x\":1}\n\n",
         "event: ping\r\ndata: {\"type\":\"ping\"}\r\n\r\n",
@@ -153,7 +153,7 @@ async fn a_lone_event_is_not_kept_waiting_for_the_next() {
                     let response = wire.post(&client, dialect, body.clone()).await;
                     let mut answer = response.into_body();
                     let (_, mut upstream) = wire.arrivals.recv().await.expect("a request");
-                    // Twice: the first could leave with the head.
+                    // Twice, since the first event could leave together with the head.
                     for _ in 0..2 {
                         upstream.send_data(Bytes::from_static(event.as_bytes())).await.expect("the gateway reads");
                         let mut got = Vec::new();

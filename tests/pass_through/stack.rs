@@ -1,4 +1,4 @@
-//! The gateway in this process, over a provider that answers with given bytes in given chunks.
+//! A gateway in this process, in front of a provider that answers with given bytes in given chunks.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -30,7 +30,7 @@ pub(crate) fn path(dialect: Dialect) -> &'static str {
     if dialect == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" }
 }
 
-/// Asserts that two texts are the same to the byte, by their SHA-256, and shows where they part.
+/// Asserts by SHA-256 that two texts are the same to the byte, and shows where they differ.
 #[track_caller]
 pub(crate) fn same(got: &[u8], expected: &[u8], why: &str) {
     if Sha256::digest(got) == Sha256::digest(expected) {
@@ -50,7 +50,7 @@ pub(crate) fn same(got: &[u8], expected: &[u8], why: &str) {
     );
 }
 
-/// A target of the call's own dialect for whatever model is asked.
+/// Routes any model to a target in the call's own dialect.
 pub(crate) struct Mirror;
 
 impl Router for Mirror {
@@ -69,7 +69,7 @@ pub(crate) struct Answer {
     pub(crate) end: Ending,
 }
 
-/// How its body ends.
+/// How the body ends.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(crate) enum Ending {
     #[default]
@@ -127,7 +127,7 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
 }
 
-/// An answer as the client saw it, with everything else that is known of its call.
+/// An answer as the client saw it, and everything else that is known of the call.
 pub(crate) struct Exchange {
     pub(crate) seen: Seen,
     pub(crate) status: StatusCode,
@@ -139,7 +139,7 @@ pub(crate) struct Exchange {
     pub(crate) outcome: Outcome,
 }
 
-/// A gateway with a `claude*` upstream, another for the rest, and aliases where a test gives them.
+/// A gateway with an upstream for `claude*`, another for all other models, and the aliases of the test.
 pub(crate) struct Stack {
     gateway: Gateway,
     answer: Arc<Mutex<Answer>>,
@@ -174,7 +174,7 @@ impl Stack {
         Stack { gateway: build(builder).build(), answer, seen, outcomes }
     }
 
-    /// One call, in which the provider gives `answer`.
+    /// Makes a call to which the provider answers `answer`.
     pub(crate) async fn post(&mut self, dialect: Dialect, body: impl Into<Body>, answer: Answer) -> Exchange {
         self.send(Request::post(path(dialect)), body, answer).await
     }
@@ -242,7 +242,7 @@ async fn respond(
     Ok(response)
 }
 
-/// A body in pieces, each of which is awaited once: nothing is ever ready at first.
+/// A body in pieces. Each piece is pending at first.
 pub(crate) struct Chunks {
     left: VecDeque<Bytes>,
     end: Option<Ending>,
@@ -271,7 +271,7 @@ impl http_body::Body for Chunks {
     }
 }
 
-/// Runs async steps where the test itself cannot be async.
+/// Runs async steps in a test that cannot be async itself.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(work)

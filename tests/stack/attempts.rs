@@ -1,4 +1,4 @@
-//! Several targets, one call.
+//! Calls with several targets.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -53,15 +53,15 @@ async fn a_target_that_cannot_be_reached_gives_way_to_the_next_within_one_call()
     assert_eq!((outcome.end, outcome.model.as_deref()), (End::Complete, Some("best")));
     let models: Vec<_> = outcome.attempts.iter().map(|a| (&*a.target.as_ref().expect("routed").model, a.end)).collect();
     assert_eq!(models, [("claude-lost", AttemptEnd::Unsent), ("claude-found", AttemptEnd::Complete)]);
-    // The alias is a splice: the rest of the body, its white space too, is the client's.
+    // The alias is spliced in. The rest of the body stays the client's, including its white space.
     assert_eq!(simulated.received()[0].body, BODY.replace("best", "claude-found"));
     outcomes.none_left().await;
 }
 
-/// A client that says so of every request, before it has looked at it.
+/// A client that fails every request without reading it.
 #[derive(Clone)]
 struct Refuses {
-    /// Before it is ready, or when it is asked.
+    /// Fails in `poll_ready` instead of in `call`.
     early: bool,
     error: fn() -> std::io::Error,
 }
@@ -83,7 +83,7 @@ impl tower::Service<Request<Body>> for Refuses {
 #[tokio::test]
 async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_client_it_is() {
     let (shed, refused) = (|| std::io::Error::other("overloaded"), || std::io::ErrorKind::ConnectionRefused.into());
-    // One of a client of another kind, which has read the body before it connects.
+    // Another client reads the body before it connects.
     let reads = service_fn(|request: Request<Body>| async {
         request.into_body().collect().await.expect("in memory");
         Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
@@ -171,8 +171,7 @@ async fn a_target_that_may_have_worked_is_never_followed_by_another() {
     assert!(spare.received().is_empty());
 }
 
-/// What becomes of a search of the web, which Chat Completions cannot say, that these models may serve. Claude's host is down
-/// if it `is_lost`.
+/// Asks these models for a web search, which Chat Completions cannot express. If `is_lost`, Claude's host is down.
 async fn search(models: &[&'static str], is_lost: bool) -> (Response<Body>, Outcome, Simulated) {
     let (mut outcomes, observer) = Outcomes::new();
     let simulated = Simulated::new().recording();
@@ -228,7 +227,7 @@ async fn what_no_target_can_be_asked_is_refused_for_good() {
     assert!(simulated.received().is_empty());
 }
 
-/// What goes upstream of `asked`, sent to `path`, under these caps.
+/// Returns the body that goes upstream for `asked`, sent to `path`, under these caps.
 async fn capped(path: &str, asked: &'static str, caps: &[u64]) -> String {
     let simulated = Simulated::new().recording();
     let provider =
@@ -262,7 +261,7 @@ async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() 
             r#"{"model":"claude-x","max_tokens":10,"messages":[]}"#,
         ),
         (A, r#"{"model":"claude-x","messages":[]}"#, &[7], r#"{"max_tokens":7,"model":"claude-x","messages":[]}"#),
-        // The old name and the new one: neither is raised.
+        // With the old and the new name of the limit, neither is raised.
         (
             B,
             r#"{"model":"x","max_tokens":10,"max_completion_tokens":5000}"#,
@@ -270,16 +269,16 @@ async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() 
             r#"{"model":"x","max_tokens":10,"max_completion_tokens":1000}"#,
         ),
         (B, r#"{"model":"x","max_tokens":null}"#, &[7], r#"{"model":"x","max_tokens":7}"#),
-        // What limits Responses limits nothing here.
+        // The limit of the Responses API means nothing here.
         (
             B,
             r#"{"model":"x","max_output_tokens":1}"#,
             &[1000],
             r#"{"max_tokens":1000,"model":"x","max_output_tokens":1}"#,
         ),
-        // By the name that the model knows.
+        // The cap has the name that the model accepts.
         (B, r#"{"model":"gpt-5","n":1}"#, &[7], r#"{"max_completion_tokens":7,"model":"gpt-5","n":1}"#),
-        // A count produces nothing to cap, and its API refuses the member.
+        // Counting tokens has no output to cap, and its API rejects the member.
         (
             "/v1/messages/count_tokens",
             r#"{"model":"claude-x","messages":[]}"#,
@@ -291,7 +290,7 @@ async fn the_least_of_several_caps_and_the_clients_own_counts_and_is_a_splice() 
     }
 }
 
-/// Mistral's own API answers 422 to `stream_options`, and states usage in its last chunk, beside the choice.
+/// Mistral's API answers 422 to `stream_options`, and states usage without being asked.
 #[tokio::test]
 async fn a_stream_of_a_model_that_refuses_the_question_is_not_asked_for_usage() {
     const STREAM: &[u8] = br#"data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}

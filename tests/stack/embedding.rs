@@ -1,4 +1,4 @@
-//! In other people's services: axum's routers, bodies of any kind, and the bounds that they ask for.
+//! Layers inside other services: axum's routers, bodies of any type, and the trait bounds that frameworks require.
 
 use std::convert::Infallible;
 
@@ -96,7 +96,7 @@ async fn one_layer_alone_opens_a_call_and_renders_its_refusals() {
     assert!(String::from_utf8_lossy(&body).contains("invalid_request_error"));
 }
 
-/// What axum and hyper ask of a service. Compiling is the test.
+/// The bounds that axum and hyper require of a service. The test is that this compiles.
 fn servable<S, B>(_: &S)
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
@@ -120,7 +120,7 @@ async fn a_handler_refuses_by_a_rejection_which_is_told_and_recorded_as_one() {
     assert_eq!((outcome.end, outcome.rejection), (End::Refused, Some(RejectionKind::ModelNotAllowed)));
 }
 
-/// Answers a request with any body.
+/// A service for requests with any type of body.
 #[derive(Clone)]
 struct Anything;
 
@@ -138,7 +138,8 @@ impl<B> Service<Request<B>> for Anything {
     }
 }
 
-/// Around a service, a `ServiceBuilder`'s and a route, for all bodies that come there. Gives the layers' names.
+/// Puts each layer around a service, into a `ServiceBuilder` and around a route, for every type of body that occurs
+/// there. Returns the layers' names.
 macro_rules! around {
     ($($layer:ident::$made:ident($($with:expr),*)),* $(,)?) => {{
         $(
@@ -175,7 +176,7 @@ async fn every_layer_goes_around_services_and_routes_of_any_body() {
         RouteLayer::new(ModelTable::new()),
         TranslateLayer::new(Dialect::Anthropic),
     };
-    // It keeps what has been read, by whoever stands outside of it.
+    // `ContentLayer` keeps what an outer layer has read, so its requests always have a `Body`.
     let content = ContentLayer::new(Forgets);
     servable::<_, Body>(&content.layer(Anything));
     let read = ServiceBuilder::new().layer(IngestLayer::new()).layer(content);
@@ -194,7 +195,7 @@ async fn every_layer_goes_around_services_and_routes_of_any_body() {
     assert_eq!(tried, layers, "each that the root has");
 }
 
-/// A gate that lets all pass.
+/// A gate that admits every call.
 struct Open;
 
 #[async_trait]
@@ -218,7 +219,7 @@ impl ContentSink for Forgets {
     }
 }
 
-/// Ready once, for one call; a clone of it is not ready, and panics when it is called all the same.
+/// A service that is ready for one call. A clone is not ready, and panics if it is called.
 struct Once {
     ready: bool,
 }
@@ -297,7 +298,7 @@ async fn a_refusal_that_a_framework_has_measured_goes_out_with_its_own_length() 
             Err(Rejection::new(RejectionKind::InvalidRequest, "closed"))
         }
     }
-    // axum writes `content-length: 0` for the placeholder that travels to the door.
+    // The refusal travels to the outer layer as a response without a body, to which axum adds `content-length: 0`.
     let inner: Router = Router::new().route("/v1/messages", post(|| async {})).route_layer(GateLayer::new(Closed));
     let app = GatewayLayer::new().layer(inner);
     let request = Request::post("/v1/messages").body(Body::from(body())).expect("a request");
@@ -337,14 +338,14 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
         (builder(&[both[0], both[0]]), "two upstreams are called `a`"),
         (builder(&[both[0], ("b", Dialect::Anthropic)]), "upstream `b`"),
         (only().alias("cheap", ["gpt-5-mini"]), "alias `cheap`"),
-        // One of several would never have its turn.
+        // One of several targets of the alias could never be used.
         (only().alias("fast", ["claude-haiku-5-5", "gpt-5-mini"]), "alias `fast` stands for `gpt-5-mini`"),
         (only().alias("none", [] as [&str; 0]), "alias `none` stands for no model"),
     ] {
         let problem = problem(builder).expect(words);
         assert!(problem.contains(words), "{problem}");
     }
-    // Each of these would refuse every call.
+    // Each of these configurations would refuse every call.
     use tollgate::store::memory::{MemoryLimits, MemoryStore};
     use tollgate::{AdmissionLayer, RateLimitLayer};
     let twice = GatewayLayer::new().admission(AdmissionLayer::new(MemoryStore::new()));
@@ -352,7 +353,7 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
     assert!(problem(twice).expect("both").contains("`admission` stands in the place of"));
     let routed = GatewayLayer::new().router(ModelTable::new());
     assert!(problem(builder(&[]).layer(routed)).expect("none").contains("no upstream"));
-    // One with a router of its own knows where it sends what.
+    // With a router of the host's own, two upstreams of one dialect are no problem.
     let routed = builder(&[both[0], ("b", Dialect::Anthropic)]);
     let table = ModelTable::new().pattern("*", "b", Dialect::Anthropic);
     assert_eq!(problem(routed.layer(GatewayLayer::new().router(table))), None);
@@ -383,7 +384,7 @@ async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_
         assert_eq!((status, &*text, outcome.end), (503, "mine", End::Failed));
         assert_eq!(outcome.attempts[0].end, AttemptEnd::Unsent);
     }
-    // Who has nothing to say has ours said.
+    // If the host sets no body, the gateway's own error goes out.
     let only_status = |mut answer: Response<Body>| {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         answer
@@ -397,7 +398,7 @@ async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_
 #[tokio::test]
 async fn to_head_too_though_the_body_of_what_it_answers_was_left_out() {
     let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build();
-    // As a framework does that answers HEAD by what it would answer to GET.
+    // Like a framework that answers HEAD as it would GET, and leaves the body out.
     let mine = |answer: Response<Body>| {
         let (mut parts, _) = answer.into_parts();
         parts.status = StatusCode::SERVICE_UNAVAILABLE;

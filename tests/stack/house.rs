@@ -1,9 +1,10 @@
-//! Who may import whom: the floors of `src/docs/design.md`, kept.
+//! Rules for the sources: which room may import which (the floors of `src/docs/design.md`), lengths of files, and pages
+//! that must be complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room's floor. A room imports from lower floors only; rooms of one floor do not know each other.
+/// The floor of each room. A room imports from lower floors only, not from other rooms of its own floor.
 const FLOORS: [(&str, u8); 23] = [
     ("wire", 0),
     ("body", 0),
@@ -30,7 +31,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("extract", 6),
 ];
 
-/// Names that the crate's root gives to what lives on a floor.
+/// Names that the crate root re-exports, with the floor that each belongs to.
 const ROOT_NAMES: [(&str, u8); 3] = [("Dialect", 1), ("Rejection", 1), ("Body", 0)];
 
 fn sources(room: &str) -> Vec<(PathBuf, String)> {
@@ -42,7 +43,7 @@ fn sources(room: &str) -> Vec<(PathBuf, String)> {
             waiting.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
         } else if path.extension().is_some_and(|e| e == "rs") && path.exists() {
             let text = fs::read_to_string(&path).expect("UTF-8");
-            // Tests at the bottom of a file may look anywhere; so may examples in docs.
+            // Tests at the bottom of a file may import anything, as may examples in the docs.
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
             found.push((path, code.join("\n")));
@@ -62,7 +63,7 @@ fn every_room_imports_from_lower_floors_only() {
                 let allowed = match target {
                     Some((other, _)) if *other == room => true,
                     Some((_, other)) => *other < floor,
-                    // The root's names for what has a room are for our users; macros have no room.
+                    // Other names in the root are for users of the crate, or are macros, which have no room.
                     None => false,
                 };
                 assert!(allowed, "{} (floor {floor}) imports crate::{name}", path.display());
@@ -92,10 +93,10 @@ fn no_file_is_longer_than_four_hundred_lines() {
     }
 }
 
-/// Headers that say no more than what the body is, which every answer and every request has to say.
+/// Headers that only describe the body. Every request and every answer has them.
 const OF_EVERY_BODY: [&str; 2] = ["content-type", "content-length"];
 
-/// Every header that this code names by a constant of its own, or puts somewhere; with its value, where that is written there.
+/// Returns every header that the code names in a constant or sets, with its value if that is a literal there.
 fn headers(code: &str) -> Vec<(String, Option<&str>)> {
     let word = |text: &str| text.split_once('"').map_or(text, |(word, _)| word).to_owned();
     let named = code.split("HeaderName::from_static(\"").skip(1).map(|rest| (word(rest), None));
@@ -130,7 +131,7 @@ fn every_header_is_in_the_table() {
         for (path, code) in sources(room) {
             for (name, value) in headers(&code) {
                 named += 1;
-                // Of these the table has families.
+                // The table lists these headers by family.
                 let family = ["anthropic-ratelimit-unified-", "anthropic-ratelimit-", "x-ratelimit-"];
                 let is_there = match family.iter().find(|family| name.starts_with(**family)) {
                     Some(family) => table.contains(&format!("`{family}")),
@@ -150,7 +151,8 @@ fn every_header_is_in_the_table() {
     assert!(missing.is_empty() && named > 60, "{named} headers, of which {missing:?} are not in src/docs/headers.md");
 }
 
-/// What a type is called in JSON of what this code has of it: the members of a struct, the words and the members of an enum.
+/// Returns the JSON names in the definition of the type `of`: the members of a struct, or the variants and members of
+/// an enum.
 fn members(code: &str, of: &str) -> Vec<String> {
     let is_named = |line: &str| {
         let line =

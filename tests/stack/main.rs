@@ -1,4 +1,4 @@
-//! Stacks: ours, hand-built, embedded, and wrong ones.
+//! Stacks of layers: the crate's own, hand-built ones, embedded ones, and wrong ones.
 
 #[path = "../support/mod.rs"]
 mod support;

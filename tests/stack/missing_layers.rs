@@ -1,4 +1,4 @@
-//! A hand-built stack that misses a layer answers 500 and logs the cure.
+//! A hand-built stack that lacks a layer answers 500 and logs which layer is missing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn table(upstream: &'static str) -> ModelTable {
     ModelTable::new().pattern("claude*", upstream, Dialect::Anthropic)
 }
 
-/// Sends the request and gives status, body and log.
+/// Sends the request and returns status, body and log.
 async fn ask<S>(service: S) -> (u16, String, String)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -87,7 +87,7 @@ async fn without_a_route_the_dispatch_answers_500() {
 
 #[tokio::test]
 async fn with_nothing_around_it_the_dispatch_answers_500() {
-    // Nobody opened a call, so nobody else is there to give the refusal its shape, and to log it.
+    // No layer has opened a call, so the dispatch itself has to render and log the refusal.
     assert_cured(&ask(dispatch()).await, "outside of the dispatch");
 }
 
@@ -117,7 +117,7 @@ async fn a_foreign_layer_that_drops_extensions_answers_500() {
         .layer(forgetful)
         .layer(RouteLayer::new(table("anthropic")))
         .service(dispatch());
-    // The inner layers open a call of their own, and find its body unread.
+    // The inner layers open their own call, whose body is unread.
     assert_cured(&ask(stack).await, "IngestLayer");
 }
 
@@ -165,7 +165,7 @@ async fn a_control_around_a_mount_that_hides_the_path_from_it_answers_500() {
         for path in ["/llm/v1/messages", "/llm/v1/chat/completions/", "/v2/chat/completions"] {
             assert_eq!(ask(layer, path).await, 500, "{what}: {path}");
         }
-        // What is behind may take it for one of ours, and it is nobody's way to write it.
+        // The inner service may treat these paths as API paths, and no client writes them like this.
         for path in [
             "/v1//messages",
             "/v1/messages//",
@@ -247,18 +247,18 @@ async fn a_callers_own_limits_and_budgets_are_never_passed_over() {
     assert_cured(&ask(stack(GatewayLayer::new(), &paid)).await, "BudgetLayer");
     let whole = GatewayLayer::new().rate_limit(counts()).budget(pays());
     for (principal, expected) in [(&limited, 200), (&Principal::new("ada"), 200), (&paid, 400)] {
-        // The last is asked about: nobody knows what its model costs.
+        // The budget layer refuses the last, since the price of its model is not known.
         let (status, body, log) = ask(stack(whole.clone(), principal)).await;
         assert_eq!(status, expected, "{body} {log}");
     }
     assert_eq!(ask(stack(GatewayLayer::new(), &Principal::new("ada"))).await.0, 200);
 
-    // Whoever sees to it within says so.
+    // `governed_within` declares that an inner stack governs these callers.
     let within = GatewayLayer::new().governed_within();
     assert_eq!(ask(stack(within.clone(), &paid)).await.0, 200);
     assert_eq!(ask(stack(within, &limited)).await.0, 200);
 
-    // By hand too.
+    // The same in a hand-built stack.
     let by_hand = |principal: &Principal| {
         let principal = Arc::new(principal.clone());
         let identified = tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
@@ -302,7 +302,7 @@ async fn a_provider_that_speaks_otherwise_than_its_upstream_was_added_is_not_ask
     assert_cured(&ask(stack).await, "its `Provider` speaks OpenAiChat");
 }
 
-/// Everything to one model, by a target in this dialect.
+/// Routes everything to one model, with a target in this dialect.
 struct Names(Dialect);
 
 impl Router for Names {
@@ -350,7 +350,7 @@ async fn a_service_that_is_given_a_model_is_asked_for_it_by_clients_of_its_own_d
         let provider = Simulated::new();
         let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
         let translate = model.into_iter().fold(TranslateLayer::new(Dialect::OpenAiChat), TranslateLayer::model);
-        // Its route has one target, which is what is paid.
+        // The route has one target, whose model the money is held for.
         let layer =
             GatewayLayer::new().router(Names(Dialect::OpenAiChat)).budget(BudgetLayer::new(MemoryBudgets::new()));
         let stack =
@@ -361,7 +361,7 @@ async fn a_service_that_is_given_a_model_is_asked_for_it_by_clients_of_its_own_d
         answer.into_body().collect().await.expect("whole");
         assert_eq!(provider.bill().lines().iter().map(|line| &*line.model).collect::<Vec<_>>(), ["gpt-5-mini"]);
     }
-    // Without a route money was granted for the one that the client named.
+    // Without a route, the money was granted for the model that the client named.
     let provider = Simulated::new();
     let mine = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, provider.clone());
     let stack = ServiceBuilder::new()

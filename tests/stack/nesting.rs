@@ -1,4 +1,4 @@
-//! A stack within a stack: a call of both is metered once, paid once, and edited once.
+//! A stack within a stack: a call through both is metered, charged and edited once.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 
-/// In the client's own dialect and translated, with and without a stream.
+/// Requests in the upstream's dialect and in the other one, with and without a stream.
 const ASKED: [(&str, &str); 8] = [
     (MESSAGES, r#"{"model":"claude-haiku-5-5", "max_tokens":64,"messages":[]}"#),
     (MESSAGES, r#"{"model":"claude-haiku-5-5", "max_tokens":64,"messages":[],"stream":true}"#),
@@ -56,7 +56,7 @@ fn gateway(simulated: &Simulated, layer: GatewayLayer) -> Gateway {
         .build()
 }
 
-/// Asks as somebody whom a budget pays for, and gives the outcome and the answer.
+/// Asks as a principal with a budget, and returns the outcome and the answer.
 async fn ask<S>(service: S, outcomes: &mut Outcomes, (path, body): (&str, &'static str)) -> (Outcome, String)
 where
     S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>,
@@ -116,7 +116,7 @@ async fn of_meters_one_within_another_the_innermost_counts() {
         assert!(!text.contains(r#""choices":[]"#), "{text}");
     }
 
-    // By hand, without a meter: the chunk that only the layer asked for is withheld by the layer.
+    // A hand-made attempt without a meter. The layer asked for the usage chunk, so the layer withholds it.
     let inner = provider().expect("a URL");
     let by_hand = service_fn(move |request: Request<Body>| {
         let attempt = Call::of(&request).expect("opened further out").begin_attempt();
@@ -156,7 +156,7 @@ async fn attempts_that_follow_each_other_or_go_side_by_side_within_another_are_a
     let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end).collect();
     assert_eq!(ends, [AttemptEnd::Unsent, AttemptEnd::Complete]);
 
-    // Whoever asks two at once pays for two.
+    // Two upstream requests at once are both charged.
     let metered = MeterLayer::new().layer(provider);
     let both = service_fn(move |request: Request<Body>| {
         let (parts, body) = request.into_parts();
@@ -216,7 +216,7 @@ async fn what_a_gateway_within_answers_by_itself_is_no_attempt_and_costs_nothing
     let layer = GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())).on_close(observer);
     let simulated = Simulated::new().recording();
     let stack = layer.layer(gateway(&simulated, GatewayLayer::new()));
-    // Chat Completions can be asked neither to fill a cache alone nor to count.
+    // Chat Completions can neither fill a cache without an answer nor count tokens.
     let nothing = r#"{"model":"gpt-5-mini","max_tokens":0,"messages":[{"role":"user","content":"hi"}]}"#;
     let count = r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"hi"}]}"#;
     for (asked, charged) in [((MESSAGES, nothing), Some(Money::ZERO)), (("/v1/messages/count_tokens", count), None)] {
@@ -273,7 +273,7 @@ async fn what_no_stack_further_out_has_counted_of_a_body_is_counted_where_it_is_
     };
     let simulated = Simulated::new();
     let within = |most| gateway(&simulated, GatewayLayer::new().ingest(IngestLayer::new().max_in_memory(most)));
-    // A host that sets the head by itself counts nothing.
+    // A host that sets the head itself has not counted the body.
     let sets = move |request: Request<Body>| {
         let head = Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head");
         Call::of(&request).expect("a call").set_head(head);
@@ -282,7 +282,7 @@ async fn what_no_stack_further_out_has_counted_of_a_body_is_counted_where_it_is_
     let headed = |most| CallLayer::new().layer(MapRequestLayer::new(sets).layer(within(most)));
     assert_eq!(asked(BoxCloneSyncService::new(headed(body.len()))).await, 200);
     assert_eq!(asked(BoxCloneSyncService::new(headed(body.len() - 1))).await, 429);
-    // One that makes it longer in between has more in memory than was counted.
+    // A host that lengthens the body between the stacks holds more in memory than the outer one counted.
     let longer = move |request: Request<Body>| request.map(|_| Body::from(format!("{body}      ")));
     let outer = GatewayLayer::new().ingest(IngestLayer::new().max_in_memory(body.len()));
     let grown = |most| outer.layer(MapRequestLayer::new(longer).layer(within(most)));

@@ -1,4 +1,4 @@
-//! Rewriters: what they write is what the client gets, and their failure is an event in its dialect.
+//! Rewriters: the client gets what they write, and their failure as an error event in its dialect.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use crate::fixtures;
 use crate::support::Outcomes;
 
-/// Shouts every greeting, and gives up after some events.
+/// Puts every greeting in capitals, and fails after some events.
 #[derive(Clone, Copy)]
 struct Shout {
     left: usize,
@@ -138,7 +138,7 @@ async fn a_stream_in_a_coding_that_nobody_reads_does_not_pass_by_its_rewriter() 
     }
 }
 
-/// What is left of a stream of OpenAI's that ends so, and how its call ended.
+/// Returns what the client gets of an OpenAI stream that ends like this, and how the call ended.
 async fn ending_in(last: &'static str) -> (String, End) {
     let (mut outcomes, observer) = Outcomes::new();
     let provider = service_fn(move |_request: Request<Body>| async move {
@@ -198,7 +198,7 @@ impl Gate for AsksForUsage {
     }
 }
 
-/// A body that comes in these.
+/// A body of these chunks.
 struct Chunks(std::vec::IntoIter<Bytes>);
 
 impl http_body::Body for Chunks {
@@ -210,7 +210,7 @@ impl http_body::Body for Chunks {
     }
 }
 
-/// What `WithholdUsage` leaves of a stream that comes in these chunks, to a client that `asks` for usage itself or does not.
+/// Returns what `WithholdUsage` leaves of a stream in these chunks, for a client that `asks` for usage or does not.
 async fn withheld(chunks: &[&[u8]], asks: bool) -> Bytes {
     let chunks: Vec<_> = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect();
     let upstream = service_fn(move |_request: Request<Body>| {
@@ -243,7 +243,7 @@ async fn of_a_stream_cut_anywhere_with_lines_of_any_end_only_the_usage_that_nobo
             withheld_ones += usize::from(whole != kept);
             let bytes = whole.as_bytes();
             for cut in 0..bytes.len() {
-                // A byte of its own: a line feed behind its carriage return among them.
+                // One byte is a chunk by itself, for example the line feed of a CRLF.
                 let chunks = [&bytes[..cut], &bytes[cut..=cut], &bytes[cut + 1..]];
                 let out = withheld(&chunks, false).await;
                 assert_eq!(String::from_utf8_lossy(&out), kept, "cut at {cut}, with {end:?}: {whole:?}");

@@ -1,4 +1,4 @@
-//! Where a call may not go.
+//! Routes that a call may not take.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use tower::{Layer, ServiceExt, service_fn};
 const ANTHROPIC: Dialect = Dialect::Anthropic;
 const CHAT: Dialect = Dialect::OpenAiChat;
 
-/// Path, body, the dialect of the only target, and status, type and code of the refusal.
+/// A path, a body, the dialect of the only target, and the status, type and code of the refusal.
 type Row = (&'static str, &'static str, Dialect, (u16, &'static str, Option<&'static str>));
 
 const NOT_FOUND: (u16, &str, Option<&str>) = (404, "invalid_request_error", Some("model_not_found"));

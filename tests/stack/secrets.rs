@@ -1,4 +1,4 @@
-//! Secrets do not come out: not in `Debug`, not in logs, not in answers.
+//! Secrets never show: not in `Debug`, not in logs, not in answers.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! When connections are opened and left: after their age, and one for all calls that can share it.
+//! Connections of `HttpClient`: they are replaced at a certain age, and calls that can share one wait for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,26 +26,26 @@ use crate::{tls, trusting};
 const H2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// A server whose answers the test gives.
+/// A server to which the test hands the answers.
 struct Server {
     address: SocketAddr,
     listening: JoinHandle<()>,
     accepted: Arc<AtomicUsize>,
-    /// Those that are open still.
+    /// The number of connections that are still open.
     open: Arc<AtomicUsize>,
-    /// Each request, as it comes.
+    /// Receives a sender for the answer of each request.
     asked: mpsc::UnboundedReceiver<oneshot::Sender<Response<Body>>>,
 }
 
-/// What becomes of the first connection.
+/// What the server does with the first connection.
 #[derive(Clone, Copy, PartialEq)]
 enum First {
     IsServed,
-    /// Once others may wait for it.
+    /// Closes it, after other calls had time to begin to wait for it.
     IsClosed,
-    /// It is accepted, and that is all.
+    /// Accepts it, and does nothing more.
     Hangs,
-    /// And so it is with all that follow.
+    /// Accepts it and all later connections, and does nothing more.
     HangsAsAll,
 }
 
@@ -70,7 +70,7 @@ impl Server {
                     continue;
                 }
                 let (acceptor, told, open) = (acceptor.clone(), told.clone(), count_open.clone());
-                // It goes on where nobody listens any more.
+                // A separate task, so that the connection goes on when `moves` aborts the listener.
                 Handle::current().spawn(async move {
                     let socket = acceptor.accept(socket).await.expect("a client that trusts us");
                     open.fetch_add(1, Ordering::SeqCst);
@@ -104,12 +104,12 @@ impl Server {
         async move { answer.await.ok().map(|answer| answer.map(Body::new)) }
     }
 
-    /// The next request, which is answered by this.
+    /// Returns the sender for the answer of the next request.
     async fn next(&mut self) -> oneshot::Sender<Response<Body>> {
         within(self.asked.recv()).await.expect("it serves")
     }
 
-    /// Calls and is answered; says how many connections there have been by then.
+    /// Makes a call and answers it. Returns the number of connections so far.
     async fn serves(&mut self, client: &HttpClient) -> usize {
         let call = self.call(client);
         let (answer, ()) = tokio::join!(within(call), async { give(self.next().await, "served") });
@@ -117,14 +117,14 @@ impl Server {
         self.accepted()
     }
 
-    /// Whoever connects from now on comes to another, in the same place; who is connected notices nothing.
+    /// Starts another server on the same address, for all connections from now on. Open connections stay with this one.
     async fn moves(&mut self, acceptor: TlsAcceptor, first: First) -> Server {
         self.listening.abort();
         assert!((&mut self.listening).await.is_err_and(|error| error.is_cancelled()));
         Server::start(acceptor, self.address, first).await
     }
 
-    /// Until there have been so many.
+    /// Waits until this many connections have been accepted.
     async fn has_accepted(&self, accepted: usize) {
         within(async {
             while self.accepted() < accepted {
@@ -134,7 +134,7 @@ impl Server {
         .await;
     }
 
-    /// Until so many are open.
+    /// Waits until this many connections are open.
     async fn has_open(&self, open: usize) {
         within(async {
             while self.open.load(Ordering::SeqCst) != open {
@@ -159,9 +159,9 @@ async fn text(answer: Response<Body>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Time goes by in which nothing happens.
+/// Advances the clock.
 async fn pass(time: Duration) {
-    // What ended is put aside first.
+    // First let the client put connections of ended calls back into the pool.
     for _ in 0..100 {
         yield_now().await;
     }
@@ -170,7 +170,8 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
-/// Long enough for a connection to come that should not: its host's name is looked up by another thread.
+/// Waits long enough for an unwanted connection to arrive. Another thread resolves the host's name, so it takes a
+/// moment.
 async fn nothing_comes() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
@@ -189,7 +190,7 @@ async fn a_host_that_has_moved_is_found_once_its_connections_are_five_minutes_ol
         }
         pass(Duration::from_secs(61)).await;
         assert_eq!(green.serves(&client).await, 1);
-        // The old one waits for nobody.
+        // The client closes its connection to the old server, since no call uses it.
         blue.has_open(0).await;
         assert_eq!(green.open.load(Ordering::SeqCst), 1);
     }
@@ -199,7 +200,7 @@ async fn a_host_that_has_moved_is_found_once_its_connections_are_five_minutes_ol
 async fn calls_under_way_go_on_over_connections_that_are_given_no_more() {
     for alpn in [H2, HTTP1] {
         let (mut server, client) = Server::on_loopback(alpn, First::IsServed).await;
-        // Of no age at all: each call leaves what the others are on.
+        // Connections are too old at once, so each call opens a new one.
         let client = client.connection_age(Duration::from_nanos(1));
         let mut calls = JoinSet::new();
         calls.spawn(server.call(&client));
@@ -214,7 +215,7 @@ async fn calls_under_way_go_on_over_connections_that_are_given_no_more() {
 
         assert_eq!(server.serves(&client).await, 3);
         assert_eq!(server.serves(&client).await, 4);
-        // Of those that are left none stays without calls.
+        // Open are the two with calls under way, and the latest one. The third had no call left.
         server.has_open(3).await;
 
         give(without_head, "late");
@@ -237,7 +238,7 @@ async fn connections_that_may_grow_old_are_left_to_themselves() {
     }
 }
 
-/// So many calls at once, none of which is answered before all have come; says how many connections there have been.
+/// Makes this many calls at once and answers them when all have arrived. Returns the number of connections so far.
 async fn at_once(server: &mut Server, client: &HttpClient, calls: usize) -> usize {
     let mut answers = JoinSet::new();
     for _ in 0..calls {
@@ -260,16 +261,16 @@ async fn at_once(server: &mut Server, client: &HttpClient, calls: usize) -> usiz
 async fn calls_that_come_at_once_wait_for_one_connection_of_http_2() {
     let (mut server, client) = Server::on_loopback(H2, First::IsServed).await;
     assert_eq!(at_once(&mut server, &client, 90).await, 1);
-    // Nor does any of those who waited open one later.
+    // The calls that waited do not open a connection later either.
     pass(Duration::from_millis(150)).await;
     nothing_comes().await;
     assert_eq!(server.accepted(), 1);
-    // So it is where the connection has been left, whether for its age or because nobody used it.
+    // The same holds after the connection was replaced for its age, or closed because it was idle.
     for (age, connections) in [(301, 2), (95, 3)] {
         pass(Duration::from_secs(age)).await;
         assert_eq!(at_once(&mut server, &client, 90).await, connections);
     }
-    // A pool has a hundred.
+    // A connection carries a hundred calls, so 250 calls need two more.
     assert_eq!(at_once(&mut server, &client, 250).await, 5);
 }
 
@@ -287,7 +288,7 @@ async fn no_call_waits_for_the_connection_of_another_where_the_host_is_known_to_
     let mut server = Server::start(acceptor.clone(), ([127, 0, 0, 1], 0).into(), First::IsServed).await;
     assert_eq!(server.serves(&client).await, 1);
     let server = server.moves(acceptor, First::Hangs).await;
-    // By those pools too that are new.
+    // New pools know it too.
     pass(Duration::from_secs(301)).await;
     let _calls = waiting_for_the_first(&server, &client).await;
     tokio::time::timeout(Duration::from_secs(2), server.has_accepted(10)).await.expect("sooner than those who wait");
@@ -308,7 +309,7 @@ async fn a_host_that_speaks_http_2_since_is_connected_to_by_one_call_for_all() {
     }
 }
 
-/// A first call that the others wait for.
+/// Starts a first call, and nine others that wait for its connection.
 async fn waiting_for_the_first(server: &Server, client: &HttpClient) -> (JoinSet<bool>, JoinSet<bool>) {
     let (mut first, mut others) = (JoinSet::new(), JoinSet::new());
     let call = |call: &mut JoinSet<bool>| {
@@ -355,13 +356,13 @@ async fn where_connecting_fails_those_who_waited_connect_by_themselves() {
 #[tokio::test]
 async fn where_connecting_hangs_those_who_wait_do_so_for_half_of_its_time() {
     let (mut server, client) = Server::on_loopback(H2, First::Hangs).await;
-    // Which has five seconds to connect.
+    // The first call has five seconds to connect.
     let (first, others) = waiting_for_the_first(&server, &client).await;
     pass(Duration::from_millis(2_400)).await;
     nothing_comes().await;
     assert_eq!(server.accepted(), 1);
     pass(Duration::from_millis(101)).await;
-    // The first too, by a connection of another's.
+    // The first call too is served, over the connection of another call.
     all_are_served(&mut server, [first, others]).await;
 }
 

@@ -1,4 +1,4 @@
-//! What a kernel may hold back of a request.
+//! Delays that the kernel would add to small parts of a request.
 
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use tower::ServiceExt;
 
 const TURNS: usize = 40;
 
-/// Each turn has two parts, and is answered after the second. In a dialogue kernels acknowledge with what they have to say: the
-/// second part would wait for the first to be acknowledged, and that for an answer, which does not come before 40 ms are over.
+/// Each turn has two parts, and the upstream answers after the second. Without TCP_NODELAY, the client's kernel would
+/// hold the second part back until the first is acknowledged. The upstream's kernel delays that acknowledgement by 40
+/// ms, since it has no answer to send it with.
 #[tokio::test]
 async fn small_parts_of_a_request_do_not_wait_for_acknowledgements() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
@@ -26,7 +27,7 @@ async fn small_parts_of_a_request_do_not_wait_for_acknowledgements() {
     let (told, mut first_parts) = mpsc::unbounded_channel();
     let upstream = Handle::current().spawn(async move {
         let (mut socket, _) = listener.accept().await.expect("loopback");
-        // What is measured is the other side's.
+        // Only the client's side is measured.
         socket.set_nodelay(true).expect("a socket");
         let mut bytes = [0; 1024];
         let mut head = &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..];

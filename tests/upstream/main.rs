@@ -1,5 +1,5 @@
-//! `HttpClient` against real TLS: HTTP/1.1 and HTTP/2 as the server negotiates, trust, a bound on connecting, and how many
-//! connections there are and for how long.
+//! `HttpClient` against real TLS: the negotiation of HTTP/1.1 and HTTP/2, trust, the timeout for connecting, and the
+//! number and age of its connections.
 
 mod connections;
 mod delays;
@@ -33,12 +33,13 @@ use tower::{Service, ServiceExt, service_fn};
 const STREAM: &str =
     r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"sim:deltas=20"}]}"#;
 
-/// A provider behind TLS on a port of `localhost`, with the certificate that signs itself, and a count of its connections.
+/// A provider behind TLS on a port of `localhost`. Returns its address, its self-signed certificate, and the count of
+/// its connections.
 async fn provider(alpn: &[&[u8]], simulated: Simulated) -> (SocketAddr, CertificateDer<'static>, Arc<AtomicUsize>) {
     provider_of(alpn, simulated, None).await
 }
 
-/// One that lets so many calls go over a connection at once.
+/// The same, with a limit on concurrent calls per connection.
 async fn provider_of(
     alpn: &[&[u8]],
     simulated: Simulated,
@@ -71,7 +72,7 @@ async fn provider_of(
     (address, certificate, accepted)
 }
 
-/// What takes connections for `localhost`, with the certificate that signs itself.
+/// An acceptor for `localhost`, and its self-signed certificate.
 fn tls(alpn: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();
@@ -86,7 +87,7 @@ fn tls(alpn: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     (TlsAcceptor::from(Arc::new(config)), certificate)
 }
 
-/// The simulated provider, which says in a header by which version it was asked.
+/// The simulated provider, with the HTTP version of the request in a header of the answer.
 async fn with_version(mut simulated: Simulated, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let version = if request.version() == Version::HTTP_2 { "2" } else { "1.1" };
     let mut answer = simulated.call(request).await?;
@@ -106,7 +107,7 @@ fn trusting(certificate: CertificateDer<'static>) -> HttpClient {
         .expect("versions that ring has")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // As of a host that has one for all that it calls: what it offers there is not what is offered here.
+    // A host may share one configuration among its clients. The protocols that it offers must not be used here.
     config.alpn_protocols = vec![b"http/1.0".to_vec()];
     HttpClient::with_tls(config, Duration::from_secs(5))
 }
@@ -150,7 +151,7 @@ async fn a_certificate_that_nobody_signed_is_a_502_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() {
-    // Accepts by its backlog, and says nothing.
+    // The kernel accepts connections into the backlog, and nobody reads them.
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
     let url = format!("https://{}", listener.local_addr().expect("bound"));
     let client = HttpClient::with_connect_timeout(Duration::from_millis(200)).expect("TLS");
@@ -158,8 +159,7 @@ async fn a_handshake_that_never_comes_is_a_504_within_the_bound_on_connecting() 
     assert_eq!(answer.status(), 504);
 }
 
-/// Nothing is said of how long anything may take. The clock stands still but where nothing else happens, and then it is moved
-/// to when somebody waits for.
+/// No timeout is configured. The paused clock jumps to the next timer whenever nothing else is left to do.
 #[tokio::test(start_paused = true)]
 async fn an_unconfigured_client_gives_a_connection_five_seconds() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
@@ -180,7 +180,7 @@ async fn an_unconfigured_provider_waits_ten_minutes_for_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unconfigured_provider_waits_five_minutes_for_more_of_an_answer() {
-    // What keeps it from ending.
+    // Keeps the sender of the body alive, so that the answer does not end.
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let answer = ask_of(service_fn(move |_request: Request<Body>| {
         let (mut held, body) = Channel::<Bytes>::new(1);
@@ -201,7 +201,7 @@ async fn an_unconfigured_provider_waits_five_minutes_for_more_of_an_answer() {
 
 type Answered = Result<Response<Body>, Infallible>;
 
-/// Through a provider of which nothing is said but who sends for it.
+/// Asks through a provider that is not configured except for its client.
 async fn ask_of<C>(client: C) -> Response<Body>
 where
     C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -223,14 +223,14 @@ async fn clients_that_stop_reading_do_not_starve_the_others_of_their_connection(
     let (address, certificate, accepted) = provider(&[b"h2"], simulated.clone()).await;
     let url = format!("https://localhost:{}", address.port());
     let client = trusting(certificate);
-    // One call before the others, so that the pool has its connection and all of them share it.
+    // Make one call first, so that all others share its connection.
     ask(&url, client.clone()).await.into_body().collect().await.expect("whole");
     let mut stalled = Vec::new();
     for _ in 0..8 {
-        // Some megabytes each, of which nobody takes any.
+        // Answers of some megabytes each, which nobody reads.
         stalled.push(ask_for(&url, client.clone(), &STREAM.replace("deltas=20", "deltas=40000")).await);
     }
-    // Until the provider can send nothing more.
+    // Wait until the provider can send nothing more.
     let produced = || simulated.bill().lines().iter().map(|line| line.output).sum::<u64>();
     let mut before = u64::MAX;
     while before != produced() {
@@ -258,7 +258,7 @@ async fn calls_beyond_what_a_server_lets_go_over_one_connection_go_over_others()
     }
     assert!(streams.iter().all(|answer| answer.status() == 200 && answer.headers()["x-version"] == "2"));
     assert_eq!(accepted.load(Ordering::Relaxed), 4);
-    // Those that have ended make room on the connections that there are.
+    // Calls that have ended make room on the existing connections.
     streams.truncate(1);
     for _ in 0..3 {
         ask(&url, client.clone()).await.into_body().collect().await.expect("whole");

@@ -1,4 +1,4 @@
-//! What a server of HTTP/2 says of the calls that it has not begun with.
+//! HTTP/2 servers that report that they have not begun with a call.
 
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,13 +16,13 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-/// A frame of RFC 9113 section 4.1, without flags.
+/// An HTTP/2 frame (RFC 9113 section 4.1) without flags.
 fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).expect("small").to_be_bytes();
     [&len[1..], &[kind, 0], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A server that says this as soon as it is asked something, and hangs up when the client does.
+/// A server that sends these bytes as soon as it has a request, and closes the connection when the client does.
 async fn saying(words: Vec<u8>) -> (String, rustls::pki_types::CertificateDer<'static>) {
     let (acceptor, certificate) = tls(&[b"h2"]);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback");
@@ -50,7 +50,8 @@ async fn saying(words: Vec<u8>) -> (String, rustls::pki_types::CertificateDer<'s
     (url, certificate)
 }
 
-/// How the first of two targets ended where its server says this, and what the client was answered.
+/// Returns the end of the attempt at the first of two targets, whose server sends these bytes, and the status for the
+/// client.
 async fn asked(words: Vec<u8>) -> (AttemptEnd, u16) {
     let (url, certificate) = saying(words).await;
     let first = Provider::with_client(
@@ -80,12 +81,12 @@ async fn asked(words: Vec<u8>) -> (AttemptEnd, u16) {
 async fn what_a_server_has_not_begun_with_is_asked_of_the_next_target_and_costs_nothing() {
     const REFUSED_STREAM: u8 = 7;
     let refused = frame(RST_STREAM, 1, &[0, 0, 0, REFUSED_STREAM]);
-    // With nothing as the last that it has begun with, for no fault.
+    // Last stream 0: the server has begun with none. Error code 0: no error.
     let goes_away = frame(GOAWAY, 0, &[0; 8]);
     for (said, words) in [("refused", refused), ("goes away", goes_away)] {
         assert_eq!(asked(words).await, (AttemptEnd::Unsent, 200), "{said}");
     }
-    // It may have begun with this one.
+    // With CANCEL, the server may have begun with the call.
     const CANCEL: u8 = 8;
     assert_eq!(asked(frame(RST_STREAM, 1, &[0, 0, 0, CANCEL])).await, (AttemptEnd::NoAnswer, 502));
 }
