@@ -47,17 +47,17 @@ async fn a_call_that_a_crash_cut_off_is_closed_as_lost_and_costs_the_most_that_i
     assert_eq!((&closed[1]["end"], &closed[1]["quality"]), (&json!("lost"), &json!("estimated")));
     assert_eq!(money(&closed[1]["charged_usd"]), charged);
     assert_eq!(verify(&left.0, &[]).expect("readable").broken, None);
-    // The one whom it was taken from goes on, and is charged no more than once.
+    // The first process goes on in truth. It settles too, and the call is still charged once.
     drop(answer);
     site.settlements.drain().await;
     assert_eq!(standing(&site.budgets).await.spent, now.spent);
 }
 
-/// A store that cannot be reached when it is told how calls ended; or that looks, when it is told, whether that is in the
-/// journal in this directory.
+/// A store that cannot be reached for settlements while the flag is set.
 #[derive(Clone)]
 struct Deaf(MemoryBudgets, Arc<AtomicBool>);
 
+/// A store that notes at each settlement whether its final is in the journal in this directory.
 #[derive(Clone)]
 struct Looking(MemoryBudgets, PathBuf, Arc<Mutex<Vec<bool>>>);
 
@@ -144,7 +144,7 @@ async fn a_settlement_that_a_crash_kept_from_its_budget_is_told_again_exactly_on
     assert_eq!(kinds(&lines), ["opened", "intent", "final", "opened"], "it has its final already");
     let closed = lines.iter().find(|line| !line["final"].is_null()).expect("one");
     assert_eq!((now.spent, now.held), (money(&closed["final"]["record"]["charged_usd"]), Money::ZERO));
-    // The first process was only slow.
+    // The first process was only slow, and settles after all.
     site.settlements.drain().await;
     assert_eq!(standing(&deaf).await.spent, now.spent);
 }
@@ -183,12 +183,12 @@ async fn calls_that_nobody_settles_are_closed_all_the_same_and_sinks_are_told() 
 #[tokio::test]
 async fn a_call_that_goes_on_is_found_however_many_segments_have_gone_since() {
     let (dir, sink) = (Dir::new("old"), Sink::default());
-    // So many that nothing is said again.
+    // The journal keeps enough segments that it need not repeat the intents of open calls.
     let options = Journal::at(&dir.0).segment_bytes(1 << 20).keep_bytes(3 << 20);
     let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone())).expect("a journal");
     let site = Site::new(journal, MemoryBudgets::new());
     let answer = site.ask("sim:stall=0").await;
-    // As many as fill three segments, so that two could go.
+    // Fill three segments, so that two could be removed.
     let mut calls = 0;
     while segments(&dir) < 4 {
         assert_eq!(site.whole("hello").await, StatusCode::OK);
@@ -200,12 +200,12 @@ async fn a_call_that_goes_on_is_found_however_many_segments_have_gone_since() {
     let left = dir.as_if_killed("old-after");
     let corrected =
         Journal::at(&left.0).open().expect("what was left").settle_lost(&site.budgets).await.expect("memory");
-    // Of the others all that is to be told was, but for those of the last moment.
+    // The stores know of almost all other calls. Only the last of them are told again.
     assert_eq!(corrected.lost, 1, "{corrected:?}");
     assert!(corrected.told_again < calls / 2, "{corrected:?} of {calls}");
     assert_eq!(standing(&site.budgets).await.held, Money::ZERO);
 
-    // When it has closed too, they go.
+    // Once this call has closed too, segments are removed.
     drop(answer);
     site.settlements.drain().await;
     let before = calls;
@@ -230,7 +230,7 @@ async fn a_segment_that_was_made_and_never_written_to_stands_in_nobodys_way() {
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     until("a record", || sink.records().len() == 1).await;
     site.audit.flush().await;
-    // A power loss just after the next was made; one that has something in it which is no line is kept.
+    // What a power loss leaves just after a segment was made. A file with something else than lines in it is kept.
     let left = dir.as_if_killed("empty-after");
     std::fs::write(left.0.join("00000000000000000900.seg"), vec![0; 1 << 20]).expect("writable");
     std::fs::write(left.0.join("00000000000000001000.seg"), b"half a line").expect("writable");
@@ -249,7 +249,7 @@ async fn what_is_told_again_is_charged_to_those_pots_alone_that_pay() {
     let dir = Dir::new("paid");
     let deaf = Deaf(MemoryBudgets::new(), Arc::new(AtomicBool::new(true)));
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), deaf.clone());
-    // Two providers may serve it, and the first does.
+    // Either of two providers may serve the call, and the first does.
     let pots = ["anthropic", "spare"].map(|name| Budget::new(Scope::provider(name), Window::Total, pot().limit));
     let request = request_of("hello", pots.to_vec());
     let answer = site.fallback().oneshot(request).await.expect("infallible");
@@ -266,7 +266,7 @@ async fn what_is_told_again_is_charged_to_those_pots_alone_that_pay() {
     assert_eq!(standings[1].spent, Money::ZERO, "nobody asked it: {standings:?}");
 }
 
-/// A store that remembers for so many days.
+/// A store that declares a memory of this many days.
 #[derive(Clone)]
 struct Remembering(MemoryBudgets, u64);
 
@@ -305,7 +305,7 @@ async fn a_gateway_that_comes_back_corrects_what_its_store_still_remembers_and_n
     assert!(standing(&site.budgets).await.held > Money::ZERO);
     let left = dir.as_if_killed("late-after");
     drop(answer);
-    // What an hour and a day remember is a risk to be charged twice; SQLite's ledger has all of it.
+    // A store that has forgotten the call might charge it twice, so only the store that remembers it is corrected.
     for (days, corrected) in [(1, [0, 1]), (3, [0, 1]), (30, [1, 0])] {
         let copy = left.as_if_killed("late-again");
         let store = Remembering(MemoryBudgets::new(), days);
@@ -324,7 +324,7 @@ async fn a_lost_record_says_all_that_was_seen_of_its_call() {
     for _ in 0..3 {
         answer.frame().await.expect("a frame").expect("no error");
     }
-    // It is looked at every two seconds.
+    // The journal looks at open calls every two seconds.
     until("it is seen", || lines(&dir.0).iter().any(|line| line["seen"]["attempts"][0]["usage"].is_object())).await;
     let left = dir.as_if_killed("seen-after");
     let mut journal = Journal::at(&left.0).open().expect("what was left");
@@ -346,8 +346,8 @@ async fn a_lost_record_says_all_that_was_seen_of_its_call() {
 async fn that_a_call_was_refused_is_written_down_as_soon_as_its_client_can_know() {
     let dir = Dir::new("refused-at-once");
     let site = Site::new(Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal"), MemoryBudgets::new());
-    // Of a call that has an intent a start makes a record; of one that was refused there is nothing but its own. The least of
-    // many, since machines are busy.
+    // A call with an intent gets its record at the next start at the latest. A refused call has no intent, so its own
+    // record must be written at once. Take the least delay of many, since the machine may be busy.
     let mut least = Duration::MAX;
     for refusal in 1..=50 {
         let nothing = Budget::new(Scope::team("search"), Window::Day, Money::ZERO);
@@ -357,7 +357,7 @@ async fn that_a_call_was_refused_is_written_down_as_soon_as_its_client_can_know(
         let _ = answer.into_body().collect().await.expect("whole");
         let answered = SystemClock.elapsed();
         let is_written = || kinds(&lines(&dir.0)).iter().filter(|kind| **kind == "final").count() == refusal;
-        // As often as a runtime's clock goes.
+        // Look once per tick of the runtime's clock.
         while !is_written() {
             assert!(SystemClock.elapsed() < answered + Duration::from_secs(10));
             tokio::time::sleep(Duration::from_millis(1)).await;

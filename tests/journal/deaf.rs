@@ -1,4 +1,4 @@
-//! Who hears of events, and takes none.
+//! Event sinks that accept nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,21 +17,21 @@ use tollgate::store::memory::MemoryBudgets;
 use crate::events::{Ear, tell};
 use crate::site::{Dir, Sink, Site, until};
 
-/// The oldest segment that is there.
+/// Returns the name of the oldest segment.
 fn oldest(dir: &Dir) -> String {
     let names = fs::read_dir(&dir.0).expect("readable").map(|entry| entry.expect("readable").file_name());
     let names = names.map(|name| name.to_string_lossy().into_owned());
     names.filter(|name| name.ends_with(".seg")).min().expect("a segment")
 }
 
-/// A journal of so many segments at most, with a sink of records and this one of events.
+/// A journal of at most this many segments, with a sink for records and one for events.
 fn journal(dir: &Dir, segments: u64, sink: &Sink, ear: &Ear) -> Journal {
     let options = Journal::at(&dir.0).segment_bytes(1 << 20).most_bytes(segments << 20).keep_bytes(0);
     let journal = options.open().and_then(|journal| journal.ship("kept", sink.clone()));
     journal.and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal")
 }
 
-/// Serves calls, none of which is kept out, until one after the other of so many segments has been the oldest.
+/// Serves calls, of which none may be refused, until this many segments have been the oldest in turn.
 async fn serves(site: &Site<MemoryBudgets>, sink: &Sink, dir: &Dir, segments: usize) {
     let (mut seen, mut calls) = (BTreeSet::new(), 0);
     while seen.len() < segments {
@@ -52,7 +52,7 @@ async fn who_hears_of_events_and_takes_none_keeps_no_call_out_and_is_told_of_all
     let journal = journal(&dir, 5, &sink, &ear);
     let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
     tell(&events, "first");
-    // More than there may be of it at once.
+    // More segments than the journal may have at once.
     serves(&site, &sink, &dir, 7).await;
     tell(&events, "last");
     site.audit.flush().await;
@@ -87,7 +87,7 @@ async fn of_more_events_than_may_wait_the_oldest_give_way_before_a_call_is_kept_
     let journal = journal(&dir, 4, &sink, &ear);
     let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
     (0..TOLD).for_each(|number| tell(&events, &number.to_string()));
-    // It would be waited for a minute.
+    // The journal must not wait for the event sink here.
     serves(&site, &sink, &dir, 4).await;
     ear.deaf(false);
     let last = format!("key {} was revoked", TOLD - 1);
@@ -96,7 +96,7 @@ async fn of_more_events_than_may_wait_the_oldest_give_way_before_a_call_is_kept_
     assert!((900..TOLD).contains(&heard), "{heard}");
 }
 
-/// Takes its time for the first.
+/// A sink that is slow to take the first event.
 #[derive(Default)]
 struct Slow {
     ear: Ear,

@@ -48,7 +48,7 @@ async fn sizes_and_names_that_make_no_sense_are_refused() {
     }
     let named = open_again(&dir).await.ship("kept", Sink::default()).expect("a name");
     assert!(named.ship("kept", Sink::default()).is_err(), "one position is not kept for two");
-    // After a power loss it may be empty: a sink is told again, and the gateway starts.
+    // After a power loss the position may be empty. The sink then gets everything again, and the gateway starts.
     fs::write(dir.0.join("other.acked"), "").expect("writable");
     assert!(open_again(&dir).await.ship("other", Sink::default()).is_ok());
 }
@@ -56,7 +56,7 @@ async fn sizes_and_names_that_make_no_sense_are_refused() {
 const READ_ONLY: &str = "TOLLGATE_TEST_JOURNAL_READ_ONLY";
 const NOBODY: u32 = 65_534;
 
-/// As somebody to whom not everything is writable; `None` in the run of all tests.
+/// Runs as a child process of a user who may not write everywhere. Without the variable it does nothing.
 #[test]
 fn child_that_may_not_write() {
     let Some(dir) = std::env::var_os(READ_ONLY) else { return };
@@ -72,7 +72,7 @@ fn a_directory_that_this_process_may_only_read_is_refused_when_it_is_opened() {
         assert!(refused(&dir.0).to_string().contains("Permission denied"));
         return fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).expect("ours");
     }
-    // To root all is writable.
+    // Root may write everywhere, so run the test as a child of another user.
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["directories::child_that_may_not_write", "--exact"])
         .env(READ_ONLY, &dir.0)
@@ -97,7 +97,7 @@ async fn a_journal_whose_file_somebody_has_removed_lets_no_call_through() {
             fs::remove_file(path).expect("ours");
         }
     }
-    // It looks every two seconds.
+    // The journal looks every two seconds.
     for _ in 0..400 {
         if site.whole("hello").await != StatusCode::OK {
             break;

@@ -28,7 +28,7 @@ use tower::{Service, ServiceExt, service_fn};
 use crate::site::{Dir, Sink, Site, ended, request, until};
 use crate::support::Server;
 
-/// Hears, unless it is told to be deaf.
+/// An event sink that can be told to accept nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Ear(Arc<Mutex<(Vec<Event>, bool)>>);
 
@@ -54,7 +54,7 @@ impl EventSink for Ear {
     }
 }
 
-/// A gateway in front of this provider, which says what somebody should hear of.
+/// A gateway in front of this provider that sends events.
 pub(crate) fn gateway<C>(journal: Journal, provider: C) -> (Gateway, AuditLayer, Settlements)
 where
     C: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -100,7 +100,7 @@ async fn a_budget_that_runs_out_is_told_once_a_threshold_however_late_and_though
     assert_eq!(ear.heard(), [""; 0]);
 
     let left = dir.as_if_killed("thresholds-after");
-    // The one before is not dead, and goes on telling its own.
+    // The process before is not dead, and goes on sending to its own sink.
     let ear = Ear::default();
     let journal =
         Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
@@ -125,20 +125,20 @@ async fn an_upstream_that_goes_down_is_told_once_and_once_when_it_is_up_again() 
     let (dir, ear) = (Dir::new("upstreams"), Ear::default());
     let journal = Journal::at(&dir.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
     let (gateway, audit, settlements) = gateway(journal, Simulated::new());
-    // Two in a row are no outage.
+    // Two failures in a row are not an outage.
     assert_eq!(ask(&gateway, "sim:status=503").await, 503);
     assert_eq!(ask(&gateway, "sim:status=503").await, 503);
     assert_eq!(ask(&gateway, "").await, 200);
-    // Nor is what a client has done wrong.
+    // Nor are the client's own errors.
     for _ in 0..5 {
         assert_eq!(ask(&gateway, "sim:status=400").await, 400);
     }
-    // The page of a proxy before it, our own credential that it takes no more, and itself.
+    // A proxy's error page, a rejected credential of the gateway's, and the provider's own errors are failures.
     for (script, status) in [("html,status=502", 502), ("status=401", 500), ("status=503", 503), ("status=503", 503)] {
         assert_eq!(ask(&gateway, &format!("sim:{script}")).await, status);
     }
     assert_eq!(ask(&gateway, "").await, 200);
-    // So it goes on, and nobody needs to hear of each time.
+    // The outages go on, and not every one is reported.
     for script in ["status=503", "status=503", "status=503", "", "status=503", "status=503", "status=503", ""] {
         ask(&gateway, &format!("sim:{script}")).await;
     }
@@ -170,7 +170,7 @@ async fn clients_who_leave_while_a_connection_is_made_are_no_outage() {
     }
     settlements.drain().await;
     audit.flush().await;
-    // What is told after them is heard, and nothing before it.
+    // The sink hears what comes after them, and nothing before it.
     events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "another".into() }));
     until("the last word", || !ear.heard().is_empty()).await;
     assert_eq!(ear.heard(), ["upstream another answers again"]);
@@ -233,7 +233,7 @@ async fn that_calls_are_refused_because_they_cannot_be_recorded_is_told_while_th
     assert_eq!(names, ["ear", "kept"]);
 }
 
-/// What came, and what is answered next.
+/// The requests that came, and the statuses to answer next.
 type Received = Arc<Mutex<(Vec<(http::HeaderMap, Value)>, Vec<u16>)>>;
 
 async fn receiver(received: &Received) -> Server {
@@ -279,7 +279,7 @@ async fn slack_and_a_webhook_are_told_in_their_own_words_again_until_they_take_i
     let texts: Vec<_> =
         to_slack.lock().unwrap_or_else(PoisonError::into_inner).0.iter().map(|(_, body)| body.clone()).collect();
     let first = json!({ "text": "tollgate: key a &lt;b&gt; &amp; c was revoked" });
-    // Not taken, taken, refused for good, and on.
+    // The first event is accepted at the second attempt, the next is refused for good, and the last is accepted.
     let [refused, last] =
         ["refused", "last"].map(|name| json!({ "text": format!("tollgate: key {name} was revoked") }));
     assert_eq!(texts, [first.clone(), first, refused, last]);

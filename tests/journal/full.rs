@@ -1,5 +1,5 @@
-//! A disk that has no room: here a limit on how large a file may become, which the kernel keeps too; on a real small disk in
-//! `.ci/long`.
+//! A journal on a disk without room. Here the kernel's limit on the size of files stands in for a full disk. `.ci/long`
+//! uses a real small disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,27 +18,27 @@ use tower::ServiceExt;
 use crate::site::{Dir, Sink, Site, request, until};
 use crate::support::log::Log;
 
-/// The directory that a child is to work in.
+/// The variable for the directory of a child process whose disk fills up.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";
-/// The same, where there is no room from the beginning.
+/// The same, for a child whose disk is full from the start.
 const FULL: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_START";
-/// The same, where it takes nothing at the end.
+/// The same, for a child whose disk accepts nothing at the end.
 const LAST: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_LAST";
-/// A directory on a disk of some megabytes, if there is one: then nothing needs to be limited.
+/// The variable for a directory on a disk of a few megabytes. If it is set, the size of files is not limited.
 const SMALL_DISK: &str = "TOLLGATE_SMALL_DISK";
 
-/// Files may become so large, and no larger.
+/// Limits the size of files that this process writes.
 fn limit_files(bytes: Option<u64>) {
     let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
     setrlimit(Resource::RLIMIT_FSIZE, bytes.unwrap_or(most), most).expect("ours to set");
 }
 
-/// A process whose disk is full before it begins; `None` in the run of all tests.
+/// Runs as a child process whose disk is full from the start. Without the variable it does nothing.
 #[test]
 fn child_whose_disk_is_full_at_the_start() {
     let Some(dir) = std::env::var_os(FULL) else { return };
     let dir = PathBuf::from(dir);
-    // Half a segment finds room.
+    // There is room for part of a segment.
     if std::env::var_os(SMALL_DISK).is_none() {
         limit_files(Some(4 << 20));
     }
@@ -47,7 +47,7 @@ fn child_whose_disk_is_full_at_the_start() {
     assert!(["File too large", "No space left"].iter().any(|why| error.contains(why)), "{error}");
     let left: Vec<_> = fs::read_dir(&dir).expect("readable").map(|entry| entry.expect("readable").path()).collect();
     assert!(left.iter().all(|path| path.ends_with("lock")), "half a segment keeps others from their room: {left:?}");
-    // With room it is a journal, whatever was tried before.
+    // Once there is room, the journal opens in spite of the earlier attempt.
     if std::env::var_os(SMALL_DISK).is_none() {
         limit_files(None);
     }
@@ -68,7 +68,7 @@ fn a_directory_that_is_full_is_refused_when_it_is_opened_and_nothing_is_left_in_
     }
 }
 
-/// A process whose disk fills up; `None` in the run of all tests.
+/// Runs as a child process whose disk fills up. Without the variable it does nothing.
 #[tokio::test]
 async fn child_whose_disk_fills_up() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
@@ -96,9 +96,9 @@ async fn child_whose_disk_fills_up() {
         assert!(calls < 20_000, "the disk is never full");
     }
     drop(under_way);
-    // Asked for while nothing can be written, and answered as soon as all is.
+    // A flush begins while nothing can be written, and ends as soon as everything is.
     let (flushed, room) = (site.audit.flush(), async {
-        // Nothing tells that somebody waits in vain: with too little time the test is a weaker one, and never a red one.
+        // Give the flush time to begin to wait. If it is too short, the test proves less, but never fails.
         tokio::time::sleep(Duration::from_millis(500)).await;
         match is_small {
             true => fs::remove_file(&ballast).expect("ours"),
@@ -108,17 +108,17 @@ async fn child_whose_disk_fills_up() {
     });
     let both = async { tokio::join!(flushed, room) };
     tokio::time::timeout(Duration::from_secs(20), both).await.expect("what waits is written when there is room");
-    // Those that were refused have one too, where they had found a place.
+    // Refused calls have a record too, if there was a place for them.
     until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls).await;
     site.serves_again().await;
     if !is_small {
-        // With no call under way nothing but what was asked for wakes the writer.
+        // With no call under way, only the flush wakes the writer.
         site.audit.flush().await;
         limit_files(Some(0));
         events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "anthropic".into() }));
         until("it refuses calls", || site.audit.status().is_refusing).await;
         let (flushed, room) = (site.audit.flush(), async {
-            // As above.
+            // Give the flush time to begin to wait, as above.
             tokio::time::sleep(Duration::from_millis(500)).await;
             limit_files(None);
         });
@@ -141,7 +141,7 @@ fn a_disk_that_fills_up_keeps_calls_out_until_it_has_room_and_no_record_is_lost(
     as_a_child("full::child_whose_disk_fills_up", CHILD, small.as_deref().unwrap_or(&dir.0));
 }
 
-/// A process whose disk takes nothing any more when it ends; `None` in the run of all tests.
+/// Runs as a child process whose disk accepts nothing more at the end. Without the variable it does nothing.
 #[tokio::test]
 async fn child_whose_disk_takes_nothing_at_the_end() {
     let Some(dir) = std::env::var_os(LAST) else { return };
@@ -166,9 +166,9 @@ fn what_a_flush_has_waited_for_in_vain_is_in_the_log() {
     as_a_child("full::child_whose_disk_takes_nothing_at_the_end", LAST, &dir.0);
 }
 
-/// Runs a test of this binary that wants to be told of a directory.
+/// Runs a test of this binary as a child process, with a directory in `variable`.
 fn as_a_child(test: &str, variable: &str, within: &Path) {
-    // `trap '' XFSZ`: a write beyond the limit is an error, and not the end of the process.
+    // `trap '' XFSZ`: a write beyond the limit is then an error, and does not kill the process.
     let output = Command::new("sh")
         .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().expect("this binary"))

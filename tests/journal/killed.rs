@@ -1,4 +1,4 @@
-//! The example gateway, killed at any moment, over and over.
+//! Kills the example gateway at random moments and at named ones, over and over.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -29,12 +29,12 @@ use crate::support::Server;
 #[path = "../support/program.rs"]
 mod program;
 
-/// How often it is killed; `.ci/long` asks for more.
+/// How often the gateway is killed. `.ci/long` sets a larger number.
 fn rounds() -> usize {
     std::env::var("TOLLGATE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
 }
 
-/// A gateway that keeps all it has in one directory.
+/// A gateway that keeps all its files in one directory.
 struct Gateway {
     child: Child,
     url: String,
@@ -43,7 +43,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// A process that ends by itself at this moment, if it is one.
+    /// The command for a gateway that aborts at this named moment, if `moment` is not empty.
     fn command(dir: &Dir, provider: &str, moment: &str) -> Command {
         let mut command = program::example("gateway");
         let (database, journal) = (format!("sqlite://{}", dir.0.join("t.db").display()), dir.0.join("journal"));
@@ -54,7 +54,8 @@ impl Gateway {
         command
     }
 
-    /// Started, and its key minted anew; or the process, if it ends before it has said so.
+    /// Starts a gateway with a new secret for its key. Returns the process as an error if it ends before it prints the
+    /// key.
     fn start(dir: &Dir, provider: &str, moment: &str) -> Result<Self, Child> {
         let mut child = Self::command(dir, provider, moment).spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -69,7 +70,7 @@ impl Gateway {
         }
     }
 
-    /// One that nobody ends but who started it.
+    /// Starts a gateway that does not abort by itself.
     fn lasting(dir: &Dir, provider: &str) -> Self {
         Self::start(dir, provider, "").unwrap_or_else(|_| panic!("see {}", dir.0.join("log").display()))
     }
@@ -79,14 +80,15 @@ impl Gateway {
         self.child.wait().expect("the process is ours");
     }
 
-    /// What Ctrl-C does.
+    /// Stops it as Ctrl-C does.
     fn stop(mut self) {
         let id = i32::try_from(self.child.id()).expect("a process id");
         kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
         assert!(self.child.wait().expect("the process is ours").success());
     }
 
-    /// Of a model of its own: a date at the end of a name is no part of it, so that each call can be found on the bill.
+    /// A request with a model name of its own, so that each call can be found on the bill. The catalog ignores the date
+    /// at the end of the name.
     fn request(&self, number: u64, prompt: &str) -> Request<Body> {
         let body = json!({
             "model": format!("claude-haiku-5-5-{}", 20_000_000 + number), "max_tokens": 2_000, "stream": true,
@@ -100,7 +102,7 @@ impl Gateway {
     }
 }
 
-/// Numbers as anybody would throw them, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 fn random(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
@@ -113,12 +115,12 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     let (mut seed, mut number, mut heads) = (7, 0, Vec::<Head>::new());
     for round in 0..rounds() {
         let gateway = Gateway::lasting(&dir, &server.url());
-        // Some leave before the end.
+        // Some clients leave before the end of an answer.
         let mut clients = clients(&gateway, &mut seed, &mut number, Duration::from_millis(150));
         tokio::time::sleep(Duration::from_millis(random(&mut seed, 250))).await;
         gateway.kill();
         clients.shutdown().await;
-        // All of it is read for that, each time.
+        // Not in every round, since this reads the whole journal.
         if round % 10 == 0 {
             heads.extend(verify(dir.0.join("journal"), &[]).expect("readable").head);
         }
@@ -126,8 +128,7 @@ async fn however_often_it_is_killed_no_call_is_without_an_end_and_the_ledger_is_
     check(&dir, &server, &provider, &heads, rounds()).await;
 }
 
-/// Moments in the life of a call, and how often each comes before the process ends. What writes in the background is
-/// reached again and again.
+/// Named moments in the life of a call. With `:N`, the process aborts at the Nth time.
 const MOMENTS: [&str; 12] = [
     "held",
     "held:9",
@@ -153,7 +154,7 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
             loop {
                 match child.try_wait().expect("the process is ours") {
                     Some(status) => break status,
-                    // Nothing says when a process has ended but asking.
+                    // Poll, since nothing notifies of the end of a process.
                     None => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
@@ -167,16 +168,16 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
     };
     for moment in MOMENTS {
         match Gateway::start(&dir, &server.url(), moment) {
-            // Long enough for a call to be seen while it goes on.
+            // Patient enough that the journal writes down how an open call stands.
             Ok(gateway) => {
                 let mut clients = clients(&gateway, &mut seed, &mut number, Duration::from_secs(4));
                 ended(gateway.child, moment).await;
                 clients.shutdown().await;
             }
-            // Sinks are told at once of what is left.
+            // At its start, a gateway tells the sinks what was left, so it may end before it prints its key.
             Err(child) => ended(child, moment).await,
         }
-        // And once more, while the next is at what that one left.
+        // Kill the next process too, while it corrects what this one left.
         if moment.starts_with("written") {
             let again = Gateway::command(&dir, &server.url(), "loss-told").spawn().expect("the example runs");
             ended(again, "loss-told").await;
@@ -185,7 +186,7 @@ async fn at_whichever_named_moment_it_ends_no_call_is_without_an_end_and_the_led
     check(&dir, &server, &provider, &[], MOMENTS.len()).await;
 }
 
-/// Eight clients of twenty calls each, who wait so long for the end of an answer.
+/// Starts eight clients of twenty calls each. `patience` is how long they wait for the end of an answer.
 fn clients(gateway: &Gateway, seed: &mut u64, number: &mut u64, patience: Duration) -> JoinSet<()> {
     let client = HttpClient::new().expect("a client");
     let mut clients = JoinSet::new();
@@ -209,7 +210,8 @@ fn clients(gateway: &Gateway, seed: &mut u64, number: &mut u64, patience: Durati
     clients
 }
 
-/// What is left is what it should be, once one has been started that nobody kills.
+/// Starts a last gateway that is not killed, and then checks the journal, the ledger and the audit trail against the
+/// provider's bill.
 async fn check(dir: &Dir, server: &Server, provider: &Simulated, heads: &[Head], rounds: usize) {
     let last = Gateway::lasting(dir, &server.url());
     let answer =
@@ -219,7 +221,7 @@ async fn check(dir: &Dir, server: &Server, provider: &Simulated, heads: &[Head],
     last.stop();
 
     let report = verify(dir.0.join("journal"), heads).expect("readable");
-    // A write may be cut between two pages, which the next to open has seen.
+    // A kill may cut a write between two pages. The next process to open the journal repairs that.
     assert_eq!(report.broken, None);
     let lines = lines(&dir.0.join("journal"));
     let by_id = |kind: &str| -> HashMap<String, Vec<Value>> {
@@ -251,7 +253,7 @@ async fn check(dir: &Dir, server: &Server, provider: &Simulated, heads: &[Head],
                 let charged = money(&finals[0]["record"]["charged_usd"]);
                 assert_eq!((&**state, actual.map(Money::from_nanos)), ("settled", Some(charged)), "{id}");
             }
-            // Killed before it was written that it goes: nothing was sent, and what it holds is forfeited in its time.
+            // Killed before its intent was written: nothing was sent, and the hold is forfeited in time.
             _ => assert!(actual.is_none_or(|actual| actual <= *granted), "{id}"),
         }
     }

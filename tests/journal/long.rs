@@ -1,4 +1,4 @@
-//! What is longer than anybody would think: of callers' names, and of what their clients say.
+//! Very long names of callers, and very long values from their clients.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::site::{Dir, Site, kinds, lines};
 
 const LONG: usize = 65_536;
 
-/// Of a caller who is called so, in every way, as its client is.
+/// A request in which every name of the caller and of the client is `name`.
 fn request(name: &str, prompt: &str) -> Request<Body> {
     let body = json!({
         "model": "claude-haiku-5-5", "max_tokens": 200, "stream": true, "metadata": { "user_id": name },
@@ -26,7 +26,7 @@ fn request(name: &str, prompt: &str) -> Request<Body> {
     });
     let limit = "100".parse().expect("money");
     let caller = Principal::new(name).user(name).team(name).org(name).tag(name).tag(name);
-    // A pot is known by all of its name.
+    // A pot is identified by its full name.
     let caller = caller.budget(Window::Day, limit).budget_of(Budget::new(Scope::team(name), Window::Total, limit));
     let mut request = Request::post("/v1/messages").body(Body::from(body.to_string())).expect("a request");
     request.extensions_mut().insert(Arc::new((0..200).fold(caller, |caller, tag| caller.tag(format!("{tag}")))));
@@ -92,6 +92,6 @@ async fn a_call_whose_budgets_have_names_too_long_for_a_line_is_closed_after_a_c
     let (intents, finals) = (records(&lines, "intent"), records(&lines, "final"));
     assert_eq!((intents.len(), finals.len()), (1, 1));
     assert_eq!((&finals[0]["id"], &finals[0]["end"]), (&intents[0]["id"], &json!("lost")));
-    // What it held did not fit, so no store was told of it.
+    // The holds did not fit into the intent, so no store was told of the lost call.
     assert!(lines.iter().all(|line| line["intent"].is_null() || line["intent"]["pots"].is_null()));
 }

@@ -1,4 +1,5 @@
-//! The journal: what is written before and after a call, what a crash leaves, what sinks are told, and what is proved of it.
+//! The journal: what is written before and after a call, what a crash leaves, what sinks receive, and what can be
+//! proved.
 
 #[path = "../support/mod.rs"]
 mod support;

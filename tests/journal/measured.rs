@@ -1,4 +1,4 @@
-//! What the facade of metrics is told, as Prometheus shows it.
+//! The metrics of calls and of the journal, as Prometheus shows them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tower::ServiceExt;
 
 use crate::site::{Dir, Sink, Site, until};
 
-/// Every value whose name and labels begin so, by them.
+/// Returns every value whose name and labels begin with `start`, with its name and labels.
 fn values(prometheus: &PrometheusHandle, start: &str) -> Vec<(String, f64)> {
     let lines = prometheus.render();
     let lines = lines.lines().filter(|line| line.starts_with(start));
@@ -82,7 +82,7 @@ async fn the_latest_names_count_usage_and_say_how_it_is_spread_and_the_earlier_a
         let counted = format!("{usage}{name}{{{labels},gen_ai_token_modality=\"unknown\"}}");
         assert_eq!(one(&format!("{usage}{name}")), (counted, tokens));
     }
-    // How often, how much in all: the two figures of the histogram and the counter are of the same tokens.
+    // The histogram's count is the number of calls, and its sum is the counter's value.
     let each = "gen_ai_client_inference_operation_";
     for name in ["input_tokens", "output_tokens"] {
         assert_eq!(one(&format!("{each}{name}_count")), (format!("{each}{name}_count{{{labels}}}"), 2.0));
@@ -173,7 +173,7 @@ async fn how_far_a_sink_is_behind_is_a_gauge_that_falls_when_it_catches_up() {
         assert_eq!(found[0].0, "tollgate_audit_behind{sink=\"kept\"}");
         found[0].1
     };
-    // An intent and a final each, of which a sink that looks early has passed the first.
+    // Two lines per call, an intent and a final. A sink that looks early may have passed the first line.
     until("all are written", || behind() >= 9.0).await;
     sink.stall(false);
     site.settlements.drain().await;

@@ -1,4 +1,4 @@
-//! What was told before a restart is not told again, and its end is.
+//! An event that was sent before a restart is not sent again. The event of its end is.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn an_upstream_that_is_down_over_a_restart_is_told_of_once_and_once_when_i
     let runs = [
         (&["sim:status=503"; 3][..], vec![down]),
         (&["sim:status=503"; 4], vec![down]),
-        // What was told must be known though nothing new was.
+        // The outage is still known after a run in which nothing new was sent.
         (&["sim:status=503", ""], vec![down, up]),
         (&[""], vec![down, up]),
         (&["sim:status=503"; 3], vec![down, up, down]),
@@ -86,7 +86,7 @@ async fn what_goes_on_is_known_after_a_crash_though_the_segment_is_gone_in_which
 
 #[tokio::test]
 async fn that_calls_were_refused_before_a_restart_is_told_once_and_once_when_they_no_longer_are() {
-    // There is room after the restart, or none until a sink takes records.
+    // After the restart there is room, or there is none until a sink accepts records.
     for (name, most, is_stalled) in [("room", 1 << 30, false), ("no-room", 3 << 20, true)] {
         let (dir, ear, sink) = (Dir::new(name), Ear::default(), Sink::default());
         sink.stall(true);

@@ -10,7 +10,7 @@ use tollgate::store::memory::MemoryBudgets;
 
 use crate::site::{Dir, Sink, Site, ended};
 
-/// A journal of some calls, and its export.
+/// Makes a journal of some calls, and returns the lines of its export.
 async fn some(dir: &Dir) -> Vec<Vec<u8>> {
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
     for _ in 0..4 {
@@ -25,7 +25,7 @@ async fn some(dir: &Dir) -> Vec<Vec<u8>> {
     text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
-/// As a journal goes on that has said that what is missing at its beginning may go.
+/// Appends the line by which a journal releases the lines that are missing at its beginning.
 fn released(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let seq_of =
         |line: &Vec<u8>| serde_json::from_slice::<Value>(line).expect("JSON")["seq"].as_u64().expect("a number");
@@ -55,7 +55,7 @@ async fn a_line_that_is_changed_dropped_doubled_or_moved_is_found_and_named() {
         dropped.remove(at);
         match (at, is_last) {
             (0, _) => assert_eq!(fault(&dropped), Some((None, Fault::NotReleased))),
-            // Of the end only an anchor knows.
+            // Only an anchor can show that the last line is missing.
             (_, true) => assert_eq!(fault(&dropped), None),
             _ => assert_eq!(fault(&dropped), Some((after(at), Fault::OutOfOrder)), "line {at} dropped"),
         }
@@ -67,7 +67,7 @@ async fn a_line_that_is_changed_dropped_doubled_or_moved_is_found_and_named() {
             moved.swap(at, at + 1);
             assert!(fault(&moved).is_some(), "line {at} moved");
         }
-        // A figure is changed, so that all of it still reads well.
+        // Change a digit, so that the line still parses.
         let text = String::from_utf8(lines[at].clone()).expect("UTF-8");
         let Some(place) = text.rfind(|letter: char| letter.is_ascii_digit()) else { continue };
         let mut changed = lines.clone();
@@ -83,10 +83,10 @@ async fn a_line_that_is_changed_dropped_doubled_or_moved_is_found_and_named() {
     }
 }
 
-/// The directory that a child is to export.
+/// The variable for the directory that a child process exports.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_EXPORT";
 
-/// A process that may have few files open; nothing in the run of all tests.
+/// Runs as a child process that may have only a few files open. Without the variable it does nothing.
 #[test]
 fn child_that_exports_with_few_files() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
@@ -156,7 +156,8 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_is_kept_and_else_out_of_reac
         verified(kept, &[head(1), head(2), head(3), head(last)]),
         (vec![OutOfReach, OutOfReach, Confirmed, Confirmed], None)
     );
-    // All of what is kept is made anew, as whoever can write there can: its lines hold among each other.
+    // Forge all the lines that are kept, as anybody with write access can. The new lines are consistent with each
+    // other.
     let anew = |mut prev: LineHash| {
         let mut forged = Vec::<Vec<u8>>::new();
         for line in kept {
@@ -176,13 +177,13 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_is_kept_and_else_out_of_reac
     assert_eq!(verified(&forged, &[head(1)]), (vec![OutOfReach], None), "nothing tells, and that is said");
     assert_eq!(verified(&forged, &[head(1), head(2)]), (vec![OutOfReach, Broken], Some((None, Fault::NotAsAnchored))));
     assert_eq!(verified(&forged, &[head(4)]), (vec![Broken], Some((Some(4), Fault::NotAsAnchored))));
-    // Of two of one line one may be wrong, and one behind the last is missing.
+    // Two different anchors for the same line cannot both hold. An anchor beyond the last line is broken too.
     let wrong = Some((Some(4), Fault::NotAsAnchored));
     assert_eq!(verified(kept, &[head(4), other(4)]), (vec![Confirmed, Broken], wrong));
     let cut = Some((Some(last as u64), Fault::NotAsAnchored));
     assert_eq!(verified(&lines[3..last], &[head(4), head(last)]), (vec![Confirmed, Broken], cut));
     assert_eq!(verified(&[], &[head(4)]), (vec![Broken], Some((None, Fault::NotAsAnchored))));
-    // What the first line of all says of the one before it everybody knows.
+    // An anchor before the very first line proves nothing, since everybody knows its hash.
     let none = Head { seq: 0, hash: LineHash::NONE };
     for lines in [&lines[..], &[]] {
         assert_eq!(verified(lines, &[none]), (vec![OutOfReach], None));

@@ -1,4 +1,4 @@
-//! What keeps a journal from growing, and what does not.
+//! What makes a journal drop old segments, and what makes it keep them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::site::{Dir, Sink, Site, ended, lines, money, open_again, standing, until};
 use crate::support::log::Log;
 
-/// A store that remembers for so long, and does not take how the first call ended until it is mended.
+/// A store with a memory of this duration that accepts no settlement of the first call until it is mended.
 #[derive(Clone)]
 struct Broken(MemoryBudgets, Duration, Arc<Mutex<First>>);
 
@@ -84,7 +84,7 @@ async fn a_settlement_that_its_store_never_takes_keeps_calls_out_for_no_longer_t
     let mut calls = 0;
     while calls % 100 != 0 || calls == 0 || first_is_there() {
         if site.whole("hello").await != StatusCode::OK {
-            // Within a tick or two of the writer.
+            // It serves again within a tick or two of the writer.
             site.serves_again().await;
         }
         calls += 1;
@@ -122,19 +122,19 @@ async fn a_beginning_that_the_journal_has_removed_is_told_from_one_that_somebody
     fs::remove_file(&segments[0]).expect("there");
     let broken = verify(&dir.0, &[]).expect("readable").broken.map(|broken| (broken.after, broken.what));
     assert_eq!(broken, Some((None, Fault::NotReleased)));
-    // Nor does a start make it good.
+    // A restart does not repair it either.
     drop(open_again(&dir).await);
     ended(&dir).await;
     let broken = verify(&dir.0, &[]).expect("readable").broken.map(|broken| broken.what);
     assert_eq!(broken, Some(Fault::NotReleased));
 }
 
-/// Why calls are kept out, if they were.
+/// Returns why calls were refused, if they were.
 fn why(dir: &Dir) -> Option<String> {
     lines(&dir.0).iter().find_map(|line| line["event"]["reason"].as_str().map(str::to_owned))
 }
 
-/// The first line that is there.
+/// Returns the number of the first line that is kept.
 fn first(dir: &Dir) -> u64 {
     let report = verify(&dir.0, &[]).expect("readable");
     assert_eq!(report.broken, None);
@@ -155,7 +155,7 @@ async fn a_call_that_goes_on_for_days_keeps_no_other_out_and_is_charged_after_a_
     let began: Vec<_> =
         lines(&dir.0).iter().filter_map(|line| line["intent"]["record"]["id"].as_str().map(str::to_owned)).collect();
     assert_eq!(began.len(), 20);
-    // What they said at first is gone, and what was said again after that too.
+    // Their first intents are removed, and so are the repeated ones after that.
     let mut others = 0;
     for gone in [40, 3_000] {
         while first(&dir) < gone {
@@ -167,7 +167,7 @@ async fn a_call_that_goes_on_for_days_keeps_no_other_out_and_is_charged_after_a_
         }
     }
     let left = dir.as_if_killed("days-after");
-    // Those that have not ended when they do have one final each.
+    // The open calls have one final each when they end.
     drop(calls);
     site.settlements.drain().await;
     site.audit.flush().await;
@@ -197,7 +197,7 @@ async fn a_call_that_goes_on_for_days_keeps_no_other_out_and_is_charged_after_a_
         .map(|line| money(&line["final"]["record"]["charged_usd"]))
         .collect();
     assert!(charged.iter().all(|charged| *charged > Money::ZERO), "{charged:?}");
-    // Some that had just closed are told again.
+    // Some calls that had just closed are settled again.
     let spent = standing(&again.budgets).await.spent;
     assert!(spent >= charged.into_iter().fold(Money::ZERO, Money::saturating_add), "{spent:?}");
 }
@@ -211,7 +211,7 @@ async fn of_many_calls_that_go_on_the_oldest_are_said_again_in_a_quarter_of_a_se
     for _ in 0..400 {
         calls.push(site.ask("sim:deltas=2,stall=1").await);
     }
-    // Of each intent, how it is called and how long it is, in the order in which they are written.
+    // The id and the length of each intent, in the order in which they are written.
     let intents = || -> Vec<(String, usize)> {
         let lines = lines(&dir.0);
         let intents = lines.iter().filter_map(|line| Some((line, line["intent"]["record"]["id"].as_str()?)));
@@ -229,7 +229,7 @@ async fn of_many_calls_that_go_on_the_oldest_are_said_again_in_a_quarter_of_a_se
             break again;
         }
     };
-    // How each stands is said behind it, in a shorter line.
+    // The repeated intents take a part of a segment. After each comes a shorter line on how the call stands.
     let bytes = again.iter().map(|(_, bytes)| bytes).sum::<usize>();
     assert!(bytes > (1 << 20) / 8 && bytes < (1 << 20) / 4 + 2_000, "{bytes} of {} calls", again.len());
     assert!(again.iter().map(|(id, _)| id).eq(&began[..again.len()]), "the oldest");
@@ -257,7 +257,7 @@ async fn segments_that_somebody_takes_away_are_asked_for_now_and_then() {
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     let stalls = || log.text().contains("could not be handed on");
     until("it is being told", stalls).await;
-    // A file that is open is written to though it has no name.
+    // The open file can still be written to although its name is gone.
     fs::remove_file(dir.join("00000000000000000001.seg")).expect("one");
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     site.audit.flush().await;

@@ -49,12 +49,12 @@ async fn every_file_of_a_journal_is_its_owners_alone() {
     for file in fs::read_dir(&dir.0).expect("a directory") {
         let (path, mode) =
             file.and_then(|file| Ok((file.path(), file.metadata()?.permissions().mode()))).expect("a file");
-        // One that only came to be for a moment is not looked for.
+        // Temporary files are not looked for.
         assert_eq!(mode & 0o777, 0o600, "{}", path.display());
     }
 }
 
-/// How long a sink is stalled; `.ci/long` asks for more.
+/// How many seconds a sink is stalled. `.ci/long` sets a larger number.
 fn stalled_for() -> u64 {
     std::env::var("TOLLGATE_STALL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5)
 }
@@ -63,8 +63,8 @@ fn stalled_for() -> u64 {
 async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_record_waits_in_memory() {
     let (dir, sink) = (Dir::new("thousand"), Sink::default());
     sink.stall(true);
-    // Were a record in memory until its sink has it, there would soon be no place left. While the disk is slow, 266 calls may
-    // wait to be sent, as many that have closed wait to be written, and as many have been written a moment ago.
+    // If records stayed in memory until the sink has them, the places would soon run out. While the disk is slow, 266
+    // calls may wait to be sent, as many closed calls may wait to be written, and as many may just have been written.
     let journal = Journal::at(&dir.0).calls(1_024).open().expect("a journal");
     let journal = journal.ship("kept", sink.clone()).expect("a name");
     let site = Arc::new(Site::new(journal, MemoryBudgets::new()));
@@ -77,7 +77,7 @@ async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_r
             calls.spawn(async move { site.whole("hello").await });
             made += 1;
         }
-        // A machine under load makes fewer, and none of them wait for each other.
+        // A machine under load makes fewer calls, so limit how many are open at once.
         while calls.len() > 256 {
             assert_eq!(calls.join_next().await.expect("one").expect("it ran"), StatusCode::OK);
         }
@@ -98,7 +98,7 @@ async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_r
 async fn after_a_restart_a_sink_goes_on_where_it_had_come_to() {
     let (dir, sink) = (Dir::new("restarted"), Sink::default());
     for run in 1..=3 {
-        // It has come in the meantime: nobody has told that it will stall.
+        // The sink stalls in the second run only.
         sink.stall(run == 2);
         let journal = open_again(&dir).await.ship("kept", sink.clone()).expect("a name");
         let site = Site::new(journal, MemoryBudgets::new());
@@ -152,7 +152,7 @@ async fn a_sink_that_has_had_what_a_power_loss_took_goes_on_where_the_journal_do
     assert_eq!((ids.len(), sink.len()), (4, 4), "each once");
 }
 
-/// Takes what the one in it takes, and never a record of these calls: at one it panics, the other it refuses.
+/// A sink that accepts no records of these calls: it panics at one of them and refuses the other.
 #[derive(Clone)]
 struct Poisoned(Sink, Arc<Mutex<Vec<Uuid>>>);
 
@@ -182,7 +182,7 @@ async fn what_a_sink_panics_at_or_refuses_is_kept_from_it_alone_and_is_in_the_lo
     let ids: Vec<_> = lines(&dir.0).into_iter().filter_map(id).collect();
     let poisoned = Poisoned(sink.clone(), Arc::new(Mutex::new(vec![ids[1], ids[4]])));
     let journal = open_again(&dir).await.ship("kept", poisoned).expect("a name");
-    // All six are handed on at once.
+    // The sink gets all six in one batch.
     let site = Site::new(journal, MemoryBudgets::new());
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     until("the others", || sink.len() >= 5).await;
@@ -195,7 +195,7 @@ async fn what_a_sink_panics_at_or_refuses_is_kept_from_it_alone_and_is_in_the_lo
     assert_eq!(ids.iter().map(in_full).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 0], "{said}");
 }
 
-/// Does not answer the first time.
+/// A sink that hangs the first time.
 #[derive(Clone)]
 struct Hanging(Sink, Arc<AtomicUsize>);
 
@@ -257,7 +257,7 @@ async fn what_every_sink_has_had_makes_room_and_without_room_no_call_is_let_thro
     site.serves_again().await;
     let report = verify(&dir.0, &[]).expect("readable");
     assert_eq!(report.broken, None);
-    // Every call that was let through has its record, and the refused ones that found a place.
+    // Every admitted call has its record. Refused calls have one if there was a place for them.
     until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls + 1)
         .await;
 }
@@ -278,7 +278,7 @@ async fn however_full_it_is_the_end_of_a_call_that_was_let_through_is_written() 
         under_way.push(answer);
         assert!(under_way.len() < 10_000, "nothing bounds the journal");
     }
-    // What is to be written of them is more than a segment holds, and there is to be no further one.
+    // Their finals need more than a segment, although the journal may have no further segment.
     let calls = under_way.len();
     drop(under_way);
     let ends = || lines(&dir.0).iter().filter(|line| line.get("final").is_some()).count();

@@ -1,4 +1,4 @@
-//! Where records go: what each sink makes of them.
+//! What each sink makes of records.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -36,12 +36,12 @@ pub(crate) use crate::support::dir::Dir;
 pub(crate) use crate::support::until;
 
 impl Dir {
-    /// What a process would find that starts when this one is killed now: what is written is written.
+    /// Copies the directory as a new process would find it if this process were killed now.
     pub(crate) fn as_if_killed(&self, name: &str) -> Dir {
         let copy = Dir::new(name);
         for entry in fs::read_dir(&self.0).expect("readable") {
             let path = entry.expect("readable").path();
-            // One that is being made may be renamed meanwhile.
+            // A file that is being made may be renamed in the meantime.
             let _ = fs::copy(&path, copy.0.join(path.file_name().expect("a name")));
         }
         copy
@@ -65,14 +65,14 @@ impl<B: BudgetStore + Clone> Site<B> {
         Site { gateway, audit, budgets, provider, settlements }
     }
 
-    /// The same, so many days ago.
+    /// The same, with a clock that is this many days behind.
     pub(crate) fn ago(self, days: u64) -> Self {
         let then = SystemClock.now() - Duration::from_secs(days * 86_400);
         let layer = Self::layer(&self.settlements, &self.audit, &self.budgets).clock(ManualClock::at(then));
         Site { gateway: Self::gateway(&self.provider, layer, &["anthropic"]), ..self }
     }
 
-    /// The same with a second upstream, for when the first cannot be reached.
+    /// The same with a second upstream for calls that cannot reach the first.
     pub(crate) fn fallback(&self) -> Gateway {
         let layer = Self::layer(&self.settlements, &self.audit, &self.budgets);
         Self::gateway(&self.provider, layer, &["anthropic", "spare"])
@@ -95,7 +95,7 @@ impl<B: BudgetStore + Clone> Site<B> {
         self.gateway.clone().oneshot(request(prompt)).await.expect("infallible")
     }
 
-    /// Its status, when all of its answer was read.
+    /// Makes a call, reads the whole answer and returns its status.
     pub(crate) async fn whole(&self, prompt: &str) -> StatusCode {
         let answer = self.ask(prompt).await;
         let status = answer.status();
@@ -105,7 +105,7 @@ impl<B: BudgetStore + Clone> Site<B> {
 }
 
 impl<B: BudgetStore + Clone> Site<B> {
-    /// What is done with makes room, within a moment.
+    /// Waits until calls are admitted again: segments that are no longer needed make room within a moment.
     pub(crate) async fn serves_again(&self) {
         let began = SystemClock.elapsed();
         loop {
@@ -119,7 +119,7 @@ impl<B: BudgetStore + Clone> Site<B> {
     }
 }
 
-/// Every call to each of these, in order.
+/// Routes every call to each of these upstreams, in order.
 struct All(&'static [&'static str]);
 
 impl Router for All {
@@ -136,7 +136,7 @@ pub(crate) fn request(prompt: &str) -> Request<Body> {
     request_of(prompt, vec![pot()])
 }
 
-/// Paid from these.
+/// A request that these budgets pay for.
 pub(crate) fn request_of(prompt: &str, budgets: Vec<Budget>) -> Request<Body> {
     let body = json!({
         "model": "claude-haiku-5-5", "max_tokens": 20_000, "stream": true,
@@ -153,7 +153,7 @@ pub(crate) async fn standing(budgets: &impl BudgetStore) -> Standing {
     budgets.standing(&[pot()], At::Store).await.expect("it answers").remove(0)
 }
 
-/// Every line of a journal.
+/// Returns every line of a journal.
 pub(crate) fn lines(dir: &Path) -> Vec<Value> {
     let mut text = Vec::new();
     export(dir, &mut text).expect("readable");
@@ -161,7 +161,7 @@ pub(crate) fn lines(dir: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// What lines say, `settled` left out: that comes when it comes.
+/// Returns the kinds of lines, without `settled`, which may come at any time.
 pub(crate) fn kinds(lines: &[Value]) -> Vec<&str> {
     let kind = |line: &Value| {
         let members = line.as_object().expect("an object").keys();
@@ -170,18 +170,18 @@ pub(crate) fn kinds(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| kind(line).expect("a kind")).filter(|kind| *kind != "settled").collect()
 }
 
-/// Waits until nobody writes there any more.
+/// Waits until no process has the journal open any more.
 pub(crate) async fn ended(dir: &Dir) {
     until("it has ended", || fs::File::open(dir.0.join("lock")).map_or(true, |lock| lock.try_lock().is_ok())).await;
 }
 
-/// The journal in there, as soon as the one before has ended.
+/// Opens the journal as soon as the one before has ended.
 pub(crate) async fn open_again(dir: &Dir) -> Journal {
     ended(dir).await;
     Journal::at(&dir.0).open().expect("a journal")
 }
 
-/// What the provider would charge.
+/// Returns what the provider would charge.
 pub(crate) fn bill<B>(site: &Site<B>) -> Money {
     let catalog = Catalog::builtin();
     let cost = |line: &Line| {
@@ -195,7 +195,7 @@ pub(crate) fn money(text: &Value) -> Money {
     text.as_str().expect("a text").parse().expect("money")
 }
 
-/// A sink that keeps records, and can be told to take none.
+/// A sink that keeps records, and can be told to accept none.
 #[derive(Clone, Default)]
 pub(crate) struct Sink(Arc<Mutex<Kept>>);
 
@@ -203,7 +203,7 @@ pub(crate) struct Sink(Arc<Mutex<Kept>>);
 struct Kept {
     records: Vec<AuditRecord>,
     is_stalled: bool,
-    /// Takes this batch, and says that it did not.
+    /// Keeps the batch, but reports an error.
     lies: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who hears that a budget refuses, and that a key was revoked.
+//! Events for budgets that refuse calls, and for keys that were revoked.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use tower::ServiceExt;
 use crate::events::Ear;
 use crate::site::{Dir, request_of, until};
 
-/// A gateway in front of a simulated provider, and its trail.
+/// A gateway in front of a simulated provider, and its audit layer.
 fn gateway(journal: Journal, settlements: &Settlements, layer: GatewayLayer) -> (Gateway, AuditLayer) {
     let audit = AuditLayer::journaled(journal);
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
@@ -44,7 +44,7 @@ async fn status(gateway: &Gateway, request: Request<Body>) -> StatusCode {
     status
 }
 
-/// A last word, behind which nothing comes any more.
+/// Sends a last event, so that a test knows when all events have arrived.
 fn last_word(events: &Events) {
     events.tell(Event::new(SystemClock.now(), What::UpstreamUp { upstream: "last".into() }));
 }
@@ -67,7 +67,7 @@ async fn a_budget_that_refuses_is_told_once_however_late_and_though_the_process_
                 refused += 1;
             }
         }
-        // With what it cost settled: what is only held is no news.
+        // Wait until the call is settled, since money that is only held causes no event.
         audit.flush().await;
         if refused == 3 {
             break;
@@ -79,7 +79,7 @@ async fn a_budget_that_refuses_is_told_once_however_late_and_though_the_process_
     assert_eq!(ear.heard(), [""; 0]);
 
     let left = dir.as_if_killed("exhausted-after");
-    // The one before is not dead, and goes on telling its own.
+    // The process before is not dead, and goes on sending to its own sink.
     let ear = Ear::default();
     let journal =
         Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone())).expect("a journal");
@@ -102,7 +102,7 @@ fn minted(name: &str) -> (VirtualKey, KeyRecord) {
     (key, record)
 }
 
-/// Whether it is there, and what is there now.
+/// Writes the record and returns it as it is stored.
 async fn put(keys: &impl KeyRegistry, record: &KeyRecord) -> Arc<KeyRecord> {
     assert!(keys.put(record).await.expect("memory"), "the next version");
     keys.named(&record.principal.name).await.expect("memory").expect("it is there")
@@ -123,7 +123,7 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
     };
     let record = put(&keys, &record).await;
     assert_eq!(status(&gateway, ask()).await, StatusCode::OK);
-    // Other powers, another secret and an end that is to come take nothing from anybody.
+    // A new principal, a new secret and a future expiry are not revocations.
     let record = put(&keys, &record.changed(Principal::new("ada").team("search"))).await;
     let other = VirtualKey::mint(Environment::Test).expect("randomness");
     let record = put(&keys, &record.rotated(&other, &pepper(), Principal::new("ada"))).await;
@@ -134,13 +134,13 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
 
     let record = put(&keys, &record.revoked()).await;
     assert_eq!(status(&gateway, ask()).await, StatusCode::UNAUTHORIZED);
-    // Nor does what is done to it when it is dead; of two who revoke it at once one does it.
+    // Changes to a revoked key cause no event. If two processes revoke a key at once, one succeeds.
     let record = put(&keys, &record.changed(Principal::new("ada"))).await;
     let record = put(&keys, &record.revoked()).await;
     assert!(!keys.put(&KeyRecord::clone(&record)).await.expect("memory"), "an old version");
     let (_, stillborn) = minted("never");
     put(&keys, &stillborn.disabled(true)).await;
-    // It opens what it did again, and then its end has come.
+    // The key is restored, and then expires.
     let record = put(&keys, &record.restored()).await;
     assert_eq!(status(&gateway, ask()).await, StatusCode::OK);
     put(&keys, &record.changed(Principal::new("ada")).expires_at(SystemClock.now())).await;
@@ -152,7 +152,7 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
     assert_eq!(ear.heard(), ["key ada was revoked", "key ada was revoked", "upstream last answers again"]);
 }
 
-/// A registry whose next write is made, or is not, and nobody is told which; and which cannot be asked for some names meanwhile.
+/// A registry whose next write fails, whether or not it was made, and that cannot find some names in the meantime.
 #[derive(Default)]
 struct Lossy {
     keys: MemoryKeys,
@@ -218,13 +218,13 @@ async fn a_revocation_whose_answer_is_lost_is_told_once_all_the_same() {
         faults().loses = true;
         keys.put(&record.revoked()).await.expect_err("its answer is lost");
         faults().hides.clear();
-        // Who got the error looks again, and writes what he finds.
+        // The caller that got the error looks again, and writes what it finds.
         let stored = keys.named(name).await.expect("memory").expect("it is there");
         assert!(stored.disabled);
         put(&keys, &stored.revoked()).await;
         put(&keys, &keys.named(name).await.expect("memory").expect("it is there").revoked()).await;
     }
-    // One that never came is told when it comes.
+    // A revocation that was not stored is reported once it is.
     let record = put(&keys, &minted("dropped").1).await;
     faults().drops = true;
     keys.put(&record.revoked()).await.expect_err("its answer is lost");

@@ -8,7 +8,8 @@ use tollgate::store::memory::MemoryBudgets;
 
 use crate::site::{Dir, Site, ended, lines};
 
-/// The one segment of a journal of two calls that closed and one that did not, and where its last three lines begin.
+/// Writes a journal of two calls that closed and one that did not. Returns its only segment, its name, and the offsets
+/// of its last lines.
 async fn written() -> (Vec<u8>, String, Vec<usize>) {
     let dir = Dir::new("torn");
     let site = Site::new(Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal"), MemoryBudgets::new());
@@ -34,7 +35,7 @@ async fn written() -> (Vec<u8>, String, Vec<usize>) {
     (bytes[..at].to_vec(), name, ends[ends.len() - 4..].to_vec())
 }
 
-/// Opens a journal whose segment holds this, and closes what is left in it.
+/// Opens a journal whose segment has these bytes, so that open calls in it are closed.
 async fn reopened(name: &str, bytes: Vec<u8>) -> (Dir, Vec<Value>) {
     let dir = Dir::in_memory("reopened");
     fs::write(dir.0.join(name), bytes).expect("writable");
@@ -46,7 +47,7 @@ async fn reopened(name: &str, bytes: Vec<u8>) -> (Dir, Vec<Value>) {
     (dir, lines)
 }
 
-/// Of every call that was sent it is written how it ended.
+/// Asserts that every call that was sent has its final.
 fn assert_closed(lines: &[Value], what: &str) {
     let ids = |kind: &str| -> Vec<&Value> {
         lines.iter().map(|line| &line[kind]["record"]["id"]).filter(|id| !id.is_null()).collect()
@@ -57,7 +58,7 @@ fn assert_closed(lines: &[Value], what: &str) {
     }
 }
 
-/// Opens and judges many at once: each waits for threads that come to an end.
+/// Runs many checks at once, since each waits for threads to end.
 async fn all<F: Future<Output = ()> + Send + 'static>(ways: impl Iterator<Item = F>) {
     let mut tasks = JoinSet::new();
     for way in ways {
@@ -98,7 +99,7 @@ async fn a_bit_that_flipped_is_told_and_leaves_no_call_open() {
             assert_closed(&lines, &what);
             let report = verify(&dir.0, &[]).expect("readable");
             match (report.broken, at >= ends[2]) {
-                // As far as anybody can tell the last line broke off.
+                // This looks like a last line that broke off.
                 (None, true) => assert_eq!(report.torn.len(), 1, "{what}"),
                 (Some(broken), false) => assert_eq!(broken.what, Fault::Unreadable, "{what}"),
                 (broken, _) => panic!("{what}: {broken:?}"),

@@ -65,7 +65,7 @@ async fn a_call_is_written_before_it_is_sent_and_again_when_it_has_closed() {
     let dir = Dir::new("both");
     let site = Site::new(Journal::at(&dir.0).open().expect("a journal"), MemoryBudgets::new());
     let answer = site.ask("sim:deltas=5,stall=3").await;
-    // It waits for what will never come: all that is written of it is that it was sent.
+    // The answer stalls for ever, so only its intent is written.
     let before = lines(&dir.0);
     assert_eq!(kinds(&before), ["opened", "intent"]);
     let intent = before.iter().find(|line| !line["intent"].is_null()).expect("it was sent");
@@ -125,7 +125,7 @@ async fn how_a_stream_stands_is_written_while_it_goes_on() {
     };
     let (_, seen) = tokio::join!(reading, seen);
     let seen: Vec<_> = seen.iter().map(|line| &line["seen"]).filter(|seen| !seen.is_null()).collect();
-    // Anthropic states the input at the beginning.
+    // Anthropic states the input tokens at the beginning.
     assert!(seen[0]["usage"]["input"].as_u64() > Some(0), "{}", seen[0]);
     assert!(money(&seen[1]["charged_usd"]) > money(&seen[0]["charged_usd"]), "the longer the more: {seen:?}");
     assert_eq!(seen[0]["quality"], "estimated");
@@ -146,7 +146,7 @@ async fn of_a_stream_of_which_much_comes_it_is_written_every_256_tokens_how_it_s
     assert!(charged.is_sorted() && charged.first() < charged.last(), "{charged:?}");
 }
 
-/// How often it is written how a stream of many events stands.
+/// Returns how often the journal writes down how a stream of many events stands.
 async fn seen_of(
     name: &str,
     stack: impl FnOnce(GatewayLayer, Provider<Simulated>) -> GatewayService<Infallible>,
@@ -252,7 +252,7 @@ async fn every_refusal_of_a_stranger_is_a_line_of_less_than_two_kilobytes_whatev
         KeyAuthLayer::new(MemoryKeys::new(), Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough"));
     let nobody = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(http::Response::new(Body::empty())) });
     let stack = GatewayLayer::new().audit(&audit).auth(auth).layer(nobody);
-    // What is written in two bytes each.
+    // JSON escapes each quote, so it takes two bytes.
     let long = "\"".repeat(4_000);
     for said in ["curl/8.5", &long] {
         let mut request = Request::post("/v1/messages").header("x-api-key", "tg_test_of_nobody");

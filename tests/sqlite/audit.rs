@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{Dir, by_hand, money, open};
 
-/// What a call that was answered with nothing leaves behind.
+/// Returns the outcome of a call with an empty answer.
 async fn outcome() -> Outcome {
     let closed = Arc::new(Mutex::new(None));
     let observer = closed.clone();

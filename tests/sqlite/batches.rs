@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{Dir, all_of, by_hand, cause, hold, money, open, pot, session, standing};
 
-/// Asks so often at once, and gives what was granted.
+/// Makes this many requests at once, and returns what was granted.
 async fn storm(stores: &[SqliteBudgets], asks: usize, limit: i64) -> Vec<Reservation> {
     let sessions: Vec<Session> = stores.iter().map(|_| session()).collect();
     let mut tasks = JoinSet::new();
@@ -49,7 +49,7 @@ async fn a_thousand_at_once_over_two_handles_never_overspend() {
     assert_eq!(granted.len(), 300);
     let mut tasks = JoinSet::new();
     for (index, reservation) in granted.into_iter().enumerate() {
-        // Settled through the other handle as often as not, and some twice.
+        // About half are settled through the other handle, and some are settled twice.
         let stores = handles.clone();
         tasks.spawn(async move {
             for turn in 0..=index % 2 {
@@ -94,7 +94,7 @@ async fn an_ask_that_was_dropped_holds_nothing_and_disturbs_nobody() {
         let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(10));
         {
             let mut asking = pin!(store.reserve(&ask, At::Store));
-            // Before the writer took it, while it decides, and after it has answered.
+            // Drop the future before the writer takes the request, while it decides, or after it has answered.
             assert!(asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             tokio::time::sleep(Duration::from_micros(wait * 100)).await;
         }
@@ -103,7 +103,7 @@ async fn an_ask_that_was_dropped_holds_nothing_and_disturbs_nobody() {
     }
     assert_eq!(standing(&store, &budgets, At::Store).await.held, money(40));
 
-    // Whoever stops waiting for a settlement has settled.
+    // A settlement takes effect even if its future is dropped.
     let held = hold(&store, session, &budgets, 10, At::Store).await;
     {
         let mut settling = pin!(store.settle(&held, money(7), At::Store));
@@ -127,7 +127,7 @@ async fn an_ask_that_was_dropped_and_asked_again_is_held() {
             tokio::time::sleep(Duration::from_micros(wait * 100)).await;
         }
         let Ok(Verdict::Allow(grant)) = store.reserve(&ask, At::Store).await else { panic!("it is held") };
-        // What is taken back late is taken back by now.
+        // Look twice, in case the hold of the dropped request is taken back late.
         for _ in 0..2 {
             assert_eq!(standing(&store, &budgets, At::Store).await.held, money(3));
         }
@@ -151,7 +151,7 @@ fn a_runtime_that_ends_takes_the_writer_along_and_the_next_one_starts_another() 
         assert_eq!(runtime.block_on(sqlite.keys().find(&KeyDigest::from_bytes([0; 32]))).expect("it answers"), None);
     }
     assert_eq!(runtime().block_on(standing(&store, &pot(100), At::Store)).held, money(4));
-    // Off every runtime there is nothing to wait on.
+    // Without a runtime, a request cannot wait.
     let budgets = pot(100);
     let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
     let mut asking = pin!(store.reserve(&ask, At::Store));
@@ -208,7 +208,7 @@ async fn all_who_queued_while_one_waited_for_a_lock_in_vain_are_told_at_once() {
     other.execute("BEGIN IMMEDIATE").await.expect("locked");
     let (begun, session) = (Instant::now(), session());
     let mut tasks = JoinSet::new();
-    // Six batches, of which each would have waited for its second.
+    // Six batches. Each would have waited a second.
     for _ in 0..3_000 {
         let store = sqlite.budgets();
         tasks.spawn(async move {
@@ -233,7 +233,7 @@ async fn a_disk_that_hangs_fills_no_memory_with_those_who_come_again() {
     let held = hold(&store, session, &budgets, 10, At::Store).await;
     let mut other = by_hand(&dir.file()).await;
     other.execute("BEGIN IMMEDIATE").await.expect("locked");
-    // Each asks, and is gone.
+    // Each request is polled once and dropped.
     let refused = (0..20_000).find_map(|_| {
         let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1));
         match pin!(store.reserve(&ask, At::Store)).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -244,7 +244,7 @@ async fn a_disk_that_hangs_fills_no_memory_with_those_who_come_again() {
     let refused = refused.expect("there is an end to it");
     assert_eq!((cause(&refused), refused.is_unavailable()), (SqliteErrorKind::Behind, true));
     assert!(!refused.may_have_applied(), "it never came to the queue");
-    // What has to be done finds its way all the same.
+    // Settlements are accepted all the same.
     let mut settling = pin!(store.settle(&held, money(7), At::Store));
     assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     other.execute("ROLLBACK").await.expect("unlocked");
@@ -264,8 +264,8 @@ async fn holds_are_on_the_disk_a_moment_later() {
     assert_eq!(synced(&mut connection, 1).await, 1, "one commit for the hold, and no more while nothing is held anew");
 }
 
-/// How often holds were brought to the disk: as soon as it is so often, and once more after a while in which it could become
-/// more often, as nothing tells that it does not.
+/// Returns how often holds were synced to the disk. Waits until that is `want`, and then a while longer, in case it is
+/// synced too often.
 async fn synced(connection: &mut SqliteConnection, want: i64) -> i64 {
     let syncs = "SELECT coalesce(max(value), 0) FROM tollgate_meta WHERE name = 'syncs'";
     let begun = Instant::now();
@@ -289,12 +289,12 @@ async fn holds_of_a_process_that_died_are_on_the_disk_a_moment_after_another_has
     let syncs = "SELECT coalesce(max(value), 0) FROM tollgate_meta WHERE name = 'syncs'";
     let sqlite = Sqlite::open(dir.file()).await.expect("it opens");
     let before: i64 = sqlx::query_scalar(syncs).fetch_one(&mut connection).await.expect("a row");
-    // It only looks, and holds nothing itself.
+    // This only reads, and holds nothing itself.
     standing(&sqlite.budgets(), &pot(100), At::Store).await;
     assert_eq!(synced(&mut connection, before + 1).await, before + 1, "one commit for what may be in the log");
 }
 
-/// How many pages the file may have, so that the disk is full when it has them.
+/// The maximum number of pages of the file, which stands in for a full disk.
 static PAGES: AtomicU32 = AtomicU32::new(40);
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn a_full_disk_is_said_to_everyone_and_nothing_is_half_done() {
     assert!(error.is_unavailable() && !error.may_have_applied());
     assert!(store.heartbeat(session, At::Store).await.is_ok(), "what needs no room is done");
     PAGES.store(10_000, Ordering::SeqCst);
-    // The connection that failed was let go of, and the next one finds room.
+    // The store drops the connection that failed, and the next one has room.
     let mut tries = 0;
     while store.reserve(&Reserve::new(Uuid::now_v7(), session, &budgets, all_of(1)), At::Store).await.is_err() {
         tries += 1;

@@ -1,4 +1,4 @@
-//! A machine's clock that ran ahead, and what the docs say to do about the file that remembers it.
+//! A clock that ran ahead, and the repair of its file that the docs describe.
 
 use sqlx::{AssertSqlSafe, Executor};
 use tollgate::domain::budget::{Budget, Window};
@@ -48,7 +48,7 @@ async fn a_file_whose_clock_ran_ahead_says_so_and_is_mended_as_the_docs_say() {
     assert!(!log.text().contains("ahead"), "{}", log.text());
     let held = hold(&sqlite.budgets(), session(), &pots, 50, At::Store).await;
     sqlite.budgets().settle(&held, money(1), At::Store).await.expect("it settles");
-    // What was spent counts today; and, but for a rolling window, what the processes of then held.
+    // Money that was spent counts today. So do the holds of the processes of that time, except in a rolling window.
     for (pot, spent) in pots.iter().zip([51, 51, 31]) {
         let now = standing(&sqlite.budgets(), std::slice::from_ref(pot), At::Store).await;
         assert_eq!((now.spent, now.held), (money(spent), money(0)), "{}", pot.pot.window);

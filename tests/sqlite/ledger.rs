@@ -51,7 +51,7 @@ async fn the_question_of_the_operations_page_names_the_pots_that_do_not_add_up_a
     });
     let early = hold(&store, session, &budgets, 10, at(NINE)).await;
     hold(&store, session, &budgets, 20, at(NINE)).await;
-    // The day of those ends; what they hold of the others goes on.
+    // The day of the first two holds ends. They are still held in the other two windows.
     hold(&store, session, &budgets, 5, at("2026-11-25T00:00:01Z")).await;
     store.settle(&early, money(7), at("2026-11-25T00:00:02Z")).await.expect("it settles");
     let mut connection = by_hand(&dir.file()).await;
@@ -87,7 +87,7 @@ async fn a_forfeit_is_charged_after_the_lease_and_corrected_after_a_restart() {
     assert_eq!((now.spent, now.held), (money(0), money(35)), "a lease that is not over");
     let now = standing(&store, &budgets, at("2026-11-24T09:01:00.000000001Z")).await;
     assert_eq!((now.spent, now.held), (money(30), money(5)));
-    // Whoever asks again for what was forfeited has it, and it is charged already.
+    // The same request after the forfeit returns the same grant, which is charged already.
     let ask = Reserve::new(lost.id, dead, &budgets, all_of(30));
     let again = store.reserve(&ask, at("2026-11-24T09:01:01Z")).await.expect("it answers");
     assert!(matches!(again, Verdict::Allow(grant) if grant.reservation == lost));
@@ -201,7 +201,7 @@ async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
     let store = open(&dir.file()).await.budgets();
     let days = Duration::from_secs(2_592_000);
     assert_eq!(store.memory(), Memory::of(days), "whatever is younger is corrected by a gateway that comes back");
-    // Each is settled, forfeited and live; of a call that began long ago, twenty days ago, and now.
+    // Nine rows: settled, forfeited and live, for calls that began more than 30 days ago, 20 days ago, and now.
     for _ in 0..9 {
         hold(&store, session(), &pot(100), 1, At::Store).await;
     }
@@ -211,7 +211,7 @@ async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
          id = unhex(printf('%012x', (unixepoch() - CASE n.i / 3 WHEN 0 THEN 2592060 WHEN 1 THEN 1728000 ELSE 0 END) * 1000) \
          || substr(hex(r.id), 13)) FROM n WHERE n.id = r.id";
     connection.execute(rows).await.expect("written");
-    // However many there are, those that are kept are not gone through while everyone waits.
+    // The statements must not scan the rows that are kept, since everyone waits meanwhile.
     for delete in sql.split_inclusive(';').filter(|statement| statement.contains("DELETE")) {
         let plan = format!("EXPLAIN QUERY PLAN {}", &delete[delete.find("DELETE").expect("one")..]);
         let plan: Vec<(i64, i64, i64, String)> =

@@ -119,7 +119,7 @@ async fn rows_of_limits_that_are_full_again_are_deleted_and_no_others() {
     let mut connection = by_hand(&dir.file()).await;
     let session = session();
     let of = |name: &str| [Limit::new(Scope::user(name), Measure::Tokens, 100)];
-    // Much has been given back of it before, and a permit of it is out, as are some that nobody can read.
+    // Many tokens were given back to this limit before. One permit of it is out, and so are some unreadable permits.
     for _ in 0..60 {
         let permit = acquire(&store, session, &of("out"), 100, at(NINE)).await.expect("there is room");
         store.settle(&permit, Used::Nothing, at(NINE)).await.expect("it settles");
@@ -129,7 +129,7 @@ async fn rows_of_limits_that_are_full_again_are_deleted_and_no_others() {
     let broken = "INSERT INTO tollgate_permits (id, session, taken, freed_at, asks) \
          VALUES (x'01', x'02', 'no JSON', NULL, 1), (x'03', x'04', '[5, \"five\"]', NULL, 1)";
     connection.execute(broken).await.expect("written");
-    // Customers of before, and one of just now.
+    // Many earlier customers.
     let customers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
          INSERT INTO tollgate_meters SELECT 'user', 'customer ' || i, 'tokens', \
          (SELECT value FROM tollgate_meta WHERE name = 'limit_clock') - 1, 0, 0 FROM n";

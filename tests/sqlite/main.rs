@@ -1,4 +1,4 @@
-//! The SQLite stores: what opens and what is refused, what survives, and what two processes do to one file.
+//! The SQLite stores: which files open and which are refused, what survives a crash, and two processes on one file.
 
 mod audit;
 mod batches;
@@ -40,19 +40,19 @@ impl Dir {
         self.0.join("tollgate.db")
     }
 
-    /// Every file in it, and what is in it; but for the index of the log, which is memory that processes share.
+    /// Returns every file of the directory and its bytes. Leaves out the index of the log, which is shared memory.
     fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(&self.0).expect("readable").map(|entry| entry.expect("readable").path());
         let files = entries.filter(|path| path.is_file() && path.extension().is_none_or(|e| e != "db-shm"));
         let mut files: Vec<_> = files.map(|path| (path.clone(), fs::read(path).expect("readable"))).collect();
-        // That there is an empty log says nothing.
+        // An empty log does not matter.
         files.retain(|(path, bytes)| !(bytes.is_empty() && path.extension().is_some_and(|e| e == "db-wal")));
         files.sort();
         files
     }
 }
 
-/// Waits for no disk: what a test kills is a process.
+/// Opens the file without syncing to the disk. The tests kill processes, not machines.
 async fn open(path: &Path) -> Sqlite {
     let sqlite = Sqlite::options().without_fsync().busy_timeout(Duration::from_secs(20)).open(path).await;
     let sqlite = sqlite.expect("it opens");
@@ -60,7 +60,7 @@ async fn open(path: &Path) -> Sqlite {
     sqlite
 }
 
-/// Straight into the file.
+/// Opens a direct connection to the file.
 async fn by_hand(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(5)).connect().await.expect("a database")
 }
@@ -97,7 +97,7 @@ async fn standing(store: &dyn BudgetStore, budgets: &[Budget], at: At) -> Standi
     store.standing(budgets, at).await.expect("it answers").remove(0)
 }
 
-/// What the operator's log says of it.
+/// Returns the kind of the underlying error, which the operator's log names.
 fn cause(error: &StoreError) -> SqliteErrorKind {
     let source = error.source().expect("a cause");
     source.downcast_ref::<SqliteError>().expect("a file's error").kind()

@@ -1,4 +1,4 @@
-//! Files that an earlier version has written.
+//! Files that an earlier version wrote.
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};

@@ -1,4 +1,4 @@
-//! Files whose journal is not in the mode that we leave it in.
+//! Files in another journal mode than the one that the store sets.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ async fn a_journal_that_a_crash_left_is_rolled_back_and_not_taken_for_a_file_tha
     hold(&sqlite.budgets(), session(), &pot(100), 10, At::Store).await;
     sqlite.close().await.expect("it closes");
     let mut connection = by_hand(&dir.file()).await;
-    // So little memory that what is not committed goes into the file.
+    // With so small a cache, uncommitted pages are written to the file.
     connection.execute("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1").await.expect("set");
     let sql = "BEGIN; UPDATE tollgate_pots SET held = 99; WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
          WHERE i < 2000) INSERT INTO tollgate_meta SELECT 'junk of a process that died ' || i, i FROM n";

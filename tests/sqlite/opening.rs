@@ -13,14 +13,14 @@ use tollgate::store::sqlite::{Sqlite, SqliteError, SqliteErrorKind};
 
 use crate::{Dir, by_hand, cause, hold, money, open, pot, session, standing};
 
-/// A file with our tables and something in them, let go of.
+/// Makes a closed file with the store's tables and some rows.
 async fn filled(dir: &Dir) {
     let sqlite = open(&dir.file()).await;
     hold(&sqlite.budgets(), session(), &pot(100), 10, At::Store).await;
     sqlite.close().await.expect("it closes");
 }
 
-/// It is refused for this reason, in words that name the file, and not a byte of it changes.
+/// Asserts that the file is refused for this reason, that the error names the file, and that not a byte of it changes.
 async fn refuses(dir: &Dir, kind: SqliteErrorKind) -> SqliteError {
     let before = dir.bytes();
     let opened = Sqlite::options().busy_timeout(Duration::from_millis(50)).open(dir.file()).await;
@@ -84,7 +84,7 @@ async fn a_url_with_parameters_and_memory_are_refused_and_make_no_file_of_that_n
     }
     assert_eq!(dir.bytes(), []);
     assert!(!std::path::Path::new(":memory:").exists());
-    // In a path that is no URL it is a letter like any other.
+    // In a path that is not a URL, `?` is an ordinary character.
     Sqlite::open(dir.0.join("what?.db")).await.expect("it opens");
     assert!(dir.0.join("what?.db").exists());
 }
@@ -139,7 +139,7 @@ async fn a_file_whose_keys_money_or_limits_are_damaged_is_refused_and_left_as_it
     filled(&dir).await;
     let whole = fs::read(dir.file()).expect("readable");
     let mut connection = by_hand(&dir.file()).await;
-    // What finds content by something else than its place is not looked at.
+    // The indexes of the content table are not checked.
     let roots: Vec<(String, i64)> = sqlx::query_as(
         "SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0 AND (tbl_name <> 'tollgate_content' OR type = 'table')",
     )
@@ -186,7 +186,7 @@ async fn a_file_of_a_later_version_is_refused_and_left_as_it_was() {
     filled(&dir).await;
     let mut connection = by_hand(&dir.file()).await;
     connection.execute("UPDATE tollgate_meta SET value = 99 WHERE name = 'schema'").await.expect("written");
-    // Once with a log that no one has brought into the file: what a killed process leaves.
+    // The second copy has a log that was not checkpointed, as a killed process leaves it.
     let killed = Dir::new("newer-killed");
     for ending in ["db", "db-wal"] {
         let file = format!("tollgate.{ending}");
@@ -204,7 +204,7 @@ async fn a_file_of_a_later_version_is_refused_and_left_as_it_was() {
         assert!(error.to_string().contains("schema 99"), "{error}");
     }
 
-    // Through a pool of the host's there is nothing to open, and so every use says it.
+    // With a host's pool nothing is opened, so every use reports the error.
     let pool = SqlitePoolOptions::new().connect(&dir.file().display().to_string()).await.expect("a pool");
     let sqlite = Sqlite::with_pool(pool.clone());
     let before = dir.bytes();
@@ -264,7 +264,7 @@ async fn a_closed_file_says_so_and_is_whole() {
 async fn in_a_database_of_the_hosts_only_our_own_tables_are_made() {
     let dir = Dir::new("host");
     let url = format!("sqlite://{}?mode=rwc", dir.file().display());
-    // One connection is all it has, and it keeps it.
+    // The pool has only one connection, and has to keep it.
     let pool = SqlitePoolOptions::new().max_connections(1).connect(&url).await.expect("a pool");
     pool.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)").await.expect("made");
     let sqlite = Sqlite::with_pool(pool.clone());

@@ -16,7 +16,7 @@ use crate::{Dir, all_of, by_hand, hold, money, open, pot, session, standing};
 const FILE: &str = "TOLLGATE_TEST_SQLITE_FILE";
 const TOLD: &str = "TOLLGATE_TEST_SQLITE_TOLD";
 
-/// Another process that runs one test of this binary.
+/// Starts a child process that runs one test of this binary.
 fn child(test: &str, file: &Path, told: &Path) -> Child {
     Command::new(env::current_exe().expect("this binary"))
         .args([test, "--exact", "--quiet"])
@@ -27,7 +27,7 @@ fn child(test: &str, file: &Path, told: &Path) -> Child {
         .expect("it starts")
 }
 
-/// What a child was told to work on; `None` in the run of all tests.
+/// Returns the files that a child process works on. `None` if this is not a child process.
 fn told() -> Option<(PathBuf, PathBuf)> {
     Some((env::var_os(FILE)?.into(), env::var_os(TOLD)?.into()))
 }
@@ -47,7 +47,7 @@ async fn child_that_spends() {
                 let ask = Reserve::new(Uuid::now_v7(), session, &budgets, all_of(100));
                 let Verdict::Allow(grant) = store.reserve(&ask, At::Store).await.expect("it answers") else { return };
                 store.settle(&grant.reservation, money(101), At::Store).await.expect("it settles");
-                // One write a line: a kill leaves it whole or not at all.
+                // One write per line, so that a kill leaves a line whole or not at all.
                 out.write_all(format!("{}\n", ask.id.simple()).as_bytes()).expect("written");
             }
         });
@@ -55,12 +55,12 @@ async fn child_that_spends() {
     tasks.join_all().await;
 }
 
-/// The ids whose settlement was answered.
+/// Returns the ids whose settlement was answered.
 fn answered(told: &Path) -> Vec<String> {
     fs::read_to_string(told).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// By hand, what the ledger has of every id: its state, and what it counts as.
+/// Reads the ledger directly: the state and the amount of every id.
 async fn rows(file: &Path) -> HashMap<String, (String, Option<i64>)> {
     let mut connection = by_hand(file).await;
     let check: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.expect("a word");
@@ -84,7 +84,8 @@ async fn two_processes_never_overspend_one_budget() {
     }
     let [here, there] = [0, 1].map(|index| answered(&told[index]).len());
     let now = standing(&open(&dir.file()).await.budgets(), &pot(1_000_000), At::Store).await;
-    // Each call costs a little more than was held: the last ones may go beyond by that, and none is let in after.
+    // Each call costs a little more than was held, so the last ones may exceed the limit by that. No call is admitted
+    // after.
     let calls = i64::try_from(here + there).expect("a count");
     assert_eq!((now.spent, now.held), (money(101 * calls), money(0)));
     assert!((9_901..=9_916).contains(&calls), "{calls} calls");

@@ -1,4 +1,4 @@
-//! What a process that is not root may not write. To root all is writable: it starts a child that is somebody else.
+//! Files that the process may not write. Root may write everything, so the tests start a child process of another user.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -29,13 +29,14 @@ async fn child_that_may_not_write() {
         assert!(error.to_string().contains(&blamed.display().to_string()), "{error}");
     };
     refused(&Sqlite::open(&file).await.expect_err("it cannot be written"));
-    // Through a pool there is nothing to open, and so it is found by the migration.
+    // With a pool nothing is opened, so the migration reports the error.
     let pool =
         SqlitePoolOptions::new().connect_with(SqliteConnectOptions::new().filename(&file)).await.expect("a pool");
     refused(&Sqlite::with_pool(pool).migrate().await.expect_err("it cannot be written"));
 }
 
-/// A current file in a directory where everyone may make files, the log and its index beside it, all of them nobody's.
+/// Makes an up-to-date file with its log and index, all owned by `nobody`, in a directory where everyone may create
+/// files.
 async fn nobodys(dir: &Dir) {
     open(&dir.file()).await.close().await.expect("it closes");
     let mut connection = by_hand(&dir.file()).await;
@@ -54,7 +55,7 @@ async fn nobodys(dir: &Dir) {
     fs::set_permissions(&dir.0, Permissions::from_mode(0o777)).expect("ours");
 }
 
-/// Whether this was seen, as somebody who may write nothing but what is nobody's, or everyone's.
+/// Asserts, as the user `nobody`, that the file is refused and the error blames `blamed`.
 fn is_refused_to_nobody(file: &Path, blamed: &Path) {
     let output = Command::new(env::current_exe().expect("this binary"))
         .args(["rights::child_that_may_not_write", "--exact"])

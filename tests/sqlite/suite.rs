@@ -1,4 +1,4 @@
-//! What every store promises, over files.
+//! The conformance suite for the SQLite stores.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tollgate::store::sqlite::Sqlite;
 
 use crate::{Dir, open};
 
-/// A new file each time.
+/// Makes a new file for each store.
 struct Files(Dir, AtomicU64);
 
 impl Files {
@@ -30,7 +30,7 @@ impl Files {
         open(&self.path()).await
     }
 
-    /// The same file twice, each with a writer of its own, as two processes have it.
+    /// Opens the same file twice, each with its own writer, like two processes.
     async fn two(&self) -> (Sqlite, Sqlite) {
         let path = self.path();
         (open(&path).await, open(&path).await)
@@ -52,14 +52,14 @@ async fn budgets_in_sqlite_pass_the_suite() {
     let rules = conformance::budgets(async || files.next().await.budgets()).await;
     assert!(rules.len() > 20, "{rules:?}");
     conformance::budgets_that_grow(async || files.next().await.budgets()).await;
-    // Whether a question came before its settlement is in the file, whoever asks.
+    // The file remembers what was settled, so a request that arrives late is recognized.
     conformance::budgets_asked_late(async || files.next().await.budgets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn budgets_in_sqlite_pass_the_suite_behind_pointers() {
     let files = Files::new("suite-budgets-pointers");
-    // Behind both at once, since each file takes its time.
+    // Test `Box` and `Arc` at once, since each file takes time.
     let pointed = async || Box::new(Arc::new(files.next().await.budgets()) as Arc<dyn BudgetStore>);
     let rules = conformance::budgets(pointed).await;
     assert!(rules.len() > 20, "{rules:?}");
@@ -124,8 +124,8 @@ async fn admission_in_sqlite_passes_the_suite() {
     assert_eq!(conformance::admission(pointed).await, rules);
 }
 
-/// Of 200 steps each, some at once, since a step is a transaction or two and waits for the disk; `TOLLGATE_HISTORIES` says
-/// how many, where there is time for more.
+/// The ranges of seeds for histories of 200 steps each. Four ranges run in parallel, since each step is a transaction
+/// or two and waits for the disk. `TOLLGATE_HISTORIES` sets a larger number.
 fn histories(usual: u64) -> [Range<u64>; 4] {
     let many = std::env::var("TOLLGATE_HISTORIES").ok().and_then(|many| many.parse().ok()).unwrap_or(usual);
     [0, 1, 2, 3].map(|part| 1_000 + many * part / 4..1_000 + many * (part + 1) / 4)

@@ -1,4 +1,4 @@
-//! The suite finds what it is for: stores that are broken in one way each fail by the rule that says so.
+//! Checks the conformance suite itself: stores that are broken in one way each fail by the rule for it.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -21,45 +21,45 @@ use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
-    /// Looks first, and decides by what it saw.
+    /// Reads first, and decides by what it read.
     ReadsThenWrites,
     SettlesAgain,
     AsksAgain,
-    /// Settles for no more than was taken.
+    /// Settles for at most what was held.
     Caps,
-    /// Gives back, in place of what silent sessions hold being forfeited.
+    /// Releases the holds of silent sessions instead of forfeiting them.
     Releases,
-    /// Never takes a session for dead.
+    /// Never considers a session dead.
     Believes,
     TakesAll,
-    /// Knows nothing of before a restart.
+    /// Forgets everything at a restart.
     Forgets,
     AsksOneByOne,
     RefusesWithoutReason,
-    /// Charges pots that have nothing to pay.
+    /// Charges pots that are no longer part of the reservation.
     ChargesAll,
     TellsNobody,
-    /// Takes a soft limit for a hard one.
+    /// Treats a soft limit as a hard one.
     IsHard,
-    /// Begins a rolling window anew at midnight.
+    /// Restarts a rolling window at midnight.
     RollsAtMidnight,
-    /// Takes a model, a provider and a tag for the team of that name.
+    /// Treats a model, a provider and a tag as the team of the same name.
     MixesKinds,
-    /// Has no zones.
+    /// Ignores time zones.
     CountsInUtc,
-    /// Has less room for a number than there are numbers.
+    /// Cannot store the largest numbers.
     IsNarrow,
-    /// Looks first whether it knows an id, and decides by what it saw.
+    /// Reads first whether it knows an id, and decides by what it read.
     RacesWithItself,
-    /// Tells of a threshold everyone who was on the way when it was reached.
+    /// Reports a threshold to every settlement that was in progress when it was reached.
     TellsAll,
-    /// Has a clock that does not go.
+    /// Has a clock that stands still.
     StandsStill,
-    /// Has a clock that goes by whole seconds.
+    /// Has a clock of whole seconds.
     CountsSeconds,
-    /// Gives every session the lease that is usual.
+    /// Gives every session the usual lease.
     OneLease,
-    /// Says that it remembers for longer than it does.
+    /// Declares a longer memory than it has.
     PromisesMore,
 }
 
@@ -68,7 +68,7 @@ use Fault::*;
 pub(crate) struct Broken<S> {
     inner: S,
     fault: Fault,
-    /// What was granted, and to be paid from which pots.
+    /// What was granted, and the pots that pay for it.
     known: Mutex<HashMap<Uuid, Vec<Pinned>>>,
     told: Mutex<Vec<budget::Crossing>>,
 }
@@ -122,7 +122,7 @@ impl<S> Broken<S> {
         }
     }
 
-    /// An id that is another's where somebody else came between who did not know it either.
+    /// Returns a new id if another task has learned of this id in between: the race.
     async fn raced(&self, id: Uuid) -> Uuid {
         let is_known = || self.known.lock().expect("whole").contains_key(&id);
         let was_known = is_known();
@@ -146,7 +146,7 @@ impl BudgetStore for Broken<MemoryBudgets> {
                 others_read_too().await;
                 let seen = ask.answer(&standings, Timestamp::UNIX_EPOCH);
                 let verdict = self.inner.reserve(&ask, at).await?;
-                // Only another task can have come between.
+                // Only another task can have come in between.
                 if let (budget::Verdict::Allow(_), budget::Verdict::Deny(_)) = (seen, &verdict) {
                     let mut rich = ask.budgets.to_vec();
                     rich.iter_mut().for_each(|budget| budget.limit = Money::MAX);
@@ -227,7 +227,7 @@ impl BudgetStore for Broken<MemoryBudgets> {
             standing.budget = budget.clone();
         }
         if self.fault == Releases {
-            // What a store that releases would show once nothing is held.
+            // What a store that releases holds would show once nothing is held.
             standings.iter_mut().filter(|one| one.held == Money::ZERO).for_each(|one| one.spent = Money::ZERO);
         }
         Ok(standings)
@@ -248,7 +248,7 @@ impl RateLimitStore for Broken<MemoryLimits> {
                 let seen = standings.iter().all(|one| one.left >= ask.amount(one.limit.measure) && one.left > 0);
                 let verdict = self.inner.acquire(&ask, at).await?;
                 if let (true, rate_limit::Verdict::Deny(_)) = (seen, &verdict) {
-                    // What was seen to be free is taken, though it no longer is: it counts nowhere that anybody looks.
+                    // Grant what was free when it was read, although it no longer is. Count it in an unrelated scope.
                     let mut rich = ask.limits.to_vec();
                     rich.iter_mut().for_each(|limit| limit.scope = Scope::team("elsewhere"));
                     let forced = Acquire::new(ask.id, ask.session, &rich).tokens(ask.tokens);
@@ -301,14 +301,14 @@ impl RateLimitStore for Broken<MemoryLimits> {
     }
 }
 
-/// However few tasks there are at a time, some of them have read before the first writes.
+/// Yields many times, so that other tasks read before the first one writes, however few tasks run at once.
 pub(crate) async fn others_read_too() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
 }
 
-/// What the suite says of it, in a thread and on a runtime of its own.
+/// Runs the suite in a thread and on a runtime of its own. Returns the message of its panic.
 pub(crate) fn said(suite: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) -> String {
     let broken = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -375,7 +375,7 @@ fn a_broken_limit_store_fails_by_the_rule_that_it_breaks() {
     }
 }
 
-/// A wrapper that forgets to hand `extend` on is nothing to the other rules: these are for whoever means it to grow.
+/// The other rules accept a wrapper that does not forward `extend`. These rules are for stores whose holds should grow.
 #[test]
 fn a_store_whose_holds_do_not_grow_fails_where_that_is_demanded() {
     let said = said(|runtime| {

@@ -1,4 +1,4 @@
-//! Registries and admission stores that are broken in one way each.
+//! The conformance suite finds key registries and admission stores that are broken in one way each.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ use crate::broken::said;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
-    /// Takes a registry for empty whose only key opens nothing.
+    /// Reports itself empty if its last key is revoked.
     CountsGoodKeys,
     /// Lists keys in the order in which they were written.
     ListsUnsorted,
@@ -28,14 +28,14 @@ enum Fault {
     RepeatsTheLast,
     /// Lists those who may call.
     HidesDeadKeys,
-    /// Has no column for what is kept of a call.
+    /// Does not store how much content is kept of a key's calls.
     ForgetsContent,
     ForgetsSoftness,
-    /// Admits by the whole of what is left.
+    /// Grants everything that is left.
     TakesAll,
-    /// Admits by the first two of the limits.
+    /// Checks only the first two limits.
     LooksAtTwo,
-    /// Says of a limit that it is the first.
+    /// Blames the first limit for every denial.
     NamesTheFirst,
 }
 
@@ -117,7 +117,7 @@ fn a_broken_registry_fails_by_the_rule_that_it_breaks() {
     }
 }
 
-/// Whole in its parts, and broken where it is asked for both.
+/// An admission store whose parts work, and that is broken in `admit`.
 struct Whole(MemoryStore, Fault);
 
 #[async_trait]
@@ -126,7 +126,7 @@ impl AdmissionStore for Whole {
         let mut ask = *ask;
         match (self.1, &mut ask) {
             (TakesAll, Admit { budgets: Some(budgets), .. }) => budgets.wish.share = 1,
-            // More than a call of the other rules has.
+            // The other rules use fewer limits than this.
             (LooksAtTwo, Admit { limits: Some(limits), budgets: None, .. }) => {
                 limits.limits = &limits.limits[..limits.limits.len().min(2)];
             }

@@ -18,19 +18,19 @@ use tollgate::store::cached::{CachedKeys, LIFE, LIFE_OF_NOTHING};
 use tollgate::store::key::{KeyRegistry, KeyStore};
 use tollgate::store::memory::MemoryKeys;
 
-/// A store that counts what it is asked, answers when it is let, and breaks when it is told to.
+/// A store that counts its requests, answers when the test lets it, and can be told to fail.
 #[derive(Clone)]
 struct Slow {
     keys: MemoryKeys,
     asked: Arc<AtomicUsize>,
     is_down: Arc<AtomicBool>,
-    /// It writes, and its answers are lost.
+    /// The store writes, but its answers are lost.
     is_lost: Arc<AtomicBool>,
-    /// An answer is read, and on its way.
+    /// Notified when an answer has been read and is on its way.
     read: Arc<Notify>,
-    /// One for each answer that may go out.
+    /// One permit for each answer that may go out.
     let_go: Arc<Semaphore>,
-    /// One for each write that may be made at once.
+    /// One permit for each write that may be made at once.
     writes: Arc<Semaphore>,
 }
 
@@ -128,9 +128,9 @@ async fn that_a_key_opens_nothing_is_remembered_shortly() {
         assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
     }
     assert_eq!(store.asked(), 1);
-    // Minted elsewhere, behind the back of this cache.
+    // Another process mints the key, without this cache.
     store.put(&ada).await.expect("memory");
-    // The cache reads the machine's clock, so here time has to pass.
+    // The cache uses the machine's clock, so real time has to pass.
     tokio::time::sleep(LIFE_OF_NOTHING + Duration::from_millis(100)).await;
     assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
     assert_eq!(store.asked(), 2);
@@ -159,10 +159,10 @@ async fn a_store_that_is_away_keeps_out_keys_that_nobody_has_seen_and_no_others_
     assert!(store.asked() - asked <= 1, "a store that is away is not asked for each call");
     assert!(strict.find(&ada.digest).await.expect_err("it is down").is_unavailable());
     assert!(cached.find(&bob.digest).await.expect_err("nobody has seen it").is_unavailable());
-    // Whoever knows better has it forgotten.
+    // `invalidate` makes the cache forget the key.
     cached.invalidate(&eve.digest).await;
     assert!(cached.find(&eve.digest).await.expect_err("it is forgotten").is_unavailable());
-    // And the store, once it is back.
+    // Once the store is back, its answer counts.
     store.is_down.store(false, Ordering::SeqCst);
     store.put(&rotated(&ada)).await.expect("memory");
     over().await;
@@ -212,7 +212,7 @@ async fn a_load_that_an_invalidation_overtook_is_not_kept() {
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
     store.put(&ada).await.expect("memory");
-    // It has read the key, and is on its way back with it while the key is rotated.
+    // The store has read the key, and its answer is on the way while the key is rotated.
     let mut calls = JoinSet::new();
     let (behind, digest) = (cached.clone(), ada.digest);
     calls.spawn(async move { behind.find(&digest).await.expect("an answer") });
@@ -234,10 +234,10 @@ async fn a_waiter_that_came_after_the_invalidation_is_not_given_what_was_read_be
     calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
     store.read.notified().await;
     assert!(cached.put(&rotated(&ada)).await.expect("memory"));
-    // Begun after the rotation was through, and joined with the one that read before it.
+    // This lookup begins after the rotation, and would join the one that read before it.
     let behind = cached.clone();
     calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
-    // Nothing tells that it waits: had it not come to that yet, it would ask for itself, and the test be a weaker one.
+    // Give the lookup time to join. If this is too short, it asks by itself, and the test proves less.
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.let_go.add_permits(PLENTY);
     for found in calls.join_all().await {
@@ -273,7 +273,7 @@ async fn to_forget_one_key_is_not_to_forget_them_all() {
     for one in &all {
         assert!(cached.find(&one.digest).await.expect("an answer").is_some());
     }
-    // Its own, and seldom one that shares its group.
+    // Only the key itself is asked for again, and rarely one that shares its group.
     assert!((1..10).contains(&(store.asked() - asked)), "{} were asked for again", store.asked() - asked);
     cached.invalidate_all();
     let asked = store.asked();
@@ -298,7 +298,7 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
     assert_eq!(cached.find(&next.digest).await.expect("an answer").as_deref(), Some(&next));
 
-    // Under another name too: what the name was before says which secret to forget.
+    // Even with another name, the cache knows by the old record which secret to forget.
     let (key, pepper) = secret();
     let renamed = next.rotated(&key, &pepper, Principal::new("eve"));
     assert!(cached.put(&renamed).await.expect("memory"));
@@ -313,7 +313,7 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
 #[tokio::test]
 async fn a_write_that_nobody_waits_for_is_made_and_takes_effect_when_it_is() {
     let store = Slow::new(PLENTY);
-    // Nothing is forgotten because its life is over.
+    // With this life, no entry expires during the test.
     let cached = CachedKeys::options().life(Duration::from_secs(3_600)).around(store.clone());
     let ada = record("ada");
     assert!(cached.put(&ada).await.expect("memory"));
@@ -327,7 +327,8 @@ async fn a_write_that_nobody_waits_for_is_made_and_takes_effect_when_it_is() {
     }
     for _ in 0..10 {
         tokio::task::yield_now().await;
-        // Looked at and remembered anew, after whoever wrote it was gone and before the store has it.
+        // The key is looked up and cached again, after the writer's future was dropped and before the store has the
+        // write.
         assert!(is_good().await);
     }
     drop(busy);
@@ -351,7 +352,7 @@ async fn the_time_that_a_question_took_is_of_the_life_of_its_answer() {
     let (behind, digest) = (cached.clone(), ada.digest);
     calls.spawn(async move { behind.find(&digest).await.expect("an answer").is_some() });
     store.read.notified().await;
-    // It was read then, and comes back when that is as old as anything may be.
+    // The answer arrives when what was read is as old as the cache allows.
     tokio::time::advance(LIFE).await;
     store.let_go.add_permits(PLENTY);
     assert!(calls.join_next().await.expect("one").expect("no panic"));

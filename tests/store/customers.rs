@@ -1,4 +1,5 @@
-//! A host with one principal for each of its customers: what they leave behind is forgotten, and nothing else.
+//! A host with one principal per customer. The stores in memory forget customers that no longer count, and nothing
+//! else.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn money(nanos: i64) -> Money {
     Money::from_nanos(nanos)
 }
 
-/// The number behind `name` in what a store shows of itself.
+/// Returns the number after `name` in the `Debug` output of a store.
 fn shown(store: &impl std::fmt::Debug, name: &str) -> u64 {
     let text = format!("{store:?}");
     let number = text.split(&format!("{name}: ")).nth(1).and_then(|rest| rest.split([',', ' ']).next()?.parse().ok());
@@ -44,7 +45,7 @@ async fn acquire(store: &MemoryLimits, session: Session, limits: &[Limit], token
     }
 }
 
-/// Many thousands a day, each of whom comes once, and all in one month.
+/// Many thousands of customers a day, each of whom calls once, all in one month.
 const CUSTOMERS: i64 = 1_000_000;
 const APART: i64 = 1;
 
@@ -64,7 +65,7 @@ async fn pots_of_a_million_customers_are_forgotten_with_their_windows_and_what_i
         let told = store.settle(&held, money(10), at(0)).await.expect("memory");
         assert_eq!(told.len(), if pots == &month { 4 } else { 0 });
     }
-    // One that is held all the time, and one whose gateway falls silent and comes back.
+    // One hold stays open all the time. The gateway of the other falls silent and comes back.
     let (held, lost) = (pots("held"), pots("lost"));
     let (under_way, forfeited) =
         (reserve(&store, alive, &held, at(0)).await, reserve(&store, gone, &lost, at(0)).await);
@@ -80,7 +81,7 @@ async fn pots_of_a_million_customers_are_forgotten_with_their_windows_and_what_i
             most = most.max(shown(&store, "pots"));
         }
     }
-    // Those of a day and of an hour, twice over.
+    // At most the pots of about two days and two hours.
     assert!((80_000..400_000).contains(&most), "{most} pots");
     let later = at(100 + CUSTOMERS * APART);
     for (pots, spent, held) in [(&total, 10, 0), (&month, 10, 0)] {
@@ -92,7 +93,7 @@ async fn pots_of_a_million_customers_are_forgotten_with_their_windows_and_what_i
     let told = store.settle(&under_way, money(100), later).await.expect("memory");
     assert_eq!(told.len(), 0, "both windows have passed");
     assert_eq!(store.standing(&held, later).await.expect("memory")[1].held, Money::ZERO);
-    // What a month was told of it is not told again.
+    // Thresholds that were reported in this month are not reported again.
     let more = [Budget::new(Scope::user("monthly"), Window::Month, money(20))];
     let held = reserve(&store, alive, &more, later).await;
     assert_eq!(store.settle(&held, money(10), later).await.expect("memory"), []);
@@ -126,7 +127,7 @@ async fn limits_of_a_million_customers_are_forgotten_when_they_are_full_and_what
     let counted = |name: &str| [Limit::new(Scope::user(name), Measure::Tokens, 1_000)];
     let (slot, drained) = (limits("slot"), counted("drained"));
     let held = acquire(&store, session, &slot, 10, at(0)).await;
-    // Much has been given back of it before.
+    // Many tokens were given back to this limit before.
     for _ in 0..500 {
         let permit = acquire(&store, session, &drained, 1_000, at(0)).await;
         store.settle(&permit, Used::Nothing, at(0)).await.expect("memory");
@@ -147,7 +148,7 @@ async fn limits_of_a_million_customers_are_forgotten_when_they_are_full_and_what
     assert_eq!(standings.iter().map(|standing| standing.left).collect::<Vec<_>>(), [10, 1_000, 0]);
     store.settle(&held, Used::Tokens(10), later).await.expect("memory");
     assert_eq!(store.standing(&slot, later).await.expect("memory")[2].left, 1);
-    // What it took has drained: giving it back now gives nothing.
+    // What this permit took has drained by now, so giving it back gives nothing.
     let again = acquire(&store, session, &drained, 600, later).await;
     store.settle(&out, Used::Nothing, later).await.expect("memory");
     assert_eq!(store.standing(&drained, later).await.expect("memory")[0].left, 400);

@@ -1,4 +1,5 @@
-//! Stores that a question can reach after its settlement: one that remembers passes, and one that does not is found out.
+//! Stores that a request can reach after its settlement. A store that remembers settlements passes the suite. The suite
+//! finds a store that does not.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::broken::said;
 
-/// Refuses for ever what was settled, as a store behind a network has to.
+/// A store that refuses every request for a settled id, as a store behind a network has to.
 struct Remembers<S>(S, Mutex<HashSet<Uuid>>);
 
 impl<S> Remembers<S> {

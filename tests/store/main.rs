@@ -1,4 +1,4 @@
-//! Every store passes the suite that anyone's store is asked to pass.
+//! Every store in memory passes the public conformance suite, and the suite finds broken stores.
 
 #[path = "../support/cases.rs"]
 mod cases;

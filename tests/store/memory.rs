@@ -1,4 +1,4 @@
-//! The stores in memory, bare and behind pointers.
+//! The conformance suite for the stores in memory, bare and behind pointers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn budgets_in_memory_pass_the_suite() {
     conformance::budgets_that_grow(async || MemoryBudgets::new()).await;
     conformance::budgets_that_grow(async || Box::new(MemoryBudgets::new()) as Box<dyn BudgetStore>).await;
     conformance::budgets_that_grow(async || Arc::new(MemoryBudgets::new()) as Arc<dyn BudgetStore>).await;
-    // A clone is a handle on the same.
+    // A clone is a handle to the same store.
     let rules = conformance::budgets_shared(async || twice(MemoryBudgets::new())).await;
     assert!(rules.contains(&"a_hold_that_two_settle_is_settled_once"), "{rules:?}");
     conformance::budget_histories(async || MemoryBudgets::new(), 1_000..1_256, 200).await;

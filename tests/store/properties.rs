@@ -1,4 +1,4 @@
-//! What holds at every step, whatever is asked: with proptest, which shrinks what breaks it.
+//! Properties that hold at every step, whatever the requests are.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
-/// A step: how many seconds pass, which pots are asked, for how much, and which of those in flight is settled, for how
+/// A step: how many seconds pass, which pots are asked and for how much, and which call in flight is settled for how
 /// much.
 type Step = (i64, Vec<usize>, i64, i64, u32, Option<(usize, i64)>);
 
@@ -36,7 +36,8 @@ fn money(nanos: i64) -> Money {
 proptest! {
     #![proptest_config(crate::cases::cases(256))]
 
-    /// Where no call costs more than was granted, no limit is ever passed, held or spent, whichever sessions fall silent.
+    /// If no call costs more than was granted, spent and held money never exceeds a limit, whichever sessions fall
+    /// silent.
     #[test]
     fn spent_and_held_are_never_more_than_the_limit(steps in prop::collection::vec(step(), 1..80)) {
         let store = MemoryBudgets::new();
@@ -71,8 +72,8 @@ proptest! {
         }
     }
 
-    /// In no stretch of time do more requests pass than the bucket holds and flow in meanwhile; and never more than
-    /// five at once.
+    /// In any stretch of time, at most as many requests pass as the bucket holds plus what flows in. There are never
+    /// more than five at once.
     #[test]
     fn no_stretch_lets_more_through_than_a_full_bucket_and_what_flows_in(
         most in 1..40_u64,
@@ -106,7 +107,7 @@ proptest! {
     }
 }
 
-/// The output of a store in memory, which waits for nothing.
+/// Returns the output of a store in memory, which is ready at once.
 fn at_once<T>(future: impl Future<Output = Result<T, tollgate::store::StoreError>>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {

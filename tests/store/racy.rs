@@ -1,4 +1,5 @@
-//! Stores that nobody finds a fault with who comes alone, or from one process: the suite comes with many, and from two.
+//! Stores whose faults show only with many tasks or with two processes. The suite finds them with many tasks and two
+//! handles.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -15,11 +16,11 @@ use uuid::Uuid;
 
 use crate::broken::{others_read_too, said};
 
-/// A handle that decides by what its own process knows, and writes it through to where all of them look.
+/// A handle that decides by what its own process knows, and also writes to the shared state.
 struct Alone<S> {
     own: S,
     all: S,
-    /// Both hear of everything in one order, or they would decide differently.
+    /// Gives both the same order of requests. Otherwise they would decide differently.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -57,7 +58,7 @@ impl BudgetStore for Alone<MemoryBudgets> {
 
     async fn standing(&self, budgets: &[Budget], at: At) -> Result<Vec<Standing>, StoreError> {
         let _turn = self.turn.lock().await;
-        // Its own hears what time it is.
+        // Advances the clock of its own state.
         self.own.standing(budgets, at).await?;
         self.all.standing(budgets, at).await
     }
@@ -90,11 +91,11 @@ impl RateLimitStore for Alone<MemoryLimits> {
     }
 }
 
-/// A handle that looks and writes under a lock, and under one that no other handle knows: it writes over what came between.
+/// A handle that reads and writes under a lock of its own. It overwrites what other handles wrote in between.
 #[derive(Default, Clone)]
 struct LocksAlone {
     all: MemoryBudgets,
-    /// How often anything was held, and what was last.
+    /// The number of holds, and the last one.
     last: Arc<Mutex<(u64, Option<Reservation>)>>,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
@@ -134,9 +135,9 @@ impl BudgetStore for LocksAlone {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Race {
-    /// Looks whether a new day has begun, and begins it: with it goes what others held of it meanwhile.
+    /// Begins a new day after a check. Holds that others made of that day in between are lost.
     ToBeginADay,
-    /// Looks who has fallen silent, and charges what they held: some of it was settled meanwhile.
+    /// Charges the holds of silent sessions after a check. Some were settled in between.
     ToForfeit,
 }
 
@@ -150,7 +151,7 @@ struct Racy {
 struct Seen {
     day: Option<i64>,
     alive_until: HashMap<Uuid, i64>,
-    /// By whom, and on which day.
+    /// The session, the day and the reservation of each hold.
     holds: Vec<(Uuid, i64, Reservation)>,
     settled: HashSet<Uuid>,
 }
@@ -165,7 +166,7 @@ impl Racy {
     }
 
     async fn begin_day(&self, day: i64, at: At) -> Result<(), StoreError> {
-        // That of a pot which is new begins without a race.
+        // The first day of a new pot begins without a race.
         if self.seen(|seen| *seen.day.get_or_insert(day)) >= day {
             return Ok(());
         }
