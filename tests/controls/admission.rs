@@ -1,4 +1,4 @@
-//! Limits and budgets asked in one question.
+//! `AdmissionLayer`: limits and budgets asked in one request to the store.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn usd(text: &str) -> Money {
     text.parse().expect("an amount")
 }
 
-/// Where the layer is the only control but the key.
+/// A world whose only controls are keys and this layer.
 fn governed() -> (World, MemoryStore) {
     let world = World::new();
     let store = MemoryStore::new().clock(world.clock.clone());
@@ -97,14 +97,14 @@ async fn a_key_that_was_revoked_behind_the_cache_admits_nothing_from_that_moment
     let (world, store) = governed();
     let (key, record) = mint(&world, &store, Principal::new("ada").budget(Window::Day, usd("1"))).await;
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
-    // By another gateway, of which this one hears nothing.
+    // Another gateway revokes the key, and this one is not notified.
     assert!(store.keys().put(&record.revoked()).await.expect("memory"));
     let refused = world.ask(post(MESSAGES, &key, &hello())).await;
     assert_eq!(refused.status, 401, "{refused:?}");
     assert_eq!(refused.header("x-should-retry"), Some("false"));
     assert_eq!(refused.message(), "this API key is no longer valid");
     assert_eq!(world.provider.received().len(), 1);
-    // Nor where there is nothing else to ask about.
+    // The same for a key without limits and hard budgets.
     let (bare, record) = mint(&world, &store, Principal::new("bare")).await;
     let soft = Principal::new("soft").budget_of(Budget::new(Scope::team("search"), Window::Day, usd("0")).soft());
     let (soft, other) = mint(&world, &store, soft).await;
@@ -136,7 +136,7 @@ async fn a_call_waits_in_turn_and_holds_nothing_of_its_limits_meanwhile() {
     let admission = AdmissionLayer::new(store.clone()).budgets(|budgets| budgets.wait(Duration::from_secs(5)));
     let governed = World::bare(move |layer| layer.auth(KeyAuthLayer::new(keys, pepper)).admission(admission));
     let world = World { gateway: governed.gateway, ..world };
-    // Enough for one of them at a time.
+    // Enough money for one call at a time.
     let principal = Principal::new("ada").budget(Window::Day, usd("0.0006")).limit(Measure::Parallel, 2);
     let (key, _) = mint(&world, &store, principal).await;
     let mut stream = hello();

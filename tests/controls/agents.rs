@@ -1,4 +1,4 @@
-//! Many agents on one key, each of which asks for far more than it will need.
+//! Many agents on one key, each of which asks for far more output than it needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const AGENTS: usize = 8;
 const TURNS: usize = 12;
 const MODEL: &str = "claude-opus-5-5";
 
-/// As Claude Code asks: a prompt of 100 KB, and room for 128,000 tokens of which it uses a few hundred.
+/// A request like Claude Code's: a prompt of 100 KB, and a limit of 128,000 tokens of which a few hundred are used.
 fn turn(agent: usize, number: usize) -> Value {
     let code = "fn main() { println!(\"a line of somebody's code\"); }\n".repeat(1_900);
     let asked = format!("agent {agent}, turn {number}: sim:deltas=300,delay=10");
@@ -36,16 +36,16 @@ fn turn(agent: usize, number: usize) -> Value {
         "messages": [{ "role": "user", "content": format!("{code}{asked}") }] })
 }
 
-/// What agents are like.
+/// How agents behave.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manners {
-    /// They run what they were told to run, which takes its time, and come back when they are told to.
+    /// They pause between turns to run tools, and follow `retry-after`.
     Patient,
-    /// They ask again at once, and are not told to come back: the gateway has them wait.
+    /// They ask again at once, and get no `retry-after`: the gateway lets their calls wait.
     Hasty,
 }
 
-/// How an agent fares: the turns that were answered, until all were or the money is spent.
+/// Runs an agent until all its turns are answered or the money is spent. Returns the number of answered turns.
 async fn run(gateway: Gateway, key: Arc<VirtualKey>, agent: usize, manners: Manners) -> usize {
     let mut answered = 0;
     for number in 0..TURNS {
@@ -98,7 +98,7 @@ async fn all(manners: Manners, wait: Duration) {
     let bill = world.provider.bill().lines().iter().map(cost).fold(Money::ZERO, Money::saturating_add);
     assert_eq!((standing.spent, standing.held), (bill, Money::ZERO));
     assert!(bill <= limit, "{bill} of {limit}");
-    // Either all had what they wanted, or there was no money for one more answer.
+    // Either every agent had all its turns, or there was no money for another answer.
     let wanted = answered.iter().all(|turns| *turns == TURNS);
     assert!(wanted || bill.nanos() * 2 > limit.nanos(), "{answered:?} for {bill}");
 }
@@ -129,8 +129,7 @@ async fn who_waits_is_served_as_soon_as_what_was_held_is_given_back() {
         }
     };
     let (first, second) = tokio::join!(call(), call());
-    // The second is answered at once when its turn comes. Had nobody woken it, it would have asked again at the next half
-    // second.
+    // The second call is woken as soon as its turn comes. Otherwise it would ask again at the next half second.
     assert!(first.as_millis() % 500 < 400, "{first:?}");
     assert!(first <= second && second < first + Duration::from_millis(100), "{first:?}, then {second:?}");
 }

@@ -84,7 +84,7 @@ async fn every_call_has_one_record_whatever_its_end() {
 #[tokio::test]
 async fn every_control_says_in_the_record_what_it_decided_and_why() {
     let world = World::new();
-    // The same store, asked in one question about what two layers ask in two.
+    // The same store, asked in one request by one layer instead of in two by two layers.
     let store = MemoryStore::of(world.keys.get_ref().clone(), world.limits.clone(), world.budgets.clone());
     let (clock, audit, keys, pepper) =
         (world.clock.clone(), world.audit.clone(), world.keys.clone(), world.pepper.clone());
@@ -110,7 +110,8 @@ async fn every_control_says_in_the_record_what_it_decided_and_why() {
             let said: Vec<_> = decisions.iter().map(|one| format!("{} {}", one.layer, one.allowed)).collect();
             let expected: Vec<_> = expected.iter().filter(|one| !one.is_empty()).collect();
             assert_eq!(said.iter().collect::<Vec<_>>(), expected);
-            // Whoever let it through says so, and whoever refused it what the client is told.
+            // Every layer that admitted the call gives a reason, and the one that refused it gives the client's
+            // message.
             for one in &decisions {
                 match one.allowed {
                     true => assert!(!one.reason.is_empty(), "{one:?}"),
@@ -121,7 +122,7 @@ async fn every_control_says_in_the_record_what_it_decided_and_why() {
     }
 }
 
-/// Says much.
+/// A gate with very long reasons.
 struct Talker;
 
 #[async_trait]
@@ -152,7 +153,7 @@ async fn of_a_reason_as_much_is_recorded_as_a_line_has_room_for() {
     );
 }
 
-/// Takes nothing until it is told to.
+/// A sink that accepts nothing until it is told to.
 #[derive(Clone, Default)]
 struct Stuck(Arc<(AtomicBool, AtomicUsize)>);
 
@@ -190,7 +191,7 @@ async fn a_sink_that_fails_loses_nothing_and_stops_admission_when_the_queue_is_f
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
 }
 
-/// Nobody reads it, or somebody does, or it does not know.
+/// A sink that is unread, is read, or panics when it is asked whether it is read.
 #[derive(Clone, Default)]
 struct Unread(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -213,7 +214,7 @@ impl AuditSink for Unread {
 #[tokio::test(start_paused = true)]
 async fn no_record_is_made_for_a_sink_while_nobody_reads_it() {
     let unread = Unread::default();
-    // By a handle, as stacks have sinks.
+    // The sink is shared through an `Arc`, as in real stacks.
     let audit = AuditLayer::with_capacity(Arc::new(unread.clone()), 4);
     let world = World::with(|layer| layer.audit(&audit));
     let key = world.mint(Principal::new("ada")).await;
@@ -228,7 +229,7 @@ async fn no_record_is_made_for_a_sink_while_nobody_reads_it() {
     }
 }
 
-/// Does not answer the first time.
+/// A sink that hangs the first time.
 #[derive(Clone, Default)]
 struct Hanging(Arc<(AtomicBool, AtomicUsize)>);
 
@@ -254,7 +255,7 @@ async fn a_flush_waits_half_a_minute_for_a_sink_that_hangs_and_what_it_has_not_h
     audit.flush().await;
     assert_eq!((began.elapsed().as_secs(), audit.status().places_left), (30, 3));
     assert_eq!(hanging.0.1.load(Ordering::SeqCst), 0);
-    // And the next one, until the sink is asked again.
+    // The next flush waits until the sink is asked again.
     audit.flush().await;
     audit.flush().await;
     assert_eq!((began.elapsed().as_secs(), audit.status().places_left), (61, 4));
@@ -275,7 +276,7 @@ async fn a_flood_of_strangers_and_a_sink_that_stalls_keep_nobody_out_who_has_a_k
     let (recorded, left_out) = (64 - audit.status().places_left, audit.status().left_out);
     assert_eq!(recorded as u64 + left_out, 500);
     assert!((40..=48).contains(&recorded), "as long as there is room every refusal is recorded: {recorded}");
-    // What becomes of a call that has a key is recorded, a refusal of it too.
+    // Calls with a valid key are always recorded, even if they are refused.
     for asked in [hello(), json!({ "model": 7 })].iter().cycle().take(14) {
         assert_ne!(world.ask(post(MESSAGES, &key, asked)).await.status, 529);
         assert_eq!(world.ask(stranger()).await.status, 401);
@@ -284,7 +285,7 @@ async fn a_flood_of_strangers_and_a_sink_that_stalls_keep_nobody_out_who_has_a_k
     audit.flush().await;
     assert_eq!(stuck.0.1.load(Ordering::SeqCst), recorded + 14);
     assert_eq!(audit.status().left_out, left_out + 14);
-    // And when there is room again, so are strangers.
+    // Once there is room again, strangers are recorded too.
     assert_eq!(world.ask(stranger()).await.status, 401);
     audit.flush().await;
     assert_eq!(stuck.0.1.load(Ordering::SeqCst), recorded + 15);
@@ -332,7 +333,7 @@ async fn a_record_says_which_agent_session_and_user_a_client_says_it_is() {
     let nobody = json!({ "model": "gpt-5", "messages": [], "user": ["wrong", "type"], "metadata": null });
     assert_eq!(world.ask(post(CHAT, &key, &nobody)).await.status, 200);
 
-    // Nothing is decided by these, so that nobody is refused for them.
+    // These members decide nothing, so duplicates are not refused.
     let twice =
         r#"{"model":"gpt-5","messages":[],"user":"one","User":"other","us\u0065r":"third","user":"two","METADATA":{}}"#;
     let request = Request::post(CHAT).header("x-api-key", key.expose()).body(Body::from(twice)).expect("a request");
@@ -393,7 +394,7 @@ async fn a_batch_that_is_too_large_for_a_webhook_is_sent_in_parts_and_only_what_
     assert_eq!(taken, [&ids[..4], &ids[5..]].concat(), "in their order");
 }
 
-/// What a receiver got, and what it answers next.
+/// What a receiver got, and the statuses that it answers next.
 type Received = Arc<Mutex<(Vec<(HeaderMap, Bytes)>, Vec<u16>)>>;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Whose bodies take up the room that there is for bodies.
+//! How the memory for request bodies is shared among keys.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ async fn slow_bodies_of_one_key_leave_others_as_much_room_as_they_take_and_do_no
     for (path, model, slow) in
         [(MESSAGES, "claude-haiku-5-5", "timeout_error"), (CHAT, "gpt-5", "invalid_request_error")]
     {
-        // One that keeps nothing of what it was sent.
+        // A provider that does not record the bodies it gets.
         let world = World::behind(|_| Simulated::new(), |layer| layer.ingest(IngestLayer::new().max_in_memory(20_000)));
         let (ada, bob) = (world.mint(Principal::new("ada")).await, world.mint(Principal::new("bob")).await);
         let (mut asked, mut senders) = (JoinSet::new(), Vec::new());
@@ -43,7 +43,7 @@ async fn slow_bodies_of_one_key_leave_others_as_much_room_as_they_take_and_do_no
         let large = |text: usize| json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "a".repeat(text) }] });
         assert_eq!(world.ask(post(path, &bob, &large(11_000))).await.status, 200, "what ada has left");
         assert_eq!(world.ask(post(path, &ada, &large(100))).await.status, 200, "no more than she has left");
-        // Of those that wait nothing comes any more.
+        // The calls that wait for the rest of their bodies time out.
         while let Some(hung) = asked.join_next().await {
             assert_eq!(hung.expect("an answer").error().1, slow);
         }

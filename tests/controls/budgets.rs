@@ -26,7 +26,7 @@ fn usd(text: &str) -> Money {
     text.parse().expect("an amount")
 }
 
-/// One pot, which tests find without knowing the key's id.
+/// A pot of a team, which tests can look up without the key's id.
 fn team(limit: &str) -> Budget {
     Budget::new(Scope::team("search"), Window::Day, usd(limit))
 }
@@ -35,7 +35,7 @@ pub(crate) fn ada(limit: &str) -> Principal {
     Principal::new("ada").budget_of(team(limit))
 }
 
-/// Memory hears of a settlement at once; to drain would be to wait for calls that are meant to be open.
+/// The store in memory settles at once, so there is no drain, which would wait for calls that are meant to stay open.
 pub(crate) async fn standing(world: &World) -> Standing {
     world.budgets.standing(&[team("1")], At::Store).await.expect("memory").remove(0)
 }
@@ -187,8 +187,8 @@ async fn a_model_without_a_price_is_not_paid_from_a_budget() {
 async fn what_became_of_a_call_says_what_it_is_charged() {
     let world = World::new();
     let key = world.mint(ada("1")).await;
-    // (directive, streamed, whether nobody knows what it cost: its bound is charged, the grant at most; else the bill is, or
-    // nothing where there is none)
+    // (directive, streamed, unknown): if the cost is unknown, its bound is charged, which is at most the grant.
+    // Otherwise the bill is charged, or nothing if there is none.
     for (directive, stream, unknown) in [
         ("sim:status=500", false, false),
         ("sim:status=529", true, false),
@@ -206,7 +206,7 @@ async fn what_became_of_a_call_says_what_it_is_charged() {
         body["stream"] = json!(stream);
         body["messages"][0]["content"] = json!(directive);
         let answer = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
-        // Some of these break off; what matters is what is written down.
+        // Some of these answers break off. Only the account matters here.
         let _ = answer.into_body().collect().await;
         let standing = standing(&world).await;
         let charged = standing.spent.saturating_sub(before);
@@ -218,7 +218,7 @@ async fn what_became_of_a_call_says_what_it_is_charged() {
         assert_eq!(record.charged, Some(charged), "{directive}");
         let bound = if unknown { granted } else { billed };
         assert!(charged >= billed && charged <= bound, "{directive}: {billed} <= {charged} <= {bound}");
-        // In a second more tokens can be made than were asked for.
+        // A second is enough to make all the tokens that were asked for.
         assert!(!unknown || charged.nanos() * 2 > granted.nanos(), "{directive}: {charged} of {granted}");
     }
 }
@@ -244,7 +244,7 @@ async fn a_client_that_hangs_up_pays_for_what_its_time_can_have_made_and_never_m
         assert_eq!((standing.spent, standing.held), (charged, Money::ZERO));
         let billed = price(&world.provider.bill().lines()[0]);
         assert!(charged >= billed && charged <= granted, "{billed} <= {charged} <= {granted}");
-        // 64 tokens are made in no time.
+        // 64 tokens can be made in no time.
         assert!(
             if whole { charged.nanos() > granted.nanos() / 2 } else { charged.nanos() < granted.nanos() / 10 },
             "{charged} of {granted}"
@@ -284,7 +284,7 @@ async fn a_header_does_not_widen_what_was_priced() {
     let answer = world.ask(request).await;
     assert_eq!(answer.error().0, 400);
     assert!(answer.message().contains("anthropic-beta"), "{}", answer.text);
-    // A model whose window is as large without it loses nothing by it.
+    // The header changes nothing for a model whose window is as large without it.
     let mut request = post(MESSAGES, &key, &hello(64));
     request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("text"));
     assert_eq!(world.ask(request).await.status, 200);
@@ -363,7 +363,7 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     let world = World::with(|layer| layer.budget(budgets));
     let team = Budget::new(Scope::team("search"), Window::Month, usd("0.002"));
     let key = world.mint(Principal::new("ada").team("search").budget_of(team)).await;
-    // What is left in the end is less than a fiftieth of it.
+    // Less than a fiftieth of the budget is left in the end.
     let answer = world.refused(|| post(MESSAGES, &key, &hello(64))).await;
     assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));
     let message = answer.message();
@@ -421,7 +421,7 @@ async fn a_limit_that_money_is_held_by_is_said_under_a_name_that_its_server_know
         let sent: Value = serde_json::from_slice(&sent.body).expect("JSON");
         (sent["max_tokens"].clone(), sent["max_completion_tokens"].clone())
     };
-    // DeepSeek's own takes no notice of the newer name; OpenAI's refuse the older.
+    // DeepSeek's API ignores the newer name, and OpenAI's rejects the older one.
     assert_eq!(sent(&paid, &body("deepseek-chat")).await, (json!(64), json!(64)));
     assert_eq!(sent(&paid, &body("gpt-5")).await, (json!(null), json!(64)));
     assert_eq!(sent(&free, &body("deepseek-chat")).await, (json!(null), json!(64)), "nobody's money");

@@ -1,4 +1,4 @@
-//! What a cache and a place cost: the same whole and streamed.
+//! The cost of caches and of places of inference is the same whole and streamed.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use tower::service_fn;
 
 use crate::world::{MESSAGES, World, post};
 
-/// As Anthropic states it.
+/// Usage as Anthropic states it.
 fn stated(usage: &Usage) -> Value {
     json!({
         "input_tokens": usage.input,
@@ -37,7 +37,8 @@ fn whole(model: &str, usage: &Usage) -> Response<Body> {
     answer.expect("an answer")
 }
 
-/// All that is known at its beginning is stated there, and the rest at its end, with all of it again or alone.
+/// A stream that states at its beginning what is known by then. With `again`, its end repeats all of that beside the
+/// rest.
 fn streamed(model: &str, usage: &Usage, again: bool) -> Response<Body> {
     let mut first = stated(usage);
     first["output_tokens"] = json!(1);
@@ -62,7 +63,7 @@ fn streamed(model: &str, usage: &Usage, again: bool) -> Response<Body> {
     answer.expect("an answer")
 }
 
-/// What a call costs that is answered so.
+/// Returns what a call with this answer is charged.
 async fn charged(asked: &Value, answer: fn(&Usage) -> Response<Body>, usage: &Usage) -> Money {
     let usage = *usage;
     let provider = service_fn(move |_: Request<Body>| {

@@ -1,4 +1,4 @@
-//! What a conversation was billed for so far bounds what its next turn may cost.
+//! The bill for a conversation so far bounds the cost of its next turn.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tollgate::{BudgetLayer, Call};
 use crate::support::until;
 use crate::world::{CHAT, MESSAGES, World, post};
 
-/// 200 KB of what a tool has read, and little else; the last message is marked for the cache, as Claude Code marks it.
+/// A conversation of mostly 200 KB of a tool's output. The last message is marked for the cache, as Claude Code does.
 fn turn(model: &str, number: usize) -> Value {
     let mut messages = vec![json!({ "role": "user", "content": "0123456789".repeat(20_000) })];
     for past in 0..number {
@@ -59,7 +59,7 @@ async fn a_turn_that_goes_on_holds_what_the_last_one_was_billed_and_what_is_new(
             assert!(next > actual, "{model}: {next} is held for what costs {actual}");
         }
         assert!(first > charged);
-        // The last turn again, from where it began: all of it is known.
+        // The last turn again, whose whole prompt is known.
         let (again, actual) = granted(&world, &key, &turn(model, 4)).await;
         assert!(again >= actual && again.nanos() * 2 < first.nanos(), "{model}: {again} and {actual}");
     }
@@ -89,7 +89,7 @@ async fn what_another_caller_or_another_model_was_billed_says_nothing() {
 async fn what_one_dialect_made_of_a_request_says_nothing_of_what_another_makes_of_it() {
     let world = World::new();
     let (ada, bob) = (world.mint(rich("ada")).await, world.mint(rich("bob")).await);
-    // Chat Completions has no such member, so that nothing of it is sent.
+    // Chat Completions has no member `system`, so nothing of it is sent upstream.
     let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 16, "system": "0123456789".repeat(20_000),
         "messages": [{ "role": "user", "content": "Hello" }] });
     let ask = async |key, path| {
@@ -119,7 +119,7 @@ async fn a_turn_that_broke_off_teaches_nothing() {
     assert_eq!(next, first);
 }
 
-/// Knows requests of up to so many bytes, and takes four of them for a token.
+/// A token counter for requests of up to this many bytes, which counts four bytes as a token.
 struct Quarter(usize);
 
 #[async_trait]
@@ -147,7 +147,8 @@ async fn each_estimator_holds_what_it_says() {
         (grant(Estimator::Proven).await, grant(Estimator::Observed).await, grant(Estimator::Likely).await);
     assert!(proven.0 < proven.1 && proven.0 == observed.0);
     let counted = grant(Estimator::Counted).await;
-    // A quarter of a byte and a twentieth more, against a token a byte; the second turn is too large for whoever counts.
+    // The counter's quarter token per byte plus a twentieth is less than half of the proven token per byte. The second
+    // turn is too large for the counter.
     assert!(counted.0.nanos() * 2 < proven.0.nanos() && counted.1 == proven.1, "{counted:?} {proven:?}");
     assert!(observed.1 < proven.1 && likely.0.nanos() * 2 < proven.0.nanos(), "{observed:?} {likely:?} {proven:?}");
 }
@@ -194,7 +195,7 @@ async fn who_leaves_a_call_that_was_guessed_too_small_is_charged_what_it_can_hav
         let stall = Script::new().fault(Fault::Stall, 1);
         world.provider.script(stall);
         let answer = tower::ServiceExt::oneshot(world.gateway.clone(), asked);
-        // It leaves as soon as the provider has been asked: an answer never comes.
+        // The client leaves as soon as the provider has the request, so there is no answer.
         tokio::select! {
             answer = answer => drop(answer),
             () = until("the provider is asked", || !world.provider.received().is_empty()) => {}

@@ -1,4 +1,4 @@
-//! Calls that are ended from outside: a key that was revoked, a client that takes nothing, a shutdown.
+//! Calls that are cut: after a key was revoked, because the client reads nothing, or at a shutdown.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -39,7 +39,7 @@ fn world(live: &LiveCalls) -> World {
     World::with(|layer| layer.live_calls(live.clone()))
 }
 
-/// A stream for ever, of which its client has had two frames.
+/// An endless stream, of which the client has read two frames.
 async fn begun(world: &World, path: &str, key: &VirtualKey) -> Body {
     world.provider.script(Script::new().deltas(10_000).delay(Duration::from_secs(1)));
     let mut body = hello(30_000);
@@ -56,7 +56,7 @@ async fn frame(body: &mut Body) -> Option<Result<String, BoxError>> {
     Some(frame.map(|frame| String::from_utf8(frame.into_data().expect("data").to_vec()).expect("text")))
 }
 
-/// The last call's, whose provider was paid no more than it is charged.
+/// Returns the record of the last call, and checks that it was charged at least the provider's bill.
 async fn last(world: &World) -> AuditRecord {
     let records = world.records().await;
     let outcome = records.last().expect("a record").clone();
@@ -79,7 +79,7 @@ async fn row_15_a_call_that_is_cut_lets_go_of_its_provider_and_tells_its_client_
         let is_other = |call: &tollgate::Call| call.principal().is_some_and(|who| who.user.is_some());
         assert_eq!(live.cut(&revoked(), |call| !is_other(call)), 1);
         assert_eq!(live.cut(&revoked(), |call| !is_other(call)), 0, "once");
-        // Before anybody has looked: the provider is let go of, and what it cost is settled.
+        // Even before the client polls the body again, the provider's stream is dropped and the call is settled.
         assert_eq!(live.len(), 1);
         let outcome = last(&world).await;
         assert_eq!((outcome.end, outcome.attempts[0].end), (End::Cut, AttemptEnd::Abandoned));
@@ -123,7 +123,7 @@ async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits
             if drains { layer.drain(Drain::new(1, Duration::from_secs(1_000))) } else { layer }
         });
         let key = world.mint(ada("10")).await;
-        // A provider that is silent for longer is not the client's fault.
+        // A provider that is silent for longer than the client timeout is not the client's fault.
         world.provider.script(Script::new().deltas(3).delay(Duration::from_secs(200)));
         let mut body = hello(64);
         body["stream"] = json!(true);
@@ -142,7 +142,7 @@ async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits
         assert!(frames > 10, "{frames}");
         assert_eq!(last(&world).await.end, End::Complete);
 
-        // Of one it has not even begun to take anything.
+        // A client that has not even begun to read.
         world.provider.script(Script::new().deltas(10_000).delay(Duration::from_secs(1)));
         let never = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
         tokio::time::sleep(Duration::from_secs(1_100)).await;
@@ -154,7 +154,7 @@ async fn row_14_a_client_that_takes_nothing_is_cut_and_one_that_is_slow_or_waits
         assert_eq!(live.len(), 1, "not yet");
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(live.len(), 0);
-        // It is read on by nobody, or by us.
+        // With `drain`, the gateway reads the stream on by itself.
         assert_eq!(world.settlements.len(), usize::from(drains) * 2, "the call, and the task that reads on");
         tokio::time::sleep(Duration::from_secs(1_000)).await;
         let outcome = last(&world).await;
@@ -186,7 +186,7 @@ async fn row_16_a_shutdown_waits_for_calls_as_long_as_it_is_told_to_and_cuts_wha
     assert!(event.contains("overloaded") && event.contains("shutting down"), "{event}");
     assert_eq!(standing(&world).await.held, Money::ZERO);
 
-    // All that were there end in time.
+    // All open calls end in time.
     let stream = begun(&world, CHAT, &key).await;
     let leaves = async {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -227,7 +227,7 @@ async fn a_client_that_reads_nothing_from_its_socket_holds_neither_money_nor_a_p
     let key = world.mint(ada("100")).await;
     let server = Server::start(world.gateway.clone()).await;
     for (before, version) in ["HTTP/1.1", "HTTP/1.0"].into_iter().enumerate() {
-        // Far more than the buffers between us and the client hold.
+        // Far more than the buffers between the gateway and the client hold.
         world.provider.script(Script::new().deltas(400_000));
         let mut socket = TcpStream::connect(server.addr).await.expect("loopback");
         let body = json!({ "model": "claude-opus-5-5", "max_tokens": 120_000, "stream": true,
@@ -258,7 +258,7 @@ async fn a_client_that_waits_for_more_hears_at_once_that_its_call_was_cut() {
     let mut body = hello(64);
     body["stream"] = json!(true);
     let stream = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible").into_body();
-    // A task of its own: nothing else wakes it.
+    // In a separate task, so that only the cut can wake it.
     let mut waits = JoinSet::new();
     waits.spawn(stream.collect());
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Answers that are read on after their clients have gone.
+//! Answers that the gateway reads on after their clients have gone.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn an_answer_that_is_read_on_without_its_client_is_charged_to_the_unit_wit
     let key = world.mint(ada("10")).await;
     let mut body = hello(30_000);
     body["stream"] = json!(true);
-    // How long each takes, and whether another one is being read on as it is left.
+    // The length of each stream, how many are left at once, and how many of them are charged exactly.
     for (deltas, together, exact) in [(50, 1, 1), (50, 2, 1), (100, 1, 0)] {
         let before = world.records().await.len();
         let mut streams = Vec::new();

@@ -1,4 +1,4 @@
-//! Streams whose cost was guessed, and turns out to be more.
+//! Streams that cost more than the estimate that was held for them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -35,12 +35,12 @@ use tower::ServiceExt;
 use crate::budgets::price;
 use crate::world::{Answer, CHAT, MESSAGES, World, ask, post};
 
-/// A dollar and five a million tokens.
+/// A million tokens cost one dollar of input or five dollars of output.
 const MODEL: &str = "claude-haiku-4-5";
-/// The provider takes four bytes for a token: a cent of input.
+/// The provider counts four bytes as a token, so this is one cent of input.
 const BYTES: usize = 40_000;
 const MAX_TOKENS: u64 = 1_000;
-/// Between two looks at a stream.
+/// The events between two checks of a stream.
 const EVENTS: u64 = 64;
 
 fn usd(text: &str) -> Money {
@@ -52,7 +52,7 @@ fn output(tokens: u64) -> Money {
     Catalog::builtin().find(MODEL).expect("a price").cost(&usage, Terms::default()).expect("an amount")
 }
 
-/// Counts a hundredth of what the provider will.
+/// A token counter that counts a hundredth of what the provider counts.
 struct Blind;
 
 #[async_trait]
@@ -65,17 +65,17 @@ impl TokenCounter for Blind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     AtOnce,
-    /// In a moment.
+    /// After a moment.
     Late,
-    /// Never, as far as anybody waits.
+    /// Never.
     Silent,
-    /// What it holds makes no sense to it.
+    /// With an error.
     Broken,
-    /// It is one of those that have no such verb.
+    /// It does not implement `extend`.
     Unable,
 }
 
-/// Memory that counts how often more is asked of it, and answers in its own way.
+/// A store in memory that counts the calls of `extend`, and answers them as `how` says.
 #[derive(Clone)]
 struct Grows {
     store: MemoryBudgets,
@@ -117,7 +117,7 @@ impl BudgetStore for Grows {
     }
 }
 
-/// A store of the trait's own words alone.
+/// A store with only the required methods of the trait.
 struct Unable;
 
 #[async_trait]
@@ -146,12 +146,12 @@ struct Site {
     key: tollgate::domain::key::VirtualKey,
 }
 
-/// How much of a stream comes at once.
+/// How a stream is cut into chunks.
 #[derive(Clone, Copy)]
 enum Chunks {
     AsTheyAre,
     Of(usize),
-    /// An event at a time, and each states the usage so far.
+    /// One event at a time, each with the usage so far.
     WithUsage,
 }
 
@@ -170,7 +170,7 @@ impl Chunks {
     }
 }
 
-/// Behind each delta, the usage so far: what servers in front of other models make of Messages.
+/// Adds the usage so far after each delta, as some servers of other models do that speak Messages.
 fn with_usage(stream: &str) -> VecDeque<Bytes> {
     let (mut output, input) = (0, BYTES / 4);
     let mut stated = |event: &str| {
@@ -186,7 +186,7 @@ fn with_usage(stream: &str) -> VecDeque<Bytes> {
     stream.split_terminator("\n\n").map(&mut stated).collect()
 }
 
-/// The end of which nobody knows before it has come.
+/// A body of unknown length.
 struct Parts(VecDeque<Bytes>);
 
 impl http_body::Body for Parts {
@@ -333,7 +333,7 @@ async fn a_stream_that_states_its_usage_all_the_time_ends_where_its_budget_does(
     let (answer, record) = site.ask(MESSAGES, Script::new().deltas(900)).await;
     assert!(answer.text.contains("the day budget of team search pays for no more of it"), "{:.2000}", answer.text);
     let count = |words| answer.text.matches(words).count();
-    // No event is taken for less than a token, and each delta is two.
+    // Each event counts as at least one token, and each delta comes as two events.
     let (deltas, stated) = (count("text_delta"), count("event: message_delta"));
     assert!((290..350).contains(&deltas) && stated + 1 >= deltas, "{deltas} of 900 came, and {stated} usages");
     assert_eq!(record.end, End::Cut);
@@ -387,7 +387,7 @@ async fn a_store_that_has_no_such_verb_is_asked_once_and_the_grant_stays_the_gue
 
 #[tokio::test]
 async fn a_slow_stream_is_not_ended_for_the_time_that_it_takes() {
-    // Pays for what goes in and 240 tokens.
+    // Enough for the input and 240 tokens of output.
     let site = Site::guessing(How::AtOnce, "0.01125").await;
     let (answer, record) = site.ask(MESSAGES, Script::new().deltas(200)).await;
     assert!(answer.text.contains("message_stop"), "{}", answer.text);
@@ -400,7 +400,7 @@ async fn nobody_asks_for_more_where_what_is_held_is_enough_or_refuses_nothing() 
     for (estimator, pot) in [
         (Estimator::Proven, pot("1")),
         (Estimator::Observed, pot("1")),
-        // Four bytes a token, and the guess is 2.6.
+        // Four bytes are a token, and the guess is 2.6 bytes.
         (Estimator::Likely, pot("1")),
         (Estimator::Counted, pot("0.001").soft()),
     ] {

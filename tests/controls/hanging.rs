@@ -1,4 +1,4 @@
-//! Stores that take a question and never answer it.
+//! Stores that accept a request and never answer.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn day() -> Budget {
     Budget::new(Scope::team("search"), Window::Day, "1".parse().expect("an amount"))
 }
 
-/// What comes back, and after how many seconds.
+/// Returns the answer, and after how many seconds it came.
 async fn ask(world: &World, key: &VirtualKey) -> (Answer, u64) {
     let began = Instant::now();
     let answer = world.ask(post(MESSAGES, key, &body())).await;
@@ -106,7 +106,7 @@ async fn a_store_that_hangs_is_one_that_cannot_answer() {
     let (answer, after) = ask(&world, &soft).await;
     assert_eq!((answer.status.as_u16(), after), (200, 5), "nobody is refused for what refuses nothing");
 
-    // Each in the dialect of its clients.
+    // Each path answers in the dialect of its clients.
     for (path, status) in [("/v1/key", 429), ("/api/oauth/usage", 529)] {
         let began = Instant::now();
         let answer = world.ask(get(path, &paying)).await;
@@ -132,14 +132,14 @@ async fn a_store_that_hangs_is_one_that_cannot_answer() {
     let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, world.pepper.clone())));
     assert_eq!(refused(ask(&hung, &paying).await), overloaded);
     assert!(hung.provider.received().is_empty());
-    // A key may have been put under either of two peppers, which are two questions.
+    // With two peppers, a key is looked up under each, which makes two requests.
     let peppers =
         Pepper::new(b"canary-pepper-another-32-bytes-..").expect("long enough").and_before(world.pepper.clone());
     let hung = World::bare(|layer| layer.auth(KeyAuthLayer::new(Hung, peppers)));
     assert_eq!(refused(ask(&hung, &paying).await), (529, "overloaded_error".to_owned(), 10));
 }
 
-/// A store whose answers to questions are lost, though it has heard them.
+/// A store that does what is requested, but whose answers are lost.
 #[derive(Clone)]
 struct Lossy(MemoryStore);
 
@@ -202,7 +202,7 @@ async fn what_is_let_through_although_an_answer_was_lost_is_charged_all_the_same
     assert!(standing.spent > Money::ZERO && standing.held == Money::ZERO, "{standing:?}");
 }
 
-/// Hears of no settlement until it is to.
+/// A store that accepts no settlement until the flag is set.
 #[derive(Clone)]
 struct Deaf(MemoryBudgets, Arc<AtomicBool>);
 

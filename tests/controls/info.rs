@@ -102,7 +102,7 @@ async fn what_everyone_has_spent_together_is_told_in_dollars_only_where_the_host
             let layer = everyones().into_iter().fold(layer, BudgetLayer::for_everyone);
             if shows { layer.show_shared() } else { layer }
         });
-        // By others.
+        // Others spend some of the pots.
         let (spent, pots) = (usd("0.1"), everyones());
         let wish = Wish { min: spent, want: spent, share: 1 };
         let asked = Reserve::new(Uuid::now_v7(), Session::new(Duration::from_secs(300)), &pots[..3], wish);
@@ -118,7 +118,7 @@ async fn what_everyone_has_spent_together_is_told_in_dollars_only_where_the_host
         assert_eq!(answer.status, 200);
         let left = answer.header("x-tollgate-budget-remaining-usd").expect("told");
         assert!(left.starts_with(if shows { "0.02" } else { "4.99" }), "{left}");
-        // How far it is spent, which is no amount, a client warns of.
+        // The share that is spent is always shown, since clients warn by it, and it is not an amount.
         assert_eq!(answer.header("anthropic-ratelimit-unified-overage-utilization"), Some("0.81"));
         world.settlements.drain().await;
 
@@ -149,7 +149,7 @@ async fn what_everyone_has_spent_together_is_told_in_dollars_only_where_the_host
         assert_eq!(told["extra_usage"]["monthly_limit"], if shows { 0 } else { 500 }, "{told}");
         assert_eq!(told["limits"][0]["percent"], 100, "of all of them");
 
-        // Who is refused is told why.
+        // A refusal always says why.
         let refused = world.ask(post(CHAT, &key, &json!({ "model": "gpt-5", "max_tokens": 64, "messages": [] }))).await;
         assert!(refused.message().contains("budget of model gpt-*: $0.00, of which $0.00 is spent"), "{refused:?}");
     }

@@ -56,7 +56,7 @@ async fn without_a_good_key_nothing_is_read_and_nothing_goes_upstream() {
         [(MESSAGES, "authentication_error", json!(null)), (CHAT, "invalid_request_error", json!("invalid_api_key"))]
     {
         for value in ["", "sk-ant-api03-x", unknown.expose(), &wrong_sum, &long, "tg_live_\u{e9}"] {
-            // Not even its JSON is looked at.
+            // Not even the JSON of the body is read.
             let request = Request::post(path).header("x-api-key", value.as_bytes()).body(Body::from("{"));
             let answer = world.ask(request.expect("a request")).await;
             assert_eq!(answer.error(), (401, kind.to_owned(), code.clone()), "{value:.80}");
@@ -83,7 +83,7 @@ async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
     world.clock.advance(Duration::from_secs(30));
     let answer = world.ask(post(MESSAGES, &short, &body("claude-haiku-5-5"))).await;
     assert_eq!((answer.status.as_u16(), answer.message().as_str()), (401, "this API key has expired"));
-    // Whose they were is in the records, of calls that are nobody's.
+    // The reason in the record names the key, although the call has no principal.
     let records = world.records().await;
     for (record, why) in records.iter().filter(|record| record.status == Some(401)).zip(["disabled: ", "expired: "]) {
         let refused = record.decisions.iter().find(|decision| !decision.allowed).expect("it was refused");
@@ -94,7 +94,7 @@ async fn a_key_opens_nothing_when_it_is_disabled_or_has_expired() {
     assert_eq!(records.len(), 3);
 }
 
-/// A clock that somebody sets, back too.
+/// A clock that the test sets, even back.
 #[derive(Debug)]
 struct Set(Mutex<Timestamp>);
 
@@ -128,7 +128,7 @@ async fn a_key_that_has_expired_does_not_come_back_with_a_clock_that_goes_back_b
     clock.to("2026-11-24T09:00:30Z");
     assert_eq!(status(&ada).await, 401);
     clock.to("2026-11-24T09:00:00Z");
-    // Nor does one that nobody has asked for in the meantime.
+    // This also holds for a key that was not used in the meantime.
     assert_eq!((status(&ada).await, status(&eve).await), (401, 401));
     clock.to("2026-11-24T08:00:30Z");
     assert_eq!((status(&ada).await, status(&eve).await), (401, 401));
@@ -145,7 +145,7 @@ async fn a_clock_that_was_years_ahead_for_a_moment_keeps_no_key_out_once_it_is_r
         ("2026-11-24T09:00:00Z", 200),
         ("2046-11-24T09:00:00Z", 401),
         ("2026-11-24T09:00:01Z", 200),
-        // And that it was wrong then takes nothing from what it says now.
+        // After that error, an expiry still survives a clock that goes back.
         ("2026-11-25T09:00:00Z", 401),
         ("2026-11-25T08:30:00Z", 401),
     ] {
@@ -176,7 +176,7 @@ async fn a_key_is_changed_and_revoked_by_the_next_version_of_its_record_and_by_n
     let changed = stored().await.changed(Principal::new("ada"));
     assert!(world.keys.put(&changed).await.expect("memory"));
     assert_eq!(ask("gpt-5").await, 200, "the same secret, and more that it may");
-    // What somebody looked at before is not what is revoked.
+    // A write that is based on an old version is refused.
     assert!(!world.keys.put(&(*stored().await).clone().disabled(true)).await.expect("memory"));
     assert_eq!(ask("gpt-5").await, 200);
     assert!(world.keys.put(&stored().await.revoked()).await.expect("memory"));
@@ -230,13 +230,13 @@ async fn a_pepper_is_changed_while_keys_of_before_open_what_they_did_until_they_
     assert_eq!(status(&both, &key).await, 401, "the secret of before");
 }
 
-/// Is away, but for what a cache in front of it remembers.
+/// A store that cannot be reached, behind a cache that remembers this key.
 struct Remembers(Arc<KeyRecord>);
 
 #[async_trait]
 impl KeyStore for Remembers {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        // As one that is asked over a network, which a cache remembers for only when it has said so.
+        // Pending once, like a store that is asked over a network.
         tokio::task::yield_now().await;
         if *digest == self.0.digest { Ok(Some(self.0.clone())) } else { Err(StoreError::unavailable("away")) }
     }
@@ -254,7 +254,7 @@ async fn a_key_of_the_pepper_before_is_good_while_its_store_is_away_and_an_unkno
     assert_eq!((ask(&key).await, ask(&stranger.expect("randomness")).await), (200, 529));
 }
 
-/// Finds somebody, whoever is asked for.
+/// A store that finds this record, whichever key is looked up.
 struct Confused(Arc<KeyRecord>);
 
 #[async_trait]
@@ -385,7 +385,7 @@ async fn a_control_outside_of_a_mount_that_hides_the_path_from_it_is_an_error_an
     let world = World::new();
     let key = world.mint(Principal::new("ada")).await;
     let inner = world.gateway.clone();
-    // What `nest_service` does.
+    // Strips the prefix, as `nest_service` does.
     let mounted = tower::service_fn(move |mut request: Request<Body>| {
         let path = request.uri().path().strip_prefix("/llm").expect("the mount").to_owned();
         *request.uri_mut() = path.parse().expect("a path");

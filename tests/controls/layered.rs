@@ -1,4 +1,4 @@
-//! Limits that several layers look at, and what the client is shown of them in the end.
+//! Limits of several layers, and which of them the client sees.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -29,7 +29,7 @@ fn request(dollars: &str) -> Request<Body> {
     request
 }
 
-/// The limit of a measure, and what is left of it.
+/// Returns the limit of a measure and what is left of it, as the client sees them.
 fn shown<'a>(answer: &'a Answer, measure: &str) -> [Option<&'a str>; 2] {
     ["limit", "remaining"].map(|what| answer.header(&format!("anthropic-ratelimit-{measure}-{what}")))
 }
@@ -37,7 +37,8 @@ fn shown<'a>(answer: &'a Answer, measure: &str) -> [Option<&'a str>; 2] {
 #[tokio::test]
 async fn of_several_layers_the_tightest_limit_is_shown_and_without_a_call_that_does_not_count() {
     let served = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("{}"))) });
-    // What the inner layer lets everyone have, what a budget has, and what is shown of requests and tokens.
+    // The inner layer's limit of requests, the budget in dollars, the status, what is shown of requests, and whether
+    // all tokens are shown as left.
     for (inner, dollars, status, requests, tokens_of_it) in [
         (3, "10", 200, ["2", "1"], false),
         (1, "10", 200, ["1", "0"], false),
@@ -64,7 +65,7 @@ async fn of_several_layers_the_tightest_limit_is_shown_and_without_a_call_that_d
 #[tokio::test]
 async fn a_call_that_does_not_count_is_shown_both_of_two_limits_of_one_bucket_without_it() {
     let served = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("{}"))) });
-    // What the bucket counts is a half of the one and a third of the other.
+    // Both limits share one bucket. One call is a third of one limit and a half of the other.
     let limits = [3, 2].map(|most| everyone(Measure::Requests, most));
     let limits = limits.into_iter().fold(RateLimitLayer::new(MemoryLimits::new()), RateLimitLayer::for_everyone);
     let within = limits.layer(BudgetLayer::new(MemoryBudgets::new()).layer(served));
@@ -77,7 +78,7 @@ async fn a_call_that_does_not_count_is_shown_both_of_two_limits_of_one_bucket_wi
 async fn a_call_that_is_cut_is_shown_its_limits_as_they_will_stand() {
     let hangs = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
     let limit = everyone(Measure::Requests, 2);
-    // Behind a layer that meters it is known that nobody was asked; of a stack by hand it is not.
+    // With a layer that meters, it is known that no provider was asked. In a hand-built stack it is not.
     for is_metered in [true, false] {
         let (settlements, live, store) = (Settlements::new(), LiveCalls::new(), MemoryLimits::new());
         let limits = RateLimitLayer::new(store.clone()).for_everyone(limit.clone());

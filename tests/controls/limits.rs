@@ -72,7 +72,7 @@ async fn tokens_are_estimated_first_and_true_after() {
     let key = world.mint(Principal::new("ada").limit(Measure::Tokens, 1_000)).await;
     let mut body = hello("claude-haiku-5-5");
     body["max_tokens"] = json!(900);
-    // At most 512 are expected of an answer, whatever was asked for.
+    // The estimate for an answer is at most 512 tokens, whatever was asked for.
     assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
     world.settlements.drain().await;
     let limit = [Limit::new(Scope::key(key_id(&world).await), Measure::Tokens, 1_000)];
@@ -81,7 +81,7 @@ async fn tokens_are_estimated_first_and_true_after() {
     assert_eq!(left, 1_000 - line.input - line.output);
 }
 
-/// Anthropic's own limits leave them out, and OpenAI's do not.
+/// Anthropic's own limits leave tokens from the cache out, and OpenAI's do not.
 #[tokio::test]
 async fn tokens_that_anthropics_cache_had_do_not_count_and_those_that_openais_had_do() {
     let messages = json!({
@@ -113,7 +113,7 @@ async fn tokens_that_anthropics_cache_had_do_not_count_and_those_that_openais_ha
     }
 }
 
-/// Takes every request for nine thousand tokens.
+/// A token counter that counts nine thousand tokens for every request.
 struct NineThousand;
 
 #[async_trait]
@@ -165,7 +165,7 @@ async fn a_call_counts_as_one_at_once_until_its_last_byte() {
     world.settlements.drain().await;
     let half = world.gateway.clone().oneshot(post(MESSAGES, &key, &body)).await.expect("infallible");
     assert_eq!(half.status(), 200);
-    // A client that hangs up frees its slot as well.
+    // A client that hangs up frees its slot too.
     drop(half);
     world.settlements.drain().await;
     assert_eq!(world.ask(post(MESSAGES, &key, &body)).await.status, 200);
@@ -190,7 +190,7 @@ async fn all_limits_are_counted_or_none() {
 #[tokio::test]
 async fn a_budgets_refusal_gives_back_what_the_limits_counted_and_says_so() {
     let world = World::new();
-    // Whichever of them is the tightest.
+    // The tightest of the limits is shown.
     for (name, own, team) in [("ada", 2, 700), ("bob", 700, 2)] {
         let principal = Principal::new(name)
             .limit(Measure::Tokens, 7_000)
@@ -221,16 +221,16 @@ async fn a_budgets_refusal_gives_back_what_the_limits_counted_and_says_so() {
 async fn what_goes_on_counting_is_counted_in_the_headers_of_a_refusal_and_of_what_is_answered_here() {
     let world = World::new();
     let key = world.mint(Principal::new("ada").limit(Measure::Requests, 3)).await;
-    // A provider was asked.
+    // A provider was asked, so the request counts.
     world.provider.script(Script::new().status(401));
     let failed = world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await;
     assert_eq!((failed.status.as_u16(), failed.header("anthropic-ratelimit-requests-remaining")), (500, Some("2")));
-    // No upstream of Chat Completions can be asked to count.
+    // Chat Completions upstreams cannot count tokens, so the gateway answers by itself.
     let counted = world.ask(post("/v1/messages/count_tokens", &key, &hello("gpt-5"))).await;
     assert_eq!((counted.status.as_u16(), counted.header("anthropic-ratelimit-requests-remaining")), (200, Some("1")));
     assert_eq!(world.provider.received().len(), 1);
 
-    // Of two layers, the one that refuses is the one that is shown.
+    // If one of two layers refuses, its limit is shown.
     let (everyone, outer) =
         (Limit::new(Scope::global(), Measure::Requests, 1), RateLimitLayer::new(MemoryLimits::new()));
     let inner = RateLimitLayer::new(MemoryLimits::new()).for_everyone(everyone);
@@ -257,7 +257,7 @@ async fn what_was_counted_before_a_budget_refuses_is_still_counted_in_its_header
         answer
     };
     assert_eq!(served().await.header("anthropic-ratelimit-requests-remaining"), Some("2"));
-    // A call of a dearer model is more than the budget has.
+    // The budget does not cover a call of a dearer model.
     let refused = world.ask(post(MESSAGES, &key, &hello("claude-opus-5-5"))).await;
     assert_eq!(refused.error().1, "billing_error", "{}", refused.text);
     assert_eq!(refused.header("anthropic-ratelimit-requests-remaining"), Some("2"));
@@ -288,7 +288,7 @@ async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_wh
     assert_eq!(world.ask(post(MESSAGES, &tokens, &body)).await.status, 200);
     world.settlements.drain().await;
     body["max_tokens"] = json!(512);
-    // Until as many as are used, and those that it may use, go beyond it.
+    // Ask until the tokens used and the estimate of the next call exceed the limit.
     let (mut answer, mut asked) = (world.ask(post(MESSAGES, &tokens, &body)).await, 1);
     while answer.status == 200 && asked < 100 {
         world.settlements.drain().await;
@@ -315,7 +315,7 @@ async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_wh
 #[tokio::test]
 async fn nobody_gets_more_tokens_through_by_hanging_up() {
     const MOST: u64 = 600_000;
-    // By what can have been made in the time, and where nobody knows the speed of a model, by what came.
+    // The count is what can have been made in the time, or what came if the speed of the model is not known.
     for (path, model, frames, seconds) in
         [(MESSAGES, "claude-haiku-5-5", 3, 9), (CHAT, "gpt-5", 3, 9), (MESSAGES, "claude-unheard-of", 2_000, 0)]
     {
@@ -330,7 +330,7 @@ async fn nobody_gets_more_tokens_through_by_hanging_up() {
         for _ in 0..frames {
             stream.frame().await.expect("a frame").expect("no error");
         }
-        // Longer than it takes what was estimated to come back.
+        // Longer than the estimate needs to flow back.
         world.clock.advance(Duration::from_secs(seconds));
         drop(stream);
         world.settlements.drain().await;

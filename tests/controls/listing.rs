@@ -1,4 +1,4 @@
-//! What a gateway lists, to whom, and in which pages; and what it answers besides that is no call.
+//! The lists of models, who sees which, and their pages; and the paths that a gateway answers without a call.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ async fn an_alias_that_can_be_asked_for_is_listed() {
     assert_eq!(listed(&bare, "/v1/models", None).await, owned);
     assert_eq!(send(&bare, "GET", "/v1/models/fast", None).await.status, 200);
     assert_eq!(send(&bare, "GET", "/v1/models/slow", None).await.status, 404);
-    // The host's own models come first, and each name once.
+    // The host's own models come first, and each name is listed once.
     let named =
         gateway(|builder| builder.models([Model::openai("gpt-5"), Model::anthropic("fast"), Model::openai("gpt-5")]));
     assert_eq!(ids(&named, "/v1/models", None).await, ["gpt-5", "fast", "cheap"]);
@@ -69,7 +69,7 @@ async fn a_caller_sees_its_own_names_as_far_as_they_lead_to_what_it_may_use() {
             .alias("cheap", "gpt-5-mini")
             .alias("theirs", "gpt-6")
     };
-    // `gpt-5` is a model of Anthropic's to her, and `cheap` one that she may not use.
+    // For this key, `gpt-5` is an alias for one of Anthropic's models. It may not use `cheap`.
     assert_eq!(ids(&gateway, "/v1/models", Some(ada())).await, ["claude-opus-5-5", "gpt-5", "mine"]);
     for (model, status) in [("mine", 200), ("gpt-5", 200), ("cheap", 404), ("fast", 404), ("theirs", 404)] {
         let answer = send(&gateway, "GET", &format!("/v1/models/{model}"), Some(ada())).await;
@@ -135,7 +135,7 @@ async fn what_claude_code_asks_for_besides_is_answered_below_a_prefix_too() {
         }
         for path in ["/api/event_logging/x", "/api/claude_code/settings", "/api/claude_cli/bootstrap", "/api/oauth/x"] {
             let answer = send(&gateway, "GET", &format!("{prefix}{path}"), None).await;
-            // Claude Code's shape, but where the prefix says that somebody else asks.
+            // In the shape of Anthropic's errors, unless the prefix says otherwise.
             let is_theirs = answer.json()["type"] == "error";
             assert_eq!((answer.status.as_u16(), is_theirs), (404, prefix != "/openai"), "{prefix}{path}");
         }
@@ -158,10 +158,10 @@ async fn the_prefix_of_an_unknown_path_says_in_whose_shape_its_404_is() {
         "/v1//responses",
         "/x",
     ];
-    // Where misspelt paths pass, and where they do not.
+    // With a stack that passes unknown paths on, and with one that does not.
     for gateway in [gateway(|builder| builder), gateway(|builder| builder.layer(GatewayLayer::new().gate(Open)))] {
         for path in unknown {
-            // Whatever else seems to say whose client it is.
+            // The prefix decides, even if a header suggests another dialect.
             for version in [None, Some("2023-06-01")] {
                 let asked = async |prefix: &str| {
                     let request = Request::get(format!("{prefix}{path}"));
@@ -186,7 +186,7 @@ async fn the_prefix_of_an_unknown_path_says_in_whose_shape_its_404_is() {
     }
 }
 
-/// A gate that stands there and lets all pass.
+/// A gate that admits everything.
 struct Open;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What dashboards and alerts are made of, as a recorder has it.
+//! The metrics for dashboards and alerts, as a recorder gets them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ fn hello() -> Value {
     json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] })
 }
 
-/// The figure of this name and these labels, if there is one.
+/// Returns the value of the metric with this name and these labels, if any.
 fn figure(text: &str, start: &str) -> Option<u64> {
     let found = text.lines().find_map(|line| line.strip_prefix(start))?;
     Some(found.trim().parse().expect("a whole number"))
@@ -86,7 +86,7 @@ async fn what_calls_cost_is_counted_whether_or_not_a_budget_pays_for_them() {
     assert_eq!(of_team("tollgate_charged_nanodollars_total", charged, "mail"), Some(costs[2]), "{text}");
 }
 
-/// Takes what was spent once it is there; nothing else can be asked of it.
+/// A store that fails every request for a hold, and accepts settlements only once the flag is set.
 struct Away(Arc<AtomicBool>);
 
 impl Away {
@@ -131,7 +131,7 @@ async fn what_waits_for_a_store_or_was_not_kept_is_there_for_an_alert() {
     let _here = metrics::set_default_local_recorder(&recorder);
     let (metrics, is_there) = (Metrics::new(), Arc::new(AtomicBool::new(false)));
     let audit = AuditLayer::with_capacity(Trail::default(), 1);
-    // No body of these calls finds room.
+    // There is no room for any body of these calls.
     let content = ContentLayer::new(Away(is_there.clone())).keep(Keep::Full).max_in_memory(8);
     let budgets = BudgetLayer::new(Away(is_there.clone()));
     let world = World::with(|layer| layer.audit(&audit).content(&content).budget(budgets));

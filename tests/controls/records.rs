@@ -1,4 +1,4 @@
-//! What stands in a record: its shape, pinned, and the members that one call fills.
+//! The shape of an audit record, which is pinned, and the members that a call fills.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::support::page::missing;
 use crate::world::{CHAT, MESSAGES, World, ask, post};
 
-/// A record with every member, as schema 1 has them.
+/// A record with every member of schema 1.
 const GOLDEN: &str = r#"{
     "schema": 1,
     "id": "019ac0de-0000-7000-8000-000000000001",
@@ -85,7 +85,7 @@ const GOLDEN: &str = r#"{
     "content": "redacted"
 }"#;
 
-/// One with those alone that every record has.
+/// A record with only the members that every record has.
 const LEAST: &str = r#"{
     "schema": 1,
     "id": "019ac0de-0000-7000-8000-000000000001",
@@ -130,7 +130,7 @@ async fn a_record_has_tags_warnings_times_sizes_and_the_providers_own_id() {
     assert_eq!((tags, record.org.as_deref()), (vec!["batch", "eu"], Some("example")));
     assert_eq!((record.team.as_deref(), record.client_team.as_deref()), (None, Some("search")));
     assert_eq!(record.warnings.as_deref(), Some("dropped=seed"));
-    // By a clock that stands still.
+    // The clock stands still.
     assert_eq!((record.head_us, record.own_us, record.first_byte_us, record.took_us), (Some(0), Some(0), Some(0), 0));
     let sizes = (record.bytes_in, record.bytes_out);
     assert_eq!(sizes, (Some(hello.to_string().len() as u64), answer.text.len() as u64));
@@ -160,7 +160,7 @@ async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_
     let begun =
         "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3}}}\n\n";
     let long = "a".repeat(65);
-    // The status, the answer, and the name.
+    // The path, the status, the answer, and the name of the error.
     let rows = [
         (MESSAGES, 529, anthropic("overloaded_error").to_string(), Some("overloaded_error")),
         (MESSAGES, 400, anthropic("your plan is a secret").to_string(), None),
@@ -197,7 +197,7 @@ async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_
     }
 }
 
-/// To these, best first.
+/// Routes to two targets, the better one first.
 struct Both;
 
 impl Router for Both {
@@ -207,7 +207,7 @@ impl Router for Both {
     }
 }
 
-/// Decides at once, or in a moment; and may say so itself.
+/// A gate that decides at once, or in `admit` if it `waits`.
 struct Quiet {
     waits: bool,
 }
@@ -260,7 +260,7 @@ async fn every_gate_that_lets_a_call_pass_is_in_its_record_by_its_own_words_or_b
     let expected = [named("route", both), named("gate", quiet), named("says", "its own words"), named("gate", quiet)];
     assert_eq!(*seen.lock().expect("no panic"), expected);
 
-    // As layers of their own, too.
+    // The same for gates in layers of their own.
     for (waits, says) in [(false, false), (true, true)] {
         seen.lock().expect("no panic").clear();
         let call = CallLayer::new().on_close(hear());

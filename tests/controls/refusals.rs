@@ -1,4 +1,4 @@
-//! What a budget says when it refuses, and who hears of it.
+//! The messages of budgets that refuse, and who is notified.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn body(model: &str) -> Value {
     json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
 }
 
-/// Holds so much, as another call would.
+/// Holds this much, like another call.
 async fn hold(store: &MemoryBudgets, pot: &Budget, dollars: &str) -> Reservation {
     let (id, wish) = (Uuid::now_v7(), Wish { min: usd(dollars), want: usd(dollars), share: 1 });
     let pots = [pot.clone()];
@@ -56,7 +56,7 @@ async fn a_day_ends_where_its_time_zone_says() {
     let day = Window::Day.in_zone("America/New_York").expect("a zone");
     let key = world.mint(Principal::new("ada").budget(day, usd("0.0006"))).await;
     let refused = world.refused(|| post(MESSAGES, &key, &body(HAIKU))).await;
-    // Nine in the morning in Greenwich is four in New York.
+    // 09:00 UTC is 04:00 in New York.
     assert_eq!(refused.header("retry-after"), Some("72000"));
     assert!(refused.message().contains("the day (America/New_York) budget"), "{}", refused.message());
     let never = world.mint(Principal::new("bob").budget(day, usd("0"))).await;
@@ -77,7 +77,7 @@ async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is
     let key = world.mint(Principal::new("ada").budget_of(day.clone())).await;
     spend(store, &day, "1").await;
     let held = hold(store, &day, "2").await;
-    // 400,000 bytes may be as many tokens.
+    // 400,000 bytes may be up to 400,000 tokens.
     let mut large = body(HAIKU);
     large["messages"][0]["content"] = json!("word ".repeat(80_000));
     large["max_tokens"] = json!(64_000);
@@ -139,7 +139,8 @@ async fn somebody_hears_of_a_budget_with_the_first_call_that_it_locks_out() {
     let mut large = body(HAIKU);
     let ask = async |key, body: &Value| world.ask(post(MESSAGES, key, body)).await.status.as_u16();
 
-    // As many bytes as may be tokens for three quarters of a cent, where half of one is left; and more than there ever is.
+    // First a request that may cost three quarters of a cent, when half a cent is left. Then one that may cost more
+    // than the whole budget.
     spend(&world.budgets, &month("0.02"), "0.015").await;
     large["messages"][0]["content"] = json!("word ".repeat(15_000));
     for _ in 0..5 {
@@ -150,7 +151,7 @@ async fn somebody_hears_of_a_budget_with_the_first_call_that_it_locks_out() {
     assert_eq!((ask(&key, &large).await, news()), (429, Vec::new()), "that is news of the call");
     assert_eq!((ask(&key, &body(HAIKU)).await, news()), (200, Vec::new()), "a small one passes");
 
-    // Now it is spent, and for whoever knows it by another limit as well.
+    // Now the budget is spent, also for a key that has another limit on the same pot.
     let left = world.budgets.standing(&[month("0.02")], At::Store).await.expect("memory").remove(0).left();
     spend(&world.budgets, &month("0.02"), &left.to_string()).await;
     let spent = usd("0.02");
@@ -164,7 +165,7 @@ async fn somebody_hears_of_a_budget_with_the_first_call_that_it_locks_out() {
     spend(&world.budgets, &month("0.02"), "0.02").await;
     assert_eq!((ask(&key, &body(HAIKU)).await, news()), (429, vec![(usd("0.02"), usd("0.02"))]));
 
-    // Of a rolling one some comes back all the time.
+    // In a rolling window, money comes back all the time.
     let hour = Budget::new(Scope::team("agents"), "rolling 1h".parse().expect("a window"), usd("0.02"));
     let agent = world.mint(Principal::new("agent").budget_of(hour.clone())).await;
     let mut told = 0;
@@ -187,7 +188,7 @@ async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_a
         (Dialect::OpenAiChat, RejectionKind::BudgetSpent, 422),
         (Dialect::OpenAiChat, RejectionKind::StoreUnavailable, 503),
         (Dialect::Anthropic, RejectionKind::StoreUnavailable, 503),
-        // The later counts.
+        // The later setting counts.
         (Dialect::OpenAiChat, RejectionKind::BudgetSpent, 402),
     ];
     let set = |layer: GatewayLayer| {
@@ -229,7 +230,7 @@ async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_a
     assert_eq!(said[..2], [(429, server.clone(), json!("overloaded")), (529, overloaded.clone(), json!(null))]);
     assert_eq!(said[2..], [(503, server, json!("overloaded")), (503, overloaded, json!(null))]);
 
-    // What a provider says is its own.
+    // A provider's own errors are not changed.
     let own = World::with(|layer| {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         layer.status(Dialect::Anthropic, RejectionKind::RateLimited, status)
@@ -243,7 +244,7 @@ async fn a_refusal_has_the_status_that_its_host_set_for_clients_of_its_dialect_a
     assert!(refused.header("retry-after").is_some() && refused.header("anthropic-ratelimit-requests-limit").is_some());
 }
 
-/// A store of keys that is away.
+/// A key store that cannot be reached.
 struct Away;
 
 #[async_trait]

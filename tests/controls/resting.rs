@@ -1,4 +1,4 @@
-//! Endpoints that say by `retry-after` when to come again.
+//! Event endpoints that answer with `retry-after`.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use crate::world::{MESSAGES, World, post};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// When each message came. The first is answered by this status, and that nothing is to come within a second.
+/// The times at which messages came. The first is answered with this status and a `retry-after` of one second.
 type Came = Arc<Mutex<Vec<Instant>>>;
 
 async fn receiver(came: &Came, status: u16) -> Server {

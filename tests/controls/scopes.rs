@@ -1,4 +1,4 @@
-//! Budgets and limits of every scope, over every window, hard and soft, and who is told.
+//! Budgets and limits of every scope, over every window, hard and soft, and the notifications of thresholds.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn body(model: &str) -> Value {
     json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] })
 }
 
-/// The same store with and without the layer's own clock: a pot is looked at by the world's.
+/// A world whose budget layer uses this store, with a change to the layer.
 fn governed(
     budgets: &MemoryBudgets,
     change: impl FnOnce(BudgetLayer<MemoryBudgets>) -> BudgetLayer<MemoryBudgets>,
@@ -70,7 +70,7 @@ async fn a_call_is_paid_from_the_pots_of_its_model_its_provider_its_tags_and_eve
     let world = governed(&store, |layer| scopes().into_iter().map(total).fold(layer, BudgetLayer::for_everyone));
     let ada = world.mint(Principal::new("ada").user("ada@example.com").team("search").tag("batch")).await;
     let bob = world.mint(Principal::new("bob").org("acme")).await;
-    // Which of them pay, as digits.
+    // One digit per scope: 1 if it pays.
     for (key, model, paying) in [
         (&ada, OPUS, "101011101"),
         (&ada, HAIKU, "011011101"),
@@ -101,7 +101,7 @@ async fn a_model_is_paid_for_under_the_name_that_it_was_asked_for_by_whatever_st
     let total = |model: &str| Budget::new(Scope::model(model), Window::Total, usd("10"));
     let names = ["fast", HAIKU, "default", OPUS];
     let world = governed(&store, |layer| names.map(total).into_iter().fold(layer, BudgetLayer::for_everyone));
-    // The key's own name for the gateway's name for a model.
+    // The key's own alias for an alias of the gateway.
     let key = world.mint(Principal::new("ada").alias("default", "fast")).await;
     assert_eq!(ask(&world, &key, "default").await.status, 200);
     let mut paid = Vec::new();
@@ -134,7 +134,7 @@ async fn a_refusal_names_the_scope_whose_budget_or_limit_it_is() {
     let refused = ask(&world, &ada, "gpt-5").await;
     assert_eq!(refused.status, 429);
     assert!(refused.message().contains("1 requests a minute for provider openai"), "{}", refused.message());
-    // Its holder sees them beside its own.
+    // The key's holder sees these budgets beside its own.
     let info = world.ask(get("/v1/key", &batch)).await.json();
     let scopes: Vec<_> = info["budgets"].as_array().expect("a list").iter().map(|one| one["scope"].clone()).collect();
     assert_eq!(scopes, ["model", "tag"]);
@@ -162,7 +162,7 @@ async fn a_soft_budget_refuses_nothing_and_tells_when_it_is_reached() {
     }
     assert_eq!(*told.lock().expect("whole"), [50, 80, 95, 100].map(|percent| (percent, usd("0.000001"))));
     assert!(spent(&store, Scope::team("search"), Window::Month).await > usd("0.000001"));
-    // A cost without a bound is no reason to refuse either.
+    // A cost without a bound is not refused either.
     let mut unbounded = body(HAIKU);
     unbounded["tools"] = json!([{ "type": "web_search_20250305", "name": "web_search" }]);
     assert_eq!(world.ask(post(MESSAGES, &key, &unbounded)).await.status, 200);
@@ -179,7 +179,7 @@ async fn nobody_gets_free_tokens_by_hanging_up_on_a_soft_budget_either() {
     let mut body = body("claude-haiku-4-5");
     body["stream"] = json!(true);
     let mut request = post(MESSAGES, &key, &body);
-    // A larger window than it has a price for: nothing bounds what this costs.
+    // A larger window than the model has a price for, so its cost has no bound.
     request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("a value"));
     let mut stream = world.gateway.clone().oneshot(request).await.expect("infallible").into_body();
     for _ in 0..5 {
@@ -193,7 +193,7 @@ async fn nobody_gets_free_tokens_by_hanging_up_on_a_soft_budget_either() {
     assert_eq!(spent(&store, Scope::team("search"), Window::Total).await, charged);
 }
 
-/// A store that cannot be asked, and is there again for settlements.
+/// A store that fails requests for holds, but accepts settlements.
 #[derive(Clone)]
 struct Deaf(MemoryBudgets);
 
@@ -276,7 +276,7 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     let told = told.lock().expect("whole").clone();
     let of =
         |scope: &str| told.iter().filter(|(name, _)| name == scope).map(|(_, percent)| *percent).collect::<Vec<_>>();
-    // The last hundredths are less than a call may cost.
+    // 100 percent is never reached, since a call may cost more than the rest.
     assert_eq!(of("team search"), [50, 80, 95]);
     assert_eq!(of("org acme"), [0; 0], "not half of it");
 }
@@ -291,7 +291,7 @@ async fn each_threshold_is_told_once_by_calls_that_end_at_one_moment() {
             heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
         })
     });
-    // What one of them costs, so that all of them spend one pot twice and half of the other.
+    // Measure the cost of one call, so that all calls together spend one pot twice and half of the other.
     let alone =
         world.mint(Principal::new("one").budget_of(Budget::new(Scope::user("one"), Window::Total, usd("100")))).await;
     assert_eq!(ask(&world, &alone, HAIKU).await.status, 200);
@@ -353,7 +353,7 @@ async fn how_a_budget_stands_is_said_with_what_was_served_and_that_it_is_spent_w
         let answer = world.ask(post(MESSAGES, &key, &body)).await;
         assert_eq!((answer.status.as_u16(), unified(&answer)), (status, status == 200), "{script}");
     }
-    // A call that is too large for what is left: a smaller one is not, so the cap is not reached.
+    // This call is too large for what is left, but a smaller one is not, so the cap is not reached.
     let mut body = body(HAIKU);
     body["messages"][0]["content"] = json!("word ".repeat(100_000));
     let refused = world.ask(post(MESSAGES, &key, &body)).await;
@@ -396,7 +396,7 @@ async fn claude_code_is_told_on_every_answer_how_its_fullest_budget_stands() {
     assert!(!answer.headers.keys().any(|header| header.as_str().contains("unified")), "{:?}", answer.headers);
     let monthly = world.mint(Principal::new("eve").budget(Window::Month, usd("100"))).await;
     let answer = ask(&world, &monthly, HAIKU).await;
-    // The first of December, as a number of seconds.
+    // The first of December, in seconds since 1970.
     assert_eq!(answer.header(&name("reset")), Some("1796083200"));
     let of_openai = ask(&world, &monthly, "gpt-5").await;
     assert_eq!(of_openai.header(&name("reset")), None, "other clients do not read it");

@@ -35,7 +35,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use crate::support::log;
 use crate::world::{MESSAGES, World, ask, post};
 
-/// What spans of this thread say, by their ids, in the order in which they end.
+/// The fields of this thread's spans, by their ids, and in the order in which they end.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Of>>);
 
@@ -43,7 +43,7 @@ thread_local! {
     static LISTENS: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
-/// Has the whole area's log searched, and its spans told to whoever listens.
+/// Searches the log of this area for secrets, and reports its spans to the listener of each thread.
 pub(crate) fn subscribe() {
     static SUBSCRIBE: Once = Once::new();
     SUBSCRIBE.call_once(|| {
@@ -53,8 +53,8 @@ pub(crate) fn subscribe() {
 }
 
 impl Seen {
-    /// From now on, in the place of whoever listened before. One subscriber for the whole process tells whoever listens on its
-    /// thread, or tests that run at once would make each other deaf, as `support/log.rs` has it.
+    /// Captures the spans of this thread from now on, instead of an earlier listener. There is one subscriber for the
+    /// whole process, for the reason given in `support/log.rs`.
     fn listen() -> Self {
         subscribe();
         let seen = Seen::default();
@@ -67,19 +67,19 @@ impl Seen {
     }
 }
 
-/// Whoever listens on this thread, if somebody does.
+/// Reports to the listener of the current thread, if there is one.
 struct Here;
 
 impl Here {
     fn tell(&self, what: impl FnOnce(&mut Of)) {
-        // A span may end when the thread's own are gone.
+        // A span may end after the thread-locals have been destroyed.
         if let Some(seen) = LISTENS.try_with(|listens| listens.borrow().clone()).ok().flatten() {
             what(&mut seen.lock());
         }
     }
 }
 
-/// Those that go on, and those that have ended.
+/// Open spans, and spans that have ended.
 type Of = (HashMap<u64, Fields>, Vec<Fields>);
 type Fields = HashMap<&'static str, String>;
 
@@ -171,7 +171,7 @@ async fn a_call_is_one_span_with_the_names_of_either_generation_and_nothing_of_i
 
 type Heard = Arc<Mutex<Vec<Attribution>>>;
 
-/// Hears how the calls end that it lets pass.
+/// A gate that notes who the clients of its calls say they are.
 struct Hears(Heard);
 
 #[async_trait]
@@ -198,7 +198,7 @@ async fn whose_session_it_is_is_known_of_a_call_that_nobody_audits() {
     assert_eq!(world.ask(request()).await.status, 200);
     assert_eq!(seen.lock().1[0].get("gen_ai.conversation.id").map(String::as_str), Some("s1"));
 
-    // Each way to hear of a call, and no other beside it.
+    // Each observer alone: `on_close`, a gate in the stack, and a gate layer by itself.
     let heard = Heard::default();
     let mine = heard.clone();
     let observed =
@@ -212,7 +212,7 @@ async fn whose_session_it_is_is_known_of_a_call_that_nobody_audits() {
     let said = |one: &Attribution| [&one.agent, &one.session, &one.user].map(|text| text.as_deref().map(str::to_owned));
     let some = |text: &str| Some(text.to_owned());
     let all = [some("claude-cli/2.1.330"), some("s1"), some("a1")];
-    // By itself a gate has no body read.
+    // A gate layer by itself does not read the body.
     let of_head = [some("claude-cli/2.1.330"), None, None];
     assert_eq!(heard.iter().map(said).collect::<Vec<_>>(), [all.clone(), all, of_head]);
 }
@@ -259,7 +259,7 @@ async fn failures_are_told_apart_by_the_status_of_their_provider_or_by_how_they_
     }
 }
 
-/// Takes a moment to decide.
+/// A gate that is slow to decide.
 struct Slow(Arc<ManualClock>);
 
 #[async_trait]
@@ -270,7 +270,7 @@ impl Gate for Slow {
     }
 }
 
-/// A stream whose first word comes three seconds after its head.
+/// A stream whose first event comes three seconds after its head.
 struct Late(Arc<ManualClock>, bool);
 
 impl http_body::Body for Late {
@@ -304,7 +304,7 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     let key = world.mint(Principal::new("ada")).await;
     let answer = world.ask(post(MESSAGES, &key, &hello)).await;
     assert_eq!((answer.status.as_u16(), answer.header("server-timing")), (200, Some("gateway;dur=1.500")));
-    // What a provider kept it waiting is the provider's, whether or not it ever answered.
+    // Waiting for a provider counts as the provider's time, whether or not it ever answers.
     let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
     let dead = clock.clone();
     let client = service_fn(move |_: Request<Body>| {
@@ -318,7 +318,7 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     let answer = ask(gateway, request).await;
     let told = answer.header("server-timing");
     assert_eq!((answer.status.as_u16(), told), (502, Some("gateway;dur=0.000, upstream;dur=30.000")));
-    // So is how late it begins to say something, where its answer is translated and the head waits for that.
+    // So does waiting for the first event, if the answer is translated and its head waits for that event.
     let clock = Arc::new(ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time")));
     let late = clock.clone();
     let client = service_fn(move |_: Request<Body>| {

@@ -1,4 +1,4 @@
-//! Requests that no provider can have had whole.
+//! Requests that no provider can have received whole.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -37,14 +37,14 @@ use crate::world::{MESSAGES, World, post};
 
 const TOKENS: u64 = 5_000;
 
-/// Who pays from a pot of ten dollars, and may use so many tokens a minute.
+/// A principal with a pot of ten dollars and a limit of tokens per minute.
 fn ada() -> Principal {
     let budget = Budget::new(Scope::team("search"), Window::Total, "10".parse().expect("an amount"));
     Principal::new("ada").budget_of(budget).limit(Measure::Tokens, TOKENS)
 }
 
-/// Asks `provider`, hangs up when nothing more comes of it, and gives how the attempt ended, if there was one, and what the
-/// call was charged. Time that is paused passes when everyone waits.
+/// Asks `provider`, and hangs up when nothing more happens. Returns the end of the attempt, if there was one, and the
+/// charge. Paused time advances when every task waits.
 async fn asked<S>(provider: S) -> (Option<AttemptEnd>, Money)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -56,7 +56,7 @@ where
     asked_until(provider, tokio::time::sleep(Duration::from_millis(500))).await
 }
 
-/// The same, and hangs up then.
+/// The same, but hangs up when `hangs_up` is ready.
 async fn asked_until<S>(provider: S, hangs_up: impl Future<Output = ()>) -> (Option<AttemptEnd>, Money)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -100,7 +100,7 @@ async fn within_ten_seconds(arrived: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("the whole request arrives");
 }
 
-/// A provider over a client that does this with requests, and never answers.
+/// A provider whose client does this with requests, and never answers.
 fn over<F, T>(
     take: F,
 ) -> Provider<
@@ -122,7 +122,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
-    // No connection is made; the client leaves, or we do.
+    // No connection is made. The client leaves, or the gateway times out.
     let never = over(|request| async move {
         let _kept = request;
         std::future::pending::<()>().await;
@@ -131,7 +131,7 @@ async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
     assert_eq!(asked(never.clone()).await, unsent);
     assert_eq!(asked(never.first_byte_timeout(Duration::from_millis(50))).await, unsent);
 
-    // One is made later, and must not get what is paid by nobody.
+    // A connection that is made later must not get the request, since nobody pays for it any more.
     let kept = Arc::new(Mutex::new(None));
     let slot = kept.clone();
     let late = over(move |request: Request<Body>| {
@@ -142,13 +142,13 @@ async fn a_request_that_no_connection_took_to_its_end_costs_nothing() {
     let body = kept.lock().expect("no panic").take().expect("it came");
     assert!(body.collect().await.is_err(), "given up");
 
-    // Taken whole, it may have been heard.
+    // A request that was read whole may have reached the provider.
     let taken = over(|request| async move { drop(request.into_body().collect().await) });
     let (end, charged) = asked(taken).await;
     assert!(end == Some(AttemptEnd::Abandoned) && charged > Money::ZERO, "{end:?} {charged}");
 }
 
-/// It may have been heard, though nobody reads at the other end.
+/// The request may have reached the provider, although the test's server does not read it.
 #[tokio::test]
 async fn a_request_that_a_real_connection_took_costs_what_it_may() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
@@ -158,7 +158,7 @@ async fn a_request_that_a_real_connection_took_costs_what_it_may() {
     listens.spawn(async move {
         let (mut kept, mut bytes) = (Vec::new(), [0; 8 << 10]);
         while let Ok((socket, _)) = silent.accept().await {
-            // Looked at where it lies, and not read.
+            // Peek, without reading.
             while !socket.peek(&mut bytes).await.is_ok_and(|read| bytes[..read].ends_with(b"\"stream\":true}")) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -171,7 +171,7 @@ async fn a_request_that_a_real_connection_took_costs_what_it_may() {
     let (end, charged) = asked_until(provider.clone(), within_ten_seconds(arrived.notified())).await;
     assert!(end == Some(AttemptEnd::Abandoned) && charged > Money::ZERO, "{end:?} {charged}");
 
-    // And what is taken by its length alone.
+    // The same for a body whose end shows only by its length.
     let wrapped = service_fn(move |request: Request<Body>| {
         provider.clone().oneshot(request.map(|body| Body::new(NeverSaysItsEnd(body))))
     });
@@ -191,7 +191,7 @@ async fn a_provider_that_could_not_be_reached_pays_nothing_of_what_another_serve
         ["down", "spare"].map(|name| Budget::new(Scope::provider(name), Window::Total, "1".parse().expect("money")));
     let layer = GatewayLayer::new().budget(BudgetLayer::new(budgets.clone()));
     let down = HttpClient::new().expect("a client");
-    // Nobody listens there.
+    // Nothing listens on this port.
     let down = Provider::with_client(Dialect::Anthropic, "http://127.0.0.1:9", None, down).expect("a URL");
     let spare = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new()).expect("a URL");
     let table = ModelTable::new()
@@ -219,7 +219,7 @@ async fn a_provider_that_could_not_be_reached_pays_nothing_of_what_another_serve
 async fn a_refusal_of_the_provider_costs_nothing_however_much_of_it_comes() {
     let refused = (Some(AttemptEnd::ErrorStatus), Money::ZERO);
     for status in [429, 503] {
-        // It breaks off; or it stalls, and the client leaves.
+        // The answer breaks off, or it stalls and the client leaves.
         let broken = service_fn(move |_: Request<Body>| async move {
             let (mut half, answer) = half(status);
             half.send_data(Bytes::from_static(b"{")).await.expect("it is read");
@@ -264,7 +264,7 @@ impl Service<Request<Body>> for NeverReady {
     }
 }
 
-/// A body of a known length that leaves it at that.
+/// A body of known length that never reports its end otherwise.
 struct NeverSaysItsEnd(Body);
 
 impl http_body::Body for NeverSaysItsEnd {
@@ -280,7 +280,7 @@ impl http_body::Body for NeverSaysItsEnd {
     }
 }
 
-/// Claude's clients warm their caches with requests for no output, which the other API cannot be asked.
+/// Claude's clients warm caches with requests for no output, which Chat Completions does not have.
 #[tokio::test]
 async fn a_request_that_the_gateway_answers_itself_costs_nothing() {
     let world = World::new();

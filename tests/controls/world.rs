@@ -1,4 +1,4 @@
-//! A governed gateway over memory stores, with a clock that stands still and a simulated provider behind it.
+//! A governed gateway with stores in memory, a clock that stands still, and a simulated provider.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,17 +45,17 @@ impl World {
         Self::with(|layer| layer)
     }
 
-    /// With these controls and no others.
+    /// With only these controls.
     pub(crate) fn bare(controls: impl FnOnce(GatewayLayer) -> GatewayLayer) -> Self {
         Self::with(|_| controls(GatewayLayer::new()))
     }
 
-    /// With more, or other, stages.
+    /// With additional or other stages.
     pub(crate) fn with(change: impl FnOnce(GatewayLayer) -> GatewayLayer) -> Self {
         Self::behind(|provider| provider, change)
     }
 
-    /// With more said of its budgets.
+    /// With a change to the budget layer.
     pub(crate) fn of_budgets(change: impl FnOnce(BudgetLayer<MemoryBudgets>) -> BudgetLayer<MemoryBudgets>) -> Self {
         let budgets = MemoryBudgets::new();
         telemetry::subscribe();
@@ -65,7 +65,7 @@ impl World {
         World { budgets, clock: of_layer.clone(), ..Self::with(|gateway| gateway.clock(of_layer).budget(layer)) }
     }
 
-    /// What comes back when this has been asked until it is refused.
+    /// Repeats this request until it is refused, and returns the refusal.
     pub(crate) async fn refused(&self, request: impl Fn() -> Request<Body>) -> Answer {
         for _ in 0..5_000 {
             let answer = self.ask(request()).await;
@@ -76,7 +76,7 @@ impl World {
         panic!("nobody refuses it")
     }
 
-    /// The same, with something of one's own in front of the provider.
+    /// The same, with a client of the test's in front of the provider.
     pub(crate) fn behind<C>(
         front: impl FnOnce(Simulated) -> C,
         change: impl FnOnce(GatewayLayer) -> GatewayLayer,
@@ -145,7 +145,7 @@ impl World {
     }
 }
 
-/// What came back, read to its end.
+/// An answer that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -162,7 +162,7 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().expect("text"))
     }
 
-    /// Status, type of the error, and its code where the dialect has one.
+    /// The status, the type of the error, and its code if the dialect has one.
     pub(crate) fn error(&self) -> (u16, String, Value) {
         let error = &self.json()["error"];
         (self.status.as_u16(), error["type"].as_str().unwrap_or_default().to_owned(), error["code"].clone())

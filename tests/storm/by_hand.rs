@@ -1,4 +1,4 @@
-//! Stacks built by hand, in every order and with layers missing: what is let through is governed, or nothing is.
+//! Hand-built stacks, in every order and with layers missing: every call that is admitted is governed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ enum Stage {
 
 const ALL: [Stage; 5] = [Stage::Key, Stage::Ingest, Stage::Route, Stage::Limit, Stage::Budget];
 
-/// Every order of them.
+/// Every order of all the stages.
 fn orders() -> Vec<Vec<Stage>> {
     let mut orders = vec![Vec::new()];
     for _ in 0..ALL.len() {
@@ -63,7 +63,7 @@ struct House {
     records: Records,
     audit: AuditLayer,
     good: String,
-    /// Has spent all, may not come, may not ask for this model.
+    /// The keys that must be refused: by the budget, by the limit of requests, and by the list of models.
     refused: [String; 3],
 }
 
@@ -93,7 +93,7 @@ impl House {
         }
     }
 
-    /// What is asked for as cheap leads to what is dear.
+    /// A stack in this order. `claude-cheap` has a low price in the catalog, and is an alias for a dear model.
     fn stack(&self, order: &[Stage]) -> Stack {
         let (anthropic, _) = providers(&self.provider);
         let dispatch = Dispatch::new(Upstreams::new().add("anthropic", anthropic));
@@ -119,7 +119,7 @@ impl House {
         BoxCloneSyncService::new(outer.service(stack))
     }
 
-    /// Status, and the one outcome.
+    /// Asks, and returns the status and the only outcome.
     async fn ask(&self, stack: &Stack, key: Option<&str>, model: &str) -> (u16, Outcome) {
         self.closed.lock().clear();
         self.records.lock().clear();
@@ -192,7 +192,7 @@ async fn with_a_layer_missing_that_another_needs_nothing_is_let_through() {
     }
 }
 
-/// A service of the host's that says who called, and with which credentials.
+/// A host's service that answers who called, and with which credentials.
 fn mine()
 -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync {
     service_fn(|request: Request<Body>| async move {
@@ -232,7 +232,7 @@ async fn layers_for_limits_and_money_alone_refuse_where_nobody_says_who_calls_an
     let (limits, budgets) = (BoxCloneSyncService::new(limits), BoxCloneSyncService::new(budgets));
     let body = r#"{"model":"claude-storm","max_tokens":50,"messages":[]}"#;
     let request = |who: Option<Principal>| {
-        // A header that names somebody names nobody.
+        // A header cannot set the principal.
         let mut request = Request::post("/v1/messages")
             .header("x-tollgate-principal", "ada")
             .header("principal", r#"{"name":"ada"}"#)
@@ -252,7 +252,7 @@ async fn layers_for_limits_and_money_alone_refuse_where_nobody_says_who_calls_an
     let one = || Some(Principal::new("host").limit(Measure::Requests, 1));
     assert_eq!(text(limits.clone().oneshot(request(one())).await).await.0, 200);
     assert_eq!(text(limits.clone().oneshot(request(one())).await).await.0, 429);
-    // Tokens and money cannot be told without the body.
+    // Tokens and money cannot be estimated without the body.
     let tokens = Principal::new("host").limit(Measure::Tokens, 100_000);
     assert_eq!(text(limits.oneshot(request(Some(tokens))).await).await.0, 500);
     let rich = Principal::new("host").budget(Window::Day, "100".parse().expect("an amount"));

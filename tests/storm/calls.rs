@@ -1,4 +1,4 @@
-//! The calls of a storm: who asks for what, and how they leave.
+//! The calls of a storm: what the clients ask for, and how they leave.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -27,7 +27,7 @@ use crate::watched::now;
 const MESSAGES: &str = "/v1/messages";
 const COMPLETIONS: &str = "/v1/chat/completions";
 
-/// Each door with each family of models: as it comes, and translated both ways.
+/// Each API with each family of models: in its own dialect, and translated both ways.
 pub(crate) const DOORS: [(&str, &str); 4] =
     [(MESSAGES, "claude"), (COMPLETIONS, "gpt"), (COMPLETIONS, "claude"), (MESSAGES, "gpt")];
 
@@ -39,20 +39,20 @@ pub(crate) struct Ask {
     pub(crate) is_stream: bool,
     pub(crate) max_tokens: u64,
     pub(crate) script: String,
-    /// After so many milliseconds.
+    /// When the client asks, in milliseconds.
     pub(crate) begins: u64,
     pub(crate) leaves: Leaves,
 }
 
-/// When the client has had enough.
+/// When the client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leaves {
     Never,
-    /// After so many frames of its answer.
+    /// After this many frames of the answer.
     AfterFrames(u64),
-    /// So long after it asked.
+    /// This long after it asked.
     After(Duration),
-    /// When its request has been polled so often, which is while one of the stores is asked.
+    /// After this many polls of the request's future, which is while one of the stores is asked.
     AtPoll(u64),
 }
 
@@ -62,13 +62,13 @@ impl Ask {
         Ask { begins: 0, ..Self::random(number, keys, random) }
     }
 
-    /// At once, for little, by a client who stays.
+    /// A small call, made at once, by a client that stays.
     pub(crate) fn of(model: String, key: &str, is_stream: bool, script: &str) -> Self {
         let (key, script) = (key.to_owned(), script.to_owned());
         Ask { model, key, is_stream, max_tokens: 50, script, begins: 0, leaves: Leaves::Never }
     }
 
-    /// Half streams, half of either dialect, a quarter who hang up.
+    /// A random call. Half are streams, half are of either family, and a quarter of the clients hang up.
     pub(crate) fn random(number: u64, keys: &[String], random: &mut Seeded) -> Self {
         let family = if random.one_in(2) { "claude" } else { "gpt" };
         let is_stream = random.one_in(2);
@@ -109,10 +109,10 @@ impl Ask {
         self.request_at(self.path())
     }
 
-    /// By another door than its model's own it is translated.
+    /// The request at this path. At another path than the model's own, the call is translated.
     pub(crate) fn request_at(&self, path: &str) -> Request<Body> {
         let request = Request::post(path).header("content-type", "application/json");
-        // Each family proves itself in its own way.
+        // Each API has its own header for the key.
         let request = match path == MESSAGES {
             true => request.header("x-api-key", &self.key),
             false => request.header("authorization", format!("Bearer {}", self.key)),
@@ -120,7 +120,7 @@ impl Ask {
         request.body(Body::from(self.json())).expect("a request")
     }
 
-    /// Asks, reads as much as it wants, and goes.
+    /// Asks, reads as much as the client wants, and leaves.
     pub(crate) async fn run(self, gateway: Gateway) {
         tokio::time::sleep(Duration::from_millis(self.begins)).await;
         let answer = gateway.oneshot(self.request());
@@ -139,7 +139,7 @@ impl Ask {
     }
 }
 
-/// Clients who ask at the same moment, and how many of them are waiting, or being answered, at once.
+/// Lets clients ask at the same moment, and counts how many are waiting or being answered at once.
 pub(crate) struct Together {
     start: Barrier,
     under_way: AtomicUsize,
@@ -152,7 +152,7 @@ impl Together {
         Arc::new(Together { start: Barrier::new(calls), under_way: AtomicUsize::new(0), most: AtomicUsize::new(0) })
     }
 
-    /// Asks when all the others do.
+    /// Asks when all the others ask.
     pub(crate) async fn ask(self: Arc<Self>, asked: impl Future<Output = ()>) {
         self.start.wait().await;
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
@@ -161,13 +161,13 @@ impl Together {
         self.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The most that were under way at one moment.
+    /// The largest number that were under way at one moment.
     pub(crate) fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)
     }
 }
 
-/// Reads so many frames, or to the end.
+/// Reads this many frames, or to the end.
 pub(crate) async fn drain(mut body: Body, most: u64) {
     for _ in 0..most {
         match body.frame().await {
@@ -177,7 +177,8 @@ pub(crate) async fn drain(mut body: Body, most: u64) {
     }
 }
 
-/// Polls `future` as its wakers ask, to its end or for `most` polls, after the last of which it waits for nothing.
+/// Polls `future` whenever it is woken, until it ends or has been polled `most` times. Returns directly after the last
+/// poll.
 pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Option<F::Output> {
     let mut polled = 0;
     poll_fn(|cx| {
@@ -191,7 +192,7 @@ pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Opti
     .await
 }
 
-/// Eight keys of four users in two teams: the key's own pot, the user's, the team's.
+/// Eight keys of four users in two teams. Each key, user and team has a pot.
 pub(crate) struct Crowd {
     pub(crate) secrets: Vec<String>,
     pub(crate) pots: Vec<Budget>,

@@ -1,4 +1,4 @@
-//! Secrets as canaries: whatever goes wrong, no log, no answer and no record sings.
+//! Whatever goes wrong, no secret shows in a log, an answer or a record.
 
 use std::time::Duration;
 
@@ -31,11 +31,11 @@ use crate::weather::{Weather, Weathered};
 
 pub(crate) const PROMPT: &str = "canary-prompt-of-a-patient";
 
-/// Everything that must not be heard.
+/// Everything that must not show.
 pub(crate) struct Canaries(Vec<String>);
 
 impl Canaries {
-    /// The keys, whole and in part, and their digests in every spelling.
+    /// The keys, whole and in part, and their digests in every encoding.
     pub(crate) fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         let mut all = vec![String::from_utf8(PEPPER.to_vec()).expect("text"), UPSTREAM_KEY.into(), PROMPT.into()];
         for key in keys {
@@ -51,7 +51,7 @@ impl Canaries {
         Canaries(all)
     }
 
-    /// The keys alone, without their digests, which a store must have.
+    /// The keys without their digests, which a store has to keep.
     pub(crate) fn of_keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         let mut all = vec![String::from_utf8(PEPPER.to_vec()).expect("text"), UPSTREAM_KEY.into(), "sim:".into()];
         all.extend(keys.into_iter().flat_map(|key| [key.to_owned(), key[8..40].to_owned()]));
@@ -87,7 +87,7 @@ fn prompt(path: &str, model: &str, more: &str, script: &str) -> String {
     )
 }
 
-/// Status, headers and body, as a client sees them.
+/// Asks, and returns status, headers and body as a client sees them.
 async fn ask(gateway: &Gateway, request: Request<Body>) -> String {
     let whole = async {
         let answer: Response<Body> = gateway.clone().oneshot(request).await.expect("infallible");
@@ -95,13 +95,13 @@ async fn ask(gateway: &Gateway, request: Request<Body>) -> String {
         let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         format!("{head} {}", String::from_utf8_lossy(&body))
     };
-    // Who stalls is hung up on.
+    // Hang up on an answer that stalls.
     tokio::time::timeout(Duration::from_millis(500), whole).await.unwrap_or_default()
 }
 
 const PATHS: [(&str, &str); 2] = [("/v1/messages", "claude-storm"), ("/v1/chat/completions", "gpt-storm")];
 
-/// Everything that a provider does well and badly.
+/// Everything that a provider may do, good and bad.
 const SCRIPTS: [&str; 14] = [
     "sim:deltas=2",
     "sim:status=400",
@@ -199,7 +199,7 @@ async fn whatever_goes_wrong_no_secret_is_in_a_log_an_answer_or_a_record() {
         for secret in all {
             assert!(!whole.contains(&secret[8..40]) && !body.contains(&secret[8..40]), "the provider was sent a key");
         }
-        // `Debug` hides what is marked sensitive: so look at the bytes.
+        // `Debug` hides values that are marked sensitive, so look at the bytes.
         for (name, value) in &received.headers {
             let bytes = String::from_utf8_lossy(value.as_bytes());
             assert!(all.iter().all(|secret| !bytes.contains(&secret[8..40])), "{name}: {bytes}");
@@ -210,7 +210,7 @@ async fn whatever_goes_wrong_no_secret_is_in_a_log_an_answer_or_a_record() {
     }
 }
 
-/// A sink that takes nothing, for ever.
+/// A sink that fails every write.
 struct Broken;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What each end of an answer is charged, by the provider's bill.
+//! What a call is charged for each way that its answer may end, compared with the provider's bill.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn ask(key: &str, family: &str, is_stream: bool, script: &str) -> Ask {
     }
 }
 
-/// Sends one call, reads its answer for a second at most, and gives the status, the outcome and the bill.
+/// Makes one call and reads its answer for at most a second. Returns the status, the outcome and the bill.
 async fn one(family: &str, is_stream: bool, script: &str) -> (u16, Outcome, Money) {
     let (site, budgets, key) = house("100", OverBudget::default());
     let request = ask(&key, family, is_stream, script).request();
@@ -85,7 +85,7 @@ async fn an_error_of_the_providers_is_charged_nothing() {
             assert_eq!((outcome.end, outcome.charged), (End::Failed, Some(Money::ZERO)), "{family} {code}");
             assert_eq!(bill, Money::ZERO);
         }
-        // Of the edge before the provider, which waited no longer: what is behind may work on, and bill.
+        // 524 comes from a proxy in front of the provider that waited no longer. The provider may work on, and bill.
         let (status, outcome, _) = one(family, is_stream, "sim:status=524").await;
         assert_eq!((status, outcome.end), (524, End::Failed));
         assert!(outcome.charged > Some(Money::ZERO) && outcome.charged <= outcome.granted, "{family}: {outcome:?}");
@@ -101,7 +101,7 @@ async fn an_answer_that_is_not_whole_is_charged_all_that_was_granted() {
     for (family, is_stream) in EVERY {
         for fault in ["abort", "garbage", "stall", "end", "error"] {
             for after in [0, 1, 5] {
-                // A JSON answer has no room for events.
+                // A JSON answer has no events.
                 if !is_stream && fault == "error" {
                     continue;
                 }
@@ -121,7 +121,7 @@ async fn an_answer_that_says_nothing_of_usage_is_charged_all_that_was_granted() 
     }
 }
 
-/// A site whose upstreams, both, are this service.
+/// A site in which this service is both upstreams.
 fn before<S>(upstream: S) -> (Site, Watched, String)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -192,14 +192,14 @@ async fn a_good_status_over_nothing_but_an_error_is_charged_nothing() {
         ("gpt", JSON, r#"{"error":{"message":"no","code":502}}"#, true),
         ("gpt", JSON, r#" {"id":"gen-1","error":{"message":"no"},"choices":[ ],"usage":null}"#, true),
         ("gpt", JSON, r#"{"error":{"message":"no"},"choices":null}"#, true),
-        // Somebody worked on these, or may have.
+        // A model worked on these, or may have.
         ("gpt", JSON, r#"{"error":{"message":"no"},"choices":[{"message":{"content":"so"}}]}"#, false),
         ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{"prompt_tokens":9,"completion_tokens":0}}"#, false),
         ("gpt", JSON, r#"{"error":{"message":"no"},"usage":{}}"#, false),
         ("gpt", JSON, r#"{"error":{"message":"no"}"#, false),
         ("gpt", JSON, r#"{"error":"no"}"#, false),
         ("gpt", JSON, "{}", false),
-        // A stream has begun, and Anthropic's errors have a status of their own.
+        // The stream has begun. And Anthropic's own errors never come with status 200.
         ("gpt", SSE, &*event, false),
         ("claude", JSON, r#"{"error":{"message":"no"}}"#, false),
     ] {

@@ -1,4 +1,5 @@
-//! Midnight, silence, fallbacks, a service of the host's behind the stages, and a trail that cannot be written.
+//! Corner cases: midnight, silent gateways, fallbacks, a host's service behind the stages, and an audit trail that
+//! cannot be written.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ struct House {
     key: String,
 }
 
-/// By a clock that stands at noon.
+/// A site whose clock stands at noon.
 fn house(window: Window, limit: &str) -> House {
     let (keys, clock) = (MemoryKeys::new(), noon());
     let (record, key) = mint(&keys, Principal::new("ada").budget(window, limit.parse().expect("an amount")));
@@ -234,7 +235,7 @@ async fn in_front_of_the_hosts_own_service_paths_of_its_own_are_closed_unless_it
     }
 }
 
-/// A sink that cannot be reached until it can.
+/// A sink that cannot be reached until the flag is set.
 struct Down(Arc<AtomicBool>, crate::site::Records);
 
 #[async_trait]

@@ -1,4 +1,5 @@
-//! The door: keys in every header and spelling, those that are no good any more, and figures that mean something else.
+//! Authentication and admission: keys in every header and spelling, keys that are no longer valid, and figures that
+//! other parsers read differently.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,7 @@ async fn ask(site: &Site, headers: &[(&str, &[u8])]) -> (u16, String) {
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
-/// Counts how often anybody asks.
+/// A store that counts its lookups.
 struct Counted(MemoryKeys, Arc<AtomicU64>);
 
 #[async_trait]
@@ -72,15 +73,15 @@ async fn a_key_opens_in_every_header_and_spelling_that_clients_have() {
         vec![("x-api-key", key)],
         vec![("api-key", key)],
         vec![("x-goog-api-key", key)],
-        // Claude Code sends two, of which one may be its own.
+        // Claude Code sends two headers, of which one may have its own token.
         vec![("authorization", b"Bearer sk-ant-oat01-theirs"), ("x-api-key", key)],
         vec![("authorization", b"Basic dXNlcjpwdw=="), ("x-api-key", key)],
         vec![("x-api-key", b""), ("authorization", &plain)],
-        // Twice the same name, and the good one comes second.
+        // The same header twice, with the valid key in the second.
         vec![("authorization", b"Bearer nothing"), ("authorization", &plain)],
         vec![("x-api-key", b"\xff\xfe"), ("x-api-key", key)],
         vec![("x-api-key", key), ("x-api-key", key), ("authorization", &plain)],
-        // Two keys, both good: the first of the order that is documented, and no mixture of both.
+        // Of two valid keys, the first in the documented order counts, and never a mixture of both.
         vec![("x-api-key", other.as_bytes()), ("authorization", &plain)],
     ] {
         let (status, body) = ask(&site, &headers).await;
@@ -150,13 +151,13 @@ async fn what_is_no_key_of_ours_opens_nothing_and_asks_no_store() {
     }
     for headers in [
         vec![],
-        // None of these is a place for a key.
+        // Keys are not read from any of these.
         vec![("cookie", key)],
         vec![("x-tollgate-key", key)],
         vec![("x-tollgate-principal", b"ada".as_slice())],
         vec![("proxy-authorization", key)],
         vec![("x-api-key-2", key)],
-        // A bare key where a scheme belongs, and a scheme where a bare key does.
+        // A bare key where a scheme is required, and a scheme where a bare key is required.
         vec![("authorization", key)],
         vec![("x-api-key", &[b"Bearer ", key].concat())],
     ] {
@@ -209,13 +210,13 @@ async fn a_principal_that_the_host_names_is_believed_and_pays() {
         request.extensions_mut().insert(Arc::new(principal));
         assert_eq!(site.gateway.clone().oneshot(request).await.expect("infallible").status(), expected);
     }
-    // A principal that is not shared is not the one that is looked for.
+    // Only an `Arc<Principal>` counts, not a plain `Principal`.
     let mut request = Request::post("/v1/messages").body(Body::from(BODY)).expect("a request");
     request.extensions_mut().insert(Principal::new("host"));
     assert_eq!(site.gateway.clone().oneshot(request).await.expect("infallible").status(), 401);
 }
 
-/// What is granted for a body; `None` if it is refused, which is then a 400.
+/// Returns what is granted for a body, or `None` if it is refused with a 400.
 async fn granted(path: &str, body: &str) -> Option<Money> {
     let keys = MemoryKeys::new();
     let (_, key) = mint(&keys, Principal::new("ada").budget(Window::Day, "1000000".parse().expect("an amount")));
@@ -240,7 +241,7 @@ async fn figures_that_decide_what_a_call_may_cost_mean_what_they_say_or_are_refu
     let chat = |more: &str| {
         format!(r#"{{"model":"gpt-storm"{more},"messages":[{{"role":"user","content":"sim:deltas=2"}}]}}"#)
     };
-    // Of bodies of one length, so that only the output differs.
+    // The bodies have the same length, so that only the output differs.
     let output =
         async |tokens: &str| granted(CHAT, &chat(&format!(r#","max_tokens":{tokens}"#))).await.map(Money::nanos);
     let nanos = |tokens: i64| tokens * 15_000;
@@ -274,13 +275,13 @@ async fn figures_that_decide_what_a_call_may_cost_mean_what_they_say_or_are_refu
         assert_eq!(choices(bad).await, None, "{bad}");
     }
 
-    // Whichever of the two names the provider obeys.
+    // The larger of the two counts, whichever name the provider obeys.
     let both = chat(r#","max_tokens":5,"max_completion_tokens":900"#);
     let either = chat(r#","max_tokens":900,"max_completion_tokens":5"#);
     for body in [both, either] {
         assert!(granted(CHAT, &body).await.expect("granted").nanos() >= nanos(900), "{body}");
     }
-    // What is another dialect's limits nothing here.
+    // The other dialect's member limits nothing here.
     let other = BODY.replace("max_tokens", "max_completion_tokens");
     let open = granted("/v1/messages", &other).await.expect("granted").nanos();
     assert!(open >= nanos(8_192), "{open}");

@@ -1,4 +1,4 @@
-//! Stores that die in the middle of a storm: what was asked is lost, or done without an answer, and comes again.
+//! Stores that fail in the middle of a storm: requests are lost, or are done without an answer, and are repeated.
 
 use tollgate::domain::outcome::{End, Outcome};
 use tollgate::domain::rejection::RejectionKind;
@@ -8,7 +8,7 @@ use crate::oracle::Sum;
 use crate::seeded::{Seeded, seeds};
 use crate::weather::Weather;
 
-/// The middle of the storm has no stores to speak of: two questions in three fail, of any store, either way.
+/// Runs a storm in the middle of which two of three requests to any store fail, either lost or without an answer.
 async fn outage(seed: u64, calls: u64, limits: [&str; 3]) -> (Sum, Vec<Outcome>) {
     let mut random = Seeded::new(seed);
     let storm = Storm::new(Weather::gusts(random.next()), limits);

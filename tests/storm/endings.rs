@@ -1,5 +1,5 @@
-//! What each way for a call to end is charged, to the unit; the numbers are those of the project's contract. Over both
-//! dialects, whole and streamed, and translated from the one to the other.
+//! The exact charge for each way that a call may end: in both dialects, whole and streamed, and translated between
+//! them. The numbers in the names are rows of the project's contract.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -31,13 +31,13 @@ use crate::in_process::revoked;
 use crate::oracle::price;
 use crate::site::{Site, mint, served};
 
-/// What a call asks for at most, and what it pays for a token of output.
+/// The most output that a call asks for, and the price of a token of output in billionths of a dollar.
 const MOST: u64 = 4_000;
 const TOKEN: i64 = 15_000;
-/// What the model can have made in a second at its top speed; the provider may go on for one after all is over.
+/// The tokens that the model can make in a second at its top speed. The provider may go on for a second after the end.
 const A_SECOND: u64 = 500;
 
-/// The time that the test makes pass.
+/// A clock of tokio's paused time.
 #[derive(Debug)]
 pub(crate) struct Paused(tokio::time::Instant);
 
@@ -57,13 +57,13 @@ impl Clock for Paused {
     }
 }
 
-/// One call, and what became of it.
+/// A call that has ended.
 struct Ended {
     what: String,
     outcome: Outcome,
     lines: Vec<Line>,
     is_stream: bool,
-    /// Whether the provider says of a stream what went in before it says anything else.
+    /// Whether the provider states the input at the beginning of a stream.
     states_input: bool,
 }
 
@@ -72,7 +72,7 @@ impl Ended {
         self.outcome.charged.expect("granted")
     }
 
-    /// Whether the provider has said in the end what it was.
+    /// Whether the provider stated its final usage.
     fn is_exact(&self) -> bool {
         self.outcome.attempts[0].usage_is_final
     }
@@ -81,7 +81,8 @@ impl Ended {
         self.lines.iter().map(price).fold(Money::ZERO, Money::saturating_add)
     }
 
-    /// Its input, and so many tokens of output: the input that the provider stated, or the most that it can have been.
+    /// The price of the input and this many tokens of output. The input is what the provider stated, or the most that
+    /// it can have been.
     fn of_output(&self, tokens: u64) -> Money {
         match self.lines.first().filter(|_| self.states_input) {
             Some(line) => {
@@ -107,16 +108,16 @@ async fn read(gateway: Gateway, request: Request<Body>) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 
-/// Every kind of call under this script, each on a site of its own; its client waits for so long.
+/// Makes every kind of call under this script, each on a site of its own. The clients wait for `patience`.
 async fn every(script: &str, patience: Duration) -> Vec<Ended> {
     every_under(script, false, LiveCalls::new, async |gateway, request, _| {
-        // Who has no more patience leaves.
+        // The client leaves when its patience is over.
         let _ = tokio::time::timeout(patience, read(gateway, request)).await;
     })
     .await
 }
 
-/// The same, asked by `ask`, which may cut it; the body of its answer may panic.
+/// The same, but the calls are made by `ask`, which may cut them. The body of the provider's answer may panic.
 async fn every_under(
     script: &str,
     panics: bool,
@@ -182,7 +183,7 @@ async fn row_3_no_head_costs_what_its_time_can_have_made() {
         assert_eq!(ended.outcome.attempts[0].status, None, "{}", ended.what);
         ended.assert_charged(ended.of_output(3 * A_SECOND));
     }
-    // Ten minutes, after which we give up ourselves, are time for all that was asked for.
+    // The gateway gives up after ten minutes. In that time everything that was asked for can have been made.
     for ended in every("sim:first=9000000", FOR_EVER).await {
         ended.assert_charged(ended.outcome.granted.expect("granted"));
     }
@@ -217,7 +218,7 @@ async fn row_7_a_whole_answer_without_usage_costs_what_its_time_can_have_made() 
 async fn rows_9_10_and_11_what_breaks_off_costs_what_its_time_can_have_made() {
     for fault in ["end", "error", "abort", "garbage"] {
         for ended in every(&format!("sim:deltas=70,{fault}=5,first=2000"), FOR_EVER).await {
-            // A whole answer has no room for an error event, and comes after all.
+            // A whole answer cannot carry an error event, so it comes complete.
             let due = if ended.is_exact() { ended.bill() } else { ended.of_output(3 * A_SECOND) };
             ended.assert_charged(due);
             assert!(!ended.is_exact() || fault == "error" && !ended.is_stream, "{}", ended.what);
@@ -234,10 +235,10 @@ async fn row_12_silence_that_we_end_ourselves_is_time_for_all_that_was_asked_for
 
 #[tokio::test(start_paused = true)]
 async fn row_13_who_hangs_up_pays_for_what_the_time_can_have_made() {
-    // The second time for no more than was asked for.
+    // The second time the charge is limited by what was asked for.
     for (patience, most) in [(4, 5 * A_SECOND), (30, MOST)] {
         for ended in every("sim:deltas=700,delay=100", Duration::from_secs(patience)).await {
-            // A whole answer comes at once.
+            // A whole answer has come by then.
             let due = if ended.is_stream { ended.of_output(most) } else { ended.bill() };
             ended.assert_charged(due);
             assert_eq!(ended.is_exact(), !ended.is_stream, "{}", ended.what);
@@ -255,7 +256,8 @@ async fn row_14_a_client_that_takes_nothing_pays_for_what_the_time_until_it_is_c
         assert!(live.is_empty());
     };
     for ended in every_under("sim:deltas=700,delay=100", false, live, takes_one).await {
-        // Somebody looks every second, and sees at the first that nothing is taken. A whole answer has come by then.
+        // The gateway looks every second, and first sees after one second that the client reads nothing. A whole answer
+        // has come by then.
         let due = if ended.is_stream { ended.of_output(6 * A_SECOND) } else { ended.bill() };
         ended.assert_charged(due);
         let end = if ended.is_stream { End::Cut } else { End::Complete };
@@ -265,7 +267,7 @@ async fn row_14_a_client_that_takes_nothing_pays_for_what_the_time_until_it_is_c
 
 #[tokio::test(start_paused = true)]
 async fn row_15_who_is_cut_pays_for_what_the_time_can_have_made() {
-    // While the head is waited for, in the middle of the answer, and when all that was asked for can have been made.
+    // Before the head, in the middle of the answer, and when everything that was asked for can have been made.
     for (script, seconds, most) in [
         ("sim:first=60000", 2, 3 * A_SECOND),
         ("sim:deltas=700,delay=100", 4, 5 * A_SECOND),
@@ -292,7 +294,7 @@ async fn row_16_what_a_shutdown_waits_for_costs_what_it_says_and_what_it_cuts_wh
     for (script, is_cut) in [("sim:deltas=30,delay=100", false), ("sim:deltas=700,delay=100", true)] {
         let finish = async |gateway: Gateway, request, live: LiveCalls| {
             let finish = async {
-                // It has been taken by then.
+                // By then the call has been admitted.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 live.finish(Duration::from_millis(3_999)).await
             };

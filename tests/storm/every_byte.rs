@@ -1,4 +1,4 @@
-//! Whoever leaves a stream, after whichever of its bytes, is charged once, and no less than was made.
+//! A client that leaves a stream is charged once, and no less than was made, whichever byte it leaves after.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::site::{Client, Site, served};
 use crate::watched::now;
 use crate::weather::Weather;
 
-/// The provider, but for how the bytes of its answers come.
+/// The simulated provider, with the bytes of its answers reshaped.
 fn shaped<F, B>(provider: &Simulated, shape: F) -> impl Client + use<F, B>
 where
     F: Fn(Body) -> B + Clone + Send + Sync + 'static,
@@ -43,7 +43,7 @@ where
     MapResponse::new(provider.clone(), move |answer: Response<Body>| answer.map(|body| Body::new(shape(body))))
 }
 
-/// The next chunk of which something is left.
+/// Fetches the next chunk that is not empty.
 fn refill(rest: &mut Bytes, body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<(), BoxError>>> {
     while rest.is_empty() {
         match ready!(Pin::new(&mut *body).poll_frame(cx)) {
@@ -55,7 +55,7 @@ fn refill(rest: &mut Bytes, body: &mut Body, cx: &mut Context<'_>) -> Poll<Optio
     Poll::Ready(Some(Ok(())))
 }
 
-/// An answer that comes byte by byte.
+/// A body that comes byte by byte.
 struct OneByOne {
     body: Body,
     rest: Bytes,
@@ -84,7 +84,7 @@ async fn a_governed_stream_left_after_its_nth_byte_is_charged_once_and_no_less_t
         while !ended {
             let model = format!("{family}-storm-{n:08}");
             let ask = Ask::of(model, &crowd.secrets[0], true, "sim:first=1,deltas=3,delay=1");
-            // A client that asks for the usage is given every byte as it comes.
+            // To a client that asks for the usage, every byte passes as it comes.
             let asked =
                 ask.json().replace(r#""stream":true"#, r#""stream":true,"stream_options":{"include_usage":true}"#);
             let (parts, _) = ask.request().into_parts();
@@ -113,11 +113,11 @@ async fn a_governed_stream_left_after_its_nth_byte_is_charged_once_and_no_less_t
     }
 }
 
-/// For how long the provider is silent in the middle; its clients have left before that is over.
+/// How long the provider is silent in the middle of an answer. Its clients leave before that is over.
 const SILENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// An answer that is silent for a while after so many bytes, in the middle of a chunk if need be, and then goes on.
+/// A body that is silent for a while after a number of bytes, even in the middle of a chunk, and then goes on.
 struct Halting {
     body: Body,
     rest: Bytes,
@@ -142,14 +142,14 @@ impl http_body::Body for Halting {
     }
 }
 
-/// A stream, and who takes it.
+/// A stream, and the client that reads it.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     door: &'static str,
     family: &'static str,
     script: &'static str,
     takes_gzip: bool,
-    /// Read on without its client.
+    /// Whether the gateway reads the answer on without the client.
     is_drained: bool,
 }
 
@@ -158,7 +158,7 @@ impl Stream {
         Stream { door, family, script, takes_gzip: false, is_drained: false }
     }
 
-    /// What the client would be given of a usage that it did not ask for is ours alone.
+    /// Leaves the stream after each of its bytes in turn. The client never gets a usage chunk that it did not ask for.
     async fn left_after_every_byte(self) {
         let (provider, halts) = (Simulated::new(), Arc::new(AtomicUsize::new(0)));
         let before = halts.clone();
@@ -184,14 +184,14 @@ impl Stream {
         let lines = storm.site.provider.bill().lines();
         let read_on = lines.iter().filter(|line| line.complete).count();
         assert!(!self.is_drained || read_on == lines.len(), "{self:?}: {read_on} of {} were read on", lines.len());
-        // Who has been handed the mark of the end has all of it, though the end itself has not come.
+        // A client that has the end marker has everything, even if the body has not ended yet.
         assert!(sum.complete >= 1 && sum.abandoned > n / 2, "{self:?}: {sum:?}");
         assert_eq!(storm.budgets.ledger().settlements, n + 1, "{self:?}: one entry a call");
     }
 
-    /// Whether the client of the `n`th call left before all had come, of which everything is right by then.
+    /// Makes the `n`th call and checks it. Returns whether its client left before everything had come.
     async fn is_left(&self, storm: &Storm, n: usize) -> bool {
-        // Of this one it is known how much it can make in a time, which is less than it is asked for.
+        // The speed of this model is known, so less than everything may be charged.
         let model = format!("{}-swift-{n:08}", self.family);
         let ask = Ask { max_tokens: 4_000, ..Ask::of(model, &storm.crowd.secrets[0], true, self.script) };
         let mut request = ask.request_at(self.door);
@@ -203,7 +203,7 @@ impl Stream {
         let is_left = timeout(PATIENCE, all).await.is_err();
         storm.site.settlements.drain().await;
         let outcome = storm.site.closed.lock().last().expect("it closed").clone();
-        // The bill is compared with all of them at the end, so as not to read it a thousand times.
+        // The bill is compared once, at the end, so that it is not read a thousand times.
         assert_eq!(storm.site.closed.lock().len(), n + 1, "{self:?}, byte {n}");
         assert!(outcome.charged < outcome.granted, "{self:?}, byte {n}: all that it was granted for {outcome:?}");
         let is_known = outcome.quality() == Some(Quality::Exact);

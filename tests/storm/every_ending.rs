@@ -1,5 +1,5 @@
-//! Whoever lets go of a call, however it would have ended and at whichever poll, holds nothing afterwards and owes no less
-//! than the provider bills.
+//! A call that is dropped holds nothing afterwards and is charged at least the provider's bill, whichever poll it is
+//! dropped after and however it would have ended.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -28,22 +28,22 @@ use crate::oracle::price;
 use crate::site::{served, served_beside};
 use crate::weather::Weather;
 
-/// One way for a call to end, and what is known of its price where nobody lets go of it.
+/// One way for a call to end, and what is known of its price if it is not dropped.
 #[derive(Debug, Clone, Copy)]
 struct Ending {
     script: &'static str,
     costs: Costs,
     most: u64,
-    /// Of the key's own pot.
+    /// The limit of the key's own pot.
     limit: &'static str,
     /// Whether the first of two upstreams cannot be reached.
     falls_back: bool,
     takes_gzip: bool,
-    /// Whether its answer is read on without its client.
+    /// Whether the gateway reads the answer on without the client.
     is_drained: bool,
-    /// When it is ended from outside.
+    /// When the call is cut.
     cut_after: Option<Duration>,
-    /// Whether it is one for streams alone.
+    /// Whether only streams can end like this.
     of_streams: bool,
 }
 
@@ -51,7 +51,7 @@ struct Ending {
 enum Costs {
     Nothing,
     TheBill,
-    /// No less than the bill, and nobody knows how much more.
+    /// At least the bill. The exact amount is unknown.
     Unknown,
 }
 
@@ -63,13 +63,13 @@ impl Ending {
     }
 }
 
-/// Lets go of such a call at its first poll, another at its second, and so on until one comes to its end; by each door,
-/// with each family of models, in one piece and streamed.
+/// Drops such a call after its first poll, another after its second, and so on until one comes to its end: at each API,
+/// with each family of models, whole and streamed.
 async fn at_every_poll(ending: Ending) {
     for (door, family) in DOORS {
         for is_stream in [true, false] {
             for questions in [Questions::Two, Questions::One] {
-                // Both ways to ask differ before the head alone, and a translation behind it.
+                // The two ways to ask the stores differ only before the head, and translation only after it.
                 let is_translated = (door == "/v1/messages") != (family == "claude");
                 if is_translated && questions == Questions::One || ending.of_streams && !is_stream {
                     continue;
@@ -85,7 +85,7 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
     for k in 1..1_000 {
         let what = format!("{ending:?}, {door} on {family}, streamed: {is_stream}, {questions:?}, poll {k}");
         let (storm, live) = site(ending, family, questions);
-        // Of this one it is known how much it can make in a time, so that less than all may be charged.
+        // The speed of this model is known, so less than everything may be charged.
         let model = format!("{family}-swift-{k:08}");
         let ask = Ask { max_tokens: ending.most, ..Ask::of(model, &storm.crowd.secrets[0], is_stream, ending.script) };
         let mut request = ask.request_at(door);
@@ -129,7 +129,7 @@ async fn one_kind(ending: Ending, door: &str, family: &str, is_stream: bool, que
     panic!("{ending:?} never came to its end");
 }
 
-/// Every store is pending twice on the way there, and twice on the way back.
+/// A site on which every request to a store is pending twice on the way there, and twice on the way back.
 fn site(ending: Ending, family: &str, questions: Questions) -> (Storm, LiveCalls) {
     let (provider, live) = (Simulated::new(), LiveCalls::new());
     let (weather, limits) = (Weather::yields(2), [ending.limit, "100", "100"]);
@@ -152,7 +152,7 @@ fn site(ending: Ending, family: &str, questions: Questions) -> (Storm, LiveCalls
     (Storm::toward(provider.clone(), questions, weather, limits, build), live)
 }
 
-/// Nothing listens there, which takes a moment to find out.
+/// An upstream that cannot be reached, which takes a moment to find out.
 async fn gone(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     tokio::task::yield_now().await;
     let rejection = Rejection::new(RejectionKind::UpstreamUnreachable, "nothing listens there").nothing_sent();
@@ -161,7 +161,7 @@ async fn gone(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(answer)
 }
 
-/// Whatever is asked for is asked of an upstream that is gone, and then of this one.
+/// Routes every call to an upstream that cannot be reached, and then to this one.
 struct Second {
     upstream: &'static str,
     dialect: Dialect,
@@ -174,7 +174,7 @@ impl Router for Second {
     }
 }
 
-/// Asks, and reads to the end; pending after each frame, so that it can be let go of there too.
+/// Asks, and reads to the end. It is pending after each frame, so that the call can be dropped there too.
 async fn whole(gateway: Gateway, request: Request<Body>, has_head: &AtomicBool) -> StatusCode {
     let answer = gateway.oneshot(request).await.expect("infallible");
     has_head.store(true, Ordering::SeqCst);
@@ -186,7 +186,7 @@ async fn whole(gateway: Gateway, request: Request<Body>, has_head: &AtomicBool) 
     status
 }
 
-/// The last of them, whose client read all that there was.
+/// Checks the last call, whose client read everything.
 fn ended(ending: Ending, what: &str, status: StatusCode, outcome: &Outcome, bill: Money) {
     let (charged, what) = (outcome.charged.unwrap_or_default(), format!("{what}: {status}, {bill} for {outcome:?}"));
     match ending.costs {
@@ -209,7 +209,7 @@ async fn a_call_that_its_provider_refuses_can_be_let_go_of_at_every_poll() {
     for script in ["sim:first=1,status=429", "sim:first=1,status=500", "sim:first=1,status=529", "sim:html"] {
         at_every_poll(Ending::of(script, Costs::Nothing)).await;
     }
-    // Of the edge before it, which does not know what is made behind.
+    // 524 comes from a proxy in front of the provider, which does not know what the provider makes.
     at_every_poll(Ending::of("sim:first=1,status=524", Costs::Unknown)).await;
 }
 
@@ -254,7 +254,7 @@ async fn an_answer_that_is_read_on_can_be_let_go_of_at_every_poll() {
     for (script, costs) in [
         ("sim:deltas=3,delay=1", Costs::TheBill),
         ("sim:deltas=3,abort=2", Costs::Unknown),
-        // Longer than it is read on for.
+        // Stalls for longer than the gateway reads on.
         ("sim:deltas=3,stall=2", Costs::Unknown),
     ] {
         at_every_poll(Ending { is_drained: true, ..Ending::of(script, costs) }).await;

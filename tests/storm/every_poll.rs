@@ -1,4 +1,5 @@
-//! Whoever lets go of a call, at whichever poll, after whichever frame, on whichever thread, holds nothing afterwards.
+//! A call that is dropped holds nothing afterwards, whichever poll or frame it is dropped after, and on whichever
+//! thread.
 
 use std::pin::pin;
 use std::thread;
@@ -11,14 +12,14 @@ use crate::calls::{Ask, polls};
 use crate::in_process::{Questions, Storm};
 use crate::weather::Weather;
 
-/// Every store is pending twice on the way there, and twice on the way back.
+/// A site on which every request to a store is pending twice on the way there, and twice on the way back.
 fn site(questions: Questions) -> Storm {
     Storm::asked(questions, Weather::yields(2), ["100", "100", "100"])
 }
 
 const FAMILIES: [(&str, bool); 4] = [("claude", true), ("claude", false), ("gpt", true), ("gpt", false)];
 
-/// Both ways to ask, for each family, in one piece and streamed.
+/// Both ways to ask the stores, for each family of models, whole and streamed.
 fn all() -> impl Iterator<Item = (Questions, &'static str, bool)> {
     FAMILIES
         .into_iter()

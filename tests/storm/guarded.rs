@@ -1,4 +1,4 @@
-//! Streams that were granted too little, and are granted more or ended, let go of at every poll.
+//! Streams that were granted too little, and are granted more or are ended, dropped after every poll.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::site::{Site, mint};
 use crate::watched::Watched;
 use crate::weather::Weather;
 
-/// Counts a hundredth of what the provider will.
+/// A token counter that counts a hundredth of what the provider counts.
 struct Blind;
 
 #[async_trait]
@@ -35,21 +35,22 @@ impl TokenCounter for Blind {
     }
 }
 
-/// Lets go of such a stream at its first poll, another at its second, and so on until one comes to its end: gives the
-/// account of that one, what the provider bills for it, and at how many polls a stream was let go of.
+/// Drops such a stream after its first poll, another after its second, and so on until one comes to its end. Returns
+/// the outcome of that one, the provider's bill for it, and the number of streams that were dropped after they had
+/// begun.
 async fn at_every_poll(door: &str, limit: &str) -> (Outcome, Money, usize) {
     let mut begun = 0;
     for k in 1..2_000 {
         let keys = MemoryKeys::new();
         let (record, key) = mint(&keys, Principal::new("ada").budget(Window::Total, limit.parse().expect("an amount")));
         let pots = record.principal.budgets.clone();
-        // Pending twice on the way there, and twice on the way back.
+        // Each request to the store is pending twice on the way there, and twice on the way back.
         let budgets = Watched::new(MemoryBudgets::new().clock(noon()), pots, Weather::yields(2));
         let money = BudgetLayer::new(budgets.clone()).estimator(Estimator::Counted).over_budget(OverBudget::Reject);
         let site = Site::with(keys, RateLimitLayer::new(MemoryLimits::new()), money, |layer| {
             layer.clock(Paused::new()).ingest(IngestLayer::new().count_by(Blind))
         });
-        // The provider takes four bytes for a token: a thousand of them go in.
+        // The provider counts four bytes as a token, so the input is a thousand tokens.
         let script = format!("sim:deltas=12,delay=1 {}", "x".repeat(4_000));
         let ask = Ask { max_tokens: 200, ..Ask::of("claude-swift".into(), &key, true, &script) };
         let asked = async {
@@ -71,7 +72,7 @@ async fn at_every_poll(door: &str, limit: &str) -> (Outcome, Money, usize) {
             return (outcome, bill, begun);
         }
         begun += usize::from(outcome.bytes_out > 0);
-        // At the last of them all has come, and only the end is not seen.
+        // After the last polls everything has come, and only the end of the body has not been seen.
         let is_complete = outcome.end == End::Complete && charged == bill;
         assert!(is_complete || matches!(outcome.end, End::Abandoned | End::Cut), "{what}");
     }
@@ -86,7 +87,7 @@ async fn a_stream_that_is_granted_more_can_be_let_go_of_at_every_poll() {
         let (outcome, bill, begun) = at_every_poll(door, "100").await;
         assert!(begun > 9, "{begun}");
         assert_eq!((outcome.end, outcome.charged), (End::Complete, Some(bill)));
-        // What was guessed is the output, and next to nothing that goes in.
+        // The first grant covers the output and almost none of the input.
         assert!(outcome.granted > Some("0.006".parse().expect("an amount")), "it was granted more: {outcome:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The storm without sockets: as many interleavings as a seed can make.
+//! The storm without sockets. The seed decides what the clients do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::watched::Watched;
 use crate::weather::{Weather, Weathered};
 use crate::whole::Whole;
 
-/// So that no window ends in the middle of a storm at midnight.
+/// A clock at noon, so that no window ends in the middle of a storm.
 pub(crate) fn noon() -> Arc<ManualClock> {
     Arc::new(ManualClock::at("2026-11-25T12:00:00Z".parse().expect("a time")))
 }
 
-/// A crowd with its site, and the stores behind it.
+/// A crowd of clients, their site, and its stores.
 pub(crate) struct Storm {
     pub(crate) crowd: Crowd,
     pub(crate) budgets: Watched,
@@ -39,21 +39,21 @@ pub(crate) struct Storm {
     live: LiveCalls,
 }
 
-/// What a crowd that asks at the same moment is made of.
+/// What a crowd that asks at the same moment consists of.
 #[derive(Debug, Default)]
 pub(crate) struct Burst {
     streams: usize,
     leaving: usize,
-    /// Under way at one moment.
+    /// The largest number of calls under way at one moment.
     most: usize,
 }
 
-/// How limits and budgets are asked.
+/// How the stores of limits and budgets are asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Questions {
-    /// By a layer each.
+    /// Each by its own layer.
     Two,
-    /// In one step.
+    /// Both in one step, by `AdmissionLayer`.
     One,
 }
 
@@ -66,7 +66,7 @@ impl Storm {
         Self::recorded(questions, weather, limits, |layer| layer)
     }
 
-    /// With another trail.
+    /// With another audit layer.
     pub(crate) fn recorded(
         questions: Questions,
         weather: Weather,
@@ -78,7 +78,7 @@ impl Storm {
         Self::toward(provider, questions, weather, limits, build)
     }
 
-    /// With upstreams that `build` brings.
+    /// With the upstreams that `build` adds.
     pub(crate) fn toward(
         provider: Simulated,
         questions: Questions,
@@ -105,7 +105,8 @@ impl Storm {
         Storm { crowd, budgets, limits, weather, site, live }
     }
 
-    /// Sends so many calls within 150 ms, cuts some of them whenever a few have ended, and tells `progress` of each that has.
+    /// Makes this many calls within 150 ms, cuts some whenever a few have ended, and tells `progress` of each that has
+    /// ended.
     pub(crate) async fn rage(&self, calls: u64, random: &mut Seeded, progress: impl Fn(usize)) {
         let mut clients = JoinSet::new();
         for number in 0..calls {
@@ -114,8 +115,8 @@ impl Storm {
         self.watch(clients, random, progress).await;
     }
 
-    /// As [`rage`](Self::rage), all of them at the same moment. How many streams there are, how many hang up, and how many were
-    /// under way at once.
+    /// As [`rage`](Self::rage), but with all calls at the same moment. Returns how many are streams, how many hang up,
+    /// and how many were under way at once.
     pub(crate) async fn burst(&self, calls: u64, random: &mut Seeded) -> Burst {
         let (mut clients, together, mut burst) = (JoinSet::new(), Together::of(calls), Burst::default());
         for number in 0..calls {
@@ -141,7 +142,7 @@ impl Storm {
         }
     }
 
-    /// Waits for the settlements, which must come to an end, and compares everything with everything.
+    /// Waits for the settlements, which must come to an end, and then compares bill, ledger, outcomes and records.
     pub(crate) async fn reckon(&self, calls: u64) -> Sum {
         tokio::time::timeout(Duration::from_secs(60), self.site.settled()).await.expect("settlements come to an end");
         self.crowd.assert_no_slot_is_held(&self.limits);
@@ -150,7 +151,7 @@ impl Storm {
     }
 }
 
-/// Each call of a storm asks for a model of its own.
+/// The number of a call, from its model: each call of a storm asks for a model name of its own.
 fn number(model: &str) -> u64 {
     model.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
@@ -159,7 +160,7 @@ pub(crate) fn revoked() -> Rejection {
     Rejection::new(RejectionKind::Unauthenticated, "this key was revoked")
 }
 
-/// One storm: a `burst` at one moment, or all within 150 ms.
+/// Runs one storm: as a `burst` at one moment, or within 150 ms.
 async fn storm(questions: Questions, seed: u64, calls: u64, limits: [&str; 3], burst: bool) -> (Burst, Sum) {
     let mut random = Seeded::new(seed);
     let storm = Storm::asked(questions, Weather::gusts(random.next()), limits);
@@ -186,7 +187,7 @@ async fn spent_and_held_never_exceed_the_limit_among_a_thousand_calls_of_which_a
         let (burst, sum) = storm(questions, seed, 1_000, ["0.02", "0.035", "0.06"], true).await;
         assert!((450..550).contains(&burst.streams) && (200..300).contains(&burst.leaving), "{burst:?}");
         assert!(burst.most > 100, "{burst:?}");
-        // How many exactly is for the scheduler to say.
+        // The exact numbers depend on the scheduler.
         assert!((50..500).contains(&sum.admitted) && sum.held > 0 && sum.refused > 300, "{sum:?}");
         assert!(sum.clamped > 0 && sum.abandoned > 50 && sum.complete > 50 && sum.cut > 0, "{sum:?}");
     }

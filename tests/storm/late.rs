@@ -1,4 +1,5 @@
-//! A question that arrives after whoever asked it has gone: the far end of a network does not know that nobody listens.
+//! Requests to a store that arrive after their client has gone: the far end of a network does not know that nobody
+//! waits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ use crate::calls::{Ask, Leaves};
 use crate::site::{Site, mint};
 use crate::support::dir::Dir;
 
-/// A store at the end of a slow line: what it is asked arrives when the test says so, whether or not anybody waits.
+/// A store behind a slow network. Requests arrive when the test says so, whether or not anybody still waits.
 struct Far<S> {
     store: Arc<S>,
     line: Line,
@@ -41,7 +42,7 @@ impl Line {
         self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
-    /// Lets arrive what is on its way.
+    /// Lets the requests that are on their way arrive.
     async fn arrive(&self) {
         let tasks = std::mem::take(&mut *self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner));
         assert_eq!(tasks.len(), 1, "one question was asked");
@@ -58,7 +59,7 @@ impl<S: BudgetStore> BudgetStore for Far<S> {
         let (store, id, session, budgets, wish) =
             (self.store.clone(), ask.id, ask.session, ask.budgets.to_vec(), ask.wish);
         self.line.send(async move {
-            // Whatever it says: nobody hears it.
+            // Nobody waits for the answer.
             let _ = store.reserve(&Reserve::new(id, session, &budgets, wish), at).await;
         });
         std::future::pending().await
@@ -86,7 +87,7 @@ impl<S: BudgetStore> BudgetStore for Far<S> {
     }
 }
 
-/// Asks, and leaves while the store is asked.
+/// Makes a call, and leaves while the store is asked.
 async fn leave(site: &Site, key: &str) {
     let ask = Ask {
         model: "claude-storm".into(),

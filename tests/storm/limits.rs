@@ -1,4 +1,4 @@
-//! Requests, tokens and slots, counted among many calls at once.
+//! Limits of requests, tokens and slots, with many calls at once.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -66,7 +66,7 @@ fn left(limits: &MemoryLimits, limit: &Limit) -> u64 {
     now(limits.standing(std::slice::from_ref(limit), At::Store)).expect("memory")[0].left
 }
 
-/// Counts those who have begun and not ended, as the provider sees them.
+/// Counts the calls that are in flight, as the provider sees them.
 #[derive(Clone, Default)]
 struct Gauge {
     under_way: Arc<AtomicU64>,
@@ -89,7 +89,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A body that is in flight until it has ended, or is dropped.
+/// A body that counts as in flight until it has ended or is dropped.
 struct Gauged {
     body: Body,
     in_flight: Option<InFlight>,
@@ -144,7 +144,7 @@ async fn of_two_hundred_calls_at_once_never_more_than_four_are_at_the_provider()
         let one = ask(number, &secrets[usize::try_from(number % 5).expect("small")], "sim:deltas=4,delay=1,first=1");
         let gateway = site.gateway.clone();
         clients.spawn(async move {
-            // Until it has been let in: a refusal says that a second is soon enough, which is for people.
+            // Ask until it is admitted. `retry-after` says one second, but this test does not wait as long.
             for _ in 0..10_000 {
                 let answer = gateway.clone().oneshot(one.request()).await.expect("infallible");
                 match answer.status().as_u16() {
@@ -186,7 +186,7 @@ async fn a_slot_is_held_until_the_last_byte_of_a_stream() {
     assert!(body.frame().await.is_none());
     assert_eq!(status(&site, &ask(number + 1, &key, "sim:deltas=1")).await, 200, "it has ended");
 
-    // Hung up on, an answer frees its slot too; so does one whose client went before its head.
+    // An answer that the client drops frees its slot too, even if the client leaves before the head.
     let answer = site.gateway.clone().oneshot(ask(98, &key, "sim:stall=1").request()).await.expect("infallible");
     let mut body = answer.into_body();
     body.frame().await.expect("the first").expect("whole");
@@ -206,7 +206,7 @@ async fn as_many_requests_pass_a_minute_as_the_limit_says_whoever_comes_at_once(
     let weathered = Weathered { store: limits.clone().clock(clock.clone()), weather: Weather::gusts(32) };
     let budgets = BudgetLayer::new(MemoryBudgets::new());
     let site = Arc::new(Site::with(keys, RateLimitLayer::new(weathered), budgets, |layer| layer.clock(clock.clone())));
-    // A minute's worth at first, then as much as has come back; a minute and a half is no more than one.
+    // A minute's worth at first, then as much as has flowed back, and never more than a minute's worth.
     for (pass, expected) in [(0, 60), (10, 10), (1, 1), (90, 60), (0, 0)] {
         clock.advance(Duration::from_secs(pass));
         let mut clients = JoinSet::new();
@@ -245,7 +245,7 @@ async fn tokens_that_were_not_used_come_back_and_those_beyond_the_estimate_are_o
     let used = site.only().await.usage.map(|usage| usage.total_input() + usage.output).expect("usage");
     assert_eq!(10_000 - left(&limits, &limit), used, "what it took in the end");
 
-    // An answer far beyond the expected 512.
+    // An answer far longer than the expected 512 tokens.
     let before = left(&limits, &limit);
     let mut large = ask(2, &key, "sim:deltas=3000");
     large.max_tokens = 4_000;
@@ -254,7 +254,7 @@ async fn tokens_that_were_not_used_come_back_and_those_beyond_the_estimate_are_o
     assert!(used > 3_000);
     assert_eq!(before - left(&limits, &limit), used);
 
-    // Of an answer that nobody read to its end the estimate stands, whatever it has said of itself so far.
+    // For an answer that was not read to its end the estimate counts, whatever usage it has stated so far.
     for frames in 0..6 {
         let before = left(&limits, &limit);
         let one = ask(3 + frames, &key, "sim:deltas=40");

@@ -1,5 +1,5 @@
-//! Storms: a thousand calls at once through the whole governed stack, stores that die in the middle, clients that hang up
-//! anywhere, and whoever tries the door by other ways.
+//! Storms: a thousand calls at once through the whole governed stack, stores that fail in the middle, clients that hang
+//! up anywhere, and attempts to get around authentication and budgets.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! The machine that a budget store runs on, and a network to it that loses, repeats and delays.
+//! The machine of a budget store, and a network to it that loses, repeats and delays messages.
 #![expect(clippy::disallowed_methods, reason = "a network delivers whatever becomes of whoever asked")]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::seeded::Seeded;
 use crate::watched::now;
 use crate::weather::Fault;
 
-/// Time as the store has it: what passes, and what its clock was set to besides.
+/// The clock of the store: the time that passes, plus an offset.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreClock {
     began: tokio::time::Instant,
@@ -33,7 +33,7 @@ impl StoreClock {
         StoreClock { began: tokio::time::Instant::now(), set: Arc::default() }
     }
 
-    /// It jumps, to so many seconds before or behind the time.
+    /// Sets the offset in seconds, ahead of the true time or behind it.
     pub(crate) fn jump(&self, seconds: i64) {
         self.set.store(seconds, Ordering::SeqCst);
     }
@@ -51,18 +51,18 @@ impl Clock for StoreClock {
     }
 }
 
-/// The machine that the store runs on, and what must be true of it.
+/// The machine of the store, with the account that it is checked against.
 pub(crate) struct Node {
     store: MemoryBudgets,
     pots: Vec<Budget>,
     pub(crate) granted: HashMap<Uuid, (Money, Vec<Pot>)>,
-    /// For how much, and by which pots: the first word counts.
+    /// The amount and the pots of each settled id. The first settlement counts.
     pub(crate) settled: HashMap<Uuid, (Money, Vec<Pot>)>,
     pub(crate) wrong: Vec<String>,
 }
 
 impl Node {
-    /// With every pot that there is.
+    /// A store of these pots.
     pub(crate) fn new(pots: &[Budget], clock: StoreClock) -> Self {
         let mut distinct: Vec<Budget> = Vec::new();
         for budget in pots {
@@ -75,7 +75,7 @@ impl Node {
     }
 
     fn reserve(&mut self, ask: &Reserve<'_>) -> Result<Verdict, StoreError> {
-        // A question that comes after its end: nobody waits for the answer, and nobody would ever settle it.
+        // A request that arrives after its settlement: nobody waits for the answer, and nobody would settle the hold.
         if self.settled.contains_key(&ask.id) {
             return Err(Fault::Lost.error());
         }
@@ -126,8 +126,8 @@ impl Node {
         }
     }
 
-    /// What must be spent of a pot once nothing is held any more: every settlement once, and for what nobody settled all
-    /// that was granted.
+    /// What must be spent of a pot once nothing is held any more: each settlement once, and the whole grant of each
+    /// call that was not settled.
     pub(crate) fn due(&self, pot: &Pot) -> Money {
         let settled = self.settled.values().filter(|(_, pots)| pots.contains(pot)).map(|(actual, _)| *actual);
         let forfeited = self.granted.iter().filter(|(id, _)| !self.settled.contains_key(id));
@@ -136,7 +136,7 @@ impl Node {
     }
 }
 
-/// One gateway's way to the node. It goes with the process that it belongs to.
+/// The connection of one gateway process to the node.
 #[derive(Clone)]
 pub(crate) struct Link {
     node: Arc<Mutex<Node>>,
@@ -150,12 +150,12 @@ impl Link {
         Link { node: node.clone(), random: random.clone(), is_dead: Arc::default(), is_cut: Arc::default() }
     }
 
-    /// Nothing comes through any more, or everything that may does again.
+    /// Cuts the connection, or restores it.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
     }
 
-    /// The process is gone: what it still asks is asked by nobody.
+    /// The process is dead: its later requests are not sent.
     pub(crate) fn die(&self) {
         self.is_dead.store(true, Ordering::SeqCst);
     }
@@ -176,8 +176,7 @@ impl Link {
         })
     }
 
-    /// A question on its way, which arrives whatever becomes of whoever asked: once, twice, or not at all; and so does its
-    /// answer.
+    /// Sends a request, which arrives once, twice, or not at all, even if the caller has gone. So does its answer.
     async fn send<T: Send + 'static>(
         &self,
         deliver: impl Fn(&mut Node) -> Result<T, StoreError> + Send + 'static,
@@ -205,7 +204,7 @@ impl Link {
         if self.is_dead.load(Ordering::SeqCst) {
             return std::future::pending().await;
         }
-        // Lost there or on the way back: nobody can tell.
+        // The caller cannot tell whether the request or the answer was lost.
         heard.ok().and_then(Result::ok).unwrap_or_else(|| Err(Fault::Unheard.error()))
     }
 }

@@ -1,4 +1,4 @@
-//! What must be true once a storm is over, by the provider's own bill.
+//! Checks what must be true once a storm is over, by the provider's own bill.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use tollgate::testing::Line;
 use crate::site::{Site, catalog};
 use crate::watched::Watched;
 
-/// What came of the calls.
+/// How the calls of a storm ended.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
     pub(crate) admitted: usize,
@@ -21,12 +21,13 @@ pub(crate) struct Sum {
     pub(crate) abandoned: usize,
     pub(crate) complete: usize,
     pub(crate) cut: usize,
-    /// Refused because of calls in flight, or because it is gone.
+    /// Refused because other calls hold the money.
     pub(crate) held: usize,
+    /// Refused because the money is spent.
     pub(crate) spent: usize,
 }
 
-/// What the provider charges for a line.
+/// The price of a line of the bill.
 pub(crate) fn price(line: &Line) -> Money {
     let catalog = catalog();
     let card = catalog.find(&line.model).expect("a model of the storm");
@@ -34,7 +35,7 @@ pub(crate) fn price(line: &Line) -> Money {
     card.cost(&usage, tollgate::domain::catalog::Terms::default()).expect("a sum that can be said")
 }
 
-/// Compares bill, ledger, outcomes and records of a site that has settled.
+/// Compares the bill, ledger, outcomes and records of a site that has settled.
 pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
     let ledger = budgets.ledger();
     ledger.assert_right();
@@ -86,7 +87,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
         assert_eq!(ledger.spent(pot), charged, "{pot:?}");
     }
 
-    // The same sum, from what an auditor reads.
+    // The same sum, from the audit records.
     let said = records.iter().map(|record| {
         let json = serde_json::to_value(record).expect("a record");
         let Value::String(charged) = &json["charged_usd"] else { return Money::ZERO };
@@ -97,7 +98,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
     sum
 }
 
-/// A call against its line on the bill.
+/// Checks a call against its line on the bill.
 fn one(outcome: &Outcome, charged: Money, line: Option<&Line>) {
     let Some(granted) = outcome.granted else {
         assert!(line.is_none(), "not granted, and sent all the same: {outcome:?}");
@@ -107,7 +108,7 @@ fn one(outcome: &Outcome, charged: Money, line: Option<&Line>) {
     assert!(charged <= granted, "charged beyond its grant: {outcome:?}");
     let bill = line.map_or(Money::ZERO, price);
     assert!(charged >= bill, "charged less than {bill}, which {line:?} says: {outcome:?}");
-    // Of an upstream that was not reached nothing can be seen.
+    // Leave out attempts at upstreams that were not reached.
     let mut sent = outcome.attempts.iter().filter(|attempt| attempt.end != AttemptEnd::Unsent).peekable();
     let final_usage = sent.peek().is_some() && sent.all(|attempt| attempt.usage_is_final);
     if final_usage {

@@ -1,4 +1,4 @@
-//! Stores of somebody else's that panic: the call fails, and nothing else does.
+//! Custom stores that panic: the call fails, and nothing else does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use tollgate::store::{At, Session, StoreError};
 use crate::calls::{Ask, Leaves};
 use crate::site::{Site, mint};
 
-/// Which questions panic.
+/// Which requests panic.
 #[derive(Clone, Default)]
 struct Panics {
     keys: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ impl KeyStore for Panicking<MemoryKeys> {
 impl BudgetStore for Panicking<MemoryBudgets> {
     async fn reserve(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         let verdict = self.0.reserve(ask, at).await;
-        // Done, and then the panic: as bad as it gets.
+        // The worst case: the panic comes after the request was done.
         self.asked();
         verdict
     }
@@ -125,7 +125,7 @@ fn house(panics: &Panics) -> House {
 }
 
 impl House {
-    /// Whether the call came to an end without a panic.
+    /// Makes a call. Returns whether it ended without a panic.
     async fn calls(&self) -> bool {
         let mut task = JoinSet::new();
         task.spawn(self.ask.clone().run(self.site.gateway.clone()));
@@ -160,9 +160,9 @@ async fn a_store_that_panics_when_it_is_told_takes_no_process_down_and_is_told_a
     let panics = Panics::default();
     let house = house(&panics);
     panics.settles.store(true, Ordering::SeqCst);
-    // At the close of a call that was served.
+    // The panic comes at the close of a call that was served.
     assert!(house.calls().await);
-    // And while the panic of the question unwinds, where a second one would be the end.
+    // The panic comes while another one unwinds, where it would abort the process.
     panics.asks.store(true, Ordering::SeqCst);
     assert!(!house.calls().await);
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -1,5 +1,5 @@
-//! What is held is for the model that is paid, and bounds what it makes: also where clients name no limit, where somebody
-//! further in chooses the model, and where two layers ask one store.
+//! The money that is held is for the model that is charged, and bounds its output. This includes clients that name no
+//! limit, inner layers that choose the model, and two layers over one store.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn card(name: &str, input: &str, output: &str) -> ModelCard {
     ModelCard::new(name, Prices::new(input.parse().expect("a price"), output.parse().expect("a price")))
 }
 
-/// A site under this catalogue whose one key has this budget.
+/// A site with this catalog, whose only key has this budget.
 fn site(budget: Budget, catalog: Catalog, more: impl FnOnce(GatewayLayer) -> GatewayLayer) -> (Site, String) {
     let keys = MemoryKeys::new();
     let (_, key) = mint(&keys, Principal::new("ada").budget_of(budget));
@@ -55,7 +55,8 @@ fn total(limit: &str) -> Budget {
     Budget::new(Scope::user("ada"), Window::Total, usd(limit))
 }
 
-/// Of such a call of Chat Completions: whether it was told of a clamp, what was sent, and what became of it.
+/// Makes a Chat Completions call. Returns whether the client was told of a clamp, what was sent upstream, and the
+/// outcome.
 async fn ask(site: &Site, key: &str, body: &str) -> (bool, Value, Outcome) {
     let request = Request::post(CHAT).header("x-api-key", key).body(Body::from(body.to_owned()));
     let answer = site.gateway.clone().oneshot(request.expect("a request")).await.expect("infallible");
@@ -92,7 +93,7 @@ async fn a_client_that_names_no_limit_is_asked_for_as_it_came_where_no_budget_re
     let free = card("gpt-storm", "0", "0");
     for (budget, catalog) in [
         (total("100").soft(), catalog()),
-        // Nobody knows how much it makes, and it costs nothing.
+        // A model without a known maximum of output, which costs nothing.
         (total("100"), catalog().with(free)),
     ] {
         let (site, key) = site(budget, catalog, |layer| layer);
@@ -106,7 +107,8 @@ async fn a_client_that_names_no_limit_is_asked_for_as_it_came_where_no_budget_re
 #[tokio::test]
 async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_and_is_no_more_than_its_model_gives() {
     let small = || card("gpt-storm", "3", "15").context_window(10_000).max_output(8_000);
-    // Beyond, a server that counts both refuses it, and gives no more than there is room for.
+    // If the input leaves no room for the limit, no limit is sent. A server that counts both would refuse it, and the
+    // window bounds the output anyway.
     for (bytes, said) in [(100, &[8_000][..]), (1_500, &[8_000]), (2_500, &[]), (40_000, &[])] {
         let (site, key) = site(total("100"), catalog().with(small()), |layer| layer);
         let content = format!("sim:deltas=9 {}", "x".repeat(bytes));
@@ -116,7 +118,8 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
         assert!(outcome.granted.expect("granted").nanos() >= 8_000 * 15_000, "held for all the same: {outcome:?}");
     }
 
-    // What the client named is said to a server that knows only the other name, whether there is room for it or not.
+    // The client's own limit is also sent under the other name, which is the only one that some servers know, whether
+    // or not there is room for it.
     let llama = card("llama-storm", "3", "15").context_window(10_000).max_output(8_000);
     let table = ModelTable::new().pattern("llama*", "openai", Dialect::OpenAiChat);
     let (site, key) = site(total("100"), catalog().with(llama), |layer| layer.router(table));
@@ -127,7 +130,7 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
     let (_, sent, _) = ask(&site, &key, &body.to_string()).await;
     assert_eq!(stated(&sent), [4_000, 4_000]);
 
-    // What is held is for the most that any gives; what is sent, for the one that it is sent to.
+    // The hold covers the largest output of any target. The limit that is sent is that of the target.
     let catalog = catalog().with(card("gpt-tiny", "3", "15").context_window(200_000).max_output(1_000));
     let table = ModelTable::new().pattern("gpt*", "openai", Dialect::OpenAiChat);
     let table = table.alias("gpt-any", ["gpt-tiny", "gpt-storm"]);
@@ -138,7 +141,7 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
     assert_eq!((&sent["model"], stated(&sent)), (&json!("gpt-tiny"), vec![1_000]));
     assert!(outcome.granted.expect("granted").nanos() > 8_192 * 15_000, "{outcome:?}");
 
-    // It goes to any of them, and one has no room for it.
+    // One of the possible targets has no room for the limit.
     let (site, key) = self::site(total("100"), narrow, |layer| layer.router(table));
     let content = format!("sim:deltas=9 {}", "x".repeat(40_000));
     let body = json!({ "model": "gpt-any", "messages": [{ "role": "user", "content": content }] });
@@ -146,7 +149,7 @@ async fn the_limit_that_nobody_named_is_said_where_the_window_has_room_for_it_an
     assert_eq!((&sent["model"], stated(&sent)), (&json!("gpt-tiny"), vec![]));
 }
 
-/// A service of the host's, and how often it was asked.
+/// A host's service, and the count of its requests.
 fn mine(
     answer: &'static str,
 ) -> (
@@ -182,7 +185,7 @@ const QUESTION: &str = r#"{"model":"claude-NAME","max_tokens":50,"messages":[{"r
 async fn in_front_of_the_hosts_own_service_a_call_is_charged_by_the_model_that_was_held_for() {
     let table = || {
         let table = ModelTable::new().pattern("claude*", "mine", Dialect::Anthropic);
-        // The first has a price of its own, the second none.
+        // The first alias has its own price, and the second has none.
         let table = table.alias("claude-cheap", ["claude-dear"]).alias("claude-fast", ["claude-dear"]);
         table.alias("claude-any", ["claude-storm", "claude-dear"])
     };
@@ -215,7 +218,7 @@ async fn in_front_of_the_hosts_own_service_a_call_is_charged_by_the_model_that_w
 
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// What a stack by hand answers somebody who has this budget, and what became of the call.
+/// Asks a hand-built stack as a principal with this budget. Returns the status and the outcome.
 async fn by_hand(stack: Stack, model: &str, budget: Budget) -> (u16, Outcome) {
     let closed = Closed::default();
     let observer = closed.clone();
@@ -242,10 +245,10 @@ async fn a_translation_asks_for_no_model_that_the_money_was_not_granted_for() {
         ("storm", Some("gpt-dear"), false, 500),
         ("storm", Some("gpt-dear"), true, 500),
         ("any", Some("gpt-dear"), true, 200),
-        // It asks for what the route says, and where there is none for what the client named.
+        // Without a model of its own, the translation asks for the route's model, or else for the client's.
         ("any", None, true, 200),
         ("storm", None, false, 200),
-        // Nor does it choose among several.
+        // It does not choose among several targets.
         ("two", None, true, 500),
     ] {
         let what = format!("{model} as {translated:?}, routed: {is_routed}");
@@ -301,7 +304,7 @@ async fn soft_budgets_pay_for_whatever_model_is_asked_for() {
         assert_eq!(outcome.charged, cost(&dear("gpt-dear")), "{outcome:?}");
     }
 
-    // One that refuses, further out, has paid for what was asked for.
+    // An outer hard budget has held money for the model that the client named.
     let everyone = Budget::new(Scope::global(), Window::Day, usd("5"));
     let hard = BudgetLayer::new(MemoryBudgets::new()).for_everyone(everyone);
     let (answered, _) = by_hand(Stack::new(hard.layer(soft(Stack::new(stack)))), "storm", total("9").soft()).await;

@@ -1,6 +1,6 @@
 use std::env;
 
-/// Random numbers that come again with their seed (SplitMix64).
+/// Pseudo-random numbers, the same for the same seed (SplitMix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Seeded(u64);
 
@@ -25,7 +25,7 @@ impl Seeded {
     }
 }
 
-/// The seeds to run under: those given, or the one in `TOLLGATE_SEED`. What is said here is shown when the test fails.
+/// Returns the seeds to run: the given ones, or the one in `TOLLGATE_SEED`. What this prints shows when the test fails.
 pub(crate) fn seeds(given: &[u64]) -> Vec<u64> {
     let chosen = env::var("TOLLGATE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = chosen.map_or_else(|| given.to_vec(), |seed| vec![seed]);

@@ -1,4 +1,4 @@
-//! What `{:?}` shows of everything public that may hold a secret.
+//! `{:?}` of every public type that may hold a secret shows none.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -50,7 +50,7 @@ use crate::site::{PEPPER, Site, UPSTREAM_KEY, mint, pepper, providers};
 use crate::support::dir::Dir;
 use crate::watched::now;
 
-/// Everything that was shown, of each thing in both ways, and every word of it.
+/// Looks for secrets in the `Debug` output of values, plain and pretty, and collects its words.
 struct Shown(Canaries, BTreeSet<String>);
 
 impl Shown {
@@ -68,7 +68,7 @@ impl Shown {
     }
 }
 
-/// Every public struct and enum, by the sources.
+/// Finds the names of all public structs and enums in the sources.
 fn public_types() -> BTreeSet<String> {
     let (mut waiting, mut found) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")], BTreeSet::new());
     while let Some(path) = waiting.pop() {
@@ -94,7 +94,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     let cached = CachedKeys::new(keys.clone());
     cached.find(&record.digest).await.expect("memory");
 
-    // Keys and what proves them.
+    // Keys and credentials.
     shown.look(&fresh);
     shown.look(&Pepper::new(PEPPER));
     shown.look(&record);
@@ -111,7 +111,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
         shown.look(&credential);
     }
 
-    // Stores, and what they are asked and answer.
+    // Stores, their requests and their answers.
     for store in [&keys as &dyn Debug, &cached, &limits, &budgets] {
         shown.look(store);
     }
@@ -200,7 +200,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     let refused = Rejection::new(RejectionKind::NotFound, "it is not there");
     shown.look(&render(&refused, Dialect::Anthropic, "an id"));
 
-    // A call from within, and what is left of it.
+    // A call as a gate sees it, and its outcome.
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let keep = seen.clone();
     let site =
@@ -223,7 +223,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     assert!(gone.is_empty(), "looked at, or no longer there: {gone:?}");
 }
 
-/// A file of keys, money and what was said, and a journal, of which one has seen the key.
+/// Looks at a SQLite file with keys, money and content, and at a journal. The file has seen the key.
 async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &Reserve<'_>) {
     let dir = Dir::new("shown");
     let sqlite = Sqlite::options().without_fsync().open(dir.join("shown.db")).await.expect("a new file");
@@ -245,7 +245,7 @@ async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &R
     shown.look(&UpstreamWatch::new(journal.events(), 3));
     shown.look(&AuditLayer::journaled(journal));
     sqlite.close().await.expect("closed");
-    // What they say where they are not what they should be: of whatever stands there.
+    // The errors of opening a file that is neither. They must not quote what is in it.
     let odd = dir.join("odd.db");
     fs::write(&odd, format!("{PROMPT} {UPSTREAM_KEY}")).expect("writable");
     shown.look(&Sqlite::options());
@@ -255,7 +255,7 @@ async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &R
     fs::remove_file(&odd).expect("one of ours");
 }
 
-/// What holds a secret of its own, to be believed by others.
+/// Looks at types with secrets of their own, such as webhooks that sign.
 fn show_what_tells_others(shown: &mut Shown) {
     let client = || HttpClient::new().expect("a TLS configuration");
     let (signs, path) = ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "T000/B000/canaryofslack");
@@ -272,9 +272,11 @@ fn show_what_tells_others(shown: &mut Shown) {
     shown.look(&LiveCalls::new());
 }
 
-/// What nobody has looked at by its name: it holds numbers, names, settings or what is wrong with them; shows nothing, as the
-/// futures within a `CallFuture`; shows no name of its own; or is there to show what it holds, as a block of a stream and what a
-/// simulated provider received.
+/// Types that need not be looked at by name:
+///
+/// - They hold only numbers, names, settings, or errors about those.
+/// - They show nothing, like the futures within a `CallFuture`, or show no name of their own.
+/// - Their purpose is to show what they hold, like a block of a stream or what a simulated provider received.
 const BARE: &str = "\
     Abilities Account AdmissionGate Admitted Anchor AnchorState AnthropicVersion At AttemptEnd AttemptGuard AuditGate \
     AuditStatus Bill Block Break Bucket BuildError CacheWrites CachedKeysOptions Calendar Catalog Content ContentFuture \
@@ -289,7 +291,7 @@ const BARE: &str = "\
 
 type BoxedMine = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;
 
-/// Writes down what a gate of the host's sees.
+/// Records the `Debug` output of what a host's gate sees.
 struct Looks(Arc<std::sync::Mutex<Vec<String>>>);
 
 #[async_trait::async_trait]

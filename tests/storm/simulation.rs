@@ -1,5 +1,6 @@
-//! Several gateways on one budget store, behind a network that loses, repeats and delays, with crashes, partitions and
-//! clocks that jump: in one thread, in any order that a seed makes. The provider's bill is the truth.
+//! Simulates several gateways on one budget store, in one thread, in the order that a seed makes. The network loses,
+//! repeats and delays messages. There are crashes, partitions and clocks that jump. The result is checked against the
+//! provider's bill.
 #![expect(clippy::disallowed_methods, reason = "clients and faults are tasks of nobody's")]
 
 use std::collections::HashSet;
@@ -23,11 +24,11 @@ use crate::oracle::price;
 use crate::seeded::Seeded;
 use crate::site::{Site, served};
 
-/// How long a gateway may be silent.
+/// How long a gateway may be silent before its holds are forfeited.
 const LEASE: Duration = Duration::from_secs(300);
 const CALLS: u64 = 40;
 
-/// One process after the other under one name, and the clients that are connected to it.
+/// A gateway process and the clients that are connected to it. A crash replaces it with a new process.
 struct Gateway {
     site: Site,
     link: Link,
@@ -35,7 +36,7 @@ struct Gateway {
     clients: JoinSet<()>,
 }
 
-/// All of it.
+/// The whole simulated world.
 struct World {
     random: Seeded,
     keys: MemoryKeys,
@@ -65,7 +66,7 @@ impl World {
         world
     }
 
-    /// A new process.
+    /// Starts a new gateway process.
     fn start(&self) -> Gateway {
         let link = Link::new(&self.node, &self.network);
         let over = OverBudget::Clamp { floor: 16, share: 4 };
@@ -91,10 +92,10 @@ impl World {
         }
     }
 
-    /// What goes wrong besides.
+    /// Lets something go wrong, by chance.
     async fn chance(&mut self, which: usize) {
         match self.random.below(24) {
-            // Its process is gone, with all that it knew; another one takes its place.
+            // The process dies with everything that it knew, and another takes its place.
             0 => {
                 self.crashes += 1;
                 let next = self.start();
@@ -106,7 +107,7 @@ impl World {
                     assert!(client.is_ok() || client.is_err_and(|error| error.is_cancelled()), "no client panics");
                 }
             }
-            // For longer than its lease, perhaps.
+            // A partition, perhaps for longer than the lease.
             1 | 2 => {
                 let (link, long) = (self.gateways[which].link.clone(), self.random.below(700));
                 link.cut(true);
@@ -119,14 +120,14 @@ impl World {
                 let seconds = i64::try_from(self.random.below(7_200)).expect("small") - 3_600;
                 self.clock.jump(seconds);
             }
-            // Its operator ends all that is under way there.
+            // The operator cuts all calls of this gateway.
             5 => drop(self.gateways[which].live.cut(&revoked(), |_| true)),
             4 => tokio::time::sleep(Duration::from_secs(self.random.below(400))).await,
             _ => {}
         }
     }
 
-    /// Everything is well again, and then time passes.
+    /// Heals everything, lets time pass, and checks the result.
     async fn reckon(mut self, seed: u64) -> (usize, usize) {
         for gateway in &mut self.gateways {
             gateway.link.cut(false);
@@ -136,7 +137,7 @@ impl World {
             let settled = tokio::time::timeout(Duration::from_secs(3_600), gateway.site.settled()).await;
             settled.unwrap_or_else(|_| panic!("seed {seed}: settlements come to no end"));
         }
-        // A store's clock that was set back stands still until it has caught up with itself.
+        // A store whose clock was set back stands still until the clock has caught up.
         tokio::time::sleep(Duration::from_secs(7_200) + LEASE * 3).await;
         let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         node.check();
@@ -148,7 +149,7 @@ impl World {
                 spent_by_teams = spent_by_teams.saturating_add(spent);
             }
         }
-        // Every call is paid by one team.
+        // One team pays for each call.
         let bill = self.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
         assert!(spent_by_teams >= bill, "seed {seed}: {spent_by_teams} is spent, and {bill} was billed");
         let mut charged = Money::ZERO;
@@ -170,7 +171,7 @@ impl World {
     }
 }
 
-/// As many as are asked for by `TOLLGATE_SIMULATIONS`, or the one of `TOLLGATE_SEED` alone.
+/// Returns as many seeds as `TOLLGATE_SIMULATIONS` says, or only the one in `TOLLGATE_SEED`.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     match number("TOLLGATE_SEED") {
@@ -179,7 +180,7 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Says which seed it was, whatever panics and in whichever task.
+/// Reports the seed when it is dropped during a panic.
 struct Named<S: Fn(u64)>(u64, S);
 
 impl<S: Fn(u64)> Drop for Named<S> {
@@ -248,7 +249,7 @@ async fn a_gateway_that_pauses_past_its_lease_is_forfeited_and_when_it_comes_bac
     assert_eq!(answer.status(), 200);
     let (spent, granted) = stands();
     assert!(spent == Money::ZERO && granted > Money::ZERO, "{spent} and {granted}");
-    // The provider goes on for ten minutes, and for as long the store hears nothing.
+    // The provider goes on for ten minutes, during which the store hears nothing.
     gateway.link.cut(true);
     let client = tokio::spawn(drain(answer.into_body(), u64::MAX));
     tokio::time::sleep(LEASE + Duration::from_secs(1)).await;

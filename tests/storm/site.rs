@@ -1,4 +1,4 @@
-//! A gateway with everything that governs, over the simulated provider.
+//! A gateway with every control, in front of the simulated provider.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ use crate::watched::now;
 pub(crate) const PEPPER: &[u8] = b"canary-pepper-0123456789abcdef01";
 pub(crate) const UPSTREAM_KEY: &str = "sk-canary-upstream-0123456789";
 
-/// The gateway, and every place where something of its calls arrives.
+/// A gateway, and everything that its calls leave traces in.
 pub(crate) struct Site {
     pub(crate) gateway: Gateway,
     pub(crate) settlements: Settlements,
@@ -44,7 +44,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Everything in memory.
+    /// With all stores in memory.
     pub(crate) fn plain(keys: &MemoryKeys) -> Self {
         Self::new(keys.clone(), MemoryLimits::new(), BudgetLayer::new(MemoryBudgets::new()))
     }
@@ -58,7 +58,7 @@ impl Site {
         Self::with(keys, RateLimitLayer::new(limits), budgets, |layer| layer)
     }
 
-    /// With more in the layer: a clock, a gate.
+    /// With additions to the layer, such as a clock or a gate.
     pub(crate) fn with<K, R, B>(
         keys: K,
         limits: RateLimitLayer<R>,
@@ -75,7 +75,7 @@ impl Site {
         Self::toward(provider, keys, limits, budgets, build)
     }
 
-    /// With upstreams that `build` brings.
+    /// With the upstreams that `build` adds.
     pub(crate) fn toward<K, R, B, T>(
         provider: Simulated,
         keys: K,
@@ -91,7 +91,7 @@ impl Site {
         Self::governed(provider, keys, |layer| layer.rate_limit(limits).budget(budgets), build)
     }
 
-    /// With what counts and pays its calls put into the layer by `govern`.
+    /// With the limits and budgets that `govern` adds to the layer.
     pub(crate) fn governed<K: KeyStore, T>(
         provider: Simulated,
         keys: K,
@@ -117,7 +117,7 @@ impl Site {
         self.audit.flush().await;
     }
 
-    /// The one call that has closed, and nothing else.
+    /// Returns the outcome of the only call that has closed.
     pub(crate) async fn only(&self) -> Outcome {
         self.settled().await;
         let closed = self.closed.lock();
@@ -126,7 +126,7 @@ impl Site {
     }
 }
 
-/// Builds the gateway in front of both upstreams, which are one client of ours.
+/// Builds a gateway whose two upstreams are this client.
 pub(crate) fn served<C, M>(
     client: &C,
     more: M,
@@ -138,7 +138,7 @@ where
     served_beside(client, more, |builder| builder)
 }
 
-/// The same beside other upstreams, which a router among what is `more` may choose.
+/// The same with other upstreams beside them, which a router may choose.
 pub(crate) fn served_beside<C, M, B>(
     client: &C,
     more: M,
@@ -165,7 +165,7 @@ where
     }
 }
 
-/// What stands for the provider.
+/// A client that stands for the provider.
 pub(crate) trait Client:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
@@ -195,19 +195,19 @@ pub(crate) fn pepper() -> Pepper {
     Pepper::new(PEPPER).expect("long enough")
 }
 
-/// A dollar is 333,333 tokens in, 66,666 out. A date at the end of a name is no part of it, so a call can be found on
-/// the bill.
+/// A catalog in which a dollar pays for 333,333 input tokens or 66,666 output tokens. It ignores a number at the end of
+/// a model's name, so that each call can have a name of its own on the bill.
 pub(crate) fn catalog() -> Catalog {
     let card = |name: &str| {
         let prices = Prices::new("3".parse().expect("a price"), "15".parse().expect("a price"));
         ModelCard::new(name, prices).context_window(200_000).max_output(8_192)
     };
     let storm = Catalog::empty().with(card("claude-storm")).with(card("gpt-storm"));
-    // As fast as that the simulated provider never is, but for what is counted.
+    // The simulated provider is never faster than this.
     storm.with(card("claude-swift").top_speed(500)).with(card("gpt-swift").top_speed(500))
 }
 
-/// A key for `principal`, and its secret.
+/// Mints a key for `principal`. Returns its record and its secret.
 pub(crate) fn mint(keys: &MemoryKeys, principal: Principal) -> (KeyRecord, String) {
     mint_as(keys, principal, |record| record)
 }
@@ -224,7 +224,7 @@ pub(crate) fn mint_as(
     (record, key.expose().to_owned())
 }
 
-/// Where outcomes arrive.
+/// Collects outcomes.
 #[derive(Clone, Default)]
 pub(crate) struct Closed(Arc<Mutex<Vec<Outcome>>>);
 
@@ -234,7 +234,7 @@ impl Closed {
     }
 }
 
-/// Where audit records arrive.
+/// Collects audit records.
 #[derive(Clone, Default)]
 pub(crate) struct Records(Arc<Mutex<Vec<AuditRecord>>>);
 

@@ -1,4 +1,4 @@
-//! The storm over real sockets: HTTP/1.1 and HTTP/2, to the gateway and on to the provider.
+//! The storm over real sockets, with HTTP/1.1 and HTTP/2, to the gateway and on to the provider.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ use crate::weather::Weather;
 
 const CALLS: u64 = 1_000;
 
-/// A thousand clients, and as many connections of ours to the provider, each with two ends here.
+/// A thousand clients and as many connections to the provider need many descriptors: both ends of each are in this
+/// process.
 fn raise_the_limit_of_descriptors() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(16_384)), hard).expect("at most the hard limit");
@@ -40,11 +41,11 @@ async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
         Leaves::Never => (Duration::from_secs(30), u64::MAX),
         Leaves::AfterFrames(frames) => (Duration::from_secs(30), frames),
         Leaves::After(time) => (time, u64::MAX),
-        // Sockets are not polled; somewhere around the time at which the stores are asked.
+        // A client cannot count the server's polls, so leave around the time at which the stores are asked.
         Leaves::AtPoll(polls) => (Duration::from_millis(polls), u64::MAX),
     };
     let whole = async {
-        // A connection that breaks off under us is one more way to leave.
+        // A connection that breaks is another way to leave.
         let Ok(answer) = client.request(Request::from_parts(parts, body)).await else { return };
         let mut body = answer.into_body();
         for _ in 0..frames {
@@ -94,14 +95,15 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
 
         let gateway = Server::start(site.gateway.clone()).await;
         let clients = [false, true].map(|h2| Client::builder(TokioExecutor::new()).http2_only(h2).build_http());
-        // Whoever waits for an answer is seen; who leaves at some moment may have left before the connection stood.
+        // The gateway sees every client that waits for an answer. A client that leaves at a certain time may leave
+        // before it is connected.
         let (mut calls, mut sure, together) = (JoinSet::new(), 0, Together::of(CALLS));
         let (mut streams, mut leaving) = (0, 0);
         for number in 0..CALLS {
             let client = clients[usize::from(random.one_in(2))].clone();
             let mut one = Ask::at_once(number, &crowd.secrets, &mut random);
-            // Longer than what fits on its way at once, or there is nothing left to hang up on. Of those who stay a third
-            // stream, so that half of all do.
+            // The answer must be longer than what the buffers hold, or the client has nothing to hang up on. A third of
+            // the clients that stay ask for streams, so that half of all calls are streams.
             one.is_stream = one.leaves != Leaves::Never || random.one_in(3);
             if one.leaves != Leaves::Never {
                 one.script = "sim:first=1,deltas=60,delay=3".into();
@@ -116,7 +118,7 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
         while let Some(call) = calls.join_next().await {
             call.expect("no client panics");
         }
-        // A server that has shut down has let go of every call, and the provider of what it was still working on.
+        // A server that has shut down has ended every call, and the provider has stopped working.
         let down = async {
             gateway.shut_down().await;
             site.settled().await;

@@ -1,4 +1,4 @@
-//! The storm over one SQLite file, and what stands in its bytes afterwards.
+//! The storm over one SQLite file, and the search of its bytes for secrets.
 
 use std::fs;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
             .layer(layer)
             .build();
 
-        // Looks all the time, through a reader of its own.
+        // A reader looks at the pots all the time.
         let over = Arc::new(AtomicBool::new(false));
         let (watched, stop, pots) = (sqlite.budgets(), over.clone(), crowd.pots.clone());
         let mut clients = JoinSet::new();
@@ -106,8 +106,7 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
         }
 
         sqlite.close().await.expect("closed");
-        // The bytes of the file and of whatever lies beside it. What is found by its digest has it there, and nothing
-        // else.
+        // Search the file and everything beside it. The digest of a key is in it, and nothing else of the key.
         let canaries = Canaries::of_keys(crowd.secrets.iter().map(String::as_str));
         let mut size = 0;
         for file in fs::read_dir(&directory.0).expect("ours") {

@@ -1,4 +1,4 @@
-//! Every path and method of a governed gateway: what is open, what asks for the key, and what the key shows.
+//! Every path and method of a governed gateway: which are open, which require a key, and what a key shows.
 
 use http::{Method, Request};
 use http_body_util::BodyExt;

@@ -1,4 +1,4 @@
-//! Budgets under watch: after every step of the store what it says is compared with what must be.
+//! A budget store that is checked after each of its steps.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,30 +15,30 @@ use uuid::Uuid;
 
 use crate::weather::{Fault, Weather};
 
-/// A [`MemoryBudgets`] that is checked against a ledger of ids, which can do nothing but add.
+/// A [`MemoryBudgets`] that is checked against a simple ledger of ids.
 #[derive(Clone)]
 pub(crate) struct Watched {
     store: MemoryBudgets,
     pub(crate) weather: Weather,
-    /// Every pot that there is, under its limit.
+    /// Every pot, with its limit.
     pots: Arc<Vec<Budget>>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// Granted and not settled.
+    /// The grants that are not settled.
     live: HashMap<Uuid, (Money, Vec<Pot>)>,
-    /// Each id once, whatever it was told later.
+    /// The first settlement of each id.
     settled: HashMap<Uuid, Money>,
     spent: HashMap<Pot, Money>,
     held: HashMap<Pot, Money>,
-    /// What the gateway was told that it may spend.
+    /// The grants that the gateway has heard of.
     told: HashMap<Uuid, Money>,
-    /// How often it was told how a call ended.
+    /// The number of settlement requests.
     pub(crate) settlements: usize,
     wrong: Vec<String>,
-    /// The nearest that any pot came to its limit.
+    /// The smallest distance of any pot from its limit.
     pub(crate) closest: Option<Money>,
 }
 
@@ -57,12 +57,12 @@ impl Watched {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How every pot stands.
+    /// The standing of every pot.
     pub(crate) fn standings(&self) -> Vec<Standing> {
         now(self.store.standing(&self.pots, At::Store)).expect("memory")
     }
 
-    /// One step of the store and of the ledger, between which nothing else happens.
+    /// Does one step of the store and of the ledger under one lock, and checks the result.
     pub(crate) fn step<T>(&self, step: impl FnOnce(&MemoryBudgets, &mut Ledger) -> T) -> T {
         let mut ledger = self.ledger();
         let answer = step(&self.store, &mut ledger);
@@ -141,7 +141,7 @@ impl BudgetStore for Watched {
 }
 
 impl Ledger {
-    /// The gateway has heard of it.
+    /// Notes that the gateway has heard of this grant.
     pub(crate) fn tell(&mut self, reservation: &Reservation) {
         self.told.insert(reservation.id, reservation.granted);
     }
@@ -164,7 +164,7 @@ impl Ledger {
         self.live.insert(ask.id, (granted, pots));
     }
 
-    /// What is held under one id is more than it was.
+    /// Notes that the hold of an id has grown.
     fn grown(&mut self, reservation: &Reservation) {
         let Some((granted, pots)) = self.live.get_mut(&reservation.id) else {
             self.wrong.push(format!("{} has grown, which nobody holds", reservation.id));
@@ -220,12 +220,12 @@ impl Ledger {
         }
     }
 
-    /// What the gateway was told that the call may spend.
+    /// The grant for a call that the gateway has heard of.
     pub(crate) fn told(&self, id: &Uuid) -> Option<Money> {
         self.told.get(id).copied()
     }
 
-    /// What the call was settled for in the end.
+    /// The amount that a call was settled for.
     pub(crate) fn settled_for(&self, id: &Uuid) -> Option<Money> {
         self.settled.get(id).copied()
     }
@@ -243,7 +243,7 @@ impl Ledger {
     }
 }
 
-/// What a store in memory answers, which waits for nobody.
+/// Returns the output of a store in memory, which is ready at once.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,

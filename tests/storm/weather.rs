@@ -1,4 +1,4 @@
-//! Stores that take their time, and fail.
+//! Stores that are slow, and that fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use tollgate::store::{At, Session, StoreError};
 
 use crate::seeded::Seeded;
 
-/// What becomes of a question on its way to a store and back.
+/// What happens to a request on its way to a store and back.
 #[derive(Clone)]
 pub(crate) struct Weather {
     random: Arc<Mutex<Seeded>>,
@@ -23,20 +23,20 @@ pub(crate) struct Weather {
 
 #[derive(Debug, Clone, Copy)]
 enum Pauses {
-    /// Answers at once.
+    /// No delay.
     None,
-    /// Pending so often, each way.
+    /// Pending this many times, each way.
     Yields(u32),
-    /// Now and then a yield, a millisecond or a few.
+    /// At random, a yield or a few milliseconds.
     Random,
 }
 
-/// How a question fails.
+/// How a request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It never arrives.
     Lost,
-    /// It is done, and nobody hears of it.
+    /// It is done, but the answer is lost.
     Unheard,
 }
 
@@ -66,7 +66,7 @@ impl Weather {
         Self::new(0, Pauses::Yields(times))
     }
 
-    /// From now on a third of all questions is lost, and a third unheard; or no longer.
+    /// Begins or ends a storm, in which a third of all requests are lost, and the answers of another third.
     pub(crate) fn storm(&self, storm: bool) {
         self.storm.store(storm, Ordering::SeqCst);
     }
@@ -105,7 +105,7 @@ impl Weather {
     }
 }
 
-/// A store of keys or of limits in that weather.
+/// A store of keys or of limits with this weather.
 #[derive(Clone)]
 pub(crate) struct Weathered<S> {
     pub(crate) store: S,

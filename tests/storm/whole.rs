@@ -1,4 +1,4 @@
-//! Limits and budgets of one store, asked in one step, under the same watch and in the same weather.
+//! Limits and budgets of one store that is asked in one step, with the same checks and the same failures.
 
 use async_trait::async_trait;
 use tollgate::domain::budget::Budget;
