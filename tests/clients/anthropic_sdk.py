@@ -83,7 +83,6 @@ def test_the_runner_of_tools_runs_them_and_goes_on(base_url):
         cities.append(city)
         return "18 degrees, rain"
 
-    # It begins a thread, unless it is told that there are none.
     asked = ask("The weather in Paris? sim:tool")
     *_, last = client(base_url).beta.messages.tool_runner(**asked, tools=[weather])
     assert cities == ["Paris"] and last.content[0].text == text()
@@ -197,7 +196,7 @@ def test_an_answer_that_the_provider_breaks_off_raises(base_url):
 
 
 def broken_stream(base_url, prompt):
-    """The error of a stream that goes wrong after two deltas, both of which were seen."""
+    """Returns the error of a stream that fails after two deltas, which the client has seen."""
     seen = []
     with raises(anthropic.APIStatusError) as caught:
         with client(base_url).messages.stream(**ask(prompt)) as stream:

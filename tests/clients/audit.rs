@@ -1,4 +1,4 @@
-//! The example gateway's journal: what it tells, and what its `audit` proves.
+//! The example gateway's journal: its events, and what its `audit` command proves.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,10 +25,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Where a gateway writes its journal; nothing is there.
+/// Returns a directory for a journal. It does not exist yet.
 pub(crate) fn journal(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    // Fails where nothing is, as it should be.
+    // Fails if it does not exist, as it should be.
     let _ = fs::remove_dir_all(&path);
     path
 }
@@ -37,7 +37,7 @@ pub(crate) fn audit(args: &[&str]) -> Output {
     command().arg("audit").args(args).output().expect("the example runs")
 }
 
-/// What it prints of a proof that holds.
+/// Returns the report of a verification that succeeds.
 fn proved(args: &[&str]) -> Value {
     let output = audit(args);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -47,7 +47,7 @@ fn proved(args: &[&str]) -> Value {
     report
 }
 
-/// What it prints, and says, of one that does not.
+/// Returns the report and the error of a verification that fails.
 fn broken(args: &[&str]) -> (Value, String) {
     let output = audit(args);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -64,7 +64,7 @@ fn a_journal_is_proved() {
     for _ in 0..3 {
         assert_eq!(call(&gateway, gateway.key("ada")).0, 200);
     }
-    // While it is written.
+    // While the gateway is writing the journal.
     let early = proved(&["verify", &dir]);
     gateway.interrupt();
     gateway.assert_exits_well();
@@ -90,7 +90,7 @@ fn a_journal_is_proved() {
     assert_eq!(proved(&["verify", &path, "--anchor", &head])["finals"], 3);
     broken(&["verify", &path, "--anchor", &wrong]);
 
-    // One letter of a name, there and in what was exported.
+    // Change one letter of a name, in the journal and in the export.
     let change = |file: &Path| {
         let mut bytes = fs::read(file).expect("readable");
         let at = memchr::memmem::find(&bytes, br#""key_name":"ada""#).expect("a record");
@@ -110,12 +110,12 @@ fn a_journal_is_proved() {
     let line =
         exported.stdout.split(|byte| *byte == b'\n').position(|line| memchr::memmem::find(line, b"ada").is_some());
     let place = report["broken"]["place"].as_str().expect("a text");
-    // The one behind it tells.
+    // The line after the changed one shows it.
     let number = format!("line {} of the export", line.expect("a record") + 2);
     assert!(place.contains(&number) && said.contains(place), "{place}: {said}");
 }
 
-/// Takes what Slack would, for as long as anybody asks.
+/// A server that receives messages like Slack. Returns its URL and a receiver of the texts.
 fn slack() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -123,7 +123,7 @@ fn slack() -> (String, Receiver<String>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.expect("a connection"));
-            // One message a connection.
+            // One message per connection.
             let (mut head, mut length) = (String::new(), 0);
             while !head.ends_with("\r\n\r\n") {
                 let before = head.len();
@@ -146,7 +146,7 @@ fn slack() -> (String, Receiver<String>) {
 
 fn somebody_is_told() {
     let (url, said) = slack();
-    // Each within its time; what else is told of budgets, such as thresholds, is not what is waited for.
+    // Each event must come in time. Other events of budgets, such as thresholds, are skipped.
     let hear = |wanted: &str| loop {
         let text = said.recv_timeout(Duration::from_secs(10)).expect("somebody is told");
         if text.starts_with(wanted) {
@@ -161,7 +161,7 @@ fn somebody_is_told() {
     let mints = ["--mint", "name=spent,budget=0.0005/day", "--mint", "name=ada"];
     let first = Gateway::with("told-1", &[&args[..], &mints].concat(), 2);
     let [spent, ada] = ["spent", "ada"].map(|name| first.key(name).to_owned());
-    // What a call before holds until it is settled is no news.
+    // A refusal because earlier calls still hold money causes no event, so try again.
     let is_spent = (0..1_000).any(|_| {
         let (status, body) = call(&first, &spent);
         let is_held = body.contains("is held by calls in flight");
@@ -183,7 +183,7 @@ fn somebody_is_told() {
     assert_eq!(call(&second, &ada).0, 401);
     second.interrupt();
     second.assert_exits_well();
-    // The same start again changes nothing, and one that names nobody is none.
+    // The same start again changes nothing, so there is no event.
     let third = Gateway::with("told-3", &[&args[..], &["--revoke", "ada"]].concat(), 0);
     third.interrupt();
     third.assert_exits_well();

@@ -1,4 +1,4 @@
-//! What the example gateway's `audit` says where nothing is proved, or nothing is there: and that its exit code does.
+//! The messages and exit codes of the example gateway's `audit` command if nothing is proved, or nothing is there.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::keys::{call, temporary};
 use crate::trial;
 
-/// As the example documents it.
+/// The exit code that the example documents for this.
 const NOTHING: i32 = 2;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -29,14 +29,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The exit code, what was printed and what was said.
+/// Runs the command. Returns the exit code, standard output and standard error.
 fn run(args: &[&str]) -> (i32, String, String) {
     let output = audit(args);
     let [printed, said] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     (output.status.code().expect("it ends by itself"), printed, said)
 }
 
-/// Calls of one key, and where they are written down.
+/// Makes calls with one key. Returns the directory of the journal and the ids of the calls.
 fn calls(name: &str, args: &[&str]) -> (PathBuf, Vec<String>) {
     let directory = journal(&format!("{name}-journal"));
     let dir = directory.display().to_string();
@@ -79,7 +79,7 @@ fn anchors_out_of_reach() {
         Head { seq: at as u64 + 1, hash }.to_string()
     };
     let export = directory.with_extension("jsonl");
-    // As a journal goes on that has said that what is missing may go.
+    // Append the line by which a journal releases the lines that are missing.
     let (seq, prev) = (lines.len() + 1, LineHash::of(lines[lines.len() - 1].trim_end().as_bytes()));
     let released = format!("{{\"seq\":{seq},\"prev\":\"{prev}\",\"released\":{{\"before\":4}}}}\n");
     fs::write(&export, lines[3..].concat() + &released).expect("writable");
@@ -90,7 +90,7 @@ fn anchors_out_of_reach() {
     assert_eq!((&report["broken"], &report["anchors"][1]["state"]), (&Value::Null, &"out_of_reach".into()), "{report}");
     assert!(said.contains("none of these anchors is confirmed"), "{said}");
 
-    // That the first line names its hash whoever knows it could have written too.
+    // An anchor before the first line proves nothing: its hash is in that line, so a forger can copy it.
     assert_eq!(run(&["verify", &path, "--anchor", &head(2)]).0, NOTHING);
     let (code, printed, said) = run(&["verify", &path, "--anchor", &head(0), "--anchor", &head(3)]);
     assert_eq!(code, 0, "{said}");
@@ -130,7 +130,7 @@ fn content_that_is_not_there() {
         assert_eq!(said.contains("the journal says nothing of it either"), args.len() == 4, "{said}");
     }
 
-    // To open one that is not there would make it.
+    // Opening a file that does not exist would create it.
     let typo = path.with_file_name("says-typo.db");
     let (code, _, said) = run(&["content", &typo.display().to_string(), kept]);
     assert_eq!(code, 1, "{said}");
@@ -160,7 +160,7 @@ fn content_that_is_not_there() {
     assert_eq!(code, NOTHING, "{said}");
     assert!(said.contains("what was to be kept of this call's request and answer is not there"), "{said}");
     assert!(said.contains("the journal does not say that it was deleted"), "{said}");
-    // What a gateway that has run for long enough writes down when it deletes.
+    // The line that a gateway writes when it deletes content that is too old.
     let export = directory.with_extension("jsonl");
     let (seq, last) = (lines.len() + 1, lines.last().expect("a line").trim_end());
     let deleted = r#""content_deleted":{"before":"2100-01-02T03:04:05Z","bodies":6}"#;

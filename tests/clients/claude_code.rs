@@ -11,11 +11,12 @@ use crate::skip;
 const UPSTREAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/claude_code/upstream.py");
 const SECRET: &str = "open sesame, 4711";
 
-/// Too large for every run: where `TOLLGATE_CLAUDE_CODE` names no directory with what `claude_code/package.json` pins,
-/// installed, these are ignored, and where `CI=true` they fail unless they may be (see `skip`).
+/// Claude Code is too large for every run. `TOLLGATE_CLAUDE_CODE` names a directory in which the packages of
+/// `claude_code/package.json` are installed. Without it the trials are ignored. With `CI=true` they fail instead,
+/// unless `TOLLGATE_MAY_SKIP` allows that (see `skip`).
 pub(crate) fn trials() -> Vec<Trial> {
     let installed = std::env::var_os("TOLLGATE_CLAUDE_CODE").map(PathBuf::from);
-    // One that the gateway knows, and one whose server takes what the operator says at the beginning alone.
+    // A model that the gateway knows, and one whose server accepts a system message only at the beginning.
     let models = ["gpt-5-mini", "qwen3-coder"].into_iter();
     let mut trials: Vec<_> = models
         .map(|model| {
@@ -38,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// By this program itself, which is asked for the trials above alone.
+/// Runs this program again, for the trials above only.
 fn what_is_missing_fails_ci() {
     let run = |is_ci: bool, may_skip: &str| {
         let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
@@ -93,7 +94,7 @@ fn claude_code_runs_a_tool(installed: &Path, model: &str) -> Result<(), Failed> 
     Ok(())
 }
 
-/// The scripted server, which writes into `log`, and its URL.
+/// Starts the scripted server, which writes into `log`. Returns it and its URL.
 fn upstream(log: &Path) -> Result<(Process, String), Failed> {
     let mut child = Command::new("python3").arg(UPSTREAM).arg(log).stdout(Stdio::piped()).spawn()?;
     let mut port = String::new();

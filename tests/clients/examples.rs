@@ -1,4 +1,4 @@
-//! Every example runs as the cookbook has it, with no key and no network.
+//! Runs every example as the cookbook says, without a key and without network access.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -83,7 +83,7 @@ fn bare_proxy_forwards() {
     assert_eq!(simulated.bill().lines().len(), 1);
     running.stop();
 
-    // What the cookbook has it forward to is something that it would.
+    // The upstream that the cookbook names is accepted.
     let cookbook = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/README.md"));
     let cookbook = cookbook.expect("beside the examples");
     let upstream = cookbook.split_once("--example bare_proxy -- --upstream ").expect("a line of the table").1;
@@ -148,7 +148,7 @@ impl Running {
         answer
     }
 
-    /// What Ctrl-C does.
+    /// Stops it as Ctrl-C does.
     fn stop(mut self) {
         self.process.interrupt();
         let status = self.process.exit();
@@ -181,7 +181,7 @@ fn prometheus() {
             .contains(r#"upstream="anthropic",model="claude-haiku-5-5",type="output",team="search"} 18"#)
     );
     assert!(line("tollgate_calls_in_flight").ends_with(" 0"));
-    // What was refused at once says nothing of how long answers take.
+    // Calls that were refused at once do not count in the time to the first byte.
     let waits = line("tollgate_first_byte_seconds_count{");
     assert!(waits.contains(r#"model="claude-haiku-5-5"} 2"#) && !waits.contains(r#"model="other""#), "{waits}");
     assert!(
@@ -189,7 +189,7 @@ fn prometheus() {
             .contains(r#"gen_ai_system="anthropic",gen_ai_request_model="claude-haiku-5-5",gen_ai_token_type="input""#)
     );
 
-    // What the dashboard asks for is there.
+    // Everything that the dashboard queries exists.
     let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prometheus/dashboard.json"));
     let dashboard: Value = serde_json::from_str(&dashboard.expect("beside the example")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("a list");
@@ -201,7 +201,7 @@ fn prometheus() {
     }
     assert!(asked >= panels.len(), "{asked} names in {} panels", panels.len());
 
-    // And what is not is missed, though its name or its label begins or ends like one that is.
+    // The check finds a missing metric or label, even if its name begins or ends like an existing one.
     let missed = |expression: &str, legend: &str| dashed(expression, legend, &scraped).expect_err("it is not there");
     assert_eq!(missed("sum(tollgate_calls)", ""), "no tollgate_calls");
     for (expression, legend) in [
@@ -217,7 +217,8 @@ fn prometheus() {
     );
     running.stop();
 
-    // A histogram has buckets under the names of either generation, or nobody could add up two gateways' quantiles.
+    // Histograms have buckets under both generations of names. Without buckets, quantiles cannot be added up over
+    // gateways.
     let mut latest = example("prometheus");
     latest.env("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental");
     let mut running = Running::start(latest, "prometheus");
@@ -238,7 +239,8 @@ fn prometheus() {
     running.stop();
 }
 
-/// How many metrics an expression asks for, if all are there, each with the labels that the expression and its legend name.
+/// Checks that all metrics of an expression exist, with the labels that the expression and its legend name. Returns
+/// their number.
 fn dashed(expression: &str, legend: &str, scraped: &str) -> Result<usize, String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let between = |text: &str, open: &str, close: &str| -> Vec<String> {
@@ -288,7 +290,7 @@ fn otel() {
             .env("OTEL_SEMCONV_STABILITY_OPT_IN", opt_in);
         let mut running = Running::start(command, "otel");
         assert!(running.post("/v1/messages", "claude-haiku-5-5").starts_with("HTTP/1.1 200 OK"));
-        // What is on its way is sent when it stops.
+        // Buffered spans are sent when the example stops.
         running.stop();
         let spans = received.recv_timeout(Duration::from_secs(10)).expect("spans came");
         let span = &spans["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
@@ -305,7 +307,7 @@ fn otel() {
     }
 }
 
-/// One export, which is answered.
+/// Receives and answers one export of spans.
 fn take_spans(mut stream: TcpStream) -> Value {
     let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
     let body = loop {

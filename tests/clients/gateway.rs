@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The example gateway, as a process of its own. Gone when dropped.
+/// The example gateway as a child process, which is killed on drop.
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
-    /// Name and secret of every key that was minted.
+    /// The name and the secret of every key that was minted.
     pub(crate) keys: Vec<(String, String)>,
     process: Process,
     log: PathBuf,
@@ -22,10 +22,10 @@ pub(crate) struct Gateway {
     stdout: BufReader<ChildStdout>,
 }
 
-/// Every secret that was minted here, that a gateway was given, or that it made for itself.
+/// Every secret that these trials know: minted keys, and the keys and peppers that gateways were given or made.
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// No log, no database and no journal that a gateway has left has any of them.
+/// Asserts that no log, database or journal of a gateway contains a secret.
 pub(crate) fn assert_no_secret_is_left() {
     let mut secrets = SECRETS.lock().expect("no panic");
     if secrets.is_empty() {
@@ -46,14 +46,14 @@ pub(crate) fn assert_no_secret_is_left() {
         }
     }
     for path in files {
-        // Some are gone by now.
+        // Some files are gone by now.
         let Ok(bytes) = fs::read(&path) else { continue };
         let is_in = |secret: &&String| memchr::memmem::find(&bytes, secret.as_bytes()).is_some();
         assert_eq!(secrets.iter().find(is_in), None, "a secret is in {}", path.display());
     }
 }
 
-/// What it is given to keep to itself.
+/// The secrets in the environment of a command.
 fn secrets_of(command: &Command) -> impl Iterator<Item = String> {
     let is_secret = |name: &OsStr| name == "TOLLGATE_PEPPER" || name.as_encoded_bytes().ends_with(b"_API_KEY");
     let given = command.get_envs().filter(move |(name, _)| is_secret(name));
@@ -61,27 +61,27 @@ fn secrets_of(command: &Command) -> impl Iterator<Item = String> {
 }
 
 impl Gateway {
-    /// Starts one on a free port, with the simulated provider behind it. It logs into a file of this name.
+    /// Starts a gateway on a free port, with the simulated provider behind it. It logs into a file of this name.
     pub(crate) fn start(name: &str) -> Self {
         Self::with(name, &["--database", "memory:"], 0)
     }
 
-    /// With these arguments, `keys` of which mint.
+    /// Starts a gateway with these arguments, which mint this number of keys.
     pub(crate) fn with(name: &str, args: &[&str], keys: usize) -> Self {
         Self::of(name, command().args(args), keys)
     }
 
-    /// Starts one with providers of this environment.
+    /// Starts a gateway with the providers in this environment.
     pub(crate) fn toward(name: &str, environment: &[(&str, &str)]) -> Self {
         Self::of(name, command().args(["--database", "memory:"]).envs(environment.iter().copied()), 0)
     }
 
-    /// On this database, with a pepper from the environment.
+    /// Starts a gateway on this database, with a pepper from the environment.
     pub(crate) fn peppered(name: &str, database: &str, pepper: &str) -> Self {
         Self::of(name, command().args(["--database", database]).env("TOLLGATE_PEPPER", pepper), 0)
     }
 
-    /// As this command says, `keys` of which it mints.
+    /// Starts a gateway with this command, which mints this number of keys.
     pub(crate) fn of(name: &str, command: &mut Command, keys: usize) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gateway-{name}.log"));
         command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
@@ -107,7 +107,7 @@ impl Gateway {
         Gateway { addr, keys, process, log, stdout }
     }
 
-    /// What it prints up to the line that begins so.
+    /// Returns what it prints up to the line that begins with `start`.
     pub(crate) fn said_until(&mut self, start: &str) -> String {
         let mut said = String::new();
         while !said.lines().last().is_some_and(|line| line.starts_with(start)) {
@@ -120,12 +120,12 @@ impl Gateway {
         format!("http://{}", self.addr)
     }
 
-    /// What Ctrl-C does.
+    /// Sends the signal of Ctrl-C.
     pub(crate) fn interrupt(&self) {
         self.process.interrupt();
     }
 
-    /// What `kill -9` does.
+    /// Kills it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         self.process.0.kill().expect("the process is ours");
         self.process.0.wait().expect("the process is ours");
@@ -142,7 +142,7 @@ impl Gateway {
         assert!(status.success(), "the gateway ended by {status}; see {}", self.log.display());
     }
 
-    /// Waits until its log says so.
+    /// Waits until its log contains `what`.
     pub(crate) fn logs(&self, what: &str) {
         let says = || fs::read_to_string(&self.log).expect("readable").contains(what);
         assert!(
@@ -155,7 +155,7 @@ impl Gateway {
         );
     }
 
-    /// How it ends, and its log.
+    /// Waits for its end. Returns the exit status and the log.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.process.exit();
         (status, fs::read_to_string(&self.log).expect("readable"))
@@ -170,7 +170,7 @@ impl Process {
         kill(Pid::from_raw(id), Signal::SIGINT).expect("the process is ours");
     }
 
-    /// Waits for its end, fifteen seconds long: one where something hangs takes ten.
+    /// Waits for its end for up to fifteen seconds. A shutdown in which something hangs takes ten.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         for _ in 0..1500 {
             if let Some(status) = self.0.try_wait().expect("a child of ours") {
@@ -184,7 +184,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended already, as it should have.
+        // Fails if the process has ended already, as it should have.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! The example gateway with keys: what it keeps, and through what.
+//! The example gateway with keys: what it keeps, and what restarts and kills it survives.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -50,13 +50,13 @@ pub(crate) fn start() -> Gateway {
     Gateway::with("governed", &args, mint.len())
 }
 
-/// Where that gateway keeps its keys, and the trials look for what it wrote.
+/// The database of that gateway, in which the trials look for what it wrote.
 pub(crate) fn database() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("governed.db")
 }
 
-/// What that gateway has left: of every call that was charged one row in the ledger, which says what the call's record says, and
-/// no other row; and nothing that is still held.
+/// Checks what that gateway has left: the ledger has exactly one row for each call that was charged, with the same
+/// amount as the call's record, and nothing is held any more.
 pub(crate) fn assert_the_ledger_says_what_the_records_say() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let count = |sql: &'static str| -> i64 {
@@ -76,10 +76,10 @@ pub(crate) fn assert_the_ledger_says_what_the_records_say() {
     eprintln!("the ledger has a row for each of the {charged} calls that were charged, and they agree");
 }
 
-/// A path with nothing left of an earlier run.
+/// Removes what an earlier run left at this path.
 fn fresh(path: &Path) -> &Path {
     for extension in ["db", "db-wal", "db-shm", "pepper"] {
-        // Fails where nothing is, as it should be.
+        // Fails if there is nothing, as it should be.
         let _ = fs::remove_file(path.with_extension(extension));
     }
     path
@@ -91,7 +91,7 @@ pub(crate) fn temporary(name: &str) -> PathBuf {
     path
 }
 
-/// Has SQLite execute this on a gateway's database.
+/// Executes SQL on a gateway's database.
 pub(crate) fn execute(path: &Path, sql: &'static str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -107,7 +107,7 @@ pub(crate) fn on(path: &Path, name: &str, mint: Option<&str>) -> Gateway {
     Gateway::with(name, &args, usize::from(mint.is_some()))
 }
 
-/// Status and body of a plain call.
+/// Makes a plain call. Returns its status and body.
 pub(crate) fn call(gateway: &Gateway, key: &str) -> (u16, String) {
     let body = r#"{"model":"claude-haiku-5-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}"#;
     ask(gateway, &format!("POST /v1/messages HTTP/1.1\r\nx-api-key: {key}\r\ncontent-length: {}\r\n", body.len()), body)
@@ -126,7 +126,7 @@ pub(crate) fn ask(gateway: &Gateway, head: &str, body: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
-/// The answer with its head.
+/// Returns the answer with its head.
 fn whole(gateway: &Gateway, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(gateway.addr).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
@@ -160,7 +160,7 @@ fn a_key_outlives_its_gateway() {
     third.assert_exits_well();
 }
 
-/// How many records of calls that cost something are in the file.
+/// Returns the number of records of calls that cost something.
 fn records(path: &Path) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -216,7 +216,7 @@ fn a_secret_is_rotated() {
     second.interrupt();
     second.assert_exits_well();
 
-    // A name alone is a new secret for the same powers.
+    // `--mint` with a name alone makes a new secret, and changes nothing else.
     let third = on(&path, "rotated-3", Some("name=ada"));
     let (_, body) = ask(&third, &format!("GET /v1/key HTTP/1.1\r\nx-api-key: {}\r\n", third.key("ada")), "");
     assert!(body.contains(r#""limit_usd":"7.00""#), "{body}");
@@ -265,7 +265,7 @@ fn a_key_is_revoked_while_it_is_served() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "revoked ada\n");
     }
-    // What the gateway has looked up it knows for 5 seconds.
+    // The gateway caches a lookup for 5 seconds.
     let is_out = (0..1_000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         call(&gateway, &ada).0 == 401
@@ -384,7 +384,7 @@ fn keys_are_listed() {
     );
 }
 
-/// Digest and version of the only key, when this was done.
+/// Executes this SQL, and returns the digest and the version of the only key.
 fn changed(path: &Path, how: &str) -> (Vec<u8>, i64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -406,7 +406,7 @@ fn the_pepper_is_a_file() {
     }
     assert!(!fs::read(&path).expect("it was made").windows(key.len()).any(|bytes| bytes == key.as_bytes()));
 
-    // Without it no key opens anything, and no other is made in its place.
+    // Without the pepper no key works, and the gateway does not make a new one.
     fs::remove_file(&pepper).expect("it was made");
     let database = format!("sqlite://{}", path.display());
     let output =
@@ -469,7 +469,7 @@ fn content_is_kept() {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     let [ada, bob, eve] = calls;
-    // Of whom nothing is to be kept nothing is there to be found.
+    // Nothing was kept of calls of which nothing should be kept.
     let (of_ada, of_bob, of_eve) = (said(&ada, 0), said(&bob, 2), said(&eve, 0));
     let lines: Vec<_> = of_ada.lines().collect();
     assert!(lines.len() == 2 && lines[0].contains("tulip") && lines[0].contains(r#""proof":"Holds""#), "{of_ada}");

@@ -1,4 +1,4 @@
-// What the official SDKs make of keys, limits and budgets.
+// How the official SDKs handle keys, limits and budgets.
 
 import { TIMEOUT, assert, main, raised, require } from "./trials.mjs";
 
@@ -11,7 +11,7 @@ const HELLO = [{ role: "user", content: "Hello" }];
 
 const key = (name) => process.env[`GATEWAY_KEY_${name.toUpperCase()}`];
 
-// A client, and how many requests it has sent, its retries among them.
+// Returns a client, and the count of its requests including retries.
 function counting(kind, options) {
   const tried = { count: 0 };
   const counted = (...request) => {
@@ -21,7 +21,7 @@ function counting(kind, options) {
   return [new kind({ timeout: TIMEOUT, fetch: counted, ...options }), tried];
 }
 
-// How each SDK is made for the gateway, and what it asks: of a key, how often it may try again.
+// For each SDK, how to make a client for a key and a number of retries, and how to ask.
 function families(baseURL) {
   return [
     {
@@ -53,7 +53,7 @@ async function test_a_rate_limit_is_waited_out_as_retry_after_says_and_then_serv
   const names = ["brisk_node", "brisk_node_openai"];
   for (const [at, { kind, by, ask }] of families(baseURL).entries()) {
     const [hasty] = by(key(names[at]), 0);
-    // As many as there are, and those that come back meanwhile.
+    // Ask until the limit is reached, including the requests that flow back in the meantime.
     let error = null;
     for (let n = 0; n < 200 && error === null; n += 1) error = await ask(hasty).then(() => null, (error) => error);
     assert.ok(error instanceof kind.RateLimitError, `${error}`);
@@ -81,7 +81,7 @@ async function test_a_spent_budget_raises_at_once_and_is_not_asked_for_again(bas
       const error = await raised(kind.RateLimitError, () => ask(sdk));
       assert.deepEqual([error.headers.get("x-should-retry"), tried.count], ["false", 1]);
       if (kind === OpenAI) {
-        // What it asks for is more than all of either.
+        // The request may cost more than either whole budget.
         assert.equal(error.code, "insufficient_quota");
         continue;
       }

@@ -1,4 +1,4 @@
-"""What the official SDKs make of keys, limits and budgets, and what is written down of it."""
+"""How the official SDKs handle keys, limits and budgets, and the records of their calls."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def key(name):
 
 
 class Tried:
-    """Counts the requests that an SDK sends for one call, its retries among them."""
+    """Counts the requests that an SDK sends for one call, including its retries."""
 
     def __init__(self):
         self.count = 0
@@ -105,7 +105,7 @@ def test_a_second_call_at_once_is_refused_until_the_first_has_ended(base_url):
                 with raises(anthropic.RateLimitError):
                     await sdk.messages.create(**ask)
                 assert await first.get_final_text() == text(20)
-            # Its slot is free when its last byte has been taken.
+            # The slot is free once the gateway has sent the last byte.
             for _ in range(50):
                 try:
                     return await sdk.messages.create(**ask)
@@ -146,7 +146,7 @@ def rows(query, *values):
 
 
 def row_of(call, query):
-    """The one row of a call, which is written when the call has closed, a moment after the client has read its end."""
+    """Returns the only row of a call. It is written a moment after the client has read the end of the answer."""
     for _ in range(100):
         found = rows(query, uuid.UUID(call).bytes)
         if found:

@@ -1,12 +1,13 @@
-//! The official SDKs, unmodified, against the example gateway; and that gateway as a process: its address, its end, its
-//! refusals; and the other examples.
+//! The official SDKs, unmodified, against the example gateway; that gateway as a process, with its address, its
+//! shutdown and its refusals; and the other examples.
 //!
-//! `TOLLGATE_PYTHON` names an interpreter with what `requirements.txt` pins, `TOLLGATE_NODE` a directory with what
-//! `package.json` pins, installed. Without one its SDKs' trials are shown as ignored, and where `CI=true` they fail. Trials
-//! run twice: on a model of the SDK's own API, and on one of the other. Claude Code runs where `TOLLGATE_CLAUDE_CODE` names
-//! a directory with what `claude_code/package.json` pins; without, its trials are ignored too, and where `CI=true` they fail
-//! unless `TOLLGATE_MAY_SKIP` has `claude_code`. The gateway is the one that
-//! `cargo build --examples --all-features` left.
+//! - `TOLLGATE_PYTHON` names an interpreter in which the packages of `requirements.txt` are installed.
+//! - `TOLLGATE_NODE` names a directory in which the packages of `package.json` are installed.
+//! - `TOLLGATE_CLAUDE_CODE` names a directory in which the packages of `claude_code/package.json` are installed.
+//!
+//! Trials whose variable is not set are shown as ignored. With `CI=true` they fail instead, except those of Claude Code
+//! if `TOLLGATE_MAY_SKIP` contains `claude_code`. The trials of the SDKs run twice: on a model of the SDK's own API,
+//! and on one of the other API. The gateway is the binary that `cargo build --examples --all-features` has built.
 
 mod audit;
 mod audit_says;
@@ -34,10 +35,10 @@ use python::{Case, Interpreter};
 
 fn main() -> ExitCode {
     let interpreter: Arc<Result<Interpreter, String>> = Arc::new(Interpreter::find());
-    // Started by the first trial that needs it, for all of them.
+    // One gateway for all trials, started by the first that needs it.
     let gateway: Arc<OnceLock<Gateway>> = Arc::default();
 
-    // Another, with keys, limits and budgets, for the trials that are about those.
+    // Another gateway, with keys, limits and budgets, for the trials about those.
     let governed: Arc<OnceLock<Gateway>> = Arc::default();
 
     let mut trials = process::trials();
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The gateway that a trial asks, which is started if it is the first to.
+/// Returns the gateway for a trial. The first trial starts it.
 fn asked<'a>(case: &Case, open: &'a OnceLock<Gateway>, governed: &'a OnceLock<Gateway>) -> &'a Gateway {
     match case.script {
         "keys_sdk" => governed.get_or_init(keys::start),
@@ -87,7 +88,7 @@ fn asked<'a>(case: &Case, open: &'a OnceLock<Gateway>, governed: &'a OnceLock<Ga
     }
 }
 
-/// One that says by a panic what is wrong.
+/// A trial that fails by a panic.
 fn trial(name: &str, run: fn()) -> Trial {
     Trial::test(name, move || {
         run();

@@ -14,7 +14,7 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("keys_sdk", include_str!("keys_sdk.mjs")),
 ];
 
-/// Every script's trials, read from its source so that they have names where no SDK is.
+/// Returns the trials of every script. They are read from the source, so that they have names even without the SDKs.
 pub(crate) fn trials() -> impl Iterator<Item = Case> {
     SCRIPTS.into_iter().flat_map(|(script, source)| {
         let names = source.lines().filter_map(|line| line.strip_prefix("async function ")?.strip_suffix("(baseURL) {"));
@@ -22,7 +22,7 @@ pub(crate) fn trials() -> impl Iterator<Item = Case> {
     })
 }
 
-/// A directory where the SDKs are installed, in the versions that are pinned, and a Node that runs them.
+/// A directory in which Node and the pinned versions of the SDKs are installed.
 pub(crate) struct Installed(PathBuf);
 
 impl Installed {
@@ -34,7 +34,7 @@ impl Installed {
         }
     }
 
-    /// Runs one function of a script, which has failed when Node says so.
+    /// Runs one function of a script. Node's exit code says whether it failed.
     pub(crate) fn run(&self, case: &Case, gateway: &Gateway) -> Result<(), Failed> {
         let mut command = Command::new(self.0.join("node_modules/.bin/node"));
         command.current_dir(&self.0).arg(Path::new(HERE).join(case.script).with_extension("mjs"));

@@ -141,7 +141,7 @@ def test_an_error_of_the_provider_raises_the_class_of_its_status(base_url):
         (404, 404, openai.NotFoundError, None if TRANSLATED else "model_not_found"),
         (429, 429, openai.RateLimitError, "rate_limit_exceeded"),
         (500, 500, openai.InternalServerError, None),
-        # Anthropic's "overloaded", which these clients know no better than any 5xx.
+        # Anthropic's "overloaded". OpenAI's clients treat it like any 5xx.
         (529, 429, openai.RateLimitError, "overloaded" if TRANSLATED else None),
     ]:
         for stream in (False, True):
@@ -213,7 +213,7 @@ def test_an_answer_that_the_provider_breaks_off_raises(base_url):
 
 
 def broken_stream(base_url, prompt):
-    """The error of a stream that goes wrong after two deltas, both of which were seen."""
+    """Returns the error of a stream that fails after two deltas, which the client has seen."""
     seen = []
     with raises(openai.APIError) as caught:
         with client(base_url).chat.completions.stream(**ask(prompt)) as stream:
@@ -253,7 +253,7 @@ def test_models_are_listed_and_retrieved(base_url):
 
 def test_a_long_stream_arrives_whole(base_url):
     with client(base_url).chat.completions.stream(**ask("sim:deltas=2000")) as stream:
-        # The first chunk names the role and says nothing.
+        # The first chunk has the role and no text.
         deltas = [event.delta for event in stream if event.type == "content.delta" and event.delta]
         completion = stream.get_final_completion()
     assert len(deltas) == 2000

@@ -1,4 +1,4 @@
-//! The example gateway in the hands of somebody who runs it: what it says in its log, and what it refuses before it does harm.
+//! The example gateway as an operator sees it: its log, and what it refuses before any harm is done.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -42,7 +42,7 @@ fn database(path: &Path) -> [String; 2] {
     ["--database".to_owned(), format!("sqlite://{}", path.display())]
 }
 
-/// What is said on standard error by a start that ends by itself, with a failure.
+/// Returns the standard error of a start that fails.
 fn refused(command: &mut Command) -> String {
     let output = command.output().expect("the example runs");
     let said = String::from_utf8(output.stderr).expect("text");
@@ -114,7 +114,7 @@ fn nothing_is_minted_unheard() {
     let first = on(&path, "unheard-1", Some("name=ada"));
     let key = first.key("ada").to_owned();
     ended(first);
-    // Nothing can be written to it.
+    // Every write to this file fails.
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let mut child = command();
     child.args(database(&path)).args(["--listen", "127.0.0.1:0", "--mint", "name=ada"]).stdout(full);
@@ -128,7 +128,7 @@ fn nothing_is_minted_unheard() {
 fn an_unprinted_key_is_named() {
     let path = temporary("unprinted");
     ended(on(&path, "unprinted-1", Some("name=ada")));
-    // It takes so long to mint that whoever reads the first line is gone by then.
+    // Minting takes so long that the reader of the first line is gone by then.
     let trigger = "CREATE TRIGGER slow BEFORE INSERT ON tollgate_keys BEGIN SELECT count(*) FROM \
              (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT i FROM n); END";
     execute(&path, trigger);
@@ -180,7 +180,7 @@ fn a_simulation_is_a_warning() {
     }
 }
 
-/// A call with this prompt.
+/// Makes a call with this prompt. Returns the status.
 fn prompted(gateway: &Gateway, key: &str, model: &str, prompt: &str) -> u16 {
     let body = format!(r#"{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
     let head = format!("POST /v1/messages HTTP/1.1\r\nx-api-key: {key}\r\ncontent-length: {}\r\n", body.len());
@@ -282,7 +282,7 @@ fn a_wrong_pepper_is_refused() {
     let path = temporary("wrong-pepper");
     let file = format!("sqlite://{}", path.display());
     let [first, second] = ["f".repeat(32), "s".repeat(32)];
-    // A start that mints nothing binds nobody to its pepper.
+    // A start that mints no key does not record its pepper.
     ended(Gateway::peppered("wrong-pepper", &file, &second));
     let mint = |pepper: &str, name: &str| {
         let mint = format!("name={name}");
@@ -303,9 +303,9 @@ fn a_wrong_pepper_is_refused() {
     assert!(said.contains("this is not the pepper that the keys were minted under"), "{said}");
     mint(&first, "bob");
 
-    // One that takes the place of another is as good, and once a key was minted under it, by itself.
+    // A new pepper is accepted beside the old one in the file, and by itself once a key was minted under it.
     fs::write(path.with_extension("pepper"), &first).expect("a place");
-    // One that was only tried is not.
+    // A pepper of a start that failed before it minted a key is not accepted by itself.
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let listen = taken.local_addr().expect("bound").to_string();
     let start = |listen: &str, mint: &[&str]| {
@@ -321,7 +321,7 @@ fn a_wrong_pepper_is_refused() {
     fs::remove_file(path.with_extension("pepper")).expect("it is there");
     ended(Gateway::peppered("wrong-pepper", &file, &second));
 
-    // Where it is lost there is a way out, which the error names.
+    // If the pepper is lost there is a way out, which the error names.
     assert!(said.contains("`DELETE FROM gateway_peppers` there, and mint every key again"), "{said}");
     execute(&path, "DELETE FROM gateway_peppers");
     mint(&"t".repeat(32), "ada");

@@ -16,7 +16,7 @@ use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        // The first, so that the others run while it waits.
+        // First, so that the other trials run while this one waits.
         trial(
             "a stream that outlasts the patience is told so, is recorded as cut, and the exit is 0",
             an_endless_one_is_cut,
@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn prints_its_address_and_exits() {
     let gateway = Gateway::start("exits");
-    // No request first: who reads the address may press Ctrl-C at once.
+    // Without a request: Ctrl-C may come as soon as the address is printed.
     gateway.interrupt();
     gateway.assert_exits_well();
 }
@@ -55,7 +55,7 @@ fn what_is_printed_works() {
         let mut gateway = Gateway::toward("printed", environment);
         let said = gateway.said_until("either is served");
         assert!(has.iter().all(|text| said.contains(text)) && !said.contains(has_not), "{environment:?}: {said}");
-        // Of a server that is somebody's own nobody here knows the models.
+        // The models of the operator's own server are not known.
         let listed = get(gateway.addr, "/v1/models");
         assert_eq!(listed.contains(r#""data":[]"#), said.contains("YOUR-MODEL"), "{environment:?}: {listed}");
         assert!(get(gateway.addr, "/readyz").ends_with("ready"));
@@ -64,7 +64,7 @@ fn what_is_printed_works() {
     }
 }
 
-/// A key with a budget can call no other.
+/// A key with a budget can only call models with a price.
 fn what_is_listed_has_a_price() {
     let gateway = Gateway::start("priced");
     let listed = get(gateway.addr, "/v1/models");
@@ -124,14 +124,14 @@ fn a_second_wish_hangs_up() {
     assert!(refused, "it still listens, five seconds after it was asked to stop");
     seen += &read_until(&mut stream, "content_block_delta", 2);
     gateway.interrupt();
-    // An error, or the end of what came.
+    // The read ends with an error or with the end of the answer.
     let _ = stream.read_to_string(&mut seen);
     assert!(!seen.contains("message_stop"), "{seen}");
     gateway.assert_exits_well();
 }
 
-/// A gateway that has been asked to stop, whose last stream has just ended, and whose file somebody else has taken since it
-/// began: what it cost cannot be settled, nor its record written. He who has it lets go of it when he is dropped.
+/// A gateway that was asked to stop and whose last stream has just ended. Another connection has locked its database
+/// file since the stream began, so the call can be neither settled nor recorded until the lock is dropped.
 fn hanging(name: &str) -> (Gateway, Holds) {
     let path = temporary(name);
     let gateway = on(&path, name, Some("name=ada,budget=5/day"));
@@ -150,7 +150,7 @@ fn hanging(name: &str) -> (Gateway, Holds) {
     (gateway, (holds, runtime))
 }
 
-/// A transaction in a file, and what it was begun on.
+/// An open transaction that locks a file, and its runtime.
 type Holds = (SqliteConnection, Runtime);
 
 fn what_hangs_is_named() {
@@ -179,7 +179,7 @@ fn a_running_stream_finishes() {
     let mut stream = ask(gateway.addr, "sim:deltas=20,delay=50");
     let mut seen = read_until(&mut stream, "content_block_delta", 1);
     gateway.interrupt();
-    // The signal and the stream race; five deltas later the signal has long arrived.
+    // The signal and the stream race. After five more deltas the signal has arrived.
     seen += &read_until(&mut stream, "content_block_delta", 5);
     let late = TcpStream::connect(gateway.addr);
 
@@ -191,7 +191,7 @@ fn a_running_stream_finishes() {
     gateway.assert_exits_well();
 }
 
-/// Streams of some minutes, one for the clients of each family.
+/// Two streams of some minutes, one for each family of clients.
 fn an_endless_one_is_cut() {
     let directory = journal("endless-journal").display().to_string();
     let arguments = ["--database", "memory:", "--journal", &directory, "--mint", "name=ada"];
@@ -212,7 +212,7 @@ fn an_endless_one_is_cut() {
 data: {"type":"error","error":{"type":"overloaded_error","message":"the gateway is shutting down"#,
         r#"data: {"error":{"message":"the gateway is shutting down"#,
     ]) {
-        // An error, or the end of what came.
+        // The read ends with an error or with the end of the answer.
         let _ = stream.read_to_string(seen);
         let took = SystemClock.elapsed() - began;
         assert!((30..40).contains(&took.as_secs()), "{took:?}: {seen}");
@@ -226,8 +226,8 @@ data: {"type":"error","error":{"type":"overloaded_error","message":"the gateway 
     assert_eq!(lines.matches("the gateway is shutting down").count(), 2, "{lines}");
 }
 
-/// Asked for by one connection again and again, as in a dialogue, in which kernels acknowledge with what they have to say: an
-/// event that waits for that waits 40 ms.
+/// Asks for small streams over one connection again and again. In such a dialogue the client's kernel delays its
+/// acknowledgements, and without TCP_NODELAY an event would wait 40 ms for one.
 fn small_events_do_not_wait() {
     const STREAMS: usize = 20;
     let gateway = Gateway::start("small-events");
@@ -250,12 +250,12 @@ fn small_events_do_not_wait() {
     gateway.assert_exits_well();
 }
 
-/// Sends a request for a stream, and gives back where the answer comes.
+/// Sends a request for a stream, and returns the reader of the answer.
 fn ask(addr: SocketAddr, prompt: &str) -> BufReader<TcpStream> {
     asked(addr, "host: localhost\r\n", prompt)
 }
 
-/// With these headers.
+/// The same, with these headers.
 fn asked(addr: SocketAddr, headers: &str, prompt: &str) -> BufReader<TcpStream> {
     posted(addr, "/v1/messages", headers, prompt)
 }
@@ -277,7 +277,7 @@ fn send(stream: &mut TcpStream, path: &str, headers: &str, prompt: &str) {
         .expect("it reads");
 }
 
-/// The lines up to the `nth` event of this name.
+/// Returns the lines up to the `nth` event of this name.
 fn read_until(stream: &mut impl BufRead, event: &str, nth: usize) -> String {
     let mut seen = String::new();
     while seen.matches(&format!("event: {event}\n")).count() < nth {
@@ -334,7 +334,7 @@ fn a_loop_is_refused() {
     }
 }
 
-/// The program ends at once, with a failure that says `why`, and has claimed to listen to nobody.
+/// Asserts that the program fails at once with the message `why`, without having printed an address.
 fn assert_refused(args: &[&str], environment: &[(&str, &str)], why: &str) {
     let output = command().args(args).envs(environment.iter().copied()).output().expect("the example runs");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -15,10 +15,10 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("keys_sdk", include_str!("keys_sdk.py")),
 ];
 
-/// The models of the other API, on which a script's trials are run once more, translated.
+/// For each script, a model of the other API, with which its trials run once more, translated.
 const TRANSLATED: [(&str, &str); 2] = [("anthropic_sdk", "gpt-5-mini"), ("openai_sdk", "claude-haiku-5-5")];
 
-/// One function of a script, and the model that it is to ask, if it is not the script's own.
+/// A function of a script, and the model that it asks, if that is not the script's own.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) script: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Case {
     pub(crate) model: Option<&'static str>,
 }
 
-/// Each of these functions of a script, on each model that it is run on.
+/// Returns each of these functions of a script, with each model that it runs on.
 pub(crate) fn cases(script: &'static str, names: impl Iterator<Item = &'static str>) -> impl Iterator<Item = Case> {
     let models = TRANSLATED.iter().filter(move |(translated, _)| *translated == script);
     let models: Vec<_> = std::iter::once(None).chain(models.map(|(_, model)| Some(*model))).collect();
@@ -34,7 +34,8 @@ pub(crate) fn cases(script: &'static str, names: impl Iterator<Item = &'static s
     tests.flat_map(move |name| models.clone().into_iter().map(move |model| Case { script, name, model }))
 }
 
-/// Every script's trials, read from its source so that they have names where no interpreter is.
+/// Returns the trials of every script. They are read from the source, so that they have names even without an
+/// interpreter.
 pub(crate) fn trials() -> impl Iterator<Item = Case> {
     SCRIPTS.into_iter().flat_map(|(script, source)| {
         let names = source.lines().filter_map(|line| line.strip_prefix("def ")?.strip_suffix("(base_url):"));
@@ -43,7 +44,7 @@ pub(crate) fn trials() -> impl Iterator<Item = Case> {
 }
 
 impl Case {
-    /// What a trial is called: `anthropic: a message arrives with its usage`.
+    /// The name of a trial, such as `anthropic: a message arrives with its usage`.
     pub(crate) fn sentence(&self) -> String {
         let words = |text: &str| text.replace('_', " ");
         let (script, name) = (self.script.trim_end_matches("_sdk"), self.name.trim_start_matches("test_"));
@@ -52,7 +53,7 @@ impl Case {
     }
 }
 
-/// A Python that has the SDKs, in the versions that are pinned.
+/// A Python with the pinned versions of the SDKs.
 pub(crate) struct Interpreter {
     path: OsString,
 }
@@ -71,11 +72,11 @@ for name in ('anthropic', 'openai'): print(name, m.version(name), sep='==')";
         }
     }
 
-    /// Runs one function of a script, which has failed when the interpreter says so.
+    /// Runs one function of a script. The interpreter's exit code says whether it failed.
     pub(crate) fn run(&self, case: &Case, gateway: &Gateway) -> Result<(), Failed> {
         let Case { script, name, model } = *case;
         let mut command = Command::new(&self.path);
-        // Without -B it would leave its bytecode next to the sources.
+        // Without -B, Python would write bytecode next to the sources.
         command.arg("-B").arg(Path::new(HERE).join(script).with_extension("py")).args([name, &gateway.url()]);
         without_accounts(&mut command).env("GATEWAY_DATABASE", keys::database());
         if let Some(model) = model {

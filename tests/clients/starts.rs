@@ -1,4 +1,4 @@
-//! Starts of the example gateway that fail, and what they leave as it was.
+//! Failed starts of the example gateway, which leave everything as it was.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,7 +31,7 @@ fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
-/// A start that ends by itself, with a failure.
+/// Runs a start that fails by itself.
 fn failed(command: &mut Command) -> Output {
     let output = command.args(["--listen", "127.0.0.1:0"]).output().expect("the example runs");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
@@ -97,7 +97,7 @@ fn a_killed_start_is_in_nobodys_way() {
             .map(|entry| entry.path())
     };
     left().for_each(|path| fs::remove_file(path).expect("ours"));
-    // By a process of the same id, as the first of a container always has it.
+    // By a process with the same id, which the first process of a container always has.
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"touch "$1-$$" && shift && exec "$0" "$@""#]);
     shell.arg(command().get_program()).arg(&pepper).args(["--database", &url(&path), "--mint", "name=ada"]);

@@ -1,5 +1,5 @@
-// What the scripts of Node share. The SDKs are those of the working directory; `NAME BASE_URL` runs one trial, and the exit
-// code tells.
+// Shared by the Node scripts. The SDKs are those in the working directory. `NAME BASE_URL` runs one trial, and the exit code
+// is its result.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -8,19 +8,19 @@ export { assert };
 
 export const require = createRequire(`${process.cwd()}/`);
 
-// A model that speaks the other API, where the trials are to be translated.
+// A model of the other API, if the calls of the trials are to be translated.
 export const TRANSLATED = process.env.GATEWAY_MODEL;
 
-// A trial that hangs says so within its own time, not after the ten minutes that SDKs wait.
+// Trials time out by themselves, instead of after the SDKs' ten minutes.
 export const TIMEOUT = 30_000;
 
-// What the simulated provider says in so many deltas.
+// The text that the simulated provider sends in this many deltas.
 export function text(deltas = 9) {
   const words = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
   return Array.from({ length: deltas }, (_, n) => words[n % words.length]).join("");
 }
 
-// The error of exactly this class that `run` ends with.
+// Returns the error of exactly this class that `run` ends with.
 export async function raised(kind, run) {
   const error = await run().then(
     () => assert.fail(`${kind.name} expected, and nothing was raised`),

@@ -1,28 +1,28 @@
-"""What the scripts share. `--list` lists a script's trials; `NAME BASE_URL` runs one, and the exit code tells."""
+"""Shared by the scripts. `--list` lists a script's trials. `NAME BASE_URL` runs one, and the exit code is its result."""
 
 import contextlib
 import os
 import sys
 
-# One pixel, as a user would paste a screenshot.
+# An image of one pixel, in place of a screenshot.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
-# A model that speaks the other API, where the trials are to be translated.
+# A model of the other API, if the calls of the trials are to be translated.
 TRANSLATED = os.environ.get("GATEWAY_MODEL")
 
-# A trial that hangs says so within its own time, not after the ten minutes that SDKs wait.
+# Trials time out by themselves, instead of after the SDKs' ten minutes.
 TIMEOUT = 30
 
 
 def text(deltas=9):
-    """What the simulated provider says in so many deltas."""
+    """The text that the simulated provider sends in this many deltas."""
     words = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."]
     return "".join(words[n % len(words)] for n in range(deltas))
 
 
 @contextlib.contextmanager
 def raises(kind):
-    """Expects exactly this class, and has the exception as `.error` afterwards."""
+    """Expects an exception of exactly this class, which is in `.error` afterwards."""
 
     class Caught:
         error = None

@@ -1,5 +1,6 @@
-"""A server that speaks Chat Completions, scripted for an agent: it has a file read by a command, and repeats what it
-heard. Prints its port, and writes each request into the file that its argument names, a line each."""
+"""A Chat Completions server, scripted for an agent. It lets the agent read a file with a command, and repeats the result.
+
+It prints its port, and writes each request as a line into the file that its argument names."""
 
 import json
 import sys
@@ -9,14 +10,14 @@ COMMAND = "cat secret.txt"
 
 
 def refused(asked):
-    """What a server says whose template has one place for the operator, as that of Qwen."""
+    """The error of a server whose chat template accepts a system message only at the beginning, like that of Qwen."""
     if any(message["role"] == "system" for message in asked["messages"][1:]):
         return {"error": {"message": "System message must be at the beginning.", "type": "BadRequestError", "code": 400}}
     return None
 
 
 def chunks(asked):
-    """The deltas of the answer, and why it ends."""
+    """Returns the deltas of the answer, and its finish reason."""
     results = [m["content"] for m in asked["messages"] if m["role"] == "tool"]
     tools = {tool["function"]["name"] for tool in asked.get("tools", [])}
     if results:
