@@ -103,7 +103,7 @@ fn what_is_cached_for_an_hour_and_what_was_run_survives_two_gateways() {
     let last = in_messages(&between)["usage"].clone();
     assert_eq!((&last["cache_creation"], &last["server_tool_use"]), (&kept, &ran));
     assert_eq!((&last["input_tokens"], &last["cache_creation_input_tokens"]), (&json!(9), &json!(100)));
-    // More than was written was not kept for long.
+    // At most the tokens that were written can be kept for an hour.
     let mut odd = completion(json!({"content": "x"}), "stop");
     odd["usage"]["cache_creation"] = json!({"ephemeral_1h_input_tokens": 5_000});
     assert_eq!(in_messages(&odd)["usage"]["cache_creation"]["ephemeral_1h_input_tokens"], 1200);
@@ -199,7 +199,7 @@ fn what_is_no_answer_is_an_error() {
     }
 }
 
-/// Status, type and code of the error that a client sees, and its headers.
+/// Returns the status, type and code of the error that a client sees, and its headers.
 fn failed(status: u16, body: &Value, upstream: tollgate::Dialect) -> (u16, String, String, HeaderMap) {
     let client = if upstream == Anthropic { OpenAiChat } else { Anthropic };
     let mut headers = HeaderMap::new();
@@ -253,7 +253,7 @@ fn errors_of_anthropic_are_those_of_openai() {
     assert_eq!((status, &*code, headers["x-should-retry"].as_bytes()), (429, "insufficient_quota", &b"false"[..]));
 }
 
-/// The message of an error of Chat Completions, as a client of Messages is told it.
+/// Returns the message that a Messages client gets for a Chat Completions error.
 fn told_in_messages(status: u16, body: &str) -> String {
     let status = StatusCode::from_u16(status).expect("a status");
     let told = error(status, &HeaderMap::new(), body.as_bytes(), OpenAiChat, Anthropic, &reply());
@@ -284,7 +284,7 @@ fn errors_of_openai_are_those_of_anthropic() {
         assert_eq!((status_seen, &*type_seen), (seen, told), "{status} {code}");
         assert_eq!(headers.contains_key("x-should-retry"), told == "billing_error", "{status} {code}");
     }
-    // Claude Code goes by these words.
+    // Claude Code recognizes the error by these words.
     let body =
         json!({"error": {"message": "This model's maximum context length is 8", "code": "context_length_exceeded"}})
             .to_string();
@@ -330,7 +330,7 @@ fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
         let (status, kind, code, _) = failed(400, &body, Anthropic);
         assert_eq!((status, &*kind, &*code), (400, "invalid_request_error", "context_length_exceeded"), "{message}");
     }
-    // In the words, too, by which frameworks know it that read no code.
+    // The message also has the words by which frameworks recognize the error that do not read the code.
     for (message, told) in [
         (
             "prompt is too long: 213462 tokens > 200000 maximum",
@@ -362,7 +362,7 @@ fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
         let told = told_in_messages(400, &json!({"error": {"message": message}}).to_string());
         assert_eq!(told, format!("prompt is too long: {message}"));
     }
-    // What was asked for of an answer has limits of its own.
+    // Errors about the length of the answer are not errors about the prompt.
     for message in [
         "max_tokens exceeds the maximum number of tokens allowed (8192)",
         "max_completion_tokens is too large: 9. This model supports at most 8 completion tokens",
@@ -371,7 +371,7 @@ fn a_prompt_that_does_not_fit_is_told_so_in_the_words_that_agents_know() {
         let told = told_in_messages(400, &json!({"error": {"message": message}}).to_string());
         assert_eq!(told, message);
     }
-    // What failed otherwise did not fail by its length, whatever it says of one.
+    // With another status the error is not about the length, whatever its message says.
     for status in [401, 429, 500] {
         let body = words(vllm).to_string();
         let status = StatusCode::from_u16(status).expect("a status");
@@ -441,7 +441,7 @@ fn row_87_a_code_that_is_a_number_is_no_trouble() {
     let body = json!({"error": {"message": "no", "code": 400, "type": null}});
     let (status, kind, _, _) = failed(400, &body, OpenAiChat);
     assert_eq!((status, &*kind), (400, "invalid_request_error"));
-    // And a code of ours is text or nothing.
+    // The code that a client gets is text or null.
     let told = error(StatusCode::BAD_REQUEST, &HeaderMap::new(), b"{}", Anthropic, OpenAiChat, &reply());
     let told: Value = serde_json::from_slice(&told.body).expect("JSON");
     assert!(told["error"]["code"].is_null() || told["error"]["code"].is_string(), "{told}");
@@ -467,7 +467,7 @@ fn row_92_the_reason_of_the_end_survives_a_proxy_that_says_it_with_its_last_word
     let stream = [
         json!({"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 1, "output_tokens": 0}}}),
         json!({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 1}}),
-        // Some repeat it without.
+        // Some proxies repeat the event without the reason.
         json!({"type": "message_delta", "delta": {"stop_reason": null}, "usage": {"output_tokens": 2}}),
         json!({"type": "message_stop"}),
     ];
@@ -494,14 +494,14 @@ fn the_calls_of_a_whole_answer_are_as_many_as_it_lists() {
         assert!(blocks.iter().all(|block| block["input"] == json!({"a": 1})), "{told}");
         let ids: std::collections::HashSet<_> = blocks.iter().map(|block| block["id"].to_string()).collect();
         assert_eq!(ids.len(), 3, "{told}");
-        // As a stream would have it.
+        // The same as a stream.
         let answer = completion(json!({"content": null, "tool_calls": calls}), "tool_calls").to_string();
         let stream = answer_as_stream(answer.as_bytes(), OpenAiChat, Anthropic, &reply()).expect("a stream");
         let streamed = read::messages(&stream, true);
         let seen = streamed.tools.iter().map(|(id, ..)| json!(id).to_string()).collect();
         assert_eq!(ids, seen);
     }
-    // Said in both ways, it is one.
+    // A call that is given in both ways is one call.
     let both =
         json!({"tool_calls": [call(json!({"id": "c"}), "f")], "function_call": {"name": "f", "arguments": "{}"}});
     let told = in_messages(&completion(both, "tool_calls"));
@@ -541,7 +541,7 @@ fn a_truncated_call_is_mended() {
     let told = in_messages(&completion(message.clone(), "length"));
     assert_eq!(told["content"][1]["input"], json!({"a": "b"}));
     assert_eq!((&told["content"][0]["text"], &told["stop_reason"]), (&json!("so"), &json!("max_tokens")));
-    // What is broken for another reason is not guessed at.
+    // Arguments that are broken for another reason are not repaired.
     let told = in_messages(&completion(message, "tool_calls"));
     assert_eq!(told["content"][1]["input"], json!({"_raw_arguments": "{\"a\":\"b"}));
     // Of several calls only the last one can have been cut off.

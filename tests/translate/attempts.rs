@@ -1,4 +1,4 @@
-//! Several targets of several dialects, one call.
+//! Calls with several targets of several dialects.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! Requests and answers that are within every limit and hostile: what is done for a part of one must not be done anew for all of it. Where it
-//! were, these would take minutes.
+//! Hostile requests and answers that are within every limit. The work for each part must not be repeated for the whole.
+//! Otherwise these tests would take minutes.
 
 use bytes::BytesMut;
 use serde_json::Value;
@@ -91,13 +91,13 @@ fn what_a_document_is_called_is_said_once_however_many_pieces_it_has() {
     );
     let called = r#"{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]}"#;
     let result = |id: &str| format!(r#"{{"type":"tool_result","tool_use_id":"{id}","content":[{document}]}}"#);
-    // Said by a user, answered by a tool, and by one that nobody called.
+    // From a user, as the result of a call, and as a result without a call.
     for (before, block) in [("", document.clone()), (called, result("a")), (called, result("b"))] {
         let comma = if before.is_empty() { "" } else { "," };
         let body = format!(
             r#"{{"model":"m","max_tokens":9,"messages":[{before}{comma}{{"role":"user","content":[{block}]}}]}}"#
         );
-        // Said with each piece, it would take 40 GB.
+        // If title and context were repeated with each piece, the body would have 40 GB.
         let sent = gpt(&body, &Asked::new("gpt-5")).expect("it can be asked");
         assert!(sent.len() < 3 * body.len(), "{} of {}", sent.len(), body.len());
         let sent = String::from_utf8(sent).expect("text");
@@ -145,7 +145,7 @@ fn a_key_with_an_escape_is_not_decoded_for_each_member_that_it_might_be() {
     assert_eq!(Head::read(body.as_bytes(), Dialect::Anthropic).expect("a head").model(), "m");
 }
 
-/// Chunks of a stream, each with all of these calls.
+/// Builds stream chunks that each have all of these calls.
 fn calling(calls: impl Iterator<Item = String>) -> Vec<String> {
     let calls: Vec<_> = calls.collect();
     let chunk = |calls: &[String]| {
@@ -199,7 +199,7 @@ fn what_is_kept_of_a_stream_until_its_end_has_a_bound() {
     let thinking = delta(&format!(r#""type":"thinking_delta","thinking":"{piece}""#));
     let text = delta(&format!(r#""type":"text_delta","text":"{piece}""#));
     let redacted = block(&format!(r#""type":"redacted_thinking","data":"{piece}""#));
-    // The last piece is the one too many, if what is kept of each kind counts.
+    // The last piece exceeds the limit if everything that is kept of each kind counts.
     let chat = [
         (signature, 4),
         (chunk(&format!(r#""refusal":"{piece}""#)), 4),
@@ -214,7 +214,7 @@ fn what_is_kept_of_a_stream_until_its_end_has_a_bound() {
         (citation, 5),
         (redacted, 6),
     ];
-    // What goes on as it comes is not kept.
+    // Text that is passed on at once is not kept, so it does not count.
     let said = [(block(r#""type":"text""#), 1), (text, 17)];
     for (upstream, parts, is_too_much) in [
         (Dialect::OpenAiChat, &chat[..], true),
@@ -229,7 +229,7 @@ fn what_is_kept_of_a_stream_until_its_end_has_a_bound() {
             for time in 0..*times {
                 assert!(!is_over || time + 1 == *times, "before its last piece");
                 out.clear();
-                // No two signatures are alike.
+                // Make every signature different.
                 translator.push(part.replacen('%', &time.to_string(), 1).as_bytes(), &mut out);
                 is_over = translator.is_over();
             }

@@ -1,4 +1,4 @@
-//! Cache breakpoints, where one may be and where not.
+//! Cache breakpoints, in places where they are allowed and where they are not.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -34,12 +34,12 @@ fn a_breakpoint_on_text_that_says_nothing_stands_behind_what_was_said_before() {
     let said = |text: &str| json!([{"type": "text", "text": text, "cache_control": hour()}]);
     assert_eq!((&out["system"], &out["messages"][0]["content"]), (&said("s"), &said("q")));
     assert_eq!((out["messages"].as_array().map(Vec::len), &*warnings), (Some(2), ""));
-    // Where nothing was, there is none.
+    // A breakpoint on an empty text at the beginning has nothing before it, so it is dropped.
     let list = json!([{"role": "user", "content": [part("", hour()), part("q", Value::Null)]}]);
     let (out, warnings) = claude("claude-opus-5-5", json!({"model": "m", "messages": list}));
     assert_eq!(out["messages"][0]["content"], json!([{"type": "text", "text": "q"}]));
     assert_eq!(warnings, "dropped=cache_control");
-    // Within a tool's answer it is one of the whole answer.
+    // A breakpoint within a tool result becomes one of the whole result.
     let calls = json!({"role": "assistant", "content": "", "tool_calls": [crate::requests::call("a", "f", "{}")]});
     let result = json!({"role": "tool", "tool_call_id": "a", "content": [part("", hour())]});
     let (out, _) = claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q"), calls, result]}));
@@ -76,7 +76,8 @@ fn a_breakpoint_that_is_not_what_was_asked_for_is_named() {
     let refused = ask(&body, Dialect::OpenAiChat, &strict).expect_err("strict");
     assert_eq!(refused.param_name(), Some("cache_control.ttl"));
 
-    // OpenAI's take no hour, four at most, and none that is to be put by the provider; never is that an error.
+    // OpenAI's models have no lifetime of an hour, at most four breakpoints, and no automatic placement. None of this
+    // is an error.
     let many: Vec<_> = (0..5).map(|_| user(short())).collect();
     for (list, more, warned) in [
         (json!([user(short())]), json!({}), ""),
@@ -88,7 +89,7 @@ fn a_breakpoint_that_is_not_what_was_asked_for_is_named() {
         body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         assert_eq!(gpt("gpt-5.6", body.clone()).1, warned, "{body}");
         assert!(ask(&body, Dialect::Anthropic, &Asked::new("gpt-5.6").mode(Mode::Strict)).is_ok(), "{body}");
-        // Who caches by itself loses nothing.
+        // With a model that caches by itself nothing is lost.
         assert_eq!(gpt("gpt-5", body.clone()).1, "", "{body}");
     }
 }

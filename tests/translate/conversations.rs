@@ -1,4 +1,4 @@
-//! Conversations that no client would send and some client will: what comes out is what the other API takes.
+//! Generated conversations, however odd, become requests that the other API accepts.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,12 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), Just(" \n".to_owned()), "[a-z]{1,4}", Just("\u{1F600}\"\\".to_owned())]
 }
 
-/// Ids from a small set, so that they repeat, are missing and are orphaned; some that neither API takes.
+/// Ids from a small set, so that they repeat, are missing or are orphaned. Some are ones that neither API accepts.
 fn id() -> impl Strategy<Value = String> {
     prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just("call:0".to_owned()), Just("x".repeat(70))]
 }
 
-/// It may carry a breakpoint, where one may be and where none may.
+/// Adds a breakpoint to some of these, whether or not one is allowed there.
 fn cached(of: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     let point = prop_oneof![Just(json!({"type": "ephemeral"})), Just(json!({"type": "ephemeral", "ttl": "1h"}))];
     (of, prop::option::weighted(0.2, point)).prop_map(|(mut of, point)| {
@@ -29,12 +29,12 @@ fn text() -> impl Strategy<Value = Value> {
     word().prop_map(|text| json!({"type": "text", "text": text}))
 }
 
-/// Text that is some: what a tool answers that nobody called is said with every part that it has.
+/// Text that is not empty. A tool result without a call is passed on with all its parts.
 fn some_text() -> impl Strategy<Value = Value> {
     "[a-z]{1,4}".prop_map(|text| json!({"type": "text", "text": text}))
 }
 
-/// A string, or a list of these.
+/// A string, or a list of such parts.
 fn content(of: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     prop_oneof![2 => word().prop_map(Value::String), 1 => prop::collection::vec(cached(of), 0..4).prop_map(Value::Array)]
 }
@@ -54,7 +54,7 @@ fn chat_user() -> impl Strategy<Value = Value> {
     content(prop_oneof![3 => text(), 1 => chat_image(), 1 => Just(file), 1 => point])
 }
 
-/// As proxies in front of Claude list it: signed, signed by us, and by nobody.
+/// Thinking as proxies in front of Claude list it: with a signature, with the gateway's own, or with none.
 fn thoughts() -> impl Strategy<Value = Vec<Value>> {
     let signed = (word(), prop_oneof![2 => Just("s"), 1 => Just("tgsig_v1."), 1 => Just("")])
         .prop_map(|(text, by)| json!({"type": "thinking", "thinking": text, "signature": by}));
@@ -95,7 +95,7 @@ fn chat_message() -> impl Strategy<Value = Value> {
     ])
 }
 
-/// Without what functions answer of which none was called: there is no id to ask for.
+/// A conversation without results of functions that were never called, since there is no id for them.
 fn chat_conversation() -> impl Strategy<Value = Vec<Value>> {
     prop::collection::vec(chat_message(), 1..12).prop_map(|mut list| {
         let mut is_called = false;
@@ -113,7 +113,7 @@ fn claude_image() -> impl Strategy<Value = Value> {
     sources.prop_map(|source| json!({"type": "image", "source": source}))
 }
 
-/// Of text, of blocks, and, where that is taken, a file.
+/// A document of text, of blocks, or, if files are accepted, a file.
 fn document(is_file: bool) -> impl Strategy<Value = Value> {
     let plain = word().prop_map(|text| json!({"type": "text", "media_type": "text/plain", "data": text}));
     let listed = prop::collection::vec(prop_oneof![text(), claude_image()], 1..3)
@@ -158,7 +158,7 @@ fn blocks(message: &Value) -> &[Value] {
     message["content"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What Anthropic's API wants of a conversation.
+/// Asserts what Anthropic's API requires of a conversation.
 fn messages_take(list: &[Value]) {
     assert_eq!(list.first().map(|first| &first["role"]), Some(&json!("user")), "{list:?}");
     let mut ids = HashSet::new();
@@ -198,8 +198,8 @@ fn messages_take(list: &[Value]) {
     assert!(list.last().is_some_and(|last| of_calls(last).is_empty()), "{list:?}");
 }
 
-/// What Anthropic's API wants of breakpoints: four at most, none of an hour behind one of five minutes, and none on what is not
-/// kept.
+/// Asserts what Anthropic's API requires of breakpoints: at most four, none of an hour after one of five minutes, and
+/// none on blocks that cannot be cached.
 fn breakpoints_fit(body: &Value) {
     fn list(value: &Value) -> &[Value] {
         value.as_array().map(Vec::as_slice).unwrap_or_default()
@@ -223,7 +223,7 @@ fn of_calls(message: &Value) -> Vec<&Value> {
     blocks(message).iter().filter(|block| block["type"] == "tool_use").collect()
 }
 
-/// What OpenAI's API wants of one.
+/// Asserts what OpenAI's API requires of a conversation.
 fn chat_takes(list: &[Value]) {
     assert!(!list.is_empty());
     let mut open: Vec<String> = Vec::new();
@@ -257,7 +257,7 @@ fn translated(list: &[Value], client: Dialect, upstream: Dialect, model: &str) -
     whole(list, client, upstream, model)?["messages"].as_array().cloned()
 }
 
-/// Without breakpoints, which no model reads, and of which the last four alone are sent.
+/// Removes breakpoints. No model reads them, and only the last four are sent.
 fn uncached(mut list: Vec<Value>) -> Vec<Value> {
     fn walk(value: &mut Value) {
         if let Some(members) = value.as_object_mut() {
@@ -270,7 +270,8 @@ fn uncached(mut list: Vec<Value>) -> Vec<Value> {
     list
 }
 
-/// The only text of a message of Chat Completions as the string that it is without a breakpoint, and so all that an assistant said.
+/// Turns the only text part of a Chat Completions message into a string, as it is without a breakpoint. Joins all text
+/// parts of an assistant.
 fn folded(mut list: Vec<Value>) -> Vec<Value> {
     for message in &mut list {
         let texts: Option<Vec<_>> = blocks(message).iter().map(|part| part["text"].as_str()).collect();
@@ -285,7 +286,7 @@ fn folded(mut list: Vec<Value>) -> Vec<Value> {
 proptest! {
     #[test]
     fn whatever_a_chat_client_sends_anthropic_takes(list in chat_conversation(), last in word()) {
-        // Behind an assistant the user speaks: no model of today goes on with an answer.
+        // The last message is the user's, since current models do not continue an assistant's message.
         let list: Vec<_> = list.into_iter().chain([json!({"role": "user", "content": last})]).collect();
         for model in ["claude-opus-5-5", "claude-sonnet-4-6"] {
             let sent = whole(&list, Dialect::OpenAiChat, Dialect::Anthropic, model).expect("it can be asked");
@@ -299,7 +300,7 @@ proptest! {
         let says_nothing = |message: &Value| message["role"] == "assistant" || says_nothing(&message["content"]);
         for model in ["gpt-5", "gpt-5.6", "llama-4"] {
             let Some(sent) = translated(&list, Dialect::Anthropic, Dialect::OpenAiChat, model) else {
-                // A server that takes no files is not shown one.
+                // A server that accepts no files is not sent one.
                 let has_file = json!(list).to_string().contains("application/pdf") && model == "llama-4";
                 prop_assert!(has_file || list.iter().all(says_nothing));
                 continue;
@@ -317,12 +318,14 @@ proptest! {
         turns in prop::collection::vec((chat_turn(), prop::option::weighted(0.3, word())), 1..6),
         model in prop_oneof![Just("claude-opus-5-5"), Just("claude-sonnet-4-6")],
     ) {
-        // As clients go on: every call answered, the user's word, and the operator's, the next answer. Any of them may say nothing.
+        // Like real clients: each call has its result, then come the user's message, the operator's, and the next
+        // answer. Any of them may be empty.
         let mut list = vec![json!({"role": "user", "content": begin})];
         let mut cuts = vec![list.len()];
         let mut was_told = false;
         for ((said, thoughts, calls, heard), operator) in &turns {
-            // Behind the operator: what they said is heard behind the next user, where the assistant has said nothing to it.
+            // After the operator the assistant must say something. Otherwise the operator's message would move behind
+            // the next user's.
             let said = if std::mem::replace(&mut was_told, operator.is_some()) { &json!("so") } else { said };
             let mut known = HashSet::new();
             let calls: Vec<_> = calls.iter().filter(|(id, _)| known.insert(id.clone())).collect();
@@ -366,7 +369,7 @@ proptest! {
         let ask = |list: &[Value]| translated(list, Dialect::Anthropic, Dialect::OpenAiChat, model).map(uncached).map(folded);
         let Some(whole) = ask(&list) else { return Ok(()) };
         for cut in cuts {
-            // Nobody has said anything yet.
+            // Skip a beginning in which nobody has said anything.
             let Some(part) = ask(&list[..cut]) else { continue };
             prop_assert!(whole.starts_with(&part), "{whole:?} does not go on from {part:?}");
         }
@@ -377,7 +380,7 @@ proptest! {
         turns in prop::collection::vec((prop::option::of(word()), any::<bool>(), "[a-z]{1,4}"), 1..6),
         model in prop_oneof![Just("qwen3-coder"), Just("gpt-5")],
     ) {
-        // As Claude Code goes on: the operator may speak behind each user, results included.
+        // Like Claude Code: the operator may speak after each user message, including those with results.
         let mut list = vec![json!({"role": "user", "content": "begin"})];
         let mut cuts = Vec::new();
         for (operator, calls, text) in &turns {
@@ -398,13 +401,13 @@ proptest! {
     }
 }
 
-/// What an assistant says and thinks, what it calls with what comes of it, and what the user says to that.
+/// What an assistant says and thinks, its calls with their results, and what the user says next.
 fn chat_turn() -> impl Strategy<Value = (Value, Vec<Value>, Vec<(String, Value)>, Value)> {
     let results = prop::collection::vec((id(), content(prop_oneof![2 => text(), 1 => chat_image()])), 0..3);
     (content(text()), thoughts(), results, chat_user())
 }
 
-/// The same of a client of Messages.
+/// The same for a Messages client.
 fn claude_turn() -> impl Strategy<Value = (Vec<Value>, Vec<Value>, Vec<Value>)> {
     let said = (prop::collection::vec(cached(text()), 0..3), thoughts())
         .prop_map(|(said, thoughts)| [thoughts, said].concat());
@@ -413,12 +416,12 @@ fn claude_turn() -> impl Strategy<Value = (Vec<Value>, Vec<Value>, Vec<Value>)> 
     (said, results, prop::collection::vec(cached(heard), 0..3))
 }
 
-/// A list of nothing.
+/// Whether the content is an empty list.
 fn says_nothing(content: &Value) -> bool {
     content.as_array().is_some_and(Vec::is_empty)
 }
 
-/// Whether one begins as the other, whose last user may have more to say.
+/// Whether `whole` begins with `part`. The last user message of `part` may have more blocks in `whole`.
 fn goes_on(whole: &[Value], part: &[Value]) -> bool {
     if whole.starts_with(part) {
         return true;
@@ -445,12 +448,12 @@ fn a_user_who_said_nothing_is_heard_alike_in_every_turn() {
         (1, "(empty)"),
         (3, "(empty) | a | (empty)"),
         (5, "(empty) | a | (empty) | a | b"),
-        // Behind what the user said it adds nothing.
+        // An empty message after another user message adds nothing.
         (6, "(empty) | a | (empty) | a | b"),
     ] {
         assert_eq!(ask(&list[..len]), sent);
     }
-    // Nor is it nothing to say where the results of tools are said.
+    // An empty message after tool results adds nothing either.
     let call = json!({"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}});
     let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
     let list =
@@ -485,7 +488,7 @@ fn a_result_that_comes_late_is_all_that_changes_what_was_sent_before() {
     assert_eq!(before[3]["content"], "No result provided.");
     before[3]["content"] = json!("2");
     assert_eq!(before, after);
-    // Behind the next answer it comes too late, and what was sent stays.
+    // After the next answer the result comes too late, and what was sent stays as it was.
     let mut list = list.to_vec();
     list.insert(3, json!({"role": "assistant", "content": "hm"}));
     let (before, after) = (ask(&list[..4]), ask(&list));

@@ -1,5 +1,5 @@
-//! Recorded streams. They are none of this project's, so they lie where `TOLLGATE_CORPUS` says:
-//! `PROTOCOL/CASE/response.sse`.
+//! Translates recorded streams, answers and requests. The recordings are not part of this repository. `TOLLGATE_CORPUS`
+//! names their directory: `PROTOCOL/CASE/response.sse`.
 
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ use crate::skip::{self, say};
 #[path = "../fuzz/replies.rs"]
 mod replies;
 
-/// The signature of thinking that nobody has signed.
+/// The signature that the gateway gives to unsigned thinking.
 const UNSIGNED: &str = "tgsig_v1.";
 
 #[test]
@@ -27,12 +27,12 @@ fn every_recorded_messages_stream_says_the_same_in_chat_completions() {
         let told = chat(&translated, true);
         same(name, &told, &expected, in_chat(&expected));
         assert_eq!(told.thinking, expected.thinking, "{name}");
-        // And back.
+        // Translate it back.
         let back = messages(&translate(Dialect::OpenAiChat, &[&translated]), true);
         same(name, &back, &expected, in_messages(&told));
         assert_eq!(shown(&back), shown(&expected), "{name}");
-        // A stream of Chat Completions lists what was thought once, at its end: too late to sign what was shown as it came. What
-        // was not shown is heard there.
+        // A Chat Completions stream lists the thinking once, at its end. That is too late to sign thinking that was
+        // already shown. Thinking that was not shown is read from there.
         match shown(&expected).is_empty() {
             true => assert_eq!(back.thinking, expected.thinking, "{name}"),
             false => assert!(back.thinking.iter().all(|(text, by)| text.is_empty() || by == UNSIGNED), "{name}"),
@@ -45,13 +45,13 @@ fn every_recorded_messages_stream_says_the_same_in_chat_completions() {
 fn every_recorded_chat_stream_says_the_same_in_messages() {
     let replayed = each("openai-chat", |name, stream| {
         let recorded = chat(stream, false);
-        // Some end without the mark, and some state no usage, for which there are zeros.
+        // Some recordings have no end marker, and some state no usage, which becomes zeros.
         let expected = Answer { ended: true, usage: recorded.usage.or(Some(Default::default())), ..recorded };
         let translated = translate(Dialect::OpenAiChat, &[stream]);
         let told = messages(&translated, true);
         same(name, &told, &expected, in_messages(&expected));
         assert_eq!(shown(&told), shown(&expected), "{name}");
-        // And back.
+        // Translate it back.
         let back = chat(&translate(Dialect::Anthropic, &[&translated]), true);
         same(name, &back, &told, in_chat(&told));
         assert_eq!(back.thinking, told.thinking, "{name}");
@@ -66,7 +66,7 @@ fn however_a_recorded_stream_is_cut_it_is_translated_alike() {
     for (protocol, dialect) in [("anthropic-messages", Dialect::Anthropic), ("openai-chat", Dialect::OpenAiChat)] {
         each(protocol, |name, stream| {
             let whole = translate(dialect, &[stream]);
-            // Every offset is one where a piece of each size begins: the first may be any part of one.
+            // Cut at every offset: the first piece may have any length up to the size of the others.
             for size in [1, 2, 3, 7, 61, 499] {
                 for first in 1..=size.min(stream.len()) {
                     let (first, rest) = stream.split_at(first);
@@ -101,7 +101,7 @@ fn whatever_the_client_asked_for_a_recorded_stream_is_cut_alike() {
                 let (reply, called) = replies::reply(client, which, tool);
                 let stream = &replies::calling(stream, tool, &called)[..];
                 let whole = translate_as(&reply, upstream, &[stream]);
-                // Our own, as strict as any.
+                // The gateway's own stream has to pass the strict reader.
                 let read = if client == Dialect::Anthropic { messages } else { chat };
                 assert!(read(&whole, true).ended || read(&plain, true).error.is_some(), "{name} for {which}");
                 for size in [1, 7] {
@@ -132,7 +132,8 @@ fn cut<'s>(stream: &'s [u8], cuts: &[usize]) -> Vec<&'s [u8]> {
     ends.into_iter().map(|end| &stream[std::mem::replace(&mut start, end)..end]).collect()
 }
 
-/// All but what was thought, which dialects do not sign alike; it ended so.
+/// Asserts that two answers are the same except for thinking, which the dialects sign differently, and that the answer
+/// ended with `stop`.
 fn same(name: &str, told: &Answer, expected: &Answer, stop: Option<&str>) {
     assert_eq!(told.text, expected.text, "{name}");
     same_tools(name, told, expected);
@@ -145,12 +146,12 @@ fn same_tools(name: &str, told: &Answer, expected: &Answer) {
     assert_eq!(told.tools.len(), expected.tools.len(), "{name}");
     for (told, expected) in told.tools.iter().zip(&expected.tools) {
         assert_eq!(told.1, expected.1, "{name}");
-        // A server that gives none has one made up.
+        // If the server gives no id, the gateway makes one up.
         assert!(told.0 == expected.0 || (expected.0.is_empty() && !told.0.is_empty()), "{name}: {told:?}");
         let read = |input: &str| serde_json::from_str::<Value>(if input.is_empty() { "{}" } else { input }).ok();
         match read(&expected.2) {
             Some(input) => assert_eq!(read(&told.2), Some(input), "{name}"),
-            // Cut short: verbatim, or within an object where it must be one.
+            // Arguments that were cut short are passed on unchanged, or within an object if an object is required.
             None => assert!(told.2 == expected.2 || read(&told.2).is_some_and(|input| input.is_object()), "{name}"),
         }
     }
@@ -160,7 +161,7 @@ fn shown(answer: &Answer) -> String {
     answer.thinking.iter().map(|(text, _)| text.as_str()).collect()
 }
 
-/// Why an answer of Messages ended, as Chat Completions has it.
+/// The finish reason in Chat Completions for the end of a Messages answer.
 fn in_chat(answer: &Answer) -> Option<&'static str> {
     let reason = match (answer.stop.as_deref().unwrap_or_default(), answer.tools.is_empty()) {
         ("max_tokens" | "model_context_window_exceeded" | "pause_turn", _) => "length",
@@ -171,7 +172,7 @@ fn in_chat(answer: &Answer) -> Option<&'static str> {
     answer.ended.then_some(reason)
 }
 
-/// Why an answer of Chat Completions ended, as Messages has it.
+/// The stop reason in Messages for the end of a Chat Completions answer.
 fn in_messages(answer: &Answer) -> Option<&'static str> {
     let reason = match (answer.stop.as_deref().unwrap_or_default(), answer.tools.is_empty()) {
         ("length", _) => "max_tokens",
@@ -186,7 +187,7 @@ fn translate(upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
     translate_as(&Reply::new("model", "req-1").include_usage(true), upstream, chunks)
 }
 
-/// Hands out every recorded stream, and says how many there were; `None` where there is no corpus.
+/// Calls `judge` with every recorded stream. Returns their number, or `None` if there is no corpus.
 fn each(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
     let corpus = skip::corpus(&format!("no stream of {protocol} was translated"))?;
     let cases = std::fs::read_dir(corpus.join(protocol)).expect("recorded cases");
@@ -200,7 +201,7 @@ fn each(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
     Some(streams.len())
 }
 
-/// Hands out every recorded request, and says how many there were.
+/// Calls `judge` with every recorded request. Returns their number.
 pub(crate) fn each_request(protocol: &str, mut judge: impl FnMut(&str, &[u8])) -> Option<usize> {
     let corpus = skip::corpus(&format!("no request of {protocol} was translated"))?;
     let cases = std::fs::read_dir(corpus.join(protocol)).expect("recorded cases");
@@ -261,7 +262,7 @@ fn a_conversation_that_goes_on_begins_as_it_did() {
             let Some(last) = ask(&whole) else { return };
             let turns = whole["messages"].as_array().map_or(0, Vec::len);
             for cut in 1..turns {
-                // As it was when the assistant was asked: what follows is its answer.
+                // Cut only where the assistant was asked, so that its answer follows.
                 if whole["messages"][cut]["role"] != "assistant" || whole["messages"][cut - 1]["role"] == "assistant" {
                     continue;
                 }
@@ -296,7 +297,7 @@ fn every_recorded_answer_says_the_same_in_the_other_dialect_and_back() {
             let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("JSON");
             let there = match answer(&body, upstream, client, &reply) {
                 Ok(there) => there,
-                // An error, or nothing that either API answers with.
+                // The recording is an error, or not an answer of either API.
                 Err(error) => {
                     let was = json(&body);
                     let is_answer = was["choices"].is_array() || was["content"].is_array();

@@ -1,4 +1,4 @@
-//! Errors of the upstream: what no client is to read in them, and what they are made of.
+//! Errors of upstreams: what a client must not see of them, and what they become in the other dialect.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -21,7 +21,7 @@ use crate::read;
 const KEY: &str = "sk-canary-of/the+gateway";
 const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAiChat];
 
-/// What a client is answered of what its upstream answers.
+/// Returns the client's answer if the upstream answers like this.
 async fn through(
     [upstream, client]: [Dialect; 2],
     status: u16,
@@ -197,7 +197,7 @@ async fn what_a_server_in_front_refuses_keeps_its_status_for_clients_of_chat_com
             let json: Value = serde_json::from_slice(told.body()).expect("JSON");
             assert_eq!((told.status().as_u16(), &json["error"]["type"]), (status, &json!(told_as)), "{kind}");
             assert!(!said(&told).contains('<'), "{}", said(&told));
-            // Anthropic's know none of them.
+            // Anthropic's clients know none of these statuses, so they get 400.
             let told = through([Dialect::OpenAiChat, Dialect::Anthropic], status, &headers, &pieces).await;
             let json: Value = serde_json::from_slice(told.body()).expect("JSON");
             assert_eq!((told.status().as_u16(), &json["error"]["type"]), (400, &json!("invalid_request_error")));
@@ -209,7 +209,7 @@ async fn what_a_server_in_front_refuses_keeps_its_status_for_clients_of_chat_com
     }
 }
 
-/// The status of an error and its message, as a client of the other dialect is told them.
+/// Returns the status and the message that a client of the other dialect gets for an error.
 fn told(status: u16, body: &str, upstream: Dialect) -> (u16, String) {
     let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
     let status = StatusCode::from_u16(status).expect("a status");
@@ -231,7 +231,7 @@ fn an_error_that_is_streamed_is_what_its_first_event_says() {
         }
         assert_eq!(told(400, "data: so not\n\n", upstream).1, "so not");
         assert_eq!(told(400, "event: error\n\n", upstream).1, "the upstream answered 400");
-        // Words that begin as a field does are words.
+        // Plain text may begin like a field of an event stream.
         for words in
             ["id: must be a string", "retry: later\nor never", "event: unknown\n", ": expected", "id: a\n\nand b"]
         {
@@ -268,7 +268,7 @@ fn a_prompt_that_does_not_fit_is_told_with_how_many_tokens_it_has_and_may_have()
             "THIS MODEL'S MAXIMUM CONTEXT LENGTH IS 4096 TOKENS, BUT 5000, WITH TOOLS, WERE REQUESTED (REQUEST ID: 2025a)",
             Some("5000 tokens > 4096 maximum"),
         ),
-        // Which of the figures is the prompt's alone, or where a number ends, nobody can tell.
+        // Here it is unclear which figure is that of the prompt alone, or where a number ends.
         (
             "This endpoint's maximum context length is 131072 tokens. However, you requested about 147540 tokens (115540 of \
              text input, 32000 in the output). Please reduce the length of either one, or use the \"middle-out\" transform.",
@@ -328,7 +328,7 @@ fn a_call_whose_arguments_come_too_late_ends_the_stream_by_an_error() {
         let told = stream(first, late);
         assert!(told.error.is_some() && !told.ended && told.stop.is_none(), "{first} {late:?}: {told:?}");
     }
-    // What says nothing loses nothing, nor does what is said again of a call that was whole.
+    // A late piece that is empty loses nothing. Neither does one that repeats a call that was whole.
     for (first, late) in [
         ("", &[][..]),
         ("", &["", " ", "null"]),

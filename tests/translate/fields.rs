@@ -1,4 +1,4 @@
-//! What single members of a request become: rows of the project's contract that no other test has.
+//! The translation of single members of a request: rows of the project's contract that no other test covers.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -8,12 +8,12 @@ use tollgate::domain::rejection::RejectionKind;
 
 use crate::requests::{ask, call, calling, claude, gpt, messages, refused, tool, user};
 
-/// Chat Completions with one member besides, to the newest of Anthropic's.
+/// Translates a Chat Completions request with one more member to Anthropic's newest model.
 fn with(name: &str, value: Value) -> (Value, String) {
     claude("claude-opus-5-5", json!({"model": "m", "messages": [user("q")], name: value}))
 }
 
-/// Messages with one member besides.
+/// Translates a Messages request with one more member.
 fn with_of_claude(model: &str, name: &str, value: Value) -> (Value, String) {
     gpt(model, json!({"messages": [user("q")], name: value}))
 }
@@ -169,7 +169,7 @@ fn functions_beside_tools_do_not_keep_tools_from_being_called_at_once() {
     assert_eq!(asked(json!([tool]), json!({})), (None, Some(2), "adapted=functions".to_owned()));
     let told = asked(json!([tool]), json!({"parallel_tool_calls": false}));
     assert_eq!(told, (Some(one_call.clone()), Some(2), "adapted=functions".to_owned()));
-    // An answer has room for one function.
+    // An answer can contain only one call in the old form.
     assert_eq!(asked(json!([]), json!({})), (Some(one_call), Some(1), String::new()));
 }
 
@@ -257,7 +257,7 @@ fn a_model_that_does_not_reason_beside_tools_is_told_not_to() {
     };
     for model in ["gpt-5.4", "gpt-5.5", "gpt-5.6-sol", "gpt-6"] {
         let none = |warnings: &str| (json!("none"), warnings.to_owned());
-        // Silence is no `none` to it.
+        // To these models, a missing effort does not mean `none`.
         assert_eq!(asked(model, json!({})), none("adapted=output_config.effort:default>none"), "{model}");
         let high = json!({"output_config": {"effort": "high"}, "thinking": {"type": "adaptive"}});
         assert_eq!(asked(model, high), none("adapted=output_config.effort:high>none"), "{model}");
@@ -345,7 +345,7 @@ fn thinking_that_is_switched_off_is_the_least_effort_that_there_is() {
     for kind in ["disabled", "between_tools"] {
         assert_eq!(effort("gpt-5.1", kind), (json!("none"), String::new()));
         assert_eq!(effort("gpt-5", kind), (json!("minimal"), String::new()));
-        // One that always reasons does so now, too; one that never does has lost nothing.
+        // A model that always reasons cannot obey. A model that never reasons loses nothing.
         assert_eq!(effort("o3", kind), (Value::Null, "dropped=thinking".to_owned()));
         assert_eq!(effort("gpt-5.2-chat-latest", kind), (Value::Null, "dropped=thinking".to_owned()));
         assert_eq!(effort("gpt-4o", kind), (Value::Null, String::new()));
@@ -376,7 +376,7 @@ fn an_open_schema_is_closed_and_says_so_and_a_strict_tool_stays_open() {
     };
     let within = json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "object"}}});
     let patterns = json!({"type": "object", "additionalProperties": false, "patternProperties": {"^x-": {}}});
-    // Closed, the one would take nothing, and the others less than they say.
+    // If it were closed, the first schema would accept nothing, and the others less than they say.
     for open in [json!({"type": "object"}), open, within, patterns] {
         let told = (json!({"name": "f", "input_schema": open}), "dropped=tools.strict".to_owned());
         assert_eq!(strict(Some(open)), told);
@@ -403,7 +403,7 @@ fn tools_are_strict_as_far_as_anthropic_takes_them() {
     let none = || (0, "dropped=tools.strict".to_owned());
     assert_eq!(sent(strict(&["a"], true, string()), 20), (20, String::new()));
     assert_eq!(sent(strict(&["a"], true, string()), 21), none());
-    // What may be missing, and what may be of several types, of all tools together.
+    // The limits on optional members and on members of several types, over all tools together.
     assert_eq!(sent(strict(&["a", "b"], false, string()), 12), (12, String::new()));
     assert_eq!(sent(strict(&["a", "b"], false, string()), 13), none());
     assert_eq!(sent(strict(&["a", "b"], true, json!(["string", "null"])), 8), (8, String::new()));
@@ -483,7 +483,7 @@ fn thinking_is_sent_back_once() {
     assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
     turn["thinking_blocks"] = json!([thought]);
     assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
-    // What nobody signed is none.
+    // Thinking without a signature does not count.
     turn["thinking_blocks"] = json!([{"type": "thinking", "thinking": "hm"}]);
     assert_eq!(messages(json!([user("q"), turn, user("r")]))["messages"][1]["content"], blocks);
 }
@@ -546,7 +546,8 @@ fn stale_thinking_of_a_model_that_thinks_unasked_is_dropped_too() {
         ask(&body, Dialect::OpenAiChat, &Asked::new(model).drops_stale_thinking(drops)).expect("it can be asked").0
     };
     let asked = |model: &str, turn: &Value, drops: bool| send(model, json!([user("q"), turn, tool("a", "1")]), drops);
-    // From the first turn on, and whatever the client has lost: what is asked for is part of what later turns must agree with.
+    // From the first turn on, and even if the client has lost the thinking: later turns must agree with what was asked
+    // for.
     assert_eq!(send("claude-opus-5-5", json!([user("q")]), true)["thinking"], bound);
     assert_eq!(asked("claude-opus-5-5", &turn, true)["thinking"], bound);
     assert_eq!(send("claude-opus-5-5", json!([user("q")]), false).get("thinking"), None);

@@ -1,4 +1,4 @@
-//! Calls whose upstream speaks the other dialect, through the gateway and through the layer alone.
+//! Calls to an upstream of the other dialect, through the gateway and through the layer alone.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -28,7 +28,7 @@ use crate::read;
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 
-/// A gateway in front of a simulated provider of both dialects, and what is known of its calls.
+/// A gateway in front of a simulated provider of both dialects, and the outcomes of its calls.
 struct Site {
     gateway: Gateway,
     provider: Simulated,
@@ -139,7 +139,7 @@ async fn a_stream_begins_with_how_much_is_likely_to_have_gone_in() {
     for prompt in ["hi".to_owned(), "word ".repeat(400), "word ".repeat(4_000)] {
         let (_, _, body) = site.ask(MESSAGES, gpt(&prompt, true)).await;
         let told = began(body);
-        // By bytes, so that it is no more than about right.
+        // The guess counts bytes, so it is only about right.
         let likely = prompt.len() as u64 / 4;
         assert!(told > last && (likely / 2..=likely * 2 + 100).contains(&told), "{told} of {}", prompt.len());
         last = told;
@@ -150,7 +150,7 @@ async fn a_stream_begins_with_how_much_is_likely_to_have_gone_in() {
 async fn nobody_is_billed_by_the_guess_that_a_stream_begins_with() {
     let seen: Arc<Mutex<Vec<Outcome>>> = Arc::default();
     let outcomes = seen.clone();
-    // Metered in front of the translation, which it reads the answers of.
+    // The meter is outside of the translation and reads its answers.
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, Simulated::new());
     let service = GatewayLayer::new()
         .on_close(move |outcome| outcomes.lock().expect("no panic").push(outcome.clone()))
@@ -168,7 +168,7 @@ async fn nobody_is_billed_by_the_guess_that_a_stream_begins_with() {
 #[tokio::test]
 async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthropic() {
     let site = Site::new(Translation::new());
-    // A conversation that a Chat server has answered, and Claude goes on with: by one client, that speaks Messages.
+    // A conversation of a Messages client that a Chat Completions server has answered so far, and Claude continues.
     let turn =
         json!([{"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."}, {"type": "text", "text": "so"}]);
     let mut body = json!({"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [
@@ -182,7 +182,7 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
         assert_eq!(String::from_utf8_lossy(&sent.body), left, "and every other byte does");
     }
     assert_eq!(site.outcome().warnings.as_deref(), Some("dropped=thinking"));
-    // Other servers that speak Messages may want theirs back.
+    // Other servers that speak Messages may require their thinking back.
     let local = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, site.provider.clone());
     let any = GatewayLayer::new().router(ModelTable::new().pattern("*", "local", Dialect::Anthropic));
     let local = Gateway::builder().layer(any).upstream("local", Dialect::Anthropic, local.expect("a URL")).build();
@@ -198,7 +198,7 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
     let (_, headers, _) = silent.ask(MESSAGES, body.clone()).await;
     assert_eq!(headers.get("x-tollgate-warnings"), None, "nobody is told");
     assert!(!String::from_utf8_lossy(&silent.provider.received().pop().expect("a request").body).contains("tgsig_v1."));
-    // What Anthropic signed is none of that.
+    // Thinking that Anthropic signed is kept.
     body["messages"][1]["content"][0]["signature"] = json!("EqQBCgIYAhIkMTIz");
     let (status, headers, _) = site.ask(MESSAGES, body.clone()).await;
     assert_eq!((status, headers.get("x-tollgate-warnings")), (StatusCode::OK, None));
@@ -216,7 +216,7 @@ async fn row_88_an_error_before_the_first_byte_is_an_http_error() {
         assert!(serde_json::from_slice::<Value>(&body).is_ok_and(|body| body.get("error").is_some()));
         assert_eq!(site.outcome().end, End::Failed);
     }
-    // Said in the first event of a stream of status 200, it is one all the same.
+    // An error in the first event of a stream with status 200 becomes an HTTP error too.
     let event =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"later\"}}\n\n";
     let mine = service_fn(move |_request: Request<Body>| async move {
@@ -267,7 +267,7 @@ async fn usage_that_nobody_states_is_not_known_and_no_zero() {
         "SDKs want figures"
     );
     assert_eq!(headers["x-tollgate-warnings"], "usage=estimated");
-    // Of a stream, whose head has gone by then, the record says it.
+    // For a stream the warning is only in the record, since the head has been sent by then.
     let prompt = format!("sim:nousage {}", "word ".repeat(400));
     let (_, headers, body) = site.ask(MESSAGES, gpt(&prompt, true)).await;
     let told = read::messages(&body, true);
@@ -370,7 +370,7 @@ async fn the_layer_works_behind_one_that_edits_the_body() {
         let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
         assert_eq!(answer.status(), StatusCode::OK);
         let bytes = answer.into_body().collect().await.expect("a whole answer").to_bytes();
-        // The usage chunk that the gateway asked for is for its meter, and not for the client.
+        // The gateway asked for the usage chunk for its meter, and does not pass it on.
         let told = if path == CHAT { read::chat(&bytes, true) } else { read::messages(&bytes, true) };
         assert_eq!((told.ended, told.usage.is_none()), (true, path == CHAT));
         let sent: Value = serde_json::from_slice(&provider.received().pop().expect("a request").body).expect("JSON");
@@ -463,7 +463,7 @@ async fn row_21_a_client_hears_something_while_the_upstream_is_silent() {
     }
 }
 
-/// An event stream that says nothing for a minute, and then all.
+/// An event stream that is silent for a minute, and then sends everything.
 struct Late(Pin<Box<tokio::time::Sleep>>, Option<Bytes>);
 
 impl http_body::Body for Late {
@@ -537,7 +537,7 @@ async fn a_stream_where_none_was_asked_for_is_gathered_into_one_answer() {
         assert_eq!(answers[0], answers[1]);
         assert!(answers[0].to_string().len() > 200, "{}", answers[0]);
     }
-    // One that breaks off is a failure, and no shorter answer.
+    // A stream that breaks off is a failure, not a shorter answer.
     let half = service_fn(|_request: Request<Body>| async {
         let event = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n";
         let answer = Response::builder().header("content-type", "text/event-stream").body(Body::from(event));

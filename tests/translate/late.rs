@@ -1,4 +1,4 @@
-//! What comes late in an answer, or instead of one: ends that break off, refusals, and what the upstream's head says.
+//! Answers that break off near their end, refusals, and what is taken from the head of the upstream's answer.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ fn asked(client: Dialect, stream: bool) -> Request<Body> {
         .expect("a request")
 }
 
-/// What a client gets of an upstream that answers with these chunks, and breaks off if `breaks`.
+/// Returns what a client gets if the upstream answers with these chunks, and breaks off if `breaks`.
 async fn told(
     client: Dialect,
     streams: bool,
@@ -96,7 +96,7 @@ async fn what_breaks_off_behind_the_reason_of_its_end_has_ended() {
         assert_eq!(status, StatusCode::OK);
         assert!(String::from_utf8_lossy(&body).contains(r#""finish_reason":"stop""#));
     }
-    // Before that it has not.
+    // Before the finish reason it has not.
     let half = chunks(&[json!({"content": "so"})], None, false);
     let (_, body) = told(Dialect::Anthropic, true, EVENTS, half.clone(), true).await;
     assert!(!String::from_utf8_lossy(&body).contains("message_stop"));
@@ -190,7 +190,7 @@ async fn an_answer_that_says_that_the_content_is_against_a_policy_is_a_refusal()
     }
 }
 
-/// What a gateway answers whose upstream answers so: its head, its body and the call that closed.
+/// Returns the head and the body of the gateway's answer if the upstream answers like this, and the outcome.
 async fn through(client: Dialect, answer: Response<&'static str>) -> (Parts, Value, Outcome) {
     let (head, body) = answer.into_parts();
     let upstream = service_fn(move |_request: Request<Body>| {
@@ -270,7 +270,7 @@ async fn the_calls_of_one_session_share_the_key_of_a_cache() {
     assert_eq!(key("gpt-5", Some("s1"), Some("u2")).await, (ours.clone(), json!("u2")));
     assert_eq!(key("gpt-5", Some("s1"), None).await, (ours.clone(), Value::Null));
     assert_ne!(key("gpt-5", Some("s2"), Some("u1")).await.0, ours);
-    // Without one it is the user's.
+    // Without a session, the key is that of the user.
     assert_ne!(key("gpt-5", None, Some("u1")).await.0, ours);
     assert_eq!(key("gpt-5", None, None).await.0, Value::Null);
     assert_eq!(key("llama-4", Some("s1"), Some("u1")).await.0, Value::Null, "OpenAI alone knows it");

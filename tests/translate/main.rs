@@ -1,4 +1,4 @@
-//! Answers of one dialect as answers of another.
+//! Translation of requests, answers, streams and errors between the dialects.
 
 #![expect(clippy::needless_pass_by_value, reason = "what is written by `json!` is given away")]
 

@@ -1,4 +1,4 @@
-//! Streams made by hand, and what becomes of them.
+//! Hand-made streams, and their translation.
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub(crate) fn reply() -> Reply {
     Reply::new("the-model", "req-1").created(7).include_usage(true)
 }
 
-/// For an answer that must be made to fit what was asked.
+/// Translates a stream for a reply that depends on what was asked.
 pub(crate) fn translate_as(reply: &Reply, upstream: Dialect, chunks: &[&[u8]]) -> BytesMut {
     let client = if upstream == Dialect::Anthropic { Dialect::OpenAiChat } else { Dialect::Anthropic };
     let mut translator = StreamTranslator::new(upstream, client, reply).expect("two dialects");
@@ -28,7 +28,7 @@ pub(crate) fn translate_as(reply: &Reply, upstream: Dialect, chunks: &[&[u8]]) -
     out
 }
 
-/// Chunks of Chat Completions, each with this delta, and what else is said.
+/// Chat Completions chunks with these deltas, then the finish reason and the end marker if there are any.
 pub(crate) fn chunks(deltas: &[Value], finish: Option<&str>, done: bool) -> Vec<u8> {
     let chunk = |delta: &Value, finish: Option<&str>| {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
@@ -52,14 +52,14 @@ pub(crate) fn fragment(index: u64, arguments: &str) -> Value {
     json!({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
 }
 
-/// The types of the blocks that an Anthropic client sees.
+/// Returns the types of the blocks that an Anthropic client sees.
 pub(crate) fn blocks(stream: &[u8]) -> Vec<String> {
     let starts = events(stream).into_iter().filter(|(name, _)| name.as_deref() == Some("content_block_start"));
     let kind = |data: String| serde_json::from_str::<Value>(&data).expect("JSON")["content_block"]["type"].clone();
     starts.map(|(_, data)| kind(data).as_str().expect("a type").to_owned()).collect()
 }
 
-/// A stream of Messages: the start, these events, and the end if `stop` says how.
+/// A Messages stream: the start, these events, and an end if `stop` gives a reason.
 pub(crate) fn anthropic(middle: &[Value], stop: Option<&str>) -> Vec<u8> {
     let usage = json!({"input_tokens": 9, "cache_creation_input_tokens": 1200, "cache_read_input_tokens": 8000, "output_tokens": 1});
     let start = json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
@@ -84,13 +84,13 @@ pub(crate) fn block(index: u64, start: &Value, deltas: &[Value]) -> Vec<Value> {
     events
 }
 
-/// What a client of Chat Completions gets, event by event, but for the mark of the end.
+/// Returns the events that a Chat Completions client gets, without the end marker.
 pub(crate) fn chat_chunks(stream: &[u8]) -> Vec<Value> {
     let chunks = events(stream).into_iter().filter(|(_, data)| data != "[DONE]");
     chunks.map(|(_, data)| serde_json::from_str(&data).expect("JSON")).collect()
 }
 
-/// The last event, as JSON.
+/// Returns the last event as JSON.
 pub(crate) fn last(stream: &[u8]) -> Value {
     let (_, last) = events(stream).pop().expect("an event");
     serde_json::from_str(&last).expect("JSON")

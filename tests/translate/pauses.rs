@@ -1,4 +1,4 @@
-//! Searches that Anthropic runs for clients of Chat Completions: a turn that pauses is gone on with.
+//! Searches that Anthropic runs for Chat Completions clients: the gateway continues a turn that pauses.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::read;
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// What Claude says before it pauses; each block with members that translation does not know.
+/// What Claude says before it pauses. Each block has members that the translation does not know.
 fn first() -> Value {
     json!([
         {"type": "thinking", "thinking": "Where \"from\"?\n", "signature": "c2lnbmVk"},
@@ -38,7 +38,7 @@ fn last() -> Value {
     json!([{"type": "text", "text": " Found."}])
 }
 
-/// An answer in the shape that was asked for.
+/// An answer of Claude's, whole or streamed as was asked.
 fn answer(id: &str, content: &Value, reason: &str, input: u64, output: u64, stream: bool) -> Response<Body> {
     let usage = json!({"input_tokens": input, "output_tokens": output, "server_tool_use": {"web_search_requests": 1}});
     let mut message = json!({"id": id, "type": "message", "role": "assistant", "model": "m", "content": content,
@@ -89,7 +89,7 @@ fn answer(id: &str, content: &Value, reason: &str, input: u64, output: u64, stre
     answer.body(Body::from(events.collect::<String>())).expect("an answer")
 }
 
-/// What the upstream does when it is asked to go on.
+/// What the upstream does when it is asked to continue.
 #[derive(Clone, Copy)]
 enum Then {
     Ends,
@@ -100,7 +100,7 @@ enum Then {
 
 type Seen = Arc<Mutex<Vec<Value>>>;
 
-/// Claude, who pauses, and what was asked.
+/// A provider that pauses, and the requests that it got.
 fn claude(
     then: Then,
 ) -> (
@@ -149,7 +149,7 @@ fn question(stream: bool) -> Request<Body> {
     Request::post(CHAT).body(Body::from(body.to_string())).expect("a request")
 }
 
-/// What the client has of an answer that is whole.
+/// What the client gets of a whole answer.
 struct Heard {
     text: String,
     stop: String,
@@ -285,7 +285,7 @@ async fn a_client_that_hangs_up_while_the_upstream_is_asked_to_go_on_ends_the_ca
     let (upstream, _) = claude(Then::Ends);
     let count = Arc::new(AtomicUsize::new(0));
     let asked = count.clone();
-    // Whoever is asked to go on never answers.
+    // The upstream never answers when it is asked to continue.
     let silent = service_fn(move |request: Request<Body>| {
         let (upstream, nth) = (upstream.clone(), asked.fetch_add(1, Ordering::Relaxed));
         async move { if nth == 0 { upstream.oneshot(request).await } else { std::future::pending().await } }

@@ -1,23 +1,24 @@
-//! What a client makes of a stream: the accumulation of the official SDKs, with every rule that they crash without as an
-//! assertion.
+//! Reads streams like a client. It accumulates them as the official SDKs do, and asserts every rule whose violation
+//! makes them crash.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tollgate::wire::sse::Scanner;
 
-/// An answer, as both dialects can say it.
+/// An answer, in terms that both dialects have.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) text: String,
-    /// Thinking and its signature, which is empty where nobody signed it; of what may not be read, its data in that place.
+    /// Thinking and its signature, which is empty if there is none. For redacted thinking, its data is in place of the
+    /// signature.
     pub(crate) thinking: Vec<(String, String)>,
-    /// Id, name, and the text of the input.
+    /// The id, the name and the text of the input of each call.
     pub(crate) tools: Vec<(String, String, String)>,
     pub(crate) stop: Option<String>,
     pub(crate) usage: Option<Counts>,
     pub(crate) error: Option<String>,
-    /// The mark of the end came.
+    /// Whether the end marker came.
     pub(crate) ended: bool,
 }
 
@@ -26,10 +27,10 @@ pub(crate) struct Counts {
     pub(crate) uncached: u64,
     pub(crate) read: u64,
     pub(crate) written: u64,
-    /// Of what was written, what is kept for an hour.
+    /// The part of the cache writes that is kept for an hour.
     pub(crate) hour: u64,
     pub(crate) output: u64,
-    /// Of the output, what was thought.
+    /// The part of the output that is thinking.
     pub(crate) thinking: u64,
 }
 
@@ -51,7 +52,7 @@ fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// A stream of Messages. `strict` is for our own: what a provider may be forgiven, we may not.
+/// Reads a Messages stream. `strict` is for the gateway's own streams, and forgives less than for a provider's.
 pub(crate) fn messages(stream: &[u8], strict: bool) -> Answer {
     let mut answer = Answer::default();
     let mut counts = BTreeMap::new();
@@ -134,13 +135,13 @@ fn counts_of_claude(counts: &BTreeMap<String, u64>) -> Option<Counts> {
     })
 }
 
-/// A block of thinking, in whichever dialect.
+/// Reads a block of thinking, of either dialect.
 fn thought(block: &Value) -> (String, String) {
     let signature = if block["type"] == "redacted_thinking" { &block["data"] } else { &block["signature"] };
     (string(&block["thinking"]), string(signature))
 }
 
-/// A whole answer of Messages.
+/// Reads a whole Messages answer.
 pub(crate) fn whole_message(message: &Value) -> Answer {
     let blocks = || message["content"].as_array().into_iter().flatten();
     let of = |kind: &'static [&str]| blocks().filter(move |block| kind.iter().any(|kind| block["type"] == *kind));
@@ -159,7 +160,7 @@ pub(crate) fn whole_message(message: &Value) -> Answer {
     }
 }
 
-/// A whole answer of Chat Completions.
+/// Reads a whole Chat Completions answer.
 pub(crate) fn whole_completion(completion: &Value) -> Answer {
     let choice = &completion["choices"][0];
     let mut said = Said::default();
@@ -174,7 +175,7 @@ pub(crate) fn whole_completion(completion: &Value) -> Answer {
     }
 }
 
-/// What one message says, or the deltas of a stream one after the other.
+/// What a message says, or the accumulated deltas of a stream.
 #[derive(Default)]
 struct Said {
     text: String,
@@ -192,7 +193,7 @@ impl Said {
         self.thinking.extend(said["thinking_blocks"].as_array().into_iter().flatten().map(thought));
     }
 
-    /// The words of a refusal are its text where there is no other, and reasoning is thinking that nobody signed.
+    /// Uses a refusal as the text if there is no other, and reasoning as unsigned thinking.
     fn answer(mut self) -> Answer {
         if self.thinking.is_empty() && !self.reasoning.is_empty() {
             self.thinking.push((self.reasoning, String::new()));
@@ -210,7 +211,7 @@ fn counts_of_openai(usage: &Value) -> Option<Counts> {
     let count = |name: &str| usage[name].as_u64().unwrap_or_default();
     let detail = |name: &str| usage["prompt_tokens_details"][name].as_u64().unwrap_or_default();
     let (read, written, prompt) = (detail("cached_tokens"), detail("cache_write_tokens"), count("prompt_tokens"));
-    // Some servers leave reasoning out of what was completed.
+    // Some servers leave reasoning out of `completion_tokens`.
     let output = count("completion_tokens").max(count("total_tokens").saturating_sub(prompt));
     let hour = usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64().unwrap_or_default();
     let thinking = usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or_default();
@@ -218,7 +219,7 @@ fn counts_of_openai(usage: &Value) -> Option<Counts> {
     usage.is_object().then_some(Counts { uncached, read, written, hour, output, thinking })
 }
 
-/// Each count that is stated, those of its parts too.
+/// Merges every count that is stated, including nested ones.
 fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
     for (name, value) in usage.as_object().into_iter().flatten() {
         if let Some(value) = value.as_u64() {
@@ -230,7 +231,7 @@ fn merge(counts: &mut BTreeMap<String, u64>, usage: &Value) {
     }
 }
 
-/// A stream of Chat Completions.
+/// Reads a Chat Completions stream.
 pub(crate) fn chat(stream: &[u8], strict: bool) -> Answer {
     let (mut answer, mut said) = (Answer::default(), Said::default());
     let (mut roles, mut calls) = (0, Vec::<(String, String, String)>::new());

@@ -1,4 +1,4 @@
-//! What public gateways get wrong in requests, case by case; the numbers are those of the project's contract.
+//! Cases that public gateways get wrong in requests. The numbers in the names are rows of the project's contract.
 
 use serde_json::{Value, json};
 use tollgate::dialect::translate::{self, Asked, Mode};
@@ -13,7 +13,7 @@ pub(crate) fn ask(body: &Value, client: Dialect, asked: &Asked<'_>) -> Result<(V
     Ok((json, translated.warnings.unwrap_or_default()))
 }
 
-/// Chat Completions to a model of Anthropic's.
+/// Translates a Chat Completions request to a model of Anthropic's.
 pub(crate) fn claude(model: &str, body: Value) -> (Value, String) {
     ask(&body, Dialect::OpenAiChat, &Asked::new(model).max_output(64_000)).expect("it can be asked")
 }
@@ -28,7 +28,7 @@ pub(crate) fn refused(body: Value, client: Dialect) -> (RejectionKind, String) {
     (rejection.kind(), rejection.param_name().unwrap_or_default().to_owned())
 }
 
-/// Messages to a model of OpenAI's.
+/// Translates a Messages request to a model of OpenAI's.
 pub(crate) fn gpt(model: &str, mut body: Value) -> (Value, String) {
     body["max_tokens"] = body.get("max_tokens").cloned().unwrap_or(json!(100));
     ask(&body, Dialect::Anthropic, &Asked::new(model).max_output(16_384)).expect("it can be asked")
@@ -145,12 +145,12 @@ fn row_47_the_operator_in_the_middle_stays_there() {
     let out = messages(list.clone());
     assert_eq!(out["system"], json!([{"type": "text", "text": "top"}]));
     assert_eq!(out["messages"][1], json!({"role": "system", "content": [{"type": "text", "text": "be brief"}]}));
-    // Where the model takes none, a user says it, in the same place.
+    // If the model accepts no system message there, it becomes a user's, in the same place.
     let (out, warnings) = claude("claude-sonnet-4-6", json!({"model": "m", "messages": list}));
     assert_eq!(out["messages"][1]["role"], "user");
     assert!(out["messages"][1]["content"][0]["text"].as_str().is_some_and(|text| text.ends_with("\n\nbe brief")));
     assert_eq!(warnings, "adapted=messages.role");
-    // Never between a call and its result.
+    // It never comes between a call and its result.
     let list = json!([user("q"), calling(&[call("a", "f", "{}")]), system, tool("a", "1")]);
     let roles: Vec<_> =
         messages(list)["messages"].as_array().expect("a list").iter().map(|m| m["role"].clone()).collect();
@@ -167,7 +167,7 @@ fn row_48_thinking_is_replayed_first_and_verbatim() {
     let content = out["messages"][1]["content"].as_array().expect("blocks");
     assert_eq!(json!(content[..2]), thinking);
     assert_eq!(content[2]["type"], "tool_use");
-    // What we signed for want of a signature is not Anthropic's to read.
+    // Thinking with the gateway's own signature is not sent to Anthropic.
     let ours = json!({"role": "assistant", "content": "a", "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "tgsig_v1."}]});
     assert_eq!(
         messages(json!([user("q"), ours, user("r")]))["messages"][1]["content"].as_array().map(Vec::len),
@@ -223,12 +223,12 @@ fn a_schema_with_a_map_in_it_is_the_input_of_a_tool_where_one_can_be_asked_for()
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         body
     };
-    // Held to it, an answer could have no label at all.
+    // If Anthropic enforced this schema, an answer could have no labels, so a tool stands in for it.
     let (out, warnings) = claude("claude-haiku-5-5", body(json!({})));
     assert_eq!((&out["tools"][0]["input_schema"], &*warnings), (&schema, "emulated=response_format.json_schema"));
     assert_eq!(out["tool_choice"]["name"], "json_tool_call");
     assert_eq!(out["output_config"].get("format"), None);
-    // Where thinking goes with it, or tools, it could answer in words.
+    // With thinking or other tools, the model could answer in text instead of calling the tool.
     let function = json!({"name": "f", "parameters": {"type": "object"}});
     for more in [json!({"reasoning_effort": "low"}), json!({"tools": [{"type": "function", "function": function}]})] {
         let (out, warnings) = claude("claude-opus-5-5", body(more));
@@ -384,7 +384,8 @@ fn row_64_the_operator_speaks_in_messages() {
     assert_eq!(out["messages"][0], json!({"role": "system", "content": "top"}));
 }
 
-/// As Claude Code begins and goes on: the operator's word behind the user's, with a breakpoint first and as a string later.
+/// A conversation like Claude Code's: system messages after the user's, the first with a breakpoint, later ones as
+/// strings.
 fn as_claude_code_sends_it() -> Value {
     let mark = json!({"type": "ephemeral"});
     let text = |text: &str| json!({"type": "text", "text": text, "cache_control": mark});
@@ -420,7 +421,7 @@ fn a_server_that_nobody_knows_is_told_one_system_message_and_it_is_the_first() {
         let role = role.to_owned();
         assert_eq!([0, 2, 5, 6].map(|at| roles(&out)[at].clone()), [&role, &role, &role, &role].map(String::clone));
     }
-    // The host knows better.
+    // The host may declare that this server accepts them.
     let mut abilities = Abilities::of("qwen3-coder", Dialect::OpenAiChat);
     abilities.system_turns = true;
     let asked = Asked::new("qwen3-coder").abilities(abilities);
@@ -680,14 +681,14 @@ fn an_effort_beside_thinking_is_one_that_the_model_has() {
     assert_eq!((sent, &*warnings), (Value::Null, "dropped=reasoning_effort"));
     let (sent, warnings) = asked("claude-haiku-4-5", "enabled", "high");
     assert_eq!((sent, &*warnings), (Value::Null, "dropped=reasoning_effort"));
-    // The highest levels are refused without thinking.
+    // Anthropic rejects the highest levels without thinking.
     let (sent, warnings) = asked("claude-haiku-5-5", "disabled", "max");
     assert_eq!((sent, &*warnings), (effort("high"), "adapted=reasoning_effort:max>high"));
 }
 
 #[test]
 fn a_budget_in_anthropics_own_words_stays_below_the_limit_too() {
-    // Where there is no room for any, the effort is one that goes without.
+    // If there is no room for a budget, there is no thinking, and the effort is one that works without it.
     let body = json!({"model": "m", "thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 512,
         "reasoning_effort": "max", "messages": [user("q")]});
     let (out, warnings) = claude("claude-opus-4-6", body);
@@ -701,7 +702,7 @@ fn a_budget_in_anthropics_own_words_stays_below_the_limit_too() {
     assert_eq!((out.get("thinking"), &*warnings), (None, "dropped=thinking"));
     let (out, _) = claude("claude-haiku-4-5", body(json!(5001)));
     assert_eq!(out["thinking"], thinking);
-    // Nobody set a limit: there is one that has room for it, as far as the model goes.
+    // If the client sets no limit, the gateway's has room for the budget, as far as the model allows.
     let asked = |body: &Value, most| {
         let asked = Asked::new("claude-haiku-4-5");
         let asked = if most > 0 { asked.max_output(most) } else { asked };
@@ -732,7 +733,7 @@ fn a_tool_that_may_not_be_called_is_not_called_for_a_format_either() {
         let (out, _) = ask(body, Dialect::OpenAiChat, &asked).expect("emulated");
         assert_eq!(out["tools"].as_array().map(Vec::len), Some(2));
         assert_eq!(out["tool_choice"], json!({"type": "tool", "name": "json_tool_call"}));
-        // Where none can be forced, the model would be free to call the others.
+        // If the tool cannot be forced, the model could call the others, so the request is refused.
         let mut abilities = abilities;
         abilities.forced_tools = false;
         let rejection = ask(body, Dialect::OpenAiChat, &Asked::new("old").abilities(abilities)).expect_err("neither");
@@ -767,7 +768,7 @@ fn breakpoints_stand_behind_parts_and_what_has_none_is_not_counted() {
         "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": mark}]});
     let (out, warnings) = gpt("gpt-5.6", body.clone());
     let part = |text: &str| json!({"type": "text", "text": text, "prompt_cache_breakpoint": {"mode": "explicit"}});
-    // Of five that have a part the last four are kept.
+    // Of five breakpoints on text, the last four are kept.
     assert_eq!(out["messages"][0]["content"], "s");
     for (at, text) in [(1, "q"), (2, "so"), (3, "1"), (4, "2")] {
         assert_eq!(out["messages"][at]["content"], json!([part(text)]), "{out}");
@@ -796,7 +797,7 @@ fn a_tool_that_the_operator_adds_is_a_tool() {
     let function = json!({"name": "g", "description": "d", "parameters": {"type": "object", "properties": {}}});
     assert_eq!(out["tools"], json!([{"type": "function", "function": function}]));
     assert_eq!(warnings, "adapted=messages.tool_addition");
-    // Of one that is not known nothing can be told.
+    // A tool that is only named and not known is dropped.
     let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), adds(named)]}));
     assert_eq!((out.get("tools"), &*warnings), (None, "dropped=messages.content"));
 }

@@ -1,4 +1,5 @@
-//! Recorded requests asked in the other dialect, and those again in their own: what both can say is what it was.
+//! Recorded requests, translated to the other dialect and back: everything that both dialects can express stays the
+//! same.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -7,13 +8,13 @@ use tollgate::dialect::translate::{Asked, request};
 use crate::corpus::each_request;
 use crate::skip::say;
 
-/// Who speaks, and what they say in turn. Who speaks twice in a row has gone on.
+/// The roles of a conversation, and what each says in turn. Messages of the same role in a row are joined.
 #[derive(Debug, Default, PartialEq)]
 struct Said(Vec<(&'static str, Vec<Value>)>);
 
 impl Said {
-    /// Results stand in front of what else a user says, and what an assistant says in front of what it calls, whatever the order
-    /// of the blocks: one of the two has no other.
+    /// Puts results before the rest of a user message, and text before the calls of an assistant, since one of the two
+    /// dialects has no other order.
     fn push(&mut self, who: &'static str, pieces: Vec<Value>) {
         match self.0.last_mut().filter(|last| last.0 == who) {
             Some(last) => last.1.extend(pieces),
@@ -37,7 +38,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A string is one text, and one that is empty none.
+/// Returns the content as blocks. A string is one text, and an empty string is none.
 fn blocks(content: &Value) -> Vec<Value> {
     let all = match content.as_str() {
         Some(text) => vec![json!({"type": "text", "text": text})],
@@ -58,7 +59,7 @@ fn data_url(source: &Value) -> String {
     }
 }
 
-/// A picture is what its data is, whatever it is said to be.
+/// Returns a picture with the type that its data has, whatever the stated type is.
 fn picture(url: &str) -> String {
     let Some((stated, data)) = url.split_once(";base64,") else { return url.to_owned() };
     let known =
@@ -67,7 +68,7 @@ fn picture(url: &str) -> String {
     format!("{}, {data}", seen.map_or(stated, |(_, seen)| seen))
 }
 
-/// What Messages says beside text, as a part of Chat Completions would have it; `None` where it has none.
+/// Returns a block of Messages as a part of Chat Completions, or `None` if there is no such part.
 fn piece(block: &Value) -> Option<Value> {
     let (source, word) = (&block["source"], |name: &str| block[name].as_str().unwrap_or_default());
     Some(match word("type") {
@@ -90,7 +91,7 @@ fn piece(block: &Value) -> Option<Value> {
     })
 }
 
-/// What is called, and with what.
+/// A call and its input.
 fn call(id: &Value, name: &Value, input: Value) -> Value {
     json!({"call": id, "name": name, "input": input})
 }
@@ -115,7 +116,8 @@ fn in_messages(body: &Value) -> Said {
     said
 }
 
-/// A result is text elsewhere: what it holds beside that the user says, behind all results.
+/// Reads a user message of Messages. In Chat Completions a result is only text, so everything else in it comes after
+/// all results, as the user's.
 fn user_of_messages(all: &[Value]) -> Vec<Value> {
     let (mut results, mut attached, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for block in all {
@@ -124,10 +126,10 @@ fn user_of_messages(all: &[Value]) -> Vec<Value> {
             continue;
         }
         let (mut lines, mut media) = (Vec::new(), Vec::new());
-        // An empty line of a result is one.
+        // An empty text of a result counts as a line.
         let within = block["content"].as_str().map(|text| vec![json!({"type": "text", "text": text})]);
         for part in within.as_deref().unwrap_or(list(&block["content"])) {
-            // Of nothing but its text, a document is that.
+            // A text document without title and context is only its text.
             let is_bare = part["source"]["type"] == "text" && part["title"].is_null() && part["context"].is_null();
             match if is_bare { Some(json!({"text": part["source"]["data"]})) } else { piece(part) } {
                 Some(Value::Object(said)) if said.contains_key("text") => lines.push(said["text"].clone()),
@@ -184,7 +186,7 @@ fn in_chat(body: &Value) -> Said {
     said
 }
 
-/// A part of a user's message, in whichever of its spellings.
+/// Reads a part of a user's message, in any of its spellings.
 fn part(part: &Value) -> Value {
     let url = &part["image_url"];
     match part["type"].as_str() {
@@ -194,7 +196,7 @@ fn part(part: &Value) -> Value {
     }
 }
 
-/// What each tool is called, what it is for, and what it takes.
+/// Returns the name, the description and the schema of each tool.
 fn tools(body: &Value) -> Vec<(Value, Value, Value)> {
     let of = |tool: &Value| {
         let function = tool.get("function").unwrap_or(tool);
@@ -205,7 +207,7 @@ fn tools(body: &Value) -> Vec<(Value, Value, Value)> {
     list(&body["tools"]).iter().map(of).collect()
 }
 
-/// The conversation as it is spelled, but that a string and its one text are the same in either API.
+/// Returns the system and the messages as they are spelled, with each string as a list of one text.
 fn spelled(body: &Value) -> [Value; 2] {
     fn unfold(content: &mut Value) {
         if content.is_string() {
@@ -230,7 +232,7 @@ fn what_a_recorded_request_says_is_said_in_the_other_dialect_and_back() {
         ("openai-chat", Dialect::OpenAiChat, Dialect::Anthropic, "claude-opus-5-5", "gpt-5", [151, 142, 117]),
     ] {
         let (mut asked, mut same, mut alike, mut begun) = (0, 0, 0, 0);
-        // What is lost without a warning.
+        // Losses without a warning.
         let mut untold = Vec::new();
         let all = each_request(protocol, |name, body| {
             let json = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
@@ -238,7 +240,7 @@ fn what_a_recorded_request_says_is_said_in_the_other_dialect_and_back() {
             let back = match request(&there.body, upstream, client, &Asked::new(own)) {
                 Ok(back) => back,
                 Err(rejection) => {
-                    // The newest of Claude's begin their own answers.
+                    // Claude's newest models do not continue an assistant's message.
                     let last = list(&json(&there.body)["messages"]).last().map(|last| last["role"].clone());
                     assert_eq!((last, rejection.param_name()), (Some(json!("assistant")), Some("messages")), "{name}");
                     begun += 1;
@@ -248,7 +250,7 @@ fn what_a_recorded_request_says_is_said_in_the_other_dialect_and_back() {
             asked += 1;
             let (was, there_is, back_is) = (json(body), json(&there.body), json(&back.body));
             let said = read(client, &was);
-            // Something was said otherwise, or put in or left out of what was said.
+            // Whether a warning says that something was changed, added or left out.
             let told = format!("{:?} {:?}", there.warnings, back.warnings);
             let is_named = ["messages", "tools", "emulated="].iter().any(|word| told.contains(word));
             let is_same = [(upstream, &there_is), (client, &back_is)].into_iter().all(|(dialect, body)| {

@@ -1,4 +1,4 @@
-//! What members of a request become, row by row of the project's contract, where no other test would miss it.
+//! The translation of members of a request, row by row of the project's contract, for rows that no other test covers.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -7,19 +7,19 @@ use tollgate::domain::rejection::RejectionKind;
 
 use crate::requests::{ask, call, calling, claude, gpt, messages, refused, result_of, tool, user};
 
-/// These members besides a question.
+/// A request with a question and these members.
 fn asking(more: &Value) -> Value {
     let mut body = json!({"model": "m", "messages": [user("q")]});
     body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     body
 }
 
-/// Messages with these members besides, to a server of Chat Completions.
+/// Translates a Messages request with these members to a Chat Completions server.
 fn to_chat(model: &str, more: Value) -> (Value, String) {
     gpt(model, asking(&more))
 }
 
-/// Chat Completions with these members besides, to the newest of Anthropic's.
+/// Translates a Chat Completions request with these members to Anthropic's newest model.
 fn to_claude(more: Value) -> (Value, String) {
     claude("claude-opus-5-5", asking(&more))
 }
@@ -118,7 +118,7 @@ fn what_a_tool_answers_is_text_to_others_and_says_whether_it_failed() {
         let (out, warnings) = gpt("gpt-5", json!({"messages": list}));
         assert_eq!((out["messages"][2]["content"].as_str(), &*warnings), (Some(told), ""));
     }
-    // What was found is text wherever it stands, and answers do not say that they rest on it.
+    // A search result becomes text everywhere, and answers cannot cite it.
     let mut cited = found.clone();
     cited["citations"] = json!({"enabled": true});
     for (block, lost) in [(found, ""), (cited, "dropped=messages.content.citations")] {
@@ -166,7 +166,7 @@ fn one_call_at_most_is_a_choice_of_tools_to_claude() {
         (json!({"tools": tools, "parallel_tool_calls": false, "tool_choice": "none"}), json!({"type": "none"})),
         (json!({"tools": tools, "parallel_tool_calls": true}), Value::Null),
         (json!({"parallel_tool_calls": false}), Value::Null),
-        // An answer has room for one function.
+        // An answer can contain only one call in the old form.
         (json!({"functions": functions}), one(json!({"type": "auto"}))),
         (json!({"functions": functions, "function_call": {"name": "f"}}), one(named)),
     ] {
@@ -211,12 +211,12 @@ fn an_effort_in_anthropics_own_words_is_one_where_a_model_has_levels_besides_bud
     };
     let low = json!({"effort": "low"});
     assert_eq!(asked("claude-opus-4-5", low.clone(), json!({})), (None, low.clone(), String::new()));
-    // It goes before the other dialect's.
+    // It takes precedence over the other dialect's member.
     let both = asked("claude-opus-4-5", low.clone(), json!({"reasoning_effort": "high"}));
     assert_eq!(both, (None, low.clone(), String::new()));
     let max = asked("claude-opus-4-5", json!({"effort": "max"}), json!({}));
     assert_eq!(max, (None, json!({"effort": "high"}), "adapted=reasoning_effort:max>high".to_owned()));
-    // Without levels it is a budget, and so it is in OpenAI's words.
+    // For a model without levels it becomes a budget. So does OpenAI's `reasoning_effort` for claude-opus-4-5.
     let budget = Some(json!({"type": "enabled", "budget_tokens": 2048}));
     assert_eq!(asked("claude-haiku-4-5", low, json!({})), (budget.clone(), Value::Null, String::new()));
     let theirs = asked("claude-opus-4-5", json!({}), json!({"reasoning_effort": "low"}));
@@ -452,14 +452,14 @@ fn a_model_that_is_asked_not_to_reason_is_told_how_to_sample() {
             assert_eq!((out.get("temperature"), &*warnings), (None, "dropped=temperature,top_p"), "{model}");
         }
     }
-    // Where tools keep it from reasoning it is asked not to, whatever the client said.
+    // A model that cannot reason with tools is asked not to, whatever the client said.
     let mut with_tools = sampled("high");
     with_tools["tools"] = tools;
     let (out, warnings) = to_chat("gpt-6", with_tools.clone());
     assert_eq!((&out["temperature"], &*warnings), (&json!(0.5), "adapted=output_config.effort:high>none"));
     let (out, warnings) = to_chat("gpt-5.2", with_tools);
     assert_eq!((out.get("temperature"), &*warnings), (None, "dropped=temperature,top_p"));
-    // The least that these can do is no `none`.
+    // The lowest effort of these models is not `none`.
     for model in ["gpt-5", "o3"] {
         assert_eq!(to_chat(model, off.clone()).0.get("temperature"), None, "{model}");
     }
@@ -494,7 +494,7 @@ fn what_a_schema_asks_for_that_is_only_told_is_named() {
         assert_eq!(to_claude(format(schema(&held))).1, "", "{held}");
         assert_eq!((to_claude(strict(schema(&held))).1, refused(&strict(schema(&held)))), (String::new(), None));
     }
-    // One that is not to be held to goes out as it came.
+    // A schema that is not strict is sent unchanged.
     let open = json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": schema(&json!({"minimum": 1}))}}]});
     assert_eq!(to_claude(open).1, "");
 }

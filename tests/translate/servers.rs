@@ -1,4 +1,4 @@
-//! What single servers of Chat Completions say otherwise than OpenAI does, for Anthropic's clients.
+//! Chat Completions servers that differ from OpenAI's, for Anthropic's clients.
 
 use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
@@ -16,7 +16,7 @@ fn told(chunks: &[Vec<u8>]) -> Answer {
     messages(&translate(OpenAiChat, &[&chunks.concat(), b"data: [DONE]\n\n"]), true)
 }
 
-/// What a client is told of a whole answer with this choice.
+/// Returns what a client gets for a whole answer with this choice.
 fn whole(choice: &Value) -> Result<Value, Value> {
     let body = json!({"id": "x1", "choices": [choice]}).to_string();
     let told = answer(body.as_bytes(), OpenAiChat, Anthropic, &Reply::new("m", "req-1"));
@@ -30,29 +30,29 @@ fn what_a_stream_says_again_as_a_whole_is_said_once() {
     let mut all = called.clone();
     all["content"] = json!("so");
     all["reasoning_content"] = json!("hm");
-    // As MiniMax ends a stream, with the call as a whole answer has it.
+    // MiniMax ends a stream with the whole message, including the call.
     let deltas = [json!({"reasoning_content": "hm"}), json!({"content": "so"}), called.clone()];
     let last = chunk(&json!({"index": 0, "message": all, "finish_reason": "tool_calls"}));
     let answer = told(&[chunks(&deltas, None, false), last.clone()]);
     assert_eq!((&*answer.text, &*answer.thinking[0].0, answer.stop.as_deref()), ("so", "hm", Some("tool_use")));
     assert_eq!(answer.tools, [("c".into(), "f".into(), "{\"a\":1}".into())]);
-    // As Perplexity goes on, with all that has come beside each piece.
+    // Perplexity sends everything so far beside each piece.
     let beside =
         |piece: &str, all: &str| chunk(&json!({"index": 0, "delta": {"content": piece}, "message": {"content": all}}));
     let end = chunk(&json!({"index": 0, "delta": {}, "message": {"content": "so it is"}, "finish_reason": "stop"}));
     let answer = told(&[beside("so", "so"), beside(" it is", "so it is"), end]);
     assert_eq!((&*answer.text, answer.stop.as_deref()), ("so it is", Some("end_turn")));
-    // Said as a whole alone, it is the answer.
+    // If only the whole message comes, it is the answer.
     let out = translate(OpenAiChat, &[&last, b"data: [DONE]\n\n"]);
     assert_eq!(blocks(&out), ["thinking", "text", "tool_use"]);
     assert_eq!(messages(&out, true).text, "so");
-    // Beside a delta that says nothing too, and of a server that calls its pieces so each is another.
+    // Also beside an empty delta. And if a server sends its pieces as `message`, each is another piece.
     for delta in [json!({}), json!({"role": "assistant", "content": ""}), json!(null)] {
         let piece = |content: &str| chunk(&json!({"index": 0, "delta": delta, "message": {"content": content}}));
         let end = chunk(&json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
         assert_eq!(told(&[piece("so"), piece(" it is"), end]).text, "so it is", "{delta}");
     }
-    // And so it is in a whole answer, whatever stands beside it.
+    // In a whole answer the message counts, whatever is beside it.
     let choice = json!({"index": 0, "delta": {"content": "s"}, "message": {"content": "so"}, "finish_reason": "stop"});
     assert_eq!(whole(&choice).expect("an answer")["content"], json!([{"type": "text", "text": "so"}]));
 }
@@ -80,7 +80,7 @@ fn an_answer_that_was_cut_off_or_kept_back_says_so_whatever_its_server_calls_it(
         let choice = json!({"index": 0, "message": {"content": "so"}, "finish_reason": reason});
         assert_eq!(whole(&choice).expect("an answer")["stop_reason"], expected, "{reason}");
     }
-    // Nor is a call that was cut off one to be run.
+    // A call that was cut off must not be run.
     let cut = call(0, "c", "f", "{\"a\":\"b");
     let answer = told(&[chunks(std::slice::from_ref(&cut), Some("model_length"), false)]);
     assert_eq!(answer.stop.as_deref(), Some("model_context_window_exceeded"));
@@ -111,7 +111,7 @@ fn an_error_within_a_choice_is_that_of_the_answer_unless_the_choice_ended_well()
             let told = messages(&out, true);
             assert_eq!((told.error.as_deref(), told.ended), (Some("Provider returned error"), false), "{reason}");
             assert_eq!(last(&out)["error"]["type"], "rate_limit_error");
-            // Where nothing has been said, it can still be told by its status.
+            // If nothing has been sent yet, the error can still set the status.
             assert!(!begun.is_empty() || events(&out).len() == 1);
         }
         let told = whole(&choice(reason)).expect_err("an error");
@@ -135,7 +135,7 @@ fn arguments_that_are_null_are_none() {
         let told = whole(&json!({"index": 0, "message": call(0, "c", "f", null), "finish_reason": "tool_calls"}));
         assert_eq!(told.expect("an answer")["content"][0]["input"], json!({}), "{null:?}");
     }
-    // Arguments may still come, and `null` may be a part of them.
+    // After `null`, arguments may still come, and may contain `null` themselves.
     let pieces = [call(0, "c", "f", "null"), fragment(0, "{\"a\":"), fragment(0, "null"), fragment(0, "}")];
     let answer = told(&[chunks(&pieces, Some("tool_calls"), false)]);
     assert_eq!(answer.tools, [("c".into(), "f".into(), "{\"a\":null}".into())]);
@@ -175,12 +175,12 @@ fn reasoning_that_openrouter_says_is_signed_is_signed_whole_and_streamed() {
             json!([text("h", "S", json!(claude)), text("m", "T", json!(claude)), sealed(claude)]),
             json!([thinking("h", "S"), thinking("m", "T"), redacted]),
         ),
-        // Thinking that is not shown is a signature alone.
+        // Thinking that is not shown has only a signature.
         (json!([text("", "S", json!(claude))]), json!([thinking("", "S")])),
-        // What another provider signed or sealed for itself.
+        // Another provider's signature and sealed thinking are left out.
         (json!([text("hm", "S", json!(gemini)), sealed(gemini)]), json!([thinking("hm", "tgsig_v1.")])),
     ] {
-        // It is said once, though it is said in two ways.
+        // The thinking comes in two members, and is passed on once.
         let said = if expected[0]["thinking"] == "" { Value::Null } else { json!("hm") };
         let message = json!({"content": "so", "reasoning": said, "reasoning_details": details});
         let answer = whole(&json!({"index": 0, "message": message, "finish_reason": "stop"})).expect("an answer");
@@ -189,19 +189,19 @@ fn reasoning_that_openrouter_says_is_signed_is_signed_whole_and_streamed() {
         assert_eq!(answer["content"], json!(all), "{details}");
         let pair =
             |block: &Value| Some((block["thinking"].as_str()?.to_owned(), block["signature"].as_str()?.to_owned()));
-        // What is sealed is a signature alone, to whoever reads it here.
+        // The reader returns sealed thinking as a signature alone.
         let pair = |block: &Value| pair(block).or_else(|| Some((String::new(), block["data"].as_str()?.to_owned())));
         let pairs: Vec<_> = all.iter().filter_map(pair).collect();
         let streamed = told(&[chunks(&[message], Some("stop"), false)]);
         assert_eq!((streamed.thinking, &*streamed.text), (pairs, "so"), "{details}");
     }
-    // In pieces, the signature behind the last.
+    // In pieces, with the signature after the last.
     let piece = |piece: &str| json!({"reasoning": piece, "reasoning_details": [text(piece, "", json!(claude))]});
     let signed = json!({"content": "", "reasoning": null, "reasoning_details": [{"type": "reasoning.text", "signature": "S", "format": claude}]});
     let deltas = [piece("h"), piece("m"), signed, json!({"content": "so"})];
     let answer = told(&[chunks(&deltas, Some("stop"), false)]);
     assert_eq!((&answer.thinking[..], &*answer.text), (&[("hm".to_owned(), "S".to_owned())][..], "so"));
-    // Where both are there, Anthropic's own blocks are the thinking.
+    // If both are there, Anthropic's own blocks count.
     let both = json!({"content": "so", "thinking_blocks": [thinking("hm", "S")], "reasoning_details": [text("hm", "S", json!(claude)), sealed(claude)]});
     let answer = whole(&json!({"index": 0, "message": both, "finish_reason": "stop"})).expect("an answer");
     assert_eq!(answer["content"], json!([thinking("hm", "S"), {"type": "text", "text": "so"}]));
@@ -238,7 +238,7 @@ fn a_call_whose_input_is_text_has_it_as_the_one_member_of_an_object() {
         let answer = whole(&json!({"index": 0, "message": message, "finish_reason": "tool_calls"})).expect("an answer");
         let block = json!({"type": "tool_use", "id": "c", "name": "sh", "input": {"input": input}});
         assert_eq!(answer["content"], json!([block]));
-        // In pieces, with another call behind it, and cut off.
+        // In pieces with another call after it, whole, and cut off.
         let mut pieces = vec![first("")];
         pieces.extend(input.chars().map(|letter| next(&letter.to_string())));
         pieces.push(call(1, "d", "f", "{\"a\":1}"));

@@ -1,4 +1,4 @@
-//! Streams by hand: what has no number in the project's contract.
+//! Hand-made streams, for cases without a row in the project's contract.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -95,7 +95,7 @@ fn text_that_comes_before_a_tool_is_complete_waits_for_it() {
 
 #[test]
 fn what_is_said_at_once_is_reasoning_then_text_then_tools() {
-    // By hand: the order within the delta is the point.
+    // Written as text, since the order within the delta matters.
     let stream = concat!(
         r#"data: {"id":"1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","#,
         r#""arguments":"{}"}}],"content":"x","reasoning":"hm"},"finish_reason":"stop"}]}"#,
@@ -119,7 +119,7 @@ fn calls_that_say_nothing_are_none() {
 
 #[test]
 fn a_quote_spelled_as_a_code_point_is_a_quote() {
-    // As .NET spells it: the brace within the string does not end the input.
+    // .NET escapes quotes like this. The brace within the string does not end the input.
     let pieces = [r"{\u0022q\u0022:\u0022}", r"z\u0022}"];
     let chunk = |index: u64, id: &str, arguments: &str| {
         format!(
@@ -174,7 +174,7 @@ fn thinking_is_shown_as_it_comes_and_listed_once_with_its_signature() {
         .map(|chunk| chunk["choices"][0]["delta"].clone())
         .collect();
     let shown: Vec<_> = deltas.iter().filter_map(|delta| delta["reasoning_content"].as_str()).collect();
-    // Set apart as in a whole answer.
+    // Separated as in a whole answer.
     assert_eq!(shown, ["a", "b", "\n\nc", "d"]);
     let listed: Vec<_> = deltas.iter().filter(|delta| delta["thinking_blocks"].is_array()).collect();
     let expected = json!([
@@ -195,7 +195,7 @@ fn nothing_is_translated_between_a_dialect_and_itself() {
     }
 }
 
-/// A reply whose format a tool stands in for.
+/// A reply in which a tool stands in for the response format.
 fn emulated() -> Reply {
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
     let body = json!({"model": "m", "messages": [{"role": "user", "content": "q"}],
@@ -218,7 +218,7 @@ fn what_is_said_beside_an_answer_of_json_does_not_spoil_it() {
         (json!([said("Sure: "), json_of(1)]), "{\"a\":1}", 0, 0),
         (json!([said("Sure: "), json_of(1), said("There."), json_of(2)]), "{\"a\":1}", 0, 0),
         (json!([said("Sure: "), called("f", json!({})), json_of(1)]), "{\"a\":1}", 1, 0),
-        // Who does not call it answers in text.
+        // If the model does not call the tool, its text is the answer.
         (json!([said("so "), cited]), "so it is", 0, 1),
         (json!([said("so "), called("f", json!({}))]), "so ", 1, 0),
         (json!([]), "", 0, 0),

@@ -1,5 +1,5 @@
-//! Messages streams for OpenAI's clients: what public gateways get wrong; the numbers are those of the project's
-//! contract.
+//! Messages streams for OpenAI's clients: cases that public gateways get wrong. The numbers in the names are rows of
+//! the project's contract.
 
 use serde_json::{Value, json};
 use tollgate::Dialect::{Anthropic, OpenAiChat};
@@ -17,14 +17,14 @@ fn text(index: u64, pieces: &[&str]) -> Vec<Value> {
     block(index, &json!({"type": "text", "text": ""}), &deltas)
 }
 
-/// A call whose input is said when it begins, and then in pieces.
+/// A call that has an input at its beginning, followed by pieces of input.
 fn tool(index: u64, id: &str, input: &Value, pieces: &[&str]) -> Vec<Value> {
     let deltas: Vec<_> =
         pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
     block(index, &json!({"type": "tool_use", "id": id, "name": "f", "input": input}), &deltas)
 }
 
-/// What a client that asked so sees of these blocks: the deltas that have this member, and why the answer ended.
+/// Returns what a client that asked this gets for these blocks: this member of the deltas, and the finish reason.
 fn fitted(mut asked: Value, member: &str, middle: &[Value]) -> (Vec<Value>, Value) {
     use tollgate::dialect::translate::{Asked, request};
     asked["messages"] = json!([user("q")]);
@@ -43,7 +43,7 @@ fn inputs(answer: &Answer) -> Vec<(&str, &str)> {
 
 #[test]
 fn row_23_tools_are_numbered_among_themselves() {
-    // That they are numbered from 0 on, `chat` asserts.
+    // `chat` asserts that they are numbered from 0.
     let middle = [text(0, &["so"]), tool(1, "t1", &json!({}), &["{\"a\":1}"]), tool(2, "t2", &json!({}), &[])].concat();
     let answer = told(&middle, "tool_use");
     assert_eq!(inputs(&answer), [("t1", "{\"a\":1}"), ("t2", "{}")]);
@@ -97,7 +97,7 @@ fn row_29_an_error_within_a_stream_is_one_and_no_end() {
     assert_eq!((told.error.as_deref(), told.ended, told.stop), (Some("Overloaded"), false, None));
     let last = last(&out);
     assert_eq!((&last["error"]["type"], &last["error"]["code"]), (&json!("server_error"), &json!("overloaded")));
-    // But for a rate it is the server's, whose stream has begun well, whatever it is about.
+    // Except for rate limits, an error after the stream has begun is a server error, whatever it is about.
     for (kind, told, code) in [
         ("rate_limit_error", "requests", json!("rate_limit_exceeded")),
         ("invalid_request_error", "server_error", Value::Null),
@@ -109,7 +109,7 @@ fn row_29_an_error_within_a_stream_is_one_and_no_end() {
         let last = crate::make::last(&translate(Anthropic, &[&anthropic(&[error], None)]));
         assert_eq!((&last["error"]["type"], &last["error"]["code"]), (&json!(told), &code), "{kind}");
     }
-    // Nor is what breaks off.
+    // A stream that breaks off is not a whole answer either.
     let text = text(0, &["x"]);
     for stream in [anthropic(&text, None), anthropic(&text[..2], None), Vec::new()] {
         let told = chat(&translate(Anthropic, &[&stream]), true);

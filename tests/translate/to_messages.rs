@@ -1,5 +1,5 @@
-//! Chat Completions streams for Anthropic's clients: what public gateways get wrong; the numbers are those of the
-//! project's contract.
+//! Chat Completions streams for Anthropic's clients: cases that public gateways get wrong. The numbers in the names are
+//! rows of the project's contract.
 
 use serde_json::{Value, json};
 use tollgate::Dialect::OpenAiChat;
@@ -7,7 +7,7 @@ use tollgate::Dialect::OpenAiChat;
 use crate::make::{blocks, call, chunks, fragment, last, translate};
 use crate::read::{Answer, events, messages};
 
-/// What an Anthropic client makes of these deltas.
+/// Returns the types of the blocks and the answer that an Anthropic client gets for these deltas.
 fn told(deltas: &[Value], finish: &str) -> (Vec<String>, Answer) {
     let out = translate(OpenAiChat, &[&chunks(deltas, Some(finish), true)]);
     (blocks(&out), messages(&out, true))
@@ -69,7 +69,7 @@ fn row_5_empty_content_between_fragments_leaves_the_tool_open() {
 fn row_6_thinking_text_and_tool_are_blocks_0_1_and_2() {
     let deltas = [json!({"reasoning_content": "hm"}), json!({"content": "so"}), call(0, "c", "f", "{}")];
     let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);
-    // That each is stopped once, and none that was not opened, `messages` asserts.
+    // `messages` asserts that each block is stopped once, and only after it was opened.
     assert!(messages(&out, true).ended);
     let places: Vec<_> = events(&out)
         .into_iter()
@@ -134,12 +134,12 @@ fn calls_that_share_an_index_and_have_no_ids_are_kept_apart_by_their_names() {
         let (_, answer) = told(&whole, "tool_calls");
         let inputs: Vec<_> = answer.tools.iter().map(|(_, name, input)| (&**name, &**input)).collect();
         assert_eq!(inputs, [("f", "{\"a\":1}"), ("f", "{\"a\":2}"), ("g", "{}")]);
-        // A name that is said again before its arguments are whole is of the same call.
+        // A name that is repeated before the arguments are whole belongs to the same call.
         let (_, answer) = told(&[piece(id, "f", "{\"a\""), piece(id, "f", ":1}"), piece(id, "", " ")], "tool_calls");
         assert_eq!(answer.tools.len(), 1);
         assert_eq!(answer.tools[0].2.trim_end(), "{\"a\":1}");
     }
-    // Nor has an index to be there.
+    // The index may be missing too.
     let bare = |name: &str| json!({"tool_calls": [{"function": {"name": name, "arguments": "{}"}}]});
     assert_eq!(told(&[bare("f"), bare("g")], "tool_calls").1.tools.len(), 2);
 }
@@ -157,23 +157,24 @@ fn a_name_that_is_said_again_is_of_the_same_call_unless_arguments_begin_with_it(
     let (one, two, none) = ("{\"a\":1}", "{\"a\":2}", Value::Null);
     for first in [none.clone(), json!(""), json!("call_1")] {
         for last in ["", " "] {
-            // A piece that ends the call, however it is found.
+            // A piece that ends the call, whether it is matched by index or not.
             let ended = inputs(&[piece(first.clone(), "f", one), piece(none.clone(), "f", last)]);
             assert_eq!(ended, calls(&[&format!("{one}{last}")]), "{first}");
             let ended = inputs(&[bare(first.clone(), "f", one), bare(none.clone(), "f", last)]);
             assert_eq!(ended, calls(&[&format!("{one}{last}")]), "{first}");
         }
     }
-    // An id that comes with the end, or in every piece, is of that call.
+    // An id that comes with the end, or in every piece, belongs to that call.
     assert_eq!(inputs(&[piece(none.clone(), "f", one), piece(json!("call_1"), "f", "")]), calls(&[one]));
     let each = [piece(json!("c"), "f", "{\"a\""), piece(json!("c"), "f", ":1}"), piece(json!("c"), "f", "")];
     assert_eq!(inputs(&each), calls(&[one]));
-    // Two that begin are two, where no id says otherwise.
+    // Two beginnings are two calls, unless an id says otherwise.
     assert_eq!(inputs(&[piece(none.clone(), "f", one), piece(none.clone(), "f", two)]), calls(&[one, two]));
     let spaced = piece(none.clone(), "f", " \n{\"a\":2}");
     assert_eq!(inputs(&[piece(none.clone(), "f", one), spaced]).len(), 2);
     assert_eq!(inputs(&[piece(none.clone(), "f", "{}"), piece(none.clone(), "f", one)]), calls(&["{}", one]));
-    // Where one does, they are one, and all of its bytes go on: no client runs it with arguments that may be the wrong ones.
+    // If an id says otherwise, they are one call. All its bytes are passed on, so that no client runs it with half of
+    // them.
     for id in [none.clone(), json!("c")] {
         let deltas = [piece(json!("c"), "f", "{}"), piece(id, "f", one)];
         let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);
@@ -202,17 +203,17 @@ fn a_function_call_whose_name_is_in_every_piece_is_one_call() {
 fn thinking_is_signed_where_the_stream_says_by_whom() {
     let blocks = |text: &str, signature: Value| json!([{"type": "thinking", "thinking": text, "signature": signature}]);
     let piece = |text: &str| json!({"reasoning_content": text, "thinking_blocks": blocks(text, Value::Null)});
-    // As LiteLLM says it: each piece twice, and the signature behind the last.
+    // LiteLLM sends each piece twice, and the signature after the last.
     let signed = json!({"reasoning_content": "", "thinking_blocks": blocks("", json!("sig=="))});
     let (kinds, answer) = told(&[piece("h"), piece("m"), signed, json!({"content": "so"})], "stop");
     assert_eq!((kinds.join(" "), &answer.thinking[..]), ("thinking text".into(), &[("hm".into(), "sig==".into())][..]));
-    // Said in blocks alone, and one that may not be read.
+    // Thinking only in blocks, and a redacted block.
     let hidden = json!({"thinking_blocks": [{"type": "redacted_thinking", "data": "x"}]});
     let deltas = [json!({"thinking_blocks": blocks("hm", json!("sig"))}), hidden, json!({"content": "so"})];
     let (kinds, answer) = told(&deltas, "stop");
     assert_eq!(kinds, ["thinking", "redacted_thinking", "text"]);
     assert_eq!(answer.thinking[0], ("hm".into(), "sig".into()));
-    // What comes behind the answer comes too late to be signed, and is not said again.
+    // A signature after the answer comes too late, and the thinking is not repeated.
     let late = json!({"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm", "signature": "sig"}]});
     let (kinds, answer) = told(&[json!({"reasoning_content": "hm"}), json!({"content": "so"}), late], "stop");
     assert_eq!((kinds.join(" "), &*answer.text), ("thinking text".into(), "so"));
@@ -228,20 +229,20 @@ fn a_signature_is_said_whole_and_is_thinking_though_there_be_no_text() {
     let pair = |text: &str, signature: &str| (text.to_owned(), signature.to_owned());
     let so = json!({"content": "so"});
     let whole = vec![pair("hm", "sig==")];
-    // In pieces, the first with the text or behind it; and said again.
+    // A signature in pieces, the first with the text or after it; and a repeated signature.
     let pieces = [piece("hm", "s"), piece("", "ig"), piece("", "=="), so.clone()];
     assert_eq!(signed(&pieces, "stop"), ("thinking text".into(), whole.clone()));
     let pieces = [json!({"reasoning_content": "hm"}), piece("", "sig"), piece("", "=="), so.clone()];
     assert_eq!(signed(&pieces, "stop"), ("thinking text".into(), whole.clone()));
     let again = [piece("hm", "sig=="), piece("", "sig=="), so.clone()];
     assert_eq!(signed(&again, "stop"), ("thinking text".into(), whole));
-    // Once: clients keep the last that they hear.
+    // The signature is sent once, since clients keep only the last.
     let out = translate(OpenAiChat, &[&chunks(&[piece("hm", "s"), piece("", "ig")], Some("stop"), true)]);
     assert_eq!(String::from_utf8_lossy(&out).matches("signature_delta").count(), 1);
-    // Behind it another block begins.
+    // After a signature another block begins.
     let two = [piece("a", "s1"), piece("b", "s2"), so.clone()];
     assert_eq!(signed(&two, "stop"), ("thinking thinking text".into(), vec![pair("a", "s1"), pair("b", "s2")]));
-    // Thinking that is not shown, in front of text, of a call, of nothing; and two of it at once.
+    // Thinking that is not shown, before text, before a call, before nothing; and two such blocks at once.
     for behind in [vec![so.clone()], vec![call(0, "c", "f", "{}")], vec![]] {
         let deltas: Vec<_> = [piece("", "s"), piece("", "ig")].into_iter().chain(behind).collect();
         let (kinds, thinking) = signed(&deltas, "stop");
@@ -250,7 +251,7 @@ fn a_signature_is_said_whole_and_is_thinking_though_there_be_no_text() {
     let listed = |signature: &str| json!({"type": "thinking", "signature": signature});
     let both = json!({"thinking_blocks": [listed("s1"), listed("s2")]});
     assert_eq!(signed(&[both], "stop"), ("thinking thinking".into(), vec![pair("", "s1"), pair("", "s2")]));
-    // Of thinking that has been closed it comes too late, and where a call waits for its input there is no place for it.
+    // The signature comes too late for thinking that was closed, and has no place while a call waits for its input.
     let (kinds, _) = signed(&[json!({"reasoning_content": "hm"}), so, piece("", "sig")], "stop");
     assert_eq!(kinds, "thinking text");
     let within = [call(0, "c", "f", "{\"a\""), piece("", "sig"), fragment(0, ":1}")];
@@ -294,7 +295,7 @@ fn row_14_a_tool_without_arguments_has_an_empty_object() {
 
 #[test]
 fn row_15_fragments_of_arguments_go_on_as_they_come() {
-    // As vLLM loses the first; what is missing is not made up.
+    // vLLM may lose the first fragment. What is missing is not made up.
     let pieces = ["city", "\": \"Par", "", "is\", \"n\"", ":1.0 }"];
     let mut deltas = vec![call(0, "c", "f", "")];
     deltas.extend(pieces.map(|piece| fragment(0, piece)));
@@ -331,7 +332,7 @@ fn what_chunks_begin_alike_with_is_heard_however_often_it_changes() {
     let usage = |output: u64| format!(r#""usage":{{"prompt_tokens":7,"completion_tokens":{output}}}"#);
     let (a, b, c) = (said("a"), said("b"), said("c"));
     let stream: String = [
-        // Usage in front of what is said, as some servers have it; choices said twice; and what stands behind them.
+        // Usage before the choices, as some servers send it; repeated choices; and members after the choices.
         format!(r#"{{"id":"x1",{},"choices":{a}}}"#, usage(1)),
         format!(r#"{{"id":"x1",{},"choices":{b}}}"#, usage(1)),
         format!(r#"{{"id":"x1",{},"choices":{c}}}"#, usage(2)),
@@ -347,7 +348,7 @@ fn what_chunks_begin_alike_with_is_heard_however_often_it_changes() {
     .collect();
     let answer = messages(&translate(OpenAiChat, &[stream.as_bytes()]), true);
     assert_eq!((&*answer.text, answer.usage.map(|usage| usage.output)), ("abcabacca", Some(3)));
-    // Alike but for what is no part of it; and what stands in front of the choices said otherwise behind them.
+    // The same with other white space. Then usage before the choices that is stated otherwise after them.
     let apart = stream.replace(
         r#""choices":[{"index":0,"delta":{"content":"b"#,
         "\"choices\" : \t[{\"index\":0,\"delta\":{\"content\":\"b",
@@ -364,7 +365,7 @@ fn what_chunks_begin_alike_with_is_heard_however_often_it_changes() {
     );
     let answer = messages(&translate(OpenAiChat, &[overruled.as_bytes()]), true);
     assert_eq!((&*answer.text, answer.usage.map(|usage| usage.output)), ("ab", Some(5)));
-    // Nor is what breaks off behind such a beginning taken for whole.
+    // A chunk that breaks off after such a beginning is an error.
     let broken = stream.replacen(&format!(r#""choices":{b}}}"#), r#""choices":[{"index":0}"#, 1);
     let out = translate(OpenAiChat, &[broken.as_bytes()]);
     assert_eq!(last(&out)["type"], "error");
@@ -390,7 +391,7 @@ fn row_20_reasoning_that_is_encrypted_leaves_no_empty_block() {
 
 #[test]
 fn row_22_the_id_of_a_call_is_the_servers_own() {
-    // And what Anthropic would not take in it is replaced when it is sent there: `requests`.
+    // When an id is sent to Anthropic, characters that it does not accept are replaced (see `requests`).
     for id in ["call_x", "functions.f:0", "llm_version:0"] {
         let (_, answer) = told(&[call(0, id, "f", "{}")], "tool_calls");
         assert_eq!(tools(&answer), [(id, "f", "{}")]);

@@ -1,4 +1,4 @@
-//! What an Anthropic client says, turn by turn, as a model of another provider hears it: nothing of it is lost in silence.
+//! The turns of an Anthropic client, as a model of another provider gets them: nothing is lost without a warning.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
@@ -37,13 +37,13 @@ fn roles(out: &Value) -> Vec<String> {
     list(out).iter().map(|message| message["role"].as_str().expect("a word").to_owned()).collect()
 }
 
-/// What a user's message becomes.
+/// Returns what a user's message becomes.
 fn parts(content: Value) -> (Value, String) {
     let (out, warnings) = gpt("gpt-5", json!({"messages": [said("user", content)]}));
     (out["messages"][0]["content"].clone(), warnings)
 }
 
-/// What a tool's answer becomes, in the messages behind its call.
+/// Returns what a tool result becomes, as the messages after its call.
 fn answered(content: Value) -> (Vec<Value>, String) {
     let mut result = result_of("a", "");
     result["content"] = content;
@@ -61,12 +61,12 @@ fn the_calls_of_one_message_are_answered_by_the_results_of_several() {
     assert_eq!((roles(&out).join(" "), &*warnings), ("user assistant tool tool user user".to_owned(), ""));
     let contents: Vec<_> = list(&out)[2..].iter().map(|message| message["content"].clone()).collect();
     assert_eq!(contents, ["1", "2", "and", "so?"]);
-    // So are they where the operator speaks between them.
+    // The same if the operator speaks between them.
     let operator = said("system", json!("be brief"));
     let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), calls, first, operator, second]}));
     let order = "user assistant tool tool user developer user".to_owned();
     assert_eq!((roles(&out).join(" "), &*warnings), (order, ""));
-    // One that never comes is missed, and only that one.
+    // Only the result that never comes is filled in.
     let (out, warnings) = gpt("gpt-5", json!({"messages": [user("q"), calls, first, user("go on")]}));
     assert_eq!(list(&out)[3]["content"], "No result provided.");
     assert_eq!((roles(&out)[4..].join(" "), &*warnings), ("user user".to_owned(), "adapted=messages.tool_use"));
@@ -86,12 +86,12 @@ fn messages_of_the_assistant_that_follow_a_call_belong_to_it() {
     assert_eq!((roles(&out).join(" "), &*warnings), ("user assistant tool tool".to_owned(), ""));
     assert_eq!(list(&out)[1]["content"], "so");
     assert_eq!(list(&out)[1]["tool_calls"].as_array().map(Vec::len), Some(2));
-    // Thinking that comes as a message of its own is of what it leads to.
+    // Thinking in a message of its own belongs to the answer that follows.
     let thought = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]);
     let turns = json!([user("q"), said("assistant", thought), said("assistant", json!("so")), user("r")]);
     let (out, _) = gpt("deepseek-reasoner", json!({"messages": turns}));
     assert_eq!(list(&out)[1], json!({"role": "assistant", "content": "so", "reasoning_content": "hm"}));
-    // Nothing else is put together: what was sent once is sent again as it was.
+    // No other messages are joined, so that what was sent before is sent again unchanged.
     let turns = json!([user("q"), user("r"), said("assistant", json!("a")), said("assistant", json!("b")), user("s")]);
     let (out, _) = gpt("gpt-5", json!({"messages": turns}));
     assert_eq!(list(&out), *turns.as_array().expect("a list"));
@@ -107,7 +107,7 @@ fn a_document_of_several_blocks_keeps_all_of_them_in_their_order() {
     let (content, warnings) = parts(json!([document(several.clone())]));
     let last = json!({"type": "text", "text": "<document title=\"(continued)\">\nc\n</document>"});
     assert_eq!((content, &*warnings), (json!([told("a\nb"), shown("AAAA"), last]), ""));
-    // Of which nothing says what it is called, no piece does.
+    // Without a title, no piece has one.
     let unnamed = json!({"type": "document", "source": {"type": "content", "content": several}});
     assert!(!parts(json!([unnamed])).0.to_string().contains("(continued)"));
     assert_eq!(parts(json!([document(json!([image("AAAA")]))])).0, json!([told(""), shown("AAAA")]));
@@ -132,9 +132,9 @@ fn thinking_that_no_server_of_this_kind_reads_is_named_but_for_its_own() {
         ("gpt-5", thought("hm", "sig"), true),
         ("gpt-5", thought("", "sig"), true),
         ("gpt-5", redacted.clone(), true),
-        // It was said by such a server, and signed by us.
+        // Such a server produced this thinking, and the gateway signed it.
         ("gpt-5", thought("hm", "tgsig_v1."), false),
-        // Told again, it is not lost.
+        // This model gets its thinking back, so nothing is lost.
         ("deepseek-chat", thought("hm", "sig"), false),
         ("deepseek-chat", thought("", "sig"), true),
         ("deepseek-chat", redacted, true),
@@ -172,7 +172,7 @@ fn an_image_of_a_type_that_anthropic_does_not_take_is_refused_wherever_it_stands
     for kind in ["image/jpeg", "image/png", "image/gif", "image/webp"] {
         assert!(ask_for(json!([image(kind), within(json!([image(kind)]))])).is_ok(), "{kind}");
     }
-    // What many call it, and in whatever case.
+    // Common misnomers, and any case.
     for (kind, told) in [("image/jpg", "image/jpeg"), ("IMAGE/PNG", "image/png")] {
         let (out, _) = gpt("gpt-5", json!({"messages": [said("user", json!([image(kind)]))]}));
         assert!(out.to_string().contains(&format!("data:{told};base64,AAAA")), "{kind}: {out}");
@@ -203,7 +203,7 @@ fn what_is_said_of_a_document_is_said_with_it() {
     let (messages, _) = answered(json!([document(&plain), document(&pdf)]));
     assert_eq!(messages[0]["content"], format!("{told}\n[document 1 attached below]"));
     assert_eq!(messages[1]["content"], json!([text("Attachment(s) from tool call a:"), text("Context of T: C"), file]));
-    // Of which nothing is said, it is its text.
+    // A text document without title and context is only its text.
     assert_eq!(answered(json!([{"type": "document", "source": plain}])).0[0]["content"], "d");
 }
 
@@ -236,14 +236,14 @@ fn what_a_tool_brought_that_a_server_cannot_be_shown_is_left_out_and_no_error() 
         let (out, warnings) = gpt(model, json!({"messages": turns}));
         let told = json!(list(&out)[2..]).to_string();
         assert!(told.contains("seen") && !told.contains("browser_state"), "{told}");
-        // The file goes where files go; what is to be fetched goes nowhere.
+        // The file goes to models that accept files. A link to a document goes to none.
         let is_read = model == "gpt-5";
         assert_eq!((told.matches(left_out).count(), told.contains("JVBERi0")), (2 - usize::from(is_read), is_read));
         assert!(warnings.starts_with(warned) && warnings.contains("messages.content.tool_result"), "{warnings}");
         let body = json!({"max_tokens": 9, "messages": turns});
         assert!(ask(&body, Dialect::Anthropic, &Asked::new(model).mode(Mode::Strict)).is_err(), "strict loses nothing");
     }
-    // What a user wants read is refused where it cannot be.
+    // In a user's message, a document that cannot be passed on is refused.
     let body = json!({"max_tokens": 9, "messages": [said("user", json!([linked]))]});
     assert!(ask(&body, Dialect::Anthropic, &Asked::new("gpt-5")).is_err());
 }
@@ -324,7 +324,7 @@ fn a_file_that_a_provider_keeps_is_refused_by_its_block_wherever_a_user_hands_it
         assert_eq!(kind, RejectionKind::Unsupported);
         assert!(param.starts_with("messages.0.content.1"), "{param}");
     }
-    // What the provider's own tools brought is the provider's, and no reason to end a conversation.
+    // Blocks of the provider's own tools are dropped with a warning, so that the conversation can go on.
     let turns = json!([user("q"), said("assistant", json!([upload, text("a")])), user("r")]);
     assert_eq!(gpt("gpt-5", json!({"messages": turns})).1, "dropped=messages.content");
 }

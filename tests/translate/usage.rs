@@ -1,4 +1,4 @@
-//! What an answer cost, as either API counts it: the whole contract of it in one table.
+//! The translation of usage between the two APIs, as one table.
 
 use serde_json::{Value, json};
 use tollgate::Dialect::{self, Anthropic, OpenAiChat};
@@ -24,7 +24,7 @@ fn whole(upstream: Dialect, usage: &Value) -> Value {
     serde_json::from_slice::<Value>(&told).expect("JSON")["usage"].take()
 }
 
-/// The same as a stream states it at its end.
+/// The same, stated at the end of a stream.
 fn streamed(upstream: Dialect, usage: &Value) -> Value {
     assert!(reply().include_usage);
     if upstream == Anthropic {
@@ -61,7 +61,7 @@ fn what_was_thought_and_what_was_cached_are_counted_apart_in_either_api() {
                 "completion_tokens_details": {"reasoning_tokens": 30},
                 "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 1000}}),
         ),
-        // No integer of OpenAI's is ever null: what is not known is nothing.
+        // OpenAI's counts are never null: an unknown count is 0.
         (
             Anthropic,
             &json!({"input_tokens": 9, "output_tokens": 50}),
@@ -81,7 +81,7 @@ fn what_was_thought_and_what_was_cached_are_counted_apart_in_either_api() {
             json!({"input_tokens": 36, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 64,
                 "output_tokens": 20, "output_tokens_details": {"thinking_tokens": 7}}),
         ),
-        // Nobody has said that nothing was thought, nor what was written.
+        // Thinking and cache writes are not stated, so they are null.
         (
             OpenAiChat,
             &json!({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}),
