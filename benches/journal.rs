@@ -46,8 +46,7 @@ fn main() {
     let arguments = || std::env::args().skip(1);
     let seconds = arguments().find_map(|arg| arg.parse().ok()).unwrap_or(3);
     let words = arguments().find(|arg| !arg.starts_with("--") && arg.parse::<u64>().is_err()).unwrap_or_default();
-    // This thread runs only the path of the calls, and that part of the shipping to sinks which has no thread of its
-    // own.
+    // This thread runs only the path of the calls, and the part of shipping to sinks that has no thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     println!(
         "{:<32} {:>10} {:>10} {:>10} {:>12} {:>12} {:>10}",

@@ -1,5 +1,4 @@
-//! Measures budgets in a SQLite file: calls per second, the latency of a hold and of a settlement, and CPU time per
-//! call.
+//! Measures budgets in a SQLite file: calls per second, latency of holds and of settlements, and CPU time per call.
 //!
 //! `cargo bench --bench sqlite --features sqlite`. Pass `-- SECONDS` for longer cases. The file lies under
 //! `target/tmp`, so the figures are those of that disk. A call is one `reserve` over four pots and one `settle`.

@@ -88,8 +88,7 @@ fn why(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// The error for a journal without lines. A gateway writes the first line when it starts, so this is not an idle
-/// journal.
+/// The error for a journal without lines. A gateway writes the first line when it starts, even if it is idle.
 fn no_line(path: &Path) -> Nothing {
     Nothing(format!(
         "{}: there is no line of a journal; is it another directory, or a volume that is not mounted?",

@@ -28,8 +28,7 @@ struct Ending {
     left: Vec<String>,
 }
 
-/// Waits until everything is written down, then closes the files. Takes at most 10 seconds, or one after a second stop
-/// signal.
+/// Waits until everything is written down, then closes the files. Takes at most 10 seconds, or 1 after a second signal.
 pub(crate) async fn end(
     stop: Stop,
     is_urgent: bool,

@@ -1,4 +1,4 @@
-//! The only admission rule of a gateway without virtual keys.
+//! The gate of a gateway without virtual keys.
 
 use std::net::IpAddr;
 

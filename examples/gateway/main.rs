@@ -251,8 +251,7 @@ async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answer
     }
 }
 
-/// The gateway is not ready if no call can be recorded. A provider that is down, or a budget that is used up, does not
-/// count.
+/// The gateway is not ready if no call can be recorded. Providers that are down and spent budgets do not count.
 fn ready(audit: &AuditLayer) -> (StatusCode, &'static str) {
     match audit.status().is_refusing {
         false => (StatusCode::OK, "ready"),

@@ -24,8 +24,7 @@ use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{BudgetLayer, Dialect, Gateway, GatewayLayer};
 
-/// Histogram buckets in seconds: for whole calls, from a quick refusal to a long answer, and for the gateway's
-/// overhead.
+/// Histogram buckets in seconds: for calls, from a quick refusal to a long answer, and for the gateway's overhead.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 const OWN: [f64; 10] = [0.000_005, 0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.1, 1.0];
 /// The buckets that OpenTelemetry proposes for attempts and tokens, in both generations of its names.

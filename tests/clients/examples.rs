@@ -217,8 +217,7 @@ fn prometheus() {
     );
     running.stop();
 
-    // Histograms have buckets under both generations of names. Without buckets, quantiles cannot be added up over
-    // gateways.
+    // Histograms have buckets under both generations of names: only buckets can be added up over several gateways.
     let mut latest = example("prometheus");
     latest.env("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental");
     let mut running = Running::start(latest, "prometheus");

@@ -34,8 +34,7 @@ pub(crate) fn cases(script: &'static str, names: impl Iterator<Item = &'static s
     tests.flat_map(move |name| models.clone().into_iter().map(move |model| Case { script, name, model }))
 }
 
-/// Returns the trials of every script. They are read from the source, so that they have names even without an
-/// interpreter.
+/// Returns the trials of every script. They are read from the source, so they have names even without Python.
 pub(crate) fn trials() -> impl Iterator<Item = Case> {
     SCRIPTS.into_iter().flat_map(|(script, source)| {
         let names = source.lines().filter_map(|line| line.strip_prefix("def ")?.strip_suffix("(base_url):"));

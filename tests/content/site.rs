@@ -81,8 +81,7 @@ pub(crate) fn text(content: &Content) -> String {
     String::from_utf8_lossy(content.body.as_deref().unwrap_or_default()).into_owned()
 }
 
-/// A gateway to Claude at a simulated provider, and to a model `own` that answers with these chunks, one after the
-/// other.
+/// A gateway to Claude at a simulated provider, and to a model `own` that answers with these chunks in turn.
 pub(crate) fn gateway(layer: GatewayLayer, chunks: &'static [&'static str]) -> Gateway {
     log::search();
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());

@@ -37,8 +37,7 @@ fn whole(model: &str, usage: &Usage) -> Response<Body> {
     answer.expect("an answer")
 }
 
-/// A stream that states at its beginning what is known by then. With `again`, its end repeats all of that beside the
-/// rest.
+/// A stream that states at its beginning what is known by then. With `again`, its end repeats all of that too.
 fn streamed(model: &str, usage: &Usage, again: bool) -> Response<Body> {
     let mut first = stated(usage);
     first["output_tokens"] = json!(1);

@@ -1,5 +1,4 @@
-//! Compares the cost of a call with exact arithmetic. It is never less, and always less than a billionth of a dollar
-//! more.
+//! Compares the cost of a call with exact arithmetic. It is never less, and less than a billionth of a dollar more.
 
 use tollgate::domain::catalog::{ModelCard, Prices, Terms};
 use tollgate::domain::money::{Money, Price};

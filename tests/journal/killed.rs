@@ -54,8 +54,7 @@ impl Gateway {
         command
     }
 
-    /// Starts a gateway with a new secret for its key. Returns the process as an error if it ends before it prints the
-    /// key.
+    /// Starts a gateway with a new secret for its key. Returns the process as an error if it ends before that.
     fn start(dir: &Dir, provider: &str, moment: &str) -> Result<Self, Child> {
         let mut child = Self::command(dir, provider, moment).spawn().expect("the example runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));

@@ -1,5 +1,4 @@
-//! The journal: what is written before and after a call, what a crash leaves, what sinks receive, and what can be
-//! proved.
+//! The journal: what is written before and after a call, what a crash leaves, what sinks get, and what is proved.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -156,8 +156,7 @@ async fn an_anchor_is_confirmed_as_long_as_its_line_is_kept_and_else_out_of_reac
         verified(kept, &[head(1), head(2), head(3), head(last)]),
         (vec![OutOfReach, OutOfReach, Confirmed, Confirmed], None)
     );
-    // Forge all the lines that are kept, as anybody with write access can. The new lines are consistent with each
-    // other.
+    // Forge all the lines that are kept, as anybody with write access can. The new lines are consistent.
     let anew = |mut prev: LineHash| {
         let mut forged = Vec::<Vec<u8>>::new();
         for line in kept {

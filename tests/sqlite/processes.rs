@@ -84,8 +84,7 @@ async fn two_processes_never_overspend_one_budget() {
     }
     let [here, there] = [0, 1].map(|index| answered(&told[index]).len());
     let now = standing(&open(&dir.file()).await.budgets(), &pot(1_000_000), At::Store).await;
-    // Each call costs a little more than was held, so the last ones may exceed the limit by that. No call is admitted
-    // after.
+    // Each call costs a little more than was held, so the last ones may exceed the limit. Then no call is admitted.
     let calls = i64::try_from(here + there).expect("a count");
     assert_eq!((now.spent, now.held), (money(101 * calls), money(0)));
     assert!((9_901..=9_916).contains(&calls), "{calls} calls");

@@ -35,8 +35,7 @@ async fn child_that_may_not_write() {
     refused(&Sqlite::with_pool(pool).migrate().await.expect_err("it cannot be written"));
 }
 
-/// Makes an up-to-date file with its log and index, all owned by `nobody`, in a directory where everyone may create
-/// files.
+/// Makes an up-to-date file with its log and index, all owned by `nobody`, in a directory that everyone may write.
 async fn nobodys(dir: &Dir) {
     open(&dir.file()).await.close().await.expect("it closes");
     let mut connection = by_hand(&dir.file()).await;

@@ -327,8 +327,7 @@ async fn a_write_that_nobody_waits_for_is_made_and_takes_effect_when_it_is() {
     }
     for _ in 0..10 {
         tokio::task::yield_now().await;
-        // The key is looked up and cached again, after the writer's future was dropped and before the store has the
-        // write.
+        // The key is looked up and cached again, after the writer's future is dropped and before the write is made.
         assert!(is_good().await);
     }
     drop(busy);

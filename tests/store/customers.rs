@@ -1,5 +1,4 @@
-//! A host with one principal per customer. The stores in memory forget customers that no longer count, and nothing
-//! else.
+//! A host with one principal per customer. The stores in memory forget only customers that no longer count.
 
 use std::time::Duration;
 

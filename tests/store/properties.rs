@@ -15,8 +15,7 @@ use tollgate::store::rate_limit::{self, Acquire, RateLimitStore, Used};
 use tollgate::store::{At, Session};
 use uuid::Uuid;
 
-/// A step: how many seconds pass, which pots are asked and for how much, and which call in flight is settled for how
-/// much.
+/// A step: the seconds that pass, the pots that are asked and for how much, and the call that is settled for how much.
 type Step = (i64, Vec<usize>, i64, i64, u32, Option<(usize, i64)>);
 
 fn step() -> impl Strategy<Value = Step> {
@@ -36,8 +35,7 @@ fn money(nanos: i64) -> Money {
 proptest! {
     #![proptest_config(crate::cases::cases(256))]
 
-    /// If no call costs more than was granted, spent and held money never exceeds a limit, whichever sessions fall
-    /// silent.
+    /// If no call costs more than was granted, spent and held never exceed a limit, whichever sessions fall silent.
     #[test]
     fn spent_and_held_are_never_more_than_the_limit(steps in prop::collection::vec(step(), 1..80)) {
         let store = MemoryBudgets::new();

@@ -1,5 +1,4 @@
-//! Stores whose faults show only with many tasks or with two processes. The suite finds them with many tasks and two
-//! handles.
+//! Stores whose faults show only with many tasks or with two processes. The suite uses both.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};

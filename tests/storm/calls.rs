@@ -177,8 +177,7 @@ pub(crate) async fn drain(mut body: Body, most: u64) {
     }
 }
 
-/// Polls `future` whenever it is woken, until it ends or has been polled `most` times. Returns directly after the last
-/// poll.
+/// Polls `future` whenever it is woken, until it ends or has been polled `most` times. Does not wait after that.
 pub(crate) async fn polls<F: Future>(mut future: Pin<&mut F>, most: u64) -> Option<F::Output> {
     let mut polled = 0;
     poll_fn(|cx| {

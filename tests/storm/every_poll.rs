@@ -1,5 +1,4 @@
-//! A call that is dropped holds nothing afterwards, whichever poll or frame it is dropped after, and on whichever
-//! thread.
+//! A call that is dropped holds nothing afterwards, whichever poll or frame it is dropped after, on any thread.
 
 use std::pin::pin;
 use std::thread;

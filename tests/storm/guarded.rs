@@ -36,8 +36,7 @@ impl TokenCounter for Blind {
 }
 
 /// Drops such a stream after its first poll, another after its second, and so on until one comes to its end. Returns
-/// the outcome of that one, the provider's bill for it, and the number of streams that were dropped after they had
-/// begun.
+/// the outcome of that one, the provider's bill for it, and the number of streams that were dropped once begun.
 async fn at_every_poll(door: &str, limit: &str) -> (Outcome, Money, usize) {
     let mut begun = 0;
     for k in 1..2_000 {

@@ -105,8 +105,7 @@ impl Storm {
         Storm { crowd, budgets, limits, weather, site, live }
     }
 
-    /// Makes this many calls within 150 ms, cuts some whenever a few have ended, and tells `progress` of each that has
-    /// ended.
+    /// Makes this many calls within 150 ms, cuts some whenever a few have ended, and reports each end to `progress`.
     pub(crate) async fn rage(&self, calls: u64, random: &mut Seeded, progress: impl Fn(usize)) {
         let mut clients = JoinSet::new();
         for number in 0..calls {

@@ -1,5 +1,4 @@
-//! Requests to a store that arrive after their client has gone: the far end of a network does not know that nobody
-//! waits.
+//! Requests to a store that arrive after their client has gone: the far end does not know that nobody waits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -55,8 +55,7 @@ fn total(limit: &str) -> Budget {
     Budget::new(Scope::user("ada"), Window::Total, usd(limit))
 }
 
-/// Makes a Chat Completions call. Returns whether the client was told of a clamp, what was sent upstream, and the
-/// outcome.
+/// Makes a Chat Completions call. Returns whether the client was told of a clamp, the upstream's body, and the outcome.
 async fn ask(site: &Site, key: &str, body: &str) -> (bool, Value, Outcome) {
     let request = Request::post(CHAT).header("x-api-key", key).body(Body::from(body.to_owned()));
     let answer = site.gateway.clone().oneshot(request.expect("a request")).await.expect("infallible");

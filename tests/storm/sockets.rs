@@ -27,8 +27,7 @@ use crate::weather::Weather;
 
 const CALLS: u64 = 1_000;
 
-/// A thousand clients and as many connections to the provider need many descriptors: both ends of each are in this
-/// process.
+/// A thousand clients and as many connections to the provider need many descriptors: both ends are in this process.
 fn raise_the_limit_of_descriptors() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(16_384)), hard).expect("at most the hard limit");

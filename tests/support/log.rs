@@ -1,5 +1,4 @@
-//! Captures the log of the tests. The lines of every thread are searched for secrets, and a test can read its own
-//! lines.
+//! Captures the log of the tests. The lines of every thread are searched for secrets, and a test can read its own.
 #![allow(dead_code, reason = "every area uses its own part")]
 
 use std::cell::RefCell;

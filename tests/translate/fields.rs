@@ -546,8 +546,7 @@ fn stale_thinking_of_a_model_that_thinks_unasked_is_dropped_too() {
         ask(&body, Dialect::OpenAiChat, &Asked::new(model).drops_stale_thinking(drops)).expect("it can be asked").0
     };
     let asked = |model: &str, turn: &Value, drops: bool| send(model, json!([user("q"), turn, tool("a", "1")]), drops);
-    // From the first turn on, and even if the client has lost the thinking: later turns must agree with what was asked
-    // for.
+    // From the first turn on, even if the client has lost the thinking: later turns must agree with earlier requests.
     assert_eq!(send("claude-opus-5-5", json!([user("q")]), true)["thinking"], bound);
     assert_eq!(asked("claude-opus-5-5", &turn, true)["thinking"], bound);
     assert_eq!(send("claude-opus-5-5", json!([user("q")]), false).get("thinking"), None);

@@ -10,8 +10,7 @@ use tollgate::wire::sse::Scanner;
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) text: String,
-    /// Thinking and its signature, which is empty if there is none. For redacted thinking, its data is in place of the
-    /// signature.
+    /// Thinking and its signature, which is empty if there is none. Redacted thinking has its data as signature.
     pub(crate) thinking: Vec<(String, String)>,
     /// The id, the name and the text of the input of each call.
     pub(crate) tools: Vec<(String, String, String)>,

@@ -384,8 +384,7 @@ fn row_64_the_operator_speaks_in_messages() {
     assert_eq!(out["messages"][0], json!({"role": "system", "content": "top"}));
 }
 
-/// A conversation like Claude Code's: system messages after the user's, the first with a breakpoint, later ones as
-/// strings.
+/// A conversation like Claude Code's: system messages follow the user's, first with a breakpoint, then as strings.
 fn as_claude_code_sends_it() -> Value {
     let mark = json!({"type": "ephemeral"});
     let text = |text: &str| json!({"type": "text", "text": text, "cache_control": mark});

@@ -1,5 +1,4 @@
-//! Recorded requests, translated to the other dialect and back: everything that both dialects can express stays the
-//! same.
+//! Recorded requests, translated to the other dialect and back: what both dialects can express stays the same.
 
 use serde_json::{Value, json};
 use tollgate::Dialect;

@@ -173,8 +173,7 @@ fn a_name_that_is_said_again_is_of_the_same_call_unless_arguments_begin_with_it(
     let spaced = piece(none.clone(), "f", " \n{\"a\":2}");
     assert_eq!(inputs(&[piece(none.clone(), "f", one), spaced]).len(), 2);
     assert_eq!(inputs(&[piece(none.clone(), "f", "{}"), piece(none.clone(), "f", one)]), calls(&["{}", one]));
-    // If an id says otherwise, they are one call. All its bytes are passed on, so that no client runs it with half of
-    // them.
+    // If an id says otherwise, they are one call. All its bytes are passed on, so no client runs it with half of them.
     for id in [none.clone(), json!("c")] {
         let deltas = [piece(json!("c"), "f", "{}"), piece(id, "f", one)];
         let out = translate(OpenAiChat, &[&chunks(&deltas, Some("tool_calls"), true)]);

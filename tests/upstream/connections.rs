@@ -170,8 +170,7 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
-/// Waits long enough for an unwanted connection to arrive. Another thread resolves the host's name, so it takes a
-/// moment.
+/// Waits long enough for an unwanted connection to arrive. Another thread resolves the host's name first.
 async fn nothing_comes() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

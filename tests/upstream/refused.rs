@@ -50,8 +50,7 @@ async fn saying(words: Vec<u8>) -> (String, rustls::pki_types::CertificateDer<'s
     (url, certificate)
 }
 
-/// Returns the end of the attempt at the first of two targets, whose server sends these bytes, and the status for the
-/// client.
+/// Returns how the attempt at the first of two targets ends, whose server sends these bytes, and the client's status.
 async fn asked(words: Vec<u8>) -> (AttemptEnd, u16) {
     let (url, certificate) = saying(words).await;
     let first = Provider::with_client(
