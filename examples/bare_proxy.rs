@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (listen, upstream, buffer) = arguments()?;
     if upstream.scheme() != Some(&Scheme::HTTP) {
         // Without TLS, anyone on the path could read the client's credentials.
-        return Err("--upstream: only http:// is spoken here, since the yardstick has no TLS".into());
+        return Err("--upstream: only http:// is supported, since this proxy has no TLS".into());
     }
     let authority = upstream.into_parts().authority.ok_or("--upstream: a URL with a host")?;
     let client = client();

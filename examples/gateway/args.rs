@@ -101,7 +101,7 @@ impl Audit {
                 Audit::Export { directory: directory.into() }
             }
             [verb, file, call, ref journal @ ..] if verb == "content" && anchors.is_empty() && journal.len() < 2 => {
-                let call = call.to_str().and_then(|call| call.parse().ok()).ok_or("that is no id of a call")?;
+                let call = call.to_str().and_then(|call| call.parse().ok()).ok_or("CALL is not a call id (a UUID)")?;
                 Audit::Content { file: file.into(), call, journal: journal.first().map(PathBuf::from) }
             }
             _ => return Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
@@ -147,15 +147,15 @@ impl Args {
         }
         let mint = mint::several("--mint", mint)?;
         if notify.is_some() && journal.is_none() {
-            return Err("--notify: events go by way of a journal; say where with --journal DIR".into());
+            return Err("--notify needs a journal: add --journal DIR".into());
         }
         let content = match content {
             Some(file) => Some(Content { file, keep: keep.unwrap_or_default(), days }),
             None if keep.is_some() || days.is_some() => {
-                return Err("--keep, --keep-days: say with --content FILE where".into());
+                return Err("--keep and --keep-days need --content FILE".into());
             }
             None if mint.iter().any(Mint::keeps_content) => {
-                return Err("--mint: what is kept of `content` goes to a file; say which with --content FILE".into());
+                return Err("--mint: `content` needs a file to keep content in: add --content FILE".into());
             }
             None => None,
         };
@@ -177,7 +177,7 @@ pub(crate) fn kept(text: &str) -> Result<Keep, String> {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Database::Memory => f.write_str("memory, until it ends"),
+            Database::Memory => f.write_str("in memory only"),
             Database::Sqlite(path) => f.write_str(path),
         }
     }

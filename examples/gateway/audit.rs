@@ -41,7 +41,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Box<dyn Error>> {
                 Some(broken) if report.lines > 0 || broken.what != Fault::NotAsAnchored => Err(broken.to_string().into()),
                 _ if report.lines == 0 => Err(no_line(&path).into()),
                 _ if !anchors.is_empty() && !report.anchors.iter().any(is_confirmed) => Err(Nothing(format!(
-                    "{}: none of these anchors is confirmed: they are older than what is kept here, and all of that may have been made anew",
+                    "{}: no anchor is confirmed: they are older than the lines kept here, so these lines could have been rewritten",
                     path.display()
                 ))
                 .into()),
@@ -91,7 +91,7 @@ fn why(path: &Path, error: &io::Error) -> String {
 /// The error for a journal without lines. A gateway writes the first line when it starts, even if it is idle.
 fn no_line(path: &Path) -> Nothing {
     Nothing(format!(
-        "{}: there is no line of a journal; is it another directory, or a volume that is not mounted?",
+        "{}: no journal lines found; is this the wrong directory, or is its volume not mounted?",
         path.display()
     ))
 }
@@ -136,19 +136,19 @@ async fn content(file: &Path, call: Uuid, journal: Option<&Path>) -> Result<(), 
         ))?;
     }
     if is_changed {
-        return Err("what is kept of this call is not what was written down of it".into());
+        return Err("the kept content of this call differs from what the journal recorded".into());
     }
     let mut nothing = Vec::new();
     if !unknown.is_empty() {
         nothing.push(format!(
-            "the journal says nothing of this call's {}: its lines begin later, or these are not of this call",
+            "the journal has no record of this call's {}: its lines begin later, or the content is not of this call",
             sides(&unknown)
         ));
     }
     nothing.extend(seals.as_ref().and_then(|seals| gone(seals, call, &contents)));
     if contents.is_empty() && nothing.is_empty() {
-        let either = if seals.is_some() { "; the journal says nothing of it either" } else { "" };
-        nothing.push(format!("nothing is kept of {call} in {}{either}", file.display()));
+        let either = if seals.is_some() { "; the journal has no record of it either" } else { "" };
+        nothing.push(format!("no content of call {call} is kept in {}{either}", file.display()));
     }
     if nothing.is_empty() { Ok(()) } else { Err(Nothing(nothing.join("; ")).into()) }
 }
@@ -161,13 +161,13 @@ fn gone(seals: &Seals, call: Uuid, contents: &[Content]) -> Option<String> {
     let latest = gone.iter().map(|(_, at)| *at).max()?;
     let which = sides(&gone.iter().map(|(side, _)| *side).collect::<Vec<_>>());
     let how = match seals.deleted_before() {
-        Some(before) if latest < before => format!("it was deleted, as all from before {before} was"),
+        Some(before) if latest < before => format!("it was deleted with everything from before {before}"),
         _ if seals.deleted_by_hand() > 0 => {
-            format!("somebody has deleted {} bodies, of which calls the journal does not say", seals.deleted_by_hand())
+            format!("{} bodies were deleted by hand; the journal does not say of which calls", seals.deleted_by_hand())
         }
         _ => "the journal does not say that it was deleted".to_owned(),
     };
-    Some(format!("what was to be kept of this call's {which} is not there: it is of {latest}, and {how}"))
+    Some(format!("this call's content is missing ({which}, from {latest}): {how}"))
 }
 
 fn sides(sides: &[Side]) -> String {

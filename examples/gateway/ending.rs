@@ -39,14 +39,14 @@ pub(crate) async fn end(
     let mut ending = Ending { stop, began, is_urgent_since: is_urgent.then_some(began), left: Vec::new() };
     let unsettled = || {
         let calls = settlements.len();
-        format!("{calls} calls are not settled: what their calls held is charged whole, 5 minutes from now")
+        format!("{calls} calls are not settled: everything held for them is charged 5 minutes from now")
     };
     ending.within(SETTLED, unsettled, settlements.drain()).await;
     // Content comes before the records with a short deadline: content may be lost, records may not.
     if let Some(content) = &storage.content {
-        ending.within(KEPT, || "not all content is kept".to_owned(), content.flush()).await;
+        ending.within(KEPT, || "some content was not written".to_owned(), content.flush()).await;
     }
-    ending.within(WRITTEN, || "the audit trail is not written to its end".to_owned(), storage.audit.flush()).await;
+    ending.within(WRITTEN, || "the audit trail is not completely written".to_owned(), storage.audit.flush()).await;
     let closed = ending.within(CLOSED, || "the database is not closed".to_owned(), storage.close()).await;
     if let Some(Err(error)) = closed {
         ending.left.push(chain(&*error));

@@ -40,7 +40,7 @@ fn may_call(parts: &Parts) -> Result<(), Rejection> {
         _ => return Ok(()),
     };
     let what = format!(
-        "without virtual keys only programs of this machine may call, and {stranger} is none; start with --mint name=me"
+        "without virtual keys, only programs on this machine may call, and {stranger} is not on it; start the gateway with --mint name=me to make a key"
     );
     Err(Rejection::new(RejectionKind::InvalidRequest, what))
 }

@@ -199,18 +199,18 @@ async fn run() -> Result<(), Box<dyn Error>> {
     // Mint or rotate secrets last, when nothing else can fail. A rotation invalidates the old secret, and the line
     // printed here is the only copy of the new one.
     say(format_args!("listening http://{address}"))
-        .map_err(|error| format!("nobody can be told where it listens, nor any key; standard output: {error}"))?;
+        .map_err(|error| format!("cannot write the address or keys to standard output: {error}"))?;
     let minted = mint.len();
     let first = mint::all("--mint", mint, &*storage.stores.keys, &storage.peppers).await?;
     // Everything essential has been printed. Whoever reads standard output may have stopped reading.
     if let Err(error) = welcome::print(address, &answers, has_keys, first.as_ref()) {
-        tracing::warn!("what to paste into clients could not be printed; standard output: {error}");
+        tracing::warn!("cannot write the settings for clients to standard output: {error}");
     }
     drop(first);
     began(&args, address, minted, &answers).await;
     let (stop, is_urgent) = serve::until(stop, listener, app).await?;
     ending::end(stop, is_urgent, &settlements, &storage).await?;
-    tracing::info!("stopped: every call is settled and written down");
+    tracing::info!("stopped: every call is settled and recorded");
     Ok(())
 }
 
@@ -219,7 +219,7 @@ fn may_be_open(listen: SocketAddr) -> Result<(), String> {
     match listen.ip().is_loopback() {
         true => Ok(()),
         false => Err(format!(
-            "--listen {listen}: without virtual keys whoever reaches this port spends your money; --mint one, or listen on loopback"
+            "--listen {listen}: without virtual keys, anyone who can reach this port spends your money; make a key with --mint, or listen on a loopback address"
         )),
     }
 }
@@ -243,10 +243,10 @@ async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answer
     if answers.simulated {
         let empty = match answers.empty.len() {
             0 => String::new(),
-            _ => format!(" ({}: set, and empty)", answers.empty.join(", ")),
+            _ => format!(" ({}: set but empty)", answers.empty.join(", ")),
         };
         tracing::warn!(
-            "no provider is configured{empty}: a simulated one answers, and budgets are charged for what it makes up"
+            "no provider is configured{empty}: a simulated provider answers, and budgets are charged for its invented usage"
         );
     }
 }
@@ -255,6 +255,6 @@ async fn began(args: &Args, address: SocketAddr, minted: usize, answers: &Answer
 fn ready(audit: &AuditLayer) -> (StatusCode, &'static str) {
     match audit.status().is_refusing {
         false => (StatusCode::OK, "ready"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "no call can be recorded"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "calls cannot be recorded"),
     }
 }

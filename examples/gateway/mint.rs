@@ -59,7 +59,7 @@ impl Mint {
         let single = |wanted: &str| match all(wanted)[..] {
             [] => Ok(None),
             [value] => Ok(Some(value)),
-            _ => Err(format!("`{wanted}` comes twice")),
+            _ => Err(format!("`{wanted}` is given twice")),
         };
         let text_of =
             |wanted| single(wanted).map(|value| value.map(|value| (value != "none").then(|| value.to_owned())));
@@ -74,7 +74,7 @@ impl Mint {
                 || LIMITS.iter().any(|(limit, _)| *limit == key)
         };
         if let Some((other, _)) = parts.iter().find(|(key, _)| !is_known(key)) {
-            return Err(format!("`{other}` is not known").into());
+            return Err(format!("`{other}` is not a known setting").into());
         }
         let name = single("name")?.ok_or("`name` is missing")?.to_owned();
         let mut limits = Vec::new();
@@ -97,7 +97,7 @@ impl Mint {
             [] => None,
             ["*"] => Some(Vec::new()),
             ref some if some.contains(&"*") || some.contains(&"none") => {
-                return Err("`models`: every model is `models=*`, by itself".into());
+                return Err("`models`: to allow every model, give `models=*` alone".into());
             }
             ref some => Some(some.iter().map(|&model| model.to_owned()).collect()),
         };
@@ -153,7 +153,10 @@ impl Mint {
         } else if self.team.is_some() {
             // A key that moves to another team is charged to that team from now on.
             for budget in before.budgets.iter_mut().filter(|budget| teams(&budget.pot.scope)) {
-                let team = before.team.clone().ok_or("`team=none` wants `team-budget=none`: it has a `team-budget`")?;
+                let team = before
+                    .team
+                    .clone()
+                    .ok_or("`team=none` needs `team-budget=none`, because the key has a `team-budget`")?;
                 budget.pot.scope = Scope::team(team);
             }
         }
@@ -179,7 +182,7 @@ impl Mint {
         let (_, principal) = self.look(how, keys).await?;
         if let Some(keep) = principal.content.filter(|keep| *keep != Keep::Nothing && !has_content) {
             tracing::warn!(
-                "--mint: the key {} has content={}, and without --content nothing is kept",
+                "--mint: the key {} has content={}, but without --content nothing is kept",
                 self.name,
                 keep.as_str()
             );
@@ -202,7 +205,7 @@ impl Mint {
         let (record, changes) = match before {
             Some(before) if before.disabled || before.expires_at.is_some_and(|at| at <= now) => {
                 let why = if before.disabled { "was revoked" } else { "has expired" };
-                tracing::warn!("{how}: the key {} {why}, and is left as it is", self.name());
+                tracing::warn!("{how}: the key {} {why} and is not changed", self.name());
                 return Ok(None);
             }
             Some(before) => {
@@ -220,7 +223,7 @@ impl Mint {
                 tracing::info!("{how}: the key {} {changes}", self.name());
                 Ok(Some(key))
             }
-            false => Err(format!("{how}: somebody else is minting {} at this moment", record.principal.name).into()),
+            false => Err(format!("{how}: another process is minting {} at this moment", record.principal.name).into()),
         }
     }
 }
@@ -238,8 +241,8 @@ pub(crate) async fn all(
         if let Some(key) = one.into(how, keys, peppers).await? {
             say(format_args!("key {name} {}", key.expose())).map_err(|error| {
                 format!(
-                    "the key {name} was minted, but its secret could not be printed, and there is no copy of it: mint it again with \
-                     {how} name={name}; keys after it were not minted; standard output: {error}"
+                    "the key {name} was minted, but its secret could not be printed and is lost: mint it again with {how} \
+                     name={name}; the keys after it were not minted; cannot write to standard output: {error}"
                 )
             })?;
             first.get_or_insert(key);
@@ -266,12 +269,12 @@ pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Res
     let Some(record) = keys.named(name).await? else { return Err(format!("{how}: there is no key {name}").into()) };
     match record.disabled || keys.put(&record.revoked()).await? {
         true => Ok(()),
-        false => Err(format!("{how}: somebody else is changing {name} at this moment").into()),
+        false => Err(format!("{how}: another process is changing {name} at this moment").into()),
     }
 }
 
 /// Parses a budget such as `5/day`.
 fn budget(text: &str) -> Result<(Window, Money), Box<dyn Error>> {
-    let (limit, window) = text.split_once('/').ok_or("a budget is of the form 5/day")?;
+    let (limit, window) = text.split_once('/').ok_or("a budget must have the form AMOUNT/WINDOW, such as 5/day")?;
     Ok((window.parse()?, limit.parse()?))
 }

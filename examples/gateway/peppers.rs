@@ -59,8 +59,9 @@ impl Peppers {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| {
             format!(
-                "{}; the keys in {} open under it only: put it back, or in TOLLGATE_PEPPER; if it is lost, set another there, \
-                 `DELETE FROM gateway_peppers` in that file, and mint every key again",
+                "{}; the keys in {} only work with this pepper: put the file back, or set the pepper in TOLLGATE_PEPPER; if \
+                 it is lost, set a new one there, run `DELETE FROM gateway_peppers` in that database, and mint every key \
+                 again",
                 why(&error),
                 database.display()
             )
@@ -91,9 +92,10 @@ impl Peppers {
         if known.is_empty() || self.marks.iter().any(|mark| known.contains(mark)) {
             return Ok(());
         }
-        let what = "this is not the pepper that the keys were minted under, and none of them would open anything: start with that \
-             one, in TOLLGATE_PEPPER or in the file beside the database; to change it, put that one into the file and the new one \
-             into TOLLGATE_PEPPER; if it is lost, `DELETE FROM gateway_peppers` there, and mint every key again";
+        let what = "this is not the pepper that the keys were minted with, so none of them would work: start with that \
+                    pepper, in TOLLGATE_PEPPER or in the file beside the database; to change the pepper, keep the old one \
+                    in the file and put the new one into TOLLGATE_PEPPER; if the old one is lost, run `DELETE FROM \
+                    gateway_peppers` in this database, and mint every key again";
         Err(format!("{}: {what}", database.display()).into())
     }
 

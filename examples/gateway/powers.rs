@@ -34,7 +34,7 @@ fn parts(of: &Principal) -> Vec<(&'static str, String)> {
 pub(crate) fn said(of: &Principal) -> String {
     let some = parts(of).into_iter().filter(|(_, what)| !what.is_empty());
     let some: Vec<_> = some.map(|(part, what)| format!("{part} {what}")).collect();
-    if some.is_empty() { "it may ask for every model, without a limit".to_owned() } else { some.join(", ") }
+    if some.is_empty() { "every model is allowed, without a limit".to_owned() } else { some.join(", ") }
 }
 
 /// Describes what changed between two states of a key.
@@ -50,7 +50,7 @@ pub(crate) fn changes(before: &Principal, now: &Principal) -> String {
         .map(|((part, before), (_, now))| format!("{part} was {}, is {}", shown(part, before), shown(part, now)))
         .collect();
     match changed.is_empty() {
-        true => "what it may do stays as it was".to_owned(),
-        false => format!("{}; all else stays as it was", changed.join("; ")),
+        true => "its settings are unchanged".to_owned(),
+        false => format!("{}; everything else is unchanged", changed.join("; ")),
     }
 }

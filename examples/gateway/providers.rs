@@ -86,7 +86,7 @@ pub(crate) fn said(name: &str) -> Result<Option<String>, String> {
     match env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(format!("{name}: its value is no text in UTF-8")),
+        Err(VarError::NotUnicode(_)) => Err(format!("{name}: the value is not UTF-8 text")),
     }
 }
 

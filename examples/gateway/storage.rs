@@ -166,7 +166,7 @@ async fn trails(
             lost,
             told_again,
             too_old,
-            "a gateway before this one ended in the middle of calls; their budgets are corrected"
+            "an earlier gateway process ended in the middle of calls; their budgets were corrected"
         );
     }
     let (events, sealer) = (journal.events(), journal.sealer());

@@ -24,12 +24,12 @@ pub(crate) fn print(
 ) -> io::Result<()> {
     if answers.simulated {
         say(format_args!(
-            "no provider is configured: a simulated one answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real one"
+            "no provider is configured: a simulated provider answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY to use a real one"
         ))?;
     }
     if !has_keys {
         say(format_args!(
-            "no virtual keys yet: whoever reaches this port may call, so it listens on loopback only; --mint name=me,budget=5/day for one"
+            "no virtual keys yet: anyone who can reach this port may call, so the gateway listens on loopback only; make a key with --mint name=me,budget=5/day"
         ))?;
     }
     // Only its owner knows the secret of a key that was minted in an earlier run.

@@ -69,7 +69,7 @@ fn end_for_certain() -> io::Result<()> {
             io::Result::Ok(())
         });
         if is_asked.is_ok() {
-            std::thread::spawn(|| eprintln!("the process is still there after it was asked to stop: its threads hang"));
+            std::thread::spawn(|| eprintln!("the process did not end after it was asked to stop: its threads hang"));
             std::thread::sleep(MOMENT);
             std::process::exit(1);
         }
@@ -112,7 +112,7 @@ pub(crate) async fn until(mut stop: Stop, listener: TcpListener, app: Router) ->
                 let is_news = !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset);
                 if is_news && warned_at.is_none_or(|at: Instant| at.elapsed() >= QUIET) {
                     let connections = connections.len();
-                    tracing::warn!(%error, connections, "no connection can be accepted; clients wait until one can");
+                    tracing::warn!(%error, connections, "cannot accept a connection; clients wait until this works again");
                     warned_at = Some(Instant::now());
                 }
                 // The next attempt may succeed.

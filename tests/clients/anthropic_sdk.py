@@ -182,12 +182,12 @@ def test_an_error_event_in_mid_stream_raises(base_url):
 
 def test_a_stream_that_the_provider_breaks_off_raises(base_url):
     error = broken_stream(base_url, "sim:abort=2")
-    assert error.type == "api_error" and "broke off" in error.api_message
+    assert error.type == "api_error" and "was cut off" in error.api_message
 
 
 def test_a_stream_with_crlf_that_the_provider_breaks_off_raises(base_url):
     error = broken_stream(base_url, "sim:crlf,abort=2")
-    assert error.type == "api_error" and "broke off" in error.api_message
+    assert error.type == "api_error" and "was cut off" in error.api_message
 
 
 def test_an_answer_that_the_provider_breaks_off_raises(base_url):

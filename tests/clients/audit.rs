@@ -164,7 +164,7 @@ fn somebody_is_told() {
     // A refusal because earlier calls still hold money causes no event, so try again.
     let is_spent = (0..1_000).any(|_| {
         let (status, body) = call(&first, &spent);
-        let is_held = body.contains("is held by calls in flight");
+        let is_held = body.contains("is held by running calls");
         if is_held {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -173,7 +173,7 @@ fn somebody_is_told() {
     assert!(is_spent, "so many calls cost more than there is");
     let text = hear("tollgate: calls are refused by the day budget of key spent (");
     assert_ne!(call(&first, &spent).0, 200);
-    assert!(text.contains(" of $0.0005 is spent; there is more at "), "{text}");
+    assert!(text.contains(" of $0.0005 is spent; more becomes available at "), "{text}");
     assert_eq!(call(&first, &ada).0, 200);
     first.interrupt();
     first.assert_exits_well();

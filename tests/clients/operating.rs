@@ -70,20 +70,20 @@ fn a_part_is_changed() {
     for (mint, said, has, has_not) in [
         (
             "name=ada,rpm=60",
-            "the key ada has a new secret; rpm was none, is 60; all else stays as it was",
+            "the key ada has a new secret; rpm was none, is 60; everything else is unchanged",
             &["\"1.00\"", "\"9.00\"", "\"100.00\"", "claude-*"][..],
             "none",
         ),
         (
             "name=ada,budget=2/day,rpm=none",
-            "budget was 1.00/day and 9.00/week, is 2.00/day; rpm was 60, is none; all else",
+            "budget was 1.00/day and 9.00/week, is 2.00/day; rpm was 60, is none; everything else",
             &["\"2.00\"", "\"100.00\"", "claude-*"],
             "\"9.00\"",
         ),
-        ("name=ada", "has a new secret; what it may do stays as it was", &["\"2.00\"", "claude-*"], "\"9.00\""),
+        ("name=ada", "has a new secret; its settings are unchanged", &["\"2.00\"", "claude-*"], "\"9.00\""),
         (
             "name=ada,team=ads,models=gpt-6",
-            "team was search, is ads; team-budget was 100.00/month of search, is 100.00/month of ads; models was claude-*, is gpt-6; all",
+            "team was search, is ads; team-budget was 100.00/month of search, is 100.00/month of ads; models was claude-*, is gpt-6; everything",
             &["\"2.00\"", "\"100.00\"", r#""id":"ads""#, "gpt-6"],
             "claude-*",
         ),
@@ -105,7 +105,7 @@ fn a_part_is_changed() {
     assert!(said.contains("--mint name=ada: `team-budget` needs a `team`"), "{said}");
     for models in ["models=none", "models=*,models=gpt-6"] {
         let said = refused(self::command().args(database(&path)).args(["--mint", &format!("name=ada,{models}")]));
-        assert!(said.contains("every model is `models=*`, by itself"), "{models}: {said}");
+        assert!(said.contains("to allow every model, give `models=*` alone"), "{models}: {said}");
     }
 }
 
@@ -119,7 +119,7 @@ fn nothing_is_minted_unheard() {
     let mut child = command();
     child.args(database(&path)).args(["--listen", "127.0.0.1:0", "--mint", "name=ada"]).stdout(full);
     let said = refused(child.stderr(Stdio::piped()));
-    assert!(said.contains("nobody can be told where it listens, nor any key; standard output: "), "{said}");
+    assert!(said.contains("cannot write the address or keys to standard output: "), "{said}");
     let second = on(&path, "unheard-2", None);
     assert_eq!(call(&second, &key).0, 200, "the secret is still the one that was printed");
     ended(second);
@@ -144,7 +144,8 @@ fn an_unprinted_key_is_named() {
     let said = fs::read_to_string(&log).expect("it logs");
     assert!(line.starts_with("listening http://") && status.code() == Some(1), "{status} {line} {said}");
     assert!(
-        said.contains("could not be printed: mint it again, with --mint name=ada") && !said.contains("panicked"),
+        said.contains("could not be printed and is lost: mint it again with --mint name=ada")
+            && !said.contains("panicked"),
         "{said}"
     );
 }
@@ -154,20 +155,20 @@ fn no_more_files() {
     shell.args(["-c", r#"ulimit -n 48 && exec "$0" "$@""#]).arg(command().get_program());
     let gateway = Gateway::of("files", without_accounts(shell.args(["--database", "memory:"])), 0);
     let open: Vec<_> = (0..60).map(|_| TcpStream::connect(gateway.addr).expect("the kernel takes it")).collect();
-    gateway.logs("no connection can be accepted");
+    gateway.logs("cannot accept a connection");
     drop(open);
     assert_eq!(ask(&gateway, "GET /healthz HTTP/1.1\r\n", "").0, 200);
     let log = ended(gateway);
-    let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("no connection can be accepted"));
+    let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("cannot accept a connection"));
     assert_eq!(warned.count(), 1, "{log}");
 }
 
 fn a_simulation_is_a_warning() {
     for (environment, said) in [
-        (&[][..], Some("no provider is configured: a simulated one answers")),
+        (&[][..], Some("no provider is configured: a simulated provider answers")),
         (
             &[("ANTHROPIC_API_KEY", ""), ("OPENAI_BASE_URL", "")],
-            Some("no provider is configured (ANTHROPIC_API_KEY, OPENAI_BASE_URL: set, and empty): a simulated one"),
+            Some("no provider is configured (ANTHROPIC_API_KEY, OPENAI_BASE_URL: set but empty): a simulated provider"),
         ),
         (&[("ANTHROPIC_API_KEY", ""), ("OPENAI_API_KEY", "x")], None),
     ] {
@@ -214,7 +215,7 @@ fn calls_are_logged() {
     {
         assert!(log.contains(&said), "{said}: {log}");
     }
-    assert!(log.trim_end().ends_with("stopped: every call is settled and written down"), "{log}");
+    assert!(log.trim_end().ends_with("stopped: every call is settled and recorded"), "{log}");
 }
 
 fn an_upstream_is_logged() {
@@ -274,7 +275,7 @@ fn causes_are_named() {
 fn a_refused_start_leaves_nothing() {
     let path = temporary("refused");
     let said = refused(command().args(database(&path)).args(["--listen", "0.0.0.0:0"]));
-    assert!(said.contains("or listen on loopback"), "{said}");
+    assert!(said.contains("or listen on a loopback address"), "{said}");
     assert!(!path.exists() && !path.with_extension("pepper").exists());
 }
 
@@ -300,7 +301,7 @@ fn a_wrong_pepper_is_refused() {
             .args(["--listen", "127.0.0.1:0", "--database", &file, "--mint", "name=eve"])
             .env("TOLLGATE_PEPPER", &second),
     );
-    assert!(said.contains("this is not the pepper that the keys were minted under"), "{said}");
+    assert!(said.contains("this is not the pepper that the keys were minted with"), "{said}");
     mint(&first, "bob");
 
     // A new pepper is accepted beside the old one in the file, and by itself once a key was minted under it.
@@ -314,7 +315,7 @@ fn a_wrong_pepper_is_refused() {
     };
     assert!(start(&listen, &["--mint", "name=ada"]).contains("Address already in use"));
     fs::rename(path.with_extension("pepper"), path.with_extension("away")).expect("it is there");
-    assert!(start("127.0.0.1:0", &[]).contains("this is not the pepper that the keys were minted under"));
+    assert!(start("127.0.0.1:0", &[]).contains("this is not the pepper that the keys were minted with"));
     fs::rename(path.with_extension("away"), path.with_extension("pepper")).expect("it is there");
     mint(&second, "ada");
     mint(&second, "bob");
@@ -322,7 +323,7 @@ fn a_wrong_pepper_is_refused() {
     ended(Gateway::peppered("wrong-pepper", &file, &second));
 
     // If the pepper is lost there is a way out, which the error names.
-    assert!(said.contains("`DELETE FROM gateway_peppers` there, and mint every key again"), "{said}");
+    assert!(said.contains("run `DELETE FROM gateway_peppers` in this database, and mint every key again"), "{said}");
     execute(&path, "DELETE FROM gateway_peppers");
     mint(&"t".repeat(32), "ada");
 }

@@ -160,7 +160,10 @@ fn what_hangs_is_named() {
     let took = SystemClock.elapsed() - began;
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(took < Duration::from_secs(13), "{took:?}");
-    assert!(log.contains("calls are not settled: ") && log.contains("the audit trail is not written"), "{log}");
+    assert!(
+        log.contains("calls are not settled: ") && log.contains("the audit trail is not completely written"),
+        "{log}"
+    );
 }
 
 fn a_second_wish_gives_a_second() {
@@ -290,25 +293,25 @@ fn bad_arguments_are_refused() {
     for (mint, why) in [
         ("rpm=10", "`name` is missing"),
         ("name=", "`name=` has no value"),
-        ("name=a,name=b", "`name` comes twice"),
+        ("name=a,name=b", "`name` is given twice"),
         ("name=a,rpm=-1", "`rpm=-1`: not a whole number"),
         ("name=a,rpm=1.5", "`rpm=1.5`: not a whole number"),
-        ("name=a,budget=5", "a budget is of the form 5/day"),
-        ("name=a,budget=5/fortnight", "a window is day, week, month, or one of them by the calendar of a time zone"),
+        ("name=a,budget=5", "a budget must have the form AMOUNT/WINDOW, such as 5/day"),
+        ("name=a,budget=5/fortnight", "a window is `day`, `week` or `month`, optionally in a time zone"),
         ("name=a,budget=-5/day", "an amount cannot be negative"),
         ("name=a,budget=NaN/day", "not an amount in plain decimal"),
         ("name=a,budget=1e9/day", "not an amount in plain decimal"),
         ("name=a,budget=123456789012345678901234567890/day", "an amount is too large"),
-        ("name=a,colour=red", "`colour` is not known"),
+        ("name=a,colour=red", "`colour` is not a known setting"),
         ("alice", "`alice` is not of the form key=value"),
     ] {
         assert_refused(&["--database", "memory:", "--mint", mint], &[], why);
     }
     for (args, why) in [
-        (&["--keep", "full"][..], "say with --content FILE where"),
-        (&["--keep", "everything"], "content is kept as one of nothing, hashed, redacted, full"),
+        (&["--keep", "full"][..], "--keep and --keep-days need --content FILE"),
+        (&["--keep", "everything"], "content can only be kept as one of: nothing, hashed, redacted, full"),
         (&["--content", "unused.db", "--keep-days", "-1"], "--keep-days -1: not a whole number"),
-        (&["--mint", "name=a,content=full"], "say which with --content FILE"),
+        (&["--mint", "name=a,content=full"], "add --content FILE"),
     ] {
         assert_refused(&[&["--database", "memory:"], args].concat(), &[], why);
     }
@@ -319,7 +322,11 @@ fn bad_arguments_are_refused() {
 
 fn a_listener_beyond_loopback_is_refused() {
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        assert_refused(&["--database", "memory:", "--listen", listen], &[], "--mint one, or listen on loopback");
+        assert_refused(
+            &["--database", "memory:", "--listen", listen],
+            &[],
+            "make a key with --mint, or listen on a loopback address",
+        );
     }
 }
 

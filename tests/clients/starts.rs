@@ -82,7 +82,7 @@ fn no_text_is_not_nothing() {
     for name in ["TOLLGATE_PEPPER", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY"] {
         let output = failed(command().args(["--database", &url(&path), "--mint", "name=ada"]).env(name, bytes));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(&format!("{name}: its value is no text")), "{said}");
+        assert!(said.contains(&format!("{name}: the value is not UTF-8 text")), "{said}");
         assert!(output.stdout.is_empty(), "{name}");
     }
 }
