@@ -90,7 +90,7 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// implementation [always fails](StoreError::unsupported): in such a store, the hold of a call never grows.
     async fn extend(&self, ask: &Reserve<'_>, at: At) -> Result<Verdict, StoreError> {
         let _ = (ask, at);
-        Err(StoreError::unsupported("what it holds does not grow"))
+        Err(StoreError::unsupported("it does not implement `extend`"))
     }
 
     /// Settles a grant: `actual` is spent, and the hold is gone.
@@ -224,13 +224,13 @@ pub(crate) fn denied_more(mut standing: Standing, own: Money, is_held: bool) -> 
 /// There is no live hold to extend.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn no_live_hold() -> StoreError {
-    StoreError::broken("there is no live hold of this id")
+    StoreError::broken("there is no live hold with this id")
 }
 
 /// The hold is in other pots.
 #[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) fn other_pots() -> StoreError {
-    StoreError::broken("the hold of this id is of other pots")
+    StoreError::broken("the hold with this id covers other pots")
 }
 
 /// A store's answer.

@@ -193,7 +193,7 @@ impl<K: KeyStore> Inner<K> {
                 let known = self.known.get(digest).await.filter(|known| known.generation == generation);
                 if let Some(record) = known.as_ref().and_then(|known| known.record.as_ref()) {
                     let name = &*record.principal.name;
-                    tracing::warn!(key = name, error = %Chain(&error), "a key is believed to be what it was; its store cannot be asked");
+                    tracing::warn!(key = name, error = %Chain(&error), "accepting a cached key: its store cannot be reached");
                 }
                 // The time of the failed question belongs to the outage, and is over.
                 known.map(|known| Remembered { took: Duration::ZERO, ..known }).ok_or(error)

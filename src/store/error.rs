@@ -74,7 +74,7 @@ impl fmt::Display for StoreError {
             Kind::Unavailable => "the store cannot be reached",
             Kind::Uncertain => "the store did not answer",
             Kind::Broken | Kind::Panicked => "the store is broken",
-            Kind::Unsupported => "the store does no such thing",
+            Kind::Unsupported => "the store does not support this operation",
         })
     }
 }

@@ -82,7 +82,7 @@ pub trait KeyRegistry: KeyStore {
 pub(crate) fn check(record: &KeyRecord) -> Result<(), StoreError> {
     match record.principal.budgets.iter().find(|budget| budget.limit.is_negative()) {
         Some(budget) => {
-            Err(StoreError::broken(format!("a budget of {} cannot be kept: it is below zero", budget.limit)))
+            Err(StoreError::broken(format!("a budget of {} cannot be stored: it is negative", budget.limit)))
         }
         None => Ok(()),
     }

@@ -21,7 +21,7 @@ pub(crate) async fn patiently<T>(
     things: usize,
     told: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let late = |_| StoreError::uncertain("it did not answer for minutes");
+    let late = |_| StoreError::uncertain("no answer within the time limit");
     let each = EACH.saturating_mul(u32::try_from(things).unwrap_or(u32::MAX));
     timeout(LONG.saturating_add(each), told).await.map_err(late).flatten()
 }

@@ -20,7 +20,7 @@ async fn a_directory_that_is_not_there_or_none_is_refused_and_named() {
     let dir = Dir::new("none");
     let missing = dir.0.join("missing");
     let error = refused(&missing).to_string();
-    assert!(error.contains("missing: no journal can be kept here: No such file"), "{error}");
+    assert!(error.contains("missing: cannot keep a journal here: No such file"), "{error}");
     assert!(!missing.exists(), "a volume that is not mounted is not written beside");
     let file = dir.0.join("file");
     fs::write(&file, "").expect("writable");
@@ -33,7 +33,7 @@ async fn a_directory_that_another_writes_to_is_refused() {
     let first = Journal::at(&dir.0).open().expect("a journal");
     let error = refused(&dir.0);
     assert!(error.is_locked(), "{error}");
-    assert!(error.to_string().ends_with("another process writes its journal here"), "{error}");
+    assert!(error.to_string().ends_with("another process is using this journal"), "{error}");
     drop(first);
     until("it has ended", || Journal::at(&dir.0).open().is_ok()).await;
 }

@@ -219,7 +219,7 @@ async fn that_calls_are_refused_because_they_cannot_be_recorded_is_told_while_th
     until("it is told", || !ear.heard().is_empty()).await;
     assert!(site.audit.status().is_refusing);
     assert!(
-        ear.heard()[0].starts_with("calls are refused, because they cannot be recorded: no room"),
+        ear.heard()[0].starts_with("calls are refused because they cannot be recorded: no room"),
         "{:?}",
         ear.heard()
     );

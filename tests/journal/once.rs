@@ -116,7 +116,7 @@ async fn that_calls_were_refused_before_a_restart_is_told_once_and_once_when_the
         let _audit = AuditLayer::journaled(journal);
         until("the last word", || ear.heard().iter().any(|said| said == LAST)).await;
         let heard = ear.heard();
-        assert!(heard[0].starts_with("calls are refused, because they cannot be recorded"), "{heard:?}");
+        assert!(heard[0].starts_with("calls are refused because they cannot be recorded"), "{heard:?}");
         assert_eq!(heard[1..], ["calls are recorded again", LAST]);
     }
 }

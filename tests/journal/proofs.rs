@@ -229,7 +229,7 @@ async fn an_end_that_is_cut_off_is_missed_by_what_a_sink_has_had_and_stays_known
     assert_eq!((broken, report.lines), (Some((Some(5), Fault::NotAsShipped)), 5));
     calls(0).await;
     let report = verify(&dir.0, &[]).expect("readable");
-    assert_eq!((report.broken, report.missing), (None, vec![format!("{} lines in front of line 6", had - 5)]));
+    assert_eq!((report.broken, report.missing), (None, vec![format!("{} lines before line 6", had - 5)]));
 }
 
 #[tokio::test]
@@ -265,5 +265,5 @@ async fn a_segment_is_proved_as_it_lies_there_and_while_it_is_written() {
     fs::write(&segments[0], bytes).expect("writable");
     let broken = verify(&dir.0, &[]).expect("readable").broken.expect("it was changed");
     assert_eq!((broken.after, broken.what), (None, Fault::Unreadable));
-    assert!(broken.to_string().contains("at the beginning there is something that is no line"), "{broken}");
+    assert!(broken.to_string().contains("at the beginning: there are bytes that are not a line"), "{broken}");
 }

@@ -245,7 +245,12 @@ async fn that_lines_are_gone_which_a_sink_has_not_had_is_said_with_their_numbers
     fs::write(dir.join("kept.acked"), Head { seq: 1, ..first }.to_string()).expect("writable");
     let _journal = open_again(&dir).await.ship("kept", Sink::default()).expect("a name");
     let said = log.text();
-    assert!(said.contains("this sink is never told of it sink=\"kept\" had=1 first=3"), "{said}");
+    assert!(
+        said.contains(
+            "lines that this sink has not received were removed; it never receives them sink=\"kept\" had=1 first=3"
+        ),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -255,14 +260,14 @@ async fn segments_that_somebody_takes_away_are_asked_for_now_and_then() {
     let journal = Journal::at(&dir.0).open().expect("a journal").ship("kept", sink.clone()).expect("a name");
     let site = Site::new(journal, MemoryBudgets::new());
     assert_eq!(site.whole("hello").await, StatusCode::OK);
-    let stalls = || log.text().contains("could not be handed on");
+    let stalls = || log.text().contains("could not be delivered to a sink");
     until("it is being told", stalls).await;
     // The open file can still be written to although its name is gone.
     fs::remove_file(dir.join("00000000000000000001.seg")).expect("one");
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     site.audit.flush().await;
     sink.stall(false);
-    let stuck = || log.text().matches("no line of the journal is there for a sink").count();
+    let stuck = || log.text().matches("the next lines of the journal for a sink are missing").count();
     until("it is said", || stuck() > 0).await;
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -276,7 +281,7 @@ async fn that_a_budget_has_not_been_told_is_said_where_it_keeps_calls_out() {
     while site.whole("hello").await == StatusCode::OK {}
     until("it is said", || why(&dir).is_some()).await;
     let why = why(&dir).expect("it is there");
-    assert!(why.contains("a budget has not been told how the oldest call ended"), "{why}");
+    assert!(why.contains("its oldest call is not settled with its budgets"), "{why}");
     budgets.first(|first| first.is_mended = true);
     site.serves_again().await;
 }

@@ -190,7 +190,7 @@ async fn what_a_sink_panics_at_or_refuses_is_kept_from_it_alone_and_is_in_the_lo
     assert_eq!(had[..4], [ids[0], ids[2], ids[3], ids[5]]);
     let said = log.text();
     let in_full = |id: &Uuid| {
-        said.lines().filter(|line| line.contains("in this log only") && line.contains(&format!("{id}"))).count()
+        said.lines().filter(|line| line.contains("in this log line") && line.contains(&format!("{id}"))).count()
     };
     assert_eq!(ids.iter().map(in_full).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 0], "{said}");
 }

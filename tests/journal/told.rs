@@ -88,7 +88,7 @@ async fn a_budget_that_refuses_is_told_once_however_late_and_though_the_process_
     until("what was never told", || ear.heard().len() >= 2).await;
     let heard = ear.heard();
     assert!(heard[0].starts_with("calls are refused by the day budget of team search: $0.00"), "{heard:?}");
-    assert!(heard[0].contains(" of $0.005 is spent; there is more at "), "{heard:?}");
+    assert!(heard[0].contains(" of $0.005 is spent; more becomes available at "), "{heard:?}");
     assert_eq!(heard[1..], ["upstream last answers again"], "once");
 }
 

@@ -124,14 +124,14 @@ async fn a_refusal_by_a_limit_holds_no_money<S: AdmissionStore, K>(make: &impl A
                 let wait = Duration::from_secs(60 - seconds.unsigned_abs());
                 rule.same("which limit, how long, what is left", &got, &(1, Some(wait), 8, 0));
             }
-            other => rule.holds(&format!("a limit refuses, and not {other:?}"), false),
+            other => rule.holds(&format!("a limit refuses; got {other:?}"), false),
         }
         // It is too large for one limit, so waiting for another does not help.
         let large = Call { tokens: 61, ..first.again() };
         let refused = desk.admit(&large.ask(), seconds).await;
         let is_told =
             matches!(&refused, Verdict::Deny(Denial::Limit(denial)) if (denial.index, denial.retry_after) == (2, None));
-        rule.holds(&format!("no waiting helps, and not {refused:?}"), is_told);
+        rule.holds(&format!("waiting does not help; got {refused:?}"), is_told);
     }
     desk.stands(&first, 7, 8, 0, 10).await;
 }
@@ -149,7 +149,7 @@ async fn a_refusal_by_a_budget_counts_nowhere<S: AdmissionStore, K>(make: &impl 
                 let left = [(Measure::Tokens, 30), (Measure::Requests, 59), (Measure::Parallel, 8)];
                 rule.same("how the limits stand", &stand, &left.to_vec());
             }
-            other => rule.holds(&format!("a budget refuses, and not {other:?}"), false),
+            other => rule.holds(&format!("a budget refuses; got {other:?}"), false),
         }
     }
     desk.stands(&first, 0, 30, 0, 10).await;
@@ -185,7 +185,7 @@ async fn a_key_that_is_no_longer_good_admits_nothing<S: AdmissionStore, K: KeyRe
     ];
     let refused = |verdict: &Verdict| matches!(verdict, Verdict::Deny(Denial::Key));
     let verdict = desk.admit(&Admit { key: Some(key), ..call.ask() }, 0).await;
-    rule.holds("what was never written admits nothing", refused(&verdict));
+    rule.holds("a key that was never written admits nothing", refused(&verdict));
     for (what, is_good, change) in steps {
         change(&mut record);
         rule.holds(what, rule.answer(keys.put(&record).await));

@@ -194,11 +194,11 @@ struct Rule(&'static str);
 
 impl Rule {
     fn same<T: PartialEq + Debug>(self, what: &str, got: &T, want: &T) {
-        assert!(got == want, "{}: {what}: got {got:?}, and not {want:?}", self.0);
+        assert!(got == want, "{}: {what}: got {got:?}, expected {want:?}", self.0);
     }
 
     fn holds(self, what: &str, truth: bool) {
-        assert!(truth, "{}: not so: {what}", self.0);
+        assert!(truth, "{}: expected: {what}", self.0);
     }
 
     fn answer<T>(self, answer: Result<T, StoreError>) -> T {

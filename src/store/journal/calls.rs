@@ -186,7 +186,7 @@ impl Open {
 pub(super) fn asked<T>(ask: impl FnOnce() -> T) -> Option<T> {
     let said = catch_unwind(AssertUnwindSafe(ask)).ok();
     if said.is_none() {
-        tracing::error!("a call panicked when it was asked how it stands");
+        tracing::error!("reading the state of a call panicked");
     }
     said
 }

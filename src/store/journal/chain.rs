@@ -116,7 +116,7 @@ pub struct NotAHead;
 
 impl fmt::Display for NotAHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the head of a journal: `SEQ:HASH`, the hash in 64 small hexadecimal digits")
+        f.write_str("not the head of a journal: expected `SEQ:HASH`, with the hash as 64 lowercase hexadecimal digits")
     }
 }
 

@@ -11,8 +11,8 @@ pub(super) struct SyncEnd(pub(super) Arc<Shared>);
 impl Drop for SyncEnd {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("what brings the journal to the disk panicked; no call is let through any more");
-            self.0.trouble(Trouble::Sync, Some(&"what brings the journal to the disk panicked"));
+            tracing::error!("the thread that syncs the journal to disk panicked; calls are refused until a restart");
+            self.0.trouble(Trouble::Sync, Some(&"the thread that syncs the journal to disk panicked"));
             self.0.sync.abandon();
         }
     }

@@ -41,9 +41,9 @@ impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.kind {
-            Kind::Locked => write!(f, "{path}: another process writes its journal here"),
+            Kind::Locked => write!(f, "{path}: another process is using this journal"),
             Kind::Setting(what) => write!(f, "{path}: {what}"),
-            Kind::Io(error) => write!(f, "{path}: no journal can be kept here: {error}"),
+            Kind::Io(error) => write!(f, "{path}: cannot keep a journal here: {error}"),
         }
     }
 }

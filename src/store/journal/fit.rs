@@ -17,12 +17,12 @@ impl Writer {
         let (what, id) = named(&said);
         while let Some(short) = shorter(said) {
             if self.put_whole(&short) {
-                tracing::error!(what, %id, "a line is too long for the journal, and written without what is long in it");
+                tracing::error!(what, %id, "a line is too long for the journal; its long parts are left out");
                 return Some(short);
             }
             said = short;
         }
-        tracing::error!(what, %id, "a line is too long for the journal, and not written");
+        tracing::error!(what, %id, "a line is too long for the journal and is not written");
         None
     }
 

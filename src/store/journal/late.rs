@@ -51,14 +51,14 @@ impl Shared {
     pub(super) fn look_at_disk(&self) {
         let is_late = |since: &[&Since], most| since.iter().any(|since| since.is_longer_ago(most));
         let why = if is_late(&[&self.writing], WRITE) {
-            Some("the disk has not ended a write for 5 seconds")
+            Some("the disk has not completed a write for 5 seconds")
         } else if is_late(&self.sync.unsynced(), SYNC) {
-            Some("what is written has not been on the disk for 10 seconds")
+            Some("written lines have not been synced to disk for 10 seconds")
         } else {
             None
         };
         if self.trouble(Trouble::Late, why.as_ref().map(|why| why as _)) {
-            tracing::error!(why, path = %self.dir.display(), "the disk of the journal hangs; no call is let through until it moves");
+            tracing::error!(why, path = %self.dir.display(), "the disk of the journal hangs; calls are refused until it responds");
         }
     }
 }

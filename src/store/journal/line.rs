@@ -154,7 +154,7 @@ pub(super) struct Settled {
 
 /// Appends a line after `head`, in a frame, and returns the new head.
 pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, serde_json::Error> {
-    let seq = head.seq.checked_add(1).ok_or_else(|| serde_json::Error::custom("there is no number after the last"))?;
+    let seq = head.seq.checked_add(1).ok_or_else(|| serde_json::Error::custom("there is no line number left"))?;
     let start = frame::begin(out);
     let from = out.len();
     let written = serde_json::to_writer(&mut *out, &Written { seq, prev: head.hash, said });

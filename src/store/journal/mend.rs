@@ -58,13 +58,13 @@ pub(super) fn sync(journal: &Shared, unsynced: Vec<Unsynced>) -> Vec<Unsynced> {
             Ok(Synced::Whole) => {}
             Ok(Synced::Lost) => {
                 let path = one.path.display();
-                tracing::error!(%path, "the disk has lost lines of the journal; no call is let through before the next start");
-                journal.trouble(Trouble::Lost, Some(&"the disk has lost what was written, until the next start"));
+                tracing::error!(%path, "the disk lost lines of the journal; calls are refused until a restart");
+                journal.trouble(Trouble::Lost, Some(&"the disk lost lines of the journal; restart the gateway"));
             }
             Err(error) => {
-                tracing::error!(%error, "the journal is written, and not on the disk; no call is let through until it is");
+                tracing::error!(%error, "the journal is written but could not be synced to disk; calls are refused until it is");
                 failed.push(one);
-                why = Some(format!("what is written is not on the disk: {error}"));
+                why = Some(format!("written lines could not be synced to disk: {error}"));
             }
         }
     }

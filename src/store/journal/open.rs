@@ -136,7 +136,7 @@ impl Journal {
                 }
                 Some((reservation, charged)) => {
                     corrected.too_old += 1;
-                    tracing::warn!(call = %left.id, granted = %reservation.granted, %charged, "left too long ago: no budget is told how it ended");
+                    tracing::warn!(call = %left.id, granted = %reservation.granted, %charged, "a call of an earlier run ended too long ago; its budgets are not corrected");
                 }
                 None => {}
             }
@@ -231,7 +231,10 @@ impl JournalOptions {
         let JournalOptions { dir, segment: size, keep, most, calls } = self;
         let calls = calls.clamp(1, Semaphore::MAX_PERMITS);
         if size < 4 * LONGEST as u64 || most < size.saturating_mul(2) {
-            return Err(JournalError::setting(&dir, "a segment has 1 MiB at least, and a journal two segments"));
+            return Err(JournalError::setting(
+                &dir,
+                "a segment must have at least 1 MiB, and a journal room for at least two segments",
+            ));
         }
         let io = JournalError::io(&dir);
         let lock = Arc::new(lock(&dir)?);
@@ -248,7 +251,8 @@ impl JournalOptions {
         let (at, version) = (SystemClock.now(), env!("CARGO_PKG_VERSION").to_owned());
         let opened = Opened { at, version, torn: recovered.torn, missing };
         // For a last line that no journal has written.
-        let none_left = JournalError::setting(&dir, "its last line has so high a number that there are no more");
+        let none_left =
+            JournalError::setting(&dir, "the number of its last line is the highest possible, so no line can be added");
         let Some(behind) = recovered.head.seq.checked_add(2) else { return Err(none_left) };
         let first = behind - 1;
         let before = recovered.left.first().map_or(behind, |left| left.seq);

@@ -66,7 +66,7 @@ impl Outbox {
     /// For a sink that needs no outbox: it does not get what an earlier process left in this file.
     pub(super) fn unused(path: PathBuf) -> Self {
         if path.exists() {
-            tracing::error!(path = %path.display(), "events wait for a sink of this name, and the one that has it now takes records: nobody is told of them");
+            tracing::error!(path = %path.display(), "events are waiting for a sink of this name, but the sink now takes records; the events are not delivered");
         }
         Outbox::with(path, Waiting::default())
     }
@@ -79,7 +79,7 @@ impl Outbox {
                 match serde_json::from_str::<Kept>(line) {
                     Ok(kept) => waiting.events.push_back(Kept { bytes: line.len(), ..kept }),
                     Err(error) => {
-                        tracing::error!(%error, path = %path.display(), line, "an event cannot be read that a sink has not had");
+                        tracing::error!(%error, path = %path.display(), line, "an undelivered event cannot be read; it is not delivered");
                     }
                 }
             }
@@ -270,7 +270,7 @@ fn read(path: &PathBuf) -> Option<String> {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            tracing::error!(%error, path = %path.display(), "events cannot be read that a sink has not had");
+            tracing::error!(%error, path = %path.display(), "undelivered events cannot be read; they are not delivered");
             None
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Head>> {
         Ok(text) => {
             let head = text.trim().parse();
             if let Err(error) = &head {
-                tracing::warn!(%error, sink = name, "how far a sink has come cannot be read: it is told again");
+                tracing::warn!(%error, sink = name, "the position of a sink cannot be read; it is sent the whole journal again");
             }
             Ok(head.ok())
         }
@@ -56,7 +56,12 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<(String, Head)>> {
 pub(super) fn pull_back(dir: &Path, left: Head) -> io::Result<()> {
     for (name, had) in all(dir)?.into_iter().filter(|(_, had)| had.seq > left.seq) {
         let (sink, had, left_off) = (&*name, had.seq, left.seq);
-        tracing::error!(sink, had, left_off, "lines are gone that a sink has had: it goes on where the journal did");
+        tracing::error!(
+            sink,
+            had,
+            left_off,
+            "lines that a sink already received are missing from the journal; the sink continues where the journal ends"
+        );
         // At the next start, other lines stand there, and this one would be unknown.
         match left.hash == LineHash::NONE {
             true => fs::remove_file(of(dir, &name))?,

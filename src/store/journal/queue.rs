@@ -61,7 +61,7 @@ impl Drop for Then {
     fn drop(&mut self) {
         let then = self.0.take();
         if catch_unwind(AssertUnwindSafe(|| then.map(|then| then()))).is_err() {
-            tracing::error!("what was to be done after a call had been written down panicked");
+            tracing::error!("an action that runs after a call was written to the journal panicked");
         }
     }
 }

@@ -185,19 +185,19 @@ impl Shared {
         if !self.has_all_sinks.load(Ordering::Relaxed) || !meanwhile() {
             return Ok(self.most.saturating_sub(total.saturating_add(self.size)));
         }
-        let mut full = "there is as much of it as there may be";
+        let mut full = "the journal has reached its maximum size";
         for ([segment, next], len) in segments.array_windows::<2>().zip(lens) {
             if next.first > had.saturating_add(1) {
-                full = "there is as much of it as there may be, and sinks have not had the oldest";
+                full = "the journal has reached its maximum size, and sinks have not received its oldest lines";
                 break;
             }
             let is_full = planned.saturating_add(self.size) > self.most;
             if next.first > open_from && (next.first > needed_from || !is_full) {
                 full = match self.is_untold.load(Ordering::Relaxed) {
                     true => {
-                        "there is as much of it as there may be, and a budget has not been told how the oldest call ended"
+                        "the journal has reached its maximum size, and its oldest call is not settled with its budgets"
                     }
-                    false => "there is as much of it as there may be, and the oldest call goes on",
+                    false => "the journal has reached its maximum size, and its oldest call is still running",
                 };
                 break;
             }
@@ -214,7 +214,7 @@ impl Shared {
             if next.first > open_from {
                 tracing::error!(
                     path = %segment.path.display(),
-                    "a segment is removed though budgets were not told how its calls ended: there is no room for what no longer can be told but at a start"
+                    "a segment is removed although some of its calls are not settled with their budgets: the journal needs the space, so the next start cannot settle them"
                 );
             }
             fs::remove_file(&segment.path)?;
@@ -358,7 +358,8 @@ mod tests {
         shared.ack(&"kept".into(), had_all);
         shared.has_all_sinks.store(true, Ordering::Relaxed);
         shared.open_from.store(1, Ordering::Relaxed);
-        for (is_untold, why) in [(false, "the oldest call goes on"), (true, "a budget has not been told")] {
+        for (is_untold, why) in [(false, "its oldest call is still running"), (true, "its oldest call is not settled")]
+        {
             shared.needed_from.store(1, Ordering::Relaxed);
             shared.is_untold.store(is_untold, Ordering::Relaxed);
             let error = shared.make_room(|| true).expect_err("it is full");

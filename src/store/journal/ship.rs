@@ -70,7 +70,7 @@ impl Shipments {
         let names: BTreeSet<&str> = self.all.iter().map(|shipment| &*shipment.name).collect();
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
         if name.is_empty() || !name.bytes().all(is_plain) || names.contains(name) {
-            let what = "a sink has a name of its own, of small letters, digits, `-` and `_`";
+            let what = "a sink needs a unique name of lowercase letters, digits, `-` and `_`";
             return Err(JournalError::setting(&shared.dir, what));
         }
         let name: Arc<str> = name.into();
@@ -81,13 +81,18 @@ impl Shipments {
             (Some(Place::Elsewhere), Some(had)) if had.seq > 0 => {
                 tracing::warn!(
                     sink = &*name,
-                    "this journal is not the one that the sink was told of: it is told all that is here"
+                    "this is not the journal that the sink received lines of before; the sink is sent all of it"
                 );
                 0
             }
             (Some(Place::Before(first)), Some(had)) if first > had.seq.saturating_add(1) => {
                 let (sink, had) = (&*name, had.seq);
-                tracing::error!(sink, had, first, "what stood between was removed: this sink is never told of it");
+                tracing::error!(
+                    sink,
+                    had,
+                    first,
+                    "lines that this sink has not received were removed; it never receives them"
+                );
                 had
             }
             (_, had) => had.map_or(0, |had| had.seq),
@@ -173,7 +178,7 @@ impl Shipment {
                         tracing::error!(
                             sink = &*self.name,
                             after = before,
-                            "no line of the journal is there for a sink"
+                            "the next lines of the journal for a sink are missing"
                         );
                     }
                     is_stuck = true;
@@ -238,7 +243,7 @@ impl Shipment {
                 break;
             }
             for event in self.outbox.add(part) {
-                self.is_lost(&"more events wait for this sink than are kept", &event);
+                self.is_lost(&"too many events are waiting for this sink", &event);
             }
         }
         if goes_on && !is_behind {
@@ -267,7 +272,7 @@ impl Shipment {
         if outbox.is_changed()
             && let Ok(Err(error)) = tokio::task::spawn_blocking(move || outbox.keep()).await
         {
-            tracing::warn!(%error, sink = &*self.name, "events that a sink has not had cannot be kept: it is not told of them after a restart");
+            tracing::warn!(%error, sink = &*self.name, "undelivered events of a sink cannot be saved; they are not delivered after a restart");
         }
     }
 
@@ -296,7 +301,7 @@ impl Shipment {
 
     fn is_lost(&self, error: &dyn Display, told: &impl Serialize) {
         let told = serde_json::to_string(told).unwrap_or_default();
-        tracing::error!(%error, sink = &*self.name, told, "this is in the journal and in this log only");
+        tracing::error!(%error, sink = &*self.name, told, "a record or an event cannot be delivered to a sink; it is only in the journal and in this log line");
     }
 
     async fn until_told<F: Future<Output = Result<(), StoreError>>>(
@@ -308,7 +313,7 @@ impl Shipment {
     ) -> Answer {
         let (sink, mut pause, mut panics) = (&*self.name, FIRST_PAUSE, 0);
         while let Err(error) = patiently(many, contained(tell())).await {
-            tracing::error!(error = %Chain(&error), sink, %first, "what is in the journal could not be handed on");
+            tracing::error!(error = %Chain(&error), sink, %first, "records or events of the journal could not be delivered to a sink");
             panics += u32::from(error.is_panic());
             if !error.is_unavailable() && (!error.is_panic() || panics >= PANICS) {
                 return Answer::Refused(error);
@@ -331,7 +336,7 @@ impl Shipment {
         }
         let kept = tokio::task::spawn_blocking(move || position::write(&dir, &name, had)).await;
         if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, sink = &*self.name, "how far a sink has come cannot be kept: after a restart it is told again");
+            tracing::warn!(%error, sink = &*self.name, "the position of a sink cannot be saved; after a restart it is sent the same lines again");
         }
         self.has_come(shared, had.seq);
     }

@@ -250,7 +250,7 @@ impl Sync {
         if journal.trouble(Trouble::Room, why.as_ref().map(|why| why as &dyn Display))
             && let Err(error) = &room
         {
-            tracing::error!(%error, "there is no room for another segment of the journal; no call is let through until there is");
+            tracing::error!(%error, "there is no room for another segment of the journal; calls are refused until there is");
         }
         if journal.has_all_sinks.load(Ordering::Relaxed) {
             // It is known now whether there is any trouble, so what was reported before has ended or goes on.

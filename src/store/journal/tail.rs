@@ -125,7 +125,7 @@ impl Tail {
                 Found::Unreadable(_) if !is_last && frames.at() == bytes.len() => break,
                 Found::Unreadable(len) => {
                     let at = at + start as u64;
-                    tracing::error!(path = %segment.path.display(), at, len, "lines of the journal cannot be read, and no sink is told of them");
+                    tracing::error!(path = %segment.path.display(), at, len, "lines of the journal cannot be read; they are not sent to sinks");
                     done = start + len;
                 }
             }
@@ -159,7 +159,7 @@ impl Tail {
         let link = || serde_json::from_slice(line).ok().map(|Link { seq, .. }| seq);
         let Some(seq) = seen.map(|(seq, ..)| seq).or_else(link).filter(|seq| *seq > self.seq) else { return false };
         if self.is_read && self.seq.checked_add(1) != Some(seq) {
-            tracing::error!(after = self.seq, seq, "lines of the journal are missing, and no sink is told of them");
+            tracing::error!(after = self.seq, seq, "lines of the journal are missing; they are not sent to sinks");
         }
         (self.seq, self.is_read) = (seq, true);
         match seen {
@@ -178,10 +178,7 @@ impl Tail {
             Some(Said::Event(event)) => records.push(Told::Event(seq, event)),
             Some(_) => {}
             None => {
-                tracing::error!(
-                    seq,
-                    "a line of the journal is none that this version knows, and no sink is told of it"
-                );
+                tracing::error!(seq, "this version does not know this kind of journal line; it is not sent to sinks");
             }
         }
         true

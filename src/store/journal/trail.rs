@@ -87,7 +87,7 @@ impl Trails {
             let calls = shared.calls - shared.places.available_permits();
             tracing::error!(
                 calls,
-                "the journal is not on the disk to its end: so many calls are open, or closed and not yet written; what of their records is in memory only is lost if the process ends now"
+                "the journal could not be written completely within 30 seconds: this many calls are open, or closed and not yet written; records that are only in memory are lost if the process ends now"
             );
         }
         let head = shared.written.borrow().map_or(0, |head| head.seq);

@@ -108,16 +108,16 @@ impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         match self.after {
-            Some(after) => write!(f, "behind line {after} ")?,
-            None => write!(f, "at the beginning ")?,
+            Some(after) => write!(f, "after line {after}: ")?,
+            None => write!(f, "at the beginning: ")?,
         }
         f.write_str(match self.what {
-            Fault::Unreadable => "there is something that is no line",
-            Fault::OutOfOrder => "comes one that is not the next",
-            Fault::Changed => "comes one that was written behind another: one of the two was changed",
-            Fault::NotAsAnchored => "a line is missing, or not what it was when its hash was written down elsewhere",
-            Fault::NotReleased => "lines are missing that the journal has not removed",
-            Fault::NotAsShipped => "a line is missing, or not what it was when a sink had it",
+            Fault::Unreadable => "there are bytes that are not a line",
+            Fault::OutOfOrder => "the next line has the wrong number",
+            Fault::Changed => "the next line does not match the hash of the line before it: one of them was changed",
+            Fault::NotAsAnchored => "a line is missing, or does not match the anchor",
+            Fault::NotReleased => "lines are missing, and the journal did not remove them",
+            Fault::NotAsShipped => "a line is missing, or is not the one that a sink received",
         })
     }
 }
@@ -308,7 +308,7 @@ impl Chain {
             _ => {}
         }
         if let Some(Said::Opened(Opened { missing: missing @ 1.., .. })) = said {
-            self.missing.push(format!("{missing} lines in front of line {seq}"));
+            self.missing.push(format!("{missing} lines before line {seq}"));
         }
         if let Some(Said::Released(Released { before })) = said {
             self.released = self.released.max(before);

@@ -203,10 +203,10 @@ impl Writer {
 
     /// A removed file accepts writes, but nobody will ever read them.
     fn look_for_file(&self) {
-        const WHY: &str = "the file that it is written to was removed, until the next start";
+        const WHY: &str = "the current file of the journal was removed; restart the gateway";
         if segment::is_removed(&self.file) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
             let path = self.path.display();
-            tracing::error!(%path, "the file that the journal is written to was removed; no call is let through before the next start");
+            tracing::error!(%path, "the current file of the journal was removed; calls are refused until a restart");
         }
     }
 
@@ -216,7 +216,7 @@ impl Writer {
         if calls > 0 {
             tracing::error!(
                 calls,
-                "budgets have not been told how calls ended for as long as their store remembers: no start tells them any more"
+                "calls were not settled with their budgets for as long as the store remembers them; the next start does not settle them either"
             );
         }
     }
@@ -282,7 +282,7 @@ impl Writer {
         while let Err(error) = self.try_flush() {
             self.shared.writing.end();
             if self.shared.trouble(Trouble::Write, Some(&format_args!("the journal cannot be written: {error}"))) {
-                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; no call is let through until it can");
+                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; calls are refused until it can");
             }
             tries += 1;
             self.hear(tries >= PATIENCE);
@@ -290,7 +290,7 @@ impl Writer {
             self.forget();
             self.say_open_from();
             if self.shared.queue.is_closed() {
-                tracing::error!("the journal was closed, and what it could not write is lost");
+                tracing::error!("the journal was closed; the lines that it could not write are lost");
                 return false;
             }
             std::thread::sleep(PAUSE);
@@ -388,8 +388,8 @@ struct End(Arc<Shared>);
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("the writer of the journal panicked; no call is let through any more");
-            self.0.trouble(Trouble::Write, Some(&"the writer of the journal panicked"));
+            tracing::error!("the thread that writes the journal panicked; calls are refused until a restart");
+            self.0.trouble(Trouble::Write, Some(&"the thread that writes the journal panicked"));
         }
         self.0.queue.abandon();
         self.0.written.send_replace(None);

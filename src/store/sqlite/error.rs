@@ -132,41 +132,51 @@ impl fmt::Display for SqliteError {
         let path = self.path.display();
         match self.kind {
             SqliteErrorKind::NotAPath => {
-                write!(f, "{path} is no path of a file; leave out what follows `?`, and for memory use `store::memory`")
+                write!(
+                    f,
+                    "{path} is not a file path; remove what follows `?`, and use `store::memory` to keep data in memory"
+                )
             }
-            SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; make it first"),
+            SqliteErrorKind::NoDirectory => write!(f, "{path}: its directory does not exist; create it first"),
             SqliteErrorKind::IsDirectory => write!(f, "{path} is a directory; name a file in it"),
             SqliteErrorKind::ReadOnly => {
                 write!(
                     f,
-                    "{path} cannot be written; give this process the right to write it, what lies beside it and its directory"
+                    "{path} cannot be written; let this process write the file, the files beside it and their directory"
                 )
             }
             SqliteErrorKind::CannotOpen => {
-                write!(f, "{path} cannot be opened; look at the rights to it and to its directory")
+                write!(f, "{path} cannot be opened; check the permissions of the file and of its directory")
             }
             SqliteErrorKind::NotADatabase => {
-                write!(f, "{path} is not a SQLite database, or an encrypted one; name another file")
+                write!(f, "{path} is not a SQLite database, or is encrypted; name another file")
             }
             SqliteErrorKind::Corrupt => {
                 write!(f, "{path} is damaged; restore it from a backup, or save what `sqlite3 {path} .recover` finds")
             }
             SqliteErrorKind::Locked => write!(f, "{path} is locked by another process; end it, or wait longer"),
-            SqliteErrorKind::NoConnection => write!(f, "{path}: its pool has no connection free; let it have more"),
-            SqliteErrorKind::NewerSchema { found, known } => {
-                write!(f, "{path} has schema {found}, and this tollgate knows {known}; run the tollgate that wrote it")
+            SqliteErrorKind::NoConnection => {
+                write!(f, "{path}: its pool has no free connection; give the pool more of them")
             }
-            SqliteErrorKind::NotMigrated => write!(f, "{path} has no current tables of tollgate; call `migrate` once"),
+            SqliteErrorKind::NewerSchema { found, known } => {
+                write!(
+                    f,
+                    "{path} has schema {found}, but this version of tollgate knows {known}; run the version that wrote it"
+                )
+            }
+            SqliteErrorKind::NotMigrated => {
+                write!(f, "{path} does not have the current tollgate tables; call `migrate` once")
+            }
             SqliteErrorKind::Behind => {
                 write!(
                     f,
-                    "{path}: thousands of questions wait already; look whether its disk hangs, or is too slow for so many calls"
+                    "{path}: thousands of requests to it are already waiting; check whether its disk hangs or is too slow for so many calls"
                 )
             }
-            SqliteErrorKind::Full => write!(f, "{path}: the disk is full; make room"),
+            SqliteErrorKind::Full => write!(f, "{path}: the disk is full; free some space"),
             SqliteErrorKind::Io => write!(f, "{path}: the disk failed to read or write"),
             SqliteErrorKind::Closed => {
-                write!(f, "{path} was closed, or its pool was, or the thread that worked on it ended; open it again")
+                write!(f, "{path}, its pool or its worker thread was closed; open the file again")
             }
             SqliteErrorKind::Other => write!(f, "{path} could not be used"),
         }

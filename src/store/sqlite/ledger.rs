@@ -97,7 +97,7 @@ impl Ledger {
                 return Ok(self.granted(reservation, budgets));
             }
             Some(hold) if hold.state == State::Settled => {
-                return Err(StoreError::broken("a reservation of this id was settled"));
+                return Err(StoreError::broken("the reservation with this id is already settled"));
             }
             _ => {}
         }

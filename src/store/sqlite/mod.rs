@@ -289,5 +289,5 @@ impl fmt::Debug for Sqlite {
 
 /// The writer answers each question with an answer of its kind.
 fn unexpected() -> StoreError {
-    StoreError::broken("an answer to another question")
+    StoreError::broken("the answer is for another kind of request")
 }

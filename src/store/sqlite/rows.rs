@@ -136,7 +136,11 @@ fn read_hold(row: &SqliteRow) -> Result<(Uuid, Hold), sqlx::Error> {
 pub(super) fn skip(row: &SqliteRow, error: &sqlx::Error) {
     let id: String =
         row.try_get("id").map(|id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default();
-    tracing::error!(id, error = error as &dyn std::error::Error, "a row cannot be read; what it holds stays held");
+    tracing::error!(
+        id,
+        error = error as &dyn std::error::Error,
+        "a row cannot be read; the money or the slots that it holds stay held"
+    );
 }
 
 async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots: Vec<Pot>) -> Result<(), sqlx::Error> {

@@ -95,7 +95,7 @@ pub(super) async fn look_at_clock(setup: &Setup, connection: &mut SqliteConnecti
     let now = nanos(setup.clock().now());
     if let Some(ahead) = latest.and_then(|latest| latest.checked_sub(now)).filter(|ahead| *ahead > MUCH) {
         let (path, seconds) = (setup.path().display(), ahead / 1_000_000_000);
-        tracing::error!(%path, seconds, "this file was decided by a clock that is ahead of this machine's; see `docs::operations`");
+        tracing::error!(%path, seconds, "this file's latest time is from a clock that is ahead of this machine's; see `docs::operations`");
     }
     Ok(())
 }

@@ -113,7 +113,11 @@ impl Task {
                     }
                     return Box::pin(self.answer(others)).await;
                 }
-                tracing::error!(error = &failure.error as &dyn std::error::Error, asks = batch.len(), "not written");
+                tracing::error!(
+                    error = &failure.error as &dyn std::error::Error,
+                    asks = batch.len(),
+                    "a batch could not be written"
+                );
                 for ask in batch {
                     ask.answer(Err(failure.to_store_error()), &self.back);
                 }
@@ -178,7 +182,10 @@ impl Task {
         self.open = None;
         // A failure loses nothing that is in the log. It is tried again, but not at once.
         self.unsynced = Some(Instant::now() + PAUSE);
-        tracing::warn!(error = &failure.error as &dyn std::error::Error, "holds are not on the disk yet");
+        tracing::warn!(
+            error = &failure.error as &dyn std::error::Error,
+            "holds could not be synced to disk yet; trying again"
+        );
         failure.error.kind().is_of_the_file().then_some(failure.error)
     }
 

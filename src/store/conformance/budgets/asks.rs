@@ -19,12 +19,12 @@ pub(super) async fn spent_is_told_from_held<S: BudgetStore>(make: &impl AsyncFn(
     rule.same("what is left of 100", &left(&grant), &money(40));
     desk.stands(&pots[0], 0, 0, 60).await;
     let denial = desk.denied(&ask(session, &pots, 41), 0).await;
-    rule.holds("60 in flight are said to be held", denial.is_held);
+    rule.holds("60 in flight are reported as held", denial.is_held);
     rule.same("spent, held", &(denial.standing.spent, denial.standing.held), &(money(0), money(60)));
     desk.settle(&grant.reservation, 60, 0).await;
     desk.stands(&pots[0], 0, 60, 0).await;
     let denial = desk.denied(&ask(session, &pots, 41), 0).await;
-    rule.holds("60 settled are said to be spent", !denial.is_held);
+    rule.holds("60 settled are reported as spent", !denial.is_held);
     rule.same("whose it is", &denial.standing.budget, &pots[0]);
     desk.granted(&ask(session, &pots, 40), 0).await;
 }

@@ -20,7 +20,7 @@ pub(super) async fn can_grow<S: BudgetStore>(make: &impl AsyncFn() -> S, rule: R
     match desk.store.extend(&in_all(&ask, 11, 20, 1), at(0)).await {
         Ok(_) => true,
         Err(error) => {
-            rule.holds(&format!("{error} is the answer to whatever is asked"), error.is_unsupported());
+            rule.holds(&format!("every question is answered with {error}"), error.is_unsupported());
             desk.stands(&pots[0], 0, 0, 10).await;
             false
         }
@@ -46,10 +46,10 @@ pub(super) async fn a_hold_grows_within_its_limits<S: BudgetStore>(make: &impl A
     let denied = rule.answer(desk.store.extend(&in_all(&first, 61, 61, 1), at(0)).await);
     let is_of_the_lab = matches!(&denied, Verdict::Deny(denial)
         if !denial.is_held && denial.standing.budget == pots[1] && denial.standing.held == money(0));
-    rule.holds(&format!("{denied:?} is of the lab, where nobody else holds anything"), is_of_the_lab);
+    rule.holds(&format!("{denied:?} names the budget of the lab, where nobody else holds anything"), is_of_the_lab);
     let denied = rule.answer(desk.store.extend(&in_all(&first, 71, 71, 1), at(0)).await);
     rule.holds(
-        &format!("{denied:?} is of the first that is spent"),
+        &format!("{denied:?} names the first budget that is spent"),
         matches!(&denied, Verdict::Deny(denial) if !denial.is_held),
     );
     desk.stands(&pots[0], 0, 0, 90).await;
@@ -85,7 +85,7 @@ pub(super) async fn a_hold_that_grows_after_midnight_is_todays<S: BudgetStore>(m
     let (midnight, one) = (15 * HOUR, ask(session, &pots, 30));
     let first = desk.granted(&one, midnight - 1).await;
     desk.stands(&pots[0], midnight, 0, 0).await;
-    rule.holds("today pays for all of it", desk.extended(&in_all(&one, 51, 51, 1), midnight).await.is_none());
+    rule.holds("all of it counts in today's window", desk.extended(&in_all(&one, 51, 51, 1), midnight).await.is_none());
     desk.stands(&pots[0], midnight, 0, 0).await;
     let grant = desk.extended(&in_all(&one, 50, 50, 1), midnight).await.expect(rule.0);
     rule.same("what is left", &left(&grant), &money(0));
@@ -106,7 +106,10 @@ pub(super) async fn only_a_live_hold_grows_and_in_all_of_its_pots<S: BudgetStore
     let first = desk.granted(&one, 0).await;
     for budgets in [&pots[..1], &pots[1..], &pots[..]] {
         let refused = desk.store.extend(&Reserve { budgets, ..in_all(&one, 1, 1, 1) }, at(0)).await;
-        rule.holds(&format!("{refused:?} is of other pots"), refused.is_err_and(|error| !error.is_unavailable()));
+        rule.holds(
+            &format!("{refused:?} says that the hold covers other pots"),
+            refused.is_err_and(|error| !error.is_unavailable()),
+        );
     }
     let silent = LEASE + 1;
     let forfeited = ask(super::session(), &pots[..2], 20);
@@ -115,7 +118,10 @@ pub(super) async fn only_a_live_hold_grows_and_in_all_of_its_pots<S: BudgetStore
     desk.settle(&first.reservation, 5, silent).await;
     for gone in [&one, &forfeited, &ask(session, &pots[..2], 20)] {
         let refused = desk.store.extend(&in_all(gone, 1, 1, 1), at(silent)).await;
-        rule.holds(&format!("{refused:?} is of none"), refused.is_err_and(|error| !error.is_unavailable()));
+        rule.holds(
+            &format!("{refused:?} says that there is no hold"),
+            refused.is_err_and(|error| !error.is_unavailable()),
+        );
     }
     desk.stands(&pots[0], silent, 25, 0).await;
     desk.stands(&pots[2], silent, 0, 0).await;

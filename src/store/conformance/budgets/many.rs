@@ -159,7 +159,10 @@ pub(super) async fn what_falls_silent_under_two_thousand_tasks_is_charged_once<S
     let ended = tasks.join_all().await;
     let (spent, held) = ended.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     desk.stands(&pot, now, spent, held).await;
-    rule.holds(&format!("{held} is held beside {spent}"), held > 0 && spent + held <= pot.limit.nanos());
+    rule.holds(
+        &format!("held and spent do not exceed the limit: {held} is held, {spent} is spent"),
+        held > 0 && spent + held <= pot.limit.nanos(),
+    );
 }
 
 /// A caller that asks again after an error may do so while its first question is still on its way.

@@ -20,7 +20,7 @@ pub(super) async fn what_was_settled_is_known_for_as_long_as_is_promised<S: Budg
 ) {
     let (desk, pot) = (Desk::open(make, rule).await, total());
     let promised = seconds(desk.store.memory().settled);
-    rule.holds(&format!("an hour is promised at least, and not {promised} s"), promised >= HOUR);
+    rule.holds(&format!("the store promises at least an hour; got {promised} s"), promised >= HOUR);
     let grant = desk.granted(&ask(session(), from_ref(&pot), 60), 0).await;
     desk.settle(&grant.reservation, 20, 0).await;
     let spent = 20 + passes(&desk, &pot, 0, promised - 1).await;
@@ -34,7 +34,7 @@ pub(super) async fn what_was_forfeited_is_corrected_for_as_long_as_is_promised<S
 ) {
     let (desk, pot) = (Desk::open(make, rule).await, total());
     let promised = seconds(desk.store.memory().forfeited);
-    rule.holds(&format!("a day is promised at least, and not {promised} s"), promised >= 24 * HOUR);
+    rule.holds(&format!("the store promises at least a day; got {promised} s"), promised >= 24 * HOUR);
     let grant = desk.granted(&ask(session(), from_ref(&pot), 60), 0).await;
     desk.stands(&pot, LEASE + 1, 60, 0).await;
     let spent = passes(&desk, &pot, LEASE + 1, promised - 1).await;

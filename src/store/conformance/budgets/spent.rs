@@ -19,7 +19,7 @@ pub(super) async fn a_rolling_window_forgets_slice_by_slice<S: BudgetStore>(make
     }
     let held = desk.granted(&ask(session, pots, 20), 2 * HOUR).await;
     let denial = desk.denied(&ask(session, pots, 11), 2 * HOUR).await;
-    rule.same("when the first of it comes back", &denial.standing.resets_at, &Some(time(25 * HOUR)));
+    rule.same("when the first part of it becomes available", &denial.standing.resets_at, &Some(time(25 * HOUR)));
     // Its session is kept alive, so its hold stays however long it takes.
     for hour in 2..26 {
         for minute in (0..60).step_by(4) {
@@ -44,7 +44,7 @@ pub(super) async fn a_soft_pot_refuses_nothing_and_is_counted<S: BudgetStore>(ma
     desk.settle(&grant.reservation, 50, 0).await;
     desk.stands(&soft, 0, 50, 0).await;
     let denial = desk.denied(&ask(session, &both, 51), 0).await;
-    rule.same("who refuses", &denial.standing.budget, &hard);
+    rule.same("which budget refuses", &denial.standing.budget, &hard);
     desk.granted(&ask(session, &both, 50), 0).await;
 }
 
@@ -61,9 +61,9 @@ pub(super) async fn a_threshold_is_told_once_a_window<S: BudgetStore>(make: &imp
             .await;
         let news = desk.settle(&grant.reservation, actual, 0).await;
         let percents: Vec<u8> = news.iter().map(|crossing| crossing.percent).collect();
-        rule.same(&format!("what settlement {asked}, of {actual}, reaches"), &percents, &told);
+        rule.same(&format!("which thresholds settlement {asked}, of {actual}, reaches"), &percents, &told);
         let again = desk.settle(&grant.reservation, actual, 0).await;
-        rule.same("what settling it again reaches", &again, &Vec::new());
+        rule.same("which thresholds settling it again reaches", &again, &Vec::new());
     }
     // It began yesterday and is settled today, so it reaches no threshold of today.
     let grant = desk.granted(&ask(session, &[pot.clone().soft()], 90), 14 * HOUR).await;
@@ -71,7 +71,7 @@ pub(super) async fn a_threshold_is_told_once_a_window<S: BudgetStore>(make: &imp
     let grant = desk.granted(&ask(session, pots, 90), 15 * HOUR).await;
     let news = desk.settle(&grant.reservation, 90, 15 * HOUR).await;
     let percents: Vec<u8> = news.iter().map(|crossing| crossing.percent).collect();
-    rule.same("what is reached on the next day", &percents, &vec![50, 80]);
+    rule.same("which thresholds are reached on the next day", &percents, &vec![50, 80]);
     let limits: Vec<_> =
         news.iter().map(|crossing| (crossing.limit, crossing.spent, crossing.pot == pot.pot)).collect();
     rule.same("of what", &limits, &vec![(money(100), money(90), true); 2]);

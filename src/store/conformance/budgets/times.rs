@@ -20,13 +20,13 @@ pub(super) async fn windows_begin_anew_with_the_calendar<S: BudgetStore>(make: &
     for (ends_after, pot) in [15 * HOUR, (15 + 5 * 24) * HOUR, (15 + 6 * 24) * HOUR].into_iter().zip(&pots) {
         let one = || ask(session, from_ref(pot), 1);
         let denial = desk.denied(&one(), ends_after - 1).await;
-        rule.same("when it begins anew", &denial.standing.resets_at, &Some(time(ends_after)));
+        rule.same("when it resets", &denial.standing.resets_at, &Some(time(ends_after)));
         desk.stands(pot, ends_after - 1, 100, 0).await;
         desk.stands(pot, ends_after, 0, 0).await;
         desk.granted(&one(), ends_after).await;
     }
     let denial = desk.denied(&ask(session, &pots[3..], 1), 400 * 24 * HOUR).await;
-    rule.same("when what is for ever begins anew", &denial.standing.resets_at, &None);
+    rule.same("a total budget never resets", &denial.standing.resets_at, &None);
 }
 
 pub(super) async fn a_settlement_after_midnight_counts_in_yesterday<S: BudgetStore>(

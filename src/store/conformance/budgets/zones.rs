@@ -60,7 +60,7 @@ impl<S: BudgetStore> Zoned<S> {
     async fn stands(&self, pot: &Budget, at: Timestamp, spent: i64, resets_at: Option<Timestamp>) {
         let Desk { store, rule } = &self.desk;
         let standing = rule.answer(store.standing(from_ref(pot), At::Fixed(at)).await).remove(0);
-        let what = format!("what is spent at {at} of the {}, and when it begins anew", self.window);
+        let what = format!("what is spent at {at} of the {}, and when it resets", self.window);
         rule.same(&what, &(standing.spent, standing.resets_at), &(money(spent), resets_at));
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn the_stores_own_clock_will_do<S: RateLimitStore>(make: &impl 
     let wait = denial.retry_after.unwrap_or_default();
     // Some of the minute may have passed on a busy machine.
     let is_bounded = (Duration::from_secs(30)..=Duration::from_secs(60)).contains(&wait);
-    rule.holds(&format!("a second a minute waits for what is left of it, and not {wait:?}"), is_bounded);
+    rule.holds(&format!("a second request in the minute waits for the rest of it; got {wait:?}"), is_bounded);
     rule.answer(desk.store.heartbeat(session, At::Store).await);
     rule.answer(desk.store.settle(&allowed.permit, Used::Nothing, At::Store).await);
     let standings = rule.answer(desk.store.standing(&limits, At::Store).await);
@@ -37,7 +37,7 @@ async fn time_passes<S: RateLimitStore>(desk: &Desk<S>) {
     let all = rule.answer(desk.store.acquire(&ask(session, &limits).tokens(60_000), At::Store).await);
     rule.holds("all of a minute goes at once", matches!(all, Verdict::Allow(_)));
     let wait = refused(desk, &ask(session, &limits).tokens(200)).await.retry_after.unwrap_or_default();
-    rule.holds(&format!("{wait:?} is no longer than {PART:?}"), wait <= PART && !wait.is_zero());
+    rule.holds(&format!("the wait of {wait:?} is not longer than {PART:?}"), wait <= PART && !wait.is_zero());
     while let Verdict::Deny(_) = rule.answer(desk.store.acquire(&ask(session, &limits).tokens(200), At::Store).await) {
         let passed = SystemClock.now().duration_since(began);
         rule.holds(&format!("something is back after {passed}"), passed.as_secs() < 30);
@@ -81,7 +81,7 @@ pub(super) async fn the_largest_limits_are_limits<S: RateLimitStore>(make: &impl
     desk.stands(&limits[2], 0, u64::MAX - 1).await;
     // At such a limit, one unit takes less time than a clock can measure.
     let of_requests = rule.answer(desk.store.standing(&limits[..1], at(0)).await)[0].left;
-    rule.holds(&format!("nearly all requests are left, not {of_requests}"), of_requests >= u64::MAX - u64::MAX / 1_000);
+    rule.holds(&format!("nearly all requests are left; got {of_requests}"), of_requests >= u64::MAX - u64::MAX / 1_000);
     let denial = desk.denied(&ask(session, &limits).tokens(u64::MAX), 0).await;
     rule.same("which, how long", &(denial.index, denial.retry_after), &(1, seconds(60)));
     desk.settle(&allowed.permit, Used::Tokens(u64::MAX), 1).await;
