@@ -66,7 +66,7 @@ impl AdmissionGate {
             // A store that cannot answer must not block calls for which nothing is limited. The key was valid when it
             // was last checked.
             (Err(error), Wanted { limits: None, budgets: None }) => {
-                let why = "let through: nothing of it is counted, and the store cannot answer";
+                let why = "allowed: this call has no limits or budgets, and the store cannot answer";
                 tracing::warn!(call = %call.id(), error = %Chain(&error), "{why}");
                 call.note(Decision::allow("admission", why));
                 Ok(())

@@ -48,7 +48,7 @@ impl<'a> Bound<'a> {
         if widens(headers) && cards().any(|(card, _)| card.context_window < WIDE) {
             return Err(Rejection::new(
                 RejectionKind::PriceUnknown,
-                "`anthropic-beta` asks for a larger context than this model has a price for here, so no budget can pay for it",
+                "`anthropic-beta` asks for a larger context than this gateway has a price for, so no budget can cover it; remove that beta",
             )
             .param("anthropic-beta"));
         }
@@ -139,7 +139,7 @@ fn card<'a>(
     let asked = || call.model().map_or(head.model(), |model| model);
     let model = target.map_or_else(asked, |target| &target.model);
     let card = call.catalog().find(model).ok_or_else(|| {
-        let message = format!("model `{model}` has no price here, so no budget can pay for it");
+        let message = format!("this gateway has no price for model `{model}`, so no budget can cover it");
         Rejection::new(RejectionKind::PriceUnknown, message).param("model")
     })?;
     let inputs = head.inputs();
@@ -172,5 +172,5 @@ fn is_counted_for(call: &Call, model: &str) -> bool {
 }
 
 fn unbounded(why: &Unbounded) -> Rejection {
-    Rejection::new(RejectionKind::PriceUnknown, why.to_string()).param(why.field)
+    Rejection::new(RejectionKind::PriceUnknown, format!("no budget can cover this request: {why}")).param(why.field)
 }

@@ -66,11 +66,15 @@ impl<B: ?Sized> Ended<B> {
     fn announce(&self, crossing: &Crossing) {
         let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
         let scope = pot.scope.by_name(key_name.as_deref());
-        tracing::warn!(percent, "${spent} of ${limit} is spent of the {} budget of {scope}", pot.window);
+        tracing::warn!(
+            percent,
+            "the {} budget of {scope} reached a threshold: ${spent} of ${limit} is spent",
+            pot.window
+        );
         let Some(tell) = &self.on_threshold else { return };
         // The callback is the host's, and the settlement has already happened.
         if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
-            tracing::error!(percent, "who was told of a threshold panicked");
+            tracing::error!(percent, "the `on_threshold` callback panicked");
         }
     }
 }
@@ -80,5 +84,5 @@ impl<B: ?Sized> Ended<B> {
 pub(super) fn warn_of_overrun(outcome: &Outcome, charged: Money) {
     let Some(granted) = outcome.granted.filter(|granted| charged > *granted) else { return };
     let (id, model) = (outcome.id, outcome.model.as_deref().unwrap_or_default());
-    tracing::warn!(call = %id, model, %granted, %charged, "more was charged for a call than was held for it");
+    tracing::warn!(call = %id, model, %granted, %charged, "a call was charged more than was held for it");
 }

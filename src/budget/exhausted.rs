@@ -52,7 +52,7 @@ impl Exhausted {
         let Some(tell) = &self.tell else { return };
         // The callback is the host's, and the client still needs an answer.
         if catch_unwind(AssertUnwindSafe(|| tell(&standing))).is_err() {
-            tracing::error!("who was told of a budget that refuses panicked");
+            tracing::error!("the `on_exhausted` callback panicked");
         }
     }
 

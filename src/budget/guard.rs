@@ -116,14 +116,17 @@ impl<B: BudgetStore + ?Sized> Guard<B> {
             Ok(Verdict::Deny(denial)) => used_up(&denial, state.cost, self.contact.as_deref()),
             Err(error) if error.is_unsupported() => {
                 state.is_off = true;
-                tracing::warn!(call = %call.id(), "a stream may cost more than is held for it, and its store adds nothing to that");
+                tracing::warn!(call = %call.id(), "a stream may cost more than is held for it, and its store does not support `extend`");
                 return;
             }
             Err(error) => {
-                tracing::warn!(call = %call.id(), error = %Chain(&error), "a stream that may cost more than is held for it was granted no more");
+                tracing::warn!(call = %call.id(), error = %Chain(&error), "no more could be reserved for a stream that may cost more than is held for it");
                 match error.is_unavailable() {
                     true => unavailable(&error),
-                    false => Rejection::new(RejectionKind::BudgetSpent, "what was held for this answer is used up"),
+                    false => Rejection::new(
+                        RejectionKind::BudgetSpent,
+                        "this answer was ended because all the money held for it is used up, and no more could be reserved",
+                    ),
                 }
             }
         };

@@ -17,23 +17,23 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
     let (again, ask) = (again(standing), ask(contact));
     if denial.is_held {
         let message = format!(
-            "{of} is held by calls in flight: ${spent} of ${limit} is spent and ${held} held, and this request may cost ${min} at \
-             least; try again in a moment{again}{ask}"
+            "too much of {of} is held by running calls: ${spent} of ${limit} is spent and ${held} held, and this request \
+             may cost at least ${min}; try again in a moment{again}{ask}"
         );
         return Rejection::new(RejectionKind::BudgetHeld, message);
     }
     if min > limit {
         // No reset makes the limit large enough.
         let what = format!(
-            "this request may cost ${min} at least, which is more than all of {of}: ${limit}, of which ${spent} is spent"
+            "this request may cost at least ${min}, which is more than the whole of {of}: ${limit}, of which ${spent} is spent"
         );
         return Rejection::new(RejectionKind::BudgetSpent, format!("{what}{ask}"));
     }
     let what = match spent < limit {
         false => format!("{of} is spent: ${spent} of ${limit}, and ${held} held"),
         true => format!(
-            "{of} does not reach: of ${limit}, ${spent} is spent, ${held} held and ${left} left, and this request may cost ${min} \
-             at least"
+            "{of} is not enough: this request may cost at least ${min}, and ${left} of ${limit} is left (${spent} spent, \
+             ${held} held)"
         ),
     };
     let rejection = Rejection::new(RejectionKind::BudgetSpent, format!("{what}{again}{ask}"));
@@ -49,7 +49,7 @@ pub(super) fn refusal(denial: &Denial, min: Money, now: Timestamp, contact: Opti
 /// Refuses a call that has no budget, where budgets are required.
 pub(super) fn unpaid(contact: Option<&str>) -> Rejection {
     let ask = contact.map(|contact| format!("; ask {contact} for one")).unwrap_or_default();
-    Rejection::new(RejectionKind::BudgetSpent, format!("no budget pays for the calls of this key{ask}"))
+    Rejection::new(RejectionKind::BudgetSpent, format!("this key has no budget, and one is required{ask}"))
 }
 
 /// Ends an answer that has cost `cost` and for which there is no more money. The denial shows the pot without this
@@ -58,8 +58,8 @@ pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Re
     let standing = &denial.standing;
     let (pot, limit, spent, others) = (&standing.budget.pot, standing.budget.limit, standing.spent, standing.held);
     let message = format!(
-        "this answer has come to ${cost}, and the {} budget of {} pays for no more of it: ${spent} of ${limit} is spent, and \
-         ${others} held by other calls{}{}",
+        "this answer was ended at ${cost} because the {} budget of {} has no more for it: ${spent} of ${limit} is spent, \
+         and ${others} is held by other calls{}{}",
         pot.window,
         pot.scope,
         again(standing),
@@ -72,8 +72,8 @@ pub(super) fn used_up(denial: &Denial, cost: Money, contact: Option<&str>) -> Re
 /// When there is more money, if ever.
 fn again(standing: &Standing) -> String {
     let again = standing.resets_at.map(|at| match standing.budget.pot.window {
-        Window::Rolling(_) => format!("; the first of it comes back at {at}"),
-        _ => format!("; it begins anew at {at}"),
+        Window::Rolling(_) => format!("; part of the budget becomes available at {at}"),
+        _ => format!("; the budget resets at {at}"),
     });
     again.unwrap_or_default()
 }
@@ -111,13 +111,13 @@ mod tests {
             for part in ["day budget of team search", "$3.00", "$5.00", "$1.00", "held"] {
                 assert!(told.contains(part), "{part}: {told}");
             }
-            assert!(told.ends_with("; it begins anew at 2026-11-25T00:00:00Z; ask #llm for more"), "{told}");
+            assert!(told.ends_with("; the budget resets at 2026-11-25T00:00:00Z; ask #llm for more"), "{told}");
         }
     }
 
     #[test]
     fn nobody_is_named_where_there_is_nobody_to_ask() {
         let told: Rejection = used_up(&denial(false), usd("2"), None);
-        assert!(told.to_string().ends_with("; it begins anew at 2026-11-25T00:00:00Z"), "{told}");
+        assert!(told.to_string().ends_with("; the budget resets at 2026-11-25T00:00:00Z"), "{told}");
     }
 }

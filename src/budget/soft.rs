@@ -10,7 +10,7 @@ use crate::store::budget::{BudgetStore, Grant, Standing, Verdict};
 use crate::store::{At, Chain, StoreError, in_time};
 
 /// Appears in the log and in the call's record.
-pub(super) const UNANSWERED: &str = "let through: all its budgets are soft, and their store cannot answer";
+pub(super) const UNANSWERED: &str = "allowed: all its budgets are soft, and their store cannot answer";
 
 impl<B: BudgetStore + ?Sized> BudgetGate<B> {
     /// Admits a call whose budgets are all soft: no budget refuses it.

@@ -87,8 +87,8 @@ impl<'c> Wanted<'c> {
             self.budgets.iter().enumerate().find(|(index, budget)| !held.names(*index, &budget.pot))
         {
             return Err(Rejection::misconfigured(format!(
-                "the {} budget of {} pays for nothing: another `BudgetLayer` has asked the same store for this call before; give one of \
-                 them all the budgets",
+                "the {} budget of {} is not charged: another `BudgetLayer` on the same store has already reserved money for \
+                 this call; put all budgets into one `BudgetLayer`",
                 budget.pot.window,
                 budget.pot.scope.by_name(None)
             )));

@@ -68,7 +68,7 @@ pub struct NotAKeep;
 
 impl fmt::Display for NotAKeep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("content is kept as one of nothing, hashed, redacted, full")
+        f.write_str("content can only be kept as one of: nothing, hashed, redacted, full")
     }
 }
 

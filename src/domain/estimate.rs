@@ -129,9 +129,9 @@ impl ServerTool {
         let version = match self.kind.strip_prefix("web_search").or_else(|| self.kind.strip_prefix("web_fetch")) {
             Some(version) => version.trim_start_matches('_'),
             None if self.kind.starts_with("advisor") => {
-                return refused("an advisor is another model, at its own prices");
+                return refused("an advisor is another model, with its own prices");
             }
-            None => return refused("how often the provider runs this tool, and for what fee, is not known"),
+            None => return refused("the number of times the provider runs this tool, and its fee, are not known"),
         };
         match self.max_uses {
             Some(uses) if is_date(version) && version >= FROM_CODE => Ok(uses.saturating_add(LOOP)),
@@ -253,17 +253,21 @@ pub fn ceiling(inputs: &Inputs, card: &ModelCard, input: u64, output: u64) -> Re
         input_price = input_price.max(dearest(|prices| prices.cache_write_1h));
     }
     let tokens = Cost::default().add(input, input_price).add(output, dearest(|prices| prices.output));
-    let tokens = card.under(tokens, inputs.terms).ok_or(Unbounded::new("speed", "fast mode has no price here"))?;
+    let tokens =
+        card.under(tokens, inputs.terms).ok_or(Unbounded::new("speed", "this gateway has no price for fast mode"))?;
 
     let mut searches = Money::ZERO;
     for tool in server_tools(inputs, card).iter().filter(|tool| tool.searches()) {
         tool.passes()?;
         let price = card.searches(tool.max_uses.unwrap_or_default());
-        let price = price.ok_or(Unbounded::new(tool.field(), "what a web search costs is not known"))?;
+        let price = price.ok_or(Unbounded::new(tool.field(), "the price of a web search is not known"))?;
         searches = searches.saturating_add(price);
     }
     let total = tokens.total().and_then(|tokens| tokens.checked_add(searches));
-    total.ok_or(Unbounded::new("max_tokens", "the worst case costs more than can be said"))
+    total.ok_or(Unbounded::new(
+        "max_tokens",
+        "the most this request could cost is too large to represent; lower `max_tokens`",
+    ))
 }
 
 /// A guess at the input tokens, good enough for limits on tokens; not a bound.
@@ -290,7 +294,7 @@ fn server_tools<'a>(inputs: &'a Inputs, card: &ModelCard) -> Cow<'a, [ServerTool
 fn bounded(inputs: &Inputs) -> Result<(), Unbounded> {
     match inputs.unbounded {
         Some(unbounded) => Err(unbounded),
-        None if inputs.audio => Err(Unbounded::new("messages", "audio is not priced here")),
+        None if inputs.audio => Err(Unbounded::new("messages", "this gateway has no price for audio")),
         None => Ok(()),
     }
 }

@@ -143,14 +143,14 @@ impl fmt::Display for What {
                     f,
                     "calls are refused by the {window} budget of {scope}: ${spent_usd} of ${limit_usd} is spent"
                 )?;
-                resets_at.map_or(Ok(()), |at| write!(f, "; there is more at {at}"))
+                resets_at.map_or(Ok(()), |at| write!(f, "; more becomes available at {at}"))
             }
             What::KeyRevoked { key_name, .. } => write!(f, "key {key_name} was revoked"),
             What::UpstreamDown { upstream, attempts } => {
                 write!(f, "upstream {upstream} is down: its last {attempts} attempts failed")
             }
             What::UpstreamUp { upstream } => write!(f, "upstream {upstream} answers again"),
-            What::AuditDegraded { reason } => write!(f, "calls are refused, because they cannot be recorded: {reason}"),
+            What::AuditDegraded { reason } => write!(f, "calls are refused because they cannot be recorded: {reason}"),
             What::AuditRestored => f.write_str("calls are recorded again"),
         }
     }

@@ -333,8 +333,8 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KeyError::NoRandomness => f.write_str("the operating system has no randomness to give"),
-            KeyError::ShortPepper => write!(f, "a pepper has at least {} bytes", Pepper::MIN_LEN),
+            KeyError::NoRandomness => f.write_str("the operating system could not provide random bytes"),
+            KeyError::ShortPepper => write!(f, "a pepper must have at least {} bytes", Pepper::MIN_LEN),
         }
     }
 }

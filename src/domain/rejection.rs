@@ -155,11 +155,8 @@ impl Rejection {
     /// The 500 of a stack that lacks a layer. The client learns nothing; `cure` is logged, and says which layer to add
     /// and where.
     pub fn misconfigured(cure: impl Into<Arc<str>>) -> Self {
-        Rejection::new(
-            RejectionKind::Misconfigured,
-            "the gateway is misconfigured; its operator finds the reason in the log",
-        )
-        .internal(cure)
+        Rejection::new(RejectionKind::Misconfigured, "the gateway is misconfigured; the reason is in its log")
+            .internal(cure)
     }
 
     /// Adds a message for the log, which the client does not see.

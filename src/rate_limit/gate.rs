@@ -257,7 +257,7 @@ fn refusal(denial: &Denial, limits: &[Limit], contact: Option<&str>) -> Rejectio
         }
         None => Rejection::new(
             RejectionKind::RateLimited,
-            format!("this request is larger than the limit of {limit}, and will not fit later either{ask}"),
+            format!("this request is larger than the whole limit of {limit}, so waiting does not help{ask}"),
         )
         .no_retry(),
     }
@@ -267,9 +267,9 @@ fn gone(standing: &Standing, after: Duration) -> String {
     let used = standing.limit.most.saturating_sub(standing.left);
     let seconds = |time: Duration| time.as_nanos().div_ceil(1_000_000_000);
     match standing.limit.measure {
-        Measure::Parallel => format!(": {used} under way"),
+        Measure::Parallel => format!(": {used} running"),
         Measure::Requests | Measure::Tokens => format!(
-            ": {used} used, room for this request in {} s, all of it back in {} s",
+            ": {used} used; there is room for this request in {} s, and all of the limit is free again in {} s",
             seconds(after),
             seconds(standing.full_after)
         ),

@@ -145,7 +145,7 @@ async fn of_a_reason_as_much_is_recorded_as_a_line_has_room_for() {
     assert_eq!(
         reasons,
         [
-            ("auth", "the key is good"),
+            ("auth", "the key is valid"),
             ("route", "anthropic/claude-haiku-5-5"),
             ("talker", &*expected),
             ("stack", &*expected)

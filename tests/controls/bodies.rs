@@ -38,7 +38,7 @@ async fn slow_bodies_of_one_key_leave_others_as_much_room_as_they_take_and_do_no
             };
             assert_eq!(refused.error(), (429, kind.0.to_owned(), kind.1));
             assert_eq!(refused.header("retry-after"), Some("1"));
-            assert!(refused.message().contains("other requests of this key"), "{}", refused.message());
+            assert!(refused.message().contains("this key's other requests"), "{}", refused.message());
         }
         let large = |text: usize| json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "a".repeat(text) }] });
         assert_eq!(world.ask(post(path, &bob, &large(11_000))).await.status, 200, "what ada has left");

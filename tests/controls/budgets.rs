@@ -367,7 +367,7 @@ async fn a_spent_cap_says_until_when_and_whom_to_ask_as_claude_code_reads_it() {
     let answer = world.refused(|| post(MESSAGES, &key, &hello(64))).await;
     assert_eq!((answer.error().0, answer.error().1), (429, "billing_error".to_owned()));
     let message = answer.message();
-    assert!(message.ends_with("it begins anew at 2026-12-01T00:00:00Z; ask #llm-platform for more"), "{message}");
+    assert!(message.ends_with("the budget resets at 2026-12-01T00:00:00Z; ask #llm-platform for more"), "{message}");
     let first_of_december = "1796083200";
     for (name, value) in [
         ("status", Some("rejected")),
@@ -400,7 +400,7 @@ async fn a_key_without_a_budget_that_refuses_may_not_call_where_one_is_required(
     for key in [&free, &told] {
         let answer = world.ask(post(MESSAGES, key, &hello(64))).await;
         assert_eq!((answer.status.as_u16(), answer.header("x-should-retry")), (429, Some("false")));
-        assert_eq!(answer.message(), "no budget pays for the calls of this key; ask #llm-platform for one");
+        assert_eq!(answer.message(), "this key has no budget, and one is required; ask #llm-platform for one");
     }
     assert_eq!(world.ask(post(MESSAGES, &paid, &hello(64))).await.status, 200);
     assert_eq!(world.provider.bill().lines().len(), 1);

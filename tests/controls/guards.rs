@@ -308,7 +308,7 @@ async fn a_stream_that_was_guessed_too_small_ends_where_its_budget_does() {
             last["error"]["message"]
                 .as_str()
                 .expect("a sentence")
-                .contains("the day budget of team search pays for no more of it")
+                .contains("the day budget of team search has no more for it")
         );
         let deltas = answer.text.matches(if path == MESSAGES { "text_delta" } else { "\"content\":\"" }).count();
         assert!((600..700).contains(&deltas), "{path}: {deltas} of 900 came, of which 0.013 pays for 600");
@@ -317,7 +317,7 @@ async fn a_stream_that_was_guessed_too_small_ends_where_its_budget_does() {
             (End::Cut, Some(Quality::Estimated), Some(usd("0.013")))
         );
         let reason = &record.decisions.last().expect("one").reason;
-        assert!(reason.contains("the day budget of team search pays for no more of it"), "{reason}");
+        assert!(reason.contains("the day budget of team search has no more for it"), "{reason}");
         let (charged, standing) = (record.charged.expect("held"), site.standing().await);
         assert_eq!((standing.spent, standing.held), (charged, Money::ZERO));
         let beyond = charged.saturating_sub(usd("0.013"));
@@ -331,7 +331,7 @@ async fn a_stream_that_states_its_usage_all_the_time_ends_where_its_budget_does(
     let guessed = |budgets: BudgetLayer<Grows>| budgets.over_budget(OverBudget::Reject);
     let site = Site::with(Chunks::WithUsage, How::AtOnce, pot, guessed, |layer| layer).await;
     let (answer, record) = site.ask(MESSAGES, Script::new().deltas(900)).await;
-    assert!(answer.text.contains("the day budget of team search pays for no more of it"), "{:.2000}", answer.text);
+    assert!(answer.text.contains("the day budget of team search has no more for it"), "{:.2000}", answer.text);
     let count = |words| answer.text.matches(words).count();
     // Each event counts as at least one token, and each delta comes as two events.
     let (deltas, stated) = (count("text_delta"), count("event: message_delta"));
@@ -360,7 +360,11 @@ async fn a_stream_that_ends_for_what_others_hold_is_told_so() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_gives_no_more_ends_a_stream_when_what_is_held_is_used_up() {
     for (how, kind, sentence) in [
-        (How::Broken, "billing_error", "what was held for this answer is used up"),
+        (
+            How::Broken,
+            "billing_error",
+            "this answer was ended because all the money held for it is used up, and no more could be reserved",
+        ),
         (How::Silent, "overloaded_error", "cannot check this request now"),
     ] {
         let site = Site::guessing(how, "1").await;
@@ -480,7 +484,7 @@ async fn a_stream_that_is_read_on_without_its_client_ends_where_its_budget_does_
     let record = site.world.records().await.remove(0);
     assert_eq!((record.end, record.granted), (End::Abandoned, Some(usd("0.013"))));
     let last = record.decisions.last().expect("one");
-    assert!(!last.allowed && last.reason.contains("pays for no more of it"), "{last:?}");
+    assert!(!last.allowed && last.reason.contains("has no more for it"), "{last:?}");
     assert!(record.charged.expect("held") >= site.bill());
     assert_eq!(site.standing().await.held, Money::ZERO);
 }

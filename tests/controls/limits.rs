@@ -40,8 +40,8 @@ async fn requests_a_minute_are_counted_and_come_back_when_retry_after_says() {
     assert_eq!(answer.header("retry-after"), Some("30"));
     assert_eq!(answer.header("x-should-retry"), None);
     assert_eq!(answer.header("anthropic-ratelimit-requests-reset"), Some("2026-11-24T09:01:00Z"));
-    let told = "the limit of 2 requests a minute for this key is reached: 2 used, room for this request in 30 s, \
-                all of it back in 60 s";
+    let told = "the limit of 2 requests a minute for this key is reached: 2 used; there is room for this request in 30 s, \
+                and all of the limit is free again in 60 s";
     assert_eq!(answer.message(), told);
     world.clock.advance(Duration::from_secs(29));
     assert_eq!(world.ask(post(MESSAGES, &key, &hello("claude-haiku-5-5"))).await.status, 429);
@@ -296,20 +296,22 @@ async fn who_is_refused_for_a_limit_is_told_what_of_it_is_gone_until_when_and_wh
     }
     let (message, after) = (answer.message(), answer.header("retry-after").expect("told"));
     assert!(message.starts_with("the limit of 1000 tokens a minute for this key is reached: "), "{message}");
-    assert!(message.contains(&format!(" used, room for this request in {after} s, all of it back in ")));
+    assert!(message.contains(&format!(
+        " used; there is room for this request in {after} s, and all of the limit is free again in "
+    )));
     assert!(message.ends_with(" s; ask #llm-platform for more"), "{message}");
 
     body["stream"] = json!(true);
     let first = world.gateway.clone().oneshot(post(MESSAGES, &slots, &body)).await.expect("infallible");
     let answer = world.ask(post(MESSAGES, &slots, &body)).await;
-    let told = "the limit of 1 calls at once for this key is reached: 1 under way; ask #llm-platform for more";
+    let told = "the limit of 1 calls at once for this key is reached: 1 running; ask #llm-platform for more";
     assert_eq!(answer.message(), told);
     drop(first);
 
     body["max_tokens"] = json!(64);
     body["messages"][0]["content"] = json!("x".repeat(9_000));
     let answer = world.ask(post(MESSAGES, &tokens, &body)).await;
-    assert!(answer.message().ends_with("will not fit later either; ask #llm-platform for more"), "{}", answer.text);
+    assert!(answer.message().ends_with("so waiting does not help; ask #llm-platform for more"), "{}", answer.text);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ const GOLDEN: &str = r#"{
     "rejection": "upstream_unreachable",
     "reason": "the upstream could not be reached",
     "decisions": [
-        { "layer": "auth", "reason": "the key is good" },
+        { "layer": "auth", "reason": "the key is valid" },
         { "layer": "budget", "allowed": false, "reason": "no budget pays for it" }
     ],
     "warnings": "dropped=seed",

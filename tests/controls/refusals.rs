@@ -64,7 +64,7 @@ async fn a_day_ends_where_its_time_zone_says() {
     assert_eq!(refused.header("anthropic-ratelimit-unified-overage-period"), None);
     assert_eq!(refused.header("retry-after"), None, "nor does tomorrow help");
     assert!(
-        refused.message().contains("is more than all of the day (America/New_York) budget"),
+        refused.message().contains("is more than the whole of the day (America/New_York) budget"),
         "{}",
         refused.message()
     );
@@ -84,12 +84,12 @@ async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is
     let said = world.ask(post(MESSAGES, &key, &body(HAIKU))).await;
     assert_eq!(said.header("retry-after"), Some("1"), "{}", said.message());
     let said = said.message();
-    assert!(said.contains("$1.00 of $3.00 is spent and $2.00 held") && said.contains("it begins anew at"), "{said}");
+    assert!(said.contains("$1.00 of $3.00 is spent and $2.00 held") && said.contains("the budget resets at"), "{said}");
     store.settle(&held, usd("1.98"), At::Store).await.expect("memory");
     let _held = hold(store, &day, "0.01").await;
     let said = world.ask(post(MESSAGES, &key, &large)).await.message();
     assert!(said.contains("of $3.00, $2.98 is spent, $0.01 held and $0.01 left"), "{said}");
-    assert!(said.contains("it begins anew at") && said.ends_with("ask #llm-platform for more"), "{said}");
+    assert!(said.contains("the budget resets at") && said.ends_with("ask #llm-platform for more"), "{said}");
 }
 
 #[tokio::test]

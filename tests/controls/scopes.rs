@@ -333,7 +333,11 @@ async fn a_burn_rate_stops_a_runaway_agent_and_lets_it_go_on_an_hour_later() {
     };
     assert_eq!(refused.error(), (429, "billing_error".to_owned(), json!(null)));
     assert!(refused.message().contains("the rolling 1h budget of this key"), "{}", refused.message());
-    assert!(refused.message().contains("the first of it comes back at 2026-11-24T10:02:30Z"), "{}", refused.message());
+    assert!(
+        refused.message().contains("part of the budget becomes available at 2026-11-24T10:02:30Z"),
+        "{}",
+        refused.message()
+    );
     let wait: u64 = refused.header("retry-after").expect("told").parse().expect("seconds");
     world.clock.advance(Duration::from_secs(wait - 1));
     assert_eq!(ask(&world, &key, HAIKU).await.status, 429, "a second too early");
@@ -358,7 +362,9 @@ async fn how_a_budget_stands_is_said_with_what_was_served_and_that_it_is_spent_w
     body["messages"][0]["content"] = json!("word ".repeat(100_000));
     let refused = world.ask(post(MESSAGES, &key, &body)).await;
     assert_eq!((refused.status.as_u16(), unified(&refused)), (429, false), "{}", refused.message());
-    assert!(refused.message().contains("is more than all of") && refused.header("x-should-retry") == Some("false"));
+    assert!(
+        refused.message().contains("is more than the whole of") && refused.header("x-should-retry") == Some("false")
+    );
 }
 
 #[tokio::test]

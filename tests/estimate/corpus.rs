@@ -19,11 +19,11 @@ const STAND_IN: &str = "claude-sonnet-4-5";
 
 /// The reasons for which recorded requests would be refused on a key with a budget: nothing bounds their cost.
 const UNBOUNDED: [&str; 5] = [
-    "`context_management`: the provider compacts in passes of its own",
-    "`mcp_servers`: how often the provider calls them is not bounded",
+    "`context_management`: the provider bills additional passes for compaction, and their number is not known",
+    "`mcp_servers`: the number of calls that the provider makes to these servers is not limited",
     "`tools`: a tool that the provider runs needs `max_uses`",
-    "`tools`: an advisor is another model, at its own prices",
-    "`tools`: how often the provider runs this tool, and for what fee, is not known",
+    "`tools`: an advisor is another model, with its own prices",
+    "`tools`: the number of times the provider runs this tool, and its fee, are not known",
 ];
 
 #[test]

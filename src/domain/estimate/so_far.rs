@@ -58,7 +58,10 @@ impl Seen {
 /// and for everything that [`ceiling`] does not cover.
 pub fn ceiling_so_far(inputs: &Inputs, card: &ModelCard, seen: &Seen) -> Result<Money, Unbounded> {
     if !server_tools(inputs, card).is_empty() {
-        return Err(Unbounded::new("tools", "what the provider's own tools read is not known before its last word"));
+        return Err(Unbounded::new(
+            "tools",
+            "how much the provider's own tools read is not known until the answer is complete",
+        ));
     }
     let output = seen.output(card).ok_or(Unbounded::new("model", "the speed of this model is not known"))?;
     // Servers that imitate Anthropic's API begin with an input of 0.

@@ -11,9 +11,9 @@ use super::{Calendar, Window};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAWindow;
 
-const FORMS: &str = "a window is day, week, month, or one of them by the calendar of a time zone, as in `day (Europe/Berlin)`; \
-     a length from a minute up to a hundred years, as in `5h` and `14d from 2026-11-02T00:00:00Z`; \
-     what lies back no longer, as in `rolling 24h`; or total";
+const FORMS: &str = "a window is `day`, `week` or `month`, optionally in a time zone, as in `day (Europe/Berlin)`; a length \
+                     from one minute to 100 years, as in `5h` or `14d from 2026-11-02T00:00:00Z`; a rolling length, as in \
+                     `rolling 24h`; or `total`";
 
 impl fmt::Display for NotAWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
