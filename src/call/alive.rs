@@ -73,10 +73,10 @@ where
         match tokio::time::timeout(pause, contained(beat())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %Chain(&error), "a store could not be told that this gateway is alive");
+                tracing::warn!(error = %Chain(&error), "a heartbeat to a store failed");
             }
             Err(_) => {
-                tracing::warn!("a store does not answer that it was told that this gateway is alive");
+                tracing::warn!("a heartbeat to a store timed out");
                 is_late = true;
             }
         }

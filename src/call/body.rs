@@ -78,7 +78,7 @@ impl CallBody {
             return None;
         }
         let rejection = error.downcast_ref::<StreamBroken>().map_or_else(
-            || Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream broke off its answer"),
+            || Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream's answer was cut off"),
             |e| e.0.clone(),
         );
         Some(dialect::error_event(&rejection, call.dialect(), &call.id().to_string()))
@@ -111,7 +111,7 @@ impl CallBody {
     fn give_up(&mut self, error: BoxError) {
         let event = self.error_event(&error);
         self.bytes_out += event.as_ref().map_or(0, |event| event.len() as u64);
-        tracing::warn!(call = self.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer broke off");
+        tracing::warn!(call = self.closer.call().map(|c| tracing::field::display(c.id())), %error, "an answer was cut off");
         self.broken = true;
         self.farewell = Some(event.ok_or(error));
         self.inner = Body::empty();

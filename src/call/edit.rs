@@ -65,9 +65,9 @@ impl Edits {
         if self.asks_for_usage(head, &abilities) {
             include_usage(head, &mut splice);
         }
-        splice
-            .apply(body)
-            .map_err(|e| Rejection::misconfigured(format!("the body is not the one whose head was read: {e}")))
+        splice.apply(body).map_err(|e| {
+            Rejection::misconfigured(format!("the request body is not the one that the call's head was read from: {e}"))
+        })
     }
 
     fn cap(self, head: &Head, splice: &mut Splice, abilities: impl FnOnce() -> Abilities, most: impl FnOnce() -> u64) {

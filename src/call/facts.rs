@@ -29,7 +29,7 @@ impl Call {
     pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
         self.principal().ok_or_else(|| {
             Rejection::misconfigured(
-                "nobody has said who calls: put `KeyAuthLayer` outside of the layer that asks, or an `Arc<Principal>` into the request's extensions",
+                "the caller is not identified: put `KeyAuthLayer` outside of the layer that needs the caller, or an `Arc<Principal>` into the request's extensions",
             )
         })
     }
@@ -63,7 +63,7 @@ impl Call {
     pub fn check_model(&self) -> Result<(), Rejection> {
         match (self.principal(), self.model()) {
             (Some(principal), Some(model)) if !principal.may_use(model) => {
-                let message = format!("model `{model}` is not among those that this key may use");
+                let message = format!("this key may not use model `{model}`");
                 let rejection = Rejection::new(RejectionKind::ModelNotAllowed, message).param("model");
                 self.note(Decision::refuse("model", rejection.shared_message()));
                 Err(rejection)
@@ -71,7 +71,8 @@ impl Call {
             (Some(principal), _) if !principal.models.is_empty() => match self.other_models() {
                 None => Ok(()),
                 Some(field) => {
-                    let message = format!("this key may use only some models, and by `{field}` another may be used");
+                    let message =
+                        format!("this key is limited to certain models, and `{field}` could select another one");
                     let rejection = Rejection::new(RejectionKind::ModelNotAllowed, message).param(field);
                     self.note(Decision::refuse("model", rejection.shared_message()));
                     Err(rejection)
@@ -127,8 +128,8 @@ impl Call {
     pub fn require_head(&self) -> Result<&Head, Rejection> {
         self.head().ok_or_else(|| {
             Rejection::misconfigured(match self.endpoint().has_head() {
-                true => "the request body has not been read: put `IngestLayer` outside of the layer that asks for the head",
-                false => "this path is no LLM endpoint and has no head: ask `call.endpoint().has_head()`, or name it by `endpoint(..)`",
+                true => "the request body has not been read: put `IngestLayer` outside of the layer that needs the head",
+                false => "this path is not an LLM endpoint and has no head: check `call.endpoint().has_head()` first, or name the endpoint by `endpoint(..)`",
             })
         })
     }

@@ -65,7 +65,7 @@ impl Call {
         }
         Err(Rejection::new(
             RejectionKind::NotFound,
-            "nothing is served under this path: a doubled slash, a dot, a capital or an escape in it hides what it asks for",
+            "nothing is served under this path: remove doubled slashes, dots, capital letters or escapes from it",
         ))
     }
 
@@ -84,6 +84,6 @@ impl Call {
 
 fn outside_of_a_mount(layer: &'static str) -> Rejection {
     Rejection::misconfigured(format!(
-        "`{layer}` stands outside of a mount whose prefix hides from it what is served: put it inside, or say so by `endpoint(..)`"
+        "`{layer}` is outside of a mount and cannot recognize this path: put it inside, or set `endpoint(..)`"
     ))
 }

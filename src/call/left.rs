@@ -52,7 +52,7 @@ impl Left {
         let mut all = self.all();
         if all.len() >= MOST_WAITING {
             drop(all);
-            tracing::error!(%call, "{} is not settled: {MOST_WAITING} wait for a runtime", F::KIND.words());
+            tracing::error!(%call, "{} is not settled: too many settlements are waiting for a runtime ({MOST_WAITING})", F::KIND.words());
             return fact.given_up();
         }
         all.push(Box::new(move |settlements| match settlements {
@@ -78,7 +78,10 @@ impl Drop for Left {
     fn drop(&mut self) {
         let all = std::mem::take(&mut *self.all());
         if !all.is_empty() {
-            tracing::error!(calls = all.len(), "calls are not settled: their runtime ended, and no other came");
+            tracing::error!(
+                calls = all.len(),
+                "calls are not settled: their runtime has shut down, and no other one took over"
+            );
         }
         all.into_iter().for_each(|left| left(None));
     }
@@ -130,7 +133,7 @@ impl Unbegun {
 impl Drop for Unbegun {
     fn drop(&mut self) {
         if let Some(left) = &self.0 {
-            tracing::error!("no runtime to work on: it has shut down");
+            tracing::error!("there is no runtime for background work: the one in use has shut down");
             left.is_homeless.store(true, Ordering::Release);
         }
     }

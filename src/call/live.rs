@@ -171,7 +171,7 @@ struct Watch(Option<Arc<Registry>>);
 
 impl Watch {
     async fn for_slow_clients(mut self, timeout: Duration) {
-        let why = Rejection::new(RejectionKind::ClientTooSlow, "nothing was taken of the answer for too long");
+        let why = Rejection::new(RejectionKind::ClientTooSlow, "the client did not read the answer for too long");
         while let Some(registry) = &self.0 {
             tokio::time::sleep(timeout / 4).await;
             let mut calls = registry.calls();

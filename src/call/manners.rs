@@ -17,8 +17,16 @@ pub(super) struct Manners {
 impl Manners {
     pub(super) fn set_status(&mut self, dialect: Dialect, kind: RejectionKind, status: StatusCode) {
         let is_error = status.is_client_error() || status.is_server_error();
-        assert!(is_error, "{status} for `{}`: a client would take a refusal for an answer", kind.as_str());
-        assert!(!kind.is_upstream(), "`{}` is no refusal: an upstream failed", kind.as_str());
+        assert!(
+            is_error,
+            "{status} for `{}` is not an error status: clients would take the refusal for an answer",
+            kind.as_str()
+        );
+        assert!(
+            !kind.is_upstream(),
+            "the status of `{}` cannot be set: it is not a refusal but the failure of an upstream",
+            kind.as_str()
+        );
         let statuses = Arc::make_mut(self.statuses.get_or_insert_default());
         statuses.retain(|(of, about, _)| (*of, *about) != (dialect, kind));
         statuses.push((dialect, kind, status));

@@ -79,12 +79,12 @@ impl Call {
         let LookedAt { budgets, limits } = self.state().looked_at;
         if !limits && !principal.limits.is_empty() {
             return Err(Rejection::misconfigured(
-                "the caller has limits, and nobody counts against them: add a `RateLimitLayer`, or an `AdmissionLayer`",
+                "the caller has limits, but no layer enforces them: add a `RateLimitLayer` or an `AdmissionLayer`",
             ));
         }
         if !budgets && !principal.budgets.is_empty() && self.endpoint().operation == Operation::Generate {
             return Err(Rejection::misconfigured(
-                "the caller has budgets, and nobody pays from them: add a `BudgetLayer`, or an `AdmissionLayer`",
+                "the caller has budgets, but no layer enforces them: add a `BudgetLayer` or an `AdmissionLayer`",
             ));
         }
         Ok(())

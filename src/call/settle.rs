@@ -113,7 +113,7 @@ impl Settlements {
             (Ok(Poll::Pending), Some(runtime)) => drop(self.inner.tracker.spawn_on(told, &runtime)),
             (Ok(Poll::Pending), None) => drop(told),
             (Err(_), _) => {
-                tracing::error!(%call, "{} is not settled yet: what tells its store panicked", F::KIND.words());
+                tracing::error!(%call, "{} is not settled yet: telling its store panicked", F::KIND.words());
             }
         }
     }
@@ -128,7 +128,7 @@ impl Settlements {
     fn runtime(&self) -> Option<Handle> {
         let runtime = Handle::try_current().ok().or_else(|| self.inner.left.known());
         if runtime.is_none() {
-            tracing::error!("no runtime to work on: no call has run on one yet");
+            tracing::error!("there is no runtime for background work: no call has run on one yet");
         }
         runtime
     }

@@ -124,7 +124,7 @@ fn is_forgotten<F: Fact>(call: Uuid, fact: &F, unsure_since: Option<Instant>) ->
     let memory = fact.memory();
     let is_forgotten = since.elapsed() > memory - memory / ABOUT;
     if is_forgotten {
-        tracing::error!(%call, "{} is not settled: its store may have heard, and forgotten that it did", F::KIND.words());
+        tracing::error!(%call, "{} is not settled: the store may already have applied it and no longer remembers, so it is not sent again", F::KIND.words());
     }
     is_forgotten
 }
@@ -160,7 +160,7 @@ impl Place {
         let before = waiting.many[usize::from(is_nothing)].fetch_add(1, Ordering::Relaxed);
         let place = Place { call, kind, is_nothing, waiting, speaks: None };
         if before >= MOST_WAITING {
-            tracing::error!(%call, "{} is not settled: {MOST_WAITING} calls wait for that", kind.words());
+            tracing::error!(%call, "{} is not settled: too many settlements are waiting ({MOST_WAITING})", kind.words());
             return None;
         }
         Some(place)
@@ -176,15 +176,15 @@ impl Place {
             if let Some(said) = so_far(telling.as_mut()).await {
                 return said;
             }
-            self.say(&StoreError::uncertain("it does not answer"));
+            self.say(&StoreError::uncertain("no answer yet"));
         }
-        Err(StoreError::uncertain("it did not answer for a minute"))
+        Err(StoreError::uncertain("no answer within a minute"))
     }
 
     pub(super) fn say(&mut self, error: &StoreError) {
         if self.is_speaker(error.is_unavailable()) {
             let (call, waiting, error) = (self.call, self.waiting.len(), Chain(error));
-            tracing::error!(%call, waiting, %error, "{} could not be settled", self.kind.words());
+            tracing::error!(%call, waiting, %error, "{} could not be settled; trying again", self.kind.words());
         }
     }
 

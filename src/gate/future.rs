@@ -76,7 +76,7 @@ where
                 (*gate).admit(&mut parts, &call).await.inspect(|()| name.passed(&call, before))
             }
             (None, None) => {
-                Err(Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions"))
+                Err(Rejection::misconfigured("a layer between two tollgate layers dropped the request's extensions"))
             }
         };
         match verdict {

@@ -48,7 +48,7 @@ impl<I> Admission<I> {
 
     async fn admit(&self, parts: &mut Parts, body: Body) -> Result<Body, Rejection> {
         let Some(call) = Call::of_parts(parts).cloned() else {
-            return Err(Rejection::misconfigured("a request came to the gates before its call was opened"));
+            return Err(Rejection::misconfigured("a request reached the gates before its call was opened"));
         };
         if let Some(door) = &self.door
             && let Err(rejection) = door.admit(parts, &call).await

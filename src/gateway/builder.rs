@@ -128,10 +128,10 @@ impl GatewayBuilder {
     /// The first mistake in the configuration.
     fn problem(&self) -> Option<BuildError> {
         if let Some(name) = &self.doubled {
-            return Some(BuildError::new(format!("two upstreams are called `{name}`")));
+            return Some(BuildError::new(format!("two upstreams have the name `{name}`")));
         }
         if self.upstreams.is_empty() {
-            return Some(BuildError::new("there is no upstream".to_owned()));
+            return Some(BuildError::new("no upstream is configured".to_owned()));
         }
         if self.layer.asks_twice() {
             return Some(BuildError::new(ASKS_TWICE.to_owned()));
@@ -148,7 +148,7 @@ impl GatewayBuilder {
     #[must_use]
     pub fn build(self) -> Gateway {
         if let Some(problem) = self.problem() {
-            tracing::error!(%problem, "a gateway is not what it was meant to be");
+            tracing::error!(%problem, "the gateway configuration has a mistake");
         }
         let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
         let models = listed(self.models, layer.aliases());

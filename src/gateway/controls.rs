@@ -147,9 +147,10 @@ impl Door {
                 match &self.keys {
                     Some(keys) => keys.pass(parts, call).await,
                     // Without key authentication the host may say who calls.
-                    None if operation == Operation::Other && call.principal().is_none() => {
-                        Err(Rejection::new(RejectionKind::Unauthenticated, "nobody has said who calls: sign in first"))
-                    }
+                    None if operation == Operation::Other && call.principal().is_none() => Err(Rejection::new(
+                        RejectionKind::Unauthenticated,
+                        "the caller is not identified: sign in first",
+                    )),
                     None => Ok(()),
                 }
             }
@@ -170,7 +171,7 @@ pub(super) struct Last {
 
 /// The error of a stack that has both.
 pub(super) const ASKS_TWICE: &str =
-    "`admission` stands in the place of `rate_limit` and `budget`: give the stack the one or the others";
+    "`admission` replaces `rate_limit` and `budget`: use either `admission` or these two";
 
 impl Last {
     fn asks_twice(&self) -> bool {
@@ -181,7 +182,7 @@ impl Last {
     pub(super) async fn pass(&self, parts: &Parts, call: &Call) -> Result<(), Rejection> {
         if Call::of_parts(parts).is_none() {
             return Err(Rejection::misconfigured(
-                "a gate has taken the call out of the request: it may change the head, and not put another in its place",
+                "a gate removed the call from the request's extensions: a gate may change the request's head but must not replace it",
             ));
         }
         // Everything behind these gates is metered; a host's own service is metered as one attempt.

@@ -154,7 +154,7 @@ impl Attempts {
         let body = in_memory(body).map(|body| Call::unedited(&mut head, body));
         let call = Call::of_parts(&head).cloned().ok_or_else(|| {
             Rejection::misconfigured(
-                "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of the dispatch",
+                "no call has been opened: put `CallLayer`, or any other tollgate layer, outside of the dispatch",
             )
         })?;
         call.require_head()?;
@@ -174,7 +174,7 @@ impl Attempts {
         for at in 0.. {
             let begun = match self.begin(upstreams, at) {
                 Err(rejection) if rejection.kind() == RejectionKind::Unsupported => {
-                    self.passes_over(at, "cannot be asked for this");
+                    self.passes_over(at, "this upstream does not support the request");
                     told.get_or_insert_with(|| Box::new(rejection));
                     continue;
                 }
@@ -192,13 +192,13 @@ impl Attempts {
                     None => as_the_client_knows_it(&self.call, answer),
                 });
             }
-            self.passes_over(at, "could not be reached");
+            self.passes_over(at, "this upstream could not be reached");
             told = answer.extensions_mut().remove().map(Box::new);
         }
         Err(told.map_or_else(
             || {
                 Rejection::misconfigured(
-                    "the router chose no target: a `Router` that finds none returns an empty list to `RouteLayer`",
+                    "the call has a route without a target: a `Router` that finds no target must return an empty list to `RouteLayer`, which refuses the call",
                 )
             },
             |rejection| *rejection,
@@ -218,7 +218,7 @@ impl Attempts {
         let upstream = upstreams
             .by_name
             .get(&target.upstream)
-            .ok_or_else(|| Rejection::misconfigured(format!("no upstream is called `{}`", target.upstream)))?;
+            .ok_or_else(|| Rejection::misconfigured(format!("no upstream has the name `{}`", target.upstream)))?;
         let attempt = self.call.toward(target.clone());
         let is_last = at + 1 == targets.len();
         let Some(mut head) = (if is_last { self.head.take() } else { self.head.clone() }) else { return Ok(None) };
@@ -275,7 +275,7 @@ impl Attempts {
         }
         splice
             .apply(&body)
-            .map_err(|error| Rejection::misconfigured(format!("thinking could not be left out: {error}")))
+            .map_err(|error| Rejection::misconfigured(format!("thinking blocks could not be removed: {error}")))
     }
 }
 

@@ -47,8 +47,9 @@ impl KeyInfo {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(Rejection::only("GET, HEAD"));
         }
-        let principal =
-            call.principal().ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no keys are asked for here"))?;
+        let principal = call
+            .principal()
+            .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "this gateway does not use keys"))?;
         let budgets = match &self.budgets {
             Some((store, everyone)) => {
                 let budgets = all(principal, &principal.budgets, everyone);

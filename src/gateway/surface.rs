@@ -131,7 +131,8 @@ impl Surface {
                 match shown.iter().find(|model| model.id() == id) {
                     Some(model) => Ok(Some(serde_json::to_vec(&model.entry()).unwrap_or_default().into())),
                     None => {
-                        let message = format!("model `{}` is not listed here", shortened(id, SHOWN));
+                        let message =
+                            format!("model `{}` is not in this gateway's list of models", shortened(id, SHOWN));
                         Err(Rejection::new(RejectionKind::ModelNotFound, message).param("model"))
                     }
                 }

@@ -31,7 +31,7 @@ where
     let (mut parts, body) = request.into_parts();
     async move {
         let call = Call::of_parts(&parts).cloned().ok_or_else(|| {
-            Rejection::misconfigured("a layer between two of tollgate's dropped the request's extensions")
+            Rejection::misconfigured("a layer between two tollgate layers dropped the request's extensions")
         })?;
         if !call.endpoint().has_head() {
             return Ok(Request::from_parts(parts, Body::new(body)));
@@ -105,7 +105,7 @@ impl IngestLayer {
         if is_coded(&parts.headers) {
             return Err(Rejection::new(
                 RejectionKind::InvalidRequest,
-                "send the body uncompressed: its content-encoding is not read here",
+                "send the request body uncompressed: this gateway does not accept its content-encoding",
             ));
         }
         if length > self.max_body as u64 {
@@ -178,7 +178,7 @@ async fn next<B: http_body::Body>(
         }
         let Some(alarm) = alarm.as_mut().as_pin_mut() else { return Poll::Pending };
         alarm.poll(cx).map(|()| {
-            let message = format!("nothing came of the request body for {} seconds", idle.as_secs_f64());
+            let message = format!("no request body data arrived for {} seconds", idle.as_secs_f64());
             Err(Rejection::new(RejectionKind::ClientTooSlow, message))
         })
     })
@@ -200,10 +200,10 @@ fn too_large(max_body: usize) -> Rejection {
 
 fn no_room(why: NoRoom) -> Rejection {
     let message = match why {
-        NoRoom::AtAll => "too many bytes of requests are in flight; try again in a moment",
+        NoRoom::AtAll => "the gateway's memory for request bodies is full; try again in a moment",
         NoRoom::ForCaller => {
-            "the other requests of this key that are in flight have as many bytes as are left for everybody else; try again \
-             when some of them have ended"
+            "this key's other requests already use their share of the gateway's memory for request bodies; try again when \
+             some of them have finished"
         }
     };
     Rejection::new(RejectionKind::Busy, message).retry_after(Duration::from_secs(1))
@@ -215,10 +215,10 @@ fn is_beyond_a_limit(error: &(dyn Error + 'static)) -> bool {
 
 fn broken_off(error: impl Into<BoxError>) -> Rejection {
     let error = error.into();
-    tracing::debug!(%error, "a request body broke off");
+    tracing::debug!(%error, "a request body was cut off");
     // A host's own limit, as set by tower-http and axum.
     if is_beyond_a_limit(&*error) {
-        return Rejection::new(RejectionKind::TooLarge, "the request body is larger than this service takes");
+        return Rejection::new(RejectionKind::TooLarge, "the request body is larger than this service accepts");
     }
-    Rejection::new(RejectionKind::InvalidRequest, "the request body ended before its end")
+    Rejection::new(RejectionKind::InvalidRequest, "the request body was cut off before it was complete")
 }

@@ -60,7 +60,7 @@ impl<R: Router> RouteGate<R> {
         // The grant pays for the model that the client named, not for a more expensive one.
         if call.is_bounded() && call.route().is_none() && targets.iter().any(|t| Some(&t.model) != call.model()) {
             return Err(Rejection::misconfigured(
-                "money was granted before it was known which model would be paid: put `RouteLayer` outside of `BudgetLayer`",
+                "the budget was reserved before the model was chosen: put `RouteLayer` outside of `BudgetLayer`",
             ));
         }
         call.note(Decision::allow("route", names(&targets)));
@@ -82,8 +82,10 @@ fn names(targets: &[Arc<Target>]) -> String {
 
 fn nowhere(model: &str, call: &Call, elsewhere: Option<crate::Dialect>) -> Rejection {
     let message = match elsewhere {
-        None => format!("model `{model}` is not served here"),
-        Some(dialect) => format!("model `{model}` is served in {dialect} only, and this is {}", call.dialect()),
+        None => format!("this gateway does not serve model `{model}`"),
+        Some(dialect) => {
+            format!("model `{model}` is served in {dialect} only, and this request is in {}", call.dialect())
+        }
     };
     Rejection::new(RejectionKind::ModelNotAllowed, message).param("model")
 }

@@ -58,7 +58,7 @@ impl ModelTable {
     /// The first mistake in the table: a pattern or alias that can never be used.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.patterns.is_empty() {
-            return Some("there is no upstream".to_owned());
+            return Some("no upstream is configured".to_owned());
         }
         let covers = |one: &Pattern, other: &Pattern| match one.is_prefix {
             true => other.start.starts_with(&*one.start),
@@ -66,13 +66,16 @@ impl ModelTable {
         };
         let is_covered = |(at, one): &(usize, &Pattern)| self.patterns[..*at].iter().any(|before| covers(before, one));
         if let Some((_, pattern)) = self.patterns.iter().enumerate().find(is_covered) {
-            return Some(format!("no model comes to the upstream `{}`: another one has all of them", pattern.upstream));
+            return Some(format!(
+                "upstream `{}` is never used: an earlier pattern matches all of its models",
+                pattern.upstream
+            ));
         }
         // One missing model among several is a mistake too: its turn would never come.
         let wrong = |(name, models): (&Arc<str>, &Vec<Arc<str>>)| match models.iter().find(|m| self.target(m).is_none())
         {
             Some(model) => Some(format!("the alias `{name}` stands for `{model}`, which no upstream serves")),
-            None => models.is_empty().then(|| format!("the alias `{name}` stands for no model")),
+            None => models.is_empty().then(|| format!("the alias `{name}` has no models")),
         };
         self.aliases.iter().filter_map(wrong).min()
     }

@@ -335,12 +335,12 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
     let only = || builder(&both[..1]);
     for (builder, words) in [
         (builder(&[]), "no upstream"),
-        (builder(&[both[0], both[0]]), "two upstreams are called `a`"),
+        (builder(&[both[0], both[0]]), "two upstreams have the name `a`"),
         (builder(&[both[0], ("b", Dialect::Anthropic)]), "upstream `b`"),
         (only().alias("cheap", ["gpt-5-mini"]), "alias `cheap`"),
         // One of several targets of the alias could never be used.
         (only().alias("fast", ["claude-haiku-5-5", "gpt-5-mini"]), "alias `fast` stands for `gpt-5-mini`"),
-        (only().alias("none", [] as [&str; 0]), "alias `none` stands for no model"),
+        (only().alias("none", [] as [&str; 0]), "alias `none` has no models"),
     ] {
         let problem = problem(builder).expect(words);
         assert!(problem.contains(words), "{problem}");
@@ -350,7 +350,7 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
     use tollgate::{AdmissionLayer, RateLimitLayer};
     let twice = GatewayLayer::new().admission(AdmissionLayer::new(MemoryStore::new()));
     let twice = only().layer(twice.rate_limit(RateLimitLayer::new(MemoryLimits::new())));
-    assert!(problem(twice).expect("both").contains("`admission` stands in the place of"));
+    assert!(problem(twice).expect("both").contains("`admission` replaces `rate_limit`"));
     let routed = GatewayLayer::new().router(ModelTable::new());
     assert!(problem(builder(&[]).layer(routed)).expect("none").contains("no upstream"));
     // With a router of the host's own, two upstreams of one dialect are no problem.

@@ -135,7 +135,7 @@ async fn a_gate_that_takes_the_call_away_answers_500_before_anything_is_held_or_
 
     let mine = service_fn(|_: Request<Body>| async { panic!("it is not asked") });
     let mine = mine.map_response(|never: Response<Body>| never).map_err(|never: Infallible| never);
-    assert_cured(&ask(GatewayLayer::new().gate(Clears).layer(mine)).await, "a gate has taken the call out");
+    assert_cured(&ask(GatewayLayer::new().gate(Clears).layer(mine)).await, "a gate removed the call");
 }
 
 #[tokio::test]
@@ -330,7 +330,8 @@ async fn a_translation_that_asks_for_another_model_than_is_paid_answers_500_unti
     assert_cured(&ask(stack(GatewayLayer::new())).await, "whose target must be in the client's dialect");
     let (status, body, _) = ask(stack(GatewayLayer::new().router(Names(Dialect::OpenAiChat)))).await;
     assert!(
-        status == 400 && body.contains("is served in OpenAI Chat Completions only, and this is Anthropic Messages"),
+        status == 400
+            && body.contains("is served in OpenAI Chat Completions only, and this request is in Anthropic Messages"),
         "{body}"
     );
     let (status, body, log) = ask(stack(GatewayLayer::new().router(Names(Dialect::Anthropic)))).await;
